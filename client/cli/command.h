@@ -1,0 +1,31 @@
+// The `engram` command is one program of subcommands; each stands in a file of its own and is added here.
+//
+// Exit codes: 0 done, 1 the work failed, 2 bad usage. A message goes to standard error as one line.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <functional>
+
+#include "absl/status/status.h"
+
+namespace engram::cli {
+
+inline constexpr int kDone = 0;
+inline constexpr int kFailed = 1;
+inline constexpr int kBadUsage = 2;
+
+// What the chosen subcommand does once its flags are parsed; returns the exit code.
+using CommandBody = std::function<int()>;
+
+// Each adds its subcommand to `app`; when it is the one chosen, its body is stored to `*chosen`.
+void AddAddressCommand(CLI::App& app, CommandBody* chosen);
+void AddPackCommand(CLI::App& app, CommandBody* chosen);
+void AddVerifyCommand(CLI::App& app, CommandBody* chosen);
+void AddInspectCommand(CLI::App& app, CommandBody* chosen);
+void AddLookupCommand(CLI::App& app, CommandBody* chosen);
+void AddBenchCommand(CLI::App& app, CommandBody* chosen);
+
+// Prints "engram: MESSAGE" to standard error when `status` is not OK; kDone or `failure_code`.
+int Finish(const absl::Status& status, int failure_code = kFailed);
+
+}  // namespace engram::cli

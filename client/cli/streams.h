@@ -1,0 +1,66 @@
+// Files as the command reads and writes them: token ids in, results out, progress on the side.
+//
+// Single-threaded. Memory is bounded by what a caller asks for at a time.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+
+namespace engram::cli {
+
+// Reads a file ("-": standard input) of fixed-size little-endian elements, a run at a time.
+class ElementReader {
+ public:
+  // NOT_FOUND names the path.
+  static absl::StatusOr<ElementReader> Open(const std::string& path, size_t element_bytes);
+  ElementReader(ElementReader&& other) noexcept;
+  ~ElementReader();
+  // Reads up to `count` elements to `out`; fewer only at the end. INVALID_ARGUMENT when the file ends in
+  // the middle of an element.
+  absl::StatusOr<size_t> Read(void* out, size_t count);
+
+ private:
+  ElementReader(std::string path, int fd, size_t element_bytes);
+  std::string path_;
+  int fd_ = -1;
+  size_t element_bytes_ = 1;
+};
+
+// Where a result goes. A regular file (or none yet) is written aside and renamed by Commit, so that it is
+// whole or untouched; anything else ("-", /dev/null, a pipe) is written directly.
+class OutputFile {
+ public:
+  static absl::StatusOr<OutputFile> Open(const std::string& path);
+  OutputFile(OutputFile&& other) noexcept;
+  ~OutputFile();  // without Commit what was written aside is removed
+  absl::Status Write(absl::Span<const std::byte> bytes);
+  absl::Status Commit();
+
+ private:
+  OutputFile(std::string path, std::string aside, int fd);
+  std::string path_;
+  std::string aside_;  // empty: written directly
+  int fd_ = -1;
+};
+
+// A bar on standard error for what takes more than two seconds; plain lines, one every ten seconds, where
+// that is no terminal. Thread-compatible.
+class Progress {
+ public:
+  Progress(std::string what, std::string unit);
+  ~Progress();
+  void Update(uint64_t done, uint64_t total);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace engram::cli

@@ -1,0 +1,90 @@
+// The one seam between the client and whatever carries rows: a small batch interface.
+//
+// Life of a batch: Submit -> IN_FLIGHT -> LANDED, or FAILED_LENT (it failed, its deadline passed or it was
+// cancelled, and the transport may still write to the landing buffers) -> Reap -> REAPED. From Submit until
+// LANDED or REAPED the landing buffers are the transport's: they are neither reused nor freed. LANDED means
+// that every row of the batch is in place, byte for byte; anything else leaves the buffers undefined.
+//
+// Thread safety: every method may be called from any thread; one ticket is waited for by one thread at a
+// time. The destructor cancels and reaps every ticket. Row ids and the batch's description are copied or
+// sent before Submit returns; only landing buffers are lent.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "memstore/addressing/token_map.h"
+#include "memstore/store/gather.h"
+#include "memstore/table/manifest.h"
+
+namespace engram {
+
+// Reap returns within this time, whatever the other side does.
+inline constexpr absl::Duration kReapTime = absl::Seconds(1);
+
+// The rows wanted of one layer, and where they land (gather.h says how).
+struct LayerRequest {
+  uint32_t layer = 0;
+  absl::Span<const RowId> row_ids;
+  Landing landing;
+};
+
+struct BatchRequest {
+  absl::Span<const LayerRequest> layers;  // in the order of need: the first one travels first
+  absl::Time deadline = absl::InfiniteFuture();
+};
+
+struct Ticket {
+  uint64_t number = 0;  // never reused by one transport
+  friend bool operator==(const Ticket&, const Ticket&) = default;
+};
+
+enum class TicketState { kInFlight, kLanded, kFailedLent, kReaped };
+
+struct Capabilities {
+  absl::string_view name;          // "embedded", "grpc"
+  bool lands_asynchronously;       // Submit returns before rows have landed
+  uint64_t max_batch_rows;         // Submit refuses more, INVALID_ARGUMENT
+};
+
+// What the owner says of the table set when a client attaches.
+struct AttachedTableSet {
+  Manifest manifest;
+  std::shared_ptr<const TokenMap> token_map;  // null when the scheme has none
+};
+
+class Transport {
+ public:
+  virtual ~Transport() = default;
+
+  virtual const Capabilities& capabilities() const = 0;
+  virtual const AttachedTableSet& table_set() const = 0;
+
+  // Makes a buffer known for landing before the first Submit that uses it; a transport that needs no
+  // registration accepts any buffer and does nothing. Memory stays the caller's and outlives Unregister.
+  virtual absl::Status Register(absl::Span<std::byte> buffer) = 0;
+  virtual absl::Status Unregister(absl::Span<std::byte> buffer) = 0;
+
+  // INVALID_ARGUMENT (shape, layer or row id), FAILED_PRECONDITION (set not served), RESOURCE_EXHAUSTED
+  // (too many tickets): nothing was lent. OK: a ticket that is IN_FLIGHT or already LANDED.
+  virtual absl::StatusOr<Ticket> Submit(const BatchRequest& batch) = 0;
+  // Never blocks. An unknown or reaped ticket is kReaped.
+  virtual TicketState Poll(Ticket ticket) = 0;
+  // Blocks until the ticket is no longer IN_FLIGHT, at the latest at its deadline. OK when LANDED, the
+  // batch's error otherwise. May be called again; FAILED_PRECONDITION after Reap.
+  virtual absl::Status Wait(Ticket ticket) = 0;
+  // Ends an IN_FLIGHT ticket with CANCELLED (FAILED_LENT); no effect on any other.
+  virtual void Cancel(Ticket ticket) = 0;
+  // Takes the buffers back and forgets the ticket. Blocks for at most kReapTime; an IN_FLIGHT ticket is
+  // cancelled first. After it the transport writes to none of the ticket's buffers.
+  virtual void Reap(Ticket ticket) = 0;
+};
+
+}  // namespace engram

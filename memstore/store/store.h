@@ -1,0 +1,38 @@
+// The table sets that are served, by id and by name: a snapshot that readers take in one step.
+//
+// Thread-safe. A batch acquires its set once, at admission, and holds it to its end: retiring a set
+// takes it out of the snapshot, and its memory goes when the last holder lets go.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "memstore/store/table_set.h"
+
+namespace engram {
+
+class Store {
+ public:
+  // ALREADY_EXISTS when the id is served; the name then points to the newest set of that name.
+  absl::Status Publish(std::shared_ptr<const TableSet> set);
+  // NOT_FOUND when it is not served.
+  absl::Status Retire(absl::string_view id);
+  // By id. FAILED_PRECONDITION lists those served. Cost: one short lock and a reference count a batch.
+  absl::StatusOr<std::shared_ptr<const TableSet>> Acquire(absl::string_view id) const;
+  // By id or name; an empty string means the only one. FAILED_PRECONDITION lists those served.
+  absl::StatusOr<std::shared_ptr<const TableSet>> Resolve(absl::string_view id_or_name) const;
+  std::vector<std::shared_ptr<const TableSet>> List() const;
+
+ private:
+  std::string ServedText() const;  // "name id, name id" for messages; needs mutex_
+
+  mutable std::mutex mutex_;  // not absl::Mutex: ThreadSanitizer must see it
+  std::vector<std::shared_ptr<const TableSet>> sets_;
+};
+
+}  // namespace engram

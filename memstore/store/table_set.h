@@ -1,0 +1,72 @@
+// A table set loaded into memory, verified, ready to be gathered from.
+//
+// Immutable after Load; shared between threads through shared_ptr<const TableSet>, and a batch that holds
+// one keeps its memory alive: that is its pin. Each layer's rows lie in one contiguous run of memory
+// (huge pages where there are any), read from the shards in parallel with every checksum verified on
+// the way; a set with one wrong byte is never returned.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "memstore/addressing/addresser.h"
+#include "memstore/store/arena.h"
+#include "memstore/store/gather.h"
+#include "memstore/table/manifest.h"
+
+namespace engram {
+
+struct LoadProgress {
+  uint64_t bytes_done = 0;
+  uint64_t bytes_total = 0;
+};
+
+struct LoadOptions {
+  uint32_t threads = 0;  // readers and verifiers; 0: chosen from the cores
+  ArenaOptions arena;
+  // Called from one thread at a time, at least every 200 ms and once at the end.
+  std::function<void(const LoadProgress&)> on_progress;
+};
+
+struct LoadedLayer {
+  uint32_t layer = 0;
+  GatherTable table;
+};
+
+class TableSet {
+ public:
+  // NOT_FOUND: no such set. DATA_LOSS: a digest, checksum, header or size that does not match, naming
+  // file and block. FAILED_PRECONDITION: the token map is not the manifest's. RESOURCE_EXHAUSTED: the
+  // table does not fit into the memory that is available, with both sizes.
+  static absl::StatusOr<std::shared_ptr<const TableSet>> Load(const std::string& directory,
+                                                              const LoadOptions& options);
+  ~TableSet();
+  TableSet(const TableSet&) = delete;
+  TableSet& operator=(const TableSet&) = delete;
+
+  const std::string& id() const { return manifest_.id; }
+  const std::string& name() const { return manifest_.name; }
+  const std::string& directory() const { return directory_; }
+  const Manifest& manifest() const { return manifest_; }
+  const Addresser& addresser() const { return *addresser_; }
+  const std::vector<LoadedLayer>& layers() const { return layers_; }
+  const LoadedLayer* FindLayer(uint32_t layer) const;  // nullptr when there is none
+  // What its memory is made of, for log lines and metrics.
+  uint64_t resident_bytes() const;
+  PageKind page_kind() const;
+
+ private:
+  TableSet() = default;
+
+  std::string directory_;
+  Manifest manifest_;
+  std::shared_ptr<const Addresser> addresser_;
+  std::vector<Arena> arenas_;  // one a layer
+  std::vector<LoadedLayer> layers_;
+};
+
+}  // namespace engram

@@ -1,0 +1,27 @@
+// Synthetic rows, for demos, tests and benchmarks: any row proves itself.
+//
+// 8-byte word w of row r of layer L is splitmix64_mix((L << 48) ^ (w << 40) ^ r), little-endian, cut to
+// row_bytes (proto/FORMATS.md, "Synthetic sets"). Thread-safe; no allocation.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "absl/types/span.h"
+#include "memstore/addressing/scheme.h"
+
+namespace engram {
+
+constexpr uint64_t SplitMix64Mix(uint64_t v) {
+  v += 0x9E3779B97F4A7C15;
+  v = (v ^ (v >> 30)) * 0xBF58476D1CE4E5B9;
+  v = (v ^ (v >> 27)) * 0x94D049BB133111EB;
+  return v ^ (v >> 31);
+}
+
+// Fills `row` (row_bytes long) with row `row_id` of `layer`.
+void SyntheticRow(uint32_t layer, RowId row_id, absl::Span<std::byte> row);
+// Whether `row` is row `row_id` of `layer`.
+bool IsSyntheticRow(uint32_t layer, RowId row_id, absl::Span<const std::byte> row);
+
+}  // namespace engram
