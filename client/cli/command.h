@@ -1,4 +1,5 @@
-// The `engram` command is one program of subcommands; each stands in a file of its own and is added here.
+// The `engram` command is one program of subcommands; each stands in a file of its own and is added
+// here.
 //
 // Exit codes: 0 done, 1 the work failed, 2 bad usage. A message goes to standard error as one line.
 #pragma once

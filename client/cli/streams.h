@@ -22,8 +22,8 @@ class ElementReader {
   static absl::StatusOr<ElementReader> Open(const std::string& path, size_t element_bytes);
   ElementReader(ElementReader&& other) noexcept;
   ~ElementReader();
-  // Reads up to `count` elements to `out`; fewer only at the end. INVALID_ARGUMENT when the file ends in
-  // the middle of an element.
+  // Reads up to `count` elements to `out`; fewer only at the end. INVALID_ARGUMENT when the file
+  // ends in the middle of an element.
   absl::StatusOr<size_t> Read(void* out, size_t count);
 
  private:
@@ -33,8 +33,8 @@ class ElementReader {
   size_t element_bytes_ = 1;
 };
 
-// Where a result goes. A regular file (or none yet) is written aside and renamed by Commit, so that it is
-// whole or untouched; anything else ("-", /dev/null, a pipe) is written directly.
+// Where a result goes. A regular file (or none yet) is written aside and renamed by Commit, so that
+// it is whole or untouched; anything else ("-", /dev/null, a pipe) is written directly.
 class OutputFile {
  public:
   static absl::StatusOr<OutputFile> Open(const std::string& path);
@@ -50,8 +50,8 @@ class OutputFile {
   int fd_ = -1;
 };
 
-// A bar on standard error for what takes more than two seconds; plain lines, one every ten seconds, where
-// that is no terminal. Thread-compatible.
+// A bar on standard error for what takes more than two seconds; plain lines, one every ten seconds,
+// where that is no terminal. Thread-compatible.
 class Progress {
  public:
   Progress(std::string what, std::string unit);

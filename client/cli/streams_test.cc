@@ -1,0 +1,107 @@
+#include "client/cli/streams.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <thread>
+#include <vector>
+
+#include "gtest/gtest.h"
+
+namespace engram::cli {
+namespace {
+
+class StreamsTest : public testing::Test {
+ protected:
+  StreamsTest() : dir_(std::filesystem::path(testing::TempDir()) / "streams_test") {
+    std::filesystem::remove_all(dir_);
+    std::filesystem::create_directories(dir_);
+  }
+  std::string Path(const std::string& name) const { return dir_ / name; }
+  void WriteText(const std::string& name, const std::string& text) {
+    std::ofstream(Path(name), std::ios::binary) << text;
+  }
+  std::string ReadText(const std::string& name) {
+    std::ifstream in(Path(name), std::ios::binary);
+    return {std::istreambuf_iterator<char>(in), {}};
+  }
+  size_t Files() const { return std::distance(std::filesystem::directory_iterator(dir_), {}); }
+  std::filesystem::path dir_;
+};
+
+absl::Span<const std::byte> Bytes(const std::string& text) {
+  return {reinterpret_cast<const std::byte*>(text.data()), text.size()};
+}
+
+TEST_F(StreamsTest, ReadsRunsAndStopsAtTheEnd) {
+  WriteText("ids", std::string("\1\0\0\0\2\0\0\0\3\0\0\0", 12));
+  auto reader = ElementReader::Open(Path("ids"), 4);
+  ASSERT_TRUE(reader.ok());
+  std::vector<int32_t> ids(2);
+  EXPECT_EQ(reader->Read(ids.data(), 2).value(), 2u);
+  EXPECT_EQ(ids, (std::vector<int32_t>{1, 2}));
+  EXPECT_EQ(reader->Read(ids.data(), 2).value(), 1u);
+  EXPECT_EQ(ids[0], 3);
+  EXPECT_EQ(reader->Read(ids.data(), 2).value(), 0u);
+}
+
+TEST_F(StreamsTest, RefusesAFileThatEndsInAnElement) {
+  WriteText("ids", "12345");
+  auto reader = ElementReader::Open(Path("ids"), 4);
+  ASSERT_TRUE(reader.ok());
+  int32_t ids[4];
+  const auto status = reader->Read(ids, 4).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_NE(std::string(status.message()).find(Path("ids")), std::string::npos);
+}
+
+TEST_F(StreamsTest, NamesAFileThatIsNotThere) {
+  const auto status = ElementReader::Open(Path("none"), 4).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
+  EXPECT_NE(std::string(status.message()).find(Path("none")), std::string::npos);
+}
+
+TEST_F(StreamsTest, OutputAppearsWholeOrNotAtAll) {
+  WriteText("out", "before");
+  {
+    auto out = OutputFile::Open(Path("out"));
+    ASSERT_TRUE(out.ok());
+    ASSERT_TRUE(out->Write(Bytes("half")).ok());
+    EXPECT_EQ(ReadText("out"), "before");
+  }
+  EXPECT_EQ(ReadText("out"), "before");
+  EXPECT_EQ(Files(), 1u);
+  auto out = OutputFile::Open(Path("out"));
+  ASSERT_TRUE(out.ok());
+  ASSERT_TRUE(out->Write(Bytes("whole")).ok());
+  ASSERT_TRUE(out->Commit().ok());
+  EXPECT_EQ(ReadText("out"), "whole");
+  EXPECT_EQ(Files(), 1u);
+}
+
+TEST_F(StreamsTest, WritesSpecialFilesDirectly) {
+  ASSERT_EQ(mkfifo(Path("pipe").c_str(), 0600), 0);
+  std::string got;
+  std::thread reader([&] { got = ReadText("pipe"); });
+  auto out = OutputFile::Open(Path("pipe"));
+  ASSERT_TRUE(out.ok());
+  ASSERT_TRUE(out->Write(Bytes("through")).ok());
+  ASSERT_TRUE(out->Commit().ok());
+  reader.join();
+  EXPECT_EQ(got, "through");
+  EXPECT_EQ(Files(), 1u);
+  EXPECT_TRUE(OutputFile::Open("/dev/null")->Commit().ok());
+}
+
+TEST_F(StreamsTest, NamesAPlaceThatCannotBeWritten) {
+  const auto status = OutputFile::Open(Path("none/out")).status();
+  EXPECT_FALSE(status.ok());
+  EXPECT_NE(std::string(status.message()).find(Path("none/out")), std::string::npos);
+}
+
+}  // namespace
+}  // namespace engram::cli

@@ -1,0 +1,53 @@
+"""Runs tests/layering.py over the source tree, and over trees with a planted mistake, which it has to find."""
+import os
+import sys
+import tempfile
+import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+import layering  # noqa: E402
+
+ROOT = os.path.dirname(os.path.dirname(os.path.realpath(layering.__file__)))
+
+
+def planted(files):
+    with tempfile.TemporaryDirectory() as root:
+        for path, text in files.items():
+            os.makedirs(os.path.join(root, os.path.dirname(path)), exist_ok=True)
+            with open(os.path.join(root, path), "w", encoding="utf-8") as file:
+                file.write(text)
+        return layering.violations(root)
+
+
+class Layering(unittest.TestCase):
+    def test_the_tree_is_the_real_one(self):
+        for path in ("WORKSPACE", "memstore", "server", "client", "proto"):
+            self.assertTrue(os.path.exists(os.path.join(ROOT, path)), path)
+        self.assertGreater(len(list(layering.sources(ROOT))), 30)
+
+    def test_no_room_uses_one_that_it_may_not(self):
+        self.assertEqual(layering.violations(ROOT), [])
+
+    def test_finds_a_wrong_include(self):
+        found = planted({"memstore/a.cc": '#include "client/client.h"\n'})
+        self.assertEqual(len(found), 1)
+        self.assertIn("memstore may not use client", found[0])
+
+    def test_finds_server_and_client_together(self):
+        self.assertTrue(planted({"server/a.h": '#include "client/client.h"\n'}))
+        self.assertTrue(planted({"client/a.h": '#include "server/config.h"\n'}))
+
+    def test_finds_a_wrong_label(self):
+        found = planted({"memstore/BUILD.bazel": 'package(default_visibility = ["//:memstore_users"])\n'
+                                                 'cc_library(name = "a", deps = ["//server:b"])\n'})
+        self.assertEqual(len(found), 1)
+
+    def test_finds_a_room_opened_to_all(self):
+        self.assertTrue(planted({"client/BUILD.bazel": 'package(default_visibility = ["//visibility:public"])\n'}))
+
+    def test_finds_protobuf_in_the_core(self):
+        self.assertTrue(planted({"memstore/store/a.cc": '#include "proto/engram/v1/lookup.pb.h"\n'}))
+
+
+if __name__ == "__main__":
+    unittest.main()
