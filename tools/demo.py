@@ -1,0 +1,157 @@
+#!/usr/bin/python3
+"""./run demo: the main job once, from nothing to verified rows. Stops all that it starts.
+
+Packs a synthetic V4.1-shaped table set of about 1 GB, serves it with engramd, fetches the rows of a real
+token stream through the SDK over gRPC, checks every row and address against a second, plain implementation,
+and the full-size model's known answers as addresses.
+"""
+import hashlib
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+
+FAMILY = "deepseek-v4.1-flash"
+ROWS_PER_HEAD = 80_000  # 48 columns of about 80,000 rows of 264 bytes: about 1 GB
+TOKENS = "tests/golden/tokens_en_handbook.i32"
+TOKEN_MAP = "tests/golden/deepseek_v41_token_map.i32"
+KNOWN_ANSWERS = "tests/golden/known_answers.json"
+START_LIMIT_S = 60
+STOP_LIMIT_S = 30
+
+
+def say(text):
+    print(f"== {text}", flush=True)
+
+
+def engram(*arguments, **options):
+    return subprocess.run(["bin/engram", *arguments], check=True, **options)
+
+
+class Steps:
+    """What was done, how long it took, what came of it: the summary's lines."""
+
+    def __init__(self):
+        self.lines = []
+
+    def add(self, what, begin, result):
+        self.lines.append((what, f"{time.monotonic() - begin:.1f} s", result))
+
+    def show(self):
+        widths = [max(len(line[i]) for line in self.lines) for i in range(3)]
+        rule = "+".join("-" * (w + 2) for w in widths)
+        print("\n" + rule)
+        for line in self.lines:
+            print("|".join(f" {cell:<{w}} " for cell, w in zip(line, widths)))
+        print(rule, flush=True)
+
+
+def pack(steps, table_set):
+    say(f"packing a synthetic table set shaped like {FAMILY}")
+    begin = time.monotonic()
+    engram("pack", "--synthetic", "--family", FAMILY, "--rows-per-head", str(ROWS_PER_HEAD),
+           "--token-map", TOKEN_MAP, "--output", table_set)
+    size = sum(os.path.getsize(os.path.join(table_set, f)) for f in os.listdir(table_set))
+    steps.add("pack a table set", begin, f"{size / 1e9:.2f} GB at {size / 1e9 / (time.monotonic() - begin):.2f} GB/s")
+
+
+def serve(steps, table_set, address):
+    say(f"starting engramd at {address}")
+    begin = time.monotonic()
+    server = subprocess.Popen(["bin/engramd", "--table-set", table_set, "--listen", address])
+    # Attaching waits while the server loads and verifies: an empty lookup is the readiness check.
+    engram("lookup", "--target", "grpc:" + address, "--token-ids", "/dev/null", "--output", "/dev/null",
+           "--attach-timeout", str(START_LIMIT_S))
+    steps.add("load and verify it in engramd", begin, "every checksum held")
+    return server
+
+
+def look_up(steps, table_set, address):
+    say("fetching the rows of a real token stream and checking each one")
+    begin = time.monotonic()
+    lookup = subprocess.Popen(["bin/engram", "lookup", "--target", "grpc:" + address, "--token-ids", TOKENS,
+                               "--output", "-"], stdout=subprocess.PIPE)
+    check = subprocess.run(["bin/check_rows", "--table-set", table_set, "--token-ids", TOKENS],
+                           stdin=lookup.stdout, stdout=subprocess.PIPE, check=False)
+    lookup.stdout.close()
+    if lookup.wait() != 0 or check.returncode != 0:
+        raise RuntimeError("the rows were not all fetched and right (see above)")
+    found = json.loads(check.stdout)
+    if found["tokens"] != os.path.getsize(TOKENS) // 4:
+        raise RuntimeError(f"only {found['tokens']} tokens were checked")
+    steps.add("fetch and check rows over gRPC", begin,
+              f"{found['tokens']:,} tokens, {found['rows']:,} rows, {found['bytes'] / 1e9:.2f} GB, all right")
+
+
+def known_answers(steps, scratch):
+    say("addressing the known answers of the full-size model")
+    begin = time.monotonic()
+    with open(KNOWN_ANSWERS, encoding="utf-8") as file:
+        cases = json.load(file)["deepseek_v41_flash"]["cases"]
+    for name, case in cases.items():
+        ids, mask, out = (os.path.join(scratch, name + end) for end in (".i32", ".mask", ".i64"))
+        with open(ids, "wb") as file:
+            file.write(struct.pack(f"<{len(case['raw'])}i", *case["raw"]))
+        arguments = ["address", "--family", FAMILY, "--token-map", TOKEN_MAP, "--token-ids", ids, "--output", out]
+        if case["mask"]:
+            with open(mask, "wb") as file:
+                file.write(bytes(0 if live else 1 for live in case["mask"]))
+            arguments += ["--dead-mask", mask]
+        engram(*arguments)
+        with open(out, "rb") as file:
+            if hashlib.sha256(file.read()).hexdigest() != case["sha256_i64"]:
+                raise RuntimeError(f"known answer {name}: the addresses differ")
+    steps.add("known answers of the 189 GiB model", begin, f"{len(cases)} of {len(cases)} addressed right")
+
+
+def measure(steps, address):
+    say("measuring lookups over gRPC")
+    begin = time.monotonic()
+    out = engram("bench", "--target", "grpc:" + address, "--token-ids", TOKENS, "--batch-tokens", "1,64",
+                 "--seconds", "2", "--json", stdout=subprocess.PIPE, text=True).stdout
+    for line in out.splitlines():
+        row = json.loads(line)
+        steps.add(f"lookups of {row['batch_tokens']} tokens ({row['path']})", begin,
+                  f"p50 {row['p50_us']:.0f} us, {row['rows_per_s'] / 1e6:.2f} M rows/s")
+        begin = time.monotonic()
+
+
+def stop(steps, server):
+    begin = time.monotonic()
+    server.send_signal(signal.SIGTERM)
+    code = server.wait(timeout=STOP_LIMIT_S)
+    if code != 0:
+        raise RuntimeError(f"engramd ended with {code}")
+    steps.add("stop engramd", begin, "exit code 0")
+
+
+def main():
+    begin = time.monotonic()
+    steps, server = Steps(), None
+    with tempfile.TemporaryDirectory(prefix="engram-demo-") as scratch:
+        table_set = os.path.join(scratch, "table-set")
+        address = "unix:" + os.path.join(scratch, "engramd.sock")
+        try:
+            pack(steps, table_set)
+            server = serve(steps, table_set, address)
+            look_up(steps, table_set, address)
+            known_answers(steps, scratch)
+            measure(steps, address)
+            stop(steps, server)
+        except (RuntimeError, subprocess.SubprocessError, OSError) as error:
+            print(f"demo: FAILED: {error}", file=sys.stderr)
+            return 1
+        finally:
+            if server and server.poll() is None:
+                server.kill()
+                server.wait()
+    steps.show()
+    print(f"demo: all right, in {time.monotonic() - begin:.0f} s", flush=True)
+    return 0
+
+
+sys.exit(main())
