@@ -1,8 +1,8 @@
 // A table set's manifest as plain values, and its reading and writing. The only place in memstore
 // where a protobuf type is used is manifest.cc.
 //
-// A table set is a directory: manifest.textproto, manifest.sha256 (over its raw bytes: the set's id),
-// the token map where there is one, the shards and their checksum files, nothing else.
+// A table set is a directory: manifest.textproto, manifest.sha256 (over its raw bytes: the set's
+// id), the token map where there is one, the shards and their checksum files, nothing else.
 // proto/FORMATS.md is the format's page; proto/engram/v1/table.proto its schema.
 #pragma once
 
@@ -24,6 +24,8 @@ inline constexpr char kTokenMapFile[] = "token_map.i32";
 // A row must hold at least one word and fit a page, so that a gather stays a few cache lines a row.
 inline constexpr uint32_t kMinRowBytes = 8;
 inline constexpr uint32_t kMaxRowBytes = 4096;
+// Values that share one scale byte in kFp8E4m3Ue8m0Block32; divides its dim.
+inline constexpr uint32_t kScaleBlockValues = 32;
 // A manifest is read whole before anything of it is known to be true: bounds that read.
 inline constexpr uint64_t kMaxManifestBytes = 16u << 20;
 

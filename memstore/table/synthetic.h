@@ -1,7 +1,7 @@
 // Synthetic rows, for demos, tests and benchmarks: any row proves itself.
 //
-// 8-byte word w of row r of layer L is splitmix64_mix((L << 48) ^ (w << 40) ^ r), little-endian, cut to
-// row_bytes (proto/FORMATS.md, "Synthetic sets"). Thread-safe; no allocation.
+// 8-byte word w of row r of layer L is splitmix64_mix((L << 48) ^ (w << 40) ^ r), little-endian,
+// cut to row_bytes (proto/FORMATS.md, "Synthetic sets"). Thread-safe; no allocation.
 #pragma once
 
 #include <cstddef>
@@ -21,6 +21,8 @@ constexpr uint64_t SplitMix64Mix(uint64_t v) {
 
 // Fills `row` (row_bytes long) with row `row_id` of `layer`.
 void SyntheticRow(uint32_t layer, RowId row_id, absl::Span<std::byte> row);
+// Fills `rows` with whole rows of `row_bytes`, from `first_row` on. Cost: about 3 GB/s a core.
+void SyntheticRows(uint32_t layer, RowId first_row, uint32_t row_bytes, absl::Span<std::byte> rows);
 // Whether `row` is row `row_id` of `layer`.
 bool IsSyntheticRow(uint32_t layer, RowId row_id, absl::Span<const std::byte> row);
 
