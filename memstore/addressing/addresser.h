@@ -1,9 +1,10 @@
 // From token ids to row ids: the whole path (range check, compression, window, hash, modulo).
 //
-// An Addresser is immutable after Create and shared freely between threads. A SequenceState is a small
-// value (the last N-1 ids of one sequence): copy it to fork a sequence or to keep a point to roll back
-// to. Address() leaves it as it is (draft tokens), Advance() commits tokens to it.
-// Nothing allocates after Create. Cost: about a nanosecond a row id (addresser_benchmark).
+// An Addresser is immutable after Create and shared freely between threads. A SequenceState is a
+// small value (the last N-1 ids of one sequence): copy it to fork a sequence or to keep a point to
+// roll back to. Address() leaves it as it is (draft tokens), Advance() commits tokens to it.
+// Nothing allocates after Create but an error's message. Cost: addresser_benchmark; well below a
+// nanosecond a row id where there is AVX2.
 #pragma once
 
 #include <array>
@@ -19,11 +20,9 @@
 
 namespace engram {
 
-// Largest order any scheme may have: bounds the state and the kernels' unrolling.
-inline constexpr uint32_t kMaxOrder = 8;
-
 // The window before the next token. Entry 0 is the newest. Blocking is sticky: at and behind the
-// first blocked entry the pad is used.
+// first blocked entry the pad is used, and everything behind it is kBlocked too, so that equal
+// states are those that address alike.
 struct SequenceState {
   static constexpr int64_t kBlocked = INT64_MIN;
   std::array<int64_t, kMaxOrder - 1> ids;  // compressed, or kBlocked
@@ -50,19 +49,21 @@ class Addresser {
   // The state at a sequence's start.
   static SequenceState Start();
 
-  // Row ids of `token_ids`, which follow `state`. `dead`: empty, or a byte for each token, non-zero is
-  // dead: it is addressed as all pads and blocks the window of later ones; its id is not looked at.
-  // INVALID_ARGUMENT names the first token id that is out of range and its position (output is then
-  // undefined), a mask of the wrong length, or a mask given to a scheme without dead positions.
+  // Row ids of `token_ids`, which follow `state`. `dead`: empty, or a byte for each token, non-zero
+  // is dead: it is addressed as all pads and blocks the window of later ones; its id is not looked
+  // at. INVALID_ARGUMENT names the first token id that is out of range and its position (output is
+  // then undefined), a mask of the wrong length, or a mask given to a scheme without dead
+  // positions.
   absl::Status Address(const SequenceState& state, absl::Span<const int32_t> token_ids,
                        absl::Span<const uint8_t> dead,
                        absl::Span<const LayerRowIdsOutput> outputs) const;
 
-  // Commits `token_ids` to `state`. Same errors; on error the state is as it was. Cost: the last N-1.
+  // Commits `token_ids` to `state`. Same errors; on error the state is as it was. Cost: the last
+  // N-1; ids before those cannot matter any more and are not looked at.
   absl::Status Advance(absl::Span<const int32_t> token_ids, absl::Span<const uint8_t> dead,
                        SequenceState* state) const;
 
-  struct Kernel;  // the tables that the chosen instruction set reads (addresser.cc)
+  struct Kernel;  // the loop for the machine's instruction set and what it reads (addresser.cc)
   ~Addresser();
   Addresser(const Addresser&) = delete;
   Addresser& operator=(const Addresser&) = delete;

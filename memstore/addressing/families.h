@@ -1,5 +1,6 @@
 // The model families whose tables can be packed, each as data, and the derivation of an address
-// scheme from one. Used when a table is packed (and by `engram address --family`), never when served.
+// scheme from one. Used when a table is packed (and by `engram address --family`), never when
+// served.
 //
 // Sources of the formulas: arXiv 2601.07372 and its demo, the models' public configurations;
 // written out in proto/FORMATS.md, "Families".
@@ -19,12 +20,12 @@ namespace engram {
 enum class MultiplierRule {
   kNone,        // kPolynomial schemes
   kNumpyPcg64,  // 2 * default_rng(seed + 10007 * layer).integers(0, B, N) + 1
-  kSplitMix64,  // 2 * (splitmix64(1234 + 10007 * index + G * (k + 1)) mod B) + 1
+  kSplitMix64,  // 2 * (splitmix64(seed + 10007 * index + G * (k + 1)) mod B) + 1
 };
 
 enum class ModulusRule {
-  kPrimesAbove,      // demo, paper, V4.1: unused primes above base-1, restarting each (layer, order)
-  kAscendingPrimes,  // Qwen4: the (g+1)-th prime >= base for column g
+  kPrimesAbove,  // demo, paper, V4.1: unused primes above base-1, restarting each (layer, order)
+  kAscendingPrimes,  // Qwen4: the (g+1)-th prime >= base for column g, the same in every layer
   kOddAbove,         // LongCat: base + 2 * column + 1
 };
 
@@ -32,6 +33,7 @@ struct Family {
   absl::string_view name;
   Combine combine;
   MultiplierRule multiplier_rule;
+  uint64_t multiplier_seed;
   ModulusRule modulus_rule;
   uint32_t max_order;
   uint32_t heads_per_order;
@@ -39,19 +41,21 @@ struct Family {
   uint32_t compressed_vocab_size;  // 0: raw ids are hashed
   absl::string_view token_map_sha256;
   absl::string_view token_map_source;  // how to get the map, for messages
-  int64_t pad_id;
-  int64_t reset_token_id;  // -1: none
+  int64_t pad_id;                      // after compression
+  int64_t reset_token_id;              // -1: none
   bool dead_positions;
   uint64_t rows_per_head;  // the base size
   absl::Span<const uint32_t> layers;
   uint32_t row_dim;  // values in a row, as released
-  // As released: where the checkpoint holds the rows. "{layer}" and "{piece}" are replaced; a pattern
-  // with "{piece}" is a run of tensors from 0 on, concatenated (or, with column_tensors, one a column).
+  // As released: where the checkpoint holds the rows. "{layer}" and "{piece}" are replaced; a
+  // pattern with "{piece}" is a run of tensors from 0 on, concatenated (or, with column_tensors,
+  // one a column).
   absl::string_view weight_tensor;
   absl::string_view scale_tensor;  // empty: none
   bool scale_per_row;              // else one scalar for the whole table
   bool column_tensors;
-  uint64_t padded_pieces;  // >0: the rows are padded up to a multiple of this number of equal pieces
+  uint64_t
+      padded_pieces;  // >0: the rows are padded up to a multiple of this number of equal pieces
 };
 
 absl::Span<const Family> Families();
@@ -59,11 +63,17 @@ absl::Span<const Family> Families();
 absl::StatusOr<const Family*> FindFamily(absl::string_view name);
 
 struct DeriveOptions {
-  uint64_t rows_per_head = 0;        // 0: the family's own
+  uint64_t rows_per_head = 0;         // 0: the family's own
   std::vector<uint32_t> layers = {};  // empty: the family's own; else ascending
 };
-// INVALID_ARGUMENT for sizes or layers that can't be; cost: a prime search, well under a second.
-// A subset of the family's layers gets the primes it has in the full family (one used-set over all).
+
+// The scheme of `family` for some layers. Which layers take part decides the moduli (one used-set
+// of primes over all) and the indices of kSplitMix64:
+//   all of `options.layers` belong to the family: the family's layers take part, whichever are
+//   asked
+//     for, so that a subset gets exactly what it has in the full family;
+//   otherwise (a synthetic set; XOR families alone): those asked for, and no others.
+// INVALID_ARGUMENT for sizes or layers that can't be. Cost: a prime search, milliseconds.
 absl::StatusOr<AddressScheme> Derive(const Family& family, const DeriveOptions& options);
 
 }  // namespace engram

@@ -14,13 +14,27 @@
 
 namespace engram {
 
+// Limits of a scheme, so that what reads one can size its buffers beforehand.
+// Largest order: bounds a sequence's state and the kernels' windows; the models known use 4.
+inline constexpr uint32_t kMaxOrder = 8;
+// Columns of one order; the models known use 8.
+inline constexpr uint32_t kMaxHeadsPerOrder = 64;
+// Layers of a model; the deepest known models have below 200.
+inline constexpr uint32_t kMaxLayers = 1024;
+// Ids come as int32.
+inline constexpr uint32_t kMaxVocabSize = uint32_t{1} << 31;
+// Rows of a layer: 2^40 rows of 8 bytes are more than any machine's memory, and the synthetic rule
+// has 40 bits for a row's number.
+inline constexpr uint64_t kMaxLayerRows = uint64_t{1} << 40;
+
 // A row's number in its layer's table, column offset included. 64 bits everywhere in memory;
 // narrowed to 32 on the wire where the layer's rows allow it.
 using RowId = uint64_t;
 
 enum class Combine {
   kXorOfProducts,  // mix = XOR_{k<n} id[k] * multiplier[k]; row = mix mod modulus + offset
-  kPolynomial,     // row = (id[0] + sum_{d=1}^{n-1} id[d] * (radix^d mod modulus)) mod modulus + offset
+  kPolynomial,     // row = (id[0] + sum_{d=1}^{n-1} id[d] * (radix^d mod modulus)) mod modulus +
+                   // offset
 };
 
 struct LayerAddressing {
@@ -42,15 +56,15 @@ struct TokenMapReference {
 struct AddressScheme {
   std::string family;  // for people
   Combine combine = Combine::kXorOfProducts;
-  uint32_t max_order = 0;        // N: orders 2..N
-  uint32_t heads_per_order = 0;  // K: column (n-2)*K + head
-  uint32_t vocab_size = 0;       // raw ids are 0..vocab_size-1
+  uint32_t max_order = 0;                      // N: orders 2..N
+  uint32_t heads_per_order = 0;                // K: column (n-2)*K + head
+  uint32_t vocab_size = 0;                     // raw ids are 0..vocab_size-1
   std::optional<TokenMapReference> token_map;  // set: ids are compressed before hashing
-  int64_t pad_id = 0;                          // stands in for a blocked position, after compression
-  std::optional<uint32_t> reset_token_id;      // ends the window of all later tokens; raw id
-  bool dead_positions = false;                 // whether positions may be marked dead
-  uint64_t radix = 0;                          // kPolynomial alone
-  std::vector<LayerAddressing> layers;         // ascending by layer
+  int64_t pad_id = 0;                      // stands in for a blocked position, after compression
+  std::optional<uint32_t> reset_token_id;  // ends the window of all later tokens; raw id
+  bool dead_positions = false;             // whether positions may be marked dead
+  uint64_t radix = 0;                      // kPolynomial alone
+  std::vector<LayerAddressing> layers;     // ascending by layer
 
   uint32_t Columns() const { return (max_order - 1) * heads_per_order; }
   uint32_t Lookback() const { return max_order - 1; }

@@ -17,8 +17,8 @@ namespace engram {
 class TokenMap {
  public:
   // `bytes` are int32, little-endian, one for each raw id. FAILED_PRECONDITION when the size is not
-  // 4 * vocab_size or the SHA-256 is not `reference.sha256`; INVALID_ARGUMENT when an entry is not in
-  // 0..compressed_vocab_size-1. `source` names the bytes in messages. Cost: one pass.
+  // 4 * vocab_size or the SHA-256 is not `reference.sha256`; INVALID_ARGUMENT when an entry is not
+  // in 0..compressed_vocab_size-1. `source` names the bytes in messages. Cost: one pass.
   static absl::StatusOr<TokenMap> Parse(absl::string_view bytes, uint32_t vocab_size,
                                         const TokenMapReference& reference,
                                         absl::string_view source);

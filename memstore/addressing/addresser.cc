@@ -1,0 +1,227 @@
+#include "memstore/addressing/addresser.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "memstore/addressing/hash_kernels.h"
+#include "memstore/addressing/ngram_hash.h"
+
+namespace engram {
+namespace {
+
+// The ids of a tile and of the window before it, oldest first.
+struct EntryTile {
+  uint32_t tokens = 0;
+  uint32_t own[kTileTokens];  // kBlockedEntry: dead
+  uint32_t
+      history[kMaxOrder - 1 + kTileTokens];  // as later positions see it; the window comes first
+};
+
+absl::Status CheckTokenMap(const AddressScheme& scheme, const TokenMap* token_map) {
+  if (!scheme.token_map) {
+    if (token_map == nullptr) return absl::OkStatus();
+    return absl::InvalidArgumentError(
+        absl::StrCat("the scheme of ", scheme.family,
+                     " hashes raw token ids: a token map does not belong to it"));
+  }
+  if (token_map == nullptr) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "the scheme of ", scheme.family, " hashes compressed token ids: it needs its ",
+        "token map, ", scheme.token_map->file, " (SHA-256 ", scheme.token_map->sha256, ")"));
+  }
+  const std::vector<int32_t>& compressed = token_map->compressed();
+  const uint32_t compressed_vocab_size = scheme.token_map->compressed_vocab_size;
+  const bool in_range = std::all_of(compressed.begin(), compressed.end(), [&](int32_t id) {
+    return id >= 0 && static_cast<uint32_t>(id) < compressed_vocab_size;
+  });
+  if (compressed.size() != scheme.vocab_size || !in_range) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the token map given is not that of the scheme of ", scheme.family,
+                     ": it must have ", scheme.vocab_size, " entries (it has ", compressed.size(),
+                     ") below ", compressed_vocab_size));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckOutput(const AddressScheme& scheme, const LayerRowIdsOutput& output) {
+  if (output.layer_index >= scheme.layers.size()) {
+    return absl::InvalidArgumentError(absl::StrCat("output for layer index ", output.layer_index,
+                                                   ": the scheme has ", scheme.layers.size(),
+                                                   " layers"));
+  }
+  if (output.rows == nullptr || output.token_stride < scheme.Columns()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "output for layer index ", output.layer_index, " is too small: its stride is ",
+        output.token_stride, " row ids a token, the scheme has ", scheme.Columns(), " columns"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckMask(const AddressScheme& scheme, size_t tokens, absl::Span<const uint8_t> dead) {
+  if (dead.empty()) return absl::OkStatus();
+  if (!scheme.dead_positions) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "the scheme of ", scheme.family, " has no dead positions: leave the dead mask out"));
+  }
+  if (dead.size() != tokens) {
+    return absl::InvalidArgumentError(absl::StrCat("the dead mask has ", dead.size(), " bytes for ",
+                                                   tokens, " token ids; it needs one for each"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ForeignState(const AddressScheme& scheme) {
+  return absl::InvalidArgumentError(
+      absl::StrCat("the sequence state holds an id that the scheme of ", scheme.family,
+                   " does not have: begin with Addresser::Start() and this scheme's Advance()"));
+}
+
+}  // namespace
+
+struct Addresser::Kernel {
+  Kernel(const AddressScheme& scheme, const TokenMap* token_map)
+      : vocab_size(scheme.vocab_size),
+        hashed_vocab_size(scheme.token_map ? scheme.token_map->compressed_vocab_size
+                                           : scheme.vocab_size),
+        lookback(scheme.Lookback()),
+        pad(static_cast<uint32_t>(scheme.pad_id)),
+        reset(scheme.reset_token_id.value_or(kBlockedEntry)),
+        compressed(token_map == nullptr ? nullptr : token_map->compressed().data()),
+        hash(ChooseHashKernel(scheme.layers)) {
+    for (const LayerAddressing& layer : scheme.layers) layers.emplace_back(scheme, layer);
+  }
+
+  // What `token_id` hashes as itself, `*entry`, and what later positions see of it, `*past`. False:
+  // out of range.
+  bool Compress(int32_t token_id, bool dead, uint32_t* entry, uint32_t* past) const {
+    *entry = *past = kBlockedEntry;
+    if (dead) return true;
+    const uint32_t id = static_cast<uint32_t>(token_id);
+    if (id >= vocab_size) return false;
+    *entry = compressed == nullptr ? id : static_cast<uint32_t>(compressed[id]);
+    *past = id == reset ? kBlockedEntry : *entry;
+    return true;
+  }
+
+  // Takes the tile's ids in; the place of the first one that is out of range, or `tokens`.
+  uint32_t Fill(const int32_t* token_ids, const uint8_t* dead, uint32_t tokens,
+                EntryTile* tile) const {
+    uint32_t* const history = tile->history + lookback;
+    for (uint32_t t = 0; t < tokens; ++t) {
+      const bool is_dead = dead != nullptr && dead[t] != 0;
+      if (!Compress(token_ids[t], is_dead, &tile->own[t], &history[t])) return t;
+    }
+    tile->tokens = tokens;
+    return tokens;
+  }
+
+  void FillWindow(const EntryTile& entries, WindowTile* windows) const {
+    uint32_t blocked[kTileTokens] = {};
+    windows->tokens = entries.tokens;
+    for (uint32_t t = 0; t < entries.tokens; ++t) {
+      windows->ids[0][t] = WindowStep(entries.own[t], pad, &blocked[t]);
+    }
+    for (uint32_t k = 1; k <= lookback; ++k) {
+      const uint32_t* const older = entries.history + lookback - k;
+      for (uint32_t t = 0; t < entries.tokens; ++t) {
+        windows->ids[k][t] = WindowStep(older[t], pad, &blocked[t]);
+      }
+    }
+  }
+
+  // False: not a state of this scheme.
+  bool FromState(const SequenceState& state, EntryTile* tile) const {
+    for (uint32_t age = 0; age < lookback; ++age) {
+      const int64_t id = state.ids[age];
+      if (id != SequenceState::kBlocked && (id < 0 || id >= hashed_vocab_size)) return false;
+      tile->history[lookback - 1 - age] =
+          id == SequenceState::kBlocked ? kBlockedEntry : static_cast<uint32_t>(id);
+    }
+    return true;
+  }
+
+  absl::Status BadToken(const AddressScheme& scheme, size_t position, int32_t token_id) const {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "token id ", token_id, " at position ", position, " is out of the vocabulary of ",
+        scheme.family, ", 0..", vocab_size - 1, "; were the ids made with another tokenizer?"));
+  }
+
+  uint32_t vocab_size;
+  uint32_t hashed_vocab_size;
+  uint32_t lookback;
+  uint32_t pad;
+  uint32_t reset;             // raw; kBlockedEntry, which no id is: none
+  const int32_t* compressed;  // nullptr: raw ids are hashed
+  HashKernel hash;
+  std::vector<LayerHash> layers;
+};
+
+absl::StatusOr<std::shared_ptr<const Addresser>> Addresser::Create(
+    AddressScheme scheme, std::shared_ptr<const TokenMap> token_map) {
+  if (absl::Status s = Validate(scheme); !s.ok()) return s;
+  if (absl::Status s = CheckTokenMap(scheme, token_map.get()); !s.ok()) return s;
+  return std::shared_ptr<const Addresser>(new Addresser(std::move(scheme), std::move(token_map)));
+}
+
+Addresser::Addresser(AddressScheme scheme, std::shared_ptr<const TokenMap> token_map)
+    : scheme_(std::move(scheme)),
+      token_map_(std::move(token_map)),
+      kernel_(std::make_unique<const Kernel>(scheme_, token_map_.get())) {}
+
+Addresser::~Addresser() = default;
+
+SequenceState Addresser::Start() {
+  SequenceState state;
+  state.ids.fill(SequenceState::kBlocked);
+  return state;
+}
+
+absl::Status Addresser::Address(const SequenceState& state, absl::Span<const int32_t> token_ids,
+                                absl::Span<const uint8_t> dead,
+                                absl::Span<const LayerRowIdsOutput> outputs) const {
+  if (absl::Status s = CheckMask(scheme_, token_ids.size(), dead); !s.ok()) return s;
+  for (const LayerRowIdsOutput& output : outputs) {
+    if (absl::Status s = CheckOutput(scheme_, output); !s.ok()) return s;
+  }
+  EntryTile entries;
+  WindowTile windows;
+  if (!kernel_->FromState(state, &entries)) return ForeignState(scheme_);
+  for (size_t begin = 0; begin < token_ids.size(); begin += kTileTokens) {
+    const uint32_t tokens =
+        static_cast<uint32_t>(std::min<size_t>(kTileTokens, token_ids.size() - begin));
+    const uint8_t* const tile_dead = dead.empty() ? nullptr : dead.data() + begin;
+    const uint32_t taken = kernel_->Fill(token_ids.data() + begin, tile_dead, tokens, &entries);
+    if (taken < tokens) return kernel_->BadToken(scheme_, begin + taken, token_ids[begin + taken]);
+    kernel_->FillWindow(entries, &windows);
+    for (const LayerRowIdsOutput& output : outputs) {
+      kernel_->hash(kernel_->layers[output.layer_index], windows,
+                    output.rows + begin * output.token_stride, output.token_stride);
+    }
+    // The last entries are the next tile's window.
+    std::copy_n(entries.history + tokens, kernel_->lookback, entries.history);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Addresser::Advance(absl::Span<const int32_t> token_ids, absl::Span<const uint8_t> dead,
+                                SequenceState* state) const {
+  if (absl::Status s = CheckMask(scheme_, token_ids.size(), dead); !s.ok()) return s;
+  EntryTile entries;
+  if (!kernel_->FromState(*state, &entries)) return ForeignState(scheme_);
+  const uint32_t tokens =
+      static_cast<uint32_t>(std::min<size_t>(kernel_->lookback, token_ids.size()));
+  const size_t begin = token_ids.size() - tokens;
+  const uint8_t* const last_dead = dead.empty() ? nullptr : dead.data() + begin;
+  const uint32_t taken = kernel_->Fill(token_ids.data() + begin, last_dead, tokens, &entries);
+  if (taken < tokens) return kernel_->BadToken(scheme_, begin + taken, token_ids[begin + taken]);
+  *state = Start();
+  for (uint32_t age = 0; age < kernel_->lookback; ++age) {
+    const uint32_t entry = entries.history[tokens + kernel_->lookback - 1 - age];
+    if (entry == kBlockedEntry) break;
+    state->ids[age] = entry;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace engram

@@ -1,0 +1,166 @@
+#include "memstore/addressing/families.h"
+
+#include <array>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+
+namespace engram {
+namespace {
+
+constexpr absl::string_view kV3MapSha256 =
+    "cd48cb62d9cca1baaf08d9e7795ad3d4c22b6c56f0f070178b9e3a52694ea930";
+constexpr absl::string_view kV41MapSha256 =
+    "c60a86322ec17b4142bfef3c57a8d81fb428550cdf487f88a4320cb59fe46481";
+
+constexpr absl::string_view kV3MapSource =
+    "it comes with the source of this program, tests/golden/deepseek_v3_token_map.i32; "
+    "proto/FORMATS.md, \"Token maps\", says how it is made from the DeepSeek-V3 tokenizer";
+constexpr absl::string_view kV41MapSource =
+    "it comes with the source of this program, tests/golden/deepseek_v41_token_map.i32, and with "
+    "every table set of this family as token_map.i32; proto/FORMATS.md, \"Token maps\", says how "
+    "it "
+    "is made from the DeepSeek-V4.1 tokenizer";
+
+constexpr uint32_t kDemoLayers[] = {1, 15};
+constexpr uint32_t kDeepLayers[] = {1, 14};
+constexpr uint32_t kQwenLayers[] = {1};
+constexpr uint32_t kInputEmbedding[] = {0};
+
+constexpr uint32_t kV3Vocab = 128815;
+constexpr uint32_t kV3CompressedVocab = 98627;
+constexpr uint32_t kQwenEos = 248044;
+constexpr uint32_t kLongCatVocab = 131072;
+
+constexpr Family kEngramDemoV1 = {
+    .name = "engram-demo-v1",
+    .combine = Combine::kXorOfProducts,
+    .multiplier_rule = MultiplierRule::kNumpyPcg64,
+    .multiplier_seed = 0,
+    .modulus_rule = ModulusRule::kPrimesAbove,
+    .max_order = 3,
+    .heads_per_order = 8,
+    .vocab_size = kV3Vocab,
+    .compressed_vocab_size = kV3CompressedVocab,
+    .token_map_sha256 = kV3MapSha256,
+    .token_map_source = kV3MapSource,
+    .pad_id = 2,
+    .reset_token_id = -1,
+    .dead_positions = false,
+    .rows_per_head = 646400,
+    .layers = kDemoLayers,
+    .row_dim = 64,
+    .weight_tensor = "layers.{layer}.engram.multi_head_embedding.embedding.weight",
+    .scale_tensor = "",
+    .scale_per_row = false,
+    .column_tensors = false,
+    .padded_pieces = 0,
+};
+
+// Known from the paper alone: the demo's hash, other sizes and layers.
+constexpr Family Engram27b() {
+  Family family = kEngramDemoV1;
+  family.name = "engram-27b";
+  family.rows_per_head = 2262400;
+  family.layers = kDeepLayers;
+  family.row_dim = 80;
+  return family;
+}
+
+constexpr Family kDeepSeekV41Flash = {
+    .name = "deepseek-v4.1-flash",
+    .combine = Combine::kXorOfProducts,
+    .multiplier_rule = MultiplierRule::kNumpyPcg64,
+    .multiplier_seed = 0,
+    .modulus_rule = ModulusRule::kPrimesAbove,
+    .max_order = 4,
+    .heads_per_order = 8,
+    .vocab_size = 129280,
+    .compressed_vocab_size = 99092,
+    .token_map_sha256 = kV41MapSha256,
+    .token_map_source = kV41MapSource,
+    .pad_id = 2,
+    .reset_token_id = -1,
+    .dead_positions = true,
+    .rows_per_head = 16000000,
+    .layers = kDeepLayers,
+    .row_dim = 256,
+    .weight_tensor = "layers.{layer}.engram.embed.weight",
+    .scale_tensor = "layers.{layer}.engram.embed.scale",
+    .scale_per_row = true,
+    .column_tensors = false,
+    .padded_pieces = 0,
+};
+
+constexpr Family kQwen4Exp = {
+    .name = "qwen4-exp",
+    .combine = Combine::kXorOfProducts,
+    .multiplier_rule = MultiplierRule::kSplitMix64,
+    .multiplier_seed = 1234,
+    .modulus_rule = ModulusRule::kAscendingPrimes,
+    .max_order = 3,
+    .heads_per_order = 8,
+    .vocab_size = 248320,
+    .compressed_vocab_size = 0,
+    .token_map_sha256 = "",
+    .token_map_source = "",
+    .pad_id = kQwenEos,
+    .reset_token_id = kQwenEos,
+    .dead_positions = false,
+    .rows_per_head = 20000000,
+    .layers = kQwenLayers,
+    .row_dim = 160,
+    .weight_tensor =
+        "model.language_model.layers.{layer}.ple.ple_embedding.ngram_embedding.shard_{piece}."
+        "weight",
+    .scale_tensor =
+        "model.language_model.layers.{layer}.ple.ple_embedding.ngram_embedding.weight_scale",
+    .scale_per_row = false,
+    .column_tensors = false,
+    .padded_pieces = 128,
+};
+
+constexpr Family kLongCatFlashLite = {
+    .name = "longcat-flash-lite",
+    .combine = Combine::kPolynomial,
+    .multiplier_rule = MultiplierRule::kNone,
+    .multiplier_seed = 0,
+    .modulus_rule = ModulusRule::kOddAbove,
+    .max_order = 4,
+    .heads_per_order = 4,
+    .vocab_size = kLongCatVocab,
+    .compressed_vocab_size = 0,
+    .token_map_sha256 = "",
+    .token_map_source = "",
+    .pad_id = 0,
+    .reset_token_id = 2,
+    .dead_positions = false,
+    .rows_per_head = 78 * kLongCatVocab,
+    .layers = kInputEmbedding,
+    .row_dim = 256,
+    .weight_tensor = "model.ngram_embeddings.embedders.{piece}.weight",
+    .scale_tensor = "",
+    .scale_per_row = false,
+    .column_tensors = true,
+    .padded_pieces = 0,
+};
+
+constexpr std::array<Family, 5> kFamilies = {kDeepSeekV41Flash, kEngramDemoV1, Engram27b(),
+                                             kQwen4Exp, kLongCatFlashLite};
+
+}  // namespace
+
+absl::Span<const Family> Families() { return kFamilies; }
+
+absl::StatusOr<const Family*> FindFamily(absl::string_view name) {
+  for (const Family& family : kFamilies) {
+    if (family.name == name) return &family;
+  }
+  const auto append_name = [](std::string* out, const Family& f) { absl::StrAppend(out, f.name); };
+  return absl::NotFoundError(
+      absl::StrCat("there is no family \"", name, "\"; there are ",
+                   absl::StrJoin(kFamilies.begin(), kFamilies.end(), ", ", append_name)));
+}
+
+}  // namespace engram

@@ -1,0 +1,115 @@
+// Eight columns of one order to a register: they share a mix and differ in their modulus.
+
+#include <immintrin.h>
+
+#include "memstore/addressing/hash_kernels.h"
+
+#define ENGRAM_AVX512 __attribute__((target("avx512f,avx512dq")))
+
+namespace engram {
+namespace {
+
+// The low words of the eight 64-bit lanes.
+constexpr __mmask16 kLowWords = 0x5555;
+// Added to a double below 2^51 it leaves the nearest integer in the low bits of the sum.
+constexpr double kRoundToInteger = 4503599627370496.0;  // 2^52
+
+// _mm512_mul_epu32; g++ 12 warns of that one's own undefined operand (GCC bug 105593).
+ENGRAM_AVX512 inline __m512i MultiplyLowWords(__m512i a, __m512i b) {
+  return _mm512_maskz_mul_epu32(0xFF, a, b);
+}
+
+struct Constants {
+  __m512d inverse;
+  __m512i modulus;
+  __m512i offset;
+};
+
+ENGRAM_AVX512 inline Constants Load(const ColumnBlock& block) {
+  return {_mm512_load_pd(block.inverse), _mm512_load_si512(block.modulus),
+          _mm512_load_si512(block.offset)};
+}
+
+// (mix mod modulus) + offset (hash_kernels.h has why one correction is enough). A rest that is
+// negative is, as an unsigned 32-bit number, larger than itself plus the modulus.
+ENGRAM_AVX512 inline __m512i RowIds(__m512i mix, __m512d mix_as_double, const Constants& c) {
+  const __m512d estimate =
+      _mm512_fmadd_pd(mix_as_double, c.inverse, _mm512_set1_pd(kRoundToInteger));
+  const __m512i product = MultiplyLowWords(_mm512_castpd_si512(estimate), c.modulus);
+  const __m512i rest = _mm512_sub_epi32(mix, product);
+  const __m512i corrected =
+      _mm512_maskz_min_epu32(kLowWords, rest, _mm512_add_epi32(rest, c.modulus));
+  return _mm512_add_epi64(corrected, c.offset);
+}
+
+ENGRAM_AVX512 inline void Store(RowId* rows, __m512i row_ids, __mmask8 lanes) {
+  if (lanes == 0xFF) {
+    _mm512_storeu_si512(rows, row_ids);
+  } else {
+    _mm512_mask_storeu_epi64(rows, lanes, row_ids);
+  }
+}
+
+inline __mmask8 Lanes(const ColumnBlock& block) {
+  return static_cast<__mmask8>((1u << block.lanes) - 1);
+}
+
+// One order's mixes of a tile, as they are and rounded to double.
+struct Mixes {
+  alignas(64) uint64_t exact[kTileTokens] = {};
+  alignas(64) double rounded[kTileTokens];
+};
+
+ENGRAM_AVX512 inline void AddTerm(const uint32_t* ids, uint64_t multiplier, uint32_t tokens,
+                                  Mixes* mixes) {
+  for (uint32_t t = 0; t < tokens; ++t) {
+    mixes->exact[t] = XorStep(mixes->exact[t], ids[t], multiplier);
+    mixes->rounded[t] = static_cast<double>(static_cast<int64_t>(mixes->exact[t]));
+  }
+}
+
+ENGRAM_AVX512 void HashXor(const LayerHash& layer, const WindowTile& tile, RowId* rows,
+                           size_t token_stride) {
+  Mixes mixes;
+  uint32_t terms = 0;
+  for (const ColumnBlock& block : layer.blocks) {
+    for (; terms < block.order; ++terms) {
+      AddTerm(tile.ids[terms], layer.multipliers[terms], tile.tokens, &mixes);
+    }
+    const Constants constants = Load(block);
+    const __mmask8 lanes = Lanes(block);
+    RowId* out = rows + block.first_column;
+    for (uint32_t t = 0; t < tile.tokens; ++t, out += token_stride) {
+      const __m512i mix = _mm512_set1_epi64(static_cast<int64_t>(mixes.exact[t]));
+      Store(out, RowIds(mix, _mm512_set1_pd(mixes.rounded[t]), constants), lanes);
+    }
+  }
+}
+
+ENGRAM_AVX512 void HashPolynomial(const LayerHash& layer, const WindowTile& tile, RowId* rows,
+                                  size_t token_stride) {
+  for (const ColumnBlock& block : layer.blocks) {
+    const Constants constants = Load(block);
+    const __mmask8 lanes = Lanes(block);
+    RowId* out = rows + block.first_column;
+    for (uint32_t t = 0; t < tile.tokens; ++t, out += token_stride) {
+      __m512i sum = _mm512_set1_epi64(tile.ids[0][t]);
+      for (uint32_t d = 1; d < block.order; ++d) {
+        const __m512i coefficient = _mm512_load_si512(block.coefficient[d]);
+        const __m512i id = _mm512_set1_epi32(static_cast<int32_t>(tile.ids[d][t]));
+        sum = _mm512_add_epi64(sum, MultiplyLowWords(id, coefficient));
+      }
+      Store(out, RowIds(sum, _mm512_cvtepi64_pd(sum), constants), lanes);
+    }
+  }
+}
+
+}  // namespace
+
+void HashTileAvx512(const LayerHash& layer, const WindowTile& tile, RowId* rows,
+                    size_t token_stride) {
+  const bool is_xor = layer.combine == Combine::kXorOfProducts;
+  (is_xor ? HashXor : HashPolynomial)(layer, tile, rows, token_stride);
+}
+
+}  // namespace engram
