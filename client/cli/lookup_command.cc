@@ -1,0 +1,188 @@
+// engram lookup: token ids in, raw rows out, a bounded number of batches at a time.
+
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "client/cli/command.h"
+#include "client/cli/streams.h"
+#include "client/cli/target_flags.h"
+#include "client/client.h"
+
+namespace engram::cli {
+namespace {
+
+// Enough to keep the wire busy while one batch is written out; memory is this many batches.
+constexpr size_t kBatchesInFlight = 3;
+// A batch that takes longer has lost its server: the command ends instead of hanging.
+constexpr absl::Duration kBatchDeadline = absl::Seconds(60);
+constexpr int kMaxBatchTokens = 65536;
+
+struct LookupFlags {
+  TargetFlags target;
+  std::string token_ids;
+  std::string dead_mask;
+  std::string output;
+  int batch_tokens = 4096;
+};
+
+// One batch on its way: its buffer is the transport's until the ticket is reaped.
+struct BatchInFlight {
+  Ticket ticket;
+  uint64_t tokens = 0;
+  std::vector<std::byte> rows;  // [tokens, layers, columns * row_bytes]
+};
+
+// Reads, plans and submits batches in the order of the tokens; hands rows on in the same order.
+class Pipeline {
+ public:
+  Pipeline(Client* client, uint64_t batch_tokens) : client_(client), batch_tokens_(batch_tokens) {
+    for (const LayerTableSpec& layer : client->table_set().layers) {
+      layer_offsets_.push_back(token_bytes_);
+      token_bytes_ += uint64_t{client->table_set().scheme.Columns()} * layer.row_bytes;
+    }
+  }
+  // What is still in flight is reaped before its buffers go.
+  ~Pipeline() {
+    for (const BatchInFlight& batch : in_flight_) client_->Reap(batch.ticket);
+  }
+
+  absl::Status Run(ElementReader* token_ids, ElementReader* dead_mask, OutputFile* output) {
+    std::vector<int32_t> ids(batch_tokens_);
+    std::vector<uint8_t> dead(dead_mask != nullptr ? batch_tokens_ : 0);
+    while (true) {
+      const absl::StatusOr<size_t> count = token_ids->Read(ids.data(), batch_tokens_);
+      if (!count.ok()) return count.status();
+      if (dead_mask != nullptr) {
+        // One more than asked for at the end shows a mask that is too long.
+        const absl::StatusOr<size_t> marks = dead_mask->Read(dead.data(), *count > 0 ? *count : 1);
+        if (!marks.ok()) return marks.status();
+        if (*marks != *count) {
+          return absl::InvalidArgumentError(
+              "the dead mask must hold one byte for each token id: their numbers differ");
+        }
+      }
+      if (*count == 0) break;
+      const size_t marks = dead_mask != nullptr ? *count : 0;
+      absl::Status status = Submit({ids.data(), *count}, {dead.data(), marks});
+      if (status.ok() && in_flight_.size() == kBatchesInFlight) status = WriteOldest(output);
+      if (!status.ok()) return status;
+      tokens_ += *count;
+    }
+    while (!in_flight_.empty()) {
+      if (absl::Status status = WriteOldest(output); !status.ok()) return status;
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  absl::Status Submit(absl::Span<const int32_t> ids, absl::Span<const uint8_t> dead) {
+    absl::Status status = client_->PlanTokens(state_, ids, dead, &plan_);
+    if (status.ok()) status = client_->addresser().Advance(ids, dead, &state_);
+    if (!status.ok()) {
+      return absl::Status(status.code(), absl::StrCat("in the batch that begins at token ", tokens_,
+                                                      ": ", status.message()));
+    }
+    BatchInFlight batch;
+    if (!spare_.empty()) {
+      batch.rows = std::move(spare_.back());
+      spare_.pop_back();
+    }
+    batch.tokens = ids.size();
+    batch.rows.resize(batch_tokens_ * token_bytes_);
+    std::vector<Landing> landings;
+    for (const uint64_t offset : layer_offsets_) {
+      landings.push_back({.data = batch.rows.data() + offset,
+                          .group_rows = client_->table_set().scheme.Columns(),
+                          .group_stride_bytes = token_bytes_});
+    }
+    const absl::StatusOr<Ticket> ticket =
+        client_->Submit(plan_, landings, absl::Now() + kBatchDeadline);
+    if (!ticket.ok()) return ticket.status();
+    batch.ticket = *ticket;
+    in_flight_.push_back(std::move(batch));
+    return absl::OkStatus();
+  }
+
+  absl::Status WriteOldest(OutputFile* output) {
+    BatchInFlight& batch = in_flight_.front();
+    const absl::Status landed = client_->Wait(batch.ticket);
+    client_->Reap(batch.ticket);
+    BatchInFlight done = std::move(batch);
+    in_flight_.pop_front();
+    if (!landed.ok()) return landed;
+    const absl::Status written = output->Write({done.rows.data(), done.tokens * token_bytes_});
+    spare_.push_back(std::move(done.rows));
+    return written;
+  }
+
+  Client* const client_;
+  const uint64_t batch_tokens_;
+  uint64_t token_bytes_ = 0;
+  std::vector<uint64_t> layer_offsets_;  // of a layer's rows in a token's bytes
+  uint64_t tokens_ = 0;
+  SequenceState state_ = Addresser::Start();
+  Client::Plan plan_;
+  std::deque<BatchInFlight> in_flight_;
+  std::vector<std::vector<std::byte>> spare_;
+};
+
+absl::Status LookUp(Client* client, const LookupFlags& flags) {
+  absl::StatusOr<ElementReader> token_ids = ElementReader::Open(flags.token_ids, sizeof(int32_t));
+  if (!token_ids.ok()) return token_ids.status();
+  std::optional<ElementReader> dead_mask;
+  if (!flags.dead_mask.empty()) {
+    absl::StatusOr<ElementReader> opened = ElementReader::Open(flags.dead_mask, 1);
+    if (!opened.ok()) return opened.status();
+    dead_mask.emplace(*std::move(opened));
+  }
+  absl::StatusOr<OutputFile> output = OutputFile::Open(flags.output);
+  if (!output.ok()) return output.status();
+  Pipeline pipeline(client, flags.batch_tokens);
+  const absl::Status status =
+      pipeline.Run(&*token_ids, dead_mask ? &*dead_mask : nullptr, &*output);
+  return status.ok() ? output->Commit() : status;
+}
+
+int Run(const LookupFlags& flags) {
+  int exit_code = kFailed;
+  const absl::StatusOr<std::unique_ptr<Client>> client = AttachTo(flags.target, &exit_code);
+  if (!client.ok()) return Finish(client.status(), exit_code);
+  if (!flags.dead_mask.empty() && !(*client)->table_set().scheme.dead_positions) {
+    return Finish(absl::InvalidArgumentError(
+                      absl::StrCat("--dead-mask: family ", (*client)->table_set().scheme.family,
+                                   " has no dead positions; leave the flag out")),
+                  kBadUsage);
+  }
+  return Finish(LookUp(client->get(), flags));
+}
+
+}  // namespace
+
+void AddLookupCommand(CLI::App& app, CommandBody* chosen) {
+  auto flags = std::make_shared<LookupFlags>();
+  CLI::App* command = app.add_subcommand(
+      "lookup",
+      "Fetch the rows of a token stream, as raw bytes [tokens, layers, columns*row_bytes]");
+  AddTargetFlags(*command, &flags->target);
+  command->add_option("--token-ids", flags->token_ids, "int32 little-endian; - is standard input")
+      ->required();
+  command->add_option("--dead-mask", flags->dead_mask,
+                      "a byte for each token id, non-zero marks a dead position");
+  command
+      ->add_option("--output", flags->output,
+                   "written aside and renamed when whole; - is standard output")
+      ->required();
+  command
+      ->add_option("--batch-tokens", flags->batch_tokens,
+                   "tokens looked up together (default 4096)")
+      ->check(CLI::Range(1, kMaxBatchTokens));
+  command->callback([flags, chosen] { *chosen = [flags] { return Run(*flags); }; });
+}
+
+}  // namespace engram::cli

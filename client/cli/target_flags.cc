@@ -1,0 +1,54 @@
+#include "client/cli/target_flags.h"
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "client/cli/command.h"
+
+namespace engram::cli {
+namespace {
+
+// "30s", "500ms", or a bare number of seconds.
+absl::StatusOr<absl::Duration> ParseTimeout(const std::string& text) {
+  absl::Duration timeout;
+  double seconds = 0;
+  const bool bare = absl::SimpleAtod(text, &seconds);
+  if (bare) timeout = absl::Seconds(seconds);
+  if ((!bare && !absl::ParseDuration(text, &timeout)) || timeout < absl::ZeroDuration()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--attach-timeout ", text, " is not a time: write 30, 30s or 500ms"));
+  }
+  return timeout;
+}
+
+}  // namespace
+
+void AddTargetFlags(CLI::App& command, TargetFlags* flags) {
+  command
+      .add_option("--target", flags->target,
+                  "where the rows are: embedded:DIR, grpc:HOST:PORT or grpc:unix:PATH")
+      ->required();
+  command.add_option("--set", flags->table_set,
+                     "id or name of the table set, where the target serves several");
+  command.add_option("--attach-timeout", flags->attach_timeout,
+                     "how long to wait while the target is absent or loading (default 30s)");
+}
+
+absl::StatusOr<std::unique_ptr<Client>> AttachTo(const TargetFlags& flags, int* exit_code) {
+  *exit_code = kBadUsage;
+  const absl::StatusOr<absl::Duration> timeout = ParseTimeout(flags.attach_timeout);
+  if (!timeout.ok()) return timeout.status();
+  absl::StatusOr<std::unique_ptr<Client>> client =
+      Client::Attach(flags.target, {.table_set = flags.table_set, .timeout = *timeout});
+  const absl::StatusCode code = client.status().code();
+  if (code == absl::StatusCode::kFailedPrecondition && flags.table_set.empty()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(client.status().message(), "; choose one with --set ID|NAME"));
+  }
+  if (code != absl::StatusCode::kInvalidArgument && code != absl::StatusCode::kFailedPrecondition) {
+    *exit_code = kFailed;
+  }
+  return client;
+}
+
+}  // namespace engram::cli
