@@ -1,0 +1,148 @@
+// engram bench: latency and throughput of a target, over a real token stream.
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "client/cli/bench_run.h"
+#include "client/cli/command.h"
+#include "client/cli/streams.h"
+#include "client/cli/target_flags.h"
+
+namespace engram::cli {
+namespace {
+
+// Batches are cut from the first of these: more would only cost memory.
+constexpr size_t kMaxTokens = 1 << 20;
+constexpr int kMaxBatchTokens = 65536;
+constexpr int kMaxClients = 64;
+constexpr int kMaxInFlight = 256;
+
+struct BenchFlags {
+  TargetFlags target;
+  std::string token_ids;
+  std::vector<int> batch_tokens = {1, 16, 64, 256};
+  int clients = 1;
+  int in_flight = 1;
+  double seconds = 3;
+  std::string mode;
+  bool from_token_ids = false;
+  bool json = false;
+};
+
+absl::StatusOr<std::vector<int32_t>> ReadTokenIds(const std::string& path) {
+  absl::StatusOr<ElementReader> reader = ElementReader::Open(path, sizeof(int32_t));
+  if (!reader.ok()) return reader.status();
+  std::vector<int32_t> ids(kMaxTokens);
+  const absl::StatusOr<size_t> count = reader->Read(ids.data(), ids.size());
+  if (!count.ok()) return count.status();
+  ids.resize(*count);
+  return ids;
+}
+
+void PrintLine(const BenchFlags& flags, const std::string& path, int batch_tokens,
+               const BenchResult& result) {
+  if (flags.json) {
+    nlohmann::ordered_json line;
+    line["path"] = path;
+    line["batch_tokens"] = batch_tokens;
+    line["rounds"] = result.rounds;
+    line["p50_us"] = result.p50_us;
+    line["p99_us"] = result.p99_us;
+    line["p999_us"] = result.p999_us;
+    line["rows_per_s"] = result.rows_per_s;
+    line["gb_per_s"] = result.gb_per_s;
+    line["distinct_share"] = result.distinct_share;
+    absl::PrintF("%s\n", line.dump());
+  } else {
+    absl::PrintF("%-12s %12d %9d %10.1f %10.1f %10.1f %11.3f %8.2f %9.0f %%\n", path, batch_tokens,
+                 result.rounds, result.p50_us, result.p99_us, result.p999_us,
+                 result.rows_per_s / 1e6, result.gb_per_s, result.distinct_share * 100);
+  }
+  std::fflush(stdout);
+}
+
+// One client for each thread, as separate workers would have; a client that holds the table in this
+// process is shared instead.
+absl::StatusOr<std::vector<std::shared_ptr<Client>>> AttachAll(const BenchFlags& flags,
+                                                               int* exit_code) {
+  std::vector<std::shared_ptr<Client>> clients;
+  for (int i = 0; i < flags.clients; ++i) {
+    if (!clients.empty() && !clients[0]->transport().capabilities().lands_asynchronously) {
+      clients.push_back(clients[0]);
+      continue;
+    }
+    absl::StatusOr<std::unique_ptr<Client>> client = AttachTo(flags.target, exit_code);
+    if (!client.ok()) return client.status();
+    clients.push_back(*std::move(client));
+  }
+  return clients;
+}
+
+int Run(const BenchFlags& flags) {
+  const absl::StatusOr<std::vector<int32_t>> ids = ReadTokenIds(flags.token_ids);
+  if (!ids.ok()) return Finish(ids.status());
+  for (const int batch_tokens : flags.batch_tokens) {
+    if (ids->size() < static_cast<size_t>(batch_tokens)) {
+      return Finish(absl::InvalidArgumentError(absl::StrCat(
+          flags.token_ids, " holds ", ids->size(), " token ids, fewer than one batch of ",
+          batch_tokens, "; give a longer stream or a smaller --batch-tokens")));
+    }
+  }
+  int exit_code = kFailed;
+  const auto clients = AttachAll(flags, &exit_code);
+  if (!clients.ok()) return Finish(clients.status(), exit_code);
+  const std::string name((*clients)[0]->transport().capabilities().name);
+  const std::string path = flags.mode.empty() ? name : absl::StrCat(name, "-", flags.mode);
+  if (!flags.json) {
+    absl::PrintF("%-12s %12s %9s %10s %10s %10s %11s %8s %11s\n", "path", "batch/tokens", "rounds",
+                 "p50/us", "p99/us", "p99.9/us", "Mrows/s", "GB/s", "distinct");
+  }
+  for (const int batch_tokens : flags.batch_tokens) {
+    const absl::StatusOr<BenchResult> result =
+        RunBench(*clients, *ids,
+                 {.batch_tokens = static_cast<uint64_t>(batch_tokens),
+                  .in_flight = static_cast<uint64_t>(flags.in_flight),
+                  .seconds = flags.seconds,
+                  .from_token_ids = flags.from_token_ids});
+    if (!result.ok()) return Finish(result.status());
+    PrintLine(flags, path, batch_tokens, *result);
+  }
+  return kDone;
+}
+
+}  // namespace
+
+void AddBenchCommand(CLI::App& app, CommandBody* chosen) {
+  auto flags = std::make_shared<BenchFlags>();
+  CLI::App* command = app.add_subcommand("bench",
+                                         "Measure a target: time from Submit, row ids ready, to "
+                                         "rows landed; rows counted as delivered");
+  AddTargetFlags(*command, &flags->target);
+  command->add_option("--token-ids", flags->token_ids, "int32 little-endian; - is standard input")
+      ->required();
+  command
+      ->add_option("--batch-tokens", flags->batch_tokens,
+                   "tokens of a batch, one or several sizes (default 1,16,64,256)")
+      ->delimiter(',')
+      ->check(CLI::Range(1, kMaxBatchTokens));
+  command->add_option("--clients", flags->clients, "clients, each with a thread (default 1)")
+      ->check(CLI::Range(1, kMaxClients));
+  command->add_option("--in-flight", flags->in_flight, "batches in flight a client (default 1)")
+      ->check(CLI::Range(1, kMaxInFlight));
+  command->add_option("--seconds", flags->seconds, "time for each batch size (default 3)")
+      ->check(CLI::Range(0.01, 3600.0));
+  command->add_option("--mode", flags->mode, "how the transport asks: unary (the only one yet)")
+      ->check(CLI::IsMember({"unary"}));
+  command->add_flag("--from-token-ids", flags->from_token_ids, "count the addressing as well");
+  command->add_flag("--json", flags->json, "one JSON object a line");
+  command->callback([flags, chosen] { *chosen = [flags] { return Run(*flags); }; });
+}
+
+}  // namespace engram::cli

@@ -1,0 +1,35 @@
+// One measurement: batches of one size, over some clients, for some seconds.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "client/client.h"
+
+namespace engram::cli {
+
+struct BenchSetting {
+  uint64_t batch_tokens = 1;
+  uint64_t in_flight = 1;  // batches a client
+  double seconds = 1;
+  bool from_token_ids = false;  // the addressing is measured too
+};
+
+struct BenchResult {
+  uint64_t rounds = 0;  // batches landed
+  double p50_us = 0, p99_us = 0, p999_us = 0;
+  double rows_per_s = 0;      // delivered, over all clients
+  double gb_per_s = 0;        // 1e9 bytes
+  double distinct_share = 0;  // distinct rows of a batch / its rows
+};
+
+// A thread for each client; each goes round `token_ids` from a place of its own. The first error of
+// any client ends the run and is returned.
+absl::StatusOr<BenchResult> RunBench(absl::Span<const std::shared_ptr<Client>> clients,
+                                     absl::Span<const int32_t> token_ids,
+                                     const BenchSetting& setting);
+
+}  // namespace engram::cli
