@@ -1,8 +1,8 @@
 // The gather loop: rows of one table, by id, into a landing buffer.
 //
-// Reads from memory at random, so it lives on software prefetch and fixed row sizes; the kernel is chosen
-// once for a row width and the machine's instruction set. Stateless and thread-safe; never allocates.
-// Ids must have been checked (CheckRowIds): the loop does not look again.
+// Reads from memory at random, so it lives on software prefetch and fixed row sizes; the kernel is
+// chosen once for a row width and the machine's instruction set. Stateless and thread-safe; never
+// allocates. Ids must have been checked (CheckRowIds): the loop does not look again.
 #pragma once
 
 #include <cstddef>
@@ -14,8 +14,9 @@
 
 namespace engram {
 
-// Where rows land: row i at data + (i / group_rows) * group_stride_bytes + (i % group_rows) * row_bytes.
-// A group is one token's columns in dense placement; group_rows 0 means one group: back to back.
+// Where rows land: row i at data + (i / group_rows) * group_stride_bytes + (i % group_rows) *
+// row_bytes. A group is one token's columns in dense placement; group_rows 0 means one group: back
+// to back.
 struct Landing {
   std::byte* data = nullptr;
   uint64_t group_rows = 0;
@@ -36,5 +37,11 @@ absl::Status CheckRowIds(const GatherTable& table, absl::Span<const Id> ids);
 
 template <typename Id>
 void Gather(const GatherTable& table, absl::Span<const Id> ids, const Landing& landing);
+
+// Rows [first, first + count) of the batch alone, to the places they have in the whole batch: how
+// several threads share one (parallel_gather.h). Different ranges may run at the same time.
+template <typename Id>
+void GatherRange(const GatherTable& table, absl::Span<const Id> ids, size_t first, size_t count,
+                 const Landing& landing);
 
 }  // namespace engram
