@@ -1,11 +1,12 @@
-// The SDK's entry: attach to a table set wherever it is served, turn token ids into row ids, fetch rows.
+// The SDK's entry: attach to a table set wherever it is served, turn token ids into row ids, fetch
+// rows.
 //
 //   auto client = engram::Client::Attach("grpc:127.0.0.1:7300", {});
 //   std::vector<std::byte> rows(tokens * client->TokenBytes());
 //   absl::Status ok = (*client)->LookupTokens(state, token_ids, {}, landing, deadline);
 //
-// Targets: embedded:DIR, grpc:HOST:PORT, grpc:unix:PATH. Needs no files of its own: the address scheme and
-// the token map come from the owner and are checked against the table set's id.
+// Targets: embedded:DIR, grpc:HOST:PORT, grpc:unix:PATH. Needs no files of its own: the address
+// scheme and the token map come from the owner and are checked against the table set's id.
 // Thread-safe. Errors are transport.h's; OK means that every row is in place, byte for byte.
 #pragma once
 
@@ -31,9 +32,9 @@ struct AttachOptions {
 
 class Client {
  public:
-  // UNAVAILABLE or DEADLINE_EXCEEDED: the target was absent or loading all the time. FAILED_PRECONDITION:
-  // no such set, or several and none named (the message lists them). INVALID_ARGUMENT: not a target.
-  // DATA_LOSS: what the owner sent is not what its id says.
+  // UNAVAILABLE or DEADLINE_EXCEEDED: the target was absent or loading all the time.
+  // FAILED_PRECONDITION: no such set, or several and none named (the message lists them).
+  // INVALID_ARGUMENT: not a target. DATA_LOSS: what the owner sent is not what its id says.
   static absl::StatusOr<std::unique_ptr<Client>> Attach(absl::string_view target,
                                                         const AttachOptions& options);
   // Over a transport of the caller's (tests, wrappers).
@@ -44,8 +45,8 @@ class Client {
   const Addresser& addresser() const { return *addresser_; }
   Transport& transport() { return *transport_; }
 
-  // Row ids of a batch, ready to be submitted: [layers][tokens * columns]. Reused from batch to batch it
-  // allocates only when a batch is larger than any before.
+  // Row ids of a batch, ready to be submitted: [layers][tokens * columns]. Reused from batch to
+  // batch it allocates only when a batch is larger than any before.
   struct Plan {
     uint64_t tokens = 0;
     std::vector<std::vector<RowId>> row_ids;  // one a layer of the table set
@@ -53,8 +54,8 @@ class Client {
   absl::Status PlanTokens(const SequenceState& state, absl::Span<const int32_t> token_ids,
                           absl::Span<const uint8_t> dead, Plan* plan) const;
 
-  // The ticket interface over planned tokens. landings: one a layer of the table set, whose group is a
-  // token's columns (rows of a token lie together, tokens are group_stride_bytes apart).
+  // The ticket interface over planned tokens. landings: one a layer of the table set, whose group
+  // is a token's columns (rows of a token lie together, tokens are group_stride_bytes apart).
   absl::StatusOr<Ticket> Submit(const Plan& plan, absl::Span<const Landing> landings,
                                 absl::Time deadline);
   // Over row ids of the caller's.

@@ -1,13 +1,14 @@
 // The one seam between the client and whatever carries rows: a small batch interface.
 //
-// Life of a batch: Submit -> IN_FLIGHT -> LANDED, or FAILED_LENT (it failed, its deadline passed or it was
-// cancelled, and the transport may still write to the landing buffers) -> Reap -> REAPED. From Submit until
-// LANDED or REAPED the landing buffers are the transport's: they are neither reused nor freed. LANDED means
-// that every row of the batch is in place, byte for byte; anything else leaves the buffers undefined.
+// Life of a batch: Submit -> IN_FLIGHT -> LANDED, or FAILED_LENT (it failed, its deadline passed or
+// it was cancelled, and the transport may still write to the landing buffers) -> Reap -> REAPED.
+// From Submit until LANDED or REAPED the landing buffers are the transport's: they are neither
+// reused nor freed. LANDED means that every row of the batch is in place, byte for byte; anything
+// else leaves the buffers undefined.
 //
-// Thread safety: every method may be called from any thread; one ticket is waited for by one thread at a
-// time. The destructor cancels and reaps every ticket. Row ids and the batch's description are copied or
-// sent before Submit returns; only landing buffers are lent.
+// Thread safety: every method may be called from any thread; one ticket is waited for by one thread
+// at a time. The destructor cancels and reaps every ticket. Row ids and the batch's description are
+// copied or sent before Submit returns; only landing buffers are lent.
 #pragma once
 
 #include <cstddef>
@@ -49,9 +50,9 @@ struct Ticket {
 enum class TicketState { kInFlight, kLanded, kFailedLent, kReaped };
 
 struct Capabilities {
-  absl::string_view name;          // "embedded", "grpc"
-  bool lands_asynchronously;       // Submit returns before rows have landed
-  uint64_t max_batch_rows;         // Submit refuses more, INVALID_ARGUMENT
+  absl::string_view name;     // "embedded", "grpc"
+  bool lands_asynchronously;  // Submit returns before rows have landed
+  uint64_t max_batch_rows;    // Submit refuses more, INVALID_ARGUMENT
 };
 
 // What the owner says of the table set when a client attaches.
@@ -67,23 +68,25 @@ class Transport {
   virtual const Capabilities& capabilities() const = 0;
   virtual const AttachedTableSet& table_set() const = 0;
 
-  // Makes a buffer known for landing before the first Submit that uses it; a transport that needs no
-  // registration accepts any buffer and does nothing. Memory stays the caller's and outlives Unregister.
+  // Makes a buffer known for landing before the first Submit that uses it; a transport that needs
+  // no registration accepts any buffer and does nothing. Memory stays the caller's and outlives
+  // Unregister.
   virtual absl::Status Register(absl::Span<std::byte> buffer) = 0;
   virtual absl::Status Unregister(absl::Span<std::byte> buffer) = 0;
 
-  // INVALID_ARGUMENT (shape, layer or row id), FAILED_PRECONDITION (set not served), RESOURCE_EXHAUSTED
-  // (too many tickets): nothing was lent. OK: a ticket that is IN_FLIGHT or already LANDED.
+  // INVALID_ARGUMENT (shape, layer or row id), FAILED_PRECONDITION (set not served),
+  // RESOURCE_EXHAUSTED (too many tickets): nothing was lent. OK: a ticket that is IN_FLIGHT or
+  // already LANDED.
   virtual absl::StatusOr<Ticket> Submit(const BatchRequest& batch) = 0;
   // Never blocks. An unknown or reaped ticket is kReaped.
   virtual TicketState Poll(Ticket ticket) = 0;
-  // Blocks until the ticket is no longer IN_FLIGHT, at the latest at its deadline. OK when LANDED, the
-  // batch's error otherwise. May be called again; FAILED_PRECONDITION after Reap.
+  // Blocks until the ticket is no longer IN_FLIGHT, at the latest at its deadline. OK when LANDED,
+  // the batch's error otherwise. May be called again; FAILED_PRECONDITION after Reap.
   virtual absl::Status Wait(Ticket ticket) = 0;
   // Ends an IN_FLIGHT ticket with CANCELLED (FAILED_LENT); no effect on any other.
   virtual void Cancel(Ticket ticket) = 0;
-  // Takes the buffers back and forgets the ticket. Blocks for at most kReapTime; an IN_FLIGHT ticket is
-  // cancelled first. After it the transport writes to none of the ticket's buffers.
+  // Takes the buffers back and forgets the ticket. Blocks for at most kReapTime; an IN_FLIGHT
+  // ticket is cancelled first. After it the transport writes to none of the ticket's buffers.
   virtual void Reap(Ticket ticket) = 0;
 };
 

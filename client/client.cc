@@ -1,0 +1,82 @@
+#include "client/client.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "client/target.h"
+#include "client/transport/embedded_transport.h"
+#include "client/transport/grpc_transport.h"
+
+namespace engram {
+namespace {
+
+absl::StatusOr<std::unique_ptr<Transport>> AttachTransport(const Target& target,
+                                                           const AttachOptions& options) {
+  switch (target.kind) {
+    case Target::Kind::kEmbedded:
+      return EmbeddedTransport::Attach(target.place, options.table_set);
+    case Target::Kind::kGrpc:
+      return GrpcTransport::Attach(target.place, options.table_set, options.timeout);
+  }
+  return absl::InternalError("a kind of target without a transport");
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Client>> Client::Attach(absl::string_view target,
+                                                       const AttachOptions& options) {
+  const absl::StatusOr<Target> parsed = ParseTarget(target);
+  if (!parsed.ok()) return parsed.status();
+  absl::StatusOr<std::unique_ptr<Transport>> transport = AttachTransport(*parsed, options);
+  if (!transport.ok()) return transport.status();
+  return Create(*std::move(transport));
+}
+
+absl::StatusOr<std::unique_ptr<Client>> Client::Create(std::unique_ptr<Transport> transport) {
+  const AttachedTableSet& set = transport->table_set();
+  absl::StatusOr<std::shared_ptr<const Addresser>> addresser =
+      Addresser::Create(set.manifest.scheme, set.token_map);
+  if (!addresser.ok()) return addresser.status();
+  return std::unique_ptr<Client>(new Client(std::move(transport), *std::move(addresser)));
+}
+
+Client::~Client() = default;
+
+absl::Status Client::PlanTokens(const SequenceState& state, absl::Span<const int32_t> token_ids,
+                                absl::Span<const uint8_t> dead, Plan* plan) const {
+  const AddressScheme& scheme = addresser_->scheme();
+  const uint32_t columns = scheme.Columns();
+  plan->tokens = token_ids.size();
+  plan->row_ids.resize(scheme.layers.size());
+  std::vector<LayerRowIdsOutput> outputs(scheme.layers.size());
+  for (uint32_t i = 0; i < scheme.layers.size(); ++i) {
+    plan->row_ids[i].resize(token_ids.size() * columns);
+    outputs[i] = {.layer_index = i, .rows = plan->row_ids[i].data(), .token_stride = columns};
+  }
+  return addresser_->Address(state, token_ids, dead, outputs);
+}
+
+absl::StatusOr<Ticket> Client::Submit(const Plan& plan, absl::Span<const Landing> landings,
+                                      absl::Time deadline) {
+  const std::vector<LayerTableSpec>& layers = table_set().layers;
+  if (plan.row_ids.size() != layers.size() || landings.size() != layers.size()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the table set has ", layers.size(), " layers: the plan is for ",
+                     plan.row_ids.size(), " and there are ", landings.size(), " landings"));
+  }
+  std::vector<LayerRequest> requests(layers.size());
+  for (size_t i = 0; i < layers.size(); ++i) {
+    requests[i] = {.layer = layers[i].layer, .row_ids = plan.row_ids[i], .landing = landings[i]};
+  }
+  return transport_->Submit({.layers = requests, .deadline = deadline});
+}
+
+absl::Status Client::Lookup(const BatchRequest& batch) {
+  const absl::StatusOr<Ticket> ticket = transport_->Submit(batch);
+  if (!ticket.ok()) return ticket.status();
+  const absl::Status status = transport_->Wait(*ticket);
+  transport_->Reap(*ticket);
+  return status;
+}
+
+}  // namespace engram

@@ -1,0 +1,40 @@
+#include "client/target.h"
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+
+namespace engram {
+namespace {
+
+// HOST:PORT, with the host of an IPv6 address in brackets.
+bool IsHostAndPort(absl::string_view text) {
+  const size_t colon = text.rfind(':');
+  if (colon == absl::string_view::npos || colon == 0) return false;
+  const absl::string_view host = text.substr(0, colon);
+  if (host.find(':') != absl::string_view::npos && (host.front() != '[' || host.back() != ']')) {
+    return false;
+  }
+  int port = 0;
+  return absl::SimpleAtoi(text.substr(colon + 1), &port) && port > 0 && port <= 65535;
+}
+
+}  // namespace
+
+absl::StatusOr<Target> ParseTarget(absl::string_view text) {
+  absl::string_view rest = text;
+  if (absl::ConsumePrefix(&rest, "embedded:") && !rest.empty()) {
+    return Target{Target::Kind::kEmbedded, std::string(rest)};
+  }
+  rest = text;
+  if (absl::ConsumePrefix(&rest, "grpc:")) {
+    absl::string_view path = rest;
+    if (absl::ConsumePrefix(&path, "unix:") ? !path.empty() : IsHostAndPort(rest)) {
+      return Target{Target::Kind::kGrpc, std::string(rest)};
+    }
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      "\"", text, "\" is not a target: write embedded:DIR, grpc:HOST:PORT or grpc:unix:PATH"));
+}
+
+}  // namespace engram

@@ -1,0 +1,20 @@
+// Where rows are, as a user writes it: embedded:DIR, grpc:HOST:PORT, grpc:unix:PATH.
+#pragma once
+
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+namespace engram {
+
+struct Target {
+  enum class Kind { kEmbedded, kGrpc };
+  Kind kind = Kind::kEmbedded;
+  std::string place;  // a directory, HOST:PORT or unix:PATH
+};
+
+// INVALID_ARGUMENT names the text and the forms there are.
+absl::StatusOr<Target> ParseTarget(absl::string_view text);
+
+}  // namespace engram

@@ -1,0 +1,35 @@
+#include "client/target.h"
+
+#include <string>
+
+#include "gtest/gtest.h"
+
+namespace engram {
+namespace {
+
+TEST(ParseTarget, TakesEveryForm) {
+  const auto embedded = ParseTarget("embedded:/tables/v41");
+  ASSERT_TRUE(embedded.ok());
+  EXPECT_EQ(embedded->kind, Target::Kind::kEmbedded);
+  EXPECT_EQ(embedded->place, "/tables/v41");
+  for (const std::string place :
+       {"localhost:7300", "10.0.0.1:1", "[::1]:7300", "unix:/run/e.sock"}) {
+    const auto target = ParseTarget("grpc:" + place);
+    ASSERT_TRUE(target.ok()) << place;
+    EXPECT_EQ(target->kind, Target::Kind::kGrpc);
+    EXPECT_EQ(target->place, place);
+  }
+}
+
+TEST(ParseTarget, RefusesTheRestAndListsTheForms) {
+  for (const std::string text :
+       {"", "embedded:", "grpc:", "grpc:host", "grpc:host:0", "grpc:host:65536", "grpc:host:x",
+        "grpc::7300", "grpc:::1:7300", "grpc:unix:", "shm:/x", "/tables/v41"}) {
+    const auto status = ParseTarget(text).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << text;
+    EXPECT_NE(std::string(status.message()).find("grpc:HOST:PORT"), std::string::npos) << text;
+  }
+}
+
+}  // namespace
+}  // namespace engram

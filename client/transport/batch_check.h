@@ -1,0 +1,16 @@
+// What every transport checks of a batch before anything of it is lent or sent.
+#pragma once
+
+#include "absl/status/status.h"
+#include "client/transport/transport.h"
+
+namespace engram {
+
+// INVALID_ARGUMENT names the layer and what is wrong: an empty batch, a layer that the table set
+// has not or that is named twice, no rows, a row id out of range, a landing that is null or whose
+// groups overlap, more rows than `max_batch_rows`. DEADLINE_EXCEEDED when the deadline has passed.
+// Cost: one pass over the ids.
+absl::Status CheckBatch(const BatchRequest& batch, const Manifest& manifest,
+                        uint64_t max_batch_rows);
+
+}  // namespace engram
