@@ -44,13 +44,18 @@ absl::Status CheckTokenMap(const AddressScheme& scheme, const TokenMap* token_ma
   return absl::OkStatus();
 }
 
-absl::Status CheckOutput(const AddressScheme& scheme, const LayerRowIdsOutput& output) {
+absl::Status CheckOutput(const AddressScheme& scheme, size_t tokens,
+                         const LayerRowIdsOutput& output) {
+  if (output.rows == nullptr && tokens > 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("output for layer index ", output.layer_index, " has no memory to write to"));
+  }
   if (output.layer_index >= scheme.layers.size()) {
     return absl::InvalidArgumentError(absl::StrCat("output for layer index ", output.layer_index,
                                                    ": the scheme has ", scheme.layers.size(),
                                                    " layers"));
   }
-  if (output.rows == nullptr || output.token_stride < scheme.Columns()) {
+  if (output.token_stride < scheme.Columns()) {
     return absl::InvalidArgumentError(absl::StrCat(
         "output for layer index ", output.layer_index, " is too small: its stride is ",
         output.token_stride, " row ids a token, the scheme has ", scheme.Columns(), " columns"));
@@ -112,20 +117,23 @@ struct Addresser::Kernel {
       const bool is_dead = dead != nullptr && dead[t] != 0;
       if (!Compress(token_ids[t], is_dead, &tile->own[t], &history[t])) return t;
     }
+    // The last run's rest is hashed, not stored.
+    for (uint32_t t = tokens; t < RoundUpToLanes(tokens); ++t) {
+      tile->own[t] = history[t] = kBlockedEntry;
+    }
     tile->tokens = tokens;
     return tokens;
   }
 
   void FillWindow(const EntryTile& entries, WindowTile* windows) const {
-    uint32_t blocked[kTileTokens] = {};
     windows->tokens = entries.tokens;
-    for (uint32_t t = 0; t < entries.tokens; ++t) {
-      windows->ids[0][t] = WindowStep(entries.own[t], pad, &blocked[t]);
-    }
-    for (uint32_t k = 1; k <= lookback; ++k) {
-      const uint32_t* const older = entries.history + lookback - k;
-      for (uint32_t t = 0; t < entries.tokens; ++t) {
-        windows->ids[k][t] = WindowStep(older[t], pad, &blocked[t]);
+    for (uint32_t run = 0; run < entries.tokens; run += kBlockLanes) {
+      uint32_t blocked[kBlockLanes] = {};
+      for (uint32_t k = 0; k <= lookback; ++k) {
+        const uint32_t* const older =
+            k == 0 ? entries.own + run : entries.history + lookback - k + run;
+        uint32_t* const ids = windows->ids[k] + run;
+        for (uint32_t t = 0; t < kBlockLanes; ++t) ids[t] = WindowStep(older[t], pad, &blocked[t]);
       }
     }
   }
@@ -182,7 +190,7 @@ absl::Status Addresser::Address(const SequenceState& state, absl::Span<const int
                                 absl::Span<const LayerRowIdsOutput> outputs) const {
   if (absl::Status s = CheckMask(scheme_, token_ids.size(), dead); !s.ok()) return s;
   for (const LayerRowIdsOutput& output : outputs) {
-    if (absl::Status s = CheckOutput(scheme_, output); !s.ok()) return s;
+    if (absl::Status s = CheckOutput(scheme_, token_ids.size(), output); !s.ok()) return s;
   }
   EntryTile entries;
   WindowTile windows;

@@ -27,14 +27,26 @@ ColumnBlock MakeBlock(const AddressScheme& scheme, const LayerAddressing& layer,
   return block;
 }
 
+void AddTerm(const uint32_t* ids, uint64_t multiplier, uint32_t tokens, uint64_t* mixes) {
+  for (uint32_t t = 0; t < tokens; ++t) mixes[t] = XorStep(mixes[t], ids[t], multiplier);
+}
+
+// Column by column, so that a column's constants stay in registers.
 void HashXor(const LayerHash& layer, const WindowTile& tile, RowId* rows, size_t token_stride) {
-  const uint32_t heads = layer.heads_per_order;
-  for (uint32_t t = 0; t < tile.tokens; ++t, rows += token_stride) {
-    uint64_t mix = XorStep(0, tile.ids[0][t], layer.multipliers[0]);
-    for (uint32_t k = 1, column = 0; k < layer.max_order; ++k) {
-      mix = XorStep(mix, tile.ids[k][t], layer.multipliers[k]);
-      for (const uint32_t end = column + heads; column < end; ++column) {
-        rows[column] = Modulo(mix, layer.reciprocals[column]) + layer.offsets[column];
+  uint64_t mixes[kTileTokens];
+  std::fill_n(mixes, tile.tokens, 0);
+  uint32_t terms = 0;
+  for (const ColumnBlock& block : layer.blocks) {
+    for (; terms < block.order; ++terms) {
+      AddTerm(tile.ids[terms], layer.multipliers[terms], tile.tokens, mixes);
+    }
+    const uint32_t end = block.first_column + block.lanes;
+    for (uint32_t column = block.first_column; column < end; ++column) {
+      const Reciprocal reciprocal = layer.reciprocals[column];
+      const uint64_t offset = layer.offsets[column];
+      RowId* out = rows + column;
+      for (uint32_t t = 0; t < tile.tokens; ++t, out += token_stride) {
+        *out = Modulo(mixes[t], reciprocal) + offset;
       }
     }
   }

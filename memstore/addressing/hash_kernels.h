@@ -17,14 +17,19 @@ namespace engram {
 // Windows, mixes and the row ids of one layer stay in the first-level cache together.
 inline constexpr uint32_t kTileTokens = 64;
 
+inline constexpr uint32_t kBlockLanes = 8;
+// The tokens of a tile are taken in runs of eight, the last one whole too: loops of a fixed length
+// make a tile of one token cheap.
+constexpr uint32_t RoundUpToLanes(uint32_t tokens) {
+  return (tokens + kBlockLanes - 1) / kBlockLanes * kBlockLanes;
+}
+
 // ids[k][t]: what token t of the tile hashes at lookback distance k, blocked positions already
-// padded.
+// padded. From `tokens` up to RoundUpToLanes(tokens) there are ids of no meaning.
 struct WindowTile {
   uint32_t tokens = 0;
   alignas(64) uint32_t ids[kMaxOrder][kTileTokens];
 };
-
-inline constexpr uint32_t kBlockLanes = 8;
 
 // Constants of up to eight columns of one order, side by side as vector registers want them. Lanes
 // past the order's last column hold a modulus of one.

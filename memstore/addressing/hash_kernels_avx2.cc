@@ -65,19 +65,18 @@ ENGRAM_AVX2 inline void Store(RowId* rows, __m256i row_ids, const Constants& c) 
 
 // One order's mixes of a tile, as they are and rounded to double.
 struct Mixes {
-  alignas(32) uint64_t exact[kTileTokens] = {};
+  alignas(32) uint64_t exact[kTileTokens];
   alignas(32) double rounded[kTileTokens];
 };
 
 ENGRAM_AVX2 inline void AddTerm(const uint32_t* ids, uint64_t multiplier, uint32_t tokens,
-                                Mixes* mixes) {
-  for (uint32_t t = 0; t < tokens; ++t) {
-    mixes->exact[t] = XorStep(mixes->exact[t], ids[t], multiplier);
-  }
-  // Whole registers: what lies past the last token is not read again.
-  for (uint32_t t = 0; t < tokens; t += kLanes) {
-    const __m256i mix = _mm256_load_si256(reinterpret_cast<const __m256i*>(mixes->exact + t));
-    _mm256_store_pd(mixes->rounded + t, ToDouble(mix));
+                                bool is_first, Mixes* mixes) {
+  for (uint32_t run = 0; run < tokens; run += kLanes) {
+    for (uint32_t t = run; t < run + kLanes; ++t) {
+      mixes->exact[t] = XorStep(is_first ? 0 : mixes->exact[t], ids[t], multiplier);
+    }
+    const __m256i mix = _mm256_load_si256(reinterpret_cast<const __m256i*>(mixes->exact + run));
+    _mm256_store_pd(mixes->rounded + run, ToDouble(mix));
   }
 }
 
@@ -87,7 +86,7 @@ ENGRAM_AVX2 void HashXor(const LayerHash& layer, const WindowTile& tile, RowId* 
   uint32_t terms = 0;
   for (const ColumnBlock& block : layer.blocks) {
     for (; terms < block.order; ++terms) {
-      AddTerm(tile.ids[terms], layer.multipliers[terms], tile.tokens, &mixes);
+      AddTerm(tile.ids[terms], layer.multipliers[terms], tile.tokens, terms == 0, &mixes);
     }
     for (uint32_t lane = 0; lane < block.lanes; lane += kLanes) {
       const Constants constants = Load(block, lane);

@@ -56,15 +56,18 @@ inline __mmask8 Lanes(const ColumnBlock& block) {
 
 // One order's mixes of a tile, as they are and rounded to double.
 struct Mixes {
-  alignas(64) uint64_t exact[kTileTokens] = {};
+  alignas(64) uint64_t exact[kTileTokens];
   alignas(64) double rounded[kTileTokens];
 };
 
 ENGRAM_AVX512 inline void AddTerm(const uint32_t* ids, uint64_t multiplier, uint32_t tokens,
-                                  Mixes* mixes) {
-  for (uint32_t t = 0; t < tokens; ++t) {
-    mixes->exact[t] = XorStep(mixes->exact[t], ids[t], multiplier);
-    mixes->rounded[t] = static_cast<double>(static_cast<int64_t>(mixes->exact[t]));
+                                  bool is_first, Mixes* mixes) {
+  for (uint32_t run = 0; run < tokens; run += kBlockLanes) {
+    for (uint32_t t = run; t < run + kBlockLanes; ++t) {
+      const uint64_t mix = XorStep(is_first ? 0 : mixes->exact[t], ids[t], multiplier);
+      mixes->exact[t] = mix;
+      mixes->rounded[t] = static_cast<double>(static_cast<int64_t>(mix));
+    }
   }
 }
 
@@ -74,7 +77,7 @@ ENGRAM_AVX512 void HashXor(const LayerHash& layer, const WindowTile& tile, RowId
   uint32_t terms = 0;
   for (const ColumnBlock& block : layer.blocks) {
     for (; terms < block.order; ++terms) {
-      AddTerm(tile.ids[terms], layer.multipliers[terms], tile.tokens, &mixes);
+      AddTerm(tile.ids[terms], layer.multipliers[terms], tile.tokens, terms == 0, &mixes);
     }
     const Constants constants = Load(block);
     const __mmask8 lanes = Lanes(block);
