@@ -69,13 +69,19 @@ struct Mixes {
   alignas(32) double rounded[kTileTokens];
 };
 
+// XorStep for four tokens; there is no 64-bit multiplication of vectors here.
 ENGRAM_AVX2 inline void AddTerm(const uint32_t* ids, uint64_t multiplier, uint32_t tokens,
                                 bool is_first, Mixes* mixes) {
+  const __m256i low = _mm256_set1_epi64x(static_cast<int64_t>(multiplier));
+  const __m256i high = _mm256_srli_epi64(low, 32);
   for (uint32_t run = 0; run < tokens; run += kLanes) {
-    for (uint32_t t = run; t < run + kLanes; ++t) {
-      mixes->exact[t] = XorStep(is_first ? 0 : mixes->exact[t], ids[t], multiplier);
-    }
-    const __m256i mix = _mm256_load_si256(reinterpret_cast<const __m256i*>(mixes->exact + run));
+    const __m256i id =
+        _mm256_cvtepu32_epi64(_mm_load_si128(reinterpret_cast<const __m128i*>(ids + run)));
+    const __m256i product = _mm256_add_epi64(_mm256_mul_epu32(id, low),
+                                             _mm256_slli_epi64(_mm256_mul_epu32(id, high), 32));
+    __m256i* const exact = reinterpret_cast<__m256i*>(mixes->exact + run);
+    const __m256i mix = is_first ? product : _mm256_xor_si256(_mm256_load_si256(exact), product);
+    _mm256_store_si256(exact, mix);
     _mm256_store_pd(mixes->rounded + run, ToDouble(mix));
   }
 }

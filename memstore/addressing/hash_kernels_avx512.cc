@@ -1,5 +1,10 @@
 // Eight columns of one order to a register: they share a mix and differ in their modulus.
 
+#ifndef __clang__
+// g++ 12 warns of the intrinsics' own undefined operands (GCC bug 105593).
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+
 #include <immintrin.h>
 
 #include "memstore/addressing/hash_kernels.h"
@@ -13,11 +18,6 @@ namespace {
 constexpr __mmask16 kLowWords = 0x5555;
 // Added to a double below 2^51 it leaves the nearest integer in the low bits of the sum.
 constexpr double kRoundToInteger = 4503599627370496.0;  // 2^52
-
-// _mm512_mul_epu32; g++ 12 warns of that one's own undefined operand (GCC bug 105593).
-ENGRAM_AVX512 inline __m512i MultiplyLowWords(__m512i a, __m512i b) {
-  return _mm512_maskz_mul_epu32(0xFF, a, b);
-}
 
 struct Constants {
   __m512d inverse;
@@ -35,7 +35,7 @@ ENGRAM_AVX512 inline Constants Load(const ColumnBlock& block) {
 ENGRAM_AVX512 inline __m512i RowIds(__m512i mix, __m512d mix_as_double, const Constants& c) {
   const __m512d estimate =
       _mm512_fmadd_pd(mix_as_double, c.inverse, _mm512_set1_pd(kRoundToInteger));
-  const __m512i product = MultiplyLowWords(_mm512_castpd_si512(estimate), c.modulus);
+  const __m512i product = _mm512_mul_epu32(_mm512_castpd_si512(estimate), c.modulus);
   const __m512i rest = _mm512_sub_epi32(mix, product);
   const __m512i corrected =
       _mm512_maskz_min_epu32(kLowWords, rest, _mm512_add_epi32(rest, c.modulus));
@@ -60,14 +60,18 @@ struct Mixes {
   alignas(64) double rounded[kTileTokens];
 };
 
+// XorStep for eight tokens at a time.
 ENGRAM_AVX512 inline void AddTerm(const uint32_t* ids, uint64_t multiplier, uint32_t tokens,
                                   bool is_first, Mixes* mixes) {
+  const __m512i factor = _mm512_set1_epi64(static_cast<int64_t>(multiplier));
   for (uint32_t run = 0; run < tokens; run += kBlockLanes) {
-    for (uint32_t t = run; t < run + kBlockLanes; ++t) {
-      const uint64_t mix = XorStep(is_first ? 0 : mixes->exact[t], ids[t], multiplier);
-      mixes->exact[t] = mix;
-      mixes->rounded[t] = static_cast<double>(static_cast<int64_t>(mix));
-    }
+    const __m512i id =
+        _mm512_cvtepu32_epi64(_mm256_load_si256(reinterpret_cast<const __m256i*>(ids + run)));
+    const __m512i product = _mm512_mullo_epi64(id, factor);
+    const __m512i mix =
+        is_first ? product : _mm512_xor_si512(_mm512_load_si512(mixes->exact + run), product);
+    _mm512_store_si512(mixes->exact + run, mix);
+    _mm512_store_pd(mixes->rounded + run, _mm512_cvtepi64_pd(mix));
   }
 }
 
@@ -100,7 +104,7 @@ ENGRAM_AVX512 void HashPolynomial(const LayerHash& layer, const WindowTile& tile
       for (uint32_t d = 1; d < block.order; ++d) {
         const __m512i coefficient = _mm512_load_si512(block.coefficient[d]);
         const __m512i id = _mm512_set1_epi32(static_cast<int32_t>(tile.ids[d][t]));
-        sum = _mm512_add_epi64(sum, MultiplyLowWords(id, coefficient));
+        sum = _mm512_add_epi64(sum, _mm512_mul_epu32(id, coefficient));
       }
       Store(out, RowIds(sum, _mm512_cvtepi64_pd(sum), constants), lanes);
     }
