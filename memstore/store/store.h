@@ -22,7 +22,8 @@ class Store {
   absl::Status Publish(std::shared_ptr<const TableSet> set);
   // NOT_FOUND when it is not served.
   absl::Status Retire(absl::string_view id);
-  // By id. FAILED_PRECONDITION lists those served. Cost: one short lock and a reference count a batch.
+  // By id. FAILED_PRECONDITION lists those served. Cost: one short lock and a reference count a
+  // batch.
   absl::StatusOr<std::shared_ptr<const TableSet>> Acquire(absl::string_view id) const;
   // By id or name; an empty string means the only one. FAILED_PRECONDITION lists those served.
   absl::StatusOr<std::shared_ptr<const TableSet>> Resolve(absl::string_view id_or_name) const;

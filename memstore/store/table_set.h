@@ -1,14 +1,15 @@
 // A table set loaded into memory, verified, ready to be gathered from.
 //
-// Immutable after Load; shared between threads through shared_ptr<const TableSet>, and a batch that holds
-// one keeps its memory alive: that is its pin. Each layer's rows lie in one contiguous run of memory
-// (huge pages where there are any), read from the shards in parallel with every checksum verified on
-// the way; a set with one wrong byte is never returned.
+// Immutable after Load; shared between threads through shared_ptr<const TableSet>, and a batch that
+// holds one keeps its memory alive: that is its pin. Each layer's rows lie in one contiguous run of
+// memory (huge pages where there are any), read from the shards in parallel with every checksum
+// verified on the way; a set with one wrong byte is never returned.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -28,7 +29,9 @@ struct LoadProgress {
 struct LoadOptions {
   uint32_t threads = 0;  // readers and verifiers; 0: chosen from the cores
   ArenaOptions arena;
-  // Called from one thread at a time, at least every 200 ms and once at the end.
+  // The memory that may be taken; without it the kernel is asked what is available.
+  std::optional<uint64_t> available_memory_bytes;
+  // Called from one thread at a time, after every few MiB, and once at the end.
   std::function<void(const LoadProgress&)> on_progress;
 };
 
@@ -39,9 +42,9 @@ struct LoadedLayer {
 
 class TableSet {
  public:
-  // NOT_FOUND: no such set. DATA_LOSS: a digest, checksum, header or size that does not match, naming
-  // file and block. FAILED_PRECONDITION: the token map is not the manifest's. RESOURCE_EXHAUSTED: the
-  // table does not fit into the memory that is available, with both sizes.
+  // NOT_FOUND: no such set. DATA_LOSS: a digest, checksum, header or size that does not match,
+  // naming file and block. FAILED_PRECONDITION: the token map is not the manifest's.
+  // RESOURCE_EXHAUSTED: the table does not fit into the memory that is available, with both sizes.
   static absl::StatusOr<std::shared_ptr<const TableSet>> Load(const std::string& directory,
                                                               const LoadOptions& options);
   ~TableSet();
@@ -55,7 +58,7 @@ class TableSet {
   const Addresser& addresser() const { return *addresser_; }
   const std::vector<LoadedLayer>& layers() const { return layers_; }
   const LoadedLayer* FindLayer(uint32_t layer) const;  // nullptr when there is none
-  // What its memory is made of, for log lines and metrics.
+  // What its memory is made of, for log lines and metrics; the smallest kind where layers differ.
   uint64_t resident_bytes() const;
   PageKind page_kind() const;
 

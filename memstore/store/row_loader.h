@@ -1,0 +1,28 @@
+// Reads the rows of a whole table set into memory, every checksum verified on the way.
+//
+// The rows go straight from the files to their place; several threads keep the device busy, fault
+// in the memory and check what has come while it is still in the cache.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/types/span.h"
+#include "memstore/store/arena.h"
+#include "memstore/table/manifest.h"
+#include "memstore/table/ordered_work.h"
+
+namespace engram {
+
+// The threads to load with: `asked`, or for 0 a number that suits the machine.
+uint32_t ChooseLoadThreads(uint32_t asked);
+
+// Layer i of the manifest is read to arenas[i], which has room for its rows and the padding up to a
+// page. `progress` may be empty; it hears of every few MiB, from one thread at a time, and of the
+// last. DATA_LOSS, NOT_FOUND: the first wrong place of the set in the order of its layers, shards
+// and blocks, whatever the threads' timing; the arenas then hold nothing that may be used.
+absl::Status LoadRows(const std::string& directory, const Manifest& manifest,
+                      absl::Span<Arena> arenas, uint32_t threads, const ProgressFunction& progress);
+
+}  // namespace engram

@@ -1,0 +1,153 @@
+#include "memstore/store/store.h"
+
+#include <atomic>
+#include <filesystem>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "memstore/store/testing/small_table_set.h"
+#include "memstore/table/synthetic.h"
+
+namespace engram {
+namespace {
+
+using ::testing::HasSubstr;
+
+class StoreTest : public ::testing::Test {
+ protected:
+  StoreTest()
+      : directory_(absl::StrCat(::testing::TempDir(), "/store_",
+                                ::testing::UnitTest::GetInstance()->current_test_info()->name())) {}
+  ~StoreTest() override { std::filesystem::remove_all(directory_); }
+
+  // A set of its own for each name and row width.
+  std::shared_ptr<const TableSet> Set(const std::string& name, uint32_t row_bytes) {
+    testing::SmallTableSet small;
+    small.name = name;
+    small.layers[0].row_bytes = row_bytes;
+    EXPECT_TRUE(WriteSmallTableSet(small, directory_).ok());
+    auto set = TableSet::Load(directory_, {});
+    EXPECT_TRUE(set.ok()) << set.status();
+    return *std::move(set);
+  }
+
+  const std::string directory_;
+  Store store_;
+};
+
+TEST_F(StoreTest, FindsById) {
+  const auto a = Set("a", 64);
+  const auto b = Set("b", 64);
+  ASSERT_TRUE(store_.Publish(a).ok());
+  ASSERT_TRUE(store_.Publish(b).ok());
+  EXPECT_EQ(*store_.Acquire(a->id()), a);
+  EXPECT_EQ(*store_.Acquire(b->id()), b);
+  EXPECT_EQ(store_.List().size(), 2u);
+}
+
+TEST_F(StoreTest, AcquireTakesIdsAloneAndListsWhatIsServed) {
+  const auto a = Set("a", 64);
+  absl::Status status = store_.Acquire(a->id()).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(status.message(), HasSubstr("none is served"));
+  ASSERT_TRUE(store_.Publish(a).ok());
+  for (const std::string& id : {std::string("a"), std::string(), std::string("nonsense")}) {
+    status = store_.Acquire(id).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+    EXPECT_THAT(status.message(), HasSubstr("served: a " + a->id()));
+  }
+}
+
+TEST_F(StoreTest, ResolveTakesIdsAndNamesAndTheOnlyOne) {
+  const auto a = Set("a", 64);
+  EXPECT_EQ(store_.Resolve("").status().code(), absl::StatusCode::kFailedPrecondition);
+  ASSERT_TRUE(store_.Publish(a).ok());
+  EXPECT_EQ(*store_.Resolve(""), a);
+  EXPECT_EQ(*store_.Resolve("a"), a);
+  EXPECT_EQ(*store_.Resolve(a->id()), a);
+  const auto b = Set("b", 64);
+  ASSERT_TRUE(store_.Publish(b).ok());
+  EXPECT_EQ(*store_.Resolve("b"), b);
+  for (const std::string& what : {std::string(), std::string("c")}) {
+    const absl::Status status = store_.Resolve(what).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+    EXPECT_THAT(status.message(), HasSubstr(absl::StrCat("a ", a->id(), ", b ", b->id())));
+  }
+}
+
+TEST_F(StoreTest, ANameMeansItsNewestSet) {
+  const auto older = Set("a", 64);
+  const auto newer = Set("a", 128);
+  ASSERT_TRUE(store_.Publish(older).ok());
+  ASSERT_TRUE(store_.Publish(newer).ok());
+  EXPECT_EQ(*store_.Resolve("a"), newer);
+  EXPECT_EQ(*store_.Acquire(older->id()), older);
+  ASSERT_TRUE(store_.Retire(newer->id()).ok());
+  EXPECT_EQ(*store_.Resolve("a"), older);
+}
+
+TEST_F(StoreTest, PublishesASetOnce) {
+  const auto a = Set("a", 64);
+  ASSERT_TRUE(store_.Publish(a).ok());
+  const absl::Status status = store_.Publish(a);
+  EXPECT_EQ(status.code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_THAT(status.message(), HasSubstr(a->id()));
+  EXPECT_EQ(store_.List().size(), 1u);
+}
+
+TEST_F(StoreTest, ARetiredSetLivesUntilItsLastHolderLetsGo) {
+  auto a = Set("a", 64);
+  const std::string id = a->id();
+  const std::weak_ptr<const TableSet> watch = a;
+  ASSERT_TRUE(store_.Publish(std::move(a)).ok());
+  auto batch = *store_.Acquire(id);
+  ASSERT_TRUE(store_.Retire(id).ok());
+  EXPECT_EQ(store_.Acquire(id).status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(store_.Retire(id).code(), absl::StatusCode::kNotFound);
+  EXPECT_TRUE(IsSyntheticRow(1, 9, {batch->FindLayer(1)->table.base + 9 * 64, 64}));
+  batch.reset();
+  EXPECT_TRUE(watch.expired());
+}
+
+// Readers take and use sets while they are published and retired under them.
+TEST_F(StoreTest, ReadersAndPublishersAtOnce) {
+  const auto a = Set("a", 64);
+  const auto b = Set("a", 128);
+  ASSERT_TRUE(store_.Publish(a).ok());
+  std::atomic<bool> stop{false};
+  std::atomic<int> wrong{0};
+  std::atomic<int> read{0};
+  std::vector<std::thread> readers;
+  for (int i = 0; i < 4; ++i) {
+    readers.emplace_back([&] {
+      while (!stop.load()) {
+        const auto set = store_.Resolve("a");
+        if (!set.ok()) {  // one of both is always there
+          wrong.fetch_add(1);
+          continue;
+        }
+        const GatherTable& table = (*set)->FindLayer(1)->table;
+        if (!IsSyntheticRow(1, 4999, {table.base + 4999 * table.row_bytes, table.row_bytes})) {
+          wrong.fetch_add(1);
+        }
+        read.fetch_add(1);
+      }
+    });
+  }
+  for (int round = 0; round < 200 || read.load() < 100; ++round) {
+    ASSERT_TRUE(store_.Publish(b).ok());
+    ASSERT_TRUE(store_.Retire(a->id()).ok());
+    ASSERT_TRUE(store_.Publish(a).ok());
+    ASSERT_TRUE(store_.Retire(b->id()).ok());
+  }
+  stop.store(true);
+  for (std::thread& reader : readers) reader.join();
+  EXPECT_EQ(wrong.load(), 0);
+}
+
+}  // namespace
+}  // namespace engram

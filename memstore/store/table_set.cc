@@ -1,0 +1,121 @@
+#include "memstore/store/table_set.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "memstore/addressing/token_map.h"
+#include "memstore/store/available_memory.h"
+#include "memstore/store/row_loader.h"
+#include "memstore/table/posix_file.h"
+#include "memstore/table/shard_layout.h"
+
+namespace engram {
+namespace {
+
+absl::StatusOr<std::shared_ptr<const Addresser>> MakeAddresser(const std::string& directory,
+                                                               const AddressScheme& scheme) {
+  std::shared_ptr<const TokenMap> token_map;
+  if (scheme.token_map) {
+    absl::StatusOr<TokenMap> loaded = TokenMap::Load(JoinPath(directory, scheme.token_map->file),
+                                                     scheme.vocab_size, *scheme.token_map);
+    if (!loaded.ok()) return loaded.status();
+    token_map = std::make_shared<const TokenMap>(*std::move(loaded));
+  }
+  return Addresser::Create(scheme, std::move(token_map));
+}
+
+// Room for each layer's rows and the padding of its last shard. Nothing of it is resident yet.
+absl::StatusOr<std::vector<Arena>> MapArenas(const Manifest& manifest,
+                                             const ArenaOptions& options) {
+  std::vector<Arena> arenas;
+  for (const LayerTableSpec& layer : manifest.layers) {
+    const uint64_t bytes = ShardFileBytes(layer.rows, layer.row_bytes) - kShardHeaderBytes;
+    absl::StatusOr<Arena> arena = Arena::Map(bytes, options);
+    if (!arena.ok()) return arena.status();
+    arenas.push_back(*std::move(arena));
+  }
+  return arenas;
+}
+
+std::string Size(uint64_t bytes) {
+  return absl::StrFormat("%d bytes (%.2f GiB)", bytes, static_cast<double>(bytes) / (1 << 30));
+}
+
+// Before anything is touched: the kernel ends a process that takes more than there is. Reserved
+// huge pages are set aside already.
+absl::Status CheckMemory(const Manifest& manifest, const std::vector<Arena>& arenas,
+                         const LoadOptions& options) {
+  uint64_t needed = 0;
+  for (const Arena& arena : arenas) {
+    if (arena.page_kind() != PageKind::kHugetlb2M) needed += arena.bytes();
+  }
+  const AvailableMemory available =
+      options.available_memory_bytes
+          ? AvailableMemory{*options.available_memory_bytes, "the limit that was set"}
+          : ReadAvailableMemory();
+  if (needed <= available.bytes) return absl::OkStatus();
+  return absl::ResourceExhaustedError(
+      absl::StrCat("table set ", manifest.name, " needs ", Size(needed), " of memory, ",
+                   available.limited_by, " leaves ", Size(available.bytes),
+                   "; free memory, raise the limit, or pack the table smaller (--rows-per-head)"));
+}
+
+}  // namespace
+
+absl::StatusOr<std::shared_ptr<const TableSet>> TableSet::Load(const std::string& directory,
+                                                               const LoadOptions& options) {
+  std::shared_ptr<TableSet> set(new TableSet);
+  set->directory_ = directory;
+  absl::StatusOr<Manifest> manifest = LoadManifest(directory);
+  if (!manifest.ok()) return manifest.status();
+  set->manifest_ = *std::move(manifest);
+  auto addresser = MakeAddresser(directory, set->manifest_.scheme);
+  if (!addresser.ok()) return addresser.status();
+  set->addresser_ = *std::move(addresser);
+
+  absl::StatusOr<std::vector<Arena>> arenas = MapArenas(set->manifest_, options.arena);
+  if (!arenas.ok()) return arenas.status();
+  absl::Status status = CheckMemory(set->manifest_, *arenas, options);
+  if (!status.ok()) return status;
+  ProgressFunction progress;
+  if (options.on_progress) {
+    progress = [&options](uint64_t done, uint64_t total) { options.on_progress({done, total}); };
+  }
+  status = LoadRows(directory, set->manifest_, absl::MakeSpan(*arenas),
+                    ChooseLoadThreads(options.threads), progress);
+  if (!status.ok()) return status;
+
+  for (size_t i = 0; i < arenas->size(); ++i) {
+    const LayerTableSpec& layer = set->manifest_.layers[i];
+    Arena& arena = (*arenas)[i];
+    arena.ConfirmPageKind();
+    set->layers_.push_back({layer.layer, GatherTable{arena.data(), layer.rows, layer.row_bytes}});
+  }
+  set->arenas_ = *std::move(arenas);
+  return std::shared_ptr<const TableSet>(std::move(set));
+}
+
+TableSet::~TableSet() = default;
+
+const LoadedLayer* TableSet::FindLayer(uint32_t layer) const {
+  for (const LoadedLayer& loaded : layers_) {
+    if (loaded.layer == layer) return &loaded;
+  }
+  return nullptr;
+}
+
+uint64_t TableSet::resident_bytes() const {
+  uint64_t bytes = 0;
+  for (const Arena& arena : arenas_) bytes += arena.bytes();
+  return bytes;
+}
+
+PageKind TableSet::page_kind() const {
+  PageKind kind = PageKind::kHugetlb2M;
+  for (const Arena& arena : arenas_) kind = std::max(kind, arena.page_kind());
+  return kind;
+}
+
+}  // namespace engram

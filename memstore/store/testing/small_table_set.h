@@ -1,0 +1,32 @@
+// Table sets for tests of what loads and serves them: any row width, shard and block size, written
+// without the packer, so that shapes which the packer never chooses are met as well.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "memstore/table/manifest.h"
+
+namespace engram::testing {
+
+struct SmallLayer {
+  uint32_t layer = 1;
+  uint32_t row_bytes = 264;
+  uint64_t rows = 5000;
+  uint64_t shard_rows = 4096;  // a multiple of kShardRowMultiple
+  uint32_t block_rows = 512;
+};
+
+struct SmallTableSet {
+  std::string name = "small";
+  std::vector<SmallLayer> layers = {SmallLayer()};
+  bool with_token_map = false;  // 100 ids -> 10
+};
+
+// Writes the set to `directory`, which it makes (and empties where it is there). Rows are
+// synthetic.
+absl::StatusOr<Manifest> WriteSmallTableSet(const SmallTableSet& set, const std::string& directory);
+
+}  // namespace engram::testing
