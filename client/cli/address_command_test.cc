@@ -1,0 +1,215 @@
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "client/cli/command.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "memstore/addressing/families.h"
+#include "memstore/addressing/sha256.h"
+#include "memstore/table/manifest.h"
+#include "memstore/table/shard_layout.h"
+
+namespace engram::cli {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr char kV41Map[] = "tests/golden/deepseek_v41_token_map.i32";
+constexpr char kV3Map[] = "tests/golden/deepseek_v3_token_map.i32";
+constexpr char kTokenStream[] = "tests/golden/tokens_en_handbook.i32";
+
+std::string ReadAll(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+template <typename T>
+std::string Raw(const std::vector<T>& values) {
+  return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T)};
+}
+
+class AddressCommandTest : public testing::Test {
+ protected:
+  AddressCommandTest() : dir_(std::filesystem::path(testing::TempDir()) / "address_command_test") {
+    std::filesystem::remove_all(dir_);
+    std::filesystem::create_directories(dir_);
+  }
+
+  std::string Path(const std::string& name) const { return dir_ / name; }
+  std::string Write(const std::string& name, const std::string& bytes) {
+    std::ofstream(Path(name), std::ios::binary) << bytes;
+    return Path(name);
+  }
+
+  // The exit code of `engram address ARGUMENTS --output out`; what it said is in `said_`.
+  int Run(std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), "address");
+    arguments.insert(arguments.end(), {"--output", Path("out")});
+    std::reverse(arguments.begin(), arguments.end());
+    CLI::App app;
+    CommandBody body;
+    AddAddressCommand(app, &body);
+    testing::internal::CaptureStderr();
+    int code = kBadUsage;
+    try {
+      app.parse(arguments);
+      code = body();
+    } catch (const CLI::ParseError& e) {
+      std::cerr << e.what();
+    }
+    said_ = testing::internal::GetCapturedStderr();
+    return code;
+  }
+  bool HasOutput() const { return std::filesystem::exists(Path("out")); }
+  std::string Digest() const { return Sha256Hex(ReadAll(Path("out"))); }
+
+  std::filesystem::path dir_;
+  std::string said_;
+};
+
+// A table set's directory with everything that addressing reads; the row files are not there.
+void WriteTableSet(const std::string& directory, absl::string_view family) {
+  Manifest manifest;
+  manifest.name = std::string(family);
+  manifest.scheme = Derive(**FindFamily(family), {.rows_per_head = 1000}).value();
+  for (const LayerAddressing& layer : manifest.scheme.layers) {
+    const std::string name = absl::StrCat("layer", layer.layer);
+    const ShardSpec shard = {
+        name + ".rows", name + ".crc32c", 0, layer.Rows(), 1024, ShardFileBytes(layer.Rows(), 264),
+        Sha256Hex(name)};
+    manifest.layers.push_back({layer.layer,
+                               layer.Rows(),
+                               264,
+                               {RowEncodingKind::kFp8E4m3Ue8m0Block32, 256, 0},
+                               {shard},
+                               true});
+  }
+  const absl::StatusOr<Manifest> finished = FinishManifest(manifest);
+  ASSERT_TRUE(finished.ok()) << finished.status();
+  std::filesystem::create_directories(directory);
+  std::ofstream(directory + "/" + kManifestFile) << finished->text;
+  std::ofstream(directory + "/" + kManifestDigestFile) << finished->id << "\n";
+  std::filesystem::copy_file(kV41Map, directory + "/" + kTokenMapFile);
+}
+
+TEST_F(AddressCommandTest, WritesTheKnownAnswers) {
+  const nlohmann::json golden =
+      nlohmann::json::parse(ReadAll("tests/golden/known_answers.json"))["deepseek_v41_flash"];
+  for (const auto& [name, one] : golden["cases"].items()) {
+    SCOPED_TRACE(name);
+    const std::string ids = Write("ids", Raw(one["raw"].get<std::vector<int32_t>>()));
+    std::vector<std::string> arguments = {"--family", "deepseek-v4.1-flash", "--token-map",
+                                          kV41Map,    "--token-ids",         ids};
+    if (!one["mask"].is_null()) {
+      std::vector<uint8_t> dead;
+      for (const int live : one["mask"]) dead.push_back(live == 0 ? 255 : 0);
+      arguments.insert(arguments.end(), {"--dead-mask", Write("dead", Raw(dead))});
+    }
+    EXPECT_EQ(Run(arguments), kDone) << said_;
+    EXPECT_EQ(Digest(), one["sha256_i64"]);
+  }
+}
+
+TEST_F(AddressCommandTest, AnyChunkGivesTheSameBytes) {
+  const std::string ids = Write("ids", ReadAll(kTokenStream).substr(0, 4 * 10000));
+  const std::vector<std::string> arguments = {"--family", "deepseek-v4.1-flash", "--token-map",
+                                              kV41Map,    "--token-ids",         ids};
+  ASSERT_EQ(Run(arguments), kDone) << said_;
+  const std::string whole = Digest();
+  for (const char* const chunk :
+       {"1", "3", "64", "1000", "4097", "10000", "18446744073709551615"}) {
+    std::vector<std::string> chunked = arguments;
+    chunked.insert(chunked.end(), {"--chunk-tokens", chunk});
+    EXPECT_EQ(Run(chunked), kDone) << said_;
+    EXPECT_EQ(Digest(), whole) << chunk;
+  }
+}
+
+TEST_F(AddressCommandTest, ATableSetGivesWhatItsFamilyGives) {
+  WriteTableSet(Path("set"), "deepseek-v4.1-flash");
+  const std::string ids = Write("ids", ReadAll(kTokenStream).substr(0, 4 * 500));
+  ASSERT_EQ(Run({"--table-set", Path("set"), "--token-ids", ids}), kDone) << said_;
+  const std::string by_set = Digest();
+  ASSERT_EQ(Run({"--family", "deepseek-v4.1-flash", "--token-map", kV41Map, "--rows-per-head",
+                 "1000", "--token-ids", ids}),
+            kDone)
+      << said_;
+  EXPECT_EQ(Digest(), by_set);
+}
+
+TEST_F(AddressCommandTest, NoTokensGiveNoRows) {
+  ASSERT_EQ(Run({"--family", "qwen4-exp", "--token-ids", Write("ids", "")}), kDone) << said_;
+  EXPECT_EQ(ReadAll(Path("out")), "");
+}
+
+struct BadCall {
+  std::vector<std::string> arguments;
+  int code;
+  std::string says;
+};
+
+TEST_F(AddressCommandTest, BadCallsSayWhatToDoAndWriteNothing) {
+  WriteTableSet(Path("set"), "deepseek-v4.1-flash");
+  WriteTableSet(Path("other"), "deepseek-v4.1-flash");
+  std::filesystem::copy_file(kV3Map, Path("other/token_map.i32"),
+                             std::filesystem::copy_options::overwrite_existing);
+  const std::string ids = Write("ids", Raw<int32_t>({1, 2, 3}));
+  const std::string odd = Write("odd", "12345");
+  const std::string negative = Write("negative", Raw<int32_t>({1, -2, 3}));
+  const std::string mask = Write("mask", std::string(2, '\0'));
+  const std::string long_mask = Write("long_mask", std::string(4, '\0'));
+  const std::string v41 = "deepseek-v4.1-flash", map = kV41Map;
+  const std::vector<BadCall> calls = {
+      {{"--family", v41, "--token-map", map}, kBadUsage, "--token-ids"},
+      {{"--token-ids", ids}, kBadUsage, "--family"},
+      {{"--token-ids", ids, "--family", v41, "--table-set", Path("set")}, kBadUsage, "either"},
+      {{"--token-ids", ids, "--family", "gpt"}, kBadUsage, "longcat-flash-lite"},
+      {{"--token-ids", ids, "--family", v41}, kBadUsage, "--token-map FILE"},
+      {{"--token-ids", ids, "--family", "qwen4-exp", "--token-map", map}, kBadUsage, "leave"},
+      {{"--token-ids", ids, "--family", "qwen4-exp", "--dead-mask", mask}, kBadUsage, "leave"},
+      {{"--token-ids", ids, "--table-set", Path("set"), "--token-map", map}, kBadUsage, "leave"},
+      {{"--token-ids", ids, "--table-set", Path("set"), "--rows-per-head", "9"},
+       kBadUsage,
+       "leave"},
+      {{"--token-ids", ids, "--family", "qwen4-exp", "--rows-per-head", "0"},
+       kBadUsage,
+       "range 1 to"},
+      {{"--token-ids", ids, "--family", "qwen4-exp", "--rows-per-head", "-1"}, kBadUsage, ""},
+      {{"--token-ids", ids, "--family", "qwen4-exp", "--rows-per-head", "9999999999999"},
+       kBadUsage,
+       "range 1 to"},
+      {{"--token-ids", ids, "--family", "qwen4-exp", "--chunk-tokens", "0"}, kBadUsage, ""},
+      {{"--token-ids", "-", "--dead-mask", "-", "--family", v41, "--token-map", map},
+       kBadUsage,
+       "standard input"},
+      {{"--token-ids", Path("no_ids"), "--family", "qwen4-exp"}, kFailed, "no_ids"},
+      {{"--token-ids", odd, "--family", "qwen4-exp"}, kFailed, "odd"},
+      {{"--token-ids", negative, "--family", "qwen4-exp"}, kFailed, "token id -2 at position 1"},
+      {{"--token-ids", ids, "--family", v41, "--token-map", Path("no_map")}, kFailed, "no_map"},
+      {{"--token-ids", ids, "--family", v41, "--token-map", kV3Map}, kFailed, "not the token map"},
+      {{"--token-ids", ids, "--family", v41, "--token-map", map, "--dead-mask", mask},
+       kFailed,
+       "shorter"},
+      {{"--token-ids", ids, "--family", v41, "--token-map", map, "--dead-mask", long_mask},
+       kFailed,
+       "longer"},
+      {{"--token-ids", ids, "--table-set", Path("no_set")}, kFailed, "no_set"},
+      {{"--token-ids", ids, "--table-set", Path("other")}, kFailed, "not the token map"},
+  };
+  for (const BadCall& call : calls) {
+    EXPECT_EQ(Run(call.arguments), call.code) << said_;
+    EXPECT_THAT(said_, HasSubstr(call.says));
+    EXPECT_FALSE(HasOutput()) << said_;
+  }
+}
+
+}  // namespace
+}  // namespace engram::cli
