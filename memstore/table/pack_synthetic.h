@@ -1,0 +1,18 @@
+// Packs a synthetic table set: a family's shape and addresses, rows that prove themselves
+// (synthetic.h).
+#pragma once
+
+#include "absl/status/statusor.h"
+#include "memstore/addressing/families.h"
+#include "memstore/table/manifest.h"
+#include "memstore/table/pack_options.h"
+
+namespace engram {
+
+// The row encoding that the family is released in: what synthetic rows are as wide as.
+RowEncoding ReleasedEncoding(const Family& family);
+
+// Errors: those of MakePackScheme and TableSetWriter. Cost: about as fast as the device writes.
+absl::StatusOr<Manifest> PackSynthetic(const Family& family, const PackOptions& options);
+
+}  // namespace engram

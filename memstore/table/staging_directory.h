@@ -1,0 +1,44 @@
+// A directory that appears at its place whole or not at all.
+//
+// It is filled at PARENT/.NAME.partial and renamed to PARENT/NAME. The partial directory is locked
+// (flock) while it is filled: a second writer of the same output is refused, and one that a killed
+// writer left behind is emptied and begun anew. Used by one thread; movable, not copyable.
+#pragma once
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "memstore/table/posix_file.h"
+
+namespace engram {
+
+class StagingDirectory {
+ public:
+  // ALREADY_EXISTS when there is something at `output`; NOT_FOUND when its parent isn't there;
+  // FAILED_PRECONDITION when another process is writing it.
+  static absl::StatusOr<StagingDirectory> Begin(const std::string& output);
+  StagingDirectory(StagingDirectory&& other) noexcept;
+  StagingDirectory& operator=(StagingDirectory&&) = delete;
+  // Removes what is not published.
+  ~StagingDirectory();
+
+  // Where to write until it is published.
+  const std::string& path() const { return path_; }
+  // Has all of it on disk, then at `output`, where nothing may have appeared meanwhile.
+  absl::Status Publish();
+
+ private:
+  StagingDirectory(std::string output, std::string parent, std::string path, FileDescriptor lock)
+      : output_(std::move(output)),
+        parent_(std::move(parent)),
+        path_(std::move(path)),
+        lock_(std::move(lock)) {}
+
+  std::string output_;
+  std::string parent_;
+  std::string path_;  // empty once published
+  FileDescriptor lock_;
+};
+
+}  // namespace engram
