@@ -1,5 +1,7 @@
 #include "client/target.h"
 
+#include <sys/un.h>
+
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
@@ -19,6 +21,10 @@ bool IsHostAndPort(absl::string_view text) {
   return absl::SimpleAtoi(text.substr(colon + 1), &port) && port > 0 && port <= 65535;
 }
 
+bool IsSocketPath(absl::string_view path) {
+  return !path.empty() && path.size() < sizeof(sockaddr_un::sun_path);
+}
+
 }  // namespace
 
 absl::StatusOr<Target> ParseTarget(absl::string_view text) {
@@ -29,12 +35,14 @@ absl::StatusOr<Target> ParseTarget(absl::string_view text) {
   rest = text;
   if (absl::ConsumePrefix(&rest, "grpc:")) {
     absl::string_view path = rest;
-    if (absl::ConsumePrefix(&path, "unix:") ? !path.empty() : IsHostAndPort(rest)) {
+    if (absl::ConsumePrefix(&path, "unix:") ? IsSocketPath(path) : IsHostAndPort(rest)) {
       return Target{Target::Kind::kGrpc, std::string(rest)};
     }
   }
-  return absl::InvalidArgumentError(absl::StrCat(
-      "\"", text, "\" is not a target: write embedded:DIR, grpc:HOST:PORT or grpc:unix:PATH"));
+  return absl::InvalidArgumentError(
+      absl::StrCat("\"", text,
+                   "\" is not a target: write embedded:DIR, grpc:HOST:PORT or grpc:unix:PATH (a "
+                   "path of at most 107 characters)"));
 }
 
 }  // namespace engram

@@ -1,6 +1,7 @@
 #include "client/target.h"
 
 #include <string>
+#include <vector>
 
 #include "gtest/gtest.h"
 
@@ -22,9 +23,10 @@ TEST(ParseTarget, TakesEveryForm) {
 }
 
 TEST(ParseTarget, RefusesTheRestAndListsTheForms) {
-  for (const std::string text :
-       {"", "embedded:", "grpc:", "grpc:host", "grpc:host:0", "grpc:host:65536", "grpc:host:x",
-        "grpc::7300", "grpc:::1:7300", "grpc:unix:", "shm:/x", "/tables/v41"}) {
+  const std::string long_path = "grpc:unix:/" + std::string(107, 'x');
+  for (const std::string& text : std::vector<std::string>{
+           long_path, "", "embedded:", "grpc:", "grpc:host", "grpc:host:0", "grpc:host:65536",
+           "grpc:host:x", "grpc::7300", "grpc:::1:7300", "grpc:unix:", "shm:/x", "/tables/v41"}) {
     const auto status = ParseTarget(text).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << text;
     EXPECT_NE(std::string(status.message()).find("grpc:HOST:PORT"), std::string::npos) << text;
