@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <numeric>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -18,10 +17,10 @@ namespace {
 constexpr uint64_t kReadBytes = 2u << 20;
 // What a thread takes at a time; two huge pages, so that threads seldom fault in the same one.
 constexpr uint64_t kPieceBytes = 4u << 20;
-// Threads sleep while the device works, so there may be more than cores; beyond this nothing is
-// gained.
-constexpr uint32_t kLoadThreadsPerCore = 4;
-constexpr uint32_t kMaxLoadThreads = 32;
+// Each waits for its own read most of the time, so this is the depth of the device's queue rather
+// than a share of the cores.
+constexpr uint32_t kDefaultLoadThreads = 16;
+constexpr uint32_t kMaxLoadThreads = 64;
 
 uint64_t RoundUpToPage(uint64_t bytes) {
   return (bytes + kShardPageBytes - 1) / kShardPageBytes * kShardPageBytes;
@@ -135,9 +134,7 @@ uint64_t PieceBytes(const Piece& piece) {
 }  // namespace
 
 uint32_t ChooseLoadThreads(uint32_t asked) {
-  const uint32_t wanted =
-      asked != 0 ? asked : kLoadThreadsPerCore * std::max(1u, std::thread::hardware_concurrency());
-  return std::min(wanted, kMaxLoadThreads);
+  return asked == 0 ? kDefaultLoadThreads : std::min(asked, kMaxLoadThreads);
 }
 
 absl::Status LoadRows(const std::string& directory, const Manifest& manifest,

@@ -15,7 +15,7 @@
 
 namespace engram {
 
-// The threads to load with: `asked`, or for 0 a number that suits the machine.
+// The threads to load with: `asked` within limits, or for 0 a number that keeps a device busy.
 uint32_t ChooseLoadThreads(uint32_t asked);
 
 // Layer i of the manifest is read to arenas[i], which has room for its rows and the padding up to a

@@ -27,7 +27,7 @@ struct LoadProgress {
 };
 
 struct LoadOptions {
-  uint32_t threads = 0;  // readers and verifiers; 0: chosen from the cores
+  uint32_t threads = 0;  // readers and verifiers; 0: as many as keep a device busy
   ArenaOptions arena;
   // The memory that may be taken; without it the kernel is asked what is available.
   std::optional<uint64_t> available_memory_bytes;
