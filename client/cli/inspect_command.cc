@@ -1,0 +1,95 @@
+// engram inspect: what a table set is, by its manifest alone.
+
+#include <cstdint>
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "client/cli/command.h"
+#include "memstore/table/manifest.h"
+
+namespace engram::cli {
+namespace {
+
+// Every file of the set: the manifest and its digest, the token map, shards and their checksums.
+uint64_t CountFiles(const Manifest& manifest) {
+  uint64_t files = 2 + (manifest.scheme.token_map ? 1 : 0);
+  for (const LayerTableSpec& layer : manifest.layers) files += 2 * layer.shards.size();
+  return files;
+}
+
+std::string AsJson(const Manifest& manifest) {
+  nlohmann::ordered_json layers = nlohmann::ordered_json::array();
+  for (const LayerTableSpec& layer : manifest.layers) {
+    layers.push_back({{"layer", layer.layer},
+                      {"rows", layer.rows},
+                      {"row_bytes", layer.row_bytes},
+                      {"encoding", std::string(Name(layer.encoding.kind))},
+                      {"shards", layer.shards.size()}});
+  }
+  const nlohmann::ordered_json out = {
+      {"id", manifest.id}, {"name", manifest.name},          {"family", manifest.scheme.family},
+      {"layers", layers},  {"bytes", manifest.TableBytes()}, {"files", CountFiles(manifest)}};
+  return out.dump(2) + "\n";
+}
+
+std::string AsText(const Manifest& manifest) {
+  const AddressScheme& scheme = manifest.scheme;
+  std::string out = absl::StrCat("name    ", manifest.name, "\nid      ", manifest.id, "\nfamily  ",
+                                 scheme.family, "\n");
+  absl::StrAppend(&out, "hashes  n-grams of 2..", scheme.max_order, " tokens, ",
+                  scheme.heads_per_order, " heads each: ", scheme.Columns(),
+                  " rows a token and layer; ",
+                  scheme.token_map ? absl::StrCat("ids compressed by ", scheme.token_map->file)
+                                   : std::string("ids as they are"),
+                  "\n");
+  absl::StrAppendFormat(&out, "rows    %d bytes (%.2f GiB) in %d files\n\n", manifest.TableBytes(),
+                        static_cast<double>(manifest.TableBytes()) / (1u << 30),
+                        CountFiles(manifest));
+  absl::StrAppendFormat(&out, "%6s %14s %10s  %-24s %6s\n", "layer", "rows", "row bytes",
+                        "encoding", "shards");
+  for (const LayerTableSpec& layer : manifest.layers) {
+    absl::StrAppendFormat(&out, "%6d %14d %10d  %-24s %6d%s\n", layer.layer, layer.rows,
+                          layer.row_bytes,
+                          absl::StrCat(Name(layer.encoding.kind), " x ", layer.encoding.dim),
+                          layer.shards.size(), layer.synthetic ? "  synthetic" : "");
+  }
+  absl::StrAppend(&out,
+                  "\nOnly the manifest was read, and its digest holds; `engram verify` reads "
+                  "the rows.\n");
+  return out;
+}
+
+int Run(const std::string& directory, bool json) {
+  absl::StatusOr<Manifest> manifest = LoadManifest(directory);
+  if (!manifest.ok()) return Finish(manifest.status());
+  const std::string text = json ? AsJson(*manifest) : AsText(*manifest);
+  if (std::fputs(text.c_str(), stdout) < 0 || std::fflush(stdout) != 0) {
+    return Finish(absl::UnavailableError("cannot write to standard output"));
+  }
+  return kDone;
+}
+
+struct InspectFlags {
+  std::string directory;
+  bool json = false;
+};
+
+}  // namespace
+
+void AddInspectCommand(CLI::App& app, CommandBody* chosen) {
+  auto flags = std::make_shared<InspectFlags>();
+  CLI::App* command = app.add_subcommand(
+      "inspect",
+      "Say what a table set holds: name, id, layers, sizes. Reads the manifest and checks its\n"
+      "digest, not the rows: `engram verify` does that.");
+  command->add_option("directory", flags->directory, "the table set")->required();
+  command->add_flag("--json", flags->json, "one JSON object instead of text");
+  command->callback(
+      [flags, chosen] { *chosen = [flags] { return Run(flags->directory, flags->json); }; });
+}
+
+}  // namespace engram::cli

@@ -1,0 +1,105 @@
+// engram pack: a released checkpoint, or synthetic rows, to a table set.
+
+#include <cstdint>
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "client/cli/command.h"
+#include "client/cli/streams.h"
+#include "memstore/addressing/families.h"
+#include "memstore/table/pack_checkpoint.h"
+#include "memstore/table/pack_options.h"
+#include "memstore/table/pack_synthetic.h"
+
+namespace engram::cli {
+namespace {
+
+struct PackFlags {
+  std::string family;
+  std::string checkpoint;
+  bool synthetic = false;
+  PackOptions options;
+};
+
+// What can be told to be wrong from the flags alone.
+absl::Status CheckFlags(const PackFlags& flags, const Family& family) {
+  if (flags.synthetic == !flags.checkpoint.empty()) {
+    return absl::InvalidArgumentError(
+        "give either --checkpoint DIR (a released model) or --synthetic (made-up rows)");
+  }
+  if (!flags.synthetic && !flags.options.layers.empty()) {
+    return absl::InvalidArgumentError(
+        "--layers goes with --synthetic: of a checkpoint all layers are packed");
+  }
+  absl::Status status = CheckTokenMapOption(family, flags.options);
+  if (!status.ok()) return status;
+  return Derive(family, {flags.options.rows_per_head, flags.options.layers}).status();
+}
+
+int Run(const PackFlags& flags) {
+  absl::StatusOr<const Family*> family = FindFamily(flags.family);
+  if (!family.ok()) return Finish(family.status(), kBadUsage);
+  absl::Status status = CheckFlags(flags, **family);
+  if (!status.ok()) return Finish(status, kBadUsage);
+  Progress progress("packing", "bytes");
+  PackOptions options = flags.options;
+  options.on_progress = [&](uint64_t done, uint64_t total) { progress.Update(done, total); };
+  absl::StatusOr<Manifest> manifest = flags.synthetic
+                                          ? PackSynthetic(**family, options)
+                                          : PackCheckpoint(**family, flags.checkpoint, options);
+  if (!manifest.ok()) return Finish(manifest.status());
+  std::fprintf(stderr, "packed %s: %s, %zu layers, %llu bytes of rows, id %s\n",
+               options.output.c_str(), manifest->name.c_str(), manifest->layers.size(),
+               static_cast<unsigned long long>(manifest->TableBytes()), manifest->id.c_str());
+  return kDone;
+}
+
+std::string FamilyNames() {
+  return absl::StrJoin(Families(), ", ", [](std::string* out, const Family& family) {
+    absl::StrAppend(out, family.name);
+  });
+}
+
+}  // namespace
+
+void AddPackCommand(CLI::App& app, CommandBody* chosen) {
+  auto flags = std::make_shared<PackFlags>();
+  CLI::App* command = app.add_subcommand(
+      "pack",
+      "Pack Engram tables into a table set: the directory that engramd serves.\n"
+      "From a released model (safetensors), or with made-up rows that prove themselves:\n"
+      "  engram pack --family qwen4-exp --checkpoint MODEL --output SET\n"
+      "  engram pack --synthetic --family qwen4-exp --rows-per-head 20000 --output SET\n"
+      "The set appears at SET when it is whole; nothing is ever written over. A run that was\n"
+      "killed leaves .SET.partial, which the next run with the same output begins anew.");
+  command->add_option("--family", flags->family, absl::StrCat("the model family: ", FamilyNames()))
+      ->required();
+  command->add_option("--checkpoint", flags->checkpoint,
+                      "the model's directory, with model.safetensors or its index; a config.json "
+                      "beside it must agree");
+  command->add_flag("--synthetic", flags->synthetic,
+                    "made-up rows, for demos, tests and benchmarks");
+  command->add_option("--output", flags->options.output, "a directory that is not there yet")
+      ->required();
+  command->add_option("--token-map", flags->options.token_map_file,
+                      "where the family hashes compressed ids: the map, int32 little-endian; it "
+                      "is checked and kept in the set");
+  command
+      ->add_option("--rows-per-head", flags->options.rows_per_head,
+                   "base size of a table that is scaled (default: the family's)")
+      ->check(CLI::Range(uint64_t{1}, kMaxLayerRows));
+  command
+      ->add_option("--layers", flags->options.layers,
+                   "with --synthetic: layer numbers, ascending, as in 1,14 (default: the family's)")
+      ->delimiter(',');
+  command->add_option("--name", flags->options.name,
+                      "the name it is served under (default: the family's)");
+  command->callback([flags, chosen] { *chosen = [flags] { return Run(*flags); }; });
+}
+
+}  // namespace engram::cli

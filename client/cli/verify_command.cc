@@ -1,0 +1,48 @@
+// engram verify: reads a table set whole and says whether it is what was packed.
+
+#include <cstdint>
+#include <cstdio>
+#include <memory>
+#include <string>
+
+#include "client/cli/command.h"
+#include "client/cli/streams.h"
+#include "memstore/table/verify.h"
+
+namespace engram::cli {
+namespace {
+
+int Run(const std::string& directory, uint32_t threads) {
+  Progress progress("verifying", "bytes");
+  VerifyOptions options;
+  options.threads = threads;
+  options.on_progress = [&](uint64_t done, uint64_t total) { progress.Update(done, total); };
+  absl::StatusOr<Manifest> manifest = VerifyTableSet(directory, options);
+  if (!manifest.ok()) return Finish(manifest.status());
+  std::printf("%s: whole, every byte as packed (%s, %llu bytes of rows, id %s)\n",
+              directory.c_str(), manifest->name.c_str(),
+              static_cast<unsigned long long>(manifest->TableBytes()), manifest->id.c_str());
+  return kDone;
+}
+
+struct VerifyFlags {
+  std::string directory;
+  uint32_t threads = 0;
+};
+
+}  // namespace
+
+void AddVerifyCommand(CLI::App& app, CommandBody* chosen) {
+  auto flags = std::make_shared<VerifyFlags>();
+  CLI::App* command = app.add_subcommand(
+      "verify",
+      "Read a table set whole and check every byte of it against its digests and checksums.\n"
+      "Exit code 1 names the first file, block and byte range that is not what was packed.");
+  command->add_option("directory", flags->directory, "the table set")->required();
+  command->add_option("--threads", flags->threads, "readers (default: chosen from the cores)")
+      ->check(CLI::Range(1u, kMaxTableThreads));
+  command->callback(
+      [flags, chosen] { *chosen = [flags] { return Run(flags->directory, flags->threads); }; });
+}
+
+}  // namespace engram::cli
