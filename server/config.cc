@@ -1,0 +1,178 @@
+#include "server/config.h"
+
+#include <google/protobuf/io/tokenizer.h>
+#include <google/protobuf/text_format.h>
+
+#include <CLI/CLI.hpp>
+#include <set>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "memstore/store/parallel_gather.h"
+#include "memstore/table/posix_file.h"
+#include "proto/engram/v1/config.pb.h"
+
+namespace engram {
+namespace {
+
+// Keeps the first error of a text-format parse, with its place.
+class FirstError : public google::protobuf::io::ErrorCollector {
+ public:
+  // Both count from 0.
+  void AddError(int line, google::protobuf::io::ColumnNumber column,
+                const std::string& message) override {
+    if (text_.empty()) text_ = absl::StrCat(line + 1, ":", column + 1, ": ", message);
+  }
+  const std::string& text() const { return text_; }
+
+ private:
+  std::string text_;
+};
+
+absl::StatusOr<v1::ServerConfig> ReadConfigFile(const std::string& path) {
+  const absl::StatusOr<std::string> text = ReadWholeFile(path, kMaxConfigBytes);
+  if (!text.ok()) {
+    return absl::Status(text.status().code(), absl::StrCat("--config: ", text.status().message()));
+  }
+  FirstError error;
+  google::protobuf::TextFormat::Parser parser;
+  parser.RecordErrorsTo(&error);
+  v1::ServerConfig config;
+  if (!parser.ParseFromString(*text, &config)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        path, ":", error.text(), " (proto/engram/v1/config.proto has the fields there are)"));
+  }
+  return config;
+}
+
+// Fields as flags and file both give them, before they are understood. Both are checked as one.
+struct Given {
+  std::string config_file;
+  std::vector<std::string> table_sets;
+  std::vector<std::string> listen;
+  std::string numa;
+  std::optional<uint32_t> load_threads;
+  std::optional<uint32_t> gather_threads;
+  std::optional<uint64_t> max_batch_rows;
+};
+
+void AddFlags(CLI::App& app, Given* given) {
+  app.set_version_flag("--version", absl::StrCat("engramd ", kEngramdVersion));
+  app.add_option("--table-set", given->table_sets, "directory of a table set to serve; repeatable")
+      ->type_name("DIR")
+      ->allow_extra_args(false);
+  app.add_option("--listen", given->listen,
+                 "HOST:PORT (port 0: any free one, see the log) or unix:PATH; repeatable")
+      ->type_name("ADDR")
+      ->allow_extra_args(false);
+  app.add_option("--config", given->config_file, "configuration file, textproto; flags override it")
+      ->type_name("FILE");
+  app.add_option("--numa", given->numa,
+                 "where table memory lies: local, interleave or bind:N (default: as the process)")
+      ->type_name("POLICY");
+  app.add_option("--load-threads", given->load_threads,
+                 "threads that read and verify while loading (default: by the cores)")
+      ->type_name("N");
+  app.add_option("--gather-threads", given->gather_threads,
+                 "threads that gather one large batch together (default 1)")
+      ->type_name("N");
+  app.add_option("--max-batch-rows", given->max_batch_rows,
+                 absl::StrCat("rows of one batch at most (default ", kDefaultMaxBatchRows, ")"))
+      ->type_name("N");
+}
+
+// What the flags leave open is taken from the file.
+void FillFromFile(const v1::ServerConfig& file, Given* given) {
+  if (given->table_sets.empty()) {
+    given->table_sets.assign(file.table_set().begin(), file.table_set().end());
+  }
+  if (given->listen.empty()) given->listen.assign(file.listen().begin(), file.listen().end());
+  if (given->numa.empty()) given->numa = file.numa();
+  // In the file 0 stands for the default.
+  if (!given->load_threads && file.load_threads() > 0) given->load_threads = file.load_threads();
+  if (!given->gather_threads && file.gather_threads() > 0) {
+    given->gather_threads = file.gather_threads();
+  }
+  if (!given->max_batch_rows && file.max_batch_rows() > 0) {
+    given->max_batch_rows = file.max_batch_rows();
+  }
+}
+
+template <typename T>
+absl::Status CheckRange(absl::string_view flag, T value, T least, T most) {
+  if (value >= least && value <= most) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(flag, " ", value, " is not between ", least, " and ", most));
+}
+
+absl::StatusOr<ServerConfig> Understand(const Given& given) {
+  if (given.table_sets.empty()) {
+    return absl::InvalidArgumentError("no table set to serve: give --table-set DIR");
+  }
+  if (given.listen.empty()) {
+    return absl::InvalidArgumentError(
+        "no address to listen on: give --listen HOST:PORT or --listen unix:PATH");
+  }
+  ServerConfig config;
+  config.table_sets = given.table_sets;
+  std::set<std::string> seen;
+  for (const std::string& text : given.listen) {
+    absl::StatusOr<ListenAddress> address = ParseListenAddress(text);
+    if (!address.ok()) return address.status();
+    // Port 0 is another port each time.
+    if (address->port != "0" && !seen.insert(text).second) {
+      return absl::InvalidArgumentError(absl::StrCat("--listen ", text, " is given twice"));
+    }
+    config.listen.push_back(*std::move(address));
+  }
+  if (!given.numa.empty()) {
+    const absl::StatusOr<NumaPolicy> numa = ParseNumaPolicy(given.numa);
+    if (!numa.ok()) return numa.status();
+    if (absl::Status status = CheckNumaPolicy(*numa); !status.ok()) return status;
+    config.numa = *numa;
+  }
+  config.load_threads = given.load_threads.value_or(config.load_threads);
+  config.gather_threads = given.gather_threads.value_or(config.gather_threads);
+  config.max_batch_rows = given.max_batch_rows.value_or(config.max_batch_rows);
+  absl::Status status =
+      CheckRange<uint32_t>("--load-threads", config.load_threads, 0, kMaxLoadThreads);
+  if (status.ok()) {
+    status =
+        CheckRange<uint32_t>("--gather-threads", config.gather_threads, 1, GatherTeam::kMaxThreads);
+  }
+  if (status.ok()) {
+    status = CheckRange<uint64_t>("--max-batch-rows", config.max_batch_rows, 1, kMostBatchRows);
+  }
+  if (!status.ok()) return status;
+  return config;
+}
+
+}  // namespace
+
+absl::StatusOr<CommandLine> ParseCommandLine(int argc, const char* const* argv) {
+  CLI::App app{
+      "engramd: serves Engram table sets from memory.\n"
+      "Exit codes: 0 stopped by a signal, 1 it failed, 2 bad usage.",
+      "engramd"};
+  Given given;
+  AddFlags(app, &given);
+  try {
+    app.parse(argc, const_cast<char**>(argv));
+  } catch (const CLI::CallForVersion& version) {
+    return CommandLine{.config = std::nullopt, .text = absl::StrCat(version.what(), "\n")};
+  } catch (const CLI::CallForHelp&) {
+    return CommandLine{.config = std::nullopt, .text = app.help()};
+  } catch (const CLI::ParseError& error) {
+    return absl::InvalidArgumentError(error.what());
+  }
+  if (!given.config_file.empty()) {
+    const absl::StatusOr<v1::ServerConfig> file = ReadConfigFile(given.config_file);
+    if (!file.ok()) return file.status();
+    FillFromFile(*file, &given);
+  }
+  absl::StatusOr<ServerConfig> config = Understand(given);
+  if (!config.ok()) return config.status();
+  return CommandLine{.config = *std::move(config), .text = {}};
+}
+
+}  // namespace engram

@@ -1,0 +1,58 @@
+// engramd's life: load and verify every table set, listen, serve, drain, end.
+//
+// Sockets are bound only once every set is served, so whoever can connect can look rows up.
+// Start and Drain belong to one thread. Everything engramd is stands in one object: a process may
+// hold several (tests do).
+#pragma once
+
+#include <grpcpp/grpcpp.h>
+#include <spdlog/logger.h>
+
+#include <chrono>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "memstore/store/parallel_gather.h"
+#include "memstore/store/store.h"
+#include "server/config.h"
+#include "server/lookup_service.h"
+
+namespace engram {
+
+class Engramd {
+ public:
+  // Loads every table set; nothing listens yet. TableSet::Load has the errors; ALREADY_EXISTS when
+  // two are the same set.
+  static absl::StatusOr<std::unique_ptr<Engramd>> Load(const ServerConfig& config,
+                                                       std::shared_ptr<spdlog::logger> log);
+  // Binds every address and serves. CheckCanListen has the errors; nothing is left bound then.
+  absl::Status Listen();
+  // As bound: where port 0 was asked for, with the port that came of it.
+  const std::vector<std::string>& addresses() const { return addresses_; }
+
+  // Stops accepting, lets lookups under way finish for up to `grace`, then cancels them; returns
+  // when none is left.
+  void Drain(std::chrono::milliseconds grace);
+  ~Engramd();  // drains without grace
+  Engramd(const Engramd&) = delete;
+  Engramd& operator=(const Engramd&) = delete;
+
+ private:
+  Engramd(const ServerConfig& config, std::shared_ptr<spdlog::logger> log)
+      : config_(config), log_(std::move(log)) {}
+  absl::Status LoadTableSet(const std::string& directory);
+  void SetServing(bool serving);
+
+  const ServerConfig config_;
+  const std::shared_ptr<spdlog::logger> log_;
+  Store store_;
+  std::unique_ptr<GatherTeam> team_;
+  std::unique_ptr<LookupService> service_;
+  std::unique_ptr<grpc::Server> server_;  // null while it does not listen
+  std::vector<std::string> addresses_;
+};
+
+}  // namespace engram

@@ -1,0 +1,234 @@
+#include "server/lookup.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "memstore/addressing/addresser.h"
+
+namespace engram {
+namespace {
+
+// What a reply holds beside its rows: at most this much in all (set id, batch id, their tags) ...
+constexpr uint64_t kReplyFramingBytes = 128;
+// ... and this much a layer (layer number, tags, two lengths).
+constexpr uint64_t kLayerFramingBytes = 32;
+
+absl::Status InvalidLayer(uint32_t layer, absl::string_view what) {
+  return absl::InvalidArgumentError(absl::StrCat("layer ", layer, ": ", what));
+}
+
+// The sequences of a token batch after their two lists were checked.
+struct Sequences {
+  std::vector<uint32_t> tokens;
+  std::vector<uint32_t> lookback;
+  uint64_t total_tokens = 0;  // without lookback
+};
+
+absl::StatusOr<Sequences> CheckSequences(const WantedTokens& wanted, uint32_t max_lookback) {
+  if (wanted.token_ids.empty()) {
+    return absl::InvalidArgumentError("the batch is empty: tokens.token_ids holds no token id");
+  }
+  if (wanted.sequence_tokens.size() != wanted.sequence_lookback.size()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("tokens.sequence_tokens names ", wanted.sequence_tokens.size(),
+                     " sequences and tokens.sequence_lookback ", wanted.sequence_lookback.size(),
+                     ": give both for each sequence, or neither for one sequence from its start"));
+  }
+  if (!wanted.dead.empty() && wanted.dead.size() != wanted.token_ids.size()) {
+    return absl::InvalidArgumentError(absl::StrCat("tokens.dead_mask has ", wanted.dead.size(),
+                                                   " bytes for ", wanted.token_ids.size(),
+                                                   " token ids: give one for each, or none"));
+  }
+  Sequences sequences;
+  if (wanted.sequence_tokens.empty()) {
+    sequences.tokens = {static_cast<uint32_t>(wanted.token_ids.size())};
+    sequences.lookback = {0};
+    sequences.total_tokens = wanted.token_ids.size();
+    return sequences;
+  }
+  uint64_t ids = 0;
+  for (size_t i = 0; i < wanted.sequence_tokens.size(); ++i) {
+    const uint32_t tokens = wanted.sequence_tokens[i];
+    const uint32_t lookback = wanted.sequence_lookback[i];
+    if (tokens == 0) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("sequence ", i, " asks for no token: leave it out"));
+    }
+    if (lookback > max_lookback) {
+      return absl::InvalidArgumentError(absl::StrCat("sequence ", i, " has ", lookback,
+                                                     " lookback tokens: the table set looks back ",
+                                                     max_lookback, " at most"));
+    }
+    ids += uint64_t{tokens} + lookback;
+    sequences.total_tokens += tokens;
+  }
+  if (ids != wanted.token_ids.size()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "the sequences name ", ids, " tokens, lookback included, but tokens.token_ids holds ",
+        wanted.token_ids.size()));
+  }
+  sequences.tokens.assign(wanted.sequence_tokens.begin(), wanted.sequence_tokens.end());
+  sequences.lookback.assign(wanted.sequence_lookback.begin(), wanted.sequence_lookback.end());
+  return sequences;
+}
+
+// Addresses every sequence; `outputs` names the layers and where the first token's ids go.
+absl::Status AddressSequences(const Addresser& addresser, const WantedTokens& wanted,
+                              const Sequences& sequences, std::vector<LayerRowIdsOutput> outputs) {
+  const uint32_t columns = addresser.scheme().Columns();
+  size_t at = 0;
+  for (size_t i = 0; i < sequences.tokens.size(); ++i) {
+    const auto ids = [&](size_t count) { return wanted.token_ids.subspan(at, count); };
+    const auto dead = [&](size_t count) {
+      return wanted.dead.empty() ? wanted.dead : wanted.dead.subspan(at, count);
+    };
+    SequenceState state = Addresser::Start();
+    const uint32_t lookback = sequences.lookback[i];
+    const uint32_t tokens = sequences.tokens[i];
+    absl::Status status = addresser.Advance(ids(lookback), dead(lookback), &state);
+    absl::string_view part = "lookback";
+    if (status.ok()) {
+      at += lookback;
+      part = "tokens";
+      status = addresser.Address(state, ids(tokens), dead(tokens), outputs);
+    }
+    if (!status.ok()) {
+      return absl::Status(status.code(),
+                          absl::StrCat(part, " of sequence ", i, ": ", status.message()));
+    }
+    at += tokens;
+    for (LayerRowIdsOutput& output : outputs) output.rows += uint64_t{tokens} * columns;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status PreparedLookup::AddLayer(uint32_t number) {
+  const LoadedLayer* loaded = set_->FindLayer(number);
+  if (loaded == nullptr) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "table set ", set_->name(), " has no layer ", number, ", only ",
+        absl::StrJoin(set_->layers(), ", ", [](std::string* out, const LoadedLayer& layer) {
+          absl::StrAppend(out, layer.layer);
+        })));
+  }
+  // A table set has a few layers, so the quadratic look is short.
+  for (const Layer& layer : layers_) {
+    if (layer.layer == number) {
+      return InvalidLayer(number, "is asked for twice: merge its row ids");
+    }
+  }
+  layers_.push_back({.layer = number, .table = loaded->table, .rows = 0, .ids32 = {}, .ids64 = {}});
+  return absl::OkStatus();
+}
+
+uint64_t PreparedLookup::RowsBytes() const {
+  uint64_t bytes = 0;
+  for (size_t i = 0; i < layers_.size(); ++i) bytes += LayerBytes(i);
+  return bytes;
+}
+
+absl::Status PreparedLookup::CheckSize(const LookupLimits& limits) const {
+  uint64_t rows = 0;
+  for (const Layer& layer : layers_) rows += layer.rows;
+  if (rows == 0) {
+    return absl::InvalidArgumentError("the batch is empty: ask for at least one row");
+  }
+  if (rows > limits.max_batch_rows) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the batch has ", rows, " rows: split it, at most ", limits.max_batch_rows,
+                     " rows a batch are taken here"));
+  }
+  const uint64_t framing = kReplyFramingBytes + layers_.size() * kLayerFramingBytes;
+  const uint64_t bytes = RowsBytes();
+  if (framing + bytes <= limits.max_reply_bytes) return absl::OkStatus();
+  const uint64_t room = limits.max_reply_bytes - std::min(framing, limits.max_reply_bytes);
+  // The rows of a batch are of one width, or of a few: the mean tells how many fit.
+  return absl::InvalidArgumentError(absl::StrCat(
+      "the reply would hold ", bytes, " bytes of rows, more than one unary reply of at most ",
+      limits.max_reply_bytes, " bytes: split the batch, at most ", room * rows / bytes,
+      " rows of these layers a request"));
+}
+
+absl::StatusOr<PreparedLookup> PreparedLookup::OfRows(std::shared_ptr<const TableSet> set,
+                                                      absl::Span<const WantedRows> wanted,
+                                                      const LookupLimits& limits) {
+  PreparedLookup lookup(std::move(set));
+  for (const WantedRows& rows : wanted) {
+    if (absl::Status status = lookup.AddLayer(rows.layer); !status.ok()) return status;
+    Layer& layer = lookup.layers_.back();
+    layer.ids32 = rows.ids32;
+    layer.ids64 = rows.ids64;
+    layer.rows = rows.ids32.size() + rows.ids64.size();
+    if (!layer.ids32.empty() && !layer.ids64.empty()) {
+      return InvalidLayer(layer.layer, "row_ids32 and row_ids64 are both given: use one of them");
+    }
+    if (layer.rows == 0) {
+      return InvalidLayer(layer.layer, "it has no row ids: leave the layer out or ask for rows");
+    }
+  }
+  absl::Status status = lookup.CheckSize(limits);
+  for (size_t i = 0; status.ok() && i < lookup.layers_.size(); ++i) {
+    const Layer& layer = lookup.layers_[i];
+    status = CheckRowIds<uint32_t>(layer.table, layer.ids32);
+    if (status.ok()) status = CheckRowIds<uint64_t>(layer.table, layer.ids64);
+    if (!status.ok()) status = InvalidLayer(layer.layer, status.message());
+  }
+  if (!status.ok()) return status;
+  return lookup;
+}
+
+absl::StatusOr<PreparedLookup> PreparedLookup::OfTokens(std::shared_ptr<const TableSet> set,
+                                                        const WantedTokens& wanted,
+                                                        const LookupLimits& limits) {
+  PreparedLookup lookup(std::move(set));
+  const Addresser& addresser = lookup.set_->addresser();
+  const AddressScheme& scheme = addresser.scheme();
+  std::vector<uint32_t> layers(wanted.layers.begin(), wanted.layers.end());
+  if (layers.empty()) {
+    for (const LayerAddressing& layer : scheme.layers) layers.push_back(layer.layer);
+  }
+  if (!std::is_sorted(layers.begin(), layers.end())) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("tokens.layers must ascend: ", absl::StrJoin(layers, ", ")));
+  }
+  for (const uint32_t layer : layers) {
+    if (absl::Status status = lookup.AddLayer(layer); !status.ok()) return status;
+  }
+  const absl::StatusOr<Sequences> sequences = CheckSequences(wanted, scheme.Lookback());
+  if (!sequences.ok()) return sequences.status();
+
+  const uint64_t layer_rows = sequences->total_tokens * scheme.Columns();
+  for (Layer& layer : lookup.layers_) layer.rows = layer_rows;
+  absl::Status status = lookup.CheckSize(limits);
+  if (!status.ok()) return status;
+  std::vector<LayerRowIdsOutput> outputs;
+  for (Layer& layer : lookup.layers_) {
+    const auto at = std::find_if(scheme.layers.begin(), scheme.layers.end(),
+                                 [&](const auto& l) { return l.layer == layer.layer; });
+    std::vector<RowId>& ids = lookup.addressed_.emplace_back(layer_rows);
+    layer.ids64 = ids;
+    outputs.push_back({.layer_index = static_cast<uint32_t>(at - scheme.layers.begin()),
+                       .rows = ids.data(),
+                       .token_stride = scheme.Columns()});
+  }
+  status = AddressSequences(addresser, wanted, *sequences, std::move(outputs));
+  if (!status.ok()) return status;
+  return lookup;
+}
+
+void PreparedLookup::Gather(size_t i, GatherTeam& team, std::byte* out) const {
+  const Layer& layer = layers_[i];
+  const Landing landing{.data = out};
+  if (!layer.ids32.empty()) {
+    team.Gather<uint32_t>(layer.table, layer.ids32, landing);
+  } else {
+    team.Gather<uint64_t>(layer.table, layer.ids64, landing);
+  }
+}
+
+}  // namespace engram

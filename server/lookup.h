@@ -1,0 +1,85 @@
+// From what a request asks for to rows, without a protobuf type: check everything, then gather.
+//
+// A PreparedLookup has been checked as a whole (nothing is gathered of a batch with one wrong id),
+// pins its table set while it lives, and knows the size of its reply; its rows are then gathered
+// layer by layer to wherever the reply is put together. It refers to the request's ids, which must
+// outlive it. Thread-compatible. Cost of preparing: one pass over row ids, or the addressing of
+// token ids.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "memstore/store/gather.h"
+#include "memstore/store/parallel_gather.h"
+#include "memstore/store/table_set.h"
+
+namespace engram {
+
+// Rows of one layer, in one of the two widths; the other is empty.
+struct WantedRows {
+  uint32_t layer = 0;
+  absl::Span<const uint32_t> ids32 = {};
+  absl::Span<const uint64_t> ids64 = {};
+};
+
+// Token ids of some sequences, as lookup.proto's TokenBatch describes them.
+struct WantedTokens {
+  absl::Span<const uint32_t> layers = {};  // empty: all
+  absl::Span<const int32_t> token_ids = {};
+  absl::Span<const uint8_t> dead = {};
+  absl::Span<const uint32_t> sequence_tokens = {};
+  absl::Span<const uint32_t> sequence_lookback = {};
+};
+
+struct LookupLimits {
+  uint64_t max_batch_rows = 0;
+  uint64_t max_reply_bytes = 0;  // the whole message
+};
+
+class PreparedLookup {
+ public:
+  // Errors: INVALID_ARGUMENT, naming layer, index, value and what would be right.
+  static absl::StatusOr<PreparedLookup> OfRows(std::shared_ptr<const TableSet> set,
+                                               absl::Span<const WantedRows> wanted,
+                                               const LookupLimits& limits);
+  // Addresses the tokens of every sequence after its lookback.
+  static absl::StatusOr<PreparedLookup> OfTokens(std::shared_ptr<const TableSet> set,
+                                                 const WantedTokens& wanted,
+                                                 const LookupLimits& limits);
+
+  const TableSet& set() const { return *set_; }
+  // The layers of the reply, in the order of the request.
+  size_t layers() const { return layers_.size(); }
+  uint32_t layer(size_t i) const { return layers_[i].layer; }
+  uint64_t LayerBytes(size_t i) const { return layers_[i].rows * layers_[i].table.row_bytes; }
+  uint64_t RowsBytes() const;
+
+  // Rows of layer i, back to back in the order of their ids, to LayerBytes(i) bytes at `out`.
+  void Gather(size_t i, GatherTeam& team, std::byte* out) const;
+
+ private:
+  struct Layer {
+    uint32_t layer = 0;
+    GatherTable table;
+    uint64_t rows = 0;
+    absl::Span<const uint32_t> ids32;  // one of the two holds `rows` ids
+    absl::Span<const uint64_t> ids64;
+  };
+
+  explicit PreparedLookup(std::shared_ptr<const TableSet> set) : set_(std::move(set)) {}
+  absl::Status AddLayer(uint32_t layer);
+  // Before anything is allocated for the batch.
+  absl::Status CheckSize(const LookupLimits& limits) const;
+
+  std::shared_ptr<const TableSet> set_;
+  std::vector<Layer> layers_;
+  std::vector<std::vector<RowId>> addressed_;  // of token ids, a vector a layer
+};
+
+}  // namespace engram
