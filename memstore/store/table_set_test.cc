@@ -258,6 +258,15 @@ TEST_F(TableSetTest, AShardOfTheWrongLengthIsRefused) {
   }
 }
 
+TEST_F(TableSetTest, AHeaderOfAnotherLayerIsRefusedThoughItsChecksumIsRight) {
+  SmallLayer layer;
+  layer.foreign_headers = true;
+  Write({.layers = {layer}});
+  const absl::Status status = Load().status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;
+  EXPECT_THAT(status.message(), HasSubstr("header"));
+}
+
 TEST_F(TableSetTest, AMissingFileIsNamed) {
   const Manifest manifest = Write({.with_token_map = true});
   const ShardSpec& shard = manifest.layers[0].shards[1];

@@ -48,10 +48,13 @@ void AppendWord(uint32_t word, std::string* out) {
 }
 
 // Writes the shard and its checksums, and fills in what the manifest says of them.
-void WriteShard(const LayerTableSpec& layer, const std::string& directory, ShardSpec* shard) {
+void WriteShard(const LayerTableSpec& layer, bool foreign_header, const std::string& directory,
+                ShardSpec* shard) {
   shard->file_bytes = ShardFileBytes(shard->rows, layer.row_bytes);
   std::vector<std::byte> bytes(shard->file_bytes);
-  const std::vector<std::byte> header = MakeShardHeader(layer, *shard);
+  LayerTableSpec header_layer = layer;
+  if (foreign_header) ++header_layer.layer;
+  const std::vector<std::byte> header = MakeShardHeader(header_layer, *shard);
   std::copy(header.begin(), header.end(), bytes.begin());
   for (uint64_t row = 0; row < shard->rows; ++row) {
     SyntheticRow(layer.layer, shard->first_row + row,
@@ -84,7 +87,7 @@ LayerTableSpec WriteLayer(const SmallLayer& small, const std::string& directory)
     shard.first_row = first;
     shard.rows = std::min(small.shard_rows, small.rows - first);
     shard.block_rows = small.block_rows;
-    WriteShard(layer, directory, &shard);
+    WriteShard(layer, small.foreign_headers, directory, &shard);
     layer.shards.push_back(std::move(shard));
   }
   return layer;

@@ -17,6 +17,7 @@ struct SmallLayer {
   uint64_t rows = 5000;
   uint64_t shard_rows = 4096;  // a multiple of kShardRowMultiple
   uint32_t block_rows = 512;
+  bool foreign_headers = false;  // of another layer, with checksums that match
 };
 
 struct SmallTableSet {
