@@ -17,17 +17,18 @@ namespace engram {
 // Nothing that is read nests deeper than a few levels.
 inline constexpr size_t kMaxJsonNesting = 64;
 
-struct JsonScalar {
+struct JsonValue {
   const std::string* text = nullptr;  // a string
-  const uint64_t* number = nullptr;   // a whole number from 0 on; neither: anything else
+  const uint64_t* number = nullptr;   // a whole number from 0 on
+  bool begins_array = false;          // its elements follow; none of the three: anything else
 };
 
 // The keys down to a value, an empty one for each array on the way.
 using JsonPath = std::vector<std::string>;
 
-// Calls `value` for every scalar. INVALID_ARGUMENT for what is no JSON or nests too deep; a status
-// of `value`'s that is not OK ends the walk and is returned.
+// Calls `value` for every scalar and at every array's begin. INVALID_ARGUMENT for what is no JSON
+// or nests too deep; a status of `value`'s that is not OK ends the walk and is returned.
 absl::Status WalkJson(absl::string_view text,
-                      const std::function<absl::Status(const JsonPath&, const JsonScalar&)>& value);
+                      const std::function<absl::Status(const JsonPath&, const JsonValue&)>& value);
 
 }  // namespace engram

@@ -38,20 +38,21 @@ struct Entry {
   std::set<std::string> keys;
 };
 
-absl::Status ReadEntryValue(const std::string& path, const JsonPath& at, const JsonScalar& scalar,
+absl::Status ReadEntryValue(const std::string& path, const JsonPath& at, const JsonValue& value,
                             Entry& entry) {
   const std::string& key = at[1];
   entry.keys.insert(key);
-  if (key == "dtype" && at.size() == 2 && scalar.text != nullptr) {
-    entry.dtype = *scalar.text;
+  if (key == "dtype" && at.size() == 2 && value.text != nullptr) {
+    entry.dtype = *value.text;
     return absl::OkStatus();
   }
   std::vector<uint64_t>* numbers = key == "shape"          ? &entry.shape
                                    : key == "data_offsets" ? &entry.offsets
                                                            : nullptr;
-  if (numbers != nullptr && at.size() == 3 && scalar.number != nullptr &&
+  if (numbers != nullptr && at.size() == 2 && value.begins_array) return absl::OkStatus();
+  if (numbers != nullptr && at.size() == 3 && value.number != nullptr &&
       numbers->size() < kMaxRank) {
-    numbers->push_back(*scalar.number);
+    numbers->push_back(*value.number);
     return absl::OkStatus();
   }
   return absl::DataLossError(absl::StrCat("the tensor ", at[0], " in ", path,
@@ -137,9 +138,9 @@ absl::Status ReadFileTensors(const std::string& path, const WantedTensor& wanted
   absl::StatusOr<std::string> header = ReadHeader(*file, *bytes, path);
   if (!header.ok()) return header.status();
   std::map<std::string, Entry> entries;
-  absl::Status status = WalkJson(*header, [&](const JsonPath& at, const JsonScalar& scalar) {
+  absl::Status status = WalkJson(*header, [&](const JsonPath& at, const JsonValue& value) {
     if (at.size() < 2 || !wanted(at[0])) return absl::OkStatus();
-    return ReadEntryValue(path, at, scalar, entries[at[0]]);
+    return ReadEntryValue(path, at, value, entries[at[0]]);
   });
   if (absl::IsInvalidArgument(status)) {
     return absl::DataLossError(absl::StrCat("the header of ", path, ": ", status.message()));
@@ -160,13 +161,13 @@ using TensorsByFile = std::map<std::string, std::set<std::string>>;
 absl::StatusOr<TensorsByFile> ReadIndex(const std::string& path, absl::string_view text,
                                         const WantedTensor& wanted) {
   TensorsByFile files;
-  absl::Status status = WalkJson(text, [&](const JsonPath& at, const JsonScalar& scalar) {
+  absl::Status status = WalkJson(text, [&](const JsonPath& at, const JsonValue& value) {
     if (at.size() != 2 || at[0] != "weight_map" || !wanted(at[1])) return absl::OkStatus();
-    if (scalar.text == nullptr || scalar.text->empty() || absl::StrContains(*scalar.text, '/')) {
+    if (value.text == nullptr || value.text->empty() || absl::StrContains(*value.text, '/')) {
       return absl::InvalidArgumentError(
           absl::StrCat("the tensor ", at[1], " has no plain file name"));
     }
-    files[*scalar.text].insert(at[1]);
+    files[*value.text].insert(at[1]);
     return absl::OkStatus();
   });
   if (!status.ok()) {
