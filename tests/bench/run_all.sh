@@ -39,7 +39,7 @@ section "Loading a table set, beside fio on the same cold files"
 show tests/bench/load_vs_fio.sh
 
 section "Packing a checkpoint, beside cp and sync of the same cold files"
-show tests/bench/pack_vs_cp.sh
+show tests/bench/pack_vs_cp.py
 
 section "Lookups: V4.1's shape, 48 rows of 264 bytes a token, 1 GB"
 bin/engram pack --synthetic --family deepseek-v4.1-flash --rows-per-head 80000 --token-map $token_map \
