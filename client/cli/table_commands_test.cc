@@ -1,0 +1,175 @@
+// engram pack, verify and inspect, as a person calls them: exit codes, messages, what is left
+// behind.
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "client/cli/command.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "memstore/addressing/families.h"
+#include "memstore/table/testing/small_checkpoint.h"
+
+namespace engram::cli {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+
+constexpr char kV41[] = "deepseek-v4.1-flash";
+constexpr char kV41Map[] = "tests/golden/deepseek_v41_token_map.i32";
+constexpr char kV3Map[] = "tests/golden/deepseek_v3_token_map.i32";
+
+class TableCommandsTest : public testing::Test {
+ protected:
+  TableCommandsTest() : dir_(fs::path(testing::TempDir()) / "table_commands_test") {
+    fs::remove_all(dir_);
+    fs::create_directories(dir_);
+  }
+  ~TableCommandsTest() override { fs::remove_all(dir_); }
+  std::string Path(const std::string& name) const { return dir_ / name; }
+  size_t Entries() const { return std::distance(fs::directory_iterator(dir_), {}); }
+
+  // The exit code of `engram ARGUMENTS`; standard error is in `said_`, standard output in
+  // `printed_`.
+  int Run(std::vector<std::string> arguments) {
+    std::reverse(arguments.begin(), arguments.end());
+    CLI::App app;
+    app.require_subcommand(1);
+    CommandBody body;
+    AddPackCommand(app, &body);
+    AddVerifyCommand(app, &body);
+    AddInspectCommand(app, &body);
+    testing::internal::CaptureStderr();
+    testing::internal::CaptureStdout();
+    int code = kBadUsage;
+    try {
+      app.parse(arguments);
+      code = body();
+    } catch (const CLI::ParseError& e) {
+      std::cerr << e.what();
+    }
+    said_ = testing::internal::GetCapturedStderr();
+    printed_ = testing::internal::GetCapturedStdout();
+    return code;
+  }
+  int PackSmallV41(std::vector<std::string> more = {}) {
+    std::vector<std::string> arguments = {
+        "pack", "--synthetic", "--family", kV41,       "--rows-per-head",
+        "100",  "--token-map", kV41Map,    "--output", Path("set")};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return Run(arguments);
+  }
+
+  fs::path dir_;
+  std::string said_, printed_;
+};
+
+TEST_F(TableCommandsTest, PacksVerifiesAndInspects) {
+  ASSERT_EQ(PackSmallV41({"--layers", "14", "--name", "mine"}), kDone) << said_;
+  EXPECT_EQ(Run({"verify", Path("set")}), kDone) << said_;
+  EXPECT_THAT(printed_, HasSubstr("whole"));
+  ASSERT_EQ(Run({"inspect", Path("set"), "--json"}), kDone) << said_;
+  const nlohmann::json found = nlohmann::json::parse(printed_);
+  const uint64_t rows = Derive(**FindFamily(kV41), {100, {14}}).value().layers[0].Rows();
+  EXPECT_EQ(found["id"].get<std::string>().size(), 64u);
+  EXPECT_EQ(found["name"], "mine");
+  EXPECT_EQ(found["family"], kV41);
+  EXPECT_EQ(found["bytes"], rows * 264);
+  EXPECT_EQ(found["files"], 5);
+  EXPECT_EQ(found["layers"], nlohmann::json::parse(absl::StrCat(
+                                 R"([{"layer": 14, "row_bytes": 264, "shards": 1, "rows": )", rows,
+                                 R"(, "encoding": "fp8_e4m3_ue8m0_block32"}])")));
+  ASSERT_EQ(Run({"inspect", Path("set")}), kDone);
+  for (const char* part : {"mine", "fp8_e4m3_ue8m0_block32", "synthetic", "Only the manifest"}) {
+    EXPECT_THAT(printed_, HasSubstr(part));
+  }
+}
+
+TEST_F(TableCommandsTest, PacksACheckpoint) {
+  const AddressScheme scheme = Derive(**FindFamily("qwen4-exp"), {50, {}}).value();
+  const uint64_t rows = scheme.layers[0].Rows();
+  testing_checkpoint::WriteText(
+      Path("model.safetensors"),
+      testing_checkpoint::FileText(
+          {{"model.language_model.layers.1.ple.ple_embedding.ngram_embedding.shard_0.weight",
+            "BF16",
+            {rows, 160},
+            testing_checkpoint::SomeBytes(1, rows * 320)}}));
+  const std::vector<std::string> pack = {"pack", "--family", "qwen4-exp", "--checkpoint",
+                                         dir_,   "--output", Path("set")};
+  EXPECT_EQ(Run(pack), kFailed);  // not of the family's full size
+  EXPECT_THAT(said_, HasSubstr("--rows-per-head"));
+  EXPECT_FALSE(fs::exists(Path("set")));
+  std::vector<std::string> scaled = pack;
+  scaled.insert(scaled.end(), {"--rows-per-head", "50"});
+  EXPECT_EQ(Run(scaled), kDone) << said_;
+  EXPECT_EQ(Run({"verify", Path("set")}), kDone) << said_;
+}
+
+TEST_F(TableCommandsTest, BadUsageIsTwoAndLeavesNothing) {
+  const std::vector<std::vector<std::string>> bad = {
+      {},
+      {"--synthetic"},
+      {"--synthetic", "--family", "no-such-family"},
+      {"--family", "qwen4-exp"},  // neither a checkpoint nor synthetic
+      {"--family", "qwen4-exp", "--synthetic", "--checkpoint", "x"},
+      {"--family", "qwen4-exp", "--checkpoint", "x", "--layers", "1"},
+      {"--family", "qwen4-exp", "--synthetic", "--rows-per-head", "0"},
+      {"--family", "qwen4-exp", "--synthetic", "--rows-per-head", "many"},
+      {"--family", "qwen4-exp", "--synthetic", "--layers", "2,1"},
+      {"--family", "qwen4-exp", "--synthetic", "--token-map", kV41Map},
+      {"--family", kV41, "--synthetic"},
+  };
+  for (std::vector<std::string> arguments : bad) {
+    arguments.insert(arguments.begin(), "pack");
+    arguments.insert(arguments.end(), {"--output", Path("set")});
+    EXPECT_EQ(Run(arguments), kBadUsage) << testing::PrintToString(arguments);
+    EXPECT_NE(said_, "");
+    EXPECT_EQ(Entries(), 0u);
+  }
+  EXPECT_THAT(said_, HasSubstr("--token-map FILE"));  // the last: how to get a token map
+  EXPECT_THAT(said_, HasSubstr(std::string((*FindFamily(kV41))->token_map_source)));
+  EXPECT_EQ(Run({"verify"}), kBadUsage);
+  EXPECT_EQ(Run({"inspect"}), kBadUsage);
+}
+
+TEST_F(TableCommandsTest, FailedWorkIsOneAndLeavesNothing) {
+  EXPECT_EQ(Run({"pack", "--synthetic", "--family", kV41, "--rows-per-head", "100", "--token-map",
+                 kV3Map, "--output", Path("set")}),
+            kFailed);
+  EXPECT_THAT(said_, HasSubstr(kV3Map));
+  EXPECT_EQ(
+      Run({"pack", "--family", "qwen4-exp", "--checkpoint", Path("none"), "--output", Path("set")}),
+      kFailed);
+  EXPECT_EQ(Entries(), 0u);
+  ASSERT_EQ(PackSmallV41(), kDone);
+  EXPECT_EQ(PackSmallV41(), kFailed);
+  EXPECT_THAT(said_, HasSubstr("exists already"));
+  EXPECT_EQ(Run({"verify", Path("none")}), kFailed);
+  EXPECT_EQ(Run({"inspect", Path("none")}), kFailed);
+  EXPECT_THAT(said_, HasSubstr(Path("none")));
+}
+
+TEST_F(TableCommandsTest, VerifyNamesWhatIsDamaged) {
+  ASSERT_EQ(PackSmallV41(), kDone);
+  std::fstream file(Path("set/layer14-00000.rows"),
+                    std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(5000);
+  file.put('\x7a').put('\x7b');
+  file.close();
+  EXPECT_EQ(Run({"verify", Path("set")}), kFailed);
+  EXPECT_THAT(said_, HasSubstr("layer14-00000.rows: block 0 (bytes 4096.."));
+  EXPECT_EQ(printed_, "");
+  EXPECT_EQ(Run({"inspect", Path("set")}), kDone);
+}
+
+}  // namespace
+}  // namespace engram::cli
