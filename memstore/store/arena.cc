@@ -3,12 +3,12 @@
 #include <sys/mman.h>
 
 #include <cerrno>
-#include <cstring>
 #include <fstream>
 #include <limits>
 #include <optional>
 #include <sstream>
 #include <string>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -165,7 +165,7 @@ absl::StatusOr<Arena> Arena::Map(uint64_t bytes, const ArenaOptions& options) {
   if (data == nullptr) {
     const int error = errno;
     return absl::ResourceExhaustedError(absl::StrCat(
-        bytes, " bytes of memory cannot be mapped: ", std::strerror(error),
+        bytes, " bytes of memory cannot be mapped: ", std::generic_category().message(error),
         "; raise the process's address-space limit (ulimit -v) or vm.overcommit_memory"));
   }
   Arena arena(data, mapped_bytes, transparent ? PageKind::kTransparentHuge : PageKind::kSmall);
@@ -200,9 +200,10 @@ absl::Status Arena::Populate(uint64_t offset, uint64_t length) {
     }
     return absl::OkStatus();
   }
-  return absl::ResourceExhaustedError(absl::StrCat(
-      "no memory for ", length, " bytes of an arena of ", bytes_, " bytes (", Name(page_kind_),
-      " pages): ", std::strerror(error), "; free memory or serve fewer tables on this machine"));
+  return absl::ResourceExhaustedError(
+      absl::StrCat("no memory for ", length, " bytes of an arena of ", bytes_, " bytes (",
+                   Name(page_kind_), " pages): ", std::generic_category().message(error),
+                   "; free memory or serve fewer tables on this machine"));
 }
 
 void Arena::ConfirmPageKind() {

@@ -115,7 +115,7 @@ TEST(GatherTest, ARowAloneLeavesItsNeighboursAlone) {
   for (const InstructionSet set : SetsHere()) {
     for (uint32_t row_bytes = 8; row_bytes <= 600; ++row_bytes) {
       SCOPED_TRACE(row_bytes);
-      std::vector<std::byte> table_bytes(2 * row_bytes);
+      std::vector<std::byte> table_bytes(size_t{2} * row_bytes);
       FillPattern(table_bytes.data(), table_bytes.size());
       std::vector<std::byte> landing(kMargin + row_bytes + kMargin, std::byte{0x5A});
       std::vector<std::byte> expected = landing;

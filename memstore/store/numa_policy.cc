@@ -5,8 +5,8 @@
 #include <sched.h>
 
 #include <cerrno>
-#include <cstring>
 #include <memory>
+#include <system_error>
 #include <vector>
 
 #include "absl/strings/numbers.h"
@@ -86,8 +86,8 @@ absl::Status ApplyNumaPolicy(const NumaPolicy& policy, std::byte* data, uint64_t
   if (mbind(data, bytes, mode, nodes->maskp, nodes->size + 1, 0) != 0) {
     const int error = errno;
     return absl::ResourceExhaustedError(absl::StrCat(
-        "memory of ", bytes, " bytes cannot be placed by its NUMA policy: ", std::strerror(error),
-        "; allow mbind for this process or use no --numa"));
+        "memory of ", bytes, " bytes cannot be placed by its NUMA policy: ",
+        std::generic_category().message(error), "; allow mbind for this process or use no --numa"));
   }
   return absl::OkStatus();
 }

@@ -108,7 +108,7 @@ TEST_F(StoreTest, ARetiredSetLivesUntilItsLastHolderLetsGo) {
   ASSERT_TRUE(store_.Retire(id).ok());
   EXPECT_EQ(store_.Acquire(id).status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_EQ(store_.Retire(id).code(), absl::StatusCode::kNotFound);
-  EXPECT_TRUE(IsSyntheticRow(1, 9, {batch->FindLayer(1)->table.base + 9 * 64, 64}));
+  EXPECT_TRUE(IsSyntheticRow(1, 9, {batch->FindLayer(1)->table.base + size_t{9} * 64, 64}));
   batch.reset();
   EXPECT_TRUE(watch.expired());
 }
@@ -122,6 +122,7 @@ TEST_F(StoreTest, ReadersAndPublishersAtOnce) {
   std::atomic<int> wrong{0};
   std::atomic<int> read{0};
   std::vector<std::thread> readers;
+  readers.reserve(4);
   for (int i = 0; i < 4; ++i) {
     readers.emplace_back([&] {
       while (!stop.load()) {
@@ -131,7 +132,8 @@ TEST_F(StoreTest, ReadersAndPublishersAtOnce) {
           continue;
         }
         const GatherTable& table = (*set)->FindLayer(1)->table;
-        if (!IsSyntheticRow(1, 4999, {table.base + 4999 * table.row_bytes, table.row_bytes})) {
+        if (!IsSyntheticRow(1, 4999,
+                            {table.base + size_t{4999} * table.row_bytes, table.row_bytes})) {
           wrong.fetch_add(1);
         }
         read.fetch_add(1);

@@ -117,8 +117,10 @@ TEST_F(TableSetTest, LoadsOddWidthsAndBlocksWithAnyThreads) {
 
 // Long enough that one shard is read in several pieces.
 TEST_F(TableSetTest, LoadsAShardOfManyPieces) {
-  Write({.layers = {SmallLayer{
-             .row_bytes = 1000, .rows = 30000, .shard_rows = 5 * 4096, .block_rows = 256}}});
+  Write({.layers = {SmallLayer{.row_bytes = 1000,
+                               .rows = 30000,
+                               .shard_rows = uint64_t{5} * 4096,
+                               .block_rows = 256}}});
   std::vector<LoadProgress> seen;
   LoadOptions options;
   options.on_progress = [&](const LoadProgress& progress) { seen.push_back(progress); };
@@ -229,8 +231,8 @@ TEST_F(TableSetTest, AFlippedBitInAnyOtherFileIsFoundAndNamed) {
 
 // Whatever the threads' timing, the same place is named.
 TEST_F(TableSetTest, OfSeveralWrongBlocksTheFirstIsNamed) {
-  const Manifest manifest =
-      Write({.layers = {SmallLayer{.row_bytes = 1000, .rows = 40000, .shard_rows = 5 * 4096}}});
+  const Manifest manifest = Write(
+      {.layers = {SmallLayer{.row_bytes = 1000, .rows = 40000, .shard_rows = uint64_t{5} * 4096}}});
   const LayerTableSpec& layer = manifest.layers[0];
   for (const uint64_t block : {uint64_t{9}, uint64_t{12}, uint64_t{39}}) {
     Flip(layer.shards[0].file, BlockOffset(layer, layer.shards[0], block) + 11);
