@@ -162,7 +162,7 @@ class RowIdWriter {
     const AddressScheme& scheme = addresser_.scheme();
     outputs_.resize(scheme.layers.size());
     for (uint32_t l = 0; l < scheme.layers.size(); ++l) {
-      RowId* const rows = rows_.data() + begin * token_rows_ + l * scheme.Columns();
+      RowId* const rows = rows_.data() + begin * token_rows_ + size_t{l} * scheme.Columns();
       outputs_[l] = {.layer_index = l, .rows = rows, .token_stride = token_rows_};
     }
     return outputs_;

@@ -33,7 +33,7 @@ absl::Status CheckTokenMap(const AddressScheme& scheme, const TokenMap* token_ma
   const std::vector<int32_t>& compressed = token_map->compressed();
   const uint32_t compressed_vocab_size = scheme.token_map->compressed_vocab_size;
   const bool in_range = std::all_of(compressed.begin(), compressed.end(), [&](int32_t id) {
-    return id >= 0 && static_cast<uint32_t>(id) < compressed_vocab_size;
+    return static_cast<uint32_t>(id) < compressed_vocab_size;
   });
   if (compressed.size() != scheme.vocab_size || !in_range) {
     return absl::InvalidArgumentError(

@@ -58,7 +58,7 @@ void WholePath(benchmark::State& state, const char* family) {
   std::vector<RowId> rows(ids.size() * stride);
   std::vector<LayerRowIdsOutput> outputs;
   for (uint32_t l = 0; l < scheme.layers.size(); ++l) {
-    outputs.push_back({l, rows.data() + l * scheme.Columns(), stride});
+    outputs.push_back({l, rows.data() + size_t{l} * scheme.Columns(), stride});
   }
   for (auto _ : state) {
     if (!addresser->Address(Addresser::Start(), ids, {}, outputs).ok()) std::abort();
@@ -90,7 +90,7 @@ void Kernel(benchmark::State& state, const NamedHashKernel& kernel) {
   for (uint32_t k = 0; k < scheme.max_order; ++k) {
     for (uint32_t t = 0; t < kTileTokens; ++t) tile.ids[k][t] = ids[(t + k) % kTileTokens];
   }
-  std::vector<RowId> rows(kTileTokens * scheme.Columns());
+  std::vector<RowId> rows(size_t{kTileTokens} * scheme.Columns());
   for (auto _ : state) {
     kernel.hash(layer, tile, rows.data(), scheme.Columns());
     benchmark::DoNotOptimize(rows.data());

@@ -289,6 +289,15 @@ TEST(AddresserTest, AResetTokenIsHashedItselfAndEndsTheWindow) {
   EXPECT_NE(Rows(rows.begin() + 24, rows.begin() + 36), AddressAll(*addresser, {2}));
 }
 
+TEST(AddresserTest, StatesThatAddressAlikeAreEqual) {
+  const auto addresser = AddresserFor(DeriveOrDie("deepseek-v4.1-flash"));
+  SequenceState one = Addresser::Start(), other = Addresser::Start();
+  // What lies behind the dead position cannot matter any more.
+  Commit(*addresser, {100, 0, 300}, {0, 1, 0}, &one);
+  Commit(*addresser, {200, 0, 300}, {0, 1, 0}, &other);
+  EXPECT_EQ(one, other);
+}
+
 // ---- Bad calls.
 
 TEST(AddresserTest, MasksAreChecked) {

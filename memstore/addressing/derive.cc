@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <functional>
 #include <limits>
-#include <set>
 #include <string>
 #include <utility>
 
@@ -64,18 +63,17 @@ std::vector<int64_t> Multipliers(const Family& family, uint32_t layer, uint64_t 
   return {};
 }
 
-// Moduli of one layer. `used` holds the primes of the layers before it.
-std::vector<uint64_t> Moduli(const Family& family, uint64_t base, std::set<uint64_t>* used) {
+// Moduli of one layer. `last_prime` is that of the layers before it. The published rule for
+// kPrimesAbove begins anew at base for each order and skips what is used: which takes the primes
+// from base on one after the other.
+std::vector<uint64_t> Moduli(const Family& family, uint64_t base, uint64_t* last_prime) {
   std::vector<uint64_t> moduli;
   const uint32_t columns = (family.max_order - 1) * family.heads_per_order;
   uint64_t cursor = base - 1;
   for (uint32_t column = 0; column < columns; ++column) {
     switch (family.modulus_rule) {
       case ModulusRule::kPrimesAbove:
-        if (column % family.heads_per_order == 0) cursor = base - 1;
-        do {
-          cursor = NextPrimeAbove(cursor);
-        } while (!used->insert(cursor).second);
+        cursor = *last_prime = NextPrimeAbove(*last_prime);
         break;
       case ModulusRule::kAscendingPrimes:
         cursor = NextPrimeAbove(cursor);
@@ -90,11 +88,11 @@ std::vector<uint64_t> Moduli(const Family& family, uint64_t base, std::set<uint6
 }
 
 LayerAddressing DeriveLayer(const Family& family, uint32_t layer, uint64_t index, uint64_t base,
-                            std::set<uint64_t>* used) {
+                            uint64_t* last_prime) {
   LayerAddressing addressing;
   addressing.layer = layer;
   addressing.multipliers = Multipliers(family, layer, index);
-  addressing.moduli = Moduli(family, base, used);
+  addressing.moduli = Moduli(family, base, last_prime);
   uint64_t offset = 0;
   for (const uint64_t modulus : addressing.moduli) {
     addressing.offsets.push_back(offset);
@@ -170,10 +168,10 @@ absl::StatusOr<AddressScheme> Derive(const Family& family, const DeriveOptions& 
   }
   if (absl::Status s = CheckLayers(family, options.layers); !s.ok()) return s;
   AddressScheme scheme = WithoutLayers(family);
-  std::set<uint64_t> used;
+  uint64_t last_prime = base - 1;
   uint64_t index = 0;
   for (const uint32_t layer : LayersOfWalk(family, options.layers)) {
-    LayerAddressing derived = DeriveLayer(family, layer, index++, base, &used);
+    LayerAddressing derived = DeriveLayer(family, layer, index++, base, &last_prime);
     const bool asked = options.layers.empty() || absl::c_linear_search(options.layers, layer);
     if (asked) scheme.layers.push_back(std::move(derived));
   }

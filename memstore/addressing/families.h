@@ -24,7 +24,7 @@ enum class MultiplierRule {
 };
 
 enum class ModulusRule {
-  kPrimesAbove,  // demo, paper, V4.1: unused primes above base-1, restarting each (layer, order)
+  kPrimesAbove,      // demo, paper, V4.1: the primes from base on, each used once over all layers
   kAscendingPrimes,  // Qwen4: the (g+1)-th prime >= base for column g, the same in every layer
   kOddAbove,         // LongCat: base + 2 * column + 1
 };

@@ -89,10 +89,11 @@ ENGRAM_AVX2 inline void AddTerm(const uint32_t* ids, uint64_t multiplier, uint32
 ENGRAM_AVX2 void HashXor(const LayerHash& layer, const WindowTile& tile, RowId* rows,
                          size_t token_stride) {
   Mixes mixes;
-  uint32_t terms = 0;
+  AddTerm(tile.ids[0], layer.multipliers[0], tile.tokens, true, &mixes);
+  uint32_t terms = 1;
   for (const ColumnBlock& block : layer.blocks) {
     for (; terms < block.order; ++terms) {
-      AddTerm(tile.ids[terms], layer.multipliers[terms], tile.tokens, terms == 0, &mixes);
+      AddTerm(tile.ids[terms], layer.multipliers[terms], tile.tokens, false, &mixes);
     }
     for (uint32_t lane = 0; lane < block.lanes; lane += kLanes) {
       const Constants constants = Load(block, lane);

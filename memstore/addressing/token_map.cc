@@ -41,7 +41,7 @@ absl::StatusOr<TokenMap> TokenMap::Parse(absl::string_view bytes, uint32_t vocab
   std::vector<int32_t> compressed(vocab_size);
   std::memcpy(compressed.data(), bytes.data(), bytes.size());
   for (size_t id = 0; id < compressed.size(); ++id) {
-    if (compressed[id] < 0 || uint32_t(compressed[id]) >= reference.compressed_vocab_size) {
+    if (static_cast<uint32_t>(compressed[id]) >= reference.compressed_vocab_size) {
       return absl::InvalidArgumentError(
           absl::StrCat(source, ": token id ", id, " has the compressed id ", compressed[id],
                        ", must be 0..", int64_t{reference.compressed_vocab_size} - 1));
