@@ -260,6 +260,16 @@ TEST_F(GrpcTransportTest, AServerThatGoesAwayIsUnavailable) {
   ExpectUntouched();
 }
 
+// A server that stops cancels calls that reach it too late.
+TEST_F(GrpcTransportTest, ACallThatTheServerDropsIsUnavailable) {
+  server_.on_lookup = [](auto*) { return grpc::Status::CANCELLED; };
+  const auto transport = Attach();
+  MakeBatch(8);
+  const Ticket ticket = transport->Submit({.layers = layers_}).value();
+  EXPECT_EQ(transport->Wait(ticket).code(), absl::StatusCode::kUnavailable);
+  ExpectUntouched();
+}
+
 TEST_F(GrpcTransportTest, RefusesABadBatchBeforeAnythingIsSent) {
   const auto transport = Attach();
   MakeBatch(8);

@@ -1,0 +1,263 @@
+// The engram command against a real engramd: exit codes, outputs, streams.
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "client/client.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/integration/programs.h"
+#include "tests/integration/small_sets.h"
+
+namespace engram::integration {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+constexpr size_t kTokens = 500;
+
+struct Served {
+  ScratchDirectory scratch;
+  std::unique_ptr<EngramdProcess> engramd;
+  std::string target;      // one set
+  std::string two_target;  // two sets
+  std::unique_ptr<EngramdProcess> two;
+  std::string expected;  // rows of the first kTokens tokens
+};
+
+class CliTest : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    served_ = new Served;
+    PackSmallSet("deepseek-v4.1-flash", 500, Path("v41"));
+    PackSmallSet("longcat-flash-lite", 500, Path("longcat"));
+    served_->engramd = std::make_unique<EngramdProcess>(
+        std::vector<std::string>{"--table-set", Path("v41"), "--listen", "127.0.0.1:0"});
+    served_->two = std::make_unique<EngramdProcess>(
+        std::vector<std::string>{"--table-set", Path("v41"), "--table-set", Path("longcat"),
+                                 "--listen", "unix:" + Path("two")});
+    served_->target = "grpc:" + served_->engramd->WaitUntilServing();
+    served_->two_target = "grpc:" + served_->two->WaitUntilServing();
+    const auto client = Client::Attach("embedded:" + Path("v41"), {});
+    ASSERT_TRUE(client.ok()) << client.status();
+    served_->expected =
+        ExpectedRows((*client)->table_set(), (*client)->addresser(), RealTokenIds(kTokens));
+    WriteTokens("ids", RealTokenIds(kTokens));
+  }
+  static void TearDownTestSuite() {
+    delete served_;
+    served_ = nullptr;
+  }
+  // Its files and those it wrote aside are gone with the next test.
+  void SetUp() override { std::filesystem::remove_all(Path("out")); }
+
+  static std::string Path(const std::string& name) { return served_->scratch / name; }
+  static void WriteTokens(const std::string& name, const std::vector<int32_t>& ids) {
+    WriteFile(Path(name), {reinterpret_cast<const char*>(ids.data()), ids.size() * 4});
+  }
+  static Outcome Lookup(const std::string& rest) {
+    return RunShell(absl::StrCat("$ENGRAM lookup --target ", served_->target, " ", rest));
+  }
+  // Nothing was left of a lookup that failed: neither the output nor a part of it aside.
+  static void ExpectNothingWritten() {
+    for (const auto& entry : std::filesystem::directory_iterator(Path("."))) {
+      EXPECT_NE(entry.path().filename().string().find("out"), 0u) << entry.path();
+    }
+  }
+
+  static Served* served_;
+};
+
+Served* CliTest::served_ = nullptr;
+
+TEST_F(CliTest, LookupWritesTheSameRowsForAnyBatchSizeAndTarget) {
+  for (const std::string& target : {served_->target, "embedded:" + Path("v41"),
+                                    served_->two_target + " --set deepseek-v4.1-flash"}) {
+    for (const std::string batch : {"", "--batch-tokens 1", "--batch-tokens 7"}) {
+      const Outcome outcome =
+          RunShell(absl::StrCat("$ENGRAM lookup --target ", target, " --token-ids ", Path("ids"),
+                                " --output ", Path("out"), " ", batch));
+      ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+      EXPECT_TRUE(ReadFile(Path("out")) == served_->expected) << target << " " << batch;
+    }
+  }
+}
+
+TEST_F(CliTest, LookupReadsStandardInputAndWritesStandardOutput) {
+  const Outcome outcome =
+      Lookup("--token-ids - --output - --batch-tokens 100 < " + Path("ids") + " | cat");
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_TRUE(outcome.out == served_->expected);
+}
+
+TEST_F(CliTest, LookupWritesDirectlyToWhatIsNoRegularFile) {
+  EXPECT_EQ(Lookup("--output /dev/null --token-ids " + Path("ids")).exit_code, 0);
+  EXPECT_TRUE(std::filesystem::is_character_file("/dev/null"));
+  const Outcome pipe =
+      RunShell(absl::StrCat("mkfifo ", Path("fifo"), "; cat ", Path("fifo"),
+                            " & $ENGRAM lookup --target ", served_->target, " --token-ids ",
+                            Path("ids"), " --output ", Path("fifo"), "; s=$?; wait; exit $s"));
+  EXPECT_EQ(pipe.exit_code, 0) << pipe.err;
+  EXPECT_TRUE(pipe.out == served_->expected);
+  EXPECT_TRUE(std::filesystem::is_fifo(Path("fifo")));
+}
+
+TEST_F(CliTest, AReaderThatGoesAwayIsAFailure) {
+  const Outcome outcome =
+      Lookup("--output - --token-ids " + Path("ids") + " | head -c 10 > /dev/null");
+  EXPECT_EQ(outcome.exit_code, 1);
+  EXPECT_THAT(outcome.err, HasSubstr("engram:"));
+}
+
+TEST_F(CliTest, NoTokensAreNoRows) {
+  const Outcome outcome = Lookup("--token-ids /dev/null --output " + Path("out"));
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_THAT(ReadFile(Path("out")), IsEmpty());
+}
+
+TEST_F(CliTest, ABadTokenFailsAndLeavesNothing) {
+  std::vector<int32_t> ids = RealTokenIds(kTokens);
+  for (const int32_t bad : {129'280, -1}) {
+    ids[kTokens - 10] = bad;
+    WriteTokens("bad", ids);
+    const Outcome outcome =
+        Lookup("--batch-tokens 64 --token-ids " + Path("bad") + " --output " + Path("out"));
+    EXPECT_EQ(outcome.exit_code, 1);
+    EXPECT_THAT(outcome.err, HasSubstr(absl::StrCat("token id ", bad)));
+    ExpectNothingWritten();
+  }
+}
+
+TEST_F(CliTest, AFileThatIsNoTokenIdsFailsAndKeepsWhatWasThere) {
+  WriteFile(Path("torn"), std::string(4 * 100 + 3, '\0'));
+  WriteFile(Path("kept"), "as it was");
+  const Outcome torn = Lookup("--token-ids " + Path("torn") + " --output " + Path("kept"));
+  EXPECT_EQ(torn.exit_code, 1);
+  EXPECT_THAT(torn.err, HasSubstr(Path("torn")));
+  EXPECT_EQ(ReadFile(Path("kept")), "as it was");
+  const Outcome missing = Lookup("--token-ids " + Path("none") + " --output " + Path("out"));
+  EXPECT_EQ(missing.exit_code, 1);
+  EXPECT_THAT(missing.err, HasSubstr(Path("none")));
+  ExpectNothingWritten();
+}
+
+TEST_F(CliTest, DeadPositionsBlockTheWindowAcrossBatches) {
+  std::string mask(kTokens, '\0');
+  mask[70] = mask[71] = 1;
+  WriteFile(Path("mask"), mask);
+  std::string whole;
+  for (const std::string batch : {"500", "71", "3"}) {
+    const Outcome outcome = Lookup("--dead-mask " + Path("mask") + " --token-ids " + Path("ids") +
+                                   " --output - --batch-tokens " + batch);
+    ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+    if (whole.empty()) whole = outcome.out;
+    EXPECT_TRUE(outcome.out == whole) << batch;
+  }
+  EXPECT_FALSE(whole == served_->expected);
+  WriteFile(Path("mask"), mask.substr(1));
+  EXPECT_EQ(Lookup("--dead-mask " + Path("mask") + " --token-ids " + Path("ids") + " --output " +
+                   Path("out"))
+                .exit_code,
+            1);
+  ExpectNothingWritten();
+  const Outcome refused = RunShell(absl::StrCat(
+      "$ENGRAM lookup --target ", served_->two_target, " --set longcat-flash-lite --dead-mask ",
+      Path("mask"), " --token-ids ", Path("ids"), " --output ", Path("out")));
+  EXPECT_EQ(refused.exit_code, 2);
+  EXPECT_THAT(refused.err, HasSubstr("no dead positions"));
+}
+
+TEST_F(CliTest, SeveralSetsAndNoneChosenIsBadUsageThatListsThem) {
+  const std::string rest = " --token-ids " + Path("ids") + " --output " + Path("out");
+  const Outcome none = RunShell("$ENGRAM lookup --target " + served_->two_target + rest);
+  EXPECT_EQ(none.exit_code, 2);
+  EXPECT_THAT(none.err, AllOf(HasSubstr("deepseek-v4.1-flash"), HasSubstr("longcat-flash-lite"),
+                              HasSubstr("--set")));
+  const Outcome wrong =
+      RunShell("$ENGRAM lookup --set other --target " + served_->two_target + rest);
+  EXPECT_EQ(wrong.exit_code, 2);
+  EXPECT_THAT(wrong.err, HasSubstr("longcat-flash-lite"));
+  ExpectNothingWritten();
+}
+
+TEST_F(CliTest, BadUsageIs2AndAFailedAttach1) {
+  const std::string rest = " --token-ids " + Path("ids") + " --output " + Path("out");
+  for (const std::string& line :
+       {"$ENGRAM lookup" + rest, "$ENGRAM lookup --target shm:/x" + rest,
+        "$ENGRAM lookup --target " + served_->target,
+        "$ENGRAM lookup --no-such-flag --target " + served_->target + rest,
+        "$ENGRAM lookup --batch-tokens 0 --target " + served_->target + rest,
+        "$ENGRAM lookup --attach-timeout soon --target " + served_->target + rest}) {
+    EXPECT_EQ(RunShell(line).exit_code, 2) << line;
+  }
+  EXPECT_THAT(RunShell("$ENGRAM lookup --target shm:/x" + rest).err, HasSubstr("grpc:HOST:PORT"));
+  const Outcome absent =
+      RunShell("$ENGRAM lookup --attach-timeout 200ms --target grpc:unix:" + Path("nobody") + rest);
+  EXPECT_EQ(absent.exit_code, 1);
+  EXPECT_THAT(absent.err, HasSubstr(Path("nobody")));
+  const Outcome missing = RunShell("$ENGRAM lookup --target embedded:" + Path("none") + rest);
+  EXPECT_EQ(missing.exit_code, 1);
+  EXPECT_THAT(missing.err, HasSubstr(Path("none")));
+  ExpectNothingWritten();
+}
+
+TEST_F(CliTest, BenchPrintsOneJsonObjectALine) {
+  const std::set<std::string> keys = {"path",       "batch_tokens", "rounds",
+                                      "p50_us",     "p99_us",       "p999_us",
+                                      "rows_per_s", "gb_per_s",     "distinct_share"};
+  struct Case {
+    std::string flags, path;
+  };
+  for (const Case& one :
+       {Case{"--target " + served_->target, "grpc"},
+        Case{"--mode unary --clients 2 --in-flight 3 --target " + served_->target, "grpc-unary"},
+        Case{"--from-token-ids --target embedded:" + Path("v41"), "embedded"}}) {
+    const Outcome outcome =
+        RunShell(absl::StrCat("$ENGRAM bench --json --seconds 0.1 --batch-tokens 1,8 --token-ids ",
+                              Path("ids"), " ", one.flags));
+    ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+    std::istringstream lines(outcome.out);
+    std::vector<int> batches;
+    for (std::string line; std::getline(lines, line);) {
+      const auto object = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+      ASSERT_TRUE(object.is_object()) << line;
+      std::set<std::string> found;
+      for (const auto& item : object.items()) found.insert(item.key());
+      EXPECT_EQ(found, keys);
+      EXPECT_EQ(object["path"], one.path);
+      batches.push_back(object["batch_tokens"]);
+      EXPECT_GT(object["rounds"], 0);
+      EXPECT_LE(object["p50_us"], object["p99_us"]);
+      EXPECT_LE(object["p99_us"], object["p999_us"]);
+      EXPECT_GT(object["rows_per_s"], 0);
+      EXPECT_GT(object["distinct_share"], 0);
+      EXPECT_LE(object["distinct_share"], 1);
+    }
+    EXPECT_EQ(batches, (std::vector<int>{1, 8}));
+  }
+}
+
+TEST_F(CliTest, BenchPrintsATableForPeople) {
+  const Outcome outcome =
+      RunShell(absl::StrCat("$ENGRAM bench --seconds 0.1 --batch-tokens 4 --token-ids ",
+                            Path("ids"), " --target ", served_->target));
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, AllOf(HasSubstr("p50/us"), HasSubstr("GB/s"), HasSubstr("grpc")));
+}
+
+TEST_F(CliTest, BenchRefusesAStreamShorterThanABatch) {
+  const Outcome outcome = RunShell(absl::StrCat("$ENGRAM bench --batch-tokens 501 --token-ids ",
+                                                Path("ids"), " --target ", served_->target));
+  EXPECT_EQ(outcome.exit_code, 1);
+  EXPECT_THAT(outcome.err, HasSubstr("501"));
+}
+
+}  // namespace
+}  // namespace engram::integration

@@ -1,0 +1,287 @@
+// engramd as a process: what stops its start and with which code, how it ends, and what clients see
+// of it when it comes late, is told to stop, or dies.
+#include <grpcpp/generic/generic_stub.h>
+#include <grpcpp/grpcpp.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "client/client.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "proto/engram/v1/lookup.grpc.pb.h"
+#include "tests/integration/programs.h"
+#include "tests/integration/small_sets.h"
+
+namespace engram::integration {
+namespace {
+
+using ::testing::AnyOf;
+using ::testing::HasSubstr;
+
+class EngramdTest : public ::testing::Test {
+ protected:
+  void SetUp() override { PackSmallSet("deepseek-v4.1-flash", 500, Set()); }
+  std::string Set() const { return scratch_ / "set"; }
+  std::string Socket() const { return "unix:" + (scratch_ / "s"); }
+  std::vector<std::string> Flags() const { return {"--table-set", Set(), "--listen", Socket()}; }
+
+  // It must end by itself with `exit_code`, never having listened; returns what it said.
+  static std::string FailedStart(int exit_code, const std::vector<std::string>& flags) {
+    EngramdProcess engramd(flags);
+    EXPECT_FALSE(engramd.WaitForLine("listening on")) << engramd.Log();
+    EXPECT_EQ(engramd.WaitForEnd(), exit_code) << engramd.Log();
+    return engramd.Log();
+  }
+
+  ScratchDirectory scratch_;
+};
+
+TEST_F(EngramdTest, BadUsageEndsItWith2) {
+  EXPECT_THAT(FailedStart(2, {"--listen", Socket()}), HasSubstr("--table-set DIR"));
+  EXPECT_THAT(FailedStart(2, {"--table-set", Set()}), HasSubstr("--listen"));
+  EXPECT_THAT(FailedStart(2, {"--no-such-flag"}), HasSubstr("--no-such-flag"));
+  WriteFile(scratch_ / "config", "listen: \"h:1\"\ntable_sets: \"/x\"\n");
+  EXPECT_THAT(FailedStart(2, {"--config", scratch_ / "config"}),
+              HasSubstr((scratch_ / "config") + ":2:"));
+}
+
+TEST_F(EngramdTest, AMissingOrDoubleTableSetEndsItWith1) {
+  EXPECT_THAT(FailedStart(1, {"--table-set", scratch_ / "none", "--listen", Socket()}),
+              HasSubstr(scratch_ / "none"));
+  EXPECT_THAT(FailedStart(1, {"--table-set", Set(), "--table-set", Set(), "--listen", Socket()}),
+              HasSubstr("is served already"));
+}
+
+TEST_F(EngramdTest, OneFlippedBitInAnyFileEndsItBeforeItListens) {
+  size_t files = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(Set())) {
+    const std::string path = entry.path();
+    const std::string bytes = ReadFile(path);
+    // The last byte of a shard is padding.
+    for (const size_t at : {size_t{0}, bytes.size() / 2, bytes.size() - 1}) {
+      std::string flipped = bytes;
+      flipped[at] ^= 0x10;
+      WriteFile(path, flipped);
+      const std::string log = FailedStart(1, Flags());
+      EXPECT_THAT(log, HasSubstr(Set())) << path << " at " << at;
+    }
+    WriteFile(path, bytes);
+    ++files;
+  }
+  // manifest and digest, token map, two shards and their checksums
+  EXPECT_EQ(files, 7u);
+  EngramdProcess whole_again(Flags());
+  EXPECT_FALSE(whole_again.WaitUntilServing().empty());
+}
+
+TEST_F(EngramdTest, ATruncatedShardIsNamed) {
+  for (const auto& entry : std::filesystem::directory_iterator(Set())) {
+    if (entry.file_size() < 1'000'000) continue;  // shards alone are that large
+    std::filesystem::resize_file(entry.path(), entry.file_size() - 4096);
+    EXPECT_THAT(FailedStart(1, Flags()), HasSubstr(entry.path().filename().string()));
+    return;
+  }
+  FAIL() << "no shard found";
+}
+
+TEST_F(EngramdTest, AnAddressInUseEndsItWith1AndNamesIt) {
+  EngramdProcess first({"--table-set", Set(), "--listen", "127.0.0.1:0", "--listen", Socket()});
+  const std::string tcp = first.WaitUntilServing(0);
+  for (const std::string& address : {tcp, Socket()}) {
+    EXPECT_THAT(FailedStart(1, {"--table-set", Set(), "--listen", address}),
+                HasSubstr("cannot listen on " + address + ": it is in use"));
+  }
+  EXPECT_TRUE(Client::Attach("grpc:" + Socket(), {}).ok());
+}
+
+TEST_F(EngramdTest, TheSocketOfAKilledEngramdIsReplaced) {
+  {
+    EngramdProcess killed(Flags());
+    ASSERT_FALSE(killed.WaitUntilServing().empty());
+    killed.Signal(SIGKILL);
+    EXPECT_EQ(killed.WaitForEnd(), -SIGKILL);
+  }
+  EXPECT_EQ(access((scratch_ / "s").c_str(), F_OK), 0);
+  EngramdProcess engramd(Flags());
+  EXPECT_EQ(engramd.WaitUntilServing(), Socket());
+}
+
+TEST_F(EngramdTest, SigtermAndSigintEndItWith0AndLeaveNoSocket) {
+  for (const int signal : {SIGTERM, SIGINT}) {
+    EngramdProcess engramd(Flags());
+    ASSERT_FALSE(engramd.WaitUntilServing().empty());
+    engramd.Signal(signal);
+    EXPECT_EQ(engramd.WaitForEnd(), 0);
+    EXPECT_NE(access((scratch_ / "s").c_str(), F_OK), 0);
+  }
+}
+
+TEST_F(EngramdTest, ALookupInFlightFinishesAfterSigterm) {
+  EngramdProcess engramd(Flags());
+  const std::string address = engramd.WaitUntilServing();
+  const auto embedded = Client::Attach("embedded:" + Set(), {});
+  ASSERT_TRUE(embedded.ok()) << embedded.status();
+  // Almost a whole reply. Its client does not read yet, so the flow control of HTTP/2 keeps the
+  // call open at the server.
+  const std::vector<int32_t> ids = RealTokenIds(300);
+  v1::LookupRequest request;
+  request.set_table_set_id((*embedded)->table_set().id);
+  request.mutable_tokens()->mutable_token_ids()->Add(ids.begin(), ids.end());
+  const auto stub =
+      v1::Lookup::NewStub(grpc::CreateChannel(address, grpc::InsecureChannelCredentials()));
+  grpc::CompletionQueue queue;
+  grpc::ClientContext context;
+  v1::LookupResponse response;
+  const auto call = stub->AsyncLookup(&context, request, &queue);
+  // Comes with the reply's first bytes.
+  call->ReadInitialMetadata(nullptr);
+  void* tag = nullptr;
+  bool ok = false;
+  ASSERT_TRUE(queue.Next(&tag, &ok));
+
+  engramd.Signal(SIGTERM);
+  ASSERT_TRUE(engramd.WaitForLine("draining"));
+  EXPECT_TRUE(engramd.IsRunning());
+  grpc::Status status;
+  call->Finish(&response, &status, nullptr);
+  ASSERT_TRUE(queue.Next(&tag, &ok));
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  EXPECT_EQ(engramd.WaitForEnd(), 0);
+
+  const std::string expected =
+      ExpectedRows((*embedded)->table_set(), (*embedded)->addresser(), ids);
+  const uint64_t token_bytes = TokenBytes((*embedded)->table_set());
+  std::string rows;
+  for (size_t t = 0; t < ids.size(); ++t) {
+    for (const v1::LayerRowData& layer : response.layers()) {
+      rows += layer.rows().substr(t * token_bytes / 2, token_bytes / 2);
+    }
+  }
+  EXPECT_TRUE(rows == expected);
+}
+
+TEST_F(EngramdTest, AttachWaitsForAServerThatStartsLater) {
+  absl::StatusOr<std::unique_ptr<Client>> client = absl::UnknownError("");
+  std::thread attaching([&] {
+    client = Client::Attach("grpc:" + Socket(), {.table_set = {}, .timeout = absl::Seconds(60)});
+  });
+  EngramdProcess engramd(Flags());
+  attaching.join();
+  ASSERT_TRUE(client.ok()) << client.status();
+  const std::vector<int32_t> ids = RealTokenIds(3);
+  EXPECT_TRUE(LookUp(**client, ids, absl::Now() + absl::Seconds(60)).ok());
+}
+
+TEST_F(EngramdTest, AttachGivesUpOnAServerThatIsNotThere) {
+  const auto client =
+      Client::Attach("grpc:" + Socket(), {.table_set = {}, .timeout = absl::Milliseconds(300)});
+  EXPECT_EQ(client.status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(client.status().message()), HasSubstr(Socket()));
+}
+
+// A stopped server takes a batch's requests and answers nothing.
+TEST_F(EngramdTest, ALookupEndsByItsDeadlineWhenTheServerHangs) {
+  EngramdProcess engramd(Flags());
+  ASSERT_FALSE(engramd.WaitUntilServing().empty());
+  const auto client = Client::Attach("grpc:" + Socket(), {});
+  ASSERT_TRUE(client.ok()) << client.status();
+  engramd.Signal(SIGSTOP);
+  const std::vector<int32_t> ids = RealTokenIds(64);
+  const absl::Time deadline = absl::Now() + absl::Milliseconds(300);
+  const auto rows = LookUp(**client, ids, deadline);
+  EXPECT_EQ(rows.status().code(), absl::StatusCode::kDeadlineExceeded) << rows.status();
+  engramd.Signal(SIGCONT);
+  // The client recovers when the server does.
+  EXPECT_TRUE(LookUp(**client, ids, absl::Now() + absl::Seconds(60)).ok());
+}
+
+TEST_F(EngramdTest, ALookupNeverLandsWhenTheServerIsKilled) {
+  EngramdProcess engramd(Flags());
+  ASSERT_FALSE(engramd.WaitUntilServing().empty());
+  const auto client = Client::Attach("grpc:" + Socket(), {});
+  ASSERT_TRUE(client.ok()) << client.status();
+  Client::Plan plan;
+  ASSERT_TRUE((*client)->PlanTokens(Addresser::Start(), RealTokenIds(1000), {}, &plan).ok());
+  std::vector<std::byte> rows(1000 * TokenBytes((*client)->table_set()));
+  engramd.Signal(SIGSTOP);
+  const auto ticket = (*client)->Submit(plan, DenseLandings((*client)->table_set(), rows.data()),
+                                        absl::Now() + absl::Seconds(30));
+  ASSERT_TRUE(ticket.ok()) << ticket.status();
+  EXPECT_EQ((*client)->Poll(*ticket), TicketState::kInFlight);
+  engramd.Signal(SIGKILL);
+  const absl::Status status = (*client)->Wait(*ticket);
+  EXPECT_THAT(status.code(),
+              AnyOf(absl::StatusCode::kUnavailable, absl::StatusCode::kDeadlineExceeded))
+      << status;
+  EXPECT_EQ((*client)->Poll(*ticket), TicketState::kFailedLent);
+  (*client)->Reap(*ticket);
+  EXPECT_EQ((*client)->Poll(*ticket), TicketState::kReaped);
+  EXPECT_TRUE(std::all_of(rows.begin(), rows.end(), [](std::byte b) { return b == std::byte{0}; }));
+}
+
+// One message of bytes to any method and back, as generic tools do it.
+std::string CallRaw(const std::string& address, const std::string& method,
+                    const std::string& request) {
+  grpc::GenericStub stub(grpc::CreateChannel(address, grpc::InsecureChannelCredentials()));
+  grpc::ClientContext context;
+  grpc::CompletionQueue queue;
+  const auto call = stub.PrepareCall(&context, method, &queue);
+  void* tag = nullptr;
+  bool ok = false;
+  call->StartCall(nullptr);
+  queue.Next(&tag, &ok);
+  const grpc::Slice slice(request);
+  call->WriteLast(grpc::ByteBuffer(&slice, 1), {}, nullptr);
+  queue.Next(&tag, &ok);
+  grpc::ByteBuffer reply;
+  call->Read(&reply, nullptr);
+  queue.Next(&tag, &ok);
+  EXPECT_TRUE(ok) << method;
+  grpc::Status status;
+  call->Finish(&status, nullptr);
+  queue.Next(&tag, &ok);
+  EXPECT_TRUE(status.ok()) << status.error_message();
+  grpc::Slice whole;
+  return reply.DumpToSingleSlice(&whole).ok()
+             ? std::string(reinterpret_cast<const char*>(whole.begin()), whole.size())
+             : "";
+}
+
+TEST_F(EngramdTest, AnswersHealthChecksAndReflection) {
+  EngramdProcess engramd(Flags());
+  const std::string address = engramd.WaitUntilServing();
+  const std::string service = "engram.v1.Lookup";
+  const std::string serving("\x08\x01", 2);  // HealthCheckResponse{status: SERVING}
+  EXPECT_EQ(CallRaw(address, "/grpc.health.v1.Health/Check", ""), serving);
+  const std::string named = std::string("\x0A") + static_cast<char>(service.size()) + service;
+  EXPECT_EQ(CallRaw(address, "/grpc.health.v1.Health/Check", named), serving);
+  const std::string list_services("\x3A\x00", 2);  // ServerReflectionRequest{list_services: ""}
+  EXPECT_THAT(CallRaw(address, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+                      list_services),
+              HasSubstr(service));
+}
+
+TEST_F(EngramdTest, TakesItsConfigurationFromAFile) {
+  WriteFile(scratch_ / "config",
+            absl::StrCat("table_set: \"", Set(), "\"\nlisten: \"", Socket(), "\"\n"));
+  EngramdProcess engramd({"--config", scratch_ / "config"});
+  EXPECT_EQ(engramd.WaitUntilServing(), Socket());
+}
+
+// The example that is shipped keeps to the schema: what stops it is that its table is not here.
+TEST_F(EngramdTest, TheExampleConfigurationIsOne) {
+  EXPECT_THAT(FailedStart(1, {"--config", "deploy/engramd.textproto"}),
+              HasSubstr("/var/lib/engram/deepseek-v4.1-flash"));
+}
+
+}  // namespace
+}  // namespace engram::integration

@@ -1,0 +1,147 @@
+#include "tests/integration/programs.h"
+
+#include <fcntl.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "gtest/gtest.h"
+
+extern char** environ;
+
+namespace engram::integration {
+namespace {
+
+constexpr char kEngramd[] = "server/engramd";
+constexpr char kEngram[] = "client/cli/engram";
+
+int ExitCode(int status) { return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status); }
+
+}  // namespace
+
+EngramdProcess::EngramdProcess(const std::vector<std::string>& flags) {
+  std::vector<std::string> arguments = {kEngramd};
+  arguments.insert(arguments.end(), flags.begin(), flags.end());
+  std::vector<char*> argv;
+  for (std::string& argument : arguments) argv.push_back(argument.data());
+  argv.push_back(nullptr);
+  int pipe_fds[2];
+  EXPECT_EQ(pipe2(pipe_fds, O_CLOEXEC), 0);
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawn_file_actions_adddup2(&actions, pipe_fds[1], STDERR_FILENO);
+  posix_spawn_file_actions_adddup2(&actions, pipe_fds[1], STDOUT_FILENO);
+  EXPECT_EQ(posix_spawn(&pid_, kEngramd, &actions, nullptr, argv.data(), environ), 0);
+  posix_spawn_file_actions_destroy(&actions);
+  close(pipe_fds[1]);
+  log_fd_ = pipe_fds[0];
+  reader_ = std::thread([this] { ReadLog(); });
+}
+
+EngramdProcess::~EngramdProcess() {
+  if (IsRunning()) {
+    Signal(SIGKILL);
+    Reap(0);
+  }
+  reader_.join();
+  close(log_fd_);
+}
+
+void EngramdProcess::ReadLog() {
+  std::string rest;
+  char bytes[4096];
+  ssize_t count = 0;
+  while ((count = read(log_fd_, bytes, sizeof(bytes))) > 0) {
+    rest.append(bytes, count);
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (size_t end = 0; (end = rest.find('\n')) != std::string::npos; rest.erase(0, end + 1)) {
+      lines_.push_back(rest.substr(0, end));
+    }
+    changed_.notify_all();
+  }
+  const std::lock_guard<std::mutex> lock(mutex_);
+  log_ended_ = true;
+  changed_.notify_all();
+}
+
+std::optional<std::string> EngramdProcess::WaitForLine(absl::string_view text) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  std::optional<std::string> found;
+  changed_.wait(lock, [&] {
+    const auto line = std::find_if(lines_.begin(), lines_.end(), [&](const std::string& one) {
+      return absl::StrContains(one, text);
+    });
+    if (line != lines_.end()) found = *line;
+    return found || log_ended_;
+  });
+  return found;
+}
+
+std::string EngramdProcess::WaitUntilServing(size_t index) {
+  constexpr absl::string_view kListening = "listening on ";
+  std::unique_lock<std::mutex> lock(mutex_);
+  std::string address;
+  changed_.wait(lock, [&] {
+    size_t seen = 0;
+    for (const std::string& line : lines_) {
+      const size_t at = line.find(kListening.data());
+      if (at == std::string::npos || seen++ != index) continue;
+      address = line.substr(at + kListening.size());
+    }
+    return !address.empty() || log_ended_;
+  });
+  lock.unlock();
+  if (address.empty()) ADD_FAILURE() << "engramd does not serve: " << Log();
+  return address;
+}
+
+void EngramdProcess::Signal(int signal) const { kill(pid_, signal); }
+
+void EngramdProcess::Reap(int options) {
+  int status = 0;
+  if (!end_ && waitpid(pid_, &status, options) == pid_) end_ = ExitCode(status);
+}
+
+bool EngramdProcess::IsRunning() {
+  Reap(WNOHANG);
+  return !end_;
+}
+
+int EngramdProcess::WaitForEnd() {
+  Reap(0);
+  return end_.value_or(-1);
+}
+
+std::string EngramdProcess::Log() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  std::string log;
+  for (const std::string& line : lines_) absl::StrAppend(&log, line, "\n");
+  return log;
+}
+
+Outcome RunShell(const std::string& line) {
+  const std::string err_path = absl::StrCat(::testing::TempDir(), "/shell_stderr");
+  const std::string command =
+      absl::StrCat("set -o pipefail; ENGRAM=", kEngram, "; { ", line, "\n} 2>", err_path);
+  setenv("ENGRAM_TEST_LINE", command.c_str(), 1);
+  FILE* pipe = popen("exec bash -c \"$ENGRAM_TEST_LINE\"", "r");
+  Outcome outcome;
+  char bytes[4096];
+  size_t count = 0;
+  while ((count = fread(bytes, 1, sizeof(bytes), pipe)) > 0) outcome.out.append(bytes, count);
+  outcome.exit_code = ExitCode(pclose(pipe));
+  std::ifstream err(err_path);
+  outcome.err.assign(std::istreambuf_iterator<char>(err), {});
+  return outcome;
+}
+
+}  // namespace engram::integration

@@ -1,0 +1,60 @@
+// The real programs, run as children of a test: engramd as a process to talk to, engram as a shell
+// line.
+#pragma once
+
+#include <sys/types.h>
+
+#include <condition_variable>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+
+namespace engram::integration {
+
+// An engramd. Killed, if it still runs, when this goes. Thread-safe.
+class EngramdProcess {
+ public:
+  explicit EngramdProcess(const std::vector<std::string>& flags);
+  ~EngramdProcess();
+  EngramdProcess(const EngramdProcess&) = delete;
+  EngramdProcess& operator=(const EngramdProcess&) = delete;
+
+  // The first line of the log that holds `text`, waited for; nothing when the log ends before it.
+  std::optional<std::string> WaitForLine(absl::string_view text);
+  // Waits until it serves and returns the address of its `index`th --listen; a test failure and ""
+  // when it ends before it does.
+  std::string WaitUntilServing(size_t index = 0);
+
+  void Signal(int signal) const;
+  bool IsRunning();
+  // Waits for the end: the exit code, or minus the signal that ended it.
+  int WaitForEnd();
+  std::string Log();
+
+ private:
+  void ReadLog();
+  void Reap(int options);
+
+  pid_t pid_ = -1;
+  int log_fd_ = -1;
+  std::thread reader_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<std::string> lines_;  // guarded by mutex_
+  bool log_ended_ = false;          // guarded by mutex_
+  std::optional<int> end_;
+};
+
+struct Outcome {
+  int exit_code = -1;
+  std::string out;
+  std::string err;
+};
+// Runs `line` in bash with $ENGRAM as the engram program.
+Outcome RunShell(const std::string& line);
+
+}  // namespace engram::integration
