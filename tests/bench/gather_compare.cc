@@ -15,6 +15,7 @@
 #include <cstring>
 #include <fstream>
 #include <functional>
+#include <nlohmann/json.hpp>
 #include <random>
 #include <string>
 #include <vector>
@@ -95,6 +96,7 @@ void TakeTurns(std::vector<Contender>& contenders, Indices& indices, size_t batc
   using Clock = std::chrono::steady_clock;
   std::mt19937 random(1);
   std::vector<Contender*> order;
+  order.reserve(contenders.size());
   for (Contender& contender : contenders) order.push_back(&contender);
   const size_t batches = std::max<size_t>(1, kRowsATiming / batch);
   for (int round = 0; round < rounds; ++round) {
@@ -107,6 +109,8 @@ void TakeTurns(std::vector<Contender>& contenders, Indices& indices, size_t batc
     }
   }
 }
+
+void PrintObject(const nlohmann::ordered_json& object) { absl::PrintF("%s\n", object.dump()); }
 
 class Comparison {
  public:
@@ -173,16 +177,24 @@ class Comparison {
     const double ceiling_over_memcpy = ceiling.Over(plain);
     const double ours_over_memcpy = ours.Over(plain);
     const double ours_of_ceiling = ours.Over(ceiling);
-    absl::PrintF(
-        options_.json
-            ? "{\"benchmark\": \"gather\", \"row_bytes\": %d, \"ids\": \"%s\", \"batch_rows\": %d, "
-              "\"memcpy_ns\": %.2f, \"ceiling_ns\": %.2f, \"ours_ns\": %.2f, "
-              "\"ceiling_over_memcpy\": %.3f, \"ours_over_memcpy\": %.3f, \"ours_of_ceiling\": "
-              "%.3f, "
-              "\"ceiling\": \"%s\"}\n"
-            : "%-5d %-8s %7d | %8.1f %8.1f %8.1f | %7.2fx %7.2fx %8.2f   %s\n",
-        row_bytes, zipf ? "zipf" : "uniform", batch, plain.Median(), ceiling.Median(),
-        ours.Median(), ceiling_over_memcpy, ours_over_memcpy, ours_of_ceiling, ceiling.name);
+    const char* const ids = zipf ? "zipf" : "uniform";
+    if (options_.json) {
+      PrintObject({{"benchmark", "gather"},
+                   {"row_bytes", row_bytes},
+                   {"ids", ids},
+                   {"batch_rows", batch},
+                   {"memcpy_ns", plain.Median()},
+                   {"ceiling_ns", ceiling.Median()},
+                   {"ours_ns", ours.Median()},
+                   {"ceiling_over_memcpy", ceiling_over_memcpy},
+                   {"ours_over_memcpy", ours_over_memcpy},
+                   {"ours_of_ceiling", ours_of_ceiling},
+                   {"ceiling", ceiling.name}});
+    } else {
+      absl::PrintF("%-5d %-8s %7d | %8.1f %8.1f %8.1f | %7.2fx %7.2fx %8.2f   %s\n", row_bytes, ids,
+                   batch, plain.Median(), ceiling.Median(), ours.Median(), ceiling_over_memcpy,
+                   ours_over_memcpy, ours_of_ceiling, ceiling.name);
+    }
     std::fflush(stdout);
 
     least_of_ceiling_ = std::min(least_of_ceiling_, ours_of_ceiling);
@@ -212,12 +224,18 @@ class Comparison {
                           }});
     TakeTurns(contenders, indices, kTwoThreadsBatch, 4 * options_.rounds);
     two_threads_ = contenders[1].Over(contenders[0]);
-    absl::PrintF(
-        options_.json
-            ? "{\"benchmark\": \"gather_threads\", \"row_bytes\": %d, \"batch_rows\": %d, "
-              "\"one_thread_ns\": %.2f, \"two_threads_ns\": %.2f, \"two_over_one\": %.3f}\n"
-            : "row %d, uniform, batch %d: one thread %.1f, two threads %.1f: %.2fx\n",
-        kRowBytes, kTwoThreadsBatch, contenders[0].Median(), contenders[1].Median(), two_threads_);
+    if (options_.json) {
+      PrintObject({{"benchmark", "gather_threads"},
+                   {"row_bytes", kRowBytes},
+                   {"batch_rows", kTwoThreadsBatch},
+                   {"one_thread_ns", contenders[0].Median()},
+                   {"two_threads_ns", contenders[1].Median()},
+                   {"two_over_one", two_threads_}});
+    } else {
+      absl::PrintF("row %d, uniform, batch %d: one thread %.1f, two threads %.1f: %.2fx\n",
+                   kRowBytes, kTwoThreadsBatch, contenders[0].Median(), contenders[1].Median(),
+                   two_threads_);
+    }
   }
 
   bool Verdict() const {
@@ -260,14 +278,21 @@ void PrintMachine(const Options& options, const Arena& table) {
                           : __builtin_cpu_supports("avx2")  ? "AVX2"
                                                             : "SSE2";
   const double gib = static_cast<double>(table.bytes()) / (1 << 30);
-  absl::PrintF(
-      options.json
-          ? "{\"benchmark\": \"machine\", \"processor\": \"%s\", \"cores\": %d, \"instructions\": "
-            "\"%s\", \"kernel\": \"%s\", \"table_gib\": %.2f, \"pages\": \"%s\", \"rounds\": %d}\n"
-          : "%s, %d cores, %s, Linux %s; table %.2f GiB on %s pages; medians of %d rounds, ns a "
-            "row\n",
-      ProcessorName(), sysconf(_SC_NPROCESSORS_ONLN), set, kernel.release, gib,
-      Name(table.page_kind()), options.rounds);
+  const int64_t cores = sysconf(_SC_NPROCESSORS_ONLN);
+  if (options.json) {
+    PrintObject({{"benchmark", "machine"},
+                 {"processor", ProcessorName()},
+                 {"cores", cores},
+                 {"instructions", set},
+                 {"kernel", kernel.release},
+                 {"table_gib", gib},
+                 {"pages", std::string(Name(table.page_kind()))},
+                 {"rounds", options.rounds}});
+  } else {
+    absl::PrintF(
+        "%s, %d cores, %s, Linux %s; table %.2f GiB on %s pages; medians of %d rounds, ns a row\n",
+        ProcessorName(), cores, set, kernel.release, gib, Name(table.page_kind()), options.rounds);
+  }
 }
 
 int Main(int argc, char** argv) {
