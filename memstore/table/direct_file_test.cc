@@ -1,5 +1,6 @@
 #include "memstore/table/direct_file.h"
 
+#include <algorithm>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -9,6 +10,10 @@
 
 namespace engram {
 namespace {
+
+absl::Span<const std::byte> Bytes(const std::string& text) {
+  return {reinterpret_cast<const std::byte*>(text.data()), text.size()};
+}
 
 // Over a file system with direct I/O (where the tests run, as a rule) and over one without it.
 class DirectFileTest : public testing::TestWithParam<const char*> {
@@ -39,7 +44,7 @@ TEST_P(DirectFileTest, ReadsAnyRange) {
       }
       ASSERT_TRUE(read.ok()) << read.status();
       ASSERT_EQ(read->size(), length);
-      EXPECT_EQ(std::memcmp(read->data(), text.data() + offset, length), 0) << offset;
+      EXPECT_TRUE(std::equal(read->begin(), read->end(), Bytes(text).begin() + offset)) << offset;
     }
   }
   EXPECT_FALSE(reader.Read(~uint64_t{0}, 2, buffer).ok());

@@ -3,8 +3,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <filesystem>
 #include <fstream>
+#include <thread>
+#include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -88,6 +91,31 @@ TEST_F(StagingDirectoryTest, BeginsAnewAfterAKill) {
   EXPECT_TRUE(fs::is_empty(staging.path()));
   ASSERT_TRUE(staging.Publish().ok());
   EXPECT_EQ(Entries(), 1u);
+}
+
+// Several at once, one publishing while others open the same partial directory: one set is
+// published, whole.
+TEST_F(StagingDirectoryTest, OneOfManyAtOncePublishesAWholeSet) {
+  for (int round = 0; round < 50; ++round) {
+    std::atomic<int> published{0};
+    std::vector<std::thread> writers;
+    for (int i = 0; i < 4; ++i) {
+      writers.emplace_back([&] {
+        // Until there is an output: a writer that meets another tries again.
+        while (!fs::exists(dir_ / "out")) {
+          absl::StatusOr<StagingDirectory> staging = StagingDirectory::Begin(dir_ / "out");
+          if (!staging.ok()) continue;
+          Fill(*staging);
+          if (staging->Publish().ok()) ++published;
+        }
+      });
+    }
+    for (std::thread& writer : writers) writer.join();
+    ASSERT_EQ(published, 1);
+    ASSERT_TRUE(fs::exists(dir_ / "out" / "file")) << round;
+    ASSERT_EQ(Entries(), 1u) << round;
+    fs::remove_all(dir_ / "out");
+  }
 }
 
 TEST_F(StagingDirectoryTest, NamesAnOutputThatCannotBe) {
