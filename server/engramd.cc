@@ -1,10 +1,12 @@
 #include "server/engramd.h"
 
+#include <grpc/grpc.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/resource_quota.h>
 #include <unistd.h>
 
+#include <future>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -17,6 +19,8 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr std::chrono::seconds kProgressInterval{2};
+// What clients that were told to go have for closing their connections themselves.
+constexpr std::chrono::milliseconds kGoodbye{50};
 
 double Gigabytes(uint64_t bytes) { return static_cast<double>(bytes) / 1e9; }
 
@@ -45,13 +49,16 @@ struct Bound {
   int port = 0;
 };
 
-void Configure(grpc::ServerBuilder& builder) {
+void Configure(CallCount& calls, grpc::ServerBuilder& builder) {
   builder.SetMaxReceiveMessageSize(static_cast<int>(kMaxRequestBytes));
   // Two servers never share an address: the kernel would spread clients over both.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   grpc::ResourceQuota quota("engramd");
   quota.SetMaxThreads(static_cast<int>(kMaxLookups) + kOtherThreads);
   builder.SetResourceQuota(quota);
+  std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> interceptors;
+  interceptors.push_back(calls.Factory());
+  builder.experimental().SetInterceptorCreators(std::move(interceptors));
 }
 
 }  // namespace
@@ -62,16 +69,6 @@ absl::StatusOr<std::unique_ptr<Engramd>> Engramd::Load(const ServerConfig& confi
   for (const std::string& directory : config.table_sets) {
     if (absl::Status status = engramd->LoadTableSet(directory); !status.ok()) return status;
   }
-  absl::StatusOr<std::unique_ptr<GatherTeam>> team =
-      GatherTeam::Create(config.gather_threads, "gather");
-  if (!team.ok()) return team.status();
-  engramd->team_ = *std::move(team);
-  engramd->service_ = std::make_unique<LookupService>(
-      &engramd->store_, engramd->team_.get(),
-      LookupLimits{.max_batch_rows = config.max_batch_rows, .max_reply_bytes = kMaxUnaryReplyBytes},
-      Admission::Limits{.lookups = kMaxLookups,
-                        .reply_bytes = kMaxReplyBytesUnderWay,
-                        .wait = kMaxAdmissionWait});
   return engramd;
 }
 
@@ -96,11 +93,28 @@ absl::Status Engramd::LoadTableSet(const std::string& directory) {
   return store_.Publish(*std::move(set));
 }
 
+absl::Status Engramd::StartService() {
+  absl::StatusOr<std::unique_ptr<GatherTeam>> team =
+      GatherTeam::Create(config_.gather_threads, "gather");
+  if (!team.ok()) return team.status();
+  team_ = *std::move(team);
+  service_ =
+      std::make_unique<LookupService>(&store_, team_.get(),
+                                      LookupLimits{.max_batch_rows = config_.max_batch_rows,
+                                                   .max_reply_bytes = kMaxUnaryReplyBytes},
+                                      Admission::Limits{.lookups = kMaxLookups,
+                                                        .reply_bytes = kMaxReplyBytesUnderWay,
+                                                        .wait = kMaxAdmissionWait});
+  return absl::OkStatus();
+}
+
 absl::Status Engramd::Listen() {
+  if (absl::Status status = StartService(); !status.ok()) return status;
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
-  Configure(builder);
+  calls_ = CallCount::Of(v1::Lookup::service_full_name());
+  Configure(*calls_, builder);
   std::vector<Bound> bound;
   for (const ListenAddress& address : config_.listen) {
     if (absl::Status status = CheckCanListen(address); !status.ok()) return status;
@@ -137,7 +151,15 @@ void Engramd::SetServing(bool serving) {
 void Engramd::Drain(std::chrono::milliseconds grace) {
   if (server_ == nullptr) return;
   SetServing(false);
-  server_->Shutdown(std::chrono::system_clock::now() + grace);
+  const auto deadline = std::chrono::system_clock::now() + grace;
+  // Shutdown waits for every connection, and idle clients may not look at theirs for seconds; once
+  // the last call is over those that stayed are closed.
+  std::future<void> down =
+      std::async(std::launch::async, [this, deadline] { server_->Shutdown(deadline); });
+  calls_->WaitUntilNone(deadline);
+  while (down.wait_for(kGoodbye) != std::future_status::ready) {
+    grpc_server_cancel_all_calls(server_->c_server());
+  }
   server_->Wait();
   server_.reset();
   for (const ListenAddress& address : config_.listen) {

@@ -17,6 +17,7 @@
 #include "absl/status/statusor.h"
 #include "memstore/store/parallel_gather.h"
 #include "memstore/store/store.h"
+#include "server/call_count.h"
 #include "server/config.h"
 #include "server/lookup_service.h"
 
@@ -28,13 +29,15 @@ class Engramd {
   // two are the same set.
   static absl::StatusOr<std::unique_ptr<Engramd>> Load(const ServerConfig& config,
                                                        std::shared_ptr<spdlog::logger> log);
-  // Binds every address and serves. CheckCanListen has the errors; nothing is left bound then.
+  // Binds every address and serves, and starts every thread that outlives the call (so that a
+  // caller can block signals in all of them first). CheckCanListen has the errors; nothing is left
+  // bound then.
   absl::Status Listen();
   // As bound: where port 0 was asked for, with the port that came of it.
   const std::vector<std::string>& addresses() const { return addresses_; }
 
-  // Stops accepting, lets lookups under way finish for up to `grace`, then cancels them; returns
-  // when none is left.
+  // Stops accepting, lets lookups under way finish for up to `grace`, then cancels them. Returns
+  // as soon as none is left, whether or not idle clients let go of their connections.
   void Drain(std::chrono::milliseconds grace);
   ~Engramd();  // drains without grace
   Engramd(const Engramd&) = delete;
@@ -44,6 +47,7 @@ class Engramd {
   Engramd(const ServerConfig& config, std::shared_ptr<spdlog::logger> log)
       : config_(config), log_(std::move(log)) {}
   absl::Status LoadTableSet(const std::string& directory);
+  absl::Status StartService();
   void SetServing(bool serving);
 
   const ServerConfig config_;
@@ -51,6 +55,7 @@ class Engramd {
   Store store_;
   std::unique_ptr<GatherTeam> team_;
   std::unique_ptr<LookupService> service_;
+  std::shared_ptr<CallCount> calls_;
   std::unique_ptr<grpc::Server> server_;  // null while it does not listen
   std::vector<std::string> addresses_;
 };

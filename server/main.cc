@@ -2,7 +2,9 @@
 //
 // Exit codes: 0 stopped by SIGTERM or SIGINT, 1 it failed, 2 bad usage.
 
+#include <grpc/grpc.h>
 #include <spdlog/sinks/stdout_sinks.h>
+#include <unistd.h>
 
 #include <csignal>
 #include <cstdio>
@@ -38,7 +40,11 @@ sigset_t StopSignals() {
 }
 
 // While a table set loads nothing is served and nothing has to be finished.
-void StopWhileLoading(int) { std::_Exit(kStopped); }
+void StopWhileLoading(int) {
+  constexpr char kLine[] = "engramd was told to stop while it was loading\n";
+  [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, kLine, sizeof(kLine) - 1);
+  std::_Exit(kStopped);
+}
 
 // While it serves, signals are blocked in every thread and taken by WaitForStop.
 void SetSignals(bool serving) {
@@ -73,7 +79,11 @@ int Serve(const ServerConfig& config) {
     log->error("{}", std::string(engramd.status().message()));
     return kFailed;
   }
+  // Before any thread that stays is started: threads inherit what is blocked.
   SetSignals(/*serving=*/true);
+  // Never undone: the last user's grpc_shutdown waits for a poller that sleeps for up to 10 s, long
+  // after every call and connection has ended.
+  grpc_init();
   if (absl::Status status = (*engramd)->Listen(); !status.ok()) {
     log->error("{}", std::string(status.message()));
     return kFailed;
