@@ -98,7 +98,17 @@ int Run(const BenchFlags& flags) {
   int exit_code = kFailed;
   const auto clients = AttachAll(flags, &exit_code);
   if (!clients.ok()) return Finish(clients.status(), exit_code);
-  const std::string name((*clients)[0]->transport().capabilities().name);
+  const Capabilities& capabilities = (*clients)[0]->transport().capabilities();
+  const std::string name(capabilities.name);
+  if (!flags.mode.empty() && !capabilities.lands_asynchronously) {
+    return Finish(absl::InvalidArgumentError(absl::StrCat("--mode ", flags.mode, ": ", name,
+                                                          " has no modes; leave the flag out")),
+                  kBadUsage);
+  }
+  for (const int batch_tokens : flags.batch_tokens) {
+    const absl::Status fits = CheckBatchTokens(*(*clients)[0], batch_tokens);
+    if (!fits.ok()) return Finish(fits, kBadUsage);
+  }
   const std::string path = flags.mode.empty() ? name : absl::StrCat(name, "-", flags.mode);
   if (!flags.json) {
     absl::PrintF("%-12s %12s %9s %10s %10s %10s %11s %8s %11s\n", "path", "batch/tokens", "rounds",

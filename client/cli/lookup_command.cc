@@ -1,5 +1,6 @@
 // engram lookup: token ids in, raw rows out, a bounded number of batches at a time.
 
+#include <algorithm>
 #include <deque>
 #include <memory>
 #include <optional>
@@ -22,13 +23,14 @@ constexpr size_t kBatchesInFlight = 3;
 // A batch that takes longer has lost its server: the command ends instead of hanging.
 constexpr absl::Duration kBatchDeadline = absl::Seconds(60);
 constexpr int kMaxBatchTokens = 65536;
+constexpr uint64_t kDefaultBatchTokens = 4096;
 
 struct LookupFlags {
   TargetFlags target;
   std::string token_ids;
   std::string dead_mask;
   std::string output;
-  int batch_tokens = 4096;
+  std::optional<int> batch_tokens;
 };
 
 // One batch on its way: its buffer is the transport's until the ticket is reaped.
@@ -143,7 +145,9 @@ absl::Status LookUp(Client* client, const LookupFlags& flags) {
   }
   absl::StatusOr<OutputFile> output = OutputFile::Open(flags.output);
   if (!output.ok()) return output.status();
-  Pipeline pipeline(client, flags.batch_tokens);
+  Pipeline pipeline(client, flags.batch_tokens
+                                ? *flags.batch_tokens
+                                : std::min(kDefaultBatchTokens, MaxBatchTokens(*client)));
   const absl::Status status =
       pipeline.Run(&*token_ids, dead_mask ? &*dead_mask : nullptr, &*output);
   return status.ok() ? output->Commit() : status;
@@ -158,6 +162,10 @@ int Run(const LookupFlags& flags) {
                       absl::StrCat("--dead-mask: family ", (*client)->table_set().scheme.family,
                                    " has no dead positions; leave the flag out")),
                   kBadUsage);
+  }
+  if (flags.batch_tokens) {
+    const absl::Status fits = CheckBatchTokens(**client, *flags.batch_tokens);
+    if (!fits.ok()) return Finish(fits, kBadUsage);
   }
   return Finish(LookUp(client->get(), flags));
 }
@@ -180,7 +188,7 @@ void AddLookupCommand(CLI::App& app, CommandBody* chosen) {
       ->required();
   command
       ->add_option("--batch-tokens", flags->batch_tokens,
-                   "tokens looked up together (default 4096)")
+                   "tokens looked up together (default 4096, fewer where the target takes no more)")
       ->check(CLI::Range(1, kMaxBatchTokens));
   command->callback([flags, chosen] { *chosen = [flags] { return Run(*flags); }; });
 }

@@ -1,5 +1,7 @@
 #include "client/cli/target_flags.h"
 
+#include <algorithm>
+
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
@@ -49,6 +51,20 @@ absl::StatusOr<std::unique_ptr<Client>> AttachTo(const TargetFlags& flags, int* 
     *exit_code = kFailed;
   }
   return client;
+}
+
+uint64_t MaxBatchTokens(Client& client) {
+  const Manifest& set = client.table_set();
+  const uint64_t token_rows = uint64_t{set.scheme.Columns()} * set.layers.size();
+  return std::max<uint64_t>(1, client.transport().capabilities().max_batch_rows / token_rows);
+}
+
+absl::Status CheckBatchTokens(Client& client, uint64_t batch_tokens) {
+  const uint64_t most = MaxBatchTokens(client);
+  if (batch_tokens <= most) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "--batch-tokens ", batch_tokens, " is more than the target takes in one batch (",
+      client.transport().capabilities().max_batch_rows, " rows): give at most ", most));
 }
 
 }  // namespace engram::cli

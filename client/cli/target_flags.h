@@ -3,9 +3,11 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <cstdint>
 #include <memory>
 #include <string>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "client/client.h"
 
@@ -23,5 +25,11 @@ void AddTargetFlags(CLI::App& command, TargetFlags* flags);
 // for a target, set or timeout that was named wrongly (or a set that was not named where there are
 // several), kFailed for anything else.
 absl::StatusOr<std::unique_ptr<Client>> AttachTo(const TargetFlags& flags, int* exit_code);
+
+// INVALID_ARGUMENT when a batch of so many tokens has more rows than the target takes; names the
+// number that it does take.
+absl::Status CheckBatchTokens(Client& client, uint64_t batch_tokens);
+// The tokens of the largest batch that the target takes, at least 1.
+uint64_t MaxBatchTokens(Client& client);
 
 }  // namespace engram::cli

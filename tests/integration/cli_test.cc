@@ -252,6 +252,30 @@ TEST_F(CliTest, BenchPrintsATableForPeople) {
   EXPECT_THAT(outcome.out, AllOf(HasSubstr("p50/us"), HasSubstr("GB/s"), HasSubstr("grpc")));
 }
 
+TEST_F(CliTest, BatchesKeepToWhatTheTargetTakes) {
+  // 100 rows a batch: two tokens of 48.
+  EngramdProcess small(
+      {"--table-set", Path("v41"), "--listen", "unix:" + Path("small"), "--max-batch-rows", "100"});
+  const std::string rest =
+      absl::StrCat(" --target grpc:", small.WaitUntilServing(), " --token-ids ", Path("ids"));
+  const Outcome by_default = RunShell("$ENGRAM lookup --output -" + rest);
+  EXPECT_EQ(by_default.exit_code, 0) << by_default.err;
+  EXPECT_TRUE(by_default.out == served_->expected);
+  for (const std::string& command : {"lookup --output " + Path("out"), std::string("bench")}) {
+    const Outcome asked = RunShell("$ENGRAM " + command + " --batch-tokens 3" + rest);
+    EXPECT_EQ(asked.exit_code, 2);
+    EXPECT_THAT(asked.err, AllOf(HasSubstr("--batch-tokens 3"), HasSubstr("give at most 2")));
+  }
+  ExpectNothingWritten();
+}
+
+TEST_F(CliTest, BenchRefusesAModeThatTheTargetHasNot) {
+  const Outcome outcome = RunShell(absl::StrCat("$ENGRAM bench --mode unary --token-ids ",
+                                                Path("ids"), " --target embedded:", Path("v41")));
+  EXPECT_EQ(outcome.exit_code, 2);
+  EXPECT_THAT(outcome.err, HasSubstr("embedded has no modes"));
+}
+
 TEST_F(CliTest, BenchRefusesAStreamShorterThanABatch) {
   const Outcome outcome = RunShell(absl::StrCat("$ENGRAM bench --batch-tokens 501 --token-ids ",
                                                 Path("ids"), " --target ", served_->target));
