@@ -74,7 +74,7 @@ absl::StatusOr<Ticket> Client::Submit(const Plan& plan, absl::Span<const Landing
 absl::Status Client::Lookup(const BatchRequest& batch) {
   const absl::StatusOr<Ticket> ticket = transport_->Submit(batch);
   if (!ticket.ok()) return ticket.status();
-  const absl::Status status = transport_->Wait(*ticket);
+  absl::Status status = transport_->Wait(*ticket);
   transport_->Reap(*ticket);
   return status;
 }

@@ -65,7 +65,7 @@ absl::Status CheckTcp(const ListenAddress& address) {
       continue;
     }
     const int error = errno;
-    status = error == EADDRINUSE ? InUse(address) : CannotListen(address, std::strerror(error));
+    status = error == EADDRINUSE ? InUse(address) : CannotListen(address, strerrordesc_np(error));
     break;
   }
   freeaddrinfo(found);
@@ -79,11 +79,12 @@ absl::Status CheckUnix(const ListenAddress& address) {
                                 : slash == 0               ? "/"
                                                            : path.substr(0, slash);
   if (access(directory.c_str(), W_OK | X_OK) != 0) {
-    return CannotListen(address, absl::StrCat("directory ", directory, ": ", std::strerror(errno)));
+    return CannotListen(address,
+                        absl::StrCat("directory ", directory, ": ", strerrordesc_np(errno)));
   }
   struct stat there;
   if (lstat(path.c_str(), &there) != 0) {
-    return errno == ENOENT ? absl::OkStatus() : CannotListen(address, std::strerror(errno));
+    return errno == ENOENT ? absl::OkStatus() : CannotListen(address, strerrordesc_np(errno));
   }
   if (!S_ISSOCK(there.st_mode)) {
     return CannotListen(address, "a file that is no socket is there; move it or choose another");
@@ -96,8 +97,8 @@ absl::Status CheckUnix(const ListenAddress& address) {
     return InUse(address);
   }
   // Refused: nobody listens, the file is what a killed engramd left.
-  if (errno != ECONNREFUSED) return CannotListen(address, std::strerror(errno));
-  if (unlink(path.c_str()) != 0) return CannotListen(address, std::strerror(errno));
+  if (errno != ECONNREFUSED) return CannotListen(address, strerrordesc_np(errno));
+  if (unlink(path.c_str()) != 0) return CannotListen(address, strerrordesc_np(errno));
   return absl::OkStatus();
 }
 

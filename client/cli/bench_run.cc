@@ -130,7 +130,7 @@ class Worker {
 
   absl::Status FinishOldest(bool counted) {
     Slot& slot = slots_[oldest_ % slots_.size()];
-    const absl::Status landed = client_->Wait(slot.ticket);
+    absl::Status landed = client_->Wait(slot.ticket);
     const auto end = Clock::now();
     if (!landed.ok()) return landed;
     client_->Reap(slot.ticket);

@@ -113,12 +113,12 @@ class Pipeline {
 
   absl::Status WriteOldest(OutputFile* output) {
     BatchInFlight& batch = in_flight_.front();
-    const absl::Status landed = client_->Wait(batch.ticket);
+    absl::Status landed = client_->Wait(batch.ticket);
     client_->Reap(batch.ticket);
     BatchInFlight done = std::move(batch);
     in_flight_.pop_front();
     if (!landed.ok()) return landed;
-    const absl::Status written = output->Write({done.rows.data(), done.tokens * token_bytes_});
+    absl::Status written = output->Write({done.rows.data(), done.tokens * token_bytes_});
     spare_.push_back(std::move(done.rows));
     return written;
   }

@@ -28,7 +28,7 @@ constexpr int kBarWidth = 30;
 
 absl::Status ErrnoStatus(absl::string_view what, const std::string& path) {
   const int error = errno;
-  const std::string message = absl::StrCat(what, " ", path, ": ", std::strerror(error));
+  const std::string message = absl::StrCat(what, " ", path, ": ", strerrordesc_np(error));
   if (error == ENOENT) return absl::NotFoundError(message);
   if (error == ENOSPC || error == EDQUOT) return absl::ResourceExhaustedError(message);
   return absl::UnavailableError(message);

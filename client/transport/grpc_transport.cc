@@ -128,7 +128,7 @@ GrpcTransport::GrpcTransport(std::unique_ptr<v1::Lookup::Stub> stub, std::string
 }
 
 GrpcTransport::~GrpcTransport() {
-  for (const Ticket ticket : tickets_.OpenTickets()) Reap(ticket);
+  for (const Ticket ticket : tickets_.OpenTickets()) GrpcTransport::Reap(ticket);
   // Calls that were cancelled still come back through the queue; the thread ends after the last.
   queue_.Shutdown();
   replies_.join();

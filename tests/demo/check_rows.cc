@@ -2,8 +2,8 @@
 //
 //   engram lookup ... --output - | check_rows --table-set DIR --token-ids FILE
 //
-// Reads raw rows [tokens, layers, columns * row_bytes] from standard input. Every row is compared with the
-// synthetic rule at the address that plain arithmetic gives (`%`, no reciprocals, no
+// Reads raw rows [tokens, layers, columns * row_bytes] from standard input. Every row is compared
+// with the synthetic rule at the address that plain arithmetic gives (`%`, no reciprocals, no
 // shared code with memstore/addressing but the manifest's constants). Prints one JSON object:
 // tokens, rows, bytes. Exit code 1 names the first row that is wrong.
 
@@ -52,8 +52,8 @@ uint64_t PlainMix(uint64_t v) {
 
 bool IsRow(uint32_t layer, uint64_t row_id, const unsigned char* row, uint32_t row_bytes) {
   for (uint32_t at = 0; at < row_bytes; at += 8) {
-    const uint64_t word =
-        PlainMix((static_cast<uint64_t>(layer) << 48) ^ (static_cast<uint64_t>(at / 8) << 40) ^ row_id);
+    const uint64_t word = PlainMix((static_cast<uint64_t>(layer) << 48) ^
+                                   (static_cast<uint64_t>(at / 8) << 40) ^ row_id);
     for (uint32_t byte = 0; byte < 8 && at + byte < row_bytes; ++byte) {
       if (row[at + byte] != static_cast<unsigned char>(word >> (8 * byte))) return false;
     }
