@@ -2,8 +2,11 @@
 // rows.
 //
 //   auto client = engram::Client::Attach("grpc:127.0.0.1:7300", {});
-//   std::vector<std::byte> rows(tokens * client->TokenBytes());
-//   absl::Status ok = (*client)->LookupTokens(state, token_ids, {}, landing, deadline);
+//   engram::Client::Plan plan;
+//   absl::Status status = (*client)->PlanTokens(state, token_ids, {}, &plan);
+//   auto ticket = (*client)->Submit(plan, landings, deadline);
+//   status = (*client)->Wait(*ticket);  // OK: every row is in place
+//   (*client)->Reap(*ticket);
 //
 // Targets: embedded:DIR, grpc:HOST:PORT, grpc:unix:PATH. Needs no files of its own: the address
 // scheme and the token map come from the owner and are checked against the table set's id.
@@ -27,12 +30,12 @@ namespace engram {
 
 struct AttachOptions {
   std::string table_set;                       // id or name; empty: the only one served
-  absl::Duration timeout = absl::Seconds(30);  // waits while the target is absent or loading
+  absl::Duration timeout = absl::Seconds(30);  // gRPC: waits while the server is absent or loading
 };
 
 class Client {
  public:
-  // UNAVAILABLE or DEADLINE_EXCEEDED: the target was absent or loading all the time.
+  // UNAVAILABLE: the target was absent or loading all the time.
   // FAILED_PRECONDITION: no such set, or several and none named (the message lists them).
   // INVALID_ARGUMENT: not a target. DATA_LOSS: what the owner sent is not what its id says.
   static absl::StatusOr<std::unique_ptr<Client>> Attach(absl::string_view target,

@@ -71,7 +71,7 @@ void AddFlags(CLI::App& app, Given* given) {
                  "where table memory lies: local, interleave or bind:N (default: as the process)")
       ->type_name("POLICY");
   app.add_option("--load-threads", given->load_threads,
-                 "threads that read and verify while loading (default: by the cores)")
+                 "threads that read and verify while loading (default 16)")
       ->type_name("N");
   app.add_option("--gather-threads", given->gather_threads,
                  "threads that gather one large batch together (default 1)")

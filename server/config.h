@@ -19,7 +19,7 @@ struct ServerConfig {
   std::vector<std::string> table_sets;  // directories
   std::vector<ListenAddress> listen;
   NumaPolicy numa;
-  uint32_t load_threads = 0;  // 0: chosen from the cores
+  uint32_t load_threads = 0;  // 0: enough to keep a device's queue filled
   uint32_t gather_threads = 1;
   uint64_t max_batch_rows = kDefaultMaxBatchRows;
 };

@@ -128,8 +128,8 @@ absl::Status Engramd::Listen() {
   if (server_ == nullptr) {
     for (const Bound& one : bound) {
       if (one.port != 0) continue;
-      return absl::UnavailableError(
-          absl::StrCat("cannot listen on ", one.address.Text(), ": somebody else took it"));
+      return absl::UnavailableError(absl::StrCat("cannot listen on ", one.address.Text(),
+                                                 ": somebody else took it, or it is named twice"));
     }
     return absl::InternalError("gRPC does not start");
   }

@@ -32,7 +32,7 @@ inline constexpr std::chrono::seconds kDrainGrace{10};
 // Threads beside those of lookups: health, reflection, Describe, Attach.
 inline constexpr int kOtherThreads = 32;
 // More readers than this wait for the same disks.
-inline constexpr uint32_t kMaxLoadThreads = 256;
+inline constexpr uint32_t kMaxLoadThreads = 64;
 // A configuration is read whole before anything of it is known to be true.
 inline constexpr uint64_t kMaxConfigBytes = 1 << 20;
 

@@ -95,6 +95,12 @@ absl::StatusOr<PreparedLookup> LookupService::Prepare(const v1::LookupRequest& r
   absl::StatusOr<std::shared_ptr<const TableSet>> set = store_->Acquire(request.table_set_id());
   if (!set.ok()) return set.status();
   if (!request.has_tokens()) {
+    // Before anything is allocated for them: a small message can name millions.
+    if (static_cast<size_t>(request.layers_size()) > (*set)->layers().size()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("the request names ", request.layers_size(), " layers, the table set has ",
+                       (*set)->layers().size(), ": name each at most once"));
+    }
     std::vector<WantedRows> wanted;
     wanted.reserve(request.layers_size());
     for (const v1::LayerRowIds& layer : request.layers()) {

@@ -1,6 +1,7 @@
 // engram bench: latency and throughput of a target, over a real token stream.
 
 #include <CLI/CLI.hpp>
+#include <cmath>
 #include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -86,6 +87,9 @@ absl::StatusOr<std::vector<std::shared_ptr<Client>>> AttachAll(const BenchFlags&
 }
 
 int Run(const BenchFlags& flags) {
+  if (std::isnan(flags.seconds)) {
+    return Finish(absl::InvalidArgumentError("--seconds is not a number"), kBadUsage);
+  }
   const absl::StatusOr<std::vector<int32_t>> ids = ReadTokenIds(flags.token_ids);
   if (!ids.ok()) return Finish(ids.status());
   for (const int batch_tokens : flags.batch_tokens) {

@@ -154,6 +154,11 @@ absl::Status LookUp(Client* client, const LookupFlags& flags) {
 }
 
 int Run(const LookupFlags& flags) {
+  if (flags.token_ids == "-" && flags.dead_mask == "-") {
+    return Finish(
+        absl::InvalidArgumentError("--token-ids and --dead-mask can't both be standard input"),
+        kBadUsage);
+  }
   int exit_code = kFailed;
   const absl::StatusOr<std::unique_ptr<Client>> client = AttachTo(flags.target, &exit_code);
   if (!client.ok()) return Finish(client.status(), exit_code);

@@ -90,7 +90,7 @@ absl::StatusOr<OutputFile> OutputFile::Open(const std::string& path) {
     if (fd < 0) return ErrnoStatus("cannot write", path);
     return OutputFile(path, "", fd);
   }
-  // A link's target is replaced, not the link.
+  // An existing link's target is replaced, not the link.
   std::string target = path;
   if (char resolved[PATH_MAX]; exists && realpath(path.c_str(), resolved) != nullptr) {
     target = resolved;

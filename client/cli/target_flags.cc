@@ -16,7 +16,8 @@ absl::StatusOr<absl::Duration> ParseTimeout(const std::string& text) {
   double seconds = 0;
   const bool bare = absl::SimpleAtod(text, &seconds);
   if (bare) timeout = absl::Seconds(seconds);
-  if ((!bare && !absl::ParseDuration(text, &timeout)) || timeout < absl::ZeroDuration()) {
+  if ((!bare && !absl::ParseDuration(text, &timeout)) || !(timeout >= absl::ZeroDuration()) ||
+      timeout == absl::InfiniteDuration()) {
     return absl::InvalidArgumentError(
         absl::StrCat("--attach-timeout ", text, " is not a time: write 30, 30s or 500ms"));
   }

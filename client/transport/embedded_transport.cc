@@ -16,7 +16,8 @@ constexpr uint64_t kMaxEmbeddedBatchRows = uint64_t{1} << 30;
 absl::StatusOr<std::unique_ptr<Transport>> EmbeddedTransport::Attach(const std::string& directory,
                                                                      absl::string_view table_set) {
   absl::StatusOr<std::shared_ptr<const TableSet>> set = TableSet::Load(directory, {});
-  if (set.status().code() == absl::StatusCode::kFailedPrecondition) {
+  // What is wrong with the files is not wrong with the call.
+  if (absl::IsFailedPrecondition(set.status()) || absl::IsInvalidArgument(set.status())) {
     return absl::DataLossError(set.status().message());
   }
   if (!set.ok()) return set.status();

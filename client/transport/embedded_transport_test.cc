@@ -1,11 +1,13 @@
 #include "client/transport/embedded_transport.h"
 
+#include <fstream>
 #include <string>
 #include <vector>
 
 #include "absl/time/clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "memstore/addressing/sha256.h"
 #include "memstore/store/testing/small_table_set.h"
 #include "memstore/table/synthetic.h"
 
@@ -61,6 +63,13 @@ TEST_F(EmbeddedTransportTest, AttachesByIdOrNameAndNamesWhatIsThere) {
   EXPECT_THAT(std::string(status.message()), HasSubstr(manifest_.id));
   EXPECT_EQ(EmbeddedTransport::Attach(directory_ + "/none", "").status().code(),
             absl::StatusCode::kNotFound);
+}
+
+TEST_F(EmbeddedTransportTest, WrongFilesAreDataLossNotAWrongCall) {
+  const std::string text = "format_version: 2\n";
+  std::ofstream(directory_ + "/manifest.textproto") << text;
+  std::ofstream(directory_ + "/manifest.sha256") << Sha256Hex(text) << "\n";
+  EXPECT_EQ(EmbeddedTransport::Attach(directory_, "").status().code(), absl::StatusCode::kDataLoss);
 }
 
 }  // namespace

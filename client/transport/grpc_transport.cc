@@ -20,7 +20,8 @@ constexpr absl::Duration kAttachRetry = absl::Milliseconds(100);
 constexpr absl::Duration kMinAttachTime = absl::Milliseconds(200);
 // What a reply holds beside its rows (ids, tags, lengths), generously.
 constexpr uint64_t kReplyOverheadBytes = 64 << 10;
-// The manifest and the token map come in one message; both have limits of their own.
+// The manifest (at most 16 MiB) and the token map come in one message: room for maps of ten million
+// ids, far above any tokenizer.
 constexpr int kMaxMessageBytes = 64 << 20;
 // When a server names none: gRPC's own default for a message, and what fits a few hundred of them.
 constexpr uint64_t kDefaultReplyBytes = 4 << 20;

@@ -3,7 +3,9 @@
 #include <bit>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
+#include <system_error>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -52,6 +54,12 @@ absl::StatusOr<TokenMap> TokenMap::Parse(absl::string_view bytes, uint32_t vocab
 
 absl::StatusOr<TokenMap> TokenMap::Load(const std::string& path, uint32_t vocab_size,
                                         const TokenMapReference& reference) {
+  // A pipe would be waited for without end.
+  std::error_code error;
+  if (std::filesystem::exists(path, error) && !std::filesystem::is_regular_file(path, error)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the token map ", path, " is no regular file: give the file itself"));
+  }
   errno = 0;
   std::ifstream file(path, std::ios::binary | std::ios::ate);
   if (!file) return absl::ErrnoToStatus(errno, absl::StrCat("cannot read the token map ", path));

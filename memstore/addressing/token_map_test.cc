@@ -1,5 +1,8 @@
 #include "memstore/addressing/token_map.h"
 
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <cstring>
 
 #include "gmock/gmock.h"
@@ -72,6 +75,11 @@ TEST(TokenMapTest, FilesThatAreNotThereOrNotTheMap) {
   EXPECT_EQ(TokenMap::Load("no/such/map", 4, reference).status().code(),
             absl::StatusCode::kNotFound);
   EXPECT_FALSE(TokenMap::Load(".", 4, reference).ok());
+  // A pipe is refused, not waited for.
+  const std::string pipe = ::testing::TempDir() + "/token_map_pipe";
+  unlink(pipe.c_str());
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  EXPECT_EQ(TokenMap::Load(pipe, 4, reference).status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(TokenMap::Load("tests/golden/known_answers.json", 4, reference).status().code(),
             absl::StatusCode::kFailedPrecondition);
 }

@@ -45,12 +45,15 @@ std::string Size(uint64_t bytes) {
 
 // Before anything is touched: the kernel ends a process that takes more than there is. Reserved
 // huge pages are set aside already.
-absl::Status CheckMemory(const Manifest& manifest, const std::vector<Arena>& arenas,
-                         const LoadOptions& options) {
-  uint64_t needed = 0;
+uint64_t UnreservedBytes(const std::vector<Arena>& arenas) {
+  uint64_t bytes = 0;
   for (const Arena& arena : arenas) {
-    if (arena.page_kind() != PageKind::kHugetlb2M) needed += arena.bytes();
+    if (arena.page_kind() != PageKind::kHugetlb2M) bytes += arena.bytes();
   }
+  return bytes;
+}
+
+absl::Status CheckMemory(const Manifest& manifest, uint64_t needed, const LoadOptions& options) {
   const AvailableMemory available =
       options.available_memory_bytes
           ? AvailableMemory{*options.available_memory_bytes, "the limit that was set"}
@@ -76,8 +79,13 @@ absl::StatusOr<std::shared_ptr<const TableSet>> TableSet::Load(const std::string
   set->addresser_ = *std::move(addresser);
 
   absl::StatusOr<std::vector<Arena>> arenas = MapArenas(set->manifest_, options.arena);
+  if (absl::IsResourceExhausted(arenas.status())) {
+    // A mapping larger than the machine is refused at once: what helps to know is both sizes.
+    absl::Status memory = CheckMemory(set->manifest_, set->manifest_.TableBytes(), options);
+    if (!memory.ok()) return memory;
+  }
   if (!arenas.ok()) return arenas.status();
-  absl::Status status = CheckMemory(set->manifest_, *arenas, options);
+  absl::Status status = CheckMemory(set->manifest_, UnreservedBytes(*arenas), options);
   if (!status.ok()) return status;
   ProgressFunction progress;
   if (options.on_progress) {

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "memstore/table/json_walk.h"
 #include "memstore/table/posix_file.h"
 
 namespace engram {
@@ -79,6 +80,12 @@ absl::Status CheckCheckpointConfig(const std::string& directory, const Family& f
   absl::StatusOr<std::string> text = ReadWholeFile(path, kMaxConfigBytes);
   if (absl::IsNotFound(text.status())) return absl::OkStatus();
   if (!text.ok()) return text.status();
+  // What builds and compares a tree recurses: nothing may nest deeper than the stack is.
+  absl::Status walked =
+      WalkJson(*text, [](const JsonPath&, const JsonValue&) { return absl::OkStatus(); });
+  if (!walked.ok()) {
+    return absl::FailedPreconditionError(absl::StrCat(path, ": ", walked.message()));
+  }
   const json config = json::parse(*text, nullptr, /*allow_exceptions=*/false);
   if (!config.is_object()) {
     return absl::FailedPreconditionError(

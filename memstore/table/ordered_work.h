@@ -36,7 +36,7 @@ using Worker = std::function<absl::Status(uint64_t unit)>;
 using WorkerFactory = std::function<Worker()>;
 
 // The most threads that packing or verifying uses: with direct I/O a few keep a device busy, and
-// each has buffers of its own (kMaxUnitBytes in table_set_writer.h).
+// each has buffers of its own (kTargetUnitBytes in table_set_writer.h).
 inline constexpr uint32_t kMaxTableThreads = 8;
 // `asked`, or for 0 twice the cores (half of them wait for the device), at most kMaxTableThreads.
 uint32_t ChooseTableThreads(uint32_t asked);

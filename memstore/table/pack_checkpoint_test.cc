@@ -382,6 +382,10 @@ TEST_F(PackCheckpointTest, RefusesAConfigurationThatDisagrees) {
   }
   WriteText(Model() / "config.json", json{{"engram_vocab_size", 1000}}.dump());
   ExpectRefused(PackV41(), {"--rows-per-head"});
+  // Nested deeper than any stack.
+  WriteText(Model() / "config.json", "{\"engram_layer_ids\":" + std::string(1'000'000, '[') +
+                                         std::string(1'000'000, ']') + "}");
+  ExpectRefused(PackV41(), {Model() / "config.json"});
   WriteText(Model() / "config.json", "{");
   ExpectRefused(PackV41(), {Model() / "config.json"});
 }

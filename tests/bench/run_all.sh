@@ -56,4 +56,4 @@ if [ ${#missed[@]} -gt 0 ]; then
   printf 'bars missed, or runs void, in: %s\n' "${missed[@]}"
   exit 1
 fi
-echo "all benchmarks ran, and every bar that they check held"
+echo "all benchmarks ran; gather, loading and packing hold their bars"

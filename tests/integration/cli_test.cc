@@ -174,6 +174,14 @@ TEST_F(CliTest, DeadPositionsBlockTheWindowAcrossBatches) {
   EXPECT_THAT(refused.err, HasSubstr("no dead positions"));
 }
 
+TEST_F(CliTest, OneStandardInputIsNotTwoFiles) {
+  const Outcome outcome =
+      Lookup("--token-ids - --dead-mask - --output " + Path("out") + " < " + Path("ids"));
+  EXPECT_EQ(outcome.exit_code, 2);
+  EXPECT_NE(outcome.err.find("--dead-mask"), std::string::npos) << outcome.err;
+  ExpectNothingWritten();
+}
+
 TEST_F(CliTest, SeveralSetsAndNoneChosenIsBadUsageThatListsThem) {
   const std::string rest = " --token-ids " + Path("ids") + " --output " + Path("out");
   const Outcome none = RunShell("$ENGRAM lookup --target " + served_->two_target + rest);
@@ -194,7 +202,10 @@ TEST_F(CliTest, BadUsageIs2AndAFailedAttach1) {
         "$ENGRAM lookup --target " + served_->target,
         "$ENGRAM lookup --no-such-flag --target " + served_->target + rest,
         "$ENGRAM lookup --batch-tokens 0 --target " + served_->target + rest,
-        "$ENGRAM lookup --attach-timeout soon --target " + served_->target + rest}) {
+        "$ENGRAM lookup --attach-timeout soon --target " + served_->target + rest,
+        "$ENGRAM lookup --attach-timeout nan --target " + served_->target + rest,
+        "$ENGRAM bench --seconds nan --target " + served_->target + " --token-ids " +
+            Path("ids")}) {
     EXPECT_EQ(RunShell(line).exit_code, 2) << line;
   }
   EXPECT_THAT(RunShell("$ENGRAM lookup --target shm:/x" + rest).err, HasSubstr("grpc:HOST:PORT"));
