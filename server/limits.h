@@ -1,4 +1,5 @@
-// What engramd takes at most. Constants with reasons; nothing in the server is unbounded.
+// What engramd takes at most. Constants with reasons. Not bounded by
+// them yet: what protobuf builds of a request before it is looked at, and replies being sent.
 #pragma once
 
 #include <chrono>
@@ -18,7 +19,8 @@ inline constexpr uint64_t kDefaultMaxBatchRows = uint64_t{4} << 20;
 // What --max-batch-rows may be set to: the ids of such a batch take 512 MiB in its client.
 inline constexpr uint64_t kMostBatchRows = uint64_t{1} << 26;
 // Lookups in the server at once, waiting ones included; each has a thread and a request, and
-// addresses at most a reply's worth of rows: with what is below under 6 GiB at the very worst.
+// addresses at most a reply's worth of rows: with what is below under 6 GiB of well-formed
+// requests.
 inline constexpr uint32_t kMaxLookups = 512;
 // Bytes of rows in replies under way: beyond it a lookup waits before it is gathered.
 inline constexpr uint64_t kMaxReplyBytesUnderWay = uint64_t{512} << 20;
