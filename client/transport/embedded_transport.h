@@ -32,6 +32,7 @@ class EmbeddedTransport : public Transport {
   absl::StatusOr<Ticket> Submit(const BatchRequest& batch) override;
   TicketState Poll(Ticket ticket) override;
   absl::Status Wait(Ticket ticket) override;
+  absl::Status WaitLayer(Ticket ticket, size_t) override { return Wait(ticket); }
   void Cancel(Ticket) override {}
   void Reap(Ticket ticket) override { tickets_.Close(ticket); }
 

@@ -34,6 +34,7 @@ class GrpcTransport : public Transport {
   absl::StatusOr<Ticket> Submit(const BatchRequest& batch) override;
   TicketState Poll(Ticket ticket) override;
   absl::Status Wait(Ticket ticket) override;
+  absl::Status WaitLayer(Ticket ticket, size_t) override { return Wait(ticket); }
   void Cancel(Ticket ticket) override;
   void Reap(Ticket ticket) override;
 

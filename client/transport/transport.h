@@ -4,7 +4,7 @@
 // it was cancelled, and the transport may still write to the landing buffers) -> Reap -> REAPED.
 // From Submit until LANDED or REAPED the landing buffers are the transport's: they are neither
 // reused nor freed. LANDED means that every row of the batch is in place, byte for byte; anything
-// else leaves the buffers undefined.
+// else leaves the buffers undefined (layers that WaitLayer returned OK for excepted).
 //
 // Thread safety: every method may be called from any thread; one ticket is waited for by one thread
 // at a time. The destructor cancels and reaps every ticket. Row ids and the batch's description are
@@ -83,6 +83,11 @@ class Transport {
   // Blocks until the ticket is no longer IN_FLIGHT, at the latest at its deadline. OK when LANDED,
   // the batch's error otherwise. May be called again; FAILED_PRECONDITION after Reap.
   virtual absl::Status Wait(Ticket ticket) = 0;
+  // As Wait, but returns OK as soon as the layer that stands at `index` in the batch has landed:
+  // its rows may be read from then on. An error is the whole batch's: the layers that landed before
+  // it stay readable, whatever becomes of the others. A transport that lands all layers at once
+  // need not do better than Wait.
+  virtual absl::Status WaitLayer(Ticket ticket, size_t index) = 0;
   // Ends an IN_FLIGHT ticket with CANCELLED (FAILED_LENT); no effect on any other.
   virtual void Cancel(Ticket ticket) = 0;
   // Takes the buffers back and forgets the ticket. Blocks for at most kReapTime; an IN_FLIGHT
