@@ -1,0 +1,419 @@
+#include "proto/wire/lookup_messages.h"
+
+#include <cstring>
+
+namespace engram::wire {
+namespace {
+
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+              "packed fixed fields are copied as they lie");
+
+// Field numbers of lookup.proto.
+namespace request {
+enum : uint32_t {
+  kTableSetId = 1,
+  kBatchId = 2,
+  kLayers = 3,
+  kTokens = 4,
+  kTimeout = 5,
+  kCancel = 6
+};
+}
+namespace row_ids {
+enum : uint32_t { kLayer = 1, kIds32 = 2, kIds64 = 3 };
+}
+namespace token_batch {
+enum : uint32_t {
+  kLayers = 1,
+  kTokenIds = 2,
+  kDeadMask = 3,
+  kSequenceTokens = 4,
+  kSequenceLookback = 5
+};
+}
+namespace response {
+enum : uint32_t {
+  kTableSetId = 1,
+  kBatchId = 2,
+  kLayers = 3,
+  kCode = 4,
+  kMessage = 5,
+  kRetryAfter = 6,
+  kLast = 7
+};
+}
+namespace row_data {
+enum : uint32_t { kLayer = 1, kRows = 2, kFirstRow = 3 };
+}
+
+// Protobuf refuses a proto3 string that is not UTF-8. Source: Unicode 15, table 3-7.
+bool IsUtf8(absl::string_view text) {
+  const auto* at = reinterpret_cast<const uint8_t*>(text.data());
+  const uint8_t* const end = at + text.size();
+  while (at < end) {
+    const uint8_t lead = *at++;
+    if (lead < 0x80) continue;
+    int more = 0;
+    uint8_t low = 0x80, high = 0xBF;  // of the second byte
+    if (lead >= 0xC2 && lead <= 0xDF) {
+      more = 1;
+    } else if (lead >= 0xE0 && lead <= 0xEF) {
+      more = 2;
+      if (lead == 0xE0) low = 0xA0;
+      if (lead == 0xED) high = 0x9F;
+    } else if (lead >= 0xF0 && lead <= 0xF4) {
+      more = 3;
+      if (lead == 0xF0) low = 0x90;
+      if (lead == 0xF4) high = 0x8F;
+    } else {
+      return false;
+    }
+    for (; more > 0; --more) {
+      if (at == end || *at < low || *at > high) return false;
+      ++at;
+      low = 0x80;
+      high = 0xBF;
+    }
+  }
+  return true;
+}
+
+bool ReadString(Reader& reader, std::string* out) {
+  uint64_t length = 0;
+  if (!reader.Length(&length)) return false;
+  out->resize(length);
+  return reader.Copy(out->data(), length) && IsUtf8(*out);
+}
+
+bool ReadUint32(Reader& reader, uint32_t* out) {
+  uint64_t value = 0;
+  if (!reader.Varint(&value)) return false;
+  *out = static_cast<uint32_t>(value);  // as protobuf: the low 32 bits
+  return true;
+}
+
+bool ReadBool(Reader& reader, bool* out) {
+  uint64_t value = 0;
+  if (!reader.Varint(&value)) return false;
+  *out = value != 0;
+  return true;
+}
+
+// A repeated fixed-width field: packed, or one value. *matched says whether the wire type was one
+// of the two; another one makes the field unknown.
+template <typename T>
+bool ReadFixed(Reader& reader, WireType type, std::vector<T>* out, bool* matched) {
+  constexpr WireType kSingle = sizeof(T) == 4 ? WireType::kFixed32 : WireType::kFixed64;
+  *matched = type == kSingle || type == WireType::kLengthDelimited;
+  if (!*matched) return true;
+  uint64_t bytes = sizeof(T);
+  if (type == WireType::kLengthDelimited && !reader.Length(&bytes)) return false;
+  if (bytes % sizeof(T) != 0) return false;
+  const size_t before = out->size();
+  out->resize(before + bytes / sizeof(T));
+  return reader.Copy(out->data() + before, bytes);
+}
+
+bool ReadVarints(Reader& reader, WireType type, std::vector<uint32_t>* out, bool* matched) {
+  *matched = type == WireType::kVarint || type == WireType::kLengthDelimited;
+  if (!*matched) return true;
+  if (type == WireType::kVarint) return ReadUint32(reader, &out->emplace_back());
+  uint64_t bytes = 0;
+  if (!reader.Length(&bytes)) return false;
+  const uint64_t behind = reader.Enter(bytes);
+  while (!reader.AtEnd()) {
+    if (!ReadUint32(reader, &out->emplace_back())) return false;
+  }
+  reader.Leave(behind);
+  return true;
+}
+
+uint64_t VarintBytes(uint64_t value) {
+  uint64_t bytes = 1;
+  for (; value >= 0x80; value >>= 7) ++bytes;
+  return bytes;
+}
+
+uint8_t* WriteVarint(uint64_t value, uint8_t* out) {
+  for (; value >= 0x80; value >>= 7) *out++ = static_cast<uint8_t>(value | 0x80);
+  *out++ = static_cast<uint8_t>(value);
+  return out;
+}
+
+// All field numbers are below 16, so that a tag is one byte.
+uint8_t* WriteTag(uint32_t field, WireType type, uint8_t* out) {
+  *out++ = static_cast<uint8_t>(field << 3 | static_cast<uint32_t>(type));
+  return out;
+}
+
+uint64_t VarintFieldBytes(uint64_t value) { return value == 0 ? 0 : 1 + VarintBytes(value); }
+
+uint8_t* WriteVarintField(uint32_t field, uint64_t value, uint8_t* out) {
+  if (value == 0) return out;
+  return WriteVarint(value, WriteTag(field, WireType::kVarint, out));
+}
+
+uint64_t LengthDelimitedBytes(uint64_t size) { return 1 + VarintBytes(size) + size; }
+
+uint8_t* WriteLengthHead(uint32_t field, uint64_t size, uint8_t* out) {
+  return WriteVarint(size, WriteTag(field, WireType::kLengthDelimited, out));
+}
+
+uint64_t StringFieldBytes(absl::string_view text) {
+  return text.empty() ? 0 : LengthDelimitedBytes(text.size());
+}
+
+uint8_t* WriteStringField(uint32_t field, absl::string_view text, uint8_t* out) {
+  if (text.empty()) return out;
+  out = WriteLengthHead(field, text.size(), out);
+  std::memcpy(out, text.data(), text.size());
+  return out + text.size();
+}
+
+}  // namespace
+
+void LookupRequest::Clear() {
+  table_set_id.clear();
+  batch_id = timeout_us = layers_named = 0;
+  cancel = has_tokens = false;
+  layer_count_ = 0;
+  tokens.layers.clear();
+  tokens.token_ids.clear();
+  tokens.dead_mask.clear();
+  tokens.sequence_tokens.clear();
+  tokens.sequence_lookback.clear();
+}
+
+uint64_t LookupRequest::KeptBytes() const {
+  uint64_t bytes = 4 * (tokens.layers.capacity() + tokens.token_ids.capacity() +
+                        tokens.sequence_tokens.capacity() + tokens.sequence_lookback.capacity()) +
+                   tokens.dead_mask.capacity() + table_set_id.capacity() +
+                   layers_.capacity() * sizeof(Layer);
+  for (const Layer& layer : layers_) {
+    bytes += 4 * layer.ids32.capacity() + 8 * layer.ids64.capacity();
+  }
+  return bytes;
+}
+
+bool LookupRequest::Parse(absl::Span<const Bytes> chain) {
+  Clear();
+  Reader reader(chain);
+  while (!reader.AtEnd()) {
+    uint32_t field = 0;
+    WireType type;
+    if (!reader.Tag(&field, &type) || !ParseField(reader, field, type)) return false;
+  }
+  return true;
+}
+
+bool LookupRequest::ParseField(Reader& reader, uint32_t field, WireType type) {
+  if (type == WireType::kLengthDelimited) {
+    if (field == request::kTableSetId) return ReadString(reader, &table_set_id);
+    if (field == request::kLayers) return ParseLayer(reader);
+    if (field == request::kTokens) return ParseTokens(reader);
+  } else if (type == WireType::kVarint) {
+    if (field == request::kBatchId) return reader.Varint(&batch_id);
+    if (field == request::kTimeout) return reader.Varint(&timeout_us);
+    if (field == request::kCancel) return ReadBool(reader, &cancel);
+  }
+  return reader.SkipValue(field, type);
+}
+
+bool LookupRequest::ParseLayer(Reader& reader) {
+  uint64_t length = 0;
+  if (!reader.Length(&length)) return false;
+  ++layers_named;
+  if (layer_count_ < kMaxKeptLayers) ++layer_count_;
+  if (layers_.size() < layer_count_) layers_.emplace_back();
+  // Beyond what is kept, the last one is written over: such a request is refused by its count.
+  Layer& layer = layers_[layer_count_ - 1];
+  layer.layer = 0;
+  layer.ids32.clear();
+  layer.ids64.clear();
+  const uint64_t behind = reader.Enter(length);
+  while (!reader.AtEnd()) {
+    uint32_t field = 0;
+    WireType type;
+    if (!reader.Tag(&field, &type)) return false;
+    bool matched = false;
+    if (field == row_ids::kIds32) {
+      if (!ReadFixed(reader, type, &layer.ids32, &matched)) return false;
+    } else if (field == row_ids::kIds64) {
+      if (!ReadFixed(reader, type, &layer.ids64, &matched)) return false;
+    } else if (field == row_ids::kLayer && type == WireType::kVarint) {
+      if (!ReadUint32(reader, &layer.layer)) return false;
+      matched = true;
+    }
+    if (!matched && !reader.SkipValue(field, type)) return false;
+  }
+  reader.Leave(behind);
+  return true;
+}
+
+bool LookupRequest::ParseTokens(Reader& reader) {
+  uint64_t length = 0;
+  if (!reader.Length(&length)) return false;
+  has_tokens = true;
+  const uint64_t behind = reader.Enter(length);
+  while (!reader.AtEnd()) {
+    uint32_t field = 0;
+    WireType type;
+    if (!reader.Tag(&field, &type)) return false;
+    bool matched = false;
+    bool ok = true;
+    if (field == token_batch::kTokenIds) {
+      ok = ReadFixed(reader, type, &tokens.token_ids, &matched);
+    } else if (field == token_batch::kLayers) {
+      ok = ReadVarints(reader, type, &tokens.layers, &matched);
+    } else if (field == token_batch::kSequenceTokens) {
+      ok = ReadVarints(reader, type, &tokens.sequence_tokens, &matched);
+    } else if (field == token_batch::kSequenceLookback) {
+      ok = ReadVarints(reader, type, &tokens.sequence_lookback, &matched);
+    } else if (field == token_batch::kDeadMask && type == WireType::kLengthDelimited) {
+      uint64_t bytes = 0;
+      if (!reader.Length(&bytes)) return false;
+      tokens.dead_mask.resize(bytes);
+      ok = reader.Copy(tokens.dead_mask.data(), bytes);
+      matched = true;
+    }
+    if (!ok || (!matched && !reader.SkipValue(field, type))) return false;
+  }
+  reader.Leave(behind);
+  return true;
+}
+
+bool LookupResponse::Parse(absl::Span<const Bytes> chain) {
+  table_set_id.clear();
+  message.clear();
+  layers.clear();
+  batch_id = 0;
+  code = retry_after_ms = 0;
+  last = false;
+  Reader reader(chain);
+  while (!reader.AtEnd()) {
+    uint32_t field = 0;
+    WireType type;
+    if (!reader.Tag(&field, &type) || !ParseField(reader, field, type)) return false;
+  }
+  return true;
+}
+
+bool LookupResponse::ParseField(Reader& reader, uint32_t field, WireType type) {
+  if (type == WireType::kVarint) {
+    if (field == response::kBatchId) return reader.Varint(&batch_id);
+    if (field == response::kCode) return ReadUint32(reader, &code);
+    if (field == response::kRetryAfter) return ReadUint32(reader, &retry_after_ms);
+    if (field == response::kLast) return ReadBool(reader, &last);
+  } else if (type == WireType::kLengthDelimited) {
+    if (field == response::kTableSetId) return ReadString(reader, &table_set_id);
+    if (field == response::kMessage) return ReadString(reader, &message);
+  }
+  if (field != response::kLayers || type != WireType::kLengthDelimited) {
+    return reader.SkipValue(field, type);
+  }
+  uint64_t length = 0;
+  if (!reader.Length(&length)) return false;
+  Layer& layer = layers.emplace_back();
+  const uint64_t behind = reader.Enter(length);
+  while (!reader.AtEnd()) {
+    uint32_t inner = 0;
+    if (!reader.Tag(&inner, &type)) return false;
+    bool ok = false;
+    if (inner == row_data::kRows && type == WireType::kLengthDelimited) {
+      uint64_t bytes = 0;
+      ok = reader.Length(&bytes) && reader.Take(bytes, &layer.rows);
+    } else if (inner == row_data::kLayer && type == WireType::kVarint) {
+      ok = ReadUint32(reader, &layer.layer);
+    } else if (inner == row_data::kFirstRow && type == WireType::kVarint) {
+      ok = reader.Varint(&layer.first_row);
+    } else {
+      ok = reader.SkipValue(inner, type);
+    }
+    if (!ok) return false;
+  }
+  reader.Leave(behind);
+  return true;
+}
+
+uint64_t ReplyHeadBytes(const ReplyHead& head) {
+  return StringFieldBytes(head.table_set_id) + VarintFieldBytes(head.batch_id) +
+         VarintFieldBytes(head.last ? 1 : 0);
+}
+
+uint8_t* WriteReplyHead(const ReplyHead& head, uint8_t* out) {
+  out = WriteStringField(response::kTableSetId, head.table_set_id, out);
+  out = WriteVarintField(response::kBatchId, head.batch_id, out);
+  return WriteVarintField(response::kLast, head.last ? 1 : 0, out);
+}
+
+namespace {
+
+uint64_t ReplyLayerBytes(const ReplyLayerHead& head) {
+  return VarintFieldBytes(head.layer) + VarintFieldBytes(head.first_row) +
+         LengthDelimitedBytes(head.rows_bytes);
+}
+
+uint64_t RequestLayerBody(const RequestLayer& layer) {
+  return VarintFieldBytes(layer.layer) +
+         LengthDelimitedBytes(layer.ids.size() * (layer.wide ? 8 : 4));
+}
+
+}  // namespace
+
+uint64_t ReplyLayerHeadBytes(const ReplyLayerHead& head) {
+  return LengthDelimitedBytes(ReplyLayerBytes(head)) - head.rows_bytes;
+}
+
+uint8_t* WriteReplyLayerHead(const ReplyLayerHead& head, uint8_t* out) {
+  out = WriteLengthHead(response::kLayers, ReplyLayerBytes(head), out);
+  out = WriteVarintField(row_data::kLayer, head.layer, out);
+  out = WriteVarintField(row_data::kFirstRow, head.first_row, out);
+  return WriteLengthHead(row_data::kRows, head.rows_bytes, out);
+}
+
+std::string EncodeReplyError(const ReplyError& error) {
+  std::string bytes(VarintFieldBytes(error.batch_id) + VarintFieldBytes(error.code) +
+                        StringFieldBytes(error.message) + VarintFieldBytes(error.retry_after_ms),
+                    '\0');
+  auto* out = reinterpret_cast<uint8_t*>(bytes.data());
+  out = WriteVarintField(response::kBatchId, error.batch_id, out);
+  out = WriteVarintField(response::kCode, error.code, out);
+  out = WriteStringField(response::kMessage, error.message, out);
+  WriteVarintField(response::kRetryAfter, error.retry_after_ms, out);
+  return bytes;
+}
+
+uint64_t RequestHeadBytes(const RequestHead& head) {
+  return StringFieldBytes(head.table_set_id) + VarintFieldBytes(head.batch_id) +
+         VarintFieldBytes(head.timeout_us) + VarintFieldBytes(head.cancel ? 1 : 0);
+}
+
+uint8_t* WriteRequestHead(const RequestHead& head, uint8_t* out) {
+  out = WriteStringField(request::kTableSetId, head.table_set_id, out);
+  out = WriteVarintField(request::kBatchId, head.batch_id, out);
+  out = WriteVarintField(request::kTimeout, head.timeout_us, out);
+  return WriteVarintField(request::kCancel, head.cancel ? 1 : 0, out);
+}
+
+uint64_t RequestLayerBytes(const RequestLayer& layer) {
+  return LengthDelimitedBytes(RequestLayerBody(layer));
+}
+
+uint8_t* WriteRequestLayer(const RequestLayer& layer, uint8_t* out) {
+  out = WriteLengthHead(request::kLayers, RequestLayerBody(layer), out);
+  out = WriteVarintField(row_ids::kLayer, layer.layer, out);
+  if (layer.wide) {
+    out = WriteLengthHead(row_ids::kIds64, layer.ids.size() * 8, out);
+    std::memcpy(out, layer.ids.data(), layer.ids.size() * 8);
+    return out + layer.ids.size() * 8;
+  }
+  out = WriteLengthHead(row_ids::kIds32, layer.ids.size() * 4, out);
+  for (const uint64_t id : layer.ids) {
+    const auto narrow = static_cast<uint32_t>(id);
+    std::memcpy(out, &narrow, sizeof(narrow));
+    out += sizeof(narrow);
+  }
+  return out;
+}
+
+}  // namespace engram::wire
