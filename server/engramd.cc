@@ -6,7 +6,9 @@
 #include <grpcpp/resource_quota.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <future>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -21,6 +23,7 @@ using Clock = std::chrono::steady_clock;
 constexpr std::chrono::seconds kProgressInterval{2};
 // What clients that were told to go have for closing their connections themselves.
 constexpr std::chrono::milliseconds kGoodbye{50};
+constexpr std::chrono::milliseconds kDrainPoll{2};
 
 double Gigabytes(uint64_t bytes) { return static_cast<double>(bytes) / 1e9; }
 
@@ -49,16 +52,19 @@ struct Bound {
   int port = 0;
 };
 
-void Configure(CallCount& calls, grpc::ServerBuilder& builder) {
+uint32_t LookupThreads() {
+  // Half of the machine's threads answer, the other half is whoever asks; a socket's memory feeds
+  // a few at most.
+  return std::clamp(std::thread::hardware_concurrency() / 2, 1u, 8u);
+}
+
+void Configure(grpc::ServerBuilder& builder) {
   builder.SetMaxReceiveMessageSize(static_cast<int>(kMaxRequestBytes));
   // Two servers never share an address: the kernel would spread clients over both.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   grpc::ResourceQuota quota("engramd");
-  quota.SetMaxThreads(static_cast<int>(kMaxLookups) + kOtherThreads);
+  quota.SetMaxThreads(kOtherThreads);
   builder.SetResourceQuota(quota);
-  std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> interceptors;
-  interceptors.push_back(calls.Factory());
-  builder.experimental().SetInterceptorCreators(std::move(interceptors));
 }
 
 }  // namespace
@@ -98,13 +104,22 @@ absl::Status Engramd::StartService() {
       GatherTeam::Create(config_.gather_threads, "gather");
   if (!team.ok()) return team.status();
   team_ = *std::move(team);
-  service_ =
-      std::make_unique<LookupService>(&store_, team_.get(),
-                                      LookupLimits{.max_batch_rows = config_.max_batch_rows,
-                                                   .max_reply_bytes = kMaxUnaryReplyBytes},
-                                      Admission::Limits{.lookups = kMaxLookups,
-                                                        .reply_bytes = kMaxReplyBytesUnderWay,
-                                                        .wait = kMaxAdmissionWait});
+  service_ = std::make_unique<LookupService>(&store_, config_.max_batch_rows);
+  absl::StatusOr<std::shared_ptr<ReplySlabs>> slabs = ReplySlabs::Create(kSlabs, kSlabBytes);
+  if (!slabs.ok()) return slabs.status();
+  context_.store = &store_;
+  context_.team = team_.get();
+  context_.max_batch_rows = config_.max_batch_rows;
+  context_.slabs = *std::move(slabs);
+  return absl::OkStatus();
+}
+
+absl::Status Engramd::StartLoops() {
+  for (size_t i = 0; i < loops_.size(); ++i) {
+    if (absl::Status status = loops_[i]->Start(static_cast<uint32_t>(i)); !status.ok()) {
+      return status;
+    }
+  }
   return absl::OkStatus();
 }
 
@@ -113,8 +128,7 @@ absl::Status Engramd::Listen() {
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
-  calls_ = CallCount::Of(v1::Lookup::service_full_name());
-  Configure(*calls_, builder);
+  Configure(builder);
   std::vector<Bound> bound;
   for (const ListenAddress& address : config_.listen) {
     if (absl::Status status = CheckCanListen(address); !status.ok()) return status;
@@ -124,6 +138,9 @@ absl::Status Engramd::Listen() {
     builder.AddListeningPort(one.address.Text(), grpc::InsecureServerCredentials(), &one.port);
   }
   builder.RegisterService(service_.get());
+  for (uint32_t i = 0; i < LookupThreads(); ++i) {
+    loops_.push_back(std::make_unique<LookupLoop>(&context_, service_.get(), builder));
+  }
   server_ = builder.BuildAndStart();
   if (server_ == nullptr) {
     for (const Bound& one : bound) {
@@ -133,6 +150,7 @@ absl::Status Engramd::Listen() {
     }
     return absl::InternalError("gRPC does not start");
   }
+  if (absl::Status status = StartLoops(); !status.ok()) return status;
   for (Bound& one : bound) {
     if (!one.address.is_unix()) one.address.port = absl::StrCat(one.port);
     addresses_.push_back(one.address.Text());
@@ -152,15 +170,22 @@ void Engramd::Drain(std::chrono::milliseconds grace) {
   if (server_ == nullptr) return;
   SetServing(false);
   const auto deadline = std::chrono::system_clock::now() + grace;
+  for (const auto& loop : loops_) loop->Drain();
+  const auto ended = [](const auto& loop) { return loop->Ended(); };
+  while (!std::all_of(loops_.begin(), loops_.end(), ended) &&
+         std::chrono::system_clock::now() < deadline) {
+    std::this_thread::sleep_for(kDrainPoll);
+  }
   // Shutdown waits for every connection, and idle clients may not look at theirs for seconds; once
   // the last call is over those that stayed are closed.
-  std::future<void> down =
-      std::async(std::launch::async, [this, deadline] { server_->Shutdown(deadline); });
-  calls_->WaitUntilNone(deadline);
+  std::future<void> down = std::async(std::launch::async, [this] {
+    server_->Shutdown(std::chrono::system_clock::now() + kGoodbye);
+  });
   while (down.wait_for(kGoodbye) != std::future_status::ready) {
     grpc_server_cancel_all_calls(server_->c_server());
   }
   server_->Wait();
+  for (const auto& loop : loops_) loop->Stop();
   server_.reset();
   for (const ListenAddress& address : config_.listen) {
     if (address.is_unix()) unlink(address.unix_path.c_str());

@@ -17,8 +17,8 @@
 #include "absl/status/statusor.h"
 #include "memstore/store/parallel_gather.h"
 #include "memstore/store/store.h"
-#include "server/call_count.h"
 #include "server/config.h"
+#include "server/lookup_loop.h"
 #include "server/lookup_service.h"
 
 namespace engram {
@@ -48,6 +48,7 @@ class Engramd {
       : config_(config), log_(std::move(log)) {}
   absl::Status LoadTableSet(const std::string& directory);
   absl::Status StartService();
+  absl::Status StartLoops();
   void SetServing(bool serving);
 
   const ServerConfig config_;
@@ -55,7 +56,8 @@ class Engramd {
   Store store_;
   std::unique_ptr<GatherTeam> team_;
   std::unique_ptr<LookupService> service_;
-  std::shared_ptr<CallCount> calls_;
+  LookupContext context_;
+  std::vector<std::unique_ptr<LookupLoop>> loops_;
   std::unique_ptr<grpc::Server> server_;  // null while it does not listen
   std::vector<std::string> addresses_;
 };

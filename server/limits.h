@@ -1,5 +1,4 @@
-// What engramd takes at most. Constants with reasons. Not bounded by
-// them yet: what protobuf builds of a request before it is looked at, and replies being sent.
+// What engramd takes at most. Constants with reasons.
 #pragma once
 
 #include <chrono>
@@ -18,21 +17,39 @@ inline constexpr uint64_t kMaxRequestBytes = kMaxUnaryReplyBytes + (64 << 10);
 inline constexpr uint64_t kDefaultMaxBatchRows = uint64_t{4} << 20;
 // What --max-batch-rows may be set to: the ids of such a batch take 512 MiB in its client.
 inline constexpr uint64_t kMostBatchRows = uint64_t{1} << 26;
-// Lookups in the server at once, waiting ones included; each has a thread and a request, and
-// addresses at most a reply's worth of rows: with what is below under 6 GiB of well-formed
-// requests.
-inline constexpr uint32_t kMaxLookups = 512;
-// Bytes of rows in replies under way: beyond it a lookup waits before it is gathered.
-inline constexpr uint64_t kMaxReplyBytesUnderWay = uint64_t{512} << 20;
-// How long it waits at most; a server that is behind by more than that says so.
-inline constexpr std::chrono::milliseconds kMaxAdmissionWait{1000};
+// Rows of one message of a stream's answer: long enough that a message's fixed cost does not show,
+// short enough that the first rows are under way while the next are gathered, and that a loop is
+// soon back at its other clients (a quarter of a millisecond).
+inline constexpr uint64_t kStreamMessageBytes = 1 << 20;
+// A slab holds such a message, and the heads of as many layers as a table set may have.
+inline constexpr uint64_t kSlabBytes = kStreamMessageBytes + (64 << 10);
+// All replies under way are in these: 68 MiB.
+inline constexpr uint32_t kSlabs = 64;
+// Unary calls in the server at once, waiting ones included: each holds a request.
+inline constexpr uint32_t kMaxUnaryCalls = 512;
+// A stream is a client's; each has a few KiB.
+inline constexpr uint32_t kMaxStreams = 1024;
+// Batches of one stream that are read ahead. Beyond it, or beyond their bytes, the stream is not
+// read: the client feels it as flow control.
+inline constexpr size_t kMaxBatchesPerStream = 64;
+inline constexpr uint64_t kMaxIdBytesPerStream = uint64_t{16} << 20;
+// Bytes of ids, as they came and as they were addressed, of all batches in the server: beyond it
+// a batch is turned away.
+inline constexpr uint64_t kMaxIdBytes = uint64_t{96} << 20;
+// How long a unary lookup waits for slabs at most; a server that is behind by more says so.
+inline constexpr std::chrono::milliseconds kMaxSlabWait{1000};
+// While others wait for slabs, a call whose client has not taken a message for this long is ended.
+inline constexpr std::chrono::seconds kMaxWriteStall{2};
 // What a client that was turned away is told to wait.
 inline constexpr std::chrono::milliseconds kRetryDelay{20};
 // Lookups under way when engramd is told to stop have this long to finish. Below the 30 s that
 // Kubernetes gives, and the 90 s of systemd.
 inline constexpr std::chrono::seconds kDrainGrace{10};
-// Threads beside those of lookups: health, reflection, Describe, Attach.
+// Threads of what is no lookup: health, reflection, Describe, Attach.
 inline constexpr int kOtherThreads = 32;
+// Threads that read, gather and answer lookups. More than a few only wait for memory: a loop
+// gathers at the memory's speed.
+inline constexpr uint32_t kMaxLookupThreads = 64;
 // More readers than this wait for the same disks.
 inline constexpr uint32_t kMaxLoadThreads = 64;
 // A configuration is read whole before anything of it is known to be true.

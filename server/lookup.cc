@@ -4,6 +4,7 @@
 #include <string>
 #include <utility>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "memstore/addressing/addresser.h"
@@ -20,10 +21,10 @@ absl::Status InvalidLayer(uint32_t layer, absl::string_view what) {
   return absl::InvalidArgumentError(absl::StrCat("layer ", layer, ": ", what));
 }
 
-// The sequences of a token batch after their two lists were checked.
+// The sequences of a token batch after their two lists were checked; without lists there is one.
 struct Sequences {
-  std::vector<uint32_t> tokens;
-  std::vector<uint32_t> lookback;
+  absl::Span<const uint32_t> tokens;
+  absl::Span<const uint32_t> lookback;
   uint64_t total_tokens = 0;  // without lookback
 };
 
@@ -44,8 +45,6 @@ absl::StatusOr<Sequences> CheckSequences(const WantedTokens& wanted, uint32_t ma
   }
   Sequences sequences;
   if (wanted.sequence_tokens.empty()) {
-    sequences.tokens = {static_cast<uint32_t>(wanted.token_ids.size())};
-    sequences.lookback = {0};
     sequences.total_tokens = wanted.token_ids.size();
     return sequences;
   }
@@ -70,24 +69,25 @@ absl::StatusOr<Sequences> CheckSequences(const WantedTokens& wanted, uint32_t ma
         "the sequences name ", ids, " tokens, lookback included, but tokens.token_ids holds ",
         wanted.token_ids.size()));
   }
-  sequences.tokens.assign(wanted.sequence_tokens.begin(), wanted.sequence_tokens.end());
-  sequences.lookback.assign(wanted.sequence_lookback.begin(), wanted.sequence_lookback.end());
+  sequences.tokens = wanted.sequence_tokens;
+  sequences.lookback = wanted.sequence_lookback;
   return sequences;
 }
 
 // Addresses every sequence; `outputs` names the layers and where the first token's ids go.
 absl::Status AddressSequences(const Addresser& addresser, const WantedTokens& wanted,
-                              const Sequences& sequences, std::vector<LayerRowIdsOutput> outputs) {
+                              const Sequences& sequences, absl::Span<LayerRowIdsOutput> outputs) {
   const uint32_t columns = addresser.scheme().Columns();
+  const bool listed = !sequences.tokens.empty();
   size_t at = 0;
-  for (size_t i = 0; i < sequences.tokens.size(); ++i) {
+  for (size_t i = 0; i < (listed ? sequences.tokens.size() : 1); ++i) {
     const auto ids = [&](size_t count) { return wanted.token_ids.subspan(at, count); };
     const auto dead = [&](size_t count) {
       return wanted.dead.empty() ? wanted.dead : wanted.dead.subspan(at, count);
     };
     SequenceState state = Addresser::Start();
-    const uint32_t lookback = sequences.lookback[i];
-    const uint32_t tokens = sequences.tokens[i];
+    const uint64_t lookback = listed ? sequences.lookback[i] : 0;
+    const uint64_t tokens = listed ? sequences.tokens[i] : sequences.total_tokens;
     absl::Status status = addresser.Advance(ids(lookback), dead(lookback), &state);
     absl::string_view part = "lookback";
     if (status.ok()) {
@@ -100,7 +100,7 @@ absl::Status AddressSequences(const Addresser& addresser, const WantedTokens& wa
                           absl::StrCat(part, " of sequence ", i, ": ", status.message()));
     }
     at += tokens;
-    for (LayerRowIdsOutput& output : outputs) output.rows += uint64_t{tokens} * columns;
+    for (LayerRowIdsOutput& output : outputs) output.rows += tokens * columns;
   }
   return absl::OkStatus();
 }
@@ -111,7 +111,7 @@ absl::Status PreparedLookup::AddLayer(uint32_t number) {
   const LoadedLayer* loaded = set_->FindLayer(number);
   if (loaded == nullptr) {
     return absl::InvalidArgumentError(absl::StrCat(
-        "table set ", set_->name(), " has no layer ", number, ", only ",
+        "table set ", set_->name(), " has no layer ", number, ": ask for one of ",
         absl::StrJoin(set_->layers(), ", ", [](std::string* out, const LoadedLayer& layer) {
           absl::StrAppend(out, layer.layer);
         })));
@@ -143,24 +143,49 @@ absl::Status PreparedLookup::CheckSize(const LookupLimits& limits) const {
         absl::StrCat("the batch has ", rows, " rows: split it, at most ", limits.max_batch_rows,
                      " rows a batch are taken here"));
   }
+  if (limits.max_reply_bytes == 0) return absl::OkStatus();
   const uint64_t framing = kReplyFramingBytes + layers_.size() * kLayerFramingBytes;
   const uint64_t bytes = RowsBytes();
   if (framing + bytes <= limits.max_reply_bytes) return absl::OkStatus();
   const uint64_t room = limits.max_reply_bytes - std::min(framing, limits.max_reply_bytes);
   // The rows of a batch are of one width, or of a few: the mean tells how many fit.
-  return absl::InvalidArgumentError(absl::StrCat(
-      "the reply would hold ", bytes, " bytes of rows, more than one unary reply of at most ",
-      limits.max_reply_bytes, " bytes: split the batch, at most ", room * rows / bytes,
-      " rows of these layers a request"));
+  return absl::InvalidArgumentError(
+      absl::StrCat("the reply would hold ", bytes,
+                   " bytes of rows, more than one unary reply of at most ", limits.max_reply_bytes,
+                   " bytes: call LookupStream, which answers in parts, or split the batch, ",
+                   "at most ", room * rows / bytes, " rows of these layers a request"));
 }
 
-absl::StatusOr<PreparedLookup> PreparedLookup::OfRows(std::shared_ptr<const TableSet> set,
-                                                      absl::Span<const WantedRows> wanted,
-                                                      const LookupLimits& limits) {
-  PreparedLookup lookup(std::move(set));
+void PreparedLookup::Release() {
+  set_.reset();
+  layers_.clear();
+  for (std::vector<RowId>& ids : addressed_) ids.clear();
+}
+
+absl::Status PreparedLookup::PrepareRows(std::shared_ptr<const TableSet> set,
+                                         absl::Span<const WantedRows> wanted,
+                                         const LookupLimits& limits) {
+  Release();
+  set_ = std::move(set);
+  absl::Status status = AddRows(wanted, limits);
+  if (!status.ok()) Release();
+  return status;
+}
+
+absl::Status PreparedLookup::PrepareTokens(std::shared_ptr<const TableSet> set,
+                                           const WantedTokens& wanted, const LookupLimits& limits) {
+  Release();
+  set_ = std::move(set);
+  absl::Status status = AddTokens(wanted, limits);
+  if (!status.ok()) Release();
+  return status;
+}
+
+absl::Status PreparedLookup::AddRows(absl::Span<const WantedRows> wanted,
+                                     const LookupLimits& limits) {
   for (const WantedRows& rows : wanted) {
-    if (absl::Status status = lookup.AddLayer(rows.layer); !status.ok()) return status;
-    Layer& layer = lookup.layers_.back();
+    if (absl::Status status = AddLayer(rows.layer); !status.ok()) return status;
+    Layer& layer = layers_.back();
     layer.ids32 = rows.ids32;
     layer.ids64 = rows.ids64;
     layer.rows = rows.ids32.size() + rows.ids64.size();
@@ -171,63 +196,72 @@ absl::StatusOr<PreparedLookup> PreparedLookup::OfRows(std::shared_ptr<const Tabl
       return InvalidLayer(layer.layer, "it has no row ids: leave the layer out or ask for rows");
     }
   }
-  absl::Status status = lookup.CheckSize(limits);
-  for (size_t i = 0; status.ok() && i < lookup.layers_.size(); ++i) {
-    const Layer& layer = lookup.layers_[i];
+  absl::Status status = CheckSize(limits);
+  for (size_t i = 0; status.ok() && i < layers_.size(); ++i) {
+    const Layer& layer = layers_[i];
     status = CheckRowIds<uint32_t>(layer.table, layer.ids32);
     if (status.ok()) status = CheckRowIds<uint64_t>(layer.table, layer.ids64);
     if (!status.ok()) status = InvalidLayer(layer.layer, status.message());
   }
-  if (!status.ok()) return status;
-  return lookup;
+  return status;
 }
 
-absl::StatusOr<PreparedLookup> PreparedLookup::OfTokens(std::shared_ptr<const TableSet> set,
-                                                        const WantedTokens& wanted,
-                                                        const LookupLimits& limits) {
-  PreparedLookup lookup(std::move(set));
-  const Addresser& addresser = lookup.set_->addresser();
+absl::Status PreparedLookup::AddTokens(const WantedTokens& wanted, const LookupLimits& limits) {
+  const Addresser& addresser = set_->addresser();
   const AddressScheme& scheme = addresser.scheme();
-  std::vector<uint32_t> layers(wanted.layers.begin(), wanted.layers.end());
-  if (layers.empty()) {
-    for (const LayerAddressing& layer : scheme.layers) layers.push_back(layer.layer);
-  }
-  if (!std::is_sorted(layers.begin(), layers.end())) {
+  const auto descent = std::is_sorted_until(wanted.layers.begin(), wanted.layers.end());
+  if (descent != wanted.layers.end()) {
     return absl::InvalidArgumentError(
-        absl::StrCat("tokens.layers must ascend: ", absl::StrJoin(layers, ", ")));
+        absl::StrCat("tokens.layers must ascend: ", descent[-1], " stands before ", *descent));
   }
-  for (const uint32_t layer : layers) {
-    if (absl::Status status = lookup.AddLayer(layer); !status.ok()) return status;
+  if (wanted.layers.empty()) {
+    for (const LayerAddressing& layer : scheme.layers) {
+      if (absl::Status status = AddLayer(layer.layer); !status.ok()) return status;
+    }
+  }
+  for (const uint32_t layer : wanted.layers) {
+    if (absl::Status status = AddLayer(layer); !status.ok()) return status;
   }
   const absl::StatusOr<Sequences> sequences = CheckSequences(wanted, scheme.Lookback());
   if (!sequences.ok()) return sequences.status();
 
   const uint64_t layer_rows = sequences->total_tokens * scheme.Columns();
-  for (Layer& layer : lookup.layers_) layer.rows = layer_rows;
-  absl::Status status = lookup.CheckSize(limits);
-  if (!status.ok()) return status;
-  std::vector<LayerRowIdsOutput> outputs;
-  for (Layer& layer : lookup.layers_) {
+  for (Layer& layer : layers_) layer.rows = layer_rows;
+  if (absl::Status status = CheckSize(limits); !status.ok()) return status;
+  if (addressed_.size() < layers_.size()) addressed_.resize(layers_.size());
+  absl::InlinedVector<LayerRowIdsOutput, 8> outputs;
+  for (size_t i = 0; i < layers_.size(); ++i) {
     const auto at = std::find_if(scheme.layers.begin(), scheme.layers.end(),
-                                 [&](const auto& l) { return l.layer == layer.layer; });
-    std::vector<RowId>& ids = lookup.addressed_.emplace_back(layer_rows);
-    layer.ids64 = ids;
+                                 [&](const auto& l) { return l.layer == layers_[i].layer; });
+    addressed_[i].resize(layer_rows);
+    layers_[i].ids64 = addressed_[i];
     outputs.push_back({.layer_index = static_cast<uint32_t>(at - scheme.layers.begin()),
-                       .rows = ids.data(),
+                       .rows = addressed_[i].data(),
                        .token_stride = scheme.Columns()});
   }
-  status = AddressSequences(addresser, wanted, *sequences, std::move(outputs));
-  if (!status.ok()) return status;
-  return lookup;
+  return AddressSequences(addresser, wanted, *sequences, absl::MakeSpan(outputs));
 }
 
-void PreparedLookup::Gather(size_t i, GatherTeam& team, std::byte* out) const {
+uint64_t PreparedLookup::AddressedBytes() const {
+  uint64_t bytes = 0;
+  for (const std::vector<RowId>& ids : addressed_) bytes += ids.size() * sizeof(RowId);
+  return bytes;
+}
+
+uint64_t PreparedLookup::KeptBytes() const {
+  uint64_t bytes = 0;
+  for (const std::vector<RowId>& ids : addressed_) bytes += ids.capacity() * sizeof(RowId);
+  return bytes;
+}
+
+void PreparedLookup::Gather(size_t i, uint64_t first, uint64_t count, GatherTeam& team,
+                            std::byte* out) const {
   const Layer& layer = layers_[i];
   const Landing landing{.data = out};
   if (!layer.ids32.empty()) {
-    team.Gather<uint32_t>(layer.table, layer.ids32, landing);
+    team.Gather<uint32_t>(layer.table, layer.ids32.subspan(first, count), landing);
   } else {
-    team.Gather<uint64_t>(layer.table, layer.ids64, landing);
+    team.Gather<uint64_t>(layer.table, layer.ids64.subspan(first, count), landing);
   }
 }
 

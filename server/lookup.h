@@ -3,8 +3,9 @@
 // A PreparedLookup has been checked as a whole (nothing is gathered of a batch with one wrong id),
 // pins its table set while it lives, and knows the size of its reply; its rows are then gathered
 // layer by layer to wherever the reply is put together. It refers to the request's ids, which must
-// outlive it. Thread-compatible. Cost of preparing: one pass over row ids, or the addressing of
-// token ids.
+// outlive it. Preparing one lookup after another in the same object allocates nothing once it has
+// seen the largest. Thread-compatible. Cost of preparing: one pass over row ids, or the addressing
+// of token ids.
 #pragma once
 
 #include <cstddef>
@@ -39,29 +40,35 @@ struct WantedTokens {
 
 struct LookupLimits {
   uint64_t max_batch_rows = 0;
-  uint64_t max_reply_bytes = 0;  // the whole message
+  uint64_t max_reply_bytes = 0;  // the whole message of a unary reply; 0: a stream, no limit
 };
 
 class PreparedLookup {
  public:
-  // Errors: INVALID_ARGUMENT, naming layer, index, value and what would be right.
-  static absl::StatusOr<PreparedLookup> OfRows(std::shared_ptr<const TableSet> set,
-                                               absl::Span<const WantedRows> wanted,
-                                               const LookupLimits& limits);
+  // Both replace what it held; after an error it holds nothing. INVALID_ARGUMENT names layer,
+  // index, value and what would be right. What `wanted` refers to outlives the gathering.
+  absl::Status PrepareRows(std::shared_ptr<const TableSet> set, absl::Span<const WantedRows> wanted,
+                           const LookupLimits& limits);
   // Addresses the tokens of every sequence after its lookback.
-  static absl::StatusOr<PreparedLookup> OfTokens(std::shared_ptr<const TableSet> set,
-                                                 const WantedTokens& wanted,
-                                                 const LookupLimits& limits);
+  absl::Status PrepareTokens(std::shared_ptr<const TableSet> set, const WantedTokens& wanted,
+                             const LookupLimits& limits);
+  // Lets go of the table set; keeps its memory for the next lookup.
+  void Release();
 
   const TableSet& set() const { return *set_; }
   // The layers of the reply, in the order of the request.
   size_t layers() const { return layers_.size(); }
   uint32_t layer(size_t i) const { return layers_[i].layer; }
+  uint64_t rows(size_t i) const { return layers_[i].rows; }
+  uint32_t row_bytes(size_t i) const { return layers_[i].table.row_bytes; }
   uint64_t LayerBytes(size_t i) const { return layers_[i].rows * layers_[i].table.row_bytes; }
   uint64_t RowsBytes() const;
+  // Bytes of the ids that tokens were addressed to, and what is kept for them.
+  uint64_t AddressedBytes() const;
+  uint64_t KeptBytes() const;
 
-  // Rows of layer i, back to back in the order of their ids, to LayerBytes(i) bytes at `out`.
-  void Gather(size_t i, GatherTeam& team, std::byte* out) const;
+  // Rows [first, first + count) of layer i, back to back in the order of their ids, to `out`.
+  void Gather(size_t i, uint64_t first, uint64_t count, GatherTeam& team, std::byte* out) const;
 
  private:
   struct Layer {
@@ -72,7 +79,8 @@ class PreparedLookup {
     absl::Span<const uint64_t> ids64;
   };
 
-  explicit PreparedLookup(std::shared_ptr<const TableSet> set) : set_(std::move(set)) {}
+  absl::Status AddRows(absl::Span<const WantedRows> wanted, const LookupLimits& limits);
+  absl::Status AddTokens(const WantedTokens& wanted, const LookupLimits& limits);
   absl::Status AddLayer(uint32_t layer);
   // Before anything is allocated for the batch.
   absl::Status CheckSize(const LookupLimits& limits) const;

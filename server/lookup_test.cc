@@ -42,14 +42,24 @@ class PreparedLookupTest : public ::testing::Test {
 
   static absl::StatusOr<PreparedLookup> Rows(const std::vector<WantedRows>& wanted,
                                              const LookupLimits& limits = kLimits) {
-    return PreparedLookup::OfRows(*set_, wanted, limits);
+    PreparedLookup lookup;
+    if (absl::Status status = lookup.PrepareRows(*set_, wanted, limits); !status.ok())
+      return status;
+    return lookup;
   }
   static std::string RowsError(const std::vector<WantedRows>& wanted,
                                const LookupLimits& limits = kLimits) {
     return Error(Rows(wanted, limits));
   }
+  static absl::StatusOr<PreparedLookup> Tokens(const WantedTokens& wanted,
+                                               const LookupLimits& limits = kLimits) {
+    PreparedLookup lookup;
+    absl::Status status = lookup.PrepareTokens(*set_, wanted, limits);
+    if (!status.ok()) return status;
+    return lookup;
+  }
   static std::string TokensError(const WantedTokens& wanted, const LookupLimits& limits = kLimits) {
-    return Error(PreparedLookup::OfTokens(*set_, wanted, limits));
+    return Error(Tokens(wanted, limits));
   }
   static std::string Error(const absl::StatusOr<PreparedLookup>& lookup) {
     EXPECT_EQ(lookup.status().code(), absl::StatusCode::kInvalidArgument);
@@ -61,7 +71,10 @@ class PreparedLookupTest : public ::testing::Test {
     const uint32_t row_bytes = set_->get()->FindLayer(lookup.layer(i))->table.row_bytes;
     ASSERT_EQ(lookup.LayerBytes(i), ids.size() * row_bytes);
     std::vector<std::byte> rows(lookup.LayerBytes(i));
-    lookup.Gather(i, *team_, rows.data());
+    // In two parts, as replies in chunks do.
+    const uint64_t half = ids.size() / 2;
+    lookup.Gather(i, 0, half, *team_, rows.data());
+    lookup.Gather(i, half, ids.size() - half, *team_, rows.data() + half * row_bytes);
     for (size_t r = 0; r < ids.size(); ++r) {
       EXPECT_TRUE(IsSyntheticRow(lookup.layer(i), ids[r], {&rows[r * row_bytes], row_bytes}))
           << "row " << r << " of layer " << lookup.layer(i);
@@ -91,16 +104,15 @@ TEST_F(PreparedLookupTest, AddressesTokensOfEverySequenceAfterItsLookback) {
   // One with a token before it, one from its start.
   const std::vector<int32_t> ids = {5, 6, 7, 99};
   const std::vector<uint32_t> tokens = {2, 1}, lookback = {1, 0};
-  const auto lookup = PreparedLookup::OfTokens(
-      *set_, {.token_ids = ids, .sequence_tokens = tokens, .sequence_lookback = lookback}, kLimits);
+  const auto lookup =
+      Tokens({.token_ids = ids, .sequence_tokens = tokens, .sequence_lookback = lookback}, kLimits);
   ASSERT_TRUE(lookup.ok()) << lookup.status();
   ASSERT_EQ(lookup->layers(), 2u);
   for (int layer = 0; layer < 2; ++layer) {
     ExpectRows(*lookup, layer, {RowOf(layer, 6, 5), RowOf(layer, 7, 6), RowOf(layer, 99, 0)});
   }
   const std::vector<uint32_t> one_layer = {14};
-  const auto one =
-      PreparedLookup::OfTokens(*set_, {.layers = one_layer, .token_ids = ids}, kLimits);
+  const auto one = Tokens({.layers = one_layer, .token_ids = ids}, kLimits);
   ASSERT_TRUE(one.ok()) << one.status();
   ASSERT_EQ(one->layers(), 1u);
   ExpectRows(*one, 0, {RowOf(1, 5, 0), RowOf(1, 6, 5), RowOf(1, 7, 6), RowOf(1, 99, 7)});
@@ -120,7 +132,7 @@ TEST_F(PreparedLookupTest, RefusesShapesThatAreNotOne) {
   const std::vector<uint32_t> ids = {1};
   const std::vector<uint64_t> wide = {1};
   EXPECT_THAT(RowsError({}), HasSubstr("the batch is empty"));
-  EXPECT_THAT(RowsError({{.layer = 2, .ids32 = ids}}), HasSubstr("has no layer 2, only 1, 14"));
+  EXPECT_THAT(RowsError({{.layer = 2, .ids32 = ids}}), HasSubstr("has no layer 2: ask for one of 1, 14"));
   EXPECT_THAT(RowsError({{.layer = 1}}), HasSubstr("layer 1: it has no row ids"));
   EXPECT_THAT(RowsError({{.layer = 1, .ids32 = ids}, {.layer = 1, .ids32 = ids}}),
               HasSubstr("layer 1: is asked for twice"));

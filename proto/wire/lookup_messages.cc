@@ -184,6 +184,14 @@ void LookupRequest::Clear() {
   tokens.sequence_lookback.clear();
 }
 
+uint64_t LookupRequest::ListBytes() const {
+  uint64_t bytes = 4 * (tokens.layers.size() + tokens.token_ids.size() +
+                        tokens.sequence_tokens.size() + tokens.sequence_lookback.size()) +
+                   tokens.dead_mask.size() + table_set_id.size();
+  for (const Layer& layer : layers()) bytes += 4 * layer.ids32.size() + 8 * layer.ids64.size();
+  return bytes;
+}
+
 uint64_t LookupRequest::KeptBytes() const {
   uint64_t bytes = 4 * (tokens.layers.capacity() + tokens.token_ids.capacity() +
                         tokens.sequence_tokens.capacity() + tokens.sequence_lookback.capacity()) +

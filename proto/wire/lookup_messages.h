@@ -46,7 +46,8 @@ struct LookupRequest {
 
   // Replaces everything. False when the bytes are no LookupRequest.
   bool Parse(absl::Span<const Bytes> chain);
-  // Bytes that its lists have allocated.
+  // Bytes of its lists, and what those have allocated.
+  uint64_t ListBytes() const;
   uint64_t KeptBytes() const;
 
  private:

@@ -95,7 +95,7 @@ TEST_F(BadRequestsTest, RowOutOfRange) {
 
 TEST_F(BadRequestsTest, UnknownLayerOrOneTwice) {
   EXPECT_EQ(Invalid([](auto& request) { AddRows(request, 2, {1}); }),
-            "table set deepseek-v4.1-flash has no layer 2, only 1, 14");
+            "table set deepseek-v4.1-flash has no layer 2: ask for one of 1, 14");
   EXPECT_EQ(Invalid([](auto& request) {
               AddRows(request, 1, {1});
               AddRows(request, 1, {2});

@@ -1,0 +1,150 @@
+#include "server/lookup_loop.h"
+
+#include <pthread.h>
+
+#include <algorithm>
+#include <system_error>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/stream_call.h"
+#include "server/unary_call.h"
+
+namespace engram {
+namespace {
+
+// How often a loop looks for calls that have waited or stalled too long.
+constexpr std::chrono::milliseconds kTickInterval{250};
+// Batches kept for their memory, and the memory at which one is let go instead: the ids of a
+// prefill of a few thousand tokens.
+constexpr size_t kMaxSpareBatches = 16;
+constexpr uint64_t kMaxSpareBytes = 1 << 20;
+
+}  // namespace
+
+LookupLoop::LookupLoop(LookupContext* context, LookupService* service, grpc::ServerBuilder& builder)
+    : context_(context),
+      service_(service),
+      queue_(builder.AddCompletionQueue()),
+      wake_([this] { Wake(); }),
+      woken_(this, &LookupLoop::OnWake) {}
+
+LookupLoop::~LookupLoop() { Stop(); }
+
+absl::Status LookupLoop::Start(uint32_t number) {
+  try {
+    thread_ = std::thread([this] { Run(); });
+  } catch (const std::system_error& error) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("cannot start a thread for lookups: ", error.what()));
+  }
+  pthread_setname_np(thread_.native_handle(), absl::StrCat("engram-loop/", number).c_str());
+  return absl::OkStatus();
+}
+
+void LookupLoop::Run() {
+  UnaryCall::Accept(*this);
+  StreamCall::Accept(*this);
+  auto next_tick = std::chrono::system_clock::now() + kTickInterval;
+  while (true) {
+    void* tag = nullptr;
+    bool ok = false;
+    const auto what = queue_->AsyncNext(&tag, &ok, next_tick);
+    if (what == grpc::CompletionQueue::SHUTDOWN) break;
+    if (what == grpc::CompletionQueue::GOT_EVENT) static_cast<LoopEvent*>(tag)->Done(ok);
+    removed_.clear();
+    if (what == grpc::CompletionQueue::TIMEOUT || std::chrono::system_clock::now() >= next_tick) {
+      Tick();
+      removed_.clear();
+      next_tick = std::chrono::system_clock::now() + kTickInterval;
+    }
+  }
+}
+
+void LookupLoop::Tick() {
+  const auto now = std::chrono::steady_clock::now();
+  const bool slabs_are_short = context_->slabs->FreeSlabs() < context_->slabs->slabs() / 4;
+  for (auto at = calls_.begin(); at != calls_.end();) {
+    Call* const call = (at++)->get();  // it may remove itself
+    call->OnTick(now, slabs_are_short);
+  }
+}
+
+void LookupLoop::Drain() {
+  draining_.store(true);
+  Wake();
+}
+
+void LookupLoop::Wake() {
+  const std::lock_guard<std::mutex> lock(wake_mutex_);
+  if (wake_pending_ || stopping_) return;
+  wake_pending_ = true;
+  alarm_.Set(queue_.get(), std::chrono::system_clock::now(), static_cast<LoopEvent*>(&woken_));
+}
+
+void LookupLoop::OnWake(bool) {
+  {
+    const std::lock_guard<std::mutex> lock(wake_mutex_);
+    wake_pending_ = false;
+  }
+  for (Call* call : std::exchange(awaiting_, {})) call->OnSlabs();
+  if (!draining() || std::exchange(drain_told_, true)) return;
+  for (auto at = calls_.begin(); at != calls_.end();) {
+    Call* const call = (at++)->get();
+    call->OnDrain();
+  }
+}
+
+void LookupLoop::Stop() {
+  {
+    const std::lock_guard<std::mutex> lock(wake_mutex_);
+    if (std::exchange(stopping_, true)) return;
+  }
+  queue_->Shutdown();
+  if (thread_.joinable()) {
+    thread_.join();
+  } else {
+    void* tag = nullptr;
+    bool ok = false;
+    while (queue_->Next(&tag, &ok)) {
+    }
+  }
+}
+
+void LookupLoop::Add(std::unique_ptr<Call> call) {
+  calls_.push_back(std::move(call));
+  ++live_calls_;
+}
+
+void LookupLoop::Remove(Call* call) {
+  awaiting_.erase(std::remove(awaiting_.begin(), awaiting_.end(), call), awaiting_.end());
+  const auto at = std::find_if(calls_.begin(), calls_.end(),
+                               [call](const auto& one) { return one.get() == call; });
+  removed_.push_back(std::move(*at));
+  calls_.erase(at);
+  --live_calls_;
+}
+
+bool LookupLoop::TakeSlabs(Call* call, uint32_t count, std::vector<ReplySlabs::Slab>* slabs) {
+  if (context_->slabs->Take(count, wake_, slabs)) return true;
+  if (std::find(awaiting_.begin(), awaiting_.end(), call) == awaiting_.end()) {
+    awaiting_.push_back(call);
+  }
+  return false;  // OnWake runs on this thread, so it cannot have come too early
+}
+
+std::unique_ptr<LookupBatch> LookupLoop::NewBatch() {
+  if (spare_batches_.empty()) return std::make_unique<LookupBatch>();
+  std::unique_ptr<LookupBatch> batch = std::move(spare_batches_.back());
+  spare_batches_.pop_back();
+  return batch;
+}
+
+void LookupLoop::Recycle(std::unique_ptr<LookupBatch> batch) {
+  batch->Release();
+  if (spare_batches_.size() < kMaxSpareBatches && batch->KeptBytes() <= kMaxSpareBytes) {
+    spare_batches_.push_back(std::move(batch));
+  }
+}
+
+}  // namespace engram

@@ -1,0 +1,128 @@
+// The loop that serves lookups over gRPC: one completion queue, one thread ("engram-loop/N").
+//
+// Every event of a call comes to the loop that accepted it, so a call has no lock. A call reads and
+// checks, gathers into slabs, and sends: unary_call.h, stream_call.h. What all loops share is in
+// LookupContext and is thread-safe. A loop gathers one message at a time and goes back to its queue
+// in between, so that one client's large batch does not hold up another's small one.
+#pragma once
+
+#include <grpcpp/alarm.h>
+#include <grpcpp/grpcpp.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <list>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "memstore/store/parallel_gather.h"
+#include "memstore/store/store.h"
+#include "server/lookup_batch.h"
+#include "server/reply_slabs.h"
+
+namespace engram {
+
+class LookupService;
+
+struct LookupContext {
+  const Store* store = nullptr;
+  GatherTeam* team = nullptr;
+  uint64_t max_batch_rows = 0;
+  std::shared_ptr<ReplySlabs> slabs;
+  std::atomic<uint64_t> id_bytes{0};  // kept by all batches under way
+  std::atomic<uint32_t> unary_calls{0};
+  std::atomic<uint32_t> streams{0};
+};
+
+// What a completion queue's tag points to.
+class LoopEvent {
+ public:
+  virtual void Done(bool ok) = 0;
+
+ protected:
+  ~LoopEvent() = default;
+};
+
+// An event that calls a method of a call.
+template <typename Call>
+class CallEvent final : public LoopEvent {
+ public:
+  CallEvent(Call* call, void (Call::*method)(bool)) : call_(call), method_(method) {}
+  void Done(bool ok) override { (call_->*method_)(ok); }
+
+ private:
+  Call* const call_;
+  void (Call::*const method_)(bool);
+};
+
+class LookupLoop {
+ public:
+  // A call that was accepted. All methods run on the loop's thread.
+  class Call {
+   public:
+    virtual ~Call() = default;
+    virtual void OnSlabs() = 0;  // slabs came back since Await
+    virtual void OnTick(std::chrono::steady_clock::time_point now, bool slabs_are_short) = 0;
+    virtual void OnDrain() = 0;
+  };
+
+  // `context` and `service` outlive it. The builder gives it a queue; Start runs when the server
+  // has started.
+  LookupLoop(LookupContext* context, LookupService* service, grpc::ServerBuilder& builder);
+  ~LookupLoop();
+  absl::Status Start(uint32_t number);
+
+  // Thread-safe: from now on new lookups are turned away, and streams end after the batches they
+  // have read. Ended says when the last call is gone.
+  void Drain();
+  bool Ended() const { return live_calls_.load() == 0; }
+  // After grpc::Server::Shutdown: takes the last events and ends the thread.
+  void Stop();
+
+  // For calls, on the loop's thread.
+  LookupContext& context() { return *context_; }
+  LookupService& service() { return *service_; }
+  grpc::ServerCompletionQueue* queue() { return queue_.get(); }
+  bool draining() const { return draining_.load(std::memory_order_relaxed); }
+  void Add(std::unique_ptr<Call> call);
+  // Destroys the call, after it has returned to the loop.
+  void Remove(Call* call);
+  // Appends `count` slabs, or none: then false, and OnSlabs is called when some came back.
+  bool TakeSlabs(Call* call, uint32_t count, std::vector<ReplySlabs::Slab>* slabs);
+  // Batches are kept from call to call, for their memory.
+  std::unique_ptr<LookupBatch> NewBatch();
+  void Recycle(std::unique_ptr<LookupBatch> batch);
+
+ private:
+  void Run();
+  void Wake();  // thread-safe
+  void OnWake(bool ok);
+  void Tick();
+
+  LookupContext* const context_;
+  LookupService* const service_;
+  const std::unique_ptr<grpc::ServerCompletionQueue> queue_;
+  std::function<void()> wake_;
+  std::thread thread_;
+  std::atomic<bool> draining_{false};
+  std::atomic<size_t> live_calls_{0};
+
+  std::mutex wake_mutex_;
+  bool wake_pending_ = false;  // guarded by wake_mutex_
+  bool stopping_ = false;      // guarded by wake_mutex_
+  grpc::Alarm alarm_;
+  CallEvent<LookupLoop> woken_;
+
+  std::list<std::unique_ptr<Call>> calls_;
+  std::vector<std::unique_ptr<Call>> removed_;
+  std::vector<Call*> awaiting_;
+  bool drain_told_ = false;
+  std::vector<std::unique_ptr<LookupBatch>> spare_batches_;
+};
+
+}  // namespace engram

@@ -1,0 +1,255 @@
+#include "server/stream_call.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/grpc_status.h"
+#include "server/limits.h"
+#include "server/lookup_service.h"
+
+namespace engram {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+}  // namespace
+
+void StreamCall::Accept(LookupLoop& loop) {
+  auto* const call = new StreamCall(loop);  // its own until it is accepted, then the loop's
+  // Comes once the call was accepted, in whatever way it ends.
+  call->context_.AsyncNotifyWhenDone(static_cast<LoopEvent*>(&call->over_));
+  loop.service().RequestLookupStream(&call->context_, &call->stream_, loop.queue(), loop.queue(),
+                                     static_cast<LoopEvent*>(&call->accepted_));
+}
+
+StreamCall::StreamCall(LookupLoop& loop)
+    : loop_(loop),
+      stream_(&context_),
+      accepted_(this, &StreamCall::OnAccepted),
+      read_(this, &StreamCall::OnRead),
+      written_(this, &StreamCall::OnWritten),
+      finished_(this, &StreamCall::OnFinished),
+      over_(this, &StreamCall::OnOver) {}
+
+StreamCall::~StreamCall() {
+  DropAll();
+  if (counted_) --loop_.context().streams;
+}
+
+void StreamCall::OnAccepted(bool ok) {
+  std::unique_ptr<StreamCall> self(this);
+  if (!ok) return;  // the server ends
+  Accept(loop_);
+  loop_.Add(std::move(self));
+  events_ = 1;  // OnOver
+  counted_ = true;
+  if (++loop_.context().streams > kMaxStreams) {
+    end_ = absl::ResourceExhaustedError(
+        absl::StrCat("engramd has ", kMaxStreams, " streams, the most it takes: ask again"));
+    read_all_ = true;
+  }
+  Advance();
+}
+
+void StreamCall::OnRead(bool ok) {
+  --events_;
+  reading_ = false;
+  if (!ok) read_all_ = true;
+  if (ok && !finishing_) TakeBatch();
+  message_.Clear();
+  Advance();
+}
+
+void StreamCall::OnWritten(bool ok) {
+  --events_;
+  writing_ = false;
+  if (!ok) DropAll();  // the connection is gone; OnOver follows
+  Advance();
+}
+
+void StreamCall::OnFinished(bool) {
+  --events_;
+  Leave();
+}
+
+void StreamCall::OnOver(bool) {
+  --events_;
+  over_seen_ = true;
+  DropAll();
+  Leave();
+}
+
+void StreamCall::Leave() {
+  if (over_seen_ && events_ == 0) loop_.Remove(this);
+}
+
+void StreamCall::TakeBatch() {
+  std::unique_ptr<LookupBatch> batch = loop_.NewBatch();
+  absl::Status status = batch->Parse(slices_.Of(message_));
+  if (!status.ok()) {
+    // Whose answer it would be is not known.
+    end_ = std::move(status);
+    read_all_ = true;
+  } else if (batch->cancels()) {
+    Cancel(batch->batch_id());
+  } else if (Knows(batch->batch_id())) {
+    end_ = absl::InvalidArgumentError(
+        absl::StrCat("batch_id ", batch->batch_id(), " is under way already: give each its own"));
+    read_all_ = true;
+  } else if (status = Admit(*batch); !status.ok()) {
+    AddError(batch->batch_id(), status);
+  } else {
+    (batch->ReplyBytes() <= kStreamMessageBytes ? small_ : large_).push_back(std::move(batch));
+    return;
+  }
+  loop_.Recycle(std::move(batch));
+}
+
+absl::Status StreamCall::Admit(LookupBatch& batch) {
+  LookupContext& context = loop_.context();
+  absl::Status status = batch.Prepare(
+      *context.store, {.max_batch_rows = context.max_batch_rows, .max_reply_bytes = 0});
+  if (!status.ok()) return status;
+  const uint64_t bytes = batch.IdBytes();
+  if (context.id_bytes.load() + bytes > kMaxIdBytes) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("engramd has more than ", kMaxIdBytes, " bytes of ids under way: ask again"));
+  }
+  context.id_bytes += bytes;
+  id_bytes_ += bytes;
+  return absl::OkStatus();
+}
+
+bool StreamCall::Knows(uint64_t batch_id) const {
+  const auto same = [batch_id](const auto& batch) { return batch->batch_id() == batch_id; };
+  return std::any_of(small_.begin(), small_.end(), same) ||
+         std::any_of(large_.begin(), large_.end(), same);
+}
+
+void StreamCall::Cancel(uint64_t batch_id) {
+  for (Batches* batches : {&small_, &large_}) {
+    for (auto at = batches->begin(); at != batches->end(); ++at) {
+      if ((*at)->batch_id() != batch_id) continue;
+      Drop(std::move(*at));
+      batches->erase(at);
+      AddError(batch_id, absl::CancelledError("the batch was cancelled"));
+      return;
+    }
+  }
+}
+
+void StreamCall::AddError(uint64_t batch_id, const absl::Status& status) {
+  const bool retry = absl::IsResourceExhausted(status);
+  errors_.push_back(wire::EncodeReplyError(
+      {.batch_id = batch_id,
+       .code = static_cast<uint32_t>(status.code()),
+       .message = {status.message().data(), status.message().size()},
+       .retry_after_ms = retry ? static_cast<uint32_t>(kRetryDelay.count()) : 0}));
+}
+
+void StreamCall::Drop(std::unique_ptr<LookupBatch> batch) {
+  const uint64_t bytes = batch->IdBytes();
+  loop_.context().id_bytes -= bytes;
+  id_bytes_ -= bytes;
+  loop_.Recycle(std::move(batch));
+}
+
+void StreamCall::DropAll() {
+  for (Batches* batches : {&small_, &large_}) {
+    for (std::unique_ptr<LookupBatch>& batch : *batches) Drop(std::move(batch));
+    batches->clear();
+  }
+  errors_.clear();
+  ahead_.reset();
+}
+
+void StreamCall::DropExpired(Clock::time_point now, Batches& batches) {
+  for (auto at = batches.begin(); at != batches.end();) {
+    if (now < (*at)->deadline()) {
+      ++at;
+      continue;
+    }
+    AddError((*at)->batch_id(),
+             absl::DeadlineExceededError("the deadline passed before the batch was answered"));
+    Drop(std::move(*at));
+    at = batches.erase(at);
+  }
+}
+
+void StreamCall::Advance() {
+  if (over_seen_) {
+    Leave();
+    return;
+  }
+  while (!finishing_) {
+    if (!ahead_) FillAhead();
+    if (!ahead_ || writing_) break;
+    writing_ = true;
+    ++events_;
+    write_began_ = Clock::now();
+    stream_.Write(*ahead_, static_cast<LoopEvent*>(&written_));
+    ahead_.reset();
+  }
+  StartRead();
+  MaybeFinish();
+}
+
+// Errors first, then small and large batches in turn.
+void StreamCall::FillAhead() {
+  if (errors_.empty()) {
+    const Clock::time_point now = Clock::now();
+    DropExpired(now, small_);
+    DropExpired(now, large_);
+  }
+  if (!errors_.empty()) {
+    ahead_ = OneSlice(grpc::Slice(errors_.front()));
+    errors_.pop_front();
+    return;
+  }
+  if (small_.empty() && large_.empty()) return;
+  if (!loop_.TakeSlabs(this, 1, &slab_)) return;
+  const bool from_large = !large_.empty() && (large_next_ || small_.empty());
+  large_next_ = !from_large;
+  Batches& batches = from_large ? large_ : small_;
+  LookupBatch& batch = *batches.front();
+  const absl::Span<std::byte> part =
+      batch.FillMessage(kStreamMessageBytes, *loop_.context().team, slab_.back().memory());
+  ahead_ = OneSlice(SliceOf(std::move(slab_.back()), part));
+  slab_.clear();
+  if (!batch.done()) return;
+  Drop(std::move(batches.front()));
+  batches.pop_front();
+}
+
+void StreamCall::StartRead() {
+  if (reading_ || read_all_ || finishing_ || loop_.draining()) return;
+  if (small_.size() + large_.size() >= kMaxBatchesPerStream || id_bytes_ > kMaxIdBytesPerStream) {
+    return;
+  }
+  // A client that asks for nothing but errors and does not read them is not read any more either.
+  if (errors_.size() >= kMaxBatchesPerStream) return;
+  reading_ = true;
+  ++events_;
+  stream_.Read(&message_, static_cast<LoopEvent*>(&read_));
+}
+
+void StreamCall::MaybeFinish() {
+  if (finishing_ || writing_ || ahead_ || !errors_.empty() || !small_.empty() || !large_.empty()) {
+    return;
+  }
+  if (!read_all_ && !loop_.draining()) return;
+  if (end_.ok() && !read_all_) {
+    end_ = absl::UnavailableError("engramd is stopping: open a stream to another replica");
+  }
+  finishing_ = true;
+  ++events_;
+  stream_.Finish(ToGrpc(end_), static_cast<LoopEvent*>(&finished_));
+}
+
+void StreamCall::OnTick(Clock::time_point now, bool slabs_are_short) {
+  if (writing_ && slabs_are_short && now - write_began_ > kMaxWriteStall) context_.TryCancel();
+  if (!writing_) Advance();  // batches that wait for slabs have deadlines
+}
+
+}  // namespace engram

@@ -1,0 +1,117 @@
+#include "server/unary_call.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/grpc_status.h"
+#include "server/limits.h"
+#include "server/lookup_service.h"
+
+namespace engram {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// Rows are not split between slabs, so each may end this much early.
+uint32_t SlabsFor(uint64_t reply_bytes) {
+  constexpr uint64_t kUsable = kSlabBytes - kMaxRowBytes - 4096;
+  return static_cast<uint32_t>((reply_bytes + kUsable - 1) / kUsable);
+}
+
+}  // namespace
+
+void UnaryCall::Accept(LookupLoop& loop) {
+  auto* const call = new UnaryCall(loop);  // its own until it is accepted, then the loop's
+  loop.service().RequestLookup(&call->context_, &call->request_, &call->responder_, loop.queue(),
+                               loop.queue(), static_cast<LoopEvent*>(&call->accepted_));
+}
+
+UnaryCall::UnaryCall(LookupLoop& loop)
+    : loop_(loop),
+      responder_(&context_),
+      accepted_(this, &UnaryCall::OnAccepted),
+      sent_(this, &UnaryCall::OnSent) {}
+
+UnaryCall::~UnaryCall() {
+  if (counted_) --loop_.context().unary_calls;
+  loop_.context().id_bytes -= id_bytes_;
+  if (batch_ != nullptr) loop_.Recycle(std::move(batch_));
+}
+
+void UnaryCall::OnAccepted(bool ok) {
+  std::unique_ptr<UnaryCall> self(this);
+  if (!ok) return;  // the server ends
+  Accept(loop_);
+  loop_.Add(std::move(self));
+  since_ = Clock::now();
+  const absl::Status status = Prepare();
+  request_.Clear();
+  if (status.ok()) {
+    Answer();
+  } else {
+    Send(status);
+  }
+}
+
+absl::Status UnaryCall::Prepare() {
+  LookupContext& context = loop_.context();
+  if (loop_.draining()) return absl::UnavailableError("engramd is stopping: ask another replica");
+  counted_ = true;
+  if (++context.unary_calls > kMaxUnaryCalls) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "engramd has ", kMaxUnaryCalls, " lookups under way, the most it takes: ask again"));
+  }
+  batch_ = loop_.NewBatch();
+  MessageSlices slices;
+  absl::Status status = batch_->Parse(slices.Of(request_));
+  if (!status.ok()) return status;
+  status = batch_->Prepare(*context.store, {.max_batch_rows = context.max_batch_rows,
+                                            .max_reply_bytes = kMaxUnaryReplyBytes});
+  if (!status.ok()) return status;
+  id_bytes_ = batch_->IdBytes();
+  if ((context.id_bytes += id_bytes_) <= kMaxIdBytes) return absl::OkStatus();
+  return absl::ResourceExhaustedError(
+      absl::StrCat("engramd has more than ", kMaxIdBytes, " bytes of ids under way: ask again"));
+}
+
+void UnaryCall::Answer() {
+  if (sending_) return;
+  if (std::chrono::system_clock::now() >= context_.deadline()) {
+    Send(absl::DeadlineExceededError("the deadline passed before the reply was gathered"));
+    return;
+  }
+  std::vector<ReplySlabs::Slab> slabs;
+  if (!loop_.TakeSlabs(this, SlabsFor(batch_->ReplyBytes()), &slabs)) return;
+  std::vector<grpc::Slice> slices;
+  for (ReplySlabs::Slab& slab : slabs) {
+    if (batch_->done()) break;
+    const absl::Span<std::byte> part = batch_->FillPart(*loop_.context().team, slab.memory());
+    slices.push_back(SliceOf(std::move(slab), part));
+  }
+  batch_->Release();
+  sending_ = true;
+  since_ = Clock::now();
+  const grpc::ByteBuffer reply(slices.data(), slices.size());
+  responder_.Finish(reply, grpc::Status::OK, static_cast<LoopEvent*>(&sent_));
+}
+
+void UnaryCall::Send(const absl::Status& status) {
+  sending_ = true;
+  since_ = Clock::now();
+  responder_.FinishWithError(ToGrpc(status), static_cast<LoopEvent*>(&sent_));
+}
+
+void UnaryCall::OnSent(bool) { loop_.Remove(this); }
+
+void UnaryCall::OnTick(Clock::time_point now, bool slabs_are_short) {
+  if (sending_) {
+    if (slabs_are_short && now - since_ > kMaxWriteStall) context_.TryCancel();
+  } else if (std::chrono::system_clock::now() >= context_.deadline()) {
+    Send(absl::DeadlineExceededError("the deadline passed while the lookup waited its turn"));
+  } else if (now - since_ > kMaxSlabWait) {
+    Send(absl::ResourceExhaustedError(
+        absl::StrCat("all ", kSlabs, " reply buffers of engramd are in use: ask again")));
+  }
+}
+
+}  // namespace engram

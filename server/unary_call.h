@@ -1,0 +1,48 @@
+// One unary Lookup: accept, check, gather the whole reply into slabs, send. Belongs to a loop.
+#pragma once
+
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/support/async_unary_call.h>
+
+#include <chrono>
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "server/lookup_loop.h"
+#include "server/message_slices.h"
+
+namespace engram {
+
+class UnaryCall final : public LookupLoop::Call {
+ public:
+  // Waits for the next call; again, each time one was accepted.
+  static void Accept(LookupLoop& loop);
+  ~UnaryCall() override;
+
+  void OnSlabs() override { Answer(); }
+  void OnTick(std::chrono::steady_clock::time_point now, bool slabs_are_short) override;
+  void OnDrain() override {}  // it is soon over
+
+ private:
+  explicit UnaryCall(LookupLoop& loop);
+  void OnAccepted(bool ok);
+  void OnSent(bool ok);
+  absl::Status Prepare();
+  void Answer();
+  void Send(const absl::Status& status);
+
+  LookupLoop& loop_;
+  grpc::ServerContext context_;
+  grpc::ByteBuffer request_;
+  grpc::ServerAsyncResponseWriter<grpc::ByteBuffer> responder_;
+  CallEvent<UnaryCall> accepted_;
+  CallEvent<UnaryCall> sent_;
+  std::unique_ptr<LookupBatch> batch_;
+  uint64_t id_bytes_ = 0;
+  bool counted_ = false;
+  bool sending_ = false;
+  std::chrono::steady_clock::time_point since_;  // waiting for slabs, or sending
+};
+
+}  // namespace engram
