@@ -10,13 +10,25 @@
 namespace engram {
 namespace {
 
+absl::Status CheckMode(const Target& target, absl::string_view mode) {
+  if (mode.empty()) return absl::OkStatus();
+  const bool grpc = target.kind == Target::Kind::kGrpc;
+  if (grpc && (mode == "stream" || mode == "unary")) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("mode ", mode, ": this target has ",
+                                                 grpc ? "the modes stream and unary" : "no modes"));
+}
+
 absl::StatusOr<std::unique_ptr<Transport>> AttachTransport(const Target& target,
                                                            const AttachOptions& options) {
   switch (target.kind) {
     case Target::Kind::kEmbedded:
       return EmbeddedTransport::Attach(target.place, options.table_set);
     case Target::Kind::kGrpc:
-      return GrpcTransport::Attach(target.place, options.table_set, options.timeout);
+      return GrpcTransport::Attach(target.place, options.table_set,
+                                   {.timeout = options.timeout,
+                                    .unary = options.mode == "unary",
+                                    .connections = options.connections,
+                                    .streams = options.streams});
   }
   return absl::InternalError("a kind of target without a transport");
 }
@@ -27,6 +39,7 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Attach(absl::string_view target,
                                                        const AttachOptions& options) {
   const absl::StatusOr<Target> parsed = ParseTarget(target);
   if (!parsed.ok()) return parsed.status();
+  if (absl::Status status = CheckMode(*parsed, options.mode); !status.ok()) return status;
   absl::StatusOr<std::unique_ptr<Transport>> transport = AttachTransport(*parsed, options);
   if (!transport.ok()) return transport.status();
   return Create(*std::move(transport));

@@ -31,6 +31,10 @@ namespace engram {
 struct AttachOptions {
   std::string table_set;                       // id or name; empty: the only one served
   absl::Duration timeout = absl::Seconds(30);  // gRPC: waits while the server is absent or loading
+  // How the transport asks. gRPC: "stream" or "unary". Empty: its best way.
+  std::string mode = {};
+  uint32_t connections = 1;  // gRPC
+  uint32_t streams = 1;      // gRPC: of each connection
 };
 
 class Client {

@@ -1,7 +1,6 @@
 #include "client/transport/grpc_batch.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 #include <utility>
 
@@ -10,173 +9,209 @@
 namespace engram {
 namespace {
 
-void SetRowIds(absl::Span<const RowId> ids, uint64_t table_rows, v1::LayerRowIds* out) {
-  if (table_rows <= uint64_t{1} << 32) {
-    auto* narrow = out->mutable_row_ids32();
-    narrow->Resize(static_cast<int>(ids.size()), 0);
-    std::transform(ids.begin(), ids.end(), narrow->mutable_data(),
-                   [](RowId id) { return static_cast<uint32_t>(id); });
-  } else {
-    out->mutable_row_ids64()->Add(ids.begin(), ids.end());
-  }
+// Beside ids a request holds its set's id, a few numbers and, for each layer, a short head.
+constexpr uint64_t kRequestFramingBytes = 256;
+constexpr uint64_t kLayerFramingBytes = 32;
+
+std::byte* PlaceOf(const Landing& landing, uint64_t place, uint32_t row_bytes) {
+  if (landing.group_rows == 0) return landing.data + place * row_bytes;
+  return landing.data + place / landing.group_rows * landing.group_stride_bytes +
+         place % landing.group_rows * row_bytes;
 }
 
-// Rows [first, first + rows) of the layer, to where the landing says they go.
-void CopyToLanding(const std::string& bytes, const GrpcBatch::Piece& piece) {
-  const char* from = bytes.data();
-  const Landing& landing = piece.landing;
-  uint64_t row = piece.first;
-  const uint64_t end = piece.first + piece.rows;
-  while (row < end) {
-    const uint64_t in_group = landing.group_rows > 0 ? row % landing.group_rows : row;
-    const uint64_t group = landing.group_rows > 0 ? row / landing.group_rows : 0;
-    const uint64_t run =
-        landing.group_rows > 0 ? std::min(end - row, landing.group_rows - in_group) : end - row;
-    std::memcpy(landing.data + group * landing.group_stride_bytes + in_group * piece.row_bytes,
-                from, run * piece.row_bytes);
-    from += run * piece.row_bytes;
-    row += run;
-  }
-}
-
-absl::Status FromGrpc(const grpc::Status& status, const std::string& address) {
-  // Asked for by nobody here: a server that stops drops calls that reach it too late.
-  if (status.error_code() == grpc::StatusCode::CANCELLED) {
-    return absl::UnavailableError(
-        absl::StrCat("engramd at ", address, " dropped the call: it is stopping"));
-  }
-  return absl::Status(static_cast<absl::StatusCode>(status.error_code()),
-                      absl::StrCat("engramd at ", address, ": ", status.error_message()));
+// Bytes that lie together from `place` on.
+uint64_t RunBytes(const Landing& landing, uint64_t place, uint32_t row_bytes, uint64_t bytes) {
+  if (landing.group_rows == 0) return bytes;
+  return std::min(bytes, (landing.group_rows - place % landing.group_rows) * row_bytes);
 }
 
 }  // namespace
 
-GrpcBatch::GrpcBatch(const GrpcChannel& channel, const BatchRequest& batch)
-    : channel_(channel), deadline_(batch.deadline) {
-  for (const LayerRequest& request : batch.layers) AddPieces(request);
+std::shared_ptr<GrpcBatch> GrpcBatch::Create(const GrpcPeer& peer, const BatchRequest& batch,
+                                             Planner& planner) {
+  return std::shared_ptr<GrpcBatch>(new GrpcBatch(peer, batch, planner));
 }
 
-GrpcBatch::Call* GrpcBatch::CallWithRoom(uint32_t row_bytes) {
-  if (waiting_.empty() || waiting_.back()->rows_bytes + row_bytes > channel_.max_reply_bytes) {
-    auto call = std::make_unique<Call>();
-    call->request.set_table_set_id(channel_.table_set_id);
-    call->request.set_batch_id(waiting_.size());
-    if (deadline_ != absl::InfiniteFuture()) {
-      call->context.set_deadline(absl::ToChronoTime(deadline_));
+GrpcBatch::GrpcBatch(const GrpcPeer& peer, const BatchRequest& batch, Planner& planner)
+    : peer_(peer), deadline_(batch.deadline) {
+  for (const LayerRequest& request : batch.layers) {
+    const LayerTableSpec* spec = peer.manifest->FindLayer(request.layer);
+    auto layer = std::make_unique<Layer>();
+    layer->layer = request.layer;
+    layer->row_bytes = spec->row_bytes;
+    layer->wide = spec->rows > uint64_t{1} << 32;
+    layer->landing = request.landing;
+    if (!planner.Distinct(request.row_ids, &layer->ids, &layer->places, &layer->copies)) {
+      layer->ids.assign(request.row_ids.begin(), request.row_ids.end());
     }
-    waiting_.push_back(std::move(call));
-  }
-  return waiting_.back().get();
-}
-
-void GrpcBatch::AddPieces(const LayerRequest& request) {
-  const LayerTableSpec* layer = channel_.manifest->FindLayer(request.layer);
-  for (uint64_t first = 0; first < request.row_ids.size();) {
-    Call* call = CallWithRoom(layer->row_bytes);
-    const uint64_t room = (channel_.max_reply_bytes - call->rows_bytes) / layer->row_bytes;
-    const uint64_t rows = std::min<uint64_t>(request.row_ids.size() - first, room);
-    call->pieces.push_back({.layer = request.layer,
-                            .row_bytes = layer->row_bytes,
-                            .first = first,
-                            .rows = rows,
-                            .landing = request.landing});
-    call->rows_bytes += rows * layer->row_bytes;
-    v1::LayerRowIds* ids = call->request.add_layers();
-    ids->set_layer(request.layer);
-    SetRowIds(request.row_ids.subspan(first, rows), layer->rows, ids);
-    first += rows;
+    layer->left = layer->ids.size();
+    layers_.push_back(std::move(layer));
   }
 }
 
-void GrpcBatch::Start() {
-  std::lock_guard<std::mutex> lock(mutex_);
-  StartCalls();
-}
-
-void GrpcBatch::StartCalls() {
-  while (!waiting_.empty() && under_way_.size() < kCallsUnderWayPerBatch) {
-    Call* call = waiting_.front().release();  // the completion thread deletes it
-    waiting_.pop_front();
-    call->batch = shared_from_this();
-    under_way_.push_back(call);
-    call->reader = channel_.stub->AsyncLookup(&call->context, call->request, channel_.queue);
-    call->reader->Finish(&call->response, &call->status, call);
+std::vector<std::shared_ptr<GrpcBatch::Part>> GrpcBatch::Cut() {
+  std::vector<std::shared_ptr<Part>> parts;
+  uint64_t reply_room = 0, request_room = 0;
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    const Layer& layer = *layers_[i];
+    const uint64_t id_bytes = layer.wide ? 8 : 4;
+    for (uint64_t first = 0; first < layer.ids.size();) {
+      if (parts.empty() || reply_room < layer.row_bytes ||
+          request_room < kLayerFramingBytes + id_bytes) {
+        parts.push_back(std::make_shared<Part>());
+        reply_room = peer_.max_reply_bytes;
+        request_room = peer_.max_request_bytes - kRequestFramingBytes;
+      }
+      request_room -= kLayerFramingBytes;
+      const uint64_t rows = std::min(
+          {layer.ids.size() - first, reply_room / layer.row_bytes, request_room / id_bytes});
+      parts.back()->pieces.push_back({.layer = i, .first = first, .rows = rows});
+      reply_room -= rows * layer.row_bytes;
+      request_room -= rows * id_bytes;
+      first += rows;
+    }
   }
+  parts_left_ = parts.size();
+  return parts;
 }
 
-TicketState GrpcBatch::Poll() {
-  std::lock_guard<std::mutex> lock(mutex_);
-  return state_;
+wire::RequestHead GrpcBatch::HeadOf(const Part& part) const {
+  return {.table_set_id = peer_.table_set_id,
+          .batch_id = part.wire_id,
+          .timeout_us = part.timeout_us,
+          .cancel = false};
 }
 
-absl::Status GrpcBatch::Wait() {
-  std::unique_lock<std::mutex> lock(mutex_);
-  const auto done = [this] { return state_ != TicketState::kInFlight; };
-  if (deadline_ == absl::InfiniteFuture()) {
-    changed_.wait(lock, done);
-  } else if (!changed_.wait_until(lock, absl::ToChronoTime(deadline_), done)) {
-    FailLocked(absl::DeadlineExceededError(
-        absl::StrCat("engramd at ", channel_.address, " did not answer by the batch's deadline")));
-  }
+wire::RequestLayer GrpcBatch::LayerOf(const Piece& piece) const {
+  const Layer& layer = *layers_[piece.layer];
+  return {.layer = layer.layer,
+          .wide = layer.wide,
+          .ids = absl::MakeConstSpan(layer.ids).subspan(piece.first, piece.rows)};
+}
+
+uint64_t GrpcBatch::RequestBytes(const Part& part) const {
+  uint64_t bytes = wire::RequestHeadBytes(HeadOf(part));
+  for (const Piece& piece : part.pieces) bytes += wire::RequestLayerBytes(LayerOf(piece));
+  return bytes;
+}
+
+void GrpcBatch::WriteRequest(const Part& part, uint8_t* out) const {
+  out = wire::WriteRequestHead(HeadOf(part), out);
+  for (const Piece& piece : part.pieces) out = wire::WriteRequestLayer(LayerOf(piece), out);
+}
+
+bool GrpcBatch::LayerSettled(size_t index) const {
+  if (state() != TicketState::kInFlight) return true;
+  return index < layers_.size() && layers_[index]->left.load(std::memory_order_acquire) == 0;
+}
+
+absl::Status GrpcBatch::status() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
   return status_;
 }
 
-void GrpcBatch::Fail(absl::Status status) {
-  std::lock_guard<std::mutex> lock(mutex_);
-  FailLocked(std::move(status));
-}
-
-void GrpcBatch::FailLocked(absl::Status status) {
-  if (state_ != TicketState::kInFlight) return;
-  state_ = TicketState::kFailedLent;
+bool GrpcBatch::Fail(absl::Status status) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (state() != TicketState::kInFlight) return false;
   status_ = std::move(status);
-  waiting_.clear();
-  for (Call* call : under_way_) call->context.TryCancel();
-  changed_.notify_all();
+  state_.store(TicketState::kFailedLent, std::memory_order_release);
+  return true;
 }
 
-absl::Status GrpcBatch::Land(const Call& call) const {
-  const v1::LookupResponse& reply = call.response;
+bool GrpcBatch::MayRestart(Part& part) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return state() == TicketState::kInFlight && part.at == 0 && part.pieces[0].landed == 0;
+}
+
+absl::Status GrpcBatch::CheckReply(const Part& part, const wire::LookupResponse& reply,
+                                   bool ended) const {
   const auto wrong = [&](const std::string& what) {
-    return absl::InternalError(absl::StrCat("engramd at ", channel_.address,
+    return absl::InternalError(absl::StrCat("engramd at ", peer_.address,
                                             " answered something else than was asked for: ", what));
   };
-  if (reply.table_set_id() != channel_.table_set_id) {
-    return wrong(absl::StrCat("rows of table set ", reply.table_set_id()));
+  if (reply.table_set_id != peer_.table_set_id) {
+    return wrong(absl::StrCat("rows of table set ", reply.table_set_id));
   }
-  if (reply.batch_id() != call.request.batch_id()) return wrong("another batch");
-  if (static_cast<size_t>(reply.layers_size()) != call.pieces.size()) {
-    return wrong("another number of layers");
-  }
-  for (size_t i = 0; i < call.pieces.size(); ++i) {
-    const Piece& piece = call.pieces[i];
-    const v1::LayerRowData& layer = reply.layers(static_cast<int>(i));
-    if (layer.layer() != piece.layer) return wrong(absl::StrCat("layer ", layer.layer()));
-    if (layer.rows().size() != piece.rows * piece.row_bytes) {
-      return wrong(absl::StrCat(layer.rows().size(), " bytes for ", piece.rows, " rows of layer ",
-                                piece.layer));
+  size_t at = part.at;
+  uint64_t landed = at < part.pieces.size() ? part.pieces[at].landed : 0;
+  for (const wire::LookupResponse::Layer& run : reply.layers) {
+    if (at == part.pieces.size()) return wrong("more rows");
+    const Piece& piece = part.pieces[at];
+    const Layer& layer = *layers_[piece.layer];
+    if (run.layer != layer.layer) return wrong(absl::StrCat("layer ", run.layer));
+    const uint64_t rows = run.rows.size / layer.row_bytes;
+    if (run.first_row != landed || rows == 0 || run.rows.size % layer.row_bytes != 0 ||
+        rows > piece.rows - landed) {
+      return wrong(absl::StrCat(run.rows.size, " bytes from row ", run.first_row, " on, for ",
+                                piece.rows - landed, " rows of layer ", layer.layer, " from row ",
+                                landed, " on"));
     }
+    landed += rows;
+    if (landed < piece.rows) continue;
+    ++at;
+    landed = 0;
   }
-  for (size_t i = 0; i < call.pieces.size(); ++i) {
-    CopyToLanding(reply.layers(static_cast<int>(i)).rows(), call.pieces[i]);
-  }
+  if (ended && at < part.pieces.size()) return wrong("fewer rows");
+  if (!ended && at == part.pieces.size()) return wrong("all rows, and not the end");
   return absl::OkStatus();
 }
 
-void GrpcBatch::OnCallDone(Call* call) {
-  std::lock_guard<std::mutex> lock(mutex_);
-  under_way_.erase(std::find(under_way_.begin(), under_way_.end(), call));
-  if (state_ != TicketState::kInFlight) return;
-  absl::Status status = call->status.ok() ? Land(*call) : FromGrpc(call->status, channel_.address);
-  if (!status.ok()) {
-    FailLocked(std::move(status));
-    return;
+void GrpcBatch::LandRows(Layer& layer, uint64_t first, absl::Span<const wire::Bytes> chain,
+                         const wire::Extent& rows) const {
+  const uint32_t row_bytes = layer.row_bytes;
+  uint64_t row = first;  // being written
+  uint64_t written = 0;  // bytes of it and of those behind it that lie together
+  const auto start = [&](uint64_t bytes_left) {
+    const bool listed = !layer.places.empty();
+    const uint64_t place = listed ? layer.places[row] : row;
+    const uint64_t most =
+        listed ? row_bytes : RunBytes(layer.landing, place, row_bytes, bytes_left);
+    return absl::MakeSpan(PlaceOf(layer.landing, place, row_bytes), most);
+  };
+  uint64_t left = rows.size;
+  absl::Span<std::byte> to = start(left);
+  wire::ForEachRun(chain, rows, [&](wire::Bytes part) {
+    while (!part.empty()) {
+      const uint64_t step = std::min<uint64_t>(part.size(), to.size() - written);
+      std::memcpy(to.data() + written, part.data(), step);
+      part.remove_prefix(step);
+      written += step;
+      left -= step;
+      if (written < to.size() || left == 0) continue;
+      row += written / row_bytes;
+      written = 0;
+      to = start(left);
+    }
+  });
+}
+
+bool GrpcBatch::Land(Part& part, absl::Span<const wire::Bytes> chain,
+                     const wire::LookupResponse& reply, bool ended) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (state() != TicketState::kInFlight) return false;
+  if (absl::Status status = CheckReply(part, reply, ended); !status.ok()) {
+    status_ = std::move(status);
+    state_.store(TicketState::kFailedLent, std::memory_order_release);
+    return true;
   }
-  StartCalls();
-  if (under_way_.empty()) {
-    state_ = TicketState::kLanded;
-    changed_.notify_all();
+  for (const wire::LookupResponse::Layer& run : reply.layers) {
+    Piece& piece = part.pieces[part.at];
+    Layer& layer = *layers_[piece.layer];
+    LandRows(layer, piece.first + piece.landed, chain, run.rows);
+    const uint64_t rows = run.rows.size / layer.row_bytes;
+    piece.landed += rows;
+    if (piece.landed == piece.rows) ++part.at;
+    if (layer.left.load(std::memory_order_relaxed) == rows) {
+      for (const RowCopy& copy : layer.copies) {
+        std::memcpy(PlaceOf(layer.landing, copy.to, layer.row_bytes),
+                    PlaceOf(layer.landing, copy.from, layer.row_bytes), layer.row_bytes);
+      }
+    }
+    layer.left.fetch_sub(rows, std::memory_order_release);
   }
+  if (!ended || --parts_left_ > 0) return false;
+  state_.store(TicketState::kLanded, std::memory_order_release);
+  return true;
 }
 
 }  // namespace engram

@@ -1,8 +1,8 @@
 #include "client/transport/grpc_transport.h"
 
-#include <pthread.h>
-
 #include <algorithm>
+#include <deque>
+#include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -23,9 +23,18 @@ constexpr uint64_t kReplyOverheadBytes = 64 << 10;
 // The manifest (at most 16 MiB) and the token map come in one message: room for maps of ten million
 // ids, far above any tokenizer.
 constexpr int kMaxMessageBytes = 64 << 20;
+constexpr int kLookaheadBytes = 4 << 20;
+constexpr int kMaxFrameBytes = 1 << 20;
+// Replies may have come while nobody drove the queue.
+constexpr absl::Duration kQuiet = absl::Milliseconds(1);
+// How long a batch without a deadline asks again where the server has no room.
+constexpr absl::Duration kMaxRetryTime = absl::Seconds(10);
+constexpr absl::Duration kUnaryRetryDelay = absl::Milliseconds(20);
 // When a server names none: gRPC's own default for a message, and what fits a few hundred of them.
 constexpr uint64_t kDefaultReplyBytes = 4 << 20;
 constexpr uint64_t kDefaultBatchRows = 1 << 20;
+// Whatever a server says, one row id and what stands around it fits.
+constexpr uint64_t kMinMessageBytes = 4 << 10;
 
 std::shared_ptr<grpc::Channel> OpenChannel(const std::string& address) {
   grpc::ChannelArguments arguments;
@@ -37,6 +46,9 @@ std::shared_ptr<grpc::Channel> OpenChannel(const std::string& address) {
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   // A proxy of the environment is for the web, not for rows.
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  // What the server may send ahead, and in how large frames: chunks are a mebibyte.
+  arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kLookaheadBytes);
+  arguments.SetInt(GRPC_ARG_HTTP2_MAX_FRAME_SIZE, kMaxFrameBytes);
   return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
 }
 
@@ -91,89 +103,251 @@ absl::StatusOr<AttachedTableSet> CheckAttached(const v1::AttachResponse& respons
   return attached;
 }
 
+absl::Status FromGrpc(const grpc::Status& status, const std::string& address) {
+  // Asked for by nobody here: a server that stops drops calls that reach it too late.
+  if (status.error_code() == grpc::StatusCode::CANCELLED) {
+    return absl::UnavailableError(
+        absl::StrCat("engramd at ", address, " dropped the call: it is stopping"));
+  }
+  return absl::Status(static_cast<absl::StatusCode>(status.error_code()),
+                      absl::StrCat("engramd at ", address, ": ", status.error_message()));
+}
+
 }  // namespace
+
+struct GrpcTransport::Connection {
+  Connection(const std::string& address, grpc::CompletionQueue* queue, PartSink* sink,
+             uint32_t stream_count)
+      : stub(OpenChannel(address)), unary(&stub, queue, sink) {
+    for (uint32_t i = 0; i < stream_count; ++i) streams.emplace_back(&stub, queue, sink);
+  }
+  RawStub stub;
+  GrpcUnaryCalls unary;
+  std::deque<GrpcStream> streams;
+};
 
 absl::StatusOr<std::unique_ptr<Transport>> GrpcTransport::Attach(const std::string& address,
                                                                  const std::string& table_set,
-                                                                 absl::Duration timeout) {
+                                                                 const GrpcOptions& options) {
+  if (options.connections < 1 || options.connections > GrpcOptions::kMaxConnections ||
+      options.streams < 1 || options.streams > GrpcOptions::kMaxStreams) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        options.connections, " connections of ", options.streams, " streams: 1 to ",
+        GrpcOptions::kMaxConnections, " of 1 to ", GrpcOptions::kMaxStreams, " are possible"));
+  }
   std::unique_ptr<v1::Lookup::Stub> stub = v1::Lookup::NewStub(OpenChannel(address));
   const absl::StatusOr<v1::AttachResponse> response =
-      CallAttach(stub.get(), address, table_set, timeout);
+      CallAttach(stub.get(), address, table_set, options.timeout);
   if (!response.ok()) return response.status();
   absl::StatusOr<AttachedTableSet> attached = CheckAttached(*response, address);
   if (!attached.ok()) return attached.status();
-  return std::unique_ptr<Transport>(
-      new GrpcTransport(std::move(stub), address, *std::move(attached), response->limits()));
+  std::unique_ptr<GrpcTransport> transport(
+      new GrpcTransport(address, *std::move(attached), response->limits(), options));
+  if (absl::Status status = transport->driver_.Start(); !status.ok()) return status;
+  return std::unique_ptr<Transport>(std::move(transport));
 }
 
-GrpcTransport::GrpcTransport(std::unique_ptr<v1::Lookup::Stub> stub, std::string address,
-                             AttachedTableSet attached, const v1::Limits& limits)
+GrpcTransport::GrpcTransport(std::string address, AttachedTableSet attached,
+                             const v1::Limits& limits, const GrpcOptions& options)
     : attached_(std::move(attached)),
-      stub_(std::move(stub)),
       capabilities_{.name = "grpc",
                     .lands_asynchronously = true,
                     .max_batch_rows =
-                        limits.max_batch_rows() > 0 ? limits.max_batch_rows() : kDefaultBatchRows} {
+                        limits.max_batch_rows() > 0 ? limits.max_batch_rows() : kDefaultBatchRows},
+      unary_(options.unary) {
   const uint64_t reply_bytes =
       limits.max_unary_reply_bytes() > 0 ? limits.max_unary_reply_bytes() : kDefaultReplyBytes;
-  channel_ = {.stub = stub_.get(),
-              .queue = &queue_,
-              .address = std::move(address),
-              .table_set_id = attached_.manifest.id,
-              .manifest = &attached_.manifest,
-              // Room for at least one row of the widest kind.
-              .max_reply_bytes = std::max<uint64_t>(
-                  kMaxRowBytes, reply_bytes - std::min(reply_bytes, kReplyOverheadBytes))};
-  replies_ = std::thread([this] { TakeReplies(); });
-  pthread_setname_np(replies_.native_handle(), "engram-grpc");
+  const uint64_t request_bytes =
+      limits.max_request_bytes() > 0 ? limits.max_request_bytes() : kDefaultReplyBytes;
+  peer_ = {.address = std::move(address),
+           .table_set_id = attached_.manifest.id,
+           .manifest = &attached_.manifest,
+           .max_request_bytes = std::max(request_bytes, kMinMessageBytes),
+           // Room for at least one row of the widest kind.
+           .max_reply_bytes =
+               unary_ ? std::max<uint64_t>(kMaxRowBytes,
+                                           reply_bytes - std::min(reply_bytes, kReplyOverheadBytes))
+                      : std::numeric_limits<uint64_t>::max()};
+  PartSink* const sink = this;
+  for (uint32_t i = 0; i < options.connections; ++i) {
+    connections_.push_back(
+        std::make_unique<Connection>(peer_.address, driver_.queue(), sink, options.streams));
+  }
 }
 
 GrpcTransport::~GrpcTransport() {
   for (const Ticket ticket : tickets_.OpenTickets()) GrpcTransport::Reap(ticket);
-  // Calls that were cancelled still come back through the queue; the thread ends after the last.
-  queue_.Shutdown();
-  replies_.join();
+  {
+    const std::lock_guard<std::mutex> lock(retries_mutex_);
+    ending_ = true;
+    for (const std::unique_ptr<Retry>& retry : retries_) retry->alarm.Cancel();
+  }
+  for (const std::unique_ptr<Connection>& connection : connections_) {
+    connection->unary.End();
+    for (GrpcStream& stream : connection->streams) stream.End();
+  }
+  driver_.Stop([this] { return Ended(); });
 }
 
-void GrpcTransport::TakeReplies() {
-  void* tag = nullptr;
-  bool ok = false;
-  while (queue_.Next(&tag, &ok)) {
-    const std::unique_ptr<GrpcBatch::Call> call(static_cast<GrpcBatch::Call*>(tag));
-    const std::shared_ptr<GrpcBatch> batch = std::move(call->batch);
-    batch->OnCallDone(call.get());
+bool GrpcTransport::Ended() const {
+  {
+    const std::lock_guard<std::mutex> lock(retries_mutex_);
+    if (!retries_.empty()) return false;
+  }
+  return std::all_of(connections_.begin(), connections_.end(), [](const auto& connection) {
+    return connection->unary.Ended() &&
+           std::all_of(connection->streams.begin(), connection->streams.end(),
+                       [](const GrpcStream& stream) { return stream.Ended(); });
+  });
+}
+
+void GrpcTransport::Send(const PartPointer& part) {
+  const uint32_t turn = next_.fetch_add(1, std::memory_order_relaxed);
+  Connection& connection = *connections_[turn % connections_.size()];
+  if (unary_) {
+    connection.unary.Send(part);
+  } else {
+    connection.streams[turn / connections_.size() % connection.streams.size()].Send(part);
   }
 }
 
 absl::StatusOr<Ticket> GrpcTransport::Submit(const BatchRequest& batch) {
   absl::Status status = CheckBatch(batch, attached_.manifest, capabilities_.max_batch_rows);
   if (!status.ok()) return status;
-  auto call = std::make_shared<GrpcBatch>(channel_, batch);
-  absl::StatusOr<Ticket> ticket = tickets_.Open(call);
-  if (ticket.ok()) call->Start();
+  auto open = std::make_shared<Open>();
+  open->batch = GrpcBatch::Create(peer_, batch, planner_);
+  open->parts = open->batch->Cut();
+  for (const PartPointer& part : open->parts) part->batch = open->batch;
+  const absl::StatusOr<Ticket> ticket = tickets_.Open(open);
+  if (!ticket.ok()) return ticket;
+  driver_.Begin();
+  // A stream that broke while nobody looked is found out before it is written to.
+  if (absl::GetCurrentTimeNanos() - last_reply_ns_.load() > absl::ToInt64Nanoseconds(kQuiet)) {
+    driver_.TakeReady();
+  }
+  for (const PartPointer& part : open->parts) Send(part);
   return ticket;
 }
 
 TicketState GrpcTransport::Poll(Ticket ticket) {
-  const std::shared_ptr<GrpcBatch> batch = tickets_.Find(ticket);
-  return batch != nullptr ? batch->Poll() : TicketState::kReaped;
+  const std::shared_ptr<Open> open = tickets_.Find(ticket);
+  if (open == nullptr) return TicketState::kReaped;
+  if (open->batch->state() == TicketState::kInFlight) driver_.TakeReady();
+  if (open->batch->deadline() <= absl::Now()) Fail(*open, Late());
+  return open->batch->state();
+}
+
+absl::Status GrpcTransport::Late() const {
+  return absl::DeadlineExceededError(
+      absl::StrCat("engramd at ", peer_.address, " did not answer by the batch's deadline"));
+}
+
+absl::Status GrpcTransport::WaitUntil(Ticket ticket,
+                                      absl::FunctionRef<bool(const GrpcBatch&)> done) {
+  const std::shared_ptr<Open> open = tickets_.Find(ticket);
+  if (open == nullptr) {
+    return absl::FailedPreconditionError("the ticket was reaped, or never given out");
+  }
+  const GrpcBatch& batch = *open->batch;
+  if (!driver_.DriveUntil([&] { return done(batch); }, batch.deadline())) Fail(*open, Late());
+  return batch.state() == TicketState::kFailedLent ? batch.status() : absl::OkStatus();
 }
 
 absl::Status GrpcTransport::Wait(Ticket ticket) {
-  const std::shared_ptr<GrpcBatch> batch = tickets_.Find(ticket);
-  if (batch != nullptr) return batch->Wait();
-  return absl::FailedPreconditionError("the ticket was reaped, or never given out");
+  return WaitUntil(ticket,
+                   [](const GrpcBatch& batch) { return batch.state() != TicketState::kInFlight; });
+}
+
+absl::Status GrpcTransport::WaitLayer(Ticket ticket, size_t index) {
+  return WaitUntil(ticket, [index](const GrpcBatch& batch) { return batch.LayerSettled(index); });
+}
+
+void GrpcTransport::Fail(Open& open, absl::Status status) {
+  if (!open.batch->Fail(std::move(status))) return;
+  driver_.Finish();
+  for (const PartPointer& part : open.parts) {
+    for (const std::unique_ptr<Connection>& connection : connections_) {
+      if (unary_) connection->unary.Cancel(part);
+      for (GrpcStream& stream : connection->streams) stream.Cancel(part);
+    }
+  }
+  driver_.Kick();
 }
 
 void GrpcTransport::Cancel(Ticket ticket) {
-  const std::shared_ptr<GrpcBatch> batch = tickets_.Find(ticket);
-  if (batch != nullptr) batch->Fail(absl::CancelledError("the batch was cancelled"));
+  const std::shared_ptr<Open> open = tickets_.Find(ticket);
+  if (open != nullptr) Fail(*open, absl::CancelledError("the batch was cancelled"));
 }
 
 void GrpcTransport::Reap(Ticket ticket) {
   // After Fail returns no row is copied any more: both hold the batch's lock.
-  const std::shared_ptr<GrpcBatch> batch = tickets_.Close(ticket);
-  if (batch != nullptr) batch->Fail(absl::CancelledError("the batch was reaped"));
+  const std::shared_ptr<Open> open = tickets_.Close(ticket);
+  if (open != nullptr) Fail(*open, absl::CancelledError("the batch was reaped"));
+}
+
+void GrpcTransport::OnReply(const PartPointer& part, absl::Span<const wire::Bytes> chain,
+                            const wire::LookupResponse& reply, bool ended) {
+  last_reply_ns_.store(absl::GetCurrentTimeNanos(), std::memory_order_relaxed);
+  if (reply.code == 0) {
+    if (part->batch->Land(*part, chain, reply, ended)) driver_.Finish();
+    return;
+  }
+  if (reply.retry_after_ms > 0 && part->batch->MayRestart(*part)) {
+    SendLater(part, absl::Milliseconds(reply.retry_after_ms));
+    return;
+  }
+  FailPart(part,
+           FromGrpc({static_cast<grpc::StatusCode>(reply.code), reply.message}, peer_.address));
+}
+
+void GrpcTransport::OnGone(const PartPointer& part, const grpc::Status& status, bool stale) {
+  if (stale && status.error_code() == grpc::StatusCode::UNAVAILABLE && !part->sent_again &&
+      part->batch->MayRestart(*part)) {
+    part->sent_again = true;
+    Send(part);
+    return;
+  }
+  // With details the server says that it is a matter of time.
+  if (status.error_code() == grpc::StatusCode::RESOURCE_EXHAUSTED &&
+      !status.error_details().empty() && part->batch->MayRestart(*part)) {
+    SendLater(part, kUnaryRetryDelay);
+    return;
+  }
+  FailPart(part, FromGrpc(status, peer_.address));
+}
+
+void GrpcTransport::FailPart(const PartPointer& part, absl::Status status) {
+  if (part->batch->Fail(std::move(status))) driver_.Finish();
+}
+
+void GrpcTransport::SendLater(const PartPointer& part, absl::Duration delay) {
+  const absl::Time at = absl::Now() + delay;
+  const std::lock_guard<std::mutex> lock(retries_mutex_);
+  if (ending_ || at >= part->batch->deadline() || at >= part->batch->begin() + kMaxRetryTime) {
+    FailPart(part, absl::ResourceExhaustedError(absl::StrCat(
+                       "engramd at ", peer_.address,
+                       " had no room for the batch for as long as it could wait: send less at a "
+                       "time, or give it a later deadline")));
+    return;
+  }
+  auto retry = std::make_unique<Retry>();
+  retry->transport = this;
+  retry->part = part;
+  retry->alarm.Set(driver_.queue(), absl::ToChronoTime(at), static_cast<ClientEvent*>(retry.get()));
+  retries_.push_back(std::move(retry));
+}
+
+void GrpcTransport::OnRetry(Retry* retry, bool ok) {
+  std::unique_ptr<Retry> over;
+  {
+    const std::lock_guard<std::mutex> lock(retries_mutex_);
+    const auto at = std::find_if(retries_.begin(), retries_.end(),
+                                 [&](const auto& one) { return one.get() == retry; });
+    over = std::move(*at);
+    retries_.erase(at);
+    ok = ok && !ending_;
+  }
+  if (ok && over->part->batch->state() == TicketState::kInFlight) Send(over->part);
 }
 
 }  // namespace engram
