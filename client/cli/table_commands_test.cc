@@ -11,10 +11,13 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "client/cli/command.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "memstore/addressing/families.h"
+#include "memstore/addressing/sha256.h"
+#include "memstore/table/posix_file.h"
 #include "memstore/table/testing/small_checkpoint.h"
 
 namespace engram::cli {
@@ -156,6 +159,27 @@ TEST_F(TableCommandsTest, FailedWorkIsOneAndLeavesNothing) {
   EXPECT_EQ(Run({"verify", Path("none")}), kFailed);
   EXPECT_EQ(Run({"inspect", Path("none")}), kFailed);
   EXPECT_THAT(said_, HasSubstr(Path("none")));
+}
+
+// A manifest that anyone can write: its digest holds, its family is neither UTF-8 nor harmless.
+TEST_F(TableCommandsTest, InspectRefusesAFamilyThatIsNoPlainName) {
+  ASSERT_EQ(PackSmallV41(), kDone);
+  const std::string path = Path("set/manifest.textproto");
+  const std::string text = ReadWholeFile(path, 1 << 20).value();
+  for (const char* family : {"\\377", "\\033[2Jclean"}) {
+    const std::string forged = absl::StrReplaceAll(
+        text, {{absl::StrCat("family: \"", kV41), absl::StrCat("family: \"", family)}});
+    ASSERT_NE(forged, text);
+    std::ofstream(path, std::ios::binary) << forged;
+    std::ofstream(Path("set/manifest.sha256")) << Sha256Hex(forged) << "\n";
+    for (const std::vector<std::string>& more : {std::vector<std::string>{}, {"--json"}}) {
+      std::vector<std::string> arguments = {"inspect", Path("set")};
+      arguments.insert(arguments.end(), more.begin(), more.end());
+      EXPECT_EQ(Run(arguments), kFailed);
+      EXPECT_EQ(printed_, "");
+      EXPECT_THAT(said_, HasSubstr("family is \"\\x"));
+    }
+  }
 }
 
 TEST_F(TableCommandsTest, VerifyNamesWhatIsDamaged) {

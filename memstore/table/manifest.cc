@@ -8,6 +8,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "memstore/addressing/echo.h"
 #include "memstore/addressing/sha256.h"
 #include "memstore/table/manifest_check.h"
 #include "memstore/table/posix_file.h"
@@ -186,7 +187,7 @@ absl::StatusOr<v1::Manifest> ParseText(absl::string_view text) {
   parser.SetRecursionLimit(kMaxTextNesting);
   v1::Manifest message;
   if (!parser.ParseFromString(std::string(text), &message)) {
-    return absl::InvalidArgumentError(error.text());
+    return absl::InvalidArgumentError(Echo(error.text()));
   }
   absl::Status status = CheckMessage(message);
   if (!status.ok()) return status;
