@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/strip.h"
+#include "memstore/addressing/echo.h"
 #include "memstore/table/posix_file.h"
 
 namespace engram {
@@ -47,9 +48,9 @@ bool IsName(const std::string& pattern, absl::string_view name) {
 }
 
 absl::Status DoesNotFit(const TensorPlace& tensor, absl::string_view expected) {
-  return absl::FailedPreconditionError(absl::StrCat("the tensor ", tensor.name, " in ", tensor.file,
-                                                    " is ", Describe(tensor), ", expected ",
-                                                    expected));
+  return absl::FailedPreconditionError(absl::StrCat("the tensor ", Echo(tensor.name), " in ",
+                                                    tensor.file, " is ", Describe(tensor),
+                                                    ", expected ", expected));
 }
 
 // How many pieces the family's pattern has in this checkpoint.
@@ -124,8 +125,8 @@ absl::StatusOr<float> ReadScalar(const TensorPlace& tensor) {
   float value;
   std::memcpy(&value, bytes, sizeof(value));
   if (std::isfinite(value) && value > 0) return value;
-  return absl::FailedPreconditionError(absl::StrCat("the tensor ", tensor.name, " in ", tensor.file,
-                                                    " is ", value,
+  return absl::FailedPreconditionError(absl::StrCat("the tensor ", Echo(tensor.name), " in ",
+                                                    tensor.file, " is ", value,
                                                     ", expected a positive, finite scale"));
 }
 

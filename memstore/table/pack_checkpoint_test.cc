@@ -382,6 +382,12 @@ TEST_F(PackCheckpointTest, RefusesAConfigurationThatDisagrees) {
   }
   WriteText(Model() / "config.json", json{{"engram_vocab_size", 1000}}.dump());
   ExpectRefused(PackV41(), {"--rows-per-head"});
+  // A value as long as the file: the message is not.
+  WriteText(Model() / "config.json",
+            json{{"engram_layer_ids", std::string(1'000'000, 'x')}}.dump());
+  const absl::StatusOr<Manifest> packed = PackV41();
+  ExpectRefused(packed, {"engram_layer_ids", "bytes)"});
+  EXPECT_LT(packed.status().message().size(), 1000u);
   // Nested deeper than any stack.
   WriteText(Model() / "config.json", "{\"engram_layer_ids\":" + std::string(1'000'000, '[') +
                                          std::string(1'000'000, ']') + "}");
