@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "client/cli/command.h"
 #include "client/cli/streams.h"
 #include "memstore/addressing/addresser.h"
@@ -209,12 +208,6 @@ int Run(const AddressFlags& flags) {
         kBadUsage);
   }
   return Finish(WriteRowIds(*std::move(source), flags));
-}
-
-std::string FamilyNames() {
-  return absl::StrJoin(Families(), ", ", [](std::string* out, const Family& family) {
-    absl::StrAppend(out, family.name);
-  });
 }
 
 }  // namespace

@@ -227,7 +227,7 @@ TEST_F(PackCheckpointTest, RefusesPiecesThatDoNotAddUp) {
   files = QwenFiles(6, "BF16", 2, &rows);
   files["model-2.safetensors"].pop_back();  // the last one, number 5: five pieces are too few rows
   WriteCheckpoint(Model(), files);
-  ExpectRefused(Pack("qwen4-exp"), {"shard_0.weight", "expected"});
+  ExpectRefused(Pack("qwen4-exp"), {"lacks the tensor", "shard_5.weight", "--rows-per-head"});
   fs::remove_all(Model());
   files = QwenFiles(6, "BF16", 2, &rows);
   files["model-2.safetensors"].erase(files["model-2.safetensors"].begin());
