@@ -128,6 +128,9 @@ TEST_F(TableCommandsTest, BadUsageIsTwoAndLeavesNothing) {
       {"--family", "qwen4-exp", "--synthetic", "--rows-per-head", "0"},
       {"--family", "qwen4-exp", "--synthetic", "--rows-per-head", "many"},
       {"--family", "qwen4-exp", "--synthetic", "--layers", "2,1"},
+      {"--family", "qwen4-exp", "--synthetic", "--layers", "1,65536"},
+      {"--family", "qwen4-exp", "--synthetic", "--name", "a/b"},
+      {"--family", "qwen4-exp", "--checkpoint", "x", "--name", ".a"},
       {"--family", "qwen4-exp", "--synthetic", "--token-map", kV41Map},
       {"--family", kV41, "--synthetic"},
   };
@@ -140,6 +143,12 @@ TEST_F(TableCommandsTest, BadUsageIsTwoAndLeavesNothing) {
   }
   EXPECT_THAT(said_, HasSubstr("--token-map FILE"));  // the last: how to get a token map
   EXPECT_THAT(said_, HasSubstr(std::string((*FindFamily(kV41))->token_map_source)));
+  for (const char* output : {"", ".", "..", "/"}) {
+    EXPECT_EQ(Run({"pack", "--synthetic", "--family", "qwen4-exp", "--rows-per-head", "100",
+                   "--output", output}),
+              kBadUsage);
+    EXPECT_THAT(said_, HasSubstr("output"));
+  }
   EXPECT_EQ(Run({"verify"}), kBadUsage);
   EXPECT_EQ(Run({"inspect"}), kBadUsage);
 }

@@ -19,6 +19,10 @@ constexpr uint64_t SplitMix64Mix(uint64_t v) {
   return v ^ (v >> 31);
 }
 
+// The rule has 16 bits for a layer's number: layers past this would have the rows of others.
+inline constexpr uint32_t kMaxSyntheticLayer = 0xFFFF;
+
+// `layer` is at most kMaxSyntheticLayer throughout.
 // Fills `row` (row_bytes long) with row `row_id` of `layer`.
 void SyntheticRow(uint32_t layer, RowId row_id, absl::Span<std::byte> row);
 // Fills `rows` with whole rows of `row_bytes`, from `first_row` on. Cost: about 3 GB/s a core.
