@@ -9,6 +9,7 @@
 #include "memstore/store/available_memory.h"
 #include "memstore/store/row_loader.h"
 #include "memstore/table/posix_file.h"
+#include "memstore/table/set_directory.h"
 #include "memstore/table/shard_layout.h"
 
 namespace engram {
@@ -74,6 +75,8 @@ absl::StatusOr<std::shared_ptr<const TableSet>> TableSet::Load(const std::string
   absl::StatusOr<Manifest> manifest = LoadManifest(directory);
   if (!manifest.ok()) return manifest.status();
   set->manifest_ = *std::move(manifest);
+  absl::Status status = CheckSetDirectory(directory, set->manifest_);
+  if (!status.ok()) return status;
   auto addresser = MakeAddresser(directory, set->manifest_.scheme);
   if (!addresser.ok()) return addresser.status();
   set->addresser_ = *std::move(addresser);
@@ -85,7 +88,7 @@ absl::StatusOr<std::shared_ptr<const TableSet>> TableSet::Load(const std::string
     if (!memory.ok()) return memory;
   }
   if (!arenas.ok()) return arenas.status();
-  absl::Status status = CheckMemory(set->manifest_, UnreservedBytes(*arenas), options);
+  status = CheckMemory(set->manifest_, UnreservedBytes(*arenas), options);
   if (!status.ok()) return status;
   ProgressFunction progress;
   if (options.on_progress) {
