@@ -1,8 +1,5 @@
 #include "server/config.h"
 
-#include <google/protobuf/io/tokenizer.h>
-#include <google/protobuf/text_format.h>
-
 #include <CLI/CLI.hpp>
 #include <set>
 #include <utility>
@@ -10,37 +7,21 @@
 #include "absl/strings/str_cat.h"
 #include "memstore/store/parallel_gather.h"
 #include "memstore/table/posix_file.h"
+#include "memstore/table/text_format.h"
 #include "proto/engram/v1/config.pb.h"
 
 namespace engram {
 namespace {
-
-// Keeps the first error of a text-format parse, with its place.
-class FirstError : public google::protobuf::io::ErrorCollector {
- public:
-  // Both count from 0.
-  void AddError(int line, google::protobuf::io::ColumnNumber column,
-                const std::string& message) override {
-    if (text_.empty()) text_ = absl::StrCat(line + 1, ":", column + 1, ": ", message);
-  }
-  const std::string& text() const { return text_; }
-
- private:
-  std::string text_;
-};
 
 absl::StatusOr<v1::ServerConfig> ReadConfigFile(const std::string& path) {
   const absl::StatusOr<std::string> text = ReadWholeFile(path, kMaxConfigBytes);
   if (!text.ok()) {
     return absl::Status(text.status().code(), absl::StrCat("--config: ", text.status().message()));
   }
-  FirstError error;
-  google::protobuf::TextFormat::Parser parser;
-  parser.RecordErrorsTo(&error);
   v1::ServerConfig config;
-  if (!parser.ParseFromString(*text, &config)) {
+  if (absl::Status status = ParseTextFormat(*text, &config); !status.ok()) {
     return absl::InvalidArgumentError(absl::StrCat(
-        path, ":", error.text(), " (proto/engram/v1/config.proto has the fields there are)"));
+        path, ":", status.message(), " (proto/engram/v1/config.proto has the fields there are)"));
   }
   return config;
 }

@@ -93,9 +93,11 @@ absl::Status Engramd::LoadTableSet(const std::string& directory) {
   }
   const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
   const uint64_t bytes = (*set)->manifest().TableBytes();
-  log_->info("loaded {} {}: {} layers, {:.2f} GB in {:.1f} s, every checksum held, on {} pages",
-             (*set)->name(), (*set)->id(), (*set)->layers().size(), Gigabytes(bytes), seconds,
-             std::string(Name((*set)->page_kind())));
+  log_->info(
+      "loaded {} {}: {} layers, {:.2f} GB in {:.1f} s, every checksum held, {:.2f} GB resident on "
+      "{} pages",
+      (*set)->name(), (*set)->id(), (*set)->layers().size(), Gigabytes(bytes), seconds,
+      Gigabytes((*set)->resident_bytes()), std::string(Name((*set)->page_kind())));
   return store_.Publish(*std::move(set));
 }
 

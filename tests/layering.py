@@ -23,7 +23,9 @@ VISIBILITY = {room: f"//:{room}_users" for room in ("proto", "memstore", "server
 # transports, the manifest is loaded in one place.
 PROTOBUF_PLACES = re.compile(r"^(server/|client/transport/|tests/|memstore/table/manifest(_test)?\.cc$|proto/)")
 
-INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.M)
+CODE = (".h", ".cc", ".cu", ".cuh", ".inc", ".proto")
+# Of C++, and of protobuf.
+INCLUDE = re.compile(r'^\s*(?:#\s*include|import(?:\s+(?:public|weak))?)\s+"([^"]+)"', re.M)
 LABEL = re.compile(r'"//([a-z0-9_]+)[^"]*"')
 VISIBLE = re.compile(r'package\(\s*(?:[^)]*?)default_visibility\s*=\s*\[([^\]]*)\]')
 
@@ -43,7 +45,7 @@ def violations(root):
         room = path.split(os.sep)[0]
         may = ALLOWED[room] | {room}
         is_build = os.path.basename(path) in ("BUILD", "BUILD.bazel")
-        is_code = path.endswith((".h", ".cc", ".cu", ".cuh"))
+        is_code = path.endswith(CODE)
         if not (is_build or is_code):
             continue
         with open(os.path.join(root, path), encoding="utf-8") as file:

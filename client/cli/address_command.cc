@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "client/cli/command.h"
 #include "client/cli/streams.h"
 #include "memstore/addressing/addresser.h"
@@ -85,17 +84,6 @@ absl::Status CheckFlags(const AddressFlags& flags) {
     return absl::InvalidArgumentError("--token-ids and --dead-mask can't both be standard input");
   }
   return absl::OkStatus();
-}
-
-absl::StatusOr<std::shared_ptr<const Addresser>> MakeAddresser(Source source) {
-  std::shared_ptr<const TokenMap> token_map;
-  if (source.scheme.token_map) {
-    absl::StatusOr<TokenMap> loaded =
-        TokenMap::Load(source.token_map_path, source.scheme.vocab_size, *source.scheme.token_map);
-    if (!loaded.ok()) return loaded.status();
-    token_map = std::make_shared<const TokenMap>(*std::move(loaded));
-  }
-  return Addresser::Create(std::move(source.scheme), std::move(token_map));
 }
 
 // Addresses a stream block by block and each block chunk by chunk, through the incremental state.
@@ -180,7 +168,7 @@ class RowIdWriter {
 
 absl::Status WriteRowIds(Source source, const AddressFlags& flags) {
   const absl::StatusOr<std::shared_ptr<const Addresser>> addresser =
-      MakeAddresser(std::move(source));
+      Addresser::Load(std::move(source.scheme), source.token_map_path);
   if (!addresser.ok()) return addresser.status();
   absl::StatusOr<ElementReader> token_ids = ElementReader::Open(flags.token_ids, sizeof(int32_t));
   if (!token_ids.ok()) return token_ids.status();
@@ -209,12 +197,6 @@ int Run(const AddressFlags& flags) {
         kBadUsage);
   }
   return Finish(WriteRowIds(*std::move(source), flags));
-}
-
-std::string FamilyNames() {
-  return absl::StrJoin(Families(), ", ", [](std::string* out, const Family& family) {
-    absl::StrAppend(out, family.name);
-  });
 }
 
 }  // namespace

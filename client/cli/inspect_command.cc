@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "client/cli/command.h"
+#include "client/cli/table_set_argument.h"
 #include "memstore/table/manifest.h"
 
 namespace engram::cli {
@@ -73,23 +74,16 @@ int Run(const std::string& directory, bool json) {
   return kDone;
 }
 
-struct InspectFlags {
-  std::string directory;
-  bool json = false;
-};
-
 }  // namespace
 
 void AddInspectCommand(CLI::App& app, CommandBody* chosen) {
-  auto flags = std::make_shared<InspectFlags>();
-  CLI::App* command = app.add_subcommand(
-      "inspect",
+  auto json = std::make_shared<bool>(false);
+  CLI::App* command = AddTableSetCommand(
+      app, "inspect",
       "Say what a table set holds: name, id, layers, sizes. Reads the manifest and checks its\n"
-      "digest, not the rows: `engram verify` does that.");
-  command->add_option("directory", flags->directory, "the table set")->required();
-  command->add_flag("--json", flags->json, "one JSON object instead of text");
-  command->callback(
-      [flags, chosen] { *chosen = [flags] { return Run(flags->directory, flags->json); }; });
+      "digest, not the rows: `engram verify` does that.",
+      chosen, [json](const std::string& directory) { return Run(directory, *json); });
+  command->add_flag("--json", *json, "one JSON object instead of text");
 }
 
 }  // namespace engram::cli

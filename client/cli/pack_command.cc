@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "client/cli/command.h"
 #include "client/cli/streams.h"
 #include "memstore/addressing/families.h"
@@ -36,7 +35,8 @@ absl::Status CheckFlags(const PackFlags& flags, const Family& family) {
     return absl::InvalidArgumentError(
         "--layers goes with --synthetic: of a checkpoint all layers are packed");
   }
-  absl::Status status = CheckTokenMapOption(family, flags.options);
+  absl::Status status = CheckPackOptions(family, flags.options);
+  if (status.ok() && flags.synthetic) status = CheckSyntheticLayers(flags.options);
   if (!status.ok()) return status;
   return Derive(family, {flags.options.rows_per_head, flags.options.layers}).status();
 }
@@ -57,12 +57,6 @@ int Run(const PackFlags& flags) {
                options.output.c_str(), manifest->name.c_str(), manifest->layers.size(),
                static_cast<unsigned long long>(manifest->TableBytes()), manifest->id.c_str());
   return kDone;
-}
-
-std::string FamilyNames() {
-  return absl::StrJoin(Families(), ", ", [](std::string* out, const Family& family) {
-    absl::StrAppend(out, family.name);
-  });
 }
 
 }  // namespace

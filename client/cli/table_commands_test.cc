@@ -11,10 +11,13 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "client/cli/command.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "memstore/addressing/families.h"
+#include "memstore/addressing/sha256.h"
+#include "memstore/table/posix_file.h"
 #include "memstore/table/testing/small_checkpoint.h"
 
 namespace engram::cli {
@@ -125,6 +128,9 @@ TEST_F(TableCommandsTest, BadUsageIsTwoAndLeavesNothing) {
       {"--family", "qwen4-exp", "--synthetic", "--rows-per-head", "0"},
       {"--family", "qwen4-exp", "--synthetic", "--rows-per-head", "many"},
       {"--family", "qwen4-exp", "--synthetic", "--layers", "2,1"},
+      {"--family", "qwen4-exp", "--synthetic", "--layers", "1,65536"},
+      {"--family", "qwen4-exp", "--synthetic", "--name", "a/b"},
+      {"--family", "qwen4-exp", "--checkpoint", "x", "--name", ".a"},
       {"--family", "qwen4-exp", "--synthetic", "--token-map", kV41Map},
       {"--family", kV41, "--synthetic"},
   };
@@ -137,6 +143,12 @@ TEST_F(TableCommandsTest, BadUsageIsTwoAndLeavesNothing) {
   }
   EXPECT_THAT(said_, HasSubstr("--token-map FILE"));  // the last: how to get a token map
   EXPECT_THAT(said_, HasSubstr(std::string((*FindFamily(kV41))->token_map_source)));
+  for (const char* output : {"", ".", "..", "/"}) {
+    EXPECT_EQ(Run({"pack", "--synthetic", "--family", "qwen4-exp", "--rows-per-head", "100",
+                   "--output", output}),
+              kBadUsage);
+    EXPECT_THAT(said_, HasSubstr("output"));
+  }
   EXPECT_EQ(Run({"verify"}), kBadUsage);
   EXPECT_EQ(Run({"inspect"}), kBadUsage);
 }
@@ -156,6 +168,27 @@ TEST_F(TableCommandsTest, FailedWorkIsOneAndLeavesNothing) {
   EXPECT_EQ(Run({"verify", Path("none")}), kFailed);
   EXPECT_EQ(Run({"inspect", Path("none")}), kFailed);
   EXPECT_THAT(said_, HasSubstr(Path("none")));
+}
+
+// A manifest that anyone can write: its digest holds, its family is neither UTF-8 nor harmless.
+TEST_F(TableCommandsTest, InspectRefusesAFamilyThatIsNoPlainName) {
+  ASSERT_EQ(PackSmallV41(), kDone);
+  const std::string path = Path("set/manifest.textproto");
+  const std::string text = ReadWholeFile(path, 1 << 20).value();
+  for (const char* family : {"\\377", "\\033[2Jclean"}) {
+    const std::string forged = absl::StrReplaceAll(
+        text, {{absl::StrCat("family: \"", kV41), absl::StrCat("family: \"", family)}});
+    ASSERT_NE(forged, text);
+    std::ofstream(path, std::ios::binary) << forged;
+    std::ofstream(Path("set/manifest.sha256")) << Sha256Hex(forged) << "\n";
+    for (const std::vector<std::string>& more : {std::vector<std::string>{}, {"--json"}}) {
+      std::vector<std::string> arguments = {"inspect", Path("set")};
+      arguments.insert(arguments.end(), more.begin(), more.end());
+      EXPECT_EQ(Run(arguments), kFailed);
+      EXPECT_EQ(printed_, "");
+      EXPECT_THAT(said_, HasSubstr("family is \"\\x"));
+    }
+  }
 }
 
 TEST_F(TableCommandsTest, VerifyNamesWhatIsDamaged) {

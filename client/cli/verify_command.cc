@@ -7,6 +7,7 @@
 
 #include "client/cli/command.h"
 #include "client/cli/streams.h"
+#include "client/cli/table_set_argument.h"
 #include "memstore/table/verify.h"
 
 namespace engram::cli {
@@ -25,24 +26,17 @@ int Run(const std::string& directory, uint32_t threads) {
   return kDone;
 }
 
-struct VerifyFlags {
-  std::string directory;
-  uint32_t threads = 0;
-};
-
 }  // namespace
 
 void AddVerifyCommand(CLI::App& app, CommandBody* chosen) {
-  auto flags = std::make_shared<VerifyFlags>();
-  CLI::App* command = app.add_subcommand(
-      "verify",
+  auto threads = std::make_shared<uint32_t>(0);
+  CLI::App* command = AddTableSetCommand(
+      app, "verify",
       "Read a table set whole and check every byte of it against its digests and checksums.\n"
-      "Exit code 1 names the first file, block and byte range that is not what was packed.");
-  command->add_option("directory", flags->directory, "the table set")->required();
-  command->add_option("--threads", flags->threads, "readers (default: chosen from the cores)")
+      "Exit code 1 names the first file, block and byte range that is not what was packed.",
+      chosen, [threads](const std::string& directory) { return Run(directory, *threads); });
+  command->add_option("--threads", *threads, "readers (default: chosen from the cores)")
       ->check(CLI::Range(1u, kMaxTableThreads));
-  command->callback(
-      [flags, chosen] { *chosen = [flags] { return Run(flags->directory, flags->threads); }; });
 }
 
 }  // namespace engram::cli

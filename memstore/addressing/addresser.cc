@@ -179,6 +179,18 @@ Addresser::Addresser(AddressScheme scheme, std::shared_ptr<const TokenMap> token
 
 Addresser::~Addresser() = default;
 
+absl::StatusOr<std::shared_ptr<const Addresser>> Addresser::Load(
+    AddressScheme scheme, const std::string& token_map_path) {
+  std::shared_ptr<const TokenMap> token_map;
+  if (scheme.token_map) {
+    absl::StatusOr<TokenMap> loaded =
+        TokenMap::Load(token_map_path, scheme.vocab_size, *scheme.token_map);
+    if (!loaded.ok()) return loaded.status();
+    token_map = std::make_shared<const TokenMap>(*std::move(loaded));
+  }
+  return Create(std::move(scheme), std::move(token_map));
+}
+
 SequenceState Addresser::Start() {
   SequenceState state;
   state.ids.fill(SequenceState::kBlocked);

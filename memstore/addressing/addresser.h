@@ -10,6 +10,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -42,6 +43,10 @@ class Addresser {
   // The scheme is validated; a scheme with a token map needs one (INVALID_ARGUMENT names it).
   static absl::StatusOr<std::shared_ptr<const Addresser>> Create(
       AddressScheme scheme, std::shared_ptr<const TokenMap> token_map);
+  // The same with the token map, where the scheme has one, from this file. Errors of
+  // TokenMap::Load.
+  static absl::StatusOr<std::shared_ptr<const Addresser>> Load(AddressScheme scheme,
+                                                               const std::string& token_map_path);
 
   const AddressScheme& scheme() const { return scheme_; }
   const std::shared_ptr<const TokenMap>& token_map() const { return token_map_; }

@@ -13,22 +13,13 @@
 #include "memstore/addressing/families.h"
 #include "memstore/addressing/numpy_random.h"
 #include "memstore/addressing/primes.h"
+#include "memstore/addressing/splitmix64.h"
 
 namespace engram {
 namespace {
 
-// As table sets name it (kTokenMapFile in memstore/table/manifest.h, a room above this one).
-constexpr char kTokenMapFileName[] = "token_map.i32";
 // Between the seeds of one layer and the next.
 constexpr uint64_t kLayerSeedStep = 10007;
-constexpr uint64_t kGoldenGamma = 0x9E3779B97F4A7C15;
-
-uint64_t SplitMix64(uint64_t v) {
-  v += kGoldenGamma;
-  v = (v ^ (v >> 30)) * 0xBF58476D1CE4E5B9;
-  v = (v ^ (v >> 27)) * 0x94D049BB133111EB;
-  return v ^ (v >> 31);
-}
 
 uint32_t HashedVocabSize(const Family& family) {
   return family.compressed_vocab_size > 0 ? family.compressed_vocab_size : family.vocab_size;
@@ -55,7 +46,7 @@ std::vector<int64_t> Multipliers(const Family& family, uint32_t layer, uint64_t 
       uint64_t seed = family.multiplier_seed + kLayerSeedStep * index;
       for (int64_t& m : multipliers) {
         seed += kGoldenGamma;
-        m = static_cast<int64_t>(2 * (SplitMix64(seed) % bound) + 1);
+        m = static_cast<int64_t>(2 * (SplitMix64Mix(seed) % bound) + 1);
       }
       return multipliers;
     }
@@ -138,7 +129,7 @@ AddressScheme WithoutLayers(const Family& family) {
   scheme.heads_per_order = family.heads_per_order;
   scheme.vocab_size = family.vocab_size;
   if (family.compressed_vocab_size > 0) {
-    scheme.token_map = TokenMapReference{.file = kTokenMapFileName,
+    scheme.token_map = TokenMapReference{.file = kTokenMapFile,
                                          .sha256 = std::string(family.token_map_sha256),
                                          .compressed_vocab_size = family.compressed_vocab_size};
   }

@@ -55,7 +55,7 @@ constexpr Family kEngramDemoV1 = {
     .scale_tensor = "",
     .scale_per_row = false,
     .column_tensors = false,
-    .padded_pieces = 0,
+    .equal_pieces = false,
 };
 
 // Known from the paper alone: the demo's hash, other sizes and layers.
@@ -90,7 +90,7 @@ constexpr Family kDeepSeekV41Flash = {
     .scale_tensor = "layers.{layer}.engram.embed.scale",
     .scale_per_row = true,
     .column_tensors = false,
-    .padded_pieces = 0,
+    .equal_pieces = false,
 };
 
 constexpr Family kQwen4Exp = {
@@ -118,7 +118,7 @@ constexpr Family kQwen4Exp = {
         "model.language_model.layers.{layer}.ple.ple_embedding.ngram_embedding.weight_scale",
     .scale_per_row = false,
     .column_tensors = false,
-    .padded_pieces = 128,
+    .equal_pieces = true,
 };
 
 constexpr Family kLongCatFlashLite = {
@@ -143,7 +143,7 @@ constexpr Family kLongCatFlashLite = {
     .scale_tensor = "",
     .scale_per_row = false,
     .column_tensors = true,
-    .padded_pieces = 0,
+    .equal_pieces = false,
 };
 
 constexpr std::array<Family, 5> kFamilies = {kDeepSeekV41Flash, kEngramDemoV1, Engram27b(),
@@ -153,14 +153,18 @@ constexpr std::array<Family, 5> kFamilies = {kDeepSeekV41Flash, kEngramDemoV1, E
 
 absl::Span<const Family> Families() { return kFamilies; }
 
+std::string FamilyNames() {
+  return absl::StrJoin(kFamilies, ", ", [](std::string* out, const Family& family) {
+    absl::StrAppend(out, family.name);
+  });
+}
+
 absl::StatusOr<const Family*> FindFamily(absl::string_view name) {
   for (const Family& family : kFamilies) {
     if (family.name == name) return &family;
   }
-  const auto append_name = [](std::string* out, const Family& f) { absl::StrAppend(out, f.name); };
   return absl::NotFoundError(
-      absl::StrCat("there is no family \"", name, "\"; there are ",
-                   absl::StrJoin(kFamilies.begin(), kFamilies.end(), ", ", append_name)));
+      absl::StrCat("there is no family \"", name, "\"; there are ", FamilyNames()));
 }
 
 }  // namespace engram

@@ -54,11 +54,11 @@ struct Family {
   absl::string_view scale_tensor;  // empty: none
   bool scale_per_row;              // else one scalar for the whole table
   bool column_tensors;
-  uint64_t
-      padded_pieces;  // >0: the rows are padded up to a multiple of this number of equal pieces
+  bool equal_pieces;  // the pieces have one length; the last one ends with padding
 };
 
 absl::Span<const Family> Families();
+std::string FamilyNames();  // "a, b, c", for messages and help
 // NOT_FOUND lists the names there are.
 absl::StatusOr<const Family*> FindFamily(absl::string_view name);
 

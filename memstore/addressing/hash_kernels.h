@@ -64,6 +64,13 @@ struct LayerHash {
 // lies between -modulus and modulus and fits 32 bits with its sign.
 inline constexpr uint64_t kMinVectorModulus = uint64_t{1} << 13;
 inline constexpr uint64_t kMaxVectorModulus = (uint64_t{1} << 31) - 1;
+// Added to a double below 2^51 it leaves the nearest integer in the low bits of the sum.
+inline constexpr double kRoundToInteger = 4503599627370496.0;  // 2^52
+// One order's mixes of a tile, as they are and rounded to double.
+struct VectorMixes {
+  alignas(64) uint64_t exact[kTileTokens];
+  alignas(64) double rounded[kTileTokens];
+};
 
 // Row ids of `tile`: token t, column c at rows[t * token_stride + c].
 using HashKernel = void (*)(const LayerHash& layer, const WindowTile& tile, RowId* rows,

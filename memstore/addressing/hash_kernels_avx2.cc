@@ -10,8 +10,6 @@ namespace engram {
 namespace {
 
 constexpr uint32_t kLanes = 4;
-// Added to a double below 2^51 it leaves the nearest integer in the low bits of the sum.
-constexpr double kRoundToInteger = 4503599627370496.0;  // 2^52
 
 struct Constants {
   __m256d inverse;
@@ -63,15 +61,9 @@ ENGRAM_AVX2 inline void Store(RowId* rows, __m256i row_ids, const Constants& c) 
   }
 }
 
-// One order's mixes of a tile, as they are and rounded to double.
-struct Mixes {
-  alignas(32) uint64_t exact[kTileTokens];
-  alignas(32) double rounded[kTileTokens];
-};
-
 // XorStep for four tokens; there is no 64-bit multiplication of vectors here.
 ENGRAM_AVX2 inline void AddTerm(const uint32_t* ids, uint64_t multiplier, uint32_t tokens,
-                                bool is_first, Mixes* mixes) {
+                                bool is_first, VectorMixes* mixes) {
   const __m256i low = _mm256_set1_epi64x(static_cast<int64_t>(multiplier));
   const __m256i high = _mm256_srli_epi64(low, 32);
   for (uint32_t run = 0; run < tokens; run += kLanes) {
@@ -88,7 +80,7 @@ ENGRAM_AVX2 inline void AddTerm(const uint32_t* ids, uint64_t multiplier, uint32
 
 ENGRAM_AVX2 void HashXor(const LayerHash& layer, const WindowTile& tile, RowId* rows,
                          size_t token_stride) {
-  Mixes mixes;
+  VectorMixes mixes;
   AddTerm(tile.ids[0], layer.multipliers[0], tile.tokens, true, &mixes);
   uint32_t terms = 1;
   for (const ColumnBlock& block : layer.blocks) {

@@ -16,8 +16,6 @@ namespace {
 
 // The low words of the eight 64-bit lanes.
 constexpr __mmask16 kLowWords = 0x5555;
-// Added to a double below 2^51 it leaves the nearest integer in the low bits of the sum.
-constexpr double kRoundToInteger = 4503599627370496.0;  // 2^52
 
 struct Constants {
   __m512d inverse;
@@ -54,15 +52,9 @@ inline __mmask8 Lanes(const ColumnBlock& block) {
   return static_cast<__mmask8>((1u << block.lanes) - 1);
 }
 
-// One order's mixes of a tile, as they are and rounded to double.
-struct Mixes {
-  alignas(64) uint64_t exact[kTileTokens];
-  alignas(64) double rounded[kTileTokens];
-};
-
 // XorStep for eight tokens at a time.
 ENGRAM_AVX512 inline void AddTerm(const uint32_t* ids, uint64_t multiplier, uint32_t tokens,
-                                  bool is_first, Mixes* mixes) {
+                                  bool is_first, VectorMixes* mixes) {
   const __m512i factor = _mm512_set1_epi64(static_cast<int64_t>(multiplier));
   for (uint32_t run = 0; run < tokens; run += kBlockLanes) {
     const __m512i id =
@@ -77,7 +69,7 @@ ENGRAM_AVX512 inline void AddTerm(const uint32_t* ids, uint64_t multiplier, uint
 
 ENGRAM_AVX512 void HashXor(const LayerHash& layer, const WindowTile& tile, RowId* rows,
                            size_t token_stride) {
-  Mixes mixes;
+  VectorMixes mixes;
   AddTerm(tile.ids[0], layer.multipliers[0], tile.tokens, true, &mixes);
   uint32_t terms = 1;
   for (const ColumnBlock& block : layer.blocks) {

@@ -46,6 +46,9 @@ struct LayerAddressing {
   uint64_t Rows() const;  // offset of the last column + its modulus
 };
 
+// What packed table sets call it.
+inline constexpr char kTokenMapFile[] = "token_map.i32";
+
 // The token map's place in a table set; the map itself is a TokenMap (token_map.h).
 struct TokenMapReference {
   std::string file;    // name in the table set's directory

@@ -1,11 +1,10 @@
 #include "memstore/store/parallel_gather.h"
 
-#include <pthread.h>
-
 #include <algorithm>
-#include <system_error>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "memstore/table/thread.h"
 
 namespace engram {
 namespace {
@@ -51,15 +50,10 @@ absl::StatusOr<std::unique_ptr<GatherTeam>> GatherTeam::Create(uint32_t threads,
   std::unique_ptr<GatherTeam> team(new GatherTeam);
   team->workers_.reserve(threads - 1);
   for (uint32_t i = 1; i < threads; ++i) {
-    try {
-      team->workers_.emplace_back([raw = team.get()] { raw->Work(); });
-    } catch (const std::system_error& error) {
-      return absl::ResourceExhaustedError(absl::StrCat(
-          "gather thread ", i, " of ", threads - 1, " cannot be started: ", error.what(),
-          "; raise the limit of threads or use fewer gather threads"));
-    }
-    const std::string thread_name = absl::StrCat(name, "/", i).substr(0, 15);
-    pthread_setname_np(team->workers_.back().native_handle(), thread_name.c_str());
+    absl::StatusOr<std::thread> worker =
+        StartThread(absl::StrCat(name, "/", i), [raw = team.get()] { raw->Work(); });
+    if (!worker.ok()) return worker.status();
+    team->workers_.push_back(*std::move(worker));
   }
   return team;
 }

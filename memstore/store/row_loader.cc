@@ -2,11 +2,9 @@
 
 #include <algorithm>
 #include <numeric>
-#include <utility>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
-#include "memstore/store/shard_reader.h"
+#include "memstore/table/shard_file.h"
 #include "memstore/table/shard_format.h"
 
 namespace engram {
@@ -27,11 +25,9 @@ uint64_t RoundUpToPage(uint64_t bytes) {
 }
 
 // A shard on its way into its layer's arena.
-struct OpenShard {
+struct Target {
   const LayerTableSpec& layer;
   const ShardSpec& shard;
-  ShardReader reader;
-  std::vector<uint32_t> checksums;  // [0] the header's, [1..] the blocks'
   Arena& arena;
 
   uint64_t ArenaOffset() const { return shard.first_row * layer.row_bytes; }
@@ -39,96 +35,72 @@ struct OpenShard {
 
 // Blocks [first, end) of a shard; begins on a page of the file.
 struct Piece {
-  const OpenShard* shard;
+  Target target;
+  size_t file;  // the shard's number in ShardFiles
   uint64_t first_block;
   uint64_t end_block;
 };
 
-absl::StatusOr<std::vector<OpenShard>> OpenShards(const std::string& directory,
-                                                  const Manifest& manifest,
-                                                  absl::Span<Arena> arenas) {
-  std::vector<OpenShard> shards;
-  for (size_t i = 0; i < manifest.layers.size(); ++i) {
-    const LayerTableSpec& layer = manifest.layers[i];
-    for (const ShardSpec& shard : layer.shards) {
-      absl::StatusOr<std::vector<uint32_t>> checksums = LoadChecksums(directory, layer, shard);
-      if (!checksums.ok()) return checksums.status();
-      absl::StatusOr<ShardReader> reader =
-          ShardReader::Open(directory, layer, shard, checksums->front());
-      if (!reader.ok()) return reader.status();
-      shards.push_back({layer, shard, *std::move(reader), *std::move(checksums), arenas[i]});
-    }
-  }
-  return shards;
-}
-
 // The fewest blocks after which the next one begins on a page again: one for the packer's own block
 // sizes and row widths, many for odd ones.
-uint64_t BlocksToPage(const OpenShard& open) {
-  const uint64_t block_bytes = uint64_t{open.shard.block_rows} * open.layer.row_bytes;
+uint64_t BlocksToPage(const Target& target) {
+  const uint64_t block_bytes = uint64_t{target.shard.block_rows} * target.layer.row_bytes;
   return kShardPageBytes / std::gcd(block_bytes, kShardPageBytes);
 }
 
-std::vector<Piece> CutIntoPieces(const std::vector<OpenShard>& shards) {
-  std::vector<Piece> pieces;
-  for (const OpenShard& open : shards) {
-    const uint64_t blocks = ShardBlocks(open.shard);
-    const uint64_t run_blocks = BlocksToPage(open);
-    const uint64_t run_bytes = run_blocks * open.shard.block_rows * open.layer.row_bytes;
-    const uint64_t step = run_blocks * std::max<uint64_t>(1, kPieceBytes / run_bytes);
-    for (uint64_t block = 0; block < blocks; block += step) {
-      pieces.push_back({&open, block, std::min(blocks, block + step)});
-    }
+void CutIntoPieces(const Target& target, ShardFiles& files, std::vector<Piece>& pieces) {
+  const uint64_t blocks = ShardBlocks(target.shard);
+  const uint64_t run_blocks = BlocksToPage(target);
+  const uint64_t run_bytes = run_blocks * target.shard.block_rows * target.layer.row_bytes;
+  const uint64_t step = run_blocks * std::max<uint64_t>(1, kPieceBytes / run_bytes);
+  const size_t file = files.Add(target.layer, target.shard, (blocks + step - 1) / step);
+  for (uint64_t block = 0; block < blocks; block += step) {
+    pieces.push_back({target, file, block, std::min(blocks, block + step)});
   }
-  return pieces;
 }
 
-absl::Status WrongBlock(const OpenShard& open, uint64_t block) {
-  const uint64_t first_row = open.shard.first_row + block * open.shard.block_rows;
-  const uint64_t end_row =
-      std::min(first_row + open.shard.block_rows, open.shard.first_row + open.shard.rows);
-  const uint64_t offset = BlockOffset(open.layer, open.shard, block);
-  return absl::DataLossError(absl::StrCat(
-      open.reader.path(), ": block ", block, " (bytes ", offset, " to ",
-      offset + BlockBytes(open.layer, open.shard, block) - 1, ", rows ", first_row, " to ",
-      end_row - 1, " of layer ", open.layer.layer,
-      ") does not have its checksum: it was changed or damaged; copy or pack the table set again"));
-}
-
-absl::Status LoadPiece(const Piece& piece) {
-  const OpenShard& open = *piece.shard;
-  const uint64_t begin = BlockOffset(open.layer, open.shard, piece.first_block);
-  const uint64_t end = BlockOffset(open.layer, open.shard, piece.end_block - 1) +
-                       BlockBytes(open.layer, open.shard, piece.end_block - 1);
-  const uint64_t arena_begin = open.ArenaOffset() + (begin - kShardHeaderBytes);
-  std::byte* const memory = open.arena.data() + arena_begin;
-  if (absl::Status status = open.arena.Populate(arena_begin, end - begin); !status.ok())
+absl::Status LoadBlocks(const Piece& piece, const ShardFile& file) {
+  const Target& target = piece.target;
+  const uint64_t begin = BlockOffset(target.layer, target.shard, piece.first_block);
+  const uint64_t end = BlockOffset(target.layer, target.shard, piece.end_block - 1) +
+                       BlockBytes(target.layer, target.shard, piece.end_block - 1);
+  const uint64_t arena_begin = target.ArenaOffset() + (begin - kShardHeaderBytes);
+  std::byte* const memory = target.arena.data() + arena_begin;
+  if (absl::Status status = target.arena.Populate(arena_begin, end - begin); !status.ok())
     return status;
 
   uint64_t read = begin;
   for (uint64_t block = piece.first_block; block < piece.end_block; ++block) {
-    const uint64_t offset = BlockOffset(open.layer, open.shard, block);
-    const uint64_t bytes = BlockBytes(open.layer, open.shard, block);
+    const uint64_t offset = BlockOffset(target.layer, target.shard, block);
+    const uint64_t bytes = BlockBytes(target.layer, target.shard, block);
     if (offset + bytes > read) {
       const uint64_t next =
           std::min(end, std::max(read + kReadBytes, RoundUpToPage(offset + bytes)));
       absl::Status status =
-          open.reader.Read(read, absl::MakeSpan(memory + (read - begin), next - read));
+          file.reader().ReadPages(read, absl::MakeSpan(memory + (read - begin), next - read));
       if (!status.ok()) return status;
       read = next;
     }
-    if (Crc32c({memory + (offset - begin), bytes}) != open.checksums[1 + block]) {
-      return WrongBlock(open, block);
-    }
+    absl::Status status = file.CheckBlock(block, {memory + (offset - begin), bytes});
+    if (!status.ok()) return status;
   }
   return absl::OkStatus();
 }
 
+absl::Status LoadPiece(const Piece& piece, ShardFiles& files) {
+  absl::StatusOr<const ShardFile*> file = files.BeginShare(piece.file);
+  if (!file.ok()) return file.status();
+  absl::Status status = LoadBlocks(piece, **file);
+  files.EndShare(piece.file);
+  return status;
+}
+
 uint64_t PieceBytes(const Piece& piece) {
-  const OpenShard& open = *piece.shard;
+  const Target& target = piece.target;
   const uint64_t last = piece.end_block - 1;
-  return BlockOffset(open.layer, open.shard, last) + BlockBytes(open.layer, open.shard, last) -
-         BlockOffset(open.layer, open.shard, piece.first_block);
+  return BlockOffset(target.layer, target.shard, last) +
+         BlockBytes(target.layer, target.shard, last) -
+         BlockOffset(target.layer, target.shard, piece.first_block);
 }
 
 }  // namespace
@@ -140,15 +112,19 @@ uint32_t ChooseLoadThreads(uint32_t asked) {
 absl::Status LoadRows(const std::string& directory, const Manifest& manifest,
                       absl::Span<Arena> arenas, uint32_t threads,
                       const ProgressFunction& progress) {
-  const absl::StatusOr<std::vector<OpenShard>> shards = OpenShards(directory, manifest, arenas);
-  if (!shards.ok()) return shards.status();
-  const std::vector<Piece> pieces = CutIntoPieces(*shards);
+  ShardFiles files(directory);
+  std::vector<Piece> pieces;
+  for (size_t i = 0; i < manifest.layers.size(); ++i) {
+    for (const ShardSpec& shard : manifest.layers[i].shards) {
+      CutIntoPieces({manifest.layers[i], shard, arenas[i]}, files, pieces);
+    }
+  }
   uint64_t total = 0;
   for (const Piece& piece : pieces) total += PieceBytes(piece);
   ProgressCount count(total, progress);
   return DoInOrder(pieces.size(), threads, [&]() -> Worker {
     return [&](uint64_t unit) {
-      absl::Status status = LoadPiece(pieces[unit]);
+      absl::Status status = LoadPiece(pieces[unit], files);
       if (status.ok()) count.Add(PieceBytes(pieces[unit]));
       return status;
     };

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "memstore/addressing/echo.h"
 
 namespace engram {
 
@@ -35,7 +36,7 @@ absl::Status Store::Retire(absl::string_view id) {
                                   [&](const auto& served) { return served->id() == id; });
   if (found == sets_.end()) {
     return absl::NotFoundError(
-        absl::StrCat("table set ", id, " is not served here; ", ServedText()));
+        absl::StrCat("table set ", Echo(id), " is not served here; ", ServedText()));
   }
   retired = std::move(*found);
   sets_.erase(found);
@@ -48,7 +49,7 @@ absl::StatusOr<std::shared_ptr<const TableSet>> Store::Acquire(absl::string_view
     if (served->id() == id) return served;
   }
   return absl::FailedPreconditionError(
-      absl::StrCat("table set ", id, " is not served here; ", ServedText()));
+      absl::StrCat("table set ", Echo(id), " is not served here; ", ServedText()));
 }
 
 absl::StatusOr<std::shared_ptr<const TableSet>> Store::Resolve(absl::string_view id_or_name) const {
@@ -66,7 +67,7 @@ absl::StatusOr<std::shared_ptr<const TableSet>> Store::Resolve(absl::string_view
     if ((*served)->name() == id_or_name) return *served;
   }
   return absl::FailedPreconditionError(
-      absl::StrCat("table set ", id_or_name, " is not served here; ", ServedText()));
+      absl::StrCat("table set ", Echo(id_or_name), " is not served here; ", ServedText()));
 }
 
 std::vector<std::shared_ptr<const TableSet>> Store::List() const {

@@ -6,6 +6,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -149,6 +150,16 @@ TEST_F(StoreTest, ReadersAndPublishersAtOnce) {
   stop.store(true);
   for (std::thread& reader : readers) reader.join();
   EXPECT_EQ(wrong.load(), 0);
+}
+
+// Whoever asks chooses the text.
+TEST_F(StoreTest, MessagesShowNoMoreThanAPartOfWhatWasAskedFor) {
+  const std::string asked = "\x1b[2J" + std::string(1 << 20, 'x');
+  for (const absl::Status& status :
+       {store_.Acquire(asked).status(), store_.Resolve(asked).status(), store_.Retire(asked)}) {
+    EXPECT_LT(status.message().size(), 1000u);
+    EXPECT_FALSE(absl::StrContains(status.message(), '\x1b'));
+  }
 }
 
 }  // namespace

@@ -5,26 +5,14 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "memstore/addressing/token_map.h"
 #include "memstore/store/available_memory.h"
 #include "memstore/store/row_loader.h"
 #include "memstore/table/posix_file.h"
+#include "memstore/table/set_directory.h"
 #include "memstore/table/shard_layout.h"
 
 namespace engram {
 namespace {
-
-absl::StatusOr<std::shared_ptr<const Addresser>> MakeAddresser(const std::string& directory,
-                                                               const AddressScheme& scheme) {
-  std::shared_ptr<const TokenMap> token_map;
-  if (scheme.token_map) {
-    absl::StatusOr<TokenMap> loaded = TokenMap::Load(JoinPath(directory, scheme.token_map->file),
-                                                     scheme.vocab_size, *scheme.token_map);
-    if (!loaded.ok()) return loaded.status();
-    token_map = std::make_shared<const TokenMap>(*std::move(loaded));
-  }
-  return Addresser::Create(scheme, std::move(token_map));
-}
 
 // Room for each layer's rows and the padding of its last shard. Nothing of it is resident yet.
 absl::StatusOr<std::vector<Arena>> MapArenas(const Manifest& manifest,
@@ -74,7 +62,11 @@ absl::StatusOr<std::shared_ptr<const TableSet>> TableSet::Load(const std::string
   absl::StatusOr<Manifest> manifest = LoadManifest(directory);
   if (!manifest.ok()) return manifest.status();
   set->manifest_ = *std::move(manifest);
-  auto addresser = MakeAddresser(directory, set->manifest_.scheme);
+  absl::Status status = CheckSetDirectory(directory, set->manifest_);
+  if (!status.ok()) return status;
+  const AddressScheme& scheme = set->manifest_.scheme;
+  auto addresser = Addresser::Load(
+      scheme, scheme.token_map ? JoinPath(directory, scheme.token_map->file) : std::string());
   if (!addresser.ok()) return addresser.status();
   set->addresser_ = *std::move(addresser);
 
@@ -85,7 +77,7 @@ absl::StatusOr<std::shared_ptr<const TableSet>> TableSet::Load(const std::string
     if (!memory.ok()) return memory;
   }
   if (!arenas.ok()) return arenas.status();
-  absl::Status status = CheckMemory(set->manifest_, UnreservedBytes(*arenas), options);
+  status = CheckMemory(set->manifest_, UnreservedBytes(*arenas), options);
   if (!status.ok()) return status;
   ProgressFunction progress;
   if (options.on_progress) {

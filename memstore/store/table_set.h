@@ -21,6 +21,7 @@
 
 namespace engram {
 
+// Of the shards' bytes, headers left out, padding counted.
 struct LoadProgress {
   uint64_t bytes_done = 0;
   uint64_t bytes_total = 0;
@@ -31,7 +32,9 @@ struct LoadOptions {
   ArenaOptions arena;
   // The memory that may be taken; without it the kernel is asked what is available.
   std::optional<uint64_t> available_memory_bytes;
-  // Called from one thread at a time, after every few MiB, and once at the end.
+  // Called by the threads that load, one at a time, now and then: what would come while another
+  // call is under way is left out, never waited for. `bytes_done` does not shrink; it is told when
+  // it reaches `bytes_total`, which a set that is refused may never do.
   std::function<void(const LoadProgress&)> on_progress;
 };
 
@@ -42,9 +45,12 @@ struct LoadedLayer {
 
 class TableSet {
  public:
-  // NOT_FOUND: no such set. DATA_LOSS: a digest, checksum, header or size that does not match,
-  // naming file and block. FAILED_PRECONDITION: the token map is not the manifest's.
-  // RESOURCE_EXHAUSTED: the table does not fit into the memory that is available, with both sizes.
+  // NOT_FOUND: no such set, or a file of it is missing. DATA_LOSS: a digest, checksum, header or
+  // size that does not match, a file that does not belong to the set or is a link, a place that
+  // the device can't read; names file and block. FAILED_PRECONDITION: the token map is not the
+  // manifest's. INVALID_ARGUMENT: the manifest contradicts itself, or the NUMA node of the options
+  // is not there. RESOURCE_EXHAUSTED: the table does not fit into the memory that is available,
+  // with both sizes, or a thread can't be started.
   static absl::StatusOr<std::shared_ptr<const TableSet>> Load(const std::string& directory,
                                                               const LoadOptions& options);
   ~TableSet();
@@ -58,7 +64,8 @@ class TableSet {
   const Addresser& addresser() const { return *addresser_; }
   const std::vector<LoadedLayer>& layers() const { return layers_; }
   const LoadedLayer* FindLayer(uint32_t layer) const;  // nullptr when there is none
-  // What its memory is made of, for log lines and metrics; the smallest kind where layers differ.
+  // What its rows take of memory, in whole pages, and of which kind, for log lines and metrics; the
+  // smallest kind where layers differ.
   uint64_t resident_bytes() const;
   PageKind page_kind() const;
 

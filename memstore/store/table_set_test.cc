@@ -2,8 +2,10 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <string>
 #include <utility>
 #include <vector>
@@ -241,9 +243,8 @@ TEST_F(TableSetTest, OfSeveralWrongBlocksTheFirstIsNamed) {
   for (int round = 0; round < 20; ++round) {
     const absl::Status status = Load(WithThreads(8)).status();
     ASSERT_EQ(status.code(), absl::StatusCode::kDataLoss);
-    ASSERT_THAT(status.message(),
-                HasSubstr("layer1-0.rows: block 9 (bytes 4612096 to 5124095, rows "
-                          "4608 to 5119 of layer 1)"));
+    ASSERT_THAT(status.message(), HasSubstr("layer1-0.rows: block 9 (bytes 4612096..5124095, rows "
+                                            "4608..5119 of layer 1)"));
   }
 }
 
@@ -281,6 +282,51 @@ TEST_F(TableSetTest, AMissingFileIsNamed) {
     std::filesystem::rename(Path("aside"), Path(file));
   }
   EXPECT_TRUE(Load().ok());
+}
+
+TEST_F(TableSetTest, AFileThatDoesNotBelongIsRefused) {
+  Write({});
+  std::ofstream(Path("extra")) << "";
+  const absl::Status status = Load().status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;
+  EXPECT_THAT(status.message(), HasSubstr(Path("extra")));
+  std::filesystem::remove(Path("extra"));
+  EXPECT_TRUE(Load().ok());
+}
+
+// What a link points to can change under a set that never does.
+TEST_F(TableSetTest, ALinkInAFilesPlaceIsRefused) {
+  const Manifest manifest = Write({.with_token_map = true});
+  const ShardSpec& shard = manifest.layers[0].shards[0];
+  const std::string away = directory_ + "_away";
+  for (const std::string& file : {shard.file, shard.checksum_file, std::string(kTokenMapFile)}) {
+    std::filesystem::rename(Path(file), away);
+    std::filesystem::create_symlink(away, Path(file));
+    const absl::Status status = Load().status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;
+    EXPECT_THAT(status.message(), HasSubstr(Path(file)));
+    std::filesystem::remove(Path(file));
+    std::filesystem::rename(away, Path(file));
+  }
+}
+
+// Counted while they load: of a set of many shards a few are open, whatever their number.
+TEST_F(TableSetTest, OpensFewShardsAtATime) {
+  constexpr uint32_t kThreads = 4;
+  constexpr size_t kShards = 200;
+  const auto open_files = [] {
+    return static_cast<size_t>(
+        std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {}));
+  };
+  Write({.layers = {SmallLayer{.row_bytes = 8, .rows = kShards * 4096, .shard_rows = 4096}}});
+  const size_t before = open_files();
+  size_t most = 0;
+  LoadOptions options = WithThreads(kThreads);
+  options.on_progress = [&](const LoadProgress&) { most = std::max(most, open_files()); };
+  ASSERT_TRUE(Load(options).ok());
+  EXPECT_GT(most, 0u);
+  EXPECT_LE(most, before + 2 * kThreads + 2);  // a shard and its checksums each
+  EXPECT_EQ(open_files(), before);
 }
 
 TEST_F(TableSetTest, AMissingDirectoryIsNamed) {

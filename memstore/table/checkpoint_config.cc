@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "memstore/addressing/echo.h"
 #include "memstore/table/json_walk.h"
 #include "memstore/table/posix_file.h"
 
@@ -66,7 +67,7 @@ absl::Status CheckKeys(const json& object, const std::vector<Expectation>& expec
     if (it == object.end() || it->is_null() || Agrees(*it, expectation.value)) continue;
     constexpr auto kReplace = json::error_handler_t::replace;
     return absl::FailedPreconditionError(absl::StrCat(
-        path, ": ", prefix, expectation.key, " is ", it->dump(-1, ' ', false, kReplace),
+        path, ": ", prefix, expectation.key, " is ", Echo(it->dump(-1, ' ', false, kReplace)),
         ", expected ", expectation.value.dump(), ": ", expectation.fix));
   }
   return absl::OkStatus();

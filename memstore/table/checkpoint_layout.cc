@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/strip.h"
+#include "memstore/addressing/echo.h"
 #include "memstore/table/posix_file.h"
 
 namespace engram {
@@ -47,9 +48,9 @@ bool IsName(const std::string& pattern, absl::string_view name) {
 }
 
 absl::Status DoesNotFit(const TensorPlace& tensor, absl::string_view expected) {
-  return absl::FailedPreconditionError(absl::StrCat("the tensor ", tensor.name, " in ", tensor.file,
-                                                    " is ", Describe(tensor), ", expected ",
-                                                    expected));
+  return absl::FailedPreconditionError(absl::StrCat("the tensor ", Echo(tensor.name), " in ",
+                                                    tensor.file, " is ", Describe(tensor),
+                                                    ", expected ", expected));
 }
 
 // How many pieces the family's pattern has in this checkpoint.
@@ -65,12 +66,34 @@ uint64_t CountPieces(const Family& family, const LayerAddressing& layer, const s
   return pieces;
 }
 
+// Of equal pieces the last ones can be missing without a gap. NOT_FOUND when the first one has the
+// length that a greater number of them has.
+absl::Status CheckAllPieces(const Family& family, const LayerAddressing& layer,
+                            const std::string& pattern, uint64_t pieces,
+                            const Checkpoint& checkpoint) {
+  const auto first = checkpoint.tensors().find(PieceName(pattern, 0));
+  if (!family.equal_pieces || first == checkpoint.tensors().end()) return absl::OkStatus();
+  const TensorPlace& tensor = first->second;
+  const uint64_t piece_rows = tensor.shape.empty() ? 0 : tensor.shape[0];
+  if (piece_rows == 0) return absl::OkStatus();
+  const uint64_t needed = (layer.Rows() + piece_rows - 1) / piece_rows;
+  if (needed <= pieces || piece_rows != (layer.Rows() + needed - 1) / needed) {
+    return absl::OkStatus();
+  }
+  return absl::NotFoundError(absl::StrCat(
+      "the checkpoint ", checkpoint.directory(), " lacks the tensor ", PieceName(pattern, pieces),
+      ": ", layer.Rows(), " rows are ", needed, " pieces of the length of ", tensor.name, " in ",
+      tensor.file, ", which is ", Describe(tensor), ", and there are ", pieces,
+      "; download what is missing, or for a table of another size give its base size with ",
+      "--rows-per-head"));
+}
+
 // What the rows of one tensor must be: all of the layer's, a column's, or an equal share, padding
 // included.
 uint64_t RowsOfPiece(const Family& family, const LayerAddressing& layer, uint64_t piece,
                      uint64_t pieces) {
   if (family.column_tensors) return layer.moduli[piece];
-  if (family.padded_pieces == 0) return layer.Rows();
+  if (!family.equal_pieces) return layer.Rows();
   return (layer.Rows() + pieces - 1) / pieces;
 }
 
@@ -124,8 +147,8 @@ absl::StatusOr<float> ReadScalar(const TensorPlace& tensor) {
   float value;
   std::memcpy(&value, bytes, sizeof(value));
   if (std::isfinite(value) && value > 0) return value;
-  return absl::FailedPreconditionError(absl::StrCat("the tensor ", tensor.name, " in ", tensor.file,
-                                                    " is ", value,
+  return absl::FailedPreconditionError(absl::StrCat("the tensor ", Echo(tensor.name), " in ",
+                                                    tensor.file, " is ", value,
                                                     ", expected a positive, finite scale"));
 }
 
@@ -171,6 +194,8 @@ absl::StatusOr<CheckpointLayer> LayOutLayer(const Family& family, const LayerAdd
   const std::string weights = ForLayer(family.weight_tensor, layer.layer);
   const std::string scales = ForLayer(family.scale_tensor, layer.layer);
   const uint64_t pieces = CountPieces(family, layer, weights, checkpoint);
+  absl::Status status = CheckAllPieces(family, layer, weights, pieces, checkpoint);
+  if (!status.ok()) return status;
   CheckpointLayer out;
   std::string dtype;
   RowId first_row = 0;
@@ -184,7 +209,7 @@ absl::StatusOr<CheckpointLayer> LayOutLayer(const Family& family, const LayerAdd
       dtype = (*weight)->dtype;
     }
     const uint64_t rows = RowsOfPiece(family, layer, piece, pieces);
-    absl::Status status = CheckTensor(**weight, dtype, rows, family.row_dim, family);
+    status = CheckTensor(**weight, dtype, rows, family.row_dim, family);
     if (!status.ok()) return status;
     RowPiece part{*weight, nullptr, first_row, std::min(rows, layer.Rows() - first_row)};
     if (out.encoding.kind == RowEncodingKind::kFp8E4m3Ue8m0Block32) {

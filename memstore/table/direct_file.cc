@@ -7,6 +7,9 @@
 #include <cerrno>
 #include <cstdlib>
 #include <new>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
 
 namespace engram {
 namespace {
@@ -14,11 +17,16 @@ namespace {
 constexpr uint64_t RoundDown(uint64_t n) { return n / kDirectAlignment * kDirectAlignment; }
 constexpr uint64_t RoundUp(uint64_t n) { return RoundDown(n + kDirectAlignment - 1); }
 
-// Sets direct I/O on an open file; false where the file system (tmpfs and others) has none. Not a
-// flag of open(2): a failed one would leave a new file behind.
-bool SetDirect(const FileDescriptor& file) {
+// Sets direct I/O on or off for an open file; false where the file system (tmpfs and others) has
+// none. Not a flag of open(2): a failed one would leave a new file behind.
+bool SetDirect(const FileDescriptor& file, bool direct) {
   const int flags = fcntl(file.get(), F_GETFL);
-  return flags >= 0 && fcntl(file.get(), F_SETFL, flags | O_DIRECT) == 0;
+  if (flags < 0) return false;
+  return fcntl(file.get(), F_SETFL, direct ? flags | O_DIRECT : flags & ~O_DIRECT) == 0;
+}
+
+absl::Status EndsBefore(const std::string& path) {
+  return absl::OutOfRangeError(path + " ends before the bytes that were asked for");
 }
 
 }  // namespace
@@ -26,10 +34,12 @@ bool SetDirect(const FileDescriptor& file) {
 absl::Span<std::byte> PageBuffer::Reserve(uint64_t bytes) {
   if (bytes > bytes_) {
     data_.reset();
-    bytes_ = RoundUp(bytes);
-    auto* data = static_cast<std::byte*>(std::aligned_alloc(kDirectAlignment, bytes_));
+    bytes_ = 0;
+    const uint64_t wanted = RoundUp(bytes);
+    auto* data = static_cast<std::byte*>(std::aligned_alloc(kDirectAlignment, wanted));
     if (data == nullptr) throw std::bad_alloc();
     data_.reset(data);
+    bytes_ = wanted;
   }
   return {data_.get(), bytes_};
 }
@@ -41,33 +51,59 @@ absl::StatusOr<DirectReader> DirectReader::Open(const std::string& path) {
   if (!file.ok()) return file.status();
   absl::StatusOr<uint64_t> bytes = RegularFileBytes(*file, path);
   if (!bytes.ok()) return bytes.status();
-  const bool direct = SetDirect(*file);
+  const bool direct = SetDirect(*file, true);
   return DirectReader(path, std::move(*file), *bytes, direct);
 }
 
+DirectReader::DirectReader(DirectReader&& other) noexcept
+    : path_(std::move(other.path_)),
+      file_(std::move(other.file_)),
+      bytes_(other.bytes_),
+      direct_(other.direct_.load()) {}
+
 absl::StatusOr<absl::Span<const std::byte>> DirectReader::Read(uint64_t offset, uint64_t length,
                                                                PageBuffer& buffer) const {
-  if (offset > bytes_ || length > bytes_ - offset) {
-    return absl::OutOfRangeError(path_ + " ends before the bytes that were asked for");
-  }
+  if (offset > bytes_ || length > bytes_ - offset) return EndsBefore(path_);
   // The pages around the bytes; the last one may reach over the file's end.
   const uint64_t begin = RoundDown(offset);
   const uint64_t pages = RoundUp(offset + length - begin);
-  const uint64_t there = std::min(pages, bytes_ - begin);
-  absl::Span<std::byte> out = buffer.Reserve(pages);
+  const absl::Span<std::byte> out = buffer.Reserve(pages).first(pages);
+  if (absl::Status status = Fill(begin, out); !status.ok()) return status;
+  return absl::Span<const std::byte>(out).subspan(offset - begin, length);
+}
+
+absl::Status DirectReader::ReadPages(uint64_t offset, absl::Span<std::byte> pages) const {
+  if (offset > bytes_ || pages.size() > bytes_ - offset) return EndsBefore(path_);
+  return Fill(offset, pages);
+}
+
+// Of the pages what the file has.
+absl::Status DirectReader::Fill(uint64_t begin, absl::Span<std::byte> pages) const {
+  const uint64_t there = std::min<uint64_t>(pages.size(), bytes_ - begin);
   for (uint64_t got = 0; got < there;) {
+    const bool direct = direct_.load();
     const ssize_t n =
-        pread(file_.get(), out.data() + got, pages - got, static_cast<off_t>(begin + got));
+        pread(file_.get(), pages.data() + got, pages.size() - got, static_cast<off_t>(begin + got));
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return PosixError("read", path_);
+    if (n < 0 && errno == EINVAL && direct && SetDirect(file_, false)) {
+      direct_.store(false);
+      continue;
+    }
+    if (n < 0) return ReadError(path_, begin + got);
     // Direct reads go on from a page: what a short one left unaligned is read again.
     const uint64_t next = got + static_cast<uint64_t>(n);
-    const uint64_t resume = direct_ && next < there ? RoundDown(next) : next;
-    if (resume == got) return absl::DataLossError(path_ + " was cut off while it was read");
+    const uint64_t resume = direct && next < there ? RoundDown(next) : next;
+    if (resume == got) {
+      return absl::DataLossError(absl::StrCat(path_, " ends at byte ", begin + next,
+                                              ": it was cut off while it was read"));
+    }
     got = resume;
   }
-  if (!direct_) posix_fadvise(file_.get(), begin, pages, POSIX_FADV_DONTNEED);
-  return absl::Span<const std::byte>(out).subspan(offset - begin, length);
+  if (!direct_.load()) {
+    posix_fadvise(file_.get(), static_cast<off_t>(begin), static_cast<off_t>(pages.size()),
+                  POSIX_FADV_DONTNEED);
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<DirectWriter> DirectWriter::Create(const std::string& path, uint64_t bytes) {
@@ -77,7 +113,7 @@ absl::StatusOr<DirectWriter> DirectWriter::Create(const std::string& path, uint6
   if (fallocate(file->get(), 0, 0, static_cast<off_t>(bytes)) != 0 && errno != EOPNOTSUPP) {
     return PosixError("take room for", path);
   }
-  const bool direct = SetDirect(*file);
+  const bool direct = SetDirect(*file, true);
   return DirectWriter(path, std::move(*file), direct);
 }
 

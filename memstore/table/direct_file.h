@@ -5,6 +5,7 @@
 // A file is shared freely between threads; a PageBuffer belongs to one thread at a time.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -39,22 +40,29 @@ class DirectReader {
  public:
   // A regular file. NOT_FOUND and the like name the path.
   static absl::StatusOr<DirectReader> Open(const std::string& path);
+  DirectReader(DirectReader&& other) noexcept;  // not while another thread reads
 
   const std::string& path() const { return path_; }
   uint64_t bytes() const { return bytes_; }
   // Bytes [offset, offset + length), which lie in the file, read to `buffer`; the span is good
-  // until the buffer's next use. DATA_LOSS when the file was cut off meanwhile.
+  // until the buffer's next use. DATA_LOSS when the file was cut off meanwhile, or the device can't
+  // read it.
   absl::StatusOr<absl::Span<const std::byte>> Read(uint64_t offset, uint64_t length,
                                                    PageBuffer& buffer) const;
+  // Fills `pages` from `offset` on, all of it in the file. Offset, length and memory are whole
+  // pages. The same errors.
+  absl::Status ReadPages(uint64_t offset, absl::Span<std::byte> pages) const;
 
  private:
   DirectReader(std::string path, FileDescriptor file, uint64_t bytes, bool direct)
       : path_(std::move(path)), file_(std::move(file)), bytes_(bytes), direct_(direct) {}
+  absl::Status Fill(uint64_t begin, absl::Span<std::byte> pages) const;
 
   std::string path_;
   FileDescriptor file_;
   uint64_t bytes_;
-  bool direct_;
+  // Some file systems take the flag and refuse the reads: the first refusal ends it.
+  mutable std::atomic<bool> direct_;
 };
 
 class DirectWriter {

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <thread>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -48,6 +49,39 @@ TEST_P(DirectFileTest, ReadsAnyRange) {
     }
   }
   EXPECT_FALSE(reader.Read(~uint64_t{0}, 2, buffer).ok());
+}
+
+TEST_P(DirectFileTest, FillsPages) {
+  std::ofstream(dir_ / "a") << std::string(kDirectAlignment, '0')
+                            << std::string(2 * kDirectAlignment, '1');
+  const DirectReader reader = DirectReader::Open(dir_ / "a").value();
+  PageBuffer buffer;
+  const absl::Span<std::byte> pages = buffer.Reserve(3 * kDirectAlignment);
+  ASSERT_TRUE(reader.ReadPages(kDirectAlignment, pages.first(2 * kDirectAlignment)).ok());
+  EXPECT_EQ(static_cast<char>(pages[0]), '1');
+  EXPECT_EQ(static_cast<char>(pages[2 * kDirectAlignment - 1]), '1');
+  EXPECT_EQ(reader.ReadPages(kDirectAlignment, pages).code(), absl::StatusCode::kOutOfRange);
+}
+
+// As on a file system that takes the flag and refuses the reads: memory that is not aligned as
+// direct I/O asks is refused so too.
+TEST_P(DirectFileTest, ReadsThroughTheCacheWhereADirectReadIsRefused) {
+  std::string text(3 * kDirectAlignment, '\0');
+  for (size_t i = 0; i < text.size(); ++i) text[i] = static_cast<char>(i * 31 + i / 251);
+  std::ofstream(dir_ / "a", std::ios::binary) << text;
+  const DirectReader reader = DirectReader::Open(dir_ / "a").value();
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i) {
+    threads.emplace_back([&] {
+      std::vector<std::byte> memory(text.size() + 1);
+      const size_t odd = reinterpret_cast<uintptr_t>(memory.data()) % 2 == 0 ? 1 : 0;
+      const absl::Span<std::byte> pages = absl::MakeSpan(memory).subspan(odd, text.size());
+      const absl::Status status = reader.ReadPages(0, pages);
+      EXPECT_TRUE(status.ok()) << status;
+      EXPECT_TRUE(std::equal(pages.begin(), pages.end(), Bytes(text).begin()));
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
 }
 
 TEST_P(DirectFileTest, SeesAFileThatWasCutOff) {

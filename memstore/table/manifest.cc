@@ -1,6 +1,5 @@
 #include "memstore/table/manifest.h"
 
-#include <google/protobuf/io/tokenizer.h>
 #include <google/protobuf/text_format.h>
 #include <sys/stat.h>
 
@@ -11,28 +10,15 @@
 #include "memstore/addressing/sha256.h"
 #include "memstore/table/manifest_check.h"
 #include "memstore/table/posix_file.h"
+#include "memstore/table/text_format.h"
 #include "proto/engram/v1/table.pb.h"
 
 namespace engram {
 namespace {
 
 constexpr uint32_t kFormatVersion = 1;
-// The schema nests three deep.
-constexpr int kMaxTextNesting = 8;
 // 64 digits and a newline.
 constexpr uint64_t kDigestFileBytes = 65;
-
-// Keeps the first complaint of the text parser.
-class FirstError : public google::protobuf::io::ErrorCollector {
- public:
-  void AddError(int line, int column, const std::string& message) override {
-    if (text_.empty()) text_ = absl::StrCat("line ", line + 1, ":", column + 1, ": ", message);
-  }
-  const std::string& text() const { return text_; }
-
- private:
-  std::string text_;
-};
 
 RowEncodingKind FromProto(v1::RowEncoding::Kind kind) {
   switch (kind) {
@@ -180,15 +166,10 @@ absl::StatusOr<v1::Manifest> ParseText(absl::string_view text) {
     return absl::InvalidArgumentError(
         absl::StrCat("it has ", text.size(), " bytes, at most ", kMaxManifestBytes, " are read"));
   }
-  FirstError error;
-  google::protobuf::TextFormat::Parser parser;
-  parser.RecordErrorsTo(&error);
-  parser.SetRecursionLimit(kMaxTextNesting);
   v1::Manifest message;
-  if (!parser.ParseFromString(std::string(text), &message)) {
-    return absl::InvalidArgumentError(error.text());
-  }
-  absl::Status status = CheckMessage(message);
+  absl::Status status = ParseTextFormat(text, &message);
+  if (!status.ok()) return absl::InvalidArgumentError(absl::StrCat("line ", status.message()));
+  status = CheckMessage(message);
   if (!status.ok()) return status;
   return message;
 }

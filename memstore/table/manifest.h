@@ -19,7 +19,6 @@ namespace engram {
 
 inline constexpr char kManifestFile[] = "manifest.textproto";
 inline constexpr char kManifestDigestFile[] = "manifest.sha256";
-inline constexpr char kTokenMapFile[] = "token_map.i32";
 
 // A row must hold at least one word and fit a page, so that a gather stays a few cache lines a row.
 inline constexpr uint32_t kMinRowBytes = 8;

@@ -5,29 +5,18 @@
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/ascii.h"
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "memstore/table/plain_name.h"
 #include "memstore/table/shard_layout.h"
 
 namespace engram {
 namespace {
 
-// Leaves room for an ending in a file system's 255.
-constexpr size_t kMaxNameBytes = 200;
 constexpr size_t kSha256HexDigits = 64;
 
 template <typename... Args>
 absl::Status Refuse(const Args&... args) {
   return absl::InvalidArgumentError(absl::StrCat(args...));
-}
-
-// Letters, digits, '.', '_' and '-', not beginning with '.': no way out of the directory.
-bool IsPlainName(absl::string_view name) {
-  if (name.empty() || name.size() > kMaxNameBytes || name[0] == '.') return false;
-  for (const char c : name) {
-    if (!absl::ascii_isalnum(c) && c != '.' && c != '_' && c != '-') return false;
-  }
-  return true;
 }
 
 absl::Status CheckSha256(absl::string_view digest, absl::string_view what) {
@@ -43,10 +32,8 @@ class FileNames {
   FileNames() : names_({kManifestFile, kManifestDigestFile}) {}
 
   absl::Status Add(const std::string& name, absl::string_view field) {
-    if (!IsPlainName(name)) {
-      return Refuse(field, " is \"", absl::CHexEscape(name),
-                    "\": it must be a plain file name of letters, digits, '.', '_' and '-'");
-    }
+    absl::Status plain = CheckPlainName(name, field);
+    if (!plain.ok()) return plain;
     if (!names_.insert(name).second) {
       return Refuse(field, " is \"", name, "\", which names another file of the set already");
     }
@@ -140,12 +127,11 @@ absl::Status CheckLayer(const LayerTableSpec& layer, const LayerAddressing& addr
 }  // namespace
 
 absl::Status CheckManifest(const Manifest& manifest) {
-  if (!IsPlainName(manifest.name)) {
-    return Refuse("name is \"", absl::CHexEscape(manifest.name), "\": it must be 1..",
-                  kMaxNameBytes, " letters, digits, '.', '_' and '-', not beginning with '.'");
-  }
   const AddressScheme& scheme = manifest.scheme;
-  absl::Status status = Validate(scheme);
+  absl::Status status = CheckPlainName(manifest.name, "name");
+  if (status.ok()) status = CheckPlainName(scheme.family, "address_scheme: family");
+  if (!status.ok()) return status;
+  status = Validate(scheme);
   if (!status.ok()) return Refuse("address_scheme: ", status.message());
   FileNames names;
   if (scheme.token_map) {

@@ -129,6 +129,10 @@ TEST_P(BadManifestTest, IsRefusedNamingTheField) {
 const BadManifest kBad[] = {
     {"empty_name", [](Manifest& m) { m.name = ""; }, "name is"},
     {"slash_in_name", [](Manifest& m) { m.name = "a/b"; }, "name is"},
+    {"family_empty", [](Manifest& m) { m.scheme.family = ""; }, "family is \"\""},
+    {"family_control", [](Manifest& m) { m.scheme.family = "a\x1b[2J"; }, "a\\x1b[2J"},
+    {"family_long", [](Manifest& m) { m.scheme.family = std::string(1 << 20, 'a'); },
+     "(1048576 bytes)"},
     {"scheme", [](Manifest& m) { m.scheme.max_order = 0; }, "address_scheme: "},
     {"map_path", [](Manifest& m) { m.scheme.token_map->file = "../map"; }, "token_map.file"},
     {"map_digest", [](Manifest& m) { m.scheme.token_map->sha256[3] = 'G'; }, "token_map.sha256"},
@@ -204,6 +208,8 @@ TEST(ManifestTextTest, NamesSourceAndPlaceOfWhatIsNoManifest) {
       {Replaced("FP8_E4M3_UE8M0_BLOCK32", "KIND_UNSPECIFIED"), "encoding.kind"},
       {Replaced("FP8_E4M3_UE8M0_BLOCK32", "99"), "encoding.kind"},
       {Replaced("row_bytes:", "row_bites:"), "row_bites"},
+      {Replaced("row_bytes:", std::string(1 << 20, 'r') + ":"), " bytes)"},
+      {Replaced("family: \"test\"", "family: \"\\377\""), "address_scheme: family is \"\\xff\""},
       {Replaced("rows: 10000", "rows: 18446744073709551616"), "line "},
       {Replaced("rows: 10000", "rows: -1"), "line "},
       {Replaced("name: \"sample-v1.0\"", "name: \"a\" name: \"b\""), "line "},
@@ -216,6 +222,7 @@ TEST(ManifestTextTest, NamesSourceAndPlaceOfWhatIsNoManifest) {
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
     EXPECT_THAT(std::string(status.message()), testing::StartsWith("SOURCE: "));
     EXPECT_THAT(std::string(status.message()), HasSubstr(message));
+    EXPECT_LT(status.message().size(), 1000u);
   }
 }
 

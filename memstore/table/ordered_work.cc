@@ -1,8 +1,14 @@
 #include "memstore/table/ordered_work.h"
 
 #include <algorithm>
+#include <new>
 #include <thread>
+#include <utility>
 #include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "memstore/table/thread.h"
 
 namespace engram {
 namespace {
@@ -14,18 +20,28 @@ struct Shared {
   absl::Status error;  // of unit `end`, once there is one
 };
 
+// `unit` failed: nothing from it on is to be done.
+void Fail(Shared& shared, uint64_t unit, absl::Status status) {
+  std::lock_guard<std::mutex> lock(shared.mutex);
+  if (unit >= shared.end.load()) return;
+  shared.end.store(unit);
+  shared.error = std::move(status);
+}
+
 void Work(Shared& shared, const WorkerFactory& factory) {
-  const Worker worker = factory();
-  for (;;) {
-    const uint64_t unit = shared.next.fetch_add(1);
-    if (unit >= shared.end.load()) return;
-    absl::Status status = worker(unit);
-    if (status.ok()) continue;
-    std::lock_guard<std::mutex> lock(shared.mutex);
-    if (unit < shared.end.load()) {
-      shared.end.store(unit);
-      shared.error = std::move(status);
+  uint64_t unit = 0;  // without a worker there is no unit to do
+  try {
+    const Worker worker = factory();
+    for (;;) {
+      unit = shared.next.fetch_add(1);
+      if (unit >= shared.end.load()) return;
+      absl::Status status = worker(unit);
+      if (!status.ok()) Fail(shared, unit, std::move(status));
     }
+  } catch (const std::bad_alloc&) {
+    Fail(shared, unit,
+         absl::ResourceExhaustedError(
+             "there is no memory for a thread's buffers: free some, or use fewer threads"));
   }
 }
 
@@ -52,10 +68,17 @@ uint32_t ChooseTableThreads(uint32_t asked) {
 absl::Status DoInOrder(uint64_t units, uint32_t threads, const WorkerFactory& factory) {
   Shared shared;
   shared.end = units;
-  std::vector<std::thread> others;
   const uint64_t count = std::min<uint64_t>(std::max(1u, threads), units);
+  std::vector<std::thread> others;
+  others.reserve(count);
   for (uint64_t i = 1; i < count; ++i) {
-    others.emplace_back([&shared, &factory] { Work(shared, factory); });
+    absl::StatusOr<std::thread> thread =
+        StartThread(absl::StrCat("table/", i), [&shared, &factory] { Work(shared, factory); });
+    if (!thread.ok()) {
+      Fail(shared, 0, thread.status());
+      break;
+    }
+    others.push_back(*std::move(thread));
   }
   if (units > 0) Work(shared, factory);
   for (std::thread& thread : others) thread.join();

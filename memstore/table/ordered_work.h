@@ -1,7 +1,9 @@
 // A run of numbered units of work, done by several threads in about their order.
 //
 // The first error ends it: no later unit is begun, every earlier one is completed, so the error
-// that is returned is that of the lowest unit that fails, whatever the threads' timing.
+// that is returned is that of the lowest unit that fails, whatever the threads' timing. A thread
+// that cannot be started, and a worker that finds no memory (std::bad_alloc), are such errors:
+// RESOURCE_EXHAUSTED, the first of the run and of the worker's unit.
 #pragma once
 
 #include <atomic>

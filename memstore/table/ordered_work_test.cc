@@ -1,5 +1,8 @@
 #include "memstore/table/ordered_work.h"
 
+#include <pthread.h>
+
+#include <new>
 #include <thread>
 #include <vector>
 
@@ -48,6 +51,37 @@ TEST(OrderedWorkTest, ReturnsTheLowestFailingUnit) {
     });
     EXPECT_EQ(status.message(), "unit 7");
   }
+}
+
+TEST(OrderedWorkTest, AWorkerWithoutMemoryIsAStatus) {
+  const absl::Status status = DoInOrder(1000, 4, [&]() -> Worker {
+    return [](uint64_t unit) -> absl::Status {
+      if (unit >= 7) throw std::bad_alloc();
+      return absl::OkStatus();
+    };
+  });
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
+  const WorkerFactory none = []() -> Worker { throw std::bad_alloc(); };
+  EXPECT_EQ(DoInOrder(1000, 4, none).code(), absl::StatusCode::kResourceExhausted);
+}
+
+// No address space holds such a stack.
+TEST(OrderedWorkTest, AThreadThatCannotBeStartedIsAStatus) {
+  pthread_attr_t usual, huge;
+  ASSERT_EQ(pthread_getattr_default_np(&usual), 0);
+  ASSERT_EQ(pthread_attr_init(&huge), 0);
+  ASSERT_EQ(pthread_attr_setstacksize(&huge, size_t{1} << 48), 0);
+  ASSERT_EQ(pthread_setattr_default_np(&huge), 0);
+  std::atomic<int> done{0};
+  const absl::Status status = DoInOrder(1000, 4, [&]() -> Worker {
+    return [&](uint64_t) {
+      ++done;
+      return absl::OkStatus();
+    };
+  });
+  pthread_setattr_default_np(&usual);
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
+  EXPECT_EQ(done, 0);
 }
 
 TEST(OrderedWorkTest, BeginsNothingAfterAnError) {

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <cstring>
-#include <map>
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -16,25 +16,33 @@
 namespace engram {
 namespace {
 
-// The files that rows are read from, each opened once.
-using Files = std::map<std::string, DirectReader>;
-
-absl::Status OpenFiles(const CheckpointLayer& layer, Files& files) {
-  for (const RowPiece& piece : layer.pieces) {
-    for (const TensorPlace* tensor : {piece.weight, piece.scale}) {
-      if (tensor == nullptr || files.count(tensor->file) > 0) continue;
-      absl::StatusOr<DirectReader> reader = DirectReader::Open(tensor->file);
-      if (!reader.ok()) return reader.status();
-      files.emplace(tensor->file, std::move(*reader));
+// A file that stays open from one read to the next: rows are taken in order, so a thread changes
+// files seldom, and the descriptors do not grow with the checkpoint's files.
+class LastFile {
+ public:
+  absl::StatusOr<const DirectReader*> Open(const std::string& path) {
+    if (reader_ == nullptr || reader_->path() != path) {
+      absl::StatusOr<DirectReader> opened = DirectReader::Open(path);
+      if (!opened.ok()) return opened.status();
+      reader_ = std::make_unique<DirectReader>(*std::move(opened));
     }
+    return reader_.get();
   }
-  return absl::OkStatus();
-}
+
+ private:
+  std::unique_ptr<DirectReader> reader_;
+};
+
+// Of one tensor that is read alongside another.
+struct Source {
+  LastFile file;
+  PageBuffer buffer;
+};
 
 // One thread's way from tensors to rows.
 class RowReader {
  public:
-  RowReader(const CheckpointLayer& layer, const Files& files) : layer_(layer), files_(files) {}
+  explicit RowReader(const CheckpointLayer& layer) : layer_(layer) {}
 
   absl::Status Fill(RowId first_row, absl::Span<std::byte> rows) {
     const uint64_t row_bytes = layer_.weight_bytes + layer_.scale_bytes;
@@ -56,29 +64,29 @@ class RowReader {
  private:
   absl::Status FillFrom(const RowPiece& piece, uint64_t skipped, uint64_t count,
                         absl::Span<std::byte> out) {
-    auto weights = Read(*piece.weight, skipped, count, layer_.weight_bytes, weight_buffer_);
+    auto weights = Read(*piece.weight, skipped, count, layer_.weight_bytes, weights_);
     if (!weights.ok()) return weights.status();
     if (piece.scale == nullptr) {
       std::memcpy(out.data(), weights->data(), out.size());
       return absl::OkStatus();
     }
-    auto scales = Read(*piece.scale, skipped, count, layer_.scale_bytes, scale_buffer_);
+    auto scales = Read(*piece.scale, skipped, count, layer_.scale_bytes, scales_);
     if (!scales.ok()) return scales.status();
     InterleaveRows(*weights, layer_.weight_bytes, *scales, layer_.scale_bytes, out);
     return absl::OkStatus();
   }
 
-  absl::StatusOr<absl::Span<const std::byte>> Read(const TensorPlace& tensor, uint64_t skipped,
-                                                   uint64_t count, uint32_t row_bytes,
-                                                   PageBuffer& buffer) const {
-    return files_.at(tensor.file)
-        .Read(tensor.offset + skipped * row_bytes, count * row_bytes, buffer);
+  static absl::StatusOr<absl::Span<const std::byte>> Read(const TensorPlace& tensor,
+                                                          uint64_t skipped, uint64_t count,
+                                                          uint32_t row_bytes, Source& source) {
+    absl::StatusOr<const DirectReader*> file = source.file.Open(tensor.file);
+    if (!file.ok()) return file.status();
+    return (*file)->Read(tensor.offset + skipped * row_bytes, count * row_bytes, source.buffer);
   }
 
   const CheckpointLayer& layer_;
-  const Files& files_;
-  PageBuffer weight_buffer_;
-  PageBuffer scale_buffer_;
+  Source weights_;
+  Source scales_;
 };
 
 LayerTableSpec SpecOf(const LayerAddressing& addressing, const CheckpointLayer& layer) {
@@ -104,18 +112,15 @@ absl::StatusOr<Manifest> PackCheckpoint(const Family& family, const std::string&
       Checkpoint::Open(checkpoint, TableTensors(family, scheme->scheme));
   if (!opened.ok()) return opened.status();
 
-  Files files;
   std::vector<std::unique_ptr<const CheckpointLayer>> layouts;
   std::vector<LayerRows> layers;
   for (const LayerAddressing& addressing : scheme->scheme.layers) {
     absl::StatusOr<CheckpointLayer> layout = LayOutLayer(family, addressing, *opened);
     if (!layout.ok()) return layout.status();
-    status = OpenFiles(*layout, files);
-    if (!status.ok()) return status;
     layouts.push_back(std::make_unique<const CheckpointLayer>(std::move(*layout)));
     const CheckpointLayer& layer = *layouts.back();
-    layers.push_back({SpecOf(addressing, layer), [&layer, &files]() -> RowFill {
-                        auto reader = std::make_shared<RowReader>(layer, files);
+    layers.push_back({SpecOf(addressing, layer), [&layer]() -> RowFill {
+                        auto reader = std::make_shared<RowReader>(layer);
                         return [reader](RowId first_row, absl::Span<std::byte> rows) {
                           return reader->Fill(first_row, rows);
                         };

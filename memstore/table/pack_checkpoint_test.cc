@@ -227,7 +227,7 @@ TEST_F(PackCheckpointTest, RefusesPiecesThatDoNotAddUp) {
   files = QwenFiles(6, "BF16", 2, &rows);
   files["model-2.safetensors"].pop_back();  // the last one, number 5: five pieces are too few rows
   WriteCheckpoint(Model(), files);
-  ExpectRefused(Pack("qwen4-exp"), {"shard_0.weight", "expected"});
+  ExpectRefused(Pack("qwen4-exp"), {"lacks the tensor", "shard_5.weight", "--rows-per-head"});
   fs::remove_all(Model());
   files = QwenFiles(6, "BF16", 2, &rows);
   files["model-2.safetensors"].erase(files["model-2.safetensors"].begin());
@@ -382,6 +382,12 @@ TEST_F(PackCheckpointTest, RefusesAConfigurationThatDisagrees) {
   }
   WriteText(Model() / "config.json", json{{"engram_vocab_size", 1000}}.dump());
   ExpectRefused(PackV41(), {"--rows-per-head"});
+  // A value as long as the file: the message is not.
+  WriteText(Model() / "config.json",
+            json{{"engram_layer_ids", std::string(1'000'000, 'x')}}.dump());
+  const absl::StatusOr<Manifest> packed = PackV41();
+  ExpectRefused(packed, {"engram_layer_ids", "bytes)"});
+  EXPECT_LT(packed.status().message().size(), 1000u);
   // Nested deeper than any stack.
   WriteText(Model() / "config.json", "{\"engram_layer_ids\":" + std::string(1'000'000, '[') +
                                          std::string(1'000'000, ']') + "}");

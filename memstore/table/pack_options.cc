@@ -3,9 +3,12 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "memstore/table/plain_name.h"
 #include "memstore/table/shard_layout.h"
+#include "memstore/table/staging_directory.h"
 
 namespace engram {
+namespace {
 
 absl::Status CheckTokenMapOption(const Family& family, const PackOptions& options) {
   const bool needed = family.compressed_vocab_size > 0;
@@ -22,8 +25,21 @@ absl::Status CheckTokenMapOption(const Family& family, const PackOptions& option
   return absl::OkStatus();
 }
 
+std::string SetName(const Family& family, const PackOptions& options) {
+  return options.name.empty() ? std::string(family.name) : options.name;
+}
+
+}  // namespace
+
+absl::Status CheckPackOptions(const Family& family, const PackOptions& options) {
+  absl::Status status = CheckStagingOutput(options.output);
+  if (status.ok()) status = CheckPlainName(SetName(family, options), "the table set's name");
+  if (status.ok()) status = CheckTokenMapOption(family, options);
+  return status;
+}
+
 absl::StatusOr<PackScheme> MakePackScheme(const Family& family, const PackOptions& options) {
-  absl::Status status = CheckTokenMapOption(family, options);
+  absl::Status status = CheckPackOptions(family, options);
   if (!status.ok()) return status;
   absl::StatusOr<AddressScheme> scheme = Derive(family, {options.rows_per_head, options.layers});
   if (!scheme.ok()) return scheme.status();
@@ -53,8 +69,7 @@ absl::StatusOr<Manifest> WriteTableSet(const Family& family, const PackOptions& 
     if (status.ok()) status = writer->AddLayer(layer.spec, layer.rows, progress);
   }
   if (!status.ok()) return status;
-  return writer->Publish(options.name.empty() ? std::string(family.name) : options.name,
-                         scheme.scheme);
+  return writer->Publish(SetName(family, options), scheme.scheme);
 }
 
 }  // namespace engram

@@ -25,12 +25,13 @@ struct PackOptions {
   ProgressFunction on_progress;  // in bytes of rows
 };
 
-// Whether `options` give a token map where the family needs one, and none where it doesn't;
-// INVALID_ARGUMENT says how to get one.
-absl::Status CheckTokenMapOption(const Family& family, const PackOptions& options);
+// What can be said of `options` before anything is read or written: the output is a name for a new
+// directory, the name a plain one, a token map is given where the family needs one and none where
+// it doesn't. INVALID_ARGUMENT says what is wrong and what to give.
+absl::Status CheckPackOptions(const Family& family, const PackOptions& options);
 
 // The address scheme that `options` ask of `family`, and its token map, read and checked (absent
-// where the family has none). Errors of Derive and TokenMap::Load.
+// where the family has none). Errors of CheckPackOptions, Derive and TokenMap::Load.
 struct PackScheme {
   AddressScheme scheme;
   std::optional<TokenMap> token_map;

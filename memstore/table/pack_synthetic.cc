@@ -3,6 +3,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "memstore/table/synthetic.h"
 
 namespace engram {
@@ -13,7 +14,19 @@ RowEncoding ReleasedEncoding(const Family& family) {
   return {kind, family.row_dim, 0};
 }
 
+absl::Status CheckSyntheticLayers(const PackOptions& options) {
+  for (const uint32_t layer : options.layers) {
+    if (layer <= kMaxSyntheticLayer) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("layer ", layer, " is above ", kMaxSyntheticLayer,
+                     ", the last one that synthetic rows are made for: give lower layer numbers"));
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<Manifest> PackSynthetic(const Family& family, const PackOptions& options) {
+  absl::Status status = CheckSyntheticLayers(options);
+  if (!status.ok()) return status;
   absl::StatusOr<PackScheme> scheme = MakePackScheme(family, options);
   if (!scheme.ok()) return scheme.status();
   const RowEncoding encoding = ReleasedEncoding(family);

@@ -200,5 +200,28 @@ TEST_F(PackSyntheticTest, BeginsAnewAfterAKill) {
   EXPECT_EQ(std::distance(fs::directory_iterator(dir_), {}), 1);
 }
 
+// Its rows would be those of layer 0.
+TEST_F(PackSyntheticTest, RefusesALayerThatTheRuleHasNoNumberFor) {
+  PackOptions options = Options("", 100);
+  options.layers = {kMaxSyntheticLayer + 1};
+  const Family& family = **FindFamily("qwen4-exp");
+  EXPECT_EQ(PackSynthetic(family, options).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_TRUE(fs::is_empty(dir_));
+  options.layers = {kMaxSyntheticLayer};
+  const absl::StatusOr<Manifest> manifest = PackSynthetic(family, options);
+  ASSERT_TRUE(manifest.ok()) << manifest.status();
+  ExpectSound(manifest->layers[0]);
+}
+
+TEST_F(PackSyntheticTest, RefusesABadNameBeforeARowIsWritten) {
+  PackOptions options = Options("", 100);
+  options.name = "a/b";
+  options.on_progress = [](uint64_t, uint64_t) { ADD_FAILURE() << "rows were written"; };
+  const absl::Status status = PackSynthetic(**FindFamily("qwen4-exp"), options).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("name is \"a/b\""));
+  EXPECT_TRUE(fs::is_empty(dir_));
+}
+
 }  // namespace
 }  // namespace engram

@@ -22,6 +22,13 @@ absl::Status PosixError(absl::string_view doing, absl::string_view path) {
   return absl::ErrnoToStatus(errno, absl::StrCat("cannot ", doing, " ", path));
 }
 
+absl::Status ReadError(absl::string_view path, uint64_t offset) {
+  if (errno != EIO) return PosixError("read", path);
+  return absl::DataLossError(absl::StrCat("the device can't read ", path, " at byte ", offset,
+                                          " (EIO): look at the kernel's log, and take the file "
+                                          "from another copy"));
+}
+
 absl::StatusOr<FileDescriptor> OpenFile(const std::string& path, int flags, uint32_t mode) {
   const int fd = open(path.c_str(), flags | O_CLOEXEC, mode);
   if (fd < 0) return PosixError("open", path);
@@ -42,7 +49,7 @@ absl::Status ReadFully(const FileDescriptor& file, uint64_t offset, absl::Span<s
   while (!out.empty()) {
     const ssize_t n = pread(file.get(), out.data(), out.size(), static_cast<off_t>(offset));
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return PosixError("read", path);
+    if (n < 0) return ReadError(path, offset);
     if (n == 0) {
       return absl::DataLossError(absl::StrCat(path, " ends at byte ", offset, ", ", out.size(),
                                               " bytes early: it was cut off"));

@@ -2,7 +2,7 @@
 //
 // Stateless but for FileDescriptor, which owns one descriptor. Thread-safe over different ranges of
 // a file. Errors: absl::ErrnoToStatus of the call, "cannot VERB PATH: REASON"; DATA_LOSS when a
-// file ends early.
+// file ends early or its device can't read it.
 #pragma once
 
 #include <cstddef>
@@ -40,6 +40,9 @@ std::string JoinPath(absl::string_view directory, absl::string_view name);
 
 // The status of the call that just set errno; `doing` is a verb: "open", "write to".
 absl::Status PosixError(absl::string_view doing, absl::string_view path);
+
+// The same of a read at `offset`: what the device can't read (EIO) is lost, DATA_LOSS.
+absl::Status ReadError(absl::string_view path, uint64_t offset);
 
 absl::StatusOr<FileDescriptor> OpenFile(const std::string& path, int flags, uint32_t mode = 0666);
 // The size of a regular file; INVALID_ARGUMENT when it is something else.

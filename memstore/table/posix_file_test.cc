@@ -57,6 +57,15 @@ TEST_F(PosixFileTest, SaysWhereAFileEnds) {
       << status;
 }
 
+// Nothing is mapped at the address 0, which reads as an error of the device.
+TEST_F(PosixFileTest, WhatTheDeviceCannotReadIsLost) {
+  const FileDescriptor file = OpenFile("/proc/self/mem", O_RDONLY).value();
+  std::byte bytes[8];
+  const absl::Status status = ReadFully(file, 4096, bytes, "/proc/self/mem");
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;
+  EXPECT_NE(status.message().find("/proc/self/mem at byte 4096"), absl::string_view::npos);
+}
+
 TEST_F(PosixFileTest, SyncsADirectory) {
   EXPECT_TRUE(SyncDirectory(dir_).ok());
   EXPECT_EQ(SyncDirectory(Path("none")).code(), absl::StatusCode::kNotFound);

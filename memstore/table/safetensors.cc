@@ -2,13 +2,16 @@
 
 #include <fcntl.h>
 
+#include <algorithm>
 #include <cstring>
 #include <set>
+#include <tuple>
 #include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "memstore/addressing/echo.h"
 #include "memstore/table/json_walk.h"
 #include "memstore/table/posix_file.h"
 
@@ -55,8 +58,8 @@ absl::Status ReadEntryValue(const std::string& path, const JsonPath& at, const J
     numbers->push_back(*value.number);
     return absl::OkStatus();
   }
-  return absl::DataLossError(absl::StrCat("the tensor ", at[0], " in ", path,
-                                          " has an entry that is no safetensors: ", key));
+  return absl::DataLossError(absl::StrCat("the tensor ", Echo(at[0]), " in ", path,
+                                          " has an entry that is no safetensors: ", Echo(key)));
 }
 
 // The text of the header; the data begin behind it.
@@ -89,14 +92,14 @@ absl::StatusOr<uint64_t> TensorBytes(const TensorPlace& tensor) {
     if (tensor.dtype == dtype.name) bytes = dtype.bytes;
   }
   if (bytes == 0) {
-    return absl::InvalidArgumentError(absl::StrCat("the tensor ", tensor.name, " in ", tensor.file,
-                                                   " has the dtype \"", tensor.dtype,
-                                                   "\", which this program does not know"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("the tensor ", Echo(tensor.name), " in ", tensor.file, " has the dtype \"",
+                     Echo(tensor.dtype), "\", which this program does not know"));
   }
   for (const uint64_t size : tensor.shape) {
     bytes *= size;
     if (bytes > INT64_MAX) {
-      return absl::DataLossError(absl::StrCat("the tensor ", tensor.name, " in ", tensor.file,
+      return absl::DataLossError(absl::StrCat("the tensor ", Echo(tensor.name), " in ", tensor.file,
                                               " has a shape that can't be: ", Describe(tensor)));
     }
   }
@@ -107,26 +110,72 @@ absl::StatusOr<TensorPlace> Place(const std::string& name, const Entry& entry,
                                   const std::string& path, uint64_t data_begin,
                                   uint64_t file_bytes) {
   if (entry.keys.size() != 3 || entry.offsets.size() != 2 || entry.offsets[0] > entry.offsets[1]) {
-    return absl::DataLossError(absl::StrCat("the tensor ", name, " in ", path,
+    return absl::DataLossError(absl::StrCat("the tensor ", Echo(name), " in ", path,
                                             " lacks a sound dtype, shape or data_offsets"));
   }
   TensorPlace place{name, path, entry.dtype, entry.shape, 0, entry.offsets[1] - entry.offsets[0]};
   absl::StatusOr<uint64_t> bytes = TensorBytes(place);
   if (!bytes.ok()) return bytes.status();
   if (*bytes != place.bytes) {
-    return absl::DataLossError(absl::StrCat("the tensor ", name, " in ", path, " is ",
+    return absl::DataLossError(absl::StrCat("the tensor ", Echo(name), " in ", path, " is ",
                                             Describe(place), ", which is ", *bytes,
                                             " bytes, but its data_offsets span ", place.bytes));
   }
   if (entry.offsets[1] > file_bytes - data_begin) {
     return absl::DataLossError(
-        absl::StrCat(path, " is cut off: the tensor ", name, " ends at byte ", entry.offsets[1],
-                     " of its data, the file holds ", file_bytes - data_begin,
+        absl::StrCat(path, " is cut off: the tensor ", Echo(name), " ends at byte ",
+                     entry.offsets[1], " of its data, the file holds ", file_bytes - data_begin,
                      " bytes of data; download it again"));
   }
   place.offset = data_begin + entry.offsets[0];
   return place;
 }
+
+// Where the data of one tensor lie, as a header says it.
+struct Extent {
+  uint64_t begin = 0;
+  uint64_t end = 0;
+  std::string name;
+};
+
+// Collects the extents of all tensors of a header, wanted or not.
+class Extents {
+ public:
+  // Called for every value of the header.
+  void Add(const JsonPath& at, const JsonValue& value) {
+    if (at.size() < 2 || at[1] != "data_offsets") return;
+    if (value.begins_array) {
+      extents_.push_back({0, 0, at[0]});
+      numbers_ = 0;
+    } else if (value.number != nullptr && !extents_.empty()) {
+      // A third number is no safetensors: of a wanted tensor Place() says so.
+      if (numbers_ == 0) extents_.back().begin = *value.number;
+      if (numbers_ == 1) extents_.back().end = *value.number;
+      ++numbers_;
+    }
+  }
+
+  // DATA_LOSS names two tensors that share bytes: at most one of them can be what was written.
+  absl::Status CheckApart(const std::string& path) {
+    std::erase_if(extents_, [](const Extent& extent) { return extent.begin >= extent.end; });
+    std::sort(extents_.begin(), extents_.end(), [](const Extent& a, const Extent& b) {
+      return std::tie(a.begin, a.end, a.name) < std::tie(b.begin, b.end, b.name);
+    });
+    for (size_t i = 1; i < extents_.size(); ++i) {
+      const Extent &before = extents_[i - 1], &after = extents_[i];
+      if (after.begin >= before.end) continue;
+      return absl::DataLossError(absl::StrCat(
+          path, ": the tensors ", Echo(before.name), " (bytes ", before.begin, "..", before.end - 1,
+          " of its data) and ", Echo(after.name), " (bytes ", after.begin, "..", after.end - 1,
+          ") overlap: the file is damaged, or not what its header says; download it again"));
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  std::vector<Extent> extents_;
+  int numbers_ = 0;  // of the last extent, seen so far
+};
 
 // The wanted tensors of one file.
 absl::Status ReadFileTensors(const std::string& path, const WantedTensor& wanted,
@@ -138,7 +187,9 @@ absl::Status ReadFileTensors(const std::string& path, const WantedTensor& wanted
   absl::StatusOr<std::string> header = ReadHeader(*file, *bytes, path);
   if (!header.ok()) return header.status();
   std::map<std::string, Entry> entries;
+  Extents extents;
   absl::Status status = WalkJson(*header, [&](const JsonPath& at, const JsonValue& value) {
+    extents.Add(at, value);
     if (at.size() < 2 || !wanted(at[0])) return absl::OkStatus();
     return ReadEntryValue(path, at, value, entries[at[0]]);
   });
@@ -152,7 +203,7 @@ absl::Status ReadFileTensors(const std::string& path, const WantedTensor& wanted
     if (!place.ok()) return place.status();
     tensors.emplace(name, std::move(*place));
   }
-  return absl::OkStatus();
+  return extents.CheckApart(path);
 }
 
 using TensorsByFile = std::map<std::string, std::set<std::string>>;
@@ -165,7 +216,7 @@ absl::StatusOr<TensorsByFile> ReadIndex(const std::string& path, absl::string_vi
     if (at.size() != 2 || at[0] != "weight_map" || !wanted(at[1])) return absl::OkStatus();
     if (value.text == nullptr || value.text->empty() || absl::StrContains(*value.text, '/')) {
       return absl::InvalidArgumentError(
-          absl::StrCat("the tensor ", at[1], " has no plain file name"));
+          absl::StrCat("the tensor ", Echo(at[1]), " has no plain file name"));
     }
     files[*value.text].insert(at[1]);
     return absl::OkStatus();
@@ -179,7 +230,7 @@ absl::StatusOr<TensorsByFile> ReadIndex(const std::string& path, absl::string_vi
 }  // namespace
 
 std::string Describe(const TensorPlace& tensor) {
-  return absl::StrCat(tensor.dtype, " [", absl::StrJoin(tensor.shape, ", "), "]");
+  return absl::StrCat(Echo(tensor.dtype), " [", absl::StrJoin(tensor.shape, ", "), "]");
 }
 
 absl::StatusOr<Checkpoint> Checkpoint::Open(const std::string& directory,
@@ -208,15 +259,16 @@ absl::StatusOr<Checkpoint> Checkpoint::Open(const std::string& directory,
     };
     absl::Status status = ReadFileTensors(path, is_here, checkpoint.tensors_);
     if (absl::IsNotFound(status)) {
-      return absl::NotFoundError(absl::StrCat(path, ", which holds the tensor ", *names.begin(),
+      return absl::NotFoundError(absl::StrCat(Echo(path), ", which holds the tensor ",
+                                              Echo(*names.begin()),
                                               " by the index, is missing: download it"));
     }
     if (!status.ok()) return status;
     for (const std::string& name : names) {
       if (checkpoint.tensors_.count(name) > 0) continue;
       return absl::NotFoundError(
-          absl::StrCat(path, " does not hold the tensor ", name, ", which the index ", index_path,
-                       " says it does: index and file are of different downloads"));
+          absl::StrCat(path, " does not hold the tensor ", Echo(name), ", which the index ",
+                       index_path, " says it does: index and file are of different downloads"));
     }
   }
   return checkpoint;

@@ -3,8 +3,8 @@
 // A checkpoint is a directory with model.safetensors.index.json and the files it names, or with one
 // model.safetensors. Only the tensors that are wanted are looked at: files that hold none of them
 // need not exist. Everything found is checked against the file: offsets within it, bytes equal to
-// what dtype and shape make. Immutable after Open; thread-safe. Reads headers only; memory follows
-// the wanted tensors and the largest header (at most kMaxHeaderBytes).
+// what dtype and shape make, no tensor on another's bytes. Immutable after Open; thread-safe. Reads
+// headers only; memory follows the wanted tensors and the largest header (at most kMaxHeaderBytes).
 #pragma once
 
 #include <cstdint>
@@ -38,7 +38,8 @@ using WantedTensor = std::function<bool(absl::string_view name)>;
 class Checkpoint {
  public:
   // NOT_FOUND: no checkpoint, or the file of a wanted tensor is missing. DATA_LOSS: a file that is
-  // cut off or no safetensors file. Each names file and, where there is one, tensor.
+  // cut off or no safetensors file, tensors that overlap. Each names file and, where there are any,
+  // tensors.
   static absl::StatusOr<Checkpoint> Open(const std::string& directory, const WantedTensor& wanted);
 
   const std::string& directory() const { return directory_; }

@@ -4,6 +4,7 @@
 #include <fstream>
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_format.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "memstore/table/testing/small_checkpoint.h"
@@ -161,6 +162,37 @@ TEST_F(SafetensorsTest, RefusesEntriesThatContradictThemselves) {
     EXPECT_THAT(std::string(status.message()), HasSubstr(message)) << header;
     EXPECT_THAT(std::string(status.message()), HasSubstr(dir_ / "model.safetensors")) << header;
   }
+}
+
+// The rows of one would be those of the other: with each other, within, and with a tensor that
+// nobody asked for.
+TEST_F(SafetensorsTest, RefusesTensorsThatOverlap) {
+  const auto header = [](const char* other, int begin, int end) {
+    return absl::StrFormat(R"({"want.a":{"dtype":"U8","shape":[8],"data_offsets":[8,16]},)"
+                           R"("empty":{"dtype":"U8","shape":[0],"data_offsets":[10,10]},)"
+                           R"("%s":{"dtype":"U8","shape":[%d],"data_offsets":[%d,%d]}})",
+                           other, end - begin, begin, end);
+  };
+  for (const char* other : {"want.b", "other"}) {
+    for (const auto& [begin, end] : {std::pair(0, 9), {15, 20}, {0, 24}, {10, 12}, {8, 16}}) {
+      const absl::Status status = OpenHeader(header(other, begin, end), 24);
+      EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << begin << ".." << end;
+      for (const std::string& part :
+           {std::string("want.a"), std::string(other), (dir_ / "model.safetensors").string()}) {
+        EXPECT_THAT(std::string(status.message()), HasSubstr(part));
+      }
+    }
+    for (const auto& [begin, end] : {std::pair(0, 8), {16, 24}}) {
+      EXPECT_TRUE(OpenHeader(header(other, begin, end), 24).ok());
+    }
+  }
+}
+
+TEST_F(SafetensorsTest, CutsLongNamesInMessages) {
+  const std::string name = "want" + std::string(1 << 20, 'x');
+  const absl::Status status = OpenHeader("{\"" + name + "\":{\"dtype\":5}}", 0);
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
+  EXPECT_LT(status.message().size(), 1000u);
 }
 
 TEST_F(SafetensorsTest, SurvivesDamagedHeaders) {

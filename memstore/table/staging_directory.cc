@@ -68,23 +68,32 @@ absl::Status RemoveContents(const std::string& path) {
   return absl::ErrnoToStatus(error.value(), absl::StrCat("cannot empty ", path));
 }
 
+std::filesystem::path Target(const std::string& output) {
+  const std::filesystem::path target = std::filesystem::path(output).lexically_normal();
+  return target.has_filename() ? target : target.parent_path();  // "a/" is "a"
+}
+
 }  // namespace
 
+absl::Status CheckStagingOutput(const std::string& output) {
+  const std::string name = Target(output).filename();
+  if (!name.empty() && name != "." && name != "..") return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "the output \"", output, "\" names no new directory: give a path that ends in a name"));
+}
+
 absl::StatusOr<StagingDirectory> StagingDirectory::Begin(const std::string& output) {
-  std::filesystem::path target = std::filesystem::path(output).lexically_normal();
-  if (!target.has_filename()) target = target.parent_path();  // "a/" is "a"
+  absl::Status status = CheckStagingOutput(output);
+  if (!status.ok()) return status;
+  const std::filesystem::path target = Target(output);
   const std::string name = target.filename();
-  if (name.empty() || name == "." || name == "..") {
-    return absl::InvalidArgumentError(
-        absl::StrCat("\"", output, "\" names no new directory: give a path that ends in a name"));
-  }
   const std::string parent = target.has_parent_path() ? target.parent_path().string() : ".";
   if (Exists(target)) return OutputExists(target);
   const std::string path = JoinPath(parent, absl::StrCat(".", name, ".partial"));
   absl::StatusOr<FileDescriptor> lock = Lock(path, target);
   if (!lock.ok()) return lock.status();
   StagingDirectory staging(target, parent, path, std::move(*lock));
-  absl::Status status = RemoveContents(path);
+  status = RemoveContents(path);
   if (!status.ok()) return status;
   return staging;
 }

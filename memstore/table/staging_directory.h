@@ -13,10 +13,14 @@
 
 namespace engram {
 
+// INVALID_ARGUMENT when `output` can't be the path of a new directory: empty, or ending in "." or
+// "..". Looks at the text alone.
+absl::Status CheckStagingOutput(const std::string& output);
+
 class StagingDirectory {
  public:
-  // ALREADY_EXISTS when there is something at `output`; NOT_FOUND when its parent isn't there;
-  // FAILED_PRECONDITION when another process is writing it.
+  // Errors of CheckStagingOutput; ALREADY_EXISTS when there is something at `output`; NOT_FOUND
+  // when its parent isn't there; FAILED_PRECONDITION when another process is writing it.
   static absl::StatusOr<StagingDirectory> Begin(const std::string& output);
   StagingDirectory(StagingDirectory&& other) noexcept;
   StagingDirectory& operator=(StagingDirectory&&) = delete;

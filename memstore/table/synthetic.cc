@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "memstore/addressing/splitmix64.h"
+
 namespace engram {
 namespace {
 

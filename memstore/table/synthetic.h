@@ -12,13 +12,10 @@
 
 namespace engram {
 
-constexpr uint64_t SplitMix64Mix(uint64_t v) {
-  v += 0x9E3779B97F4A7C15;
-  v = (v ^ (v >> 30)) * 0xBF58476D1CE4E5B9;
-  v = (v ^ (v >> 27)) * 0x94D049BB133111EB;
-  return v ^ (v >> 31);
-}
+// The rule has 16 bits for a layer's number: layers past this would have the rows of others.
+inline constexpr uint32_t kMaxSyntheticLayer = 0xFFFF;
 
+// `layer` is at most kMaxSyntheticLayer throughout.
 // Fills `row` (row_bytes long) with row `row_id` of `layer`.
 void SyntheticRow(uint32_t layer, RowId row_id, absl::Span<std::byte> row);
 // Fills `rows` with whole rows of `row_bytes`, from `first_row` on. Cost: about 3 GB/s a core.

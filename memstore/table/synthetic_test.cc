@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "memstore/addressing/splitmix64.h"
 
 namespace engram {
 namespace {

@@ -95,7 +95,7 @@ TEST_F(VerifyTest, NamesFileBlockAndBytes) {
   const absl::Status status = Verify();
   EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
   EXPECT_THAT(std::string(status.message()), HasSubstr(shard));
-  EXPECT_THAT(std::string(status.message()), HasSubstr("block 1 (bytes 274432..544767)"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("block 1 (bytes 274432..544767, rows "));
   Flip(shard, place, 3);
 }
 

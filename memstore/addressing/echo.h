@@ -1,0 +1,22 @@
+// How a message shows a value that came from a file, a flag or the wire.
+//
+// Stateless, thread-safe. Others choose such a value: it can hold control characters, no UTF-8, or
+// be as long as the file is. What is shown is printable ASCII, of a bounded length.
+#pragma once
+
+#include <cstddef>
+#include <string>
+
+#include "absl/strings/string_view.h"
+
+namespace engram {
+
+// Of a value's bytes, the most that are shown: a digest, a tensor's name or a path is shown whole,
+// and a message stays readable.
+inline constexpr size_t kMaxEchoBytes = 200;
+
+// `value` with all but printable ASCII written as C escapes, and cut after kMaxEchoBytes of it with
+// a note of its length.
+std::string Echo(absl::string_view value);
+
+}  // namespace engram

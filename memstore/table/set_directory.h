@@ -1,0 +1,17 @@
+// Whether a table set's directory holds the files of its manifest and nothing else.
+//
+// Stateless. Cost: a directory listing; no file is opened.
+#pragma once
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "memstore/table/manifest.h"
+
+namespace engram {
+
+// Nothing missing (NOT_FOUND), nothing else there, every file a plain one, no link, of the right
+// size (DATA_LOSS). The first by name.
+absl::Status CheckSetDirectory(const std::string& directory, const Manifest& manifest);
+
+}  // namespace engram

@@ -1,0 +1,95 @@
+#include "memstore/table/shard_file.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "memstore/table/posix_file.h"
+#include "memstore/table/shard_format.h"
+
+namespace engram {
+namespace {
+
+constexpr char kFix[] = "; copy or pack the table set again";
+
+}  // namespace
+
+absl::StatusOr<ShardFile> ShardFile::Open(const std::string& directory, const LayerTableSpec& layer,
+                                          const ShardSpec& shard) {
+  absl::StatusOr<std::vector<uint32_t>> checksums = LoadChecksums(directory, layer, shard);
+  if (!checksums.ok()) return checksums.status();
+  const std::string path = JoinPath(directory, shard.file);
+  absl::StatusOr<DirectReader> reader = DirectReader::Open(path);
+  if (absl::IsNotFound(reader.status())) {
+    return absl::NotFoundError(
+        absl::StrCat("the table set lacks ", path, ", the rows ", shard.first_row, " to ",
+                     shard.first_row + shard.rows - 1, " of layer ", layer.layer, kFix));
+  }
+  if (!reader.ok()) return reader.status();
+  if (reader->bytes() != shard.file_bytes) {
+    return absl::DataLossError(absl::StrCat(
+        path, " has ", reader->bytes(), " bytes, the manifest says ", shard.file_bytes, ": it was ",
+        reader->bytes() < shard.file_bytes ? "cut off" : "added to", kFix));
+  }
+  ShardFile file(layer, shard, *std::move(reader), *std::move(checksums));
+  if (absl::Status status = file.CheckHeader(); !status.ok()) return status;
+  return file;
+}
+
+absl::Status ShardFile::CheckHeader() const {
+  PageBuffer buffer;
+  const auto header = reader_.Read(0, kShardHeaderBytes, buffer);
+  if (!header.ok()) return header.status();
+  const std::vector<std::byte> expected = MakeShardHeader(*layer_, *shard_);
+  const auto differs = std::mismatch(header->begin(), header->end(), expected.begin()).first;
+  if (differs != header->end()) {
+    return absl::DataLossError(
+        absl::StrCat(reader_.path(), ": the header (bytes 0..", kShardHeaderBytes - 1,
+                     ") is not the one that the manifest asks for, from byte ",
+                     differs - header->begin(), " on: it was changed or damaged", kFix));
+  }
+  if (Crc32c(*header) != checksums_[0]) {
+    return absl::DataLossError(absl::StrCat(
+        reader_.path(), ": the header's checksum is not that of ", shard_->checksum_file, kFix));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ShardFile::CheckBlock(uint64_t block, absl::Span<const std::byte> bytes) const {
+  if (Crc32c(bytes) == checksums_[1 + block]) return absl::OkStatus();
+  const uint64_t first_row = shard_->first_row + block * shard_->block_rows;
+  const uint64_t end_row =
+      std::min(first_row + shard_->block_rows, shard_->first_row + shard_->rows);
+  const uint64_t offset = BlockOffset(*layer_, *shard_, block);
+  return absl::DataLossError(
+      absl::StrCat(reader_.path(), ": block ", block, " (bytes ", offset, "..",
+                   offset + BlockBytes(*layer_, *shard_, block) - 1, ", rows ", first_row, "..",
+                   end_row - 1, " of layer ", layer_->layer,
+                   ") does not have its checksum: it was changed or damaged", kFix));
+}
+
+size_t ShardFiles::Add(const LayerTableSpec& layer, const ShardSpec& shard, uint64_t shares) {
+  Slot& slot = slots_.emplace_back();
+  slot.layer = &layer;
+  slot.shard = &shard;
+  slot.shares_left = shares;
+  return slots_.size() - 1;
+}
+
+absl::StatusOr<const ShardFile*> ShardFiles::BeginShare(size_t number) {
+  Slot& slot = slots_[number];
+  const std::lock_guard<std::mutex> lock(slot.mutex);
+  if (slot.file == nullptr) {
+    absl::StatusOr<ShardFile> file = ShardFile::Open(directory_, *slot.layer, *slot.shard);
+    if (!file.ok()) return file.status();
+    slot.file = std::make_unique<ShardFile>(*std::move(file));
+  }
+  return slot.file.get();
+}
+
+void ShardFiles::EndShare(size_t number) {
+  Slot& slot = slots_[number];
+  const std::lock_guard<std::mutex> lock(slot.mutex);
+  if (--slot.shares_left == 0) slot.file.reset();
+}
+
+}  // namespace engram
