@@ -4,7 +4,6 @@
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/resource_quota.h>
-#include <unistd.h>
 
 #include <future>
 #include <utility>
@@ -12,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "memstore/store/table_set.h"
 #include "server/limits.h"
+#include "server/listen_socket.h"
 
 namespace engram {
 namespace {
@@ -19,8 +19,9 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr std::chrono::seconds kProgressInterval{2};
-// What clients that were told to go have for closing their connections themselves.
-constexpr std::chrono::milliseconds kGoodbye{50};
+// What clients that were told to go have for closing their connections themselves; and what a call
+// that came in just before has for being counted.
+constexpr std::chrono::milliseconds kGoodbye{100};
 
 double Gigabytes(uint64_t bytes) { return static_cast<double>(bytes) / 1e9; }
 
@@ -43,16 +44,10 @@ class ProgressLines {
   Clock::time_point last_ = Clock::now();
 };
 
-// The builder takes ports' numbers by pointer when it starts.
-struct Bound {
-  ListenAddress address;
-  int port = 0;
-};
-
 void Configure(CallCount& calls, grpc::ServerBuilder& builder) {
   builder.SetMaxReceiveMessageSize(static_cast<int>(kMaxRequestBytes));
-  // Two servers never share an address: the kernel would spread clients over both.
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS,
+                             static_cast<int>(std::chrono::milliseconds(kMaxHandshake).count()));
   grpc::ResourceQuota quota("engramd");
   quota.SetMaxThreads(static_cast<int>(kMaxLookups) + kOtherThreads);
   builder.SetResourceQuota(quota);
@@ -109,36 +104,43 @@ absl::Status Engramd::StartService() {
 }
 
 absl::Status Engramd::Listen() {
+  const absl::StatusOr<int> fd_limit = RaiseFileLimit();
+  if (!fd_limit.ok()) return fd_limit.status();
   if (absl::Status status = StartService(); !status.ok()) return status;
+  std::vector<ListenSocket> sockets;
+  std::vector<std::string> addresses;
+  for (const ListenAddress& address : config_.listen) {
+    absl::StatusOr<std::vector<ListenSocket>> bound = ListenSocket::Bind(address);
+    if (!bound.ok()) return bound.status();
+    addresses.push_back(bound->front().address().Text());
+    for (ListenSocket& socket : *bound) sockets.push_back(std::move(socket));
+  }
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
   calls_ = CallCount::Of(v1::Lookup::service_full_name());
   Configure(*calls_, builder);
-  std::vector<Bound> bound;
-  for (const ListenAddress& address : config_.listen) {
-    if (absl::Status status = CheckCanListen(address); !status.ok()) return status;
-    bound.push_back({.address = address});
-  }
-  for (Bound& one : bound) {
-    builder.AddListeningPort(one.address.Text(), grpc::InsecureServerCredentials(), &one.port);
-  }
+  using Connections = grpc::experimental::ExternalConnectionAcceptor;
+  const std::shared_ptr<Connections> connections =
+      builder.experimental().AddExternalConnectionAcceptor(
+          grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
+          grpc::InsecureServerCredentials());
   builder.RegisterService(service_.get());
   server_ = builder.BuildAndStart();
-  if (server_ == nullptr) {
-    for (const Bound& one : bound) {
-      if (one.port != 0) continue;
-      return absl::UnavailableError(absl::StrCat("cannot listen on ", one.address.Text(),
-                                                 ": somebody else took it, or it is named twice"));
-    }
-    return absl::InternalError("gRPC does not start");
-  }
-  for (Bound& one : bound) {
-    if (!one.address.is_unix()) one.address.port = absl::StrCat(one.port);
-    addresses_.push_back(one.address.Text());
-    log_->info("listening on {}", addresses_.back());
-  }
+  if (server_ == nullptr) return absl::InternalError("gRPC does not start");
+  const auto take = [connections](int listen_fd, int fd) {
+    Connections::NewConnectionParameters connection;
+    connection.listener_fd = listen_fd;
+    connection.fd = fd;
+    connections->HandleNewConnection(&connection);
+  };
   SetServing(true);
+  absl::StatusOr<std::unique_ptr<Acceptor>> acceptor =
+      Acceptor::Start(std::move(sockets), *fd_limit, take, log_);
+  if (!acceptor.ok()) return acceptor.status();
+  acceptor_ = *std::move(acceptor);
+  addresses_ = std::move(addresses);
+  for (const std::string& address : addresses_) log_->info("listening on {}", address);
   return absl::OkStatus();
 }
 
@@ -151,6 +153,8 @@ void Engramd::SetServing(bool serving) {
 void Engramd::Drain(std::chrono::milliseconds grace) {
   if (server_ == nullptr) return;
   SetServing(false);
+  // Before gRPC ends: it leaks what it is handed after.
+  acceptor_.reset();
   const auto deadline = std::chrono::system_clock::now() + grace;
   // Shutdown waits for every connection, and idle clients may not look at theirs for seconds; once
   // the last call is over those that stayed are closed.
@@ -162,9 +166,6 @@ void Engramd::Drain(std::chrono::milliseconds grace) {
   }
   server_->Wait();
   server_.reset();
-  for (const ListenAddress& address : config_.listen) {
-    if (address.is_unix()) unlink(address.unix_path.c_str());
-  }
 }
 
 Engramd::~Engramd() { Drain(std::chrono::milliseconds(0)); }

@@ -17,6 +17,7 @@
 #include "absl/status/statusor.h"
 #include "memstore/store/parallel_gather.h"
 #include "memstore/store/store.h"
+#include "server/acceptor.h"
 #include "server/call_count.h"
 #include "server/config.h"
 #include "server/lookup_service.h"
@@ -30,8 +31,8 @@ class Engramd {
   static absl::StatusOr<std::unique_ptr<Engramd>> Load(const ServerConfig& config,
                                                        std::shared_ptr<spdlog::logger> log);
   // Binds every address and serves, and starts every thread that outlives the call (so that a
-  // caller can block signals in all of them first). CheckCanListen has the errors; nothing is left
-  // bound then.
+  // caller can block signals in all of them first). Raises the process's limit of open files.
+  // ListenSocket::Bind and RaiseFileLimit have the errors; nothing is left bound then.
   absl::Status Listen();
   // As bound: where port 0 was asked for, with the port that came of it.
   const std::vector<std::string>& addresses() const { return addresses_; }
@@ -57,6 +58,7 @@ class Engramd {
   std::unique_ptr<LookupService> service_;
   std::shared_ptr<CallCount> calls_;
   std::unique_ptr<grpc::Server> server_;  // null while it does not listen
+  std::unique_ptr<Acceptor> acceptor_;    // as server_
   std::vector<std::string> addresses_;
 };
 

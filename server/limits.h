@@ -33,6 +33,13 @@ inline constexpr std::chrono::milliseconds kRetryDelay{20};
 inline constexpr std::chrono::seconds kDrainGrace{10};
 // Threads beside those of lookups: health, reflection, Describe, Attach.
 inline constexpr int kOtherThreads = 32;
+// Connections at once: far more than a table's users have workers, and few enough that idle ones
+// cost little beside a table (17 KiB each in gRPC).
+inline constexpr uint64_t kMaxConnections = 16384;
+// Descriptors that connections leave alone: engramd's own and gRPC's, about 20, with room to spare.
+inline constexpr uint64_t kSpareFiles = 64;
+// A connection that does not begin to speak HTTP/2 in this time is closed.
+inline constexpr std::chrono::seconds kMaxHandshake{10};
 // More readers than this wait for the same disks.
 inline constexpr uint32_t kMaxLoadThreads = 64;
 // A configuration is read whole before anything of it is known to be true.

@@ -2,6 +2,8 @@
 // of it when it comes late, is told to stop, or dies.
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -177,6 +179,63 @@ TEST_F(EngramdTest, ALookupInFlightFinishesAfterSigterm) {
     }
   }
   EXPECT_TRUE(rows == expected);
+}
+
+TEST_F(EngramdTest, ADrainingEngramdLeavesTheSocketOfItsSuccessor) {
+  EngramdProcess first(Flags());
+  ASSERT_FALSE(first.WaitUntilServing().empty());
+  std::filesystem::remove(scratch_ / "s");
+  EngramdProcess second(Flags());
+  ASSERT_FALSE(second.WaitUntilServing().empty());
+  first.Signal(SIGTERM);
+  EXPECT_EQ(first.WaitForEnd(), 0);
+  EXPECT_TRUE(Client::Attach("grpc:" + Socket(), {}).ok());
+}
+
+// Connections that nobody uses, opened until the server turns one away.
+class IdleConnections {
+ public:
+  explicit IdleConnections(const std::string& path) : path_(path) {}
+  ~IdleConnections() {
+    for (const int fd : fds_) close(fd);
+  }
+  void Open(size_t count) {
+    sockaddr_un name{};
+    name.sun_family = AF_UNIX;
+    path_.copy(name.sun_path, sizeof(name.sun_path) - 1);
+    for (size_t i = 0; i < count; ++i) {
+      fds_.push_back(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+      EXPECT_EQ(connect(fds_.back(), reinterpret_cast<sockaddr*>(&name), sizeof(name)), 0);
+    }
+  }
+
+ private:
+  const std::string path_;
+  std::vector<int> fds_;
+};
+
+TEST_F(EngramdTest, ServesAgainAfterAFloodOfConnections) {
+  EngramdProcess engramd(Flags(), {"prlimit", "--nofile=160:160"});
+  ASSERT_FALSE(engramd.WaitUntilServing().empty());
+  const auto before = Client::Attach("grpc:" + Socket(), {});
+  ASSERT_TRUE(before.ok()) << before.status();
+  const std::vector<int32_t> ids = RealTokenIds(3);
+  {
+    IdleConnections flood(scratch_ / "s");
+    flood.Open(300);
+    ASSERT_TRUE(engramd.WaitForLine("cannot take a connection"));
+    // Who was there is served all the time.
+    EXPECT_TRUE(LookUp(**before, ids, absl::Now() + absl::Seconds(60)).ok());
+  }
+  const auto after = Client::Attach("grpc:" + Socket(), {});
+  ASSERT_TRUE(after.ok()) << after.status();
+  EXPECT_TRUE(LookUp(**after, ids, absl::Now() + absl::Seconds(60)).ok());
+}
+
+TEST_F(EngramdTest, TooFewFilesEndItWith1) {
+  EngramdProcess engramd(Flags(), {"prlimit", "--nofile=100:100"});
+  EXPECT_EQ(engramd.WaitForEnd(), 1);
+  EXPECT_TRUE(engramd.WaitForLine("this process may open 100 files")) << engramd.Log();
 }
 
 TEST_F(EngramdTest, AttachWaitsForAServerThatStartsLater) {
