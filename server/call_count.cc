@@ -43,9 +43,15 @@ bool CallCount::WaitUntilNone(std::chrono::system_clock::time_point deadline) {
   return none_.wait_until(lock, deadline, [this] { return calls_ == 0; });
 }
 
+uint64_t CallCount::begun() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return begun_;
+}
+
 void CallCount::Enter() {
   const std::lock_guard<std::mutex> lock(mutex_);
   ++calls_;
+  ++begun_;
 }
 
 void CallCount::Leave() {

@@ -24,6 +24,8 @@ class CallCount : public std::enable_shared_from_this<CallCount> {
 
   // Whether none is under way; waits for that until `deadline`.
   bool WaitUntilNone(std::chrono::system_clock::time_point deadline);
+  // How many have begun, ever.
+  uint64_t begun();
 
  private:
   class PerCall;
@@ -36,6 +38,7 @@ class CallCount : public std::enable_shared_from_this<CallCount> {
   std::mutex mutex_;
   std::condition_variable none_;
   uint64_t calls_ = 0;  // guarded by mutex_
+  uint64_t begun_ = 0;  // guarded by mutex_
 };
 
 }  // namespace engram

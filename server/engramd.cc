@@ -160,9 +160,12 @@ void Engramd::Drain(std::chrono::milliseconds grace) {
   // the last call is over those that stayed are closed.
   std::future<void> down =
       std::async(std::launch::async, [this, deadline] { server_->Shutdown(deadline); });
-  calls_->WaitUntilNone(deadline);
-  while (down.wait_for(kGoodbye) != std::future_status::ready) {
-    grpc_server_cancel_all_calls(server_->c_server());
+  while (true) {
+    const uint64_t begun = calls_->begun();
+    const bool none = calls_->WaitUntilNone(deadline);
+    if (down.wait_for(kGoodbye) == std::future_status::ready) break;
+    // One that was taken just before may have been counted meanwhile; none is taken any more.
+    if (!none || calls_->begun() == begun) grpc_server_cancel_all_calls(server_->c_server());
   }
   server_->Wait();
   server_.reset();

@@ -181,6 +181,40 @@ TEST_F(EngramdTest, ALookupInFlightFinishesAfterSigterm) {
   EXPECT_TRUE(rows == expected);
 }
 
+// Whatever SIGTERM overtakes is answered whole or was never taken; nothing that was begun is cut.
+TEST_F(EngramdTest, LookupsThatArriveWithSigtermAreWholeOrRefused) {
+  EngramdProcess engramd(Flags());
+  ASSERT_FALSE(engramd.WaitUntilServing().empty());
+  const auto client = Client::Attach("grpc:" + Socket(), {});
+  ASSERT_TRUE(client.ok()) << client.status();
+  const std::vector<int32_t> ids = RealTokenIds(200);
+  Client::Plan plan;
+  ASSERT_TRUE((*client)->PlanTokens(Addresser::Start(), ids, {}, &plan).ok());
+  const std::string expected = ExpectedRows((*client)->table_set(), (*client)->addresser(), ids);
+  std::vector<std::string> rows(16, std::string(expected.size(), '\0'));
+  std::vector<Ticket> tickets;
+  engramd.Signal(SIGSTOP);
+  for (std::string& one : rows) {
+    const auto ticket = (*client)->Submit(
+        plan, DenseLandings((*client)->table_set(), reinterpret_cast<std::byte*>(one.data())),
+        absl::Now() + absl::Seconds(60));
+    ASSERT_TRUE(ticket.ok()) << ticket.status();
+    tickets.push_back(*ticket);
+  }
+  engramd.Signal(SIGTERM);
+  engramd.Signal(SIGCONT);
+  for (size_t i = 0; i < tickets.size(); ++i) {
+    const absl::Status status = (*client)->Wait(tickets[i]);
+    if (status.ok()) {
+      EXPECT_TRUE(rows[i] == expected);
+    } else {
+      EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable) << status;
+    }
+    (*client)->Reap(tickets[i]);
+  }
+  EXPECT_EQ(engramd.WaitForEnd(), 0);
+}
+
 TEST_F(EngramdTest, ADrainingEngramdLeavesTheSocketOfItsSuccessor) {
   EngramdProcess first(Flags());
   ASSERT_FALSE(first.WaitUntilServing().empty());
