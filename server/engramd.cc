@@ -12,6 +12,7 @@
 #include "memstore/store/table_set.h"
 #include "server/limits.h"
 #include "server/listen_socket.h"
+#include "server/start_checks.h"
 
 namespace engram {
 namespace {
@@ -61,6 +62,10 @@ void Configure(CallCount& calls, grpc::ServerBuilder& builder) {
 absl::StatusOr<std::unique_ptr<Engramd>> Engramd::Load(const ServerConfig& config,
                                                        std::shared_ptr<spdlog::logger> log) {
   std::unique_ptr<Engramd> engramd(new Engramd(config, std::move(log)));
+  const absl::StatusOr<int> fd_limit = RaiseFileLimit();
+  if (!fd_limit.ok()) return fd_limit.status();
+  engramd->fd_limit_ = *fd_limit;
+  if (absl::Status status = CheckBeforeLoading(config); !status.ok()) return status;
   for (const std::string& directory : config.table_sets) {
     if (absl::Status status = engramd->LoadTableSet(directory); !status.ok()) return status;
   }
@@ -104,42 +109,38 @@ absl::Status Engramd::StartService() {
 }
 
 absl::Status Engramd::Listen() {
-  const absl::StatusOr<int> fd_limit = RaiseFileLimit();
-  if (!fd_limit.ok()) return fd_limit.status();
   if (absl::Status status = StartService(); !status.ok()) return status;
-  std::vector<ListenSocket> sockets;
-  std::vector<std::string> addresses;
   for (const ListenAddress& address : config_.listen) {
     absl::StatusOr<std::vector<ListenSocket>> bound = ListenSocket::Bind(address);
     if (!bound.ok()) return bound.status();
-    addresses.push_back(bound->front().address().Text());
-    for (ListenSocket& socket : *bound) sockets.push_back(std::move(socket));
+    addresses_.push_back(bound->front().address().Text());
+    for (ListenSocket& socket : *bound) sockets_.push_back(std::move(socket));
   }
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
   calls_ = CallCount::Of(v1::Lookup::service_full_name());
   Configure(*calls_, builder);
-  using Connections = grpc::experimental::ExternalConnectionAcceptor;
-  const std::shared_ptr<Connections> connections =
-      builder.experimental().AddExternalConnectionAcceptor(
-          grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
-          grpc::InsecureServerCredentials());
+  connections_ = builder.experimental().AddExternalConnectionAcceptor(
+      grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
+      grpc::InsecureServerCredentials());
   builder.RegisterService(service_.get());
   server_ = builder.BuildAndStart();
-  if (server_ == nullptr) return absl::InternalError("gRPC does not start");
-  const auto take = [connections](int listen_fd, int fd) {
-    Connections::NewConnectionParameters connection;
+  return server_ != nullptr ? absl::OkStatus() : absl::InternalError("gRPC does not start");
+}
+
+absl::Status Engramd::Accept() {
+  SetServing(true);
+  const auto take = [connections = connections_](int listen_fd, int fd) {
+    grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;
     connection.listener_fd = listen_fd;
     connection.fd = fd;
     connections->HandleNewConnection(&connection);
   };
-  SetServing(true);
   absl::StatusOr<std::unique_ptr<Acceptor>> acceptor =
-      Acceptor::Start(std::move(sockets), *fd_limit, take, log_);
+      Acceptor::Start(std::move(sockets_), fd_limit_, take, log_);
   if (!acceptor.ok()) return acceptor.status();
   acceptor_ = *std::move(acceptor);
-  addresses_ = std::move(addresses);
   for (const std::string& address : addresses_) log_->info("listening on {}", address);
   return absl::OkStatus();
 }

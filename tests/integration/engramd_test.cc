@@ -28,6 +28,7 @@ namespace {
 
 using ::testing::AnyOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 class EngramdTest : public ::testing::Test {
  protected:
@@ -60,7 +61,30 @@ TEST_F(EngramdTest, AMissingOrDoubleTableSetEndsItWith1) {
   EXPECT_THAT(FailedStart(1, {"--table-set", scratch_ / "none", "--listen", Socket()}),
               HasSubstr(scratch_ / "none"));
   EXPECT_THAT(FailedStart(1, {"--table-set", Set(), "--table-set", Set(), "--listen", Socket()}),
-              HasSubstr("is served already"));
+              HasSubstr("is given twice"));
+}
+
+// A client that names one could not know which it gets.
+TEST_F(EngramdTest, TwoSetsOfOneNameEndItWith1AndNameBoth) {
+  PackSmallSet("deepseek-v4.1-flash", 600, scratch_ / "other");
+  const std::string log = FailedStart(
+      1, {"--table-set", Set(), "--table-set", scratch_ / "other", "--listen", Socket()});
+  EXPECT_THAT(log, HasSubstr("two table sets are named deepseek-v4.1-flash, " + Set() + " and " +
+                             (scratch_ / "other")));
+  EXPECT_THAT(log, HasSubstr("--name"));
+}
+
+// What can be known before the tables are loaded stops it before.
+TEST_F(EngramdTest, WhatWouldStopItLaterStopsItBeforeItLoads) {
+  std::vector<std::string> few_rows = Flags();
+  few_rows.insert(few_rows.end(), {"--max-batch-rows", "47"});
+  const std::string too_few = FailedStart(1, few_rows);
+  EXPECT_THAT(too_few, HasSubstr("--max-batch-rows 47"));
+  EXPECT_THAT(too_few, HasSubstr("give 48 or more"));
+  EngramdProcess first({"--table-set", Set(), "--listen", "127.0.0.1:0"});
+  const std::string in_use =
+      FailedStart(1, {"--table-set", Set(), "--listen", first.WaitUntilServing()});
+  for (const std::string& log : {too_few, in_use}) EXPECT_THAT(log, Not(HasSubstr("loading")));
 }
 
 TEST_F(EngramdTest, OneFlippedBitInAnyFileEndsItBeforeItListens) {
@@ -371,6 +395,26 @@ TEST_F(EngramdTest, AnswersHealthChecksAndReflection) {
   EXPECT_THAT(CallRaw(address, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
                       list_services),
               HasSubstr(service));
+}
+
+TEST_F(EngramdTest, ServesExactRowsUnderEveryNumaPolicy) {
+  const std::vector<int32_t> ids = RealTokenIds(20);
+  for (const std::string policy : {"local", "interleave", "bind:0"}) {
+    std::vector<std::string> flags = Flags();
+    flags.insert(flags.end(), {"--numa", policy});
+    EngramdProcess engramd(flags);
+    ASSERT_FALSE(engramd.WaitUntilServing().empty()) << policy;
+    const auto client = Client::Attach("grpc:" + Socket(), {});
+    ASSERT_TRUE(client.ok()) << client.status();
+    const auto rows = LookUp(**client, ids, absl::Now() + absl::Seconds(60));
+    ASSERT_TRUE(rows.ok()) << rows.status();
+    EXPECT_TRUE(*rows == ExpectedRows((*client)->table_set(), (*client)->addresser(), ids));
+  }
+  for (const std::string policy : {"bind:4096", "bind:", "near"}) {
+    std::vector<std::string> flags = Flags();
+    flags.insert(flags.end(), {"--numa", policy});
+    EXPECT_THAT(FailedStart(2, flags), HasSubstr(policy));
+  }
 }
 
 TEST_F(EngramdTest, TakesItsConfigurationFromAFile) {
