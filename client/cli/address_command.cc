@@ -253,7 +253,9 @@ void AddAddressCommand(CLI::App& app, CommandBody* chosen) {
                       "standard input");
   command
       ->add_option("--output", flags->output,
-                   "written aside and renamed when whole; - is standard output")
+                   "written aside and put in place when whole; a link's target is replaced, not "
+                   "the link, and "
+                   "must exist; - is standard output")
       ->required();
   command
       ->add_option("--chunk-tokens", flags->chunk_tokens,

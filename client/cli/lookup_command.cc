@@ -189,7 +189,9 @@ void AddLookupCommand(CLI::App& app, CommandBody* chosen) {
                       "a byte for each token id, non-zero marks a dead position");
   command
       ->add_option("--output", flags->output,
-                   "written aside and renamed when whole; - is standard output")
+                   "written aside and put in place when whole; a link's target is replaced, not "
+                   "the link, and "
+                   "must exist; - is standard output")
       ->required();
   command
       ->add_option("--batch-tokens", flags->batch_tokens,
