@@ -26,6 +26,8 @@ constexpr int kMaxClients = 64;
 constexpr int kMaxInFlight = 256;
 // What all batches in flight may take: beyond any cache, and far below what serves a table.
 constexpr uint64_t kMaxBytes = uint64_t{4} << 30;
+// Each has a thread: more wait for the same cores.
+constexpr int kMaxInFlightInAll = 1024;
 constexpr uint64_t kMaxRounds = uint64_t{1} << 40;
 
 struct BenchFlags {
@@ -86,6 +88,12 @@ absl::Status CheckAgainst(Client& client, const BenchFlags& flags) {
   if (!flags.mode.empty() && !capabilities.lands_asynchronously) {
     return absl::InvalidArgumentError(absl::StrCat("--mode ", flags.mode, ": ", capabilities.name,
                                                    " has no modes; leave the flag out"));
+  }
+  if (flags.clients * flags.in_flight > kMaxInFlightInAll) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--clients ", flags.clients, " with --in-flight ", flags.in_flight, " are ",
+                     flags.clients * flags.in_flight, " batches at once, more than ",
+                     kMaxInFlightInAll, ": lower one of them"));
   }
   for (const int batch_tokens : flags.batch_tokens) {
     absl::Status fits = CheckBatchTokens(client, batch_tokens);
@@ -172,9 +180,11 @@ void AddBenchCommand(CLI::App& app, CommandBody* chosen) {
                    "tokens of a batch, one or several sizes (default 1,16,64,256)")
       ->delimiter(',')
       ->check(CLI::Range(1, kMaxBatchTokens));
-  command->add_option("--clients", flags->clients, "clients, each with a thread (default 1)")
+  command->add_option("--clients", flags->clients, "clients, each with a connection (default 1)")
       ->check(CLI::Range(1, kMaxClients));
-  command->add_option("--in-flight", flags->in_flight, "batches in flight a client (default 1)")
+  command
+      ->add_option("--in-flight", flags->in_flight,
+                   "batches in flight a client, each with a thread (default 1)")
       ->check(CLI::Range(1, kMaxInFlight));
   CLI::Option* const seconds =
       command->add_option("--seconds", flags->seconds, "time for each batch size (default 3)")

@@ -1,7 +1,6 @@
 #include "client/cli/bench_run.h"
 
 #include <pthread.h>
-#include <sys/prctl.h>
 
 #include <algorithm>
 #include <atomic>
@@ -26,12 +25,9 @@ using Clock = std::chrono::steady_clock;
 // memory.
 constexpr uint64_t kMaxBatches = 1024;
 constexpr uint64_t kMaxPlannedRows = 8 << 20;
-// Times that a client keeps. Beyond it every second one is dropped, and from then on every second
-// batch's is not kept, and so on: the shares stay what they are.
-constexpr size_t kMaxTimes = 1 << 20;
-// Between two looks at the batches in flight: short beside a round trip, and long enough that the
-// look does not take the cores from what carries the rows.
-constexpr std::chrono::microseconds kLookInterval{5};
+// Times that all threads keep together. A thread that has its share drops every second one, and
+// from then on keeps every second batch's, and so on: the shares stay what they are.
+constexpr size_t kMaxTimes = 1 << 24;
 constexpr absl::Duration kBatchDeadline = absl::Seconds(30);
 // Before the clock starts: connections, page faults, the allocator's pools.
 constexpr uint64_t kWarmUpBatches = 3;
@@ -42,24 +38,15 @@ struct Batch {
   Client::Plan plan;
 };
 
-// A batch on its way and the memory it lands in, reused once reaped.
-struct Slot {
-  std::vector<std::byte> rows;
-  std::vector<Landing> landings;
-  Client::Plan plan;
-  Ticket ticket;
-  bool in_flight = false;
-  Clock::time_point begin;
-};
-
 // The times of many batches in bounded memory.
 class Times {
  public:
+  explicit Times(size_t most) : most_(std::max<size_t>(most, 2) & ~size_t{1}) {}
   void Add(double us) {
     if (count_++ % stride_ != 0) return;
-    if (kept_.size() == kMaxTimes) {
-      for (size_t i = 0; i < kMaxTimes / 2; ++i) kept_[i] = kept_[2 * i];
-      kept_.resize(kMaxTimes / 2);
+    if (kept_.size() == most_) {
+      for (size_t i = 0; i < most_ / 2; ++i) kept_[i] = kept_[2 * i];
+      kept_.resize(most_ / 2);
       stride_ *= 2;
     }
     kept_.push_back(us);
@@ -68,61 +55,43 @@ class Times {
   const std::vector<double>& kept() const { return kept_; }
 
  private:
+  const size_t most_;  // even: what comes after a halving is in the wider stride
   uint64_t count_ = 0;
   uint64_t stride_ = 1;
   std::vector<double> kept_;
 };
 
-class Worker {
+// The batches of one client, in the order in which it asks for them.
+class Batches {
  public:
-  // `setting.rounds` are its own here.
-  Worker(Client* client, const BenchSetting& setting)
-      : client_(client),
-        setting_(setting),
-        token_bytes_(TokenBytes(client->table_set())),
-        token_rows_(TokenRows(client->table_set())) {}
-
-  // Cuts batches from `token_ids` beginning at `first`, going round at the end.
-  absl::Status Prepare(absl::Span<const int32_t> token_ids, uint64_t first, uint64_t clients) {
-    const uint64_t rows = setting_.batch_tokens * token_rows_;
-    const uint64_t there = token_ids.size() / setting_.batch_tokens;
-    const uint64_t batches =
-        std::clamp<uint64_t>(kMaxPlannedRows / clients / rows, 1, std::min(there, kMaxBatches));
-    batches_.resize(batches);
-    for (uint64_t i = 0; i < batches; ++i) {
-      const uint64_t at = (first + i) % there * setting_.batch_tokens;
-      const uint64_t history = std::min<uint64_t>(at, client_->table_set().scheme.Lookback());
-      batches_[i].state = Addresser::Start();
-      batches_[i].token_ids = token_ids.subspan(at, setting_.batch_tokens);
-      absl::Status status = client_->addresser().Advance(token_ids.subspan(at - history, history),
-                                                         {}, &batches_[i].state);
-      if (status.ok()) {
-        status =
-            client_->PlanTokens(batches_[i].state, batches_[i].token_ids, {}, &batches_[i].plan);
-      }
+  // Cuts them from `token_ids` beginning at `first`, going round at the end.
+  static absl::StatusOr<Batches> Cut(const Client& client, absl::Span<const int32_t> token_ids,
+                                     uint64_t batch_tokens, uint64_t first, uint64_t max_rows) {
+    const uint64_t rows = batch_tokens * TokenRows(client.table_set());
+    const uint64_t there = token_ids.size() / batch_tokens;
+    const uint64_t wanted = std::clamp<uint64_t>(max_rows / rows, 1, std::min(there, kMaxBatches));
+    Batches cut;
+    cut.all_.resize(wanted);
+    for (uint64_t i = 0; i < wanted; ++i) {
+      Batch& batch = cut.all_[i];
+      const uint64_t at = (first + i) % there * batch_tokens;
+      const uint64_t history = std::min<uint64_t>(at, client.table_set().scheme.Lookback());
+      batch.state = Addresser::Start();
+      batch.token_ids = token_ids.subspan(at, batch_tokens);
+      absl::Status status =
+          client.addresser().Advance(token_ids.subspan(at - history, history), {}, &batch.state);
+      if (status.ok()) status = client.PlanTokens(batch.state, batch.token_ids, {}, &batch.plan);
       if (!status.ok()) return status;
     }
-    slots_.resize(setting_.in_flight);
-    for (Slot& slot : slots_) {
-      slot.rows.resize(batch_bytes());
-      slot.landings = DenseLandings(client_->table_set(), slot.rows.data());
-    }
-    return absl::OkStatus();
+    return cut;
   }
-
-  absl::Status Run(const std::atomic<bool>& stop) {
-    absl::Status status = Loop(stop);
-    for (Slot& slot : slots_) {
-      if (slot.in_flight) client_->Reap(slot.ticket);
-    }
-    return status;
-  }
+  const Batch& at(uint64_t i) const { return all_[i % all_.size()]; }
 
   // Sampled over the batches, since a large one takes long to count.
   double DistinctShare() const {
     uint64_t rows = 0, distinct = 0;
-    for (uint64_t i = 0; i < batches_.size() && rows < kMaxPlannedRows / 8; ++i) {
-      for (const std::vector<RowId>& ids : batches_[i].plan.row_ids) {
+    for (size_t i = 0; i < all_.size() && rows < kMaxPlannedRows / 8; ++i) {
+      for (const std::vector<RowId>& ids : all_[i].plan.row_ids) {
         rows += ids.size();
         distinct += absl::flat_hash_set<RowId>(ids.begin(), ids.end()).size();
       }
@@ -130,99 +99,75 @@ class Worker {
     return static_cast<double>(distinct) / static_cast<double>(rows);
   }
 
-  const Times& times() const { return times_; }
-  double seconds() const { return seconds_; }
-  uint64_t batch_rows() const { return setting_.batch_tokens * token_rows_; }
-  uint64_t batch_bytes() const { return setting_.batch_tokens * token_bytes_; }
-
  private:
-  absl::Status Submit(Slot* slot) {
-    const Batch& batch = batches_[submitted_ % batches_.size()];
-    slot->begin = Clock::now();
-    const Client::Plan* plan = &batch.plan;
-    if (setting_.from_token_ids) {
-      absl::Status status = client_->PlanTokens(batch.state, batch.token_ids, {}, &slot->plan);
-      if (!status.ok()) return status;
-      plan = &slot->plan;
-    }
-    const absl::StatusOr<Ticket> ticket =
-        client_->Submit(*plan, slot->landings, absl::Now() + kBatchDeadline);
-    if (!ticket.ok()) return ticket.status();
-    slot->ticket = *ticket;
-    slot->in_flight = true;
-    ++submitted_;
-    return absl::OkStatus();
-  }
+  std::vector<Batch> all_;
+};
 
-  absl::Status Finish(Slot* slot) {
-    absl::Status landed = client_->Wait(slot->ticket);
-    const auto end = Clock::now();
-    if (!landed.ok()) return landed;
-    client_->Reap(slot->ticket);
-    slot->in_flight = false;
-    times_.Add(std::chrono::duration<double, std::micro>(end - slot->begin).count());
-    return absl::OkStatus();
-  }
+// One batch at a time of a client: submitted, waited for, and the next one in the same memory.
+class Lane {
+ public:
+  // Takes every `step`th of `batches`, from `first` on. `setting.rounds` are its own here.
+  Lane(Client* client, const Batches* batches, uint64_t first, uint64_t step,
+       const BenchSetting& setting, size_t max_times)
+      : client_(client),
+        batches_(batches),
+        next_(first),
+        step_(step),
+        setting_(setting),
+        rows_(setting.batch_tokens * TokenBytes(client->table_set())),
+        landings_(DenseLandings(client->table_set(), rows_.data())),
+        times_(max_times) {}
 
-  // Submits to every slot that is free, while `more`, and finishes those whose batches have ended;
-  // `*changed` when there was one.
-  absl::Status GoRound(bool more, bool* changed) {
-    for (Slot& slot : slots_) {
-      if (!slot.in_flight) {
-        if (!more || (setting_.rounds > 0 && submitted_ == setting_.rounds)) continue;
-        if (absl::Status status = Submit(&slot); !status.ok()) return status;
-      }
-      // There is no other to look at: wait for it, which is more exact than looking.
-      const bool alone = slots_.size() == 1;
-      if (!alone && client_->Poll(slot.ticket) == TicketState::kInFlight) continue;
-      if (absl::Status status = Finish(&slot); !status.ok()) return status;
-      *changed = true;
-    }
-    return absl::OkStatus();
-  }
-
-  bool Idle() const {
-    return std::none_of(slots_.begin(), slots_.end(),
-                        [](const Slot& slot) { return slot.in_flight; });
-  }
-
-  absl::Status WarmUp() {
+  absl::Status Run(const std::atomic<bool>& stop) {
     for (uint64_t i = 0; i < kWarmUpBatches; ++i) {
-      absl::Status status = Submit(&slots_[0]);
-      if (status.ok()) status = Finish(&slots_[0]);
-      if (!status.ok()) return status;
+      const absl::StatusOr<double> us = TakeOne();
+      if (!us.ok()) return us.status();
     }
-    times_ = {};
-    submitted_ = 0;
-    return absl::OkStatus();
-  }
-
-  absl::Status Loop(const std::atomic<bool>& stop) {
-    // The kernel may otherwise wake a sleeper 50 us late.
-    prctl(PR_SET_TIMERSLACK, 1);
-    absl::Status status = WarmUp();
     const auto begin = Clock::now();
     const auto end = begin + std::chrono::duration<double>(setting_.seconds);
-    bool more = status.ok();
-    while (status.ok()) {
-      bool changed = false;
-      status = GoRound(more, &changed);
-      more = more && !stop.load(std::memory_order_relaxed) &&
-             (setting_.rounds > 0 ? submitted_ < setting_.rounds : Clock::now() < end);
-      if (!more && Idle()) break;
-      if (!changed) std::this_thread::sleep_for(kLookInterval);
-    }
+    do {
+      const absl::StatusOr<double> us = TakeOne();
+      if (!us.ok()) return us.status();
+      times_.Add(*us);
+    } while (!stop.load(std::memory_order_relaxed) &&
+             (setting_.rounds > 0 ? times_.count() < setting_.rounds : Clock::now() < end));
     seconds_ = std::chrono::duration<double>(Clock::now() - begin).count();
-    return status;
+    return absl::OkStatus();
+  }
+
+  const Times& times() const { return times_; }
+  double seconds() const { return seconds_; }
+
+ private:
+  // The time of the next batch, in microseconds.
+  absl::StatusOr<double> TakeOne() {
+    const Batch& batch = batches_->at(next_);
+    next_ += step_;
+    const auto begin = Clock::now();
+    const Client::Plan* plan = &batch.plan;
+    if (setting_.from_token_ids) {
+      absl::Status status = client_->PlanTokens(batch.state, batch.token_ids, {}, &plan_);
+      if (!status.ok()) return status;
+      plan = &plan_;
+    }
+    const absl::StatusOr<Ticket> ticket =
+        client_->Submit(*plan, landings_, absl::Now() + kBatchDeadline);
+    if (!ticket.ok()) return ticket.status();
+    const absl::Status landed = client_->Wait(*ticket);
+    const auto end = Clock::now();
+    client_->Reap(*ticket);
+    if (!landed.ok()) return landed;
+    return std::chrono::duration<double, std::micro>(end - begin).count();
   }
 
   Client* const client_;
+  const Batches* const batches_;
+  uint64_t next_;
+  const uint64_t step_;
   const BenchSetting setting_;
-  const uint64_t token_bytes_;
-  const uint64_t token_rows_;
-  std::vector<Batch> batches_;
-  std::vector<Slot> slots_;
-  uint64_t submitted_ = 0;
+  std::vector<std::byte> rows_;
+  const std::vector<Landing> landings_;
+  Client::Plan plan_;
   Times times_;
   double seconds_ = 0;
 };
@@ -232,31 +177,30 @@ double Percentile(const std::vector<double>& sorted, double share) {
   return sorted[std::clamp<size_t>(rank, 1, sorted.size()) - 1];
 }
 
-BenchResult Summarize(const std::deque<Worker>& workers) {
+BenchResult Summarize(const std::deque<Lane>& lanes, double batch_rows, double batch_bytes) {
   BenchResult result;
   std::vector<double> all;
-  for (const Worker& worker : workers) {
-    all.insert(all.end(), worker.times().kept().begin(), worker.times().kept().end());
-    result.rounds += worker.times().count();
-    const double per_s = static_cast<double>(worker.times().count()) / worker.seconds();
-    result.rows_per_s += per_s * static_cast<double>(worker.batch_rows());
-    result.gb_per_s += per_s * static_cast<double>(worker.batch_bytes()) / 1e9;
+  for (const Lane& lane : lanes) {
+    all.insert(all.end(), lane.times().kept().begin(), lane.times().kept().end());
+    result.rounds += lane.times().count();
+    const double per_s = static_cast<double>(lane.times().count()) / lane.seconds();
+    result.rows_per_s += per_s * batch_rows;
+    result.gb_per_s += per_s * batch_bytes / 1e9;
   }
   std::sort(all.begin(), all.end());
   result.p50_us = Percentile(all, 0.5);
   result.p99_us = Percentile(all, 0.99);
   result.p999_us = Percentile(all, 0.999);
-  result.distinct_share = workers.front().DistinctShare();
   return result;
 }
 
-// Runs every worker in a thread of its own; what is thrown there, or here, ends them all.
-absl::Status RunAll(std::deque<Worker>* workers) {
+// Runs every lane in a thread of its own; what is thrown there, or here, ends them all.
+absl::Status RunAll(std::deque<Lane>* lanes) {
   std::atomic<bool> stop{false};
-  std::vector<absl::Status> statuses(workers->size());
+  std::vector<absl::Status> statuses(lanes->size());
   const auto run = [&](size_t i) {
     try {
-      statuses[i] = (*workers)[i].Run(stop);
+      statuses[i] = (*lanes)[i].Run(stop);
     } catch (const std::bad_alloc&) {
       statuses[i] = absl::ResourceExhaustedError("out of memory");
     }
@@ -264,15 +208,15 @@ absl::Status RunAll(std::deque<Worker>* workers) {
   };
   absl::Status started;
   std::vector<std::thread> threads;
-  threads.reserve(workers->size());
-  for (size_t i = 0; i < workers->size() && started.ok(); ++i) {
+  threads.reserve(lanes->size());
+  for (size_t i = 0; i < lanes->size() && started.ok(); ++i) {
     try {
       threads.emplace_back(run, i);
       pthread_setname_np(threads.back().native_handle(), "bench");
     } catch (const std::system_error& error) {
-      started = absl::ResourceExhaustedError(absl::StrCat("the thread of client ", i + 1, " of ",
-                                                          workers->size(), " cannot be started (",
-                                                          error.what(), "): give fewer --clients"));
+      started = absl::ResourceExhaustedError(
+          absl::StrCat("thread ", i + 1, " of ", lanes->size(), " cannot be started (",
+                       error.what(), "): give fewer --clients or --in-flight"));
       stop.store(true, std::memory_order_relaxed);
     }
   }
@@ -288,9 +232,9 @@ absl::Status RunAll(std::deque<Worker>* workers) {
 
 uint64_t BenchBytes(const Manifest& table_set, const BenchSetting& setting, uint64_t clients) {
   const uint64_t plan_bytes = TokenRows(table_set) * sizeof(RowId);
-  const uint64_t slot_bytes = TokenBytes(table_set) + (setting.from_token_ids ? plan_bytes : 0);
+  const uint64_t lane_bytes = TokenBytes(table_set) + (setting.from_token_ids ? plan_bytes : 0);
   // Each client has one planned batch at least.
-  return clients * setting.batch_tokens * (setting.in_flight * slot_bytes + plan_bytes);
+  return clients * setting.batch_tokens * (setting.in_flight * lane_bytes + plan_bytes);
 }
 
 absl::StatusOr<BenchResult> RunBench(absl::Span<const std::shared_ptr<Client>> clients,
@@ -300,20 +244,34 @@ absl::StatusOr<BenchResult> RunBench(absl::Span<const std::shared_ptr<Client>> c
     return absl::InvalidArgumentError(absl::StrCat(
         "a batch of ", setting.batch_tokens, " tokens cannot be cut from ", token_ids.size()));
   }
-  // A client without a round would not be measured.
-  const uint64_t workers_wanted =
-      setting.rounds > 0 ? std::min<uint64_t>(setting.rounds, clients.size()) : clients.size();
-  std::deque<Worker> workers;
-  for (size_t i = 0; i < workers_wanted; ++i) {
-    BenchSetting own = setting;
-    own.rounds = setting.rounds / workers_wanted + (i < setting.rounds % workers_wanted ? 1 : 0);
-    workers.emplace_back(clients[i].get(), own);
-    const uint64_t first = token_ids.size() / setting.batch_tokens * i / workers_wanted;
-    absl::Status status = workers.back().Prepare(token_ids, first, workers_wanted);
-    if (!status.ok()) return status;
+  const uint64_t in_flight =
+      clients[0]->transport().capabilities().lands_asynchronously ? setting.in_flight : 1;
+  std::vector<Batches> batches;
+  for (size_t i = 0; i < clients.size(); ++i) {
+    const uint64_t first = token_ids.size() / setting.batch_tokens * i / clients.size();
+    absl::StatusOr<Batches> cut = Batches::Cut(*clients[i], token_ids, setting.batch_tokens, first,
+                                               kMaxPlannedRows / clients.size());
+    if (!cut.ok()) return cut.status();
+    batches.push_back(*std::move(cut));
   }
-  if (absl::Status status = RunAll(&workers); !status.ok()) return status;
-  return Summarize(workers);
+  // A lane without a round would not be measured.
+  const uint64_t wanted = clients.size() * in_flight;
+  const uint64_t count = setting.rounds > 0 ? std::min(setting.rounds, wanted) : wanted;
+  std::deque<Lane> lanes;
+  for (uint64_t i = 0; i < count; ++i) {
+    BenchSetting own = setting;
+    own.rounds = setting.rounds / count + (i < setting.rounds % count ? 1 : 0);
+    const uint64_t c = i % clients.size();
+    lanes.emplace_back(clients[c].get(), &batches[c], i / clients.size(), in_flight, own,
+                       kMaxTimes / count);
+  }
+  if (absl::Status status = RunAll(&lanes); !status.ok()) return status;
+  const Manifest& table_set = clients[0]->table_set();
+  const auto tokens = static_cast<double>(setting.batch_tokens);
+  BenchResult result = Summarize(lanes, tokens * static_cast<double>(TokenRows(table_set)),
+                                 tokens * static_cast<double>(TokenBytes(table_set)));
+  result.distinct_share = batches[0].DistinctShare();
+  return result;
 }
 
 }  // namespace engram::cli

@@ -1,7 +1,8 @@
 // One measurement: batches of one size, over some clients, for some seconds or a number of rounds.
 //
-// A batch's time ends when it has landed, whichever was submitted first; of several in flight it is
-// seen some 10 us late at most. Memory is bounded by BenchBytes and a few hundred MB.
+// Each batch in flight has a thread that waits for it alone, so that its time ends when it has
+// landed, whichever was submitted first. A transport that lands within Submit has one in flight.
+// Memory is bounded by BenchBytes and a few hundred MB.
 #pragma once
 
 #include <cstdint>

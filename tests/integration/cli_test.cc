@@ -319,22 +319,26 @@ TEST_F(CliTest, BenchRunsAsManyRoundsAsItIsTold) {
 }
 
 TEST_F(CliTest, BenchRefusesMoreMemoryThanItMayTake) {
-  const Outcome outcome = RunShell(
-      absl::StrCat("$ENGRAM bench --clients 64 --in-flight 256 --batch-tokens 1,500 --token-ids ",
-                   Path("ids"), " --target embedded:", Path("v41")));
-  EXPECT_EQ(outcome.exit_code, 2);
-  EXPECT_THAT(outcome.err, AllOf(HasSubstr("--clients 64"), HasSubstr("--in-flight 256"),
-                                 HasSubstr("--batch-tokens 500"), HasSubstr("lower one")));
+  const std::string rest = absl::StrCat(" --batch-tokens 1,500 --token-ids ", Path("ids"),
+                                        " --target ", served_->target);
+  const Outcome bytes = RunShell("$ENGRAM bench --clients 4 --in-flight 256" + rest);
+  EXPECT_EQ(bytes.exit_code, 2);
+  EXPECT_THAT(bytes.err, AllOf(HasSubstr("--clients 4"), HasSubstr("--in-flight 256"),
+                               HasSubstr("--batch-tokens 500"), HasSubstr("lower one")));
+  const Outcome threads = RunShell("$ENGRAM bench --clients 5 --in-flight 256" + rest);
+  EXPECT_EQ(threads.exit_code, 2);
+  EXPECT_THAT(threads.err, AllOf(HasSubstr("1280 batches at once"), HasSubstr("lower one")));
 }
 
 TEST_F(CliTest, MemoryThatRunsOutIsAnError) {
 #ifdef __SANITIZE_ADDRESS__
   GTEST_SKIP() << "AddressSanitizer reserves more address space than the limit";
 #endif
-  // 256 batches of 500 tokens are 1.6 GB.
-  const Outcome outcome =
-      RunShell(absl::StrCat("ulimit -v 1000000; $ENGRAM bench --in-flight 256 --batch-tokens 500 ",
-                            "--token-ids ", Path("ids"), " --target embedded:", Path("v41")));
+  // 40 batches of 5,000 tokens are 2.5 GB.
+  WriteTokens("many", RealTokenIds(5000));
+  const Outcome outcome = RunShell(
+      absl::StrCat("ulimit -v 1500000; $ENGRAM bench --clients 1 --in-flight 40 --batch-tokens ",
+                   "5000 --token-ids ", Path("many"), " --target ", served_->target));
   EXPECT_EQ(outcome.exit_code, 1);
   EXPECT_THAT(outcome.err, HasSubstr("out of memory"));
 }
