@@ -108,8 +108,11 @@ absl::StatusOr<ServerConfig> Understand(const Given& given) {
   }
   if (!given.numa.empty()) {
     const absl::StatusOr<NumaPolicy> numa = ParseNumaPolicy(given.numa);
-    if (!numa.ok()) return numa.status();
-    if (absl::Status status = CheckNumaPolicy(*numa); !status.ok()) return status;
+    const absl::Status status = numa.ok() ? CheckNumaPolicy(*numa) : numa.status();
+    if (!status.ok()) {
+      return absl::Status(status.code(),
+                          absl::StrCat("--numa ", given.numa, ": ", status.message()));
+    }
     config.numa = *numa;
   }
   config.load_threads = given.load_threads.value_or(config.load_threads);

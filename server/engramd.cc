@@ -4,7 +4,6 @@
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/resource_quota.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <future>
@@ -14,6 +13,8 @@
 #include "absl/strings/str_cat.h"
 #include "memstore/store/table_set.h"
 #include "server/limits.h"
+#include "server/listen_socket.h"
+#include "server/start_checks.h"
 
 namespace engram {
 namespace {
@@ -22,7 +23,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::chrono::seconds kProgressInterval{2};
 // What clients that were told to go have for closing their connections themselves.
-constexpr std::chrono::milliseconds kGoodbye{50};
+constexpr std::chrono::milliseconds kGoodbye{100};
 constexpr std::chrono::milliseconds kDrainPoll{2};
 
 double Gigabytes(uint64_t bytes) { return static_cast<double>(bytes) / 1e9; }
@@ -46,12 +47,6 @@ class ProgressLines {
   Clock::time_point last_ = Clock::now();
 };
 
-// The builder takes ports' numbers by pointer when it starts.
-struct Bound {
-  ListenAddress address;
-  int port = 0;
-};
-
 uint32_t LookupThreads() {
   // Half of the machine's threads answer, the other half is whoever asks; a socket's memory feeds
   // a few at most.
@@ -60,8 +55,8 @@ uint32_t LookupThreads() {
 
 void Configure(grpc::ServerBuilder& builder) {
   builder.SetMaxReceiveMessageSize(static_cast<int>(kMaxRequestBytes));
-  // Two servers never share an address: the kernel would spread clients over both.
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS,
+                             static_cast<int>(std::chrono::milliseconds(kMaxHandshake).count()));
   grpc::ResourceQuota quota("engramd");
   quota.SetMaxThreads(kOtherThreads);
   builder.SetResourceQuota(quota);
@@ -72,6 +67,10 @@ void Configure(grpc::ServerBuilder& builder) {
 absl::StatusOr<std::unique_ptr<Engramd>> Engramd::Load(const ServerConfig& config,
                                                        std::shared_ptr<spdlog::logger> log) {
   std::unique_ptr<Engramd> engramd(new Engramd(config, std::move(log)));
+  const absl::StatusOr<int> fd_limit = RaiseFileLimit();
+  if (!fd_limit.ok()) return fd_limit.status();
+  engramd->fd_limit_ = *fd_limit;
+  if (absl::Status status = CheckBeforeLoading(config); !status.ok()) return status;
   for (const std::string& directory : config.table_sets) {
     if (absl::Status status = engramd->LoadTableSet(directory); !status.ok()) return status;
   }
@@ -127,38 +126,41 @@ absl::Status Engramd::StartLoops() {
 
 absl::Status Engramd::Listen() {
   if (absl::Status status = StartService(); !status.ok()) return status;
+  for (const ListenAddress& address : config_.listen) {
+    absl::StatusOr<std::vector<ListenSocket>> bound = ListenSocket::Bind(address);
+    if (!bound.ok()) return bound.status();
+    addresses_.push_back(bound->front().address().Text());
+    for (ListenSocket& socket : *bound) sockets_.push_back(std::move(socket));
+  }
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
   Configure(builder);
-  std::vector<Bound> bound;
-  for (const ListenAddress& address : config_.listen) {
-    if (absl::Status status = CheckCanListen(address); !status.ok()) return status;
-    bound.push_back({.address = address});
-  }
-  for (Bound& one : bound) {
-    builder.AddListeningPort(one.address.Text(), grpc::InsecureServerCredentials(), &one.port);
-  }
+  connections_ = builder.experimental().AddExternalConnectionAcceptor(
+      grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
+      grpc::InsecureServerCredentials());
   builder.RegisterService(service_.get());
   for (uint32_t i = 0; i < LookupThreads(); ++i) {
     loops_.push_back(std::make_unique<LookupLoop>(&context_, service_.get(), builder));
   }
   server_ = builder.BuildAndStart();
-  if (server_ == nullptr) {
-    for (const Bound& one : bound) {
-      if (one.port != 0) continue;
-      return absl::UnavailableError(absl::StrCat("cannot listen on ", one.address.Text(),
-                                                 ": somebody else took it, or it is named twice"));
-    }
-    return absl::InternalError("gRPC does not start");
-  }
-  if (absl::Status status = StartLoops(); !status.ok()) return status;
-  for (Bound& one : bound) {
-    if (!one.address.is_unix()) one.address.port = absl::StrCat(one.port);
-    addresses_.push_back(one.address.Text());
-    log_->info("listening on {}", addresses_.back());
-  }
+  if (server_ == nullptr) return absl::InternalError("gRPC does not start");
+  return StartLoops();
+}
+
+absl::Status Engramd::Accept() {
   SetServing(true);
+  const auto take = [connections = connections_](int listen_fd, int fd) {
+    grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;
+    connection.listener_fd = listen_fd;
+    connection.fd = fd;
+    connections->HandleNewConnection(&connection);
+  };
+  absl::StatusOr<std::unique_ptr<Acceptor>> acceptor =
+      Acceptor::Start(std::move(sockets_), fd_limit_, take, log_);
+  if (!acceptor.ok()) return acceptor.status();
+  acceptor_ = *std::move(acceptor);
+  for (const std::string& address : addresses_) log_->info("listening on {}", address);
   return absl::OkStatus();
 }
 
@@ -171,6 +173,8 @@ void Engramd::SetServing(bool serving) {
 void Engramd::Drain(std::chrono::milliseconds grace) {
   if (server_ == nullptr) return;
   SetServing(false);
+  // Before gRPC ends: it leaks what it is handed after.
+  acceptor_.reset();
   const auto deadline = std::chrono::system_clock::now() + grace;
   for (const auto& loop : loops_) loop->Drain();
   const auto ended = [](const auto& loop) { return loop->Ended(); };
@@ -189,9 +193,6 @@ void Engramd::Drain(std::chrono::milliseconds grace) {
   server_->Wait();
   for (const auto& loop : loops_) loop->Stop();
   server_.reset();
-  for (const ListenAddress& address : config_.listen) {
-    if (address.is_unix()) unlink(address.unix_path.c_str());
-  }
 }
 
 Engramd::~Engramd() { Drain(std::chrono::milliseconds(0)); }

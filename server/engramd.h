@@ -1,8 +1,7 @@
 // engramd's life: load and verify every table set, listen, serve, drain, end.
 //
 // Sockets are bound only once every set is served, so whoever can connect can look rows up.
-// Start and Drain belong to one thread. Everything engramd is stands in one object: a process may
-// hold several (tests do).
+// Its methods belong to one thread. Everything engramd is stands in one object.
 #pragma once
 
 #include <grpcpp/grpcpp.h>
@@ -17,6 +16,7 @@
 #include "absl/status/statusor.h"
 #include "memstore/store/parallel_gather.h"
 #include "memstore/store/store.h"
+#include "server/acceptor.h"
 #include "server/config.h"
 #include "server/lookup_loop.h"
 #include "server/lookup_service.h"
@@ -25,14 +25,16 @@ namespace engram {
 
 class Engramd {
  public:
-  // Loads every table set; nothing listens yet. TableSet::Load has the errors; ALREADY_EXISTS when
-  // two are the same set.
+  // Loads every table set; nothing listens yet. Raises the process's limit of open files.
+  // RaiseFileLimit, CheckBeforeLoading and TableSet::Load have the errors.
   static absl::StatusOr<std::unique_ptr<Engramd>> Load(const ServerConfig& config,
                                                        std::shared_ptr<spdlog::logger> log);
-  // Binds every address and serves, and starts every thread that outlives the call (so that a
-  // caller can block signals in all of them first). CheckCanListen has the errors; nothing is left
-  // bound then.
+  // Binds every address and makes all ready to serve, and starts every thread that outlives the
+  // call (so that a caller can block signals in all of them first), but takes no connection yet.
+  // ListenSocket::Bind has the errors; nothing is left bound then.
   absl::Status Listen();
+  // Takes connections from here on; Acceptor::Start has the errors.
+  absl::Status Accept();
   // As bound: where port 0 was asked for, with the port that came of it.
   const std::vector<std::string>& addresses() const { return addresses_; }
 
@@ -53,12 +55,16 @@ class Engramd {
 
   const ServerConfig config_;
   const std::shared_ptr<spdlog::logger> log_;
+  int fd_limit_ = 0;  // for connections
   Store store_;
   std::unique_ptr<GatherTeam> team_;
   std::unique_ptr<LookupService> service_;
   LookupContext context_;
   std::vector<std::unique_ptr<LookupLoop>> loops_;
   std::unique_ptr<grpc::Server> server_;  // null while it does not listen
+  std::shared_ptr<grpc::experimental::ExternalConnectionAcceptor> connections_;  // to server_
+  std::vector<ListenSocket> sockets_;                                            // until Accept
+  std::unique_ptr<Acceptor> acceptor_;                                           // since Accept
   std::vector<std::string> addresses_;
 };
 

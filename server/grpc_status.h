@@ -7,8 +7,9 @@
 
 namespace engram {
 
-// Same code and message. RESOURCE_EXHAUSTED carries a google.rpc.RetryInfo: a client may ask again,
-// unlike after the same code from gRPC itself (a message over its size limit).
+// Same code and message, no details; but RESOURCE_EXHAUSTED carries a google.rpc.RetryInfo, which
+// says when to ask again. gRPC itself gives that code without one: for a message over its size
+// limit, where asking again is of no use, and for lack of threads, where it is.
 grpc::Status ToGrpc(const absl::Status& status);
 
 }  // namespace engram

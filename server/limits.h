@@ -50,6 +50,13 @@ inline constexpr int kOtherThreads = 32;
 // Threads that read, gather and answer lookups. More than a few only wait for memory: a loop
 // gathers at the memory's speed.
 inline constexpr uint32_t kMaxLookupThreads = 64;
+// Connections at once: far more than a table's users have workers, and few enough that idle ones
+// cost little beside a table (17 KiB each in gRPC).
+inline constexpr uint64_t kMaxConnections = 16384;
+// Descriptors that connections leave alone: engramd's own and gRPC's, about 20, with room to spare.
+inline constexpr uint64_t kSpareFiles = 64;
+// A connection that does not begin to speak HTTP/2 in this time is closed.
+inline constexpr std::chrono::seconds kMaxHandshake{10};
 // More readers than this wait for the same disks.
 inline constexpr uint32_t kMaxLoadThreads = 64;
 // A configuration is read whole before anything of it is known to be true.

@@ -1,11 +1,8 @@
-// Where engramd listens: HOST:PORT or unix:PATH; and why it can't where it can't.
-//
-// Plain values and stateless functions; the socket calls are short and block nowhere.
+// Where engramd listens: HOST:PORT or unix:PATH, as a value. listen_socket.h opens it.
 #pragma once
 
 #include <string>
 
-#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
@@ -22,10 +19,5 @@ struct ListenAddress {
 
 // INVALID_ARGUMENT names the text and the forms there are.
 absl::StatusOr<ListenAddress> ParseListenAddress(absl::string_view text);
-
-// Whether the address can be bound now: ALREADY_EXISTS when somebody listens there,
-// INVALID_ARGUMENT or UNAVAILABLE with the system's reason otherwise. The socket file of an engramd
-// that is gone is removed; any other file is left alone.
-absl::Status CheckCanListen(const ListenAddress& address);
 
 }  // namespace engram

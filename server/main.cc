@@ -6,11 +6,15 @@
 #include <spdlog/sinks/stdout_sinks.h>
 #include <unistd.h>
 
+#include <condition_variable>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <exception>
 #include <memory>
+#include <mutex>
 #include <string>
+#include <thread>
 
 #include "server/config.h"
 #include "server/engramd.h"
@@ -31,68 +35,108 @@ std::shared_ptr<spdlog::logger> MakeLog() {
   return log;
 }
 
-sigset_t StopSignals() {
-  sigset_t set;
-  sigemptyset(&set);
-  sigaddset(&set, SIGTERM);
-  sigaddset(&set, SIGINT);
-  return set;
-}
-
-// While a table set loads nothing is served and nothing has to be finished.
-void StopWhileLoading(int) {
-  constexpr char kLine[] = "engramd was told to stop while it was loading\n";
-  [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, kLine, sizeof(kLine) - 1);
-  std::_Exit(kStopped);
-}
-
-// While it serves, signals are blocked in every thread and taken by WaitForStop.
-void SetSignals(bool serving) {
-  const sigset_t stop = StopSignals();
-  if (serving) {
-    pthread_sigmask(SIG_BLOCK, &stop, nullptr);
-  } else {
-    std::signal(SIGTERM, StopWhileLoading);
-    std::signal(SIGINT, StopWhileLoading);
+// Waits for the signals that stop engramd, in a thread of its own ("signals"), so that one is seen
+// whatever the others do: load, look a host's name up, or serve.
+class StopSignals {
+ public:
+  // Blocked here and in every thread that is started from here on: they inherit it.
+  StopSignals() : signals_(BlockStopSignals()), thread_([this] { Run(); }) {
+    pthread_setname_np(thread_.native_handle(), "signals");
+    // It waits for what need not come, and ends with the process.
+    thread_.detach();
   }
-  // A peer that goes away is an error of one call.
-  std::signal(SIGPIPE, SIG_IGN);
-}
+  // From now on a signal is for Wait. Before, it ends the process: nothing is served yet and
+  // nothing has to be finished.
+  void Serving() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    serving_ = true;
+  }
+  int Wait() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    came_.wait(lock, [this] { return signal_ != 0; });
+    return signal_;
+  }
 
-int WaitForStop() {
-  const sigset_t stop = StopSignals();
-  int signal = 0;
-  sigwait(&stop, &signal);
-  // A second one ends a drain that takes too long for whoever sent it.
-  std::signal(SIGTERM, SIG_DFL);
-  std::signal(SIGINT, SIG_DFL);
-  pthread_sigmask(SIG_UNBLOCK, &stop, nullptr);
-  return signal;
-}
+ private:
+  static sigset_t BlockStopSignals() {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &set, nullptr);
+    return set;
+  }
+  void Run() {
+    int signal = 0;
+    sigwait(&signals_, &signal);
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      if (!serving_) {
+        std::fputs("engramd was told to stop before it served\n", stderr);
+        std::_Exit(kStopped);
+      }
+      signal_ = signal;
+    }
+    came_.notify_all();
+    // A second one ends a drain that takes too long for whoever sent it.
+    std::signal(SIGTERM, SIG_DFL);
+    std::signal(SIGINT, SIG_DFL);
+    pthread_sigmask(SIG_UNBLOCK, &signals_, nullptr);
+    while (true) pause();
+  }
 
-int Serve(const ServerConfig& config) {
+  const sigset_t signals_;
+  std::mutex mutex_;
+  std::condition_variable came_;
+  bool serving_ = false;  // guarded by mutex_
+  int signal_ = 0;        // guarded by mutex_
+  std::thread thread_;
+};
+
+int Serve(const ServerConfig& config, StopSignals& signals) {
   const std::shared_ptr<spdlog::logger> log = MakeLog();
   log->info("engramd {} starts", kEngramdVersion);
-  SetSignals(/*serving=*/false);
   absl::StatusOr<std::unique_ptr<Engramd>> engramd = Engramd::Load(config, log);
   if (!engramd.ok()) {
     log->error("{}", std::string(engramd.status().message()));
     return kFailed;
   }
-  // Before any thread that stays is started: threads inherit what is blocked.
-  SetSignals(/*serving=*/true);
   // Never undone: the last user's grpc_shutdown waits for a poller that sleeps for up to 10 s, long
   // after every call and connection has ended.
   grpc_init();
-  if (absl::Status status = (*engramd)->Listen(); !status.ok()) {
+  absl::Status status = (*engramd)->Listen();
+  if (status.ok()) {
+    signals.Serving();
+    status = (*engramd)->Accept();
+  }
+  if (!status.ok()) {
     log->error("{}", std::string(status.message()));
     return kFailed;
   }
-  log->info("got {}, draining for up to {} s", WaitForStop() == SIGTERM ? "SIGTERM" : "SIGINT",
+  log->info("got {}, draining for up to {} s", signals.Wait() == SIGTERM ? "SIGTERM" : "SIGINT",
             kDrainGrace.count());
   (*engramd)->Drain(kDrainGrace);
   log->info("stopped");
   return kStopped;
+}
+
+int Main(int argc, char** argv) {
+  const absl::StatusOr<CommandLine> command = ParseCommandLine(argc, argv);
+  if (!command.ok()) {
+    std::fprintf(stderr, "engramd: %s\nTry: engramd --help\n",
+                 std::string(command.status().message()).c_str());
+    return kBadUsage;
+  }
+  if (!command->config) {
+    if (std::fputs(command->text.c_str(), stdout) >= 0 && std::fflush(stdout) == 0) return 0;
+    std::fputs("engramd: cannot write to standard output\n", stderr);
+    return kFailed;
+  }
+  // A peer that goes away is an error of one call.
+  std::signal(SIGPIPE, SIG_IGN);
+  // The thread that waits for signals outlives this frame; nothing frees what it uses.
+  auto* const signals = new StopSignals;
+  return Serve(*command->config, *signals);
 }
 
 }  // namespace
@@ -102,15 +146,11 @@ int main(int argc, char** argv) {
   // gRPC's own lines on standard error have another form and say nothing that ours do not; set
   // before anything of gRPC runs, and only where whoever started us did not choose.
   setenv("GRPC_VERBOSITY", "NONE", /*overwrite=*/0);
-  const absl::StatusOr<engram::CommandLine> command = engram::ParseCommandLine(argc, argv);
-  if (!command.ok()) {
-    std::fprintf(stderr, "engramd: %s\nTry: engramd --help\n",
-                 std::string(command.status().message()).c_str());
-    return engram::kBadUsage;
+  try {
+    return engram::Main(argc, argv);
+  } catch (const std::exception& error) {
+    // Memory that ran out, a thread that could not be started.
+    std::fprintf(stderr, "engramd: %s\n", error.what());
+    return engram::kFailed;
   }
-  if (!command->config) {
-    std::fputs(command->text.c_str(), stdout);
-    return 0;
-  }
-  return engram::Serve(*command->config);
 }

@@ -1,9 +1,7 @@
 // engram address: token ids in, row ids out; no table is needed, only how one is addressed.
 
 #include <algorithm>
-#include <limits>
 #include <memory>
-#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -11,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "client/cli/command.h"
 #include "client/cli/streams.h"
+#include "client/cli/token_stream.h"
 #include "memstore/addressing/addresser.h"
 #include "memstore/addressing/families.h"
 #include "memstore/table/manifest.h"
@@ -23,6 +22,8 @@ constexpr uint64_t kMaxRowIdBytes = uint64_t{32} << 20;
 // Tokens read and row ids written together: enough that a call to the system costs nothing beside
 // them.
 constexpr uint64_t kBlockTokens = 4096;
+// What --chunk-tokens may be; a negative number, which is read as one near 2^64, is beyond it.
+constexpr uint64_t kMaxChunkTokens = uint64_t{1} << 32;
 
 struct AddressFlags {
   std::string family;
@@ -80,10 +81,7 @@ absl::Status CheckFlags(const AddressFlags& flags) {
     return absl::InvalidArgumentError(
         "--table-set has its own token map and sizes: leave --token-map and --rows-per-head out");
   }
-  if (flags.token_ids == "-" && flags.dead_mask == "-") {
-    return absl::InvalidArgumentError("--token-ids and --dead-mask can't both be standard input");
-  }
-  return absl::OkStatus();
+  return CheckTokenFiles(flags.token_ids, flags.dead_mask);
 }
 
 // Addresses a stream block by block and each block chunk by chunk, through the incremental state.
@@ -99,37 +97,22 @@ class RowIdWriter {
     block_tokens_ = chunk_tokens_ * std::max<uint64_t>(1, block_tokens / chunk_tokens_);
   }
 
-  absl::Status Run(ElementReader* token_ids, ElementReader* dead_mask, OutputFile* output) {
-    std::vector<int32_t> ids(block_tokens_);
-    std::vector<uint8_t> dead(dead_mask != nullptr ? block_tokens_ : 0);
+  absl::Status Run(TokenStream* tokens, OutputFile* output) {
     rows_.resize(block_tokens_ * token_rows_);
     while (true) {
-      const absl::StatusOr<size_t> count = token_ids->Read(ids.data(), block_tokens_);
-      if (!count.ok()) return count.status();
-      if (dead_mask != nullptr) {
-        if (absl::Status s = ReadMask(dead_mask, *count, dead.data()); !s.ok()) return s;
-      }
-      if (*count == 0) return absl::OkStatus();
-      const absl::Span<const uint8_t> marks(dead.data(), dead_mask != nullptr ? *count : 0);
-      if (absl::Status s = AddressBlock({ids.data(), *count}, marks); !s.ok()) return s;
+      const absl::StatusOr<TokenStream::Run> run = tokens->Read(block_tokens_);
+      if (!run.ok()) return run.status();
+      const size_t count = run->token_ids.size();
+      if (count == 0) return absl::OkStatus();
+      if (absl::Status s = AddressBlock(run->token_ids, run->dead); !s.ok()) return s;
       const std::byte* const bytes = reinterpret_cast<const std::byte*>(rows_.data());
-      if (absl::Status s = output->Write({bytes, *count * token_rows_ * sizeof(RowId)}); !s.ok()) {
+      if (absl::Status s = output->Write({bytes, count * token_rows_ * sizeof(RowId)}); !s.ok()) {
         return s;
       }
     }
   }
 
  private:
-  static absl::Status ReadMask(ElementReader* dead_mask, size_t tokens, uint8_t* dead) {
-    // One more than there are tokens at the end shows a mask that is too long.
-    const absl::StatusOr<size_t> marks = dead_mask->Read(dead, std::max<size_t>(tokens, 1));
-    if (!marks.ok()) return marks.status();
-    if (*marks == tokens) return absl::OkStatus();
-    return absl::InvalidArgumentError(
-        absl::StrCat("the dead mask is ", *marks < tokens ? "shorter" : "longer",
-                     " than the token ids: it must hold one byte for each of them"));
-  }
-
   absl::Status AddressBlock(absl::Span<const int32_t> ids, absl::Span<const uint8_t> dead) {
     for (size_t begin = 0; begin < ids.size(); begin += chunk_tokens_) {
       const auto chunk = ids.subspan(begin, chunk_tokens_);
@@ -170,18 +153,12 @@ absl::Status WriteRowIds(Source source, const AddressFlags& flags) {
   const absl::StatusOr<std::shared_ptr<const Addresser>> addresser =
       Addresser::Load(std::move(source.scheme), source.token_map_path);
   if (!addresser.ok()) return addresser.status();
-  absl::StatusOr<ElementReader> token_ids = ElementReader::Open(flags.token_ids, sizeof(int32_t));
-  if (!token_ids.ok()) return token_ids.status();
-  std::optional<ElementReader> dead_mask;
-  if (!flags.dead_mask.empty()) {
-    absl::StatusOr<ElementReader> opened = ElementReader::Open(flags.dead_mask, sizeof(uint8_t));
-    if (!opened.ok()) return opened.status();
-    dead_mask.emplace(*std::move(opened));
-  }
+  absl::StatusOr<TokenStream> tokens = TokenStream::Open(flags.token_ids, flags.dead_mask);
+  if (!tokens.ok()) return tokens.status();
   absl::StatusOr<OutputFile> output = OutputFile::Open(flags.output);
   if (!output.ok()) return output.status();
   RowIdWriter writer(**addresser, flags.chunk_tokens);
-  const absl::Status status = writer.Run(&*token_ids, dead_mask ? &*dead_mask : nullptr, &*output);
+  const absl::Status status = writer.Run(&*tokens, &*output);
   return status.ok() ? output->Commit() : status;
 }
 
@@ -235,12 +212,14 @@ void AddAddressCommand(CLI::App& app, CommandBody* chosen) {
                       "standard input");
   command
       ->add_option("--output", flags->output,
-                   "written aside and renamed when whole; - is standard output")
+                   "written aside and put in place when whole; a link's target is replaced, not "
+                   "the link, and "
+                   "must exist; - is standard output")
       ->required();
   command
       ->add_option("--chunk-tokens", flags->chunk_tokens,
                    "tokens addressed at a time; any number gives the same bytes (default 4096)")
-      ->check(CLI::Range(uint64_t{1}, std::numeric_limits<uint64_t>::max()));
+      ->check(CLI::Range(uint64_t{1}, kMaxChunkTokens));
   command->callback([flags, chosen] { *chosen = [flags] { return Run(*flags); }; });
 }
 

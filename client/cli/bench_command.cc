@@ -2,7 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cmath>
-#include <cstdio>
+#include <cstdint>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -13,6 +13,7 @@
 #include "absl/strings/str_format.h"
 #include "client/cli/bench_run.h"
 #include "client/cli/command.h"
+#include "client/cli/dense_rows.h"
 #include "client/cli/streams.h"
 #include "client/cli/target_flags.h"
 
@@ -21,9 +22,13 @@ namespace {
 
 // Batches are cut from the first of these: more would only cost memory.
 constexpr size_t kMaxTokens = 1 << 20;
-constexpr int kMaxBatchTokens = 65536;
 constexpr int kMaxClients = 64;
 constexpr int kMaxInFlight = 256;
+// What all batches in flight may take: beyond any cache, and far below what serves a table.
+constexpr uint64_t kMaxBytes = uint64_t{4} << 30;
+// Each has a thread: more wait for the same cores.
+constexpr int kMaxInFlightInAll = 1024;
+constexpr uint64_t kMaxRounds = uint64_t{1} << 40;
 
 struct BenchFlags {
   TargetFlags target;
@@ -32,6 +37,7 @@ struct BenchFlags {
   int clients = 1;
   int in_flight = 1;
   double seconds = 3;
+  uint64_t rounds = 0;
   std::string mode;
   bool from_token_ids = false;
   bool json = false;
@@ -47,26 +53,60 @@ absl::StatusOr<std::vector<int32_t>> ReadTokenIds(const std::string& path) {
   return ids;
 }
 
-void PrintLine(const BenchFlags& flags, const std::string& path, int batch_tokens,
-               const BenchResult& result) {
-  if (flags.json) {
-    nlohmann::ordered_json line;
-    line["path"] = path;
-    line["batch_tokens"] = batch_tokens;
-    line["rounds"] = result.rounds;
-    line["p50_us"] = result.p50_us;
-    line["p99_us"] = result.p99_us;
-    line["p999_us"] = result.p999_us;
-    line["rows_per_s"] = result.rows_per_s;
-    line["gb_per_s"] = result.gb_per_s;
-    line["distinct_share"] = result.distinct_share;
-    absl::PrintF("%s\n", line.dump());
-  } else {
-    absl::PrintF("%-12s %12d %9d %10.1f %10.1f %10.1f %11.3f %8.2f %9.0f %%\n", path, batch_tokens,
-                 result.rounds, result.p50_us, result.p99_us, result.p999_us,
-                 result.rows_per_s / 1e6, result.gb_per_s, result.distinct_share * 100);
+std::string Line(const BenchFlags& flags, const std::string& path, int batch_tokens,
+                 const BenchResult& result) {
+  if (!flags.json) {
+    return absl::StrFormat("%-12s %12d %9d %10.1f %10.1f %10.1f %11.3f %8.2f %9.0f %%\n", path,
+                           batch_tokens, result.rounds, result.p50_us, result.p99_us,
+                           result.p999_us, result.rows_per_s / 1e6, result.gb_per_s,
+                           result.distinct_share * 100);
   }
-  std::fflush(stdout);
+  nlohmann::ordered_json line;
+  line["path"] = path;
+  line["batch_tokens"] = batch_tokens;
+  line["rounds"] = result.rounds;
+  line["p50_us"] = result.p50_us;
+  line["p99_us"] = result.p99_us;
+  line["p999_us"] = result.p999_us;
+  line["rows_per_s"] = result.rows_per_s;
+  line["gb_per_s"] = result.gb_per_s;
+  line["distinct_share"] = result.distinct_share;
+  return line.dump() + "\n";
+}
+
+BenchSetting Setting(const BenchFlags& flags, int batch_tokens) {
+  return {.batch_tokens = static_cast<uint64_t>(batch_tokens),
+          .in_flight = static_cast<uint64_t>(flags.in_flight),
+          .seconds = flags.seconds,
+          .rounds = flags.rounds,
+          .from_token_ids = flags.from_token_ids};
+}
+
+// What is wrong of the flags once the target is known.
+absl::Status CheckAgainst(Client& client, const BenchFlags& flags) {
+  const Capabilities& capabilities = client.transport().capabilities();
+  if (!flags.mode.empty() && !capabilities.lands_asynchronously) {
+    return absl::InvalidArgumentError(absl::StrCat("--mode ", flags.mode, ": ", capabilities.name,
+                                                   " has no modes; leave the flag out"));
+  }
+  if (flags.clients * flags.in_flight > kMaxInFlightInAll) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--clients ", flags.clients, " with --in-flight ", flags.in_flight, " are ",
+                     flags.clients * flags.in_flight, " batches at once, more than ",
+                     kMaxInFlightInAll, ": lower one of them"));
+  }
+  for (const int batch_tokens : flags.batch_tokens) {
+    absl::Status fits = CheckBatchTokens(client, batch_tokens);
+    if (!fits.ok()) return fits;
+    const uint64_t bytes =
+        BenchBytes(client.table_set(), Setting(flags, batch_tokens), flags.clients);
+    if (bytes <= kMaxBytes) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("--clients ", flags.clients, " with --in-flight ", flags.in_flight,
+                     " batches of --batch-tokens ", batch_tokens, " take ", bytes,
+                     " bytes, more than ", kMaxBytes, ": lower one of them"));
+  }
+  return absl::OkStatus();
 }
 
 // One client for each thread, as separate workers would have; a client that holds the table in this
@@ -102,33 +142,27 @@ int Run(const BenchFlags& flags) {
   int exit_code = kFailed;
   const auto clients = AttachAll(flags, &exit_code);
   if (!clients.ok()) return Finish(clients.status(), exit_code);
-  const Capabilities& capabilities = (*clients)[0]->transport().capabilities();
-  const std::string name(capabilities.name);
-  if (!flags.mode.empty() && !capabilities.lands_asynchronously) {
-    return Finish(absl::InvalidArgumentError(absl::StrCat("--mode ", flags.mode, ": ", name,
-                                                          " has no modes; leave the flag out")),
-                  kBadUsage);
+  Client& first = *clients->front();
+  if (absl::Status status = CheckAgainst(first, flags); !status.ok()) {
+    return Finish(status, kBadUsage);
   }
-  for (const int batch_tokens : flags.batch_tokens) {
-    const absl::Status fits = CheckBatchTokens(*(*clients)[0], batch_tokens);
-    if (!fits.ok()) return Finish(fits, kBadUsage);
-  }
+  const std::string name(first.transport().capabilities().name);
   const std::string path = flags.mode.empty() ? name : absl::StrCat(name, "-", flags.mode);
+  absl::Status printed;
   if (!flags.json) {
-    absl::PrintF("%-12s %12s %9s %10s %10s %10s %11s %8s %11s\n", "path", "batch/tokens", "rounds",
-                 "p50/us", "p99/us", "p99.9/us", "Mrows/s", "GB/s", "distinct");
+    printed = Print(absl::StrFormat("%-12s %12s %9s %10s %10s %10s %11s %8s %11s\n", "path",
+                                    "batch/tokens", "rounds", "p50/us", "p99/us", "p99.9/us",
+                                    "Mrows/s", "GB/s", "distinct"));
   }
   for (const int batch_tokens : flags.batch_tokens) {
+    // Nobody reads what would be measured.
+    if (!printed.ok()) break;
     const absl::StatusOr<BenchResult> result =
-        RunBench(*clients, *ids,
-                 {.batch_tokens = static_cast<uint64_t>(batch_tokens),
-                  .in_flight = static_cast<uint64_t>(flags.in_flight),
-                  .seconds = flags.seconds,
-                  .from_token_ids = flags.from_token_ids});
+        RunBench(*clients, *ids, Setting(flags, batch_tokens));
     if (!result.ok()) return Finish(result.status());
-    PrintLine(flags, path, batch_tokens, *result);
+    printed = Print(Line(flags, path, batch_tokens, *result));
   }
-  return kDone;
+  return Finish(printed);
 }
 
 }  // namespace
@@ -146,12 +180,20 @@ void AddBenchCommand(CLI::App& app, CommandBody* chosen) {
                    "tokens of a batch, one or several sizes (default 1,16,64,256)")
       ->delimiter(',')
       ->check(CLI::Range(1, kMaxBatchTokens));
-  command->add_option("--clients", flags->clients, "clients, each with a thread (default 1)")
+  command->add_option("--clients", flags->clients, "clients, each with a connection (default 1)")
       ->check(CLI::Range(1, kMaxClients));
-  command->add_option("--in-flight", flags->in_flight, "batches in flight a client (default 1)")
+  command
+      ->add_option("--in-flight", flags->in_flight,
+                   "batches in flight a client, each with a thread (default 1)")
       ->check(CLI::Range(1, kMaxInFlight));
-  command->add_option("--seconds", flags->seconds, "time for each batch size (default 3)")
-      ->check(CLI::Range(0.01, 3600.0));
+  CLI::Option* const seconds =
+      command->add_option("--seconds", flags->seconds, "time for each batch size (default 3)")
+          ->check(CLI::Range(0.01, 3600.0));
+  command
+      ->add_option("--rounds", flags->rounds,
+                   "batches of each size, over all clients, in place of a time")
+      ->check(CLI::Range(uint64_t{1}, kMaxRounds))
+      ->excludes(seconds);
   command->add_option("--mode", flags->mode, "how the transport asks: unary (the only one yet)")
       ->check(CLI::IsMember({"unary"}));
   command->add_flag("--from-token-ids", flags->from_token_ids, "count the addressing as well");

@@ -1,15 +1,20 @@
 #include "client/cli/bench_run.h"
 
+#include <pthread.h>
+
 #include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cmath>
 #include <deque>
+#include <new>
+#include <system_error>
 #include <thread>
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "client/cli/dense_rows.h"
 
 namespace engram::cli {
 namespace {
@@ -20,6 +25,9 @@ using Clock = std::chrono::steady_clock;
 // memory.
 constexpr uint64_t kMaxBatches = 1024;
 constexpr uint64_t kMaxPlannedRows = 8 << 20;
+// Times that all threads keep together. A thread that has its share drops every second one, and
+// from then on keeps every second batch's, and so on: the shares stay what they are.
+constexpr size_t kMaxTimes = 1 << 24;
 constexpr absl::Duration kBatchDeadline = absl::Seconds(30);
 // Before the clock starts: connections, page faults, the allocator's pools.
 constexpr uint64_t kWarmUpBatches = 3;
@@ -30,61 +38,60 @@ struct Batch {
   Client::Plan plan;
 };
 
-// A batch on its way and the memory it lands in, reused once reaped.
-struct Slot {
-  std::vector<std::byte> rows;
-  std::vector<Landing> landings;
-  Client::Plan plan;
-  Ticket ticket;
-  Clock::time_point begin;
+// The times of many batches in bounded memory.
+class Times {
+ public:
+  explicit Times(size_t most) : most_(std::max<size_t>(most, 2) & ~size_t{1}) {}
+  void Add(double us) {
+    if (count_++ % stride_ != 0) return;
+    if (kept_.size() == most_) {
+      for (size_t i = 0; i < most_ / 2; ++i) kept_[i] = kept_[2 * i];
+      kept_.resize(most_ / 2);
+      stride_ *= 2;
+    }
+    kept_.push_back(us);
+  }
+  uint64_t count() const { return count_; }
+  const std::vector<double>& kept() const { return kept_; }
+
+ private:
+  const size_t most_;  // even: what comes after a halving is in the wider stride
+  uint64_t count_ = 0;
+  uint64_t stride_ = 1;
+  std::vector<double> kept_;
 };
 
-class Worker {
+// The batches of one client, in the order in which it asks for them.
+class Batches {
  public:
-  Worker(Client* client, const BenchSetting& setting) : client_(client), setting_(setting) {
-    const uint32_t columns = client->table_set().scheme.Columns();
-    for (const LayerTableSpec& layer : client->table_set().layers) {
-      token_bytes_ += uint64_t{columns} * layer.row_bytes;
-    }
-    token_rows_ = uint64_t{columns} * client->table_set().layers.size();
-  }
-
-  // Cuts batches from `token_ids` beginning at `first`, going round at the end.
-  absl::Status Prepare(absl::Span<const int32_t> token_ids, uint64_t first) {
-    const uint64_t rows = setting_.batch_tokens * token_rows_;
-    const uint64_t there = token_ids.size() / setting_.batch_tokens;
-    const uint64_t batches =
-        std::clamp<uint64_t>(kMaxPlannedRows / rows, 1, std::min(there, kMaxBatches));
-    batches_.resize(batches);
-    for (uint64_t i = 0; i < batches; ++i) {
-      const uint64_t at = (first + i) % there * setting_.batch_tokens;
-      const uint64_t history = std::min<uint64_t>(at, client_->table_set().scheme.Lookback());
-      batches_[i].state = Addresser::Start();
-      batches_[i].token_ids = token_ids.subspan(at, setting_.batch_tokens);
-      absl::Status status = client_->addresser().Advance(token_ids.subspan(at - history, history),
-                                                         {}, &batches_[i].state);
-      if (status.ok()) {
-        status =
-            client_->PlanTokens(batches_[i].state, batches_[i].token_ids, {}, &batches_[i].plan);
-      }
+  // Cuts them from `token_ids` beginning at `first`, going round at the end.
+  static absl::StatusOr<Batches> Cut(const Client& client, absl::Span<const int32_t> token_ids,
+                                     uint64_t batch_tokens, uint64_t first, uint64_t max_rows) {
+    const uint64_t rows = batch_tokens * TokenRows(client.table_set());
+    const uint64_t there = token_ids.size() / batch_tokens;
+    const uint64_t wanted = std::clamp<uint64_t>(max_rows / rows, 1, std::min(there, kMaxBatches));
+    Batches cut;
+    cut.all_.resize(wanted);
+    for (uint64_t i = 0; i < wanted; ++i) {
+      Batch& batch = cut.all_[i];
+      const uint64_t at = (first + i) % there * batch_tokens;
+      const uint64_t history = std::min<uint64_t>(at, client.table_set().scheme.Lookback());
+      batch.state = Addresser::Start();
+      batch.token_ids = token_ids.subspan(at, batch_tokens);
+      absl::Status status =
+          client.addresser().Advance(token_ids.subspan(at - history, history), {}, &batch.state);
+      if (status.ok()) status = client.PlanTokens(batch.state, batch.token_ids, {}, &batch.plan);
       if (!status.ok()) return status;
     }
-    slots_.resize(setting_.in_flight);
-    for (Slot& slot : slots_) AllocateSlot(&slot);
-    return absl::OkStatus();
+    return cut;
   }
-
-  absl::Status Run(const std::atomic<bool>& stop) {
-    absl::Status status = Loop(stop);
-    for (; oldest_ != next_; ++oldest_) client_->Reap(slots_[oldest_ % slots_.size()].ticket);
-    return status;
-  }
+  const Batch& at(uint64_t i) const { return all_[i % all_.size()]; }
 
   // Sampled over the batches, since a large one takes long to count.
   double DistinctShare() const {
     uint64_t rows = 0, distinct = 0;
-    for (uint64_t i = 0; i < batches_.size() && rows < kMaxPlannedRows / 8; ++i) {
-      for (const std::vector<RowId>& ids : batches_[i].plan.row_ids) {
+    for (size_t i = 0; i < all_.size() && rows < kMaxPlannedRows / 8; ++i) {
+      for (const std::vector<RowId>& ids : all_[i].plan.row_ids) {
         rows += ids.size();
         distinct += absl::flat_hash_set<RowId>(ids.begin(), ids.end()).size();
       }
@@ -92,81 +99,76 @@ class Worker {
     return static_cast<double>(distinct) / static_cast<double>(rows);
   }
 
-  const std::vector<double>& latencies_us() const { return latencies_us_; }
-  double seconds() const { return seconds_; }
-  uint64_t batch_rows() const { return setting_.batch_tokens * token_rows_; }
-  uint64_t batch_bytes() const { return setting_.batch_tokens * token_bytes_; }
-
  private:
-  void AllocateSlot(Slot* slot) {
-    slot->rows.resize(batch_bytes());
-    uint64_t offset = 0;
-    const uint32_t columns = client_->table_set().scheme.Columns();
-    for (const LayerTableSpec& layer : client_->table_set().layers) {
-      slot->landings.push_back({.data = slot->rows.data() + offset,
-                                .group_rows = columns,
-                                .group_stride_bytes = token_bytes_});
-      offset += uint64_t{columns} * layer.row_bytes;
-    }
-  }
+  std::vector<Batch> all_;
+};
 
-  absl::Status Submit() {
-    Slot& slot = slots_[next_ % slots_.size()];
-    const Batch& batch = batches_[next_ % batches_.size()];
-    slot.begin = Clock::now();
-    const Client::Plan* plan = &batch.plan;
-    if (setting_.from_token_ids) {
-      absl::Status status = client_->PlanTokens(batch.state, batch.token_ids, {}, &slot.plan);
-      if (!status.ok()) return status;
-      plan = &slot.plan;
-    }
-    const absl::StatusOr<Ticket> ticket =
-        client_->Submit(*plan, slot.landings, absl::Now() + kBatchDeadline);
-    if (!ticket.ok()) return ticket.status();
-    slot.ticket = *ticket;
-    ++next_;
-    return absl::OkStatus();
-  }
+// One batch at a time of a client: submitted, waited for, and the next one in the same memory.
+class Lane {
+ public:
+  // Takes every `step`th of `batches`, from `first` on. `setting.rounds` are its own here.
+  Lane(Client* client, const Batches* batches, uint64_t first, uint64_t step,
+       const BenchSetting& setting, size_t max_times)
+      : client_(client),
+        batches_(batches),
+        next_(first),
+        step_(step),
+        setting_(setting),
+        rows_(setting.batch_tokens * TokenBytes(client->table_set())),
+        landings_(DenseLandings(client->table_set(), rows_.data())),
+        times_(max_times) {}
 
-  absl::Status FinishOldest(bool counted) {
-    Slot& slot = slots_[oldest_ % slots_.size()];
-    absl::Status landed = client_->Wait(slot.ticket);
-    const auto end = Clock::now();
-    if (!landed.ok()) return landed;
-    client_->Reap(slot.ticket);
-    ++oldest_;
-    if (counted) {
-      latencies_us_.push_back(std::chrono::duration<double, std::micro>(end - slot.begin).count());
-    }
-    return absl::OkStatus();
-  }
-
-  absl::Status Loop(const std::atomic<bool>& stop) {
-    absl::Status status;
-    for (uint64_t i = 0; status.ok() && i < kWarmUpBatches; ++i) {
-      status = Submit();
-      if (status.ok()) status = FinishOldest(/*counted=*/false);
+  absl::Status Run(const std::atomic<bool>& stop) {
+    for (uint64_t i = 0; i < kWarmUpBatches; ++i) {
+      const absl::StatusOr<double> us = TakeOne();
+      if (!us.ok()) return us.status();
     }
     const auto begin = Clock::now();
     const auto end = begin + std::chrono::duration<double>(setting_.seconds);
-    while (status.ok() && !stop.load(std::memory_order_relaxed) &&
-           (latencies_us_.empty() || Clock::now() < end)) {
-      while (status.ok() && next_ - oldest_ < slots_.size()) status = Submit();
-      if (status.ok()) status = FinishOldest(/*counted=*/true);
-    }
-    while (status.ok() && oldest_ != next_) status = FinishOldest(/*counted=*/true);
+    do {
+      const absl::StatusOr<double> us = TakeOne();
+      if (!us.ok()) return us.status();
+      times_.Add(*us);
+    } while (!stop.load(std::memory_order_relaxed) &&
+             (setting_.rounds > 0 ? times_.count() < setting_.rounds : Clock::now() < end));
     seconds_ = std::chrono::duration<double>(Clock::now() - begin).count();
-    return status;
+    return absl::OkStatus();
+  }
+
+  const Times& times() const { return times_; }
+  double seconds() const { return seconds_; }
+
+ private:
+  // The time of the next batch, in microseconds.
+  absl::StatusOr<double> TakeOne() {
+    const Batch& batch = batches_->at(next_);
+    next_ += step_;
+    const auto begin = Clock::now();
+    const Client::Plan* plan = &batch.plan;
+    if (setting_.from_token_ids) {
+      absl::Status status = client_->PlanTokens(batch.state, batch.token_ids, {}, &plan_);
+      if (!status.ok()) return status;
+      plan = &plan_;
+    }
+    const absl::StatusOr<Ticket> ticket =
+        client_->Submit(*plan, landings_, absl::Now() + kBatchDeadline);
+    if (!ticket.ok()) return ticket.status();
+    const absl::Status landed = client_->Wait(*ticket);
+    const auto end = Clock::now();
+    client_->Reap(*ticket);
+    if (!landed.ok()) return landed;
+    return std::chrono::duration<double, std::micro>(end - begin).count();
   }
 
   Client* const client_;
+  const Batches* const batches_;
+  uint64_t next_;
+  const uint64_t step_;
   const BenchSetting setting_;
-  uint64_t token_bytes_ = 0;
-  uint64_t token_rows_ = 0;
-  std::vector<Batch> batches_;
-  std::vector<Slot> slots_;
-  uint64_t next_ = 0, oldest_ = 0;  // batches submitted and finished
-  std::vector<double> latencies_us_;
+  std::vector<std::byte> rows_;
+  const std::vector<Landing> landings_;
+  Client::Plan plan_;
+  Times times_;
   double seconds_ = 0;
 };
 
@@ -175,25 +177,65 @@ double Percentile(const std::vector<double>& sorted, double share) {
   return sorted[std::clamp<size_t>(rank, 1, sorted.size()) - 1];
 }
 
-BenchResult Summarize(const std::deque<Worker>& workers) {
+BenchResult Summarize(const std::deque<Lane>& lanes, double batch_rows, double batch_bytes) {
   BenchResult result;
   std::vector<double> all;
-  for (const Worker& worker : workers) {
-    all.insert(all.end(), worker.latencies_us().begin(), worker.latencies_us().end());
-    const double per_s = static_cast<double>(worker.latencies_us().size()) / worker.seconds();
-    result.rows_per_s += per_s * static_cast<double>(worker.batch_rows());
-    result.gb_per_s += per_s * static_cast<double>(worker.batch_bytes()) / 1e9;
+  for (const Lane& lane : lanes) {
+    all.insert(all.end(), lane.times().kept().begin(), lane.times().kept().end());
+    result.rounds += lane.times().count();
+    const double per_s = static_cast<double>(lane.times().count()) / lane.seconds();
+    result.rows_per_s += per_s * batch_rows;
+    result.gb_per_s += per_s * batch_bytes / 1e9;
   }
   std::sort(all.begin(), all.end());
-  result.rounds = all.size();
   result.p50_us = Percentile(all, 0.5);
   result.p99_us = Percentile(all, 0.99);
   result.p999_us = Percentile(all, 0.999);
-  result.distinct_share = workers.front().DistinctShare();
   return result;
 }
 
+// Runs every lane in a thread of its own; what is thrown there, or here, ends them all.
+absl::Status RunAll(std::deque<Lane>* lanes) {
+  std::atomic<bool> stop{false};
+  std::vector<absl::Status> statuses(lanes->size());
+  const auto run = [&](size_t i) {
+    try {
+      statuses[i] = (*lanes)[i].Run(stop);
+    } catch (const std::bad_alloc&) {
+      statuses[i] = absl::ResourceExhaustedError("out of memory");
+    }
+    if (!statuses[i].ok()) stop.store(true, std::memory_order_relaxed);
+  };
+  absl::Status started;
+  std::vector<std::thread> threads;
+  threads.reserve(lanes->size());
+  for (size_t i = 0; i < lanes->size() && started.ok(); ++i) {
+    try {
+      threads.emplace_back(run, i);
+      pthread_setname_np(threads.back().native_handle(), "bench");
+    } catch (const std::system_error& error) {
+      started = absl::ResourceExhaustedError(
+          absl::StrCat("thread ", i + 1, " of ", lanes->size(), " cannot be started (",
+                       error.what(), "): give fewer --clients or --in-flight"));
+      stop.store(true, std::memory_order_relaxed);
+    }
+  }
+  for (std::thread& thread : threads) thread.join();
+  if (!started.ok()) return started;
+  for (const absl::Status& status : statuses) {
+    if (!status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
+
+uint64_t BenchBytes(const Manifest& table_set, const BenchSetting& setting, uint64_t clients) {
+  const uint64_t plan_bytes = TokenRows(table_set) * sizeof(RowId);
+  const uint64_t lane_bytes = TokenBytes(table_set) + (setting.from_token_ids ? plan_bytes : 0);
+  // Each client has one planned batch at least.
+  return clients * setting.batch_tokens * (setting.in_flight * lane_bytes + plan_bytes);
+}
 
 absl::StatusOr<BenchResult> RunBench(absl::Span<const std::shared_ptr<Client>> clients,
                                      absl::Span<const int32_t> token_ids,
@@ -202,26 +244,34 @@ absl::StatusOr<BenchResult> RunBench(absl::Span<const std::shared_ptr<Client>> c
     return absl::InvalidArgumentError(absl::StrCat(
         "a batch of ", setting.batch_tokens, " tokens cannot be cut from ", token_ids.size()));
   }
-  std::deque<Worker> workers;
+  const uint64_t in_flight =
+      clients[0]->transport().capabilities().lands_asynchronously ? setting.in_flight : 1;
+  std::vector<Batches> batches;
   for (size_t i = 0; i < clients.size(); ++i) {
-    workers.emplace_back(clients[i].get(), setting);
     const uint64_t first = token_ids.size() / setting.batch_tokens * i / clients.size();
-    if (absl::Status status = workers.back().Prepare(token_ids, first); !status.ok()) return status;
+    absl::StatusOr<Batches> cut = Batches::Cut(*clients[i], token_ids, setting.batch_tokens, first,
+                                               kMaxPlannedRows / clients.size());
+    if (!cut.ok()) return cut.status();
+    batches.push_back(*std::move(cut));
   }
-  std::atomic<bool> stop{false};
-  std::vector<absl::Status> statuses(workers.size());
-  std::vector<std::thread> threads;
-  for (size_t i = 0; i < workers.size(); ++i) {
-    threads.emplace_back([&, i] {
-      statuses[i] = workers[i].Run(stop);
-      if (!statuses[i].ok()) stop.store(true, std::memory_order_relaxed);
-    });
+  // A lane without a round would not be measured.
+  const uint64_t wanted = clients.size() * in_flight;
+  const uint64_t count = setting.rounds > 0 ? std::min(setting.rounds, wanted) : wanted;
+  std::deque<Lane> lanes;
+  for (uint64_t i = 0; i < count; ++i) {
+    BenchSetting own = setting;
+    own.rounds = setting.rounds / count + (i < setting.rounds % count ? 1 : 0);
+    const uint64_t c = i % clients.size();
+    lanes.emplace_back(clients[c].get(), &batches[c], i / clients.size(), in_flight, own,
+                       kMaxTimes / count);
   }
-  for (std::thread& thread : threads) thread.join();
-  for (const absl::Status& status : statuses) {
-    if (!status.ok()) return status;
-  }
-  return Summarize(workers);
+  if (absl::Status status = RunAll(&lanes); !status.ok()) return status;
+  const Manifest& table_set = clients[0]->table_set();
+  const auto tokens = static_cast<double>(setting.batch_tokens);
+  BenchResult result = Summarize(lanes, tokens * static_cast<double>(TokenRows(table_set)),
+                                 tokens * static_cast<double>(TokenBytes(table_set)));
+  result.distinct_share = batches[0].DistinctShare();
+  return result;
 }
 
 }  // namespace engram::cli

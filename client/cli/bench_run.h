@@ -1,4 +1,8 @@
-// One measurement: batches of one size, over some clients, for some seconds.
+// One measurement: batches of one size, over some clients, for some seconds or a number of rounds.
+//
+// Each batch in flight has a thread that waits for it alone, so that its time ends when it has
+// landed, whichever was submitted first. A transport that lands within Submit has one in flight.
+// Memory is bounded by BenchBytes and a few hundred MB.
 #pragma once
 
 #include <cstdint>
@@ -15,6 +19,7 @@ struct BenchSetting {
   uint64_t batch_tokens = 1;
   uint64_t in_flight = 1;  // batches a client
   double seconds = 1;
+  uint64_t rounds = 0;          // batches, over all clients; 0: as many as `seconds` allow
   bool from_token_ids = false;  // the addressing is measured too
 };
 
@@ -26,8 +31,12 @@ struct BenchResult {
   double distinct_share = 0;  // distinct rows of a batch / its rows
 };
 
-// A thread for each client; each goes round `token_ids` from a place of its own. The first error of
-// any client ends the run and is returned.
+// What the buffers of so many clients take, where batches land and are planned.
+uint64_t BenchBytes(const Manifest& table_set, const BenchSetting& setting, uint64_t clients);
+
+// A thread for each client ("bench"); each goes round `token_ids` from a place of its own. The
+// first error of any client ends the run and is returned; RESOURCE_EXHAUSTED when memory or threads
+// run out.
 absl::StatusOr<BenchResult> RunBench(absl::Span<const std::shared_ptr<Client>> clients,
                                      absl::Span<const int32_t> token_ids,
                                      const BenchSetting& setting);

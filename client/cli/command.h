@@ -8,6 +8,7 @@
 #include <functional>
 
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 
 namespace engram::cli {
 
@@ -28,5 +29,9 @@ void AddBenchCommand(CLI::App& app, CommandBody* chosen);
 
 // Prints "engram: MESSAGE" to standard error when `status` is not OK; kDone or `failure_code`.
 int Finish(const absl::Status& status, int failure_code = kFailed);
+
+// Writes `text` to standard output, to the end: UNAVAILABLE when it did not get there. Whatever a
+// command prints goes through it.
+absl::Status Print(absl::string_view text);
 
 }  // namespace engram::cli

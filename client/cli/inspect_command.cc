@@ -1,7 +1,6 @@
 // engram inspect: what a table set is, by its manifest alone.
 
 #include <cstdint>
-#include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -67,11 +66,7 @@ std::string AsText(const Manifest& manifest) {
 int Run(const std::string& directory, bool json) {
   absl::StatusOr<Manifest> manifest = LoadManifest(directory);
   if (!manifest.ok()) return Finish(manifest.status());
-  const std::string text = json ? AsJson(*manifest) : AsText(*manifest);
-  if (std::fputs(text.c_str(), stdout) < 0 || std::fflush(stdout) != 0) {
-    return Finish(absl::UnavailableError("cannot write to standard output"));
-  }
-  return kDone;
+  return Finish(Print(json ? AsJson(*manifest) : AsText(*manifest)));
 }
 
 }  // namespace

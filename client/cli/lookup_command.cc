@@ -11,8 +11,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "client/cli/command.h"
+#include "client/cli/dense_rows.h"
 #include "client/cli/streams.h"
 #include "client/cli/target_flags.h"
+#include "client/cli/token_stream.h"
 #include "client/client.h"
 
 namespace engram::cli {
@@ -22,7 +24,6 @@ namespace {
 constexpr size_t kBatchesInFlight = 3;
 // A batch that takes longer has lost its server: the command ends instead of hanging.
 constexpr absl::Duration kBatchDeadline = absl::Seconds(60);
-constexpr int kMaxBatchTokens = 65536;
 constexpr uint64_t kDefaultBatchTokens = 4096;
 
 struct LookupFlags {
@@ -43,38 +44,24 @@ struct BatchInFlight {
 // Reads, plans and submits batches in the order of the tokens; hands rows on in the same order.
 class Pipeline {
  public:
-  Pipeline(Client* client, uint64_t batch_tokens) : client_(client), batch_tokens_(batch_tokens) {
-    for (const LayerTableSpec& layer : client->table_set().layers) {
-      layer_offsets_.push_back(token_bytes_);
-      token_bytes_ += uint64_t{client->table_set().scheme.Columns()} * layer.row_bytes;
-    }
-  }
+  Pipeline(Client* client, uint64_t batch_tokens)
+      : client_(client),
+        batch_tokens_(batch_tokens),
+        token_bytes_(TokenBytes(client->table_set())) {}
   // What is still in flight is reaped before its buffers go.
   ~Pipeline() {
     for (const BatchInFlight& batch : in_flight_) client_->Reap(batch.ticket);
   }
 
-  absl::Status Run(ElementReader* token_ids, ElementReader* dead_mask, OutputFile* output) {
-    std::vector<int32_t> ids(batch_tokens_);
-    std::vector<uint8_t> dead(dead_mask != nullptr ? batch_tokens_ : 0);
+  absl::Status Run(TokenStream* tokens, OutputFile* output) {
     while (true) {
-      const absl::StatusOr<size_t> count = token_ids->Read(ids.data(), batch_tokens_);
-      if (!count.ok()) return count.status();
-      if (dead_mask != nullptr) {
-        // One more than asked for at the end shows a mask that is too long.
-        const absl::StatusOr<size_t> marks = dead_mask->Read(dead.data(), *count > 0 ? *count : 1);
-        if (!marks.ok()) return marks.status();
-        if (*marks != *count) {
-          return absl::InvalidArgumentError(
-              "the dead mask must hold one byte for each token id: their numbers differ");
-        }
-      }
-      if (*count == 0) break;
-      const size_t marks = dead_mask != nullptr ? *count : 0;
-      absl::Status status = Submit({ids.data(), *count}, {dead.data(), marks});
+      const absl::StatusOr<TokenStream::Run> run = tokens->Read(batch_tokens_);
+      if (!run.ok()) return run.status();
+      if (run->token_ids.empty()) break;
+      absl::Status status = Submit(run->token_ids, run->dead);
       if (status.ok() && in_flight_.size() == kBatchesInFlight) status = WriteOldest(output);
       if (!status.ok()) return status;
-      tokens_ += *count;
+      tokens_ += run->token_ids.size();
     }
     while (!in_flight_.empty()) {
       if (absl::Status status = WriteOldest(output); !status.ok()) return status;
@@ -97,14 +84,9 @@ class Pipeline {
     }
     batch.tokens = ids.size();
     batch.rows.resize(batch_tokens_ * token_bytes_);
-    std::vector<Landing> landings;
-    for (const uint64_t offset : layer_offsets_) {
-      landings.push_back({.data = batch.rows.data() + offset,
-                          .group_rows = client_->table_set().scheme.Columns(),
-                          .group_stride_bytes = token_bytes_});
-    }
     const absl::StatusOr<Ticket> ticket =
-        client_->Submit(plan_, landings, absl::Now() + kBatchDeadline);
+        client_->Submit(plan_, DenseLandings(client_->table_set(), batch.rows.data()),
+                        absl::Now() + kBatchDeadline);
     if (!ticket.ok()) return ticket.status();
     batch.ticket = *ticket;
     in_flight_.push_back(std::move(batch));
@@ -125,8 +107,7 @@ class Pipeline {
 
   Client* const client_;
   const uint64_t batch_tokens_;
-  uint64_t token_bytes_ = 0;
-  std::vector<uint64_t> layer_offsets_;  // of a layer's rows in a token's bytes
+  const uint64_t token_bytes_;
   uint64_t tokens_ = 0;
   SequenceState state_ = Addresser::Start();
   Client::Plan plan_;
@@ -135,29 +116,20 @@ class Pipeline {
 };
 
 absl::Status LookUp(Client* client, const LookupFlags& flags) {
-  absl::StatusOr<ElementReader> token_ids = ElementReader::Open(flags.token_ids, sizeof(int32_t));
-  if (!token_ids.ok()) return token_ids.status();
-  std::optional<ElementReader> dead_mask;
-  if (!flags.dead_mask.empty()) {
-    absl::StatusOr<ElementReader> opened = ElementReader::Open(flags.dead_mask, 1);
-    if (!opened.ok()) return opened.status();
-    dead_mask.emplace(*std::move(opened));
-  }
+  absl::StatusOr<TokenStream> tokens = TokenStream::Open(flags.token_ids, flags.dead_mask);
+  if (!tokens.ok()) return tokens.status();
   absl::StatusOr<OutputFile> output = OutputFile::Open(flags.output);
   if (!output.ok()) return output.status();
   Pipeline pipeline(client, flags.batch_tokens
                                 ? *flags.batch_tokens
                                 : std::min(kDefaultBatchTokens, MaxBatchTokens(*client)));
-  const absl::Status status =
-      pipeline.Run(&*token_ids, dead_mask ? &*dead_mask : nullptr, &*output);
+  const absl::Status status = pipeline.Run(&*tokens, &*output);
   return status.ok() ? output->Commit() : status;
 }
 
 int Run(const LookupFlags& flags) {
-  if (flags.token_ids == "-" && flags.dead_mask == "-") {
-    return Finish(
-        absl::InvalidArgumentError("--token-ids and --dead-mask can't both be standard input"),
-        kBadUsage);
+  if (absl::Status status = CheckTokenFiles(flags.token_ids, flags.dead_mask); !status.ok()) {
+    return Finish(status, kBadUsage);
   }
   int exit_code = kFailed;
   const absl::StatusOr<std::unique_ptr<Client>> client = AttachTo(flags.target, &exit_code);
@@ -189,7 +161,9 @@ void AddLookupCommand(CLI::App& app, CommandBody* chosen) {
                       "a byte for each token id, non-zero marks a dead position");
   command
       ->add_option("--output", flags->output,
-                   "written aside and renamed when whole; - is standard output")
+                   "written aside and put in place when whole; a link's target is replaced, not "
+                   "the link, and "
+                   "must exist; - is standard output")
       ->required();
   command
       ->add_option("--batch-tokens", flags->batch_tokens,

@@ -3,13 +3,26 @@
 #include <CLI/CLI.hpp>
 #include <csignal>
 #include <cstdio>
+#include <exception>
+#include <new>
+#include <sstream>
+#include <string>
 
+#include "absl/strings/str_cat.h"
 #include "client/cli/command.h"
 
-int main(int argc, char** argv) {
-  using namespace engram::cli;
-  // A reader that goes away is a write error with a message, not a silent death.
-  std::signal(SIGPIPE, SIG_IGN);
+namespace engram::cli {
+namespace {
+
+std::string CommandNames(CLI::App& app) {
+  std::string names;
+  for (const CLI::App* command : app.get_subcommands([](CLI::App*) { return true; })) {
+    absl::StrAppend(&names, names.empty() ? "" : ", ", command->get_name());
+  }
+  return names;
+}
+
+int Main(int argc, char** argv) {
   CLI::App app{
       "engram: table sets of n-gram memory: pack, inspect, verify, address, look up, measure.\n"
       "Exit codes: 0 done, 1 the work failed, 2 bad usage. `engram COMMAND --help` for each."};
@@ -24,10 +37,31 @@ int main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& e) {
-    return app.exit(e);
+    std::ostringstream help;
+    app.exit(e, help, help);
+    return Finish(Print(help.str()));
   } catch (const CLI::ParseError& e) {
-    std::fprintf(stderr, "engram: %s\nTry: engram --help, or engram COMMAND --help\n", e.what());
+    std::string commands;
+    if (app.get_subcommands().empty()) commands = "Commands: " + CommandNames(app) + "\n";
+    std::fprintf(stderr, "engram: %s\n%sTry: engram --help, or engram COMMAND --help\n", e.what(),
+                 commands.c_str());
     return kBadUsage;
   }
   return body();
+}
+
+}  // namespace
+}  // namespace engram::cli
+
+int main(int argc, char** argv) {
+  // A reader that goes away is a write error with a message, not a silent death.
+  std::signal(SIGPIPE, SIG_IGN);
+  try {
+    return engram::cli::Main(argc, argv);
+  } catch (const std::bad_alloc&) {
+    std::fputs("engram: out of memory\n", stderr);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "engram: %s\n", error.what());
+  }
+  return engram::cli::kFailed;
 }

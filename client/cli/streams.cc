@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -25,6 +26,11 @@ constexpr auto kShowAfter = std::chrono::seconds(2);
 constexpr auto kTerminalInterval = std::chrono::milliseconds(200);
 constexpr auto kPlainInterval = std::chrono::seconds(10);
 constexpr int kBarWidth = 30;
+
+// A process's open files by number; one without a name is named through it.
+constexpr char kOwnFiles[] = "/proc/self/fd";
+// Names that are tried for it; more than one is taken only by what killed processes left.
+constexpr int kMaxNames = 100;
 
 absl::Status ErrnoStatus(absl::string_view what, const std::string& path) {
   const int error = errno;
@@ -79,21 +85,38 @@ absl::StatusOr<size_t> ElementReader::Read(void* out, size_t count) {
 }
 
 absl::StatusOr<OutputFile> OutputFile::Open(const std::string& path) {
-  if (path == "-") return OutputFile("standard output", "", dup(STDOUT_FILENO));
-  struct stat stat;
+  if (path == "-") return OutputFile("standard output", Way::kDirect, "", dup(STDOUT_FILENO));
+  struct stat stat, link;
   const bool exists = ::stat(path.c_str(), &stat) == 0;
+  if (!exists && lstat(path.c_str(), &link) == 0) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        path, " is a link to nothing: make the file it points to, or remove the link"));
+  }
   if (exists && S_ISDIR(stat.st_mode)) {
     return absl::InvalidArgumentError(absl::StrCat(path, " is a directory, not a file"));
   }
   if (exists && !S_ISREG(stat.st_mode)) {
     const int fd = open(path.c_str(), O_WRONLY | O_CLOEXEC);
     if (fd < 0) return ErrnoStatus("cannot write", path);
-    return OutputFile(path, "", fd);
+    return OutputFile(path, Way::kDirect, "", fd);
   }
-  // An existing link's target is replaced, not the link.
   std::string target = path;
   if (char resolved[PATH_MAX]; exists && realpath(path.c_str(), resolved) != nullptr) {
     target = resolved;
+  }
+  absl::StatusOr<OutputFile> output = OpenAside(path, target);
+  if (output.ok() && exists) fchmod(output->fd_, stat.st_mode & 07777);
+  return output;
+}
+
+absl::StatusOr<OutputFile> OutputFile::OpenAside(const std::string& path,
+                                                 const std::string& target) {
+  const std::string directory = std::filesystem::path(target).parent_path();
+  // Without /proc it could not be named later.
+  if (access(kOwnFiles, X_OK) == 0) {
+    const int fd =
+        open(directory.empty() ? "." : directory.c_str(), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0666);
+    if (fd >= 0) return OutputFile(target, Way::kUnnamedAside, "", fd);
   }
   std::string aside = absl::StrCat(target, ".XXXXXX");
   const int fd = mkostemp(aside.data(), O_CLOEXEC);
@@ -101,15 +124,16 @@ absl::StatusOr<OutputFile> OutputFile::Open(const std::string& path) {
   // mkostemp makes it private; the result gets what an ordinary open would have given.
   const mode_t mask = umask(0);
   umask(mask);
-  fchmod(fd, exists ? stat.st_mode & 07777 : 0666 & ~mask);
-  return OutputFile(target, aside, fd);
+  fchmod(fd, 0666 & ~mask);
+  return OutputFile(target, Way::kNamedAside, aside, fd);
 }
 
-OutputFile::OutputFile(std::string path, std::string aside, int fd)
-    : path_(std::move(path)), aside_(std::move(aside)), fd_(fd) {}
+OutputFile::OutputFile(std::string path, Way way, std::string aside, int fd)
+    : path_(std::move(path)), way_(way), aside_(std::move(aside)), fd_(fd) {}
 
 OutputFile::OutputFile(OutputFile&& other) noexcept
     : path_(std::move(other.path_)),
+      way_(other.way_),
       aside_(std::exchange(other.aside_, "")),
       fd_(std::exchange(other.fd_, -1)) {}
 
@@ -128,10 +152,27 @@ absl::Status OutputFile::Write(absl::Span<const std::byte> bytes) {
   return absl::OkStatus();
 }
 
+absl::Status OutputFile::Name() {
+  const std::string self = absl::StrCat(kOwnFiles, "/", fd_);
+  // Taken by what a killed process of the same number left: the next one.
+  for (int i = 0; i < kMaxNames; ++i) {
+    std::string name = absl::StrCat(path_, ".", getpid(), "-", i);
+    if (linkat(AT_FDCWD, self.c_str(), AT_FDCWD, name.c_str(), AT_SYMLINK_FOLLOW) == 0) {
+      aside_ = std::move(name);
+      return absl::OkStatus();
+    }
+    if (errno != EEXIST) break;
+  }
+  return ErrnoStatus("cannot write", path_);
+}
+
 absl::Status OutputFile::Commit() {
+  if (way_ == Way::kUnnamedAside) {
+    if (absl::Status status = Name(); !status.ok()) return status;
+  }
   const int fd = std::exchange(fd_, -1);
   if (close(fd) != 0) return ErrnoStatus("cannot write", path_);
-  if (aside_.empty()) return absl::OkStatus();
+  if (way_ == Way::kDirect) return absl::OkStatus();
   if (rename(aside_.c_str(), path_.c_str()) != 0) return ErrnoStatus("cannot write", path_);
   aside_.clear();
   return absl::OkStatus();

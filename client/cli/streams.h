@@ -33,8 +33,11 @@ class ElementReader {
   size_t element_bytes_ = 1;
 };
 
-// Where a result goes. A regular file (or none yet) is written aside and renamed by Commit, so that
-// it is whole or untouched; anything else ("-", /dev/null, a pipe) is written directly.
+// Where a result goes. A regular file (or none yet) is written aside and put in its place by
+// Commit, so that it is whole or untouched; anything else ("-", /dev/null, a pipe) is written
+// directly. What is written aside has no name where the file system can do that, so that nothing is
+// left of a process that is killed. A link is written through to its target; one to nothing is
+// refused, as cp does.
 class OutputFile {
  public:
   static absl::StatusOr<OutputFile> Open(const std::string& path);
@@ -44,9 +47,15 @@ class OutputFile {
   absl::Status Commit();
 
  private:
-  OutputFile(std::string path, std::string aside, int fd);
+  enum class Way { kDirect, kNamedAside, kUnnamedAside };
+  OutputFile(std::string path, Way way, std::string aside, int fd);
+  static absl::StatusOr<OutputFile> OpenAside(const std::string& path, const std::string& target);
+  // Gives what was written without a name one beside the target.
+  absl::Status Name();
+
   std::string path_;
-  std::string aside_;  // empty: written directly
+  Way way_ = Way::kDirect;
+  std::string aside_;  // the name it has aside; empty: none
   int fd_ = -1;
 };
 

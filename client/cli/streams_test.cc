@@ -1,5 +1,6 @@
 #include "client/cli/streams.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -81,6 +82,47 @@ TEST_F(StreamsTest, OutputAppearsWholeOrNotAtAll) {
   ASSERT_TRUE(out->Commit().ok());
   EXPECT_EQ(ReadText("out"), "whole");
   EXPECT_EQ(Files(), 1u);
+}
+
+TEST_F(StreamsTest, WhatIsNotCommittedHasNoName) {
+  const int probe = open(dir_.c_str(), O_TMPFILE | O_WRONLY, 0600);
+  if (probe < 0) GTEST_SKIP() << "this file system has no files without a name";
+  close(probe);
+  auto out = OutputFile::Open(Path("out"));
+  ASSERT_TRUE(out.ok());
+  ASSERT_TRUE(out->Write(Bytes("half")).ok());
+  EXPECT_EQ(Files(), 0u);
+}
+
+TEST_F(StreamsTest, ANewFileHasTheRightsOfAnOpenAndAnOldOneKeepsItsOwn) {
+  const mode_t before = umask(027);
+  ASSERT_TRUE(OutputFile::Open(Path("new"))->Commit().ok());
+  WriteText("old", "x");
+  ASSERT_EQ(chmod(Path("old").c_str(), 0604), 0);
+  ASSERT_TRUE(OutputFile::Open(Path("old"))->Commit().ok());
+  umask(before);
+  struct stat stat;
+  ASSERT_EQ(::stat(Path("new").c_str(), &stat), 0);
+  EXPECT_EQ(stat.st_mode & 07777, 0640u);
+  ASSERT_EQ(::stat(Path("old").c_str(), &stat), 0);
+  EXPECT_EQ(stat.st_mode & 07777, 0604u);
+}
+
+TEST_F(StreamsTest, WritesThroughALinkAndRefusesOneToNothing) {
+  WriteText("target", "before");
+  std::filesystem::create_symlink("target", Path("link"));
+  auto out = OutputFile::Open(Path("link"));
+  ASSERT_TRUE(out.ok());
+  ASSERT_TRUE(out->Write(Bytes("after")).ok());
+  ASSERT_TRUE(out->Commit().ok());
+  EXPECT_EQ(ReadText("target"), "after");
+  EXPECT_TRUE(std::filesystem::is_symlink(Path("link")));
+  std::filesystem::create_symlink("nothing", Path("dangling"));
+  const auto status = OutputFile::Open(Path("dangling")).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_NE(std::string(status.message()).find(Path("dangling")), std::string::npos);
+  EXPECT_TRUE(std::filesystem::is_symlink(Path("dangling")));
+  EXPECT_FALSE(std::filesystem::exists(Path("nothing")));
 }
 
 TEST_F(StreamsTest, WritesSpecialFilesDirectly) {

@@ -1,11 +1,10 @@
 #include "client/cli/target_flags.h"
 
-#include <algorithm>
-
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "client/cli/command.h"
+#include "client/cli/dense_rows.h"
 
 namespace engram::cli {
 namespace {
@@ -48,6 +47,16 @@ absl::StatusOr<std::unique_ptr<Client>> AttachTo(const TargetFlags& flags, int* 
     return absl::FailedPreconditionError(
         absl::StrCat(client.status().message(), "; choose one with --set ID|NAME"));
   }
+  if (client.ok()) {
+    // Nothing that a command could be told would make a batch fit.
+    *exit_code = kFailed;
+    const uint64_t most_rows = (*client)->transport().capabilities().max_batch_rows;
+    const uint64_t token_rows = TokenRows((*client)->table_set());
+    if (most_rows >= token_rows) return client;
+    return absl::FailedPreconditionError(
+        absl::StrCat(flags.target, " takes ", most_rows, " rows a batch, and one token has ",
+                     token_rows, ": start engramd with --max-batch-rows ", token_rows, " or more"));
+  }
   if (code != absl::StatusCode::kInvalidArgument && code != absl::StatusCode::kFailedPrecondition) {
     *exit_code = kFailed;
   }
@@ -55,9 +64,7 @@ absl::StatusOr<std::unique_ptr<Client>> AttachTo(const TargetFlags& flags, int* 
 }
 
 uint64_t MaxBatchTokens(Client& client) {
-  const Manifest& set = client.table_set();
-  const uint64_t token_rows = uint64_t{set.scheme.Columns()} * set.layers.size();
-  return std::max<uint64_t>(1, client.transport().capabilities().max_batch_rows / token_rows);
+  return client.transport().capabilities().max_batch_rows / TokenRows(client.table_set());
 }
 
 absl::Status CheckBatchTokens(Client& client, uint64_t batch_tokens) {

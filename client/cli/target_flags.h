@@ -23,13 +23,13 @@ void AddTargetFlags(CLI::App& command, TargetFlags* flags);
 
 // Client::Attach as the flags say. `*exit_code` is what a failure ends the command with: kBadUsage
 // for a target, set or timeout that was named wrongly (or a set that was not named where there are
-// several), kFailed for anything else.
+// several), kFailed for anything else; a target that does not take even one token's rows is one.
 absl::StatusOr<std::unique_ptr<Client>> AttachTo(const TargetFlags& flags, int* exit_code);
 
 // INVALID_ARGUMENT when a batch of so many tokens has more rows than the target takes; names the
 // number that it does take.
 absl::Status CheckBatchTokens(Client& client, uint64_t batch_tokens);
-// The tokens of the largest batch that the target takes, at least 1.
+// The tokens of the largest batch that the target takes; at least 1 of one that AttachTo gave.
 uint64_t MaxBatchTokens(Client& client);
 
 }  // namespace engram::cli

@@ -1,10 +1,10 @@
 // engram verify: reads a table set whole and says whether it is what was packed.
 
 #include <cstdint>
-#include <cstdio>
 #include <memory>
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "client/cli/command.h"
 #include "client/cli/streams.h"
 #include "client/cli/table_set_argument.h"
@@ -20,10 +20,9 @@ int Run(const std::string& directory, uint32_t threads) {
   options.on_progress = [&](uint64_t done, uint64_t total) { progress.Update(done, total); };
   absl::StatusOr<Manifest> manifest = VerifyTableSet(directory, options);
   if (!manifest.ok()) return Finish(manifest.status());
-  std::printf("%s: whole, every byte as packed (%s, %llu bytes of rows, id %s)\n",
-              directory.c_str(), manifest->name.c_str(),
-              static_cast<unsigned long long>(manifest->TableBytes()), manifest->id.c_str());
-  return kDone;
+  return Finish(
+      Print(absl::StrCat(directory, ": whole, every byte as packed (", manifest->name, ", ",
+                         manifest->TableBytes(), " bytes of rows, id ", manifest->id, ")\n")));
 }
 
 }  // namespace

@@ -1,4 +1,8 @@
 // The engram command against a real engramd: exit codes, outputs, streams.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <csignal>
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -65,6 +69,11 @@ class CliTest : public ::testing::Test {
   static Outcome Lookup(const std::string& rest) {
     return RunShell(absl::StrCat("$ENGRAM lookup --target ", served_->target, " ", rest));
   }
+  static bool HasUnnamedFiles() {
+    const int fd = open(Path(".").c_str(), O_TMPFILE | O_WRONLY, 0600);
+    if (fd >= 0) close(fd);
+    return fd >= 0;
+  }
   // Nothing was left of a lookup that failed: neither the output nor a part of it aside.
   static void ExpectNothingWritten() {
     for (const auto& entry : std::filesystem::directory_iterator(Path("."))) {
@@ -114,6 +123,40 @@ TEST_F(CliTest, AReaderThatGoesAwayIsAFailure) {
       Lookup("--output - --token-ids " + Path("ids") + " | head -c 10 > /dev/null");
   EXPECT_EQ(outcome.exit_code, 1);
   EXPECT_THAT(outcome.err, HasSubstr("engram:"));
+}
+
+TEST_F(CliTest, StandardOutputThatIsLostIsAFailureOfEveryCommand) {
+  const std::string ids = " --token-ids " + Path("ids");
+  const std::string target = " --target embedded:" + Path("v41") + ids;
+  for (const std::string& command :
+       {"inspect " + Path("v41"), "inspect --json " + Path("v41"), "verify " + Path("v41"),
+        "lookup --output -" + target, "bench --rounds 1" + target,
+        "bench --json --rounds 1" + target, "address --output - --table-set " + Path("v41") + ids,
+        std::string("--help"), std::string("bench --help")}) {
+    const Outcome outcome = RunShell("$ENGRAM " + command + " > /dev/full");
+    EXPECT_EQ(outcome.exit_code, 1) << command;
+    EXPECT_THAT(outcome.err, HasSubstr("standard output: No space left")) << command;
+  }
+}
+
+TEST_F(CliTest, AnUnknownCommandListsThoseThereAre) {
+  for (const std::string line : {"$ENGRAM nope", "$ENGRAM"}) {
+    const Outcome outcome = RunShell(line);
+    EXPECT_EQ(outcome.exit_code, 2) << line;
+    EXPECT_THAT(outcome.err, HasSubstr("pack, verify, inspect, address, lookup, bench")) << line;
+  }
+}
+
+TEST_F(CliTest, ALookupThatIsKilledLeavesNothing) {
+  if (!HasUnnamedFiles()) GTEST_SKIP() << "this file system has no files without a name";
+  // It waits for more tokens than come, with its output open and half of it written.
+  const Outcome outcome = RunShell(absl::StrCat(
+      "mkfifo ", Path("tokens"), "; $ENGRAM lookup --batch-tokens 10 --target ", served_->target,
+      " --token-ids ", Path("tokens"), " --output ", Path("out"), " & p=$!; exec 3> ",
+      Path("tokens"), "; cat ", Path("ids"), " >&3; until ls -l /proc/$p/fd | grep -q '", Path("#"),
+      "' || ! kill -0 $p; do sleep 0.01; done; ", "kill -TERM $p; wait $p"));
+  EXPECT_EQ(outcome.exit_code, 128 + SIGTERM) << outcome.err;
+  ExpectNothingWritten();
 }
 
 TEST_F(CliTest, NoTokensAreNoRows) {
@@ -253,6 +296,51 @@ TEST_F(CliTest, BenchPrintsOneJsonObjectALine) {
     }
     EXPECT_EQ(batches, (std::vector<int>{1, 8}));
   }
+}
+
+TEST_F(CliTest, BenchRunsAsManyRoundsAsItIsTold) {
+  for (const std::string& flags :
+       {"--target " + served_->target, "--clients 3 --target " + served_->target,
+        "--clients 2 --in-flight 4 --target " + served_->target,
+        "--in-flight 4 --target embedded:" + Path("v41")}) {
+    for (const int rounds : {1, 2, 25}) {
+      const Outcome outcome =
+          RunShell(absl::StrCat("$ENGRAM bench --json --batch-tokens 8 --rounds ", rounds,
+                                " --token-ids ", Path("ids"), " ", flags));
+      ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+      const auto object = nlohmann::json::parse(outcome.out, nullptr, /*allow_exceptions=*/false);
+      EXPECT_EQ(object["rounds"], rounds) << flags;
+    }
+  }
+  EXPECT_EQ(RunShell(absl::StrCat("$ENGRAM bench --rounds 1 --seconds 1 --token-ids ", Path("ids"),
+                                  " --target ", served_->target))
+                .exit_code,
+            2);
+}
+
+TEST_F(CliTest, BenchRefusesMoreMemoryThanItMayTake) {
+  const std::string rest = absl::StrCat(" --batch-tokens 1,500 --token-ids ", Path("ids"),
+                                        " --target ", served_->target);
+  const Outcome bytes = RunShell("$ENGRAM bench --clients 4 --in-flight 256" + rest);
+  EXPECT_EQ(bytes.exit_code, 2);
+  EXPECT_THAT(bytes.err, AllOf(HasSubstr("--clients 4"), HasSubstr("--in-flight 256"),
+                               HasSubstr("--batch-tokens 500"), HasSubstr("lower one")));
+  const Outcome threads = RunShell("$ENGRAM bench --clients 5 --in-flight 256" + rest);
+  EXPECT_EQ(threads.exit_code, 2);
+  EXPECT_THAT(threads.err, AllOf(HasSubstr("1280 batches at once"), HasSubstr("lower one")));
+}
+
+TEST_F(CliTest, MemoryThatRunsOutIsAnError) {
+#ifdef __SANITIZE_ADDRESS__
+  GTEST_SKIP() << "AddressSanitizer reserves more address space than the limit";
+#endif
+  // 40 batches of 5,000 tokens are 2.5 GB.
+  WriteTokens("many", RealTokenIds(5000));
+  const Outcome outcome = RunShell(
+      absl::StrCat("ulimit -v 1500000; $ENGRAM bench --clients 1 --in-flight 40 --batch-tokens ",
+                   "5000 --token-ids ", Path("many"), " --target ", served_->target));
+  EXPECT_EQ(outcome.exit_code, 1);
+  EXPECT_THAT(outcome.err, HasSubstr("out of memory"));
 }
 
 TEST_F(CliTest, BenchPrintsATableForPeople) {

@@ -2,6 +2,8 @@
 // of it when it comes late, is told to stop, or dies.
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -26,6 +28,7 @@ namespace {
 
 using ::testing::AnyOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 class EngramdTest : public ::testing::Test {
  protected:
@@ -58,7 +61,30 @@ TEST_F(EngramdTest, AMissingOrDoubleTableSetEndsItWith1) {
   EXPECT_THAT(FailedStart(1, {"--table-set", scratch_ / "none", "--listen", Socket()}),
               HasSubstr(scratch_ / "none"));
   EXPECT_THAT(FailedStart(1, {"--table-set", Set(), "--table-set", Set(), "--listen", Socket()}),
-              HasSubstr("is served already"));
+              HasSubstr("is given twice"));
+}
+
+// A client that names one could not know which it gets.
+TEST_F(EngramdTest, TwoSetsOfOneNameEndItWith1AndNameBoth) {
+  PackSmallSet("deepseek-v4.1-flash", 600, scratch_ / "other");
+  const std::string log = FailedStart(
+      1, {"--table-set", Set(), "--table-set", scratch_ / "other", "--listen", Socket()});
+  EXPECT_THAT(log, HasSubstr("two table sets are named deepseek-v4.1-flash, " + Set() + " and " +
+                             (scratch_ / "other")));
+  EXPECT_THAT(log, HasSubstr("--name"));
+}
+
+// What can be known before the tables are loaded stops it before.
+TEST_F(EngramdTest, WhatWouldStopItLaterStopsItBeforeItLoads) {
+  std::vector<std::string> few_rows = Flags();
+  few_rows.insert(few_rows.end(), {"--max-batch-rows", "47"});
+  const std::string too_few = FailedStart(1, few_rows);
+  EXPECT_THAT(too_few, HasSubstr("--max-batch-rows 47"));
+  EXPECT_THAT(too_few, HasSubstr("give 48 or more"));
+  EngramdProcess first({"--table-set", Set(), "--listen", "127.0.0.1:0"});
+  const std::string in_use =
+      FailedStart(1, {"--table-set", Set(), "--listen", first.WaitUntilServing()});
+  for (const std::string& log : {too_few, in_use}) EXPECT_THAT(log, Not(HasSubstr("loading")));
 }
 
 TEST_F(EngramdTest, OneFlippedBitInAnyFileEndsItBeforeItListens) {
@@ -179,6 +205,97 @@ TEST_F(EngramdTest, ALookupInFlightFinishesAfterSigterm) {
   EXPECT_TRUE(rows == expected);
 }
 
+// Whatever SIGTERM overtakes is answered whole or was never taken; nothing that was begun is cut.
+TEST_F(EngramdTest, LookupsThatArriveWithSigtermAreWholeOrRefused) {
+  EngramdProcess engramd(Flags());
+  ASSERT_FALSE(engramd.WaitUntilServing().empty());
+  const auto client = Client::Attach("grpc:" + Socket(), {});
+  ASSERT_TRUE(client.ok()) << client.status();
+  const std::vector<int32_t> ids = RealTokenIds(200);
+  Client::Plan plan;
+  ASSERT_TRUE((*client)->PlanTokens(Addresser::Start(), ids, {}, &plan).ok());
+  const std::string expected = ExpectedRows((*client)->table_set(), (*client)->addresser(), ids);
+  std::vector<std::string> rows(16, std::string(expected.size(), '\0'));
+  std::vector<Ticket> tickets;
+  engramd.Signal(SIGSTOP);
+  for (std::string& one : rows) {
+    const auto ticket = (*client)->Submit(
+        plan, DenseLandings((*client)->table_set(), reinterpret_cast<std::byte*>(one.data())),
+        absl::Now() + absl::Seconds(60));
+    ASSERT_TRUE(ticket.ok()) << ticket.status();
+    tickets.push_back(*ticket);
+  }
+  engramd.Signal(SIGTERM);
+  engramd.Signal(SIGCONT);
+  for (size_t i = 0; i < tickets.size(); ++i) {
+    const absl::Status status = (*client)->Wait(tickets[i]);
+    if (status.ok()) {
+      EXPECT_TRUE(rows[i] == expected);
+    } else {
+      EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable) << status;
+    }
+    (*client)->Reap(tickets[i]);
+  }
+  EXPECT_EQ(engramd.WaitForEnd(), 0);
+}
+
+TEST_F(EngramdTest, ADrainingEngramdLeavesTheSocketOfItsSuccessor) {
+  EngramdProcess first(Flags());
+  ASSERT_FALSE(first.WaitUntilServing().empty());
+  std::filesystem::remove(scratch_ / "s");
+  EngramdProcess second(Flags());
+  ASSERT_FALSE(second.WaitUntilServing().empty());
+  first.Signal(SIGTERM);
+  EXPECT_EQ(first.WaitForEnd(), 0);
+  EXPECT_TRUE(Client::Attach("grpc:" + Socket(), {}).ok());
+}
+
+// Connections that nobody uses, opened until the server turns one away.
+class IdleConnections {
+ public:
+  explicit IdleConnections(const std::string& path) : path_(path) {}
+  ~IdleConnections() {
+    for (const int fd : fds_) close(fd);
+  }
+  void Open(size_t count) {
+    sockaddr_un name{};
+    name.sun_family = AF_UNIX;
+    path_.copy(name.sun_path, sizeof(name.sun_path) - 1);
+    for (size_t i = 0; i < count; ++i) {
+      fds_.push_back(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+      EXPECT_EQ(connect(fds_.back(), reinterpret_cast<sockaddr*>(&name), sizeof(name)), 0);
+    }
+  }
+
+ private:
+  const std::string path_;
+  std::vector<int> fds_;
+};
+
+TEST_F(EngramdTest, ServesAgainAfterAFloodOfConnections) {
+  EngramdProcess engramd(Flags(), {"prlimit", "--nofile=160:160"});
+  ASSERT_FALSE(engramd.WaitUntilServing().empty());
+  const auto before = Client::Attach("grpc:" + Socket(), {});
+  ASSERT_TRUE(before.ok()) << before.status();
+  const std::vector<int32_t> ids = RealTokenIds(3);
+  {
+    IdleConnections flood(scratch_ / "s");
+    flood.Open(300);
+    ASSERT_TRUE(engramd.WaitForLine("cannot take a connection"));
+    // Who was there is served all the time.
+    EXPECT_TRUE(LookUp(**before, ids, absl::Now() + absl::Seconds(60)).ok());
+  }
+  const auto after = Client::Attach("grpc:" + Socket(), {});
+  ASSERT_TRUE(after.ok()) << after.status();
+  EXPECT_TRUE(LookUp(**after, ids, absl::Now() + absl::Seconds(60)).ok());
+}
+
+TEST_F(EngramdTest, TooFewFilesEndItWith1) {
+  EngramdProcess engramd(Flags(), {"prlimit", "--nofile=100:100"});
+  EXPECT_EQ(engramd.WaitForEnd(), 1);
+  EXPECT_TRUE(engramd.WaitForLine("this process may open 100 files")) << engramd.Log();
+}
+
 TEST_F(EngramdTest, AttachWaitsForAServerThatStartsLater) {
   absl::StatusOr<std::unique_ptr<Client>> client = absl::UnknownError("");
   std::thread attaching([&] {
@@ -278,6 +395,26 @@ TEST_F(EngramdTest, AnswersHealthChecksAndReflection) {
   EXPECT_THAT(CallRaw(address, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
                       list_services),
               HasSubstr(service));
+}
+
+TEST_F(EngramdTest, ServesExactRowsUnderEveryNumaPolicy) {
+  const std::vector<int32_t> ids = RealTokenIds(20);
+  for (const std::string policy : {"local", "interleave", "bind:0"}) {
+    std::vector<std::string> flags = Flags();
+    flags.insert(flags.end(), {"--numa", policy});
+    EngramdProcess engramd(flags);
+    ASSERT_FALSE(engramd.WaitUntilServing().empty()) << policy;
+    const auto client = Client::Attach("grpc:" + Socket(), {});
+    ASSERT_TRUE(client.ok()) << client.status();
+    const auto rows = LookUp(**client, ids, absl::Now() + absl::Seconds(60));
+    ASSERT_TRUE(rows.ok()) << rows.status();
+    EXPECT_TRUE(*rows == ExpectedRows((*client)->table_set(), (*client)->addresser(), ids));
+  }
+  for (const std::string policy : {"bind:4096", "bind:", "near"}) {
+    std::vector<std::string> flags = Flags();
+    flags.insert(flags.end(), {"--numa", policy});
+    EXPECT_THAT(FailedStart(2, flags), HasSubstr(policy));
+  }
 }
 
 TEST_F(EngramdTest, TakesItsConfigurationFromAFile) {

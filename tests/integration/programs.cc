@@ -28,8 +28,10 @@ int ExitCode(int status) { return WIFEXITED(status) ? WEXITSTATUS(status) : -WTE
 
 }  // namespace
 
-EngramdProcess::EngramdProcess(const std::vector<std::string>& flags) {
-  std::vector<std::string> arguments = {kEngramd};
+EngramdProcess::EngramdProcess(const std::vector<std::string>& flags,
+                               const std::vector<std::string>& through) {
+  std::vector<std::string> arguments = through;
+  arguments.push_back(kEngramd);
   arguments.insert(arguments.end(), flags.begin(), flags.end());
   std::vector<char*> argv;
   for (std::string& argument : arguments) argv.push_back(argument.data());
@@ -40,7 +42,7 @@ EngramdProcess::EngramdProcess(const std::vector<std::string>& flags) {
   posix_spawn_file_actions_init(&actions);
   posix_spawn_file_actions_adddup2(&actions, pipe_fds[1], STDERR_FILENO);
   posix_spawn_file_actions_adddup2(&actions, pipe_fds[1], STDOUT_FILENO);
-  EXPECT_EQ(posix_spawn(&pid_, kEngramd, &actions, nullptr, argv.data(), environ), 0);
+  EXPECT_EQ(posix_spawnp(&pid_, argv[0], &actions, nullptr, argv.data(), environ), 0);
   posix_spawn_file_actions_destroy(&actions);
   close(pipe_fds[1]);
   log_fd_ = pipe_fds[0];

@@ -18,7 +18,9 @@ namespace engram::integration {
 // An engramd. Killed, if it still runs, when this goes. Thread-safe.
 class EngramdProcess {
  public:
-  explicit EngramdProcess(const std::vector<std::string>& flags);
+  // `through`: a command that it is run by, as in {"prlimit", "--nofile=128:128"}.
+  explicit EngramdProcess(const std::vector<std::string>& flags,
+                          const std::vector<std::string>& through = {});
   ~EngramdProcess();
   EngramdProcess(const EngramdProcess&) = delete;
   EngramdProcess& operator=(const EngramdProcess&) = delete;

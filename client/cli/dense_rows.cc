@@ -1,0 +1,28 @@
+#include "client/cli/dense_rows.h"
+
+namespace engram::cli {
+
+uint64_t TokenRows(const Manifest& table_set) {
+  return uint64_t{table_set.scheme.Columns()} * table_set.layers.size();
+}
+
+uint64_t TokenBytes(const Manifest& table_set) {
+  uint64_t bytes = 0;
+  for (const LayerTableSpec& layer : table_set.layers) {
+    bytes += uint64_t{table_set.scheme.Columns()} * layer.row_bytes;
+  }
+  return bytes;
+}
+
+std::vector<Landing> DenseLandings(const Manifest& table_set, std::byte* rows) {
+  const uint64_t token_bytes = TokenBytes(table_set);
+  const uint32_t columns = table_set.scheme.Columns();
+  std::vector<Landing> landings;
+  for (const LayerTableSpec& layer : table_set.layers) {
+    landings.push_back({.data = rows, .group_rows = columns, .group_stride_bytes = token_bytes});
+    rows += uint64_t{columns} * layer.row_bytes;
+  }
+  return landings;
+}
+
+}  // namespace engram::cli

@@ -1,0 +1,66 @@
+#include "server/start_checks.h"
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "memstore/table/manifest.h"
+#include "server/listen_socket.h"
+
+namespace engram {
+namespace {
+
+struct Named {
+  std::string directory;
+  Manifest manifest;
+};
+
+absl::Status CheckDistinct(const Named& one, const Named& other) {
+  const std::string both = absl::StrCat(one.directory, " and ", other.directory);
+  if (one.manifest.id == other.manifest.id) {
+    return absl::AlreadyExistsError(absl::StrCat("table set ", one.manifest.name, " ",
+                                                 one.manifest.id, " is given twice, as ", both,
+                                                 ": give it once"));
+  }
+  if (one.manifest.name == other.manifest.name) {
+    return absl::AlreadyExistsError(
+        absl::StrCat("two table sets are named ", one.manifest.name, ", ", both,
+                     ": serve one of them, or pack one with another `engram pack --name`"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckTokenFits(const Named& set, uint64_t max_batch_rows) {
+  const uint64_t token_rows = uint64_t{set.manifest.scheme.Columns()} * set.manifest.layers.size();
+  if (token_rows <= max_batch_rows) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("--max-batch-rows ", max_batch_rows, " is less than one token of table set ",
+                   set.directory, " has: give ", token_rows, " or more"));
+}
+
+}  // namespace
+
+absl::Status CheckBeforeLoading(const ServerConfig& config) {
+  std::vector<Named> sets;
+  for (const std::string& directory : config.table_sets) {
+    absl::StatusOr<Manifest> manifest = LoadManifest(directory);
+    if (!manifest.ok()) {
+      return absl::Status(manifest.status().code(),
+                          absl::StrCat("table set ", directory, ": ", manifest.status().message()));
+    }
+    Named set{directory, *std::move(manifest)};
+    for (const Named& other : sets) {
+      if (absl::Status status = CheckDistinct(other, set); !status.ok()) return status;
+    }
+    absl::Status status = CheckTokenFits(set, config.max_batch_rows);
+    if (!status.ok()) return status;
+    sets.push_back(std::move(set));
+  }
+  for (const ListenAddress& address : config.listen) {
+    if (absl::Status status = CheckCanListen(address); !status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace engram
