@@ -27,13 +27,15 @@ absl::StatusOr<std::shared_ptr<const Addresser>> MakeAddresser(const std::string
 }
 
 // Room for each layer's rows and the padding of its last shard. Nothing of it is resident yet.
-absl::StatusOr<std::vector<Arena>> MapArenas(const Manifest& manifest,
-                                             const ArenaOptions& options) {
+absl::StatusOr<std::vector<Arena>> MapArenas(const Manifest& manifest, ArenaOptions options) {
   std::vector<Arena> arenas;
   for (const LayerTableSpec& layer : manifest.layers) {
     const uint64_t bytes = ShardFileBytes(layer.rows, layer.row_bytes) - kShardHeaderBytes;
     absl::StatusOr<Arena> arena = Arena::Map(bytes, options);
     if (!arena.ok()) return arena.status();
+    if (arena->page_kind() == PageKind::kHugetlb2M) {
+      options.promised_hugetlb_bytes += arena->bytes();
+    }
     arenas.push_back(*std::move(arena));
   }
   return arenas;
@@ -99,6 +101,7 @@ absl::StatusOr<std::shared_ptr<const TableSet>> TableSet::Load(const std::string
     const LayerTableSpec& layer = set->manifest_.layers[i];
     Arena& arena = (*arenas)[i];
     arena.ConfirmPageKind();
+    if (status = arena.Seal(); !status.ok()) return status;
     set->layers_.push_back({layer.layer, GatherTable{arena.data(), layer.rows, layer.row_bytes}});
   }
   set->arenas_ = *std::move(arenas);
