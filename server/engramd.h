@@ -20,6 +20,7 @@
 #include "server/call_count.h"
 #include "server/config.h"
 #include "server/lookup_service.h"
+#include "server/shm/endpoint.h"
 
 namespace engram {
 
@@ -48,11 +49,13 @@ class Engramd {
       : config_(config), log_(std::move(log)) {}
   absl::Status LoadTableSet(const std::string& directory);
   absl::Status StartService();
+  absl::Status StartShm();
   void SetServing(bool serving);
 
   const ServerConfig config_;
   const std::shared_ptr<spdlog::logger> log_;
   Store store_;
+  std::unique_ptr<ShmEndpoint> shm_;  // null while there is none
   std::unique_ptr<GatherTeam> team_;
   std::unique_ptr<LookupService> service_;
   std::shared_ptr<CallCount> calls_;

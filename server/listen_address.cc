@@ -96,6 +96,7 @@ absl::Status CheckUnix(const ListenAddress& address) {
   if (connect(socket.fd(), reinterpret_cast<const sockaddr*>(&name), sizeof(name)) == 0) {
     return InUse(address);
   }
+  if (errno == EPROTOTYPE) return InUse(address);  // by somebody with another type of socket
   // Refused: nobody listens, the file is what a killed engramd left.
   if (errno != ECONNREFUSED) return CannotListen(address, strerrordesc_np(errno));
   if (unlink(path.c_str()) != 0) return CannotListen(address, strerrordesc_np(errno));
