@@ -2,13 +2,18 @@
 
 #include <utility>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/strings/str_cat.h"
 #include "client/target.h"
 #include "client/transport/embedded_transport.h"
 #include "client/transport/grpc_transport.h"
+#include "client/transport/shm_transport.h"
 
 namespace engram {
 namespace {
+
+// A batch of up to so many layers is described without allocating; models have one to three.
+constexpr size_t kInlineLayers = 8;
 
 absl::StatusOr<std::unique_ptr<Transport>> AttachTransport(const Target& target,
                                                            const AttachOptions& options) {
@@ -17,6 +22,8 @@ absl::StatusOr<std::unique_ptr<Transport>> AttachTransport(const Target& target,
       return EmbeddedTransport::Attach(target.place, options.table_set);
     case Target::Kind::kGrpc:
       return GrpcTransport::Attach(target.place, options.table_set, options.timeout);
+    case Target::Kind::kShm:
+      return ShmTransport::Attach(target.place, options.table_set, options.timeout, options.mode);
   }
   return absl::InternalError("a kind of target without a transport");
 }
@@ -27,6 +34,10 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Attach(absl::string_view target,
                                                        const AttachOptions& options) {
   const absl::StatusOr<Target> parsed = ParseTarget(target);
   if (!parsed.ok()) return parsed.status();
+  if (!options.mode.empty() && parsed->kind != Target::Kind::kShm) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("mode ", options.mode, " is one of shm:SOCKET, not of ", target));
+  }
   absl::StatusOr<std::unique_ptr<Transport>> transport = AttachTransport(*parsed, options);
   if (!transport.ok()) return transport.status();
   return Create(*std::move(transport));
@@ -48,7 +59,7 @@ absl::Status Client::PlanTokens(const SequenceState& state, absl::Span<const int
   const uint32_t columns = scheme.Columns();
   plan->tokens = token_ids.size();
   plan->row_ids.resize(scheme.layers.size());
-  std::vector<LayerRowIdsOutput> outputs(scheme.layers.size());
+  absl::InlinedVector<LayerRowIdsOutput, kInlineLayers> outputs(scheme.layers.size());
   for (uint32_t i = 0; i < scheme.layers.size(); ++i) {
     plan->row_ids[i].resize(token_ids.size() * columns);
     outputs[i] = {.layer_index = i, .rows = plan->row_ids[i].data(), .token_stride = columns};
@@ -64,7 +75,7 @@ absl::StatusOr<Ticket> Client::Submit(const Plan& plan, absl::Span<const Landing
         absl::StrCat("the table set has ", layers.size(), " layers: the plan is for ",
                      plan.row_ids.size(), " and there are ", landings.size(), " landings"));
   }
-  std::vector<LayerRequest> requests(layers.size());
+  absl::InlinedVector<LayerRequest, kInlineLayers> requests(layers.size());
   for (size_t i = 0; i < layers.size(); ++i) {
     requests[i] = {.layer = layers[i].layer, .row_ids = plan.row_ids[i], .landing = landings[i]};
   }

@@ -80,7 +80,8 @@ void Mapping::Abandon() {
 }
 
 absl::StatusOr<Mapping> MapMemfd(const FileDescriptor& memfd, uint64_t bytes, Access access) {
-  const uint64_t wide = bytes + kHugePageBytes;
+  const uint64_t whole = RoundUp(bytes, kSmallPageBytes);
+  const uint64_t wide = whole + kHugePageBytes;
   void* const reserved =
       mmap(nullptr, wide, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (reserved == MAP_FAILED) return Refused("map", bytes);
@@ -88,9 +89,9 @@ absl::StatusOr<Mapping> MapMemfd(const FileDescriptor& memfd, uint64_t bytes, Ac
   const auto address = reinterpret_cast<uintptr_t>(begin);
   const uint64_t before = RoundUp(address, kHugePageBytes) - address;
   std::byte* const data = begin + before;
-  const uint64_t after = wide - before - bytes;
+  const uint64_t after = wide - before - whole;
   if (before != 0) munmap(begin, before);
-  if (after != 0) munmap(data + bytes, after);
+  if (after != 0) munmap(data + whole, after);
   const int protection = access == Access::kRead ? PROT_READ : PROT_READ | PROT_WRITE;
   if (mmap(data, bytes, protection, MAP_SHARED | MAP_FIXED, memfd.get(), 0) == MAP_FAILED) {
     absl::Status status = Refused("map", bytes);
