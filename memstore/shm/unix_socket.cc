@@ -66,10 +66,14 @@ absl::StatusOr<ReceivedMessage> ReceiveMessage(const FileDescriptor& socket,
   std::vector<char> control(CMSG_SPACE(max_descriptors * sizeof(int)));
   header.msg_control = control.data();
   header.msg_controllen = control.size();
-  ssize_t got = 0;
-  do {
+  // A peer that closed without reading all that it was sent shows as a reset, once, before what it
+  // had sent itself (why it closed).
+  bool reset = false;
+  ssize_t got = recvmsg(socket.get(), &header, MSG_CMSG_CLOEXEC);
+  while (got < 0 && (errno == EINTR || (errno == ECONNRESET && !reset))) {
+    reset = reset || errno == ECONNRESET;
     got = recvmsg(socket.get(), &header, MSG_CMSG_CLOEXEC);
-  } while (got < 0 && errno == EINTR);
+  }
   if (got < 0) return SocketError("read from");
 
   ReceivedMessage received;
