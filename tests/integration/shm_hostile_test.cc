@@ -188,7 +188,7 @@ class HostileRing : public ShmHostile {
     slot.layer = 1;
     slot.rows = 3;
     slot.batch = piece_ + 1;
-    for (int i = 0; i < 3; ++i) ring_.ids(piece_)[i] = i;
+    for (uint64_t i = 0; i < 3; ++i) __atomic_store_n(&ring_.ids(piece_)[i], i, __ATOMIC_RELAXED);
     fill(slot, ring_.ids(piece_));
     ring_.header().submitted = ++piece_;
     Ring();

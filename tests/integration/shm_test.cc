@@ -11,6 +11,7 @@
 
 #include "absl/time/clock.h"
 #include "client/transport/embedded_transport.h"
+#include "client/transport/shm_ring.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/integration/shm_owner.h"
@@ -241,6 +242,35 @@ TEST(Shm, LayersOfARingLandInTheOrderOfNeed) {
   EXPECT_TRUE(ring->Wait(ticket).ok());
   EXPECT_TRUE(batch.IsExact());
   ring->Reap(ticket);
+}
+
+// Both sides over one mapping, so that ThreadSanitizer sees what each writes and the other reads.
+TEST(Shm, ARingsTwoSidesNeverTouchAByteAtOnce) {
+  ShmOwner owner;
+  owner.Load();
+  const ServedSet served = owner.store().ResolveServed("").value();
+  const auto memfd = CreateMemfd("test", kRingBytes, MemfdPages::kAsTheKernelChooses).value();
+  Mapping region = MapMemfd(memfd, kRingBytes, Access::kReadWrite).value();
+  RingCount count{0};
+  ShmAttachment attachment;
+  attachment.attached.manifest = served.set->manifest();
+  attachment.control = ControlView::Map(served.control->memfd(), owner.id()).value();
+  attachment.max_batch_rows = 1 << 20;
+  attachment.memory.emplace_back(region.data(), region.bytes());
+  auto worker = RingWorker::Start(std::move(region), served, 0, &count, [] {}).value();
+  ShmRingTransport transport(ForkMark::Make().value(), std::move(attachment));
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 3; ++t) {
+    threads.emplace_back([&, t] {
+      for (const size_t rows : {1, 48, 5000, 20, 9000}) {
+        ShmBatch batch(rows, t * 77 + rows);
+        ASSERT_TRUE(batch.LookUp(transport).ok());
+        ASSERT_TRUE(batch.IsExact());
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  worker.reset();  // the memory with it; the transport's destructor does not look at it
 }
 
 TEST(Shm, AForkedChildGetsAnError) {
