@@ -2,21 +2,32 @@
 
 #include <utility>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/strings/str_cat.h"
 #include "client/target.h"
 #include "client/transport/embedded_transport.h"
 #include "client/transport/grpc_transport.h"
+#include "client/transport/shm_transport.h"
 
 namespace engram {
 namespace {
 
 absl::Status CheckMode(const Target& target, absl::string_view mode) {
   if (mode.empty()) return absl::OkStatus();
-  const bool grpc = target.kind == Target::Kind::kGrpc;
-  if (grpc && (mode == "stream" || mode == "unary")) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("mode ", mode, ": this target has ",
-                                                 grpc ? "the modes stream and unary" : "no modes"));
+  absl::string_view modes = "no modes";
+  if (target.kind == Target::Kind::kGrpc) {
+    if (mode == "stream" || mode == "unary") return absl::OkStatus();
+    modes = "the modes stream and unary";
+  } else if (target.kind == Target::Kind::kShm) {
+    if (mode == "ring") return absl::OkStatus();
+    modes = "the mode ring, beside mapping the tables";
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("mode ", mode, " is none of this target's: it has ", modes));
 }
+
+// A batch of up to so many layers is described without allocating; models have one to three.
+constexpr size_t kInlineLayers = 8;
 
 absl::StatusOr<std::unique_ptr<Transport>> AttachTransport(const Target& target,
                                                            const AttachOptions& options) {
@@ -29,6 +40,8 @@ absl::StatusOr<std::unique_ptr<Transport>> AttachTransport(const Target& target,
                                     .unary = options.mode == "unary",
                                     .connections = options.connections,
                                     .streams = options.streams});
+    case Target::Kind::kShm:
+      return ShmTransport::Attach(target.place, options.table_set, options.timeout, options.mode);
   }
   return absl::InternalError("a kind of target without a transport");
 }
@@ -61,7 +74,7 @@ absl::Status Client::PlanTokens(const SequenceState& state, absl::Span<const int
   const uint32_t columns = scheme.Columns();
   plan->tokens = token_ids.size();
   plan->row_ids.resize(scheme.layers.size());
-  std::vector<LayerRowIdsOutput> outputs(scheme.layers.size());
+  absl::InlinedVector<LayerRowIdsOutput, kInlineLayers> outputs(scheme.layers.size());
   for (uint32_t i = 0; i < scheme.layers.size(); ++i) {
     plan->row_ids[i].resize(token_ids.size() * columns);
     outputs[i] = {.layer_index = i, .rows = plan->row_ids[i].data(), .token_stride = columns};
@@ -77,7 +90,7 @@ absl::StatusOr<Ticket> Client::Submit(const Plan& plan, absl::Span<const Landing
         absl::StrCat("the table set has ", layers.size(), " layers: the plan is for ",
                      plan.row_ids.size(), " and there are ", landings.size(), " landings"));
   }
-  std::vector<LayerRequest> requests(layers.size());
+  absl::InlinedVector<LayerRequest, kInlineLayers> requests(layers.size());
   for (size_t i = 0; i < layers.size(); ++i) {
     requests[i] = {.layer = layers[i].layer, .row_ids = plan.row_ids[i], .landing = landings[i]};
   }

@@ -8,8 +8,8 @@
 //   status = (*client)->Wait(*ticket);  // OK: every row is in place
 //   (*client)->Reap(*ticket);
 //
-// Targets: embedded:DIR, grpc:HOST:PORT, grpc:unix:PATH. Needs no files of its own: the address
-// scheme and the token map come from the owner and are checked against the table set's id.
+// Targets: embedded:DIR, grpc:HOST:PORT, grpc:unix:PATH, shm:SOCKET. Needs no files of its own: the
+// address scheme and the token map come from the owner and are checked against the table set's id.
 // Thread-safe. Errors are transport.h's; OK means that every row is in place, byte for byte.
 #pragma once
 
@@ -30,8 +30,9 @@ namespace engram {
 
 struct AttachOptions {
   std::string table_set;                       // id or name; empty: the only one served
-  absl::Duration timeout = absl::Seconds(30);  // gRPC: waits while the server is absent or loading
-  // How the transport asks. gRPC: "stream" or "unary". Empty: its best way.
+  absl::Duration timeout = absl::Seconds(30);  // waits while the server is absent or loading
+  // How the transport asks. gRPC: "stream" or "unary"; shm: "ring", which maps no tables. Empty:
+  // its best way.
   std::string mode = {};
   uint32_t connections = 1;  // gRPC
   uint32_t streams = 1;      // gRPC: of each connection

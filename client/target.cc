@@ -39,10 +39,14 @@ absl::StatusOr<Target> ParseTarget(absl::string_view text) {
       return Target{Target::Kind::kGrpc, std::string(rest)};
     }
   }
+  rest = text;
+  if (absl::ConsumePrefix(&rest, "shm:") && IsSocketPath(rest)) {
+    return Target{Target::Kind::kShm, std::string(rest)};
+  }
   return absl::InvalidArgumentError(
       absl::StrCat("\"", text,
-                   "\" is not a target: write embedded:DIR, grpc:HOST:PORT or grpc:unix:PATH (a "
-                   "path of at most 107 characters)"));
+                   "\" is not a target: write embedded:DIR, grpc:HOST:PORT, grpc:unix:PATH or "
+                   "shm:SOCKET (a path of at most 107 characters)"));
 }
 
 }  // namespace engram

@@ -1,4 +1,4 @@
-// Where rows are, as a user writes it: embedded:DIR, grpc:HOST:PORT, grpc:unix:PATH.
+// Where rows are, as a user writes it: embedded:DIR, grpc:HOST:PORT, grpc:unix:PATH, shm:SOCKET.
 #pragma once
 
 #include <string>
@@ -9,9 +9,9 @@
 namespace engram {
 
 struct Target {
-  enum class Kind { kEmbedded, kGrpc };
+  enum class Kind { kEmbedded, kGrpc, kShm };
   Kind kind = Kind::kEmbedded;
-  std::string place;  // a directory, HOST:PORT or unix:PATH
+  std::string place;  // a directory, HOST:PORT or unix:PATH, a socket's path
 };
 
 // INVALID_ARGUMENT names the text and the forms there are.

@@ -20,13 +20,18 @@ TEST(ParseTarget, TakesEveryForm) {
     EXPECT_EQ(target->kind, Target::Kind::kGrpc);
     EXPECT_EQ(target->place, place);
   }
+  const auto shm = ParseTarget("shm:/run/engram.shm");
+  ASSERT_TRUE(shm.ok());
+  EXPECT_EQ(shm->kind, Target::Kind::kShm);
+  EXPECT_EQ(shm->place, "/run/engram.shm");
 }
 
 TEST(ParseTarget, RefusesTheRestAndListsTheForms) {
   const std::string long_path = "grpc:unix:/" + std::string(107, 'x');
   for (const std::string& text : std::vector<std::string>{
            long_path, "", "embedded:", "grpc:", "grpc:host", "grpc:host:0", "grpc:host:65536",
-           "grpc:host:x", "grpc::7300", "grpc:::1:7300", "grpc:unix:", "shm:/x", "/tables/v41"}) {
+           "grpc:host:x", "grpc::7300", "grpc:::1:7300",
+           "grpc:unix:", "shm:", "shm:/" + std::string(107, 'x'), "/tables/v41"}) {
     const auto status = ParseTarget(text).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << text;
     EXPECT_NE(std::string(status.message()).find("grpc:HOST:PORT"), std::string::npos) << text;

@@ -35,6 +35,8 @@ struct Given {
   std::optional<uint32_t> load_threads;
   std::optional<uint32_t> gather_threads;
   std::optional<uint64_t> max_batch_rows;
+  std::string shm_socket;
+  std::vector<uint32_t> shm_allow_uids;
 };
 
 void AddFlags(CLI::App& app, Given* given) {
@@ -60,6 +62,13 @@ void AddFlags(CLI::App& app, Given* given) {
   app.add_option("--max-batch-rows", given->max_batch_rows,
                  absl::StrCat("rows of one batch at most (default ", kDefaultMaxBatchRows, ")"))
       ->type_name("N");
+  app.add_option("--shm-socket", given->shm_socket,
+                 "socket over which clients of this machine get shared memory (default: none)")
+      ->type_name("PATH");
+  app.add_option("--shm-allow-uid", given->shm_allow_uids,
+                 "a user, beside engramd's own, who may have shared memory; repeatable")
+      ->type_name("UID")
+      ->allow_extra_args(false);
 }
 
 // What the flags leave open is taken from the file.
@@ -77,6 +86,10 @@ void FillFromFile(const v1::ServerConfig& file, Given* given) {
   if (!given->max_batch_rows && file.max_batch_rows() > 0) {
     given->max_batch_rows = file.max_batch_rows();
   }
+  if (given->shm_socket.empty()) given->shm_socket = file.shm_socket();
+  if (given->shm_allow_uids.empty()) {
+    given->shm_allow_uids.assign(file.shm_allow_uid().begin(), file.shm_allow_uid().end());
+  }
 }
 
 template <typename T>
@@ -84,6 +97,24 @@ absl::Status CheckRange(absl::string_view flag, T value, T least, T most) {
   if (value >= least && value <= most) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat(flag, " ", value, " is not between ", least, " and ", most));
+}
+
+absl::Status CheckShm(const ServerConfig& config) {
+  if (config.shm_socket.empty()) {
+    if (config.shm_allow_uids.empty()) return absl::OkStatus();
+    return absl::InvalidArgumentError("--shm-allow-uid is of no use without --shm-socket PATH");
+  }
+  const absl::StatusOr<ListenAddress> address =
+      ParseListenAddress(absl::StrCat("unix:", config.shm_socket));
+  if (!address.ok()) {
+    return absl::InvalidArgumentError(absl::StrCat("--shm-socket: ", address.status().message()));
+  }
+  for (const ListenAddress& other : config.listen) {
+    if (other.unix_path != config.shm_socket) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("--shm-socket ", config.shm_socket, " is a --listen address, too"));
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<ServerConfig> Understand(const Given& given) {
@@ -127,6 +158,9 @@ absl::StatusOr<ServerConfig> Understand(const Given& given) {
   if (status.ok()) {
     status = CheckRange<uint64_t>("--max-batch-rows", config.max_batch_rows, 1, kMostBatchRows);
   }
+  config.shm_socket = given.shm_socket;
+  config.shm_allow_uids = given.shm_allow_uids;
+  if (status.ok()) status = CheckShm(config);
   if (!status.ok()) return status;
   return config;
 }

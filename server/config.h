@@ -22,6 +22,8 @@ struct ServerConfig {
   uint32_t load_threads = 0;  // 0: enough to keep a device's queue filled
   uint32_t gather_threads = 1;
   uint64_t max_batch_rows = kDefaultMaxBatchRows;
+  std::string shm_socket;  // empty: no shared memory
+  std::vector<uint32_t> shm_allow_uids;
 };
 
 // A configuration to serve by, or a text to print (--help, --version) and nothing else to do.

@@ -33,9 +33,12 @@ std::string WriteFile(const std::string& name, const std::string& text) {
 }
 
 TEST(ParseCommandLine, TakesEveryFlag) {
-  const auto parsed = Parse({"--table-set", "/a", "--listen", "127.0.0.1:0", "--table-set", "/b",
-                             "--listen", "unix:/s", "--numa", "interleave", "--load-threads", "3",
-                             "--gather-threads", "2", "--max-batch-rows", "1000"});
+  const auto parsed = Parse({"--table-set",      "/a",         "--listen",         "127.0.0.1:0",
+                             "--table-set",      "/b",         "--listen",         "unix:/s",
+                             "--numa",           "interleave", "--load-threads",   "3",
+                             "--gather-threads", "2",          "--max-batch-rows", "1000",
+                             "--shm-socket",     "/m",         "--shm-allow-uid",  "7",
+                             "--shm-allow-uid",  "8"});
   ASSERT_TRUE(parsed.ok()) << parsed.status();
   const ServerConfig& config = *parsed->config;
   EXPECT_THAT(config.table_sets, ElementsAre("/a", "/b"));
@@ -46,6 +49,8 @@ TEST(ParseCommandLine, TakesEveryFlag) {
   EXPECT_EQ(config.load_threads, 3u);
   EXPECT_EQ(config.gather_threads, 2u);
   EXPECT_EQ(config.max_batch_rows, 1000u);
+  EXPECT_EQ(config.shm_socket, "/m");
+  EXPECT_THAT(config.shm_allow_uids, ElementsAre(7, 8));
 }
 
 TEST(ParseCommandLine, HasDefaults) {
@@ -55,18 +60,22 @@ TEST(ParseCommandLine, HasDefaults) {
   EXPECT_EQ(parsed->config->load_threads, 0u);
   EXPECT_EQ(parsed->config->gather_threads, 1u);
   EXPECT_EQ(parsed->config->max_batch_rows, kDefaultMaxBatchRows);
+  EXPECT_EQ(parsed->config->shm_socket, "");
 }
 
 TEST(ParseCommandLine, FlagsReplaceWhatTheFileSays) {
   const std::string file = WriteFile("flags.textproto",
                                      "table_set: \"/x\" table_set: \"/y\"\nlisten: \"h:1\"\n"
-                                     "numa: \"local\" gather_threads: 4 max_batch_rows: 7\n");
+                                     "numa: \"local\" gather_threads: 4 max_batch_rows: 7\n"
+                                     "shm_socket: \"/m\" shm_allow_uid: 7\n");
   const auto whole = Parse({"--config", file.c_str()});
   ASSERT_TRUE(whole.ok()) << whole.status();
   EXPECT_THAT(whole->config->table_sets, ElementsAre("/x", "/y"));
   EXPECT_EQ(whole->config->numa.kind, NumaPolicy::Kind::kLocal);
   EXPECT_EQ(whole->config->gather_threads, 4u);
   EXPECT_EQ(whole->config->max_batch_rows, 7u);
+  EXPECT_EQ(whole->config->shm_socket, "/m");
+  EXPECT_THAT(whole->config->shm_allow_uids, ElementsAre(7));
   const auto over = Parse({"--config", file.c_str(), "--table-set", "/z", "--gather-threads", "1"});
   ASSERT_TRUE(over.ok()) << over.status();
   EXPECT_THAT(over->config->table_sets, ElementsAre("/z"));
@@ -103,6 +112,10 @@ TEST(ParseCommandLine, NamesWhatIsMissingOrWrong) {
   EXPECT_THAT(with("--load-threads", "100000"), HasSubstr("--load-threads 100000"));
   EXPECT_THAT(with("--max-batch-rows", "0"), HasSubstr("--max-batch-rows 0"));
   EXPECT_THAT(with("--max-batch-rows", "many"), HasSubstr("--max-batch-rows"));
+  EXPECT_THAT(with("--shm-socket", std::string(108, 'x').c_str()), HasSubstr("--shm-socket"));
+  EXPECT_THAT(with("--shm-allow-uid", "7"), HasSubstr("--shm-socket PATH"));
+  EXPECT_THAT(Error({"--table-set", "/a", "--listen", "unix:/s", "--shm-socket", "/s"}),
+              HasSubstr("--shm-socket /s"));
 }
 
 TEST(ParseCommandLine, HelpAndVersionAreTextsToPrint) {

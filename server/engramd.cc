@@ -84,6 +84,7 @@ absl::Status Engramd::LoadTableSet(const std::string& directory) {
   LoadOptions options;
   options.threads = config_.load_threads;
   options.arena.numa = config_.numa;
+  options.arena.shareable = !config_.shm_socket.empty();
   options.on_progress = [&lines](const LoadProgress& progress) { lines.Report(progress); };
   absl::StatusOr<std::shared_ptr<const TableSet>> set = TableSet::Load(directory, options);
   if (!set.ok()) {
@@ -97,7 +98,24 @@ absl::Status Engramd::LoadTableSet(const std::string& directory) {
       "{} pages",
       (*set)->name(), (*set)->id(), (*set)->layers().size(), Gigabytes(bytes), seconds,
       Gigabytes((*set)->resident_bytes()), std::string(Name((*set)->page_kind())));
+  if (options.arena.shareable && (*set)->page_kind() == PageKind::kSmall) {
+    log_->warn("the tables that are shared lie on 4 KiB pages, which makes lookups slower: {}",
+               HowToGetHugePages((*set)->resident_bytes(), /*shareable=*/true));
+  }
   return store_.Publish(*std::move(set));
+}
+
+absl::Status Engramd::StartShm() {
+  if (config_.shm_socket.empty()) return absl::OkStatus();
+  const ShmEndpointOptions options{
+      .socket_path = config_.shm_socket,
+      .allowed_uids = {config_.shm_allow_uids.begin(), config_.shm_allow_uids.end()},
+      .max_batch_rows = config_.max_batch_rows};
+  absl::StatusOr<std::unique_ptr<ShmEndpoint>> endpoint = ShmEndpoint::Start(options, &store_);
+  if (!endpoint.ok()) return endpoint.status();
+  shm_ = *std::move(endpoint);
+  log_->info("shared memory at {}", config_.shm_socket);
+  return absl::OkStatus();
 }
 
 absl::Status Engramd::StartService() {
@@ -145,7 +163,8 @@ absl::Status Engramd::Listen() {
   }
   server_ = builder.BuildAndStart();
   if (server_ == nullptr) return absl::InternalError("gRPC does not start");
-  return StartLoops();
+  if (absl::Status status = StartLoops(); !status.ok()) return status;
+  return StartShm();
 }
 
 absl::Status Engramd::Accept() {
@@ -173,6 +192,7 @@ void Engramd::SetServing(bool serving) {
 void Engramd::Drain(std::chrono::milliseconds grace) {
   if (server_ == nullptr) return;
   SetServing(false);
+  shm_.reset();  // batches under way end in the clients; further ones are told to go
   // Before gRPC ends: it leaks what it is handed after.
   acceptor_.reset();
   const auto deadline = std::chrono::system_clock::now() + grace;

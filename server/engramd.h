@@ -20,6 +20,7 @@
 #include "server/config.h"
 #include "server/lookup_loop.h"
 #include "server/lookup_service.h"
+#include "server/shm/endpoint.h"
 
 namespace engram {
 
@@ -51,12 +52,14 @@ class Engramd {
   absl::Status LoadTableSet(const std::string& directory);
   absl::Status StartService();
   absl::Status StartLoops();
+  absl::Status StartShm();
   void SetServing(bool serving);
 
   const ServerConfig config_;
   const std::shared_ptr<spdlog::logger> log_;
   int fd_limit_ = 0;  // for connections
   Store store_;
+  std::unique_ptr<ShmEndpoint> shm_;  // null while there is none
   std::unique_ptr<GatherTeam> team_;
   std::unique_ptr<LookupService> service_;
   LookupContext context_;

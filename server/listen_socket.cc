@@ -98,7 +98,8 @@ absl::Status MakeWay(const ListenAddress& address) {
   const int error = connected == 0 ? 0 : errno;
   close(fd);
   // EAGAIN: somebody listens, with more connections waiting than he takes.
-  if (error == 0 || error == EAGAIN) return InUse(address);
+  // EPROTOTYPE: somebody listens with another type of socket.
+  if (error == 0 || error == EAGAIN || error == EPROTOTYPE) return InUse(address);
   // Refused: nobody listens, the file is what a killed engramd left.
   if (error != ECONNREFUSED) return CannotListen(address, strerrordesc_np(error));
   return unlink(path.c_str()) == 0 || errno == ENOENT ? absl::OkStatus() : FromErrno(address);

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "client/cli/bench_run.h"
@@ -38,7 +39,6 @@ struct BenchFlags {
   int in_flight = 1;
   double seconds = 3;
   uint64_t rounds = 0;
-  std::string mode;
   bool from_token_ids = false;
   bool json = false;
 };
@@ -84,11 +84,6 @@ BenchSetting Setting(const BenchFlags& flags, int batch_tokens) {
 
 // What is wrong of the flags once the target is known.
 absl::Status CheckAgainst(Client& client, const BenchFlags& flags) {
-  const Capabilities& capabilities = client.transport().capabilities();
-  if (!flags.mode.empty() && !capabilities.lands_asynchronously) {
-    return absl::InvalidArgumentError(absl::StrCat("--mode ", flags.mode, ": ", capabilities.name,
-                                                   " has no modes; leave the flag out"));
-  }
   if (flags.clients * flags.in_flight > kMaxInFlightInAll) {
     return absl::InvalidArgumentError(
         absl::StrCat("--clients ", flags.clients, " with --in-flight ", flags.in_flight, " are ",
@@ -147,7 +142,9 @@ int Run(const BenchFlags& flags) {
     return Finish(status, kBadUsage);
   }
   const std::string name(first.transport().capabilities().name);
-  const std::string path = flags.mode.empty() ? name : absl::StrCat(name, "-", flags.mode);
+  const std::string& mode = flags.target.mode;
+  const std::string path =
+      mode.empty() || absl::EndsWith(name, mode) ? name : absl::StrCat(name, "-", mode);
   absl::Status printed;
   if (!flags.json) {
     printed = Print(absl::StrFormat("%-12s %12s %9s %10s %10s %10s %11s %8s %11s\n", "path",
@@ -194,8 +191,14 @@ void AddBenchCommand(CLI::App& app, CommandBody* chosen) {
                    "batches of each size, over all clients, in place of a time")
       ->check(CLI::Range(uint64_t{1}, kMaxRounds))
       ->excludes(seconds);
-  command->add_option("--mode", flags->mode, "how the transport asks: unary (the only one yet)")
-      ->check(CLI::IsMember({"unary"}));
+  command
+      ->add_option("--mode", flags->target.mode,
+                   "how the transport asks: stream (the default) or unary of grpc, ring of shm")
+      ->check(CLI::IsMember({"stream", "unary", "ring"}));
+  command->add_option("--connections", flags->target.connections,
+                      "connections of each client over grpc (default 1)");
+  command->add_option("--streams", flags->target.streams,
+                      "streams of each connection over grpc (default 1)");
   command->add_flag("--from-token-ids", flags->from_token_ids, "count the addressing as well");
   command->add_flag("--json", flags->json, "one JSON object a line");
   command->callback([flags, chosen] { *chosen = [flags] { return Run(*flags); }; });

@@ -41,7 +41,11 @@ absl::StatusOr<std::unique_ptr<Client>> AttachTo(const TargetFlags& flags, int* 
   const absl::StatusOr<absl::Duration> timeout = ParseTimeout(flags.attach_timeout);
   if (!timeout.ok()) return timeout.status();
   absl::StatusOr<std::unique_ptr<Client>> client =
-      Client::Attach(flags.target, {.table_set = flags.table_set, .timeout = *timeout});
+      Client::Attach(flags.target, {.table_set = flags.table_set,
+                                    .timeout = *timeout,
+                                    .mode = flags.mode,
+                                    .connections = flags.connections,
+                                    .streams = flags.streams});
   const absl::StatusCode code = client.status().code();
   if (code == absl::StatusCode::kFailedPrecondition && flags.table_set.empty()) {
     return absl::FailedPreconditionError(

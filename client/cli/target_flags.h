@@ -17,6 +17,10 @@ struct TargetFlags {
   std::string target;
   std::string table_set;
   std::string attach_timeout = "30s";
+  // bench alone has flags for these.
+  std::string mode;
+  uint32_t connections = 1;
+  uint32_t streams = 1;
 };
 
 void AddTargetFlags(CLI::App& command, TargetFlags* flags);

@@ -4,15 +4,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/transport/batch_check.h"
+#include "client/transport/local_gather.h"
 
 namespace engram {
-namespace {
-
-// A batch runs in the caller's thread, so this bounds a call, not memory: a minute of gathering.
-constexpr uint64_t kMaxEmbeddedBatchRows = uint64_t{1} << 30;
-
-}  // namespace
-
 absl::StatusOr<std::unique_ptr<Transport>> EmbeddedTransport::Attach(const std::string& directory,
                                                                      absl::string_view table_set) {
   absl::StatusOr<std::shared_ptr<const TableSet>> set = TableSet::Load(directory, {});
@@ -36,19 +30,19 @@ std::unique_ptr<Transport> EmbeddedTransport::Over(std::shared_ptr<const TableSe
 EmbeddedTransport::EmbeddedTransport(std::shared_ptr<const TableSet> set)
     : set_(std::move(set)),
       attached_{.manifest = set_->manifest(), .token_map = set_->addresser().token_map()},
-      capabilities_{.name = "embedded",
-                    .lands_asynchronously = false,
-                    .max_batch_rows = kMaxEmbeddedBatchRows} {}
+      capabilities_{
+          .name = "embedded", .lands_asynchronously = false, .max_batch_rows = kMaxLocalBatchRows} {
+}
 
 absl::StatusOr<Ticket> EmbeddedTransport::Submit(const BatchRequest& batch) {
-  absl::Status status = CheckBatch(batch, set_->manifest(), kMaxEmbeddedBatchRows);
+  absl::Status status = CheckBatch(batch, set_->manifest(), kMaxLocalBatchRows);
   if (!status.ok()) return status;
   absl::StatusOr<Ticket> ticket = tickets_.Open(set_);
   if (!ticket.ok()) return ticket.status();
-  for (const LayerRequest& request : batch.layers) {
-    Gather<RowId>(set_->FindLayer(request.layer)->table, request.row_ids, request.landing);
-  }
-  return ticket;
+  status = GatherLocally(batch, set_->layers());
+  if (status.ok()) return ticket;
+  tickets_.Close(*ticket);
+  return status;
 }
 
 TicketState EmbeddedTransport::Poll(Ticket ticket) {

@@ -50,7 +50,7 @@ struct Ticket {
 enum class TicketState { kInFlight, kLanded, kFailedLent, kReaped };
 
 struct Capabilities {
-  absl::string_view name;     // "embedded", "grpc"
+  absl::string_view name;     // "embedded", "grpc", "shm", "shm-ring"
   bool lands_asynchronously;  // Submit returns before rows have landed
   uint64_t max_batch_rows;    // Submit refuses more, INVALID_ARGUMENT
 };

@@ -2,10 +2,10 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <fstream>
 #include <limits>
-#include <optional>
 #include <sstream>
 #include <string>
 #include <system_error>
@@ -40,34 +40,95 @@ std::string ReadLine(const std::string& path) {
   return line;
 }
 
+uint64_t ReadNumber(const std::string& path) {
+  uint64_t number = 0;
+  return absl::SimpleAtoi(ReadLine(path), &number) ? number : 0;
+}
+
 // With a bound node its own pages must be free: the kernel's promise at mmap is for all nodes
-// together, and a missing page would show as SIGBUS.
-bool EnoughHugetlbPages(uint64_t bytes, const NumaPolicy& numa) {
-  const std::string size = "hugepages-2048kB/free_hugepages";
-  const std::string path =
-      numa.kind == NumaPolicy::Kind::kBind
-          ? absl::StrCat("/sys/devices/system/node/node", numa.node, "/hugepages/", size)
-          : absl::StrCat("/sys/kernel/mm/hugepages/", size);
-  uint64_t free_pages = 0;
-  return absl::SimpleAtoi(ReadLine(path), &free_pages) && free_pages >= bytes / kHugePageBytes;
+// together, and a missing page would show as SIGBUS. What earlier arenas were promised is still
+// among a node's free pages; of all nodes together the kernel says how many are promised.
+bool EnoughHugetlbPages(uint64_t bytes, const ArenaOptions& options) {
+  const std::string pages = "/hugepages/hugepages-2048kB/";
+  const bool bound = options.numa.kind == NumaPolicy::Kind::kBind;
+  const std::string all = absl::StrCat("/sys/kernel/mm", pages);
+  const uint64_t all_free = ReadNumber(all + "free_hugepages");
+  const uint64_t reserved = ReadNumber(all + "resv_hugepages");
+  if (all_free - std::min(all_free, reserved) < bytes / kHugePageBytes) return false;
+  if (!bound) return true;
+  const uint64_t node_free = ReadNumber(
+      absl::StrCat("/sys/devices/system/node/node", options.numa.node, pages, "free_hugepages"));
+  return node_free >= (bytes + options.promised_hugetlb_bytes) / kHugePageBytes;
 }
 
-bool TransparentHugePagesEnabled() {
-  const std::string modes = ReadLine("/sys/kernel/mm/transparent_hugepage/enabled");
-  return absl::StrContains(modes, "[always]") || absl::StrContains(modes, "[madvise]");
+constexpr char kTransparentHuge[] = "/sys/kernel/mm/transparent_hugepage/";
+
+bool Chosen(absl::string_view modes, absl::string_view mode) {
+  return absl::StrContains(modes, absl::StrCat("[", mode, "]"));
 }
 
-// `bytes` on a 2 MiB boundary; null with errno when the kernel refuses.
-std::byte* MapAligned(uint64_t bytes) {
+// Whether memory that asks for transparent huge pages may get them. Shared memory has its own
+// switch, which newer kernels have for each size, too ("inherit" is the one for all).
+bool TransparentHugePagesEnabled(bool shareable) {
+  const std::string directory = kTransparentHuge;
+  if (!shareable) {
+    const std::string modes = ReadLine(directory + "enabled");
+    return Chosen(modes, "always") || Chosen(modes, "madvise");
+  }
+  const auto allows = [](absl::string_view modes) {
+    return Chosen(modes, "always") || Chosen(modes, "advise") || Chosen(modes, "within_size") ||
+           Chosen(modes, "force");
+  };
+  const std::string of_all = ReadLine(directory + "shmem_enabled");
+  const std::string of_size = ReadLine(directory + "hugepages-2048kB/shmem_enabled");
+  if (Chosen(of_all, "deny") || Chosen(of_all, "force")) return Chosen(of_all, "force");
+  return of_size.empty() || Chosen(of_size, "inherit") ? allows(of_all) : allows(of_size);
+}
+
+// `bytes` on a 2 MiB boundary.
+absl::StatusOr<Mapping> MapAnonymous(uint64_t bytes) {
   const uint64_t wide = bytes + kHugePageBytes;
   void* const mapped = mmap(nullptr, wide, kProtection, kFlags, -1, 0);
-  if (mapped == MAP_FAILED) return nullptr;
+  if (mapped == MAP_FAILED) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        bytes, " bytes of memory cannot be mapped: ", std::generic_category().message(errno),
+        "; raise the process's address-space limit (ulimit -v) or vm.overcommit_memory"));
+  }
   auto* const begin = static_cast<std::byte*>(mapped);
   const auto address = reinterpret_cast<uintptr_t>(begin);
   const uint64_t before = RoundUp(address, kHugePageBytes) - address;
   if (before != 0) munmap(begin, before);
   munmap(begin + before + bytes, wide - before - bytes);
-  return begin + before;
+  return Mapping(begin + before, bytes);
+}
+
+// A fresh mapping and, when it is shareable, the memfd behind it.
+struct Mapped {
+  FileDescriptor memfd;
+  Mapping memory;
+};
+
+absl::StatusOr<Mapped> MapShareable(uint64_t bytes, MemfdPages pages) {
+  absl::StatusOr<FileDescriptor> memfd = CreateMemfd("engram-table", bytes, pages);
+  if (!memfd.ok()) return memfd.status();
+  absl::StatusOr<Mapping> memory = MapMemfd(*memfd, bytes, Access::kReadWrite);
+  if (!memory.ok()) return memory.status();
+  return Mapped{*std::move(memfd), *std::move(memory)};
+}
+
+absl::StatusOr<Mapped> MapHugetlb(uint64_t bytes, bool shareable) {
+  if (shareable) return MapShareable(bytes, MemfdPages::kHugetlb2M);
+  void* const mapped =
+      mmap(nullptr, bytes, kProtection, kFlags | MAP_HUGETLB | MAP_HUGE_2MB, -1, 0);
+  if (mapped == MAP_FAILED) return absl::ResourceExhaustedError("no reserved huge pages");
+  return Mapped{{}, Mapping(static_cast<std::byte*>(mapped), bytes)};
+}
+
+absl::StatusOr<Mapped> MapPlain(uint64_t bytes, bool shareable) {
+  if (shareable) return MapShareable(bytes, MemfdPages::kAsTheKernelChooses);
+  absl::StatusOr<Mapping> memory = MapAnonymous(bytes);
+  if (!memory.ok()) return memory.status();
+  return Mapped{{}, *std::move(memory)};
 }
 
 // Resident and transparent-huge KiB of the mappings that [begin, end) touches, from the kernel's
@@ -98,7 +159,7 @@ ResidentKib ReadResidentKib(uintptr_t begin, uintptr_t end) {
     uint64_t kib = 0;
     if (!ours || !(words >> kib)) continue;
     if (first == "Rss:") resident.all += kib;
-    if (first == "AnonHugePages:") resident.huge += kib;
+    if (first == "AnonHugePages:" || first == "ShmemPmdMapped:") resident.huge += kib;
   }
   return resident;
 }
@@ -117,78 +178,59 @@ absl::string_view Name(PageKind kind) {
   return "unknown";
 }
 
-Arena::Arena(std::byte* data, uint64_t bytes, PageKind page_kind)
-    : data_(data), bytes_(bytes), page_kind_(page_kind) {}
-
-Arena::~Arena() {
-  if (data_ != nullptr) munmap(data_, bytes_);
-}
-
-Arena::Arena(Arena&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)),
-      bytes_(std::exchange(other.bytes_, 0)),
-      page_kind_(other.page_kind_) {}
-
-Arena& Arena::operator=(Arena&& other) noexcept {
-  if (this == &other) return *this;
-  if (data_ != nullptr) munmap(data_, bytes_);
-  data_ = std::exchange(other.data_, nullptr);
-  bytes_ = std::exchange(other.bytes_, 0);
-  page_kind_ = other.page_kind_;
-  return *this;
+std::string HowToGetHugePages(uint64_t bytes, bool shareable) {
+  return absl::StrCat("reserve huge pages (sysctl vm.nr_hugepages=",
+                      RoundUp(bytes, kHugePageBytes) / kHugePageBytes,
+                      ") or allow transparent ones (echo ", shareable ? "advise" : "madvise", " > ",
+                      kTransparentHuge, shareable ? "shmem_enabled" : "enabled",
+                      ") and start again");
 }
 
 absl::StatusOr<Arena> Arena::Map(uint64_t bytes, const ArenaOptions& options) {
   if (bytes == 0) return absl::InvalidArgumentError("an arena of 0 bytes was asked for");
   if (absl::Status status = CheckNumaPolicy(options.numa); !status.ok()) return status;
-  if (bytes > std::numeric_limits<uint64_t>::max() / 2) {
+  if (bytes > std::numeric_limits<int64_t>::max() / 2) {
     return absl::ResourceExhaustedError(absl::StrCat(bytes, " bytes of memory cannot be mapped"));
   }
 
   const uint64_t huge_bytes = RoundUp(bytes, kHugePageBytes);
-  if (options.try_hugetlb && EnoughHugetlbPages(huge_bytes, options.numa)) {
-    void* const mapped =
-        mmap(nullptr, huge_bytes, kProtection, kFlags | MAP_HUGETLB | MAP_HUGE_2MB, -1, 0);
-    if (mapped != MAP_FAILED) {
-      Arena arena(static_cast<std::byte*>(mapped), huge_bytes, PageKind::kHugetlb2M);
-      if (absl::Status status = ApplyNumaPolicy(options.numa, arena.data_, huge_bytes);
-          !status.ok()) {
-        return status;
-      }
-      return arena;
+  if (options.try_hugetlb && EnoughHugetlbPages(huge_bytes, options)) {
+    absl::StatusOr<Mapped> mapped = MapHugetlb(huge_bytes, options.shareable);
+    if (mapped.ok()) {
+      absl::Status status = ApplyNumaPolicy(options.numa, mapped->memory.data(), huge_bytes);
+      if (!status.ok()) return status;
+      return Arena(std::move(mapped->memfd), std::move(mapped->memory), PageKind::kHugetlb2M);
     }
   }
 
-  const bool transparent = options.try_transparent_huge && TransparentHugePagesEnabled();
+  const bool transparent =
+      options.try_transparent_huge && TransparentHugePagesEnabled(options.shareable);
   const uint64_t mapped_bytes = transparent ? huge_bytes : RoundUp(bytes, kSmallPageBytes);
-  std::byte* const data = MapAligned(mapped_bytes);
-  if (data == nullptr) {
-    const int error = errno;
-    return absl::ResourceExhaustedError(absl::StrCat(
-        bytes, " bytes of memory cannot be mapped: ", std::generic_category().message(error),
-        "; raise the process's address-space limit (ulimit -v) or vm.overcommit_memory"));
-  }
-  Arena arena(data, mapped_bytes, transparent ? PageKind::kTransparentHuge : PageKind::kSmall);
+  absl::StatusOr<Mapped> mapped = MapPlain(mapped_bytes, options.shareable);
+  if (!mapped.ok()) return mapped.status();
+  std::byte* const data = mapped->memory.data();
+  PageKind kind = transparent ? PageKind::kTransparentHuge : PageKind::kSmall;
   if (madvise(data, mapped_bytes, transparent ? MADV_HUGEPAGE : MADV_NOHUGEPAGE) != 0) {
-    arena.page_kind_ = PageKind::kSmall;  // a kernel without transparent huge pages
+    kind = PageKind::kSmall;  // a kernel without transparent huge pages
   }
   if (absl::Status status = ApplyNumaPolicy(options.numa, data, mapped_bytes); !status.ok()) {
     return status;
   }
-  return arena;
+  return Arena(std::move(mapped->memfd), std::move(mapped->memory), kind);
 }
 
 absl::Status Arena::Populate(uint64_t offset, uint64_t length) {
-  if (offset > bytes_ || length > bytes_ - offset) {
+  if (offset > bytes() || length > bytes() - offset) {
     return absl::InvalidArgumentError(absl::StrCat("bytes ", offset, " to ", offset, " + ", length,
-                                                   " are outside the arena of ", bytes_, " bytes"));
+                                                   " are outside the arena of ", bytes(),
+                                                   " bytes"));
   }
   if (length == 0) return absl::OkStatus();
   const uint64_t begin = offset / kSmallPageBytes * kSmallPageBytes;
   const uint64_t end = RoundUp(offset + length, kSmallPageBytes);
   int result = 0;
   do {
-    result = madvise(data_ + begin, end - begin, MADV_POPULATE_WRITE);
+    result = madvise(data() + begin, end - begin, MADV_POPULATE_WRITE);
   } while (result != 0 && errno == EINTR);
   if (result == 0) return absl::OkStatus();
   const int error = errno;
@@ -196,21 +238,28 @@ absl::Status Arena::Populate(uint64_t offset, uint64_t length) {
     // A kernel before 5.14. An atomic OR with nothing changes no byte that another thread may be
     // filling.
     for (uint64_t at = begin; at < end; at += kSmallPageBytes) {
-      __atomic_fetch_or(reinterpret_cast<unsigned char*>(data_ + at), 0, __ATOMIC_RELAXED);
+      __atomic_fetch_or(reinterpret_cast<unsigned char*>(data() + at), 0, __ATOMIC_RELAXED);
     }
     return absl::OkStatus();
   }
   return absl::ResourceExhaustedError(
-      absl::StrCat("no memory for ", length, " bytes of an arena of ", bytes_, " bytes (",
+      absl::StrCat("no memory for ", length, " bytes of an arena of ", bytes(), " bytes (",
                    Name(page_kind_), " pages): ", std::generic_category().message(error),
                    "; free memory or serve fewer tables on this machine"));
 }
 
 void Arena::ConfirmPageKind() {
   if (page_kind_ != PageKind::kTransparentHuge) return;
-  const auto begin = reinterpret_cast<uintptr_t>(data_);
-  const ResidentKib resident = ReadResidentKib(begin, begin + bytes_);
+  const auto begin = reinterpret_cast<uintptr_t>(data());
+  const ResidentKib resident = ReadResidentKib(begin, begin + bytes());
   if (resident.huge * 2 < resident.all) page_kind_ = PageKind::kSmall;
+}
+
+absl::Status Arena::Seal() {
+  if (mprotect(data(), bytes(), PROT_READ) != 0) {
+    return absl::ErrnoToStatus(errno, "cannot make a loaded table read-only");
+  }
+  return memfd_.is_open() ? AddSeals(memfd_, kReadOnlySeals) : absl::OkStatus();
 }
 
 }  // namespace engram

@@ -1,18 +1,22 @@
 // A run of memory for a layer's rows: huge pages where there are any, placed on the asked NUMA
 // nodes, prefaulted by whoever fills it.
 //
-// Movable, not copyable; unmaps in its destructor. Not thread-safe to move; the memory itself is
-// plain.
+// A shareable one is a memfd: other processes map the same pages, and once sealed nobody can write,
+// cut off or punch them. Movable, not copyable; unmaps in its destructor. Not thread-safe to move;
+// the memory itself is plain.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "memstore/shm/memfd.h"
 #include "memstore/store/numa_policy.h"
+#include "memstore/table/posix_file.h"
 
 namespace engram {
 
@@ -23,7 +27,14 @@ struct ArenaOptions {
   NumaPolicy numa;
   bool try_hugetlb = true;
   bool try_transparent_huge = true;
+  bool shareable = false;  // memory that can be sent to other processes
+  // Of arenas mapped before on the same terms, none of them resident yet: they draw on the same
+  // free huge pages.
+  uint64_t promised_hugetlb_bytes = 0;
 };
+
+// What a person does so that tables of `bytes` get huge pages, for a warning.
+std::string HowToGetHugePages(uint64_t bytes, bool shareable);
 
 class Arena {
  public:
@@ -32,12 +43,10 @@ class Arena {
   // there. Hugetlb first (when enough pages are reserved and free), then transparent huge pages,
   // then 4 KiB. data() lies on 2 MiB; the memory reads as zeros, and none of it is resident yet.
   static absl::StatusOr<Arena> Map(uint64_t bytes, const ArenaOptions& options);
-  ~Arena();
-  Arena(Arena&& other) noexcept;
-  Arena& operator=(Arena&& other) noexcept;
 
-  std::byte* data() const { return data_; }
-  uint64_t bytes() const { return bytes_; }  // rounded up to whole pages of page_kind()
+  std::byte* data() const { return memory_.data(); }
+  uint64_t bytes() const { return memory_.bytes(); }  // rounded up to whole pages of page_kind()
+  const FileDescriptor& memfd() const { return memfd_; }  // open when it is shareable
   // What was mapped: kTransparentHuge means asked for; ConfirmPageKind() looks what came of it.
   PageKind page_kind() const { return page_kind_; }
 
@@ -50,11 +59,16 @@ class Arena {
   // arenas.
   void ConfirmPageKind();
 
- private:
-  Arena(std::byte* data, uint64_t bytes, PageKind page_kind);
+  // Once all is loaded: from here on the memory is read alone, by this process too; a shareable
+  // one's size and bytes are fixed for everybody.
+  absl::Status Seal();
 
-  std::byte* data_ = nullptr;
-  uint64_t bytes_ = 0;
+ private:
+  Arena(FileDescriptor memfd, Mapping memory, PageKind page_kind)
+      : memfd_(std::move(memfd)), memory_(std::move(memory)), page_kind_(page_kind) {}
+
+  FileDescriptor memfd_;
+  Mapping memory_;
   PageKind page_kind_ = PageKind::kSmall;
 };
 

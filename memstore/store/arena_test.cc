@@ -1,5 +1,6 @@
 #include "memstore/store/arena.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -107,6 +108,65 @@ TEST(ArenaTest, AMovedOneIsEmptyAndTheMemoryStays) {
   Arena third;
   third = std::move(other);
   EXPECT_EQ(third.data()[1], std::byte{3});
+}
+
+// Every kind of page that the machine has now, each shareable too.
+TEST(ArenaTest, AShareableOneIsReadElsewhereAndWrittenNowhere) {
+  for (const bool transparent : {false, true}) {
+    ArenaOptions options;
+    options.shareable = true;
+    options.try_hugetlb = transparent;
+    options.try_transparent_huge = transparent;
+    auto arena = Arena::Map(3 * kMib + 5, options);
+    ASSERT_TRUE(arena.ok()) << arena.status();
+    SCOPED_TRACE(Name(arena->page_kind()));
+    ASSERT_TRUE(arena->memfd().is_open());
+    ASSERT_TRUE(arena->Populate(0, arena->bytes()).ok());
+    arena->data()[3 * kMib] = std::byte{42};
+    arena->ConfirmPageKind();
+    ASSERT_TRUE(arena->Seal().ok());
+    const auto other = MapSealed(arena->memfd(), kReadOnlySeals, Access::kRead, 3 * kMib + 5,
+                                 arena->bytes(), "a test's arena");
+    ASSERT_TRUE(other.ok()) << other.status();
+    EXPECT_EQ(other->data()[3 * kMib], std::byte{42});
+    EXPECT_EQ(MapMemfd(arena->memfd(), arena->bytes(), Access::kReadWrite).status().code(),
+              absl::StatusCode::kResourceExhausted);
+    const int fd = arena->memfd().get();
+    EXPECT_NE(ftruncate(fd, 0), 0);
+    EXPECT_NE(ftruncate(fd, static_cast<off_t>(arena->bytes() * 2)), 0);
+    EXPECT_NE(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 2 * kMib), 0);
+    EXPECT_NE(pwrite(fd, "x", 1, 0), 1);
+    EXPECT_NE(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE), 0);
+  }
+}
+
+TEST(ArenaDeathTest, ASealedOneIsReadOnlyForItsOwnerToo) {
+  for (const bool shareable : {false, true}) {
+    ArenaOptions options;
+    options.shareable = shareable;
+    auto arena = Arena::Map(kMib, options);
+    ASSERT_TRUE(arena.ok()) << arena.status();
+    arena->data()[0] = std::byte{1};
+    ASSERT_TRUE(arena->Seal().ok());
+    EXPECT_EQ(arena->data()[0], std::byte{1});
+    EXPECT_DEATH(arena->data()[0] = std::byte{2}, "");
+  }
+}
+
+// One that asks for more reserved huge pages than are left beside those promised gets other ones.
+TEST(ArenaTest, WhatWasPromisedToOthersIsNotTakenTwice) {
+  ArenaOptions options;
+  options.numa = {NumaPolicy::Kind::kBind, 0};
+  options.promised_hugetlb_bytes = uint64_t{1} << 50;
+  auto arena = Arena::Map(kMib, options);
+  ASSERT_TRUE(arena.ok()) << arena.status();
+  EXPECT_NE(arena->page_kind(), PageKind::kHugetlb2M);
+}
+
+TEST(ArenaTest, TheWayToHugePagesNamesTheSwitchForTheKindOfMemory) {
+  EXPECT_TRUE(absl::StrContains(HowToGetHugePages(5 * kMib, true), "vm.nr_hugepages=3"));
+  EXPECT_TRUE(absl::StrContains(HowToGetHugePages(5 * kMib, true), "shmem_enabled"));
+  EXPECT_FALSE(absl::StrContains(HowToGetHugePages(5 * kMib, false), "shmem_enabled"));
 }
 
 TEST(ArenaTest, RefusesWhatCannotBeMapped) {

@@ -114,6 +114,31 @@ TEST_F(StoreTest, ARetiredSetLivesUntilItsLastHolderLetsGo) {
   EXPECT_TRUE(watch.expired());
 }
 
+TEST_F(StoreTest, AFencedSetIsDataLossUntilItIsPublishedAgain) {
+  const auto a = Set("a", 64);
+  ASSERT_TRUE(store_.Publish(a).ok());
+  const ServedSet held = *store_.ResolveServed("a");
+  ASSERT_TRUE(store_.Fence(a->id()).ok());
+  EXPECT_EQ(store_.Acquire(a->id()).status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(store_.Resolve(a->id()).status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(store_.Fence(a->id()).code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(held.control->Read().state, SetState::kFenced);
+  ASSERT_TRUE(store_.Publish(a).ok());
+  EXPECT_TRUE(store_.Acquire(a->id()).ok());
+  EXPECT_EQ(store_.ResolveServed("a")->control->Read().state, SetState::kServing);
+  EXPECT_EQ(held.control->Read().state, SetState::kFenced);
+}
+
+TEST_F(StoreTest, RetiringShowsOnTheControlPage) {
+  const auto a = Set("a", 64);
+  ASSERT_TRUE(store_.Publish(a).ok());
+  const ServedSet held = *store_.ResolveServed("");
+  EXPECT_EQ(held.control->Read().state, SetState::kServing);
+  ASSERT_TRUE(store_.Retire(a->id()).ok());
+  EXPECT_EQ(held.control->Read().state, SetState::kRetiring);
+  EXPECT_EQ(held.control->Read().epoch, 1u);
+}
+
 // Readers take and use sets while they are published and retired under them.
 TEST_F(StoreTest, ReadersAndPublishersAtOnce) {
   const auto a = Set("a", 64);

@@ -15,13 +15,15 @@ namespace engram {
 namespace {
 
 // Room for each layer's rows and the padding of its last shard. Nothing of it is resident yet.
-absl::StatusOr<std::vector<Arena>> MapArenas(const Manifest& manifest,
-                                             const ArenaOptions& options) {
+absl::StatusOr<std::vector<Arena>> MapArenas(const Manifest& manifest, ArenaOptions options) {
   std::vector<Arena> arenas;
   for (const LayerTableSpec& layer : manifest.layers) {
     const uint64_t bytes = ShardFileBytes(layer.rows, layer.row_bytes) - kShardHeaderBytes;
     absl::StatusOr<Arena> arena = Arena::Map(bytes, options);
     if (!arena.ok()) return arena.status();
+    if (arena->page_kind() == PageKind::kHugetlb2M) {
+      options.promised_hugetlb_bytes += arena->bytes();
+    }
     arenas.push_back(*std::move(arena));
   }
   return arenas;
@@ -91,6 +93,7 @@ absl::StatusOr<std::shared_ptr<const TableSet>> TableSet::Load(const std::string
     const LayerTableSpec& layer = set->manifest_.layers[i];
     Arena& arena = (*arenas)[i];
     arena.ConfirmPageKind();
+    if (status = arena.Seal(); !status.ok()) return status;
     set->layers_.push_back({layer.layer, GatherTable{arena.data(), layer.rows, layer.row_bytes}});
   }
   set->arenas_ = *std::move(arenas);

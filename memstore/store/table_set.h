@@ -64,6 +64,9 @@ class TableSet {
   const Addresser& addresser() const { return *addresser_; }
   const std::vector<LoadedLayer>& layers() const { return layers_; }
   const LoadedLayer* FindLayer(uint32_t layer) const;  // nullptr when there is none
+  // The memory of layers()[i], for sending to other processes; its memfd is open when it was loaded
+  // shareable.
+  const Arena& arena(size_t i) const { return arenas_[i]; }
   // What its rows take of memory, in whole pages, and of which kind, for log lines and metrics; the
   // smallest kind where layers differ.
   uint64_t resident_bytes() const;

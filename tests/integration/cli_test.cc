@@ -241,7 +241,7 @@ TEST_F(CliTest, SeveralSetsAndNoneChosenIsBadUsageThatListsThem) {
 TEST_F(CliTest, BadUsageIs2AndAFailedAttach1) {
   const std::string rest = " --token-ids " + Path("ids") + " --output " + Path("out");
   for (const std::string& line :
-       {"$ENGRAM lookup" + rest, "$ENGRAM lookup --target shm:/x" + rest,
+       {"$ENGRAM lookup" + rest, "$ENGRAM lookup --target rdma:/x" + rest,
         "$ENGRAM lookup --target " + served_->target,
         "$ENGRAM lookup --no-such-flag --target " + served_->target + rest,
         "$ENGRAM lookup --batch-tokens 0 --target " + served_->target + rest,
@@ -251,7 +251,7 @@ TEST_F(CliTest, BadUsageIs2AndAFailedAttach1) {
             Path("ids")}) {
     EXPECT_EQ(RunShell(line).exit_code, 2) << line;
   }
-  EXPECT_THAT(RunShell("$ENGRAM lookup --target shm:/x" + rest).err, HasSubstr("grpc:HOST:PORT"));
+  EXPECT_THAT(RunShell("$ENGRAM lookup --target rdma:/x" + rest).err, HasSubstr("grpc:HOST:PORT"));
   const Outcome absent =
       RunShell("$ENGRAM lookup --attach-timeout 200ms --target grpc:unix:" + Path("nobody") + rest);
   EXPECT_EQ(absent.exit_code, 1);

@@ -1,0 +1,36 @@
+// Waiting for a word in memory that two processes share.
+//
+// Stateless and thread-safe. The wait may end for no reason: look again.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+
+namespace engram {
+
+// Until somebody wakes the word, at once when it is not `seen` any more, at the latest after
+// `most`.
+void FutexWait(const std::atomic<uint32_t>& word, uint32_t seen, absl::Duration most);
+// All who wait for it.
+void FutexWakeAll(const std::atomic<uint32_t>& word);
+
+// Looks again and again, without a system call, until `done()` or for about `most`; whether it is.
+template <typename Done>
+bool SpinUntil(const Done& done, absl::Duration most) {
+  if (done()) return true;
+  if (most <= absl::ZeroDuration()) return false;
+  constexpr int kLooksAClockReading = 32;  // a pause takes 10 to 50 ns, a clock reading as long
+  const absl::Time end = absl::Now() + most;
+  do {
+    for (int i = 0; i < kLooksAClockReading; ++i) {
+      __builtin_ia32_pause();
+      if (done()) return true;
+    }
+  } while (absl::Now() < end);
+  return false;
+}
+
+}  // namespace engram

@@ -1,0 +1,82 @@
+// engramd's end of the shared-memory path: a Unix socket over which clients of this machine get a
+// table set's memory, or a ring.
+//
+// One thread ("engram-shm") takes clients and lets go of them: a client's open socket is its lease,
+// and whatever it was lent goes when the socket closes, however the client ended. Each ring has a
+// thread of its own. Clients are bounded, and so is the time that one may take to say what it
+// wants. Who may attach: peers of engramd's own uid, and the uids that are listed; root is no
+// exception. Start and destroy belong to one thread; the counts may be read from any.
+#pragma once
+
+#include <sys/types.h>
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "memstore/shm/memfd.h"
+#include "memstore/store/store.h"
+#include "server/shm/handshake.h"
+#include "server/shm/ring_worker.h"
+
+namespace engram {
+
+// Inference processes of one machine, some times over. Each costs the server a descriptor.
+inline constexpr uint32_t kMaxShmClients = 128;
+// Each has a thread and 2.6 MB.
+inline constexpr uint32_t kMaxRings = 32;
+
+struct ShmEndpointOptions {
+  std::string socket_path;
+  std::vector<uid_t> allowed_uids = {};  // beside the process's own
+  uint64_t max_batch_rows = 0;           // what a client of a ring is told
+};
+
+class ShmEndpoint {
+ public:
+  // Binds the socket (mode 0660, whatever the umask). ALREADY_EXISTS when somebody listens there,
+  // UNAVAILABLE with the system's reason otherwise; the socket of an engramd that is gone is
+  // replaced. `store` outlives the endpoint.
+  static absl::StatusOr<std::unique_ptr<ShmEndpoint>> Start(const ShmEndpointOptions& options,
+                                                            const Store* store);
+  // Tells every client that the owner has stopped (their next batch is UNAVAILABLE), ends the
+  // threads, and removes the socket's file if it is still this one.
+  ~ShmEndpoint();
+  ShmEndpoint(const ShmEndpoint&) = delete;
+  ShmEndpoint& operator=(const ShmEndpoint&) = delete;
+
+  uint32_t clients() const { return clients_.load(); }
+  uint32_t rings() const { return rings_.load(); }
+
+ private:
+  struct Client;
+
+  ShmEndpoint(const ShmEndpointOptions& options, const Store* store);
+  absl::Status Bind();
+  void Run();
+  void Accept();
+  absl::Status CheckPeer(const FileDescriptor& socket) const;
+  void Hear(Client& client);
+  absl::Status Lend(Client& client, absl::StatusOr<ShmAsked> asked);
+  void Refuse(const FileDescriptor& socket, const absl::Status& status);
+  void DropEnded();
+
+  const ShmEndpointOptions options_;
+  const Store* const store_;
+  FileDescriptor listener_;
+  FileDescriptor stop_;  // an eventfd
+  ino_t inode_ = 0;      // of the socket's file
+  dev_t device_ = 0;
+  std::atomic<uint32_t> clients_{0};
+  RingCount rings_{0};
+  uint32_t ring_number_ = 0;
+  std::vector<std::unique_ptr<Client>> lent_;  // the thread's own
+  std::thread thread_;
+};
+
+}  // namespace engram

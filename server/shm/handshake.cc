@@ -1,0 +1,131 @@
+#include "server/shm/handshake.h"
+
+#include <fcntl.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "memstore/shm/ring.h"
+
+namespace engram {
+namespace {
+
+ShmReply EmptyReply() {
+  ShmReply reply{};
+  std::memcpy(reply.magic, kShmMagic, sizeof(kShmMagic));
+  reply.version = kShmVersion;
+  return reply;
+}
+
+absl::Status Add(absl::StatusOr<FileDescriptor> made, ShmAnswer* answer) {
+  if (!made.ok()) return made.status();
+  answer->descriptors.push_back(made->get());
+  answer->own.push_back(*std::move(made));
+  return absl::OkStatus();
+}
+
+absl::Status AddTables(const TableSet& set, ShmAnswer* answer) {
+  if (set.layers().size() > kShmMaxMappedLayers) {
+    return absl::UnimplementedError(absl::StrCat("a set of ", set.layers().size(),
+                                                 " layers is not mapped, at most ",
+                                                 kShmMaxMappedLayers, " are"));
+  }
+  for (size_t i = 0; i < set.layers().size(); ++i) {
+    const FileDescriptor& table = set.arena(i).memfd();
+    if (!table.is_open()) {
+      return absl::UnimplementedError("its tables were not loaded into shared memory");
+    }
+    answer->descriptors.push_back(table.get());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status AddRing(ShmAnswer* answer) {
+  absl::StatusOr<FileDescriptor> memfd =
+      CreateMemfd("engram-ring", kRingBytes, MemfdPages::kAsTheKernelChooses);
+  if (!memfd.ok()) return memfd.status();
+  // Now, where lacking memory is an error of this client's, and not later by a fault of ours.
+  if (fallocate(memfd->get(), 0, 0, kRingBytes) != 0) {
+    return absl::ResourceExhaustedError(absl::StrCat("no memory for another ring of ", kRingBytes,
+                                                     " bytes: ", strerrordesc_np(errno)));
+  }
+  absl::Status status = AddSeals(*memfd, kWritableSeals);
+  if (!status.ok()) return status;
+  absl::StatusOr<Mapping> region = MapMemfd(*memfd, kRingBytes, Access::kReadWrite);
+  if (!region.ok()) return region.status();
+  answer->ring = *std::move(region);
+  return Add(std::move(memfd), answer);
+}
+
+}  // namespace
+
+absl::StatusOr<ShmAsked> ReadShmRequest(absl::Span<const std::byte> bytes) {
+  ShmRequest request{};
+  std::memcpy(&request, bytes.data(), std::min(bytes.size(), sizeof(request)));
+  if (std::memcmp(request.magic, kShmMagic, sizeof(kShmMagic)) != 0) {
+    return absl::InvalidArgumentError("this is not a request for shared memory");
+  }
+  if (request.version != kShmVersion) {
+    return absl::InvalidArgumentError(absl::StrCat("this engramd speaks version ", kShmVersion,
+                                                   " of shared memory, the client ",
+                                                   request.version, ": update the older one"));
+  }
+  if (bytes.size() != sizeof(request)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a request has ", sizeof(request), " bytes, not ", bytes.size()));
+  }
+  const auto mode = static_cast<ShmMode>(request.mode);
+  if (mode != ShmMode::kMapped && mode != ShmMode::kRing) {
+    return absl::InvalidArgumentError(absl::StrCat("there is no mode ", request.mode));
+  }
+  if (request.table_set_bytes > kShmTableSetBytes) {
+    return absl::InvalidArgumentError(absl::StrCat("the name of a table set has at most ",
+                                                   kShmTableSetBytes, " bytes, not ",
+                                                   request.table_set_bytes));
+  }
+  return ShmAsked{mode, std::string(request.table_set, request.table_set_bytes)};
+}
+
+absl::StatusOr<ShmAnswer> AnswerShmRequest(const ShmAsked& asked, const Store& store,
+                                           uint64_t max_batch_rows) {
+  absl::StatusOr<ServedSet> served = store.ResolveServed(asked.table_set);
+  if (!served.ok()) return served.status();
+  ShmAnswer answer;
+  answer.served = *std::move(served);
+  answer.reply = EmptyReply();
+  const TableSet& set = *answer.served.set;
+  if (!answer.served.control->memfd().is_open()) {
+    return absl::UnavailableError("this kernel has no memory that can be shared and sealed");
+  }
+
+  absl::Status status = Add(SealedCopy("engram-manifest", set.manifest().text), &answer);
+  answer.reply.manifest_bytes = set.manifest().text.size();
+  if (const auto& map = set.addresser().token_map(); status.ok() && map != nullptr) {
+    status = Add(SealedCopy("engram-token-map", map->bytes()), &answer);
+    answer.reply.token_map_bytes = map->bytes().size();
+  }
+  if (!status.ok()) return status;
+  answer.descriptors.push_back(answer.served.control->memfd().get());
+  status = asked.mode == ShmMode::kMapped ? AddTables(set, &answer) : AddRing(&answer);
+  if (!status.ok()) return status;
+  answer.reply.descriptors = static_cast<uint32_t>(answer.descriptors.size());
+  answer.reply.max_batch_rows = max_batch_rows;
+  std::memcpy(answer.reply.set_id, set.id().data(),
+              std::min(set.id().size(), sizeof(answer.reply.set_id)));
+  return answer;
+}
+
+ShmReply ShmErrorReply(const absl::Status& status) {
+  ShmReply reply = EmptyReply();
+  reply.code = static_cast<uint32_t>(status.code());
+  const absl::string_view message = status.message().substr(0, kShmMessageBytes);
+  reply.message_bytes = static_cast<uint32_t>(message.size());
+  std::memcpy(reply.message, message.data(), message.size());
+  return reply;
+}
+
+}  // namespace engram

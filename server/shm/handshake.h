@@ -1,0 +1,44 @@
+// What engramd answers a client that asks for a table set over its shared-memory socket: the reply
+// and the descriptors that go with it.
+//
+// Stateless and thread-safe. The request is any bytes that came.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "memstore/shm/memfd.h"
+#include "memstore/shm/protocol.h"
+#include "memstore/store/store.h"
+
+namespace engram {
+
+// A request that holds what it should.
+struct ShmAsked {
+  ShmMode mode = ShmMode::kMapped;
+  std::string table_set;
+};
+// INVALID_ARGUMENT names what is wrong with it.
+absl::StatusOr<ShmAsked> ReadShmRequest(absl::Span<const std::byte> bytes);
+
+struct ShmAnswer {
+  ShmReply reply;
+  ServedSet served;                 // what is lent
+  Mapping ring;                     // the region, mapped; empty when the tables are
+  std::vector<FileDescriptor> own;  // made for this client, closed once they were sent
+  std::vector<int> descriptors;     // to be sent, in the protocol's order
+};
+
+// The store's errors; UNIMPLEMENTED when the set cannot be mapped (the client asks for a ring
+// then).
+absl::StatusOr<ShmAnswer> AnswerShmRequest(const ShmAsked& asked, const Store& store,
+                                           uint64_t max_batch_rows);
+// A reply that carries an error and nothing else.
+ShmReply ShmErrorReply(const absl::Status& status);
+
+}  // namespace engram

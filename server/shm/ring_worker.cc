@@ -1,0 +1,162 @@
+#include "server/shm/ring_worker.h"
+
+#include <pthread.h>
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+#include <system_error>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "memstore/shm/futex.h"
+#include "memstore/store/gather.h"
+
+namespace engram {
+namespace {
+
+// A client that asks for the next token's rows comes back within this time, and waking a thread
+// costs about half as much.
+constexpr absl::Duration kSpin = absl::Microseconds(50);
+// Only a client that unrings the bell just when the thread lies down delays anything by it.
+constexpr absl::Duration kLongestSleep = absl::Seconds(1);
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<RingWorker>> RingWorker::Start(Mapping region, ServedSet served,
+                                                              uint32_t number, RingCount* count,
+                                                              std::function<void()> on_broken) {
+  std::unique_ptr<RingWorker> worker(
+      new RingWorker(std::move(region), std::move(served), count, std::move(on_broken)));
+  try {
+    worker->thread_ = std::thread([raw = worker.get()] { raw->Run(); });
+  } catch (const std::system_error& error) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("no thread for another ring: ", error.what(), "; raise the limit of threads"));
+  }
+  pthread_setname_np(worker->thread_.native_handle(), absl::StrCat("engram-ring/", number).c_str());
+  return worker;
+}
+
+RingWorker::RingWorker(Mapping region, ServedSet served, RingCount* count,
+                       std::function<void()> on_broken)
+    : region_(std::move(region)),
+      ring_(region_.data()),
+      served_(std::move(served)),
+      count_(count),
+      on_broken_(std::move(on_broken)),
+      ids_(kRingSlotIds) {
+  auto* const header = new (region_.data()) RingHeader{};
+  std::memcpy(header->magic, kRingMagic, sizeof(kRingMagic));
+  header->version = kRingVersion;
+  header->slots = kRingSlots;
+  for (uint32_t piece = 0; piece < kRingSlots; ++piece) new (&ring_.slot(piece)) RingSlot{};
+  count_->fetch_add(1);
+}
+
+RingWorker::~RingWorker() {
+  stop_.store(true);
+  ring_.header().doorbell.fetch_add(1);
+  FutexWakeAll(ring_.header().doorbell);
+  if (thread_.joinable()) thread_.join();
+  Close(absl::StatusCode::kUnavailable);
+  count_->fetch_sub(1);
+}
+
+void RingWorker::Close(absl::StatusCode code) {
+  uint32_t open = 0;
+  ring_.header().closed.compare_exchange_strong(open, static_cast<uint32_t>(code));
+  FutexWakeAll(ring_.header().completed);
+}
+
+void RingWorker::Run() {
+  while (!stop_.load()) {
+    const uint32_t submitted = ring_.header().submitted.load(std::memory_order_acquire);
+    if (submitted == completed_) {
+      WaitForWork();
+      continue;
+    }
+    if (submitted - completed_ > kRingSlots) {  // moved backwards, or over slots still taken
+      Close(absl::StatusCode::kInvalidArgument);
+      on_broken_();
+      return;
+    }
+    Complete(completed_, Serve(completed_));
+  }
+}
+
+void RingWorker::WaitForWork() {
+  RingHeader& header = ring_.header();
+  const auto there_is_some = [&] {
+    return stop_.load(std::memory_order_relaxed) ||
+           header.submitted.load(std::memory_order_relaxed) != completed_;
+  };
+  const bool cores_to_spare = count_->load() < std::thread::hardware_concurrency();
+  if (SpinUntil(there_is_some, cores_to_spare ? kSpin : absl::ZeroDuration())) return;
+  // Either the client sees that this side sleeps and rings, or this side sees what it submitted.
+  const uint32_t bell = header.doorbell.load();
+  header.owner_sleeps.store(1);
+  if (!stop_.load() && header.submitted.load() == completed_) {
+    FutexWait(header.doorbell, bell, kLongestSleep);
+  }
+  header.owner_sleeps.store(0);
+}
+
+// Everything of a piece that the client wrote, read once; `*layer` and ids_ are checked.
+absl::Status RingWorker::CopyOut(uint32_t piece, const LoadedLayer** layer) {
+  const RingSlot& slot = ring_.slot(piece);
+  const uint32_t sequence = slot.sequence.load(std::memory_order_relaxed);
+  const uint32_t layer_number = slot.layer.load(std::memory_order_relaxed);
+  const uint32_t rows = slot.rows.load(std::memory_order_relaxed);
+  const uint64_t batch = slot.batch.load(std::memory_order_relaxed);
+  if (sequence != piece) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a slot holds piece ", sequence, " where ", piece, " was submitted"));
+  }
+  *layer = served_.set->FindLayer(layer_number);
+  if (*layer == nullptr) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("layer ", layer_number, " is not in table set ", served_.set->name()));
+  }
+  const uint32_t most = RingSlotRows((*layer)->table.row_bytes);
+  if (rows == 0 || rows > most) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(rows, " rows in one piece: 1 to ", most, " go into a slot"));
+  }
+  if (!batch_began_ || batch != batch_) {
+    absl::Status status = MayBegin(served_.control->Read().state, served_.set->id());
+    if (!status.ok()) return status;
+    batch_ = batch;
+    batch_began_ = true;
+  }
+  ids_.resize(rows);
+  std::memcpy(ids_.data(), ring_.ids(piece), rows * sizeof(RowId));
+  // The compiler may not go back to the region for what it finds in ids_.
+  asm volatile("" : : "r"(ids_.data()) : "memory");
+  return CheckRowIds<RowId>((*layer)->table, ids_);
+}
+
+absl::Status RingWorker::Serve(uint32_t piece) {
+  const LoadedLayer* layer = nullptr;
+  absl::Status status = CopyOut(piece, &layer);
+  if (!status.ok()) return status;
+  Gather<RowId>(layer->table, ids_, {.data = ring_.rows(piece)});
+  std::atomic_signal_fence(
+      std::memory_order_seq_cst);  // x86 keeps loads in order, compilers do not
+  return MayFinish(served_.control->Read().state, served_.set->id());
+}
+
+void RingWorker::Complete(uint32_t piece, const absl::Status& status) {
+  RingSlot& slot = ring_.slot(piece);
+  const absl::string_view message = status.message().substr(0, kRingMessageBytes);
+  std::memcpy(slot.message, message.data(), message.size());
+  slot.message_bytes.store(static_cast<uint32_t>(message.size()), std::memory_order_relaxed);
+  slot.code.store(static_cast<uint32_t>(status.code()), std::memory_order_relaxed);
+  slot.completed_sequence.store(piece, std::memory_order_relaxed);
+  completed_ = piece + 1;
+  RingHeader& header = ring_.header();
+  header.completed.store(completed_);
+  if (header.client_sleeps.load() != 0) FutexWakeAll(header.completed);
+}
+
+}  // namespace engram

@@ -1,0 +1,66 @@
+// The owner's side of one ring (memstore/shm/ring.h): a thread that gathers the rows a client asks
+// for, piece after piece.
+//
+// The client may write anything into the region at any time: a piece's header and ids are copied
+// out first, each read once, then checked; a bad piece gets an error, a bad index ends the ring.
+// What the client can harm is its own rows.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "memstore/addressing/scheme.h"
+#include "memstore/shm/memfd.h"
+#include "memstore/shm/ring.h"
+#include "memstore/store/store.h"
+
+namespace engram {
+
+// How many rings there are, so that they do not spin on more cores than the machine has to spare.
+using RingCount = std::atomic<uint32_t>;
+
+class RingWorker {
+ public:
+  // Fills in the region's header and starts the thread "engram-ring/NUMBER". `count` outlives it.
+  // `on_broken` is called from the thread when the client broke the rules, at most once.
+  // RESOURCE_EXHAUSTED when no thread can be started.
+  static absl::StatusOr<std::unique_ptr<RingWorker>> Start(Mapping region, ServedSet served,
+                                                           uint32_t number, RingCount* count,
+                                                           std::function<void()> on_broken);
+  // Tells the client UNAVAILABLE, and joins the thread: at the latest after the piece under way.
+  ~RingWorker();
+  RingWorker(const RingWorker&) = delete;
+  RingWorker& operator=(const RingWorker&) = delete;
+
+ private:
+  RingWorker(Mapping region, ServedSet served, RingCount* count, std::function<void()> on_broken);
+  void Run();
+  void WaitForWork();
+  absl::Status CopyOut(uint32_t piece, const LoadedLayer** layer);
+  absl::Status Serve(uint32_t piece);
+  void Complete(uint32_t piece, const absl::Status& status);
+  void Close(absl::StatusCode code);
+
+  const Mapping region_;
+  const RingView ring_;
+  const ServedSet served_;
+  RingCount* const count_;
+  const std::function<void()> on_broken_;
+  std::atomic<bool> stop_{false};
+
+  // The thread's own.
+  uint32_t completed_ = 0;
+  uint64_t batch_ = 0;  // the one that was let begin last
+  bool batch_began_ = false;
+  std::vector<RowId> ids_;  // a piece's, copied out
+  std::thread thread_;
+};
+
+}  // namespace engram

@@ -1,0 +1,98 @@
+// Shared memory of a real engramd: served beside gRPC, stopped, killed, started again.
+#include <signal.h>
+#include <sys/stat.h>
+
+#include <filesystem>
+
+#include "absl/time/clock.h"
+#include "client/client.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/integration/programs.h"
+#include "tests/integration/small_sets.h"
+
+namespace engram::integration {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr char kV41[] = "deepseek-v4.1-flash";
+
+absl::Time Soon() { return absl::Now() + absl::Seconds(60); }
+
+class ShmEngramd : public ::testing::Test {
+ protected:
+  ShmEngramd() {
+    PackSmallSet(kV41, 500, scratch_ / "v41");
+    Start();
+  }
+  void Start() {
+    engramd_ = std::make_unique<EngramdProcess>(
+        std::vector<std::string>{"--table-set", scratch_ / "v41", "--listen",
+                                 "unix:" + (scratch_ / "grpc"), "--shm-socket", scratch_ / "shm"});
+    ASSERT_TRUE(engramd_->WaitForLine("shared memory at"));
+  }
+  std::unique_ptr<Client> Attach(const std::string& mode) {
+    auto client = Client::Attach("shm:" + (scratch_ / "shm"), {.table_set = {}, .mode = mode});
+    EXPECT_TRUE(client.ok()) << client.status();
+    return client.ok() ? *std::move(client) : nullptr;
+  }
+  void ExpectExact(Client& client) {
+    const auto rows = LookUp(client, ids_, Soon());
+    ASSERT_TRUE(rows.ok()) << rows.status();
+    EXPECT_TRUE(*rows == ExpectedRows(client.table_set(), client.addresser(), ids_));
+  }
+
+  const ScratchDirectory scratch_;
+  const std::vector<int32_t> ids_ = RealTokenIds(300);
+  std::unique_ptr<EngramdProcess> engramd_;
+};
+
+TEST_F(ShmEngramd, ServesBothWaysAndStops) {
+  const auto mapped = Attach("");
+  const auto ring = Attach("ring");
+  ASSERT_NE(mapped, nullptr);
+  ASSERT_NE(ring, nullptr);
+  EXPECT_EQ(mapped->transport().capabilities().name, "shm");
+  EXPECT_EQ(ring->transport().capabilities().name, "shm-ring");
+  ExpectExact(*mapped);
+  ExpectExact(*ring);
+  struct stat socket;
+  ASSERT_EQ(stat((scratch_ / "shm").c_str(), &socket), 0);
+  EXPECT_EQ(socket.st_mode & 0777, 0660u);
+  engramd_->Signal(SIGTERM);
+  EXPECT_EQ(engramd_->WaitForEnd(), 0);
+  EXPECT_EQ(LookUp(*mapped, ids_, Soon()).status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(LookUp(*ring, ids_, Soon()).status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_FALSE(std::filesystem::exists(scratch_ / "shm"));
+}
+
+TEST_F(ShmEngramd, AfterAKillMappedRowsStayAndASuccessorTakesTheSocket) {
+  const auto mapped = Attach("");
+  const auto ring = Attach("ring");
+  ExpectExact(*mapped);
+  engramd_->Signal(SIGKILL);
+  engramd_->WaitForEnd();
+  ExpectExact(*mapped);
+  EXPECT_EQ(LookUp(*ring, ids_, Soon()).status().code(), absl::StatusCode::kUnavailable);
+  Start();
+  ExpectExact(*Attach(""));
+  ExpectExact(*Attach("ring"));
+}
+
+TEST_F(ShmEngramd, AGrpcSocketIsNoSharedMemoryAndTheOtherWayRound) {
+  const auto wrong = Client::Attach("shm:" + (scratch_ / "grpc"), {});
+  EXPECT_EQ(wrong.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(wrong.status().message()), HasSubstr("--shm-socket"));
+  const auto mode =
+      Client::Attach("grpc:unix:" + (scratch_ / "grpc"), {.table_set = {}, .mode = "ring"});
+  EXPECT_EQ(mode.status().code(), absl::StatusCode::kInvalidArgument);
+  EngramdProcess second({"--table-set", scratch_ / "v41", "--listen",
+                         "unix:" + (scratch_ / "other"), "--shm-socket", scratch_ / "shm"});
+  EXPECT_EQ(second.WaitForEnd(), 1);
+  EXPECT_THAT(second.Log(), HasSubstr("in use"));
+  ExpectExact(*Attach(""));
+}
+
+}  // namespace
+}  // namespace engram::integration
