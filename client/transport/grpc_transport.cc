@@ -116,9 +116,9 @@ absl::Status FromGrpc(const grpc::Status& status, const std::string& address) {
 }  // namespace
 
 struct GrpcTransport::Connection {
-  Connection(const std::string& address, grpc::CompletionQueue* queue, PartSink* sink,
+  Connection(std::shared_ptr<grpc::Channel> channel, grpc::CompletionQueue* queue, PartSink* sink,
              uint32_t stream_count)
-      : stub(OpenChannel(address)), unary(&stub, queue, sink) {
+      : stub(std::move(channel)), unary(&stub, queue, sink) {
     for (uint32_t i = 0; i < stream_count; ++i) streams.emplace_back(&stub, queue, sink);
   }
   RawStub stub;
@@ -135,20 +135,27 @@ absl::StatusOr<std::unique_ptr<Transport>> GrpcTransport::Attach(const std::stri
         options.connections, " connections of ", options.streams, " streams: 1 to ",
         GrpcOptions::kMaxConnections, " of 1 to ", GrpcOptions::kMaxStreams, " are possible"));
   }
-  std::unique_ptr<v1::Lookup::Stub> stub = v1::Lookup::NewStub(OpenChannel(address));
+  // Connected now, so that the first lookup finds them.
+  std::vector<std::shared_ptr<grpc::Channel>> channels;
+  for (uint32_t i = 0; i < options.connections; ++i) {
+    channels.push_back(OpenChannel(address));
+    channels.back()->GetState(/*try_to_connect=*/true);
+  }
+  const std::unique_ptr<v1::Lookup::Stub> stub = v1::Lookup::NewStub(channels.front());
   const absl::StatusOr<v1::AttachResponse> response =
       CallAttach(stub.get(), address, table_set, options.timeout);
   if (!response.ok()) return response.status();
   absl::StatusOr<AttachedTableSet> attached = CheckAttached(*response, address);
   if (!attached.ok()) return attached.status();
   std::unique_ptr<GrpcTransport> transport(
-      new GrpcTransport(address, *std::move(attached), response->limits(), options));
+      new GrpcTransport(address, *std::move(attached), response->limits(), options, channels));
   if (absl::Status status = transport->driver_.Start(); !status.ok()) return status;
   return std::unique_ptr<Transport>(std::move(transport));
 }
 
 GrpcTransport::GrpcTransport(std::string address, AttachedTableSet attached,
-                             const v1::Limits& limits, const GrpcOptions& options)
+                             const v1::Limits& limits, const GrpcOptions& options,
+                             const std::vector<std::shared_ptr<grpc::Channel>>& channels)
     : attached_(std::move(attached)),
       capabilities_{.name = "grpc",
                     .lands_asynchronously = true,
@@ -169,9 +176,9 @@ GrpcTransport::GrpcTransport(std::string address, AttachedTableSet attached,
                                            reply_bytes - std::min(reply_bytes, kReplyOverheadBytes))
                       : std::numeric_limits<uint64_t>::max()};
   PartSink* const sink = this;
-  for (uint32_t i = 0; i < options.connections; ++i) {
+  for (const std::shared_ptr<grpc::Channel>& channel : channels) {
     connections_.push_back(
-        std::make_unique<Connection>(peer_.address, driver_.queue(), sink, options.streams));
+        std::make_unique<Connection>(channel, driver_.queue(), sink, options.streams));
   }
 }
 

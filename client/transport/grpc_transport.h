@@ -75,7 +75,8 @@ class GrpcTransport : public Transport, private PartSink {
   };
 
   GrpcTransport(std::string address, AttachedTableSet attached, const v1::Limits& limits,
-                const GrpcOptions& options);
+                const GrpcOptions& options,
+                const std::vector<std::shared_ptr<grpc::Channel>>& channels);
   void Send(const PartPointer& part);
   void Fail(Open& open, absl::Status status);
   void FailPart(const PartPointer& part, absl::Status status);

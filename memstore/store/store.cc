@@ -46,7 +46,7 @@ absl::Status Store::TakeOut(absl::string_view id, SetState state) {
                                   [&](const ServedSet& served) { return served.set->id() == id; });
   if (found == sets_.end()) {
     return absl::NotFoundError(
-        absl::StrCat("table set ", id, " is not served here; ", ServedText()));
+        absl::StrCat("table set ", Echo(id), " is not served here; ", ServedText()));
   }
   if (state == SetState::kFenced) fenced_.insert(found->set->id());
   taken = std::move(*found);

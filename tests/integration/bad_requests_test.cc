@@ -128,9 +128,10 @@ TEST_F(BadRequestsTest, EmptyBatches) {
 TEST_F(BadRequestsTest, BatchesOverTheLimits) {
   EXPECT_THAT(Invalid([](auto& request) { AddRows(request, 1, std::vector<uint32_t>(20'001, 1)); }),
               HasSubstr("the batch has 20001 rows: split it, at most 20000 rows a batch"));
-  EXPECT_THAT(Invalid([](auto& request) { AddRows(request, 1, std::vector<uint32_t>(16'000, 1)); }),
-              HasSubstr("more than one unary reply of at most 4194304 bytes: split the batch, at "
-                        "most 15886 rows"));
+  EXPECT_THAT(
+      Invalid([](auto& request) { AddRows(request, 1, std::vector<uint32_t>(16'000, 1)); }),
+      HasSubstr("more than one unary reply of at most 4194304 bytes: call LookupStream, which "
+                "answers in parts, or split the batch, at most 15886 rows"));
   // Over the limit of a message gRPC answers, before anything is parsed.
   EXPECT_THAT(
       Message(grpc::StatusCode::RESOURCE_EXHAUSTED,

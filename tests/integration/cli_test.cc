@@ -372,7 +372,7 @@ TEST_F(CliTest, BenchRefusesAModeThatTheTargetHasNot) {
   const Outcome outcome = RunShell(absl::StrCat("$ENGRAM bench --mode unary --token-ids ",
                                                 Path("ids"), " --target embedded:", Path("v41")));
   EXPECT_EQ(outcome.exit_code, 2);
-  EXPECT_THAT(outcome.err, HasSubstr("embedded has no modes"));
+  EXPECT_THAT(outcome.err, HasSubstr("mode unary is none of this target's: it has no modes"));
 }
 
 TEST_F(CliTest, BenchRefusesAStreamShorterThanABatch) {
