@@ -188,6 +188,44 @@ TEST(Shm, FencingUnderLoad) {
   for (std::thread& reader : readers) reader.join();
 }
 
+// What a batch that is under way when its set is taken out ends with.
+absl::Status TakeOutUnderABatch(ShmOwner& owner, const std::string& mode,
+                                absl::Status (Store::*take_out)(absl::string_view)) {
+  const auto set = owner.store().Acquire(owner.id()).value();
+  const auto transport = owner.Attach(mode);
+  ShmBatch batch(300000);  // some milliseconds
+  std::atomic<bool> begun{false};
+  absl::Status status;
+  std::thread reader([&] {
+    begun = true;
+    status = batch.LookUp(*transport);
+  });
+  WaitFor([&] { return begun.load(); });
+  EXPECT_TRUE((owner.store().*take_out)(owner.id()).ok());
+  reader.join();
+  EXPECT_TRUE(owner.store().Publish(set).ok());
+  EXPECT_TRUE(!status.ok() || batch.IsExact());
+  return status;
+}
+
+TEST(Shm, ABatchUnderWayIsLostToAFenceAndNotToRetiring) {
+  ShmOwner owner;
+  owner.Load();
+  owner.Start();
+  for (const std::string& mode : Modes()) {
+    SCOPED_TRACE(mode);
+    // Whether the batch began before the set was taken out is chance: try until both were seen.
+    bool finished = false;
+    for (int i = 0; i < 100 && !finished; ++i) {
+      finished = TakeOutUnderABatch(owner, mode, &Store::Retire).ok();
+    }
+    EXPECT_TRUE(finished);
+    for (int i = 0; i < 10; ++i) {
+      EXPECT_EQ(TakeOutUnderABatch(owner, mode, &Store::Fence).code(), absl::StatusCode::kDataLoss);
+    }
+  }
+}
+
 TEST(Shm, AnOwnerThatStopsIsUnavailableAndItsSocketGone) {
   for (const std::string& mode : Modes()) {
     ShmOwner owner;
