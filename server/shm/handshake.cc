@@ -124,7 +124,7 @@ ShmReply ShmErrorReply(const absl::Status& status) {
   reply.code = static_cast<uint32_t>(status.code());
   const absl::string_view message = status.message().substr(0, kShmMessageBytes);
   reply.message_bytes = static_cast<uint32_t>(message.size());
-  std::memcpy(reply.message, message.data(), message.size());
+  std::copy(message.begin(), message.end(), reply.message);
   return reply;
 }
 

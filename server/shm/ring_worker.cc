@@ -149,7 +149,7 @@ absl::Status RingWorker::Serve(uint32_t piece) {
 void RingWorker::Complete(uint32_t piece, const absl::Status& status) {
   RingSlot& slot = ring_.slot(piece);
   const absl::string_view message = status.message().substr(0, kRingMessageBytes);
-  std::memcpy(slot.message, message.data(), message.size());
+  std::copy(message.begin(), message.end(), slot.message);
   slot.message_bytes.store(static_cast<uint32_t>(message.size()), std::memory_order_relaxed);
   slot.code.store(static_cast<uint32_t>(status.code()), std::memory_order_relaxed);
   slot.completed_sequence.store(piece, std::memory_order_relaxed);

@@ -188,6 +188,57 @@ TEST(Shm, FencingUnderLoad) {
   for (std::thread& reader : readers) reader.join();
 }
 
+// The first layer has landed, so the owner has let the batch begin; the second needs more slots
+// than there are, and nobody moves it along before Wait.
+TEST(Shm, ABatchOfARingThatHasBegunIsLostToAFenceAndNotToRetiring) {
+  for (const bool fence : {false, true}) {
+    ShmOwner owner;
+    owner.Load();
+    owner.Start();
+    const auto ring = owner.Attach("ring");
+    ShmBatch few(8);
+    ShmBatch many(50000);
+    const std::vector<LayerRequest> layers = {few.layers()[0], many.layers()[1]};
+    const Ticket ticket = ring->Submit({.layers = layers}).value();
+    ASSERT_TRUE(ring->WaitLayer(ticket, 0).ok());
+    ASSERT_TRUE((fence ? owner.store().Fence(owner.id()) : owner.store().Retire(owner.id())).ok());
+    const absl::Status status = ring->Wait(ticket);
+    EXPECT_EQ(status.code(), fence ? absl::StatusCode::kDataLoss : absl::StatusCode::kOk) << status;
+    EXPECT_TRUE(few.FirstLayerIsExact());
+    EXPECT_EQ(many.SecondLayerIsExact(), !fence);
+    ring->Reap(ticket);
+  }
+}
+
+// A mapped batch takes some milliseconds here: one that was still under way when its set had been
+// fenced does not count.
+TEST(Shm, AMappedBatchUnderWayIsLostToAFence) {
+  ShmOwner owner;
+  owner.Load();
+  owner.Start();
+  const auto set = owner.store().Acquire(owner.id()).value();
+  ShmBatch batch(300000);
+  for (int round = 0; round < 10; ++round) {
+    const auto mapped = owner.Attach("");
+    std::atomic<bool> begun{false};
+    std::atomic<bool> done{false};
+    absl::Status status;
+    std::thread reader([&] {
+      begun = true;
+      status = batch.LookUp(*mapped);
+      done = true;
+    });
+    WaitFor([&] { return begun.load(); });
+    ASSERT_TRUE(owner.store().Fence(owner.id()).ok());
+    const bool was_done = done;
+    reader.join();
+    if (!was_done) {
+      EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;
+    }
+    ASSERT_TRUE(owner.store().Publish(set).ok());
+  }
+}
+
 TEST(Shm, AnOwnerThatStopsIsUnavailableAndItsSocketGone) {
   for (const std::string& mode : Modes()) {
     ShmOwner owner;
