@@ -1,15 +1,13 @@
-#include <CLI/CLI.hpp>
-#include <algorithm>
 #include <filesystem>
 #include <fstream>
-#include <iostream>
-#include <iterator>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "client/cli/command.h"
+#include "client/cli/command_test_base.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "memstore/addressing/families.h"
@@ -26,53 +24,23 @@ constexpr char kV41Map[] = "tests/golden/deepseek_v41_token_map.i32";
 constexpr char kV3Map[] = "tests/golden/deepseek_v3_token_map.i32";
 constexpr char kTokenStream[] = "tests/golden/tokens_en_handbook.i32";
 
-std::string ReadAll(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-
 template <typename T>
 std::string Raw(const std::vector<T>& values) {
   return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T)};
 }
 
-class AddressCommandTest : public testing::Test {
+class AddressCommandTest : public CommandTest {
  protected:
-  AddressCommandTest() : dir_(std::filesystem::path(testing::TempDir()) / "address_command_test") {
-    std::filesystem::remove_all(dir_);
-    std::filesystem::create_directories(dir_);
-  }
+  AddressCommandTest() : CommandTest({AddAddressCommand}) {}
 
-  std::string Path(const std::string& name) const { return dir_ / name; }
-  std::string Write(const std::string& name, const std::string& bytes) {
-    std::ofstream(Path(name), std::ios::binary) << bytes;
-    return Path(name);
-  }
-
-  // The exit code of `engram address ARGUMENTS --output out`; what it said is in `said_`.
+  // `engram address ARGUMENTS --output out`.
   int Run(std::vector<std::string> arguments) {
     arguments.insert(arguments.begin(), "address");
     arguments.insert(arguments.end(), {"--output", Path("out")});
-    std::reverse(arguments.begin(), arguments.end());
-    CLI::App app;
-    CommandBody body;
-    AddAddressCommand(app, &body);
-    testing::internal::CaptureStderr();
-    int code = kBadUsage;
-    try {
-      app.parse(arguments);
-      code = body();
-    } catch (const CLI::ParseError& e) {
-      std::cerr << e.what();
-    }
-    said_ = testing::internal::GetCapturedStderr();
-    return code;
+    return CommandTest::Run(std::move(arguments));
   }
   bool HasOutput() const { return std::filesystem::exists(Path("out")); }
   std::string Digest() const { return Sha256Hex(ReadAll(Path("out"))); }
-
-  std::filesystem::path dir_;
-  std::string said_;
 };
 
 // A table set's directory with everything that addressing reads; the row files are not there.

@@ -1,11 +1,9 @@
 // engram pack, verify and inspect, as a person calls them: exit codes, messages, what is left
 // behind.
 
-#include <CLI/CLI.hpp>
-#include <algorithm>
 #include <filesystem>
 #include <fstream>
-#include <iostream>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -13,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "client/cli/command.h"
+#include "client/cli/command_test_base.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "memstore/addressing/families.h"
@@ -30,39 +29,11 @@ constexpr char kV41[] = "deepseek-v4.1-flash";
 constexpr char kV41Map[] = "tests/golden/deepseek_v41_token_map.i32";
 constexpr char kV3Map[] = "tests/golden/deepseek_v3_token_map.i32";
 
-class TableCommandsTest : public testing::Test {
+class TableCommandsTest : public CommandTest {
  protected:
-  TableCommandsTest() : dir_(fs::path(testing::TempDir()) / "table_commands_test") {
-    fs::remove_all(dir_);
-    fs::create_directories(dir_);
-  }
-  ~TableCommandsTest() override { fs::remove_all(dir_); }
-  std::string Path(const std::string& name) const { return dir_ / name; }
-  size_t Entries() const { return std::distance(fs::directory_iterator(dir_), {}); }
+  TableCommandsTest() : CommandTest({AddPackCommand, AddVerifyCommand, AddInspectCommand}) {}
 
-  // The exit code of `engram ARGUMENTS`; standard error is in `said_`, standard output in
-  // `printed_`.
-  int Run(std::vector<std::string> arguments) {
-    std::reverse(arguments.begin(), arguments.end());
-    CLI::App app;
-    app.require_subcommand(1);
-    CommandBody body;
-    AddPackCommand(app, &body);
-    AddVerifyCommand(app, &body);
-    AddInspectCommand(app, &body);
-    testing::internal::CaptureStderr();
-    testing::internal::CaptureStdout();
-    int code = kBadUsage;
-    try {
-      app.parse(arguments);
-      code = body();
-    } catch (const CLI::ParseError& e) {
-      std::cerr << e.what();
-    }
-    said_ = testing::internal::GetCapturedStderr();
-    printed_ = testing::internal::GetCapturedStdout();
-    return code;
-  }
+  size_t Entries() const { return std::distance(fs::directory_iterator(dir_), {}); }
   int PackSmallV41(std::vector<std::string> more = {}) {
     std::vector<std::string> arguments = {
         "pack", "--synthetic", "--family", kV41,       "--rows-per-head",
@@ -70,9 +41,6 @@ class TableCommandsTest : public testing::Test {
     arguments.insert(arguments.end(), more.begin(), more.end());
     return Run(arguments);
   }
-
-  fs::path dir_;
-  std::string said_, printed_;
 };
 
 TEST_F(TableCommandsTest, PacksVerifiesAndInspects) {
