@@ -38,9 +38,9 @@ class Planner {
                        std::vector<uint32_t>* inverse);
 
   // Below this a batch's time is its round trip's.
-  static constexpr size_t kMinRows = 1024;
+  static constexpr size_t kMinRows = 4096;
   // Fewer repeats than one row in this many cost more to find than to carry.
-  static constexpr uint64_t kMinRepeatShare = 16;
+  static constexpr uint64_t kMinRepeatShare = 8;
   static constexpr uint32_t kTryEvery = 32;
 
  private:

@@ -1,9 +1,7 @@
 #include "server/engramd.h"
 
 #include <grpc/grpc.h>
-#include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/health_check_service_interface.h>
-#include <grpcpp/resource_quota.h>
 
 #include <algorithm>
 #include <future>
@@ -57,9 +55,6 @@ void Configure(grpc::ServerBuilder& builder) {
   builder.SetMaxReceiveMessageSize(static_cast<int>(kMaxRequestBytes));
   builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS,
                              static_cast<int>(std::chrono::milliseconds(kMaxHandshake).count()));
-  grpc::ResourceQuota quota("engramd");
-  quota.SetMaxThreads(kOtherThreads);
-  builder.SetResourceQuota(quota);
 }
 
 }  // namespace
@@ -124,6 +119,10 @@ absl::Status Engramd::StartService() {
   if (!team.ok()) return team.status();
   team_ = *std::move(team);
   service_ = std::make_unique<LookupService>(&store_, config_.max_batch_rows);
+  health_ = std::make_unique<Health>();
+  reflection_ = std::make_unique<Reflection>(std::vector<std::string>{
+      v1::Lookup::service_full_name(), grpc::health::v1::Health::service_full_name(),
+      grpc::reflection::v1alpha::ServerReflection::service_full_name()});
   absl::StatusOr<std::shared_ptr<ReplySlabs>> slabs = ReplySlabs::Create(kSlabs, kSlabBytes);
   if (!slabs.ok()) return slabs.status();
   context_.store = &store_;
@@ -150,16 +149,23 @@ absl::Status Engramd::Listen() {
     addresses_.push_back(bound->front().address().Text());
     for (ListenSocket& socket : *bound) sockets_.push_back(std::move(socket));
   }
-  grpc::EnableDefaultHealthCheckService(true);
-  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  // gRPC's own would bring threads that poll beside the loops.
+  grpc::EnableDefaultHealthCheckService(false);
   grpc::ServerBuilder builder;
   Configure(builder);
   connections_ = builder.experimental().AddExternalConnectionAcceptor(
       grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
       grpc::InsecureServerCredentials());
   builder.RegisterService(service_.get());
+  builder.RegisterService(&health_->service());
+  builder.RegisterService(&reflection_->service());
+  const auto accept = [this](LookupLoop& loop) {
+    service_->Accept(loop);
+    health_->Accept(loop);
+    ReflectionCall::Accept(loop, reflection_.get());
+  };
   for (uint32_t i = 0; i < LookupThreads(); ++i) {
-    loops_.push_back(std::make_unique<LookupLoop>(&context_, service_.get(), builder));
+    loops_.push_back(std::make_unique<LookupLoop>(&context_, accept, builder));
   }
   server_ = builder.BuildAndStart();
   if (server_ == nullptr) return absl::InternalError("gRPC does not start");
@@ -168,7 +174,7 @@ absl::Status Engramd::Listen() {
 }
 
 absl::Status Engramd::Accept() {
-  SetServing(true);
+  health_->SetServing(true);
   const auto take = [connections = connections_](int listen_fd, int fd) {
     grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;
     connection.listener_fd = listen_fd;
@@ -183,15 +189,9 @@ absl::Status Engramd::Accept() {
   return absl::OkStatus();
 }
 
-void Engramd::SetServing(bool serving) {
-  grpc::HealthCheckServiceInterface* health = server_->GetHealthCheckService();
-  health->SetServingStatus(serving);
-  health->SetServingStatus(v1::Lookup::service_full_name(), serving);
-}
-
 void Engramd::Drain(std::chrono::milliseconds grace) {
   if (server_ == nullptr) return;
-  SetServing(false);
+  health_->SetServing(false);
   shm_.reset();  // batches under way end in the clients; further ones are told to go
   // Before gRPC ends: it leaks what it is handed after.
   acceptor_.reset();

@@ -18,8 +18,10 @@
 #include "memstore/store/store.h"
 #include "server/acceptor.h"
 #include "server/config.h"
+#include "server/health.h"
 #include "server/lookup_loop.h"
 #include "server/lookup_service.h"
+#include "server/reflection.h"
 #include "server/shm/endpoint.h"
 
 namespace engram {
@@ -53,7 +55,6 @@ class Engramd {
   absl::Status StartService();
   absl::Status StartLoops();
   absl::Status StartShm();
-  void SetServing(bool serving);
 
   const ServerConfig config_;
   const std::shared_ptr<spdlog::logger> log_;
@@ -62,6 +63,8 @@ class Engramd {
   std::unique_ptr<ShmEndpoint> shm_;  // null while there is none
   std::unique_ptr<GatherTeam> team_;
   std::unique_ptr<LookupService> service_;
+  std::unique_ptr<Health> health_;
+  std::unique_ptr<Reflection> reflection_;
   LookupContext context_;
   std::vector<std::unique_ptr<LookupLoop>> loops_;
   std::unique_ptr<grpc::Server> server_;  // null while it does not listen

@@ -45,11 +45,6 @@ inline constexpr std::chrono::milliseconds kRetryDelay{20};
 // Lookups under way when engramd is told to stop have this long to finish. Below the 30 s that
 // Kubernetes gives, and the 90 s of systemd.
 inline constexpr std::chrono::seconds kDrainGrace{10};
-// Threads of what is no lookup: health, reflection, Describe, Attach.
-inline constexpr int kOtherThreads = 32;
-// Threads that read, gather and answer lookups. More than a few only wait for memory: a loop
-// gathers at the memory's speed.
-inline constexpr uint32_t kMaxLookupThreads = 64;
 // Connections at once: far more than a table's users have workers, and few enough that idle ones
 // cost little beside a table (17 KiB each in gRPC).
 inline constexpr uint64_t kMaxConnections = 16384;

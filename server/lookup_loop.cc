@@ -7,8 +7,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "server/stream_call.h"
-#include "server/unary_call.h"
 
 namespace engram {
 namespace {
@@ -22,9 +20,10 @@ constexpr uint64_t kMaxSpareBytes = 1 << 20;
 
 }  // namespace
 
-LookupLoop::LookupLoop(LookupContext* context, LookupService* service, grpc::ServerBuilder& builder)
+LookupLoop::LookupLoop(LookupContext* context, std::function<void(LookupLoop&)> accept,
+                       grpc::ServerBuilder& builder)
     : context_(context),
-      service_(service),
+      accept_(std::move(accept)),
       queue_(builder.AddCompletionQueue()),
       wake_([this] { Wake(); }),
       woken_(this, &LookupLoop::OnWake) {}
@@ -43,8 +42,7 @@ absl::Status LookupLoop::Start(uint32_t number) {
 }
 
 void LookupLoop::Run() {
-  UnaryCall::Accept(*this);
-  StreamCall::Accept(*this);
+  accept_(*this);
   auto next_tick = std::chrono::system_clock::now() + kTickInterval;
   while (true) {
     void* tag = nullptr;
@@ -112,8 +110,8 @@ void LookupLoop::Stop() {
 }
 
 void LookupLoop::Add(std::unique_ptr<Call> call) {
+  if (call->HoldsDrain()) ++live_calls_;
   calls_.push_back(std::move(call));
-  ++live_calls_;
 }
 
 void LookupLoop::Remove(Call* call) {
@@ -122,7 +120,7 @@ void LookupLoop::Remove(Call* call) {
                                [call](const auto& one) { return one.get() == call; });
   removed_.push_back(std::move(*at));
   calls_.erase(at);
-  --live_calls_;
+  if (call->HoldsDrain()) --live_calls_;
 }
 
 bool LookupLoop::TakeSlabs(Call* call, uint32_t count, std::vector<ReplySlabs::Slab>* slabs) {

@@ -27,8 +27,6 @@
 
 namespace engram {
 
-class LookupService;
-
 struct LookupContext {
   const Store* store = nullptr;
   GatherTeam* team = nullptr;
@@ -66,14 +64,18 @@ class LookupLoop {
   class Call {
    public:
     virtual ~Call() = default;
-    virtual void OnSlabs() = 0;  // slabs came back since Await
-    virtual void OnTick(std::chrono::steady_clock::time_point now, bool slabs_are_short) = 0;
-    virtual void OnDrain() = 0;
+    virtual void OnSlabs() {}  // slabs came back since TakeSlabs gave none
+    virtual void OnTick(std::chrono::steady_clock::time_point /*now*/, bool /*slabs_are_short*/) {}
+    virtual void OnDrain() {}
+    // Whether a drain waits for it to end.
+    virtual bool HoldsDrain() const { return true; }
   };
 
-  // `context` and `service` outlive it. The builder gives it a queue; Start runs when the server
+  // `context` outlives it. The builder gives it a queue; Start runs when the server
   // has started.
-  LookupLoop(LookupContext* context, LookupService* service, grpc::ServerBuilder& builder);
+  // `accept` runs on the loop's thread before anything else: it accepts the first calls.
+  LookupLoop(LookupContext* context, std::function<void(LookupLoop&)> accept,
+             grpc::ServerBuilder& builder);
   ~LookupLoop();
   absl::Status Start(uint32_t number);
 
@@ -86,7 +88,6 @@ class LookupLoop {
 
   // For calls, on the loop's thread.
   LookupContext& context() { return *context_; }
-  LookupService& service() { return *service_; }
   grpc::ServerCompletionQueue* queue() { return queue_.get(); }
   bool draining() const { return draining_.load(std::memory_order_relaxed); }
   void Add(std::unique_ptr<Call> call);
@@ -105,7 +106,7 @@ class LookupLoop {
   void Tick();
 
   LookupContext* const context_;
-  LookupService* const service_;
+  const std::function<void(LookupLoop&)> accept_;
   const std::unique_ptr<grpc::ServerCompletionQueue> queue_;
   std::function<void()> wake_;
   std::thread thread_;

@@ -4,11 +4,36 @@
 
 #include "server/grpc_status.h"
 #include "server/limits.h"
+#include "server/plain_call.h"
+#include "server/stream_call.h"
+#include "server/unary_call.h"
 
 namespace engram {
 
-grpc::Status LookupService::Describe(grpc::ServerContext*, const v1::DescribeRequest*,
-                                     v1::DescribeResponse* response) {
+void LookupService::Accept(LookupLoop& loop) {
+  using DescribeCall = PlainCall<v1::DescribeRequest, v1::DescribeResponse>;
+  using AttachCall = PlainCall<v1::AttachRequest, v1::AttachResponse>;
+  DescribeCall::Accept(
+      loop, std::make_shared<const DescribeCall::Method>(DescribeCall::Method{
+                [this](auto* context, auto* request, auto* responder, auto* queue, void* tag) {
+                  RequestDescribe(context, request, responder, queue, queue, tag);
+                },
+                [this](const v1::DescribeRequest&, v1::DescribeResponse* response) {
+                  return Describe(response);
+                }}));
+  AttachCall::Accept(
+      loop, std::make_shared<const AttachCall::Method>(AttachCall::Method{
+                [this](auto* context, auto* request, auto* responder, auto* queue, void* tag) {
+                  RequestAttach(context, request, responder, queue, queue, tag);
+                },
+                [this](const v1::AttachRequest& request, v1::AttachResponse* response) {
+                  return Attach(request, response);
+                }}));
+  UnaryCall::Accept(loop, this);
+  StreamCall::Accept(loop, this);
+}
+
+grpc::Status LookupService::Describe(v1::DescribeResponse* response) const {
   for (const std::shared_ptr<const TableSet>& set : store_->List()) {
     v1::ServedTableSet* served = response->add_table_sets();
     served->set_id(set->id());
@@ -24,9 +49,9 @@ grpc::Status LookupService::Describe(grpc::ServerContext*, const v1::DescribeReq
   return grpc::Status::OK;
 }
 
-grpc::Status LookupService::Attach(grpc::ServerContext*, const v1::AttachRequest* request,
-                                   v1::AttachResponse* response) {
-  const absl::StatusOr<std::shared_ptr<const TableSet>> set = store_->Resolve(request->table_set());
+grpc::Status LookupService::Attach(const v1::AttachRequest& request,
+                                   v1::AttachResponse* response) const {
+  const absl::StatusOr<std::shared_ptr<const TableSet>> set = store_->Resolve(request.table_set());
   if (!set.ok()) return ToGrpc(set.status());
   response->set_table_set_id((*set)->id());
   response->set_manifest((*set)->manifest().text);

@@ -132,7 +132,8 @@ TEST_F(PreparedLookupTest, RefusesShapesThatAreNotOne) {
   const std::vector<uint32_t> ids = {1};
   const std::vector<uint64_t> wide = {1};
   EXPECT_THAT(RowsError({}), HasSubstr("the batch is empty"));
-  EXPECT_THAT(RowsError({{.layer = 2, .ids32 = ids}}), HasSubstr("has no layer 2: ask for one of 1, 14"));
+  EXPECT_THAT(RowsError({{.layer = 2, .ids32 = ids}}),
+              HasSubstr("has no layer 2: ask for one of 1, 14"));
   EXPECT_THAT(RowsError({{.layer = 1}}), HasSubstr("layer 1: it has no row ids"));
   EXPECT_THAT(RowsError({{.layer = 1, .ids32 = ids}, {.layer = 1, .ids32 = ids}}),
               HasSubstr("layer 1: is asked for twice"));

@@ -15,16 +15,18 @@ using Clock = std::chrono::steady_clock;
 
 }  // namespace
 
-void StreamCall::Accept(LookupLoop& loop) {
-  auto* const call = new StreamCall(loop);  // its own until it is accepted, then the loop's
+void StreamCall::Accept(LookupLoop& loop, LookupService* service) {
+  auto* const call =
+      new StreamCall(loop, service);  // its own until it is accepted, then the loop's
   // Comes once the call was accepted, in whatever way it ends.
   call->context_.AsyncNotifyWhenDone(static_cast<LoopEvent*>(&call->over_));
-  loop.service().RequestLookupStream(&call->context_, &call->stream_, loop.queue(), loop.queue(),
-                                     static_cast<LoopEvent*>(&call->accepted_));
+  service->RequestLookupStream(&call->context_, &call->stream_, loop.queue(), loop.queue(),
+                               static_cast<LoopEvent*>(&call->accepted_));
 }
 
-StreamCall::StreamCall(LookupLoop& loop)
+StreamCall::StreamCall(LookupLoop& loop, LookupService* service)
     : loop_(loop),
+      service_(service),
       stream_(&context_),
       accepted_(this, &StreamCall::OnAccepted),
       read_(this, &StreamCall::OnRead),
@@ -40,7 +42,7 @@ StreamCall::~StreamCall() {
 void StreamCall::OnAccepted(bool ok) {
   std::unique_ptr<StreamCall> self(this);
   if (!ok) return;  // the server ends
-  Accept(loop_);
+  Accept(loop_, service_);
   loop_.Add(std::move(self));
   events_ = 1;  // OnOver
   counted_ = true;

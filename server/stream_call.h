@@ -21,10 +21,12 @@
 
 namespace engram {
 
+class LookupService;
+
 class StreamCall final : public LookupLoop::Call {
  public:
   // Waits for the next stream; again, each time one was accepted.
-  static void Accept(LookupLoop& loop);
+  static void Accept(LookupLoop& loop, LookupService* service);
   ~StreamCall() override;
 
   void OnSlabs() override { Advance(); }
@@ -34,7 +36,7 @@ class StreamCall final : public LookupLoop::Call {
  private:
   using Batches = std::deque<std::unique_ptr<LookupBatch>>;
 
-  explicit StreamCall(LookupLoop& loop);
+  StreamCall(LookupLoop& loop, LookupService* service);
   void OnAccepted(bool ok);
   void OnRead(bool ok);
   void OnWritten(bool ok);
@@ -58,6 +60,7 @@ class StreamCall final : public LookupLoop::Call {
   void Leave();
 
   LookupLoop& loop_;
+  LookupService* const service_;
   grpc::ServerContext context_;
   grpc::ServerAsyncReaderWriter<grpc::ByteBuffer, grpc::ByteBuffer> stream_;
   CallEvent<StreamCall> accepted_, read_, written_, finished_, over_;

@@ -20,14 +20,15 @@ uint32_t SlabsFor(uint64_t reply_bytes) {
 
 }  // namespace
 
-void UnaryCall::Accept(LookupLoop& loop) {
-  auto* const call = new UnaryCall(loop);  // its own until it is accepted, then the loop's
-  loop.service().RequestLookup(&call->context_, &call->request_, &call->responder_, loop.queue(),
-                               loop.queue(), static_cast<LoopEvent*>(&call->accepted_));
+void UnaryCall::Accept(LookupLoop& loop, LookupService* service) {
+  auto* const call = new UnaryCall(loop, service);  // its own until it is accepted, then the loop's
+  service->RequestLookup(&call->context_, &call->request_, &call->responder_, loop.queue(),
+                         loop.queue(), static_cast<LoopEvent*>(&call->accepted_));
 }
 
-UnaryCall::UnaryCall(LookupLoop& loop)
+UnaryCall::UnaryCall(LookupLoop& loop, LookupService* service)
     : loop_(loop),
+      service_(service),
       responder_(&context_),
       accepted_(this, &UnaryCall::OnAccepted),
       sent_(this, &UnaryCall::OnSent) {}
@@ -41,7 +42,7 @@ UnaryCall::~UnaryCall() {
 void UnaryCall::OnAccepted(bool ok) {
   std::unique_ptr<UnaryCall> self(this);
   if (!ok) return;  // the server ends
-  Accept(loop_);
+  Accept(loop_, service_);
   loop_.Add(std::move(self));
   since_ = Clock::now();
   const absl::Status status = Prepare();

@@ -14,10 +14,12 @@
 
 namespace engram {
 
+class LookupService;
+
 class UnaryCall final : public LookupLoop::Call {
  public:
   // Waits for the next call; again, each time one was accepted.
-  static void Accept(LookupLoop& loop);
+  static void Accept(LookupLoop& loop, LookupService* service);
   ~UnaryCall() override;
 
   void OnSlabs() override { Answer(); }
@@ -25,7 +27,7 @@ class UnaryCall final : public LookupLoop::Call {
   void OnDrain() override {}  // it is soon over
 
  private:
-  explicit UnaryCall(LookupLoop& loop);
+  UnaryCall(LookupLoop& loop, LookupService* service);
   void OnAccepted(bool ok);
   void OnSent(bool ok);
   absl::Status Prepare();
@@ -33,6 +35,7 @@ class UnaryCall final : public LookupLoop::Call {
   void Send(const absl::Status& status);
 
   LookupLoop& loop_;
+  LookupService* const service_;
   grpc::ServerContext context_;
   grpc::ByteBuffer request_;
   grpc::ServerAsyncResponseWriter<grpc::ByteBuffer> responder_;

@@ -179,9 +179,7 @@ void AddBenchCommand(CLI::App& app, CommandBody* chosen) {
       ->check(CLI::Range(1, kMaxBatchTokens));
   command->add_option("--clients", flags->clients, "clients, each with a connection (default 1)")
       ->check(CLI::Range(1, kMaxClients));
-  command
-      ->add_option("--in-flight", flags->in_flight,
-                   "batches in flight a client, each with a thread (default 1)")
+  command->add_option("--in-flight", flags->in_flight, "batches in flight a client (default 1)")
       ->check(CLI::Range(1, kMaxInFlight));
   CLI::Option* const seconds =
       command->add_option("--seconds", flags->seconds, "time for each batch size (default 3)")

@@ -103,71 +103,105 @@ class Batches {
   std::vector<Batch> all_;
 };
 
-// One batch at a time of a client: submitted, waited for, and the next one in the same memory.
+// One client's thread: keeps some batches in flight, each in memory of its own, and waits for the
+// oldest. Batches of one size finish in the order in which they were asked for, or nearly so.
 class Lane {
  public:
-  // Takes every `step`th of `batches`, from `first` on. `setting.rounds` are its own here.
-  Lane(Client* client, const Batches* batches, uint64_t first, uint64_t step,
-       const BenchSetting& setting, size_t max_times)
+  // `setting.rounds` are its own here.
+  Lane(Client* client, const Batches* batches, uint64_t in_flight, const BenchSetting& setting,
+       size_t max_times)
       : client_(client),
         batches_(batches),
-        next_(first),
-        step_(step),
         setting_(setting),
-        rows_(setting.batch_tokens * TokenBytes(client->table_set())),
-        landings_(DenseLandings(client->table_set(), rows_.data())),
-        times_(max_times) {}
+        slots_(in_flight),
+        times_(max_times) {
+    for (Slot& slot : slots_) {
+      slot.rows.resize(setting.batch_tokens * TokenBytes(client->table_set()));
+      slot.landings = DenseLandings(client->table_set(), slot.rows.data());
+    }
+  }
 
   absl::Status Run(const std::atomic<bool>& stop) {
-    for (uint64_t i = 0; i < kWarmUpBatches; ++i) {
-      const absl::StatusOr<double> us = TakeOne();
-      if (!us.ok()) return us.status();
-    }
-    const auto begin = Clock::now();
-    const auto end = begin + std::chrono::duration<double>(setting_.seconds);
-    do {
-      const absl::StatusOr<double> us = TakeOne();
-      if (!us.ok()) return us.status();
-      times_.Add(*us);
-    } while (!stop.load(std::memory_order_relaxed) &&
-             (setting_.rounds > 0 ? times_.count() < setting_.rounds : Clock::now() < end));
-    seconds_ = std::chrono::duration<double>(Clock::now() - begin).count();
-    return absl::OkStatus();
+    absl::Status status = Loop(stop);
+    for (; oldest_ != next_; ++oldest_) client_->Reap(SlotOf(oldest_).ticket);
+    return status;
   }
 
   const Times& times() const { return times_; }
   double seconds() const { return seconds_; }
 
  private:
-  // The time of the next batch, in microseconds.
-  absl::StatusOr<double> TakeOne() {
-    const Batch& batch = batches_->at(next_);
-    next_ += step_;
+  struct Slot {
+    std::vector<std::byte> rows;
+    std::vector<Landing> landings;
+    Client::Plan plan;
+    Ticket ticket;
+    Clock::time_point begin;
+  };
+  Slot& SlotOf(uint64_t i) { return slots_[i % slots_.size()]; }
+
+  absl::Status Loop(const std::atomic<bool>& stop) {
+    for (uint64_t i = 0; i < kWarmUpBatches * slots_.size(); ++i) {
+      absl::Status status = Submit();
+      if (status.ok() && next_ - oldest_ == slots_.size()) status = FinishOldest(false);
+      if (!status.ok()) return status;
+    }
+    while (oldest_ != next_) {
+      if (absl::Status status = FinishOldest(false); !status.ok()) return status;
+    }
     const auto begin = Clock::now();
+    const auto end = begin + std::chrono::duration<double>(setting_.seconds);
+    const uint64_t first = next_;
+    const auto more = [&] {
+      if (next_ == first) return true;
+      if (stop.load(std::memory_order_relaxed)) return false;
+      return setting_.rounds > 0 ? next_ - first < setting_.rounds : Clock::now() < end;
+    };
+    while (true) {
+      while (next_ - oldest_ < slots_.size() && more()) {
+        if (absl::Status status = Submit(); !status.ok()) return status;
+      }
+      if (oldest_ == next_) break;
+      if (absl::Status status = FinishOldest(true); !status.ok()) return status;
+    }
+    seconds_ = std::chrono::duration<double>(Clock::now() - begin).count();
+    return absl::OkStatus();
+  }
+
+  absl::Status Submit() {
+    Slot& slot = SlotOf(next_);
+    const Batch& batch = batches_->at(next_);
+    slot.begin = Clock::now();
     const Client::Plan* plan = &batch.plan;
     if (setting_.from_token_ids) {
-      absl::Status status = client_->PlanTokens(batch.state, batch.token_ids, {}, &plan_);
+      absl::Status status = client_->PlanTokens(batch.state, batch.token_ids, {}, &slot.plan);
       if (!status.ok()) return status;
-      plan = &plan_;
+      plan = &slot.plan;
     }
     const absl::StatusOr<Ticket> ticket =
-        client_->Submit(*plan, landings_, absl::Now() + kBatchDeadline);
+        client_->Submit(*plan, slot.landings, absl::Now() + kBatchDeadline);
     if (!ticket.ok()) return ticket.status();
-    const absl::Status landed = client_->Wait(*ticket);
+    slot.ticket = *ticket;
+    ++next_;
+    return absl::OkStatus();
+  }
+
+  absl::Status FinishOldest(bool counted) {
+    Slot& slot = SlotOf(oldest_);
+    absl::Status landed = client_->Wait(slot.ticket);
     const auto end = Clock::now();
-    client_->Reap(*ticket);
     if (!landed.ok()) return landed;
-    return std::chrono::duration<double, std::micro>(end - begin).count();
+    client_->Reap(slot.ticket);
+    ++oldest_;
+    if (counted) times_.Add(std::chrono::duration<double, std::micro>(end - slot.begin).count());
+    return absl::OkStatus();
   }
 
   Client* const client_;
   const Batches* const batches_;
-  uint64_t next_;
-  const uint64_t step_;
   const BenchSetting setting_;
-  std::vector<std::byte> rows_;
-  const std::vector<Landing> landings_;
-  Client::Plan plan_;
+  std::vector<Slot> slots_;
+  uint64_t next_ = 0, oldest_ = 0;  // batches submitted and finished
   Times times_;
   double seconds_ = 0;
 };
@@ -214,9 +248,9 @@ absl::Status RunAll(std::deque<Lane>* lanes) {
       threads.emplace_back(run, i);
       pthread_setname_np(threads.back().native_handle(), "bench");
     } catch (const std::system_error& error) {
-      started = absl::ResourceExhaustedError(
-          absl::StrCat("thread ", i + 1, " of ", lanes->size(), " cannot be started (",
-                       error.what(), "): give fewer --clients or --in-flight"));
+      started = absl::ResourceExhaustedError(absl::StrCat("thread ", i + 1, " of ", lanes->size(),
+                                                          " cannot be started (", error.what(),
+                                                          "): give fewer --clients"));
       stop.store(true, std::memory_order_relaxed);
     }
   }
@@ -255,15 +289,13 @@ absl::StatusOr<BenchResult> RunBench(absl::Span<const std::shared_ptr<Client>> c
     batches.push_back(*std::move(cut));
   }
   // A lane without a round would not be measured.
-  const uint64_t wanted = clients.size() * in_flight;
-  const uint64_t count = setting.rounds > 0 ? std::min(setting.rounds, wanted) : wanted;
+  const uint64_t count =
+      setting.rounds > 0 ? std::min<uint64_t>(setting.rounds, clients.size()) : clients.size();
   std::deque<Lane> lanes;
   for (uint64_t i = 0; i < count; ++i) {
     BenchSetting own = setting;
     own.rounds = setting.rounds / count + (i < setting.rounds % count ? 1 : 0);
-    const uint64_t c = i % clients.size();
-    lanes.emplace_back(clients[c].get(), &batches[c], i / clients.size(), in_flight, own,
-                       kMaxTimes / count);
+    lanes.emplace_back(clients[i].get(), &batches[i], in_flight, own, kMaxTimes / count);
   }
   if (absl::Status status = RunAll(&lanes); !status.ok()) return status;
   const Manifest& table_set = clients[0]->table_set();

@@ -1,8 +1,8 @@
 // One measurement: batches of one size, over some clients, for some seconds or a number of rounds.
 //
-// Each batch in flight has a thread that waits for it alone, so that its time ends when it has
-// landed, whichever was submitted first. A transport that lands within Submit has one in flight.
-// Memory is bounded by BenchBytes and a few hundred MB.
+//
+// A client's batches are waited for in the order in which they were asked for, as they finish, or
+// nearly so, when all are of one size.
 #pragma once
 
 #include <cstdint>

@@ -14,10 +14,10 @@ namespace {
 
 // How long work is under way without anybody waiting before the driver's own thread sees to it:
 // longer than a small batch takes, far shorter than a step of a model.
-constexpr std::chrono::microseconds kBackgroundDelay{300};
+constexpr std::chrono::microseconds kBackgroundDelay{1000};
 // How long that thread stays near after the last work, so that a caller with one batch after the
 // other does not wake it each time.
-constexpr int kLingerRounds = 30;
+constexpr int kLingerRounds = 10;
 // It gives way to a waiting thread at the latest after this long without an event.
 constexpr absl::Duration kBackgroundTurn = absl::Milliseconds(5);
 
@@ -72,6 +72,7 @@ QueueDriver::Taken QueueDriver::TakeOne(std::unique_lock<std::mutex>& lock, absl
   if (what == grpc::CompletionQueue::GOT_EVENT) static_cast<ClientEvent*>(tag)->Done(ok);
   lock.lock();
   driving_ = false;
+  ++turns_;
   if (what == grpc::CompletionQueue::GOT_EVENT && tag == static_cast<ClientEvent*>(&nudge_)) {
     nudged_ = false;
   }
@@ -128,8 +129,9 @@ void QueueDriver::RunInBackground() {
       continue;
     }
     if (under_way_ > 0) quiet = 0;
+    const uint64_t turns = turns_;
     background_.wait_for(lock, kBackgroundDelay);
-    // Whoever waits drives.
+    if (turns != turns_) continue;  // somebody drives, now and then at least
     while (!stopping_ && !driving_ && waiting_ == 0 && under_way_ > 0) {
       TakeOne(lock, absl::Now() + kBackgroundTurn);
     }

@@ -62,6 +62,7 @@ class QueueDriver {
   std::condition_variable changed_;  // an event was taken, or the role of the driver is free
   std::condition_variable background_;
   bool driving_ = false;  // guarded by mutex_, as what follows
+  uint64_t turns_ = 0;    // how often somebody drove
   uint32_t waiting_ = 0;  // threads in DriveUntil that do not drive
   uint64_t under_way_ = 0;
   bool background_idle_ = false;
