@@ -67,7 +67,7 @@ class LookupLoop {
    public:
     virtual ~Call() = default;
     virtual void OnSlabs() = 0;  // slabs came back since Await
-    virtual void OnTick(std::chrono::steady_clock::time_point now, bool slabs_are_short) = 0;
+    virtual void OnTick(std::chrono::steady_clock::time_point now, bool memory_is_short) = 0;
     virtual void OnDrain() = 0;
   };
 
