@@ -22,6 +22,8 @@ uint32_t RowBytes(const v1::ServedTableSet& set, uint32_t layer) {
 std::unique_ptr<v1::Lookup::Stub> ConnectStub(const std::string& address) {
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  // The server may not send more and more ahead of what is read.
+  arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
   return v1::Lookup::NewStub(
       grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments));
 }
