@@ -77,8 +77,8 @@ class GrpcStream {
  private:
   struct Call;
   struct Outgoing {
-    PartPointer part;
-    bool cancel = false;
+    PartPointer part;        // to be sent, or ...
+    uint64_t cancel_id = 0;  // ... the wire_id of the one to be cancelled
   };
 
   // These need mutex_.
