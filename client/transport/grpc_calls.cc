@@ -270,12 +270,12 @@ void GrpcUnaryCalls::StartSome() {
   }
 }
 
-void GrpcUnaryCalls::Cancel(const PartPointer& part) {
+bool GrpcUnaryCalls::Cancel(const PartPointer& part) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  waiting_.erase(std::remove(waiting_.begin(), waiting_.end(), part), waiting_.end());
   for (const std::unique_ptr<Call>& call : calls_) {
     if (call->part == part) call->context.TryCancel();
   }
+  return std::erase(waiting_, part) > 0;
 }
 
 void GrpcUnaryCalls::OnDone(Call* call, bool) {

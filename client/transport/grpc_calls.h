@@ -110,7 +110,9 @@ class GrpcUnaryCalls {
   ~GrpcUnaryCalls();
 
   void Send(const PartPointer& part);
-  void Cancel(const PartPointer& part);
+  // Ends the part's call, whose OnReply or OnGone still comes; true: it had none yet, and nothing
+  // comes.
+  bool Cancel(const PartPointer& part);
   void End();
   bool Ended() const;
 
