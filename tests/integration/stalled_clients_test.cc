@@ -62,7 +62,9 @@ class StalledClientsTest : public ::testing::Test {
   }
   void ExpectBounded() {
     const uint64_t resident = ResidentBytes(engramd_->pid());
+#if !defined(__SANITIZE_ADDRESS__)  // which keeps freed memory, and shadows all of it
     EXPECT_LT(resident, resident_before_ + kMostMoreBytes);
+#endif
     RecordProperty("grown_mib", static_cast<int>((resident - resident_before_) >> 20));
   }
 
