@@ -38,7 +38,8 @@ inline constexpr uint64_t kMaxIdBytesPerStream = uint64_t{16} << 20;
 inline constexpr uint64_t kMaxIdBytes = uint64_t{96} << 20;
 // How long a unary lookup waits for slabs at most; a server that is behind by more says so.
 inline constexpr std::chrono::milliseconds kMaxSlabWait{1000};
-// While others wait for slabs, a call whose client has not taken a message for this long is ended.
+// While slabs or the bytes for ids are short, a call whose client has not taken a message for this
+// long is ended: it holds what others wait for.
 inline constexpr std::chrono::seconds kMaxWriteStall{2};
 // What a client that was turned away is told to wait.
 inline constexpr std::chrono::milliseconds kRetryDelay{20};

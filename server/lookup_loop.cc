@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/limits.h"
 
 namespace engram {
 namespace {
@@ -61,10 +62,11 @@ void LookupLoop::Run() {
 
 void LookupLoop::Tick() {
   const auto now = std::chrono::steady_clock::now();
-  const bool slabs_are_short = context_->slabs->FreeSlabs() < context_->slabs->slabs() / 4;
+  const bool memory_is_short = context_->slabs->FreeSlabs() < context_->slabs->slabs() / 4 ||
+                               context_->id_bytes.load() > kMaxIdBytes / 2;
   for (auto at = calls_.begin(); at != calls_.end();) {
     Call* const call = (at++)->get();  // it may remove itself
-    call->OnTick(now, slabs_are_short);
+    call->OnTick(now, memory_is_short);
   }
 }
 

@@ -65,7 +65,7 @@ class LookupLoop {
    public:
     virtual ~Call() = default;
     virtual void OnSlabs() {}  // slabs came back since TakeSlabs gave none
-    virtual void OnTick(std::chrono::steady_clock::time_point /*now*/, bool /*slabs_are_short*/) {}
+    virtual void OnTick(std::chrono::steady_clock::time_point /*now*/, bool /*memory_is_short*/) {}
     virtual void OnDrain() {}
     // Whether a drain waits for it to end.
     virtual bool HoldsDrain() const { return true; }

@@ -249,8 +249,8 @@ void StreamCall::MaybeFinish() {
   stream_.Finish(ToGrpc(end_), static_cast<LoopEvent*>(&finished_));
 }
 
-void StreamCall::OnTick(Clock::time_point now, bool slabs_are_short) {
-  if (writing_ && slabs_are_short && now - write_began_ > kMaxWriteStall) context_.TryCancel();
+void StreamCall::OnTick(Clock::time_point now, bool memory_is_short) {
+  if (writing_ && memory_is_short && now - write_began_ > kMaxWriteStall) context_.TryCancel();
   if (!writing_) Advance();  // batches that wait for slabs have deadlines
 }
 

@@ -30,7 +30,7 @@ class StreamCall final : public LookupLoop::Call {
   ~StreamCall() override;
 
   void OnSlabs() override { Advance(); }
-  void OnTick(std::chrono::steady_clock::time_point now, bool slabs_are_short) override;
+  void OnTick(std::chrono::steady_clock::time_point now, bool memory_is_short) override;
   void OnDrain() override { Advance(); }
 
  private:

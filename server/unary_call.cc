@@ -104,9 +104,9 @@ void UnaryCall::Send(const absl::Status& status) {
 
 void UnaryCall::OnSent(bool) { loop_.Remove(this); }
 
-void UnaryCall::OnTick(Clock::time_point now, bool slabs_are_short) {
+void UnaryCall::OnTick(Clock::time_point now, bool memory_is_short) {
   if (sending_) {
-    if (slabs_are_short && now - since_ > kMaxWriteStall) context_.TryCancel();
+    if (memory_is_short && now - since_ > kMaxWriteStall) context_.TryCancel();
   } else if (std::chrono::system_clock::now() >= context_.deadline()) {
     Send(absl::DeadlineExceededError("the deadline passed while the lookup waited its turn"));
   } else if (now - since_ > kMaxSlabWait) {

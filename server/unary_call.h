@@ -23,7 +23,7 @@ class UnaryCall final : public LookupLoop::Call {
   ~UnaryCall() override;
 
   void OnSlabs() override { Answer(); }
-  void OnTick(std::chrono::steady_clock::time_point now, bool slabs_are_short) override;
+  void OnTick(std::chrono::steady_clock::time_point now, bool memory_is_short) override;
   void OnDrain() override {}  // it is soon over
 
  private:

@@ -1,6 +1,5 @@
 // One measurement: batches of one size, over some clients, for some seconds or a number of rounds.
 //
-//
 // A client's batches are waited for in the order in which they were asked for, as they finish, or
 // nearly so, when all are of one size.
 #pragma once

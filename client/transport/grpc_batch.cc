@@ -185,14 +185,14 @@ void GrpcBatch::LandRows(Layer& layer, uint64_t first, absl::Span<const wire::By
   });
 }
 
-bool GrpcBatch::Land(Part& part, absl::Span<const wire::Bytes> chain,
+void GrpcBatch::Land(Part& part, absl::Span<const wire::Bytes> chain,
                      const wire::LookupResponse& reply, bool ended) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  if (state() != TicketState::kInFlight) return false;
+  if (state() != TicketState::kInFlight) return;
   if (absl::Status status = CheckReply(part, reply, ended); !status.ok()) {
     status_ = std::move(status);
     state_.store(TicketState::kFailedLent, std::memory_order_release);
-    return true;
+    return;
   }
   for (const wire::LookupResponse::Layer& run : reply.layers) {
     Piece& piece = part.pieces[part.at];
@@ -209,9 +209,8 @@ bool GrpcBatch::Land(Part& part, absl::Span<const wire::Bytes> chain,
     }
     layer.left.fetch_sub(rows, std::memory_order_release);
   }
-  if (!ended || --parts_left_ > 0) return false;
+  if (!ended || --parts_left_ > 0) return;
   state_.store(TicketState::kLanded, std::memory_order_release);
-  return true;
 }
 
 }  // namespace engram

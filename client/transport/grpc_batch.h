@@ -74,9 +74,9 @@ class GrpcBatch {
   // Readies the part to be sent once more; false when some of it has landed or the batch is not
   // IN_FLIGHT.
   bool MayRestart(Part& part);
-  // Rows of a part's reply. The batch fails when they are not what comes next. True when the batch
-  // has left IN_FLIGHT with it. `ended`: no more of this part follows.
-  bool Land(Part& part, absl::Span<const wire::Bytes> chain, const wire::LookupResponse& reply,
+  // Rows of a part's reply. The batch fails when they are not what comes next. `ended`: no more of
+  // this part follows.
+  void Land(Part& part, absl::Span<const wire::Bytes> chain, const wire::LookupResponse& reply,
             bool ended);
 
  private:

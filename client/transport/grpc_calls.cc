@@ -117,8 +117,12 @@ void GrpcStream::Send(const PartPointer& part) {
 void GrpcStream::Cancel(const PartPointer& part) {
   const std::lock_guard<std::mutex> lock(mutex_);
   for (const std::unique_ptr<Call>& call : calls_) {
-    if (call->broken || !call->in_flight.contains(part->wire_id)) continue;
-    call->to_send.push_back({.part = part, .cancel = true});
+    if (call->broken) continue;
+    // Not by its wire_id: that is its stream's, and here another part's.
+    const auto found = std::find_if(call->in_flight.begin(), call->in_flight.end(),
+                                    [&](const auto& one) { return one.second == part; });
+    if (found == call->in_flight.end()) continue;
+    call->to_send.push_back({.part = nullptr, .cancel_id = found->first});
     WriteNext(*call);
   }
 }
@@ -127,10 +131,11 @@ void GrpcStream::WriteNext(Call& call) {
   while (call.is_started && !call.writing && !call.broken && !call.to_send.empty()) {
     const Outgoing next = std::move(call.to_send.front());
     call.to_send.pop_front();
-    if (next.cancel && !call.in_flight.contains(next.part->wire_id)) continue;  // answered
+    const bool cancels = next.part == nullptr;
+    if (cancels && !call.in_flight.contains(next.cancel_id)) continue;  // answered
     call.writing = true;
     ++call.events;
-    call.stream->Write(next.cancel ? EncodeCancel(next.part->wire_id) : EncodeRequest(*next.part),
+    call.stream->Write(cancels ? EncodeCancel(next.cancel_id) : EncodeRequest(*next.part),
                        static_cast<ClientEvent*>(&call.written));
   }
 }
@@ -265,12 +270,12 @@ void GrpcUnaryCalls::StartSome() {
   }
 }
 
-void GrpcUnaryCalls::Cancel(const PartPointer& part) {
+bool GrpcUnaryCalls::Cancel(const PartPointer& part) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  waiting_.erase(std::remove(waiting_.begin(), waiting_.end(), part), waiting_.end());
   for (const std::unique_ptr<Call>& call : calls_) {
     if (call->part == part) call->context.TryCancel();
   }
+  return std::erase(waiting_, part) > 0;
 }
 
 void GrpcUnaryCalls::OnDone(Call* call, bool) {

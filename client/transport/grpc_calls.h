@@ -77,8 +77,8 @@ class GrpcStream {
  private:
   struct Call;
   struct Outgoing {
-    PartPointer part;
-    bool cancel = false;
+    PartPointer part;        // to be sent, or ...
+    uint64_t cancel_id = 0;  // ... the wire_id of the one to be cancelled
   };
 
   // These need mutex_.
@@ -110,7 +110,9 @@ class GrpcUnaryCalls {
   ~GrpcUnaryCalls();
 
   void Send(const PartPointer& part);
-  void Cancel(const PartPointer& part);
+  // Ends the part's call, whose OnReply or OnGone still comes; true: it had none yet, and nothing
+  // comes.
+  bool Cancel(const PartPointer& part);
   void End();
   bool Ended() const;
 

@@ -227,7 +227,7 @@ absl::StatusOr<Ticket> GrpcTransport::Submit(const BatchRequest& batch) {
   for (const PartPointer& part : open->parts) part->batch = open->batch;
   const absl::StatusOr<Ticket> ticket = tickets_.Open(open);
   if (!ticket.ok()) return ticket;
-  driver_.Begin();
+  driver_.Begin(open->parts.size());
   // A stream that broke while nobody looked is found out before it is written to.
   if (absl::GetCurrentTimeNanos() - last_reply_ns_.load() > absl::ToInt64Nanoseconds(kQuiet)) {
     driver_.TakeReady();
@@ -271,10 +271,11 @@ absl::Status GrpcTransport::WaitLayer(Ticket ticket, size_t index) {
 
 void GrpcTransport::Fail(Open& open, absl::Status status) {
   if (!open.batch->Fail(std::move(status))) return;
-  driver_.Finish();
+  // Its parts are finished when the server has answered that they are: until then somebody takes
+  // their events, or the wish to cancel might never leave.
   for (const PartPointer& part : open.parts) {
     for (const std::unique_ptr<Connection>& connection : connections_) {
-      if (unary_) connection->unary.Cancel(part);
+      if (unary_ && connection->unary.Cancel(part)) driver_.Finish();
       for (GrpcStream& stream : connection->streams) stream.Cancel(part);
     }
   }
@@ -296,7 +297,8 @@ void GrpcTransport::OnReply(const PartPointer& part, absl::Span<const wire::Byte
                             const wire::LookupResponse& reply, bool ended) {
   last_reply_ns_.store(absl::GetCurrentTimeNanos(), std::memory_order_relaxed);
   if (reply.code == 0) {
-    if (part->batch->Land(*part, chain, reply, ended)) driver_.Finish();
+    part->batch->Land(*part, chain, reply, ended);
+    if (ended) driver_.Finish();
     return;
   }
   if (reply.retry_after_ms > 0 && part->batch->MayRestart(*part)) {
@@ -324,7 +326,8 @@ void GrpcTransport::OnGone(const PartPointer& part, const grpc::Status& status, 
 }
 
 void GrpcTransport::FailPart(const PartPointer& part, absl::Status status) {
-  if (part->batch->Fail(std::move(status))) driver_.Finish();
+  part->batch->Fail(std::move(status));
+  driver_.Finish();
 }
 
 void GrpcTransport::SendLater(const PartPointer& part, absl::Duration delay) {
@@ -354,7 +357,11 @@ void GrpcTransport::OnRetry(Retry* retry, bool ok) {
     retries_.erase(at);
     ok = ok && !ending_;
   }
-  if (ok && over->part->batch->state() == TicketState::kInFlight) Send(over->part);
+  if (ok && over->part->batch->state() == TicketState::kInFlight) {
+    Send(over->part);
+  } else {
+    driver_.Finish();
+  }
 }
 
 }  // namespace engram

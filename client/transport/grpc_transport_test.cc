@@ -321,6 +321,34 @@ TEST_P(GrpcTransportTest, CancelAndReapReachTheServer) {
   ExpectUntouched();
 }
 
+// Streams number their batches each for itself.
+TEST_P(GrpcTransportTest, CancelEndsNoBatchOfAnotherStream) {
+  const auto transport = GrpcTransport::Attach(server_.address(), "",
+                                               {.unary = unary(), .connections = 2, .streams = 2})
+                             .value();
+  server_.Close();
+  MakeBatch(8);
+  std::vector<std::byte> elsewhere(264);
+  const std::vector<RowId> one = {5};
+  const std::vector<LayerRequest> layers = {
+      {.layer = 1, .row_ids = one, .landing = {elsewhere.data()}}};
+  const Ticket kept = transport->Submit({.layers = layers_}).value();
+  std::vector<Ticket> cancelled;
+  for (int i = 0; i < 3; ++i) cancelled.push_back(transport->Submit({.layers = layers}).value());
+  while (server_.calls() < 4) absl::SleepFor(absl::Milliseconds(1));
+  for (const Ticket ticket : cancelled) transport->Cancel(ticket);
+  // One more on each stream: what was sent before it has arrived when it has.
+  std::vector<Ticket> later;
+  for (int i = 0; i < 4; ++i) later.push_back(transport->Submit({.layers = layers}).value());
+  while (server_.calls() < 8 || server_.cancelled() < 3) absl::SleepFor(absl::Milliseconds(1));
+  absl::SleepFor(absl::Milliseconds(10));
+  server_.Open();
+  EXPECT_TRUE(transport->Wait(kept).ok()) << transport->Wait(kept);
+  ExpectLanded();
+  for (const Ticket ticket : later) EXPECT_TRUE(transport->Wait(ticket).ok());
+  EXPECT_EQ(server_.cancelled(), 3);
+}
+
 TEST_P(GrpcTransportTest, DestroyingTheTransportReapsWhatIsInFlight) {
   auto transport = Attach();
   server_.Close();

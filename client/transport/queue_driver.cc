@@ -52,9 +52,9 @@ void QueueDriver::Stop(absl::FunctionRef<bool()> ended) {
   while (queue_.Next(&tag, &ok)) static_cast<ClientEvent*>(tag)->Done(ok);
 }
 
-void QueueDriver::Begin() {
+void QueueDriver::Begin(uint64_t pieces) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  ++under_way_;
+  under_way_ += pieces;
   if (background_idle_) background_.notify_all();
 }
 

@@ -35,8 +35,9 @@ class QueueDriver {
 
   grpc::CompletionQueue* queue() { return &queue_; }
 
-  // Work was given to the queue, and was taken back, finished, from it.
-  void Begin();
+  // So many pieces of work are given to the queue; one of them has come out of it, finished. While
+  // one is left its events are taken, whoever waits.
+  void Begin(uint64_t pieces);
   void Finish();
 
   // Returns true when `done` holds, false when the deadline came first. `done` is called with a

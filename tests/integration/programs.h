@@ -31,6 +31,7 @@ class EngramdProcess {
   // when it ends before it does.
   std::string WaitUntilServing(size_t index = 0);
 
+  pid_t pid() const { return pid_; }
   void Signal(int signal) const;
   bool IsRunning();
   // Waits for the end: the exit code, or minus the signal that ended it.
