@@ -169,7 +169,8 @@ TEST(Planner, SmallBatchesAreLeftAlone) {
 TEST(Planner, StopsLookingWhereNothingRepeatsAndTriesAgain) {
   Planner planner;
   Result result;
-  const Ids repeating = AllTheSame(2000), different = AllDifferent(2000);
+  const Ids repeating = AllTheSame(2 * Planner::kMinRows),
+            different = AllDifferent(2 * Planner::kMinRows);
   ASSERT_TRUE(Distinct(planner, repeating, &result));
   result = {};
   for (int tries = 0; tries < 3; ++tries) {
@@ -190,7 +191,7 @@ TEST(Planner, StopsLookingWhereNothingRepeatsAndTriesAgain) {
 
 TEST(Planner, AnEmptyPlanIsLeftWhereTooFewRepeat) {
   Planner planner;
-  const size_t count = 16 * 200;
+  const size_t count = 2 * Planner::kMinRows;
   Ids ids = AllDifferent(count);
   const size_t enough = count / Planner::kMinRepeatShare;
   for (size_t i = 1; i < enough; ++i) ids[i] = ids[0];  // one short of it
