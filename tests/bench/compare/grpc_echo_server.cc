@@ -1,6 +1,5 @@
 #include <grpcpp/generic/async_generic_service.h>
 #include <grpcpp/grpcpp.h>
-#include <grpcpp/resource_quota.h>
 
 #include <algorithm>
 #include <cstring>
@@ -129,9 +128,6 @@ class EchoCall {
 absl::Status ServeGrpcEcho(const std::vector<std::string>& addresses) {
   grpc::ServerBuilder builder;
   builder.SetMaxReceiveMessageSize(static_cast<int>(kMaxRequestBytes));
-  grpc::ResourceQuota quota("echo");
-  quota.SetMaxThreads(kOtherThreads);
-  builder.SetResourceQuota(quota);
   for (const std::string& address : addresses) {
     builder.AddListeningPort(address, grpc::InsecureServerCredentials());
   }
