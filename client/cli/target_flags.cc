@@ -28,7 +28,7 @@ absl::StatusOr<absl::Duration> ParseTimeout(const std::string& text) {
 void AddTargetFlags(CLI::App& command, TargetFlags* flags) {
   command
       .add_option("--target", flags->target,
-                  "where the rows are: embedded:DIR, grpc:HOST:PORT or grpc:unix:PATH")
+                  "where the rows are: embedded:DIR, shm:SOCKET, grpc:HOST:PORT or grpc:unix:PATH")
       ->required();
   command.add_option("--set", flags->table_set,
                      "id or name of the table set, where the target serves several");
