@@ -4,18 +4,7 @@
 set -uo pipefail
 cd "$(dirname "$(readlink -f "$0")")/../.."
 
-token_map=tests/golden/deepseek_v41_token_map.i32
-token_ids=tests/golden/tokens_en_handbook.i32
-scratch=$(mktemp -d "${TMPDIR:-/tmp}/engram-bench.XXXXXX")
-server=
 missed=()
-finish() {
-  [ -z "$server" ] || kill "$server" 2>/dev/null
-  wait 2>/dev/null
-  rm -rf "$scratch"
-}
-trap finish EXIT
-
 section() { printf '\n## %s\n\n' "$1"; }
 # show COMMAND...: runs it under its own command line; a failure is a bar missed.
 show() {
@@ -41,19 +30,14 @@ show tests/bench/load_vs_fio.sh
 section "Packing a checkpoint, beside cp and sync of the same cold files"
 show tests/bench/pack_vs_cp.py
 
-section "Lookups: V4.1's shape, 48 rows of 264 bytes a token, 1 GB"
-bin/engram pack --synthetic --family deepseek-v4.1-flash --rows-per-head 80000 --token-map $token_map \
-  --output "$scratch/set" 2>/dev/null
-bin/engramd --table-set "$scratch/set" --listen "unix:$scratch/s" --listen 127.0.0.1:17300 2>/dev/null &
-server=$!
-for target in "embedded:$scratch/set" "grpc:unix:$scratch/s" grpc:127.0.0.1:17300; do
-  show bin/engram bench --target "$target" --token-ids $token_ids --batch-tokens 1,16,64,256,4096
-done
-show bin/engram bench --target "grpc:unix:$scratch/s" --token-ids $token_ids --batch-tokens 1,64 --in-flight 8
+section "Lookups: our paths beside their ceilings, and beside what one could use instead"
+alternatives=(//tests/bench/compare:{redis,memcached,lmdb,rocksdb}_contender)
+bazel build --noshow_progress "${alternatives[@]}" 2>/dev/null || exit 1
+show tests/bench/compare/compare.py --svg "${TMPDIR:-/tmp}/engram-compare.svg" --json "${TMPDIR:-/tmp}/engram-compare.jsonl"
 
 printf '\n'
 if [ ${#missed[@]} -gt 0 ]; then
   printf 'bars missed, or runs void, in: %s\n' "${missed[@]}"
   exit 1
 fi
-echo "all benchmarks ran; gather, loading and packing hold their bars"
+echo "all benchmarks ran; gather, loading, packing and lookups hold their bars"

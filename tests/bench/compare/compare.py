@@ -22,6 +22,8 @@ import report  # noqa: E402
 
 ROOT = os.path.realpath(os.path.join(os.path.dirname(os.path.realpath(__file__)), *[os.pardir] * 3))
 TOKEN_MAP = "tests/golden/deepseek_v41_token_map.i32"
+# Debian's python3-numpy is this one's, whichever stands first in the PATH.
+DEBIAN_PYTHON = "/usr/bin/python3"
 # Rows of each of a layer's 24 columns: 16.3 M rows of 264 bytes, 4 GiB, and 4 M rows, 1 GiB.
 BIG_ROWS_PER_HEAD, SMALL_ROWS_PER_HEAD = 339_000, 83_334
 OWN = ("embedded", "shm", "shm-ring", "grpc-unix", "grpc-tcp", "unary-unix", "unary-tcp")
@@ -29,6 +31,14 @@ OWN = ("embedded", "shm", "shm-ring", "grpc-unix", "grpc-tcp", "unary-unix", "un
 PIPELINED = ("shm-ring", "grpc-unix", "grpc-tcp", "echo-unix", "echo-tcp", "raw-unix", "raw-tcp")
 # The tokens of a batch for which gRPC has an absolute bar.
 SANITY_TOKENS = 85
+
+
+def find(program):
+    """Where a server's program is; Debian keeps some outside of a user's PATH."""
+    found = shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin")
+    if found is None:
+        raise programs.Failed(f"{program} is not installed: see third_party/debian-packages-bench.txt")
+    return found
 
 
 class Comparison:
@@ -120,11 +130,68 @@ class Comparison:
         self.server([grpc_echo, "--serve", f"unix:{unix}", f"127.0.0.1:{port}"], unix).wait_ready()
         echo = self.program("grpc_echo", "--unix", f"unix:{unix}", "--tcp", f"127.0.0.1:{port}")
         paths = ("echo-unix", "echo-tcp", "echo-unary-unix", "echo-unary-tcp")
-        return [(echo, path) for path in paths]
+        raw_unix, raw_port = self.path("raw.sock"), programs.free_port()
+        raw_at = ("--unix", raw_unix, "--tcp-port", str(raw_port))
+        self.server([os.path.join(self.options.bin, "socket_echo"), "--serve", *raw_at], raw_unix).wait_ready()
+        raw = self.program("socket_echo", *raw_at)
+        return [(echo, path) for path in paths] + [(raw, "raw-unix"), (raw, "raw-tcp")]
+
+    def start_alternative(self, name, layers):
+        """The program that has the contender `name`, and its server before it where it has one."""
+        socket, directory = self.path(f"{name}.sock"), self.path(name)
+        if name == "redis":
+            # No snapshots, no log: memory alone.
+            self.server([find("redis-server"), "--port", "0", "--unixsocket", socket, "--save", "", "--appendonly", "no",
+                         "--dir", self.scratch], socket).wait_ready()
+            return self.program("redis_contender", "--socket", socket, "--layers", layers)
+        if name == "memcached":
+            user = ["-u", "root"] if os.geteuid() == 0 else []
+            self.server([find("memcached"), "-s", socket, "-m", "4096", "-t", "2", *user], socket).wait_ready()
+            return self.program("memcached_contender", "--socket", socket, "--layers", layers)
+        if name.startswith("repeated-"):
+            arguments = ("--socket", f"unix:{socket}", "--layers", layers)
+            server = [os.path.join(self.options.bin, "repeated_bytes"), "--serve", *arguments]
+            self.server(server, socket).wait_ready()
+            return self.program("repeated_bytes", *arguments)
+        if name == "numpy":
+            here = os.path.dirname(os.path.realpath(__file__))
+            return self.start(programs.Program([DEBIAN_PYTHON, os.path.join(here, "numpy_take.py"), layers]))
+        os.mkdir(directory)
+        return self.program(f"{name}_contender", "--directory", directory, "--layers", layers)
+
+    def beside(self, name, own, layers):
+        """One alternative and our paths, in turns."""
+        program = self.start_alternative(name, layers)
+        program.wait_ready()
+        remote = name not in ("rocksdb", "lmdb", "numpy")
+        cells = [(own, path, tokens, 1, in_flight) for path in ("embedded", "shm", "grpc-unix")
+                 for tokens in report.SIZES for in_flight in ((1, 8) if path == "grpc-unix" and remote else (1,))]
+        # In-process ones have nothing under way, and 8 of the largest batches say no more than one.
+        cells += [(program, name, tokens, 1, in_flight) for tokens in report.SIZES
+                  for in_flight in ((1, 8) if remote and tokens < 4096 else (1,))]
+        self.run_group(name, cells)
+
+    def alternatives(self, names):
+        inspected = self.pack("small", SMALL_ROWS_PER_HEAD)
+        layers = ",".join(f"{layer['layer']}:{layer['rows']}" for layer in inspected["layers"])
+        _, own = self.start_own("small")
+        before = len(self.running)
+        for name in names:
+            try:
+                self.beside(name, own, layers)
+            except programs.Failed as error:
+                self.notes.append(f"{name} was not measured: {error}")
+            while len(self.running) > before:
+                self.running.pop().stop()
+            shutil.rmtree(self.path(name), ignore_errors=True)
+        self.stop_all()
 
     def run(self):
         if "ceilings" in self.options.groups or "clients" in self.options.groups:
             self.ceilings()
+        names = [name for name in report.ALTERNATIVES if name in self.options.groups]
+        if names:
+            self.alternatives(names)
 
 
 def report_all(comparison, options):

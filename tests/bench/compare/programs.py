@@ -1,4 +1,5 @@
 """The processes of a comparison: contenders' programs that answer rounds, and the servers beside them."""
+import contextlib
 import json
 import os
 import socket
@@ -18,7 +19,7 @@ class Program:
     """A program that runs rounds (contender.h): one line in, one line of JSON out."""
 
     def __init__(self, command):
-        self.name = os.path.basename(command[0] if command[0] != "python3" else command[1])
+        self.name = os.path.basename(next(word for word in command if "python" not in word))
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
         # Read where it is first needed, so that several load at once.
         self.ready = False
@@ -36,11 +37,15 @@ class Program:
 
     def run(self, path, tokens, clients, in_flight, milliseconds):
         self.wait_ready()
-        self.process.stdin.write(f"{path} {tokens} {clients} {in_flight} {milliseconds}\n")
+        try:
+            self.process.stdin.write(f"{path} {tokens} {clients} {in_flight} {milliseconds}\n")
+        except BrokenPipeError:
+            pass  # it ended: what follows says so
         return json.loads(self._answer())
 
     def stop(self):
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
         _end(self.process)
 
 
