@@ -1,6 +1,7 @@
 // Every way to rows, held side by side: the same batches give the same bytes, the same wrong ones
 // the same code.
 #include <algorithm>
+#include <iostream>
 #include <memory>
 #include <random>
 #include <string>
@@ -43,6 +44,8 @@ class TransportsAgreeTest : public ::testing::Test {
     }
   }
   static void TearDownTestSuite() {
+    const auto* suite = ::testing::UnitTest::GetInstance()->current_test_suite();
+    if (suite->Failed()) std::cerr << engramd_->Log();
     delete ways_;
     delete engramd_;
     delete scratch_;
