@@ -9,9 +9,12 @@
 #include <utility>
 #include <vector>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_split.h"
+#include "client/cli/bench_compare.h"
 #include "client/cli/bench_run.h"
 #include "client/cli/command.h"
 #include "client/cli/dense_rows.h"
@@ -31,8 +34,15 @@ constexpr uint64_t kMaxBytes = uint64_t{4} << 30;
 constexpr int kMaxInFlightInAll = 1024;
 constexpr uint64_t kMaxRounds = uint64_t{1} << 40;
 
+// What --mode takes.
+const std::vector<std::string>& Modes() {
+  static const auto& modes = *new std::vector<std::string>{"stream", "unary", "ring"};
+  return modes;
+}
+
 struct BenchFlags {
   TargetFlags target;
+  std::vector<std::string> compare;  // [MODE@]TARGET
   std::string token_ids;
   std::vector<int> batch_tokens = {1, 16, 64, 256};
   int clients = 1;
@@ -53,13 +63,25 @@ absl::StatusOr<std::vector<int32_t>> ReadTokenIds(const std::string& path) {
   return ids;
 }
 
+std::string Head(const BenchFlags& flags) {
+  std::string head =
+      absl::StrFormat("%12s %9s %10s %10s %10s %11s %8s %11s", "batch/tokens", "rounds", "p50/us",
+                      "p99/us", "p99.9/us", "Mrows/s", "GB/s", "distinct");
+  if (flags.compare.empty()) return absl::StrFormat("%-12s %s\n", "path", head);
+  return absl::StrFormat("%8s %8s %s  %s\n", "x rows/s", "x p50", head, "path");
+}
+
 std::string Line(const BenchFlags& flags, const std::string& path, int batch_tokens,
-                 const BenchResult& result) {
+                 const ComparedResult& compared) {
+  const BenchResult& result = compared.median;
   if (!flags.json) {
-    return absl::StrFormat("%-12s %12d %9d %10.1f %10.1f %10.1f %11.3f %8.2f %9.0f %%\n", path,
-                           batch_tokens, result.rounds, result.p50_us, result.p99_us,
-                           result.p999_us, result.rows_per_s / 1e6, result.gb_per_s,
-                           result.distinct_share * 100);
+    const std::string line =
+        absl::StrFormat("%12d %9d %10.1f %10.1f %10.1f %11.3f %8.2f %9.0f %%", batch_tokens,
+                        result.rounds, result.p50_us, result.p99_us, result.p999_us,
+                        result.rows_per_s / 1e6, result.gb_per_s, result.distinct_share * 100);
+    if (flags.compare.empty()) return absl::StrFormat("%-12s %s\n", path, line);
+    return absl::StrFormat("%8.2f %8.2f %s  %s\n", compared.ratio_rows_per_s, compared.ratio_p50,
+                           line, path);
   }
   nlohmann::ordered_json line;
   line["path"] = path;
@@ -71,6 +93,11 @@ std::string Line(const BenchFlags& flags, const std::string& path, int batch_tok
   line["rows_per_s"] = result.rows_per_s;
   line["gb_per_s"] = result.gb_per_s;
   line["distinct_share"] = result.distinct_share;
+  if (!flags.compare.empty()) {
+    line["ceiling"] = flags.target.target;
+    line["ratio_rows_per_s"] = compared.ratio_rows_per_s;
+    line["ratio_p50"] = compared.ratio_p50;
+  }
   return line.dump() + "\n";
 }
 
@@ -106,19 +133,65 @@ absl::Status CheckAgainst(Client& client, const BenchFlags& flags) {
 
 // One client for each thread, as separate workers would have; a client that holds the table in this
 // process is shared instead.
-absl::StatusOr<std::vector<std::shared_ptr<Client>>> AttachAll(const BenchFlags& flags,
+absl::StatusOr<std::vector<std::shared_ptr<Client>>> AttachAll(const TargetFlags& target, int count,
                                                                int* exit_code) {
   std::vector<std::shared_ptr<Client>> clients;
-  for (int i = 0; i < flags.clients; ++i) {
+  for (int i = 0; i < count; ++i) {
     if (!clients.empty() && !clients[0]->transport().capabilities().lands_asynchronously) {
       clients.push_back(clients[0]);
       continue;
     }
-    absl::StatusOr<std::unique_ptr<Client>> client = AttachTo(flags.target, exit_code);
+    absl::StatusOr<std::unique_ptr<Client>> client = AttachTo(target, exit_code);
     if (!client.ok()) return client.status();
     clients.push_back(*std::move(client));
   }
   return clients;
+}
+
+// --target, and then what it is compared with. Alone it has the name of its transport.
+absl::StatusOr<std::vector<BenchPath>> AttachPaths(const BenchFlags& flags, int* exit_code) {
+  std::vector<BenchPath> paths;
+  const auto attach = [&](const TargetFlags& target, const std::string& name) -> absl::Status {
+    auto clients = AttachAll(target, flags.clients, exit_code);
+    if (!clients.ok()) return clients.status();
+    paths.push_back({name, *std::move(clients)});
+    absl::Status fits = CheckAgainst(*paths.back().clients.front(), flags);
+    if (!fits.ok()) *exit_code = kBadUsage;
+    return fits;
+  };
+  absl::Status status = attach(flags.target, flags.target.target);
+  for (size_t i = 0; status.ok() && i < flags.compare.size(); ++i) {
+    TargetFlags other = flags.target;
+    const std::pair<std::string, std::string> parts =
+        absl::StrSplit(flags.compare[i], absl::MaxSplits('@', 1));
+    const bool has_mode = absl::c_linear_search(Modes(), parts.first);
+    other.mode = has_mode ? parts.first : "";
+    other.target = has_mode ? parts.second : flags.compare[i];
+    status = attach(other, flags.compare[i]);
+  }
+  if (!status.ok()) return status;
+  if (status = CheckSameSet(paths); !status.ok()) {
+    *exit_code = kBadUsage;
+    return status;
+  }
+  if (flags.compare.empty()) {
+    const std::string name(paths[0].clients[0]->transport().capabilities().name);
+    const std::string& mode = flags.target.mode;
+    paths[0].name =
+        mode.empty() || absl::EndsWith(name, mode) ? name : absl::StrCat(name, "-", mode);
+  }
+  return paths;
+}
+
+absl::StatusOr<std::vector<ComparedResult>> Measure(const BenchFlags& flags,
+                                                    const std::vector<BenchPath>& paths,
+                                                    const std::vector<int32_t>& ids,
+                                                    int batch_tokens) {
+  const BenchSetting setting = Setting(flags, batch_tokens);
+  if (!flags.compare.empty()) return RunCompared(paths, ids, setting);
+  const absl::StatusOr<BenchResult> result = RunBench(paths[0].clients, ids, setting);
+  if (!result.ok()) return result.status();
+  return std::vector<ComparedResult>{{.median = *result}};
 }
 
 int Run(const BenchFlags& flags) {
@@ -135,29 +208,18 @@ int Run(const BenchFlags& flags) {
     }
   }
   int exit_code = kFailed;
-  const auto clients = AttachAll(flags, &exit_code);
-  if (!clients.ok()) return Finish(clients.status(), exit_code);
-  Client& first = *clients->front();
-  if (absl::Status status = CheckAgainst(first, flags); !status.ok()) {
-    return Finish(status, kBadUsage);
-  }
-  const std::string name(first.transport().capabilities().name);
-  const std::string& mode = flags.target.mode;
-  const std::string path =
-      mode.empty() || absl::EndsWith(name, mode) ? name : absl::StrCat(name, "-", mode);
+  const absl::StatusOr<std::vector<BenchPath>> paths = AttachPaths(flags, &exit_code);
+  if (!paths.ok()) return Finish(paths.status(), exit_code);
   absl::Status printed;
-  if (!flags.json) {
-    printed = Print(absl::StrFormat("%-12s %12s %9s %10s %10s %10s %11s %8s %11s\n", "path",
-                                    "batch/tokens", "rounds", "p50/us", "p99/us", "p99.9/us",
-                                    "Mrows/s", "GB/s", "distinct"));
-  }
+  if (!flags.json) printed = Print(Head(flags));
   for (const int batch_tokens : flags.batch_tokens) {
     // Nobody reads what would be measured.
     if (!printed.ok()) break;
-    const absl::StatusOr<BenchResult> result =
-        RunBench(*clients, *ids, Setting(flags, batch_tokens));
-    if (!result.ok()) return Finish(result.status());
-    printed = Print(Line(flags, path, batch_tokens, *result));
+    const auto results = Measure(flags, *paths, *ids, batch_tokens);
+    if (!results.ok()) return Finish(results.status());
+    for (size_t i = 0; printed.ok() && i < results->size(); ++i) {
+      printed = Print(Line(flags, (*paths)[i].name, batch_tokens, (*results)[i]));
+    }
   }
   return Finish(printed);
 }
@@ -192,7 +254,12 @@ void AddBenchCommand(CLI::App& app, CommandBody* chosen) {
   command
       ->add_option("--mode", flags->target.mode,
                    "how the transport asks: stream (the default) or unary of grpc, ring of shm")
-      ->check(CLI::IsMember({"stream", "unary", "ring"}));
+      ->check(CLI::IsMember(Modes()));
+  command
+      ->add_option("--compare", flags->compare,
+                   "[MODE@]TARGET, once or more: measured in turns with --target, which is the "
+                   "ceiling that ratios are taken to")
+      ->allow_extra_args(false);
   command->add_option("--connections", flags->target.connections,
                       "connections of each client over grpc (default 1)");
   command->add_option("--streams", flags->target.streams,

@@ -262,6 +262,42 @@ TEST_F(CliTest, BadUsageIs2AndAFailedAttach1) {
   ExpectNothingWritten();
 }
 
+TEST_F(CliTest, BenchComparesPathsToOneSetWithTheFirst) {
+  const std::string embedded = "embedded:" + Path("v41");
+  const std::string unary = "unary@" + served_->target;
+  const std::string bench = absl::StrCat(
+      "$ENGRAM bench --seconds 0.1 --batch-tokens 1,8 --token-ids ", Path("ids"), " --target ");
+  const Outcome outcome = RunShell(
+      absl::StrCat(bench, embedded, " --json --compare ", served_->target, " --compare ", unary));
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  std::istringstream lines(outcome.out);
+  std::vector<std::string> paths;
+  for (std::string line; std::getline(lines, line);) {
+    const auto object = nlohmann::json::parse(line);
+    paths.push_back(object["path"]);
+    EXPECT_EQ(object["ceiling"], embedded);
+    for (const char* ratio : {"ratio_rows_per_s", "ratio_p50"}) {
+      if (object["path"] == embedded) {
+        EXPECT_EQ(object[ratio], 1);
+      } else {
+        EXPECT_GT(object[ratio], 0);
+        EXPECT_NE(object[ratio], 1);
+      }
+    }
+  }
+  EXPECT_EQ(paths, (std::vector<std::string>{embedded, served_->target, unary, embedded,
+                                             served_->target, unary}));
+  // A table has the ratios before all else.
+  EXPECT_THAT(RunShell(absl::StrCat(bench, embedded, " --compare ", unary)).out,
+              testing::StartsWith("x rows/s"));
+
+  const Outcome others =
+      RunShell(absl::StrCat(bench, embedded, " --compare embedded:", Path("longcat")));
+  EXPECT_EQ(others.exit_code, 2);
+  EXPECT_THAT(others.err, HasSubstr("compare paths to one set"));
+  EXPECT_EQ(RunShell(absl::StrCat(bench, embedded, " --compare ring@", embedded)).exit_code, 2);
+}
+
 TEST_F(CliTest, BenchPrintsOneJsonObjectALine) {
   const std::set<std::string> keys = {"path",       "batch_tokens", "rounds",
                                       "p50_us",     "p99_us",       "p999_us",
