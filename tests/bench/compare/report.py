@@ -120,10 +120,22 @@ def alternative_bars(rounds, measured):
 
 
 def reference(group, path):
-    """What a path is divided by in the tables of `group`."""
+    """What a path is divided by in the tables of `group`; more clients by one."""
+    if group == "clients":
+        return path
     if group in ALTERNATIVES:
         return None if path == group else group
     return CEILINGS.get(path)
+
+
+def _ratio(rounds, group, path, tokens, what, in_flight, clients):
+    beside = reference(group, path)
+    if group == "clients":
+        theirs = rounds.values(group, path, tokens, what, in_flight)
+    else:
+        # What has nothing in flight is measured once.
+        theirs = rounds.values(group, beside, tokens, what, in_flight, clients) or rounds.values(group, beside, tokens, what)
+    return median_ratio(rounds.values(group, path, tokens, what, in_flight, clients), theirs)
 
 
 def _columns(rounds, group):
@@ -144,19 +156,17 @@ def table(rounds, group):
         lines += ["", f"{title}; tokens of a batch:", head + "".join(f"{size:>11}" for size in sizes)]
         for path, clients, in_flight in keys:
             beside = reference(group, path)
-            if scale is None and beside is None:
+            if scale is None and (beside is None or beside == path and clients == 1):
                 continue
             cells = []
             for size in sizes:
-                ours = rounds.values(group, path, size, what, in_flight, clients)
                 if scale is None:
-                    theirs = rounds.values(group, beside, size, what, in_flight, clients) or \
-                        rounds.values(group, beside, size, what)
-                    value = median_ratio(ours, theirs)
+                    value = _ratio(rounds, group, path, size, what, in_flight, clients)
                 else:
+                    ours = rounds.values(group, path, size, what, in_flight, clients)
                     value = statistics.median(ours) * scale if ours else None
                 cells.append(f"{'-':>11}" if value is None else form.format(value))
-            over = f"  / {beside}" if scale is None else ""
+            over = "" if scale is not None else "  / 1 client" if beside == path else f"  / {beside}"
             lines.append(f"{path:<17} {clients:>7} {in_flight:>6}  " + "".join(cells) + over)
     return "\n".join(lines[1:])
 
@@ -169,12 +179,9 @@ def json_lines(rounds):
                "rows_per_s": statistics.median(line["rows_per_s"] for line in lines)}
         beside = reference(group, path)
         if beside is not None:
-            def ratio(what):
-                ours = [line[what] for line in lines]
-                theirs = rounds.values(group, beside, tokens, what, in_flight, clients) or \
-                    rounds.values(group, beside, tokens, what)
-                return median_ratio(ours, theirs)
-            one.update(ceiling=beside, ratio_rows_per_s=ratio("rows_per_s"), ratio_p50=ratio("p50_us"))
+            one["ceiling"] = beside
+            for key, what in (("ratio_rows_per_s", "rows_per_s"), ("ratio_p50", "p50_us")):
+                one[key] = _ratio(rounds, group, path, tokens, what, in_flight, clients)
         yield one
 
 

@@ -45,17 +45,19 @@ class Report(unittest.TestCase):
         self.assertTrue(bar.met)
 
     def test_alternatives_have_the_number_in_flight_that_is_best_for_them(self):
-        rounds = report.Rounds([line("grpc-unix", 1, 80, group="redis"), line("grpc-unix", 1, 90, group="redis", in_flight=8),
+        rounds = report.Rounds([line("grpc-unix", 1, 80, group="redis"),
+                                line("grpc-unix", 1, 90, group="redis", in_flight=8),
                                 line("redis", 1, 30, group="redis"), line("redis", 1, 10, group="redis", in_flight=8)])
         bar = report.alternative_bars(rounds, ["redis"])[0]
         self.assertEqual(bar.value, 3)
         self.assertFalse(bar.met)
 
-    def test_clients_are_compared_with_as_many(self):
-        rounds = report.Rounds([line("shm", 1, 10, group="clients", clients=4), line("embedded", 1, 20, group="clients", clients=4),
-                                line("embedded", 1, 5, group="clients")])
-        (one,) = [one for one in report.json_lines(rounds) if one["path"] == "shm"]
-        self.assertEqual(one["ratio_rows_per_s"], 0.5)
+    def test_more_clients_are_compared_with_one(self):
+        rounds = report.Rounds([line("shm", 1, 30, group="clients", clients=4), line("shm", 1, 10, group="clients")])
+        four, _ = report.json_lines(rounds)
+        self.assertEqual(four["clients"], 4)
+        self.assertEqual(four["ratio_rows_per_s"], 3)
+        self.assertIn("3.00  / 1 client", report.table(rounds, "clients"))
 
     def test_the_table_has_ratios_first_and_the_picture_is_whole(self):
         rounds = report.Rounds([line(path, 2, 1e6, tokens=tokens) for path in ("embedded", "gather") for tokens in (1, 64)])
