@@ -21,6 +21,7 @@
 #include "server/health.h"
 #include "server/lookup_loop.h"
 #include "server/lookup_service.h"
+#include "server/rdma/endpoint.h"
 #include "server/reflection.h"
 #include "server/shm/endpoint.h"
 
@@ -55,6 +56,7 @@ class Engramd {
   absl::Status StartService();
   absl::Status StartLoops();
   absl::Status StartShm();
+  absl::Status StartRdma();
 
   const ServerConfig config_;
   const std::shared_ptr<spdlog::logger> log_;
@@ -62,6 +64,7 @@ class Engramd {
   Store store_;
   std::unique_ptr<ShmEndpoint> shm_;  // null while there is none
   std::unique_ptr<GatherTeam> team_;
+  std::unique_ptr<RdmaEndpoint> rdma_;  // null where there is none
   std::unique_ptr<LookupService> service_;
   std::unique_ptr<Health> health_;
   std::unique_ptr<Reflection> reflection_;
