@@ -8,9 +8,11 @@
 //   status = (*client)->Wait(*ticket);  // OK: every row is in place
 //   (*client)->Reap(*ticket);
 //
-// Targets: embedded:DIR, grpc:HOST:PORT, grpc:unix:PATH, shm:SOCKET. Needs no files of its own: the
-// address scheme and the token map come from the owner and are checked against the table set's id.
-// Thread-safe. Errors are transport.h's; OK means that every row is in place, byte for byte.
+// Targets: embedded:DIR, grpc:HOST:PORT, grpc:unix:PATH, shm:SOCKET, rdma:HOST:PORT,
+// auto:HOST:PORT. Needs no files of its own: the address scheme and the token map come from the
+// owner and are checked against the table set's id. Over RDMA landing buffers are registered first
+// (Register). Thread-safe. Errors are transport.h's; OK means that every row is in place, byte for
+// byte.
 #pragma once
 
 #include <cstdint>
@@ -31,11 +33,13 @@ namespace engram {
 struct AttachOptions {
   std::string table_set;                       // id or name; empty: the only one served
   absl::Duration timeout = absl::Seconds(30);  // waits while the server is absent or loading
-  // How the transport asks. gRPC: "stream" or "unary"; shm: "ring", which maps no tables. Empty:
-  // its best way.
+  // How the transport asks. gRPC: "stream" or "unary"; shm: "ring", which maps no tables; rdma:
+  // "write", or "read", by which the client reads rows by itself. Empty: its best way.
   std::string mode = {};
   uint32_t connections = 1;  // gRPC
   uint32_t streams = 1;      // gRPC: of each connection
+  // RDMA: this side's device, DEV[:PORT[:GID]]. Empty: the one that leads to the owner.
+  std::string rdma_device = {};
 };
 
 class Client {
@@ -61,6 +65,11 @@ class Client {
   };
   absl::Status PlanTokens(const SequenceState& state, absl::Span<const int32_t> token_ids,
                           absl::Span<const uint8_t> dead, Plan* plan) const;
+
+  // A buffer that batches land in; of use to all transports, needed by RDMA. Not on the way of a
+  // lookup: memory is pinned.
+  absl::Status Register(absl::Span<std::byte> buffer) { return transport_->Register(buffer); }
+  absl::Status Unregister(absl::Span<std::byte> buffer) { return transport_->Unregister(buffer); }
 
   // The ticket interface over planned tokens. landings: one a layer of the table set, whose group
   // is a token's columns (rows of a token lie together, tokens are group_stride_bytes apart).

@@ -41,6 +41,8 @@ class Engramd {
   absl::Status Accept();
   // As bound: where port 0 was asked for, with the port that came of it.
   const std::vector<std::string>& addresses() const { return addresses_; }
+  // Null where it serves no RDMA.
+  const RdmaEndpoint* rdma() const { return rdma_.get(); }
 
   // Stops accepting, lets lookups under way finish for up to `grace`, then cancels them. Returns
   // as soon as none is left, whether or not idle clients let go of their connections.
