@@ -23,7 +23,7 @@ namespace engram {
 
 struct AutoOptions {
   absl::Duration timeout = absl::Seconds(30);  // to attach
-  std::string device;                          // RdmaOptions'
+  std::string device = {};                     // RdmaOptions'
 };
 
 class AutoTransport final : public Transport {

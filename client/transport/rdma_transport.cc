@@ -406,7 +406,9 @@ void RdmaTransport::Reap(Ticket ticket) {
   std::unique_lock<std::mutex> lock(mutex_);
   const std::shared_ptr<RdmaBatch> batch = tickets_.Close(ticket);
   if (batch == nullptr) return;
-  Fail(*batch, absl::CancelledError("the batch was reaped"));
+  if (batch->state == TicketState::kInFlight) {
+    Fail(*batch, absl::CancelledError("the batch was reaped"));
+  }
   const absl::Time patience = absl::Now() + kReapPatience;
   while (batch->requests_out > 0) {
     Advance();

@@ -31,7 +31,7 @@ namespace engram {
 
 struct RdmaOptions {
   absl::Duration timeout = absl::Seconds(30);  // to attach
-  std::string device;                          // DEV[:PORT[:GID]]; empty: by the route
+  std::string device = {};                     // DEV[:PORT[:GID]]; empty: by the route
   bool reads = false;                          // RdmaReadTransport's way
 };
 

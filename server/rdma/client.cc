@@ -16,20 +16,20 @@ constexpr uint64_t kSent = uint64_t{1} << 32;
 
 }  // namespace
 
-RdmaClient::RdmaClient(RdmaServed served, RdmaClientCount* count)
-    : served_(std::move(served)), count_(count) {
+RdmaClient::RdmaClient(RdmaServed served, RdmaOwnerCounts* counts)
+    : served_(std::move(served)), counts_(counts) {
   windows_.reserve(kRdmaWindows);
-  count_->fetch_add(1);
+  counts_->clients.fetch_add(1);
 }
 
-RdmaClient::~RdmaClient() { count_->fetch_sub(1); }
+RdmaClient::~RdmaClient() { counts_->clients.fetch_sub(1); }
 
 absl::StatusOr<std::shared_ptr<RdmaClient>> RdmaClient::Create(std::shared_ptr<RdmaDomain> domain,
                                                                std::shared_ptr<RdmaChannel> channel,
                                                                RdmaServed served,
                                                                const RdmaPeer& peer,
-                                                               RdmaClientCount* count) {
-  std::shared_ptr<RdmaClient> client(new RdmaClient(std::move(served), count));
+                                                               RdmaOwnerCounts* counts) {
+  std::shared_ptr<RdmaClient> client(new RdmaClient(std::move(served), counts));
   absl::Status status = client->Open(std::move(domain), std::move(channel), peer);
   if (!status.ok()) return status;
   return client;
@@ -125,6 +125,7 @@ bool RdmaClient::Advance() {
   if (broken_) return false;
   std::array<ibv_wc, kPollBatch> completions;
   const int count = completions_.Poll(absl::MakeSpan(completions));
+  if (count > 0) counts_->completions.fetch_add(count, std::memory_order_relaxed);
   if (count < 0) Break(absl::InternalError("the completion queue is broken"));
   for (int i = 0; i < count && !broken_; ++i) TakeCompletion(completions[i]);
   if (broken_) return true;
@@ -163,6 +164,7 @@ bool RdmaClient::StartNext() {
   // A refusal takes a place in the queue, too.
   while (waiting_head_ != waiting_tail_ && writes_out_ < kRdmaOwnerSendQueue - kRdmaTurnWrites) {
     current_ = waiting_[waiting_tail_++ % waiting_.size()];
+    counts_->requests.fetch_add(1, std::memory_order_relaxed);
     const absl::Status status = Start(current_);
     if (broken_) return false;
     if (status.ok()) return serving_ = true;
@@ -365,6 +367,7 @@ void RdmaClient::AddWrite(uint64_t ring_offset, uint64_t bytes, const Target& ta
 
 void RdmaClient::MarkLanded(uint8_t layer) {
   ibv_send_wr& last = writes_[filled_ - 1];
+  counts_->immediates.fetch_add(1, std::memory_order_relaxed);
   last.opcode = IBV_WR_RDMA_WRITE_WITH_IMM;
   last.imm_data = htobe32(RdmaImmediate(RdmaTagOf(view_.header.tag), layer));
 }
@@ -374,6 +377,7 @@ void RdmaClient::Refuse(const absl::Status& status) {
   Post();
   if (broken_) return;
   const uint64_t offset = uint64_t{refusals_sent_++ % kRdmaCredits} * kRdmaRefusalBytes;
+  counts_->refusals.fetch_add(1, std::memory_order_relaxed);
   const RdmaRefusal refusal = MakeRdmaRefusal(view_.header.tag, status);
   std::memcpy(refusals_.data() + offset, &refusal, sizeof(refusal));
   if (absl::Status posted = PostReceive(current_.receive); !posted.ok()) return Break(posted);
@@ -402,6 +406,8 @@ void RdmaClient::Post() {
   writes_[filled_ - 1].send_flags = IBV_SEND_SIGNALED;
   posted_[posted_head_++ % posted_.size()] = {ring_.head(), filled_};
   writes_out_ += filled_;
+  counts_->writes.fetch_add(filled_, std::memory_order_relaxed);  // a refusal counts, too
+  counts_->doorbells.fetch_add(1, std::memory_order_relaxed);
   filled_ = 0;
   ibv_send_wr* bad = nullptr;
   const int error = ibv_post_send(pair_.get(), &writes_[0], &bad);

@@ -31,8 +31,16 @@
 
 namespace engram {
 
-// How many there are, of an endpoint.
-using RdmaClientCount = std::atomic<uint32_t>;
+// What all clients of an endpoint did. Each number is written by polling threads alone.
+struct RdmaOwnerCounts {
+  std::atomic<uint32_t> clients{0};  // that there are
+  std::atomic<uint64_t> requests{0};
+  std::atomic<uint64_t> refusals{0};
+  std::atomic<uint64_t> writes{0};      // with and without immediates, and refusals
+  std::atomic<uint64_t> immediates{0};  // layers, or whole requests, that have landed
+  std::atomic<uint64_t> doorbells{0};
+  std::atomic<uint64_t> completions{0};
+};
 
 // Memory of the client's that rows may be written to.
 struct RdmaClientWindow {
@@ -55,7 +63,7 @@ class RdmaClient {
   static absl::StatusOr<std::shared_ptr<RdmaClient>> Create(std::shared_ptr<RdmaDomain> domain,
                                                             std::shared_ptr<RdmaChannel> channel,
                                                             RdmaServed served, const RdmaPeer& peer,
-                                                            RdmaClientCount* count);
+                                                            RdmaOwnerCounts* counts);
   ~RdmaClient();
   RdmaClient(const RdmaClient&) = delete;
   RdmaClient& operator=(const RdmaClient&) = delete;
@@ -98,7 +106,7 @@ class RdmaClient {
     uint32_t writes = 0;
   };
 
-  RdmaClient(RdmaServed served, RdmaClientCount* count);
+  RdmaClient(RdmaServed served, RdmaOwnerCounts* counts);
   absl::Status Open(std::shared_ptr<RdmaDomain> domain, std::shared_ptr<RdmaChannel> channel,
                     const RdmaPeer& peer);
   absl::Status PostReceive(uint16_t receive);
@@ -120,7 +128,7 @@ class RdmaClient {
   void Post();
 
   const RdmaServed served_;
-  RdmaClientCount* const count_;
+  RdmaOwnerCounts* const counts_;
   RdmaBuffer receives_, rows_, refusals_;
   RdmaCompletions completions_;
   RdmaQueuePair pair_;  // goes before what it uses

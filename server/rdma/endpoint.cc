@@ -61,7 +61,7 @@ absl::StatusOr<std::shared_ptr<RdmaClient>> RdmaEndpoint::Attach(size_t port,
                                                                  const std::string& set_id,
                                                                  const RdmaPeer& peer) {
   if (absl::Status status = CheckPlace(port); !status.ok()) return status;
-  if (clients_.load() >= kRdmaMaxClients) {
+  if (counts_.clients.load() >= kRdmaMaxClients) {
     return absl::ResourceExhaustedError(absl::StrCat(
         kRdmaMaxClients, " clients are attached to this engramd by RDMA: detach one first"));
   }
@@ -73,7 +73,7 @@ absl::StatusOr<std::shared_ptr<RdmaClient>> RdmaEndpoint::Attach(size_t port,
   absl::StatusOr<std::shared_ptr<RdmaClient>> client = RdmaClient::Create(
       *std::move(domain), poller.channel(),
       {.served = *std::move(served), .team = team_, .max_batch_rows = options_.max_batch_rows},
-      peer, &clients_);
+      peer, &counts_);
   if (client.ok()) poller.Add(*client);
   return client;
 }

@@ -47,7 +47,8 @@ class RdmaEndpoint {
                                                            const RdmaPeer& peer);
 
   // Attached ones, and those that a thread has not let go of yet. Readers are not among them.
-  uint32_t clients() const { return clients_.load(); }
+  uint32_t clients() const { return counts_.clients.load(); }
+  const RdmaOwnerCounts& counts() const { return counts_; }
 
  private:
   struct Nic {
@@ -63,7 +64,7 @@ class RdmaEndpoint {
   const RdmaEndpointOptions options_;
   const Store* const store_;
   GatherTeam* const team_;
-  RdmaClientCount clients_{0};
+  RdmaOwnerCounts counts_;
   std::vector<Nic> nics_;
 };
 
