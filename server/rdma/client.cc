@@ -137,16 +137,18 @@ bool RdmaClient::Advance() {
 void RdmaClient::TakeCompletion(const ibv_wc& completion) {
   if (completion.status != IBV_WC_SUCCESS) {
     const std::string failure = RdmaFailure(completion);
-    switch (completion.status) {
-      case IBV_WC_LOC_LEN_ERR:
-        return Break(absl::InvalidArgumentError(
-            absl::StrCat("a request is longer than the ", kRdmaRequestBytes, " bytes agreed")));
-      case IBV_WC_REM_ACCESS_ERR:
-        return Break(absl::PermissionDeniedError(absl::StrCat(
-            "rows could not be written to the window that the client declared: ", failure)));
-      default:
-        return Break(absl::UnavailableError(absl::StrCat("the queue pair broke: ", failure)));
+    // Devices differ in what they call a message that its buffer does not hold.
+    const bool received = completion.wr_id != kSent && completion.status != IBV_WC_WR_FLUSH_ERR;
+    if (received || completion.status == IBV_WC_LOC_LEN_ERR) {
+      return Break(absl::InvalidArgumentError(
+          absl::StrCat("a request could not be received, which is so when it is longer than the ",
+                       kRdmaRequestBytes, " bytes agreed: ", failure)));
     }
+    if (completion.status == IBV_WC_REM_ACCESS_ERR) {
+      return Break(absl::PermissionDeniedError(absl::StrCat(
+          "rows could not be written to the window that the client declared: ", failure)));
+    }
+    return Break(absl::UnavailableError(absl::StrCat("the queue pair broke: ", failure)));
   }
   if (completion.wr_id == kSent) {
     const Posted& posted = posted_[posted_tail_++ % posted_.size()];

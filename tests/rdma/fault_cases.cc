@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <thread>
 
 #include "client/client.h"
@@ -87,7 +88,10 @@ class HandClient {
     const absl::Time end = absl::Now() + absl::Seconds(20);
     while (absl::Now() < end) {
       ibv_wc completion;
-      if (connection_->completions().Poll({&completion, 1}) != 1) continue;
+      if (connection_->completions().Poll({&completion, 1}) != 1) {
+        if (lease().ended()) return lease().End();
+        continue;
+      }
       if (completion.status != IBV_WC_SUCCESS) return WhyEnded();
       if ((completion.wr_id & RdmaConnection::kSent) != 0) continue;
       uint32_t tag = 0;
@@ -388,7 +392,16 @@ void Kill(pid_t pid) {
   waitpid(pid, nullptr, 0);
 }
 
-constexpr char kTokens[] = "tests/golden/tokens_en_handbook.i32";
+// A file of token ids that the small set has.
+std::string Tokens() {
+  const std::string path = ::testing::TempDir() + "/tokens.i32";
+  std::vector<int32_t> ids(1 << 14);
+  for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(SplitMix64Mix(i) % 100);
+  std::ofstream(path, std::ios::binary)
+      .write(reinterpret_cast<const char*>(ids.data()),
+             static_cast<std::streamsize>(ids.size() * sizeof(int32_t)));
+  return path;
+}
 
 bool WaitForClients(const RdmaEndpoint& endpoint, uint32_t count) {
   for (int i = 0; i < 2000 && endpoint.clients() != count; ++i) {
@@ -400,9 +413,10 @@ bool WaitForClients(const RdmaEndpoint& endpoint, uint32_t count) {
 TEST_F(RdmaFaultTest, ClientsKilledAHundredTimesUnderLoadLeaveNothing) {
   const Resources idle = Resources::Now();
   const std::string target = absl::StrCat("rdma:", owner_->address());
+  const std::string tokens = Tokens();
   for (int i = 0; i < 100; ++i) {
     const uint64_t requests = owner_->endpoint().counts().requests;
-    const pid_t client = StartBench(target, kTokens);
+    const pid_t client = StartBench(target, tokens);
     ASSERT_TRUE(WaitForClients(owner_->endpoint(), 2)) << i;
     // Most once their batches are under way, some while they set up.
     for (int j = 0; i % 8 != 0 && j < 1000 && owner_->endpoint().counts().requests < requests + 8;
@@ -420,7 +434,7 @@ TEST_F(RdmaFaultTest, ClientsKilledAHundredTimesUnderLoadLeaveNothing) {
 }
 
 TEST_F(RdmaFaultTest, AClientThatFallsSilentIsLetGo) {
-  const pid_t client = StartBench(absl::StrCat("rdma:", owner_->address()), kTokens);
+  const pid_t client = StartBench(absl::StrCat("rdma:", owner_->address()), Tokens());
   ASSERT_TRUE(WaitForClients(owner_->endpoint(), 2));
   absl::SleepFor(absl::Seconds(1));
   kill(client, SIGSTOP);
@@ -499,7 +513,7 @@ TEST_F(RdmaFaultTest, AnEngramdThatCannotHaveRdmaSaysWhatToDo) {
       << missing.Log();
   flags = Flags(set);
   flags.push_back("--rdma-read");
-  EngramdProcess poor(flags, {"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
+  EngramdProcess poor(flags, {"setpriv", "--inh-caps=-ipc_lock", "--bounding-set=-ipc_lock",
                               "prlimit", "--memlock=65536:65536"});
   EXPECT_EQ(poor.WaitForEnd(), 1);
   EXPECT_NE(poor.Log().find("LimitMEMLOCK=infinity"), std::string::npos) << poor.Log();
