@@ -70,6 +70,7 @@ void AttachRdmaCall::OnAccepted(bool ok) {
   Accept(loop_, service_, endpoint_);
   loop_.Add(std::move(self));
   events_ = 1;  // OnOver
+  since_ = std::chrono::steady_clock::now();
   if (endpoint_ == nullptr) {
     return End(absl::UnimplementedError(
         "this engramd serves nothing over RDMA: start it with --rdma-device"));

@@ -58,7 +58,7 @@ class AttachRdmaCall final : public LookupLoop::Call {
   v1::RdmaAttachRequest request_;
   v1::RdmaAttachResponse response_;
 
-  const std::chrono::steady_clock::time_point since_ = std::chrono::steady_clock::now();
+  std::chrono::steady_clock::time_point since_;  // it was accepted
   bool opened_ = false;
   v1::RdmaMode mode_ = v1::RDMA_MODE_WRITE;
   std::string set_id_;

@@ -1,13 +1,9 @@
 // What goes wrong over RDMA: each a clear status, nothing leaked, nobody else disturbed.
 #include <signal.h>
-#include <spawn.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
-#include <fstream>
 #include <thread>
 
 #include "client/client.h"
@@ -17,9 +13,8 @@
 #include "client/transport/rdma_connection.h"
 #include "gtest/gtest.h"
 #include "tests/integration/programs.h"
+#include "tests/rdma/busy_clients.h"
 #include "tests/rdma/rdma_owner.h"
-
-extern char** environ;
 
 namespace engram::rdma {
 namespace {
@@ -371,38 +366,6 @@ std::vector<std::string> Flags(const SetDirectory& set) {
           "--rdma-device", Device(),   "--load-threads", "2"};
 }
 
-pid_t StartBench(const std::string& target, const std::string& tokens) {
-  std::vector<std::string> words = {"client/cli/engram", "bench", "--target",       target,
-                                    "--token-ids",       tokens,  "--batch-tokens", "256",
-                                    "--in-flight",       "8",     "--seconds",      "600"};
-  std::vector<char*> argv;
-  for (std::string& word : words) argv.push_back(word.data());
-  argv.push_back(nullptr);
-  posix_spawn_file_actions_t actions;
-  posix_spawn_file_actions_init(&actions);
-  posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", 1, 0);
-  pid_t pid = -1;
-  EXPECT_EQ(posix_spawn(&pid, argv[0], &actions, nullptr, argv.data(), environ), 0);
-  posix_spawn_file_actions_destroy(&actions);
-  return pid;
-}
-
-void Kill(pid_t pid) {
-  kill(pid, SIGKILL);
-  waitpid(pid, nullptr, 0);
-}
-
-// A file of token ids that the small set has.
-std::string Tokens() {
-  const std::string path = ::testing::TempDir() + "/tokens.i32";
-  std::vector<int32_t> ids(1 << 14);
-  for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(SplitMix64Mix(i) % 100);
-  std::ofstream(path, std::ios::binary)
-      .write(reinterpret_cast<const char*>(ids.data()),
-             static_cast<std::streamsize>(ids.size() * sizeof(int32_t)));
-  return path;
-}
-
 bool WaitForClients(const RdmaEndpoint& endpoint, uint32_t count) {
   for (int i = 0; i < 2000 && endpoint.clients() != count; ++i) {
     absl::SleepFor(absl::Milliseconds(10));
@@ -412,29 +375,27 @@ bool WaitForClients(const RdmaEndpoint& endpoint, uint32_t count) {
 
 TEST_F(RdmaFaultTest, ClientsKilledAHundredTimesUnderLoadLeaveNothing) {
   const Resources idle = Resources::Now();
-  const std::string target = absl::StrCat("rdma:", owner_->address());
-  const std::string tokens = Tokens();
   for (int i = 0; i < 100; ++i) {
     const uint64_t requests = owner_->endpoint().counts().requests;
-    const pid_t client = StartBench(target, tokens);
+    const pid_t client = BusyClients::Get().Start(owner_->address());
     ASSERT_TRUE(WaitForClients(owner_->endpoint(), 2)) << i;
     // Most once their batches are under way, some while they set up.
     for (int j = 0; i % 8 != 0 && j < 1000 && owner_->endpoint().counts().requests < requests + 8;
          ++j) {
       absl::SleepFor(absl::Milliseconds(5));
     }
-    Kill(client);
+    kill(client, SIGKILL);
+    ASSERT_TRUE(WaitForClients(owner_->endpoint(), 1)) << i;
     if (i % 10 != 0) continue;
     batch_->Clear();
     ASSERT_TRUE(batch_->LookUp(*good_).ok());
     ASSERT_TRUE(batch_->IsExact());
-    ASSERT_TRUE(WaitForClients(owner_->endpoint(), 1)) << i;
   }
   EXPECT_TRUE(idle.ComesBack());
 }
 
 TEST_F(RdmaFaultTest, AClientThatFallsSilentIsLetGo) {
-  const pid_t client = StartBench(absl::StrCat("rdma:", owner_->address()), Tokens());
+  const pid_t client = BusyClients::Get().Start(owner_->address());
   ASSERT_TRUE(WaitForClients(owner_->endpoint(), 2));
   absl::SleepFor(absl::Seconds(1));
   kill(client, SIGSTOP);
@@ -442,7 +403,7 @@ TEST_F(RdmaFaultTest, AClientThatFallsSilentIsLetGo) {
   EXPECT_TRUE(WaitForClients(owner_->endpoint(), 1));
   std::fprintf(stderr, "a silent client's is free after %.1f s\n",
                absl::ToDoubleSeconds(absl::Now() - begin));
-  Kill(client);
+  kill(client, SIGKILL);
 }
 
 TEST_F(RdmaFaultTest, AnOwnerThatIsKilledOrStopsAnsweringIsSeen) {
