@@ -1,7 +1,6 @@
 #include "server/acceptor.h"
 
 #include <poll.h>
-#include <pthread.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -11,10 +10,10 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
-#include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "memstore/table/thread.h"
 #include "server/limits.h"
 
 namespace engram {
@@ -60,13 +59,10 @@ absl::StatusOr<std::unique_ptr<Acceptor>> Acceptor::Start(std::vector<ListenSock
   for (ListenSocket& socket : acceptor->sockets_) {
     if (absl::Status status = socket.Listen(); !status.ok()) return status;
   }
-  try {
-    acceptor->thread_ = std::thread([one = acceptor.get()] { one->Run(); });
-  } catch (const std::system_error& error) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("the thread that accepts connections cannot be started: ", error.what()));
-  }
-  pthread_setname_np(acceptor->thread_.native_handle(), "accept");
+  absl::StatusOr<std::thread> thread =
+      StartThread("accept", [one = acceptor.get()] { one->Run(); });
+  if (!thread.ok()) return thread.status();
+  acceptor->thread_ = *std::move(thread);
   return acceptor;
 }
 

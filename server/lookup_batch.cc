@@ -20,10 +20,6 @@ std::byte* Skip(std::byte* slab, uint64_t head_bytes) {
 uint8_t* Raw(std::byte* at) { return reinterpret_cast<uint8_t*>(at); }
 std::byte* Bytes(uint8_t* at) { return reinterpret_cast<std::byte*>(at); }
 
-absl::Span<const uint8_t> DeadOf(const wire::LookupRequest::Tokens& tokens) {
-  return tokens.dead_mask;
-}
-
 }  // namespace
 
 absl::Status LookupBatch::Parse(absl::Span<const wire::Bytes> message) {
@@ -55,7 +51,7 @@ absl::Status LookupBatch::Prepare(const Store& store, const LookupLimits& limits
     return lookup_.PrepareTokens(*std::move(set),
                                  {.layers = tokens.layers,
                                   .token_ids = tokens.token_ids,
-                                  .dead = DeadOf(tokens),
+                                  .dead = tokens.dead_mask,
                                   .sequence_tokens = tokens.sequence_tokens,
                                   .sequence_lookback = tokens.sequence_lookback},
                                  limits);

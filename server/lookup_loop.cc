@@ -1,12 +1,10 @@
 #include "server/lookup_loop.h"
 
-#include <pthread.h>
-
 #include <algorithm>
-#include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "memstore/table/thread.h"
 #include "server/limits.h"
 
 namespace engram {
@@ -32,13 +30,10 @@ LookupLoop::LookupLoop(LookupContext* context, std::function<void(LookupLoop&)> 
 LookupLoop::~LookupLoop() { Stop(); }
 
 absl::Status LookupLoop::Start(uint32_t number) {
-  try {
-    thread_ = std::thread([this] { Run(); });
-  } catch (const std::system_error& error) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("cannot start a thread for lookups: ", error.what()));
-  }
-  pthread_setname_np(thread_.native_handle(), absl::StrCat("engram-loop/", number).c_str());
+  absl::StatusOr<std::thread> thread =
+      StartThread(absl::StrCat("engram-loop/", number), [this] { Run(); });
+  if (!thread.ok()) return thread.status();
+  thread_ = *std::move(thread);
   return absl::OkStatus();
 }
 

@@ -1,13 +1,10 @@
 #include "client/transport/queue_driver.h"
 
-#include <pthread.h>
-
 #include <algorithm>
 #include <chrono>
-#include <system_error>
 
-#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "memstore/table/thread.h"
 
 namespace engram {
 namespace {
@@ -28,13 +25,9 @@ QueueDriver::~QueueDriver() {
 }
 
 absl::Status QueueDriver::Start() {
-  try {
-    thread_ = std::thread([this] { RunInBackground(); });
-  } catch (const std::system_error& error) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("cannot start a thread for replies: ", error.what()));
-  }
-  pthread_setname_np(thread_.native_handle(), "engram-grpc");
+  absl::StatusOr<std::thread> thread = StartThread("engram-grpc", [this] { RunInBackground(); });
+  if (!thread.ok()) return thread.status();
+  thread_ = *std::move(thread);
   return absl::OkStatus();
 }
 

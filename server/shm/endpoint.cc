@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <pthread.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -13,11 +12,11 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
-#include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "memstore/shm/unix_socket.h"
+#include "memstore/table/thread.h"
 #include "server/listen_socket.h"
 
 namespace engram {
@@ -59,13 +58,10 @@ absl::StatusOr<std::unique_ptr<ShmEndpoint>> ShmEndpoint::Start(const ShmEndpoin
   endpoint->stop_ = FileDescriptor(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!endpoint->stop_.is_open()) return CannotListen(options.socket_path);
   if (absl::Status status = endpoint->Bind(); !status.ok()) return status;
-  try {
-    endpoint->thread_ = std::thread([raw = endpoint.get()] { raw->Run(); });
-  } catch (const std::system_error& error) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("no thread for shared memory: ", error.what(), "; raise the limit"));
-  }
-  pthread_setname_np(endpoint->thread_.native_handle(), "engram-shm");
+  absl::StatusOr<std::thread> thread =
+      StartThread("engram-shm", [raw = endpoint.get()] { raw->Run(); });
+  if (!thread.ok()) return thread.status();
+  endpoint->thread_ = *std::move(thread);
   return endpoint;
 }
 
