@@ -39,7 +39,8 @@ absl::StatusOr<std::unique_ptr<Transport>> AttachTransport(const Target& target,
                                    {.timeout = options.timeout,
                                     .unary = options.mode == "unary",
                                     .connections = options.connections,
-                                    .streams = options.streams});
+                                    .streams = options.streams,
+                                    .spin = options.spin});
     case Target::Kind::kShm:
       return ShmTransport::Attach(target.place, options.table_set, options.timeout, options.mode);
   }

@@ -1,5 +1,7 @@
 #include "server/acceptor.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
@@ -43,6 +45,19 @@ bool IsOfThePeer(int error) {
     default:
       return false;
   }
+}
+
+// A peer whose machine is gone is found out after kKeepAliveIdle and a few tries, so that what is
+// kept for it goes too. Has no effect on a Unix socket.
+void KeepAlive(int fd) {
+  const auto set = [fd](int level, int option, int64_t value) {
+    const int number = static_cast<int>(value);
+    setsockopt(fd, level, option, &number, sizeof(number));
+  };
+  set(SOL_SOCKET, SO_KEEPALIVE, 1);
+  set(IPPROTO_TCP, TCP_KEEPIDLE, kKeepAliveIdle.count());
+  set(IPPROTO_TCP, TCP_KEEPINTVL, kKeepAliveInterval.count());
+  set(IPPROTO_TCP, TCP_KEEPCNT, kKeepAliveProbes);
 }
 
 }  // namespace
@@ -99,6 +114,7 @@ bool Acceptor::AcceptOne(int listen_fd) {
     return false;
   }
   if (fd < fd_limit_) {
+    KeepAlive(fd);
     take_(listen_fd, fd);
     return true;
   }

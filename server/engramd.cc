@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <future>
+#include <limits>
 #include <thread>
 #include <utility>
 
@@ -45,7 +46,8 @@ class ProgressLines {
   Clock::time_point last_ = Clock::now();
 };
 
-uint32_t LookupThreads() {
+uint32_t LookupThreads(const ServerConfig& config) {
+  if (config.lookup_threads > 0) return config.lookup_threads;
   // Half of the machine's threads answer, the other half is whoever asks; a socket's memory feeds
   // a few at most.
   return std::clamp(std::thread::hardware_concurrency() / 2, 1u, 8u);
@@ -55,6 +57,9 @@ void Configure(grpc::ServerBuilder& builder) {
   builder.SetMaxReceiveMessageSize(static_cast<int>(kMaxRequestBytes));
   builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS,
                              static_cast<int>(std::chrono::milliseconds(kMaxHandshake).count()));
+  // The sockets' own (acceptor.cc) sees to peers that are gone; gRPC's would set its timer again
+  // for every read.
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, std::numeric_limits<int>::max());
 }
 
 }  // namespace
@@ -128,6 +133,7 @@ absl::Status Engramd::StartService() {
   context_.store = &store_;
   context_.team = team_.get();
   context_.max_batch_rows = config_.max_batch_rows;
+  context_.spin = config_.spin;
   context_.slabs = *std::move(slabs);
   return absl::OkStatus();
 }
@@ -164,7 +170,8 @@ absl::Status Engramd::Listen() {
     health_->Accept(loop);
     ReflectionCall::Accept(loop, reflection_.get());
   };
-  for (uint32_t i = 0; i < LookupThreads(); ++i) {
+  const uint32_t threads = LookupThreads(config_);
+  for (uint32_t i = 0; i < threads; ++i) {
     loops_.push_back(std::make_unique<LookupLoop>(&context_, accept, builder));
   }
   server_ = builder.BuildAndStart();

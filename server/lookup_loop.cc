@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "memstore/table/thread.h"
+#include "proto/wire/take_event.h"
 #include "server/limits.h"
 
 namespace engram {
@@ -43,7 +44,7 @@ void LookupLoop::Run() {
   while (true) {
     void* tag = nullptr;
     bool ok = false;
-    const auto what = queue_->AsyncNext(&tag, &ok, next_tick);
+    const auto what = wire::TakeEvent(*queue_, &tag, &ok, context_->spin, next_tick);
     if (what == grpc::CompletionQueue::SHUTDOWN) break;
     if (what == grpc::CompletionQueue::GOT_EVENT) static_cast<LoopEvent*>(tag)->Done(ok);
     removed_.clear();
@@ -57,8 +58,8 @@ void LookupLoop::Run() {
 
 void LookupLoop::Tick() {
   const auto now = std::chrono::steady_clock::now();
-  const bool memory_is_short = context_->slabs->FreeSlabs() < context_->slabs->slabs() / 4 ||
-                               context_->id_bytes.load() > kMaxIdBytes / 2;
+  const bool memory_is_short =
+      context_->slabs->FreeSlabs() < context_->slabs->slabs() / 4 || context_->ids.HalfUsed();
   for (auto at = calls_.begin(); at != calls_.end();) {
     Call* const call = (at++)->get();  // it may remove itself
     call->OnTick(now, memory_is_short);
@@ -82,6 +83,7 @@ void LookupLoop::OnWake(bool) {
     const std::lock_guard<std::mutex> lock(wake_mutex_);
     wake_pending_ = false;
   }
+  wake_wanted_ = false;
   for (Call* call : std::exchange(awaiting_, {})) call->OnSlabs();
   if (!draining() || std::exchange(drain_told_, true)) return;
   for (auto at = calls_.begin(); at != calls_.end();) {
@@ -121,11 +123,15 @@ void LookupLoop::Remove(Call* call) {
 }
 
 bool LookupLoop::TakeSlabs(Call* call, uint32_t count, std::vector<ReplySlabs::Slab>* slabs) {
-  if (context_->slabs->Take(count, wake_, slabs)) return true;
+  static const std::function<void()> kNobody;
+  // Whoever waits is called by the same OnWake, which runs on this thread and so cannot come too
+  // early.
+  if (context_->slabs->Take(count, wake_wanted_ ? kNobody : wake_, slabs)) return true;
+  wake_wanted_ = true;
   if (std::find(awaiting_.begin(), awaiting_.end(), call) == awaiting_.end()) {
     awaiting_.push_back(call);
   }
-  return false;  // OnWake runs on this thread, so it cannot have come too early
+  return false;
 }
 
 std::unique_ptr<LookupBatch> LookupLoop::NewBatch() {

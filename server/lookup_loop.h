@@ -22,6 +22,8 @@
 
 #include "memstore/store/parallel_gather.h"
 #include "memstore/store/store.h"
+#include "server/id_bytes.h"
+#include "server/limits.h"
 #include "server/lookup_batch.h"
 #include "server/reply_slabs.h"
 
@@ -32,7 +34,8 @@ struct LookupContext {
   GatherTeam* team = nullptr;
   uint64_t max_batch_rows = 0;
   std::shared_ptr<ReplySlabs> slabs;
-  std::atomic<uint64_t> id_bytes{0};  // kept by all batches under way
+  std::chrono::microseconds spin{0};  // looking for events before sleeping
+  IdPool ids{kSharedIdBytes};
   std::atomic<uint32_t> unary_calls{0};
   std::atomic<uint32_t> streams{0};
 };
@@ -121,7 +124,8 @@ class LookupLoop {
 
   std::list<std::unique_ptr<Call>> calls_;
   std::vector<std::unique_ptr<Call>> removed_;
-  std::vector<Call*> awaiting_;
+  std::vector<Call*> awaiting_;  // slabs
+  bool wake_wanted_ = false;     // the pool has wake_, to call it when slabs come back
   bool drain_told_ = false;
   std::vector<std::unique_ptr<LookupBatch>> spare_batches_;
 };

@@ -32,7 +32,8 @@ StreamCall::StreamCall(LookupLoop& loop, LookupService* service)
       read_(this, &StreamCall::OnRead),
       written_(this, &StreamCall::OnWritten),
       finished_(this, &StreamCall::OnFinished),
-      over_(this, &StreamCall::OnOver) {}
+      over_(this, &StreamCall::OnOver),
+      ids_(&loop.context().ids, kOwnIdBytes) {}
 
 StreamCall::~StreamCall() {
   DropAll();
@@ -113,14 +114,7 @@ absl::Status StreamCall::Admit(LookupBatch& batch) {
   absl::Status status = batch.Prepare(
       *context.store, {.max_batch_rows = context.max_batch_rows, .max_reply_bytes = 0});
   if (!status.ok()) return status;
-  const uint64_t bytes = batch.IdBytes();
-  if (context.id_bytes.load() + bytes > kMaxIdBytes) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("engramd has more than ", kMaxIdBytes, " bytes of ids under way: ask again"));
-  }
-  context.id_bytes += bytes;
-  id_bytes_ += bytes;
-  return absl::OkStatus();
+  return ids_.Take(batch.IdBytes());
 }
 
 bool StreamCall::Knows(uint64_t batch_id) const {
@@ -151,9 +145,7 @@ void StreamCall::AddError(uint64_t batch_id, const absl::Status& status) {
 }
 
 void StreamCall::Drop(std::unique_ptr<LookupBatch> batch) {
-  const uint64_t bytes = batch->IdBytes();
-  loop_.context().id_bytes -= bytes;
-  id_bytes_ -= bytes;
+  ids_.Give(batch->IdBytes());
   loop_.Recycle(std::move(batch));
 }
 
@@ -226,7 +218,8 @@ void StreamCall::FillAhead() {
 
 void StreamCall::StartRead() {
   if (reading_ || read_all_ || finishing_ || loop_.draining()) return;
-  if (small_.size() + large_.size() >= kMaxBatchesPerStream || id_bytes_ > kMaxIdBytesPerStream) {
+  if (small_.size() + large_.size() >= kMaxBatchesPerStream ||
+      ids_.bytes() > kMaxIdBytesPerStream) {
     return;
   }
   // A client that asks for nothing but errors and does not read them is not read any more either.

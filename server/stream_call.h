@@ -72,13 +72,12 @@ class StreamCall final : public LookupLoop::Call {
   std::deque<std::string> errors_;         // framed, to be sent
   std::optional<grpc::ByteBuffer> ahead_;  // filled, to be sent next
   std::vector<ReplySlabs::Slab> slab_;     // at most one, between taking and filling it
-  uint64_t id_bytes_ = 0;
+  IdShare ids_;
 
   int events_ = 0;  // under way
   bool counted_ = false;
   bool reading_ = false;
   bool writing_ = false;
-  bool awaiting_slab_ = false;
   bool read_all_ = false;   // the client has no more
   bool finishing_ = false;  // nothing is read or written any more
   bool over_seen_ = false;  // the call is over, for whatever reason

@@ -46,7 +46,9 @@ std::shared_ptr<grpc::Channel> OpenChannel(const std::string& address) {
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   // A proxy of the environment is for the web, not for rows.
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-  // What the server may send ahead, and in how large frames: chunks are a mebibyte.
+  // Never: the default is a timer of 24 days, set again for every read. Calls have deadlines.
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, std::numeric_limits<int>::max());
+  // What the server may send ahead, and in how large frames.
   arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kLookaheadBytes);
   arguments.SetInt(GRPC_ARG_HTTP2_MAX_FRAME_SIZE, kMaxFrameBytes);
   return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
@@ -135,6 +137,11 @@ absl::StatusOr<std::unique_ptr<Transport>> GrpcTransport::Attach(const std::stri
         options.connections, " connections of ", options.streams, " streams: 1 to ",
         GrpcOptions::kMaxConnections, " of 1 to ", GrpcOptions::kMaxStreams, " are possible"));
   }
+  if (options.spin < absl::ZeroDuration() || options.spin > GrpcOptions::kMaxSpin) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a client may spin for 0 to ", absl::FormatDuration(GrpcOptions::kMaxSpin),
+                     ", not for ", absl::FormatDuration(options.spin)));
+  }
   // Connected now, so that the first lookup finds them.
   std::vector<std::shared_ptr<grpc::Channel>> channels;
   for (uint32_t i = 0; i < options.connections; ++i) {
@@ -149,7 +156,7 @@ absl::StatusOr<std::unique_ptr<Transport>> GrpcTransport::Attach(const std::stri
   if (!attached.ok()) return attached.status();
   std::unique_ptr<GrpcTransport> transport(
       new GrpcTransport(address, *std::move(attached), response->limits(), options, channels));
-  if (absl::Status status = transport->driver_.Start(); !status.ok()) return status;
+  if (absl::Status status = transport->driver_.Start(options.spin); !status.ok()) return status;
   return std::unique_ptr<Transport>(std::move(transport));
 }
 

@@ -18,8 +18,8 @@
 namespace engram::integration {
 namespace {
 
-// Above the table and an idle server: slabs (68 MiB), ids of batches under way (96 MiB), and what
-// gRPC holds of messages that are on their way in or out.
+// Above the table and an idle server: slabs (72 MiB), ids of batches under way (64 MiB and what is
+// each call's own), and what gRPC holds of messages that are on their way in or out.
 constexpr uint64_t kMostMoreBytes = uint64_t{256} << 20;
 
 uint64_t ResidentBytes(pid_t pid) {
