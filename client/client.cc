@@ -74,6 +74,7 @@ absl::Status Client::PlanTokens(const SequenceState& state, absl::Span<const int
   const AddressScheme& scheme = addresser_->scheme();
   const uint32_t columns = scheme.Columns();
   plan->tokens = token_ids.size();
+  plan->inverse.clear();
   plan->row_ids.resize(scheme.layers.size());
   absl::InlinedVector<LayerRowIdsOutput, kInlineLayers> outputs(scheme.layers.size());
   for (uint32_t i = 0; i < scheme.layers.size(); ++i) {
@@ -81,6 +82,24 @@ absl::Status Client::PlanTokens(const SequenceState& state, absl::Span<const int
     outputs[i] = {.layer_index = i, .rows = plan->row_ids[i].data(), .token_stride = columns};
   }
   return addresser_->Address(state, token_ids, dead, outputs);
+}
+
+void Client::MakeDistinct(Plan* plan) {
+  plan->inverse.resize(plan->row_ids.size());
+  for (size_t i = 0; i < plan->row_ids.size(); ++i) {
+    planner_.DistinctInverse(plan->row_ids[i], &plan->scratch, &plan->inverse[i]);
+    plan->row_ids[i].swap(plan->scratch);
+  }
+}
+
+absl::StatusOr<Ticket> Client::Prefetch(const SequenceState& state,
+                                        absl::Span<const int32_t> token_ids,
+                                        absl::Span<const uint8_t> dead,
+                                        absl::Span<const Landing> landings, absl::Time deadline,
+                                        Plan* plan) {
+  absl::Status status = PlanTokens(state, token_ids, dead, plan);
+  if (!status.ok()) return status;
+  return Submit(*plan, landings, deadline);
 }
 
 absl::StatusOr<Ticket> Client::Submit(const Plan& plan, absl::Span<const Landing> landings,
