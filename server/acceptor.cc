@@ -95,7 +95,11 @@ void Acceptor::Run() {
     ready.push_back({.fd = socket.fd(), .events = POLLIN, .revents = 0});
   }
   while (true) {
-    if (poll(ready.data(), ready.size(), -1) < 0) continue;  // EINTR
+    if (poll(ready.data(), ready.size(), -1) < 0) {
+      // ENOMEM passes, or not; EINTR has nothing to wait for.
+      if (errno != EINTR) std::this_thread::sleep_for(std::chrono::milliseconds(kPauseMs));
+      continue;
+    }
     if (ready[0].revents != 0) return;
     bool go_on = true;
     // One of each at a time, so that no address is served at the cost of another.

@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "memstore/store/table_set.h"
+#include "memstore/table/thread.h"
 #include "server/limits.h"
 #include "server/listen_socket.h"
 #include "server/start_checks.h"
@@ -57,6 +58,10 @@ void Configure(grpc::ServerBuilder& builder) {
   builder.SetMaxReceiveMessageSize(static_cast<int>(kMaxRequestBytes));
   builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS,
                              static_cast<int>(std::chrono::milliseconds(kMaxHandshake).count()));
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxCallsPerConnection);
+  grpc::ResourceQuota quota("engramd");
+  quota.Resize(kGrpcBytes);
+  builder.SetResourceQuota(quota);
   // The sockets' own (acceptor.cc) sees to peers that are gone; gRPC's would set its timer again
   // for every read.
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, std::numeric_limits<int>::max());
@@ -211,11 +216,20 @@ void Engramd::Drain(std::chrono::milliseconds grace) {
   }
   // Shutdown waits for every connection, and idle clients may not look at theirs for seconds; once
   // the last call is over those that stayed are closed.
-  std::future<void> down = std::async(std::launch::async, [this] {
+  std::promise<void> down;
+  absl::StatusOr<std::thread> shutdown = StartThread("shutdown", [this, &down] {
     server_->Shutdown(std::chrono::system_clock::now() + kGoodbye);
+    down.set_value();
   });
-  while (down.wait_for(kGoodbye) != std::future_status::ready) {
+  if (shutdown.ok()) {
+    const std::future<void> is_down = down.get_future();
+    while (is_down.wait_for(kGoodbye) != std::future_status::ready) {
+      grpc_server_cancel_all_calls(server_->c_server());
+    }
+    shutdown->join();
+  } else {
     grpc_server_cancel_all_calls(server_->c_server());
+    server_->Shutdown(std::chrono::system_clock::now() + kGoodbye);
   }
   server_->Wait();
   for (const auto& loop : loops_) loop->Stop();

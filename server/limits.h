@@ -27,8 +27,19 @@ inline constexpr uint64_t kSlabBytes = kStreamMessageBytes + (64 << 10);
 inline constexpr uint32_t kSlabs = 128;
 // Unary calls in the server at once, waiting ones included: each holds a request.
 inline constexpr uint32_t kMaxUnaryCalls = 512;
-// A stream is a client's; each has a few KiB.
+// A stream is a client's; each has a few KiB. When there are as many, the one that has been idle
+// for longest, and for kMinIdle at least, is ended for the next.
 inline constexpr uint32_t kMaxStreams = 1024;
+inline constexpr std::chrono::seconds kMinIdle{5};
+// Calls of one connection at once, all methods; more than an SDK client or a web server's stub has
+// under way. Beyond it HTTP/2 lets the client wait.
+inline constexpr int kMaxCallsPerConnection = 128;
+// Answers of the small methods (Attach, Describe, health) that clients have not taken yet; each may
+// hold a manifest and a token map, half a megabyte.
+inline constexpr uint32_t kMaxPlainCalls = 64;
+// What gRPC may have for connections, for messages on their way in, and for those it sends: beyond
+// it gRPC ends what it can. 16,384 idle connections take about half of it.
+inline constexpr size_t kGrpcBytes = size_t{512} << 20;
 // Batches of one stream that are read ahead. Beyond it, or beyond their bytes, the stream is not
 // read: the client feels it as flow control.
 inline constexpr size_t kMaxBatchesPerStream = 64;

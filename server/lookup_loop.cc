@@ -25,7 +25,8 @@ LookupLoop::LookupLoop(LookupContext* context, std::function<void(LookupLoop&)> 
     : context_(context),
       accept_(std::move(accept)),
       queue_(builder.AddCompletionQueue()),
-      wake_([this] { Wake(); }),
+      wake_state_(std::make_shared<WakeState>()),
+      wake_([this, state = wake_state_] { Wake(this, *state); }),
       woken_(this, &LookupLoop::OnWake) {}
 
 LookupLoop::~LookupLoop() { Stop(); }
@@ -68,20 +69,21 @@ void LookupLoop::Tick() {
 
 void LookupLoop::Drain() {
   draining_.store(true);
-  Wake();
+  Wake(this, *wake_state_);
 }
 
-void LookupLoop::Wake() {
-  const std::lock_guard<std::mutex> lock(wake_mutex_);
-  if (wake_pending_ || stopping_) return;
-  wake_pending_ = true;
-  alarm_.Set(queue_.get(), std::chrono::system_clock::now(), static_cast<LoopEvent*>(&woken_));
+void LookupLoop::Wake(LookupLoop* loop, WakeState& state) {
+  const std::lock_guard<std::mutex> lock(state.mutex);
+  if (state.pending || state.stopping) return;
+  state.pending = true;
+  loop->alarm_.Set(loop->queue_.get(), std::chrono::system_clock::now(),
+                   static_cast<LoopEvent*>(&loop->woken_));
 }
 
 void LookupLoop::OnWake(bool) {
   {
-    const std::lock_guard<std::mutex> lock(wake_mutex_);
-    wake_pending_ = false;
+    const std::lock_guard<std::mutex> lock(wake_state_->mutex);
+    wake_state_->pending = false;
   }
   wake_wanted_ = false;
   for (Call* call : std::exchange(awaiting_, {})) call->OnSlabs();
@@ -94,8 +96,8 @@ void LookupLoop::OnWake(bool) {
 
 void LookupLoop::Stop() {
   {
-    const std::lock_guard<std::mutex> lock(wake_mutex_);
-    if (std::exchange(stopping_, true)) return;
+    const std::lock_guard<std::mutex> lock(wake_state_->mutex);
+    if (std::exchange(wake_state_->stopping, true)) return;
   }
   queue_->Shutdown();
   if (thread_.joinable()) {
@@ -120,6 +122,20 @@ void LookupLoop::Remove(Call* call) {
   removed_.push_back(std::move(*at));
   calls_.erase(at);
   if (call->HoldsDrain()) --live_calls_;
+}
+
+bool LookupLoop::EndIdlest() {
+  auto longest = std::chrono::steady_clock::now() - kMinIdle;
+  Call* idlest = nullptr;
+  for (const std::unique_ptr<Call>& call : calls_) {
+    const auto since = call->IdleSince();
+    if (!since || *since > longest) continue;
+    longest = *since;
+    idlest = call.get();
+  }
+  if (idlest == nullptr) return false;
+  idlest->EndIdle();
+  return true;
 }
 
 bool LookupLoop::TakeSlabs(Call* call, uint32_t count, std::vector<ReplySlabs::Slab>* slabs) {

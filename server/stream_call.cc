@@ -47,7 +47,8 @@ void StreamCall::OnAccepted(bool ok) {
   loop_.Add(std::move(self));
   events_ = 1;  // OnOver
   counted_ = true;
-  if (++loop_.context().streams > kMaxStreams) {
+  last_event_ = Clock::now();
+  if (++loop_.context().streams > kMaxStreams && !loop_.EndIdlest()) {
     end_ = absl::ResourceExhaustedError(
         absl::StrCat("engramd has ", kMaxStreams, " streams, the most it takes: ask again"));
     read_all_ = true;
@@ -58,6 +59,7 @@ void StreamCall::OnAccepted(bool ok) {
 void StreamCall::OnRead(bool ok) {
   --events_;
   reading_ = false;
+  last_event_ = Clock::now();
   if (!ok) read_all_ = true;
   if (ok && !finishing_) TakeBatch();
   message_.Clear();
@@ -67,6 +69,7 @@ void StreamCall::OnRead(bool ok) {
 void StreamCall::OnWritten(bool ok) {
   --events_;
   writing_ = false;
+  last_event_ = Clock::now();
   if (!ok) DropAll();  // the connection is gone; OnOver follows
   Advance();
 }
@@ -240,6 +243,20 @@ void StreamCall::MaybeFinish() {
   finishing_ = true;
   ++events_;
   stream_.Finish(ToGrpc(end_), static_cast<LoopEvent*>(&finished_));
+}
+
+std::optional<Clock::time_point> StreamCall::IdleSince() const {
+  const bool busy = finishing_ || over_seen_ || writing_ || ahead_ || !errors_.empty() ||
+                    !small_.empty() || !large_.empty();
+  return busy ? std::nullopt : std::make_optional(last_event_);
+}
+
+void StreamCall::EndIdle() {
+  end_ = absl::UnavailableError(
+      absl::StrCat("engramd has ", kMaxStreams,
+                   " streams, and this one was idle for longest: open it again when it is needed"));
+  read_all_ = true;
+  Advance();
 }
 
 void StreamCall::OnTick(Clock::time_point now, bool memory_is_short) {

@@ -32,6 +32,8 @@ class StreamCall final : public LookupLoop::Call {
   void OnSlabs() override { Advance(); }
   void OnTick(std::chrono::steady_clock::time_point now, bool memory_is_short) override;
   void OnDrain() override { Advance(); }
+  std::optional<std::chrono::steady_clock::time_point> IdleSince() const override;
+  void EndIdle() override;
 
  private:
   using Batches = std::deque<std::unique_ptr<LookupBatch>>;
@@ -83,6 +85,7 @@ class StreamCall final : public LookupLoop::Call {
   bool over_seen_ = false;  // the call is over, for whatever reason
   absl::Status end_;        // what the stream ends with
   std::chrono::steady_clock::time_point write_began_;
+  std::chrono::steady_clock::time_point last_event_;  // read or written
 };
 
 }  // namespace engram

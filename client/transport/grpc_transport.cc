@@ -67,16 +67,19 @@ absl::StatusOr<v1::AttachResponse> CallAttach(v1::Lookup::Stub* stub, const std:
     v1::AttachResponse response;
     const grpc::Status status = stub->Attach(&context, request, &response);
     if (status.ok()) return response;
-    const bool absent = status.error_code() == grpc::StatusCode::UNAVAILABLE ||
-                        status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED;
-    if (!absent) {
+    // With details the server says that it is a matter of time.
+    const bool may_pass = status.error_code() == grpc::StatusCode::UNAVAILABLE ||
+                          status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED ||
+                          (status.error_code() == grpc::StatusCode::RESOURCE_EXHAUSTED &&
+                           !status.error_details().empty());
+    if (!may_pass) {
       return absl::Status(static_cast<absl::StatusCode>(status.error_code()),
                           absl::StrCat("engramd at ", address, ": ", status.error_message()));
     }
     if (absl::Now() + kAttachRetry >= deadline) {
       return absl::UnavailableError(absl::StrCat(
           "no engramd answered at ", address, " within ", absl::FormatDuration(timeout), " (",
-          status.error_message(), "): is it running there, or still loading?"));
+          status.error_message(), "): is it running there, still loading, or flooded?"));
     }
     absl::SleepFor(kAttachRetry);
   }
@@ -277,7 +280,10 @@ absl::Status GrpcTransport::WaitLayer(Ticket ticket, size_t index) {
 }
 
 void GrpcTransport::Fail(Open& open, absl::Status status) {
-  if (!open.batch->Fail(std::move(status))) return;
+  if (open.batch->Fail(std::move(status))) CancelParts(open);
+}
+
+void GrpcTransport::CancelParts(Open& open) {
   // Its parts are finished when the server has answered that they are: until then somebody takes
   // their events, or the wish to cancel might never leave.
   for (const PartPointer& part : open.parts) {
@@ -295,9 +301,12 @@ void GrpcTransport::Cancel(Ticket ticket) {
 }
 
 void GrpcTransport::Reap(Ticket ticket) {
-  // After Fail returns no row is copied any more: both hold the batch's lock.
   const std::shared_ptr<Open> open = tickets_.Close(ticket);
-  if (open != nullptr) Fail(*open, absl::CancelledError("the batch was reaped"));
+  if (open == nullptr) return;
+  // After Fail returns no row is copied any more: both hold the batch's lock.
+  open->batch->Fail(absl::CancelledError("the batch was reaped"));
+  // Those of a batch that failed by itself, too: one part did, the others may be under way.
+  if (open->batch->state() != TicketState::kLanded) CancelParts(*open);
 }
 
 void GrpcTransport::OnReply(const PartPointer& part, absl::Span<const wire::Bytes> chain,
@@ -339,19 +348,25 @@ void GrpcTransport::FailPart(const PartPointer& part, absl::Status status) {
 
 void GrpcTransport::SendLater(const PartPointer& part, absl::Duration delay) {
   const absl::Time at = absl::Now() + delay;
-  const std::lock_guard<std::mutex> lock(retries_mutex_);
-  if (ending_ || at >= part->batch->deadline() || at >= part->batch->begin() + kMaxRetryTime) {
-    FailPart(part, absl::ResourceExhaustedError(absl::StrCat(
-                       "engramd at ", peer_.address,
-                       " had no room for the batch for as long as it could wait: send less at a "
-                       "time, or give it a later deadline")));
-    return;
+  const absl::Time deadline = part->batch->deadline();
+  const absl::Time end =
+      deadline == absl::InfiniteFuture() ? part->batch->begin() + kMaxRetryTime : deadline;
+  if (at < end) {
+    auto retry = std::make_unique<Retry>();
+    retry->transport = this;
+    retry->part = part;
+    const std::lock_guard<std::mutex> lock(retries_mutex_);
+    if (!ending_) {
+      retry->alarm.Set(driver_.queue(), absl::ToChronoTime(at),
+                       static_cast<ClientEvent*>(retry.get()));
+      retries_.push_back(std::move(retry));
+      return;
+    }
   }
-  auto retry = std::make_unique<Retry>();
-  retry->transport = this;
-  retry->part = part;
-  retry->alarm.Set(driver_.queue(), absl::ToChronoTime(at), static_cast<ClientEvent*>(retry.get()));
-  retries_.push_back(std::move(retry));
+  FailPart(part, absl::ResourceExhaustedError(
+                     absl::StrCat("engramd at ", peer_.address,
+                                  " had no room for the batch for as long as it could wait: send "
+                                  "less at a time, or give it a later deadline")));
 }
 
 void GrpcTransport::OnRetry(Retry* retry, bool ok) {

@@ -82,6 +82,7 @@ class GrpcTransport : public Transport, private PartSink {
                 const std::vector<std::shared_ptr<grpc::Channel>>& channels);
   void Send(const PartPointer& part);
   void Fail(Open& open, absl::Status status);
+  void CancelParts(Open& open);
   void FailPart(const PartPointer& part, absl::Status status);
   absl::Status WaitUntil(Ticket ticket, absl::FunctionRef<bool(const GrpcBatch&)> done);
   void SendLater(const PartPointer& part, absl::Duration delay);

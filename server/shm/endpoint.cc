@@ -115,7 +115,11 @@ void ShmEndpoint::Run() {
   while (true) {
     wait.assign({{stop_.get(), POLLIN, 0}, {listener_.get(), POLLIN, 0}});
     for (const auto& client : lent_) wait.push_back({client->socket.get(), POLLIN, 0});
-    if (poll(wait.data(), wait.size(), kTickMs) < 0 && errno != EINTR) return;
+    if (poll(wait.data(), wait.size(), kTickMs) < 0) {
+      // ENOMEM passes, or not; EINTR has nothing to wait for.
+      if (errno != EINTR) std::this_thread::sleep_for(std::chrono::milliseconds(kTickMs));
+      continue;
+    }
     if (wait[0].revents != 0) return;
     const auto now = Clock::now();
     for (size_t i = 0; i < lent_.size(); ++i) {
@@ -191,7 +195,7 @@ void ShmEndpoint::Refuse(const FileDescriptor& socket, const absl::Status& statu
 // to say, and whoever says something breaks it).
 void ShmEndpoint::Hear(Client& client) {
   std::byte bytes[kRequestBuffer];
-  const absl::StatusOr<ReceivedMessage> received = ReceiveMessage(client.socket, bytes, 0);
+  const absl::StatusOr<SocketMessage> received = ReceiveMessage(client.socket, bytes, 0);
   if (absl::IsAborted(received.status())) return;
   client.ended = true;
   if (!received.ok() || client.has_lease) return;
