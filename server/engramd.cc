@@ -59,9 +59,6 @@ void Configure(grpc::ServerBuilder& builder) {
   builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS,
                              static_cast<int>(std::chrono::milliseconds(kMaxHandshake).count()));
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxCallsPerConnection);
-  grpc::ResourceQuota quota("engramd");
-  quota.Resize(kGrpcBytes);
-  builder.SetResourceQuota(quota);
   // The sockets' own (acceptor.cc) sees to peers that are gone; gRPC's would set its timer again
   // for every read.
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, std::numeric_limits<int>::max());

@@ -37,9 +37,6 @@ inline constexpr int kMaxCallsPerConnection = 128;
 // Answers of the small methods (Attach, Describe, health) that clients have not taken yet; each may
 // hold a manifest and a token map, half a megabyte.
 inline constexpr uint32_t kMaxPlainCalls = 64;
-// What gRPC may have for connections, for messages on their way in, and for those it sends: beyond
-// it gRPC ends what it can. 16,384 idle connections take about half of it.
-inline constexpr size_t kGrpcBytes = size_t{512} << 20;
 // Batches of one stream that are read ahead. Beyond it, or beyond their bytes, the stream is not
 // read: the client feels it as flow control.
 inline constexpr size_t kMaxBatchesPerStream = 64;
