@@ -44,7 +44,8 @@ absl::StatusOr<std::unique_ptr<Transport>> AttachTransport(const Target& target,
                                    {.timeout = options.timeout,
                                     .unary = options.mode == "unary",
                                     .connections = options.connections,
-                                    .streams = options.streams});
+                                    .streams = options.streams,
+                                    .spin = options.spin});
     case Target::Kind::kShm:
       return ShmTransport::Attach(target.place, options.table_set, options.timeout, options.mode);
     case Target::Kind::kRdma:
@@ -53,8 +54,9 @@ absl::StatusOr<std::unique_ptr<Transport>> AttachTransport(const Target& target,
                                     .device = options.rdma_device,
                                     .reads = options.mode == "read"});
     case Target::Kind::kAuto:
-      return AutoTransport::Attach(target.place, options.table_set,
-                                   {.timeout = options.timeout, .device = options.rdma_device});
+      return AutoTransport::Attach(
+          target.place, options.table_set,
+          {.timeout = options.timeout, .device = options.rdma_device, .spin = options.spin});
   }
   return absl::InternalError("a kind of target without a transport");
 }
@@ -86,6 +88,7 @@ absl::Status Client::PlanTokens(const SequenceState& state, absl::Span<const int
   const AddressScheme& scheme = addresser_->scheme();
   const uint32_t columns = scheme.Columns();
   plan->tokens = token_ids.size();
+  plan->inverse.clear();
   plan->row_ids.resize(scheme.layers.size());
   absl::InlinedVector<LayerRowIdsOutput, kInlineLayers> outputs(scheme.layers.size());
   for (uint32_t i = 0; i < scheme.layers.size(); ++i) {
@@ -93,6 +96,24 @@ absl::Status Client::PlanTokens(const SequenceState& state, absl::Span<const int
     outputs[i] = {.layer_index = i, .rows = plan->row_ids[i].data(), .token_stride = columns};
   }
   return addresser_->Address(state, token_ids, dead, outputs);
+}
+
+void Client::MakeDistinct(Plan* plan) {
+  plan->inverse.resize(plan->row_ids.size());
+  for (size_t i = 0; i < plan->row_ids.size(); ++i) {
+    planner_.DistinctInverse(plan->row_ids[i], &plan->scratch, &plan->inverse[i]);
+    plan->row_ids[i].swap(plan->scratch);
+  }
+}
+
+absl::StatusOr<Ticket> Client::Prefetch(const SequenceState& state,
+                                        absl::Span<const int32_t> token_ids,
+                                        absl::Span<const uint8_t> dead,
+                                        absl::Span<const Landing> landings, absl::Time deadline,
+                                        Plan* plan) {
+  absl::Status status = PlanTokens(state, token_ids, dead, plan);
+  if (!status.ok()) return status;
+  return Submit(*plan, landings, deadline);
 }
 
 absl::StatusOr<Ticket> Client::Submit(const Plan& plan, absl::Span<const Landing> landings,

@@ -2,17 +2,21 @@
 // rows.
 //
 //   auto client = engram::Client::Attach("grpc:127.0.0.1:7300", {});
-//   engram::Client::Plan plan;
-//   absl::Status status = (*client)->PlanTokens(state, token_ids, {}, &plan);
-//   auto ticket = (*client)->Submit(plan, landings, deadline);
-//   status = (*client)->Wait(*ticket);  // OK: every row is in place
+//   engram::Client::Plan plan;  // reused from step to step, as the landing buffers are
+//   auto ticket = (*client)->Prefetch(state, token_ids, {}, landings, deadline, &plan);
+//   // ... what comes before the first of the layers ...
+//   absl::Status status = (*client)->WaitLayer(*ticket, 0);  // OK: its rows are in place
+//   status = (*client)->Wait(*ticket);                       // and all others'
 //   (*client)->Reap(*ticket);
+//
+// A landing buffer is registered once and lent from Prefetch or Submit until its ticket is LANDED
+// or reaped: until then it is neither read (a layer that WaitLayer returned OK for excepted), nor
+// written, nor given to another batch; from then on it is the caller's, for the next one.
 //
 // Targets: embedded:DIR, grpc:HOST:PORT, grpc:unix:PATH, shm:SOCKET, rdma:HOST:PORT,
 // auto:HOST:PORT. Needs no files of its own: the address scheme and the token map come from the
-// owner and are checked against the table set's id. Over RDMA landing buffers are registered first
-// (Register). Thread-safe. Errors are transport.h's; OK means that every row is in place, byte for
-// byte.
+// owner and are checked against the table set's id. Thread-safe. Errors are transport.h's; OK means
+// that every row is in place, byte for byte.
 #pragma once
 
 #include <cstdint>
@@ -25,6 +29,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "client/planner.h"
 #include "client/transport/transport.h"
 #include "memstore/addressing/addresser.h"
 
@@ -38,6 +43,9 @@ struct AttachOptions {
   std::string mode = {};
   uint32_t connections = 1;  // gRPC
   uint32_t streams = 1;      // gRPC: of each connection
+  // gRPC: how long a thread that waits for the only batch under way looks for its rows before it
+  // sleeps; up to 1 ms. Being woken costs about 20 us, so 0 saves power and costs latency.
+  absl::Duration spin = absl::Microseconds(200);
   // RDMA: this side's device, DEV[:PORT[:GID]]. Empty: the one that leads to the owner.
   std::string rdma_device = {};
 };
@@ -57,28 +65,45 @@ class Client {
   const Addresser& addresser() const { return *addresser_; }
   Transport& transport() { return *transport_; }
 
-  // Row ids of a batch, ready to be submitted: [layers][tokens * columns]. Reused from batch to
-  // batch it allocates only when a batch is larger than any before.
+  // Row ids of a batch, ready to be submitted, and where rows land. Dense: row_ids[layer] is
+  // [tokens * columns], rows land in that order, inverse is empty. Distinct: each row id stands,
+  // and lands, once a layer, in the order of its first use; the row of token t and column c is the
+  // one at place inverse[layer][t * columns + c]. Reused from batch to batch it allocates only when
+  // a batch is larger than any before.
   struct Plan {
     uint64_t tokens = 0;
-    std::vector<std::vector<RowId>> row_ids;  // one a layer of the table set
+    std::vector<std::vector<RowId>> row_ids;     // one a layer of the table set
+    std::vector<std::vector<uint32_t>> inverse;  // one a layer, or none
+    std::vector<RowId> scratch;                  // MakeDistinct's
   };
+  // A dense one. INVALID_ARGUMENT: what Addresser::Address refuses.
   absl::Status PlanTokens(const SequenceState& state, absl::Span<const int32_t> token_ids,
                           absl::Span<const uint8_t> dead, Plan* plan) const;
+  // Makes a dense plan distinct. For consumers that un-permute by themselves (a GPU's gather, a
+  // fused layer): the least bytes travel and none is copied to a second place. Cost: a hash
+  // look-up a row id.
+  void MakeDistinct(Plan* plan);
 
-  // A buffer that batches land in; of use to all transports, needed by RDMA. Not on the way of a
-  // lookup: memory is pinned.
-  absl::Status Register(absl::Span<std::byte> buffer) { return transport_->Register(buffer); }
-  absl::Status Unregister(absl::Span<std::byte> buffer) { return transport_->Unregister(buffer); }
-
-  // The ticket interface over planned tokens. landings: one a layer of the table set, whose group
-  // is a token's columns (rows of a token lie together, tokens are group_stride_bytes apart).
+  // The ticket interface over planned tokens. landings: one a layer of the table set, with room for
+  // the layer's row_ids. A dense plan's groups are a token's columns (rows of a token lie together,
+  // tokens are group_stride_bytes apart), a distinct plan's are single rows.
   absl::StatusOr<Ticket> Submit(const Plan& plan, absl::Span<const Landing> landings,
                                 absl::Time deadline);
+  // Plans a dense batch and submits it: from token ids known to rows under way in one call.
+  absl::StatusOr<Ticket> Prefetch(const SequenceState& state, absl::Span<const int32_t> token_ids,
+                                  absl::Span<const uint8_t> dead,
+                                  absl::Span<const Landing> landings, absl::Time deadline,
+                                  Plan* plan);
+  absl::Status Register(absl::Span<std::byte> buffer) { return transport_->Register(buffer); }
+  absl::Status Unregister(absl::Span<std::byte> buffer) { return transport_->Unregister(buffer); }
   // Over row ids of the caller's.
   absl::StatusOr<Ticket> Submit(const BatchRequest& batch) { return transport_->Submit(batch); }
   TicketState Poll(Ticket ticket) { return transport_->Poll(ticket); }
   absl::Status Wait(Ticket ticket) { return transport_->Wait(ticket); }
+  // `index`: of the layer within the batch; of a plan's, within the table set.
+  absl::Status WaitLayer(Ticket ticket, size_t index) {
+    return transport_->WaitLayer(ticket, index);
+  }
   void Cancel(Ticket ticket) { transport_->Cancel(ticket); }
   void Reap(Ticket ticket) { transport_->Reap(ticket); }
 
@@ -91,6 +116,7 @@ class Client {
 
   std::unique_ptr<Transport> transport_;
   std::shared_ptr<const Addresser> addresser_;
+  Planner planner_;
 };
 
 }  // namespace engram

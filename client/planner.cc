@@ -6,6 +6,9 @@
 namespace engram {
 namespace {
 
+// Slots that are kept from call to call: a prefill's of ten thousand tokens, 32 MiB.
+constexpr size_t kMostKeptSlots = size_t{1} << 21;
+
 // Fibonacci hashing (Knuth, TAOCP 3, 6.4): row ids are spread by the n-gram hash already, and those
 // of one column lie in a range of their own.
 uint64_t SlotOf(RowId id, int shift) { return (id * 0x9E3779B97F4A7C15u) >> shift; }
@@ -40,6 +43,7 @@ void Planner::ForEach(absl::Span<const RowId> ids, Visit&& visit) {
     if (is_new) slot = {ids[i], mark_, distinct++};
     visit(static_cast<uint32_t>(i), slot.rank, is_new);
   }
+  if (slots_.size() > kMostKeptSlots) std::vector<Slot>().swap(slots_);
 }
 
 bool Planner::Distinct(absl::Span<const RowId> ids, std::vector<RowId>* distinct,

@@ -2,7 +2,8 @@
 //
 // Prompts repeat themselves, so do their n-grams: of a prefill's rows many are asked for again and
 // again. Where rows cross a wire it pays to fetch each once and to copy it; where they are read
-// from memory it does not. Exact for any ids. Reuses its memory: warm, it allocates nothing.
+// from memory it does not. Exact for any ids. Reuses its memory: warm, it allocates nothing, but
+// for batches of more than half a million ids a layer, whose memory is let go.
 // Thread-safe: a lock for each call.
 #pragma once
 
@@ -26,7 +27,7 @@ class Planner {
  public:
   // The distinct ids in the order of their first place, that place for each, and the places that
   // repeat one of them, ascending: ids[i] == (*distinct)[k] for i = (*places)[k], and ids[c.to] ==
-  // ids[c.from] for every copy c. False, and nothing written, when it is not done: the batch is
+  // ids[c.from] for every copy c. False, and all three empty, when it is not done: the batch is
   // small, or batches of late repeated themselves too little (one in kTryEvery is looked at all the
   // same). Cost: a hash look-up an id.
   bool Distinct(absl::Span<const RowId> ids, std::vector<RowId>* distinct,

@@ -1,7 +1,8 @@
 #include "server/acceptor.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
-#include <pthread.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -11,10 +12,10 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
-#include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "memstore/table/thread.h"
 #include "server/limits.h"
 
 namespace engram {
@@ -46,6 +47,19 @@ bool IsOfThePeer(int error) {
   }
 }
 
+// A peer whose machine is gone is found out after kKeepAliveIdle and a few tries, so that what is
+// kept for it goes too. Has no effect on a Unix socket.
+void KeepAlive(int fd) {
+  const auto set = [fd](int level, int option, int64_t value) {
+    const int number = static_cast<int>(value);
+    setsockopt(fd, level, option, &number, sizeof(number));
+  };
+  set(SOL_SOCKET, SO_KEEPALIVE, 1);
+  set(IPPROTO_TCP, TCP_KEEPIDLE, kKeepAliveIdle.count());
+  set(IPPROTO_TCP, TCP_KEEPINTVL, kKeepAliveInterval.count());
+  set(IPPROTO_TCP, TCP_KEEPCNT, kKeepAliveProbes);
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Acceptor>> Acceptor::Start(std::vector<ListenSocket> sockets,
@@ -60,13 +74,10 @@ absl::StatusOr<std::unique_ptr<Acceptor>> Acceptor::Start(std::vector<ListenSock
   for (ListenSocket& socket : acceptor->sockets_) {
     if (absl::Status status = socket.Listen(); !status.ok()) return status;
   }
-  try {
-    acceptor->thread_ = std::thread([one = acceptor.get()] { one->Run(); });
-  } catch (const std::system_error& error) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("the thread that accepts connections cannot be started: ", error.what()));
-  }
-  pthread_setname_np(acceptor->thread_.native_handle(), "accept");
+  absl::StatusOr<std::thread> thread =
+      StartThread("accept", [one = acceptor.get()] { one->Run(); });
+  if (!thread.ok()) return thread.status();
+  acceptor->thread_ = *std::move(thread);
   return acceptor;
 }
 
@@ -84,7 +95,11 @@ void Acceptor::Run() {
     ready.push_back({.fd = socket.fd(), .events = POLLIN, .revents = 0});
   }
   while (true) {
-    if (poll(ready.data(), ready.size(), -1) < 0) continue;  // EINTR
+    if (poll(ready.data(), ready.size(), -1) < 0) {
+      // ENOMEM passes, or not; EINTR has nothing to wait for.
+      if (errno != EINTR) std::this_thread::sleep_for(std::chrono::milliseconds(kPauseMs));
+      continue;
+    }
     if (ready[0].revents != 0) return;
     bool go_on = true;
     // One of each at a time, so that no address is served at the cost of another.
@@ -103,6 +118,7 @@ bool Acceptor::AcceptOne(int listen_fd) {
     return false;
   }
   if (fd < fd_limit_) {
+    KeepAlive(fd);
     take_(listen_fd, fd);
     return true;
   }

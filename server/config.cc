@@ -34,6 +34,8 @@ struct Given {
   std::string numa;
   std::optional<uint32_t> load_threads;
   std::optional<uint32_t> gather_threads;
+  std::optional<uint32_t> lookup_threads;
+  std::optional<uint32_t> spin_us;
   std::optional<uint64_t> max_batch_rows;
   std::string shm_socket;
   std::vector<uint32_t> shm_allow_uids;
@@ -60,6 +62,13 @@ void AddFlags(CLI::App& app, Given* given) {
       ->type_name("N");
   app.add_option("--gather-threads", given->gather_threads,
                  "threads that gather one large batch together (default 1)")
+      ->type_name("N");
+  app.add_option("--lookup-threads", given->lookup_threads,
+                 "threads that answer lookups over gRPC (default: half of the cores, at most 8)")
+      ->type_name("N");
+  app.add_option("--spin-us", given->spin_us,
+                 absl::StrCat("microseconds they look for a request before they sleep (default ",
+                              kDefaultSpin.count(), "; 0 saves power, costs latency)"))
       ->type_name("N");
   app.add_option("--max-batch-rows", given->max_batch_rows,
                  absl::StrCat("rows of one batch at most (default ", kDefaultMaxBatchRows, ")"))
@@ -92,6 +101,10 @@ void FillFromFile(const v1::ServerConfig& file, Given* given) {
   if (!given->gather_threads && file.gather_threads() > 0) {
     given->gather_threads = file.gather_threads();
   }
+  if (!given->lookup_threads && file.lookup_threads() > 0) {
+    given->lookup_threads = file.lookup_threads();
+  }
+  if (!given->spin_us && file.has_spin_us()) given->spin_us = file.spin_us();
   if (!given->max_batch_rows && file.max_batch_rows() > 0) {
     given->max_batch_rows = file.max_batch_rows();
   }
@@ -179,21 +192,25 @@ absl::StatusOr<ServerConfig> Understand(const Given& given) {
   }
   config.load_threads = given.load_threads.value_or(config.load_threads);
   config.gather_threads = given.gather_threads.value_or(config.gather_threads);
+  config.lookup_threads = given.lookup_threads.value_or(config.lookup_threads);
+  const uint64_t spin_us = given.spin_us.value_or(config.spin.count());
+  config.spin = std::chrono::microseconds(spin_us);
   config.max_batch_rows = given.max_batch_rows.value_or(config.max_batch_rows);
-  absl::Status status =
-      CheckRange<uint32_t>("--load-threads", config.load_threads, 0, kMaxLoadThreads);
-  if (status.ok()) {
-    status =
-        CheckRange<uint32_t>("--gather-threads", config.gather_threads, 1, GatherTeam::kMaxThreads);
-  }
-  if (status.ok()) {
-    status = CheckRange<uint64_t>("--max-batch-rows", config.max_batch_rows, 1, kMostBatchRows);
-  }
   config.shm_socket = given.shm_socket;
   config.shm_allow_uids = given.shm_allow_uids;
-  if (status.ok()) status = CheckShm(config);
-  if (status.ok()) status = TakeRdma(given, &config);
-  if (!status.ok()) return status;
+  const uint64_t most_spin_us = kMaxSpin.count();
+  for (const absl::Status& status : {
+           CheckRange<uint64_t>("--load-threads", config.load_threads, 0, kMaxLoadThreads),
+           CheckRange<uint64_t>("--gather-threads", config.gather_threads, 1,
+                                GatherTeam::kMaxThreads),
+           CheckRange<uint64_t>("--lookup-threads", config.lookup_threads, 0, kMaxLookupThreads),
+           CheckRange<uint64_t>("--spin-us", spin_us, 0, most_spin_us),
+           CheckRange<uint64_t>("--max-batch-rows", config.max_batch_rows, 1, kMostBatchRows),
+           CheckShm(config),
+           TakeRdma(given, &config),
+       }) {
+    if (!status.ok()) return status;
+  }
   return config;
 }
 

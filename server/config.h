@@ -1,6 +1,7 @@
 // What engramd is told: flags, over one configuration file (ServerConfig in config.proto).
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -22,6 +23,8 @@ struct ServerConfig {
   NumaPolicy numa;
   uint32_t load_threads = 0;  // 0: enough to keep a device's queue filled
   uint32_t gather_threads = 1;
+  uint32_t lookup_threads = 0;  // 0: half of the machine's, at most 8
+  std::chrono::microseconds spin = kDefaultSpin;
   uint64_t max_batch_rows = kDefaultMaxBatchRows;
   std::string shm_socket;  // empty: no shared memory
   std::vector<uint32_t> shm_allow_uids;

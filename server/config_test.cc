@@ -33,12 +33,12 @@ std::string WriteFile(const std::string& name, const std::string& text) {
 }
 
 TEST(ParseCommandLine, TakesEveryFlag) {
-  const auto parsed = Parse({"--table-set",      "/a",         "--listen",         "127.0.0.1:0",
-                             "--table-set",      "/b",         "--listen",         "unix:/s",
-                             "--numa",           "interleave", "--load-threads",   "3",
-                             "--gather-threads", "2",          "--max-batch-rows", "1000",
-                             "--shm-socket",     "/m",         "--shm-allow-uid",  "7",
-                             "--shm-allow-uid",  "8"});
+  const auto parsed = Parse(
+      {"--table-set",      "/a",      "--listen",         "127.0.0.1:0", "--table-set",      "/b",
+       "--listen",         "unix:/s", "--numa",           "interleave",  "--load-threads",   "3",
+       "--gather-threads", "2",       "--max-batch-rows", "1000",        "--shm-socket",     "/m",
+       "--shm-allow-uid",  "7",       "--shm-allow-uid",  "8",           "--lookup-threads", "5",
+       "--spin-us",        "0"});
   ASSERT_TRUE(parsed.ok()) << parsed.status();
   const ServerConfig& config = *parsed->config;
   EXPECT_THAT(config.table_sets, ElementsAre("/a", "/b"));
@@ -49,6 +49,8 @@ TEST(ParseCommandLine, TakesEveryFlag) {
   EXPECT_EQ(config.load_threads, 3u);
   EXPECT_EQ(config.gather_threads, 2u);
   EXPECT_EQ(config.max_batch_rows, 1000u);
+  EXPECT_EQ(config.lookup_threads, 5u);
+  EXPECT_EQ(config.spin.count(), 0);
   EXPECT_EQ(config.shm_socket, "/m");
   EXPECT_THAT(config.shm_allow_uids, ElementsAre(7, 8));
 }
@@ -60,6 +62,8 @@ TEST(ParseCommandLine, HasDefaults) {
   EXPECT_EQ(parsed->config->load_threads, 0u);
   EXPECT_EQ(parsed->config->gather_threads, 1u);
   EXPECT_EQ(parsed->config->max_batch_rows, kDefaultMaxBatchRows);
+  EXPECT_EQ(parsed->config->lookup_threads, 0u);
+  EXPECT_EQ(parsed->config->spin, kDefaultSpin);
   EXPECT_EQ(parsed->config->shm_socket, "");
 }
 
@@ -67,6 +71,7 @@ TEST(ParseCommandLine, FlagsReplaceWhatTheFileSays) {
   const std::string file = WriteFile("flags.textproto",
                                      "table_set: \"/x\" table_set: \"/y\"\nlisten: \"h:1\"\n"
                                      "numa: \"local\" gather_threads: 4 max_batch_rows: 7\n"
+                                     "lookup_threads: 2 spin_us: 0\n"
                                      "shm_socket: \"/m\" shm_allow_uid: 7\n");
   const auto whole = Parse({"--config", file.c_str()});
   ASSERT_TRUE(whole.ok()) << whole.status();
@@ -74,6 +79,8 @@ TEST(ParseCommandLine, FlagsReplaceWhatTheFileSays) {
   EXPECT_EQ(whole->config->numa.kind, NumaPolicy::Kind::kLocal);
   EXPECT_EQ(whole->config->gather_threads, 4u);
   EXPECT_EQ(whole->config->max_batch_rows, 7u);
+  EXPECT_EQ(whole->config->lookup_threads, 2u);
+  EXPECT_EQ(whole->config->spin.count(), 0);
   EXPECT_EQ(whole->config->shm_socket, "/m");
   EXPECT_THAT(whole->config->shm_allow_uids, ElementsAre(7));
   const auto over = Parse({"--config", file.c_str(), "--table-set", "/z", "--gather-threads", "1"});
@@ -96,6 +103,10 @@ TEST(ParseCommandLine, NamesWhatIsMissingOrWrong) {
   EXPECT_THAT(Error({"--listen", "h:1"}), HasSubstr("--table-set DIR"));
   EXPECT_THAT(Error({"--table-set", "/a"}), HasSubstr("--listen HOST:PORT"));
   EXPECT_THAT(Error({"--table-sett", "/a"}), HasSubstr("--table-sett"));
+  EXPECT_THAT(Error({"--table-set", "/a", "--listen", "h:1", "--spin-us", "1001"}),
+              HasSubstr("--spin-us 1001 is not between 0 and 1000"));
+  EXPECT_THAT(Error({"--table-set", "/a", "--listen", "h:1", "--lookup-threads", "65"}),
+              HasSubstr("--lookup-threads 65"));
   EXPECT_THAT(Error({"stray", "--table-set", "/a", "--listen", "h:1"}), HasSubstr("stray"));
   EXPECT_THAT(Error({"--config", "/no/such/file"}), HasSubstr("/no/such/file"));
   EXPECT_THAT(Error({"--config", "/"}), HasSubstr("--config"));

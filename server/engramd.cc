@@ -5,11 +5,13 @@
 
 #include <algorithm>
 #include <future>
+#include <limits>
 #include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "memstore/store/table_set.h"
+#include "memstore/table/thread.h"
 #include "server/limits.h"
 #include "server/listen_socket.h"
 #include "server/start_checks.h"
@@ -45,26 +47,30 @@ class ProgressLines {
   Clock::time_point last_ = Clock::now();
 };
 
-uint32_t LookupThreads() {
+uint32_t LookupThreads(const ServerConfig& config) {
+  if (config.lookup_threads > 0) return config.lookup_threads;
   // Half of the machine's threads answer, the other half is whoever asks; a socket's memory feeds
   // a few at most.
   return std::clamp(std::thread::hardware_concurrency() / 2, 1u, 8u);
 }
 
-// A client's AttachRdma is its lease; one that is cut off or stopped is noticed by this, and what it
-// had is free within 5 s.
+// A client's AttachRdma is its lease; one that is cut off or stopped is noticed by this, and what
+// it had is free within 5 s.
 constexpr std::chrono::milliseconds kLeasePing{2000};
 
-void WatchLeases(grpc::ServerBuilder& builder) {
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, static_cast<int>(kLeasePing.count()));
-  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, static_cast<int>(kLeasePing.count()));
-  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
-}
-
-void Configure(grpc::ServerBuilder& builder) {
+void Configure(bool has_leases, grpc::ServerBuilder& builder) {
   builder.SetMaxReceiveMessageSize(static_cast<int>(kMaxRequestBytes));
   builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS,
                              static_cast<int>(std::chrono::milliseconds(kMaxHandshake).count()));
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxCallsPerConnection);
+  // The sockets' own (acceptor.cc) sees to peers that are gone; gRPC's would set its timer again
+  // for every read. Leases need it all the same: a process that was stopped still has its sockets.
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, has_leases
+                                                             ? static_cast<int>(kLeasePing.count())
+                                                             : std::numeric_limits<int>::max());
+  if (!has_leases) return;
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, static_cast<int>(kLeasePing.count()));
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
 }
 
 }  // namespace
@@ -157,6 +163,7 @@ absl::Status Engramd::StartService() {
   context_.store = &store_;
   context_.team = team_.get();
   context_.max_batch_rows = config_.max_batch_rows;
+  context_.spin = config_.spin;
   context_.slabs = *std::move(slabs);
   return absl::OkStatus();
 }
@@ -181,8 +188,7 @@ absl::Status Engramd::Listen() {
   // gRPC's own would bring threads that poll beside the loops.
   grpc::EnableDefaultHealthCheckService(false);
   grpc::ServerBuilder builder;
-  Configure(builder);
-  if (rdma_ != nullptr) WatchLeases(builder);
+  Configure(/*has_leases=*/rdma_ != nullptr, builder);
   connections_ = builder.experimental().AddExternalConnectionAcceptor(
       grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
       grpc::InsecureServerCredentials());
@@ -194,7 +200,8 @@ absl::Status Engramd::Listen() {
     health_->Accept(loop);
     ReflectionCall::Accept(loop, reflection_.get());
   };
-  for (uint32_t i = 0; i < LookupThreads(); ++i) {
+  const uint32_t threads = LookupThreads(config_);
+  for (uint32_t i = 0; i < threads; ++i) {
     loops_.push_back(std::make_unique<LookupLoop>(&context_, accept, builder));
   }
   server_ = builder.BuildAndStart();
@@ -234,11 +241,20 @@ void Engramd::Drain(std::chrono::milliseconds grace) {
   }
   // Shutdown waits for every connection, and idle clients may not look at theirs for seconds; once
   // the last call is over those that stayed are closed.
-  std::future<void> down = std::async(std::launch::async, [this] {
+  std::promise<void> down;
+  absl::StatusOr<std::thread> shutdown = StartThread("shutdown", [this, &down] {
     server_->Shutdown(std::chrono::system_clock::now() + kGoodbye);
+    down.set_value();
   });
-  while (down.wait_for(kGoodbye) != std::future_status::ready) {
+  if (shutdown.ok()) {
+    const std::future<void> is_down = down.get_future();
+    while (is_down.wait_for(kGoodbye) != std::future_status::ready) {
+      grpc_server_cancel_all_calls(server_->c_server());
+    }
+    shutdown->join();
+  } else {
     grpc_server_cancel_all_calls(server_->c_server());
+    server_->Shutdown(std::chrono::system_clock::now() + kGoodbye);
   }
   server_->Wait();
   for (const auto& loop : loops_) loop->Stop();

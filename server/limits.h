@@ -19,23 +19,33 @@ inline constexpr uint64_t kDefaultMaxBatchRows = uint64_t{4} << 20;
 inline constexpr uint64_t kMostBatchRows = uint64_t{1} << 26;
 // Rows of one message of a stream's answer: long enough that a message's fixed cost does not show,
 // short enough that the first rows are under way while the next are gathered, and that a loop is
-// soon back at its other clients (a quarter of a millisecond).
-inline constexpr uint64_t kStreamMessageBytes = 1 << 20;
+// soon back at its other clients (an eighth of a millisecond).
+inline constexpr uint64_t kStreamMessageBytes = 512 << 10;
 // A slab holds such a message, and the heads of as many layers as a table set may have.
 inline constexpr uint64_t kSlabBytes = kStreamMessageBytes + (64 << 10);
-// All replies under way are in these: 68 MiB.
-inline constexpr uint32_t kSlabs = 64;
+// All replies under way are in these: 72 MiB.
+inline constexpr uint32_t kSlabs = 128;
 // Unary calls in the server at once, waiting ones included: each holds a request.
 inline constexpr uint32_t kMaxUnaryCalls = 512;
-// A stream is a client's; each has a few KiB.
+// A stream is a client's; each has a few KiB. When there are as many, the one that has been idle
+// for longest, and for kMinIdle at least, is ended for the next.
 inline constexpr uint32_t kMaxStreams = 1024;
+inline constexpr std::chrono::seconds kMinIdle{5};
+// Calls of one connection at once, all methods; more than an SDK client or a web server's stub has
+// under way. Beyond it HTTP/2 lets the client wait.
+inline constexpr int kMaxCallsPerConnection = 128;
+// Answers of the small methods (Attach, Describe, health) that clients have not taken yet; each may
+// hold a manifest and a token map, half a megabyte.
+inline constexpr uint32_t kMaxPlainCalls = 64;
 // Batches of one stream that are read ahead. Beyond it, or beyond their bytes, the stream is not
 // read: the client feels it as flow control.
 inline constexpr size_t kMaxBatchesPerStream = 64;
 inline constexpr uint64_t kMaxIdBytesPerStream = uint64_t{16} << 20;
-// Bytes of ids, as they came and as they were addressed, of all batches in the server: beyond it
-// a batch is turned away.
-inline constexpr uint64_t kMaxIdBytes = uint64_t{96} << 20;
+// Bytes of ids, as they came and as they were addressed, of the batches under way (id_bytes.h).
+// What is each call's own: a decode step's, 8,192 row ids. Of all calls that is 48 MiB.
+inline constexpr uint64_t kOwnIdBytes = 32 << 10;
+// And what they share; a batch that finds it used up is turned away.
+inline constexpr uint64_t kSharedIdBytes = uint64_t{64} << 20;
 // How long a unary lookup waits for slabs at most; a server that is behind by more says so.
 inline constexpr std::chrono::milliseconds kMaxSlabWait{1000};
 // While slabs or the bytes for ids are short, a call whose client has not taken a message for this
@@ -43,6 +53,13 @@ inline constexpr std::chrono::milliseconds kMaxSlabWait{1000};
 inline constexpr std::chrono::seconds kMaxWriteStall{2};
 // What a client that was turned away is told to wait.
 inline constexpr std::chrono::milliseconds kRetryDelay{20};
+// How long a loop looks for the next event before it sleeps: a round trip's time, so that a client
+// with one batch after the other finds it awake.
+inline constexpr std::chrono::microseconds kDefaultSpin{50};
+// What --spin-us may be set to: beyond it a core is only kept warm.
+inline constexpr std::chrono::microseconds kMaxSpin{1000};
+// What --lookup-threads may be set to; a socket's memory feeds a few.
+inline constexpr uint32_t kMaxLookupThreads = 64;
 // Lookups under way when engramd is told to stop have this long to finish. Below the 30 s that
 // Kubernetes gives, and the 90 s of systemd.
 inline constexpr std::chrono::seconds kDrainGrace{10};
@@ -53,6 +70,11 @@ inline constexpr uint64_t kMaxConnections = 16384;
 inline constexpr uint64_t kSpareFiles = 64;
 // A connection that does not begin to speak HTTP/2 in this time is closed.
 inline constexpr std::chrono::seconds kMaxHandshake{10};
+// A connection that has been silent for kKeepAliveIdle is asked whether its peer is there; without
+// an answer it is closed after half a minute.
+inline constexpr std::chrono::seconds kKeepAliveIdle{60};
+inline constexpr std::chrono::seconds kKeepAliveInterval{10};
+inline constexpr int kKeepAliveProbes = 3;
 // More readers than this wait for the same disks.
 inline constexpr uint32_t kMaxLoadThreads = 64;
 // A configuration is read whole before anything of it is known to be true.

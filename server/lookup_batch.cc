@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/container/inlined_vector.h"
 #include "absl/strings/str_cat.h"
 
 namespace engram {
@@ -19,10 +18,6 @@ std::byte* Skip(std::byte* slab, uint64_t head_bytes) {
 
 uint8_t* Raw(std::byte* at) { return reinterpret_cast<uint8_t*>(at); }
 std::byte* Bytes(uint8_t* at) { return reinterpret_cast<std::byte*>(at); }
-
-absl::Span<const uint8_t> DeadOf(const wire::LookupRequest::Tokens& tokens) {
-  return tokens.dead_mask;
-}
 
 }  // namespace
 
@@ -55,7 +50,7 @@ absl::Status LookupBatch::Prepare(const Store& store, const LookupLimits& limits
     return lookup_.PrepareTokens(*std::move(set),
                                  {.layers = tokens.layers,
                                   .token_ids = tokens.token_ids,
-                                  .dead = DeadOf(tokens),
+                                  .dead = tokens.dead_mask,
                                   .sequence_tokens = tokens.sequence_tokens,
                                   .sequence_lookback = tokens.sequence_lookback},
                                  limits);
@@ -84,45 +79,36 @@ uint64_t LookupBatch::RowsLeftBytes() const {
   return layer_ < lookup_.layers() ? bytes - row_ * lookup_.row_bytes(layer_) : 0;
 }
 
+// The next `rows` of the layer that is gathered.
+void LookupBatch::AddRun(uint64_t rows) {
+  runs_.push_back({.layer = layer_,
+                   .first = row_,
+                   .rows = rows,
+                   .head = {.layer = lookup_.layer(layer_),
+                            .first_row = row_,
+                            .rows_bytes = rows * lookup_.row_bytes(layer_)}});
+  row_ += rows;
+  if (row_ < lookup_.rows(layer_)) return;
+  ++layer_;
+  row_ = 0;
+}
+
 absl::Span<std::byte> LookupBatch::FillMessage(uint64_t rows_bytes, GatherTeam& team,
                                                absl::Span<std::byte> slab) {
   // All that is left, layer after layer, or a run of rows of one layer.
-  const bool whole = RowsLeftBytes() <= rows_bytes;
-  struct Run {
-    size_t layer;
-    uint64_t first;
-    uint64_t rows;
-    wire::ReplyLayerHead head;
-  };
-  absl::InlinedVector<Run, 8> runs;
-  const auto add = [&](size_t layer, uint64_t first, uint64_t rows) {
-    runs.push_back({layer,
-                    first,
-                    rows,
-                    {.layer = lookup_.layer(layer),
-                     .first_row = first,
-                     .rows_bytes = rows * lookup_.row_bytes(layer)}});
-  };
-  if (whole) {
-    for (; layer_ < lookup_.layers(); ++layer_, row_ = 0) {
-      add(layer_, row_, lookup_.rows(layer_) - row_);
-    }
+  runs_.clear();
+  if (RowsLeftBytes() <= rows_bytes) {
+    while (!done()) AddRun(lookup_.rows(layer_) - row_);
   } else {
     const uint64_t fit = std::max<uint64_t>(1, rows_bytes / lookup_.row_bytes(layer_));
-    const uint64_t rows = std::min(fit, lookup_.rows(layer_) - row_);
-    add(layer_, row_, rows);
-    row_ += rows;
-    if (row_ == lookup_.rows(layer_)) {
-      ++layer_;
-      row_ = 0;
-    }
+    AddRun(std::min(fit, lookup_.rows(layer_) - row_));
   }
   const wire::ReplyHead head = {
       .table_set_id = lookup_.set().id(), .batch_id = request_.batch_id, .last = done()};
   std::byte* const begin =
-      Skip(slab.data(), wire::ReplyHeadBytes(head) + wire::ReplyLayerHeadBytes(runs[0].head));
+      Skip(slab.data(), wire::ReplyHeadBytes(head) + wire::ReplyLayerHeadBytes(runs_[0].head));
   uint8_t* out = wire::WriteReplyHead(head, Raw(begin));
-  for (const Run& run : runs) {
+  for (const Run& run : runs_) {
     out = wire::WriteReplyLayerHead(run.head, out);
     lookup_.Gather(run.layer, run.first, run.rows, team, Bytes(out));
     out += run.head.rows_bytes;

@@ -50,12 +50,22 @@ class LookupBatch {
   void Release();
 
  private:
+  // Rows of one layer that go into a message.
+  struct Run {
+    size_t layer = 0;
+    uint64_t first = 0;
+    uint64_t rows = 0;
+    wire::ReplyLayerHead head;
+  };
+
   uint64_t RowsLeftBytes() const;
+  void AddRun(uint64_t rows);
 
   wire::LookupRequest request_;
   std::vector<WantedRows> wanted_;
   PreparedLookup lookup_;
   Clock::time_point deadline_ = Clock::time_point::max();
+  std::vector<Run> runs_;  // of the message being filled
   // What is gathered next.
   size_t layer_ = 0;
   uint64_t row_ = 0;

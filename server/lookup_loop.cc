@@ -1,12 +1,11 @@
 #include "server/lookup_loop.h"
 
-#include <pthread.h>
-
 #include <algorithm>
-#include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "memstore/table/thread.h"
+#include "proto/wire/take_event.h"
 #include "server/limits.h"
 
 namespace engram {
@@ -26,19 +25,17 @@ LookupLoop::LookupLoop(LookupContext* context, std::function<void(LookupLoop&)> 
     : context_(context),
       accept_(std::move(accept)),
       queue_(builder.AddCompletionQueue()),
-      wake_([this] { Wake(); }),
+      wake_state_(std::make_shared<WakeState>()),
+      wake_([this, state = wake_state_] { Wake(this, *state); }),
       woken_(this, &LookupLoop::OnWake) {}
 
 LookupLoop::~LookupLoop() { Stop(); }
 
 absl::Status LookupLoop::Start(uint32_t number) {
-  try {
-    thread_ = std::thread([this] { Run(); });
-  } catch (const std::system_error& error) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("cannot start a thread for lookups: ", error.what()));
-  }
-  pthread_setname_np(thread_.native_handle(), absl::StrCat("engram-loop/", number).c_str());
+  absl::StatusOr<std::thread> thread =
+      StartThread(absl::StrCat("engram-loop/", number), [this] { Run(); });
+  if (!thread.ok()) return thread.status();
+  thread_ = *std::move(thread);
   return absl::OkStatus();
 }
 
@@ -48,7 +45,7 @@ void LookupLoop::Run() {
   while (true) {
     void* tag = nullptr;
     bool ok = false;
-    const auto what = queue_->AsyncNext(&tag, &ok, next_tick);
+    const auto what = wire::TakeEvent(*queue_, &tag, &ok, context_->spin, next_tick);
     if (what == grpc::CompletionQueue::SHUTDOWN) break;
     if (what == grpc::CompletionQueue::GOT_EVENT) static_cast<LoopEvent*>(tag)->Done(ok);
     removed_.clear();
@@ -62,8 +59,8 @@ void LookupLoop::Run() {
 
 void LookupLoop::Tick() {
   const auto now = std::chrono::steady_clock::now();
-  const bool memory_is_short = context_->slabs->FreeSlabs() < context_->slabs->slabs() / 4 ||
-                               context_->id_bytes.load() > kMaxIdBytes / 2;
+  const bool memory_is_short =
+      context_->slabs->FreeSlabs() < context_->slabs->slabs() / 4 || context_->ids.HalfUsed();
   for (auto at = calls_.begin(); at != calls_.end();) {
     Call* const call = (at++)->get();  // it may remove itself
     call->OnTick(now, memory_is_short);
@@ -72,21 +69,23 @@ void LookupLoop::Tick() {
 
 void LookupLoop::Drain() {
   draining_.store(true);
-  Wake();
+  Wake(this, *wake_state_);
 }
 
-void LookupLoop::Wake() {
-  const std::lock_guard<std::mutex> lock(wake_mutex_);
-  if (wake_pending_ || stopping_) return;
-  wake_pending_ = true;
-  alarm_.Set(queue_.get(), std::chrono::system_clock::now(), static_cast<LoopEvent*>(&woken_));
+void LookupLoop::Wake(LookupLoop* loop, WakeState& state) {
+  const std::lock_guard<std::mutex> lock(state.mutex);
+  if (state.pending || state.stopping) return;
+  state.pending = true;
+  loop->alarm_.Set(loop->queue_.get(), std::chrono::system_clock::now(),
+                   static_cast<LoopEvent*>(&loop->woken_));
 }
 
 void LookupLoop::OnWake(bool) {
   {
-    const std::lock_guard<std::mutex> lock(wake_mutex_);
-    wake_pending_ = false;
+    const std::lock_guard<std::mutex> lock(wake_state_->mutex);
+    wake_state_->pending = false;
   }
+  wake_wanted_ = false;
   for (Call* call : std::exchange(awaiting_, {})) call->OnSlabs();
   if (!draining() || std::exchange(drain_told_, true)) return;
   for (auto at = calls_.begin(); at != calls_.end();) {
@@ -97,8 +96,8 @@ void LookupLoop::OnWake(bool) {
 
 void LookupLoop::Stop() {
   {
-    const std::lock_guard<std::mutex> lock(wake_mutex_);
-    if (std::exchange(stopping_, true)) return;
+    const std::lock_guard<std::mutex> lock(wake_state_->mutex);
+    if (std::exchange(wake_state_->stopping, true)) return;
   }
   queue_->Shutdown();
   if (thread_.joinable()) {
@@ -125,12 +124,30 @@ void LookupLoop::Remove(Call* call) {
   if (call->HoldsDrain()) --live_calls_;
 }
 
+bool LookupLoop::EndIdlest() {
+  auto longest = std::chrono::steady_clock::now() - kMinIdle;
+  Call* idlest = nullptr;
+  for (const std::unique_ptr<Call>& call : calls_) {
+    const auto since = call->IdleSince();
+    if (!since || *since > longest) continue;
+    longest = *since;
+    idlest = call.get();
+  }
+  if (idlest == nullptr) return false;
+  idlest->EndIdle();
+  return true;
+}
+
 bool LookupLoop::TakeSlabs(Call* call, uint32_t count, std::vector<ReplySlabs::Slab>* slabs) {
-  if (context_->slabs->Take(count, wake_, slabs)) return true;
+  static const std::function<void()> kNobody;
+  // Whoever waits is called by the same OnWake, which runs on this thread and so cannot come too
+  // early.
+  if (context_->slabs->Take(count, wake_wanted_ ? kNobody : wake_, slabs)) return true;
+  wake_wanted_ = true;
   if (std::find(awaiting_.begin(), awaiting_.end(), call) == awaiting_.end()) {
     awaiting_.push_back(call);
   }
-  return false;  // OnWake runs on this thread, so it cannot have come too early
+  return false;
 }
 
 std::unique_ptr<LookupBatch> LookupLoop::NewBatch() {

@@ -16,12 +16,15 @@
 #include <list>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "memstore/store/parallel_gather.h"
 #include "memstore/store/store.h"
+#include "server/id_bytes.h"
+#include "server/limits.h"
 #include "server/lookup_batch.h"
 #include "server/reply_slabs.h"
 
@@ -32,9 +35,11 @@ struct LookupContext {
   GatherTeam* team = nullptr;
   uint64_t max_batch_rows = 0;
   std::shared_ptr<ReplySlabs> slabs;
-  std::atomic<uint64_t> id_bytes{0};  // kept by all batches under way
+  std::chrono::microseconds spin{0};  // looking for events before sleeping
+  IdPool ids{kSharedIdBytes};
   std::atomic<uint32_t> unary_calls{0};
   std::atomic<uint32_t> streams{0};
+  std::atomic<uint32_t> plain_calls{0};
 };
 
 // What a completion queue's tag points to.
@@ -67,6 +72,11 @@ class LookupLoop {
     virtual void OnSlabs() {}  // slabs came back since TakeSlabs gave none
     virtual void OnTick(std::chrono::steady_clock::time_point /*now*/, bool /*memory_is_short*/) {}
     virtual void OnDrain() {}
+    // Since when it has nothing under way; nothing: it has.
+    virtual std::optional<std::chrono::steady_clock::time_point> IdleSince() const {
+      return std::nullopt;
+    }
+    virtual void EndIdle() {}
     // Whether a drain waits for it to end.
     virtual bool HoldsDrain() const { return true; }
   };
@@ -93,6 +103,8 @@ class LookupLoop {
   void Add(std::unique_ptr<Call> call);
   // Destroys the call, after it has returned to the loop.
   void Remove(Call* call);
+  // Ends the call of this loop that has been idle for longest; false when there is none to end.
+  bool EndIdlest();
   // Appends `count` slabs, or none: then false, and OnSlabs is called when some came back.
   bool TakeSlabs(Call* call, uint32_t count, std::vector<ReplySlabs::Slab>* slabs);
   // Batches are kept from call to call, for their memory.
@@ -101,29 +113,34 @@ class LookupLoop {
 
  private:
   void Run();
-  void Wake();  // thread-safe
+  // Outlives the loop: a slab may come back to the pool after it.
+  struct WakeState {
+    std::mutex mutex;
+    bool pending = false;   // guarded by mutex
+    bool stopping = false;  // guarded by mutex; from then on the loop may be gone
+  };
+  static void Wake(LookupLoop* loop, WakeState& state);  // thread-safe
   void OnWake(bool ok);
   void Tick();
 
   LookupContext* const context_;
   const std::function<void(LookupLoop&)> accept_;
   const std::unique_ptr<grpc::ServerCompletionQueue> queue_;
-  std::function<void()> wake_;
+  const std::shared_ptr<WakeState> wake_state_;
+  const std::function<void()> wake_;
   std::thread thread_;
   std::atomic<bool> draining_{false};
   std::atomic<size_t> live_calls_{0};
 
-  std::mutex wake_mutex_;
-  bool wake_pending_ = false;  // guarded by wake_mutex_
-  bool stopping_ = false;      // guarded by wake_mutex_
   grpc::Alarm alarm_;
   CallEvent<LookupLoop> woken_;
 
+  std::vector<std::unique_ptr<LookupBatch>> spare_batches_;  // calls_ give theirs back when they go
   std::list<std::unique_ptr<Call>> calls_;
   std::vector<std::unique_ptr<Call>> removed_;
-  std::vector<Call*> awaiting_;
+  std::vector<Call*> awaiting_;  // slabs
+  bool wake_wanted_ = false;     // the pool has wake_, to call it when slabs come back
   bool drain_told_ = false;
-  std::vector<std::unique_ptr<LookupBatch>> spare_batches_;
 };
 
 }  // namespace engram

@@ -3,7 +3,6 @@
 // Exit codes: 0 stopped by SIGTERM or SIGINT, 1 it failed, 2 bad usage.
 
 #include <grpc/grpc.h>
-#include <malloc.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <unistd.h>
 
@@ -17,6 +16,7 @@
 #include <string>
 #include <thread>
 
+#include "memstore/table/freed_memory.h"
 #include "server/config.h"
 #include "server/engramd.h"
 #include "server/limits.h"
@@ -27,8 +27,6 @@ namespace {
 constexpr int kStopped = 0;
 constexpr int kFailed = 1;
 constexpr int kBadUsage = 2;
-// Freed memory up to this much stays with the process.
-constexpr int kKeepBelowBytes = 64 << 20;
 
 std::shared_ptr<spdlog::logger> MakeLog() {
   auto log = std::make_shared<spdlog::logger>("engramd",
@@ -146,10 +144,7 @@ int Main(int argc, char** argv) {
 }  // namespace engram
 
 int main(int argc, char** argv) {
-  // gRPC allocates and frees buffers of a message's size all the time; memory given back to the
-  // system and taken again costs page faults, nearly half of a large reply's time.
-  mallopt(M_MMAP_THRESHOLD, engram::kKeepBelowBytes);
-  mallopt(M_TRIM_THRESHOLD, engram::kKeepBelowBytes);
+  engram::KeepFreedMemory();
   // gRPC's own lines on standard error have another form and say nothing that ours do not; set
   // before anything of gRPC runs, and only where whoever started us did not choose.
   setenv("GRPC_VERBOSITY", "NONE", /*overwrite=*/0);

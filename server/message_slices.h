@@ -33,10 +33,7 @@ class MessageSlices {
 
 // A slice of `part` of the slab, which goes back to its pool when gRPC lets go of the slice.
 inline grpc::Slice SliceOf(ReplySlabs::Slab slab, absl::Span<std::byte> part) {
-  auto* const kept = new ReplySlabs::Slab(std::move(slab));
-  return grpc::Slice(
-      part.data(), part.size(), [](void* slab) { delete static_cast<ReplySlabs::Slab*>(slab); },
-      kept);
+  return grpc::Slice(part.data(), part.size(), &ReplySlabs::Slab::GiveBack, std::move(slab).Lend());
 }
 
 inline grpc::ByteBuffer OneSlice(const grpc::Slice& slice) { return grpc::ByteBuffer(&slice, 1); }

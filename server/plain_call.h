@@ -6,10 +6,14 @@
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/support/async_unary_call.h>
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+#include "server/grpc_status.h"
+#include "server/limits.h"
 #include "server/lookup_loop.h"
 
 namespace engram {
@@ -49,15 +53,29 @@ class PlainCall final : public LookupLoop::Call {
     if (!ok) return;  // the server ends
     Accept(loop_, method_);
     loop_.Add(std::move(self));
+    since_ = std::chrono::steady_clock::now();
     Response response;
-    const grpc::Status status = method_->answer(request_, &response);
+    grpc::Status status;
+    if (++loop_.context().plain_calls > kMaxPlainCalls) {
+      status = ToGrpc(absl::ResourceExhaustedError(absl::StrCat(
+          "engramd has ", kMaxPlainCalls, " answers that were not taken yet: ask again")));
+    } else {
+      status = method_->answer(request_, &response);
+    }
     if (status.ok()) {
       responder_.Finish(response, status, static_cast<LoopEvent*>(&sent_));
     } else {
       responder_.FinishWithError(status, static_cast<LoopEvent*>(&sent_));
     }
   }
-  void OnSent(bool) { loop_.Remove(this); }
+  void OnSent(bool) {
+    --loop_.context().plain_calls;
+    loop_.Remove(this);
+  }
+  // An answer that is not taken makes room for others'.
+  void OnTick(std::chrono::steady_clock::time_point now, bool /*memory_is_short*/) override {
+    if (now - since_ > kMaxWriteStall) context_.TryCancel();
+  }
 
   LookupLoop& loop_;
   const std::shared_ptr<const Method> method_;
@@ -65,6 +83,7 @@ class PlainCall final : public LookupLoop::Call {
   Request request_;
   typename Method::Responder responder_;
   CallEvent<PlainCall> accepted_, sent_;
+  std::chrono::steady_clock::time_point since_;
 };
 
 }  // namespace engram

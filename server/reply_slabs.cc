@@ -17,13 +17,14 @@ ReplySlabs::ReplySlabs(Arena arena, uint32_t slabs, uint64_t slab_bytes)
     : arena_(std::move(arena)), slabs_(slabs), slab_bytes_(slab_bytes) {
   free_.reserve(slabs);
   for (uint32_t i = slabs; i > 0; --i) free_.push_back(i - 1);
+  lent_.resize(slabs);
 }
 
 bool ReplySlabs::Take(uint32_t count, const std::function<void()>& on_free,
                       std::vector<Slab>* out) {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (free_.size() < count) {
-    wake_next_.push_back(on_free);
+    if (on_free) wake_next_.push_back(on_free);
     return false;
   }
   for (uint32_t i = 0; i < count; ++i) {
@@ -51,6 +52,19 @@ uint32_t ReplySlabs::FreeSlabs() const {
 void ReplySlabs::Slab::Reset() {
   // The pool may end with this reference.
   if (const std::shared_ptr<ReplySlabs> pool = std::exchange(pool_, nullptr)) pool->Give(index_);
+}
+
+void* ReplySlabs::Slab::Lend() && {
+  Lent& lent = pool_->lent_[index_];
+  lent.index = index_;
+  lent.pool = std::move(pool_);
+  return &lent;
+}
+
+void ReplySlabs::Slab::GiveBack(void* lent) {
+  auto* const whose = static_cast<Lent*>(lent);
+  const uint32_t index = whose->index;
+  Slab(std::move(whose->pool), index).Reset();
 }
 
 }  // namespace engram

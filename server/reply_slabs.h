@@ -39,6 +39,10 @@ class ReplySlabs : public std::enable_shared_from_this<ReplySlabs> {
     explicit operator bool() const { return pool_ != nullptr; }
     absl::Span<std::byte> memory() const { return pool_->Memory(index_); }
     void Reset();
+    // For an owner that takes a pointer and a function: calls GiveBack(lent) once, from any thread,
+    // in place of this slab's destruction. Allocates nothing.
+    void* Lend() &&;
+    static void GiveBack(void* lent);
 
    private:
     friend class ReplySlabs;
@@ -48,8 +52,9 @@ class ReplySlabs : public std::enable_shared_from_this<ReplySlabs> {
     uint32_t index_ = 0;
   };
 
-  // Appends `count` slabs to `out`, or none: then false, and `on_free` is called once, from any
-  // thread, as soon as slabs come back; it must be short and must not call the pool.
+  // Appends `count` slabs to `out`, or none: then false, and `on_free`, unless it is empty, is
+  // called once, from any thread, as soon as slabs come back; it must be short and must not call
+  // the pool.
   bool Take(uint32_t count, const std::function<void()>& on_free, std::vector<Slab>* out);
 
   uint64_t slab_bytes() const { return slab_bytes_; }
@@ -63,9 +68,16 @@ class ReplySlabs : public std::enable_shared_from_this<ReplySlabs> {
   }
   void Give(uint32_t index);
 
+  // What a lent slab's pointer points to.
+  struct Lent {
+    std::shared_ptr<ReplySlabs> pool;  // null when it is not lent
+    uint32_t index = 0;
+  };
+
   const Arena arena_;
   const uint32_t slabs_;
   const uint64_t slab_bytes_;
+  std::vector<Lent> lent_;  // one a slab, each used by whoever has the slab
   mutable std::mutex mutex_;
   std::vector<uint32_t> free_;                    // guarded by mutex_; last in, first out: warm
   std::vector<std::function<void()>> wake_next_;  // guarded by mutex_

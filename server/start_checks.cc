@@ -60,7 +60,13 @@ absl::Status CheckBeforeLoading(const ServerConfig& config) {
   for (const ListenAddress& address : config.listen) {
     if (absl::Status status = CheckCanListen(address); !status.ok()) return status;
   }
-  return absl::OkStatus();
+  if (config.shm_socket.empty()) return absl::OkStatus();
+  const absl::StatusOr<ListenAddress> shm =
+      ParseListenAddress(absl::StrCat("unix:", config.shm_socket));
+  const absl::Status status = shm.ok() ? CheckCanListen(*shm) : shm.status();
+  return status.ok() ? status
+                     : absl::Status(status.code(), absl::StrCat("--shm-socket ", config.shm_socket,
+                                                                ": ", status.message()));
 }
 
 }  // namespace engram

@@ -32,7 +32,8 @@ StreamCall::StreamCall(LookupLoop& loop, LookupService* service)
       read_(this, &StreamCall::OnRead),
       written_(this, &StreamCall::OnWritten),
       finished_(this, &StreamCall::OnFinished),
-      over_(this, &StreamCall::OnOver) {}
+      over_(this, &StreamCall::OnOver),
+      ids_(&loop.context().ids, kOwnIdBytes) {}
 
 StreamCall::~StreamCall() {
   DropAll();
@@ -46,7 +47,8 @@ void StreamCall::OnAccepted(bool ok) {
   loop_.Add(std::move(self));
   events_ = 1;  // OnOver
   counted_ = true;
-  if (++loop_.context().streams > kMaxStreams) {
+  last_event_ = Clock::now();
+  if (++loop_.context().streams > kMaxStreams && !loop_.EndIdlest()) {
     end_ = absl::ResourceExhaustedError(
         absl::StrCat("engramd has ", kMaxStreams, " streams, the most it takes: ask again"));
     read_all_ = true;
@@ -57,6 +59,7 @@ void StreamCall::OnAccepted(bool ok) {
 void StreamCall::OnRead(bool ok) {
   --events_;
   reading_ = false;
+  last_event_ = Clock::now();
   if (!ok) read_all_ = true;
   if (ok && !finishing_) TakeBatch();
   message_.Clear();
@@ -66,6 +69,7 @@ void StreamCall::OnRead(bool ok) {
 void StreamCall::OnWritten(bool ok) {
   --events_;
   writing_ = false;
+  last_event_ = Clock::now();
   if (!ok) DropAll();  // the connection is gone; OnOver follows
   Advance();
 }
@@ -113,14 +117,7 @@ absl::Status StreamCall::Admit(LookupBatch& batch) {
   absl::Status status = batch.Prepare(
       *context.store, {.max_batch_rows = context.max_batch_rows, .max_reply_bytes = 0});
   if (!status.ok()) return status;
-  const uint64_t bytes = batch.IdBytes();
-  if (context.id_bytes.load() + bytes > kMaxIdBytes) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("engramd has more than ", kMaxIdBytes, " bytes of ids under way: ask again"));
-  }
-  context.id_bytes += bytes;
-  id_bytes_ += bytes;
-  return absl::OkStatus();
+  return ids_.Take(batch.IdBytes());
 }
 
 bool StreamCall::Knows(uint64_t batch_id) const {
@@ -151,9 +148,7 @@ void StreamCall::AddError(uint64_t batch_id, const absl::Status& status) {
 }
 
 void StreamCall::Drop(std::unique_ptr<LookupBatch> batch) {
-  const uint64_t bytes = batch->IdBytes();
-  loop_.context().id_bytes -= bytes;
-  id_bytes_ -= bytes;
+  ids_.Give(batch->IdBytes());
   loop_.Recycle(std::move(batch));
 }
 
@@ -226,7 +221,8 @@ void StreamCall::FillAhead() {
 
 void StreamCall::StartRead() {
   if (reading_ || read_all_ || finishing_ || loop_.draining()) return;
-  if (small_.size() + large_.size() >= kMaxBatchesPerStream || id_bytes_ > kMaxIdBytesPerStream) {
+  if (small_.size() + large_.size() >= kMaxBatchesPerStream ||
+      ids_.bytes() > kMaxIdBytesPerStream) {
     return;
   }
   // A client that asks for nothing but errors and does not read them is not read any more either.
@@ -247,6 +243,20 @@ void StreamCall::MaybeFinish() {
   finishing_ = true;
   ++events_;
   stream_.Finish(ToGrpc(end_), static_cast<LoopEvent*>(&finished_));
+}
+
+std::optional<Clock::time_point> StreamCall::IdleSince() const {
+  const bool busy = finishing_ || over_seen_ || writing_ || ahead_ || !errors_.empty() ||
+                    !small_.empty() || !large_.empty();
+  return busy ? std::nullopt : std::make_optional(last_event_);
+}
+
+void StreamCall::EndIdle() {
+  end_ = absl::UnavailableError(
+      absl::StrCat("engramd has ", kMaxStreams,
+                   " streams, and this one was idle for longest: open it again when it is needed"));
+  read_all_ = true;
+  Advance();
 }
 
 void StreamCall::OnTick(Clock::time_point now, bool memory_is_short) {

@@ -32,6 +32,8 @@ class StreamCall final : public LookupLoop::Call {
   void OnSlabs() override { Advance(); }
   void OnTick(std::chrono::steady_clock::time_point now, bool memory_is_short) override;
   void OnDrain() override { Advance(); }
+  std::optional<std::chrono::steady_clock::time_point> IdleSince() const override;
+  void EndIdle() override;
 
  private:
   using Batches = std::deque<std::unique_ptr<LookupBatch>>;
@@ -72,18 +74,18 @@ class StreamCall final : public LookupLoop::Call {
   std::deque<std::string> errors_;         // framed, to be sent
   std::optional<grpc::ByteBuffer> ahead_;  // filled, to be sent next
   std::vector<ReplySlabs::Slab> slab_;     // at most one, between taking and filling it
-  uint64_t id_bytes_ = 0;
+  IdShare ids_;
 
   int events_ = 0;  // under way
   bool counted_ = false;
   bool reading_ = false;
   bool writing_ = false;
-  bool awaiting_slab_ = false;
   bool read_all_ = false;   // the client has no more
   bool finishing_ = false;  // nothing is read or written any more
   bool over_seen_ = false;  // the call is over, for whatever reason
   absl::Status end_;        // what the stream ends with
   std::chrono::steady_clock::time_point write_began_;
+  std::chrono::steady_clock::time_point last_event_;  // read or written
 };
 
 }  // namespace engram

@@ -31,11 +31,11 @@ UnaryCall::UnaryCall(LookupLoop& loop, LookupService* service)
       service_(service),
       responder_(&context_),
       accepted_(this, &UnaryCall::OnAccepted),
-      sent_(this, &UnaryCall::OnSent) {}
+      sent_(this, &UnaryCall::OnSent),
+      ids_(&loop.context().ids, kOwnIdBytes) {}
 
 UnaryCall::~UnaryCall() {
   if (counted_) --loop_.context().unary_calls;
-  loop_.context().id_bytes -= id_bytes_;
   if (batch_ != nullptr) loop_.Recycle(std::move(batch_));
 }
 
@@ -69,10 +69,7 @@ absl::Status UnaryCall::Prepare() {
   status = batch_->Prepare(*context.store, {.max_batch_rows = context.max_batch_rows,
                                             .max_reply_bytes = kMaxUnaryReplyBytes});
   if (!status.ok()) return status;
-  id_bytes_ = batch_->IdBytes();
-  if ((context.id_bytes += id_bytes_) <= kMaxIdBytes) return absl::OkStatus();
-  return absl::ResourceExhaustedError(
-      absl::StrCat("engramd has more than ", kMaxIdBytes, " bytes of ids under way: ask again"));
+  return ids_.Take(batch_->IdBytes());
 }
 
 void UnaryCall::Answer() {

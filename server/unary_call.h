@@ -42,7 +42,7 @@ class UnaryCall final : public LookupLoop::Call {
   CallEvent<UnaryCall> accepted_;
   CallEvent<UnaryCall> sent_;
   std::unique_ptr<LookupBatch> batch_;
-  uint64_t id_bytes_ = 0;
+  IdShare ids_;
   bool counted_ = false;
   bool sending_ = false;
   std::chrono::steady_clock::time_point since_;  // waiting for slabs, or sending

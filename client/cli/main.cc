@@ -1,7 +1,5 @@
 // engram: pack, inspect and verify table sets, address token ids, look rows up, measure.
 
-#include <malloc.h>
-
 #include <CLI/CLI.hpp>
 #include <csignal>
 #include <cstdio>
@@ -12,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/cli/command.h"
+#include "memstore/table/freed_memory.h"
 
 namespace engram::cli {
 namespace {
@@ -56,12 +55,7 @@ int Main(int argc, char** argv) {
 }  // namespace engram::cli
 
 int main(int argc, char** argv) {
-  // gRPC allocates and frees buffers of a message's size all the time; memory given back to the
-  // system and taken again costs page faults, nearly half of a large reply's time. Freed memory up
-  // to this much stays with the process.
-  constexpr int kKeepBelowBytes = 64 << 20;
-  mallopt(M_MMAP_THRESHOLD, kKeepBelowBytes);
-  mallopt(M_TRIM_THRESHOLD, kKeepBelowBytes);
+  engram::KeepFreedMemory();
   // A reader that goes away is a write error with a message, not a silent death.
   std::signal(SIGPIPE, SIG_IGN);
   try {

@@ -43,7 +43,8 @@ std::unique_ptr<Transport> FirstWay(const std::string& address, const std::strin
 absl::StatusOr<std::unique_ptr<Transport>> AutoTransport::Attach(const std::string& address,
                                                                  const std::string& table_set,
                                                                  const AutoOptions& options) {
-  auto grpc = GrpcTransport::Attach(address, table_set, {.timeout = options.timeout});
+  auto grpc =
+      GrpcTransport::Attach(address, table_set, {.timeout = options.timeout, .spin = options.spin});
   if (!grpc.ok()) return grpc.status();
   const std::string id = (*grpc)->table_set().manifest.id;
   const std::unique_ptr<v1::Lookup::Stub> stub = v1::Lookup::NewStub(OpenChannel(address));

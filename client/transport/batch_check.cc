@@ -22,7 +22,7 @@ absl::Status CheckLayer(const LayerRequest& request, const Manifest& manifest) {
     return absl::InvalidArgumentError("there is no landing buffer for it");
   }
   if (landing.group_rows > 0 &&
-      landing.group_stride_bytes < landing.group_rows * uint64_t{layer->row_bytes}) {
+      landing.group_rows > landing.group_stride_bytes / layer->row_bytes) {
     return absl::InvalidArgumentError(
         absl::StrCat("a group of ", landing.group_rows, " rows of ", layer->row_bytes,
                      " bytes does not fit a stride of ", landing.group_stride_bytes, " bytes"));

@@ -1,6 +1,7 @@
 #include "client/transport/grpc_attach.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -33,7 +34,9 @@ std::shared_ptr<grpc::Channel> OpenChannel(const std::string& address) {
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   // A proxy of the environment is for the web, not for rows.
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-  // What the server may send ahead, and in how large frames: chunks are a mebibyte.
+  // Never: the default is a timer of 24 days, set again for every read. Calls have deadlines.
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, std::numeric_limits<int>::max());
+  // What the server may send ahead, and in how large frames.
   arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kLookaheadBytes);
   arguments.SetInt(GRPC_ARG_HTTP2_MAX_FRAME_SIZE, kMaxFrameBytes);
   return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
@@ -52,16 +55,19 @@ absl::StatusOr<v1::AttachResponse> CallAttach(v1::Lookup::Stub* stub, const std:
     v1::AttachResponse response;
     const grpc::Status status = stub->Attach(&context, request, &response);
     if (status.ok()) return response;
-    const bool absent = status.error_code() == grpc::StatusCode::UNAVAILABLE ||
-                        status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED;
-    if (!absent) {
+    // With details the server says that it is a matter of time.
+    const bool may_pass = status.error_code() == grpc::StatusCode::UNAVAILABLE ||
+                          status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED ||
+                          (status.error_code() == grpc::StatusCode::RESOURCE_EXHAUSTED &&
+                           !status.error_details().empty());
+    if (!may_pass) {
       return absl::Status(static_cast<absl::StatusCode>(status.error_code()),
                           absl::StrCat("engramd at ", address, ": ", status.error_message()));
     }
     if (absl::Now() + kAttachRetry >= deadline) {
       return absl::UnavailableError(absl::StrCat(
           "no engramd answered at ", address, " within ", absl::FormatDuration(timeout), " (",
-          status.error_message(), "): is it running there, or still loading?"));
+          status.error_message(), "): is it running there, still loading, or flooded?"));
     }
     absl::SleepFor(kAttachRetry);
   }

@@ -105,7 +105,7 @@ void GrpcStream::Open() {
 
 void GrpcStream::Send(const PartPointer& part) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  if (calls_.empty() || calls_.back()->broken) Open();
+  if (calls_.empty() || calls_.back()->broken || !calls_.back()->why_broken.ok()) Open();
   Call& call = *calls_.back();
   part->wire_id = next_id_++;
   part->timeout_us = TimeoutUs(part->batch->deadline());

@@ -48,6 +48,11 @@ absl::StatusOr<std::unique_ptr<Transport>> GrpcTransport::Attach(const std::stri
         options.connections, " connections of ", options.streams, " streams: 1 to ",
         GrpcOptions::kMaxConnections, " of 1 to ", GrpcOptions::kMaxStreams, " are possible"));
   }
+  if (options.spin < absl::ZeroDuration() || options.spin > GrpcOptions::kMaxSpin) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a client may spin for 0 to ", absl::FormatDuration(GrpcOptions::kMaxSpin),
+                     ", not for ", absl::FormatDuration(options.spin)));
+  }
   // Connected now, so that the first lookup finds them.
   std::vector<std::shared_ptr<grpc::Channel>> channels;
   for (uint32_t i = 0; i < options.connections; ++i) {
@@ -62,7 +67,7 @@ absl::StatusOr<std::unique_ptr<Transport>> GrpcTransport::Attach(const std::stri
   if (!attached.ok()) return attached.status();
   std::unique_ptr<GrpcTransport> transport(
       new GrpcTransport(address, *std::move(attached), response->limits(), options, channels));
-  if (absl::Status status = transport->driver_.Start(); !status.ok()) return status;
+  if (absl::Status status = transport->driver_.Start(options.spin); !status.ok()) return status;
   return std::unique_ptr<Transport>(std::move(transport));
 }
 
@@ -183,7 +188,10 @@ absl::Status GrpcTransport::WaitLayer(Ticket ticket, size_t index) {
 }
 
 void GrpcTransport::Fail(Open& open, absl::Status status) {
-  if (!open.batch->Fail(std::move(status))) return;
+  if (open.batch->Fail(std::move(status))) CancelParts(open);
+}
+
+void GrpcTransport::CancelParts(Open& open) {
   // Its parts are finished when the server has answered that they are: until then somebody takes
   // their events, or the wish to cancel might never leave.
   for (const PartPointer& part : open.parts) {
@@ -201,9 +209,12 @@ void GrpcTransport::Cancel(Ticket ticket) {
 }
 
 void GrpcTransport::Reap(Ticket ticket) {
-  // After Fail returns no row is copied any more: both hold the batch's lock.
   const std::shared_ptr<Open> open = tickets_.Close(ticket);
-  if (open != nullptr) Fail(*open, absl::CancelledError("the batch was reaped"));
+  if (open == nullptr) return;
+  // After Fail returns no row is copied any more: both hold the batch's lock.
+  open->batch->Fail(absl::CancelledError("the batch was reaped"));
+  // Those of a batch that failed by itself, too: one part did, the others may be under way.
+  if (open->batch->state() != TicketState::kLanded) CancelParts(*open);
 }
 
 void GrpcTransport::OnReply(const PartPointer& part, absl::Span<const wire::Bytes> chain,
@@ -245,19 +256,25 @@ void GrpcTransport::FailPart(const PartPointer& part, absl::Status status) {
 
 void GrpcTransport::SendLater(const PartPointer& part, absl::Duration delay) {
   const absl::Time at = absl::Now() + delay;
-  const std::lock_guard<std::mutex> lock(retries_mutex_);
-  if (ending_ || at >= part->batch->deadline() || at >= part->batch->begin() + kMaxRetryTime) {
-    FailPart(part, absl::ResourceExhaustedError(absl::StrCat(
-                       "engramd at ", peer_.address,
-                       " had no room for the batch for as long as it could wait: send less at a "
-                       "time, or give it a later deadline")));
-    return;
+  const absl::Time deadline = part->batch->deadline();
+  const absl::Time end =
+      deadline == absl::InfiniteFuture() ? part->batch->begin() + kMaxRetryTime : deadline;
+  if (at < end) {
+    auto retry = std::make_unique<Retry>();
+    retry->transport = this;
+    retry->part = part;
+    const std::lock_guard<std::mutex> lock(retries_mutex_);
+    if (!ending_) {
+      retry->alarm.Set(driver_.queue(), absl::ToChronoTime(at),
+                       static_cast<ClientEvent*>(retry.get()));
+      retries_.push_back(std::move(retry));
+      return;
+    }
   }
-  auto retry = std::make_unique<Retry>();
-  retry->transport = this;
-  retry->part = part;
-  retry->alarm.Set(driver_.queue(), absl::ToChronoTime(at), static_cast<ClientEvent*>(retry.get()));
-  retries_.push_back(std::move(retry));
+  FailPart(part, absl::ResourceExhaustedError(
+                     absl::StrCat("engramd at ", peer_.address,
+                                  " had no room for the batch for as long as it could wait: send "
+                                  "less at a time, or give it a later deadline")));
 }
 
 void GrpcTransport::OnRetry(Retry* retry, bool ok) {

@@ -32,9 +32,12 @@ struct GrpcOptions {
   bool unary = false;                          // a call for each request instead of streams
   uint32_t connections = 1;                    // 1..kMaxConnections
   uint32_t streams = 1;                        // of each connection, 1..kMaxStreams; taken in turn
+  absl::Duration spin =
+      absl::ZeroDuration();  // looking for a reply before sleeping, up to kMaxSpin
 
   static constexpr uint32_t kMaxConnections = 16;
   static constexpr uint32_t kMaxStreams = 16;
+  static constexpr absl::Duration kMaxSpin = absl::Milliseconds(1);
 };
 
 class GrpcTransport : public Transport, private PartSink {
@@ -79,6 +82,7 @@ class GrpcTransport : public Transport, private PartSink {
                 const std::vector<std::shared_ptr<grpc::Channel>>& channels);
   void Send(const PartPointer& part);
   void Fail(Open& open, absl::Status status);
+  void CancelParts(Open& open);
   void FailPart(const PartPointer& part, absl::Status status);
   absl::Status WaitUntil(Ticket ticket, absl::FunctionRef<bool(const GrpcBatch&)> done);
   void SendLater(const PartPointer& part, absl::Duration delay);

@@ -1,13 +1,10 @@
 #include "client/transport/queue_driver.h"
 
-#include <pthread.h>
-
 #include <algorithm>
-#include <chrono>
-#include <system_error>
 
-#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "memstore/table/thread.h"
+#include "proto/wire/take_event.h"
 
 namespace engram {
 namespace {
@@ -20,6 +17,7 @@ constexpr std::chrono::microseconds kBackgroundDelay{1000};
 constexpr int kLingerRounds = 10;
 // It gives way to a waiting thread at the latest after this long without an event.
 constexpr absl::Duration kBackgroundTurn = absl::Milliseconds(5);
+constexpr std::chrono::microseconds kNoSpin{0};
 
 }  // namespace
 
@@ -27,14 +25,11 @@ QueueDriver::~QueueDriver() {
   if (thread_.joinable()) Stop([] { return true; });
 }
 
-absl::Status QueueDriver::Start() {
-  try {
-    thread_ = std::thread([this] { RunInBackground(); });
-  } catch (const std::system_error& error) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("cannot start a thread for replies: ", error.what()));
-  }
-  pthread_setname_np(thread_.native_handle(), "engram-grpc");
+absl::Status QueueDriver::Start(absl::Duration spin) {
+  spin_ = absl::ToChronoMicroseconds(spin);
+  absl::StatusOr<std::thread> thread = StartThread("engram-grpc", [this] { RunInBackground(); });
+  if (!thread.ok()) return thread.status();
+  thread_ = *std::move(thread);
   return absl::OkStatus();
 }
 
@@ -63,12 +58,13 @@ void QueueDriver::Finish() {
   --under_way_;
 }
 
-QueueDriver::Taken QueueDriver::TakeOne(std::unique_lock<std::mutex>& lock, absl::Time deadline) {
+QueueDriver::Taken QueueDriver::TakeOne(std::unique_lock<std::mutex>& lock,
+                                        std::chrono::microseconds spin, absl::Time deadline) {
   driving_ = true;
   lock.unlock();
   void* tag = nullptr;
   bool ok = false;
-  const auto what = queue_.AsyncNext(&tag, &ok, absl::ToChronoTime(deadline));
+  const auto what = wire::TakeEvent(queue_, &tag, &ok, spin, absl::ToChronoTime(deadline));
   if (what == grpc::CompletionQueue::GOT_EVENT) static_cast<ClientEvent*>(tag)->Done(ok);
   lock.lock();
   driving_ = false;
@@ -87,7 +83,7 @@ bool QueueDriver::DriveUntil(absl::FunctionRef<bool()> done, absl::Time deadline
   while (!done()) {
     if (deadline != absl::InfiniteFuture() && absl::Now() >= deadline) return false;
     if (!driving_) {
-      TakeOne(lock, deadline);
+      TakeOne(lock, under_way_ == 1 ? spin_ : kNoSpin, deadline);
       continue;
     }
     ++waiting_;
@@ -105,7 +101,7 @@ bool QueueDriver::DriveUntil(absl::FunctionRef<bool()> done, absl::Time deadline
 
 void QueueDriver::TakeReady() {
   std::unique_lock<std::mutex> lock(mutex_);
-  while (!driving_ && TakeOne(lock, absl::UnixEpoch()) == Taken::kEvent) {
+  while (!driving_ && TakeOne(lock, kNoSpin, absl::UnixEpoch()) == Taken::kEvent) {
   }
 }
 
@@ -133,7 +129,7 @@ void QueueDriver::RunInBackground() {
     background_.wait_for(lock, kBackgroundDelay);
     if (turns != turns_) continue;  // somebody drives, now and then at least
     while (!stopping_ && !driving_ && waiting_ == 0 && under_way_ > 0) {
-      TakeOne(lock, absl::Now() + kBackgroundTurn);
+      TakeOne(lock, kNoSpin, absl::Now() + kBackgroundTurn);
     }
   }
 }

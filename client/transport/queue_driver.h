@@ -10,6 +10,7 @@
 #include <grpcpp/alarm.h>
 #include <grpcpp/grpcpp.h>
 
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
@@ -28,8 +29,10 @@ class QueueDriver {
   QueueDriver() = default;
   ~QueueDriver();  // Stop has been called
 
+  // A thread that waits for the only piece of work under way looks for it for up to `spin` before
+  // it sleeps (take_event.h); with several under way their events come together while it sleeps.
   // RESOURCE_EXHAUSTED when the thread cannot be started.
-  absl::Status Start();
+  absl::Status Start(absl::Duration spin);
   // Ends the thread; then drives the queue until `ended`, shuts it down and empties it.
   void Stop(absl::FunctionRef<bool()> ended);
 
@@ -51,13 +54,15 @@ class QueueDriver {
  private:
   enum class Taken { kEvent, kTimeout, kShutdown };
   // Takes one event, without the lock, as the driver.
-  Taken TakeOne(std::unique_lock<std::mutex>& lock, absl::Time deadline);
+  Taken TakeOne(std::unique_lock<std::mutex>& lock, std::chrono::microseconds spin,
+                absl::Time deadline);
   void RunInBackground();
 
   struct Nudge final : ClientEvent {
     void Done(bool) override {}
   };
 
+  std::chrono::microseconds spin_{0};
   grpc::CompletionQueue queue_;
   std::mutex mutex_;
   std::condition_variable changed_;  // an event was taken, or the role of the driver is free

@@ -74,7 +74,7 @@ absl::StatusOr<Answer> Ask(const FileDescriptor& socket, const ShmRequest& reque
   const int64_t left_ms = absl::ToInt64Milliseconds(deadline - absl::Now());
   poll(&wait, 1, static_cast<int>(std::clamp<int64_t>(left_ms, 1, 1 << 30)));
   Answer answer{};
-  absl::StatusOr<ReceivedMessage> received =
+  absl::StatusOr<SocketMessage> received =
       ReceiveMessage(socket, {reinterpret_cast<std::byte*>(&answer.reply), sizeof(answer.reply)},
                      kShmMaxDescriptors);
   // Gone, or silent: try again.

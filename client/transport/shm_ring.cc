@@ -21,8 +21,10 @@ constexpr absl::Duration kSpin = absl::Microseconds(50);
 // How long a sleeper goes without looking whether the owner is still there, and whether its ticket
 // was cancelled.
 constexpr absl::Duration kSleep = absl::Milliseconds(50);
-// Batches kept to be used again: more than a worker has open as a rule.
+// Batches kept to be used again: more than a worker has open as a rule, each with ids of at most so
+// many bytes, a prefill's of ten thousand tokens.
 constexpr size_t kSpareBatches = 16;
+constexpr size_t kSpareBytes = 4 << 20;
 
 // Rows [first, first + count), which lie back to back, to the places they have in their layer.
 void Land(const std::byte* rows, size_t first, size_t count, uint32_t row_bytes,
@@ -195,6 +197,11 @@ void ShmRingTransport::Fail(Batch& batch, absl::Status status) {
   batch.status = std::move(status);
 }
 
+void ShmRingTransport::FailIfLate(Batch& batch, absl::Time now) {
+  if (batch.deadline > now) return;
+  Fail(batch, absl::DeadlineExceededError("the deadline passed before every row had landed"));
+}
+
 void ShmRingTransport::Break(absl::Status status) {
   if (!broken_.ok()) return;
   broken_ = std::move(status);
@@ -212,6 +219,14 @@ TicketState ShmRingTransport::Poll(Ticket ticket) {
   const std::shared_ptr<Batch> batch = tickets_.Find(ticket);
   if (batch == nullptr) return TicketState::kReaped;
   Advance();
+  if (batch->state != TicketState::kInFlight) return batch->state;
+  // A caller that only polls learns all the same of what never comes.
+  const absl::Time now = absl::Now();
+  FailIfLate(*batch, now);
+  if (now >= next_look_) {
+    next_look_ = now + kSleep;
+    if (OwnerIsGone()) BreakAsGone();
+  }
   return batch->state;
 }
 
@@ -234,9 +249,7 @@ absl::Status ShmRingTransport::WaitUntil(Ticket ticket, size_t index) {
     if (index < batch->parts.size() && batch->parts[index].landed == batch->parts[index].rows) {
       return absl::OkStatus();
     }
-    if (batch->state == TicketState::kInFlight && batch->deadline <= absl::Now()) {
-      Fail(*batch, absl::DeadlineExceededError("the deadline passed before every row had landed"));
-    }
+    FailIfLate(*batch, absl::Now());
     if (batch->state == TicketState::kLanded) return absl::OkStatus();
     if (batch->state == TicketState::kFailedLent) return batch->status;
     const uint32_t seen = taken_;
@@ -259,12 +272,20 @@ void ShmRingTransport::SleepOn(uint32_t seen, absl::Time deadline) {
   header.client_sleeps.fetch_add(1);
   if (header.closed.load() == 0) FutexWait(header.completed, seen, left);
   header.client_sleeps.fetch_sub(1);
-  if (changed() || !attachment_.socket.is_open()) return;
-  // An owner that was killed says nothing, but its socket is closed.
+  if (changed() || !OwnerIsGone()) return;
+  const std::lock_guard<std::mutex> lock(mutex_);
+  BreakAsGone();
+}
+
+// An owner that was killed says nothing, but its socket is closed.
+bool ShmRingTransport::OwnerIsGone() const {
+  if (!attachment_.socket.is_open()) return false;
   char byte = 0;
   const ssize_t got = recv(attachment_.socket.get(), &byte, sizeof(byte), MSG_PEEK | MSG_DONTWAIT);
-  if (got > 0 || (got < 0 && (errno == EAGAIN || errno == EINTR))) return;
-  const std::lock_guard<std::mutex> lock(mutex_);
+  return got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR);
+}
+
+void ShmRingTransport::BreakAsGone() {
   TakeRows();
   Break(absl::UnavailableError("the engramd that served this ring is gone: attach again"));
 }
@@ -293,7 +314,9 @@ void ShmRingTransport::LetGo(const std::shared_ptr<Batch>& batch) {
     if (piece.batch == batch) piece.batch = nullptr;
   }
   queue_.erase(std::remove(queue_.begin(), queue_.end(), batch), queue_.end());
-  if (spare_.size() < kSpareBatches) spare_.push_back(batch);
+  if (spare_.size() < kSpareBatches && batch->ids.capacity() * sizeof(RowId) <= kSpareBytes) {
+    spare_.push_back(batch);
+  }
 }
 
 }  // namespace engram

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/time/time.h"
 #include "client/transport/fork_mark.h"
 #include "client/transport/shm_attach.h"
 #include "client/transport/ticket_table.h"
@@ -73,6 +74,7 @@ class ShmRingTransport : public Transport {
 
   absl::Status WaitUntil(Ticket ticket, size_t parts);
   void SleepOn(uint32_t seen, absl::Time deadline);
+  bool OwnerIsGone() const;
   // These need mutex_.
   std::shared_ptr<Batch> Take(const BatchRequest& batch);
   void Advance();
@@ -80,6 +82,8 @@ class ShmRingTransport : public Transport {
   void SubmitPieces();
   void FillSlot(const std::shared_ptr<Batch>& batch);
   void Fail(Batch& batch, absl::Status status);
+  void FailIfLate(Batch& batch, absl::Time now);
+  void BreakAsGone();
   void LetGo(const std::shared_ptr<Batch>& batch);
   void Break(absl::Status status);
 
@@ -93,6 +97,7 @@ class ShmRingTransport : public Transport {
   uint32_t submitted_ = 0;  // pieces; this side's own counts, whatever the region says
   uint32_t taken_ = 0;
   uint64_t batches_ = 0;
+  absl::Time next_look_;  // of Poll's at the owner's socket
   std::array<Piece, kRingSlots> pieces_;
   std::vector<std::shared_ptr<Batch>> queue_;  // with pieces to submit, oldest first
   std::vector<std::shared_ptr<Batch>> spare_;  // to be used again with what they have allocated

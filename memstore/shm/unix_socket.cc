@@ -56,9 +56,9 @@ absl::Status SendMessage(const FileDescriptor& socket, absl::Span<const std::byt
   return absl::OkStatus();  // a packet goes whole or not at all
 }
 
-absl::StatusOr<ReceivedMessage> ReceiveMessage(const FileDescriptor& socket,
-                                               absl::Span<std::byte> message,
-                                               size_t max_descriptors) {
+absl::StatusOr<SocketMessage> ReceiveMessage(const FileDescriptor& socket,
+                                             absl::Span<std::byte> message,
+                                             size_t max_descriptors) {
   iovec part{message.data(), message.size()};
   msghdr header{};
   header.msg_iov = &part;
@@ -76,7 +76,7 @@ absl::StatusOr<ReceivedMessage> ReceiveMessage(const FileDescriptor& socket,
   }
   if (got < 0) return SocketError("read from");
 
-  ReceivedMessage received;
+  SocketMessage received;
   received.bytes = static_cast<size_t>(got);
   // Taken before anything is checked, so that whatever came is closed again.
   for (cmsghdr* at = CMSG_FIRSTHDR(&header); at != nullptr; at = CMSG_NXTHDR(&header, at)) {

@@ -23,14 +23,13 @@ bool MakeUnixAddress(const std::string& path, sockaddr_un* address);
 absl::Status SendMessage(const FileDescriptor& socket, absl::Span<const std::byte> message,
                          absl::Span<const int> descriptors);
 
-struct ReceivedMessage {
+struct SocketMessage {
   size_t bytes = 0;
   std::vector<FileDescriptor> descriptors;
 };
 // UNAVAILABLE: the peer is gone. INVALID_ARGUMENT: the message or its descriptors were longer than
 // what is taken. ABORTED: nothing is there (a socket that does not block).
-absl::StatusOr<ReceivedMessage> ReceiveMessage(const FileDescriptor& socket,
-                                               absl::Span<std::byte> message,
-                                               size_t max_descriptors);
+absl::StatusOr<SocketMessage> ReceiveMessage(const FileDescriptor& socket,
+                                             absl::Span<std::byte> message, size_t max_descriptors);
 
 }  // namespace engram

@@ -12,9 +12,9 @@ namespace {
 // Bytes to take at a time: some ten microseconds of work, so that the threads end nearly together
 // and the counter is touched seldom.
 constexpr size_t kPieceBytes = 64 << 10;
-// Waking a thread costs about 20 us, the time of 100 KiB of rows: below this the caller is faster
-// alone.
-constexpr size_t kMinSharedBytes = 512 << 10;
+// Waking a thread costs about 20 us, the time of 100 KiB of rows: below twice that and some the
+// caller is faster alone. A stream's messages (512 KiB) are above it.
+constexpr size_t kMinSharedBytes = 256 << 10;
 // Looks at a job's workers before its caller goes to sleep: about the time that a piece takes.
 constexpr int kSpins = 2000;
 

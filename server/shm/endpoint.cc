@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <pthread.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -13,11 +12,11 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
-#include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "memstore/shm/unix_socket.h"
+#include "memstore/table/thread.h"
 #include "server/listen_socket.h"
 
 namespace engram {
@@ -59,13 +58,10 @@ absl::StatusOr<std::unique_ptr<ShmEndpoint>> ShmEndpoint::Start(const ShmEndpoin
   endpoint->stop_ = FileDescriptor(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!endpoint->stop_.is_open()) return CannotListen(options.socket_path);
   if (absl::Status status = endpoint->Bind(); !status.ok()) return status;
-  try {
-    endpoint->thread_ = std::thread([raw = endpoint.get()] { raw->Run(); });
-  } catch (const std::system_error& error) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("no thread for shared memory: ", error.what(), "; raise the limit"));
-  }
-  pthread_setname_np(endpoint->thread_.native_handle(), "engram-shm");
+  absl::StatusOr<std::thread> thread =
+      StartThread("engram-shm", [raw = endpoint.get()] { raw->Run(); });
+  if (!thread.ok()) return thread.status();
+  endpoint->thread_ = *std::move(thread);
   return endpoint;
 }
 
@@ -119,7 +115,11 @@ void ShmEndpoint::Run() {
   while (true) {
     wait.assign({{stop_.get(), POLLIN, 0}, {listener_.get(), POLLIN, 0}});
     for (const auto& client : lent_) wait.push_back({client->socket.get(), POLLIN, 0});
-    if (poll(wait.data(), wait.size(), kTickMs) < 0 && errno != EINTR) return;
+    if (poll(wait.data(), wait.size(), kTickMs) < 0) {
+      // ENOMEM passes, or not; EINTR has nothing to wait for.
+      if (errno != EINTR) std::this_thread::sleep_for(std::chrono::milliseconds(kTickMs));
+      continue;
+    }
     if (wait[0].revents != 0) return;
     const auto now = Clock::now();
     for (size_t i = 0; i < lent_.size(); ++i) {
@@ -195,7 +195,7 @@ void ShmEndpoint::Refuse(const FileDescriptor& socket, const absl::Status& statu
 // to say, and whoever says something breaks it).
 void ShmEndpoint::Hear(Client& client) {
   std::byte bytes[kRequestBuffer];
-  const absl::StatusOr<ReceivedMessage> received = ReceiveMessage(client.socket, bytes, 0);
+  const absl::StatusOr<SocketMessage> received = ReceiveMessage(client.socket, bytes, 0);
   if (absl::IsAborted(received.status())) return;
   client.ended = true;
   if (!received.ok() || client.has_lease) return;

@@ -1,16 +1,14 @@
 #include "server/shm/ring_worker.h"
 
-#include <pthread.h>
-
 #include <algorithm>
 #include <cstring>
 #include <new>
-#include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "memstore/shm/futex.h"
 #include "memstore/store/gather.h"
+#include "memstore/table/thread.h"
 
 namespace engram {
 namespace {
@@ -28,13 +26,10 @@ absl::StatusOr<std::unique_ptr<RingWorker>> RingWorker::Start(Mapping region, Se
                                                               std::function<void()> on_broken) {
   std::unique_ptr<RingWorker> worker(
       new RingWorker(std::move(region), std::move(served), count, std::move(on_broken)));
-  try {
-    worker->thread_ = std::thread([raw = worker.get()] { raw->Run(); });
-  } catch (const std::system_error& error) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("no thread for another ring: ", error.what(), "; raise the limit of threads"));
-  }
-  pthread_setname_np(worker->thread_.native_handle(), absl::StrCat("engram-ring/", number).c_str());
+  absl::StatusOr<std::thread> thread =
+      StartThread(absl::StrCat("engram-ring/", number), [raw = worker.get()] { raw->Run(); });
+  if (!thread.ok()) return thread.status();
+  worker->thread_ = *std::move(thread);
   return worker;
 }
 

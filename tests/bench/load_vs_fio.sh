@@ -4,9 +4,11 @@
 #   tests/bench/load_vs_fio.sh [--rounds N] [--rows-per-head N] [DIR]
 #
 # DIR is a table set; without it one of some 4 GiB is packed to a temporary folder and removed afterwards.
-# Before every run the page cache is dropped (needs root), and the two take turns; the memory that loading
-# takes has been touched before, as on a machine of its own (load_set.cc). Prints the medians and
-# their ratio; exit status 1 when loading is below 0.8 of fio, 2 for bad usage, 77 when it cannot be measured.
+# Before every run the page cache is dropped (needs root), and all take turns: fio with the best of a few
+# settings, tried first; loading into memory that has been touched before, as on a machine of its own
+# (load_set.cc), to which the bar applies; and loading into memory as the system gives it, which on a virtual
+# machine its host may have to find first. Prints the medians and their ratios; exit status 1 when loading is
+# below 0.8 of fio, 2 for bad usage, 77 when it cannot be measured.
 set -eu
 
 bar=0.8
@@ -17,7 +19,7 @@ while [ $# -gt 0 ]; do
   case $1 in
     --rounds) rounds=$2; shift 2 ;;
     --rows-per-head) rows_per_head=$2; shift 2 ;;
-    -*) sed -n '2,9p' "$0" >&2; exit 2 ;;
+    -*) sed -n '2,11p' "$0" >&2; exit 2 ;;
     *) directory=$1; shift ;;
   esac
 done
@@ -48,35 +50,51 @@ cold() {
   echo 3 >/proc/sys/vm/drop_caches
 }
 
-# Both print bytes per second.
-run_fio() {
-  fio --name=read --readonly --rw=read --direct=1 --bs=1M --iodepth=16 --ioengine=libaio --filename="$shards" \
+# All print bytes per second.
+run_fio() { # BLOCK DEPTH
+  fio --name=read --readonly --rw=read --direct=1 --bs="$1" --iodepth="$2" --ioengine=libaio --filename="$shards" \
     --output-format=terse --terse-version=3 2>/dev/null | awk -F';' '{ print $6 * 1024 / ($9 / 1000) }'
 }
-run_load() {
-  "$load_set" --touch-memory "$directory" | awk '{ print $2 / $1 }'
+run_load() { # FLAGS
+  "$load_set" "$@" "$directory" | awk '{ print $2 / $1 }'
 }
 
 median() {
   sort -g "$1" | awk '{ value[NR] = $1 } END { print value[int((NR + 1) / 2)] }'
 }
 
-echo "round  fio GB/s  load GB/s"
+best=0
+for setting in '256k 64' '1M 16' '1M 64' '4M 16'; do
+  cold
+  # shellcheck disable=SC2086 # two words
+  rate=$(run_fio $setting)
+  echo "fio with blocks and depth $setting: $(echo "$rate" | awk '{ printf "%.2f GB/s", $1 / 1e9 }')"
+  [ "$(echo "$rate $best" | awk '{ print ($1 > $2) }')" = 1 ] || continue
+  best=$rate
+  fastest=$setting
+done
+
+echo "round  fio GB/s ($fastest)  load GB/s  into untouched memory GB/s"
 round=1
 while [ "$round" -le "$rounds" ]; do
   cold
-  run_fio >>"$scratch/fio"
+  # shellcheck disable=SC2086 # two words
+  run_fio $fastest >>"$scratch/fio"
   cold
-  run_load >>"$scratch/load"
-  echo "$round $(tail -n 1 "$scratch/fio") $(tail -n 1 "$scratch/load")" |
-    awk '{ printf "%5d  %8.2f  %9.2f\n", $1, $2 / 1e9, $3 / 1e9 }'
+  run_load --touch-memory >>"$scratch/load"
+  cold
+  run_load >>"$scratch/untouched"
+  echo "$round $(tail -n 1 "$scratch/fio") $(tail -n 1 "$scratch/load") $(tail -n 1 "$scratch/untouched")" |
+    awk '{ printf "%5d  %8.2f  %9.2f  %9.2f\n", $1, $2 / 1e9, $3 / 1e9, $4 / 1e9 }'
   round=$((round + 1))
 done
 
 awk -v fio="$(median "$scratch/fio")" -v load="$(median "$scratch/load")" -v bar="$bar" -v rounds="$rounds" \
+  -v untouched="$(median "$scratch/untouched")" \
   -v cpu="$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)" -v cores="$(nproc)" \
   -v kernel="$(uname -r)" 'BEGIN {
     printf "%s, %d cores, Linux %s; medians of %d rounds\n", cpu, cores, kernel, rounds
     printf "fio %.2f GB/s, load %.2f GB/s: %.2f of fio (bar %.1f)\n", fio / 1e9, load / 1e9, load / fio, bar
+    printf "into untouched memory %.2f GB/s: %.2f of fio\n", untouched / 1e9, untouched / fio
     exit load / fio < bar
   }'

@@ -15,6 +15,7 @@ namespace engram::integration {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 constexpr char kV41[] = "deepseek-v4.1-flash";
 
@@ -74,6 +75,18 @@ TEST_F(ShmEngramd, AfterAKillMappedRowsStayAndASuccessorTakesTheSocket) {
   engramd_->Signal(SIGKILL);
   engramd_->WaitForEnd();
   ExpectExact(*mapped);
+  // A caller that only polls learns it, too.
+  const std::vector<RowId> rows = {1, 2, 3};
+  std::vector<std::byte> landing(rows.size() * 264);
+  const LayerRequest layer = {.layer = 1, .row_ids = rows, .landing = {.data = landing.data()}};
+  const auto ticket = ring->Submit({.layers = {&layer, 1}});
+  ASSERT_TRUE(ticket.ok()) << ticket.status();
+  const absl::Time begin = absl::Now();
+  while (ring->Poll(*ticket) == TicketState::kInFlight) {
+    ASSERT_LT(absl::Now(), begin + absl::Seconds(30));
+    absl::SleepFor(absl::Milliseconds(1));
+  }
+  EXPECT_EQ(ring->Wait(*ticket).code(), absl::StatusCode::kUnavailable);
   EXPECT_EQ(LookUp(*ring, ids_, Soon()).status().code(), absl::StatusCode::kUnavailable);
   Start();
   ExpectExact(*Attach(""));
@@ -91,6 +104,8 @@ TEST_F(ShmEngramd, AGrpcSocketIsNoSharedMemoryAndTheOtherWayRound) {
                          "unix:" + (scratch_ / "other"), "--shm-socket", scratch_ / "shm"});
   EXPECT_EQ(second.WaitForEnd(), 1);
   EXPECT_THAT(second.Log(), HasSubstr("in use"));
+  EXPECT_THAT(second.Log(), HasSubstr("--shm-socket"));
+  EXPECT_THAT(second.Log(), Not(HasSubstr("loading"))) << "found out too late";
   ExpectExact(*Attach(""));
 }
 

@@ -261,6 +261,14 @@ TEST(Shm, DeadlinesCancelsAndReaps) {
   ShmBatch large(200000);
   EXPECT_EQ(large.LookUp(*ring, absl::Now() + absl::Microseconds(300)).code(),
             absl::StatusCode::kDeadlineExceeded);
+  // And for a caller that only polls.
+  const Ticket late =
+      ring->Submit({.layers = large.layers(), .deadline = absl::Now() + absl::Milliseconds(3)})
+          .value();
+  while (ring->Poll(late) == TicketState::kInFlight) {
+  }
+  EXPECT_EQ(ring->Wait(late).code(), absl::StatusCode::kDeadlineExceeded);
+  ring->Reap(late);
   const auto mapped = owner.Attach("");
   EXPECT_EQ(large.LookUp(*mapped, absl::Now() + absl::Microseconds(300)).code(),
             absl::StatusCode::kDeadlineExceeded);

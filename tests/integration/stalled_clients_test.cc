@@ -18,8 +18,8 @@
 namespace engram::integration {
 namespace {
 
-// Above the table and an idle server: slabs (68 MiB), ids of batches under way (96 MiB), and what
-// gRPC holds of messages that are on their way in or out.
+// Above the table and an idle server: slabs (72 MiB), ids of batches under way (64 MiB and what is
+// each call's own), and what gRPC holds of messages that are on their way in or out.
 constexpr uint64_t kMostMoreBytes = uint64_t{256} << 20;
 
 uint64_t ResidentBytes(pid_t pid) {
@@ -142,6 +142,66 @@ TEST_F(StalledClientsTest, UnaryCallsThatNobodyReads) {
     if (status.ok()) {
       EXPECT_EQ(response.layers(0).rows().size(), 7'500u * 264);
     }
+  }
+}
+
+// As many streams as engramd takes, and nothing on them: who asks for rows gets a stream.
+TEST_F(StalledClientsTest, StreamsThatAskForNothing) {
+  struct Idle {
+    grpc::ClientContext context;
+    std::unique_ptr<grpc::ClientAsyncReaderWriter<v1::LookupRequest, v1::LookupResponse>> stream;
+  };
+  grpc::CompletionQueue queue;
+  std::vector<std::unique_ptr<v1::Lookup::Stub>> stubs;
+  std::vector<std::unique_ptr<Idle>> idle;
+  for (int i = 0; i < 1100; ++i) {
+    if (i % 110 == 0) stubs.push_back(ConnectStub(address_));
+    idle.push_back(std::make_unique<Idle>());
+    Idle& one = *idle.back();
+    one.stream = stubs.back()->PrepareAsyncLookupStream(&one.context, &queue);
+    one.stream->StartCall(nullptr);
+    void* tag = nullptr;
+    bool ok = false;
+    ASSERT_TRUE(queue.Next(&tag, &ok));
+    ASSERT_TRUE(ok);
+  }
+  for (int i = 0; i < 3; ++i) {
+    auto client = Client::Attach("grpc:" + address_, {});
+    ASSERT_TRUE(client.ok()) << client.status();
+    others_.push_back(*std::move(client));
+  }
+  ExpectOthersAreServed();
+  ExpectBounded();
+  for (const std::unique_ptr<Idle>& one : idle) one->context.TryCancel();
+  queue.Shutdown();
+}
+
+// Many answers of the small methods, which hold a token map each, and none is taken.
+TEST_F(StalledClientsTest, AttachesThatNobodyTakes) {
+  struct Call {
+    grpc::ClientContext context;
+    std::unique_ptr<grpc::ClientAsyncResponseReader<v1::AttachResponse>> reader;
+  };
+  grpc::CompletionQueue queue;
+  std::vector<std::unique_ptr<v1::Lookup::Stub>> stubs;
+  std::vector<std::unique_ptr<Call>> calls;
+  for (int i = 0; i < 1000; ++i) {
+    if (i % 100 == 0) stubs.push_back(ConnectStub(address_));
+    calls.push_back(std::make_unique<Call>());
+    Call& call = *calls.back();
+    call.reader = stubs.back()->AsyncAttach(&call.context, v1::AttachRequest(), &queue);
+    call.reader->ReadInitialMetadata(nullptr);
+  }
+  ExpectOthersAreServed();
+  ExpectBounded();
+  // Others can still attach.
+  const auto client = Client::Attach("grpc:" + address_, {});
+  EXPECT_TRUE(client.ok()) << client.status();
+  for (const std::unique_ptr<Call>& call : calls) call->context.TryCancel();
+  queue.Shutdown();
+  void* tag = nullptr;
+  bool ok = false;
+  while (queue.Next(&tag, &ok)) {
   }
 }
 

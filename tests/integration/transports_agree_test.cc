@@ -1,6 +1,7 @@
 // Every way to rows, held side by side: the same batches give the same bytes, the same wrong ones
 // the same code.
 #include <algorithm>
+#include <cstring>
 #include <iostream>
 #include <memory>
 #include <random>
@@ -22,6 +23,10 @@ struct Way {
   std::string name;
   std::unique_ptr<Client> client;
 };
+
+absl::Span<std::byte> BytesOf(std::string& text) {
+  return {reinterpret_cast<std::byte*>(text.data()), text.size()};
+}
 
 class TransportsAgreeTest : public ::testing::Test {
  protected:
@@ -103,6 +108,94 @@ TEST_F(TransportsAgreeTest, OnTheBytesOfEveryBatch) {
       ASSERT_TRUE(rows.ok()) << way.name << ": " << rows.status();
       ASSERT_TRUE(*rows == *expected) << way.name << ", round " << round;
     }
+  }
+}
+
+// One copy of each row, and where each of a token's rows is among them.
+TEST_F(TransportsAgreeTest, OnDistinctRowsAndTheirInverse) {
+  const Manifest& manifest = ways_->front().client->table_set();
+  const size_t layers = manifest.layers.size(), columns = manifest.scheme.Columns();
+  constexpr uint64_t kGap = 24;
+  Client::Plan plan;  // of one client after the other, smaller and larger
+  for (const size_t tokens : {700, 3, 400}) {
+    const std::vector<int32_t> ids = RealTokenIds(tokens);
+    const std::string expected = ExpectedRows(manifest, ways_->front().client->addresser(), ids);
+    for (const Way& way : *ways_) {
+      ASSERT_TRUE(way.client->PlanTokens(Addresser::Start(), ids, {}, &plan).ok());
+      way.client->MakeDistinct(&plan);
+      std::vector<std::vector<std::byte>> rows(layers);
+      std::vector<Landing> landings(layers);
+      for (size_t l = 0; l < layers; ++l) {
+        const uint64_t stride = manifest.layers[l].row_bytes + kGap;
+        rows[l].assign(plan.row_ids[l].size() * stride, std::byte{0xA5});
+        landings[l] = {.data = rows[l].data(), .group_rows = 1, .group_stride_bytes = stride};
+        ASSERT_EQ(plan.inverse[l].size(), tokens * columns);
+        EXPECT_TRUE(tokens < 10 || plan.row_ids[l].size() < tokens * columns) << "no row repeats";
+      }
+      const auto ticket = way.client->Submit(plan, landings, absl::Now() + absl::Seconds(60));
+      ASSERT_TRUE(ticket.ok()) << way.name << ": " << ticket.status();
+      const char* want = expected.data();
+      std::vector<const char*> of_layer;
+      for (size_t l = 0; l < layers; ++l) {
+        const uint32_t row_bytes = manifest.layers[l].row_bytes;
+        ASSERT_TRUE(way.client->WaitLayer(*ticket, l).ok()) << way.name;
+        for (size_t i = 0; i < tokens * columns; ++i) {
+          const std::byte* const got = &rows[l][plan.inverse[l][i] * (row_bytes + kGap)];
+          const char* const row =
+              want + i / columns * expected.size() / tokens + i % columns * row_bytes;
+          ASSERT_EQ(std::memcmp(got, row, row_bytes), 0)
+              << way.name << ", layer " << l << ", " << i;
+          ASSERT_EQ(got[row_bytes], std::byte{0xA5}) << way.name << ": a gap was written to";
+        }
+        want += columns * row_bytes;
+      }
+      EXPECT_TRUE(way.client->Wait(*ticket).ok()) << way.name;
+      way.client->Reap(*ticket);
+    }
+  }
+}
+
+// Token ids in, rows out, the same buffers from step to step, several steps under way.
+TEST_F(TransportsAgreeTest, OnStepsThatArePrefetched) {
+  constexpr size_t kSteps = 12, kUnderWay = 3, kTokens = 6;
+  const Manifest& manifest = ways_->front().client->table_set();
+  const std::vector<int32_t> ids = RealTokenIds(kSteps * kTokens);
+  const std::string expected = ExpectedRows(manifest, ways_->front().client->addresser(), ids);
+  for (const Way& way : *ways_) {
+    Client& client = *way.client;
+    struct Step {
+      Client::Plan plan;
+      std::string rows;
+      Ticket ticket;
+    };
+    std::vector<Step> steps(kUnderWay);
+    for (Step& step : steps) {
+      step.rows.resize(expected.size() / kSteps);
+      ASSERT_TRUE(client.Register(BytesOf(step.rows)).ok()) << way.name;
+    }
+    SequenceState state = Addresser::Start();
+    std::string all;
+    for (size_t s = 0; s < kSteps + kUnderWay; ++s) {
+      Step& step = steps[s % kUnderWay];
+      if (s >= kUnderWay) {
+        for (size_t l = 0; l < manifest.layers.size(); ++l) {
+          ASSERT_TRUE(client.WaitLayer(step.ticket, l).ok()) << way.name;
+        }
+        client.Reap(step.ticket);
+        all += step.rows;
+      }
+      if (s >= kSteps) continue;
+      std::fill(step.rows.begin(), step.rows.end(), '\xA5');
+      const auto some = absl::MakeConstSpan(ids).subspan(s * kTokens, kTokens);
+      const auto ticket =
+          client.Prefetch(state, some, {}, DenseLandings(manifest, BytesOf(step.rows).data()),
+                          absl::Now() + absl::Seconds(60), &step.plan);
+      ASSERT_TRUE(ticket.ok()) << way.name << ": " << ticket.status();
+      step.ticket = *ticket;
+      ASSERT_TRUE(client.addresser().Advance(some, {}, &state).ok());
+    }
+    EXPECT_TRUE(all == expected) << way.name;
+    for (Step& step : steps) EXPECT_TRUE(client.Unregister(BytesOf(step.rows)).ok()) << way.name;
   }
 }
 

@@ -15,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "memstore/addressing/splitmix64.h"
+#include "memstore/table/freed_memory.h"
 #include "memstore/table/synthetic.h"
 
 namespace engram::bench {
@@ -267,6 +268,7 @@ int Failed(const std::string& program, const absl::Status& status) {
 }
 
 int ServeRounds(const std::string& program, Contenders contenders, const Layers& layers) {
+  KeepFreedMemory();  // as the programs that are delivered do
   Program runs(std::move(contenders), layers);
   std::cout << "ready" << std::endl;
   for (std::string line; std::getline(std::cin, line);) {

@@ -5,11 +5,13 @@
 #include <cstring>
 #include <deque>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "memstore/table/freed_memory.h"
 #include "server/limits.h"
 #include "tests/bench/compare/grpc_echo.h"
 
@@ -126,8 +128,10 @@ class EchoCall {
 }  // namespace
 
 absl::Status ServeGrpcEcho(const std::vector<std::string>& addresses) {
+  KeepFreedMemory();
   grpc::ServerBuilder builder;
   builder.SetMaxReceiveMessageSize(static_cast<int>(kMaxRequestBytes));
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, std::numeric_limits<int>::max());
   for (const std::string& address : addresses) {
     builder.AddListeningPort(address, grpc::InsecureServerCredentials());
   }
