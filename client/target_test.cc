@@ -20,6 +20,9 @@ TEST(ParseTarget, TakesEveryForm) {
     EXPECT_EQ(target->kind, Target::Kind::kGrpc);
     EXPECT_EQ(target->place, place);
   }
+  EXPECT_EQ(ParseTarget("rdma:10.0.0.1:7300")->kind, Target::Kind::kRdma);
+  EXPECT_EQ(ParseTarget("auto:10.0.0.1:7300")->kind, Target::Kind::kAuto);
+  EXPECT_EQ(ParseTarget("auto:unix:/run/e.sock")->place, "unix:/run/e.sock");
   const auto shm = ParseTarget("shm:/run/engram.shm");
   ASSERT_TRUE(shm.ok());
   EXPECT_EQ(shm->kind, Target::Kind::kShm);
@@ -30,7 +33,7 @@ TEST(ParseTarget, RefusesTheRestAndListsTheForms) {
   const std::string long_path = "grpc:unix:/" + std::string(107, 'x');
   for (const std::string& text : std::vector<std::string>{
            long_path, "", "embedded:", "grpc:", "grpc:host", "grpc:host:0", "grpc:host:65536",
-           "grpc:host:x", "grpc::7300", "grpc:::1:7300",
+           "grpc:host:x", "grpc::7300", "grpc:::1:7300", "rdma:", "rdma:host", "auto:host:0",
            "grpc:unix:", "shm:", "shm:/" + std::string(107, 'x'), "/tables/v41"}) {
     const auto status = ParseTarget(text).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << text;

@@ -33,12 +33,37 @@ std::string WriteFile(const std::string& name, const std::string& text) {
 }
 
 TEST(ParseCommandLine, TakesEveryFlag) {
-  const auto parsed = Parse(
-      {"--table-set",      "/a",      "--listen",         "127.0.0.1:0", "--table-set",      "/b",
-       "--listen",         "unix:/s", "--numa",           "interleave",  "--load-threads",   "3",
-       "--gather-threads", "2",       "--max-batch-rows", "1000",        "--shm-socket",     "/m",
-       "--shm-allow-uid",  "7",       "--shm-allow-uid",  "8",           "--lookup-threads", "5",
-       "--spin-us",        "0"});
+  const auto parsed = Parse({"--table-set",
+                             "/a",
+                             "--listen",
+                             "127.0.0.1:0",
+                             "--table-set",
+                             "/b",
+                             "--listen",
+                             "unix:/s",
+                             "--numa",
+                             "interleave",
+                             "--load-threads",
+                             "3",
+                             "--gather-threads",
+                             "2",
+                             "--max-batch-rows",
+                             "1000",
+                             "--shm-socket",
+                             "/m",
+                             "--rdma-device",
+                             "mlx5_0",
+                             "--rdma-device",
+                             "mlx5_1:2:3",
+                             "--rdma-read",
+                             "--shm-allow-uid",
+                             "7",
+                             "--shm-allow-uid",
+                             "8",
+                             "--lookup-threads",
+                             "5",
+                             "--spin-us",
+                             "0"});
   ASSERT_TRUE(parsed.ok()) << parsed.status();
   const ServerConfig& config = *parsed->config;
   EXPECT_THAT(config.table_sets, ElementsAre("/a", "/b"));
@@ -52,6 +77,9 @@ TEST(ParseCommandLine, TakesEveryFlag) {
   EXPECT_EQ(config.lookup_threads, 5u);
   EXPECT_EQ(config.spin.count(), 0);
   EXPECT_EQ(config.shm_socket, "/m");
+  EXPECT_THAT(config.rdma_devices,
+              ElementsAre(RdmaDeviceChoice{"mlx5_0", 1, -1}, RdmaDeviceChoice{"mlx5_1", 2, 3}));
+  EXPECT_TRUE(config.rdma_read);
   EXPECT_THAT(config.shm_allow_uids, ElementsAre(7, 8));
 }
 
@@ -72,7 +100,8 @@ TEST(ParseCommandLine, FlagsReplaceWhatTheFileSays) {
                                      "table_set: \"/x\" table_set: \"/y\"\nlisten: \"h:1\"\n"
                                      "numa: \"local\" gather_threads: 4 max_batch_rows: 7\n"
                                      "lookup_threads: 2 spin_us: 0\n"
-                                     "shm_socket: \"/m\" shm_allow_uid: 7\n");
+                                     "shm_socket: \"/m\" shm_allow_uid: 7\n"
+                                     "rdma_device: \"rxe0:1\" rdma_read: true\n");
   const auto whole = Parse({"--config", file.c_str()});
   ASSERT_TRUE(whole.ok()) << whole.status();
   EXPECT_THAT(whole->config->table_sets, ElementsAre("/x", "/y"));
@@ -83,6 +112,8 @@ TEST(ParseCommandLine, FlagsReplaceWhatTheFileSays) {
   EXPECT_EQ(whole->config->spin.count(), 0);
   EXPECT_EQ(whole->config->shm_socket, "/m");
   EXPECT_THAT(whole->config->shm_allow_uids, ElementsAre(7));
+  EXPECT_THAT(whole->config->rdma_devices, ElementsAre(RdmaDeviceChoice{"rxe0", 1, -1}));
+  EXPECT_TRUE(whole->config->rdma_read);
   const auto over = Parse({"--config", file.c_str(), "--table-set", "/z", "--gather-threads", "1"});
   ASSERT_TRUE(over.ok()) << over.status();
   EXPECT_THAT(over->config->table_sets, ElementsAre("/z"));
@@ -125,6 +156,7 @@ TEST(ParseCommandLine, NamesWhatIsMissingOrWrong) {
   EXPECT_THAT(with("--max-batch-rows", "many"), HasSubstr("--max-batch-rows"));
   EXPECT_THAT(with("--shm-socket", std::string(108, 'x').c_str()), HasSubstr("--shm-socket"));
   EXPECT_THAT(with("--shm-allow-uid", "7"), HasSubstr("--shm-socket PATH"));
+  EXPECT_THAT(with("--rdma-device", "mlx5_0:0"), HasSubstr("DEV[:PORT[:GID]]"));
   EXPECT_THAT(Error({"--table-set", "/a", "--listen", "unix:/s", "--shm-socket", "/s"}),
               HasSubstr("--shm-socket /s"));
 }
