@@ -52,7 +52,8 @@ absl::StatusOr<std::unique_ptr<Transport>> AttachTransport(const Target& target,
       return RdmaTransport::Attach(target.place, options.table_set,
                                    {.timeout = options.timeout,
                                     .device = options.rdma_device,
-                                    .reads = options.mode == "read"});
+                                    .reads = options.mode == "read",
+                                    .spin = options.spin});
     case Target::Kind::kAuto:
       return AutoTransport::Attach(
           target.place, options.table_set,

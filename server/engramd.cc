@@ -134,7 +134,8 @@ absl::Status Engramd::StartRdma() {
   absl::StatusOr<std::unique_ptr<RdmaEndpoint>> endpoint =
       RdmaEndpoint::Start({.devices = config_.rdma_devices,
                            .reads = config_.rdma_read,
-                           .max_batch_rows = config_.max_batch_rows},
+                           .max_batch_rows = config_.max_batch_rows,
+                           .spin = config_.spin},
                           &store_, team_.get());
   if (!endpoint.ok()) return endpoint.status();
   rdma_ = *std::move(endpoint);

@@ -268,6 +268,11 @@ void AddBenchCommand(CLI::App& app, CommandBody* chosen) {
                       "connections of each client over grpc (default 1)");
   command->add_option("--streams", flags->target.streams,
                       "streams of each connection over grpc (default 1)");
+  command
+      ->add_option("--spin-us", flags->target.spin_us,
+                   "microseconds that a wait looks for rows before it sleeps, over grpc and rdma "
+                   "(default 200)")
+      ->check(CLI::Range(0, 1000));
   command->add_flag("--from-token-ids", flags->from_token_ids, "count the addressing as well");
   command->add_flag("--json", flags->json, "one JSON object a line");
   command->callback([flags, chosen] { *chosen = [flags] { return Run(*flags); }; });

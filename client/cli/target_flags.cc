@@ -59,6 +59,7 @@ absl::StatusOr<std::unique_ptr<Client>> AttachTo(const TargetFlags& flags, int* 
                                     .mode = flags.rdma_mode.empty() ? flags.mode : flags.rdma_mode,
                                     .connections = flags.connections,
                                     .streams = flags.streams,
+                                    .spin = absl::Microseconds(flags.spin_us),
                                     .rdma_device = flags.rdma_device});
   if (client.ok() && absl::StartsWith(flags.target, "auto:")) {
     std::fprintf(stderr, "%s\n", (*client)->transport().Describe().c_str());

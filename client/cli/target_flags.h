@@ -21,6 +21,7 @@ struct TargetFlags {
   std::string mode;
   uint32_t connections = 1;
   uint32_t streams = 1;
+  uint32_t spin_us = 200;
   std::string rdma_mode;
   std::string rdma_device;
 };

@@ -30,9 +30,11 @@ std::unique_ptr<Transport> FirstWay(const std::string& address, const std::strin
     if (shm.ok()) return *std::move(shm);
     *why = absl::StrCat("no shm: ", shm.status().message());
   }
-  auto rdma = RdmaTransport::Attach(
-      address, set_id,
-      {.timeout = std::min(options.timeout, kRdmaTime), .device = options.device, .reads = false});
+  auto rdma = RdmaTransport::Attach(address, set_id,
+                                    {.timeout = std::min(options.timeout, kRdmaTime),
+                                     .device = options.device,
+                                     .reads = false,
+                                     .spin = options.spin});
   if (rdma.ok()) return *std::move(rdma);
   absl::StrAppend(why, "; no rdma: ", rdma.status().message());
   return nullptr;

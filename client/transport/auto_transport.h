@@ -24,7 +24,7 @@ namespace engram {
 struct AutoOptions {
   absl::Duration timeout = absl::Seconds(30);  // to attach
   std::string device = {};                     // RdmaOptions'
-  absl::Duration spin = absl::ZeroDuration();  // GrpcOptions'
+  absl::Duration spin = absl::ZeroDuration();  // GrpcOptions' and RdmaOptions'
 };
 
 class AutoTransport final : public Transport {

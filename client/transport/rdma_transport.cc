@@ -15,8 +15,6 @@
 namespace engram {
 namespace {
 
-// A token's rows come within this time when the owner is awake.
-constexpr absl::Duration kSpin = absl::Microseconds(100);
 // How long a sleeper goes without looking at its deadline, at cancellation, at the lease.
 constexpr absl::Duration kSleep = absl::Milliseconds(50);
 // What Reap gives the owner to answer for a batch that failed, before it moves the queue pair to
@@ -58,6 +56,7 @@ absl::StatusOr<RdmaAttachment> AttachRdma(const std::string& address, const std:
   if (!domain.ok()) return domain.status();
   route.domain = *std::move(domain);
   route.port = chosen->second;
+  attachment.spin = options.spin;
   attachment.max_batch_rows = (*lease)->offer().max_batch_rows();
   auto connection = RdmaConnection::Connect(route, *std::move(lease));
   if (!connection.ok()) return connection.status();
@@ -82,6 +81,7 @@ RdmaTransport::RdmaTransport(RdmaAttachment attachment, absl::string_view name)
       route_(std::move(attachment.route)),
       capabilities_{
           .name = name, .lands_asynchronously = true, .max_batch_rows = attachment.max_batch_rows},
+      spin_(attachment.spin),
       windows_(route_.domain, route_.reads),
       connection_(std::move(attachment.connection)) {
   for (uint32_t i = kRdmaCredits; i > 0; --i) free_slots_.push_back(static_cast<uint8_t>(i - 1));
@@ -343,7 +343,7 @@ absl::Status RdmaTransport::WaitLayer(Ticket ticket, size_t index) {
 // Until the layer that stands at `index` has landed, or with SIZE_MAX all have.
 absl::Status RdmaTransport::WaitUntil(Ticket ticket, size_t index) {
   std::unique_lock<std::mutex> lock(mutex_);
-  absl::Time spin_until = absl::Now() + kSpin;
+  absl::Time spin_until = absl::Now() + spin_;
   while (true) {
     const std::shared_ptr<RdmaBatch> batch = tickets_.Find(ticket);
     if (batch == nullptr) {
@@ -363,7 +363,7 @@ absl::Status RdmaTransport::WaitUntil(Ticket ticket, size_t index) {
       lock.lock();
     } else {
       Sleep(lock, std::min(batch->deadline, now + kSleep));
-      spin_until = absl::Now() + kSpin;
+      spin_until = absl::Now() + spin_;
     }
   }
 }

@@ -33,6 +33,8 @@ struct RdmaOptions {
   absl::Duration timeout = absl::Seconds(30);  // to attach
   std::string device = {};                     // DEV[:PORT[:GID]]; empty: by the route
   bool reads = false;                          // RdmaReadTransport's way
+  // How long a waiting thread looks for rows before it sleeps.
+  absl::Duration spin = absl::Microseconds(200);
 };
 
 // What both ways of RDMA begin with.
@@ -41,6 +43,7 @@ struct RdmaAttachment {
   RdmaRoute route;
   std::unique_ptr<RdmaConnection> connection;
   uint64_t max_batch_rows = 0;
+  absl::Duration spin;
 };
 // GrpcTransport::Attach's errors, and: UNIMPLEMENTED when the owner has no RDMA, NOT_FOUND when no
 // device leads to it, RESOURCE_EXHAUSTED when memory can't be pinned.
@@ -117,6 +120,7 @@ class RdmaTransport : public Transport {
   const AttachedTableSet attached_;
   RdmaRoute route_;
   const Capabilities capabilities_;
+  const absl::Duration spin_;
   RdmaWindows windows_;
   TicketTable<RdmaBatch> tickets_;
 

@@ -44,7 +44,7 @@ absl::Status RdmaEndpoint::Open(const RdmaDeviceChoice& choice) {
     }
   }
   absl::StatusOr<std::unique_ptr<RdmaPoller>> poller =
-      RdmaPoller::Start(*std::move(device), static_cast<uint32_t>(nics_.size()));
+      RdmaPoller::Start(*std::move(device), static_cast<uint32_t>(nics_.size()), options_.spin);
   if (!poller.ok()) return poller.status();
   nic.poller = *std::move(poller);
   nics_.push_back(std::move(nic));

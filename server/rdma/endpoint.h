@@ -5,6 +5,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -24,6 +25,8 @@ struct RdmaEndpointOptions {
   std::vector<RdmaDeviceChoice> devices;  // at least one
   bool reads = false;                     // registers the tables, for READ mode
   uint64_t max_batch_rows = 0;
+  // How long a polling thread looks for requests before it sleeps.
+  std::chrono::microseconds spin{50};
 };
 
 class RdmaEndpoint {

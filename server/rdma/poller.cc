@@ -18,9 +18,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// A client that asks for the next token's rows comes back within this time, and waking a thread
-// costs about half as much.
-constexpr std::chrono::microseconds kSpin{50};
 // An event that was missed delays a request by this much at most.
 constexpr int kLongestSleepMs = 100;
 
@@ -29,8 +26,8 @@ void Pause() { __builtin_ia32_pause(); }
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<RdmaPoller>> RdmaPoller::Start(
-    std::shared_ptr<const RdmaDevice> device, uint32_t number) {
-  std::unique_ptr<RdmaPoller> poller(new RdmaPoller(std::move(device)));
+    std::shared_ptr<const RdmaDevice> device, uint32_t number, std::chrono::microseconds spin) {
+  std::unique_ptr<RdmaPoller> poller(new RdmaPoller(std::move(device), spin));
   absl::StatusOr<std::shared_ptr<RdmaChannel>> channel = RdmaChannel::Create(poller->device_);
   if (!channel.ok()) return channel.status();
   poller->channel_ = *std::move(channel);
@@ -80,7 +77,7 @@ void RdmaPoller::Run() {
     if (mail_.load(std::memory_order_relaxed)) TakeMail();
     if (AdvanceAll()) {
       last_work = Clock::now();
-    } else if (!clients_.empty() && Clock::now() - last_work < kSpin) {
+    } else if (!clients_.empty() && Clock::now() - last_work < spin_) {
       Pause();
     } else {
       Sleep();

@@ -1,11 +1,12 @@
 // The thread that serves the RDMA clients of one device ("engram-rdma/N").
 //
-// It polls every client's queue in turn; when nothing came for a short while it arms the queues and
-// sleeps until one of them, or a newcomer, wakes it. It runs on the cores of the device's NUMA node
-// where the system says which that is. Thread-safe.
+// It polls every client's queue in turn; when nothing came for a while (`spin`) it arms the queues
+// and sleeps until one of them, or a newcomer, wakes it. It runs on the cores of the device's NUMA
+// node where the system says which that is. Thread-safe.
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -22,7 +23,8 @@ class RdmaPoller {
  public:
   // RESOURCE_EXHAUSTED: no thread or descriptor.
   static absl::StatusOr<std::unique_ptr<RdmaPoller>> Start(std::shared_ptr<const RdmaDevice> device,
-                                                           uint32_t number);
+                                                           uint32_t number,
+                                                           std::chrono::microseconds spin);
   ~RdmaPoller();  // lets go of every client
   RdmaPoller(const RdmaPoller&) = delete;
   RdmaPoller& operator=(const RdmaPoller&) = delete;
@@ -36,7 +38,8 @@ class RdmaPoller {
   void Remove(const std::shared_ptr<RdmaClient>& client);
 
  private:
-  explicit RdmaPoller(std::shared_ptr<const RdmaDevice> device) : device_(std::move(device)) {}
+  RdmaPoller(std::shared_ptr<const RdmaDevice> device, std::chrono::microseconds spin)
+      : device_(std::move(device)), spin_(spin) {}
   void Run();
   void TakeMail();
   bool AdvanceAll();
@@ -44,6 +47,7 @@ class RdmaPoller {
   void Wake();
 
   const std::shared_ptr<const RdmaDevice> device_;
+  const std::chrono::microseconds spin_;
   std::shared_ptr<RdmaChannel> channel_;
   FileDescriptor wake_;  // an eventfd
   std::atomic<bool> stop_{false};

@@ -12,7 +12,7 @@ engramd=${ENGRAMD:-bin/engramd} engram=${ENGRAM:-bin/engram}
 address=$RDMA_IP:7300
 work=$(mktemp -d)
 
-"$engramd" --table-set "$set_directory" --listen "$address" --rdma-device "$RDMA_DEV" --rdma-read 2> "$work/log" &
+"$engramd" --table-set "$set_directory" --listen "$address" --rdma-device "$RDMA_DEV" --rdma-read --spin-us 1000 2> "$work/log" &
 owner=$!
 trap 'kill $owner 2>/dev/null; rm -rf "$work"' EXIT
 until grep -q "listening on" "$work/log"; do kill -0 $owner 2>/dev/null || { cat "$work/log"; exit 1; }; sleep 0.2; done
@@ -22,7 +22,7 @@ perftest() {
   local tool=$1 bytes=$2 column=$3
   local rounds=$((16000000 / bytes)); [ "$rounds" -ge 10 ] || rounds=10; [ "$rounds" -le 500 ] || rounds=500
   local common=(-d "$RDMA_DEV" -x "$RDMA_GID_INDEX" -F -s "$bytes" -n "$rounds")
-  "$tool" "${common[@]}" > /dev/null 2>&1 &
+  timeout 60 "$tool" "${common[@]}" > /dev/null 2>&1 &
   local server=$!
   sleep 0.4
   timeout 60 "$tool" "${common[@]}" "$RDMA_IP" 2>/dev/null | awk -v b="$bytes" -v c="$column" '$1 == b { print $c }'
@@ -32,7 +32,7 @@ perftest() {
 lookups() {
   local mode=(); [ "$1" = read ] && mode=(--rdma-mode read)
   "$engram" bench --target "$2:$address" "${mode[@]}" --token-ids "$tokens" --batch-tokens "$3" --in-flight "$4" \
-    --seconds "$seconds" --json | sed "s/.*\"$5\":\([0-9.e+-]*\).*/\1/"
+    --seconds "$seconds" --spin-us 1000 --json | sed "s/.*\"$5\":\([0-9.e+-]*\).*/\1/"
 }
 median() { sort -g "$1" | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'; }
 record() { local name=$1; shift; "$@" >> "$work/$name"; }
@@ -49,8 +49,8 @@ for turn in $(seq "$turns"); do
   for t in 1 16 64 256; do
     record "rdma.$t" lookups write rdma "$t" 1 p50_us
     record "grpc.$t" lookups - grpc "$t" 1 p50_us
-    record "send.$t" perftest ib_send_lat "$(request_bytes "$t")" 6
-    record "write.$t" perftest ib_write_lat "$((t * token_bytes))" 6
+    record "send.$t" perftest ib_send_lat "$(request_bytes "$t")" 5
+    record "write.$t" perftest ib_write_lat "$((t * token_bytes))" 5
     [ "$turn" -gt 3 ] || record "read.$t" lookups read rdma "$t" 1 p50_us
   done
   record rdma_gb lookups write rdma 256 4 gb_per_s
