@@ -42,7 +42,7 @@ struct AttachOptions {
   std::string mode = {};
   uint32_t connections = 1;  // gRPC
   uint32_t streams = 1;      // gRPC: of each connection
-  // gRPC: how long a thread that waits for the only batch under way looks for its rows before it
+  // gRPC: how long a thread that waits while one request is under way looks for its rows before it
   // sleeps; up to 1 ms. Being woken costs about 20 us, so 0 saves power and costs latency.
   absl::Duration spin = absl::Microseconds(200);
 };

@@ -325,8 +325,8 @@ void GrpcTransport::OnReply(const PartPointer& part, absl::Span<const wire::Byte
            FromGrpc({static_cast<grpc::StatusCode>(reply.code), reply.message}, peer_.address));
 }
 
-void GrpcTransport::OnGone(const PartPointer& part, const grpc::Status& status, bool stale) {
-  if (stale && status.error_code() == grpc::StatusCode::UNAVAILABLE && !part->sent_again &&
+void GrpcTransport::OnGone(const PartPointer& part, const grpc::Status& status, bool had_answered) {
+  if (had_answered && status.error_code() == grpc::StatusCode::UNAVAILABLE && !part->sent_again &&
       part->batch->MayRestart(*part)) {
     part->sent_again = true;
     Send(part);
