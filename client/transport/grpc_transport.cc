@@ -110,10 +110,13 @@ absl::StatusOr<AttachedTableSet> CheckAttached(const v1::AttachResponse& respons
 }
 
 absl::Status FromGrpc(const grpc::Status& status, const std::string& address) {
-  // Asked for by nobody here: a server that stops drops calls that reach it too late.
+  // Asked for by nobody here: a server that stops drops calls that reach it too late, and one that
+  // is short of memory those whose client takes nothing.
   if (status.error_code() == grpc::StatusCode::CANCELLED) {
     return absl::UnavailableError(
-        absl::StrCat("engramd at ", address, " dropped the call: it is stopping"));
+        absl::StrCat("engramd at ", address,
+                     " dropped the call: it is stopping, or this client took no rows for seconds "
+                     "while others waited for the memory"));
   }
   return absl::Status(static_cast<absl::StatusCode>(status.error_code()),
                       absl::StrCat("engramd at ", address, ": ", status.error_message()));
