@@ -5,8 +5,10 @@
 #include "absl/container/inlined_vector.h"
 #include "absl/strings/str_cat.h"
 #include "client/target.h"
+#include "client/transport/auto_transport.h"
 #include "client/transport/embedded_transport.h"
 #include "client/transport/grpc_transport.h"
+#include "client/transport/rdma_transport.h"
 #include "client/transport/shm_transport.h"
 
 namespace engram {
@@ -21,6 +23,9 @@ absl::Status CheckMode(const Target& target, absl::string_view mode) {
   } else if (target.kind == Target::Kind::kShm) {
     if (mode == "ring") return absl::OkStatus();
     modes = "the mode ring, beside mapping the tables";
+  } else if (target.kind == Target::Kind::kRdma) {
+    if (mode == "write" || mode == "read") return absl::OkStatus();
+    modes = "the modes write and read";
   }
   return absl::InvalidArgumentError(
       absl::StrCat("mode ", mode, " is none of this target's: it has ", modes));
@@ -43,6 +48,14 @@ absl::StatusOr<std::unique_ptr<Transport>> AttachTransport(const Target& target,
                                     .spin = options.spin});
     case Target::Kind::kShm:
       return ShmTransport::Attach(target.place, options.table_set, options.timeout, options.mode);
+    case Target::Kind::kRdma:
+      return RdmaTransport::Attach(target.place, options.table_set,
+                                   {.timeout = options.timeout,
+                                    .device = options.rdma_device,
+                                    .reads = options.mode == "read"});
+    case Target::Kind::kAuto:
+      return AutoTransport::Attach(target.place, options.table_set,
+                                   {.timeout = options.timeout, .device = options.rdma_device});
   }
   return absl::InternalError("a kind of target without a transport");
 }

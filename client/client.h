@@ -13,9 +13,11 @@
 // or reaped: until then it is neither read (a layer that WaitLayer returned OK for excepted), nor
 // written, nor given to another batch; from then on it is the caller's, for the next one.
 //
-// Targets: embedded:DIR, grpc:HOST:PORT, grpc:unix:PATH, shm:SOCKET. Needs no files of its own: the
-// address scheme and the token map come from the owner and are checked against the table set's id.
-// Thread-safe. Errors are transport.h's; OK means that every row is in place, byte for byte.
+// Targets: embedded:DIR, grpc:HOST:PORT, grpc:unix:PATH, shm:SOCKET, rdma:HOST:PORT,
+// auto:HOST:PORT. Needs no files of its own: the address scheme and the token map come from the
+// owner and are checked against the table set's id. Over RDMA landing buffers are registered first
+// (Register). Thread-safe. Errors are transport.h's; OK means that every row is in place, byte for
+// byte.
 #pragma once
 
 #include <cstdint>
@@ -37,14 +39,16 @@ namespace engram {
 struct AttachOptions {
   std::string table_set;                       // id or name; empty: the only one served
   absl::Duration timeout = absl::Seconds(30);  // waits while the server is absent or loading
-  // How the transport asks. gRPC: "stream" or "unary"; shm: "ring", which maps no tables. Empty:
-  // its best way.
+  // How the transport asks. gRPC: "stream" or "unary"; shm: "ring", which maps no tables; rdma:
+  // "write", or "read", by which the client reads rows by itself. Empty: its best way.
   std::string mode = {};
   uint32_t connections = 1;  // gRPC
   uint32_t streams = 1;      // gRPC: of each connection
   // gRPC: how long a thread that waits while one request is under way looks for its rows before it
   // sleeps; up to 1 ms. Being woken costs about 20 us, so 0 saves power and costs latency.
   absl::Duration spin = absl::Microseconds(200);
+  // RDMA: this side's device, DEV[:PORT[:GID]]. Empty: the one that leads to the owner.
+  std::string rdma_device = {};
 };
 
 class Client {
@@ -81,6 +85,11 @@ class Client {
   // look-up a row id.
   void MakeDistinct(Plan* plan);
 
+  // A buffer that batches land in; of use to all transports, needed by RDMA. Not on the way of a
+  // lookup: memory is pinned.
+  absl::Status Register(absl::Span<std::byte> buffer) { return transport_->Register(buffer); }
+  absl::Status Unregister(absl::Span<std::byte> buffer) { return transport_->Unregister(buffer); }
+
   // The ticket interface over planned tokens. landings: one a layer of the table set, with room for
   // the layer's row_ids. A dense plan's groups are a token's columns (rows of a token lie together,
   // tokens are group_stride_bytes apart), a distinct plan's are single rows.
@@ -91,8 +100,6 @@ class Client {
                                   absl::Span<const uint8_t> dead,
                                   absl::Span<const Landing> landings, absl::Time deadline,
                                   Plan* plan);
-  absl::Status Register(absl::Span<std::byte> buffer) { return transport_->Register(buffer); }
-  absl::Status Unregister(absl::Span<std::byte> buffer) { return transport_->Unregister(buffer); }
   // Over row ids of the caller's.
   absl::StatusOr<Ticket> Submit(const BatchRequest& batch) { return transport_->Submit(batch); }
   TicketState Poll(Ticket ticket) { return transport_->Poll(ticket); }

@@ -2,6 +2,8 @@
 
 #include <sys/un.h>
 
+#include <utility>
+
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
@@ -32,11 +34,17 @@ absl::StatusOr<Target> ParseTarget(absl::string_view text) {
   if (absl::ConsumePrefix(&rest, "embedded:") && !rest.empty()) {
     return Target{Target::Kind::kEmbedded, std::string(rest)};
   }
-  rest = text;
-  if (absl::ConsumePrefix(&rest, "grpc:")) {
+  // What is reached over gRPC first, if only to set the rest up.
+  constexpr std::pair<absl::string_view, Target::Kind> kOverGrpc[] = {
+      {"grpc:", Target::Kind::kGrpc},
+      {"rdma:", Target::Kind::kRdma},
+      {"auto:", Target::Kind::kAuto}};
+  for (const auto& [prefix, kind] : kOverGrpc) {
+    rest = text;
+    if (!absl::ConsumePrefix(&rest, prefix)) continue;
     absl::string_view path = rest;
     if (absl::ConsumePrefix(&path, "unix:") ? IsSocketPath(path) : IsHostAndPort(rest)) {
-      return Target{Target::Kind::kGrpc, std::string(rest)};
+      return Target{kind, std::string(rest)};
     }
   }
   rest = text;
@@ -45,8 +53,9 @@ absl::StatusOr<Target> ParseTarget(absl::string_view text) {
   }
   return absl::InvalidArgumentError(
       absl::StrCat("\"", text,
-                   "\" is not a target: write embedded:DIR, grpc:HOST:PORT, grpc:unix:PATH or "
-                   "shm:SOCKET (a path of at most 107 characters)"));
+                   "\" is not a target: write embedded:DIR, grpc:HOST:PORT, grpc:unix:PATH, "
+                   "shm:SOCKET (a path of at most 107 characters), rdma:HOST:PORT or "
+                   "auto:HOST:PORT"));
 }
 
 }  // namespace engram

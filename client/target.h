@@ -1,4 +1,5 @@
-// Where rows are, as a user writes it: embedded:DIR, grpc:HOST:PORT, grpc:unix:PATH, shm:SOCKET.
+// Where rows are, as a user writes it: embedded:DIR, grpc:HOST:PORT, grpc:unix:PATH, shm:SOCKET,
+// rdma:HOST:PORT, auto:HOST:PORT, auto:unix:PATH.
 #pragma once
 
 #include <string>
@@ -9,7 +10,7 @@
 namespace engram {
 
 struct Target {
-  enum class Kind { kEmbedded, kGrpc, kShm };
+  enum class Kind { kEmbedded, kGrpc, kShm, kRdma, kAuto };
   Kind kind = Kind::kEmbedded;
   std::string place;  // a directory, HOST:PORT or unix:PATH, a socket's path
 };

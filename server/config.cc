@@ -39,6 +39,8 @@ struct Given {
   std::optional<uint64_t> max_batch_rows;
   std::string shm_socket;
   std::vector<uint32_t> shm_allow_uids;
+  std::vector<std::string> rdma_devices;
+  bool rdma_read = false;
 };
 
 void AddFlags(CLI::App& app, Given* given) {
@@ -78,6 +80,13 @@ void AddFlags(CLI::App& app, Given* given) {
                  "a user, beside engramd's own, who may have shared memory; repeatable")
       ->type_name("UID")
       ->allow_extra_args(false);
+  app.add_option("--rdma-device", given->rdma_devices,
+                 "serve over RDMA on this device too, port 1 and its best GID where none is named; "
+                 "repeatable (default: no RDMA)")
+      ->type_name("DEV[:PORT[:GID]]")
+      ->allow_extra_args(false);
+  app.add_flag("--rdma-read", given->rdma_read,
+               "register the tables, so that RDMA clients may read rows by themselves");
 }
 
 // What the flags leave open is taken from the file.
@@ -103,6 +112,10 @@ void FillFromFile(const v1::ServerConfig& file, Given* given) {
   if (given->shm_allow_uids.empty()) {
     given->shm_allow_uids.assign(file.shm_allow_uid().begin(), file.shm_allow_uid().end());
   }
+  if (given->rdma_devices.empty()) {
+    given->rdma_devices.assign(file.rdma_device().begin(), file.rdma_device().end());
+  }
+  given->rdma_read = given->rdma_read || file.rdma_read();
 }
 
 template <typename T>
@@ -128,6 +141,24 @@ absl::Status CheckShm(const ServerConfig& config) {
         absl::StrCat("--shm-socket ", config.shm_socket, " is a --listen address, too"));
   }
   return absl::OkStatus();
+}
+
+absl::Status TakeRdma(const Given& given, ServerConfig* config) {
+  for (const std::string& text : given.rdma_devices) {
+    absl::StatusOr<RdmaDeviceChoice> choice = ParseRdmaDeviceChoice(text);
+    if (!choice.ok()) {
+      return absl::InvalidArgumentError(absl::StrCat("--rdma-device: ", choice.status().message()));
+    }
+    for (const RdmaDeviceChoice& other : config->rdma_devices) {
+      if (other.device != choice->device || other.port != choice->port) continue;
+      return absl::InvalidArgumentError(
+          absl::StrCat("--rdma-device ", text, " names a port that another names, too"));
+    }
+    config->rdma_devices.push_back(*std::move(choice));
+  }
+  config->rdma_read = given.rdma_read;
+  if (!config->rdma_read || !config->rdma_devices.empty()) return absl::OkStatus();
+  return absl::InvalidArgumentError("--rdma-read is of no use without --rdma-device DEV");
 }
 
 absl::StatusOr<ServerConfig> Understand(const Given& given) {
@@ -176,6 +207,7 @@ absl::StatusOr<ServerConfig> Understand(const Given& given) {
            CheckRange<uint64_t>("--spin-us", spin_us, 0, most_spin_us),
            CheckRange<uint64_t>("--max-batch-rows", config.max_batch_rows, 1, kMostBatchRows),
            CheckShm(config),
+           TakeRdma(given, &config),
        }) {
     if (!status.ok()) return status;
   }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "memstore/rdma/device.h"
 #include "memstore/store/numa_policy.h"
 #include "server/limits.h"
 #include "server/listen_address.h"
@@ -27,6 +28,8 @@ struct ServerConfig {
   uint64_t max_batch_rows = kDefaultMaxBatchRows;
   std::string shm_socket;  // empty: no shared memory
   std::vector<uint32_t> shm_allow_uids;
+  std::vector<RdmaDeviceChoice> rdma_devices;  // empty: no RDMA
+  bool rdma_read = false;
 };
 
 // A configuration to serve by, or a text to print (--help, --version) and nothing else to do.

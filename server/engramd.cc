@@ -54,6 +54,16 @@ uint32_t LookupThreads(const ServerConfig& config) {
   return std::clamp(std::thread::hardware_concurrency() / 2, 1u, 8u);
 }
 
+// A client's AttachRdma is its lease; one that is cut off or stopped is noticed by this, and what it
+// had is free within 5 s.
+constexpr std::chrono::milliseconds kLeasePing{2000};
+
+void WatchLeases(grpc::ServerBuilder& builder) {
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, static_cast<int>(kLeasePing.count()));
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, static_cast<int>(kLeasePing.count()));
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+}
+
 void Configure(grpc::ServerBuilder& builder) {
   builder.SetMaxReceiveMessageSize(static_cast<int>(kMaxRequestBytes));
   builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS,
@@ -120,12 +130,31 @@ absl::Status Engramd::StartShm() {
   return absl::OkStatus();
 }
 
+absl::Status Engramd::StartRdma() {
+  if (config_.rdma_devices.empty()) return absl::OkStatus();
+  absl::StatusOr<std::unique_ptr<RdmaEndpoint>> endpoint =
+      RdmaEndpoint::Start({.devices = config_.rdma_devices,
+                           .reads = config_.rdma_read,
+                           .max_batch_rows = config_.max_batch_rows},
+                          &store_, team_.get());
+  if (!endpoint.ok()) return endpoint.status();
+  rdma_ = *std::move(endpoint);
+  for (size_t i = 0; i < rdma_->ports(); ++i) {
+    const RdmaDevice& device = rdma_->port(i);
+    log_->info("RDMA on {}, NUMA node {}{}", device.Name(), device.numa_node(),
+               config_.rdma_read ? "; clients may read the tables" : "");
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Engramd::StartService() {
   absl::StatusOr<std::unique_ptr<GatherTeam>> team =
       GatherTeam::Create(config_.gather_threads, "gather");
   if (!team.ok()) return team.status();
   team_ = *std::move(team);
-  service_ = std::make_unique<LookupService>(&store_, config_.max_batch_rows);
+  if (absl::Status status = StartRdma(); !status.ok()) return status;
+  service_ = std::make_unique<LookupService>(&store_, config_.max_batch_rows, rdma_.get(),
+                                             config_.shm_socket);
   health_ = std::make_unique<Health>();
   reflection_ = std::make_unique<Reflection>(std::vector<std::string>{
       v1::Lookup::service_full_name(), grpc::health::v1::Health::service_full_name(),
@@ -161,6 +190,7 @@ absl::Status Engramd::Listen() {
   grpc::EnableDefaultHealthCheckService(false);
   grpc::ServerBuilder builder;
   Configure(builder);
+  if (rdma_ != nullptr) WatchLeases(builder);
   connections_ = builder.experimental().AddExternalConnectionAcceptor(
       grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
       grpc::InsecureServerCredentials());

@@ -21,6 +21,7 @@
 #include "server/health.h"
 #include "server/lookup_loop.h"
 #include "server/lookup_service.h"
+#include "server/rdma/endpoint.h"
 #include "server/reflection.h"
 #include "server/shm/endpoint.h"
 
@@ -40,6 +41,8 @@ class Engramd {
   absl::Status Accept();
   // As bound: where port 0 was asked for, with the port that came of it.
   const std::vector<std::string>& addresses() const { return addresses_; }
+  // Null where it serves no RDMA.
+  const RdmaEndpoint* rdma() const { return rdma_.get(); }
 
   // Stops accepting, lets lookups under way finish for up to `grace`, then cancels them. Returns
   // as soon as none is left, whether or not idle clients let go of their connections.
@@ -55,6 +58,7 @@ class Engramd {
   absl::Status StartService();
   absl::Status StartLoops();
   absl::Status StartShm();
+  absl::Status StartRdma();
 
   const ServerConfig config_;
   const std::shared_ptr<spdlog::logger> log_;
@@ -62,6 +66,7 @@ class Engramd {
   Store store_;
   std::unique_ptr<ShmEndpoint> shm_;  // null while there is none
   std::unique_ptr<GatherTeam> team_;
+  std::unique_ptr<RdmaEndpoint> rdma_;  // null where there is none
   std::unique_ptr<LookupService> service_;
   std::unique_ptr<Health> health_;
   std::unique_ptr<Reflection> reflection_;

@@ -255,9 +255,8 @@ uint64_t PreparedLookup::KeptBytes() const {
 }
 
 void PreparedLookup::Gather(size_t i, uint64_t first, uint64_t count, GatherTeam& team,
-                            std::byte* out) const {
+                            const Landing& landing) const {
   const Layer& layer = layers_[i];
-  const Landing landing{.data = out};
   if (!layer.ids32.empty()) {
     team.Gather<uint32_t>(layer.table, layer.ids32.subspan(first, count), landing);
   } else {

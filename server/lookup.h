@@ -68,7 +68,12 @@ class PreparedLookup {
   uint64_t KeptBytes() const;
 
   // Rows [first, first + count) of layer i, back to back in the order of their ids, to `out`.
-  void Gather(size_t i, uint64_t first, uint64_t count, GatherTeam& team, std::byte* out) const;
+  void Gather(size_t i, uint64_t first, uint64_t count, GatherTeam& team, std::byte* out) const {
+    Gather(i, first, count, team, Landing{.data = out});
+  }
+  // The same, with the first of them where `landing` has its first row.
+  void Gather(size_t i, uint64_t first, uint64_t count, GatherTeam& team,
+              const Landing& landing) const;
 
  private:
   struct Layer {

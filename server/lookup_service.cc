@@ -2,6 +2,7 @@
 
 #include <memory>
 
+#include "server/attach_rdma_call.h"
 #include "server/grpc_status.h"
 #include "server/limits.h"
 #include "server/plain_call.h"
@@ -31,6 +32,7 @@ void LookupService::Accept(LookupLoop& loop) {
                 }}));
   UnaryCall::Accept(loop, this);
   StreamCall::Accept(loop, this);
+  AttachRdmaCall::Accept(loop, this, rdma_);
 }
 
 grpc::Status LookupService::Describe(v1::DescribeResponse* response) const {
@@ -62,6 +64,7 @@ grpc::Status LookupService::Attach(const v1::AttachRequest& request,
   limits->set_max_batch_rows(max_batch_rows_);
   limits->set_max_request_bytes(kMaxRequestBytes);
   limits->set_max_unary_reply_bytes(kMaxUnaryReplyBytes);
+  response->set_shm_socket(shm_socket_);
   return grpc::Status::OK;
 }
 

@@ -7,20 +7,28 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <string>
+#include <utility>
+
 #include "memstore/store/store.h"
 #include "proto/engram/v1/lookup.grpc.pb.h"
 #include "server/lookup_loop.h"
+#include "server/rdma/endpoint.h"
 
 namespace engram {
 
 class LookupService final
-    : public v1::Lookup::WithRawMethod_LookupStream<
-          v1::Lookup::WithRawMethod_Lookup<v1::Lookup::WithAsyncMethod_Describe<
-              v1::Lookup::WithAsyncMethod_Attach<v1::Lookup::Service>>>> {
+    : public v1::Lookup::WithRawMethod_LookupStream<v1::Lookup::WithRawMethod_Lookup<
+          v1::Lookup::WithAsyncMethod_Describe<v1::Lookup::WithAsyncMethod_AttachRdma<
+              v1::Lookup::WithAsyncMethod_Attach<v1::Lookup::Service>>>>> {
  public:
-  // `store` outlives it.
-  LookupService(const Store* store, uint64_t max_batch_rows)
-      : store_(store), max_batch_rows_(max_batch_rows) {}
+  // `store` and `rdma` outlive it; `rdma` may be null, `shm_socket` empty: then there is none.
+  LookupService(const Store* store, uint64_t max_batch_rows, RdmaEndpoint* rdma,
+                std::string shm_socket)
+      : store_(store),
+        max_batch_rows_(max_batch_rows),
+        rdma_(rdma),
+        shm_socket_(std::move(shm_socket)) {}
 
   // Waits for the first calls of every method.
   void Accept(LookupLoop& loop);
@@ -31,6 +39,8 @@ class LookupService final
 
   const Store* const store_;
   const uint64_t max_batch_rows_;
+  RdmaEndpoint* const rdma_;
+  const std::string shm_socket_;
 };
 
 }  // namespace engram

@@ -36,7 +36,8 @@ constexpr uint64_t kMaxRounds = uint64_t{1} << 40;
 
 // What --mode takes.
 const std::vector<std::string>& Modes() {
-  static const auto& modes = *new std::vector<std::string>{"stream", "unary", "ring"};
+  static const auto& modes =
+      *new std::vector<std::string>{"stream", "unary", "ring", "write", "read"};
   return modes;
 }
 
@@ -166,6 +167,7 @@ absl::StatusOr<std::vector<BenchPath>> AttachPaths(const BenchFlags& flags, int*
         absl::StrSplit(flags.compare[i], absl::MaxSplits('@', 1));
     const bool has_mode = absl::c_linear_search(Modes(), parts.first);
     other.mode = has_mode ? parts.first : "";
+    other.rdma_mode.clear();
     other.target = has_mode ? parts.second : flags.compare[i];
     status = attach(other, flags.compare[i]);
   }
@@ -252,8 +254,10 @@ void AddBenchCommand(CLI::App& app, CommandBody* chosen) {
       ->check(CLI::Range(uint64_t{1}, kMaxRounds))
       ->excludes(seconds);
   command
-      ->add_option("--mode", flags->target.mode,
-                   "how the transport asks: stream (the default) or unary of grpc, ring of shm")
+      ->add_option(
+          "--mode", flags->target.mode,
+          "how the transport asks: stream (the default) or unary of grpc, ring of shm, write "
+          "(the default) or read of rdma")
       ->check(CLI::IsMember(Modes()));
   command
       ->add_option("--compare", flags->compare,

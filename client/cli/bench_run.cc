@@ -122,8 +122,14 @@ class Lane {
   }
 
   absl::Status Run(const std::atomic<bool>& stop) {
+    for (Slot& slot : slots_) {
+      if (absl::Status status = client_->Register(absl::MakeSpan(slot.rows)); !status.ok()) {
+        return status;
+      }
+    }
     absl::Status status = Loop(stop);
     for (; oldest_ != next_; ++oldest_) client_->Reap(SlotOf(oldest_).ticket);
+    for (Slot& slot : slots_) status.Update(client_->Unregister(absl::MakeSpan(slot.rows)));
     return status;
   }
 

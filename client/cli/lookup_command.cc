@@ -50,7 +50,13 @@ class Pipeline {
         token_bytes_(TokenBytes(client->table_set())) {}
   // What is still in flight is reaped before its buffers go.
   ~Pipeline() {
-    for (const BatchInFlight& batch : in_flight_) client_->Reap(batch.ticket);
+    for (BatchInFlight& batch : in_flight_) {
+      client_->Reap(batch.ticket);
+      static_cast<void>(client_->Unregister(absl::MakeSpan(batch.rows)));
+    }
+    for (std::vector<std::byte>& rows : spare_) {
+      static_cast<void>(client_->Unregister(absl::MakeSpan(rows)));
+    }
   }
 
   absl::Status Run(TokenStream* tokens, OutputFile* output) {
@@ -81,9 +87,12 @@ class Pipeline {
     if (!spare_.empty()) {
       batch.rows = std::move(spare_.back());
       spare_.pop_back();
+    } else {
+      batch.rows.resize(batch_tokens_ * token_bytes_);
+      status = client_->Register(absl::MakeSpan(batch.rows));
+      if (!status.ok()) return status;
     }
     batch.tokens = ids.size();
-    batch.rows.resize(batch_tokens_ * token_bytes_);
     const absl::StatusOr<Ticket> ticket =
         client_->Submit(plan_, DenseLandings(client_->table_set(), batch.rows.data()),
                         absl::Now() + kBatchDeadline);
@@ -99,10 +108,9 @@ class Pipeline {
     client_->Reap(batch.ticket);
     BatchInFlight done = std::move(batch);
     in_flight_.pop_front();
-    if (!landed.ok()) return landed;
-    absl::Status written = output->Write({done.rows.data(), done.tokens * token_bytes_});
+    if (landed.ok()) landed = output->Write({done.rows.data(), done.tokens * token_bytes_});
     spare_.push_back(std::move(done.rows));
-    return written;
+    return landed;
   }
 
   Client* const client_;

@@ -1,5 +1,8 @@
 #include "client/cli/target_flags.h"
 
+#include <cstdio>
+
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
@@ -27,13 +30,23 @@ absl::StatusOr<absl::Duration> ParseTimeout(const std::string& text) {
 
 void AddTargetFlags(CLI::App& command, TargetFlags* flags) {
   command
-      .add_option("--target", flags->target,
-                  "where the rows are: embedded:DIR, shm:SOCKET, grpc:HOST:PORT or grpc:unix:PATH")
+      .add_option(
+          "--target", flags->target,
+          "where the rows are: embedded:DIR, shm:SOCKET, grpc:HOST:PORT, grpc:unix:PATH, "
+          "rdma:HOST:PORT, or auto:HOST:PORT, which takes shm, rdma or grpc, the first that "
+          "there is")
       ->required();
   command.add_option("--set", flags->table_set,
                      "id or name of the table set, where the target serves several");
   command.add_option("--attach-timeout", flags->attach_timeout,
                      "how long to wait while the target is absent or loading (default 30s)");
+  command
+      .add_option("--rdma-mode", flags->rdma_mode,
+                  "over rdma: write (the default), the owner writes rows; read, the client reads "
+                  "them by itself")
+      ->check(CLI::IsMember({"write", "read"}));
+  command.add_option("--rdma-device", flags->rdma_device,
+                     "over rdma: this side's DEV[:PORT[:GID]] (default: the one that leads there)");
 }
 
 absl::StatusOr<std::unique_ptr<Client>> AttachTo(const TargetFlags& flags, int* exit_code) {
@@ -43,9 +56,13 @@ absl::StatusOr<std::unique_ptr<Client>> AttachTo(const TargetFlags& flags, int* 
   absl::StatusOr<std::unique_ptr<Client>> client =
       Client::Attach(flags.target, {.table_set = flags.table_set,
                                     .timeout = *timeout,
-                                    .mode = flags.mode,
+                                    .mode = flags.rdma_mode.empty() ? flags.mode : flags.rdma_mode,
                                     .connections = flags.connections,
-                                    .streams = flags.streams});
+                                    .streams = flags.streams,
+                                    .rdma_device = flags.rdma_device});
+  if (client.ok() && absl::StartsWith(flags.target, "auto:")) {
+    std::fprintf(stderr, "%s\n", (*client)->transport().Describe().c_str());
+  }
   const absl::StatusCode code = client.status().code();
   if (code == absl::StatusCode::kFailedPrecondition && flags.table_set.empty()) {
     return absl::FailedPreconditionError(

@@ -21,6 +21,8 @@ struct TargetFlags {
   std::string mode;
   uint32_t connections = 1;
   uint32_t streams = 1;
+  std::string rdma_mode;
+  std::string rdma_device;
 };
 
 void AddTargetFlags(CLI::App& command, TargetFlags* flags);

@@ -50,7 +50,7 @@ struct Ticket {
 enum class TicketState { kInFlight, kLanded, kFailedLent, kReaped };
 
 struct Capabilities {
-  absl::string_view name;     // "embedded", "grpc", "shm", "shm-ring"
+  absl::string_view name;     // "embedded", "grpc", "shm", "shm-ring", "rdma", "rdma-read", "auto"
   bool lands_asynchronously;  // Submit returns before rows have landed
   uint64_t max_batch_rows;    // Submit refuses more, INVALID_ARGUMENT
 };
@@ -67,6 +67,8 @@ class Transport {
 
   virtual const Capabilities& capabilities() const = 0;
   virtual const AttachedTableSet& table_set() const = 0;
+  // For a person: which way rows come, and why where there was a choice.
+  virtual std::string Describe() const { return std::string(capabilities().name); }
 
   // Makes a buffer known for landing before the first Submit that uses it; a transport that needs
   // no registration accepts any buffer and does nothing. Memory stays the caller's and outlives

@@ -15,6 +15,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 #include "memstore/shm/memfd.h"
 
 namespace engram {
@@ -59,6 +60,8 @@ class ControlPage {
   // Has no effect when the set has come as far already.
   void Advance(SetState state);
   const FileDescriptor& memfd() const { return memfd_; }  // not open: it cannot be sent
+  // For registering it with a device that reads it.
+  absl::Span<std::byte> memory() const { return {page_.data(), kControlPageBytes}; }
 
  private:
   ControlPage(FileDescriptor memfd, Mapping page)

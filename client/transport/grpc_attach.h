@@ -1,0 +1,34 @@
+// Attaching to an engramd over gRPC, whatever rows then travel over: the channel, the call, and the
+// checks of what the owner sends.
+//
+// Stateless and thread-safe; CallAttach blocks for at most the time it is given (and no less than
+// one try).
+#pragma once
+
+#include <grpcpp/grpcpp.h>
+
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "client/transport/transport.h"
+#include "proto/engram/v1/lookup.grpc.pb.h"
+
+namespace engram {
+
+std::shared_ptr<grpc::Channel> OpenChannel(const std::string& address);
+
+// Waits while nobody listens or the server is loading; UNAVAILABLE after that.
+absl::StatusOr<v1::AttachResponse> CallAttach(v1::Lookup::Stub* stub, const std::string& address,
+                                              const std::string& table_set, absl::Duration timeout);
+
+// What the owner sent, after it was held against the id; DATA_LOSS.
+absl::StatusOr<AttachedTableSet> CheckAttached(const v1::AttachResponse& response,
+                                               const std::string& address);
+
+// A call's end as a status of ours.
+absl::Status FromGrpc(const grpc::Status& status, const std::string& address);
+
+}  // namespace engram

@@ -1,0 +1,112 @@
+#include "memstore/rdma/request.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <numeric>
+
+#include "absl/strings/str_cat.h"
+
+namespace engram {
+
+static_assert(std::endian::native == std::endian::little, "structures are sent as they lie");
+
+absl::Status ParseRdmaRequest(absl::Span<const std::byte> bytes, RdmaRequestView* view) {
+  if (bytes.size() < sizeof(RdmaRequestHeader)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a request of ", bytes.size(), " bytes has no header"));
+  }
+  std::memcpy(&view->header, bytes.data(), sizeof(view->header));
+  const RdmaRequestHeader& header = view->header;
+  if (header.magic != kRdmaRequestMagic || header.version != kRdmaVersion) {
+    return absl::InvalidArgumentError(absl::StrCat("this is no request of version ", kRdmaVersion,
+                                                   ": update the older of client and owner"));
+  }
+  if (header.layers < 1 || header.layers > kRdmaRequestLayers) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a request has 1 to ", kRdmaRequestLayers, " layers, not ", header.layers));
+  }
+  if (header.id_bytes != 4 && header.id_bytes != 8) {
+    return absl::InvalidArgumentError(absl::StrCat("ids of ", header.id_bytes, " bytes: 4 or 8"));
+  }
+  const uint64_t head = RdmaHeadBytes(header.layers);
+  if (bytes.size() < head) {
+    return absl::InvalidArgumentError("the request ends within its layers");
+  }
+  std::memcpy(view->layers, bytes.data() + sizeof(header),
+              header.layers * sizeof(RdmaRequestLayer));
+  uint64_t at = head;
+  for (uint32_t i = 0; i < header.layers; ++i) {
+    view->ids[i] = bytes.data() + at;
+    at += RdmaIdBytes(view->layers[i].rows, header.id_bytes);  // 2^32 rows at most: no overflow
+  }
+  if (at != bytes.size()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the request names ", at, " bytes and has ", bytes.size()));
+  }
+  return absl::OkStatus();
+}
+
+RdmaRefusal MakeRdmaRefusal(uint32_t tag, const absl::Status& status) {
+  RdmaRefusal refusal{};
+  refusal.magic = kRdmaRefusalMagic;
+  refusal.tag = tag;
+  refusal.code = static_cast<uint32_t>(status.code());
+  const absl::string_view message = status.message().substr(0, sizeof(refusal.message));
+  refusal.message_bytes = static_cast<uint32_t>(message.size());
+  std::copy(message.begin(), message.end(), refusal.message);
+  return refusal;
+}
+
+absl::Status ReadRdmaRefusal(absl::Span<const std::byte> bytes, uint32_t* tag) {
+  RdmaRefusal refusal{};
+  std::memcpy(&refusal, bytes.data(), std::min(bytes.size(), sizeof(refusal)));
+  if (bytes.size() != sizeof(refusal) || refusal.magic != kRdmaRefusalMagic || refusal.code == 0) {
+    return absl::InternalError("the owner sent a message that is no refusal: attach again");
+  }
+  *tag = refusal.tag;
+  return absl::Status(
+      static_cast<absl::StatusCode>(refusal.code),
+      absl::string_view(refusal.message,
+                        std::min<size_t>(refusal.message_bytes, sizeof(refusal.message))));
+}
+
+absl::StatusOr<uint64_t> RdmaExtent(const RdmaPlace& place) {
+  const uint64_t group_rows = place.group_rows == 0 ? place.rows : place.group_rows;
+  if (place.rows == 0) return absl::InvalidArgumentError("it has no rows");
+  // Row widths and counts have 32 bits here.
+  if (place.group_rows > 0 && place.group_stride_bytes < place.group_rows * place.row_bytes) {
+    return absl::InvalidArgumentError("its groups overlap");
+  }
+  const uint64_t groups = (place.rows - 1) / group_rows;
+  const uint64_t last = (place.rows - groups * group_rows) * place.row_bytes;
+  uint64_t extent = 0;
+  if (__builtin_mul_overflow(groups, place.group_stride_bytes, &extent) ||
+      __builtin_add_overflow(extent, last, &extent)) {
+    return absl::InvalidArgumentError("its rows lie beyond any memory");
+  }
+  return extent;
+}
+
+int RdmaTile(absl::Span<const RdmaPlace> places) {
+  if (places.size() < 2 || places.size() > kRdmaRequestLayers) return -1;
+  const RdmaPlace& one = places[0];
+  if (one.group_rows == 0 || one.group_stride_bytes > kRdmaSlabBytes) return -1;
+  const uint64_t groups = one.rows / one.group_rows;
+  std::array<uint8_t, kRdmaRequestLayers> order;
+  std::iota(order.begin(), order.end(), uint8_t{0});
+  std::sort(order.begin(), order.begin() + places.size(),
+            [&](uint8_t a, uint8_t b) { return places[a].offset < places[b].offset; });
+  uint64_t at = places[order[0]].offset;
+  for (size_t i = 0; i < places.size(); ++i) {
+    const RdmaPlace& place = places[order[i]];
+    if (place.window != one.window || place.group_stride_bytes != one.group_stride_bytes ||
+        place.group_rows == 0 || place.rows != groups * place.group_rows || place.offset != at) {
+      return -1;
+    }
+    at += place.group_rows * place.row_bytes;
+  }
+  return at - places[order[0]].offset == one.group_stride_bytes ? order[0] : -1;
+}
+
+}  // namespace engram

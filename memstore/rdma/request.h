@@ -1,0 +1,123 @@
+// What travels over an RDMA connection: the client's request, and the owner's answers in immediates
+// and refusals. Version 1; proto/FORMATS.md has the page.
+//
+// A request is one SEND: a header, the layers wanted and where each lands, then row ids. Places are
+// offsets within windows that the client declared over gRPC; keys never travel here. The owner
+// writes rows to the places, and each layer's last write carries an immediate; or it refuses the
+// request with a message. All numbers are little-endian. Stateless and thread-safe.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "memstore/rdma/limits.h"
+
+namespace engram {
+
+inline constexpr uint32_t kRdmaRequestMagic = 0x51474e45;  // "ENGQ"
+inline constexpr uint32_t kRdmaRefusalMagic = 0x52474e45;  // "ENGR"
+inline constexpr uint16_t kRdmaVersion = 1;
+
+// Which request an answer belongs to: the client's slot, and how often that was used.
+struct RdmaTag {
+  uint8_t slot = 0;
+  uint16_t generation = 0;
+  friend bool operator==(const RdmaTag&, const RdmaTag&) = default;
+};
+// In place of a layer: all of the request's.
+inline constexpr uint8_t kRdmaAllLayers = 0xff;
+static_assert(kRdmaRequestLayers < kRdmaAllLayers && kRdmaCredits <= 256);
+
+// The immediate that says that layer number `layer` of the request, counted from 0, has landed.
+constexpr uint32_t RdmaImmediate(RdmaTag tag, uint8_t layer) {
+  return uint32_t{tag.slot} << 24 | uint32_t{layer} << 16 | tag.generation;
+}
+constexpr RdmaTag RdmaTagOf(uint32_t immediate) {
+  return {static_cast<uint8_t>(immediate >> 24), static_cast<uint16_t>(immediate)};
+}
+constexpr uint8_t RdmaLayerOf(uint32_t immediate) { return static_cast<uint8_t>(immediate >> 16); }
+
+struct RdmaRequestHeader {
+  uint32_t magic;
+  uint16_t version;
+  uint16_t layers;
+  uint32_t tag;         // as an immediate for all layers
+  uint32_t id_bytes;    // 4 or 8
+  uint64_t batch;       // the client's number, for messages alone
+  uint64_t timeout_us;  // 0: none
+};
+struct RdmaRequestLayer {
+  uint32_t layer;
+  uint32_t window;
+  uint64_t offset;  // in the window, of the first row
+  uint64_t group_stride_bytes;
+  uint32_t group_rows;  // 0: rows lie back to back
+  uint32_t rows;
+};
+static_assert(sizeof(RdmaRequestHeader) == 32 && sizeof(RdmaRequestLayer) == 32);
+
+struct RdmaRefusal {
+  uint32_t magic;
+  uint32_t tag;
+  uint32_t code;  // an absl::StatusCode
+  uint32_t message_bytes;
+  char message[kRdmaRefusalBytes - 16];
+};
+static_assert(sizeof(RdmaRefusal) == kRdmaRefusalBytes);
+
+// Ids of one layer begin on 8 bytes.
+constexpr uint64_t RdmaIdBytes(uint64_t rows, uint32_t id_bytes) {
+  return (rows * id_bytes + 7) / 8 * 8;
+}
+constexpr uint64_t RdmaHeadBytes(uint64_t layers) {
+  return sizeof(RdmaRequestHeader) + layers * sizeof(RdmaRequestLayer);
+}
+
+// A request as it lies in the buffer that it was received in; ids are not looked at.
+struct RdmaRequestView {
+  RdmaRequestHeader header{};
+  RdmaRequestLayer layers[kRdmaRequestLayers];
+  const std::byte* ids[kRdmaRequestLayers];  // of each layer
+
+  absl::Span<const uint32_t> Ids32(size_t i) const {
+    return {reinterpret_cast<const uint32_t*>(ids[i]), layers[i].rows};
+  }
+  absl::Span<const uint64_t> Ids64(size_t i) const {
+    return {reinterpret_cast<const uint64_t*>(ids[i]), layers[i].rows};
+  }
+};
+// INVALID_ARGUMENT: it is none; `view->header.tag` is right all the same where the header came.
+// `bytes` lie on 8 bytes.
+absl::Status ParseRdmaRequest(absl::Span<const std::byte> bytes, RdmaRequestView* view);
+
+RdmaRefusal MakeRdmaRefusal(uint32_t tag, const absl::Status& status);
+// INTERNAL when the bytes are no refusal.
+absl::Status ReadRdmaRefusal(absl::Span<const std::byte> bytes, uint32_t* tag);
+
+// A layer's place in a window, with the width of its rows.
+struct RdmaPlace {
+  uint32_t window = 0;
+  uint64_t offset = 0;
+  uint64_t rows = 0;
+  uint32_t row_bytes = 0;
+  uint64_t group_rows = 0;
+  uint64_t group_stride_bytes = 0;
+
+  bool IsOneRun() const {
+    return group_rows == 0 || group_stride_bytes == group_rows * row_bytes || rows <= group_rows;
+  }
+};
+// From the first byte to the end of the last row. INVALID_ARGUMENT: groups that overlap, or a place
+// that has no such number.
+absl::StatusOr<uint64_t> RdmaExtent(const RdmaPlace& place);
+// Whether the layers, in whatever order, fill each group's stride without a gap, as [tokens,
+// layers, columns] does: all of it is then one run, which begins with the layer that this returns.
+// -1 when they do not.
+int RdmaTile(absl::Span<const RdmaPlace> places);
+
+}  // namespace engram

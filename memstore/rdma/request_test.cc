@@ -1,0 +1,171 @@
+#include "memstore/rdma/request.h"
+
+#include <cstddef>
+#include <cstring>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "memstore/rdma/device.h"
+#include "memstore/rdma/memlock.h"
+#include "memstore/rdma/reply_ring.h"
+
+namespace engram {
+namespace {
+
+// A request of two layers with 3 and 2 ids, on 8 bytes.
+class RequestBytes {
+ public:
+  explicit RequestBytes(uint32_t id_bytes) {
+    header() = {.magic = kRdmaRequestMagic,
+                .version = kRdmaVersion,
+                .layers = 2,
+                .tag = RdmaImmediate({3, 77}, kRdmaAllLayers),
+                .id_bytes = id_bytes,
+                .batch = 9,
+                .timeout_us = 0};
+    layer(0) = {
+        .layer = 1, .window = 4, .offset = 64, .group_stride_bytes = 0, .group_rows = 0, .rows = 3};
+    layer(1) = {
+        .layer = 14, .window = 4, .offset = 0, .group_stride_bytes = 0, .group_rows = 0, .rows = 2};
+    bytes_ = RdmaHeadBytes(2) + RdmaIdBytes(3, id_bytes) + RdmaIdBytes(2, id_bytes);
+  }
+  RdmaRequestHeader& header() { return *reinterpret_cast<RdmaRequestHeader*>(words_); }
+  RdmaRequestLayer& layer(int i) { return reinterpret_cast<RdmaRequestLayer*>(words_ + 4)[i]; }
+  absl::Status Parse(int64_t more = 0) {
+    return ParseRdmaRequest({reinterpret_cast<std::byte*>(words_), bytes_ + more}, &view);
+  }
+  RdmaRequestView view;
+
+ private:
+  uint64_t words_[64] = {};
+  uint64_t bytes_ = 0;
+};
+
+TEST(RdmaRequest, IsReadAsItWasWritten) {
+  for (const uint32_t id_bytes : {4u, 8u}) {
+    RequestBytes request(id_bytes);
+    ASSERT_TRUE(request.Parse().ok());
+    EXPECT_EQ(request.view.header.batch, 9u);
+    EXPECT_EQ(request.view.layers[1].layer, 14u);
+    EXPECT_EQ(request.view.ids[0] - reinterpret_cast<std::byte*>(&request.header()), 96);
+    EXPECT_EQ(request.view.ids[1] - request.view.ids[0], id_bytes == 4 ? 16 : 24);
+    EXPECT_EQ(request.view.Ids32(0).size(), 3u);
+    EXPECT_EQ(request.view.Ids64(1).size(), 2u);
+  }
+}
+
+TEST(RdmaRequest, IsRefusedWhenItIsNotWhatItSays) {
+  const auto refused = [](auto change, int64_t more = 0) {
+    RequestBytes request(4);
+    change(request);
+    return request.Parse(more).code() == absl::StatusCode::kInvalidArgument;
+  };
+  EXPECT_TRUE(refused([](RequestBytes& r) { r.header().magic = 1; }));
+  EXPECT_TRUE(refused([](RequestBytes& r) { r.header().version = 2; }));
+  EXPECT_TRUE(refused([](RequestBytes& r) { r.header().layers = 0; }));
+  EXPECT_TRUE(refused([](RequestBytes& r) { r.header().layers = kRdmaRequestLayers + 1; }));
+  EXPECT_TRUE(refused([](RequestBytes& r) { r.header().layers = kRdmaRequestLayers; }));
+  EXPECT_TRUE(refused([](RequestBytes& r) { r.header().id_bytes = 5; }));
+  EXPECT_TRUE(refused([](RequestBytes& r) { r.layer(0).rows = 5; }));
+  EXPECT_TRUE(refused([](RequestBytes& r) { r.layer(0).rows = ~0u; }));
+  EXPECT_TRUE(refused([](RequestBytes&) {}, 8));
+  EXPECT_TRUE(refused([](RequestBytes&) {}, -8));
+  EXPECT_TRUE(refused([](RequestBytes&) {}, -100));
+  EXPECT_FALSE(refused([](RequestBytes&) {}));
+}
+
+TEST(RdmaRequest, ImmediatesKeepSlotLayerAndGeneration) {
+  const uint32_t immediate = RdmaImmediate({15, 65535}, 3);
+  EXPECT_EQ(RdmaTagOf(immediate), (RdmaTag{15, 65535}));
+  EXPECT_EQ(RdmaLayerOf(immediate), 3);
+}
+
+TEST(RdmaRequest, RefusalsCarryCodeAndText) {
+  const RdmaRefusal refusal =
+      MakeRdmaRefusal(5, absl::InvalidArgumentError(std::string(2000, 'x')));
+  uint32_t tag = 0;
+  absl::Span<const std::byte> bytes(reinterpret_cast<const std::byte*>(&refusal), sizeof(refusal));
+  const absl::Status status = ReadRdmaRefusal(bytes, &tag);
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(status.message(), std::string(sizeof(refusal.message), 'x'));
+  EXPECT_EQ(tag, 5u);
+  EXPECT_EQ(ReadRdmaRefusal(bytes.subspan(1), &tag).code(), absl::StatusCode::kInternal);
+}
+
+TEST(RdmaPlace, ExtentsReachToTheLastRow) {
+  RdmaPlace place{.rows = 10, .row_bytes = 8};
+  EXPECT_EQ(RdmaExtent(place).value(), 80u);
+  place.group_rows = 4;
+  place.group_stride_bytes = 100;
+  EXPECT_EQ(RdmaExtent(place).value(), 216u);
+  place.group_stride_bytes = 31;
+  EXPECT_FALSE(RdmaExtent(place).ok());
+  place.group_stride_bytes = ~uint64_t{0} / 2;
+  EXPECT_TRUE(
+      RdmaExtent(
+          {.rows = 8, .row_bytes = 8, .group_rows = 4, .group_stride_bytes = ~uint64_t{0} / 2})
+          .ok());
+  EXPECT_FALSE(
+      RdmaExtent(
+          {.rows = 13, .row_bytes = 8, .group_rows = 4, .group_stride_bytes = ~uint64_t{0} / 2})
+          .ok());
+  EXPECT_FALSE(RdmaExtent({.rows = 0, .row_bytes = 8}).ok());
+}
+
+TEST(RdmaPlace, LayersThatFillTheStrideAreOneRun) {
+  std::vector<RdmaPlace> places = {
+      {.offset = 132, .rows = 8, .row_bytes = 16, .group_rows = 4, .group_stride_bytes = 96},
+      {.offset = 100, .rows = 8, .row_bytes = 8, .group_rows = 4, .group_stride_bytes = 96}};
+  EXPECT_EQ(RdmaTile(places), 1);
+  const auto broken = [&](auto change) {
+    std::vector<RdmaPlace> other = places;
+    change(other);
+    return RdmaTile(other) == -1;
+  };
+  EXPECT_TRUE(broken([](auto& p) { p[0].offset += 1; }));
+  EXPECT_TRUE(broken([](auto& p) { p[0].rows = 12; }));
+  EXPECT_TRUE(broken([](auto& p) { p[0].rows = 7; }));
+  EXPECT_TRUE(broken([](auto& p) { p[0].window = 2; }));
+  EXPECT_TRUE(broken([](auto& p) { p[0].group_stride_bytes = p[1].group_stride_bytes = 97; }));
+  EXPECT_TRUE(broken([](auto& p) { p[1].group_stride_bytes = 97; }));
+  EXPECT_TRUE(broken([](auto& p) { p.pop_back(); }));
+  EXPECT_TRUE(broken([](auto& p) { p[0].group_rows = 0; }));
+}
+
+TEST(RdmaReplyRing, GivesRunsInOneLapAndTakesThemBack) {
+  ReplyRing ring(100);
+  ASSERT_TRUE(ring.Has(40));
+  EXPECT_EQ(ring.Take(40), 0u);
+  const uint64_t first = ring.head();
+  EXPECT_EQ(ring.Take(40), 40u);
+  const uint64_t second = ring.head();
+  EXPECT_FALSE(ring.Has(40));
+  ring.FreeTo(first);
+  ASSERT_TRUE(ring.Has(40));  // 20 bytes at the end stay unused
+  EXPECT_FALSE(ring.Has(41));
+  EXPECT_EQ(ring.Take(40), 0u);
+  EXPECT_FALSE(ring.Has(1));
+  ring.FreeTo(second);
+  EXPECT_TRUE(ring.Has(40));
+  EXPECT_EQ(ring.Take(40), 40u);
+}
+
+TEST(RdmaDeviceChoice, IsADeviceAPortAndAGid) {
+  EXPECT_EQ(ParseRdmaDeviceChoice("rxe0").value(), (RdmaDeviceChoice{"rxe0", 1, -1}));
+  EXPECT_EQ(ParseRdmaDeviceChoice("mlx5_0:2").value(), (RdmaDeviceChoice{"mlx5_0", 2, -1}));
+  EXPECT_EQ(ParseRdmaDeviceChoice("mlx5_0:1:3").value(), (RdmaDeviceChoice{"mlx5_0", 1, 3}));
+  for (const char* wrong : {"", ":1", "a:", "a:0", "a:256", "a:1:", "a:1:-1", "a:1:3:4", "a:x"}) {
+    EXPECT_EQ(ParseRdmaDeviceChoice(wrong).status().code(), absl::StatusCode::kInvalidArgument)
+        << wrong;
+  }
+}
+
+TEST(RdmaMemlock, SaysHowToRaiseTheLimit) {
+  EXPECT_TRUE(CheckMemlockLimit(100, 100).ok());
+  const absl::Status status = CheckMemlockLimit(101, 100);
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_NE(status.message().find("LimitMEMLOCK=infinity"), status.message().npos) << status;
+}
+
+}  // namespace
+}  // namespace engram

@@ -1,0 +1,99 @@
+#include "server/rdma/endpoint.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "memstore/rdma/limits.h"
+#include "memstore/rdma/memlock.h"
+
+namespace engram {
+
+absl::StatusOr<std::unique_ptr<RdmaEndpoint>> RdmaEndpoint::Start(
+    const RdmaEndpointOptions& options, const Store* store, GatherTeam* team) {
+  std::unique_ptr<RdmaEndpoint> endpoint(new RdmaEndpoint(options, store, team));
+  for (const RdmaDeviceChoice& choice : options.devices) {
+    if (absl::Status status = endpoint->Open(choice); !status.ok()) return status;
+  }
+  return endpoint;
+}
+
+absl::Status RdmaEndpoint::Open(const RdmaDeviceChoice& choice) {
+  absl::StatusOr<std::shared_ptr<const RdmaDevice>> device = RdmaDevice::Open(choice);
+  if (!device.ok()) return device.status();
+  // At least one client's; with READ mode all tables, unless the device pages on demand.
+  uint64_t pinned = kRdmaClientBytes;
+  const bool pins_tables = options_.reads && !(*device)->pages_on_demand();
+  for (const std::shared_ptr<const TableSet>& set : store_->List()) {
+    if (pins_tables) pinned += set->resident_bytes();
+  }
+  if (absl::Status status = CheckMemlock(pinned); !status.ok()) return status;
+  Nic nic;
+  if (options_.reads) {
+    absl::StatusOr<std::shared_ptr<RdmaDomain>> domain = RdmaDomain::Create(*device);
+    if (!domain.ok()) return domain.status();
+    for (const std::shared_ptr<const TableSet>& set : store_->List()) {
+      absl::StatusOr<ServedSet> served = store_->ResolveServed(set->id());
+      if (!served.ok()) return served.status();
+      auto tables = RdmaTables::Register(*domain, *std::move(served));
+      if (!tables.ok()) {
+        return absl::Status(tables.status().code(),
+                            absl::StrCat("table set ", set->name(),
+                                         " for reading over RDMA: ", tables.status().message()));
+      }
+      nic.tables.push_back(*std::move(tables));
+    }
+  }
+  absl::StatusOr<std::unique_ptr<RdmaPoller>> poller =
+      RdmaPoller::Start(*std::move(device), static_cast<uint32_t>(nics_.size()));
+  if (!poller.ok()) return poller.status();
+  nic.poller = *std::move(poller);
+  nics_.push_back(std::move(nic));
+  return absl::OkStatus();
+}
+
+absl::Status RdmaEndpoint::CheckPlace(size_t port) const {
+  if (port < nics_.size()) return nics_[port].poller->device()->CheckPort();
+  return absl::InvalidArgumentError(
+      absl::StrCat("there is no port ", port, ": ", nics_.size(), " were offered"));
+}
+
+absl::StatusOr<std::shared_ptr<RdmaClient>> RdmaEndpoint::Attach(size_t port,
+                                                                 const std::string& set_id,
+                                                                 const RdmaPeer& peer) {
+  if (absl::Status status = CheckPlace(port); !status.ok()) return status;
+  if (counts_.clients.load() >= kRdmaMaxClients) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        kRdmaMaxClients, " clients are attached to this engramd by RDMA: detach one first"));
+  }
+  absl::StatusOr<ServedSet> served = store_->ResolveServed(set_id);
+  if (!served.ok()) return served.status();
+  RdmaPoller& poller = *nics_[port].poller;
+  absl::StatusOr<std::shared_ptr<RdmaDomain>> domain = RdmaDomain::Create(poller.device());
+  if (!domain.ok()) return domain.status();
+  absl::StatusOr<std::shared_ptr<RdmaClient>> client = RdmaClient::Create(
+      *std::move(domain), poller.channel(),
+      {.served = *std::move(served), .team = team_, .max_batch_rows = options_.max_batch_rows},
+      peer, &counts_);
+  if (client.ok()) poller.Add(*client);
+  return client;
+}
+
+void RdmaEndpoint::Detach(size_t port, const std::shared_ptr<RdmaClient>& client) {
+  nics_[port].poller->Remove(client);
+}
+
+absl::StatusOr<std::unique_ptr<RdmaReader>> RdmaEndpoint::AttachReader(size_t port,
+                                                                       const std::string& set_id,
+                                                                       const RdmaPeer& peer) {
+  if (absl::Status status = CheckPlace(port); !status.ok()) return status;
+  const absl::StatusOr<ServedSet> served = store_->ResolveServed(set_id);
+  if (!served.ok()) return served.status();
+  for (const std::shared_ptr<const RdmaTables>& tables : nics_[port].tables) {
+    if (tables->served().set != served->set) continue;
+    return RdmaReader::Create(tables, nics_[port].poller->channel(), peer);
+  }
+  return absl::UnimplementedError(
+      "this engramd lets nobody read its tables over RDMA: start it with --rdma-read");
+}
+
+}  // namespace engram

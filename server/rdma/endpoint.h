@@ -1,0 +1,71 @@
+// engramd's end of RDMA: the devices it serves on, each with a polling thread, and who is attached.
+//
+// Connections are set up over gRPC (attach_rdma_call.h), which calls Attach and Detach; from then
+// on the polling thread serves the client. Thread-safe after Start; it outlives its clients' calls.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "memstore/rdma/device.h"
+#include "memstore/store/store.h"
+#include "server/rdma/client.h"
+#include "server/rdma/poller.h"
+#include "server/rdma/tables.h"
+
+namespace engram {
+
+struct RdmaEndpointOptions {
+  std::vector<RdmaDeviceChoice> devices;  // at least one
+  bool reads = false;                     // registers the tables, for READ mode
+  uint64_t max_batch_rows = 0;
+};
+
+class RdmaEndpoint {
+ public:
+  // RdmaDevice::Open and CheckMemlock have the errors. `store` and `team` outlive it; the sets that
+  // are read must have been published.
+  static absl::StatusOr<std::unique_ptr<RdmaEndpoint>> Start(const RdmaEndpointOptions& options,
+                                                             const Store* store, GatherTeam* team);
+
+  size_t ports() const { return nics_.size(); }
+  const RdmaDevice& port(size_t i) const { return *nics_[i].poller->device(); }
+  bool reads() const { return options_.reads; }
+  uint64_t max_batch_rows() const { return options_.max_batch_rows; }
+
+  // FAILED_PRECONDITION: the set is not served; RESOURCE_EXHAUSTED: enough clients are attached;
+  // INVALID_ARGUMENT: no such port.
+  absl::StatusOr<std::shared_ptr<RdmaClient>> Attach(size_t port, const std::string& set_id,
+                                                     const RdmaPeer& peer);
+  void Detach(size_t port, const std::shared_ptr<RdmaClient>& client);
+  absl::StatusOr<std::unique_ptr<RdmaReader>> AttachReader(size_t port, const std::string& set_id,
+                                                           const RdmaPeer& peer);
+
+  // Attached ones, and those that a thread has not let go of yet. Readers are not among them.
+  uint32_t clients() const { return counts_.clients.load(); }
+  const RdmaOwnerCounts& counts() const { return counts_; }
+
+ private:
+  struct Nic {
+    std::unique_ptr<RdmaPoller> poller;
+    std::vector<std::shared_ptr<const RdmaTables>> tables;
+  };
+
+  RdmaEndpoint(const RdmaEndpointOptions& options, const Store* store, GatherTeam* team)
+      : options_(options), store_(store), team_(team) {}
+  absl::Status Open(const RdmaDeviceChoice& choice);
+  absl::Status CheckPlace(size_t port) const;
+
+  const RdmaEndpointOptions options_;
+  const Store* const store_;
+  GatherTeam* const team_;
+  RdmaOwnerCounts counts_;
+  std::vector<Nic> nics_;
+};
+
+}  // namespace engram

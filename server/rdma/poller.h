@@ -1,0 +1,58 @@
+// The thread that serves the RDMA clients of one device ("engram-rdma/N").
+//
+// It polls every client's queue in turn; when nothing came for a short while it arms the queues and
+// sleeps until one of them, or a newcomer, wakes it. It runs on the cores of the device's NUMA node
+// where the system says which that is. Thread-safe.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "memstore/rdma/verbs.h"
+#include "memstore/table/posix_file.h"
+#include "server/rdma/client.h"
+
+namespace engram {
+
+class RdmaPoller {
+ public:
+  // RESOURCE_EXHAUSTED: no thread or descriptor.
+  static absl::StatusOr<std::unique_ptr<RdmaPoller>> Start(std::shared_ptr<const RdmaDevice> device,
+                                                           uint32_t number);
+  ~RdmaPoller();  // lets go of every client
+  RdmaPoller(const RdmaPoller&) = delete;
+  RdmaPoller& operator=(const RdmaPoller&) = delete;
+
+  const std::shared_ptr<const RdmaDevice>& device() const { return device_; }
+  // For the clients' queues.
+  const std::shared_ptr<RdmaChannel>& channel() const { return channel_; }
+
+  void Add(std::shared_ptr<RdmaClient> client);
+  // The thread lets go of it soon, and whoever holds the last reference frees it.
+  void Remove(const std::shared_ptr<RdmaClient>& client);
+
+ private:
+  explicit RdmaPoller(std::shared_ptr<const RdmaDevice> device) : device_(std::move(device)) {}
+  void Run();
+  void TakeMail();
+  bool AdvanceAll();
+  void Sleep();
+  void Wake();
+
+  const std::shared_ptr<const RdmaDevice> device_;
+  std::shared_ptr<RdmaChannel> channel_;
+  FileDescriptor wake_;  // an eventfd
+  std::atomic<bool> stop_{false};
+  std::atomic<bool> mail_{false};
+  std::mutex mutex_;
+  std::vector<std::shared_ptr<RdmaClient>> added_;    // guarded by mutex_
+  std::vector<std::shared_ptr<RdmaClient>> removed_;  // guarded by mutex_
+  std::vector<std::shared_ptr<RdmaClient>> clients_;  // the thread's own
+  std::thread thread_;
+};
+
+}  // namespace engram

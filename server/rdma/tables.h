@@ -1,0 +1,56 @@
+// A table set registered with one device so that clients read rows by themselves (READ mode).
+//
+// All readers share one protection domain, in which nothing but tables and their control page is
+// registered, to be read alone: a key of it opens what every reader may read anyway. Registered
+// when engramd starts, in pieces; never on the way of a lookup. Immutable and thread-safe.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "memstore/rdma/verbs.h"
+#include "memstore/store/store.h"
+
+namespace engram {
+
+class RdmaTables {
+ public:
+  // RESOURCE_EXHAUSTED when they can't be pinned.
+  static absl::StatusOr<std::shared_ptr<const RdmaTables>> Register(
+      std::shared_ptr<RdmaDomain> domain, ServedSet served);
+
+  const ServedSet& served() const { return served_; }
+  const std::shared_ptr<RdmaDomain>& domain() const { return domain_; }
+  // Of the set's layers()[i], one after the other.
+  const std::vector<RdmaRegion>& pieces(size_t i) const { return pieces_[i]; }
+  const RdmaRegion& control() const { return control_; }
+
+ private:
+  RdmaTables(std::shared_ptr<RdmaDomain> domain, ServedSet served)
+      : domain_(std::move(domain)), served_(std::move(served)) {}
+
+  const std::shared_ptr<RdmaDomain> domain_;
+  const ServedSet served_;
+  std::vector<std::vector<RdmaRegion>> pieces_;
+  RdmaRegion control_;
+};
+
+// A reader's queue pair at the owner; the reads need nothing else here.
+class RdmaReader {
+ public:
+  static absl::StatusOr<std::unique_ptr<RdmaReader>> Create(
+      std::shared_ptr<const RdmaTables> tables, std::shared_ptr<RdmaChannel> channel,
+      const RdmaPeer& peer);
+
+  RdmaPeer Own() const { return pair_.Own(); }
+  const RdmaTables& tables() const { return *tables_; }
+
+ private:
+  explicit RdmaReader(std::shared_ptr<const RdmaTables> tables) : tables_(std::move(tables)) {}
+  const std::shared_ptr<const RdmaTables> tables_;
+  RdmaCompletions completions_;
+  RdmaQueuePair pair_;
+};
+
+}  // namespace engram

@@ -1,0 +1,495 @@
+// What goes wrong over RDMA: each a clear status, nothing leaked, nobody else disturbed.
+#include <signal.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+#include <thread>
+
+#include "client/client.h"
+#include "client/transport/auto_transport.h"
+#include "client/transport/grpc_attach.h"
+#include "client/transport/grpc_transport.h"
+#include "client/transport/rdma_connection.h"
+#include "gtest/gtest.h"
+#include "tests/integration/programs.h"
+#include "tests/rdma/busy_clients.h"
+#include "tests/rdma/rdma_owner.h"
+
+namespace engram::rdma {
+namespace {
+
+using integration::EngramdProcess;
+
+// A client by hand, which may send what the SDK never would.
+class HandClient {
+ public:
+  HandClient(const RdmaOwner& owner, bool reads = false) {
+    route_.address = owner.address();
+    route_.channel = OpenChannel(route_.address);
+    route_.reads = reads;
+    const auto stub = v1::Lookup::NewStub(route_.channel);
+    route_.set_id = CallAttach(stub.get(), route_.address, "", absl::Seconds(20))->table_set_id();
+    auto lease = Lease();
+    EXPECT_TRUE(lease.ok()) << lease.status();
+    auto chosen = ChooseRdmaDevice((*lease)->offer(), "");
+    EXPECT_TRUE(chosen.ok()) << chosen.status();
+    route_.domain = RdmaDomain::Create(chosen->first).value();
+    auto connection = RdmaConnection::Connect(route_, *std::move(lease));
+    EXPECT_TRUE(connection.ok()) << connection.status();
+    connection_ = *std::move(connection);
+    memory_ =
+        RdmaBuffer::Create(route_.domain, kBytes, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE)
+            .value();
+  }
+  ~HandClient() { connection_.reset(); }
+
+  absl::StatusOr<std::unique_ptr<RdmaLease>> Lease() const {
+    return RdmaLease::Open(route_.channel, route_.address, route_.set_id, route_.reads,
+                           absl::Now() + absl::Seconds(20));
+  }
+  RdmaLease& lease() { return connection_->lease(); }
+  const RdmaBuffer& memory() const { return memory_; }
+  const RdmaRoute& route() const { return route_; }
+  RdmaConnection& connection() { return *connection_; }
+
+  // A request for 4 rows of layer 1, changed by `change`, and what came of it: the refusal, OK for
+  // rows that landed, or the way in which the connection ended.
+  absl::Status Ask(absl::FunctionRef<void(RdmaRequestHeader&, RdmaRequestLayer&)> change,
+                   uint32_t bytes = RdmaHeadBytes(1) + 16) {
+    std::byte* const out = connection_->request(0);
+    RdmaRequestHeader header{.magic = kRdmaRequestMagic,
+                             .version = kRdmaVersion,
+                             .layers = 1,
+                             .tag = RdmaImmediate({0, 1}, kRdmaAllLayers),
+                             .id_bytes = 4,
+                             .batch = 1,
+                             .timeout_us = 0};
+    RdmaRequestLayer layer{.layer = 1,
+                           .window = kWindow,
+                           .offset = 0,
+                           .group_stride_bytes = 0,
+                           .group_rows = 0,
+                           .rows = 4};
+    change(header, layer);
+    const uint32_t ids[] = {1, 2, 3, id_};
+    std::memcpy(out, &header, sizeof(header));
+    std::memcpy(out + sizeof(header), &layer, sizeof(layer));
+    std::memcpy(out + RdmaHeadBytes(1), ids, sizeof(ids));
+    EXPECT_TRUE(connection_->SendRequest(0, bytes).ok());
+    return Answer();
+  }
+  absl::Status Answer() {
+    const absl::Time end = absl::Now() + absl::Seconds(20);
+    while (absl::Now() < end) {
+      ibv_wc completion;
+      if (connection_->completions().Poll({&completion, 1}) != 1) {
+        if (lease().ended()) return lease().End();
+        continue;
+      }
+      if (completion.status != IBV_WC_SUCCESS) return WhyEnded();
+      if ((completion.wr_id & RdmaConnection::kSent) != 0) continue;
+      uint32_t tag = 0;
+      const absl::Status status =
+          completion.opcode == IBV_WC_RECV_RDMA_WITH_IMM
+              ? absl::OkStatus()
+              : ReadRdmaRefusal(connection_->Received(completion.wr_id, completion.byte_len), &tag);
+      EXPECT_TRUE(connection_->PostReceive(completion.wr_id).ok());
+      return status;
+    }
+    return absl::DeadlineExceededError("no answer");
+  }
+  // What the owner says on the lease.
+  absl::Status WhyEnded() {
+    for (int i = 0; i < 1000 && !lease().ended(); ++i) absl::SleepFor(absl::Milliseconds(10));
+    return lease().End();
+  }
+  void set_last_id(uint32_t id) { id_ = id; }
+
+  static constexpr uint32_t kWindow = 7;
+  static constexpr uint64_t kBytes = 8192;
+
+ private:
+  RdmaRoute route_;
+  std::unique_ptr<RdmaConnection> connection_;
+  RdmaBuffer memory_;
+  uint32_t id_ = 4;
+};
+
+constexpr auto kAsItIs = [](RdmaRequestHeader&, RdmaRequestLayer&) {};
+
+class RdmaFaultTest : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() { owner_ = new RdmaOwner; }
+  static void TearDownTestSuite() { delete owner_; }
+  void SetUp() override {
+    before_ = Resources::Now();
+    good_ = owner_->Attach();
+    batch_ = std::make_unique<Batch>(64, Layout::kTokens);
+    ASSERT_TRUE(batch_->Register(*good_).ok());
+    ASSERT_TRUE(batch_->LookUp(*good_).ok());
+  }
+  // Whatever the others did, this one goes on over the connection it had; and then all is free.
+  void TearDown() override {
+    batch_->Clear();
+    EXPECT_TRUE(batch_->LookUp(*good_).ok());
+    EXPECT_TRUE(batch_->IsExact());
+    good_.reset();
+    EXPECT_TRUE(before_.ComesBack());
+    EXPECT_EQ(owner_->endpoint().clients(), 0u);
+  }
+  static RdmaOwner* owner_;
+  Resources before_;
+  std::unique_ptr<Transport> good_;
+  std::unique_ptr<Batch> batch_;
+};
+RdmaOwner* RdmaFaultTest::owner_ = nullptr;
+
+TEST_F(RdmaFaultTest, PlacesOutsideTheWindowsAreRefusedAndTheConnectionGoesOn) {
+  HandClient client(*owner_);
+  // No window yet.
+  EXPECT_EQ(client.Ask(kAsItIs).code(), absl::StatusCode::kInvalidArgument);
+  ASSERT_TRUE(client.lease().Declare(HandClient::kWindow, client.memory().region()).ok());
+  EXPECT_TRUE(client.Ask(kAsItIs).ok());
+  std::vector<std::byte> row(264);
+  SyntheticRow(1, 4, absl::MakeSpan(row));
+  EXPECT_EQ(std::memcmp(client.memory().data() + 3 * 264, row.data(), row.size()), 0);
+  const auto refused = [&](auto change) {
+    const absl::Status status = client.Ask(change);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
+    return std::string(status.message());
+  };
+  const auto says = [](const std::string& message, const char* what) {
+    return message.find(what) != message.npos;
+  };
+  EXPECT_TRUE(says(refused([](auto&, auto& layer) { layer.window = 8; }), "no window 8"));
+  // The last byte fits, one more does not.
+  EXPECT_TRUE(client.Ask([](auto&, auto& layer) { layer.offset = 8192 - 4 * 264; }).ok());
+  EXPECT_TRUE(says(refused([](auto&, auto& layer) { layer.offset = 8192 - 4 * 264 + 1; }),
+                   "do not fit window"));
+  refused([](auto&, auto& layer) { layer.offset = ~uint64_t{0} - 100; });
+  refused([](auto&, auto& layer) { layer.group_rows = 1, layer.group_stride_bytes = 8000; });
+  refused([](auto&, auto& layer) {
+    layer.group_rows = 1, layer.group_stride_bytes = ~uint64_t{0} / 3;
+  });
+  refused([](auto&, auto& layer) { layer.group_rows = 2, layer.group_stride_bytes = 100; });
+  refused([](auto&, auto& layer) { layer.layer = 2; });
+  refused([](auto&, auto& layer) { layer.rows = 5; });
+  refused([](auto&, auto& layer) { layer.rows = 0; });
+  refused([](auto& header, auto&) { header.id_bytes = 8; });
+  refused([](auto& header, auto&) { header.layers = 3; });
+  client.set_last_id(kRows);
+  EXPECT_TRUE(says(refused(kAsItIs), "20000"));
+  client.set_last_id(4);
+  ASSERT_TRUE(client.lease().Forget(HandClient::kWindow).ok());
+  refused(kAsItIs);
+  ASSERT_TRUE(client.lease().Declare(HandClient::kWindow, client.memory().region()).ok());
+  EXPECT_TRUE(client.Ask(kAsItIs).ok());
+}
+
+TEST_F(RdmaFaultTest, KeysThatOpenNothingEndTheConnectionWithTheReason) {
+  HandClient victim(*owner_);
+  ASSERT_TRUE(victim.lease().Declare(HandClient::kWindow, victim.memory().region()).ok());
+  std::memset(victim.memory().data(), 0x5a, HandClient::kBytes);
+  {
+    // Another client's window: its address and key, declared as one's own.
+    HandClient thief(*owner_);
+    ASSERT_TRUE(thief.lease().Declare(HandClient::kWindow, victim.memory().region()).ok());
+    const absl::Status status = thief.Ask(kAsItIs);
+    EXPECT_EQ(status.code(), absl::StatusCode::kPermissionDenied) << status;
+    for (size_t i = 0; i < HandClient::kBytes; ++i) {
+      ASSERT_EQ(victim.memory().data()[i], std::byte{0x5a}) << i;
+    }
+  }
+  EXPECT_TRUE(victim.Ask(kAsItIs).ok());
+  // Both may declare a window of the same number: each has its own.
+  HandClient other(*owner_);
+  ASSERT_TRUE(other.lease().Declare(HandClient::kWindow, other.memory().region()).ok());
+  EXPECT_TRUE(other.Ask(kAsItIs).ok());
+}
+
+TEST_F(RdmaFaultTest, WhatIsNoRequestEndsTheConnectionWithTheReason) {
+  {
+    HandClient client(*owner_);
+    const absl::Status status = client.Ask([](auto& header, auto&) { header.magic = 1; });
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
+  }
+  {
+    HandClient client(*owner_);
+    EXPECT_EQ(client.Ask(kAsItIs, 3).code(), absl::StatusCode::kInvalidArgument);
+  }
+  HandClient client(*owner_);  // longer than agreed
+  const absl::Status status = client.Ask(kAsItIs, 2 * kRdmaRequestBytes);
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
+  EXPECT_NE(status.message().find("longer"), status.message().npos) << status;
+}
+
+TEST_F(RdmaFaultTest, SetUpIsCheckedStepByStep) {
+  const auto channel = OpenChannel(owner_->address());
+  const absl::Time soon = absl::Now() + absl::Seconds(20);
+  // Set ids are looked at when the connection is made.
+  auto lease = RdmaLease::Open(channel, owner_->address(), "nope", false, soon);
+  ASSERT_TRUE(lease.ok()) << lease.status();
+  HandClient hand(*owner_);
+  EXPECT_EQ((*lease)->Connect(0, {.queue_pair = 1, .mtu = 5}).status().code(),
+            absl::StatusCode::kFailedPrecondition);
+  auto again = hand.Lease();
+  ASSERT_TRUE(again.ok());
+  EXPECT_EQ((*again)->Connect(5, {.queue_pair = 1, .mtu = 5}).status().code(),
+            absl::StatusCode::kInvalidArgument);
+  auto third = hand.Lease();
+  ASSERT_TRUE(third.ok());
+  EXPECT_EQ((*third)->Connect(0, {.queue_pair = 1, .mtu = 77}).status().code(),
+            absl::StatusCode::kInvalidArgument);
+  // Windows before the connection, twice the same, forgotten and not there.
+  auto fourth = hand.Lease();
+  ASSERT_TRUE(fourth.ok());
+  EXPECT_EQ((*fourth)->Declare(1, hand.memory().region()).code(),
+            absl::StatusCode::kInvalidArgument);
+  ASSERT_TRUE(hand.lease().Declare(1, hand.memory().region()).ok());
+  EXPECT_EQ(hand.lease().Declare(1, hand.memory().region()).code(),
+            absl::StatusCode::kInvalidArgument);
+  HandClient other(*owner_);
+  EXPECT_EQ(other.lease().Forget(3).code(), absl::StatusCode::kInvalidArgument);
+  // One that opens and says no more is let go of.
+  auto silent = hand.Lease();
+  ASSERT_TRUE(silent.ok());
+  for (int i = 0; i < 1500 && !(*silent)->ended(); ++i) absl::SleepFor(absl::Milliseconds(10));
+  EXPECT_EQ((*silent)->End().code(), absl::StatusCode::kDeadlineExceeded);
+}
+
+TEST_F(RdmaFaultTest, TooManyClientsAndWindowsAreTurnedAway) {
+  HandClient hand(*owner_);
+  for (uint32_t i = 1; i <= kRdmaWindows; ++i) {
+    ASSERT_TRUE(hand.lease().Declare(i, hand.memory().region()).ok()) << i;
+  }
+  EXPECT_EQ(hand.lease().Declare(kRdmaWindows + 1, hand.memory().region()).code(),
+            absl::StatusCode::kResourceExhausted);
+  std::vector<std::unique_ptr<Transport>> clients;
+  absl::Status status;
+  for (uint32_t i = 0; i <= kRdmaMaxClients && status.ok(); ++i) {
+    auto client = RdmaTransport::Attach(owner_->address(), "", {});
+    status = client.status();
+    if (client.ok()) clients.push_back(*std::move(client));
+  }
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
+  EXPECT_GE(clients.size(), kRdmaMaxClients - 3);
+}
+
+TEST_F(RdmaFaultTest, AQueuePairThatBreaksInMidBatchFailsItAndTheNextConnects) {
+  for (const bool reads : {false, true}) {
+    auto transport = owner_->Attach(reads);
+    auto& rdma = static_cast<RdmaTransport&>(*transport);
+    Batch batch(reads ? 2000 : 40'000);
+    ASSERT_TRUE(batch.Register(rdma).ok());
+    const auto ticket = rdma.Submit({.layers = batch.layers()});
+    ASSERT_TRUE(ticket.ok());
+    rdma.BreakForTest();
+    const absl::Status status = rdma.Wait(*ticket);
+    EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable) << status;
+    EXPECT_EQ(rdma.Poll(*ticket), TicketState::kFailedLent);
+    rdma.Reap(*ticket);
+    batch.Clear();
+    absl::SleepFor(absl::Milliseconds(100));
+    EXPECT_TRUE(batch.IsUntouched());  // nothing lands after Reap
+    const absl::Status again = batch.LookUp(rdma);
+    EXPECT_TRUE(again.ok()) << again;
+    EXPECT_TRUE(batch.IsExact());
+  }
+}
+
+TEST_F(RdmaFaultTest, AutoTakesRdmaAndLosesNoLookupWhenItBreaks) {
+  auto transport = AutoTransport::Attach(owner_->address(), "", {});
+  ASSERT_TRUE(transport.ok()) << transport.status();
+  EXPECT_EQ((*transport)->Describe(), "auto took rdma (no shm: the owner offers none)");
+  transport->reset();
+  auto rdma = owner_->Attach();
+  auto* const raw = static_cast<RdmaTransport*>(rdma.get());
+  auto grpc = GrpcTransport::Attach(owner_->address(), "", {});
+  ASSERT_TRUE(grpc.ok());
+  AutoTransport way(std::move(rdma), *std::move(grpc), "");
+  std::vector<std::unique_ptr<Batch>> batches;
+  std::vector<Ticket> tickets;
+  for (size_t i = 0; i < 12; ++i) {
+    batches.push_back(std::make_unique<Batch>(i % 3 == 0 ? 8000 : 64, Layout::kLayers, i));
+    ASSERT_TRUE(batches.back()->Register(way).ok());
+  }
+  for (size_t i = 0; i < batches.size(); ++i) {
+    const auto ticket =
+        way.Submit({.layers = batches[i]->layers(), .deadline = absl::Now() + absl::Seconds(60)});
+    ASSERT_TRUE(ticket.ok()) << ticket.status();
+    tickets.push_back(*ticket);
+    if (i == 8) raw->BreakForTest();
+  }
+  for (size_t i = 0; i < batches.size(); ++i) {
+    const absl::Status status = way.Wait(tickets[i]);
+    EXPECT_TRUE(status.ok()) << i << ": " << status;
+    EXPECT_TRUE(batches[i]->IsExact()) << i;
+    way.Reap(tickets[i]);
+  }
+  EXPECT_NE(way.Describe().find("auto took grpc (left rdma"), std::string::npos) << way.Describe();
+  EXPECT_TRUE(batches[0]->LookUp(way).ok());
+}
+
+TEST_F(RdmaFaultTest, APortThatGoesDownIsRetriedFellBackFromAndComesBack) {
+  auto rdma = owner_->Attach();
+  auto chosen = AutoTransport::Attach(owner_->address(), "", {});
+  ASSERT_TRUE(chosen.ok()) << chosen.status();
+  Batch batch(64), other(64, Layout::kLayers, 3);
+  ASSERT_TRUE(batch.Register(*rdma).ok());
+  ASSERT_TRUE(other.Register(**chosen).ok());
+  ASSERT_TRUE(batch.LookUp(*rdma).ok());
+  ASSERT_EQ(system("ip link set dummy0 down"), 0);
+  const absl::Status down = batch.LookUp(*rdma);
+  EXPECT_EQ(down.code(), absl::StatusCode::kUnavailable) << down;
+  const absl::Status fell_back = other.LookUp(**chosen);
+  EXPECT_TRUE(fell_back.ok()) << fell_back;
+  EXPECT_TRUE(other.IsExact());
+  ASSERT_EQ(system("ip link set dummy0 up; ip addr replace 10.77.0.1/24 dev dummy0"), 0);
+  absl::Status up = absl::UnavailableError("");
+  for (int i = 0; i < 100 && !up.ok(); ++i) {
+    absl::SleepFor(absl::Milliseconds(100));
+    up = batch.LookUp(*rdma);
+  }
+  EXPECT_TRUE(up.ok()) << up;
+  EXPECT_TRUE(batch.IsExact());
+  // The good one's connection broke as well; its next lookups open another.
+  for (int i = 0; i < 100 && !batch_->LookUp(*good_).ok(); ++i) {
+    absl::SleepFor(absl::Milliseconds(100));
+  }
+}
+
+// --- Owners and clients that are processes.
+
+std::vector<std::string> Flags(const SetDirectory& set) {
+  return {"--table-set",   set.path(), "--listen",       "127.0.0.1:0",
+          "--rdma-device", Device(),   "--load-threads", "2"};
+}
+
+bool WaitForClients(const RdmaEndpoint& endpoint, uint32_t count) {
+  for (int i = 0; i < 2000 && endpoint.clients() != count; ++i) {
+    absl::SleepFor(absl::Milliseconds(10));
+  }
+  return endpoint.clients() == count;
+}
+
+TEST_F(RdmaFaultTest, ClientsKilledAHundredTimesUnderLoadLeaveNothing) {
+  const Resources idle = Resources::Now();
+  for (int i = 0; i < 100; ++i) {
+    const uint64_t requests = owner_->endpoint().counts().requests;
+    const pid_t client = BusyClients::Get().Start(owner_->address());
+    ASSERT_TRUE(WaitForClients(owner_->endpoint(), 2)) << i;
+    // Most once their batches are under way, some while they set up.
+    for (int j = 0; i % 8 != 0 && j < 1000 && owner_->endpoint().counts().requests < requests + 8;
+         ++j) {
+      absl::SleepFor(absl::Milliseconds(5));
+    }
+    kill(client, SIGKILL);
+    ASSERT_TRUE(WaitForClients(owner_->endpoint(), 1)) << i;
+    if (i % 10 != 0) continue;
+    batch_->Clear();
+    ASSERT_TRUE(batch_->LookUp(*good_).ok());
+    ASSERT_TRUE(batch_->IsExact());
+  }
+  EXPECT_TRUE(idle.ComesBack());
+}
+
+TEST_F(RdmaFaultTest, AClientThatFallsSilentIsLetGo) {
+  const pid_t client = BusyClients::Get().Start(owner_->address());
+  ASSERT_TRUE(WaitForClients(owner_->endpoint(), 2));
+  absl::SleepFor(absl::Seconds(1));
+  kill(client, SIGSTOP);
+  const absl::Time begin = absl::Now();
+  EXPECT_TRUE(WaitForClients(owner_->endpoint(), 1));
+  std::fprintf(stderr, "a silent client's is free after %.1f s\n",
+               absl::ToDoubleSeconds(absl::Now() - begin));
+  kill(client, SIGKILL);
+}
+
+TEST_F(RdmaFaultTest, AnOwnerThatIsKilledOrStopsAnsweringIsSeen) {
+  const SetDirectory set;
+  auto engramd = std::make_unique<EngramdProcess>(Flags(set));
+  const std::string address = engramd->WaitUntilServing();
+  auto transport = RdmaTransport::Attach(address, "", {});
+  ASSERT_TRUE(transport.ok()) << transport.status();
+  Batch batch(256), late(256, Layout::kLayers, 2);
+  ASSERT_TRUE(batch.Register(**transport).ok());
+  ASSERT_TRUE(late.Register(**transport).ok());
+  ASSERT_TRUE(batch.LookUp(**transport).ok());
+  // Stopped: the batch ends at its deadline, Reap soon after, and then nothing of it lands.
+  engramd->Signal(SIGSTOP);
+  const auto ticket =
+      (*transport)
+          ->Submit({.layers = late.layers(), .deadline = absl::Now() + absl::Milliseconds(300)});
+  ASSERT_TRUE(ticket.ok());
+  EXPECT_EQ((*transport)->Wait(*ticket).code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ((*transport)->Poll(*ticket), TicketState::kFailedLent);
+  const absl::Time begin = absl::Now();
+  (*transport)->Reap(*ticket);
+  std::fprintf(stderr, "Reap took %.2f s\n", absl::ToDoubleSeconds(absl::Now() - begin));
+  late.Clear();
+  engramd->Signal(SIGCONT);
+  absl::SleepFor(absl::Milliseconds(500));
+  EXPECT_TRUE(late.IsUntouched());
+  absl::Status status = absl::UnavailableError("");
+  for (int i = 0; i < 100 && !status.ok(); ++i) {
+    status = late.LookUp(**transport);
+    absl::SleepFor(absl::Milliseconds(50));
+  }
+  EXPECT_TRUE(status.ok()) << status;
+  EXPECT_TRUE(late.IsExact());
+  // Killed, in the middle of a batch and before the next.
+  Batch large(40'000);
+  ASSERT_TRUE(large.Register(**transport).ok());
+  const auto cut = (*transport)->Submit({.layers = large.layers()});
+  ASSERT_TRUE(cut.ok());
+  engramd->Signal(SIGKILL);
+  EXPECT_EQ((*transport)->Wait(*cut).code(), absl::StatusCode::kUnavailable);
+  (*transport)->Reap(*cut);
+  EXPECT_EQ(batch.LookUp(**transport, absl::Seconds(3)).code(), absl::StatusCode::kUnavailable);
+  transport->reset();
+}
+
+TEST_F(RdmaFaultTest, AnOwnerThatIsToldToStopLeavesWithoutDelay) {
+  const SetDirectory set;
+  EngramdProcess engramd(Flags(set));
+  auto transport = RdmaTransport::Attach(engramd.WaitUntilServing(), "", {});
+  ASSERT_TRUE(transport.ok()) << transport.status();
+  Batch batch(256);
+  ASSERT_TRUE(batch.Register(**transport).ok());
+  ASSERT_TRUE(batch.LookUp(**transport).ok());
+  engramd.Signal(SIGTERM);
+  EXPECT_EQ(engramd.WaitForEnd(), 0);
+  const absl::Status status = batch.LookUp(**transport, absl::Seconds(3));
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable) << status;
+}
+
+TEST_F(RdmaFaultTest, AnEngramdThatCannotHaveRdmaSaysWhatToDo) {
+  const SetDirectory set;
+  std::vector<std::string> flags = Flags(set);
+  flags[5] = "nope0";
+  EngramdProcess missing(flags);
+  EXPECT_EQ(missing.WaitForEnd(), 1);
+  EXPECT_NE(missing.Log().find("no RDMA device nope0; there are: rxe0"), std::string::npos)
+      << missing.Log();
+  flags = Flags(set);
+  flags.push_back("--rdma-read");
+  EngramdProcess poor(flags, {"setpriv", "--inh-caps=-ipc_lock", "--bounding-set=-ipc_lock",
+                              "prlimit", "--memlock=65536:65536"});
+  EXPECT_EQ(poor.WaitForEnd(), 1);
+  EXPECT_NE(poor.Log().find("LimitMEMLOCK=infinity"), std::string::npos) << poor.Log();
+  // Without RDMA a client is told so.
+  EngramdProcess plain({"--table-set", set.path(), "--listen", "127.0.0.1:0"});
+  const std::string address = plain.WaitUntilServing();
+  const auto refused = RdmaTransport::Attach(address, "", {});
+  EXPECT_EQ(refused.status().code(), absl::StatusCode::kUnimplemented);
+  EXPECT_NE(refused.status().message().find("--rdma-device"), std::string::npos);
+  auto chosen = AutoTransport::Attach(address, "", {});
+  ASSERT_TRUE(chosen.ok());
+  EXPECT_EQ((*chosen)->Describe().find("auto took grpc (no shm: the owner offers none; no rdma: "),
+            0u)
+      << (*chosen)->Describe();
+}
+
+}  // namespace
+}  // namespace engram::rdma
