@@ -15,8 +15,9 @@
 //
 // Targets: embedded:DIR, grpc:HOST:PORT, grpc:unix:PATH, shm:SOCKET, rdma:HOST:PORT,
 // auto:HOST:PORT. Needs no files of its own: the address scheme and the token map come from the
-// owner and are checked against the table set's id. Thread-safe. Errors are transport.h's; OK means
-// that every row is in place, byte for byte.
+// owner and are checked against the table set's id. Over RDMA landing buffers are registered first
+// (Register). Thread-safe. Errors are transport.h's; OK means that every row is in place, byte for
+// byte.
 #pragma once
 
 #include <cstdint>
@@ -94,8 +95,6 @@ class Client {
                                   absl::Span<const uint8_t> dead,
                                   absl::Span<const Landing> landings, absl::Time deadline,
                                   Plan* plan);
-  absl::Status Register(absl::Span<std::byte> buffer) { return transport_->Register(buffer); }
-  absl::Status Unregister(absl::Span<std::byte> buffer) { return transport_->Unregister(buffer); }
   // Over row ids of the caller's.
   absl::StatusOr<Ticket> Submit(const BatchRequest& batch) { return transport_->Submit(batch); }
   TicketState Poll(Ticket ticket) { return transport_->Poll(ticket); }

@@ -12,8 +12,9 @@ inline constexpr uint64_t kMaxUnaryReplyBytes = 4 << 20;
 // The narrowest rows are as wide as the widest ids, so no request that can be answered has more
 // bytes of ids than its reply has of rows; the rest is framing.
 inline constexpr uint64_t kMaxRequestBytes = kMaxUnaryReplyBytes + (64 << 10);
-// Rows of one batch, over all its requests, where --max-batch-rows does not say otherwise: 87,381
-// tokens of the widest model known, more than any prefill step.
+// Rows of one batch where --max-batch-rows does not say otherwise (here of one request; the SDK
+// holds all of a batch's together to it): 87,381 tokens of the widest model known, more than any
+// prefill step.
 inline constexpr uint64_t kDefaultMaxBatchRows = uint64_t{4} << 20;
 // What --max-batch-rows may be set to: the ids of such a batch take 512 MiB in its client.
 inline constexpr uint64_t kMostBatchRows = uint64_t{1} << 26;

@@ -3,7 +3,8 @@
 // Every event of a call comes to the loop that accepted it, so a call has no lock. A call reads and
 // checks, gathers into slabs, and sends: unary_call.h, stream_call.h. What all loops share is in
 // LookupContext and is thread-safe. A loop gathers one message at a time and goes back to its queue
-// in between, so that one client's large batch does not hold up another's small one.
+// in between, so that one client's large batch does not hold up another's small one for longer than
+// its ids take to be checked, or addressed.
 #pragma once
 
 #include <grpcpp/alarm.h>

@@ -12,7 +12,10 @@ namespace {
 
 // A server that comes up is found within this time.
 constexpr int kMaxReconnectBackoffMs = 250;
-constexpr int kMinReconnectBackoffMs = 50;
+constexpr int kFirstReconnectBackoffMs = 50;
+// How long a server may take to answer a connection: a busy one takes its time, and every attempt
+// that is given up costs it another. As long as engramd waits for its clients (kMaxHandshake).
+constexpr int kMaxConnectMs = 10'000;
 constexpr absl::Duration kAttachRetry = absl::Milliseconds(100);
 // One try at least is made, however short the time-out.
 constexpr absl::Duration kMinAttachTime = absl::Milliseconds(200);
@@ -27,8 +30,9 @@ constexpr int kMaxFrameBytes = 1 << 20;
 std::shared_ptr<grpc::Channel> OpenChannel(const std::string& address) {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMaxMessageBytes);
-  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, kMinReconnectBackoffMs);
-  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, kMinReconnectBackoffMs);
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, kFirstReconnectBackoffMs);
+  // Not a backoff, whatever its name: the time that an attempt has.
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, kMaxConnectMs);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, kMaxReconnectBackoffMs);
   // Clients of one process do not share a connection: each has its own flow control.
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
@@ -97,10 +101,13 @@ absl::StatusOr<AttachedTableSet> CheckAttached(const v1::AttachResponse& respons
 }
 
 absl::Status FromGrpc(const grpc::Status& status, const std::string& address) {
-  // Asked for by nobody here: a server that stops drops calls that reach it too late.
+  // Asked for by nobody here: a server that stops drops calls that reach it too late, and one that
+  // is short of memory those whose client takes nothing.
   if (status.error_code() == grpc::StatusCode::CANCELLED) {
     return absl::UnavailableError(
-        absl::StrCat("engramd at ", address, " dropped the call: it is stopping"));
+        absl::StrCat("engramd at ", address,
+                     " dropped the call: it is stopping, or this client took no rows for seconds "
+                     "while others waited for the memory"));
   }
   return absl::Status(static_cast<absl::StatusCode>(status.error_code()),
                       absl::StrCat("engramd at ", address, ": ", status.error_message()));

@@ -201,18 +201,18 @@ void GrpcStream::OnRead(Call* call, bool ok) {
 void GrpcStream::OnFinished(Call* call, bool) {
   absl::flat_hash_map<uint64_t, PartPointer> gone;
   grpc::Status status;
-  bool stale = false;
+  bool had_answered = false;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     --call->events;
     gone = std::exchange(call->in_flight, {});
     status = call->why_broken.ok() ? call->status : call->why_broken;
-    stale = call->answered;
+    had_answered = call->answered;
     ForgetIfOver(*call);
   }
   // A server never ends a stream with OK by itself.
   if (status.ok()) status = {grpc::StatusCode::UNAVAILABLE, "the server ended the stream"};
-  for (const auto& [id, part] : gone) sink_->OnGone(part, status, stale);
+  for (const auto& [id, part] : gone) sink_->OnGone(part, status, had_answered);
 }
 
 void GrpcStream::ForgetIfOver(Call& call) {
@@ -289,10 +289,10 @@ void GrpcUnaryCalls::OnDone(Call* call, bool) {
     StartSome();
   }
   if (!done->status.ok()) {
-    sink_->OnGone(done->part, done->status, /*stale=*/false);
+    sink_->OnGone(done->part, done->status, /*had_answered=*/false);
   } else if (!received_.Parse(done->reply) || received_.reply().batch_id != done->part->wire_id ||
              received_.reply().code != 0) {
-    sink_->OnGone(done->part, NotOurs(), /*stale=*/false);
+    sink_->OnGone(done->part, NotOurs(), /*had_answered=*/false);
   } else {
     sink_->OnReply(done->part, received_.chain(), received_.reply(), /*ended=*/true);
   }

@@ -1,7 +1,7 @@
 // How parts of batches travel over gRPC: on a long-lived stream, or each as a unary call.
 //
 // Neither has a thread. Their events come out of the transport's completion queue, which one thread
-// at a time drives (grpc_transport.h); Send and Cancel may be called from any thread meanwhile.
+// at a time drives (queue_driver.h); Send and Cancel may be called from any thread meanwhile.
 // When parts end they are handed to the PartSink.
 #pragma once
 
@@ -36,9 +36,9 @@ class PartSink {
   // Rows, or the error that ends the part. `chain` and `reply` live until it returns.
   virtual void OnReply(const PartPointer& part, absl::Span<const wire::Bytes> chain,
                        const wire::LookupResponse& reply, bool ended) = 0;
-  // The call that carried the part ended without an answer to it. `stale`: the call was older than
-  // the part, so the server may be back behind another connection.
-  virtual void OnGone(const PartPointer& part, const grpc::Status& status, bool stale) = 0;
+  // The call that carried the part ended without an answer to it. `had_answered`: to others it had
+  // given answers before, so the server may be back behind another connection.
+  virtual void OnGone(const PartPointer& part, const grpc::Status& status, bool had_answered) = 0;
 
  protected:
   ~PartSink() = default;

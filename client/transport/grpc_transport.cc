@@ -143,7 +143,7 @@ absl::StatusOr<Ticket> GrpcTransport::Submit(const BatchRequest& batch) {
   open->batch = GrpcBatch::Create(peer_, batch, planner_);
   open->parts = open->batch->Cut();
   for (const PartPointer& part : open->parts) part->batch = open->batch;
-  const absl::StatusOr<Ticket> ticket = tickets_.Open(open);
+  absl::StatusOr<Ticket> ticket = tickets_.Open(open);
   if (!ticket.ok()) return ticket;
   driver_.Begin(open->parts.size());
   // A stream that broke while nobody looked is found out before it is written to.
@@ -233,9 +233,11 @@ void GrpcTransport::OnReply(const PartPointer& part, absl::Span<const wire::Byte
            FromGrpc({static_cast<grpc::StatusCode>(reply.code), reply.message}, peer_.address));
 }
 
-void GrpcTransport::OnGone(const PartPointer& part, const grpc::Status& status, bool stale) {
-  if (stale && status.error_code() == grpc::StatusCode::UNAVAILABLE && !part->sent_again &&
-      part->batch->MayRestart(*part)) {
+void GrpcTransport::OnGone(const PartPointer& part, const grpc::Status& status, bool had_answered) {
+  // CANCELLED: by the server, which ends a call that takes nothing while others want the memory.
+  const bool broke = status.error_code() == grpc::StatusCode::UNAVAILABLE ||
+                     status.error_code() == grpc::StatusCode::CANCELLED;
+  if (had_answered && broke && !part->sent_again && part->batch->MayRestart(*part)) {
     part->sent_again = true;
     Send(part);
     return;

@@ -92,7 +92,7 @@ class GrpcTransport : public Transport, private PartSink {
 
   void OnReply(const PartPointer& part, absl::Span<const wire::Bytes> chain,
                const wire::LookupResponse& reply, bool ended) override;
-  void OnGone(const PartPointer& part, const grpc::Status& status, bool stale) override;
+  void OnGone(const PartPointer& part, const grpc::Status& status, bool had_answered) override;
 
   const AttachedTableSet attached_;
   const Capabilities capabilities_;

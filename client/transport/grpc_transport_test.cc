@@ -371,13 +371,16 @@ TEST_P(GrpcTransportTest, AServerThatGoesAwayIsUnavailable) {
   ExpectUntouched();
 }
 
-// A server that stops cancels calls that reach it too late.
+// A server that stops cancels calls that reach it too late; one that is short of memory those whose
+// client takes nothing.
 TEST_P(GrpcTransportTest, ACallThatTheServerDropsIsUnavailable) {
   server_.on_lookup = [](auto*) { return grpc::Status::CANCELLED; };
   const auto transport = Attach();
   MakeBatch(8);
   const Ticket ticket = transport->Submit({.layers = layers_}).value();
-  EXPECT_EQ(transport->Wait(ticket).code(), absl::StatusCode::kUnavailable);
+  const absl::Status status = transport->Wait(ticket);
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("it is stopping, or this client took no"));
   ExpectUntouched();
 }
 

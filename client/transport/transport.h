@@ -77,8 +77,9 @@ class Transport {
   virtual absl::Status Unregister(absl::Span<std::byte> buffer) = 0;
 
   // INVALID_ARGUMENT (shape, layer or row id), FAILED_PRECONDITION (set not served),
-  // RESOURCE_EXHAUSTED (too many tickets): nothing was lent. OK: a ticket that is IN_FLIGHT or
-  // already LANDED.
+  // RESOURCE_EXHAUSTED (too many tickets), DEADLINE_EXCEEDED, and where rows are gathered in place
+  // DATA_LOSS (fenced) and UNAVAILABLE: nothing stays lent, though rows may have been written. OK:
+  // a ticket that is IN_FLIGHT or already LANDED.
   virtual absl::StatusOr<Ticket> Submit(const BatchRequest& batch) = 0;
   // Never blocks. An unknown or reaped ticket is kReaped.
   virtual TicketState Poll(Ticket ticket) = 0;

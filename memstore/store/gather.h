@@ -1,8 +1,8 @@
 // The gather loop: rows of one table, by id, into a landing buffer.
 //
-// Reads from memory at random, so it lives on software prefetch and fixed row sizes; the kernel is
-// chosen once for a row width and the machine's instruction set. Stateless and thread-safe; never
-// allocates. Ids must have been checked (CheckRowIds): the loop does not look again.
+// Reads from memory at random, so it lives on software prefetch and fixed row sizes; each call
+// takes the kernel for its row width and the machine's instruction set. Stateless and thread-safe;
+// never allocates. Ids must have been checked (CheckRowIds): the loop does not look again.
 #pragma once
 
 #include <cstddef>

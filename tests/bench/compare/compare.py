@@ -16,11 +16,12 @@ import sys
 import tempfile
 import time
 
-sys.path.insert(0, os.path.dirname(os.path.realpath(__file__)))
+HERE = os.path.dirname(os.path.realpath(__file__))
+ROOT = os.path.realpath(os.path.join(HERE, *[os.pardir] * 3))
+sys.path[:0] = [HERE, os.path.join(ROOT, "tests")]
 import programs  # noqa: E402
 import report  # noqa: E402
 
-ROOT = os.path.realpath(os.path.join(os.path.dirname(os.path.realpath(__file__)), *[os.pardir] * 3))
 TOKEN_MAP = "tests/golden/deepseek_v41_token_map.i32"
 # Debian's python3-numpy is this one's, whichever stands first in the PATH.
 DEBIAN_PYTHON = "/usr/bin/python3"
@@ -58,7 +59,7 @@ class Comparison:
         return self.start(programs.Program([os.path.join(self.options.bin, name), *arguments]))
 
     def server(self, command, address):
-        server = self.start(programs.Server(command, address, quiet=not self.options.verbose))
+        server = self.start(programs.Server(command, address, log=None if self.options.verbose else subprocess.DEVNULL))
         return server
 
     def stop_all(self):
@@ -69,12 +70,8 @@ class Comparison:
         return os.path.join(self.scratch, name)
 
     def pack(self, name, rows_per_head):
-        subprocess.run([self.options.engram, "pack", "--synthetic", "--family", "deepseek-v4.1-flash", "--rows-per-head",
-                        str(rows_per_head), "--token-map", os.path.join(ROOT, TOKEN_MAP), "--output", self.path(name)],
-                       check=True, stderr=subprocess.DEVNULL)
-        inspected = subprocess.run([self.options.engram, "inspect", "--json", self.path(name)], check=True,
-                                   stdout=subprocess.PIPE)
-        return json.loads(inspected.stdout)
+        return programs.pack_synthetic(self.options.engram, "deepseek-v4.1-flash", rows_per_head,
+                                       os.path.join(ROOT, TOKEN_MAP), self.path(name))
 
     def start_own(self, set_name):
         """engramd over a set, and the program of our own paths; returns both."""

@@ -1,4 +1,4 @@
-"""The processes of a comparison: contenders' programs that answer rounds, and the servers beside them."""
+"""The processes that Python programs here run: servers, table sets packed for them, contenders that answer rounds."""
 import contextlib
 import json
 import os
@@ -50,13 +50,15 @@ class Program:
 
 
 class Server:
-    """A server process, up once it takes connections at `address`: a Unix socket's path or a TCP port."""
+    """A server process, up once it takes connections at `address`: a Unix socket's path or a TCP port.
 
-    def __init__(self, command, address, quiet=True):
+    What it says on standard error goes to `log`: nowhere, to ours (None), or to a file.
+    """
+
+    def __init__(self, command, address, log=subprocess.DEVNULL):
         self.name = os.path.basename(command[0])
         self.address = address
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                        stderr=subprocess.DEVNULL if quiet else None)
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log)
 
     def wait_ready(self):
         deadline = time.monotonic() + READY_SECONDS
@@ -81,8 +83,10 @@ class Server:
             return sum(int(line.split()[1]) * 1024 for line in status if line.startswith("HugetlbPages:"))
 
     def stop(self):
+        """Returns its exit status; minus SIGKILL when it did not end by itself."""
         self.process.terminate()
         _end(self.process)
+        return self.process.returncode
 
 
 def _end(process):
@@ -91,6 +95,16 @@ def _end(process):
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def pack_synthetic(engram, family, rows_per_head, token_map, output):
+    """Packs a table set whose rows prove themselves; returns what `engram inspect` says of it."""
+    words = [engram, "pack", "--synthetic", "--family", family, "--rows-per-head", str(rows_per_head), "--output", output]
+    if token_map:
+        words += ["--token-map", token_map]
+    subprocess.run(words, check=True, stderr=subprocess.DEVNULL)
+    inspected = subprocess.run([engram, "inspect", "--json", output], check=True, stdout=subprocess.PIPE)
+    return json.loads(inspected.stdout)
 
 
 def free_port():
