@@ -85,6 +85,11 @@ class Client {
   // look-up a row id.
   void MakeDistinct(Plan* plan);
 
+  // A buffer that batches land in; of use to all transports, needed by RDMA. Not on the way of a
+  // lookup: memory is pinned.
+  absl::Status Register(absl::Span<std::byte> buffer) { return transport_->Register(buffer); }
+  absl::Status Unregister(absl::Span<std::byte> buffer) { return transport_->Unregister(buffer); }
+
   // The ticket interface over planned tokens. landings: one a layer of the table set, with room for
   // the layer's row_ids. A dense plan's groups are a token's columns (rows of a token lie together,
   // tokens are group_stride_bytes apart), a distinct plan's are single rows.
