@@ -19,8 +19,10 @@ def guest_test(name, binary, args = [], data = [], size = "medium"):
             binary,
             "guest.sh",
         ],
-        # QEMU needs the host's devices and file tree as they are.
+        # QEMU needs the host's devices and file tree as they are, and both cores: with a test beside
+        # it an emulated second takes several.
         tags = [
+            "exclusive",
             "local",
             "rdma",
         ],
