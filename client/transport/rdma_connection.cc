@@ -21,17 +21,18 @@ constexpr absl::Duration kDrainTime = absl::Milliseconds(200);
 absl::StatusOr<std::pair<std::shared_ptr<const RdmaDevice>, uint32_t>> ChooseRdmaDevice(
     const v1::RdmaOffer& offer, absl::string_view device) {
   if (offer.ports().empty()) return absl::NotFoundError("the owner offers no RDMA port");
-  // Each client begins with another port, so that several are used.
-  std::random_device random;
-  const uint32_t ports = static_cast<uint32_t>(offer.ports_size());
-  const uint32_t first = random() % ports;
+  std::shared_ptr<const RdmaDevice> named;
   if (!device.empty()) {
     const absl::StatusOr<RdmaDeviceChoice> choice = ParseRdmaDeviceChoice(device);
     if (!choice.ok()) return choice.status();
     auto opened = RdmaDevice::Open(*choice);
     if (!opened.ok()) return opened.status();
-    return std::make_pair(*std::move(opened), first);
+    named = *std::move(opened);
   }
+  // Each client begins with another port, so that several are used.
+  std::random_device random;
+  const auto ports = static_cast<uint32_t>(offer.ports_size());
+  const uint32_t first = random() % ports;
   std::string tried;
   for (uint32_t i = 0; i < ports; ++i) {
     const uint32_t at = (first + i) % ports;
@@ -41,6 +42,12 @@ absl::StatusOr<std::pair<std::shared_ptr<const RdmaDevice>, uint32_t>> ChooseRdm
     std::copy(port.gid().begin(), port.gid().end(), gid.begin());
     const absl::StatusOr<RdmaDeviceChoice> choice = RdmaRouteTo(gid);
     absl::Status status = choice.status();
+    if (choice.ok() && named != nullptr) {
+      if (choice->device == ibv_get_device_name(named->context()->device)) {
+        return std::make_pair(std::move(named), at);
+      }
+      continue;
+    }
     if (choice.ok()) {
       auto opened = RdmaDevice::Open(*choice);
       if (opened.ok()) return std::make_pair(*std::move(opened), at);
@@ -48,6 +55,8 @@ absl::StatusOr<std::pair<std::shared_ptr<const RdmaDevice>, uint32_t>> ChooseRdm
     }
     absl::StrAppend(&tried, "; the owner's ", port.name(), ": ", status.message());
   }
+  // Who names a device knows better than the host's routes.
+  if (named != nullptr) return std::make_pair(std::move(named), first);
   return absl::NotFoundError(
       absl::StrCat("no RDMA device of this machine leads to the owner", tried));
 }

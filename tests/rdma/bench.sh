@@ -53,6 +53,7 @@ for turn in $(seq "$turns"); do
     record "write.$t" perftest ib_write_lat "$((t * token_bytes))" 5
     [ "$turn" -gt 3 ] || record "read.$t" lookups read rdma "$t" 1 p50_us
   done
+  echo "turn $turn" >&2
   record rdma_gb lookups write rdma 256 4 gb_per_s
   record write_mb perftest ib_write_bw "$slab" 4
 done

@@ -54,12 +54,12 @@ inline std::string Device() { return std::getenv("RDMA_DEV"); }
 
 class RdmaOwner {
  public:
-  RdmaOwner() {
+  explicit RdmaOwner(const std::vector<std::string>& devices = {Device()}) {
     ServerConfig config;
     config.table_sets = {set_.path()};
     config.listen = {{.host = "127.0.0.1", .port = "0", .unix_path = {}}};
     config.load_threads = 2;
-    config.rdma_devices = {{.device = Device()}};
+    for (const std::string& device : devices) config.rdma_devices.push_back({.device = device});
     config.rdma_read = true;
     auto engramd = Engramd::Load(
         config,

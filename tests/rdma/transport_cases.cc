@@ -2,6 +2,7 @@
 // batch ends.
 #include <pthread.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cstdlib>
@@ -252,6 +253,37 @@ TEST_F(RdmaTransportTest, ACancelledBatchIsReapedAndItsNeighboursLand) {
   transport->Reap(*second);
   EXPECT_TRUE(large.LookUp(*transport).ok());
   EXPECT_TRUE(large.IsExact());
+}
+
+TEST_F(RdmaTransportTest, ClientsSpreadOverSeveralDevicesAndMayNameOne) {
+  // It stays: librdmacm keeps every device open, and one that is open can't be taken away.
+  if (std::getenv("RDMA_GUEST") == nullptr ||
+      system("ip link add dummy1 type dummy && ip addr add 10.78.0.1/24 dev dummy1 && "
+             "ip link set dummy1 mtu 4200 up && rdma link add rxe1 type rxe netdev dummy1") != 0) {
+    GTEST_SKIP() << "no second software device can be made here";
+  }
+  absl::Status opened = absl::NotFoundError("");
+  for (int i = 0; i < 100 && !opened.ok(); ++i) {
+    absl::SleepFor(absl::Milliseconds(50));
+    opened = RdmaDevice::Open({.device = "rxe1"}).status();
+  }
+  ASSERT_TRUE(opened.ok()) << opened;
+  {
+    const RdmaOwner owner({Device(), "rxe1"});
+    ASSERT_EQ(owner.endpoint().ports(), 2u);
+    const auto look_up = [&](const std::string& device) {
+      auto transport = RdmaTransport::Attach(owner.address(), "", {.device = device});
+      ASSERT_TRUE(transport.ok()) << transport.status();
+      Batch batch(64);
+      ASSERT_TRUE(batch.Register(**transport).ok());
+      const absl::Status status = batch.LookUp(**transport);
+      EXPECT_TRUE(status.ok()) << device << ": " << status;
+      EXPECT_TRUE(batch.IsExact());
+    };
+    look_up("rxe1");
+    look_up(Device());
+    for (int i = 0; i < 6; ++i) look_up("");
+  }
 }
 
 TEST_F(RdmaTransportTest, DetachingFreesEverything) {
