@@ -52,19 +52,21 @@ absl::Status RdmaEndpoint::Open(const RdmaDeviceChoice& choice) {
 }
 
 absl::Status RdmaEndpoint::CheckPlace(size_t port) const {
-  if (port < nics_.size()) return nics_[port].poller->device()->CheckPort();
-  return absl::InvalidArgumentError(
-      absl::StrCat("there is no port ", port, ": ", nics_.size(), " were offered"));
+  if (port >= nics_.size()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("there is no port ", port, ": ", nics_.size(), " were offered"));
+  }
+  if (counts_.clients.load() >= kRdmaMaxClients) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        kRdmaMaxClients, " clients are attached to this engramd by RDMA: detach one first"));
+  }
+  return nics_[port].poller->device()->CheckPort();
 }
 
 absl::StatusOr<std::shared_ptr<RdmaClient>> RdmaEndpoint::Attach(size_t port,
                                                                  const std::string& set_id,
                                                                  const RdmaPeer& peer) {
   if (absl::Status status = CheckPlace(port); !status.ok()) return status;
-  if (counts_.clients.load() >= kRdmaMaxClients) {
-    return absl::ResourceExhaustedError(absl::StrCat(
-        kRdmaMaxClients, " clients are attached to this engramd by RDMA: detach one first"));
-  }
   absl::StatusOr<ServedSet> served = store_->ResolveServed(set_id);
   if (!served.ok()) return served.status();
   RdmaPoller& poller = *nics_[port].poller;
@@ -90,7 +92,7 @@ absl::StatusOr<std::unique_ptr<RdmaReader>> RdmaEndpoint::AttachReader(size_t po
   if (!served.ok()) return served.status();
   for (const std::shared_ptr<const RdmaTables>& tables : nics_[port].tables) {
     if (tables->served().set != served->set) continue;
-    return RdmaReader::Create(tables, nics_[port].poller->channel(), peer);
+    return RdmaReader::Create(tables, nics_[port].poller->channel(), peer, &counts_);
   }
   return absl::UnimplementedError(
       "this engramd lets nobody read its tables over RDMA: start it with --rdma-read");

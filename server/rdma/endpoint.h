@@ -49,7 +49,7 @@ class RdmaEndpoint {
   absl::StatusOr<std::unique_ptr<RdmaReader>> AttachReader(size_t port, const std::string& set_id,
                                                            const RdmaPeer& peer);
 
-  // Attached ones, and those that a thread has not let go of yet. Readers are not among them.
+  // Attached ones, readers too, and those that a thread has not let go of yet.
   uint32_t clients() const { return counts_.clients.load(); }
   const RdmaOwnerCounts& counts() const { return counts_; }
 
@@ -62,6 +62,7 @@ class RdmaEndpoint {
   RdmaEndpoint(const RdmaEndpointOptions& options, const Store* store, GatherTeam* team)
       : options_(options), store_(store), team_(team) {}
   absl::Status Open(const RdmaDeviceChoice& choice);
+  // Whether a client may attach to the port.
   absl::Status CheckPlace(size_t port) const;
 
   const RdmaEndpointOptions options_;

@@ -34,8 +34,8 @@ absl::StatusOr<std::shared_ptr<const RdmaTables>> RdmaTables::Register(
 
 absl::StatusOr<std::unique_ptr<RdmaReader>> RdmaReader::Create(
     std::shared_ptr<const RdmaTables> tables, std::shared_ptr<RdmaChannel> channel,
-    const RdmaPeer& peer) {
-  std::unique_ptr<RdmaReader> reader(new RdmaReader(std::move(tables)));
+    const RdmaPeer& peer, RdmaOwnerCounts* counts) {
+  std::unique_ptr<RdmaReader> reader(new RdmaReader(std::move(tables), counts));
   const std::shared_ptr<RdmaDomain>& domain = reader->tables_->domain();
   absl::StatusOr<RdmaCompletions> completions =
       RdmaCompletions::Create(std::move(channel), *domain->device(), 2);

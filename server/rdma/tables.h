@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "memstore/rdma/verbs.h"
 #include "memstore/store/store.h"
+#include "server/rdma/client.h"
 
 namespace engram {
 
@@ -41,14 +42,21 @@ class RdmaReader {
  public:
   static absl::StatusOr<std::unique_ptr<RdmaReader>> Create(
       std::shared_ptr<const RdmaTables> tables, std::shared_ptr<RdmaChannel> channel,
-      const RdmaPeer& peer);
+      const RdmaPeer& peer, RdmaOwnerCounts* counts);
+  ~RdmaReader() { counts_->clients.fetch_sub(1); }
+  RdmaReader(const RdmaReader&) = delete;
+  RdmaReader& operator=(const RdmaReader&) = delete;
 
   RdmaPeer Own() const { return pair_.Own(); }
   const RdmaTables& tables() const { return *tables_; }
 
  private:
-  explicit RdmaReader(std::shared_ptr<const RdmaTables> tables) : tables_(std::move(tables)) {}
+  RdmaReader(std::shared_ptr<const RdmaTables> tables, RdmaOwnerCounts* counts)
+      : tables_(std::move(tables)), counts_(counts) {
+    counts_->clients.fetch_add(1);
+  }
   const std::shared_ptr<const RdmaTables> tables_;
+  RdmaOwnerCounts* const counts_;
   RdmaCompletions completions_;
   RdmaQueuePair pair_;
 };
