@@ -30,6 +30,9 @@ show tests/bench/load_vs_fio.sh
 section "Packing a checkpoint, beside cp and sync of the same cold files"
 show tests/bench/pack_vs_cp.py
 
+section "Shared memory: embedded, mapped and ring on both kinds of pages"
+show tests/bench/shm_pages.sh
+
 section "Lookups: our paths beside their ceilings, and beside what one could use instead"
 alternatives=(//tests/bench/compare:{redis,memcached,lmdb,rocksdb}_contender)
 bazel build --noshow_progress "${alternatives[@]}" 2>/dev/null || exit 1
