@@ -100,6 +100,7 @@ absl::Status Client::PlanTokens(const SequenceState& state, absl::Span<const int
 }
 
 void Client::MakeDistinct(Plan* plan) {
+  if (!plan->inverse.empty()) return;  // its inverse is of the dense order, which is gone
   plan->inverse.resize(plan->row_ids.size());
   for (size_t i = 0; i < plan->row_ids.size(); ++i) {
     planner_.DistinctInverse(plan->row_ids[i], &plan->scratch, &plan->inverse[i]);

@@ -80,9 +80,9 @@ class Client {
   // A dense one. INVALID_ARGUMENT: what Addresser::Address refuses.
   absl::Status PlanTokens(const SequenceState& state, absl::Span<const int32_t> token_ids,
                           absl::Span<const uint8_t> dead, Plan* plan) const;
-  // Makes a dense plan distinct. For consumers that un-permute by themselves (a GPU's gather, a
-  // fused layer): the least bytes travel and none is copied to a second place. Cost: a hash
-  // look-up a row id.
+  // Makes a dense plan distinct; one that is distinct stays as it is. For consumers that un-permute
+  // by themselves (a GPU's gather, a fused layer): the least bytes travel and none is copied to a
+  // second place. Cost: a hash look-up a row id.
   void MakeDistinct(Plan* plan);
 
   // A buffer that batches land in; of use to all transports, needed by RDMA. Not on the way of a

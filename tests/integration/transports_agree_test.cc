@@ -123,6 +123,7 @@ TEST_F(TransportsAgreeTest, OnDistinctRowsAndTheirInverse) {
     for (const Way& way : *ways_) {
       ASSERT_TRUE(way.client->PlanTokens(Addresser::Start(), ids, {}, &plan).ok());
       way.client->MakeDistinct(&plan);
+      way.client->MakeDistinct(&plan);  // a second time changes nothing
       std::vector<std::vector<std::byte>> rows(layers);
       std::vector<Landing> landings(layers);
       for (size_t l = 0; l < layers; ++l) {
