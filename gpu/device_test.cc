@@ -180,8 +180,8 @@ TEST(StatusWord, CarriesGenerationAndState) {
   EXPECT_NE(StatusWord(5, RowState::kLanded), StatusWord(6, RowState::kLanded));
   EXPECT_EQ(StatusWord(5, RowState::kInFlight) & kEndedBit, 0u);
   EXPECT_NE(StatusWord(5, RowState::kFailed) & kEndedBit, 0u);
-  EXPECT_EQ(GateFactor(StatusWord(5, RowState::kFailed)), 0.0f);
-  EXPECT_EQ(GateFactor(StatusWord(5, RowState::kLanded)), 1.0f);
+  EXPECT_FALSE(GateMayOpen(StatusWord(5, RowState::kFailed)));
+  EXPECT_TRUE(GateMayOpen(StatusWord(5, RowState::kLanded)));
 }
 
 }  // namespace

@@ -1,7 +1,8 @@
 // Rows in place before the layer runs: fetches a step's rows of all layers ahead of it, and lets
 // streams wait for them without the host waiting.
 //
-//   auto prefetcher = engram::Prefetcher::Create(*client, *device, {.max_tokens = 512});
+//   auto prefetcher = engram::Prefetcher::Create(client->transport(), *device,
+//                                                {.max_tokens = 512});
 //   auto step = (*prefetcher)->Prefetch({.sequences = ..., .token_ids = ..., .deadline = ...});
 //   ... blocks before the layer, on `stream` ...
 //   (*prefetcher)->Wait(*step, layer, *stream);            // enqueues, returns at once
@@ -37,9 +38,10 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
-#include "client/client.h"
+#include "client/transport/transport.h"
 #include "gpu/device.h"
 #include "gpu/status_word.h"
+#include "memstore/addressing/addresser.h"
 
 namespace engram {
 
@@ -58,12 +60,12 @@ struct Step {
   absl::Span<const int32_t> token_ids;
   absl::Span<const uint8_t> dead;  // empty, or a byte a token
 
-  const RowId* device_row_ids = nullptr;  // device memory [layers][tokens][columns], in the table
-                                          // set's order; stays until the step is finished
+  // Device memory [layers][tokens][columns], in the table set's order; stays until Finish.
+  const RowId* device_row_ids = nullptr;
   uint32_t device_tokens = 0;
   Event* device_ready = nullptr;  // recorded behind what makes them; null: they are there
 
-  absl::Time deadline;  // by it every layer has ended
+  absl::Time deadline = absl::InfinitePast();  // by it every layer has ended; needed
 };
 
 struct StepTicket {
@@ -113,14 +115,16 @@ struct PrefetcherOptions {
 
 class Prefetcher {
  public:
-  // `client` and `device` outlive it. INVALID_ARGUMENT names the option; FAILED_PRECONDITION:
+  // `transport` and `device` outlive it; streams that wait for its words are synchronized before it
+  // goes. INVALID_ARGUMENT names the option; FAILED_PRECONDITION:
   // kMapped over a transport that maps no tables; RESOURCE_EXHAUSTED: memory or threads.
-  static absl::StatusOr<std::unique_ptr<Prefetcher>> Create(Client& client, Device& device,
+  static absl::StatusOr<std::unique_ptr<Prefetcher>> Create(Transport& transport, Device& device,
                                                             const PrefetcherOptions& options);
-  virtual ~Prefetcher() = default;  // cancels and finishes what is under way
+  virtual ~Prefetcher() = default;  // cancels what is under way and waits for its buffers
 
   // Starts fetching every layer's rows, the first layer's first. The step's spans are copied.
-  // INVALID_ARGUMENT: more tokens than max_tokens, or spans that disagree. FAILED_PRECONDITION: the
+  // INVALID_ARGUMENT: more tokens than max_tokens or none, spans that disagree, or no
+  // deadline. FAILED_PRECONDITION: the
   // slot's last step is not finished. RESOURCE_EXHAUSTED: its buffers have not come back yet. What
   // is wrong with token ids or the store comes from Finish.
   virtual absl::StatusOr<StepTicket> Prefetch(const Step& step) = 0;

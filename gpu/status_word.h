@@ -31,9 +31,10 @@ ENGRAM_WORD_FUNCTION constexpr uint32_t StatusWord(uint64_t generation, RowState
 ENGRAM_WORD_FUNCTION constexpr RowState StateOf(uint32_t word) {
   return static_cast<RowState>(word & 3);
 }
-// What the layer multiplies its gate by: 0 unless the rows are there.
-ENGRAM_WORD_FUNCTION constexpr float GateFactor(uint32_t word) {
-  return StateOf(word) == RowState::kLanded ? 1.0f : 0.0f;
+// Whether a layer's gate may be open. When not it is 0 and the rows are not to be used at all: they
+// are undefined, and 0 times NaN is NaN.
+ENGRAM_WORD_FUNCTION constexpr bool GateMayOpen(uint32_t word) {
+  return StateOf(word) == RowState::kLanded;
 }
 
 }  // namespace engram
