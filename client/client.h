@@ -45,7 +45,7 @@ struct AttachOptions {
   uint32_t connections = 1;  // gRPC
   uint32_t streams = 1;      // gRPC: of each connection
   // gRPC, RDMA: how long a thread that waits for a batch under way looks for its rows before it
-  // sleeps; up to 1 ms. Being woken costs about 20 us, so 0 saves power and costs latency.
+  // sleeps; up to 10 ms. Being woken costs about 20 us, so 0 saves power and costs latency.
   absl::Duration spin = absl::Microseconds(200);
   // RDMA: this side's device, DEV[:PORT[:GID]]. Empty: the one that leads to the owner.
   std::string rdma_device = {};

@@ -272,7 +272,7 @@ void AddBenchCommand(CLI::App& app, CommandBody* chosen) {
       ->add_option("--spin-us", flags->target.spin_us,
                    "microseconds that a wait looks for rows before it sleeps, over grpc and rdma "
                    "(default 200)")
-      ->check(CLI::Range(0, 1000));
+      ->check(CLI::Range(0, 10000));
   command->add_flag("--from-token-ids", flags->from_token_ids, "count the addressing as well");
   command->add_flag("--json", flags->json, "one JSON object a line");
   command->callback([flags, chosen] { *chosen = [flags] { return Run(*flags); }; });

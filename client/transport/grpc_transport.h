@@ -37,7 +37,7 @@ struct GrpcOptions {
 
   static constexpr uint32_t kMaxConnections = 16;
   static constexpr uint32_t kMaxStreams = 16;
-  static constexpr absl::Duration kMaxSpin = absl::Milliseconds(1);
+  static constexpr absl::Duration kMaxSpin = absl::Milliseconds(10);
 };
 
 class GrpcTransport : public Transport, private PartSink {

@@ -15,8 +15,8 @@
 namespace engram {
 namespace {
 
-// Beyond it a core is only kept warm.
-constexpr absl::Duration kMaxSpin = absl::Milliseconds(1);
+// A large batch takes milliseconds to travel; beyond it a core is only kept warm.
+constexpr absl::Duration kMaxSpin = absl::Milliseconds(10);
 // How long a sleeper goes without looking at its deadline, at cancellation, at the lease.
 constexpr absl::Duration kSleep = absl::Milliseconds(50);
 // What Reap gives the owner to answer for a batch that failed, before it moves the queue pair to
