@@ -29,6 +29,9 @@ class EmbeddedTransport : public Transport {
   const AttachedTableSet& table_set() const override { return attached_; }
   absl::Status Register(absl::Span<std::byte>) override { return absl::OkStatus(); }
   absl::Status Unregister(absl::Span<std::byte>) override { return absl::OkStatus(); }
+  const GatherTable* MappedTable(size_t index) const override {
+    return &set_->layers()[index].table;
+  }
   absl::StatusOr<Ticket> Submit(const BatchRequest& batch) override;
   TicketState Poll(Ticket ticket) override;
   absl::Status Wait(Ticket ticket) override;

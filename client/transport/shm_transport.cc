@@ -46,19 +46,26 @@ ShmTransport::~ShmTransport() {
   for (Mapping& table : attachment_.memory) table.Abandon();
 }
 
-absl::StatusOr<Ticket> ShmTransport::Submit(const BatchRequest& batch) {
+absl::Status ShmTransport::MayReadMapped() const {
   absl::Status status = mark_.Check();
   if (!status.ok()) return status;
-  const std::string& id = attachment_.attached.manifest.id;
-  status = MayBegin(attachment_.control.Read().state, id);
+  return MayBegin(attachment_.control.Read().state, attachment_.attached.manifest.id);
+}
+
+absl::Status ShmTransport::MayUseMapped() const {
+  // x86 keeps loads in order; so must the compiler.
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  return MayFinish(attachment_.control.Read().state, attachment_.attached.manifest.id);
+}
+
+absl::StatusOr<Ticket> ShmTransport::Submit(const BatchRequest& batch) {
+  absl::Status status = MayReadMapped();
   if (status.ok()) status = CheckBatch(batch, attachment_.attached.manifest, kMaxLocalBatchRows);
   if (!status.ok()) return status;
   absl::StatusOr<Ticket> ticket = tickets_.Open(landed_);
   if (!ticket.ok()) return ticket;
   status = GatherLocally(batch, attachment_.layers);
-  // x86 keeps loads in order; so must the compiler.
-  std::atomic_signal_fence(std::memory_order_seq_cst);
-  if (status.ok()) status = MayFinish(attachment_.control.Read().state, id);
+  if (status.ok()) status = MayUseMapped();
   if (status.ok()) return ticket;
   tickets_.Close(*ticket);
   return status;

@@ -38,6 +38,11 @@ class ShmTransport : public Transport {
   const AttachedTableSet& table_set() const override { return attachment_.attached; }
   absl::Status Register(absl::Span<std::byte>) override { return absl::OkStatus(); }
   absl::Status Unregister(absl::Span<std::byte>) override { return absl::OkStatus(); }
+  const GatherTable* MappedTable(size_t index) const override {
+    return &attachment_.layers[index].table;
+  }
+  absl::Status MayReadMapped() const override;
+  absl::Status MayUseMapped() const override;
   absl::StatusOr<Ticket> Submit(const BatchRequest& batch) override;
   TicketState Poll(Ticket ticket) override;
   absl::Status Wait(Ticket ticket) override;

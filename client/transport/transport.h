@@ -76,6 +76,14 @@ class Transport {
   virtual absl::Status Register(absl::Span<std::byte> buffer) = 0;
   virtual absl::Status Unregister(absl::Span<std::byte> buffer) = 0;
 
+  // For those who read rows by themselves (a GPU's kernels): the table of the layer at `index` of
+  // the table set where it is in this process's memory, which it is until the transport goes; else
+  // null. What was read counts when MayReadMapped was OK before and MayUseMapped after; their
+  // errors are Submit's.
+  virtual const GatherTable* MappedTable(size_t) const { return nullptr; }
+  virtual absl::Status MayReadMapped() const { return absl::OkStatus(); }
+  virtual absl::Status MayUseMapped() const { return absl::OkStatus(); }
+
   // INVALID_ARGUMENT (shape, layer or row id), FAILED_PRECONDITION (set not served),
   // RESOURCE_EXHAUSTED (too many tickets), DEADLINE_EXCEEDED, and where rows are gathered in place
   // DATA_LOSS (fenced) and UNAVAILABLE: nothing stays lent, though rows may have been written. OK:
