@@ -18,7 +18,7 @@
 // Every layer of every step ends, LANDED or FAILED, by the step's deadline: a status word a slot
 // and layer carries the step's generation, so a late completion changes nothing. A stream that
 // waits goes on in both cases; after FAILED the rows are undefined and the layer's gate must be 0
-// (GateFactor of the word that Rows points to).
+// (GateMayOpen of the word that Rows points to).
 //
 // CUDA graphs: Wait can be captured; a graph belongs to the slot it was captured with, and is
 // launched for later steps of the slot after their Prefetch (which does what Wait would).
@@ -56,9 +56,9 @@ struct SequenceTokens {
 
 // A batch. Either token ids on the host, or row ids that a stream of the device's makes.
 struct Step {
-  absl::Span<const SequenceTokens> sequences;  // their tokens follow one another
-  absl::Span<const int32_t> token_ids;
-  absl::Span<const uint8_t> dead;  // empty, or a byte a token
+  absl::Span<const SequenceTokens> sequences = {};  // their tokens follow one another
+  absl::Span<const int32_t> token_ids = {};
+  absl::Span<const uint8_t> dead = {};  // empty, or a byte a token
 
   // Device memory [layers][tokens][columns], in the table set's order; stays until Finish.
   const RowId* device_row_ids = nullptr;
@@ -74,7 +74,7 @@ struct StepTicket {
 };
 
 // Where a layer reads its rows: fixed for a slot.
-struct LayerRows {
+struct PlacedRows {
   const std::byte* rows = nullptr;   // device memory [tokens][columns] of row_bytes each
   uint32_t row_bytes = 0;            // as placed
   const uint32_t* status = nullptr;  // device memory; right once the stream has passed Wait
@@ -91,7 +91,7 @@ struct Arrival {
   uint32_t row_count = 0;           // tokens * columns, or how many distinct ones
   const uint32_t* inverse =
       nullptr;                  // device memory [tokens * columns]: which of them; null: dense
-  std::byte* placed = nullptr;  // device memory: LayerRows::rows
+  std::byte* placed = nullptr;  // device memory: PlacedRows::rows
 };
 // Enqueues the work on the prefetcher's side stream; called from the prefetcher's threads, one at a
 // time.
@@ -108,7 +108,7 @@ struct PrefetcherOptions {
   RowSource source = RowSource::kTransport;
   // Each row travels once a layer and step and is put in its places by place_rows.
   bool distinct = false;
-  PlaceRows place_rows;                 // empty: rows are left as they are fetched
+  PlaceRows place_rows = {};            // empty: rows are left as they are fetched
   uint32_t placed_row_bytes = 0;        // with place_rows: a row's bytes as placed
   uint32_t mapped_multiprocessors = 8;  // kMapped, CUDA: how many the gather may occupy
 };
@@ -140,7 +140,7 @@ class Prefetcher {
   virtual void Cancel(const StepTicket& ticket) = 0;
 
   // INVALID_ARGUMENT: no such layer or slot.
-  virtual absl::StatusOr<LayerRows> Rows(const StepTicket& ticket, uint32_t layer) const = 0;
+  virtual absl::StatusOr<PlacedRows> Rows(const StepTicket& ticket, uint32_t layer) const = 0;
 };
 
 }  // namespace engram

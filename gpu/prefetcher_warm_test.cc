@@ -1,0 +1,142 @@
+// What a warm step costs the engine: no allocation in any thread, and on its stream one wait and
+// four bytes copied a layer, nothing that the host waits for.
+#include <atomic>
+#include <cstdlib>
+#include <new>
+
+#include "gpu/testing/prefetch_fixture.h"
+#include "gtest/gtest.h"
+
+namespace {
+
+std::atomic<uint64_t> allocations{0};
+
+void* Allocate(size_t bytes) {
+  allocations.fetch_add(1, std::memory_order_relaxed);
+  if (void* const memory = std::malloc(bytes)) return memory;
+  std::abort();
+}
+
+}  // namespace
+
+void* operator new(size_t bytes) { return Allocate(bytes); }
+void* operator new[](size_t bytes) { return Allocate(bytes); }
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete[](void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+void operator delete[](void* memory, size_t) noexcept { std::free(memory); }
+
+namespace engram {
+namespace {
+
+using testing::CopyingPlaceRows;
+using testing::LayerSaw;
+using testing::PrefetchFixture;
+using testing::PrefetchWay;
+using testing::RandomStep;
+using testing::SmallStep;
+using testing::Soon;
+
+constexpr uint32_t kMaxTokens = 64;
+constexpr int kSteps = 100;
+
+void RunStep(PrefetchFixture& fixture, const SmallStep& step) {
+  const auto ticket = fixture.prefetcher->Prefetch(step.Request(Soon()));
+  ASSERT_TRUE(ticket.ok());
+  LayerSaw saw[2] = {};
+  for (size_t layer : {0, 1}) {
+    ASSERT_TRUE(fixture.RunLayer(*ticket, layer, step, &saw[layer]).ok());
+  }
+  ASSERT_TRUE(fixture.stream->Synchronize().ok());
+  ASSERT_TRUE(fixture.prefetcher->Finish(*ticket).ok());
+  ASSERT_EQ(saw[1], LayerSaw::kExactRows);
+}
+
+TEST(PrefetcherWarm, NothingAllocates) {
+  for (const bool separate : {false, true}) {
+    for (const RowSource source : {RowSource::kTransport, RowSource::kMapped}) {
+      for (const bool distinct : {false, true}) {
+        if (distinct && source == RowSource::kMapped) continue;
+        std::atomic<int> calls{0};
+        PrefetchWay way{.separate_memory = separate};
+        way.options = {.max_tokens = kMaxTokens, .source = source, .distinct = distinct};
+        if (distinct) {
+          way.options.place_rows = CopyingPlaceRows(&calls);
+          way.options.placed_row_bytes = 264;
+        }
+        PrefetchFixture fixture(way);
+        std::mt19937 random(1);
+        SmallStep largest = RandomStep(kMaxTokens, random);
+        while (largest.tokens() < kMaxTokens / 2) largest = RandomStep(kMaxTokens, random);
+        for (uint32_t i = 0; i < way.options.slots; ++i) RunStep(fixture, largest);
+        const uint64_t before = allocations.load();
+        for (int i = 0; i < kSteps; ++i) RunStep(fixture, largest);
+        EXPECT_EQ(allocations.load(), before)
+            << "separate " << separate << " mapped " << (source == RowSource::kMapped)
+            << " distinct " << distinct;
+      }
+    }
+  }
+}
+
+// A stream of an engine's that counts what is asked of it.
+class CountingStream : public Stream {
+ public:
+  absl::Status Copy(void*, const void*, size_t bytes) override {
+    copied_bytes += bytes;
+    ++copies;
+    return absl::OkStatus();
+  }
+  absl::Status WaitWord(const std::atomic<uint32_t>*, WordTest, uint32_t) override {
+    ++waits;
+    return absl::OkStatus();
+  }
+  absl::Status Record(Event&) override { return Other(); }
+  absl::Status WaitEvent(Event&) override { return Other(); }
+  absl::Status CallHost(void (*)(void*), void*) override { return Other(); }
+  absl::Status Synchronize() override { return Other(); }
+  absl::Status BeginCapture() override { return Other(); }
+  absl::StatusOr<std::unique_ptr<Graph>> EndCapture() override { return Other(); }
+  bool capturing() const override { return false; }
+  absl::Status Launch(Graph&) override { return Other(); }
+  void* native() const override { return nullptr; }
+
+  int waits = 0;
+  int copies = 0;
+  size_t copied_bytes = 0;
+  int others = 0;
+
+ protected:
+  absl::Status EnqueueKernel(void (*)(const void*), const void*, size_t) override {
+    return Other();
+  }
+
+ private:
+  absl::Status Other() {
+    ++others;
+    return absl::UnimplementedError("not on an engine's stream");
+  }
+};
+
+TEST(PrefetcherWarm, TheEnginesStreamWaitsAndIsNeverWaitedFor) {
+  PrefetchWay way{.separate_memory = true};
+  way.options.max_tokens = kMaxTokens;
+  PrefetchFixture fixture(way);
+  std::mt19937 random(2);
+  CountingStream stream;
+  for (int i = 0; i < kSteps; ++i) {
+    const SmallStep step = RandomStep(kMaxTokens, random);
+    const StepTicket ticket = fixture.prefetcher->Prefetch(step.Request(Soon())).value();
+    for (uint32_t layer : {1, 14}) {
+      ASSERT_TRUE(fixture.prefetcher->Wait(ticket, layer, stream).ok());
+    }
+    ASSERT_TRUE(fixture.prefetcher->Finish(ticket).ok());
+  }
+  EXPECT_EQ(stream.waits, 2 * kSteps);
+  EXPECT_EQ(stream.copies, 2 * kSteps);
+  EXPECT_EQ(stream.copied_bytes, 2 * kSteps * sizeof(uint32_t));
+  EXPECT_EQ(stream.others, 0);
+}
+
+}  // namespace
+}  // namespace engram

@@ -1,0 +1,54 @@
+// Rows of a step over a Transport.
+//
+// Where the transport gathers in its caller's thread (embedded, mapped shared memory), Issue does
+// all of it, a batch a layer, so that the first layer is in place before the second is begun. Else
+// Issue submits one batch, its layers in the order of need, and Land waits for them one by one.
+#pragma once
+
+#include <vector>
+
+#include "client/planner.h"
+#include "client/transport/transport.h"
+#include "gpu/row_fetch.h"
+#include "gpu/row_placer.h"
+
+namespace engram {
+
+class TransportFetch : public RowFetch {
+ public:
+  // All outlive it.
+  TransportFetch(Transport& transport, const Addresser& addresser, const StepLayout& layout,
+                 const PrefetcherOptions& options, Stream& side)
+      : transport_(transport),
+        addresser_(addresser),
+        layout_(layout),
+        distinct_(options.distinct),
+        placer_(layout, options.place_rows, side),
+        side_(side),
+        requests_(layout.layers.size()) {}
+
+  bool Issue(StepSlot& slot) override;
+  void Land(StepSlot& slot) override;
+  void Cancel(StepSlot& slot) override;
+
+ private:
+  // The slot's row ids, distinct or not, and from them requests_.
+  absl::Status Plan(StepSlot& slot);
+  void MakeDistinct(StepSlot& slot, size_t layer);
+  // Fetches one layer in this thread.
+  absl::Status GatherLayer(StepSlot& slot, size_t layer);
+  // The layer's rows have landed: to their place. When it returns nothing moves them any more.
+  absl::Status BringToPlace(StepSlot& slot, size_t layer);
+
+  Transport& transport_;
+  const Addresser& addresser_;
+  const StepLayout& layout_;
+  const bool distinct_;
+  RowPlacer placer_;
+  Stream& side_;
+  Planner planner_;
+  std::vector<LayerRequest> requests_;  // the issuing thread's, reused
+  std::vector<uint32_t> inverse_;       // the same
+};
+
+}  // namespace engram
