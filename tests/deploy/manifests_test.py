@@ -1,0 +1,147 @@
+"""The plain manifests: what Kubernetes allows, what engramd has, and what it does when it is started as they say.
+
+With helm on the PATH they are rendered again and have to be what is checked in.
+"""
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+sys.path[:0] = [os.path.dirname(os.path.realpath(__file__)), os.path.join(ROOT, "tests")]
+import manifests  # noqa: E402
+import started  # noqa: E402
+
+ENGRAM, ENGRAMD, TOKEN_MAP, TOKENS = (os.path.abspath(word) for word in sys.argv[1:5])
+MANIFESTS = os.path.join(ROOT, "deploy", "manifests")
+
+
+def help_of(*command):
+    return subprocess.run([*command, "--help"], check=True, stdout=subprocess.PIPE, text=True).stdout
+
+
+def engramds():
+    """(file, pod, container) of every engramd in the manifests."""
+    for path in manifests.files(MANIFESTS):
+        for document in manifests.documents(path):
+            for pod in manifests.pods(document):
+                for container in filter(manifests.is_engramd, manifests.containers(pod)):
+                    yield os.path.basename(path), pod, container
+
+
+class Text(unittest.TestCase):
+    def test_there_is_one_manifest_for_each_profile(self):
+        profiles = os.listdir(os.path.join(ROOT, "deploy", "helm", "profiles"))
+        self.assertEqual(sorted(profiles), sorted(map(os.path.basename, manifests.files(MANIFESTS))))
+        self.assertGreaterEqual(len(list(engramds())), 4)
+
+    def test_every_document_is_one_that_kubernetes_takes(self):
+        for path in manifests.files(MANIFESTS):
+            for document in manifests.documents(path):
+                self.assertEqual(manifests.problems(document), [], path)
+
+    def test_finds_what_kubernetes_would_not_take(self):
+        store = next(d for d in manifests.documents(os.path.join(MANIFESTS, "stores.yaml")) if d["kind"] == "StatefulSet")
+        container = store["spec"]["template"]["spec"]["containers"][0]
+        for field, value in (("imagePullpolicy", "Always"), ("args", "--listen"), ("ports", [{"name": "x"}])):
+            before = container.get(field)
+            container[field] = value
+            self.assertTrue(manifests.problems(store), field)
+            container[field] = before
+            if before is None:
+                del container[field]
+        self.assertEqual(manifests.problems(store), [])
+
+    @unittest.skipUnless(shutil.which("helm"), "no helm on the PATH: the chart is not rendered again")
+    def test_the_chart_renders_what_is_checked_in(self):
+        with tempfile.TemporaryDirectory() as scratch:
+            subprocess.run([os.path.join(ROOT, "deploy", "render.sh"), scratch], check=True)
+            for path in manifests.files(MANIFESTS):
+                with open(path, encoding="utf-8") as checked_in, \
+                        open(os.path.join(scratch, os.path.basename(path)), encoding="utf-8") as rendered:
+                    self.assertEqual(rendered.read(), checked_in.read(), f"{path} is old: run deploy/render.sh")
+
+
+class AgainstTheProgram(unittest.TestCase):
+    def test_engramd_has_every_flag(self):
+        text = help_of(ENGRAMD)
+        for file, _, container in engramds():
+            self.assertEqual(manifests.unknown_flags(container["args"], text), [], file)
+
+    def test_finds_a_flag_that_engramd_does_not_have(self):
+        self.assertEqual(manifests.unknown_flags(["--no-such-flag=1"], help_of(ENGRAMD)), ["--no-such-flag=1"])
+
+    def test_the_worker_has_every_flag(self):
+        for path in manifests.files(MANIFESTS):
+            for document in manifests.documents(path):
+                for pod in manifests.pods(document):
+                    for container in manifests.containers(pod):
+                        if container.get("command") == ["/usr/bin/engram"]:
+                            text = help_of(ENGRAM, container["args"][0])
+                            self.assertEqual(manifests.unknown_flags(container["args"][1:], text), [], path)
+
+    def test_ports_are_those_that_engramd_listens_on(self):
+        for file, _, container in engramds():
+            declared = {port["containerPort"] for port in container.get("ports", ())}
+            self.assertEqual(declared, set(manifests.listened_ports(container["args"])), file)
+
+    def test_services_lead_to_ports_and_pods_that_are_there(self):
+        for path in manifests.files(MANIFESTS):
+            documents = manifests.documents(path)
+            for service in (d for d in documents if d["kind"] == "Service"):
+                chosen = [pod for d in documents for pod in manifests.pods(d)
+                          if service["spec"]["selector"].items() <= pod["metadata"]["labels"].items()]
+                self.assertEqual(len(chosen), 1, path)
+                names = {port["name"] for c in manifests.containers(chosen[0]) for port in c.get("ports", ())}
+                self.assertEqual({port["targetPort"] for port in service["spec"]["ports"]}, names, path)
+
+    def test_nothing_runs_as_root_or_writes(self):
+        for path in manifests.files(MANIFESTS):
+            for document in manifests.documents(path):
+                for pod in manifests.pods(document):
+                    self.assertTrue(pod["spec"]["securityContext"]["runAsNonRoot"], path)
+                    self.assertFalse(pod["spec"]["automountServiceAccountToken"], path)
+                    for container in manifests.containers(pod):
+                        security = container["securityContext"]
+                        self.assertTrue(security["readOnlyRootFilesystem"], path)
+                        self.assertFalse(security["allowPrivilegeEscalation"], path)
+                        self.assertEqual(security["capabilities"], {"drop": ["ALL"]}, path)
+
+    def test_the_worker_reaches_the_sidecars_socket(self):
+        for _, pod, container in engramds():
+            sockets = [word.split("=")[1] for word in container["args"] if word.startswith("--shm-socket=")]
+            for socket in sockets:
+                self.assertEqual(container["restartPolicy"], "Always")
+                for other in manifests.containers(pod):
+                    mounts = {m["mountPath"]: m["name"] for m in other["volumeMounts"]}
+                    self.assertEqual(mounts[os.path.dirname(socket)], "sockets", other["name"])
+                volume = next(v for v in pod["spec"]["volumes"] if v["name"] == "sockets")
+                self.assertEqual(volume["emptyDir"]["medium"], "Memory")
+
+
+class Started(unittest.TestCase):
+    """Every engramd of the manifests runs with its own arguments, and is probed as its container says."""
+
+    def test_each_answers_its_probes_serves_and_ends(self):
+        with tempfile.TemporaryDirectory() as scratch:
+            place = started.Place(scratch, ENGRAM, ENGRAMD, TOKEN_MAP, TOKENS)
+            for file, pod, container in engramds():
+                with self.subTest(file):
+                    self.check(place, pod, container)
+
+    def check(self, place, pod, container):
+        with place.start(container["args"]) as engramd:
+            ports = {port["name"]: port["containerPort"] for port in container.get("ports", ())}
+            for name in ("startupProbe", "readinessProbe", "livenessProbe"):
+                self.assertTrue(engramd.wait_for(lambda: engramd.probe(container[name], ports)), f"{name}\n{engramd.log()}")
+            for target in engramd.targets():
+                self.assertEqual(engramd.lookup(target), 0, f"{target}\n{engramd.log()}")
+            # The kubelet's patience is more than what engramd takes to drain.
+            self.assertEqual(engramd.stop(pod["spec"]["terminationGracePeriodSeconds"]), 0, engramd.log())
+            self.assertFalse(engramd.probe(container["readinessProbe"], ports))
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1])
