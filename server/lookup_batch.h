@@ -42,6 +42,9 @@ class LookupBatch {
   absl::Span<std::byte> FillMessage(uint64_t rows_bytes, GatherTeam& team,
                                     absl::Span<std::byte> slab);
 
+  // Of rows that are to be gathered.
+  uint64_t RowsLeftBytes() const;
+
   // A unary answer is one message, filled into one slab after the other.
   uint64_t ReplyBytes() const;
   absl::Span<std::byte> FillPart(GatherTeam& team, absl::Span<std::byte> slab);
@@ -58,7 +61,6 @@ class LookupBatch {
     wire::ReplyLayerHead head;
   };
 
-  uint64_t RowsLeftBytes() const;
   void AddRun(uint64_t rows);
 
   wire::LookupRequest request_;

@@ -2,9 +2,10 @@
 //
 // Every event of a call comes to the loop that accepted it, so a call has no lock. A call reads and
 // checks, gathers into slabs, and sends: unary_call.h, stream_call.h. What all loops share is in
-// LookupContext and is thread-safe. A loop gathers one message at a time and goes back to its queue
-// in between, so that one client's large batch does not hold up another's small one for longer than
-// its ids take to be checked, or addressed.
+// LookupContext and is thread-safe. Events come first: requests are read, and turned away where
+// there is too much to do, before more rows are gathered. Gathering is done in turns (turns.h), a
+// message at a time, so that one client's large batch does not hold up another's small one for
+// longer than its ids take to be checked, or addressed.
 #pragma once
 
 #include <grpcpp/alarm.h>
@@ -28,6 +29,7 @@
 #include "server/limits.h"
 #include "server/lookup_batch.h"
 #include "server/reply_slabs.h"
+#include "server/turns.h"
 
 namespace engram {
 
@@ -99,6 +101,7 @@ class LookupLoop {
 
   // For calls, on the loop's thread.
   LookupContext& context() { return *context_; }
+  Turns& turns() { return turns_; }
   grpc::ServerCompletionQueue* queue() { return queue_.get(); }
   bool draining() const { return draining_.load(std::memory_order_relaxed); }
   void Add(std::unique_ptr<Call> call);
@@ -114,6 +117,8 @@ class LookupLoop {
 
  private:
   void Run();
+  // Takes an event, or several where calls wait for their turns; false when the queue is shut down.
+  bool TakeEvents();
   // Outlives the loop: a slab may come back to the pool after it.
   struct WakeState {
     std::mutex mutex;
@@ -135,6 +140,10 @@ class LookupLoop {
 
   grpc::Alarm alarm_;
   CallEvent<LookupLoop> woken_;
+
+  Turns turns_;  // calls_ leave it when they go
+  std::chrono::steady_clock::time_point events_taken_;
+  std::chrono::system_clock::time_point next_tick_;
 
   std::vector<std::unique_ptr<LookupBatch>> spare_batches_;  // calls_ give theirs back when they go
   std::list<std::unique_ptr<Call>> calls_;

@@ -13,6 +13,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+bool IsSmall(const LookupBatch& batch) { return batch.ReplyBytes() <= kStreamMessageBytes; }
+
 }  // namespace
 
 void StreamCall::Accept(LookupLoop& loop, LookupService* service) {
@@ -45,6 +47,7 @@ void StreamCall::OnAccepted(bool ok) {
   if (!ok) return;  // the server ends
   Accept(loop_, service_);
   loop_.Add(std::move(self));
+  loop_.turns().Join(*this, context_.peer());
   events_ = 1;  // OnOver
   counted_ = true;
   last_event_ = Clock::now();
@@ -106,7 +109,7 @@ void StreamCall::TakeBatch() {
   } else if (status = Admit(*batch); !status.ok()) {
     AddError(batch->batch_id(), status);
   } else {
-    (batch->ReplyBytes() <= kStreamMessageBytes ? small_ : large_).push_back(std::move(batch));
+    (IsSmall(*batch) ? small_ : large_).push_back(std::move(batch));
     return;
   }
   loop_.Recycle(std::move(batch));
@@ -117,7 +120,24 @@ absl::Status StreamCall::Admit(LookupBatch& batch) {
   absl::Status status = batch.Prepare(
       *context.store, {.max_batch_rows = context.max_batch_rows, .max_reply_bytes = 0});
   if (!status.ok()) return status;
-  return ids_.Take(batch.IdBytes());
+  if (status = ids_.Take(batch.IdBytes()); !status.ok()) return status;
+  const Clock::duration left = batch.deadline() == Clock::time_point::max()
+                                   ? Clock::duration::max()
+                                   : batch.deadline() - Clock::now();
+  status = loop_.turns().Admit(*this, WorkAhead(batch), Turns::Work(batch.RowsLeftBytes()), left);
+  if (!status.ok()) ids_.Give(batch.IdBytes());
+  return status;
+}
+
+// Small batches are behind small ones, and a message of the large ones' behind each.
+uint64_t StreamCall::WorkAhead(const LookupBatch& batch) const {
+  const auto sum = [](const Batches& batches) {
+    uint64_t work = 0;
+    for (const auto& one : batches) work += Turns::Work(one->RowsLeftBytes());
+    return work;
+  };
+  if (!IsSmall(batch)) return sum(small_) + sum(large_);
+  return sum(small_) + std::min(sum(large_), (small_.size() + 1) * kStreamMessageBytes);
 }
 
 bool StreamCall::Knows(uint64_t batch_id) const {
@@ -149,6 +169,7 @@ void StreamCall::AddError(uint64_t batch_id, const absl::Status& status) {
 
 void StreamCall::Drop(std::unique_ptr<LookupBatch> batch) {
   ids_.Give(batch->IdBytes());
+  loop_.turns().Drop(*this, Turns::Work(batch->RowsLeftBytes()));
   loop_.Recycle(std::move(batch));
 }
 
@@ -179,44 +200,58 @@ void StreamCall::Advance() {
     Leave();
     return;
   }
+  WriteAhead();
+  if (!finishing_ && !ahead_ && !(small_.empty() && large_.empty())) {
+    const bool at_once = loop_.turns().Empty();
+    loop_.turns().Ready(*this);
+    // The rows first; the turn comes back here.
+    if (at_once) return;
+  }
+  StartRead();
+  MaybeFinish();
+}
+
+void StreamCall::WriteAhead() {
   while (!finishing_) {
-    if (!ahead_) FillAhead();
-    if (!ahead_ || writing_) break;
+    if (!ahead_ && !errors_.empty()) {
+      ahead_ = OneSlice(grpc::Slice(errors_.front()));
+      errors_.pop_front();
+    }
+    if (!ahead_ || writing_) return;
     writing_ = true;
     ++events_;
     write_began_ = Clock::now();
     stream_.Write(*ahead_, static_cast<LoopEvent*>(&written_));
     ahead_.reset();
   }
-  StartRead();
-  MaybeFinish();
 }
 
-// Errors first, then small and large batches in turn.
-void StreamCall::FillAhead() {
-  if (errors_.empty()) {
-    const Clock::time_point now = Clock::now();
-    DropExpired(now, small_);
-    DropExpired(now, large_);
+// Gathers a message, of the small and the large batches in turn.
+void StreamCall::TakeTurn() {
+  const Clock::time_point now = Clock::now();
+  DropExpired(now, small_);
+  DropExpired(now, large_);
+  WriteAhead();
+  if (ahead_ || finishing_ || (small_.empty() && large_.empty())) return Advance();
+  if (!loop_.TakeSlabs(this, 1, &slab_)) {
+    StartRead();
+    return;  // OnSlabs asks for the turn again
   }
-  if (!errors_.empty()) {
-    ahead_ = OneSlice(grpc::Slice(errors_.front()));
-    errors_.pop_front();
-    return;
-  }
-  if (small_.empty() && large_.empty()) return;
-  if (!loop_.TakeSlabs(this, 1, &slab_)) return;
   const bool from_large = !large_.empty() && (large_next_ || small_.empty());
   large_next_ = !from_large;
   Batches& batches = from_large ? large_ : small_;
   LookupBatch& batch = *batches.front();
+  const uint64_t before = batch.RowsLeftBytes();
   const absl::Span<std::byte> part =
       batch.FillMessage(kStreamMessageBytes, *loop_.context().team, slab_.back().memory());
+  loop_.turns().Done(*this, before - batch.RowsLeftBytes());
   ahead_ = OneSlice(SliceOf(std::move(slab_.back()), part));
   slab_.clear();
-  if (!batch.done()) return;
-  Drop(std::move(batches.front()));
-  batches.pop_front();
+  if (batch.done()) {
+    Drop(std::move(batches.front()));
+    batches.pop_front();
+  }
+  Advance();
 }
 
 void StreamCall::StartRead() {

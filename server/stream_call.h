@@ -2,7 +2,7 @@
 //
 // At most one read and one write are under way, and one message is filled ahead, so a client that
 // stops reading holds two slabs and what gRPC has buffered. Small batches (one message) and large
-// ones take turns, each kind in the order in which it came.
+// ones take turns, each kind in the order in which it came; errors go first.
 #pragma once
 
 #include <grpcpp/grpcpp.h>
@@ -23,7 +23,7 @@ namespace engram {
 
 class LookupService;
 
-class StreamCall final : public LookupLoop::Call {
+class StreamCall final : public LookupLoop::Call, private Turns::Call {
  public:
   // Waits for the next stream; again, each time one was accepted.
   static void Accept(LookupLoop& loop, LookupService* service);
@@ -47,6 +47,7 @@ class StreamCall final : public LookupLoop::Call {
 
   void TakeBatch();
   absl::Status Admit(LookupBatch& batch);
+  uint64_t WorkAhead(const LookupBatch& batch) const;
   void Cancel(uint64_t batch_id);
   bool Knows(uint64_t batch_id) const;
   void AddError(uint64_t batch_id, const absl::Status& status);
@@ -54,9 +55,11 @@ class StreamCall final : public LookupLoop::Call {
   void DropAll();
   void DropExpired(std::chrono::steady_clock::time_point now, Batches& batches);
 
-  // Does what can be done: fills, writes, reads, finishes.
+  // Does what can be done: writes, reads, finishes, and asks for a turn when there are rows to
+  // gather.
   void Advance();
-  void FillAhead();
+  void WriteAhead();
+  void TakeTurn() override;
   void StartRead();
   void MaybeFinish();
   void Leave();

@@ -44,11 +44,12 @@ void UnaryCall::OnAccepted(bool ok) {
   if (!ok) return;  // the server ends
   Accept(loop_, service_);
   loop_.Add(std::move(self));
+  loop_.turns().Join(*this, context_.peer());
   since_ = Clock::now();
   const absl::Status status = Prepare();
   request_.Clear();
   if (status.ok()) {
-    Answer();
+    loop_.turns().Ready(*this);
   } else {
     Send(status);
   }
@@ -69,15 +70,24 @@ absl::Status UnaryCall::Prepare() {
   status = batch_->Prepare(*context.store, {.max_batch_rows = context.max_batch_rows,
                                             .max_reply_bytes = kMaxUnaryReplyBytes});
   if (!status.ok()) return status;
-  return ids_.Take(batch_->IdBytes());
+  if (status = ids_.Take(batch_->IdBytes()); !status.ok()) return status;
+  const auto left = context_.deadline() == std::chrono::system_clock::time_point::max()
+                        ? Clock::duration::max()
+                        : context_.deadline() - std::chrono::system_clock::now();
+  return loop_.turns().Admit(*this, /*ahead=*/0, Turns::Work(batch_->RowsLeftBytes()), left);
 }
 
-void UnaryCall::Answer() {
+void UnaryCall::OnSlabs() {
+  if (!sending_) loop_.turns().Ready(*this);
+}
+
+void UnaryCall::TakeTurn() {
   if (sending_) return;
   if (std::chrono::system_clock::now() >= context_.deadline()) {
     Send(absl::DeadlineExceededError("the deadline passed before the reply was gathered"));
     return;
   }
+  const uint64_t work = Turns::Work(batch_->RowsLeftBytes());
   std::vector<ReplySlabs::Slab> slabs;
   if (!loop_.TakeSlabs(this, SlabsFor(batch_->ReplyBytes()), &slabs)) return;
   std::vector<grpc::Slice> slices;
@@ -86,6 +96,7 @@ void UnaryCall::Answer() {
     const absl::Span<std::byte> part = batch_->FillPart(*loop_.context().team, slab.memory());
     slices.push_back(SliceOf(std::move(slab), part));
   }
+  loop_.turns().Done(*this, work);
   batch_->Release();
   sending_ = true;
   since_ = Clock::now();

@@ -16,13 +16,13 @@ namespace engram {
 
 class LookupService;
 
-class UnaryCall final : public LookupLoop::Call {
+class UnaryCall final : public LookupLoop::Call, private Turns::Call {
  public:
   // Waits for the next call; again, each time one was accepted.
   static void Accept(LookupLoop& loop, LookupService* service);
   ~UnaryCall() override;
 
-  void OnSlabs() override { Answer(); }
+  void OnSlabs() override;
   void OnTick(std::chrono::steady_clock::time_point now, bool memory_is_short) override;
   void OnDrain() override {}  // it is soon over
 
@@ -31,7 +31,7 @@ class UnaryCall final : public LookupLoop::Call {
   void OnAccepted(bool ok);
   void OnSent(bool ok);
   absl::Status Prepare();
-  void Answer();
+  void TakeTurn() override;
   void Send(const absl::Status& status);
 
   LookupLoop& loop_;

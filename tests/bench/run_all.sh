@@ -33,6 +33,9 @@ show tests/bench/pack_vs_cp.py
 section "Shared memory: embedded, mapped and ring on both kinds of pages"
 show tests/bench/shm_pages.sh
 
+section "Overload: three times the capacity"
+show tests/bench/overload/overload.py --turns 3
+
 section "Lookups: our paths beside their ceilings, and beside what one could use instead"
 alternatives=(//tests/bench/compare:{redis,memcached,lmdb,rocksdb}_contender)
 bazel build --noshow_progress "${alternatives[@]}" 2>/dev/null || exit 1
@@ -43,4 +46,4 @@ if [ ${#missed[@]} -gt 0 ]; then
   printf 'bars missed, or runs void, in: %s\n' "${missed[@]}"
   exit 1
 fi
-echo "all benchmarks ran; gather, loading, packing and lookups hold their bars"
+echo "all benchmarks ran; gather, loading, packing, overload and lookups hold their bars"

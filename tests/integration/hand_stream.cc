@@ -112,6 +112,7 @@ bool HandStream::Read() {
   }
   answer.code = message.code();
   answer.message = message.message();
+  answer.retry_after_ms = message.retry_after_ms();
   answer.ended = message.last() || message.code() != 0;
   if (answer.ended) ended_ = message.batch_id();
   return true;

@@ -27,6 +27,7 @@ struct Answer {
   bool ended = false;
   uint32_t code = 0;
   std::string message;
+  uint32_t retry_after_ms = 0;
   std::map<uint32_t, std::string> rows;  // by layer
   uint64_t rows_bytes = 0;
 };

@@ -146,6 +146,58 @@ TEST_F(StreamTest, ALateBatchEndsAlone) {
   ExpectEndsOk(stream);
 }
 
+TEST_F(StreamTest, WhatCanNotBeDoneInTimeIsTurnedAwayWhenItComes) {
+  HandStream stream(served_->address);
+  const v1::LookupRequest large = Batch(1, kLargeRows);
+  ASSERT_TRUE(stream.Write(large));
+  // Behind 132 MB; alone each would be done in a hundredth of its time.
+  constexpr uint64_t kLast = 20;
+  for (uint64_t id = 2; id <= kLast; ++id) {
+    v1::LookupRequest hurried = Batch(id, 5000);
+    hurried.set_timeout_us(10'000);
+    ASSERT_TRUE(stream.Write(hurried));
+  }
+  uint64_t turned_away = 0;
+  for (uint64_t i = 1; i <= kLast; ++i) {
+    const std::optional<uint64_t> id = stream.ReadToAnEnd();
+    ASSERT_TRUE(id);
+    const Answer answer = stream.Take(*id);
+    if (answer.code == static_cast<uint32_t>(grpc::StatusCode::RESOURCE_EXHAUSTED)) {
+      EXPECT_THAT(answer.message, HasSubstr("engramd is behind"));
+      EXPECT_GT(answer.retry_after_ms, 0u);
+      ++turned_away;
+    } else if (*id == large.batch_id()) {
+      ExpectExact(served_->set, large, answer);
+    }
+  }
+  EXPECT_GT(turned_away, 0u);
+  // And goes when there is room.
+  const v1::LookupRequest later = Batch(kLast + 1, 5000);
+  ASSERT_TRUE(stream.Write(later));
+  ExpectNext(stream, later);
+  ExpectEndsOk(stream);
+}
+
+TEST_F(StreamTest, AHurriedSmallBatchIsNotTurnedAwayForALargeOneThatItOvertakes) {
+  HandStream stream(served_->address);
+  const v1::LookupRequest large = Batch(1, kLargeRows);
+  ASSERT_TRUE(stream.Write(large));
+  v1::LookupRequest small = Batch(2, kSmallRows);
+  // Far less than 132 MB take, far more than the message of them that goes first.
+  small.set_timeout_us(15'000);
+  ASSERT_TRUE(stream.Write(small));
+  std::map<uint64_t, Answer> answers;
+  for (int i = 0; i < 2; ++i) {
+    const std::optional<uint64_t> id = stream.ReadToAnEnd();
+    ASSERT_TRUE(id);
+    answers[*id] = stream.Take(*id);
+  }
+  EXPECT_NE(answers[2].code, static_cast<uint32_t>(grpc::StatusCode::RESOURCE_EXHAUSTED))
+      << answers[2].message;
+  ExpectExact(served_->set, large, answers[1]);
+  ExpectEndsOk(stream);
+}
+
 TEST_F(StreamTest, AWrongBatchGetsItsCodeAndTheStreamGoesOn) {
   HandStream stream(served_->address);
   uint64_t id = 0;

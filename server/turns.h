@@ -1,0 +1,91 @@
+// Whose turn it is on a loop: calls that have rows to gather take turns, fairly between clients,
+// and a batch that can't be answered in time is turned away when it comes.
+//
+// Work is counted in bytes of rows, each message for kMessageBytes more. A turn is one message's
+// work. Of the clients (connections) that have a call that is ready, the one that has had the least
+// goes next (start-time fair queueing: one that comes back after a pause is not behind, and has
+// nothing saved up either); its calls take turns among themselves. What a batch would have to wait
+// is estimated from how long work has taken lately: a client that has little under way waits for
+// little of the others', whatever they have queued.
+//
+// Belongs to one thread. A turn costs a few hundred nanoseconds beside its work, an estimate a few
+// for each client that is ready.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+
+namespace engram {
+
+class Turns {
+ public:
+  using Clock = std::chrono::steady_clock;
+  struct Client;
+
+  // What takes turns: made a part of it by Join, until it is destroyed.
+  class Call {
+   public:
+    // Does one message's work; calls Ready again when there is more.
+    virtual void TakeTurn() = 0;
+
+   protected:
+    Call() = default;
+    ~Call();
+    Call(const Call&) = delete;
+    Call& operator=(const Call&) = delete;
+
+   private:
+    friend class Turns;
+    Turns* turns_ = nullptr;
+    Client* client_ = nullptr;
+    uint64_t queued_ = 0;  // work of its own
+    bool ready_ = false;
+  };
+
+  Turns();
+  ~Turns();
+
+  // `client` names the connection, or whoever is to have one share.
+  void Join(Call& call, const std::string& client);
+
+  // What a batch with `row_bytes` counts for.
+  static uint64_t Work(uint64_t row_bytes) { return row_bytes + kMessageBytes; }
+  // `ahead`: what of the call's own goes before it. RESOURCE_EXHAUSTED: by the estimate `work`
+  // would not be done when `left` has passed. Else it counts as queued.
+  absl::Status Admit(Call& call, uint64_t ahead, uint64_t work, Clock::duration left);
+  // Part of what was admitted is done; or dropped, undone.
+  void Done(Call& call, uint64_t work);
+  void Drop(Call& call, uint64_t work);
+
+  void Ready(Call& call);
+  bool Empty() const { return ready_.empty(); }
+  // The next turn. Not when Empty.
+  void RunNext();
+
+  // Until `work` of this call's, behind `ahead` of its own, would be done; zero where nothing is
+  // queued by anybody.
+  Clock::duration Wait(const Call& call, uint64_t ahead, uint64_t work) const;
+
+ private:
+  // A message's fixed cost - framing, a system call, an event - in row bytes gathered meanwhile.
+  static constexpr uint64_t kMessageBytes = 16 << 10;
+
+  void Leave(Call& call);
+  void Unready(Call& call);
+
+  absl::flat_hash_map<std::string, std::unique_ptr<Client>> clients_;
+  std::vector<Client*> ready_;  // those with a call that is ready
+  uint64_t least_ = 0;          // what the client that had the last turn had had before
+  double ns_per_byte_;          // of the loop while it has work
+  Clock::time_point busy_since_;
+};
+
+}  // namespace engram
