@@ -3,7 +3,7 @@
 
 Packs a synthetic V4.1-shaped table set of about 1 GB, serves it with engramd, fetches the rows of a real
 token stream through the SDK over gRPC, checks every row and address against a second, plain implementation,
-and the full-size model's known answers as addresses.
+the rows that the example worker's layers read, and the full-size model's known answers as addresses.
 """
 import hashlib
 import json
@@ -20,6 +20,7 @@ ROWS_PER_HEAD = 80_000  # 48 columns of about 80,000 rows of 264 bytes: about 1 
 TOKENS = "tests/golden/tokens_en_handbook.i32"
 TOKEN_MAP = "tests/golden/deepseek_v41_token_map.i32"
 KNOWN_ANSWERS = "tests/golden/known_answers.json"
+WORKER_TOKENS = 5_000
 START_LIMIT_S = 60
 STOP_LIMIT_S = 30
 
@@ -87,6 +88,26 @@ def look_up(steps, table_set, address):
               f"{found['tokens']:,} tokens, {found['rows']:,} rows, {found['bytes'] / 1e9:.2f} GB, all right")
 
 
+def example_worker(steps, table_set, address, scratch):
+    say("running the example worker, which prefetches its rows, and checking each one")
+    begin = time.monotonic()
+    ids = os.path.join(scratch, "worker.i32")
+    with open(TOKENS, "rb") as stream, open(ids, "wb") as file:
+        file.write(stream.read(4 * WORKER_TOKENS))
+    with open(ids, "rb") as stream:
+        worker = subprocess.Popen(["bin/example_worker", "grpc:" + address], stdin=stream, stdout=subprocess.PIPE)
+    check = subprocess.run(["bin/check_rows", "--table-set", table_set, "--token-ids", ids],
+                           stdin=worker.stdout, stdout=subprocess.PIPE, check=False)
+    worker.stdout.close()
+    if worker.wait() != 0 or check.returncode != 0:
+        raise RuntimeError("the worker's layers did not read the right rows (see above)")
+    found = json.loads(check.stdout)
+    if found["tokens"] != WORKER_TOKENS:
+        raise RuntimeError(f"only {found['tokens']} of the worker's tokens were checked")
+    steps.add("rows in place before the layer (gpu/example_worker.cc)", begin,
+              f"{found['tokens']:,} tokens in chunks of 256, {found['rows']:,} rows, all right")
+
+
 def known_answers(steps, scratch):
     say("addressing the known answers of the full-size model")
     begin = time.monotonic()
@@ -139,6 +160,7 @@ def main():
             pack(steps, table_set)
             server = serve(steps, table_set, address)
             look_up(steps, table_set, address)
+            example_worker(steps, table_set, address, scratch)
             known_answers(steps, scratch)
             measure(steps, address)
             stop(steps, server)
