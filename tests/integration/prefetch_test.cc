@@ -134,6 +134,20 @@ TEST_F(PrefetchTest, EveryWayPutsTheSameRowsInPlace) {
   }
 }
 
+// gpu/example_worker.cc, as gpu/README.md shows it.
+TEST_F(PrefetchTest, TheExampleWorkersLayersReadTheRightRows) {
+  const std::vector<int32_t> ids = RealTokenIds(kTokens);
+  WriteFile(scratch_ / "ids",
+            {reinterpret_cast<const char*>(ids.data()), ids.size() * sizeof(int32_t)});
+  const Outcome outcome = RunShell(absl::StrCat("gpu/example_worker grpc:", address_, " < ",
+                                                scratch_ / "ids", " > ", scratch_ / "rows"));
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  const auto client = Attach("embedded:" + (scratch_ / "set"));
+  const std::string expected = ExpectedRows(client->table_set(), client->addresser(), ids);
+  EXPECT_TRUE(ReadFile(scratch_ / "rows") == expected);
+  EXPECT_EQ(RunShell("gpu/example_worker grpc:nowhere < /dev/null").exit_code, 1);
+}
+
 // Prefetches one step, kills engramd, waits for the layers; Finish's status.
 absl::Status StoreDies(EngramdProcess& engramd, Client& client, Worker& worker,
                        absl::Duration deadline, RowState expected) {
