@@ -1,0 +1,57 @@
+"""deploy's pages: links and paths lead somewhere, and flags are real."""
+import os
+import re
+import subprocess
+import sys
+import unittest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+ENGRAM, ENGRAMD = (os.path.abspath(word) for word in sys.argv[1:3])
+PAGES = [os.path.join(ROOT, "deploy", name) for name in ("README.md", "RUNBOOK.md")]
+# Flags of other programs that the pages name.
+OTHERS = {"--output", "--now", "--namespace", "--create-namespace", "--set", "--from-file"}
+
+
+def read(path):
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+
+
+def anchors(text):
+    """Of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def known_flags():
+    flags = set()
+    commands = [[ENGRAMD], [ENGRAM]]
+    while commands:
+        command = commands.pop()
+        text = subprocess.run([*command, "--help"], check=True, stdout=subprocess.PIPE, text=True).stdout
+        flags |= set(re.findall(r"(?<![\w-])--[a-z0-9-]+", text))
+        below = re.search(r"^Subcommands:\n(.*)", text, re.MULTILINE | re.DOTALL)
+        commands += [[*command, name] for name in re.findall(r"^  ([a-z]+)\s", below.group(1), re.MULTILINE)] if below else []
+    return flags
+
+
+class Pages(unittest.TestCase):
+    def test_links_lead_somewhere(self):
+        for page in PAGES:
+            text = read(page)
+            for anchor in re.findall(r"\]\(#([^)]+)\)", text):
+                self.assertIn(anchor, anchors(text), page)
+
+    def test_paths_are_there(self):
+        for page in PAGES:
+            for path in re.findall(r"`((?:deploy|tests|tools|proto|memstore|server)/[\w./-]+)`", read(page)):
+                self.assertTrue(os.path.exists(os.path.join(ROOT, path)), f"{page}: {path}")
+
+    def test_flags_are_real(self):
+        known = known_flags() | OTHERS
+        for page in PAGES:
+            self.assertEqual(set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", read(page))) - known, set(), page)
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1])
