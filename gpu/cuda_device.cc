@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "gpu/cuda_stream.h"
+#include "memstore/shm/futex.h"
 
 namespace engram {
 namespace {
@@ -49,7 +50,10 @@ class CudaDevice : public Device {
   absl::StatusOr<std::unique_ptr<Event>> MakeEvent() override { return CudaEvent::Make(ordinal_); }
   absl::StatusOr<std::unique_ptr<RegisteredMemory>> Register(
       absl::Span<const std::byte> memory) override;
-  void WordChanged(const std::atomic<uint32_t>&) override {}  // streams and their stand-ins look
+  // Streams look by themselves; the threads that stand in for them sleep.
+  void WordChanged(const std::atomic<uint32_t>& word) override {
+    if (operations_.wait32 == nullptr) FutexWakeAll(word);
+  }
 
  private:
   void Free(MemoryKind kind, std::byte* memory, size_t) override {

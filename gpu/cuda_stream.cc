@@ -69,6 +69,15 @@ absl::StatusOr<std::unique_ptr<Event>> CudaEvent::Make(int ordinal) {
 }
 
 absl::Status CudaEvent::Wait(absl::Time deadline) {
+  // An engine may be capturing in another thread meanwhile, in the mode that no query may disturb.
+  cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
+  cudaThreadExchangeStreamCaptureMode(&mode);
+  const absl::Status status = Look(deadline);
+  cudaThreadExchangeStreamCaptureMode(&mode);
+  return status;
+}
+
+absl::Status CudaEvent::Look(absl::Time deadline) {
   cudaError_t state = cudaErrorNotReady;
   const auto ended = [&] { return (state = cudaEventQuery(event_)) != cudaErrorNotReady; };
   if (!SpinUntil(ended, std::min(kEventSpin, deadline - absl::Now()))) {

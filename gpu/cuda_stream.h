@@ -36,6 +36,8 @@ class CudaEvent : public Event {
 
  private:
   explicit CudaEvent(cudaEvent_t event) : event_(event) {}
+  absl::Status Look(absl::Time deadline);
+
   const cudaEvent_t event_;
 };
 

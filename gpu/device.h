@@ -151,7 +151,8 @@ class Device {
   // mapped read-only.
   virtual absl::StatusOr<std::unique_ptr<RegisteredMemory>> Register(
       absl::Span<const std::byte> memory) = 0;
-  // Tells streams that wait for the word to look again; costs nothing on CUDA.
+  // Tells streams that wait for the word to look again; costs nothing where they look by
+  // themselves.
   virtual void WordChanged(const std::atomic<uint32_t>& word) = 0;
 
  private:

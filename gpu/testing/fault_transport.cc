@@ -112,7 +112,9 @@ absl::Status FaultTransport::WaitUntil(Ticket ticket, size_t layers) {
   const auto ended = [&] {
     return batch->state != TicketState::kInFlight || batch->landed >= layers;
   };
-  if (!changed_.wait_until(lock, absl::ToChronoTime(batch->deadline), ended)) {
+  if (batch->fate.deaf) {
+    changed_.wait(lock, ended);
+  } else if (!changed_.wait_until(lock, absl::ToChronoTime(batch->deadline), ended)) {
     batch->state = TicketState::kFailedLent;
     batch->status = absl::DeadlineExceededError("the batch's deadline passed");
   }

@@ -23,6 +23,7 @@ struct Fate {
   absl::Duration layer_delay = absl::ZeroDuration();  // and between one and the next
   absl::Status submit = {};                           // what Submit returns, unless OK
   absl::Status error = {};   // after the delay, in the place of the layer below
+  bool deaf = false;         // Wait does not look at the deadline: what a transport must not do
   size_t failing_layer = 0;  // index; layers before it land
 };
 
