@@ -31,11 +31,10 @@ absl::StatusOr<std::unique_ptr<RowFetch>> MappedFetch::Make(Transport& transport
 }
 
 bool MappedFetch::Issue(StepSlot& slot) {
-  const RowId* ids = nullptr;
   absl::Status status = transport_.MayReadMapped();
-  if (status.ok()) status = BringIds(slot, &ids);
+  if (status.ok() && slot.device_row_ids != nullptr) status = side_.WaitEvent(*slot.ids_here);
   for (size_t i = 0; status.ok() && i < layout_.layers.size(); ++i) {
-    status = EnqueueLayer(slot, i, ids + i * uint64_t{slot.tokens} * layout_.columns);
+    status = EnqueueLayer(slot, i);
   }
   if (status.ok()) return true;
   slot.state.EndAll(slot.step, status);
@@ -43,29 +42,33 @@ bool MappedFetch::Issue(StepSlot& slot) {
   return false;
 }
 
-absl::Status MappedFetch::BringIds(StepSlot& slot, const RowId** ids) {
+absl::Status MappedFetch::BringIds(StepSlot& slot, size_t layer, const RowId** ids) {
+  const uint64_t rows = uint64_t{slot.tokens} * layout_.columns;
   if (slot.device_row_ids != nullptr) {
-    *ids = slot.device_row_ids;
-    return side_.WaitEvent(*slot.ids_here);
+    *ids = slot.device_row_ids + layer * rows;
+    return absl::OkStatus();
   }
-  absl::Status status = AddressStep(addresser_, layout_, &slot);
-  *ids = one_memory_ ? slot.row_ids.as<RowId>() : slot.device_ids.as<RowId>();
+  absl::Status status = AddressLayer(addresser_, layout_, layer, &slot);
+  const RowId* const made = LayerIds(layout_, slot, layer).data();
+  RowId* const brought = slot.device_ids.as<RowId>() + layer * rows;
+  *ids = one_memory_ ? made : brought;
   if (!status.ok() || one_memory_) return status;
-  const uint64_t rows = layout_.layers.size() * uint64_t{slot.tokens} * layout_.columns;
-  return side_.Copy(slot.device_ids.data(), slot.row_ids.data(), rows * sizeof(RowId));
+  return side_.Copy(brought, made, rows * sizeof(RowId));
 }
 
-absl::Status MappedFetch::EnqueueLayer(StepSlot& slot, size_t layer, const RowId* ids) {
+absl::Status MappedFetch::EnqueueLayer(StepSlot& slot, size_t layer) {
+  const RowId* ids = nullptr;
+  absl::Status status = BringIds(slot, layer, &ids);
+  if (!status.ok()) return status;
   slot.row_counts[layer] = slot.tokens * layout_.columns;
   uint32_t* const bad_ids = slot.bad_ids.as<uint32_t>() + layer;
   *bad_ids = 0;
-  absl::Status status =
-      EnqueueMappedGather({.table = tables_[layer],
-                           .ids = ids,
-                           .count = slot.row_counts[layer],
-                           .rows = slot.fetched + layout_.layers[layer].fetched_offset,
-                           .bad_ids = bad_ids},
-                          multiprocessors_, side_);
+  status = EnqueueMappedGather({.table = tables_[layer],
+                                .ids = ids,
+                                .count = slot.row_counts[layer],
+                                .rows = slot.fetched + layout_.layers[layer].fetched_offset,
+                                .bad_ids = bad_ids},
+                               multiprocessors_, side_);
   return status.ok() ? placer_.PlaceFetched(slot, layer) : status;
 }
 

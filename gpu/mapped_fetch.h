@@ -41,9 +41,9 @@ class MappedFetch : public RowFetch {
         placer_(layout, options.place_rows, side),
         side_(side) {}
 
-  // The slot's ids, where the device will have them.
-  absl::Status BringIds(StepSlot& slot, const RowId** ids);
-  absl::Status EnqueueLayer(StepSlot& slot, size_t layer, const RowId* ids);
+  // The layer's ids, where the device will have them.
+  absl::Status BringIds(StepSlot& slot, size_t layer, const RowId** ids);
+  absl::Status EnqueueLayer(StepSlot& slot, size_t layer);
 
   Transport& transport_;
   const bool one_memory_;  // the device reads the host's

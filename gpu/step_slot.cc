@@ -1,14 +1,11 @@
 #include "gpu/step_slot.h"
 
-#include "absl/container/inlined_vector.h"
 #include "absl/strings/str_cat.h"
 
 namespace engram {
 namespace {
 
 constexpr uint64_t kLayerAlignment = 256;
-// Layers that are addressed without allocating; models have one to three.
-constexpr size_t kInlineLayers = 8;
 
 uint64_t RoundUp(uint64_t bytes) {
   return (bytes + kLayerAlignment - 1) / kLayerAlignment * kLayerAlignment;
@@ -80,22 +77,20 @@ absl::Status AllocateSlot(Device& device, const StepLayout& layout,
   return absl::OkStatus();
 }
 
-absl::Status AddressStep(const Addresser& addresser, const StepLayout& layout, StepSlot* slot) {
-  absl::InlinedVector<LayerRowIdsOutput, kInlineLayers> outputs(layout.layers.size());
+absl::Status AddressLayer(const Addresser& addresser, const StepLayout& layout, size_t layer,
+                          StepSlot* slot) {
   uint64_t first = 0;
   for (size_t s = 0; s < slot->sequences.size(); ++s) {
     const SequenceTokens& sequence = slot->sequences[s];
-    for (uint32_t i = 0; i < layout.layers.size(); ++i) {
-      const uint64_t place = (uint64_t{i} * slot->tokens + first) * layout.columns;
-      outputs[i] = {.layer_index = i,
-                    .rows = slot->row_ids.as<RowId>() + place,
-                    .token_stride = layout.columns};
-    }
+    const LayerRowIdsOutput output = {
+        .layer_index = static_cast<uint32_t>(layer),
+        .rows = slot->row_ids.as<RowId>() + (layer * slot->tokens + first) * layout.columns,
+        .token_stride = layout.columns};
     absl::Span<const uint8_t> dead;
     if (!slot->dead.empty()) dead = absl::MakeConstSpan(slot->dead).subspan(first, sequence.tokens);
     const absl::Status status = addresser.Address(
         sequence.state, absl::MakeConstSpan(slot->token_ids).subspan(first, sequence.tokens), dead,
-        outputs);
+        {&output, 1});
     if (!status.ok()) {
       return absl::Status(status.code(),
                           absl::StrCat("sequence ", s, " of the batch: ", status.message()));

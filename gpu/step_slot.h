@@ -91,9 +91,11 @@ struct StepSlot {
 absl::Status AllocateSlot(Device& device, const StepLayout& layout,
                           const PrefetcherOptions& options, StepSlot* slot);
 
-// Row ids of the slot's token ids, all layers. INVALID_ARGUMENT names the sequence and what
-// Addresser::Address says of it.
-absl::Status AddressStep(const Addresser& addresser, const StepLayout& layout, StepSlot* slot);
+// Row ids of the slot's token ids for the layer at `layer`: one after another, so that the first
+// layer's rows are asked for before the second is addressed. INVALID_ARGUMENT names the sequence
+// and what Addresser::Address says of it.
+absl::Status AddressLayer(const Addresser& addresser, const StepLayout& layout, size_t layer,
+                          StepSlot* slot);
 
 inline absl::Span<const RowId> LayerIds(const StepLayout& layout, const StepSlot& slot,
                                         size_t layer) {

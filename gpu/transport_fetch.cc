@@ -5,20 +5,16 @@
 namespace engram {
 
 bool TransportFetch::Issue(StepSlot& slot) {
-  absl::Status status = Plan(slot);
+  absl::Status status;
+  if (slot.device_row_ids != nullptr) status = slot.ids_here->Wait(slot.deadline);
   if (status.ok() && transport_.capabilities().lands_asynchronously) {
-    const absl::StatusOr<Ticket> ticket =
-        transport_.Submit({.layers = requests_, .deadline = slot.deadline});
-    if (ticket.ok()) {
-      slot.transport_ticket.store(ticket->number);
-      if (!slot.state.AnyInFlight(slot.step)) transport_.Cancel(*ticket);
-      return true;
-    }
-    status = ticket.status();
+    status = SubmitStep(slot);
+    if (status.ok()) return true;
   }
   for (size_t i = 0; status.ok() && i < layout_.layers.size(); ++i) {
     if (!slot.state.InFlight(slot.step, i)) continue;
-    status = GatherLayer(slot, i);
+    status = PlanLayer(slot, i);
+    if (status.ok()) status = GatherLayer(slot, i);
     if (status.ok()) slot.state.End(slot.step, i, status);
   }
   if (!status.ok()) slot.state.EndAll(slot.step, status);
@@ -27,19 +23,32 @@ bool TransportFetch::Issue(StepSlot& slot) {
   return false;
 }
 
-absl::Status TransportFetch::Plan(StepSlot& slot) {
-  absl::Status status = slot.device_row_ids != nullptr ? slot.ids_here->Wait(slot.deadline)
-                                                       : AddressStep(addresser_, layout_, &slot);
-  if (!status.ok()) return status;
+absl::Status TransportFetch::SubmitStep(StepSlot& slot) {
   for (size_t i = 0; i < layout_.layers.size(); ++i) {
-    if (distinct_) MakeDistinct(slot, i);
-    const absl::Span<const RowId> ids =
-        distinct_ ? absl::MakeConstSpan(slot.distinct_ids[i]) : LayerIds(layout_, slot, i);
-    slot.row_counts[i] = static_cast<uint32_t>(ids.size());
-    requests_[i] = {.layer = layout_.layers[i].layer,
-                    .row_ids = ids,
-                    .landing = {.data = slot.landing + layout_.layers[i].fetched_offset}};
+    absl::Status status = PlanLayer(slot, i);
+    if (!status.ok()) return status;
   }
+  const absl::StatusOr<Ticket> ticket =
+      transport_.Submit({.layers = requests_, .deadline = slot.deadline});
+  if (!ticket.ok()) return ticket.status();
+  slot.transport_ticket.store(ticket->number);
+  // Cancelled meanwhile, and there was no ticket to cancel.
+  if (!slot.state.AnyInFlight(slot.step)) transport_.Cancel(*ticket);
+  return absl::OkStatus();
+}
+
+absl::Status TransportFetch::PlanLayer(StepSlot& slot, size_t layer) {
+  if (slot.device_row_ids == nullptr) {
+    absl::Status status = AddressLayer(addresser_, layout_, layer, &slot);
+    if (!status.ok()) return status;
+  }
+  if (distinct_) MakeDistinct(slot, layer);
+  const absl::Span<const RowId> ids =
+      distinct_ ? absl::MakeConstSpan(slot.distinct_ids[layer]) : LayerIds(layout_, slot, layer);
+  slot.row_counts[layer] = static_cast<uint32_t>(ids.size());
+  requests_[layer] = {.layer = layout_.layers[layer].layer,
+                      .row_ids = ids,
+                      .landing = {.data = slot.landing + layout_.layers[layer].fetched_offset}};
   return absl::OkStatus();
 }
 

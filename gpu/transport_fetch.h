@@ -32,8 +32,10 @@ class TransportFetch : public RowFetch {
   void Cancel(StepSlot& slot) override;
 
  private:
-  // The slot's row ids, distinct or not, and from them requests_.
-  absl::Status Plan(StepSlot& slot);
+  // Submits the whole step as one batch; unless OK, nothing is under way.
+  absl::Status SubmitStep(StepSlot& slot);
+  // The layer's row ids, distinct or not, and from them its request.
+  absl::Status PlanLayer(StepSlot& slot, size_t layer);
   void MakeDistinct(StepSlot& slot, size_t layer);
   // Fetches one layer in this thread.
   absl::Status GatherLayer(StepSlot& slot, size_t layer);
