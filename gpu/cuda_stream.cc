@@ -72,7 +72,7 @@ absl::Status CudaEvent::Wait(absl::Time deadline) {
   // An engine may be capturing in another thread meanwhile, in the mode that no query may disturb.
   cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
   cudaThreadExchangeStreamCaptureMode(&mode);
-  const absl::Status status = Look(deadline);
+  absl::Status status = Look(deadline);
   cudaThreadExchangeStreamCaptureMode(&mode);
   return status;
 }

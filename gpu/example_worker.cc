@@ -19,7 +19,7 @@ namespace {
 void Must(const absl::Status& status) {
   if (status.ok()) return;
   std::cerr << "example_worker: " << status << "\n";
-  std::exit(1);
+  std::_Exit(1);  // threads of the worker are running
 }
 template <typename T>
 T Must(absl::StatusOr<T> result) {

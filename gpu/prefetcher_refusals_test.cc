@@ -95,7 +95,7 @@ TEST_F(PrefetcherRefusals, ARowIdOfTheDevicesThatIsOutOfRangeIsFinishsError) {
     PrefetchFixture fixture(way);
     const uint32_t columns = testing::SmallV41()->manifest().scheme.Columns();
     const DeviceBuffer ids =
-        fixture.device->Allocate(MemoryKind::kDevice, 2 * columns * sizeof(RowId)).value();
+        fixture.device->Allocate(MemoryKind::kDevice, sizeof(RowId) * 2 * columns).value();
     ids.as<RowId>()[columns + 3] = RowId{1} << 50;
     const StepTicket ticket =
         fixture.prefetcher

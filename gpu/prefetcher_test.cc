@@ -126,10 +126,9 @@ TEST(Prefetcher, TheLayerThatIsDueFirstTravelsFirst) {
   PrefetchWay way{.faulty = true, .options = {.max_tokens = kMaxTokens, .slots = 3}};
   PrefetchFixture fixture(way, [](uint64_t) { return Fate{.layer_delay = absl::Milliseconds(1)}; });
   std::mt19937 random(5);
-  std::vector<StepTicket> tickets;
-  for (int i = 0; i < 3; ++i) {
-    tickets.push_back(
-        fixture.prefetcher->Prefetch(RandomStep(kMaxTokens, random).Request(Soon())).value());
+  std::vector<StepTicket> tickets(3);
+  for (StepTicket& ticket : tickets) {
+    ticket = fixture.prefetcher->Prefetch(RandomStep(kMaxTokens, random).Request(Soon())).value();
   }
   for (const StepTicket& ticket : tickets) EXPECT_TRUE(fixture.prefetcher->Finish(ticket).ok());
   int ahead = 0;
@@ -209,7 +208,7 @@ TEST(Prefetcher, EndsByItsDeadlineWhenTheDevicesIdsDoNotCome) {
     const auto ready = fixture.device->MakeEvent().value();
     const DeviceBuffer word = fixture.device->Allocate(MemoryKind::kPinnedHost, 4).value();
     const DeviceBuffer ids =
-        fixture.device->Allocate(MemoryKind::kDevice, 2 * 24 * sizeof(RowId)).value();
+        fixture.device->Allocate(MemoryKind::kDevice, sizeof(RowId) * 2 * 24).value();
     auto* const go = word.as<std::atomic<uint32_t>>();
     ASSERT_TRUE(addresses->WaitWord(go, WordTest::kAnyBit, 1).ok());
     ASSERT_TRUE(addresses->Record(*ready).ok());

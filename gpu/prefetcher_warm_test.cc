@@ -134,7 +134,7 @@ TEST(PrefetcherWarm, TheEnginesStreamWaitsAndIsNeverWaitedFor) {
   }
   EXPECT_EQ(stream.waits, 2 * kSteps);
   EXPECT_EQ(stream.copies, 2 * kSteps);
-  EXPECT_EQ(stream.copied_bytes, 2 * kSteps * sizeof(uint32_t));
+  EXPECT_EQ(stream.copied_bytes, sizeof(uint32_t) * 2 * kSteps);
   EXPECT_EQ(stream.others, 0);
 }
 

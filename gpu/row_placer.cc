@@ -26,7 +26,7 @@ absl::Status RowPlacer::PlaceFetched(StepSlot& slot, size_t layer) {
     const DeviceBuffer& inverse =
         slot.device_inverse.data() != nullptr ? slot.device_inverse : slot.inverse;
     const uint64_t first = layer * layout_.max_layer_rows();
-    const absl::Status status = place_rows_(
+    absl::Status status = place_rows_(
         {.layer_index = layer,
          .tokens = slot.tokens,
          .columns = layout_.columns,

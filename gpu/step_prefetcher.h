@@ -17,7 +17,7 @@
 
 namespace engram {
 
-class StepPrefetcher : public Prefetcher {
+class StepPrefetcher final : public Prefetcher {
  public:
   static absl::StatusOr<std::unique_ptr<Prefetcher>> Make(Transport& transport, Device& device,
                                                           const PrefetcherOptions& options);

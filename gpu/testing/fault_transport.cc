@@ -17,7 +17,7 @@ FaultTransport::FaultTransport(std::unique_ptr<Transport> over, std::function<Fa
       thread_(StartThread("fault", [this] { Run(); }).value()) {}
 
 FaultTransport::~FaultTransport() {
-  for (const Ticket ticket : tickets_.OpenTickets()) Reap(ticket);
+  for (const Ticket ticket : tickets_.OpenTickets()) FaultTransport::Reap(ticket);
   {
     std::lock_guard<std::mutex> lock(mutex_);
     ending_ = true;
@@ -140,7 +140,7 @@ void FaultTransport::Cancel(Ticket ticket) {
 }
 
 void FaultTransport::Reap(Ticket ticket) {
-  Cancel(ticket);
+  FaultTransport::Cancel(ticket);
   const std::shared_ptr<Batch> batch = tickets_.Close(ticket);
   if (batch == nullptr) return;
   std::unique_lock<std::mutex> lock(mutex_);

@@ -21,7 +21,7 @@ constexpr uint32_t kLongestSequence = 40;
 
 std::string SmallV41Directory() {
   static const std::string directory = [] {
-    const std::string path = absl::StrCat(::testing::TempDir(), "/small-v41-", getpid());
+    std::string path = absl::StrCat(::testing::TempDir(), "/small-v41-", getpid());
     std::filesystem::remove_all(path);
     PackOptions options;
     options.output = path;
@@ -62,7 +62,7 @@ SmallStep RandomStep(uint32_t max_tokens, std::mt19937& random) {
     step.dead.resize(tokens);
     for (uint8_t& dead : step.dead) dead = below(10) == 0;
   }
-  step.row_ids.assign(scheme.layers.size(), std::vector<RowId>(tokens * scheme.Columns()));
+  step.row_ids.assign(scheme.layers.size(), std::vector<RowId>(size_t{tokens} * scheme.Columns()));
   for (uint32_t first = 0; first < tokens;) {
     SequenceTokens sequence{.state = Addresser::Start(),
                             .tokens = std::min(tokens - first, 1 + below(kLongestSequence))};
@@ -73,7 +73,7 @@ SmallStep RandomStep(uint32_t max_tokens, std::mt19937& random) {
     std::vector<LayerRowIdsOutput> outputs;
     for (uint32_t i = 0; i < scheme.layers.size(); ++i) {
       outputs.push_back({.layer_index = i,
-                         .rows = &step.row_ids[i][first * scheme.Columns()],
+                         .rows = &step.row_ids[i][size_t{first} * scheme.Columns()],
                          .token_stride = scheme.Columns()});
     }
     absl::Span<const uint8_t> dead = step.dead;

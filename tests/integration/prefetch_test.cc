@@ -70,7 +70,7 @@ class PrefetchTest : public ::testing::Test {
 
 std::string PrefetchTest::Prefill(Client& client, Worker& worker, absl::Span<const int32_t> ids) {
   const auto& layers = client.table_set().layers;
-  const size_t layer_bytes = client.table_set().scheme.Columns() * layers[0].row_bytes;
+  const size_t layer_bytes = uint64_t{client.table_set().scheme.Columns()} * layers[0].row_bytes;
   const uint64_t token_bytes = TokenBytes(client.table_set());
   std::string rows(ids.size() * token_bytes, '\0');
   SequenceState state = Addresser::Start();
