@@ -5,6 +5,7 @@
 // `share_percent` is the sum of all waits over the sum of all steps; `wait_p99_us` is of a step's
 // two waits together.
 #include <benchmark/benchmark.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -15,6 +16,7 @@
 #include <memory>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "client/client.h"
 #include "client/transport/embedded_transport.h"
@@ -32,7 +34,8 @@ constexpr int kPrefillTokens = 2048;
 
 std::shared_ptr<const TableSet> Set() {
   static const std::shared_ptr<const TableSet> set = [] {
-    const std::string directory = "/tmp/engram-exposed-wait";
+    const std::string directory =
+        std::filesystem::temp_directory_path() / absl::StrCat("engram-exposed-wait-", getpid());
     std::filesystem::remove_all(directory);
     PackOptions options;
     options.output = directory;
