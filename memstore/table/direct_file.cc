@@ -117,8 +117,18 @@ absl::StatusOr<DirectWriter> DirectWriter::Create(const std::string& path, uint6
   return DirectWriter(path, std::move(*file), direct);
 }
 
+DirectWriter::DirectWriter(DirectWriter&& other) noexcept
+    : path_(std::move(other.path_)),
+      file_(std::move(other.file_)),
+      direct_(other.direct_.load()) {}
+
 absl::Status DirectWriter::Write(uint64_t offset, absl::Span<const std::byte> pages) const {
   absl::Status status = WriteFully(file_, offset, pages, path_);
+  // Some file systems (overlayfs over tmpfs) take the flag and then refuse to write by it.
+  if (absl::IsInvalidArgument(status) && direct_.load() && SetDirect(file_, false)) {
+    direct_.store(false);
+    status = WriteFully(file_, offset, pages, path_);
+  }
   if (!status.ok()) return status;
   // Write-back begins at once, so that Sync has little left to wait for.
   if (!direct_) {

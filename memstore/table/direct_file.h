@@ -71,6 +71,8 @@ class DirectWriter {
   // RESOURCE_EXHAUSTED when the device is full.
   static absl::StatusOr<DirectWriter> Create(const std::string& path, uint64_t bytes);
 
+  DirectWriter(DirectWriter&& other) noexcept;
+
   // Page-aligned offset, length and memory.
   absl::Status Write(uint64_t offset, absl::Span<const std::byte> pages) const;
   // Has the file on disk when it returns.
@@ -82,7 +84,7 @@ class DirectWriter {
 
   std::string path_;
   FileDescriptor file_;
-  bool direct_;
+  mutable std::atomic<bool> direct_;  // off once the file system refused it
 };
 
 }  // namespace engram
