@@ -118,19 +118,110 @@ absl::StatusOr<Ticket> Client::Prefetch(const SequenceState& state,
   return Submit(*plan, landings, deadline);
 }
 
+absl::Status Client::CheckLandings(absl::Span<const Landing> landings) const {
+  const size_t layers = table_set().layers.size();
+  if (landings.size() == layers) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "the table set has ", layers, " layers and there are ", landings.size(), " landings"));
+}
+
 absl::StatusOr<Ticket> Client::Submit(const Plan& plan, absl::Span<const Landing> landings,
                                       absl::Time deadline) {
   const std::vector<LayerTableSpec>& layers = table_set().layers;
-  if (plan.row_ids.size() != layers.size() || landings.size() != layers.size()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("the table set has ", layers.size(), " layers: the plan is for ",
-                     plan.row_ids.size(), " and there are ", landings.size(), " landings"));
+  if (absl::Status status = CheckLandings(landings); !status.ok()) return status;
+  if (plan.row_ids.size() != layers.size()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "the table set has ", layers.size(), " layers: the plan is for ", plan.row_ids.size()));
   }
   absl::InlinedVector<LayerRequest, kInlineLayers> requests(layers.size());
   for (size_t i = 0; i < layers.size(); ++i) {
     requests[i] = {.layer = layers[i].layer, .row_ids = plan.row_ids[i], .landing = landings[i]};
   }
   return transport_->Submit({.layers = requests, .deadline = deadline});
+}
+
+absl::Status Client::CheckSequences(absl::Span<const Sequence> sequences,
+                                    absl::Span<const int32_t> token_ids,
+                                    absl::Span<const uint8_t> dead) const {
+  uint64_t tokens = 0;
+  for (const Sequence& sequence : sequences) tokens += sequence.tokens;
+  if (tokens != token_ids.size()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "the sequences have ", tokens, " tokens and there are ", token_ids.size(), " token ids"));
+  }
+  if (!dead.empty() && dead.size() != token_ids.size()) {
+    return absl::InvalidArgumentError(absl::StrCat("a dead mask of ", dead.size(), " bytes for ",
+                                                   token_ids.size(), " token ids"));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Ticket> Client::SubmitTokens(absl::Span<const Sequence> sequences,
+                                            absl::Span<const int32_t> token_ids,
+                                            absl::Span<const uint8_t> dead,
+                                            absl::Span<const Landing> landings,
+                                            absl::Time deadline) {
+  absl::Status status = CheckSequences(sequences, token_ids, dead);
+  if (status.ok()) status = CheckLandings(landings);
+  if (!status.ok()) return status;
+  const std::lock_guard<std::mutex> lock(tokens_mutex_);
+  if (transport_->capabilities().max_sequence_tokens > 0) {
+    return SendTokens(sequences, token_ids, dead, landings, deadline);
+  }
+  const AddressScheme& scheme = addresser_->scheme();
+  const uint32_t columns = scheme.Columns();
+  Plan& plan = tokens_plan_;
+  plan.row_ids.resize(scheme.layers.size());
+  absl::InlinedVector<LayerRowIdsOutput, kInlineLayers> outputs(scheme.layers.size());
+  for (uint32_t i = 0; i < scheme.layers.size(); ++i) {
+    plan.row_ids[i].resize(token_ids.size() * columns);
+    outputs[i] = {.layer_index = i, .rows = plan.row_ids[i].data(), .token_stride = columns};
+  }
+  size_t at = 0;
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    const uint32_t tokens = sequences[i].tokens;
+    status = addresser_->Address(sequences[i].state, token_ids.subspan(at, tokens),
+                                 dead.empty() ? dead : dead.subspan(at, tokens), outputs);
+    if (!status.ok()) {
+      return absl::Status(status.code(), absl::StrCat("sequence ", i, ": ", status.message()));
+    }
+    at += tokens;
+    for (LayerRowIdsOutput& output : outputs) output.rows += uint64_t{tokens} * columns;
+  }
+  return Submit(plan, landings, deadline);
+}
+
+// Sequences that are too long for the transport go in parts, each after its own window.
+absl::StatusOr<Ticket> Client::SendTokens(absl::Span<const Sequence> sequences,
+                                          absl::Span<const int32_t> token_ids,
+                                          absl::Span<const uint8_t> dead,
+                                          absl::Span<const Landing> landings, absl::Time deadline) {
+  const uint32_t most = transport_->capabilities().max_sequence_tokens;
+  tokens_parts_.clear();
+  size_t at = 0;
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    SequenceState state = sequences[i].state;
+    for (uint32_t left = sequences[i].tokens; left > 0;) {
+      const uint32_t part = std::min(left, most);
+      tokens_parts_.push_back({state, part});
+      left -= part;
+      if (left > 0) {
+        absl::Status status = addresser_->Advance(
+            token_ids.subspan(at, part), dead.empty() ? dead : dead.subspan(at, part), &state);
+        if (!status.ok()) {
+          return absl::Status(status.code(), absl::StrCat("sequence ", i, ": ", status.message()));
+        }
+      }
+      at += part;
+    }
+  }
+  const TokenRows tokens{tokens_parts_, token_ids, dead};
+  const std::vector<LayerTableSpec>& layers = table_set().layers;
+  absl::InlinedVector<LayerRequest, kInlineLayers> requests(layers.size());
+  for (size_t i = 0; i < layers.size(); ++i) {
+    requests[i] = {.layer = layers[i].layer, .row_ids = {}, .landing = landings[i]};
+  }
+  return transport_->Submit({.layers = requests, .deadline = deadline, .tokens = &tokens});
 }
 
 absl::Status Client::Lookup(const BatchRequest& batch) {

@@ -22,6 +22,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -100,6 +101,18 @@ class Client {
                                   absl::Span<const uint8_t> dead,
                                   absl::Span<const Landing> landings, absl::Time deadline,
                                   Plan* plan);
+  // The same for batches of many sequences (a decode step), without a plan of the caller's. Where
+  // the transport takes token ids they travel as they are and the owner addresses them (rdma: a
+  // request is then a tenth of the size, or less); else row ids are worked out here, one such batch
+  // at a time. Same errors as PlanTokens, from here or from the owner.
+  struct Sequence {
+    SequenceState state;
+    uint32_t tokens = 0;
+  };
+  absl::StatusOr<Ticket> SubmitTokens(absl::Span<const Sequence> sequences,
+                                      absl::Span<const int32_t> token_ids,
+                                      absl::Span<const uint8_t> dead,
+                                      absl::Span<const Landing> landings, absl::Time deadline);
   // Over row ids of the caller's.
   absl::StatusOr<Ticket> Submit(const BatchRequest& batch) { return transport_->Submit(batch); }
   TicketState Poll(Ticket ticket) { return transport_->Poll(ticket); }
@@ -118,9 +131,21 @@ class Client {
   Client(std::unique_ptr<Transport> transport, std::shared_ptr<const Addresser> addresser)
       : transport_(std::move(transport)), addresser_(std::move(addresser)) {}
 
+  absl::Status CheckSequences(absl::Span<const Sequence> sequences,
+                              absl::Span<const int32_t> token_ids,
+                              absl::Span<const uint8_t> dead) const;
+  absl::StatusOr<Ticket> SendTokens(absl::Span<const Sequence> sequences,
+                                    absl::Span<const int32_t> token_ids,
+                                    absl::Span<const uint8_t> dead,
+                                    absl::Span<const Landing> landings, absl::Time deadline);
+  absl::Status CheckLandings(absl::Span<const Landing> landings) const;
+
   std::unique_ptr<Transport> transport_;
   std::shared_ptr<const Addresser> addresser_;
   Planner planner_;
+  std::mutex tokens_mutex_;
+  Plan tokens_plan_;                               // guarded by tokens_mutex_
+  std::vector<TokenRows::Sequence> tokens_parts_;  // guarded by tokens_mutex_
 };
 
 }  // namespace engram

@@ -4,10 +4,8 @@
 #include <string>
 #include <utility>
 
-#include "absl/container/inlined_vector.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "memstore/addressing/addresser.h"
 
 namespace engram {
 namespace {
@@ -105,6 +103,39 @@ absl::Status AddressSequences(const Addresser& addresser, const WantedTokens& wa
   return absl::OkStatus();
 }
 
+// The windows of every sequence, and that the sequences are the token ids that there are.
+absl::Status CheckWindows(const WantedSequences& wanted, const AddressScheme& scheme) {
+  if (wanted.lookback != scheme.Lookback()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "a window of ", wanted.lookback, " tokens: the table set looks back ", scheme.Lookback()));
+  }
+  uint64_t tokens = 0;
+  for (size_t i = 0; i < wanted.sequence_tokens.size(); ++i) {
+    if (wanted.sequence_tokens[i] == 0) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("sequence ", i, " asks for no token: leave it out"));
+    }
+    tokens += wanted.sequence_tokens[i];
+  }
+  if (tokens != wanted.token_ids.size()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "the sequences name ", tokens, " tokens and there are ", wanted.token_ids.size()));
+  }
+  const int64_t ids =
+      scheme.token_map ? scheme.token_map->compressed_vocab_size : scheme.vocab_size;
+  for (size_t i = 0; i < wanted.windows.size(); ++i) {
+    const int32_t id = wanted.windows[i];
+    const bool behind_blocked = i % wanted.lookback > 0 && wanted.windows[i - 1] < 0;
+    if (id < -1 || id >= ids || (behind_blocked && id >= 0)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("the window of sequence ", i / wanted.lookback, " holds ", id,
+                       behind_blocked ? " behind a blocked token"
+                                      : absl::StrCat(": compressed ids are below ", ids)));
+    }
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status PreparedLookup::AddLayer(uint32_t number) {
@@ -181,6 +212,16 @@ absl::Status PreparedLookup::PrepareTokens(std::shared_ptr<const TableSet> set,
   return status;
 }
 
+absl::Status PreparedLookup::PrepareSequences(std::shared_ptr<const TableSet> set,
+                                              const WantedSequences& wanted,
+                                              const LookupLimits& limits) {
+  Release();
+  set_ = std::move(set);
+  absl::Status status = AddSequences(wanted, limits);
+  if (!status.ok()) Release();
+  return status;
+}
+
 absl::Status PreparedLookup::AddRows(absl::Span<const WantedRows> wanted,
                                      const LookupLimits& limits) {
   for (const WantedRows& rows : wanted) {
@@ -225,21 +266,60 @@ absl::Status PreparedLookup::AddTokens(const WantedTokens& wanted, const LookupL
   const absl::StatusOr<Sequences> sequences = CheckSequences(wanted, scheme.Lookback());
   if (!sequences.ok()) return sequences.status();
 
-  const uint64_t layer_rows = sequences->total_tokens * scheme.Columns();
+  Outputs outputs;
+  if (absl::Status status = MakeRoom(sequences->total_tokens, limits, &outputs); !status.ok()) {
+    return status;
+  }
+  return AddressSequences(addresser, wanted, *sequences, absl::MakeSpan(outputs));
+}
+
+absl::Status PreparedLookup::AddSequences(const WantedSequences& wanted,
+                                          const LookupLimits& limits) {
+  for (const uint32_t layer : wanted.layers) {
+    if (absl::Status status = AddLayer(layer); !status.ok()) return status;
+  }
+  const Addresser& addresser = set_->addresser();
+  const AddressScheme& scheme = addresser.scheme();
+  absl::Status status = CheckWindows(wanted, scheme);
+  Outputs outputs;
+  if (status.ok()) status = MakeRoom(wanted.token_ids.size(), limits, &outputs);
+  uint64_t at = 0;
+  for (size_t i = 0; status.ok() && i < wanted.sequence_tokens.size(); ++i) {
+    const uint32_t tokens = wanted.sequence_tokens[i];
+    SequenceState state = Addresser::Start();
+    for (uint32_t j = 0; j < wanted.lookback; ++j) {
+      const int32_t id = wanted.windows[i * wanted.lookback + j];
+      if (id >= 0) state.ids[j] = id;
+    }
+    status = addresser.Address(state, wanted.token_ids.subspan(at, tokens),
+                               wanted.dead.empty() ? wanted.dead : wanted.dead.subspan(at, tokens),
+                               outputs);
+    if (!status.ok()) {
+      return absl::Status(status.code(), absl::StrCat("sequence ", i, ": ", status.message()));
+    }
+    at += tokens;
+    for (LayerRowIdsOutput& output : outputs) output.rows += uint64_t{tokens} * scheme.Columns();
+  }
+  return status;
+}
+
+absl::Status PreparedLookup::MakeRoom(uint64_t tokens, const LookupLimits& limits,
+                                      Outputs* outputs) {
+  const AddressScheme& scheme = set_->addresser().scheme();
+  const uint64_t layer_rows = tokens * scheme.Columns();
   for (Layer& layer : layers_) layer.rows = layer_rows;
   if (absl::Status status = CheckSize(limits); !status.ok()) return status;
   if (addressed_.size() < layers_.size()) addressed_.resize(layers_.size());
-  absl::InlinedVector<LayerRowIdsOutput, 8> outputs;
   for (size_t i = 0; i < layers_.size(); ++i) {
     const auto at = std::find_if(scheme.layers.begin(), scheme.layers.end(),
                                  [&](const auto& l) { return l.layer == layers_[i].layer; });
     addressed_[i].resize(layer_rows);
     layers_[i].ids64 = addressed_[i];
-    outputs.push_back({.layer_index = static_cast<uint32_t>(at - scheme.layers.begin()),
-                       .rows = addressed_[i].data(),
-                       .token_stride = scheme.Columns()});
+    outputs->push_back({.layer_index = static_cast<uint32_t>(at - scheme.layers.begin()),
+                        .rows = addressed_[i].data(),
+                        .token_stride = scheme.Columns()});
   }
-  return AddressSequences(addresser, wanted, *sequences, absl::MakeSpan(outputs));
+  return absl::OkStatus();
 }
 
 uint64_t PreparedLookup::AddressedBytes() const {

@@ -13,9 +13,11 @@
 #include <memory>
 #include <vector>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "memstore/addressing/addresser.h"
 #include "memstore/store/gather.h"
 #include "memstore/store/parallel_gather.h"
 #include "memstore/store/table_set.h"
@@ -38,6 +40,17 @@ struct WantedTokens {
   absl::Span<const uint32_t> sequence_lookback = {};
 };
 
+// Token ids of some sequences, each after the window that its client has kept (SequenceState).
+struct WantedSequences {
+  absl::Span<const uint32_t> layers = {};
+  absl::Span<const uint32_t> sequence_tokens = {};
+  uint32_t lookback = 0;  // of the address scheme
+  absl::Span<const int32_t> windows =
+      {};  // [sequences, lookback] compressed, newest first; -1 is blocked
+  absl::Span<const int32_t> token_ids = {};
+  absl::Span<const uint8_t> dead = {};
+};
+
 struct LookupLimits {
   uint64_t max_batch_rows = 0;
   uint64_t max_reply_bytes = 0;  // the whole message of a unary reply; 0: a stream, no limit
@@ -45,13 +58,16 @@ struct LookupLimits {
 
 class PreparedLookup {
  public:
-  // Both replace what it held; after an error it holds nothing. INVALID_ARGUMENT names layer,
+  // All replace what it held; after an error it holds nothing. INVALID_ARGUMENT names layer,
   // index, value and what would be right. What `wanted` refers to outlives the gathering.
   absl::Status PrepareRows(std::shared_ptr<const TableSet> set, absl::Span<const WantedRows> wanted,
                            const LookupLimits& limits);
   // Addresses the tokens of every sequence after its lookback.
   absl::Status PrepareTokens(std::shared_ptr<const TableSet> set, const WantedTokens& wanted,
                              const LookupLimits& limits);
+  // The same of sequences whose windows are compressed already; layers in any order.
+  absl::Status PrepareSequences(std::shared_ptr<const TableSet> set, const WantedSequences& wanted,
+                                const LookupLimits& limits);
   // Lets go of the table set; keeps its memory for the next lookup.
   void Release();
 
@@ -76,6 +92,7 @@ class PreparedLookup {
               const Landing& landing) const;
 
  private:
+  using Outputs = absl::InlinedVector<LayerRowIdsOutput, 8>;
   struct Layer {
     uint32_t layer = 0;
     GatherTable table;
@@ -86,7 +103,10 @@ class PreparedLookup {
 
   absl::Status AddRows(absl::Span<const WantedRows> wanted, const LookupLimits& limits);
   absl::Status AddTokens(const WantedTokens& wanted, const LookupLimits& limits);
+  absl::Status AddSequences(const WantedSequences& wanted, const LookupLimits& limits);
   absl::Status AddLayer(uint32_t layer);
+  // Room for the row ids of so many tokens in every layer; `outputs` says where they go.
+  absl::Status MakeRoom(uint64_t tokens, const LookupLimits& limits, Outputs* outputs);
   // Before anything is allocated for the batch.
   absl::Status CheckSize(const LookupLimits& limits) const;
 

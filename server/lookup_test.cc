@@ -118,6 +118,39 @@ TEST_F(PreparedLookupTest, AddressesTokensOfEverySequenceAfterItsLookback) {
   ExpectRows(*one, 0, {RowOf(1, 5, 0), RowOf(1, 6, 5), RowOf(1, 7, 6), RowOf(1, 99, 7)});
 }
 
+TEST_F(PreparedLookupTest, AddressesSequencesAfterTheWindowsThatTheirClientKept) {
+  const std::vector<int32_t> ids = {6, 7, 99}, windows = {5, -1};
+  const std::vector<uint32_t> tokens = {2, 1}, layers = {14, 1};
+  const WantedSequences wanted{.layers = layers,
+                               .sequence_tokens = tokens,
+                               .lookback = 1,
+                               .windows = windows,
+                               .token_ids = ids};
+  PreparedLookup lookup;
+  absl::Status status = lookup.PrepareSequences(*set_, wanted, kLimits);
+  ASSERT_TRUE(status.ok()) << status;
+  ASSERT_EQ(lookup.layers(), 2u);
+  ExpectRows(lookup, 0, {RowOf(1, 6, 5), RowOf(1, 7, 6), RowOf(1, 99, 0)});
+  ExpectRows(lookup, 1, {RowOf(0, 6, 5), RowOf(0, 7, 6), RowOf(0, 99, 0)});
+
+  const auto refused = [&](auto change) {
+    WantedSequences wrong = wanted;
+    change(wrong);
+    const absl::Status error = lookup.PrepareSequences(*set_, wrong, kLimits);
+    EXPECT_EQ(error.code(), absl::StatusCode::kInvalidArgument) << error;
+    return std::string(error.message());
+  };
+  const std::vector<uint32_t> wrong_layers = {1, 2}, none = {2, 0}, few = {1, 1};
+  EXPECT_THAT(refused([&](auto& w) { w.layers = wrong_layers; }), HasSubstr("no layer 2"));
+  EXPECT_THAT(refused([&](auto& w) { w.sequence_tokens = none; }), HasSubstr("sequence 1"));
+  EXPECT_THAT(refused([&](auto& w) { w.sequence_tokens = few; }), HasSubstr("2 tokens"));
+  EXPECT_THAT(refused([&](auto& w) { w.lookback = 2; }), HasSubstr("looks back 1"));
+  const std::vector<int32_t> low = {5, -2}, high = {1 << 30, 1}, bad_ids = {6, -7, 99};
+  EXPECT_THAT(refused([&](auto& w) { w.windows = low; }), HasSubstr("window of sequence 1"));
+  EXPECT_THAT(refused([&](auto& w) { w.windows = high; }), HasSubstr("window of sequence 0"));
+  EXPECT_THAT(refused([&](auto& w) { w.token_ids = bad_ids; }), HasSubstr("sequence 0"));
+}
+
 TEST_F(PreparedLookupTest, NamesTheRowIdThatIsOutOfRange) {
   const std::vector<uint32_t> narrow = {1, 2, 5000};
   EXPECT_THAT(

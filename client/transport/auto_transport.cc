@@ -8,6 +8,7 @@
 #include "client/transport/grpc_attach.h"
 #include "client/transport/grpc_transport.h"
 #include "client/transport/rdma_transport.h"
+#include "client/transport/rdma_windows.h"
 #include "client/transport/shm_transport.h"
 
 namespace engram {
@@ -34,6 +35,7 @@ std::unique_ptr<Transport> FirstWay(const std::string& address, const std::strin
                                     {.timeout = std::min(options.timeout, kRdmaTime),
                                      .device = options.device,
                                      .reads = false,
+                                     .resend = false,  // gRPC takes what a connection dropped
                                      .spin = options.spin});
   if (rdma.ok()) return *std::move(rdma);
   absl::StrAppend(why, "; no rdma: ", rdma.status().message());
@@ -119,6 +121,10 @@ void AutoTransport::Remember(const BatchRequest& batch, Open* open) const {
 }
 
 absl::StatusOr<Ticket> AutoTransport::Submit(const BatchRequest& batch) {
+  // What has to be asked for again elsewhere is kept as row ids.
+  if (batch.tokens != nullptr) {
+    return absl::UnimplementedError("auto takes row ids: Client::SubmitTokens works them out");
+  }
   if (!left_.load()) {
     const absl::StatusOr<Ticket> ticket = first_->Submit(batch);
     if (ticket.ok()) {
@@ -131,8 +137,10 @@ absl::StatusOr<Ticket> AutoTransport::Submit(const BatchRequest& batch) {
       if (!own.ok()) first_->Reap(*ticket);
       return own;
     }
-    if (!absl::IsUnavailable(ticket.status())) return ticket;
-    Leave(ticket.status());
+    // gRPC lands in any memory.
+    const bool unregistered = IsUnregistered(ticket.status());
+    if (!unregistered && !absl::IsUnavailable(ticket.status())) return ticket;
+    if (!unregistered) Leave(ticket.status());
   }
   const absl::StatusOr<Ticket> ticket = fallback_->Submit(batch);
   if (!ticket.ok()) return ticket;

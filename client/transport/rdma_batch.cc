@@ -37,6 +37,19 @@ absl::Status RdmaBatch::Take(const BatchRequest& request, const Manifest& manife
   ids_.clear();
   id_bytes_ = sizeof(uint32_t);
   next_part_ = 0;
+  restarted_ = false;
+  by_tokens_ = request.tokens != nullptr;
+  sequences_.clear();
+  next_sequence_ = next_token_ = 0;
+  columns_ = manifest.scheme.Columns();
+  lookback_ = manifest.scheme.Lookback();
+  to_land_ = 0;
+  if (by_tokens_) {
+    const TokenRows& tokens = *request.tokens;
+    sequences_.assign(tokens.sequences.begin(), tokens.sequences.end());
+    token_ids_.assign(tokens.token_ids.begin(), tokens.token_ids.end());
+    dead_.assign(tokens.dead.begin(), tokens.dead.end());
+  }
   for (const LayerRequest& layer : request.layers) {
     const LayerTableSpec& spec = *manifest.FindLayer(layer.layer);
     if (spec.rows > uint64_t{1} << 32) id_bytes_ = sizeof(uint64_t);
@@ -44,7 +57,7 @@ absl::Status RdmaBatch::Take(const BatchRequest& request, const Manifest& manife
               .place = {},
               .data = layer.landing.data,
               .first_id = ids_.size(),
-              .rows = layer.row_ids.size()};
+              .rows = by_tokens_ ? token_ids_.size() * columns_ : layer.row_ids.size()};
     part.place = {.rows = part.rows,
                   .row_bytes = spec.row_bytes,
                   .group_rows = layer.landing.group_rows,
@@ -53,6 +66,7 @@ absl::Status RdmaBatch::Take(const BatchRequest& request, const Manifest& manife
     absl::StatusOr<RdmaLandingPlace> landing =
         extent.ok() ? windows.Find(layer.landing.data, *extent) : extent.status();
     if (!landing.ok()) {
+      if (IsUnregistered(landing.status())) return landing.status();
       return absl::Status(landing.status().code(),
                           absl::StrCat("layer ", layer.layer, ": ", landing.status().message()));
     }
@@ -64,21 +78,40 @@ absl::Status RdmaBatch::Take(const BatchRequest& request, const Manifest& manife
     parts_.push_back(part);
     places_.push_back(part.place);
     ids_.insert(ids_.end(), layer.row_ids.begin(), layer.row_ids.end());
+    to_land_ += part.rows;
   }
   is_tile_ = RdmaTile(places_) >= 0;
-  to_land_ = ids_.size();
   return absl::OkStatus();
 }
 
-RdmaBatch::Request RdmaBatch::WriteNext(RdmaTag tag, std::byte* out) {
-  Writer writer;
-  // Groups too large for a request travel layer by layer.
-  if (!is_tile_ || AddTile(writer) == 0) AddRows(writer);
+bool RdmaBatch::MayRestart() {
+  if (restarted_ || state != TicketState::kInFlight || deadline <= absl::Now()) return false;
+  restarted_ = true;
+  requests_out = 0;
+  next_part_ = 0;
+  next_sequence_ = next_token_ = 0;
+  to_land_ = 0;
+  for (Part& part : parts_) {
+    // Of a layer that has landed nothing is written once more: its reader may be at work in place.
+    if (part.landed == part.rows) {
+      part.written = part.rows;
+      is_tile_ = false;
+      continue;
+    }
+    part.written = part.landed = 0;
+    to_land_ += part.rows;
+  }
+  SkipWritten();
+  return true;
+}
+
+void RdmaBatch::WriteHead(RdmaTag tag, const Writer& writer, uint32_t id_bytes,
+                          std::byte* out) const {
   RdmaRequestHeader header{.magic = kRdmaRequestMagic,
                            .version = kRdmaVersion,
                            .layers = static_cast<uint16_t>(writer.request.layers),
                            .tag = RdmaImmediate(tag, kRdmaAllLayers),
-                           .id_bytes = id_bytes_,
+                           .id_bytes = id_bytes,
                            .batch = number,
                            .timeout_us = 0};
   const absl::Duration left = deadline - absl::Now();
@@ -89,6 +122,71 @@ RdmaBatch::Request RdmaBatch::WriteNext(RdmaTag tag, std::byte* out) {
   std::memcpy(out, &header, sizeof(header));
   std::memcpy(out + sizeof(header), writer.layers.data(),
               writer.request.layers * sizeof(RdmaRequestLayer));
+}
+
+// As many whole sequences as fit, of every layer that has not landed.
+RdmaBatch::Request RdmaBatch::WriteTokens(RdmaTag tag, std::byte* out) {
+  RdmaTokens tokens{.tokens = 0,
+                    .sequences = 0,
+                    .lookback = lookback_,
+                    .dead = dead_.empty() ? uint32_t{0} : uint32_t{1}};
+  while (next_sequence_ + tokens.sequences < sequences_.size()) {
+    const uint32_t next = sequences_[next_sequence_ + tokens.sequences].tokens;
+    if (tokens.tokens + next > kRdmaRequestTokens) break;
+    tokens.tokens += next;
+    ++tokens.sequences;
+  }
+  const uint64_t rows = uint64_t{tokens.tokens} * columns_;
+  const uint64_t first = next_token_ * columns_;
+  Writer writer;
+  for (uint32_t i = 0; i < parts_.size(); ++i) {
+    Part& part = parts_[i];
+    if (part.landed == part.rows) continue;
+    const RdmaPlace& place = part.place;
+    writer.Add(
+        i,
+        {.layer = part.layer,
+         .window = place.window,
+         .offset = place.offset + (place.group_rows == 0 ? first * place.row_bytes
+                                                         : next_token_ * place.group_stride_bytes),
+         .group_stride_bytes = place.group_stride_bytes,
+         .group_rows = static_cast<uint32_t>(place.group_rows),
+         .rows = static_cast<uint32_t>(rows)},
+        nullptr, sizeof(uint32_t));
+    part.written += rows;
+  }
+  WriteHead(tag, writer, kRdmaTokenIds, out);
+  std::byte* at = out + RdmaHeadBytes(writer.request.layers);
+  const auto put = [&at](const void* from, size_t bytes) {
+    std::memcpy(at, from, bytes);
+    at += bytes;
+  };
+  put(&tokens, sizeof(tokens));
+  for (uint32_t i = 0; i < tokens.sequences; ++i) {
+    put(&sequences_[next_sequence_ + i].tokens, sizeof(uint32_t));
+  }
+  for (uint32_t i = 0; i < tokens.sequences; ++i) {
+    for (uint32_t j = 0; j < lookback_; ++j) {
+      const int64_t id = sequences_[next_sequence_ + i].state.ids[j];
+      const int32_t narrow = id == SequenceState::kBlocked ? -1 : static_cast<int32_t>(id);
+      put(&narrow, sizeof(narrow));
+    }
+  }
+  put(&token_ids_[next_token_], tokens.tokens * sizeof(int32_t));
+  if (tokens.dead != 0) put(&dead_[next_token_], tokens.tokens);
+  next_sequence_ += tokens.sequences;
+  next_token_ += tokens.tokens;
+  writer.request.bytes =
+      static_cast<uint32_t>(RdmaHeadBytes(writer.request.layers) + RdmaTokenBytes(tokens));
+  return writer.request;
+}
+
+RdmaBatch::Request RdmaBatch::WriteNext(RdmaTag tag, std::byte* out) {
+  if (by_tokens_) return WriteTokens(tag, out);
+  Writer writer;
+  // Groups too large for a request travel layer by layer.
+  if (!is_tile_ || AddTile(writer) == 0) AddRows(writer);
+  WriteHead(tag, writer, id_bytes_, out);
   uint64_t at = RdmaHeadBytes(writer.request.layers);
   for (uint32_t i = 0; i < writer.request.layers; ++i) {
     const uint64_t rows = writer.layers[i].rows;
@@ -163,6 +261,13 @@ void RdmaBatch::AddRows(Writer& writer) {
                id_bytes_);
     part.written += rows;
     if (part.written < part.rows) return;
+    SkipWritten();
+  }
+}
+
+// Past what is written, or had landed before the batch began again.
+void RdmaBatch::SkipWritten() {
+  while (next_part_ < parts_.size() && parts_[next_part_].written == parts_[next_part_].rows) {
     ++next_part_;
   }
 }
@@ -180,7 +285,7 @@ RdmaBatch::Read RdmaBatch::NextRead() {
                   .row = ids_[part.first_id + part.written],
                   .to = part.data + at,
                   .local_key = part.local_key};
-  if (++part.written == part.rows) ++next_part_;
+  if (++part.written == part.rows) SkipWritten();
   return read;
 }
 

@@ -41,11 +41,17 @@ class RdmaBatch {
     uint32_t local_key = 0;
   };
 
+  // After a connection that broke: what has landed stays, the rest is to be written again. False
+  // when that was done once already, or the batch is over.
+  bool MayRestart();
+
   // Writes the next request into `out`, which has kRdmaRequestBytes.
   Request WriteNext(RdmaTag tag, std::byte* out);
   // The next row, in the place of a request.
   Read NextRead();
-  bool AllWritten() const { return next_part_ == parts_.size(); }
+  bool AllWritten() const {
+    return by_tokens_ ? next_sequence_ == sequences_.size() : next_part_ == parts_.size();
+  }
   bool NoneWritten() const { return next_part_ == 0 && parts_[0].written == 0; }
   // A piece of it is in place.
   void Land(const Piece& piece);
@@ -75,13 +81,23 @@ class RdmaBatch {
   };
   struct Writer;
 
+  void WriteHead(RdmaTag tag, const Writer& writer, uint32_t id_bytes, std::byte* out) const;
+  Request WriteTokens(RdmaTag tag, std::byte* out);
   uint64_t AddTile(Writer& writer);
   void AddRows(Writer& writer);
+  void SkipWritten();
 
   std::vector<Part> parts_;
   std::vector<RdmaPlace> places_;
   std::vector<RowId> ids_;
   bool is_tile_ = false;
+  bool by_tokens_ = false;
+  bool restarted_ = false;
+  std::vector<TokenRows::Sequence> sequences_;  // of a batch by token ids
+  std::vector<int32_t> token_ids_;
+  std::vector<uint8_t> dead_;
+  uint32_t lookback_ = 0, columns_ = 0;
+  size_t next_sequence_ = 0, next_token_ = 0;  // that are not written
   uint32_t id_bytes_ = 4;
   size_t next_part_ = 0;  // the first with rows that are not written
   uint64_t to_land_ = 0;

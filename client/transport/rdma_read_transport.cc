@@ -148,9 +148,7 @@ void RdmaReadTransport::Finish(RdmaBatch& batch) const {
 
 void RdmaReadTransport::ForgetRequests() {
   while (posted_tail_ != posted_head_) {
-    Posted posted = std::move(posted_[posted_tail_++ % posted_.size()]);
-    Fail(*posted.batch, absl::UnavailableError("the RDMA connection broke: ask again"));
-    posted.batch->requests_out = 0;
+    Interrupted(std::move(posted_[posted_tail_++ % posted_.size()].batch));
   }
   reads_out_ = 0;
 }

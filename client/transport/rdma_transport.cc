@@ -26,6 +26,8 @@ constexpr absl::Duration kReapPatience = absl::Milliseconds(500);
 constexpr absl::Duration kReasonTime = absl::Milliseconds(400);
 constexpr absl::Duration kReconnectPause = absl::Milliseconds(250);
 constexpr absl::Duration kReconnectTime = absl::Seconds(5);
+// A batch that is only polled waits this long for somebody to open another connection.
+constexpr absl::Duration kOrphanTime = absl::Seconds(1);
 // Batches kept to be used again: more than a worker has open as a rule.
 constexpr size_t kSpareBatches = 16;
 constexpr size_t kPollBatch = 16;
@@ -63,6 +65,7 @@ absl::StatusOr<RdmaAttachment> AttachRdma(const std::string& address, const std:
   route.domain = *std::move(domain);
   route.port = chosen->second;
   attachment.spin = options.spin;
+  attachment.resend = options.resend;
   attachment.max_batch_rows = (*lease)->offer().max_batch_rows();
   auto connection = RdmaConnection::Connect(route, *std::move(lease));
   if (!connection.ok()) return connection.status();
@@ -85,9 +88,12 @@ RdmaTransport::RdmaTransport(RdmaAttachment attachment)
 RdmaTransport::RdmaTransport(RdmaAttachment attachment, absl::string_view name)
     : attached_(std::move(attachment.attached)),
       route_(std::move(attachment.route)),
-      capabilities_{
-          .name = name, .lands_asynchronously = true, .max_batch_rows = attachment.max_batch_rows},
+      capabilities_{.name = name,
+                    .lands_asynchronously = true,
+                    .max_batch_rows = attachment.max_batch_rows,
+                    .max_sequence_tokens = route_.reads ? uint32_t{0} : kRdmaRequestTokens},
       spin_(attachment.spin),
+      resend_(attachment.resend),
       windows_(route_.domain, route_.reads),
       connection_(std::move(attachment.connection)) {
   for (uint32_t i = kRdmaCredits; i > 0; --i) free_slots_.push_back(static_cast<uint8_t>(i - 1));
@@ -121,6 +127,16 @@ absl::Status RdmaTransport::Unregister(absl::Span<std::byte> buffer) {
   return windows_.Unregister(buffer, connection == nullptr ? nullptr : &connection->lease());
 }
 
+absl::Status RdmaTransport::RegisterDmabuf(int fd, uint64_t offset, absl::Span<std::byte> buffer) {
+  std::shared_ptr<RdmaConnection> connection;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    connection = connection_;
+  }
+  return windows_.RegisterDmabuf(fd, offset, buffer,
+                                 connection == nullptr ? nullptr : &connection->lease());
+}
+
 std::shared_ptr<RdmaBatch> RdmaTransport::Spare() {
   if (spare_.empty()) return std::make_shared<RdmaBatch>();
   std::shared_ptr<RdmaBatch> batch = std::move(spare_.back());
@@ -129,7 +145,8 @@ std::shared_ptr<RdmaBatch> RdmaTransport::Spare() {
 }
 
 absl::StatusOr<Ticket> RdmaTransport::Submit(const BatchRequest& request) {
-  absl::Status status = CheckBatch(request, attached_.manifest, capabilities_.max_batch_rows);
+  absl::Status status = CheckBatch(request, attached_.manifest, capabilities_.max_batch_rows,
+                                   capabilities_.max_sequence_tokens);
   if (!status.ok()) return status;
   std::unique_lock<std::mutex> lock(mutex_);
   // A connection that broke while nobody looked is found out now.
@@ -166,11 +183,22 @@ absl::Status RdmaTransport::Reconnect(std::unique_lock<std::mutex>& lock, absl::
   lock.lock();
   reconnecting_ = false;
   next_try_ = absl::Now() + kReconnectPause;
-  if (!connection.ok()) return broken_ = connection.status();
+  if (!connection.ok()) {
+    FailQueue(absl::UnavailableError(absl::StrCat(
+        broken_.message(), "; and no other can be opened: ", connection.status().message())));
+    broken_ = connection.status();
+    changed_.notify_all();
+    return broken_;
+  }
   connection_ = *std::move(connection);
   suspected_ = broken_ = absl::OkStatus();
   absl::Status status = OnConnected();
-  if (!status.ok()) Break(status);
+  if (status.ok()) {
+    SendRequests();
+  } else {
+    Break(status);
+  }
+  changed_.notify_all();
   return status;
 }
 
@@ -303,30 +331,49 @@ void RdmaTransport::Fail(RdmaBatch& batch, absl::Status status) {
   batch.status = std::move(status);
 }
 
-// From its return on nothing lands; what was under way has failed.
+// From its return on nothing lands. What was under way waits for another connection, or has failed.
 void RdmaTransport::Break(absl::Status status) {
   connection_->Close();
   connection_.reset();
   broken_ = std::move(status);
+  broken_at_ = next_try_ = absl::Now();
   suspected_ = absl::OkStatus();
-  next_try_ = absl::Now();
+  interrupted_.clear();
   ForgetRequests();
-  for (const std::shared_ptr<RdmaBatch>& batch : queue_) Fail(*batch, broken_);
+  for (const std::shared_ptr<RdmaBatch>& batch : queue_) Interrupted(batch);
   queue_.clear();
+  for (const std::shared_ptr<RdmaBatch>& batch : interrupted_) {
+    if (resend_ && absl::IsUnavailable(broken_) && batch->MayRestart()) {
+      queue_.push_back(batch);
+    } else {
+      Fail(*batch, broken_);
+    }
+  }
+  interrupted_.clear();
+  std::sort(queue_.begin(), queue_.end(),
+            [](const auto& a, const auto& b) { return a->number < b->number; });
   changed_.notify_all();
+}
+
+// A batch may have been interrupted in several requests.
+void RdmaTransport::Interrupted(std::shared_ptr<RdmaBatch> batch) {
+  batch->requests_out = 0;
+  if (std::find(interrupted_.begin(), interrupted_.end(), batch) == interrupted_.end()) {
+    interrupted_.push_back(std::move(batch));
+  }
 }
 
 void RdmaTransport::ForgetRequests() {
   free_slots_.clear();
   for (uint32_t i = kRdmaCredits; i > 0; --i) {
-    Slot& slot = slots_[i - 1];
-    if (slot.batch != nullptr) {
-      Fail(*slot.batch, broken_);
-      slot.batch->requests_out = 0;
-      slot.batch = nullptr;
-    }
+    if (slots_[i - 1].batch != nullptr) Interrupted(std::exchange(slots_[i - 1].batch, nullptr));
     free_slots_.push_back(static_cast<uint8_t>(i - 1));
   }
+}
+
+void RdmaTransport::FailQueue(const absl::Status& status) {
+  for (const std::shared_ptr<RdmaBatch>& batch : queue_) Fail(*batch, status);
+  queue_.clear();
 }
 
 TicketState RdmaTransport::Poll(Ticket ticket) {
@@ -334,10 +381,16 @@ TicketState RdmaTransport::Poll(Ticket ticket) {
   const std::shared_ptr<RdmaBatch> batch = tickets_.Find(ticket);
   if (batch == nullptr) return TicketState::kReaped;
   Advance();
-  if (batch->state == TicketState::kInFlight && batch->deadline <= absl::Now()) {
-    Fail(*batch, absl::DeadlineExceededError("the deadline passed before every row had landed"));
+  if (!broken_.ok() && !reconnecting_ && absl::Now() - broken_at_ > kOrphanTime) {
+    Fail(*batch, broken_);
   }
+  FailLate(*batch);
   return batch->state;
+}
+
+void RdmaTransport::FailLate(RdmaBatch& batch) {
+  if (batch.deadline > absl::Now()) return;
+  Fail(batch, absl::DeadlineExceededError("the deadline passed before every row had landed"));
 }
 
 absl::Status RdmaTransport::Wait(Ticket ticket) { return WaitUntil(ticket, SIZE_MAX); }
@@ -357,13 +410,13 @@ absl::Status RdmaTransport::WaitUntil(Ticket ticket, size_t index) {
     }
     Advance();
     if (index < batch->parts() && batch->HasLanded(index)) return absl::OkStatus();
-    const absl::Time now = absl::Now();
-    if (batch->state == TicketState::kInFlight && batch->deadline <= now) {
-      Fail(*batch, absl::DeadlineExceededError("the deadline passed before every row had landed"));
-    }
+    FailLate(*batch);
     if (batch->state == TicketState::kLanded) return absl::OkStatus();
     if (batch->state == TicketState::kFailedLent) return batch->status;
-    if (now < spin_until) {
+    // It waits for another connection; where one can't be had, it has failed.
+    if (!broken_.ok() && Reconnect(lock, batch->deadline).ok()) continue;
+    const absl::Time now = absl::Now();
+    if (broken_.ok() && now < spin_until) {
       lock.unlock();
       __builtin_ia32_pause();
       lock.lock();

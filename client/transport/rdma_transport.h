@@ -6,8 +6,9 @@
 // of a lookup: whoever submits, polls or waits takes completions, under one lock; a wait spins for
 // a short while, then sleeps on the completion channel. A batch that failed may still be written to
 // until the owner has answered; Reap waits for that, and after a while moves the queue pair to
-// error instead, so that nothing lands any more. A connection that broke fails the batches under
-// way with UNAVAILABLE; the next Submit opens another. Contract: transport.h.
+// error instead, so that nothing lands any more. When a connection breaks, whoever waits or submits
+// next opens another, and what had not landed is asked for once more; a batch whose connection
+// breaks twice, or can't be opened again, fails with UNAVAILABLE. Contract: transport.h.
 #pragma once
 
 #include <array>
@@ -33,6 +34,8 @@ struct RdmaOptions {
   absl::Duration timeout = absl::Seconds(30);  // to attach
   std::string device = {};                     // DEV[:PORT[:GID]]; empty: by the route
   bool reads = false;                          // RdmaReadTransport's way
+  // Whether what a connection that broke did not bring is asked for once more, over another.
+  bool resend = true;
   // How long a waiting thread looks for rows before it sleeps.
   absl::Duration spin = absl::Microseconds(200);
 };
@@ -44,6 +47,7 @@ struct RdmaAttachment {
   std::unique_ptr<RdmaConnection> connection;
   uint64_t max_batch_rows = 0;
   absl::Duration spin;
+  bool resend = true;
 };
 // GrpcTransport::Attach's errors, and: UNIMPLEMENTED when the owner has no RDMA, NOT_FOUND when no
 // device leads to it, RESOURCE_EXHAUSTED when memory can't be pinned.
@@ -63,6 +67,7 @@ class RdmaTransport : public Transport {
   const AttachedTableSet& table_set() const override { return attached_; }
   absl::Status Register(absl::Span<std::byte> buffer) override;
   absl::Status Unregister(absl::Span<std::byte> buffer) override;
+  absl::Status RegisterDmabuf(int fd, uint64_t offset, absl::Span<std::byte> buffer) override;
   absl::StatusOr<Ticket> Submit(const BatchRequest& batch) override;
   TicketState Poll(Ticket ticket) override;
   absl::Status Wait(Ticket ticket) override;
@@ -81,10 +86,11 @@ class RdmaTransport : public Transport {
   // What differs where this side reads (rdma_read_transport.h). All need mutex_.
   virtual void SendRequests();
   virtual void TakeSuccess(const ibv_wc& completion);
-  virtual void ForgetRequests();  // nothing of them is under way any more
+  virtual void ForgetRequests();  // nothing of them is under way any more: Interrupted, each
   virtual absl::Status OnConnected() { return absl::OkStatus(); }
 
   void Fail(RdmaBatch& batch, absl::Status status);
+  void Interrupted(std::shared_ptr<RdmaBatch> batch);
   // The queue pair is of no more use; the lease may say why.
   void Suspect(absl::Status status);
   // The oldest batch with something to send; null when there is none.
@@ -115,12 +121,15 @@ class RdmaTransport : public Transport {
   Slot* FindSlot(RdmaTag tag);
   void Answered(Slot& slot);
   void Break(absl::Status status);
+  void FailQueue(const absl::Status& status);
+  void FailLate(RdmaBatch& batch);
   void LetGo(std::shared_ptr<RdmaBatch> batch);
 
   const AttachedTableSet attached_;
   RdmaRoute route_;
   const Capabilities capabilities_;
   const absl::Duration spin_;
+  const bool resend_;
   RdmaWindows windows_;
   TicketTable<RdmaBatch> tickets_;
 
@@ -131,12 +140,14 @@ class RdmaTransport : public Transport {
   absl::Status suspected_;  // the queue pair broke: the lease may say why
   absl::Time suspected_at_;
   absl::Status broken_;  // why there is no connection
+  absl::Time broken_at_;
   bool reconnecting_ = false;
   absl::Time next_try_;
   uint64_t batches_ = 0;
   std::array<Slot, kRdmaCredits> slots_;
   std::vector<uint8_t> free_slots_;
-  std::vector<std::shared_ptr<RdmaBatch>> queue_;  // with requests to send, oldest first
+  std::vector<std::shared_ptr<RdmaBatch>> queue_;        // with requests to send, oldest first
+  std::vector<std::shared_ptr<RdmaBatch>> interrupted_;  // while a connection is let go
   std::vector<std::shared_ptr<RdmaBatch>> spare_;
 };
 

@@ -7,19 +7,40 @@
 
 namespace engram {
 
+namespace {
+
+constexpr char kUnregistered[] = "engram.unregistered";
+
+}  // namespace
+
+bool IsUnregistered(const absl::Status& status) {
+  return status.GetPayload(kUnregistered).has_value();
+}
+
 absl::Status RdmaWindows::Register(absl::Span<std::byte> buffer, RdmaLease* lease) {
   if (buffer.empty()) return absl::InvalidArgumentError("a landing buffer of no bytes");
   const std::lock_guard<std::mutex> change(change_mutex_);
-  // The owner has the key of what it may write; where this side reads, nobody has one.
-  const int access = IBV_ACCESS_LOCAL_WRITE | (reads_ ? 0 : IBV_ACCESS_REMOTE_WRITE);
-  absl::StatusOr<RdmaRegion> region = RdmaRegion::Register(domain_, buffer, access);
-  if (!region.ok()) return region.status();
+  absl::StatusOr<RdmaRegion> region = RdmaRegion::Register(domain_, buffer, Access());
+  return region.ok() ? Add(*std::move(region), lease) : region.status();
+}
+
+absl::Status RdmaWindows::RegisterDmabuf(int fd, uint64_t offset, absl::Span<std::byte> buffer,
+                                         RdmaLease* lease) {
+  if (buffer.empty()) return absl::InvalidArgumentError("a landing buffer of no bytes");
+  const std::lock_guard<std::mutex> change(change_mutex_);
+  absl::StatusOr<RdmaRegion> region =
+      RdmaRegion::RegisterDmabuf(domain_, fd, offset, buffer, Access());
+  return region.ok() ? Add(*std::move(region), lease) : region.status();
+}
+
+// The owner has the key of what it may write; where this side reads, nobody has one.
+absl::Status RdmaWindows::Add(RdmaRegion region, RdmaLease* lease) {
   const uint32_t number = next_number_++;
   if (!reads_ && lease != nullptr) {
-    if (absl::Status status = lease->Declare(number, *region); !status.ok()) return status;
+    if (absl::Status status = lease->Declare(number, region); !status.ok()) return status;
   }
   const std::lock_guard<std::mutex> lock(mutex_);
-  windows_.push_back({number, *std::move(region)});
+  windows_.push_back({number, std::move(region)});
   return absl::OkStatus();
 }
 
@@ -61,8 +82,10 @@ absl::StatusOr<RdmaLandingPlace> RdmaWindows::Find(const std::byte* data, uint64
     if (offset > window.region.bytes() || bytes > window.region.bytes() - offset) continue;
     return RdmaLandingPlace{window.number, offset, window.region.local_key()};
   }
-  return absl::InvalidArgumentError(
+  absl::Status status = absl::InvalidArgumentError(
       "its landing lies in no registered buffer: call Register for the buffer first");
+  status.SetPayload(kUnregistered, absl::Cord());
+  return status;
 }
 
 }  // namespace engram

@@ -24,6 +24,9 @@ struct RdmaLandingPlace {
   uint32_t local_key = 0;
 };
 
+// Whether a batch was refused for this alone: another transport may take it as it is.
+bool IsUnregistered(const absl::Status& status);
+
 class RdmaWindows {
  public:
   RdmaWindows(std::shared_ptr<RdmaDomain> domain, bool reads)
@@ -31,11 +34,14 @@ class RdmaWindows {
 
   // `lease` is null while there is no connection; INVALID_ARGUMENT: no bytes.
   absl::Status Register(absl::Span<std::byte> buffer, RdmaLease* lease);
+  // The same of device memory (RdmaRegion::RegisterDmabuf).
+  absl::Status RegisterDmabuf(int fd, uint64_t offset, absl::Span<std::byte> buffer,
+                              RdmaLease* lease);
   // INVALID_ARGUMENT: it was not registered.
   absl::Status Unregister(absl::Span<std::byte> buffer, RdmaLease* lease);
   // Declares all to the owner of a new connection.
   absl::Status DeclareAll(RdmaLease& lease);
-  // INVALID_ARGUMENT: these bytes lie in no registered buffer.
+  // INVALID_ARGUMENT: these bytes lie in no registered buffer (IsUnregistered).
   absl::StatusOr<RdmaLandingPlace> Find(const std::byte* data, uint64_t bytes) const;
 
  private:
@@ -43,6 +49,9 @@ class RdmaWindows {
     uint32_t number = 0;
     RdmaRegion region;
   };
+  int Access() const { return IBV_ACCESS_LOCAL_WRITE | (reads_ ? 0 : IBV_ACCESS_REMOTE_WRITE); }
+  absl::Status Add(RdmaRegion region, RdmaLease* lease);
+
   const std::shared_ptr<RdmaDomain> domain_;
   const bool reads_;
   std::mutex change_mutex_;  // one change at a time, over its round trip

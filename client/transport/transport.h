@@ -21,6 +21,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "memstore/addressing/addresser.h"
 #include "memstore/addressing/token_map.h"
 #include "memstore/store/gather.h"
 #include "memstore/table/manifest.h"
@@ -37,9 +38,23 @@ struct LayerRequest {
   Landing landing;
 };
 
+// In the place of row ids, for transports that take them: the owner addresses the tokens. A layer's
+// rows are then [tokens, columns], those of a token together.
+struct TokenRows {
+  struct Sequence {
+    SequenceState state;  // before its first token
+    uint32_t tokens = 0;  // 1..Capabilities::max_sequence_tokens; longer: in parts, each its state
+  };
+  absl::Span<const Sequence> sequences;
+  absl::Span<const int32_t> token_ids;  // sequence after sequence
+  absl::Span<const uint8_t> dead;       // empty, or a byte a token
+};
+
 struct BatchRequest {
   absl::Span<const LayerRequest> layers;  // in the order of need: the first one travels first
   absl::Time deadline = absl::InfiniteFuture();
+  // Where set, the layers have no row ids, and their landings groups of a token's columns or none.
+  const TokenRows* tokens = nullptr;
 };
 
 struct Ticket {
@@ -53,6 +68,7 @@ struct Capabilities {
   absl::string_view name;     // "embedded", "grpc", "shm", "shm-ring", "rdma", "rdma-read", "auto"
   bool lands_asynchronously;  // Submit returns before rows have landed
   uint64_t max_batch_rows;    // Submit refuses more, INVALID_ARGUMENT
+  uint32_t max_sequence_tokens = 0;  // of TokenRows; 0: row ids alone are taken
 };
 
 // What the owner says of the table set when a client attaches.
@@ -75,6 +91,15 @@ class Transport {
   // Unregister.
   virtual absl::Status Register(absl::Span<std::byte> buffer) = 0;
   virtual absl::Status Unregister(absl::Span<std::byte> buffer) = 0;
+  // The same for a device's memory (a GPU's), which the network card then writes by itself: `fd` is
+  // its dma-buf, exported with cuMemGetHandleForAddressRange, of which `buffer` begins at `offset`.
+  // UNIMPLEMENTED where the transport, or the card, has no such thing: land in host memory.
+  virtual absl::Status RegisterDmabuf(int /*fd*/, uint64_t /*offset*/,
+                                      absl::Span<std::byte> /*buffer*/) {
+    return absl::UnimplementedError(
+        "this transport lands in host memory alone: device memory needs rdma: and a network card "
+        "with dma-buf regions");
+  }
 
   // For those who read rows by themselves (a GPU's kernels): the table of the layer at `index` of
   // the table set where it is in this process's memory, which it is until the transport goes; else

@@ -11,6 +11,11 @@ inline constexpr uint32_t kRdmaRequestBytes = 64 << 10;
 // Requests that one client may have under way: each has a receive buffer posted at the owner (1 MiB
 // a client). More would only queue: the owner serves a client's requests one after the other.
 inline constexpr uint32_t kRdmaCredits = 16;
+// Tokens of a request by token ids: 49,152 row ids of the widest model known, addressed in 40 us,
+// for which other clients wait. Sequences that are longer are cut by whoever has the addresser.
+inline constexpr uint32_t kRdmaRequestTokens = 1024;
+// Tokens before a sequence that a request may carry: the largest order's.
+inline constexpr uint32_t kRdmaMostLookback = 7;
 // Layers of one request, of which each may come back as an immediate; models have one to three.
 inline constexpr uint32_t kRdmaRequestLayers = 16;
 // What a client has posted to receive: every request's layers and a refusal.

@@ -11,6 +11,43 @@ namespace engram {
 
 static_assert(std::endian::native == std::endian::little, "structures are sent as they lie");
 
+namespace {
+
+// What follows the layers.
+absl::Status ParseTokens(absl::Span<const std::byte> bytes, RdmaRequestView* view) {
+  RdmaTokens& tokens = view->tokens;
+  if (bytes.size() < sizeof(tokens)) {
+    return absl::InvalidArgumentError("the request ends before its tokens");
+  }
+  std::memcpy(&tokens, bytes.data(), sizeof(tokens));
+  if (tokens.tokens < 1 || tokens.tokens > kRdmaRequestTokens) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a request has 1 to ", kRdmaRequestTokens, " token ids, not ", tokens.tokens));
+  }
+  if (tokens.sequences < 1 || tokens.sequences > tokens.tokens ||
+      tokens.lookback > kRdmaMostLookback || tokens.dead > 1) {
+    return absl::InvalidArgumentError(absl::StrCat(tokens.tokens, " tokens can't be ",
+                                                   tokens.sequences, " sequences with ",
+                                                   tokens.lookback, " tokens before each"));
+  }
+  if (RdmaTokenBytes(tokens) != bytes.size()) {
+    return absl::InvalidArgumentError(absl::StrCat("its tokens take ", RdmaTokenBytes(tokens),
+                                                   " bytes and there are ", bytes.size()));
+  }
+  const std::byte* at = bytes.data() + sizeof(tokens);
+  view->sequence_tokens = {reinterpret_cast<const uint32_t*>(at), tokens.sequences};
+  at += uint64_t{tokens.sequences} * 4;
+  const uint64_t windows = uint64_t{tokens.sequences} * tokens.lookback;
+  view->windows = {reinterpret_cast<const int32_t*>(at), windows};
+  at += windows * 4;
+  view->token_ids = {reinterpret_cast<const int32_t*>(at), tokens.tokens};
+  at += uint64_t{tokens.tokens} * 4;
+  view->dead = {reinterpret_cast<const uint8_t*>(at), tokens.dead != 0 ? tokens.tokens : 0};
+  return absl::OkStatus();
+}
+
+}  // namespace
+
 absl::Status ParseRdmaRequest(absl::Span<const std::byte> bytes, RdmaRequestView* view) {
   if (bytes.size() < sizeof(RdmaRequestHeader)) {
     return absl::InvalidArgumentError(
@@ -26,7 +63,7 @@ absl::Status ParseRdmaRequest(absl::Span<const std::byte> bytes, RdmaRequestView
     return absl::InvalidArgumentError(
         absl::StrCat("a request has 1 to ", kRdmaRequestLayers, " layers, not ", header.layers));
   }
-  if (header.id_bytes != 4 && header.id_bytes != 8) {
+  if (header.id_bytes != 4 && header.id_bytes != 8 && header.id_bytes != kRdmaTokenIds) {
     return absl::InvalidArgumentError(absl::StrCat("ids of ", header.id_bytes, " bytes: 4 or 8"));
   }
   const uint64_t head = RdmaHeadBytes(header.layers);
@@ -35,6 +72,7 @@ absl::Status ParseRdmaRequest(absl::Span<const std::byte> bytes, RdmaRequestView
   }
   std::memcpy(view->layers, bytes.data() + sizeof(header),
               header.layers * sizeof(RdmaRequestLayer));
+  if (header.id_bytes == kRdmaTokenIds) return ParseTokens(bytes.subspan(head), view);
   uint64_t at = head;
   for (uint32_t i = 0; i < header.layers; ++i) {
     view->ids[i] = bytes.data() + at;

@@ -2,9 +2,10 @@
 // and refusals. Version 1; proto/FORMATS.md has the page.
 //
 // A request is one SEND: a header, the layers wanted and where each lands, then row ids. Places are
-// offsets within windows that the client declared over gRPC; keys never travel here. The owner
-// writes rows to the places, and each layer's last write carries an immediate; or it refuses the
-// request with a message. All numbers are little-endian. Stateless and thread-safe.
+// offsets within windows that the client declared over gRPC; keys never travel here. In the place
+// of row ids there may be token ids with what stands before each sequence: the owner addresses
+// them. The owner writes rows to the places, and each layer's last write carries an immediate; or
+// it refuses the request with a message. All numbers are little-endian. Stateless and thread-safe.
 #pragma once
 
 #include <cstddef>
@@ -22,6 +23,8 @@ namespace engram {
 inline constexpr uint32_t kRdmaRequestMagic = 0x51474e45;  // "ENGQ"
 inline constexpr uint32_t kRdmaRefusalMagic = 0x52474e45;  // "ENGR"
 inline constexpr uint16_t kRdmaVersion = 1;
+
+inline constexpr uint32_t kRdmaTokenIds = 0;
 
 // Which request an answer belongs to: the client's slot, and how often that was used.
 struct RdmaTag {
@@ -47,7 +50,7 @@ struct RdmaRequestHeader {
   uint16_t version;
   uint16_t layers;
   uint32_t tag;         // as an immediate for all layers
-  uint32_t id_bytes;    // 4 or 8
+  uint32_t id_bytes;    // 4 or 8; kRdmaTokenIds: token ids follow in the place of row ids
   uint64_t batch;       // the client's number, for messages alone
   uint64_t timeout_us;  // 0: none
 };
@@ -60,6 +63,18 @@ struct RdmaRequestLayer {
   uint32_t rows;
 };
 static_assert(sizeof(RdmaRequestHeader) == 32 && sizeof(RdmaRequestLayer) == 32);
+
+// What follows the layers of a request by token ids: this, sequence_tokens[sequences],
+// windows[sequences * lookback] (compressed ids before the sequence's first token, the newest
+// first; -1: blocked, and so all behind it), token_ids[tokens], and, where `dead` is 1, a byte a
+// token.
+struct RdmaTokens {
+  uint32_t tokens;
+  uint32_t sequences;
+  uint32_t lookback;  // of the address scheme
+  uint32_t dead;      // 0 or 1
+};
+static_assert(sizeof(RdmaTokens) == 16);
 
 struct RdmaRefusal {
   uint32_t magic;
@@ -78,11 +93,21 @@ constexpr uint64_t RdmaHeadBytes(uint64_t layers) {
   return sizeof(RdmaRequestHeader) + layers * sizeof(RdmaRequestLayer);
 }
 
+// Of a request by token ids, all but the layers.
+constexpr uint64_t RdmaTokenBytes(const RdmaTokens& tokens) {
+  const uint64_t words = uint64_t{tokens.sequences} * (1 + tokens.lookback) + tokens.tokens;
+  return (sizeof(RdmaTokens) + words * 4 + (tokens.dead != 0 ? tokens.tokens : 0) + 7) / 8 * 8;
+}
+
 // A request as it lies in the buffer that it was received in; ids are not looked at.
 struct RdmaRequestView {
   RdmaRequestHeader header{};
   RdmaRequestLayer layers[kRdmaRequestLayers];
-  const std::byte* ids[kRdmaRequestLayers];  // of each layer
+  const std::byte* ids[kRdmaRequestLayers];  // of each layer; none by token ids
+  RdmaTokens tokens{};
+  absl::Span<const uint32_t> sequence_tokens;
+  absl::Span<const int32_t> windows, token_ids;
+  absl::Span<const uint8_t> dead;
 
   absl::Span<const uint32_t> Ids32(size_t i) const {
     return {reinterpret_cast<const uint32_t*>(ids[i]), layers[i].rows};

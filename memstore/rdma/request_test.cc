@@ -74,6 +74,63 @@ TEST(RdmaRequest, IsRefusedWhenItIsNotWhatItSays) {
   EXPECT_FALSE(refused([](RequestBytes&) {}));
 }
 
+// A request of one layer, by the token ids of two sequences.
+std::vector<uint64_t> TokenRequest(const RdmaTokens& tokens, int64_t more_bytes,
+                                   absl::Span<const std::byte>* bytes) {
+  std::vector<uint64_t> words(4096);
+  auto* const out = reinterpret_cast<std::byte*>(words.data());
+  const RdmaRequestHeader header{.magic = kRdmaRequestMagic,
+                                 .version = kRdmaVersion,
+                                 .layers = 1,
+                                 .tag = RdmaImmediate({3, 77}, kRdmaAllLayers),
+                                 .id_bytes = kRdmaTokenIds,
+                                 .batch = 9,
+                                 .timeout_us = 0};
+  std::memcpy(out, &header, sizeof(header));
+  std::memcpy(out + RdmaHeadBytes(1), &tokens, sizeof(tokens));
+  auto* const list = reinterpret_cast<int32_t*>(out + RdmaHeadBytes(1) + sizeof(tokens));
+  for (int i = 0; i < 20; ++i) list[i] = 100 + i;
+  *bytes = {out, static_cast<size_t>(static_cast<int64_t>(RdmaHeadBytes(1) + 4 * 12 + 16 + 8) +
+                                     more_bytes)};
+  return words;
+}
+
+TEST(RdmaRequest, TokenIdsAreReadAsTheyWereWritten) {
+  absl::Span<const std::byte> bytes;
+  const RdmaTokens tokens{.tokens = 4, .sequences = 2, .lookback = 3, .dead = 1};
+  const auto words = TokenRequest(tokens, 0, &bytes);
+  ASSERT_EQ(RdmaTokenBytes(tokens), 4u * 12 + 16 + 8);
+  RdmaRequestView view;
+  const absl::Status status = ParseRdmaRequest(bytes, &view);
+  ASSERT_TRUE(status.ok()) << status;
+  EXPECT_EQ(view.sequence_tokens, absl::MakeConstSpan({100u, 101u}));
+  EXPECT_EQ(view.windows, absl::MakeConstSpan({102, 103, 104, 105, 106, 107}));
+  EXPECT_EQ(view.token_ids, absl::MakeConstSpan({108, 109, 110, 111}));
+  EXPECT_EQ(view.dead, absl::MakeConstSpan(std::vector<uint8_t>{112, 0, 0, 0}));
+}
+
+TEST(RdmaRequest, TokenIdsThatAreNotWhatTheySayAreRefused) {
+  const auto refused = [](const RdmaTokens& tokens, int64_t more = 0) {
+    absl::Span<const std::byte> bytes;
+    const auto words = TokenRequest(tokens, more, &bytes);
+    RdmaRequestView view;
+    return ParseRdmaRequest(bytes, &view).code() == absl::StatusCode::kInvalidArgument;
+  };
+  EXPECT_FALSE(refused({4, 2, 3, 1}));
+  EXPECT_TRUE(refused({0, 2, 3, 1}));
+  EXPECT_TRUE(refused({kRdmaRequestTokens + 1, 2, 3, 1}));
+  EXPECT_TRUE(refused({~0u, ~0u, 3, 1}));
+  EXPECT_TRUE(refused({4, 0, 3, 1}));
+  EXPECT_TRUE(refused({4, 5, 3, 1}));
+  EXPECT_TRUE(refused({4, 2, kRdmaMostLookback + 1, 1}));
+  EXPECT_TRUE(refused({4, 2, 1u << 31, 1}));
+  EXPECT_TRUE(refused({4, 2, 3, 2}));
+  EXPECT_TRUE(refused({4, 2, 3, 1}, 8));
+  EXPECT_TRUE(refused({4, 2, 3, 1}, -8));
+  EXPECT_TRUE(refused({4, 2, 3, 1}, -72));
+  EXPECT_TRUE(refused({4, 2, 3, 1}, -80));
+}
+
 TEST(RdmaRequest, ImmediatesKeepSlotLayerAndGeneration) {
   const uint32_t immediate = RdmaImmediate({15, 65535}, 3);
   EXPECT_EQ(RdmaTagOf(immediate), (RdmaTag{15, 65535}));

@@ -48,7 +48,28 @@ absl::StatusOr<RdmaRegion> RdmaRegion::Register(std::shared_ptr<RdmaDomain> doma
     return Failed(absl::StrCat("cannot register ", memory.size(), " bytes"), *domain->device(),
                   errno);
   }
-  return RdmaRegion(std::move(domain), region);
+  return RdmaRegion(std::move(domain), memory.data(), region);
+}
+
+absl::StatusOr<RdmaRegion> RdmaRegion::RegisterDmabuf(std::shared_ptr<RdmaDomain> domain, int fd,
+                                                      uint64_t offset, absl::Span<std::byte> memory,
+                                                      int access) {
+  const auto address = reinterpret_cast<uintptr_t>(memory.data());
+  ibv_mr* const region =
+      ibv_reg_dmabuf_mr(domain->get(), offset, memory.size(), address, fd, access);
+  if (region != nullptr) return RdmaRegion(std::move(domain), memory.data(), region);
+  const int error = errno;
+  const std::string what = absl::StrCat("cannot register the dma-buf ", fd);
+  if (error == EOPNOTSUPP || error == ENOSYS) {
+    return absl::UnimplementedError(
+        absl::StrCat(what, ": ", domain->device()->Name(),
+                     " has no dma-buf regions: land in host memory (Register)"));
+  }
+  if (error == EBADF || error == EINVAL) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(what, ": it is none, or has no ", memory.size(), " bytes at ", offset));
+  }
+  return Failed(what, *domain->device(), error);
 }
 
 absl::StatusOr<RdmaBuffer> RdmaBuffer::Create(std::shared_ptr<RdmaDomain> domain, uint64_t bytes,
@@ -111,7 +132,7 @@ absl::StatusOr<RdmaQueuePair> RdmaQueuePair::Create(std::shared_ptr<RdmaDomain> 
   for (uint32_t inline_bytes = sizes.inline_bytes;; inline_bytes /= 2) {
     wanted.cap = {.max_send_wr = sizes.sends,
                   .max_recv_wr = sizes.receives,
-                  .max_send_sge = 1,
+                  .max_send_sge = sizes.pieces,
                   .max_recv_sge = 1,
                   .max_inline_data = inline_bytes};
     made.pair_.reset(ibv_create_qp(domain->get(), &wanted));

@@ -44,9 +44,14 @@ class RdmaRegion {
   // `access`: IBV_ACCESS_ flags. RESOURCE_EXHAUSTED when the memory can't be pinned.
   static absl::StatusOr<RdmaRegion> Register(std::shared_ptr<RdmaDomain> domain,
                                              absl::Span<std::byte> memory, int access);
+  // The same of a device's memory: `fd` is its dma-buf, of which `memory`, as the device addresses
+  // it, begins at `offset`. UNIMPLEMENTED where the card, its driver or the kernel can't.
+  static absl::StatusOr<RdmaRegion> RegisterDmabuf(std::shared_ptr<RdmaDomain> domain, int fd,
+                                                   uint64_t offset, absl::Span<std::byte> memory,
+                                                   int access);
   RdmaRegion() = default;
 
-  std::byte* data() const { return static_cast<std::byte*>(region_->addr); }
+  std::byte* data() const { return memory_; }
   uint64_t bytes() const { return region_->length; }
   uint32_t local_key() const { return region_->lkey; }
   uint32_t remote_key() const { return region_->rkey; }
@@ -55,9 +60,10 @@ class RdmaRegion {
   struct Free {
     void operator()(ibv_mr* region) const { ibv_dereg_mr(region); }
   };
-  RdmaRegion(std::shared_ptr<RdmaDomain> domain, ibv_mr* region)
-      : domain_(std::move(domain)), region_(region) {}
+  RdmaRegion(std::shared_ptr<RdmaDomain> domain, std::byte* memory, ibv_mr* region)
+      : domain_(std::move(domain)), memory_(memory), region_(region) {}
   std::shared_ptr<RdmaDomain> domain_;
+  std::byte* memory_ = nullptr;
   std::unique_ptr<ibv_mr, Free> region_;
 };
 
@@ -138,6 +144,7 @@ struct RdmaQueueSizes {
   uint32_t sends = 1;
   uint32_t receives = 1;
   uint32_t inline_bytes = 0;  // as many as the device has, up to this
+  uint32_t pieces = 1;        // of memory that one send is put together from
 };
 
 // A reliable connection's end.

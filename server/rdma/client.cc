@@ -191,8 +191,38 @@ absl::Status RdmaClient::Start(const Waiting& waiting) {
       !status.ok()) {
     return status;
   }
+  status = Prepare();
+  if (status.ok()) status = FindTargets();
+  if (!status.ok()) lookup_.Release();
+  layer_ = 0;
+  row_ = 0;
+  return status;
+}
+
+// By row ids or by token ids.
+absl::Status RdmaClient::Prepare() {
+  const uint32_t layers = view_.header.layers;
+  const LookupLimits limits{.max_batch_rows = served_.max_batch_rows, .max_reply_bytes = 0};
+  if (view_.header.id_bytes == kRdmaTokenIds) {
+    for (uint32_t i = 0; i < layers; ++i) wanted_layers_[i] = view_.layers[i].layer;
+    absl::Status status = lookup_.PrepareSequences(served_.served.set,
+                                                   {.layers = {wanted_layers_.data(), layers},
+                                                    .sequence_tokens = view_.sequence_tokens,
+                                                    .lookback = view_.tokens.lookback,
+                                                    .windows = view_.windows,
+                                                    .token_ids = view_.token_ids,
+                                                    .dead = view_.dead},
+                                                   limits);
+    for (uint32_t i = 0; status.ok() && i < layers; ++i) {
+      if (view_.layers[i].rows == lookup_.rows(i)) continue;
+      status = absl::InvalidArgumentError(
+          absl::StrCat("layer ", wanted_layers_[i], ": ", view_.token_ids.size(), " tokens have ",
+                       lookup_.rows(i), " rows, not ", view_.layers[i].rows));
+    }
+    return status;
+  }
   wanted_.clear();
-  for (uint32_t i = 0; i < view_.header.layers; ++i) {
+  for (uint32_t i = 0; i < layers; ++i) {
     WantedRows rows{.layer = view_.layers[i].layer};
     if (view_.header.id_bytes == 4) {
       rows.ids32 = view_.Ids32(i);
@@ -201,13 +231,7 @@ absl::Status RdmaClient::Start(const Waiting& waiting) {
     }
     wanted_.push_back(rows);
   }
-  status = lookup_.PrepareRows(served_.served.set, wanted_,
-                               {.max_batch_rows = served_.max_batch_rows, .max_reply_bytes = 0});
-  if (status.ok()) status = FindTargets();
-  if (!status.ok()) lookup_.Release();
-  layer_ = 0;
-  row_ = 0;
-  return status;
+  return lookup_.PrepareRows(served_.served.set, wanted_, limits);
 }
 
 // Every byte that will be written is within a window that this client declared.

@@ -115,6 +115,7 @@ class RdmaClient {
 
   bool StartNext();
   absl::Status Start(const Waiting& waiting);
+  absl::Status Prepare();
   absl::Status FindTargets();
   absl::Status MayGoOn() const;
   bool Turn();
@@ -154,6 +155,7 @@ class RdmaClient {
   RdmaRequestView view_;
   PreparedLookup lookup_;
   std::vector<WantedRows> wanted_;
+  std::array<uint32_t, kRdmaRequestLayers> wanted_layers_;
   std::array<Target, kRdmaRequestLayers> targets_;
   int tile_ = -1;     // the layer that a tile begins with
   size_t layer_ = 0;  // what is gathered next

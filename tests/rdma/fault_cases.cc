@@ -177,6 +177,7 @@ TEST_F(RdmaFaultTest, PlacesOutsideTheWindowsAreRefusedAndTheConnectionGoesOn) {
   refused([](auto&, auto& layer) { layer.rows = 5; });
   refused([](auto&, auto& layer) { layer.rows = 0; });
   refused([](auto& header, auto&) { header.id_bytes = 8; });
+  refused([](auto& header, auto&) { header.id_bytes = kRdmaTokenIds; });
   refused([](auto& header, auto&) { header.layers = 3; });
   client.set_last_id(kRows);
   EXPECT_TRUE(says(refused(kAsItIs), "20000"));
@@ -185,6 +186,18 @@ TEST_F(RdmaFaultTest, PlacesOutsideTheWindowsAreRefusedAndTheConnectionGoesOn) {
   refused(kAsItIs);
   ASSERT_TRUE(client.lease().Declare(HandClient::kWindow, client.memory().region()).ok());
   EXPECT_TRUE(client.Ask(kAsItIs).ok());
+}
+
+TEST_F(RdmaFaultTest, ABatchWhoseDeadlineHasPassedIsNotGathered) {
+  HandClient client(*owner_);
+  ASSERT_TRUE(client.lease().Declare(HandClient::kWindow, client.memory().region()).ok());
+  // A microsecond after it was received; a quick owner may be in time now and then.
+  absl::Status status;
+  for (int i = 0; i < 50 && status.ok(); ++i) {
+    status = client.Ask([](auto& header, auto&) { header.timeout_us = 1; });
+  }
+  EXPECT_EQ(status.code(), absl::StatusCode::kDeadlineExceeded) << status;
+  EXPECT_TRUE(client.Ask([](auto& header, auto&) { header.timeout_us = 60'000'000; }).ok());
 }
 
 TEST_F(RdmaFaultTest, KeysThatOpenNothingEndTheConnectionWithTheReason) {
@@ -276,9 +289,71 @@ TEST_F(RdmaFaultTest, TooManyClientsAndWindowsAreTurnedAway) {
   EXPECT_GE(clients.size(), kRdmaMaxClients - 3);
 }
 
-TEST_F(RdmaFaultTest, AQueuePairThatBreaksInMidBatchFailsItAndTheNextConnects) {
+TEST_F(RdmaFaultTest, WhatAQueuePairThatBreaksDidNotBringIsAskedForOverAnother) {
   for (const bool reads : {false, true}) {
     auto transport = owner_->Attach(reads);
+    auto& rdma = static_cast<RdmaTransport&>(*transport);
+    std::vector<std::unique_ptr<Batch>> batches;
+    std::vector<Ticket> tickets;
+    for (size_t i = 0; i < 12; ++i) {
+      const size_t rows = i % 4 == 0 ? (reads ? 2000 : 60'000) : 64;
+      batches.push_back(
+          std::make_unique<Batch>(rows, i % 2 == 0 ? Layout::kLayers : Layout::kTokens, i));
+      ASSERT_TRUE(batches.back()->Register(rdma).ok());
+    }
+    for (const auto& batch : batches) {
+      const auto ticket = rdma.Submit({.layers = batch->layers()});
+      ASSERT_TRUE(ticket.ok()) << ticket.status();
+      tickets.push_back(*ticket);
+    }
+    // A layer that has landed is its reader's: it is not written once more.
+    if (!reads) {
+      ASSERT_TRUE(rdma.WaitLayer(tickets[0], 0).ok());
+      std::memset(batches[0]->layers()[0].landing.data, 0x77, 264);
+    }
+    rdma.BreakForTest();
+    for (size_t i = 0; i < batches.size(); ++i) {
+      const absl::Status status = rdma.Wait(tickets[i]);
+      EXPECT_TRUE(status.ok()) << reads << " " << i << ": " << status;
+      if (!reads && i == 0) {
+        std::vector<std::byte> written(264, std::byte{0x77});
+        EXPECT_EQ(std::memcmp(batches[0]->layers()[0].landing.data, written.data(), 264), 0);
+      } else {
+        EXPECT_TRUE(batches[i]->IsExact()) << reads << " " << i;
+      }
+      rdma.Reap(tickets[i]);
+    }
+  }
+}
+
+TEST_F(RdmaFaultTest, AReapThatHasToCutTheConnectionCostsTheOtherBatchesNothing) {
+  const SetDirectory set;
+  EngramdProcess engramd({"--table-set", set.path(), "--listen", "127.0.0.1:0", "--rdma-device",
+                          Device(), "--load-threads", "2"});
+  auto transport = RdmaTransport::Attach(engramd.WaitUntilServing(), "", {});
+  ASSERT_TRUE(transport.ok()) << transport.status();
+  Batch late(256), other(256, Layout::kTokens, 2);
+  ASSERT_TRUE(late.Register(**transport).ok());
+  ASSERT_TRUE(other.Register(**transport).ok());
+  engramd.Signal(SIGSTOP);
+  const auto first =
+      (*transport)
+          ->Submit({.layers = late.layers(), .deadline = absl::Now() + absl::Milliseconds(100)});
+  const auto second = (*transport)->Submit({.layers = other.layers()});
+  ASSERT_TRUE(first.ok() && second.ok());
+  EXPECT_EQ((*transport)->Wait(*first).code(), absl::StatusCode::kDeadlineExceeded);
+  (*transport)->Reap(*first);
+  late.Clear();
+  engramd.Signal(SIGCONT);
+  const absl::Status status = (*transport)->Wait(*second);
+  EXPECT_TRUE(status.ok()) << status;
+  EXPECT_TRUE(other.IsExact());
+  EXPECT_TRUE(late.IsUntouched());
+}
+
+TEST_F(RdmaFaultTest, AQueuePairThatBreaksInMidBatchFailsItWhereItIsNotToBeSentAgain) {
+  for (const bool reads : {false, true}) {
+    auto transport = owner_->Attach(reads, /*resend=*/false);
     auto& rdma = static_cast<RdmaTransport&>(*transport);
     Batch batch(reads ? 2000 : 40'000);
     ASSERT_TRUE(batch.Register(rdma).ok());
@@ -298,12 +373,61 @@ TEST_F(RdmaFaultTest, AQueuePairThatBreaksInMidBatchFailsItAndTheNextConnects) {
   }
 }
 
+TEST_F(RdmaFaultTest, ABatchWhoseConnectionBreaksTwiceFails) {
+  auto transport = owner_->Attach();
+  auto& rdma = static_cast<RdmaTransport&>(*transport);
+  Batch batch(120'000);
+  ASSERT_TRUE(batch.Register(rdma).ok());
+  const auto ticket = rdma.Submit({.layers = batch.layers()});
+  ASSERT_TRUE(ticket.ok());
+  rdma.BreakForTest();
+  // Another Submit opens the next connection, and sends what waits first.
+  Batch small(16, Layout::kLayers, 2);
+  ASSERT_TRUE(small.Register(rdma).ok());
+  // The break is seen, and there is no connection.
+  const absl::Time give_up = absl::Now() + absl::Seconds(20);
+  while (rdma.Counts().sends != 0 && absl::Now() < give_up) rdma.Poll(*ticket);
+  const absl::StatusOr<Ticket> next = rdma.Submit({.layers = small.layers()});
+  ASSERT_TRUE(next.ok()) << next.status();
+  rdma.BreakForTest();
+  const absl::Status status = rdma.Wait(*ticket);
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable) << status;
+  rdma.Reap(*ticket);
+  rdma.Reap(*next);
+}
+
+TEST_F(RdmaFaultTest, DeviceMemoryIsRefusedWhereTheCardHasNoSuchRegions) {
+  auto transport = owner_->Attach();
+  std::vector<std::byte> memory(4096);
+  const absl::Status status = transport->RegisterDmabuf(0, 0, absl::MakeSpan(memory));
+  // This device has none; one that has refuses a descriptor that is no dma-buf.
+  EXPECT_TRUE(absl::IsUnimplemented(status) || absl::IsInvalidArgument(status)) << status;
+  EXPECT_NE(status.message().find("dma-buf"), absl::string_view::npos) << status;
+  auto grpc = GrpcTransport::Attach(owner_->address(), "", {});
+  ASSERT_TRUE(grpc.ok());
+  EXPECT_TRUE(absl::IsUnimplemented((*grpc)->RegisterDmabuf(0, 0, absl::MakeSpan(memory))));
+}
+
+TEST_F(RdmaFaultTest, AutoLandsInUnregisteredMemoryOverGrpc) {
+  auto way = AutoTransport::Attach(owner_->address(), "", {});
+  ASSERT_TRUE(way.ok()) << way.status();
+  Batch registered(64), not_registered(64, Layout::kTokens, 2);
+  ASSERT_TRUE(registered.Register(**way).ok());
+  const uint64_t requests = owner_->endpoint().counts().requests;
+  EXPECT_TRUE(not_registered.LookUp(**way).ok());
+  EXPECT_TRUE(not_registered.IsExact());
+  EXPECT_EQ(owner_->endpoint().counts().requests, requests);
+  EXPECT_TRUE(registered.LookUp(**way).ok());
+  EXPECT_TRUE(registered.IsExact());
+  EXPECT_EQ(owner_->endpoint().counts().requests, requests + 1);
+}
+
 TEST_F(RdmaFaultTest, AutoTakesRdmaAndLosesNoLookupWhenItBreaks) {
   auto transport = AutoTransport::Attach(owner_->address(), "", {});
   ASSERT_TRUE(transport.ok()) << transport.status();
   EXPECT_EQ((*transport)->Describe(), "auto took rdma (no shm: the owner offers none)");
   transport->reset();
-  auto rdma = owner_->Attach();
+  auto rdma = owner_->Attach(/*reads=*/false, /*resend=*/false);
   auto* const raw = static_cast<RdmaTransport*>(rdma.get());
   auto grpc = GrpcTransport::Attach(owner_->address(), "", {});
   ASSERT_TRUE(grpc.ok());

@@ -74,8 +74,8 @@ class RdmaOwner {
   const RdmaEndpoint& endpoint() const { return *engramd_->rdma(); }
   Engramd& engramd() { return *engramd_; }
 
-  std::unique_ptr<Transport> Attach(bool reads = false) const {
-    auto transport = RdmaTransport::Attach(address(), "", {.reads = reads});
+  std::unique_ptr<Transport> Attach(bool reads = false, bool resend = true) const {
+    auto transport = RdmaTransport::Attach(address(), "", {.reads = reads, .resend = resend});
     EXPECT_TRUE(transport.ok()) << transport.status();
     return transport.ok() ? *std::move(transport) : nullptr;
   }

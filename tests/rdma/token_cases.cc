@@ -1,0 +1,178 @@
+// Batches by token ids over RDMA: the owner addresses them, and what lands is what the client would
+// have asked for by row ids.
+#include <random>
+
+#include "absl/strings/str_cat.h"
+#include "client/client.h"
+#include "gtest/gtest.h"
+#include "tests/integration/programs.h"
+#include "tests/integration/small_sets.h"
+#include "tests/rdma/rdma_owner.h"
+
+namespace engram::rdma {
+namespace {
+
+using integration::EngramdProcess;
+
+// Sequences as a decode step with prefill chunks among it has them, with the windows they have
+// reached.
+struct Step {
+  std::vector<Client::Sequence> sequences;
+  std::vector<int32_t> token_ids;
+  std::vector<uint8_t> dead;
+
+  Step(const Addresser& addresser, std::vector<uint32_t> lengths, uint32_t seed) {
+    std::mt19937 random(seed);
+    const AddressScheme& scheme = addresser.scheme();
+    const auto id = [&] { return static_cast<int32_t>(random() % scheme.vocab_size); };
+    for (const uint32_t length : lengths) {
+      SequenceState state = Addresser::Start();
+      const std::vector<int32_t> before = {id(), id(), id(), id()};
+      // From the very start, within the first tokens, and further on.
+      const size_t known = random() % (before.size() + 1);
+      EXPECT_TRUE(addresser.Advance({before.data(), known}, {}, &state).ok());
+      sequences.push_back({state, length});
+      for (uint32_t i = 0; i < length; ++i) {
+        token_ids.push_back(id());
+        dead.push_back(random() % 8 == 0);
+      }
+    }
+    if (!scheme.dead_positions || seed % 2 == 0) dead.clear();
+  }
+};
+
+// How rows lie, and that every byte between them stays as it was.
+std::vector<Landing> Landings(const Manifest& manifest, bool tile, uint64_t tokens,
+                              std::vector<std::byte>* buffer) {
+  const uint64_t columns = manifest.scheme.Columns();
+  uint64_t token_bytes = 0;
+  for (const LayerTableSpec& layer : manifest.layers) token_bytes += columns * layer.row_bytes;
+  buffer->assign(tokens * token_bytes + 4096, std::byte{0xa5});
+  std::vector<Landing> landings;
+  uint64_t at = 0;
+  for (const LayerTableSpec& layer : manifest.layers) {
+    Landing landing{.data = buffer->data() + at};
+    if (tile) {
+      landing.group_rows = columns;
+      landing.group_stride_bytes = token_bytes;
+    }
+    landings.push_back(landing);
+    at += columns * layer.row_bytes * (tile ? 1 : tokens);
+  }
+  return landings;
+}
+
+absl::Status LookUp(Client& client, const Step& step, const std::vector<Landing>& landings) {
+  const auto ticket = client.SubmitTokens(step.sequences, step.token_ids, step.dead, landings,
+                                          absl::Now() + absl::Seconds(60));
+  if (!ticket.ok()) return ticket.status();
+  absl::Status status = client.Wait(*ticket);
+  client.Reap(*ticket);
+  return status;
+}
+
+class RdmaTokenTest : public ::testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override {
+    integration::PackSmallSet(GetParam(), 500, scratch_ / "set");
+    engramd_ = std::make_unique<EngramdProcess>(std::vector<std::string>{
+        "--table-set", scratch_ / "set", "--listen", "127.0.0.1:0", "--rdma-device", Device()});
+    const std::string address = engramd_->WaitUntilServing();
+    embedded_ = Attach("embedded:" + (scratch_ / "set"));
+    rdma_ = Attach("rdma:" + address);
+  }
+  static std::unique_ptr<Client> Attach(const std::string& target) {
+    auto client = Client::Attach(target, {});
+    EXPECT_TRUE(client.ok()) << target << ": " << client.status();
+    return client.ok() ? *std::move(client) : nullptr;
+  }
+  integration::ScratchDirectory scratch_;
+  std::unique_ptr<EngramdProcess> engramd_;
+  std::unique_ptr<Client> embedded_, rdma_;
+};
+
+TEST_P(RdmaTokenTest, RowsAreThoseOfRowIds) {
+  ASSERT_GT(rdma_->transport().capabilities().max_sequence_tokens, 0u);
+  ASSERT_EQ(embedded_->transport().capabilities().max_sequence_tokens, 0u);
+  const std::vector<uint32_t> one = {1}, decode(64, 1), mixed = {1, 700, 1, 33, 1024, 1},
+                              many(1500, 1), longer = {2500, 1, 3};
+  uint32_t seed = 1;
+  for (const auto& lengths : {one, decode, mixed, many, longer}) {
+    for (const bool tile : {false, true}) {
+      const Step step(rdma_->addresser(), lengths, seed++);
+      std::vector<std::byte> expected, got;
+      const auto tokens = step.token_ids.size();
+      const auto want = Landings(embedded_->table_set(), tile, tokens, &expected);
+      const auto have = Landings(rdma_->table_set(), tile, tokens, &got);
+      absl::Status status = LookUp(*embedded_, step, want);
+      ASSERT_TRUE(status.ok()) << status;
+      ASSERT_TRUE(rdma_->Register(absl::MakeSpan(got)).ok());
+      status = LookUp(*rdma_, step, have);
+      EXPECT_TRUE(status.ok()) << status;
+      EXPECT_TRUE(got == expected) << lengths.size() << " sequences, tile " << tile;
+      ASSERT_TRUE(rdma_->Unregister(absl::MakeSpan(got)).ok());
+    }
+  }
+}
+
+TEST_P(RdmaTokenTest, WhatIsWrongIsRefusedAndTheConnectionGoesOn) {
+  Step step(rdma_->addresser(), {1, 5}, 2);
+  std::vector<std::byte> buffer;
+  auto landings = Landings(rdma_->table_set(), false, 6, &buffer);
+  ASSERT_TRUE(rdma_->Register(absl::MakeSpan(buffer)).ok());
+  const auto refused = [&](const char* what) {
+    const absl::Status status = LookUp(*rdma_, step, landings);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
+    EXPECT_NE(status.message().find(what), absl::string_view::npos) << status;
+    step = Step(rdma_->addresser(), {1, 5}, 2);
+  };
+  // By the owner, which addresses.
+  step.token_ids[3] = static_cast<int32_t>(rdma_->addresser().scheme().vocab_size);
+  refused("sequence 1");
+  step.token_ids[0] = -1;
+  refused("sequence 0");
+  step.sequences[0].state.ids[0] = int64_t{1} << 30;
+  refused("the window of sequence 0");
+  // By this side.
+  step.sequences[1].tokens = 4;
+  refused("5 tokens and there are 6");
+  step.dead.assign(3, 0);
+  refused("dead mask");
+  landings[0].group_rows = 2;
+  landings[0].group_stride_bytes = 4096;
+  refused("a token's");
+  landings = Landings(rdma_->table_set(), false, 6, &buffer);
+  EXPECT_TRUE(LookUp(*rdma_, step, landings).ok());
+  EXPECT_EQ(
+      rdma_->Submit({.layers = {}, .deadline = absl::Now() + absl::Seconds(1)}).status().code(),
+      absl::StatusCode::kInvalidArgument);
+}
+
+TEST_P(RdmaTokenTest, ABreakInMidBatchIsMended) {
+  const Step step(rdma_->addresser(), {1000, 1000, 1000, 1000, 1000, 1000}, 4);
+  std::vector<std::byte> expected, got;
+  const auto want = Landings(embedded_->table_set(), true, 6000, &expected);
+  const auto have = Landings(rdma_->table_set(), true, 6000, &got);
+  ASSERT_TRUE(LookUp(*embedded_, step, want).ok());
+  ASSERT_TRUE(rdma_->Register(absl::MakeSpan(got)).ok());
+  const auto ticket = rdma_->SubmitTokens(step.sequences, step.token_ids, step.dead, have,
+                                          absl::Now() + absl::Seconds(60));
+  ASSERT_TRUE(ticket.ok()) << ticket.status();
+  static_cast<RdmaTransport&>(rdma_->transport()).BreakForTest();
+  const absl::Status status = rdma_->Wait(*ticket);
+  EXPECT_TRUE(status.ok()) << status;
+  EXPECT_TRUE(got == expected);
+  rdma_->Reap(*ticket);
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, RdmaTokenTest,
+                         ::testing::Values("deepseek-v4.1-flash", "engram-27b",
+                                           "longcat-flash-lite"),
+                         [](const auto& family) {
+                           std::string name = family.param;
+                           for (char& c : name) c = std::isalnum(c) ? c : '_';
+                           return name;
+                         });
+
+}  // namespace
+}  // namespace engram::rdma
