@@ -6,7 +6,6 @@
 #pragma once
 
 #include <cstdint>
-#include <cstring>
 
 #ifdef __CUDACC__
 #define ENGRAM_VALUE_FUNCTION __host__ __device__ __forceinline__
@@ -34,9 +33,7 @@ ENGRAM_VALUE_FUNCTION float FloatOfBits(uint32_t bits) {
 #ifdef __CUDA_ARCH__
   return __uint_as_float(bits);
 #else
-  float value;
-  std::memcpy(&value, &bits, sizeof value);
-  return value;
+  return __builtin_bit_cast(float, bits);
 #endif
 }
 
@@ -44,15 +41,20 @@ ENGRAM_VALUE_FUNCTION uint32_t BitsOfFloat(float value) {
 #ifdef __CUDA_ARCH__
   return __float_as_uint(value);
 #else
-  uint32_t bits;
-  std::memcpy(&bits, &value, sizeof bits);
-  return bits;
+  return __builtin_bit_cast(uint32_t, value);
 #endif
+}
+
+// `yes` where a < b, else `no`; a and b are below 2^31. By arithmetic: a comparison would become a
+// branch, which keeps a host's loop from becoming vectors.
+ENGRAM_VALUE_FUNCTION uint32_t SelectBelow(uint32_t a, uint32_t b, uint32_t yes, uint32_t no) {
+  const uint32_t mask = 0u - ((a - b) >> 31);
+  return (yes & mask) | (no & ~mask);
 }
 
 ENGRAM_VALUE_FUNCTION uint16_t Bf16OfFloatBits(uint32_t bits) {
   const uint32_t rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
-  return (bits & 0x7FFFFFFFu) > 0x7F800000u ? kBf16Nan : static_cast<uint16_t>(rounded);
+  return static_cast<uint16_t>(SelectBelow(0x7F800000u, bits & 0x7FFFFFFFu, kBf16Nan, rounded));
 }
 
 // Every finite fp16 is a normal fp32: a subnormal one is 2^-14 less than with an implicit one.
@@ -60,17 +62,17 @@ ENGRAM_VALUE_FUNCTION uint16_t Bf16OfFp16Bits(uint16_t bits) {
   const uint32_t magnitude = bits & 0x7FFFu;
   const uint32_t subnormal =
       BitsOfFloat(FloatOfBits((magnitude << 13) | (113u << 23)) - 6.103515625e-05f);
-  const uint32_t normal = (magnitude << 13) + ((magnitude >= 0x7C00u ? 224u : 112u) << 23);
+  const uint32_t normal = (magnitude << 13) + (SelectBelow(magnitude, 0x7C00u, 112u, 224u) << 23);
   const uint32_t sign = static_cast<uint32_t>(bits & 0x8000u) << 16;
-  return Bf16OfFloatBits(sign | (magnitude < 0x400u ? subnormal : normal));
+  return Bf16OfFloatBits(sign | SelectBelow(magnitude, 0x400u, subnormal, normal));
 }
 
 // An E4M3 byte's magnitude as fp32; 480 for its NaN. Subnormal ones as above: 2^-6 less.
 ENGRAM_VALUE_FUNCTION float MagnitudeOfE4m3(uint32_t byte) {
   const uint32_t shifted = (byte & 0x7Fu) << 20;
-  const float subnormal = FloatOfBits(shifted | (121u << 23)) - 0.015625f;
-  const float normal = FloatOfBits(shifted + (120u << 23));
-  return shifted < (8u << 20) ? subnormal : normal;
+  const uint32_t subnormal = BitsOfFloat(FloatOfBits(shifted | (121u << 23)) - 0.015625f);
+  const uint32_t normal = shifted + (120u << 23);
+  return FloatOfBits(SelectBelow(shifted, 8u << 20, subnormal, normal));
 }
 
 // Times a scale of kFirstPlainScale..kLastPlainScale, `scale` = 2^(byte - 127): exact in fp32 with
@@ -78,7 +80,7 @@ ENGRAM_VALUE_FUNCTION float MagnitudeOfE4m3(uint32_t byte) {
 ENGRAM_VALUE_FUNCTION uint16_t Bf16OfE4m3Plain(uint32_t byte, float scale) {
   const uint32_t magnitude = BitsOfFloat(MagnitudeOfE4m3(byte) * scale) >> 16;
   const uint32_t bits = magnitude | ((byte & 0x80u) << 8);
-  return (byte & 0x7Fu) == 0x7Fu ? kBf16Nan : static_cast<uint16_t>(bits);
+  return static_cast<uint16_t>(SelectBelow(0x7Eu, byte & 0x7Fu, kBf16Nan, bits));
 }
 
 ENGRAM_VALUE_FUNCTION bool IsPlainScale(uint32_t scale_byte) {

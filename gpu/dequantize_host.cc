@@ -6,20 +6,22 @@ namespace engram {
 namespace {
 
 // Inlined into one function for each instruction set, which is what vectorises it.
+// Indices have the width of addresses: narrower ones might wrap, and would be taken for a gather.
 #define ENGRAM_ROW_LOOP inline __attribute__((always_inline))
 
 ENGRAM_ROW_LOOP void RowOfE4m3Ue8m0(const DequantizeArguments& a, const uint8_t* row,
                                     uint16_t* __restrict out) {
-  for (uint32_t first = 0; first < a.dim; first += kValuesAScale) {
+  for (size_t first = 0; first < a.dim; first += kValuesAScale) {
     const uint8_t scale_byte = row[a.dim + first / kValuesAScale];
     const uint8_t* const in = row + first;
     if (IsPlainScale(scale_byte)) {
       const float scale = PlainScale(scale_byte);
-      for (uint32_t i = 0; i < kValuesAScale; ++i) {
+#pragma GCC ivdep
+      for (size_t i = 0; i < kValuesAScale; ++i) {
         out[first + i] = Bf16OfE4m3Plain(in[i], scale);
       }
     } else {
-      for (uint32_t i = 0; i < kValuesAScale; ++i) {
+      for (size_t i = 0; i < kValuesAScale; ++i) {
         out[first + i] = Bf16OfE4m3Careful(in[i], scale_byte, a.reading);
       }
     }
@@ -34,21 +36,23 @@ ENGRAM_ROW_LOOP void RowOf(const DequantizeArguments& a, const E4m3Table& table,
       std::memcpy(out, row, size_t{2} * a.dim);
       return;
     case RowValues::kFp16:
-      for (uint32_t i = 0; i < a.dim; ++i) {
+#pragma GCC ivdep
+      for (size_t i = 0; i < a.dim; ++i) {
         uint16_t bits;
         std::memcpy(&bits, row + 2 * i, sizeof bits);
         out[i] = Bf16OfFp16Bits(bits);
       }
       return;
     case RowValues::kFp32:
-      for (uint32_t i = 0; i < a.dim; ++i) {
+#pragma GCC ivdep
+      for (size_t i = 0; i < a.dim; ++i) {
         uint32_t bits;
         std::memcpy(&bits, row + 4 * i, sizeof bits);
         out[i] = Bf16OfFloatBits(bits);
       }
       return;
     case RowValues::kE4m3:
-      for (uint32_t i = 0; i < a.dim; ++i) out[i] = table.bf16[bytes[i]];
+      for (size_t i = 0; i < a.dim; ++i) out[i] = table.bf16[bytes[i]];
       return;
     case RowValues::kE4m3Ue8m0:
       RowOfE4m3Ue8m0(a, bytes, out);
