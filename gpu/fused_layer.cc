@@ -12,23 +12,29 @@ namespace {
 // same.
 constexpr uint32_t kLanes = 16;
 
-float Dot(const uint16_t* a, const uint16_t* b, uint32_t count) {
+float Dot(const float* a, const float* b, uint32_t count) {
   float sums[kLanes] = {};
   uint32_t i = 0;
   for (; i + kLanes <= count; i += kLanes) {
-    for (uint32_t l = 0; l < kLanes; ++l) sums[l] += FloatOfBf16(a[i + l]) * FloatOfBf16(b[i + l]);
+    for (uint32_t l = 0; l < kLanes; ++l) sums[l] += a[i + l] * b[i + l];
   }
-  for (; i < count; ++i) sums[0] += FloatOfBf16(a[i]) * FloatOfBf16(b[i]);
+  for (; i < count; ++i) sums[0] += a[i] * b[i];
   float sum = 0;
   for (const float lane : sums) sum += lane;
   return sum;
 }
 
-void Project(const uint16_t* weights, const FusedLayerBatch& batch, uint32_t inputs,
-             uint64_t outputs, float* out) {
+void Widen(const uint16_t* from, uint64_t count, float* to) {
+  for (uint64_t i = 0; i < count; ++i) to[i] = FloatOfBf16(from[i]);
+}
+
+// `rows` are the batch's; a row of weights is widened to `weight_row` once for all tokens.
+void Project(const uint16_t* weights, const float* rows, uint32_t tokens, uint32_t inputs,
+             uint64_t outputs, float* weight_row, float* out) {
   for (uint64_t o = 0; o < outputs; ++o) {
-    for (uint64_t t = 0; t < batch.tokens; ++t) {
-      out[t * outputs + o] = Dot(weights + o * inputs, batch.rows + t * inputs, inputs);
+    Widen(weights + o * inputs, inputs, weight_row);
+    for (uint64_t t = 0; t < tokens; ++t) {
+      out[t * outputs + o] = Dot(weight_row, rows + t * inputs, inputs);
     }
   }
 }
@@ -53,8 +59,11 @@ GateSums SumsOf(const FusedLayerShape& shape, const FusedLayerWeights& weights,
 
 void RunOnHost(const FusedLayerShape& shape, const FusedLayerWeights& weights,
                const FusedLayerBatch& batch, const FusedLayerScratch& scratch) {
-  Project(weights.key, batch, shape.inputs, uint64_t{shape.branches} * shape.hidden, scratch.keys);
-  Project(weights.value, batch, shape.inputs, shape.hidden, scratch.values);
+  Widen(batch.rows, uint64_t{batch.tokens} * shape.inputs, scratch.rows);
+  Project(weights.key, scratch.rows, batch.tokens, shape.inputs,
+          uint64_t{shape.branches} * shape.hidden, scratch.weight_row, scratch.keys);
+  Project(weights.value, scratch.rows, batch.tokens, shape.inputs, shape.hidden, scratch.weight_row,
+          scratch.values);
   for (uint32_t s = 0; s < batch.sequences; ++s) {
     std::fill(scratch.sequence_of + batch.starts[s], scratch.sequence_of + batch.starts[s + 1], s);
   }
@@ -116,7 +125,10 @@ absl::StatusOr<std::unique_ptr<FusedLayer>> FusedLayer::Create(const FusedLayerS
   layer->weights_ = weights;
   layer->max_tokens_ = max_tokens;
   const uint64_t tokens = max_tokens, branches = tokens * shape.branches;
-  const uint64_t words = branches * shape.hidden + tokens * shape.hidden + 2 * branches + tokens;
+  // The host's products read rows and weights as fp32.
+  const uint64_t host_words = device.kind() == DeviceKind::kHost ? (tokens + 1) * shape.inputs : 0;
+  const uint64_t words =
+      branches * shape.hidden + tokens * shape.hidden + 2 * branches + tokens + host_words;
   absl::StatusOr<DeviceBuffer> memory = device.Allocate(MemoryKind::kDevice, words * sizeof(float));
   if (!memory.ok()) return memory.status();
   layer->memory_ = *std::move(memory);
@@ -126,6 +138,10 @@ absl::StatusOr<std::unique_ptr<FusedLayer>> FusedLayer::Create(const FusedLayerS
   scratch.gates = scratch.values + tokens * shape.hidden;
   scratch.scales = scratch.gates + branches;
   scratch.sequence_of = reinterpret_cast<uint32_t*>(scratch.scales + branches);
+  if (host_words > 0) {
+    scratch.rows = scratch.scales + branches + tokens;
+    scratch.weight_row = scratch.rows + tokens * shape.inputs;
+  }
   return layer;
 }
 

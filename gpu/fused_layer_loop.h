@@ -64,6 +64,8 @@ struct FusedLayerScratch {
   float* gates = nullptr;           // [tokens][branches]
   float* scales = nullptr;          // [tokens][branches]: 1 / RMS of gate * value
   uint32_t* sequence_of = nullptr;  // [tokens]
+  float* rows = nullptr;            // host alone: the batch's, as fp32
+  float* weight_row = nullptr;      // host alone: [inputs]
 };
 
 ENGRAM_FUSED_FUNCTION float FloatOfBf16(uint16_t bits) {

@@ -1,0 +1,57 @@
+// An engine's loop over a device: blocks of a backbone, Engram layers among them, rows by one way
+// or another; and what it took.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "gpu/fused_layer.h"
+#include "gpu/simulator/backbone.h"
+#include "gpu/simulator/ways.h"
+
+namespace engram::simulator {
+
+struct Taken {
+  uint64_t steps = 0, tokens = 0;
+  int64_t ns = 0;  // of all steps
+  int64_t exposed_ns =
+      0;  // of it: between the end of the blocks before a layer and the layer's beginning
+};
+
+class Engine {
+ public:
+  // Layers of `manifest` that the model's blocks have; each reads bf16 rows. INVALID_ARGUMENT: rows
+  // of another kind, or a layer behind the last block.
+  static absl::StatusOr<std::unique_ptr<Engine>> Create(const Manifest& manifest,
+                                                        const BackboneShape& shape, Device& device,
+                                                        uint32_t max_tokens);
+
+  // Runs `steps` once. `way` is null: the model has no Engram layers. Prefill steps are begun one
+  // ahead, for their tokens are known; decode steps when the step before is over.
+  absl::Status Run(absl::Span<const TrafficStep> steps, Way* way, Taken* taken);
+
+ private:
+  struct Layer {
+    uint32_t number = 0;
+    uint32_t inputs = 0;
+    std::vector<uint16_t> weights;
+    std::unique_ptr<FusedLayer> fused;
+  };
+
+  Engine(const BackboneShape& shape, uint32_t max_tokens) : backbone_(shape, max_tokens) {}
+  absl::Status Enqueue(const TrafficStep& step, Way* way);
+  absl::Status EnqueueLayer(const Layer& layer, const TrafficStep& step, Way& way, size_t place);
+  absl::Status Stamp(int64_t* at);
+
+  Backbone backbone_;
+  std::vector<Layer> layers_;
+  std::unique_ptr<Stream> stream_;
+  DeviceBuffer hidden_, starts_;
+  int64_t begin_ = 0, end_ = 0;
+  std::vector<int64_t> before_, after_;  // of each layer of the step
+};
+
+}  // namespace engram::simulator
