@@ -40,8 +40,8 @@ absl::StatusOr<std::unique_ptr<HotCache>> HotCache::Create(const HotCacheOptions
   if (!rows.ok()) return rows.status();
   cache->rows_ = *std::move(rows);
   for (List& list : cache->lists_) {
-    absl::StatusOr<DeviceBuffer> memory =
-        device.Allocate(MemoryKind::kPinnedHost, 2 * options.max_groups * sizeof(uint32_t));
+    absl::StatusOr<DeviceBuffer> memory = device.Allocate(
+        MemoryKind::kPinnedHost, uint64_t{2} * options.max_groups * sizeof(uint32_t));
     if (!memory.ok()) return memory.status();
     list.memory = *std::move(memory);
     list.from_at = list.memory.as<uint32_t>();

@@ -90,13 +90,13 @@ TEST(Turns, TurnsAwayWhatCanNotBeDoneInTime) {
   call.took = milliseconds(2);
   for (int i = 0; i < 100; ++i) ASSERT_TRUE(call.Add(100000).ok());
   for (int i = 0; i < 50; ++i) turns.RunNext();  // learns: 2 ms each
-  const absl::Status status = call.Add(100000, milliseconds(20));
+  const absl::Status status = call.Add(100000, milliseconds(60));
   EXPECT_TRUE(absl::IsResourceExhausted(status)) << status;
   EXPECT_NE(status.message().find("engramd is behind"), absl::string_view::npos) << status;
   EXPECT_TRUE(call.Add(100000, milliseconds(100000)).ok());
   // One that has nothing queued waits for its share alone, not for all of that.
   FakeCall other(turns, "b");
-  EXPECT_TRUE(other.Add(100000, milliseconds(20)).ok());
+  EXPECT_TRUE(other.Add(100000, milliseconds(60)).ok());
   EXPECT_LT(turns.Wait(other, 0, 1000), turns.Wait(call, 100000, 1000));
 }
 

@@ -206,6 +206,7 @@ RdmaBatch::Request RdmaBatch::WriteNext(RdmaTag tag, std::byte* out) {
 uint64_t RdmaBatch::AddTile(Writer& writer) {
   uint64_t group_ids = 0;
   for (const Part& part : parts_) group_ids += part.place.group_rows;
+  if (group_ids == 0) return 0;
   // Each layer's ids may end 4 bytes short of where the next one's begin.
   const uint64_t room = kRdmaRequestBytes - RdmaHeadBytes(parts_.size()) - 8 * parts_.size();
   const uint64_t left = (parts_[0].rows - parts_[0].written) / parts_[0].place.group_rows;

@@ -184,7 +184,7 @@ TEST_F(StreamTest, AHurriedSmallBatchIsNotTurnedAwayForALargeOneThatItOvertakes)
   ASSERT_TRUE(stream.Write(large));
   v1::LookupRequest small = Batch(2, kSmallRows);
   // Far less than 132 MB take, far more than the message of them that goes first.
-  small.set_timeout_us(15'000);
+  small.set_timeout_us(40'000);
   ASSERT_TRUE(stream.Write(small));
   std::map<uint64_t, Answer> answers;
   for (int i = 0; i < 2; ++i) {
