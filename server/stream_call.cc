@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "server/grpc_status.h"
 #include "server/limits.h"
@@ -47,7 +48,12 @@ void StreamCall::OnAccepted(bool ok) {
   if (!ok) return;  // the server ends
   Accept(loop_, service_);
   loop_.Add(std::move(self));
-  loop_.turns().Join(*this, context_.peer());
+  // Peers of a Unix socket have one name between them: there each stream is a client.
+  std::string client = context_.peer();
+  if (absl::StartsWith(client, "unix:")) {
+    absl::StrAppend(&client, "#", reinterpret_cast<uintptr_t>(this));
+  }
+  loop_.turns().Join(*this, client);
   events_ = 1;  // OnOver
   counted_ = true;
   last_event_ = Clock::now();

@@ -138,7 +138,10 @@ Turns::Clock::duration Turns::Wait(const Call& call, uint64_t ahead, uint64_t wo
   const uint64_t mine = ahead + work;
   // Others, and its client's other calls, go first with what they have queued, but no longer than
   // until they have had as much as this one.
-  uint64_t before = mine + std::min(own.queued - call.queued_, mine);
+  uint64_t before = mine;
+  for (const Call* other : own.ready) {
+    if (other != &call) before += std::min(other->queued_, mine);
+  }
   for (const Client* client : ready_) {
     if (client != &own) before += std::min(client->queued, mine);
   }

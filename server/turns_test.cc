@@ -100,6 +100,20 @@ TEST(Turns, TurnsAwayWhatCanNotBeDoneInTime) {
   EXPECT_LT(turns.Wait(other, 0, 1000), turns.Wait(call, 100000, 1000));
 }
 
+TEST(Turns, AClientsOtherCallsAreWaitedForAsOtherClientsAre) {
+  Turns turns;
+  std::vector<std::unique_ptr<FakeCall>> calls;
+  for (int i = 0; i < 8; ++i) {
+    calls.push_back(std::make_unique<FakeCall>(turns, "one"));
+    ASSERT_TRUE(calls.back()->Add(100000).ok());
+  }
+  FakeCall same(turns, "one"), other(turns, "other");
+  const auto waits = turns.Wait(same, 0, 100000);
+  EXPECT_GT(waits, 6 * turns.Wait(same, 0, 1000));
+  // To another client they are one, which has its share.
+  EXPECT_LT(2 * turns.Wait(other, 0, 100000), waits);
+}
+
 TEST(Turns, WhereNothingIsQueuedNothingIsTurnedAway) {
   Turns turns;
   FakeCall call(turns, "a");
