@@ -1,33 +1,12 @@
 #include "client/planner.h"
 
 #include <algorithm>
-#include <atomic>
-#include <cstdlib>
 #include <map>
-#include <new>
 #include <random>
 #include <thread>
 
 #include "gtest/gtest.h"
-
-namespace {
-
-std::atomic<uint64_t> allocations{0};
-
-void* Allocate(size_t bytes) {
-  allocations.fetch_add(1, std::memory_order_relaxed);
-  if (void* const memory = std::malloc(bytes)) return memory;
-  std::abort();
-}
-
-}  // namespace
-
-void* operator new(size_t bytes) { return Allocate(bytes); }
-void* operator new[](size_t bytes) { return Allocate(bytes); }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete[](void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t) noexcept { std::free(memory); }
-void operator delete[](void* memory, size_t) noexcept { std::free(memory); }
+#include "memstore/store/testing/count_allocations.h"
 
 namespace engram {
 namespace {
@@ -214,12 +193,12 @@ TEST(Planner, AWarmOneAllocatesNothing) {
   ASSERT_FALSE(Distinct(planner, different, &result));
   // The copies' place is what the most of them took.
   for (uint32_t i = 0; i < Planner::kTryEvery; ++i) (void)Distinct(planner, repeating, &result);
-  const uint64_t before = allocations.load();
+  const uint64_t before = testing::Allocations();
   for (int i = 0; i < 200; ++i) {
     (void)Distinct(planner, i % 3 == 0 ? different : repeating, &result);
     planner.DistinctInverse(i % 2 == 0 ? different : repeating, &result.distinct, &inverse);
   }
-  EXPECT_EQ(allocations.load(), before);
+  EXPECT_EQ(testing::Allocations(), before);
 }
 
 TEST(Planner, ThreadsShareOne) {

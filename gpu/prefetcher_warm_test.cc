@@ -1,30 +1,10 @@
 // What a warm step costs the engine: no allocation in any thread, and on its stream one wait and
 // four bytes copied a layer, nothing that the host waits for.
 #include <atomic>
-#include <cstdlib>
-#include <new>
 
 #include "gpu/testing/prefetch_fixture.h"
 #include "gtest/gtest.h"
-
-namespace {
-
-std::atomic<uint64_t> allocations{0};
-
-void* Allocate(size_t bytes) {
-  allocations.fetch_add(1, std::memory_order_relaxed);
-  if (void* const memory = std::malloc(bytes)) return memory;
-  std::abort();
-}
-
-}  // namespace
-
-void* operator new(size_t bytes) { return Allocate(bytes); }
-void* operator new[](size_t bytes) { return Allocate(bytes); }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete[](void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t) noexcept { std::free(memory); }
-void operator delete[](void* memory, size_t) noexcept { std::free(memory); }
+#include "memstore/store/testing/count_allocations.h"
 
 namespace engram {
 namespace {
@@ -69,9 +49,9 @@ TEST(PrefetcherWarm, NothingAllocates) {
         SmallStep largest = RandomStep(kMaxTokens, random);
         while (largest.tokens() < kMaxTokens / 2) largest = RandomStep(kMaxTokens, random);
         for (uint32_t i = 0; i < way.options.slots; ++i) RunStep(fixture, largest);
-        const uint64_t before = allocations.load();
+        const uint64_t before = testing::Allocations();
         for (int i = 0; i < kSteps; ++i) RunStep(fixture, largest);
-        EXPECT_EQ(allocations.load(), before)
+        EXPECT_EQ(testing::Allocations(), before)
             << "separate " << separate << " mapped " << (source == RowSource::kMapped)
             << " distinct " << distinct;
       }

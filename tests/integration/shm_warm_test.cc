@@ -8,35 +8,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <cstddef>
-#include <cstdlib>
-#include <new>
 
 #include "absl/time/clock.h"
 #include "client/client.h"
 #include "client/transport/embedded_transport.h"
 #include "gtest/gtest.h"
+#include "memstore/store/testing/count_allocations.h"
 #include "tests/integration/shm_owner.h"
-
-namespace {
-
-std::atomic<uint64_t> allocations{0};
-
-void* Allocate(size_t bytes) {
-  allocations.fetch_add(1, std::memory_order_relaxed);
-  if (void* const memory = std::malloc(bytes)) return memory;
-  std::abort();
-}
-
-}  // namespace
-
-void* operator new(size_t bytes) { return Allocate(bytes); }
-void* operator new[](size_t bytes) { return Allocate(bytes); }
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete[](void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t) noexcept { std::free(memory); }
-void operator delete[](void* memory, size_t) noexcept { std::free(memory); }
 
 namespace engram::integration {
 namespace {
@@ -49,9 +28,9 @@ void ExpectNoAllocation(std::unique_ptr<Transport> transport) {
   SCOPED_TRACE(transport->capabilities().name);
   ShmBatch batch(600);
   ASSERT_TRUE(batch.LookUp(*transport, Soon()).ok());
-  uint64_t before = allocations.load();
+  uint64_t before = testing::Allocations();
   for (int i = 0; i < kLookups; ++i) EXPECT_TRUE(batch.LookUp(*transport, Soon()).ok());
-  EXPECT_EQ(allocations.load(), before);
+  EXPECT_EQ(testing::Allocations(), before);
   EXPECT_TRUE(batch.IsExact());
 
   // The same from token ids.
@@ -62,14 +41,14 @@ void ExpectNoAllocation(std::unique_ptr<Transport> transport) {
   const SequenceState state = Addresser::Start();
   Client::Plan plan;
   ASSERT_TRUE(client->PlanTokens(state, ids, {}, &plan).ok());
-  before = allocations.load();
+  before = testing::Allocations();
   for (int i = 0; i < kLookups; ++i) {
     ASSERT_TRUE(client->PlanTokens(state, ids, {}, &plan).ok());
     const auto ticket = client->Submit(plan, landings, Soon());
     ASSERT_TRUE(client->Wait(*ticket).ok());
     client->Reap(*ticket);
   }
-  EXPECT_EQ(allocations.load(), before);
+  EXPECT_EQ(testing::Allocations(), before);
 }
 
 TEST(ShmWarm, NothingAllocates) {
