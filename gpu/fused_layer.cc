@@ -42,17 +42,9 @@ void Project(const uint16_t* weights, const float* rows, uint32_t tokens, uint32
 GateSums SumsOf(const FusedLayerShape& shape, const FusedLayerWeights& weights,
                 const FusedLayerBatch& batch, const FusedLayerScratch& scratch, uint64_t token,
                 uint64_t branch) {
-  const uint64_t at = (token * shape.branches + branch) * shape.hidden;
   GateSums sums;
   for (uint64_t c = 0; c < shape.hidden; ++c) {
-    const float hidden = FloatOfBf16(batch.hidden[at + c]), key = scratch.keys[at + c];
-    const float value = scratch.values[token * shape.hidden + c];
-    const uint64_t weight = branch * shape.hidden + c;
-    sums.dot += hidden * FloatOfBf16(weights.query_norm[weight]) *
-                FloatOfBf16(weights.key_norm[weight]) * key;
-    sums.query += hidden * hidden;
-    sums.key += key * key;
-    sums.value += value * value;
+    AddChannel(shape, weights, batch, scratch, token, branch, c, &sums);
   }
   return sums;
 }
@@ -68,8 +60,7 @@ void RunOnHost(const FusedLayerShape& shape, const FusedLayerWeights& weights,
     std::fill(scratch.sequence_of + batch.starts[s], scratch.sequence_of + batch.starts[s + 1], s);
   }
   for (uint32_t t = 0; t < batch.tokens; ++t) {
-    const bool shut = (batch.open != nullptr && *batch.open == 0) ||
-                      (batch.dead != nullptr && batch.dead[t] != 0);
+    const bool shut = IsShut(batch, t);
     for (uint32_t m = 0; m < shape.branches; ++m) {
       const GateSums sums = SumsOf(shape, weights, batch, scratch, t, m);
       const float gate = shut ? 0.0f : GateOf(shape, sums);

@@ -69,21 +69,12 @@ __global__ void Gate(FusedLayerShape shape, FusedLayerWeights weights, FusedLaye
     const uint64_t at = static_cast<uint64_t>(token) * shape.branches + branch;
     GateSums sums;
     for (uint32_t c = threadIdx.x; c < shape.hidden; c += blockDim.x) {
-      const float hidden = FloatOfBf16(batch.hidden[at * shape.hidden + c]);
-      const float key = scratch.keys[at * shape.hidden + c];
-      const float value = scratch.values[static_cast<uint64_t>(token) * shape.hidden + c];
-      const uint64_t weight = static_cast<uint64_t>(branch) * shape.hidden + c;
-      sums.dot += hidden * FloatOfBf16(weights.query_norm[weight]) *
-                  FloatOfBf16(weights.key_norm[weight]) * key;
-      sums.query += hidden * hidden;
-      sums.key += key * key;
-      sums.value += value * value;
+      AddChannel(shape, weights, batch, scratch, token, branch, c, &sums);
     }
     sums = {SumOfBlock(sums.dot), SumOfBlock(sums.query), SumOfBlock(sums.key),
             SumOfBlock(sums.value)};
     if (threadIdx.x != 0) continue;
-    const bool shut = (batch.open != nullptr && *batch.open == 0) ||
-                      (batch.dead != nullptr && batch.dead[token] != 0);
+    const bool shut = IsShut(batch, token);
     const float gate = shut ? 0.0f : GateOf(shape, sums);
     scratch.gates[at] = gate;
     scratch.scales[at] = ScaleOf(shape, gate, sums);

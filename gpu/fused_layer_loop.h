@@ -85,6 +85,28 @@ struct GateSums {
   float value = 0;  // value^2
 };
 
+ENGRAM_FUSED_FUNCTION void AddChannel(const FusedLayerShape& shape,
+                                      const FusedLayerWeights& weights,
+                                      const FusedLayerBatch& batch,
+                                      const FusedLayerScratch& scratch, uint64_t token,
+                                      uint64_t branch, uint64_t channel, GateSums* sums) {
+  const uint64_t at = (token * shape.branches + branch) * shape.hidden + channel;
+  const float hidden = FloatOfBf16(batch.hidden[at]), key = scratch.keys[at];
+  const float value = scratch.values[token * shape.hidden + channel];
+  const uint64_t weight = branch * shape.hidden + channel;
+  sums->dot += hidden * FloatOfBf16(weights.query_norm[weight]) *
+               FloatOfBf16(weights.key_norm[weight]) * key;
+  sums->query += hidden * hidden;
+  sums->key += key * key;
+  sums->value += value * value;
+}
+
+// Whether nothing of the token's rows may be used.
+ENGRAM_FUSED_FUNCTION bool IsShut(const FusedLayerBatch& batch, uint32_t token) {
+  return (batch.open != nullptr && *batch.open == 0) ||
+         (batch.dead != nullptr && batch.dead[token] != 0);
+}
+
 ENGRAM_FUSED_FUNCTION float GateOf(const FusedLayerShape& shape, const GateSums& sums) {
   const float count = static_cast<float>(shape.hidden);
   const float dot = sums.dot * (1.0f / sqrtf(sums.query / count + shape.eps)) *

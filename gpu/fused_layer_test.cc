@@ -46,13 +46,11 @@ class FusedLayerTest : public ::testing::TestWithParam<std::tuple<DeviceKind, Ca
   std::unique_ptr<Device> device_;
 };
 
-float Value(uint16_t bf16) { return std::bit_cast<float>(static_cast<uint32_t>(bf16) << 16); }
-
 // Within the rounding to bf16 of the exact result, and fp32's of the sums before it.
 void ExpectNear(const std::vector<uint16_t>& got, const std::vector<double>& exact) {
   ASSERT_EQ(got.size(), exact.size());
   for (size_t i = 0; i < got.size(); ++i) {
-    ASSERT_NEAR(Value(got[i]), exact[i], std::abs(exact[i]) * 0x1p-8 + 2e-5) << i;
+    ASSERT_NEAR(FloatOfBf16(got[i]), exact[i], std::abs(exact[i]) * 0x1p-8 + 2e-5) << i;
   }
 }
 

@@ -1,7 +1,6 @@
 // A fused layer with random weights, and its way through a sequence: for tests.
 #pragma once
 
-#include <bit>
 #include <cstdint>
 #include <random>
 #include <vector>
@@ -11,13 +10,11 @@
 
 namespace engram::testing {
 
-inline uint16_t RoundToBf16(float value) { return Bf16OfFloatBits(std::bit_cast<uint32_t>(value)); }
-
 // bf16 values around 0, of a spread that keeps sums of `count` of them about 1.
 inline std::vector<uint16_t> RandomBf16(std::mt19937& random, size_t count, float spread) {
   std::normal_distribution<float> normal(0, spread);
   std::vector<uint16_t> values(count);
-  for (uint16_t& value : values) value = RoundToBf16(normal(random));
+  for (uint16_t& value : values) value = Bf16OfFloat(normal(random));
   return values;
 }
 

@@ -95,7 +95,7 @@ TEST_P(FusedLayerEndToEndTest, HiddenStatesAreTheSameWhicheverWayTheRowsCome) {
             testing::FusedLayerReference(shape, layers[l].fixture->host_weights(),
                                          LayerInput(manifest, l, plain), layers[l].hidden, {});
         for (size_t i = 0; i < exact.size(); ++i) {
-          const float got = std::bit_cast<float>(uint32_t{layers[l].expected[i]} << 16);
+          const float got = FloatOfBf16(layers[l].expected[i]);
           ASSERT_NEAR(got, exact[i], std::abs(exact[i]) * 0x1p-8 + 1e-4) << l << " " << i;
         }
       }
