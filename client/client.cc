@@ -84,19 +84,23 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Create(std::unique_ptr<Transport
 
 Client::~Client() = default;
 
-absl::Status Client::PlanTokens(const SequenceState& state, absl::Span<const int32_t> token_ids,
-                                absl::Span<const uint8_t> dead, Plan* plan) const {
+Client::LayerOutputs Client::MakeRoom(uint64_t tokens, Plan* plan) const {
   const AddressScheme& scheme = addresser_->scheme();
   const uint32_t columns = scheme.Columns();
-  plan->tokens = token_ids.size();
+  plan->tokens = tokens;
   plan->inverse.clear();
   plan->row_ids.resize(scheme.layers.size());
-  absl::InlinedVector<LayerRowIdsOutput, kInlineLayers> outputs(scheme.layers.size());
+  LayerOutputs outputs(scheme.layers.size());
   for (uint32_t i = 0; i < scheme.layers.size(); ++i) {
-    plan->row_ids[i].resize(token_ids.size() * columns);
+    plan->row_ids[i].resize(tokens * columns);
     outputs[i] = {.layer_index = i, .rows = plan->row_ids[i].data(), .token_stride = columns};
   }
-  return addresser_->Address(state, token_ids, dead, outputs);
+  return outputs;
+}
+
+absl::Status Client::PlanTokens(const SequenceState& state, absl::Span<const int32_t> token_ids,
+                                absl::Span<const uint8_t> dead, Plan* plan) const {
+  return addresser_->Address(state, token_ids, dead, MakeRoom(token_ids.size(), plan));
 }
 
 void Client::MakeDistinct(Plan* plan) {
@@ -118,33 +122,39 @@ absl::StatusOr<Ticket> Client::Prefetch(const SequenceState& state,
   return Submit(*plan, landings, deadline);
 }
 
-absl::Status Client::CheckLandings(absl::Span<const Landing> landings) const {
-  const size_t layers = table_set().layers.size();
-  if (landings.size() == layers) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(
-      "the table set has ", layers, " layers and there are ", landings.size(), " landings"));
+absl::StatusOr<Ticket> Client::SubmitLayers(absl::Span<const std::vector<RowId>> row_ids,
+                                            const TokenRows* tokens,
+                                            absl::Span<const Landing> landings,
+                                            absl::Time deadline) {
+  const std::vector<LayerTableSpec>& layers = table_set().layers;
+  if (landings.size() != layers.size()) {
+    return absl::InvalidArgumentError(absl::StrCat("the table set has ", layers.size(),
+                                                   " layers and there are ", landings.size(),
+                                                   " landings"));
+  }
+  absl::InlinedVector<LayerRequest, kInlineLayers> requests(layers.size());
+  for (size_t i = 0; i < layers.size(); ++i) {
+    requests[i] = {.layer = layers[i].layer, .row_ids = {}, .landing = landings[i]};
+    if (tokens == nullptr) requests[i].row_ids = row_ids[i];
+  }
+  return transport_->Submit({.layers = requests, .deadline = deadline, .tokens = tokens});
 }
 
 absl::StatusOr<Ticket> Client::Submit(const Plan& plan, absl::Span<const Landing> landings,
                                       absl::Time deadline) {
-  const std::vector<LayerTableSpec>& layers = table_set().layers;
-  if (absl::Status status = CheckLandings(landings); !status.ok()) return status;
-  if (plan.row_ids.size() != layers.size()) {
+  const size_t layers = table_set().layers.size();
+  if (plan.row_ids.size() != layers) {
     return absl::InvalidArgumentError(absl::StrCat(
-        "the table set has ", layers.size(), " layers: the plan is for ", plan.row_ids.size()));
+        "the table set has ", layers, " layers: the plan is for ", plan.row_ids.size()));
   }
-  absl::InlinedVector<LayerRequest, kInlineLayers> requests(layers.size());
-  for (size_t i = 0; i < layers.size(); ++i) {
-    requests[i] = {.layer = layers[i].layer, .row_ids = plan.row_ids[i], .landing = landings[i]};
-  }
-  return transport_->Submit({.layers = requests, .deadline = deadline});
+  return SubmitLayers(plan.row_ids, nullptr, landings, deadline);
 }
 
-absl::Status Client::CheckSequences(absl::Span<const Sequence> sequences,
+absl::Status Client::CheckSequences(absl::Span<const SequenceTokens> sequences,
                                     absl::Span<const int32_t> token_ids,
                                     absl::Span<const uint8_t> dead) const {
   uint64_t tokens = 0;
-  for (const Sequence& sequence : sequences) tokens += sequence.tokens;
+  for (const SequenceTokens& sequence : sequences) tokens += sequence.tokens;
   if (tokens != token_ids.size()) {
     return absl::InvalidArgumentError(absl::StrCat(
         "the sequences have ", tokens, " tokens and there are ", token_ids.size(), " token ids"));
@@ -156,43 +166,25 @@ absl::Status Client::CheckSequences(absl::Span<const Sequence> sequences,
   return absl::OkStatus();
 }
 
-absl::StatusOr<Ticket> Client::SubmitTokens(absl::Span<const Sequence> sequences,
+absl::StatusOr<Ticket> Client::SubmitTokens(absl::Span<const SequenceTokens> sequences,
                                             absl::Span<const int32_t> token_ids,
                                             absl::Span<const uint8_t> dead,
                                             absl::Span<const Landing> landings,
                                             absl::Time deadline) {
   absl::Status status = CheckSequences(sequences, token_ids, dead);
-  if (status.ok()) status = CheckLandings(landings);
   if (!status.ok()) return status;
   const std::lock_guard<std::mutex> lock(tokens_mutex_);
   if (transport_->capabilities().max_sequence_tokens > 0) {
     return SendTokens(sequences, token_ids, dead, landings, deadline);
   }
-  const AddressScheme& scheme = addresser_->scheme();
-  const uint32_t columns = scheme.Columns();
-  Plan& plan = tokens_plan_;
-  plan.row_ids.resize(scheme.layers.size());
-  absl::InlinedVector<LayerRowIdsOutput, kInlineLayers> outputs(scheme.layers.size());
-  for (uint32_t i = 0; i < scheme.layers.size(); ++i) {
-    plan.row_ids[i].resize(token_ids.size() * columns);
-    outputs[i] = {.layer_index = i, .rows = plan.row_ids[i].data(), .token_stride = columns};
-  }
-  size_t at = 0;
-  for (size_t i = 0; i < sequences.size(); ++i) {
-    const uint32_t tokens = sequences[i].tokens;
-    status = addresser_->Address(sequences[i].state, token_ids.subspan(at, tokens),
-                                 dead.empty() ? dead : dead.subspan(at, tokens), outputs);
-    if (!status.ok()) {
-      return absl::Status(status.code(), absl::StrCat("sequence ", i, ": ", status.message()));
-    }
-    at += tokens;
-    for (LayerRowIdsOutput& output : outputs) output.rows += uint64_t{tokens} * columns;
-  }
-  return Submit(plan, landings, deadline);
+  status = addresser_->AddressSequences(sequences, token_ids, dead,
+                                        MakeRoom(token_ids.size(), &tokens_plan_));
+  if (!status.ok()) return status;
+  return Submit(tokens_plan_, landings, deadline);
 }
 
 // Sequences that are too long for the transport go in parts, each after its own window.
-absl::StatusOr<Ticket> Client::SendTokens(absl::Span<const Sequence> sequences,
+absl::StatusOr<Ticket> Client::SendTokens(absl::Span<const SequenceTokens> sequences,
                                           absl::Span<const int32_t> token_ids,
                                           absl::Span<const uint8_t> dead,
                                           absl::Span<const Landing> landings, absl::Time deadline) {
@@ -216,12 +208,7 @@ absl::StatusOr<Ticket> Client::SendTokens(absl::Span<const Sequence> sequences,
     }
   }
   const TokenRows tokens{tokens_parts_, token_ids, dead};
-  const std::vector<LayerTableSpec>& layers = table_set().layers;
-  absl::InlinedVector<LayerRequest, kInlineLayers> requests(layers.size());
-  for (size_t i = 0; i < layers.size(); ++i) {
-    requests[i] = {.layer = layers[i].layer, .row_ids = {}, .landing = landings[i]};
-  }
-  return transport_->Submit({.layers = requests, .deadline = deadline, .tokens = &tokens});
+  return SubmitLayers({}, &tokens, landings, deadline);
 }
 
 absl::Status Client::Lookup(const BatchRequest& batch) {

@@ -26,6 +26,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -53,6 +54,8 @@ struct AttachOptions {
 };
 
 class Client {
+  using LayerOutputs = absl::InlinedVector<LayerRowIdsOutput, 8>;
+
  public:
   // UNAVAILABLE: the target was absent or loading all the time.
   // FAILED_PRECONDITION: no such set, or several and none named (the message lists them).
@@ -105,11 +108,7 @@ class Client {
   // the transport takes token ids they travel as they are and the owner addresses them (rdma: a
   // request is then a tenth of the size, or less); else row ids are worked out here, one such batch
   // at a time. Same errors as PlanTokens, from here or from the owner.
-  struct Sequence {
-    SequenceState state;
-    uint32_t tokens = 0;
-  };
-  absl::StatusOr<Ticket> SubmitTokens(absl::Span<const Sequence> sequences,
+  absl::StatusOr<Ticket> SubmitTokens(absl::Span<const SequenceTokens> sequences,
                                       absl::Span<const int32_t> token_ids,
                                       absl::Span<const uint8_t> dead,
                                       absl::Span<const Landing> landings, absl::Time deadline);
@@ -131,21 +130,26 @@ class Client {
   Client(std::unique_ptr<Transport> transport, std::shared_ptr<const Addresser> addresser)
       : transport_(std::move(transport)), addresser_(std::move(addresser)) {}
 
-  absl::Status CheckSequences(absl::Span<const Sequence> sequences,
+  absl::Status CheckSequences(absl::Span<const SequenceTokens> sequences,
                               absl::Span<const int32_t> token_ids,
                               absl::Span<const uint8_t> dead) const;
-  absl::StatusOr<Ticket> SendTokens(absl::Span<const Sequence> sequences,
+  absl::StatusOr<Ticket> SendTokens(absl::Span<const SequenceTokens> sequences,
                                     absl::Span<const int32_t> token_ids,
                                     absl::Span<const uint8_t> dead,
                                     absl::Span<const Landing> landings, absl::Time deadline);
-  absl::Status CheckLandings(absl::Span<const Landing> landings) const;
+  // Submits requests for all layers, each with its row ids, or by `tokens`.
+  absl::StatusOr<Ticket> SubmitLayers(absl::Span<const std::vector<RowId>> row_ids,
+                                      const TokenRows* tokens, absl::Span<const Landing> landings,
+                                      absl::Time deadline);
+  // Room for a dense plan, and where its row ids go.
+  LayerOutputs MakeRoom(uint64_t tokens, Plan* plan) const;
 
   std::unique_ptr<Transport> transport_;
   std::shared_ptr<const Addresser> addresser_;
   Planner planner_;
   std::mutex tokens_mutex_;
-  Plan tokens_plan_;                               // guarded by tokens_mutex_
-  std::vector<TokenRows::Sequence> tokens_parts_;  // guarded by tokens_mutex_
+  Plan tokens_plan_;                          // guarded by tokens_mutex_
+  std::vector<SequenceTokens> tokens_parts_;  // guarded by tokens_mutex_
 };
 
 }  // namespace engram

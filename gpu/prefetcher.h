@@ -48,12 +48,6 @@ namespace engram {
 // Sets of buffers that one prefetcher may have: engines run two to four steps ahead.
 inline constexpr uint32_t kMaxSlots = 16;
 
-// Tokens of one sequence in a batch: a prefill chunk, a decode step, a decode step and its drafts.
-struct SequenceTokens {
-  SequenceState state;  // before the first of them
-  uint32_t tokens = 0;
-};
-
 // A batch. Either token ids on the host, or row ids that a stream of the device's makes.
 struct Step {
   absl::Span<const SequenceTokens> sequences = {};  // their tokens follow one another

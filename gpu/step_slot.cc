@@ -79,25 +79,11 @@ absl::Status AllocateSlot(Device& device, const StepLayout& layout,
 
 absl::Status AddressLayer(const Addresser& addresser, const StepLayout& layout, size_t layer,
                           StepSlot* slot) {
-  uint64_t first = 0;
-  for (size_t s = 0; s < slot->sequences.size(); ++s) {
-    const SequenceTokens& sequence = slot->sequences[s];
-    const LayerRowIdsOutput output = {
-        .layer_index = static_cast<uint32_t>(layer),
-        .rows = slot->row_ids.as<RowId>() + (layer * slot->tokens + first) * layout.columns,
-        .token_stride = layout.columns};
-    absl::Span<const uint8_t> dead;
-    if (!slot->dead.empty()) dead = absl::MakeConstSpan(slot->dead).subspan(first, sequence.tokens);
-    const absl::Status status = addresser.Address(
-        sequence.state, absl::MakeConstSpan(slot->token_ids).subspan(first, sequence.tokens), dead,
-        {&output, 1});
-    if (!status.ok()) {
-      return absl::Status(status.code(),
-                          absl::StrCat("sequence ", s, " of the batch: ", status.message()));
-    }
-    first += sequence.tokens;
-  }
-  return absl::OkStatus();
+  const LayerRowIdsOutput output = {
+      .layer_index = static_cast<uint32_t>(layer),
+      .rows = slot->row_ids.as<RowId>() + layer * slot->tokens * layout.columns,
+      .token_stride = layout.columns};
+  return addresser.AddressSequences(slot->sequences, slot->token_ids, slot->dead, {&output, 1});
 }
 
 }  // namespace engram

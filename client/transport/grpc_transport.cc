@@ -48,10 +48,10 @@ absl::StatusOr<std::unique_ptr<Transport>> GrpcTransport::Attach(const std::stri
         options.connections, " connections of ", options.streams, " streams: 1 to ",
         GrpcOptions::kMaxConnections, " of 1 to ", GrpcOptions::kMaxStreams, " are possible"));
   }
-  if (options.spin < absl::ZeroDuration() || options.spin > GrpcOptions::kMaxSpin) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("a client may spin for 0 to ", absl::FormatDuration(GrpcOptions::kMaxSpin),
-                     ", not for ", absl::FormatDuration(options.spin)));
+  if (options.spin < absl::ZeroDuration() || options.spin > kMaxWaitSpin) {
+    return absl::InvalidArgumentError(absl::StrCat("a client may spin for 0 to ",
+                                                   absl::FormatDuration(kMaxWaitSpin), ", not for ",
+                                                   absl::FormatDuration(options.spin)));
   }
   // Connected now, so that the first lookup finds them.
   std::vector<std::shared_ptr<grpc::Channel>> channels;

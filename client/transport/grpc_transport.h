@@ -33,11 +33,10 @@ struct GrpcOptions {
   uint32_t connections = 1;                    // 1..kMaxConnections
   uint32_t streams = 1;                        // of each connection, 1..kMaxStreams; taken in turn
   absl::Duration spin =
-      absl::ZeroDuration();  // looking for a reply before sleeping, up to kMaxSpin
+      absl::ZeroDuration();  // looking for a reply before sleeping, up to kMaxWaitSpin
 
   static constexpr uint32_t kMaxConnections = 16;
   static constexpr uint32_t kMaxStreams = 16;
-  static constexpr absl::Duration kMaxSpin = absl::Milliseconds(10);
 };
 
 class GrpcTransport : public Transport, private PartSink {

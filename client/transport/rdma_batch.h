@@ -93,7 +93,7 @@ class RdmaBatch {
   bool is_tile_ = false;
   bool by_tokens_ = false;
   bool restarted_ = false;
-  std::vector<TokenRows::Sequence> sequences_;  // of a batch by token ids
+  std::vector<SequenceTokens> sequences_;  // of a batch by token ids
   std::vector<int32_t> token_ids_;
   std::vector<uint8_t> dead_;
   uint32_t lookback_ = 0, columns_ = 0;

@@ -15,8 +15,6 @@
 namespace engram {
 namespace {
 
-// A large batch takes milliseconds to travel; beyond it a core is only kept warm.
-constexpr absl::Duration kMaxSpin = absl::Milliseconds(10);
 // How long a sleeper goes without looking at its deadline, at cancellation, at the lease.
 constexpr absl::Duration kSleep = absl::Milliseconds(50);
 // What Reap gives the owner to answer for a batch that failed, before it moves the queue pair to
@@ -37,9 +35,10 @@ constexpr size_t kPollBatch = 16;
 absl::StatusOr<RdmaAttachment> AttachRdma(const std::string& address, const std::string& table_set,
                                           const RdmaOptions& options) {
   const absl::Time deadline = absl::Now() + options.timeout;
-  if (options.spin < absl::ZeroDuration() || options.spin > kMaxSpin) {
+  if (options.spin < absl::ZeroDuration() || options.spin > kMaxWaitSpin) {
     return absl::InvalidArgumentError(absl::StrCat("a spin of ", absl::FormatDuration(options.spin),
-                                                   ": at most ", absl::FormatDuration(kMaxSpin)));
+                                                   ": at most ",
+                                                   absl::FormatDuration(kMaxWaitSpin)));
   }
   RdmaAttachment attachment;
   RdmaRoute& route = attachment.route;

@@ -31,6 +31,10 @@ namespace engram {
 // Reap returns within this time, whatever the other side does.
 inline constexpr absl::Duration kReapTime = absl::Seconds(1);
 
+// How long a wait may look for rows before it sleeps: a large batch takes milliseconds to travel;
+// beyond it a core is only kept warm.
+inline constexpr absl::Duration kMaxWaitSpin = absl::Milliseconds(10);
+
 // The rows wanted of one layer, and where they land (gather.h says how).
 struct LayerRequest {
   uint32_t layer = 0;
@@ -41,11 +45,8 @@ struct LayerRequest {
 // In the place of row ids, for transports that take them: the owner addresses the tokens. A layer's
 // rows are then [tokens, columns], those of a token together.
 struct TokenRows {
-  struct Sequence {
-    SequenceState state;  // before its first token
-    uint32_t tokens = 0;  // 1..Capabilities::max_sequence_tokens; longer: in parts, each its state
-  };
-  absl::Span<const Sequence> sequences;
+  // Each of 1..Capabilities::max_sequence_tokens tokens; longer: in parts, each its state.
+  absl::Span<const SequenceTokens> sequences;
   absl::Span<const int32_t> token_ids;  // sequence after sequence
   absl::Span<const uint8_t> dead;       // empty, or a byte a token
 };

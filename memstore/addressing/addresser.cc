@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/strings/str_cat.h"
 #include "memstore/addressing/hash_kernels.h"
 #include "memstore/addressing/ngram_hash.h"
@@ -220,6 +221,25 @@ absl::Status Addresser::Address(const SequenceState& state, absl::Span<const int
     }
     // The last entries are the next tile's window.
     std::copy_n(entries.history + tokens, kernel_->lookback, entries.history);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Addresser::AddressSequences(absl::Span<const SequenceTokens> sequences,
+                                         absl::Span<const int32_t> token_ids,
+                                         absl::Span<const uint8_t> dead,
+                                         absl::Span<const LayerRowIdsOutput> outputs) const {
+  absl::InlinedVector<LayerRowIdsOutput, 8> next(outputs.begin(), outputs.end());
+  size_t at = 0;
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    const uint32_t tokens = sequences[i].tokens;
+    const absl::Status status = Address(sequences[i].state, token_ids.subspan(at, tokens),
+                                        dead.empty() ? dead : dead.subspan(at, tokens), next);
+    if (!status.ok()) {
+      return absl::Status(status.code(), absl::StrCat("sequence ", i, ": ", status.message()));
+    }
+    at += tokens;
+    for (LayerRowIdsOutput& output : next) output.rows += tokens * output.token_stride;
   }
   return absl::OkStatus();
 }

@@ -31,6 +31,12 @@ struct SequenceState {
   friend bool operator==(const SequenceState&, const SequenceState&) = default;
 };
 
+// Tokens of one sequence in a batch: a prefill chunk, a decode step, a decode step and its drafts.
+struct SequenceTokens {
+  SequenceState state;  // before the first of them
+  uint32_t tokens = 0;
+};
+
 // Where one layer's row ids go: token t, column c at rows[t * token_stride + c].
 struct LayerRowIdsOutput {
   uint32_t layer_index = 0;  // in scheme().layers
@@ -62,6 +68,12 @@ class Addresser {
   absl::Status Address(const SequenceState& state, absl::Span<const int32_t> token_ids,
                        absl::Span<const uint8_t> dead,
                        absl::Span<const LayerRowIdsOutput> outputs) const;
+
+  // The same of a batch: `token_ids` (and `dead`) are the sequences' tokens, sequence after
+  // sequence, as many as they say. Errors name the sequence.
+  absl::Status AddressSequences(absl::Span<const SequenceTokens> sequences,
+                                absl::Span<const int32_t> token_ids, absl::Span<const uint8_t> dead,
+                                absl::Span<const LayerRowIdsOutput> outputs) const;
 
   // Commits `token_ids` to `state`. Same errors; on error the state is as it was. Cost: the last
   // N-1; ids before those cannot matter any more and are not looked at.

@@ -17,7 +17,7 @@ using integration::EngramdProcess;
 // Sequences as a decode step with prefill chunks among it has them, with the windows they have
 // reached.
 struct Step {
-  std::vector<Client::Sequence> sequences;
+  std::vector<SequenceTokens> sequences;
   std::vector<int32_t> token_ids;
   std::vector<uint8_t> dead;
 
