@@ -61,9 +61,19 @@ inline constexpr std::chrono::microseconds kDefaultSpin{50};
 inline constexpr std::chrono::microseconds kMaxSpin{1000};
 // What --lookup-threads may be set to; a socket's memory feeds a few.
 inline constexpr uint32_t kMaxLookupThreads = 64;
-// Lookups under way when engramd is told to stop have this long to finish. Below the 30 s that
-// Kubernetes gives, and the 90 s of systemd.
-inline constexpr std::chrono::seconds kDrainGrace{10};
+// Lookups under way when engramd is told to stop have this long to finish, where --drain-grace-s
+// does not say otherwise. Below the 30 s that Kubernetes gives, and the 90 s of systemd.
+inline constexpr std::chrono::seconds kDefaultDrainGrace{10};
+// How long a retired table set waits for whoever is attached to it, where --retire-grace-s does not
+// say otherwise: longer than any decode of a sequence that was begun on it.
+inline constexpr std::chrono::seconds kDefaultRetireGrace{300};
+// What both may be set to: a day.
+inline constexpr std::chrono::seconds kMaxGrace{86400};
+// Memory is verified again at this rate where --scrub-mib-per-s does not say otherwise: less than a
+// thousandth of what a socket's memory delivers, and V4.1-Flash's 189 GiB within the hour.
+inline constexpr uint32_t kDefaultScrubMibPerS = 64;
+// What it may be set to; beyond it the scrubber takes from lookups what they need.
+inline constexpr uint32_t kMaxScrubMibPerS = 16384;
 // Connections at once: far more than a table's users have workers, and few enough that idle ones
 // cost little beside a table (17 KiB each in gRPC).
 inline constexpr uint64_t kMaxConnections = 16384;

@@ -1,5 +1,6 @@
 #include "server/listen_address.h"
 
+#include <arpa/inet.h>
 #include <sys/un.h>
 
 #include <cstdint>
@@ -19,6 +20,12 @@ constexpr absl::string_view kUriCharacters = "%?#";
 
 std::string ListenAddress::Text() const {
   return is_unix() ? absl::StrCat("unix:", unix_path) : absl::StrCat(host, ":", port);
+}
+
+bool ListenAddress::IsLocal() const {
+  if (is_unix() || host == "localhost" || host == "[::1]") return true;
+  in_addr address;
+  return inet_pton(AF_INET, host.c_str(), &address) == 1 && ntohl(address.s_addr) >> 24 == 127;
 }
 
 absl::StatusOr<ListenAddress> ParseListenAddress(absl::string_view text) {

@@ -15,6 +15,9 @@ struct ListenAddress {
 
   bool is_unix() const { return !unix_path.empty(); }
   std::string Text() const;  // "host:port" or "unix:path"
+  // Whether only this machine can reach it, as written: a Unix socket, 127.0.0.0/8, [::1],
+  // localhost. Other names are not looked up.
+  bool IsLocal() const;
 };
 
 // INVALID_ARGUMENT names the text and the forms there are.

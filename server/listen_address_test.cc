@@ -45,5 +45,15 @@ TEST(ParseListenAddress, RefusesPathsThatClientsReadDifferently) {
   }
 }
 
+TEST(ListenAddress, IsLocalWhereOnlyThisMachineCanReachIt) {
+  for (const char* local : {"unix:/s", "127.0.0.1:1", "127.1.2.3:1", "localhost:1", "[::1]:1"}) {
+    EXPECT_TRUE(ParseListenAddress(local)->IsLocal()) << local;
+  }
+  for (const char* other : {"0.0.0.0:1", "[::]:1", "10.0.0.1:1", "128.0.0.1:1",
+                            "127.0.0.1.evil.org:1", "node-1:1", "127.1:1"}) {
+    EXPECT_FALSE(ParseListenAddress(other)->IsLocal()) << other;
+  }
+}
+
 }  // namespace
 }  // namespace engram

@@ -3,7 +3,6 @@
 // Exit codes: 0 stopped by SIGTERM or SIGINT, 1 it failed, 2 bad usage.
 
 #include <grpc/grpc.h>
-#include <spdlog/sinks/stdout_sinks.h>
 #include <unistd.h>
 
 #include <condition_variable>
@@ -16,10 +15,12 @@
 #include <string>
 #include <thread>
 
+#include "absl/types/span.h"
 #include "memstore/table/freed_memory.h"
 #include "server/config.h"
 #include "server/engramd.h"
-#include "server/limits.h"
+#include "server/log.h"
+#include "server/version.h"
 
 namespace engram {
 namespace {
@@ -27,14 +28,6 @@ namespace {
 constexpr int kStopped = 0;
 constexpr int kFailed = 1;
 constexpr int kBadUsage = 2;
-
-std::shared_ptr<spdlog::logger> MakeLog() {
-  auto log = std::make_shared<spdlog::logger>("engramd",
-                                              std::make_shared<spdlog::sinks::stderr_sink_mt>());
-  log->set_pattern("%Y-%m-%dT%H:%M:%S.%e%z %l %v");
-  log->flush_on(spdlog::level::info);
-  return log;
-}
 
 // Waits for the signals that stop engramd, in a thread of its own ("signals"), so that one is seen
 // whatever the others do: load, look a host's name up, or serve.
@@ -95,7 +88,7 @@ class StopSignals {
 };
 
 int Serve(const ServerConfig& config, StopSignals& signals) {
-  const std::shared_ptr<spdlog::logger> log = MakeLog();
+  const std::shared_ptr<spdlog::logger> log = MakeLog(config.log_json, config.log_level);
   log->info("engramd {} starts", kEngramdVersion);
   absl::StatusOr<std::unique_ptr<Engramd>> engramd = Engramd::Load(config, log);
   if (!engramd.ok()) {
@@ -115,14 +108,20 @@ int Serve(const ServerConfig& config, StopSignals& signals) {
     return kFailed;
   }
   log->info("got {}, draining for up to {} s", signals.Wait() == SIGTERM ? "SIGTERM" : "SIGINT",
-            kDrainGrace.count());
-  (*engramd)->Drain(kDrainGrace);
+            config.drain_grace.count());
+  (*engramd)->Drain(config.drain_grace);
   log->info("stopped");
   return kStopped;
 }
 
+absl::Span<const char* const> Environment() {
+  size_t variables = 0;
+  while (environ[variables] != nullptr) ++variables;
+  return {environ, variables};
+}
+
 int Main(int argc, char** argv) {
-  const absl::StatusOr<CommandLine> command = ParseCommandLine(argc, argv);
+  const absl::StatusOr<CommandLine> command = ParseCommandLine(argc, argv, Environment());
   if (!command.ok()) {
     std::fprintf(stderr, "engramd: %s\nTry: engramd --help\n",
                  std::string(command.status().message()).c_str());

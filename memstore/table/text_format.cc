@@ -1,7 +1,6 @@
 #include "memstore/table/text_format.h"
 
 #include <google/protobuf/io/tokenizer.h>
-#include <google/protobuf/text_format.h>
 
 #include <string>
 
@@ -27,11 +26,13 @@ class FirstError : public google::protobuf::io::ErrorCollector {
 
 }  // namespace
 
-absl::Status ParseTextFormat(absl::string_view text, google::protobuf::Message* message) {
+absl::Status ParseTextFormat(absl::string_view text, google::protobuf::Message* message,
+                             google::protobuf::TextFormat::ParseInfoTree* places) {
   FirstError error;
   google::protobuf::TextFormat::Parser parser;
   parser.RecordErrorsTo(&error);
   parser.SetRecursionLimit(kMaxTextNesting);
+  if (places != nullptr) parser.WriteLocationsTo(places);
   if (parser.ParseFromString(std::string(text), message)) return absl::OkStatus();
   return absl::InvalidArgumentError(error.text());
 }
