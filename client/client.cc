@@ -45,7 +45,8 @@ absl::StatusOr<std::unique_ptr<Transport>> AttachTransport(const Target& target,
                                     .unary = options.mode == "unary",
                                     .connections = options.connections,
                                     .streams = options.streams,
-                                    .spin = options.spin});
+                                    .spin = options.spin,
+                                    .security = options.security});
     case Target::Kind::kShm:
       return ShmTransport::Attach(target.place, options.table_set, options.timeout, options.mode);
     case Target::Kind::kRdma:
@@ -53,11 +54,14 @@ absl::StatusOr<std::unique_ptr<Transport>> AttachTransport(const Target& target,
                                    {.timeout = options.timeout,
                                     .device = options.rdma_device,
                                     .reads = options.mode == "read",
-                                    .spin = options.spin});
+                                    .spin = options.spin,
+                                    .security = options.security});
     case Target::Kind::kAuto:
-      return AutoTransport::Attach(
-          target.place, options.table_set,
-          {.timeout = options.timeout, .device = options.rdma_device, .spin = options.spin});
+      return AutoTransport::Attach(target.place, options.table_set,
+                                   {.timeout = options.timeout,
+                                    .device = options.rdma_device,
+                                    .spin = options.spin,
+                                    .security = options.security});
   }
   return absl::InternalError("a kind of target without a transport");
 }

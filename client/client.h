@@ -33,13 +33,14 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "client/planner.h"
+#include "client/security_options.h"
 #include "client/transport/transport.h"
 #include "memstore/addressing/addresser.h"
 
 namespace engram {
 
 struct AttachOptions {
-  std::string table_set;                       // id or name; empty: the only one served
+  std::string table_set = {};                  // id or name; empty: the only one served
   absl::Duration timeout = absl::Seconds(30);  // waits while the server is absent or loading
   // How the transport asks. gRPC: "stream" or "unary"; shm: "ring", which maps no tables; rdma:
   // "write", or "read", by which the client reads rows by itself. Empty: its best way.
@@ -51,6 +52,8 @@ struct AttachOptions {
   absl::Duration spin = absl::Microseconds(200);
   // RDMA: this side's device, DEV[:PORT[:GID]]. Empty: the one that leads to the owner.
   std::string rdma_device = {};
+  // gRPC, RDMA. Shared memory has its socket's users for it, embedded needs none.
+  SecurityOptions security = {};
 };
 
 class Client {
@@ -59,7 +62,9 @@ class Client {
  public:
   // UNAVAILABLE: the target was absent or loading all the time.
   // FAILED_PRECONDITION: no such set, or several and none named (the message lists them).
-  // INVALID_ARGUMENT: not a target. DATA_LOSS: what the owner sent is not what its id says.
+  // UNAUTHENTICATED: one side does not take the other's certificate or token. PERMISSION_DENIED:
+  // not this table set, or not this user. INVALID_ARGUMENT: not a target. DATA_LOSS: what the owner
+  // sent is not what its id says.
   static absl::StatusOr<std::unique_ptr<Client>> Attach(absl::string_view target,
                                                         const AttachOptions& options);
   // Over a transport of the caller's (tests, wrappers).

@@ -76,6 +76,9 @@ void AttachRdmaCall::OnAccepted(bool ok) {
         "this engramd serves nothing over RDMA: start it with --rdma-device"));
   }
   if (loop_.draining()) return OnDrain();
+  absl::StatusOr<Caller> caller = loop_.context().access->Authenticate(context_);
+  if (!caller.ok()) return End(caller.status());
+  caller_ = *std::move(caller);
   Read();
 }
 
@@ -157,6 +160,11 @@ absl::Status AttachRdmaCall::Offer(const v1::RdmaOpen& open) {
     return absl::UnimplementedError(
         "this engramd lets nobody read its tables over RDMA: start it with --rdma-read");
   }
+  const absl::StatusOr<std::shared_ptr<const TableSet>> set =
+      loop_.context().store->Acquire(open.table_set_id());
+  if (!set.ok()) return set.status();
+  absl::Status status = loop_.context().access->MayHave(caller_, (*set)->name());
+  if (!status.ok()) return status;
   opened_ = true;
   mode_ = open.mode();
   set_id_ = open.table_set_id();

@@ -59,6 +59,7 @@ class AttachRdmaCall final : public LookupLoop::Call {
   v1::RdmaAttachResponse response_;
 
   std::chrono::steady_clock::time_point since_;  // it was accepted
+  Caller caller_;
   bool opened_ = false;
   v1::RdmaMode mode_ = v1::RDMA_MODE_WRITE;
   std::string set_id_;

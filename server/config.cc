@@ -331,14 +331,12 @@ absl::StatusOr<CommandLine> ParseCommandLine(int argc, const char* const* argv,
   }
   absl::StatusOr<ServerConfig> config = Understand(*layers);
   if (!config.ok()) return config.status();
-  switch (layers->wish()) {
-    case ConfigLayers::Wish::kPrint:
-      return CommandLine{.config = std::nullopt, .text = PrintConfig(config->effective)};
-    case ConfigLayers::Wish::kCheck:
-      return CommandLine{.config = std::nullopt, .text = "the configuration is valid\n"};
-    default:
-      return CommandLine{.config = *std::move(config), .text = {}};
+  if (layers->wish() == ConfigLayers::Wish::kPrint) {
+    return CommandLine{.config = std::nullopt, .text = PrintConfig(config->effective)};
   }
+  return CommandLine{.config = *std::move(config),
+                     .check_only = layers->wish() == ConfigLayers::Wish::kCheck,
+                     .text = {}};
 }
 
 }  // namespace engram

@@ -14,22 +14,9 @@
 #include "server/config_layers.h"
 #include "server/limits.h"
 #include "server/listen_address.h"
+#include "server/security/options.h"
 
 namespace engram {
-
-// Files of a port that speaks TLS.
-struct TlsFiles {
-  std::string cert;  // empty: the port speaks plain text
-  std::string key;
-  std::string client_ca;  // empty: clients need no certificate
-  bool on() const { return !cert.empty(); }
-};
-
-// An identity that may have a table set, by its name; "*": all of them.
-struct Allowance {
-  std::string identity;
-  std::string table_set;
-};
 
 // A field of the schema as it came to be.
 struct EffectiveField {
@@ -71,10 +58,11 @@ struct ServerConfig {
   std::vector<EffectiveField> effective;  // every field of the schema, in its order
 };
 
-// A configuration to serve by, or a text to print (--help, --version, --print-config,
-// --check-config) and nothing else to do.
+// A configuration to serve by, or a text to print (--help, --version, --print-config) and nothing
+// else to do.
 struct CommandLine {
   std::optional<ServerConfig> config;
+  bool check_only = false;  // --check-config
   std::string text;
 };
 

@@ -2,6 +2,7 @@
 
 #include <grpc/grpc.h>
 #include <grpcpp/health_check_service_interface.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <future>
@@ -9,11 +10,14 @@
 #include <thread>
 #include <utility>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
 #include "memstore/store/table_set.h"
 #include "memstore/table/thread.h"
 #include "server/limits.h"
 #include "server/listen_socket.h"
+#include "server/security/peer_uid.h"
+#include "server/security/tls.h"
 #include "server/start_checks.h"
 
 namespace engram {
@@ -82,6 +86,10 @@ absl::StatusOr<std::unique_ptr<Engramd>> Engramd::Load(const ServerConfig& confi
   if (!fd_limit.ok()) return fd_limit.status();
   engramd->fd_limit_ = *fd_limit;
   if (absl::Status status = CheckBeforeLoading(config); !status.ok()) return status;
+  absl::StatusOr<std::unique_ptr<AccessControl>> access = AccessControl::Create(
+      {.token_file = config.token_file, .allow = config.allow}, engramd->log_);
+  if (!access.ok()) return access.status();
+  engramd->access_ = *std::move(access);
   for (const std::string& directory : config.table_sets) {
     if (absl::Status status = engramd->LoadTableSet(directory); !status.ok()) return status;
   }
@@ -121,7 +129,10 @@ absl::Status Engramd::StartShm() {
   const ShmEndpointOptions options{
       .socket_path = config_.shm_socket,
       .allowed_uids = {config_.shm_allow_uids.begin(), config_.shm_allow_uids.end()},
-      .max_batch_rows = config_.max_batch_rows};
+      .max_batch_rows = config_.max_batch_rows,
+      .may_have = [this](absl::string_view set) {
+        return access_->MayHave({.names = {kUnixIdentity}}, set);
+      }};
   absl::StatusOr<std::unique_ptr<ShmEndpoint>> endpoint = ShmEndpoint::Start(options, &store_);
   if (!endpoint.ok()) return endpoint.status();
   shm_ = *std::move(endpoint);
@@ -153,8 +164,8 @@ absl::Status Engramd::StartService() {
   if (!team.ok()) return team.status();
   team_ = *std::move(team);
   if (absl::Status status = StartRdma(); !status.ok()) return status;
-  service_ = std::make_unique<LookupService>(&store_, config_.max_batch_rows, rdma_.get(),
-                                             config_.shm_socket);
+  service_ = std::make_unique<LookupService>(&store_, access_.get(), config_.max_batch_rows,
+                                             rdma_.get(), config_.shm_socket);
   health_ = std::make_unique<Health>();
   reflection_ = std::make_unique<Reflection>(std::vector<std::string>{
       v1::Lookup::service_full_name(), grpc::health::v1::Health::service_full_name(),
@@ -162,6 +173,7 @@ absl::Status Engramd::StartService() {
   absl::StatusOr<std::shared_ptr<ReplySlabs>> slabs = ReplySlabs::Create(kSlabs, kSlabBytes);
   if (!slabs.ok()) return slabs.status();
   context_.store = &store_;
+  context_.access = access_.get();
   context_.team = team_.get();
   context_.max_batch_rows = config_.max_batch_rows;
   context_.spin = config_.spin;
@@ -190,9 +202,13 @@ absl::Status Engramd::Listen() {
   grpc::EnableDefaultHealthCheckService(false);
   grpc::ServerBuilder builder;
   Configure(/*has_leases=*/rdma_ != nullptr, builder);
-  connections_ = builder.experimental().AddExternalConnectionAcceptor(
-      grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
-      grpc::InsecureServerCredentials());
+  using ConnectionType = grpc::ServerBuilder::experimental_type::ExternalConnectionType;
+  plain_connections_ = builder.experimental().AddExternalConnectionAcceptor(
+      ConnectionType::FROM_FD, grpc::InsecureServerCredentials());
+  if (config_.tls.on()) {
+    tls_connections_ = builder.experimental().AddExternalConnectionAcceptor(
+        ConnectionType::FROM_FD, MakeTlsCredentials(config_.tls));
+  }
   builder.RegisterService(service_.get());
   builder.RegisterService(&health_->service());
   builder.RegisterService(&reflection_->service());
@@ -211,16 +227,36 @@ absl::Status Engramd::Listen() {
   return StartShm();
 }
 
-absl::Status Engramd::Accept() {
-  health_->SetServing(true);
-  const auto take = [connections = connections_](int listen_fd, int fd) {
+// Unix sockets speak plain text, and may look at who connects; TCP speaks TLS where it is on.
+Acceptor::Take Engramd::TakeConnections() {
+  std::vector<int> unix_sockets;
+  for (const ListenSocket& socket : sockets_) {
+    if (socket.address().is_unix()) unix_sockets.push_back(socket.fd());
+  }
+  return [this, unix_sockets](int listen_fd, int fd) {
+    const bool is_unix = absl::c_linear_search(unix_sockets, listen_fd);
+    if (is_unix && !config_.unix_allow_uids.empty()) {
+      const absl::Status status =
+          CheckPeerUid(fd, config_.unix_allow_uids, "connect to this engramd", "--unix-allow-uid");
+      if (!status.ok()) {
+        log_->warn("{}", std::string(status.message()));
+        close(fd);
+        return;
+      }
+    }
     grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;
     connection.listener_fd = listen_fd;
     connection.fd = fd;
-    connections->HandleNewConnection(&connection);
+    const bool tls = !is_unix && tls_connections_ != nullptr;
+    (tls ? tls_connections_ : plain_connections_)->HandleNewConnection(&connection);
   };
+}
+
+absl::Status Engramd::Accept() {
+  health_->SetServing(true);
+  Acceptor::Take take = TakeConnections();
   absl::StatusOr<std::unique_ptr<Acceptor>> acceptor =
-      Acceptor::Start(std::move(sockets_), fd_limit_, take, log_);
+      Acceptor::Start(std::move(sockets_), fd_limit_, std::move(take), log_);
   if (!acceptor.ok()) return acceptor.status();
   acceptor_ = *std::move(acceptor);
   for (const std::string& address : addresses_) log_->info("listening on {}", address);

@@ -23,6 +23,7 @@
 #include "server/lookup_service.h"
 #include "server/rdma/endpoint.h"
 #include "server/reflection.h"
+#include "server/security/access.h"
 #include "server/shm/endpoint.h"
 
 namespace engram {
@@ -57,6 +58,7 @@ class Engramd {
   absl::Status LoadTableSet(const std::string& directory);
   absl::Status StartService();
   absl::Status StartLoops();
+  Acceptor::Take TakeConnections();
   absl::Status StartShm();
   absl::Status StartRdma();
 
@@ -64,6 +66,7 @@ class Engramd {
   const std::shared_ptr<spdlog::logger> log_;
   int fd_limit_ = 0;  // for connections
   Store store_;
+  std::unique_ptr<AccessControl> access_;
   std::unique_ptr<ShmEndpoint> shm_;  // null while there is none
   std::unique_ptr<GatherTeam> team_;
   std::unique_ptr<RdmaEndpoint> rdma_;  // null where there is none
@@ -73,9 +76,11 @@ class Engramd {
   LookupContext context_;
   std::vector<std::unique_ptr<LookupLoop>> loops_;
   std::unique_ptr<grpc::Server> server_;  // null while it does not listen
-  std::shared_ptr<grpc::experimental::ExternalConnectionAcceptor> connections_;  // to server_
-  std::vector<ListenSocket> sockets_;                                            // until Accept
-  std::unique_ptr<Acceptor> acceptor_;                                           // since Accept
+  // To server_: in the clear, and by TLS (null where no port speaks it).
+  std::shared_ptr<grpc::experimental::ExternalConnectionAcceptor> plain_connections_;
+  std::shared_ptr<grpc::experimental::ExternalConnectionAcceptor> tls_connections_;
+  std::vector<ListenSocket> sockets_;   // until Accept
+  std::unique_ptr<Acceptor> acceptor_;  // since Accept
   std::vector<std::string> addresses_;
 };
 

@@ -26,7 +26,7 @@ void Health::Accept(LookupLoop& loop) {
                    [this](auto* context, auto* request, auto* responder, auto* queue, void* tag) {
                      service_.RequestCheck(context, request, responder, queue, queue, tag);
                    },
-                   [this](const HealthRequest& request, HealthResponse* response) {
+                   [this](const Caller&, const HealthRequest& request, HealthResponse* response) {
                      const Status status = Of(request.service());
                      response->set_status(status);
                      if (status != HealthResponse::SERVICE_UNKNOWN) return grpc::Status::OK;

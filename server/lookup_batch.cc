@@ -34,13 +34,15 @@ absl::Status LookupBatch::Parse(absl::Span<const wire::Bytes> message) {
   return absl::OkStatus();
 }
 
-absl::Status LookupBatch::Prepare(const Store& store, const LookupLimits& limits) {
+absl::Status LookupBatch::Prepare(const Store& store, const LookupLimits& limits,
+                                  MayHave may_have) {
   if (request_.table_set_id.empty()) {
     return absl::InvalidArgumentError(
         "table_set_id is empty: name the table set by the id that Attach or Describe gave");
   }
   absl::StatusOr<std::shared_ptr<const TableSet>> set = store.Acquire(request_.table_set_id);
   if (!set.ok()) return set.status();
+  if (absl::Status status = may_have(**set); !status.ok()) return status;
   if (request_.has_tokens) {
     if (request_.layers_named > 0) {
       return absl::InvalidArgumentError(

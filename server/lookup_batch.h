@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/types/span.h"
 #include "memstore/store/parallel_gather.h"
@@ -26,7 +27,9 @@ class LookupBatch {
   // FAILED_PRECONDITION: the set is not served. batch_id() is right after an error as well, where
   // the message could be parsed. A message that only cancels is OK and not prepared.
   absl::Status Parse(absl::Span<const wire::Bytes> message);
-  absl::Status Prepare(const Store& store, const LookupLimits& limits);
+  // `may_have` is asked about the set before anything is said of it.
+  using MayHave = absl::FunctionRef<absl::Status(const TableSet&)>;
+  absl::Status Prepare(const Store& store, const LookupLimits& limits, MayHave may_have);
 
   uint64_t batch_id() const { return request_.batch_id; }
   bool cancels() const { return request_.cancel; }

@@ -95,7 +95,7 @@ class LookupBatchTest : public ::testing::Test {
                    const LookupLimits& limits = kNoLimit) {
     absl::Status status = Parse(batch, request.SerializeAsString(), 1000);
     ASSERT_TRUE(status.ok()) << status;
-    status = batch.Prepare(*store_, limits);
+    status = batch.Prepare(*store_, limits, [](const TableSet&) { return absl::OkStatus(); });
     ASSERT_TRUE(status.ok()) << status;
   }
   static v1::LookupResponse Parsed(absl::Span<const std::byte> message) {
@@ -306,7 +306,7 @@ TEST_F(LookupBatchTest, SaysWhoseItIsWhenItIsRefused) {
   const auto refused = [&](const v1::LookupRequest& request, const LookupLimits& limits) {
     EXPECT_TRUE(Parse(batch, request.SerializeAsString(), 7).ok());
     EXPECT_EQ(batch.batch_id(), request.batch_id());
-    return batch.Prepare(*store_, limits);
+    return batch.Prepare(*store_, limits, [](const TableSet&) { return absl::OkStatus(); });
   };
   v1::LookupRequest unknown = Request({Some(1, 1, 1)}, 41);
   unknown.set_table_set_id("other");

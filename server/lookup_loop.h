@@ -29,12 +29,14 @@
 #include "server/limits.h"
 #include "server/lookup_batch.h"
 #include "server/reply_slabs.h"
+#include "server/security/access.h"
 #include "server/turns.h"
 
 namespace engram {
 
 struct LookupContext {
   const Store* store = nullptr;
+  AccessControl* access = nullptr;
   GatherTeam* team = nullptr;
   uint64_t max_batch_rows = 0;
   std::shared_ptr<ReplySlabs> slabs;

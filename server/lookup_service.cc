@@ -19,24 +19,25 @@ void LookupService::Accept(LookupLoop& loop) {
                 [this](auto* context, auto* request, auto* responder, auto* queue, void* tag) {
                   RequestDescribe(context, request, responder, queue, queue, tag);
                 },
-                [this](const v1::DescribeRequest&, v1::DescribeResponse* response) {
-                  return Describe(response);
-                }}));
+                [this](const Caller& caller, const v1::DescribeRequest&,
+                       v1::DescribeResponse* response) { return Describe(caller, response); },
+                access_}));
   AttachCall::Accept(
       loop, std::make_shared<const AttachCall::Method>(AttachCall::Method{
                 [this](auto* context, auto* request, auto* responder, auto* queue, void* tag) {
                   RequestAttach(context, request, responder, queue, queue, tag);
                 },
-                [this](const v1::AttachRequest& request, v1::AttachResponse* response) {
-                  return Attach(request, response);
-                }}));
+                [this](const Caller& caller, const v1::AttachRequest& request,
+                       v1::AttachResponse* response) { return Attach(caller, request, response); },
+                access_}));
   UnaryCall::Accept(loop, this);
   StreamCall::Accept(loop, this);
   AttachRdmaCall::Accept(loop, this, rdma_);
 }
 
-grpc::Status LookupService::Describe(v1::DescribeResponse* response) const {
+grpc::Status LookupService::Describe(const Caller& caller, v1::DescribeResponse* response) const {
   for (const std::shared_ptr<const TableSet>& set : store_->List()) {
+    if (!access_->MayHave(caller, set->name()).ok()) continue;
     v1::ServedTableSet* served = response->add_table_sets();
     served->set_id(set->id());
     served->set_name(set->name());
@@ -51,10 +52,13 @@ grpc::Status LookupService::Describe(v1::DescribeResponse* response) const {
   return grpc::Status::OK;
 }
 
-grpc::Status LookupService::Attach(const v1::AttachRequest& request,
+grpc::Status LookupService::Attach(const Caller& caller, const v1::AttachRequest& request,
                                    v1::AttachResponse* response) const {
   const absl::StatusOr<std::shared_ptr<const TableSet>> set = store_->Resolve(request.table_set());
   if (!set.ok()) return ToGrpc(set.status());
+  if (absl::Status status = access_->MayHave(caller, (*set)->name()); !status.ok()) {
+    return ToGrpc(status);
+  }
   response->set_table_set_id((*set)->id());
   response->set_manifest((*set)->manifest().text);
   if (const std::shared_ptr<const TokenMap>& map = (*set)->addresser().token_map()) {

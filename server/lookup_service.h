@@ -14,6 +14,7 @@
 #include "proto/engram/v1/lookup.grpc.pb.h"
 #include "server/lookup_loop.h"
 #include "server/rdma/endpoint.h"
+#include "server/security/access.h"
 
 namespace engram {
 
@@ -22,10 +23,12 @@ class LookupService final
           v1::Lookup::WithAsyncMethod_Describe<v1::Lookup::WithAsyncMethod_AttachRdma<
               v1::Lookup::WithAsyncMethod_Attach<v1::Lookup::Service>>>>> {
  public:
-  // `store` and `rdma` outlive it; `rdma` may be null, `shm_socket` empty: then there is none.
-  LookupService(const Store* store, uint64_t max_batch_rows, RdmaEndpoint* rdma,
-                std::string shm_socket)
+  // `store`, `access` and `rdma` outlive it; `rdma` may be null, `shm_socket` empty: then there is
+  // none.
+  LookupService(const Store* store, AccessControl* access, uint64_t max_batch_rows,
+                RdmaEndpoint* rdma, std::string shm_socket)
       : store_(store),
+        access_(access),
         max_batch_rows_(max_batch_rows),
         rdma_(rdma),
         shm_socket_(std::move(shm_socket)) {}
@@ -34,10 +37,13 @@ class LookupService final
   void Accept(LookupLoop& loop);
 
  private:
-  grpc::Status Describe(v1::DescribeResponse* response) const;
-  grpc::Status Attach(const v1::AttachRequest& request, v1::AttachResponse* response) const;
+  // Of the sets that the caller may have.
+  grpc::Status Describe(const Caller& caller, v1::DescribeResponse* response) const;
+  grpc::Status Attach(const Caller& caller, const v1::AttachRequest& request,
+                      v1::AttachResponse* response) const;
 
   const Store* const store_;
+  AccessControl* const access_;
   const uint64_t max_batch_rows_;
   RdmaEndpoint* const rdma_;
   const std::string shm_socket_;

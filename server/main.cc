@@ -20,6 +20,7 @@
 #include "server/config.h"
 #include "server/engramd.h"
 #include "server/log.h"
+#include "server/start_checks.h"
 #include "server/version.h"
 
 namespace engram {
@@ -131,6 +132,14 @@ int Main(int argc, char** argv) {
     if (std::fputs(command->text.c_str(), stdout) >= 0 && std::fflush(stdout) == 0) return 0;
     std::fputs("engramd: cannot write to standard output\n", stderr);
     return kFailed;
+  }
+  if (command->check_only) {
+    if (const absl::Status status = CheckSecurity(*command->config); !status.ok()) {
+      std::fprintf(stderr, "engramd: %s\n", std::string(status.message()).c_str());
+      return kBadUsage;
+    }
+    std::puts("the configuration is valid");
+    return kStopped;
   }
   // A peer that goes away is an error of one call.
   std::signal(SIGPIPE, SIG_IGN);

@@ -25,7 +25,8 @@ struct PlainMethod {
   std::function<void(grpc::ServerContext*, Request*, Responder*, grpc::ServerCompletionQueue*,
                      void* tag)>
       wait;
-  std::function<grpc::Status(const Request&, Response*)> answer;
+  std::function<grpc::Status(const Caller&, const Request&, Response*)> answer;
+  AccessControl* access = nullptr;  // null: anyone may ask, and the caller has no name
 };
 
 template <typename Request, typename Response>
@@ -60,13 +61,22 @@ class PlainCall final : public LookupLoop::Call {
       status = ToGrpc(absl::ResourceExhaustedError(absl::StrCat(
           "engramd has ", kMaxPlainCalls, " answers that were not taken yet: ask again")));
     } else {
-      status = method_->answer(request_, &response);
+      status = Answer(&response);
     }
     if (status.ok()) {
       responder_.Finish(response, status, static_cast<LoopEvent*>(&sent_));
     } else {
       responder_.FinishWithError(status, static_cast<LoopEvent*>(&sent_));
     }
+  }
+  grpc::Status Answer(Response* response) {
+    Caller caller;
+    if (method_->access != nullptr) {
+      absl::StatusOr<Caller> authenticated = method_->access->Authenticate(context_);
+      if (!authenticated.ok()) return ToGrpc(authenticated.status());
+      caller = *std::move(authenticated);
+    }
+    return method_->answer(caller, request_, response);
   }
   void OnSent(bool) {
     --loop_.context().plain_calls;

@@ -7,6 +7,8 @@
 #include "absl/strings/str_cat.h"
 #include "memstore/table/manifest.h"
 #include "server/listen_socket.h"
+#include "server/security/access.h"
+#include "server/security/tls.h"
 
 namespace engram {
 namespace {
@@ -41,7 +43,17 @@ absl::Status CheckTokenFits(const Named& set, uint64_t max_batch_rows) {
 
 }  // namespace
 
+absl::Status CheckSecurity(const ServerConfig& config) {
+  for (const TlsFiles* files : {&config.tls, &config.admin_tls}) {
+    if (!files->on()) continue;
+    if (absl::Status status = CheckTlsFiles(*files); !status.ok()) return status;
+  }
+  return config.token_file.empty() ? absl::OkStatus()
+                                   : AccessControl::CheckTokenFile(config.token_file);
+}
+
 absl::Status CheckBeforeLoading(const ServerConfig& config) {
+  if (absl::Status status = CheckSecurity(config); !status.ok()) return status;
   std::vector<Named> sets;
   for (const std::string& directory : config.table_sets) {
     absl::StatusOr<Manifest> manifest = LoadManifest(directory);

@@ -13,4 +13,8 @@ namespace engram {
 // one token are more than a batch may have; CheckCanListen's.
 absl::Status CheckBeforeLoading(const ServerConfig& config);
 
+// The part of it that needs neither tables nor addresses: certificates, keys and tokens. TLS's and
+// AccessControl's errors.
+absl::Status CheckSecurity(const ServerConfig& config);
+
 }  // namespace engram

@@ -57,6 +57,13 @@ void StreamCall::OnAccepted(bool ok) {
   events_ = 1;  // OnOver
   counted_ = true;
   last_event_ = Clock::now();
+  absl::StatusOr<Caller> caller = loop_.context().access->Authenticate(context_);
+  if (!caller.ok()) {
+    end_ = caller.status();
+    read_all_ = true;
+  } else {
+    caller_ = *std::move(caller);
+  }
   if (++loop_.context().streams > kMaxStreams && !loop_.EndIdlest()) {
     end_ = absl::ResourceExhaustedError(
         absl::StrCat("engramd has ", kMaxStreams, " streams, the most it takes: ask again"));
@@ -123,8 +130,11 @@ void StreamCall::TakeBatch() {
 
 absl::Status StreamCall::Admit(LookupBatch& batch) {
   LookupContext& context = loop_.context();
-  absl::Status status = batch.Prepare(
-      *context.store, {.max_batch_rows = context.max_batch_rows, .max_reply_bytes = 0});
+  absl::Status status = context.access->Recheck(caller_);
+  if (!status.ok()) return status;
+  status = batch.Prepare(
+      *context.store, {.max_batch_rows = context.max_batch_rows, .max_reply_bytes = 0},
+      [&](const TableSet& set) { return context.access->MayHave(caller_, set.name()); });
   if (!status.ok()) return status;
   if (status = ids_.Take(batch.IdBytes()); !status.ok()) return status;
   const Clock::duration left = batch.deadline() == Clock::time_point::max()

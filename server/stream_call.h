@@ -72,6 +72,7 @@ class StreamCall final : public LookupLoop::Call, private Turns::Call {
   grpc::ByteBuffer message_;  // being read
   MessageSlices slices_;
 
+  Caller caller_;
   Batches small_, large_;  // answers of one message, and of more
   bool large_next_ = false;
   std::deque<std::string> errors_;         // framed, to be sent

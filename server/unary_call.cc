@@ -63,12 +63,16 @@ absl::Status UnaryCall::Prepare() {
     return absl::ResourceExhaustedError(absl::StrCat(
         "engramd has ", kMaxUnaryCalls, " lookups under way, the most it takes: ask again"));
   }
+  absl::StatusOr<Caller> caller = context.access->Authenticate(context_);
+  if (!caller.ok()) return caller.status();
   batch_ = loop_.NewBatch();
   MessageSlices slices;
   absl::Status status = batch_->Parse(slices.Of(request_));
   if (!status.ok()) return status;
-  status = batch_->Prepare(*context.store, {.max_batch_rows = context.max_batch_rows,
-                                            .max_reply_bytes = kMaxUnaryReplyBytes});
+  status = batch_->Prepare(
+      *context.store,
+      {.max_batch_rows = context.max_batch_rows, .max_reply_bytes = kMaxUnaryReplyBytes},
+      [&](const TableSet& set) { return context.access->MayHave(*caller, set.name()); });
   if (!status.ok()) return status;
   if (status = ids_.Take(batch_->IdBytes()); !status.ok()) return status;
   const auto left = context_.deadline() == std::chrono::system_clock::time_point::max()

@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <new>
 #include <sstream>
@@ -55,6 +56,9 @@ int Main(int argc, char** argv) {
 }  // namespace engram::cli
 
 int main(int argc, char** argv) {
+  // gRPC's own lines say nothing that our errors do not; only where whoever started us did not
+  // choose.
+  setenv("GRPC_VERBOSITY", "NONE", /*overwrite=*/0);
   engram::KeepFreedMemory();
   // A reader that goes away is a write error with a message, not a silent death.
   std::signal(SIGPIPE, SIG_IGN);

@@ -28,6 +28,23 @@ absl::StatusOr<absl::Duration> ParseTimeout(const std::string& text) {
 
 }  // namespace
 
+void AddSecurityFlags(CLI::App& command, SecurityOptions* security) {
+  command
+      .add_option(
+          "--tls-ca", security->tls_ca,
+          "over gRPC: speak TLS with an engramd whose certificate is of this authority, PEM")
+      ->type_name("FILE");
+  command.add_option("--tls-cert", security->tls_cert, "this client's certificate, PEM")
+      ->type_name("FILE");
+  command.add_option("--tls-key", security->tls_key, "its private key, PEM")->type_name("FILE");
+  command
+      .add_option("--tls-server-name", security->tls_server_name,
+                  "the name in engramd's certificate (default: the target's host)")
+      ->type_name("NAME");
+  command.add_option("--token-file", security->token_file, "a file with a bearer token in it")
+      ->type_name("FILE");
+}
+
 void AddTargetFlags(CLI::App& command, TargetFlags* flags) {
   command
       .add_option(
@@ -47,6 +64,7 @@ void AddTargetFlags(CLI::App& command, TargetFlags* flags) {
       ->check(CLI::IsMember({"write", "read"}));
   command.add_option("--rdma-device", flags->rdma_device,
                      "over rdma: this side's DEV[:PORT[:GID]] (default: the one that leads there)");
+  AddSecurityFlags(command, &flags->security);
 }
 
 absl::StatusOr<std::unique_ptr<Client>> AttachTo(const TargetFlags& flags, int* exit_code) {
@@ -60,7 +78,8 @@ absl::StatusOr<std::unique_ptr<Client>> AttachTo(const TargetFlags& flags, int* 
                                     .connections = flags.connections,
                                     .streams = flags.streams,
                                     .spin = absl::Microseconds(flags.spin_us),
-                                    .rdma_device = flags.rdma_device});
+                                    .rdma_device = flags.rdma_device,
+                                    .security = flags.security});
   if (client.ok() && absl::StartsWith(flags.target, "auto:")) {
     std::fprintf(stderr, "%s\n", (*client)->transport().Describe().c_str());
   }

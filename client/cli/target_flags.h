@@ -1,5 +1,5 @@
-// What every command that talks to a target takes: --target, --set, --attach-timeout; and
-// attaching.
+// What every command that talks to a target takes: --target, --set, --attach-timeout, --tls-...;
+// and attaching.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -24,7 +24,11 @@ struct TargetFlags {
   uint32_t spin_us = 200;
   std::string rdma_mode;
   std::string rdma_device;
+  SecurityOptions security;
 };
+
+// --tls-ca, --tls-cert, --tls-key, --tls-server-name and --token-file.
+void AddSecurityFlags(CLI::App& command, SecurityOptions* security);
 
 void AddTargetFlags(CLI::App& command, TargetFlags* flags);
 

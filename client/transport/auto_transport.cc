@@ -36,7 +36,8 @@ std::unique_ptr<Transport> FirstWay(const std::string& address, const std::strin
                                      .device = options.device,
                                      .reads = false,
                                      .resend = false,  // gRPC takes what a connection dropped
-                                     .spin = options.spin});
+                                     .spin = options.spin,
+                                     .security = options.security});
   if (rdma.ok()) return *std::move(rdma);
   absl::StrAppend(why, "; no rdma: ", rdma.status().message());
   return nullptr;
@@ -47,13 +48,18 @@ std::unique_ptr<Transport> FirstWay(const std::string& address, const std::strin
 absl::StatusOr<std::unique_ptr<Transport>> AutoTransport::Attach(const std::string& address,
                                                                  const std::string& table_set,
                                                                  const AutoOptions& options) {
-  auto grpc =
-      GrpcTransport::Attach(address, table_set, {.timeout = options.timeout, .spin = options.spin});
+  const GrpcOptions grpc_options = {
+      .timeout = options.timeout, .spin = options.spin, .security = options.security};
+  auto grpc = GrpcTransport::Attach(address, table_set, grpc_options);
   if (!grpc.ok()) return grpc.status();
+  const absl::StatusOr<std::shared_ptr<const GrpcCredentials>> credentials =
+      GrpcCredentials::Create(options.security, address);
+  if (!credentials.ok()) return credentials.status();
   const std::string id = (*grpc)->table_set().manifest.id;
-  const std::unique_ptr<v1::Lookup::Stub> stub = v1::Lookup::NewStub(OpenChannel(address));
+  const std::unique_ptr<v1::Lookup::Stub> stub =
+      v1::Lookup::NewStub(OpenChannel(address, **credentials));
   const absl::StatusOr<v1::AttachResponse> response =
-      CallAttach(stub.get(), address, id, options.timeout);
+      CallAttach(stub.get(), **credentials, address, id, options.timeout);
   if (!response.ok()) return response.status();
   std::string why;
   auto first = FirstWay(address, id, response->shm_socket(), options, &why);

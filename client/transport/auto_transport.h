@@ -17,6 +17,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "client/transport/ticket_table.h"
+#include "client/security_options.h"
 #include "client/transport/transport.h"
 
 namespace engram {
@@ -25,6 +26,7 @@ struct AutoOptions {
   absl::Duration timeout = absl::Seconds(30);  // to attach
   std::string device = {};                     // RdmaOptions'
   absl::Duration spin = absl::ZeroDuration();  // GrpcOptions' and RdmaOptions'
+  SecurityOptions security = {};
 };
 
 class AutoTransport final : public Transport {

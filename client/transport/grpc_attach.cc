@@ -4,6 +4,8 @@
 #include <limits>
 #include <utility>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 
@@ -25,9 +27,32 @@ constexpr int kMaxMessageBytes = 64 << 20;
 constexpr int kLookaheadBytes = 4 << 20;
 constexpr int kMaxFrameBytes = 1 << 20;
 
+// Whether gRPC's words for a connection that failed are of a handshake that did: there is no code
+// for it.
+bool IsHandshake(absl::string_view message) {
+  const std::string words = absl::AsciiStrToLower(message);
+  return absl::StrContains(words, "handshake") || absl::StrContains(words, "ssl_") ||
+         absl::StrContains(words, "verification check");
+}
+
+// An engramd that does not take a client's certificate says so after the client's part of the
+// handshake is over: all that gRPC tells is that the connection was closed, each time again. So
+// often in a row it is that, and not an engramd that has just stopped.
+constexpr int kClosedAtOnce = 5;
+
+absl::Status NoHandshake(const std::string& address, absl::string_view message) {
+  return absl::UnauthenticatedError(
+      absl::StrCat("no TLS with engramd at ", address,
+                   ": one side does not take the other's certificate, or speaks no TLS: is the "
+                   "authority right (tls_ca here, --tls-client-ca there), are both certificates "
+                   "valid now, and engramd's for this host? (",
+                   message, ")"));
+}
+
 }  // namespace
 
-std::shared_ptr<grpc::Channel> OpenChannel(const std::string& address) {
+std::shared_ptr<grpc::Channel> OpenChannel(const std::string& address,
+                                           const GrpcCredentials& credentials) {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMaxMessageBytes);
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, kFirstReconnectBackoffMs);
@@ -43,19 +68,27 @@ std::shared_ptr<grpc::Channel> OpenChannel(const std::string& address) {
   // What the server may send ahead, and in how large frames.
   arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kLookaheadBytes);
   arguments.SetInt(GRPC_ARG_HTTP2_MAX_FRAME_SIZE, kMaxFrameBytes);
-  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+  if (!credentials.server_name().empty()) {
+    arguments.SetSslTargetNameOverride(credentials.server_name());
+  }
+  return grpc::CreateCustomChannel(address, credentials.channel(), arguments);
 }
 
-absl::StatusOr<v1::AttachResponse> CallAttach(v1::Lookup::Stub* stub, const std::string& address,
+absl::StatusOr<v1::AttachResponse> CallAttach(v1::Lookup::Stub* stub,
+                                              const GrpcCredentials& credentials,
+                                              const std::string& address,
                                               const std::string& table_set,
                                               absl::Duration timeout) {
   const absl::Time deadline = absl::Now() + std::max(timeout, kMinAttachTime);
   v1::AttachRequest request;
   request.set_table_set(table_set);
+  int closed = 0;
   while (true) {
     grpc::ClientContext context;
     context.set_deadline(absl::ToChronoTime(deadline));
-    context.set_wait_for_ready(true);
+    // With TLS a connection that fails may be one that will never do: its reason is looked at.
+    context.set_wait_for_ready(!credentials.tls());
+    credentials.Apply(&context);
     v1::AttachResponse response;
     const grpc::Status status = stub->Attach(&context, request, &response);
     if (status.ok()) return response;
@@ -68,10 +101,15 @@ absl::StatusOr<v1::AttachResponse> CallAttach(v1::Lookup::Stub* stub, const std:
       return absl::Status(static_cast<absl::StatusCode>(status.error_code()),
                           absl::StrCat("engramd at ", address, ": ", status.error_message()));
     }
+    closed = absl::StrContains(status.error_message(), "Socket closed") ? closed + 1 : 0;
+    if (credentials.tls() && (IsHandshake(status.error_message()) || closed == kClosedAtOnce)) {
+      return NoHandshake(address, status.error_message());
+    }
     if (absl::Now() + kAttachRetry >= deadline) {
       return absl::UnavailableError(absl::StrCat(
           "no engramd answered at ", address, " within ", absl::FormatDuration(timeout), " (",
-          status.error_message(), "): is it running there, still loading, or flooded?"));
+          status.error_message(), "): is it running there, still loading, or flooded?",
+          credentials.tls() ? "" : " If it speaks TLS, give its authority (tls_ca)."));
     }
     absl::SleepFor(kAttachRetry);
   }

@@ -13,15 +13,20 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "client/transport/grpc_credentials.h"
 #include "client/transport/transport.h"
 #include "proto/engram/v1/lookup.grpc.pb.h"
 
 namespace engram {
 
-std::shared_ptr<grpc::Channel> OpenChannel(const std::string& address);
+std::shared_ptr<grpc::Channel> OpenChannel(const std::string& address,
+                                           const GrpcCredentials& credentials);
 
-// Waits while nobody listens or the server is loading; UNAVAILABLE after that.
-absl::StatusOr<v1::AttachResponse> CallAttach(v1::Lookup::Stub* stub, const std::string& address,
+// Waits while nobody listens or the server is loading; UNAVAILABLE after that. UNAUTHENTICATED: one
+// side does not take the other's certificate, or the token; PERMISSION_DENIED: not this table set.
+absl::StatusOr<v1::AttachResponse> CallAttach(v1::Lookup::Stub* stub,
+                                              const GrpcCredentials& credentials,
+                                              const std::string& address,
                                               const std::string& table_set, absl::Duration timeout);
 
 // What the owner sent, after it was held against the id; DATA_LOSS.

@@ -81,8 +81,9 @@ struct GrpcStream::Call {
   bool answered = false;  // it has carried an answer
 };
 
-GrpcStream::GrpcStream(RawStub* stub, grpc::CompletionQueue* queue, PartSink* sink)
-    : stub_(stub), queue_(queue), sink_(sink) {}
+GrpcStream::GrpcStream(RawStub* stub, const GrpcCredentials* credentials,
+                       grpc::CompletionQueue* queue, PartSink* sink)
+    : stub_(stub), credentials_(credentials), queue_(queue), sink_(sink) {}
 
 GrpcStream::~GrpcStream() = default;
 
@@ -97,6 +98,7 @@ void GrpcStream::Open() {
   event(call->read, &GrpcStream::OnRead);
   event(call->written, &GrpcStream::OnWritten);
   event(call->finished, &GrpcStream::OnFinished);
+  credentials_->Apply(&call->context);
   call->stream = stub_->PrepareCall(&call->context, kStreamMethod, queue_);
   call->events = 1;
   call->stream->StartCall(static_cast<ClientEvent*>(&call->started));
@@ -240,8 +242,9 @@ struct GrpcUnaryCalls::Call {
   Event<GrpcUnaryCalls, Call> done;
 };
 
-GrpcUnaryCalls::GrpcUnaryCalls(RawStub* stub, grpc::CompletionQueue* queue, PartSink* sink)
-    : stub_(stub), queue_(queue), sink_(sink) {}
+GrpcUnaryCalls::GrpcUnaryCalls(RawStub* stub, const GrpcCredentials* credentials,
+                               grpc::CompletionQueue* queue, PartSink* sink)
+    : stub_(stub), credentials_(credentials), queue_(queue), sink_(sink) {}
 
 GrpcUnaryCalls::~GrpcUnaryCalls() = default;
 
@@ -262,6 +265,7 @@ void GrpcUnaryCalls::StartSome() {
     const absl::Time deadline = call->part->batch->deadline();
     if (deadline != absl::InfiniteFuture())
       call->context.set_deadline(absl::ToChronoTime(deadline));
+    credentials_->Apply(&call->context);
     call->reader =
         stub_->PrepareUnaryCall(&call->context, kUnaryMethod, EncodeRequest(*call->part), queue_);
     call->reader->StartCall();

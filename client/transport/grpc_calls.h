@@ -16,6 +16,7 @@
 
 #include "absl/status/status.h"
 #include "client/transport/grpc_batch.h"
+#include "client/transport/grpc_credentials.h"
 
 namespace engram {
 
@@ -63,7 +64,8 @@ using RawStub = grpc::TemplatedGenericStub<grpc::ByteBuffer, grpc::ByteBuffer>;
 // A long-lived stream; when it breaks, the next Send opens another.
 class GrpcStream {
  public:
-  GrpcStream(RawStub* stub, grpc::CompletionQueue* queue, PartSink* sink);
+  GrpcStream(RawStub* stub, const GrpcCredentials* credentials, grpc::CompletionQueue* queue,
+             PartSink* sink);
   ~GrpcStream();
 
   // Parts are sent in the order in which they came.
@@ -93,6 +95,7 @@ class GrpcStream {
   void OnFinished(Call* call, bool ok);
 
   RawStub* const stub_;
+  const GrpcCredentials* const credentials_;
   grpc::CompletionQueue* const queue_;
   PartSink* const sink_;
   ReceivedMessage received_;  // the driver's
@@ -106,7 +109,8 @@ class GrpcStream {
 // Each part a unary call, a bounded number at a time.
 class GrpcUnaryCalls {
  public:
-  GrpcUnaryCalls(RawStub* stub, grpc::CompletionQueue* queue, PartSink* sink);
+  GrpcUnaryCalls(RawStub* stub, const GrpcCredentials* credentials, grpc::CompletionQueue* queue,
+                 PartSink* sink);
   ~GrpcUnaryCalls();
 
   void Send(const PartPointer& part);
@@ -122,6 +126,7 @@ class GrpcUnaryCalls {
   void OnDone(Call* call, bool ok);
 
   RawStub* const stub_;
+  const GrpcCredentials* const credentials_;
   grpc::CompletionQueue* const queue_;
   PartSink* const sink_;
   ReceivedMessage received_;  // the driver's

@@ -29,10 +29,12 @@ constexpr uint64_t kMinMessageBytes = 4 << 10;
 }  // namespace
 
 struct GrpcTransport::Connection {
-  Connection(std::shared_ptr<grpc::Channel> channel, grpc::CompletionQueue* queue, PartSink* sink,
-             uint32_t stream_count)
-      : stub(std::move(channel)), unary(&stub, queue, sink) {
-    for (uint32_t i = 0; i < stream_count; ++i) streams.emplace_back(&stub, queue, sink);
+  Connection(std::shared_ptr<grpc::Channel> channel, const GrpcCredentials* credentials,
+             grpc::CompletionQueue* queue, PartSink* sink, uint32_t stream_count)
+      : stub(std::move(channel)), unary(&stub, credentials, queue, sink) {
+    for (uint32_t i = 0; i < stream_count; ++i) {
+      streams.emplace_back(&stub, credentials, queue, sink);
+    }
   }
   RawStub stub;
   GrpcUnaryCalls unary;
@@ -53,33 +55,38 @@ absl::StatusOr<std::unique_ptr<Transport>> GrpcTransport::Attach(const std::stri
                                                    absl::FormatDuration(kMaxWaitSpin), ", not for ",
                                                    absl::FormatDuration(options.spin)));
   }
+  absl::StatusOr<std::shared_ptr<const GrpcCredentials>> credentials =
+      GrpcCredentials::Create(options.security, address);
+  if (!credentials.ok()) return credentials.status();
   // Connected now, so that the first lookup finds them.
   std::vector<std::shared_ptr<grpc::Channel>> channels;
   for (uint32_t i = 0; i < options.connections; ++i) {
-    channels.push_back(OpenChannel(address));
+    channels.push_back(OpenChannel(address, **credentials));
     channels.back()->GetState(/*try_to_connect=*/true);
   }
   const std::unique_ptr<v1::Lookup::Stub> stub = v1::Lookup::NewStub(channels.front());
   const absl::StatusOr<v1::AttachResponse> response =
-      CallAttach(stub.get(), address, table_set, options.timeout);
+      CallAttach(stub.get(), **credentials, address, table_set, options.timeout);
   if (!response.ok()) return response.status();
   absl::StatusOr<AttachedTableSet> attached = CheckAttached(*response, address);
   if (!attached.ok()) return attached.status();
-  std::unique_ptr<GrpcTransport> transport(
-      new GrpcTransport(address, *std::move(attached), response->limits(), options, channels));
+  std::unique_ptr<GrpcTransport> transport(new GrpcTransport(
+      address, *std::move(attached), response->limits(), options, *credentials, channels));
   if (absl::Status status = transport->driver_.Start(options.spin); !status.ok()) return status;
   return std::unique_ptr<Transport>(std::move(transport));
 }
 
 GrpcTransport::GrpcTransport(std::string address, AttachedTableSet attached,
                              const v1::Limits& limits, const GrpcOptions& options,
+                             std::shared_ptr<const GrpcCredentials> credentials,
                              const std::vector<std::shared_ptr<grpc::Channel>>& channels)
     : attached_(std::move(attached)),
       capabilities_{.name = "grpc",
                     .lands_asynchronously = true,
                     .max_batch_rows =
                         limits.max_batch_rows() > 0 ? limits.max_batch_rows() : kDefaultBatchRows},
-      unary_(options.unary) {
+      unary_(options.unary),
+      credentials_(std::move(credentials)) {
   const uint64_t reply_bytes =
       limits.max_unary_reply_bytes() > 0 ? limits.max_unary_reply_bytes() : kDefaultReplyBytes;
   const uint64_t request_bytes =
@@ -95,8 +102,8 @@ GrpcTransport::GrpcTransport(std::string address, AttachedTableSet attached,
                       : std::numeric_limits<uint64_t>::max()};
   PartSink* const sink = this;
   for (const std::shared_ptr<grpc::Channel>& channel : channels) {
-    connections_.push_back(
-        std::make_unique<Connection>(channel, driver_.queue(), sink, options.streams));
+    connections_.push_back(std::make_unique<Connection>(channel, credentials_.get(),
+                                                        driver_.queue(), sink, options.streams));
   }
 }
 

@@ -20,6 +20,7 @@
 #include "client/planner.h"
 #include "client/transport/grpc_batch.h"
 #include "client/transport/grpc_calls.h"
+#include "client/transport/grpc_credentials.h"
 #include "client/transport/queue_driver.h"
 #include "client/transport/ticket_table.h"
 #include "client/transport/transport.h"
@@ -34,6 +35,7 @@ struct GrpcOptions {
   uint32_t streams = 1;                        // of each connection, 1..kMaxStreams; taken in turn
   absl::Duration spin =
       absl::ZeroDuration();  // looking for a reply before sleeping, up to kMaxWaitSpin
+  SecurityOptions security = {};
 
   static constexpr uint32_t kMaxConnections = 16;
   static constexpr uint32_t kMaxStreams = 16;
@@ -44,7 +46,7 @@ class GrpcTransport : public Transport, private PartSink {
   // Waits up to the time-out while nobody listens or the server is loading; UNAVAILABLE after that.
   // The manifest is checked against the id and the token map against the manifest: DATA_LOSS.
   // FAILED_PRECONDITION: the server has no such set, or several and none was named.
-  // INVALID_ARGUMENT: options out of range.
+  // INVALID_ARGUMENT: options out of range. GrpcCredentials::Create and CallAttach have the rest.
   static absl::StatusOr<std::unique_ptr<Transport>> Attach(const std::string& address,
                                                            const std::string& table_set,
                                                            const GrpcOptions& options);
@@ -77,7 +79,7 @@ class GrpcTransport : public Transport, private PartSink {
   };
 
   GrpcTransport(std::string address, AttachedTableSet attached, const v1::Limits& limits,
-                const GrpcOptions& options,
+                const GrpcOptions& options, std::shared_ptr<const GrpcCredentials> credentials,
                 const std::vector<std::shared_ptr<grpc::Channel>>& channels);
   void Send(const PartPointer& part);
   void Fail(Open& open, absl::Status status);
@@ -96,6 +98,7 @@ class GrpcTransport : public Transport, private PartSink {
   const AttachedTableSet attached_;
   const Capabilities capabilities_;
   const bool unary_;
+  const std::shared_ptr<const GrpcCredentials> credentials_;
   GrpcPeer peer_;
   Planner planner_;
   QueueDriver driver_;

@@ -16,6 +16,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "client/transport/grpc_credentials.h"
 #include "client/transport/rdma_lease.h"
 #include "memstore/rdma/limits.h"
 #include "memstore/rdma/verbs.h"
@@ -25,6 +26,7 @@ namespace engram {
 // Where a client's connections go, and from where.
 struct RdmaRoute {
   std::string address;  // of the owner's gRPC
+  std::shared_ptr<const GrpcCredentials> credentials;
   std::shared_ptr<grpc::Channel> channel;
   std::string set_id;
   bool reads = false;

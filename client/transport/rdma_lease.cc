@@ -18,10 +18,11 @@ constexpr absl::Duration kCallTime = absl::Seconds(5);
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<RdmaLease>> RdmaLease::Open(
-    const std::shared_ptr<grpc::Channel>& channel, const std::string& address,
-    const std::string& set_id, bool reads, absl::Time deadline) {
+    const std::shared_ptr<grpc::Channel>& channel, const GrpcCredentials& credentials,
+    const std::string& address, const std::string& set_id, bool reads, absl::Time deadline) {
   std::unique_ptr<RdmaLease> lease(new RdmaLease(address));
   lease->stub_ = v1::Lookup::NewStub(channel);
+  credentials.Apply(&lease->context_);
   lease->stream_ = lease->stub_->AttachRdma(&lease->context_);
   absl::StatusOr<std::thread> reader =
       StartThread("engram-lease", [raw = lease.get()] { raw->Read(); });

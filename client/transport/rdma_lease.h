@@ -20,6 +20,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "client/transport/grpc_credentials.h"
 #include "memstore/rdma/verbs.h"
 #include "proto/engram/v1/lookup.grpc.pb.h"
 
@@ -30,8 +31,8 @@ class RdmaLease {
   // UNIMPLEMENTED: the owner has no RDMA, or not this mode. FAILED_PRECONDITION: it does not serve
   // the set. UNAVAILABLE: it is not there.
   static absl::StatusOr<std::unique_ptr<RdmaLease>> Open(
-      const std::shared_ptr<grpc::Channel>& channel, const std::string& address,
-      const std::string& set_id, bool reads, absl::Time deadline);
+      const std::shared_ptr<grpc::Channel>& channel, const GrpcCredentials& credentials,
+      const std::string& address, const std::string& set_id, bool reads, absl::Time deadline);
   ~RdmaLease();  // detaches
 
   const v1::RdmaOffer& offer() const { return offer_; }

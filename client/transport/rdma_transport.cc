@@ -44,17 +44,21 @@ absl::StatusOr<RdmaAttachment> AttachRdma(const std::string& address, const std:
   RdmaRoute& route = attachment.route;
   route.address = address;
   route.reads = options.reads;
-  route.channel = OpenChannel(address);
+  absl::StatusOr<std::shared_ptr<const GrpcCredentials>> credentials =
+      GrpcCredentials::Create(options.security, address);
+  if (!credentials.ok()) return credentials.status();
+  route.credentials = *std::move(credentials);
+  route.channel = OpenChannel(address, *route.credentials);
   const std::unique_ptr<v1::Lookup::Stub> stub = v1::Lookup::NewStub(route.channel);
   const absl::StatusOr<v1::AttachResponse> response =
-      CallAttach(stub.get(), address, table_set, options.timeout);
+      CallAttach(stub.get(), *route.credentials, address, table_set, options.timeout);
   if (!response.ok()) return response.status();
   absl::StatusOr<AttachedTableSet> attached = CheckAttached(*response, address);
   if (!attached.ok()) return attached.status();
   attachment.attached = *std::move(attached);
   route.set_id = attachment.attached.manifest.id;
   absl::StatusOr<std::unique_ptr<RdmaLease>> lease =
-      RdmaLease::Open(route.channel, address, route.set_id, route.reads,
+      RdmaLease::Open(route.channel, *route.credentials, address, route.set_id, route.reads,
                       std::max(deadline, absl::Now() + absl::Seconds(1)));
   if (!lease.ok()) return lease.status();
   auto chosen = ChooseRdmaDevice((*lease)->offer(), options.device);
@@ -169,8 +173,8 @@ absl::Status RdmaTransport::Reconnect(std::unique_lock<std::mutex>& lock, absl::
   reconnecting_ = true;
   lock.unlock();
   const auto open = [&]() -> absl::StatusOr<std::unique_ptr<RdmaConnection>> {
-    auto lease = RdmaLease::Open(route_.channel, route_.address, route_.set_id, route_.reads,
-                                 std::min(deadline, absl::Now() + kReconnectTime));
+    auto lease = RdmaLease::Open(route_.channel, *route_.credentials, route_.address, route_.set_id,
+                                 route_.reads, std::min(deadline, absl::Now() + kReconnectTime));
     if (!lease.ok()) return lease.status();
     auto connection = RdmaConnection::Connect(route_, *std::move(lease));
     if (!connection.ok()) return connection.status();

@@ -38,6 +38,7 @@ struct RdmaOptions {
   bool resend = true;
   // How long a waiting thread looks for rows before it sleeps.
   absl::Duration spin = absl::Microseconds(200);
+  SecurityOptions security = {};
 };
 
 // What both ways of RDMA begin with.

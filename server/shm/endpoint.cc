@@ -18,6 +18,7 @@
 #include "memstore/shm/unix_socket.h"
 #include "memstore/table/thread.h"
 #include "server/listen_socket.h"
+#include "server/security/peer_uid.h"
 
 namespace engram {
 namespace {
@@ -152,7 +153,9 @@ void ShmEndpoint::Accept() {
     }
     return;
   }
-  if (absl::Status status = CheckPeer(socket); !status.ok()) return Refuse(socket, status);
+  absl::Status status = CheckPeerUid(socket.get(), options_.allowed_uids,
+                                     "have this engramd's shared memory", "--shm-allow-uid");
+  if (!status.ok()) return Refuse(socket, status);
   if (lent_.size() >= kMaxShmClients) {
     return Refuse(socket, absl::ResourceExhaustedError(
                               absl::StrCat(kMaxShmClients,
@@ -164,24 +167,6 @@ void ShmEndpoint::Accept() {
   client->since = Clock::now();
   lent_.push_back(std::move(client));
   clients_.store(static_cast<uint32_t>(lent_.size()));
-}
-
-absl::Status ShmEndpoint::CheckPeer(const FileDescriptor& socket) const {
-  ucred peer{};
-  socklen_t bytes = sizeof(peer);
-  if (getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &peer, &bytes) != 0) {
-    return absl::ErrnoToStatus(errno, "cannot see who connected");
-  }
-  const std::vector<uid_t>& allowed = options_.allowed_uids;
-  if (peer.uid == geteuid() ||
-      std::find(allowed.begin(), allowed.end(), peer.uid) != allowed.end()) {
-    return absl::OkStatus();
-  }
-  return absl::PermissionDeniedError(
-      absl::StrCat("uid ", peer.uid,
-                   " may not have this engramd's shared memory: start engramd "
-                   "with --shm-allow-uid ",
-                   peer.uid));
 }
 
 void ShmEndpoint::Refuse(const FileDescriptor& socket, const absl::Status& status) {
@@ -216,6 +201,8 @@ absl::Status ShmEndpoint::Lend(Client& client, absl::StatusOr<ShmAsked> asked) {
   }
   absl::StatusOr<ShmAnswer> answer = AnswerShmRequest(*asked, *store_, options_.max_batch_rows);
   if (!answer.ok()) return answer.status();
+  absl::Status status = options_.may_have(answer->served.set->name());
+  if (!status.ok()) return status;
   client.served = answer->served;
   if (asked->mode == ShmMode::kRing) {
     const int socket = client.socket.get();

@@ -12,6 +12,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <thread>
@@ -19,6 +20,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "memstore/shm/memfd.h"
 #include "memstore/store/store.h"
 #include "server/shm/handshake.h"
@@ -35,6 +37,10 @@ struct ShmEndpointOptions {
   std::string socket_path;
   std::vector<uid_t> allowed_uids = {};  // beside the process's own
   uint64_t max_batch_rows = 0;           // what a client of a ring is told
+  // Whether clients of the socket may have the set of this name.
+  std::function<absl::Status(absl::string_view)> may_have = [](absl::string_view) {
+    return absl::OkStatus();
+  };
 };
 
 class ShmEndpoint {
@@ -60,7 +66,6 @@ class ShmEndpoint {
   absl::Status Bind();
   void Run();
   void Accept();
-  absl::Status CheckPeer(const FileDescriptor& socket) const;
   void Hear(Client& client);
   absl::Status Lend(Client& client, absl::StatusOr<ShmAsked> asked);
   void Refuse(const FileDescriptor& socket, const absl::Status& status);

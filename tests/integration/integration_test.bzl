@@ -1,6 +1,6 @@
 """Tests that run the real programs against small table sets."""
 
-def integration_test(name, grpc = False, data = [], deps = []):
+def integration_test(name, grpc = False, data = [], deps = [], tags = []):
     """A test of NAME.cc.
 
     Args:
@@ -8,6 +8,7 @@ def integration_test(name, grpc = False, data = [], deps = []):
       grpc: whether it speaks to engramd by hand, with the generated stubs.
       data: as of cc_test.
       deps: beside what every one of these tests needs.
+      tags: as of cc_test.
     """
     stubs = ["//proto/engram/v1:lookup_cc_proto", "@system//:grpc++"]
     native.cc_test(
@@ -15,6 +16,7 @@ def integration_test(name, grpc = False, data = [], deps = []):
         size = "medium",
         srcs = [name + ".cc"],
         data = data,
+        tags = tags,
         deps = deps + (stubs if grpc else []) + [
             ":programs",
             ":small_sets",

@@ -26,10 +26,13 @@ class HandClient {
  public:
   HandClient(const RdmaOwner& owner, bool reads = false) {
     route_.address = owner.address();
-    route_.channel = OpenChannel(route_.address);
+    route_.credentials = *GrpcCredentials::Create({}, route_.address);
+    route_.channel = OpenChannel(route_.address, *route_.credentials);
     route_.reads = reads;
     const auto stub = v1::Lookup::NewStub(route_.channel);
-    route_.set_id = CallAttach(stub.get(), route_.address, "", absl::Seconds(20))->table_set_id();
+    route_.set_id =
+        CallAttach(stub.get(), *route_.credentials, route_.address, "", absl::Seconds(20))
+            ->table_set_id();
     auto lease = Lease();
     EXPECT_TRUE(lease.ok()) << lease.status();
     auto chosen = ChooseRdmaDevice((*lease)->offer(), "");
@@ -45,8 +48,8 @@ class HandClient {
   ~HandClient() { connection_.reset(); }
 
   absl::StatusOr<std::unique_ptr<RdmaLease>> Lease() const {
-    return RdmaLease::Open(route_.channel, route_.address, route_.set_id, route_.reads,
-                           absl::Now() + absl::Seconds(20));
+    return RdmaLease::Open(route_.channel, *route_.credentials, route_.address, route_.set_id,
+                           route_.reads, absl::Now() + absl::Seconds(20));
   }
   RdmaLease& lease() { return connection_->lease(); }
   const RdmaBuffer& memory() const { return memory_; }
@@ -238,14 +241,14 @@ TEST_F(RdmaFaultTest, WhatIsNoRequestEndsTheConnectionWithTheReason) {
 }
 
 TEST_F(RdmaFaultTest, SetUpIsCheckedStepByStep) {
-  const auto channel = OpenChannel(owner_->address());
+  const auto credentials = *GrpcCredentials::Create({}, owner_->address());
+  const auto channel = OpenChannel(owner_->address(), *credentials);
   const absl::Time soon = absl::Now() + absl::Seconds(20);
-  // Set ids are looked at when the connection is made.
-  auto lease = RdmaLease::Open(channel, owner_->address(), "nope", false, soon);
-  ASSERT_TRUE(lease.ok()) << lease.status();
-  HandClient hand(*owner_);
-  EXPECT_EQ((*lease)->Connect(0, {.queue_pair = 1, .mtu = 5}).status().code(),
+  EXPECT_EQ(RdmaLease::Open(channel, *credentials, owner_->address(), "nope", false, soon)
+                .status()
+                .code(),
             absl::StatusCode::kFailedPrecondition);
+  HandClient hand(*owner_);
   auto again = hand.Lease();
   ASSERT_TRUE(again.ok());
   EXPECT_EQ((*again)->Connect(5, {.queue_pair = 1, .mtu = 5}).status().code(),

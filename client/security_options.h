@@ -1,0 +1,25 @@
+// How a client proves itself to engramd, and knows engramd, over gRPC (which RDMA is set up over,
+// too). Values; AttachOptions carries them.
+#pragma once
+
+#include <string>
+
+namespace engram {
+
+struct SecurityOptions {
+  // PEM. The authority that engramd's certificate is of: with it the client speaks TLS.
+  std::string tls_ca = {};
+  // PEM, both or none: this client's certificate (chain) and key, where engramd wants one. Read
+  // again when they change.
+  std::string tls_cert = {};
+  std::string tls_key = {};
+  // The name that engramd's certificate is for, where it is not the target's host.
+  std::string tls_server_name = {};
+  // A file with one bearer token in it. Read again when it changes. Without TLS it is sent to this
+  // machine's own addresses alone.
+  std::string token_file = {};
+
+  bool tls() const { return !tls_ca.empty(); }
+};
+
+}  // namespace engram

@@ -1,0 +1,86 @@
+// Who calls, and what they may have.
+//
+// Identities come from bearer tokens (a file of lines "IDENTITY TOKEN", read again when it
+// changes), else from client certificates: their subject alternative names, or the common name of
+// one that has none. Peers of a Unix socket without a token are "unix": who may connect there is
+// the socket's affair. Thread-safe. What is asked for each batch costs a comparison or two where
+// nothing is restricted.
+#pragma once
+
+#include <grpcpp/server_context.h>
+#include <spdlog/logger.h>
+
+#include <atomic>
+#include <chrono>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "server/security/options.h"
+
+namespace engram {
+
+// What peers of a Unix socket are called.
+inline constexpr char kUnixIdentity[] = "unix";
+
+// Who made a call, for as long as it lasts.
+struct Caller {
+  std::vector<std::string> names = {};  // none where nobody is asked
+  std::string token_digest = {};        // where a token said so
+  uint64_t tokens_read = 0;             // when: of AccessControl
+};
+
+class AccessControl {
+ public:
+  struct Options {
+    std::string token_file = {};        // empty: no tokens
+    std::vector<Allowance> allow = {};  // empty: all who may call may have all
+    // Where not empty, only these may call: the admin service's.
+    std::vector<std::string> only = {};
+  };
+  // INVALID_ARGUMENT (the system's code for a file that can't be read): the token file, with its
+  // line.
+  static absl::StatusOr<std::unique_ptr<AccessControl>> Create(Options options,
+                                                               std::shared_ptr<spdlog::logger> log);
+  // What Create would say of it.
+  static absl::Status CheckTokenFile(const std::string& path);
+
+  // UNAUTHENTICATED: no token, or one that is not known. PERMISSION_DENIED: not one of `only`.
+  absl::StatusOr<Caller> Authenticate(const grpc::ServerContextBase& context);
+  // For calls that last: whether its token still holds. UNAUTHENTICATED.
+  absl::Status Recheck(Caller& caller);
+  // PERMISSION_DENIED names both.
+  absl::Status MayHave(const Caller& caller, absl::string_view table_set) const;
+
+ private:
+  // By the token's SHA-256: looking one up says nothing about the others by the time it takes.
+  using Tokens = absl::flat_hash_map<std::string, std::string>;
+
+  AccessControl(Options options, std::shared_ptr<spdlog::logger> log)
+      : options_(std::move(options)), log_(std::move(log)) {}
+  // INVALID_ARGUMENT: "LINE: WHAT".
+  static absl::StatusOr<Tokens> ParseTokens(absl::string_view text);
+  // The file's text and what it says.
+  static absl::StatusOr<std::pair<std::string, Tokens>> ReadTokens(const std::string& path);
+  void ReadAgain();
+  absl::StatusOr<std::string> IdentityOf(const std::string& digest);
+  absl::StatusOr<Caller> ByToken(const grpc::ServerContextBase& context);
+
+  const Options options_;
+  const std::shared_ptr<spdlog::logger> log_;
+  absl::flat_hash_map<std::string, std::vector<std::string>> allowed_;  // identity: table sets
+  std::mutex mutex_;
+  Tokens tokens_;                         // guarded by mutex_
+  std::string tokens_text_;               // guarded by mutex_; what they were read from
+  bool complained_ = false;               // guarded by mutex_
+  std::atomic<uint64_t> tokens_read_{0};  // changes when they do
+  std::atomic<std::chrono::steady_clock::rep> next_look_{0};
+};
+
+}  // namespace engram

@@ -1,0 +1,22 @@
+// How a port of engramd is secured, as values. tls.h and access.h put them to use.
+#pragma once
+
+#include <string>
+
+namespace engram {
+
+// Files of a port that speaks TLS, PEM.
+struct TlsFiles {
+  std::string cert;  // a chain; empty: the port speaks plain text
+  std::string key;
+  std::string client_ca;  // empty: clients need no certificate
+  bool on() const { return !cert.empty(); }
+};
+
+// An identity that may have a table set, by its name; "*": all of them.
+struct Allowance {
+  std::string identity;
+  std::string table_set;
+};
+
+}  // namespace engram
