@@ -9,6 +9,7 @@
 #include "memstore/store/row_loader.h"
 #include "memstore/table/posix_file.h"
 #include "memstore/table/set_directory.h"
+#include "memstore/table/shard_format.h"
 #include "memstore/table/shard_layout.h"
 
 namespace engram {
@@ -55,6 +56,18 @@ absl::Status CheckMemory(const Manifest& manifest, uint64_t needed, const LoadOp
                    "; free memory, raise the limit, or pack the table smaller (--rows-per-head)"));
 }
 
+// By shard; they match the manifest's digests whenever they are read.
+absl::StatusOr<std::vector<std::vector<uint32_t>>> LoadLayerChecksums(const std::string& directory,
+                                                                      const LayerTableSpec& layer) {
+  std::vector<std::vector<uint32_t>> checksums;
+  for (const ShardSpec& shard : layer.shards) {
+    absl::StatusOr<std::vector<uint32_t>> words = LoadChecksums(directory, layer, shard);
+    if (!words.ok()) return words.status();
+    checksums.push_back(*std::move(words));
+  }
+  return checksums;
+}
+
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<const TableSet>> TableSet::Load(const std::string& directory,
@@ -95,6 +108,9 @@ absl::StatusOr<std::shared_ptr<const TableSet>> TableSet::Load(const std::string
     arena.ConfirmPageKind();
     if (status = arena.Seal(); !status.ok()) return status;
     set->layers_.push_back({layer.layer, GatherTable{arena.data(), layer.rows, layer.row_bytes}});
+    auto checksums = LoadLayerChecksums(directory, layer);
+    if (!checksums.ok()) return checksums.status();
+    set->checksums_.push_back(*std::move(checksums));
   }
   set->arenas_ = *std::move(arenas);
   return std::shared_ptr<const TableSet>(std::move(set));
