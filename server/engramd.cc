@@ -12,7 +12,6 @@
 
 #include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
-#include "memstore/store/table_set.h"
 #include "memstore/table/thread.h"
 #include "server/limits.h"
 #include "server/listen_socket.h"
@@ -25,31 +24,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::chrono::seconds kProgressInterval{2};
 // What clients that were told to go have for closing their connections themselves.
 constexpr std::chrono::milliseconds kGoodbye{100};
 constexpr std::chrono::milliseconds kDrainPoll{2};
-
-double Gigabytes(uint64_t bytes) { return static_cast<double>(bytes) / 1e9; }
-
-// Turns the loader's reports into a log line now and then.
-class ProgressLines {
- public:
-  ProgressLines(spdlog::logger* log, const std::string& directory)
-      : log_(log), directory_(directory) {}
-  void Report(const LoadProgress& progress) {
-    const auto now = Clock::now();
-    if (now - last_ < kProgressInterval || progress.bytes_total == 0) return;
-    last_ = now;
-    log_->info("loading {}: {} % of {:.2f} GB", directory_,
-               progress.bytes_done * 100 / progress.bytes_total, Gigabytes(progress.bytes_total));
-  }
-
- private:
-  spdlog::logger* const log_;
-  const std::string directory_;
-  Clock::time_point last_ = Clock::now();
-};
 
 uint32_t LookupThreads(const ServerConfig& config) {
   if (config.lookup_threads > 0) return config.lookup_threads;
@@ -90,38 +67,56 @@ absl::StatusOr<std::unique_ptr<Engramd>> Engramd::Load(const ServerConfig& confi
       {.token_file = config.token_file, .allow = config.allow}, engramd->log_);
   if (!access.ok()) return access.status();
   engramd->access_ = *std::move(access);
+  // Before the minutes that loading takes: a device that is not there is known at once.
+  for (const auto start :
+       {&Engramd::StartGatherTeam, &Engramd::StartRdma, &Engramd::StartTableSets}) {
+    if (absl::Status status = ((*engramd).*start)(); !status.ok()) return status;
+  }
   for (const std::string& directory : config.table_sets) {
-    if (absl::Status status = engramd->LoadTableSet(directory); !status.ok()) return status;
+    const auto set = engramd->table_sets_->Publish(directory, nullptr, nullptr);
+    if (!set.ok()) return set.status();
   }
   return engramd;
 }
 
-absl::Status Engramd::LoadTableSet(const std::string& directory) {
-  log_->info("loading {}", directory);
-  const auto begin = Clock::now();
-  ProgressLines lines(log_.get(), directory);
-  LoadOptions options;
-  options.threads = config_.load_threads;
-  options.arena.numa = config_.numa;
-  options.arena.shareable = !config_.shm_socket.empty();
-  options.on_progress = [&lines](const LoadProgress& progress) { lines.Report(progress); };
-  absl::StatusOr<std::shared_ptr<const TableSet>> set = TableSet::Load(directory, options);
-  if (!set.ok()) {
-    return absl::Status(set.status().code(),
-                        absl::StrCat("table set ", directory, ": ", set.status().message()));
-  }
-  const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
-  const uint64_t bytes = (*set)->manifest().TableBytes();
-  log_->info(
-      "loaded {} {}: {} layers, {:.2f} GB in {:.1f} s, every checksum held, {:.2f} GB resident on "
-      "{} pages",
-      (*set)->name(), (*set)->id(), (*set)->layers().size(), Gigabytes(bytes), seconds,
-      Gigabytes((*set)->resident_bytes()), std::string(Name((*set)->page_kind())));
-  if (options.arena.shareable && (*set)->page_kind() == PageKind::kSmall) {
-    log_->warn("the tables that are shared lie on 4 KiB pages, which makes lookups slower: {}",
-               HowToGetHugePages((*set)->resident_bytes(), /*shareable=*/true));
-  }
-  return store_.Publish(*std::move(set));
+absl::Status Engramd::StartTableSets() {
+  TableSets::Options options;
+  options.memory_limit_bytes = config_.memory_limit_bytes;
+  options.retire_grace = config_.retire_grace;
+  options.max_batch_rows = config_.max_batch_rows;
+  options.load.threads = config_.load_threads;
+  options.load.arena.numa = config_.numa;
+  options.load.arena.shareable = !config_.shm_socket.empty();
+  options.on_publish = [this](const ServedSet& served) {
+    return rdma_ == nullptr ? absl::OkStatus() : rdma_->AddTables(served);
+  };
+  options.on_retire = [this](const std::string& id) {
+    if (rdma_ != nullptr) rdma_->ForgetTables(id);
+  };
+  table_sets_ = std::make_unique<TableSets>(&store_, std::move(options), &life_, log_);
+  return table_sets_->Start();
+}
+
+absl::Status Engramd::StartScrubber() {
+  absl::StatusOr<std::unique_ptr<Scrubber>> scrubber = Scrubber::Create(
+      {.mib_per_s = config_.scrub_mib_per_s,
+       .sets = [this] { return table_sets_->Held(); },
+       .on_mismatch = [this](const TableSet& set,
+                             const absl::Status& status) { OnDamage(set, status); }});
+  if (!scrubber.ok()) return scrubber.status();
+  scrubber_ = *std::move(scrubber);
+  return absl::OkStatus();
+}
+
+// From here on nobody is served the set's rows, and engramd is not ready: started again it loads
+// and verifies them anew.
+void Engramd::OnDamage(const TableSet& set, const absl::Status& status) {
+  if (!store_.Fence(set.id()).ok()) return;  // it was fenced, or retired, meanwhile
+  if (rdma_ != nullptr) rdma_->ForgetTables(set.id());
+  log_->error("table set {} {} is fenced: {}; start engramd again to load it anew", set.name(),
+              set.id(), std::string(status.message()));
+  health_->SetServing(false);
+  if (admin_ != nullptr) admin_->SetServing(false);
 }
 
 absl::Status Engramd::StartShm() {
@@ -158,12 +153,34 @@ absl::Status Engramd::StartRdma() {
   return absl::OkStatus();
 }
 
-absl::Status Engramd::StartService() {
+absl::Status Engramd::StartGatherTeam() {
   absl::StatusOr<std::unique_ptr<GatherTeam>> team =
       GatherTeam::Create(config_.gather_threads, "gather");
   if (!team.ok()) return team.status();
   team_ = *std::move(team);
-  if (absl::Status status = StartRdma(); !status.ok()) return status;
+  return absl::OkStatus();
+}
+
+absl::Status Engramd::StartAdmin() {
+  if (!config_.admin_grpc_listen) return absl::OkStatus();
+  const bool asks = !config_.admin_grpc_listen->is_unix() && config_.admin_tls.on();
+  absl::StatusOr<std::unique_ptr<AccessControl>> access =
+      AccessControl::Create(asks ? AccessControl::Options{.token_file = config_.token_file,
+                                                          .only = config_.admin_identities}
+                                 : AccessControl::Options{},
+                            log_);
+  if (!access.ok()) return access.status();
+  admin_access_ = *std::move(access);
+  absl::StatusOr<std::unique_ptr<AdminServer>> admin =
+      AdminServer::Start(*config_.admin_grpc_listen, config_.admin_tls, table_sets_.get(), &life_,
+                         scrubber_.get(), admin_access_.get());
+  if (!admin.ok()) return admin.status();
+  admin_ = *std::move(admin);
+  log_->info("operators at {}", admin_->address());
+  return absl::OkStatus();
+}
+
+absl::Status Engramd::StartService() {
   service_ = std::make_unique<LookupService>(&store_, access_.get(), config_.max_batch_rows,
                                              rdma_.get(), config_.shm_socket);
   health_ = std::make_unique<Health>();
@@ -211,11 +228,14 @@ absl::Status Engramd::Listen() {
   }
   builder.RegisterService(service_.get());
   builder.RegisterService(&health_->service());
-  builder.RegisterService(&reflection_->service());
-  const auto accept = [this](LookupLoop& loop) {
+  // It describes the server to whoever asks: to this machine alone, and to operators on their port.
+  const bool reflects = absl::c_all_of(
+      config_.listen, [](const ListenAddress& address) { return address.IsLocal(); });
+  if (reflects) builder.RegisterService(&reflection_->service());
+  const auto accept = [this, reflects](LookupLoop& loop) {
     service_->Accept(loop);
     health_->Accept(loop);
-    ReflectionCall::Accept(loop, reflection_.get());
+    if (reflects) ReflectionCall::Accept(loop, reflection_.get());
   };
   const uint32_t threads = LookupThreads(config_);
   for (uint32_t i = 0; i < threads; ++i) {
@@ -224,7 +244,9 @@ absl::Status Engramd::Listen() {
   server_ = builder.BuildAndStart();
   if (server_ == nullptr) return absl::InternalError("gRPC does not start");
   if (absl::Status status = StartLoops(); !status.ok()) return status;
-  return StartShm();
+  if (absl::Status status = StartShm(); !status.ok()) return status;
+  if (absl::Status status = StartScrubber(); !status.ok()) return status;
+  return StartAdmin();
 }
 
 // Unix sockets speak plain text, and may look at who connects; TCP speaks TLS where it is on.
@@ -254,6 +276,7 @@ Acceptor::Take Engramd::TakeConnections() {
 
 absl::Status Engramd::Accept() {
   health_->SetServing(true);
+  life_.Advance(LifeState::kServing);
   Acceptor::Take take = TakeConnections();
   absl::StatusOr<std::unique_ptr<Acceptor>> acceptor =
       Acceptor::Start(std::move(sockets_), fd_limit_, std::move(take), log_);
@@ -265,7 +288,10 @@ absl::Status Engramd::Accept() {
 
 void Engramd::Drain(std::chrono::milliseconds grace) {
   if (server_ == nullptr) return;
+  life_.Advance(LifeState::kDraining);
   health_->SetServing(false);
+  if (admin_ != nullptr) admin_->SetServing(false);
+  table_sets_->Cancel();
   shm_.reset();  // batches under way end in the clients; further ones are told to go
   // Before gRPC ends: it leaks what it is handed after.
   acceptor_.reset();
@@ -296,6 +322,9 @@ void Engramd::Drain(std::chrono::milliseconds grace) {
   server_->Wait();
   for (const auto& loop : loops_) loop->Stop();
   server_.reset();
+  admin_.reset();
+  scrubber_.reset();
+  life_.Advance(LifeState::kStopped);
 }
 
 Engramd::~Engramd() { Drain(std::chrono::milliseconds(0)); }

@@ -15,16 +15,20 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "memstore/store/parallel_gather.h"
+#include "memstore/store/scrubber.h"
 #include "memstore/store/store.h"
 #include "server/acceptor.h"
+#include "server/admin/admin_server.h"
 #include "server/config.h"
 #include "server/health.h"
+#include "server/life_cycle.h"
 #include "server/lookup_loop.h"
 #include "server/lookup_service.h"
 #include "server/rdma/endpoint.h"
 #include "server/reflection.h"
 #include "server/security/access.h"
 #include "server/shm/endpoint.h"
+#include "server/table_sets.h"
 
 namespace engram {
 
@@ -42,6 +46,8 @@ class Engramd {
   absl::Status Accept();
   // As bound: where port 0 was asked for, with the port that came of it.
   const std::vector<std::string>& addresses() const { return addresses_; }
+  const LifeCycle& life() const { return life_; }
+  TableSets& table_sets() { return *table_sets_; }
   // Null where it serves no RDMA.
   const RdmaEndpoint* rdma() const { return rdma_.get(); }
 
@@ -55,7 +61,11 @@ class Engramd {
  private:
   Engramd(const ServerConfig& config, std::shared_ptr<spdlog::logger> log)
       : config_(config), log_(std::move(log)) {}
-  absl::Status LoadTableSet(const std::string& directory);
+  absl::Status StartGatherTeam();
+  absl::Status StartTableSets();
+  absl::Status StartScrubber();
+  void OnDamage(const TableSet& set, const absl::Status& status);
+  absl::Status StartAdmin();
   absl::Status StartService();
   absl::Status StartLoops();
   Acceptor::Take TakeConnections();
@@ -67,9 +77,11 @@ class Engramd {
   int fd_limit_ = 0;  // for connections
   Store store_;
   std::unique_ptr<AccessControl> access_;
-  std::unique_ptr<ShmEndpoint> shm_;  // null while there is none
+  LifeCycle life_;
   std::unique_ptr<GatherTeam> team_;
-  std::unique_ptr<RdmaEndpoint> rdma_;  // null where there is none
+  std::unique_ptr<RdmaEndpoint> rdma_;     // null where there is none
+  std::unique_ptr<TableSets> table_sets_;  // after what it calls back, before what uses it
+  std::unique_ptr<ShmEndpoint> shm_;       // null while there is none
   std::unique_ptr<LookupService> service_;
   std::unique_ptr<Health> health_;
   std::unique_ptr<Reflection> reflection_;
@@ -80,6 +92,9 @@ class Engramd {
   std::shared_ptr<grpc::experimental::ExternalConnectionAcceptor> plain_connections_;
   std::shared_ptr<grpc::experimental::ExternalConnectionAcceptor> tls_connections_;
   std::vector<ListenSocket> sockets_;   // until Accept
+  std::unique_ptr<Scrubber> scrubber_;  // since Accept
+  std::unique_ptr<AccessControl> admin_access_;
+  std::unique_ptr<AdminServer> admin_;  // null where there is none
   std::unique_ptr<Acceptor> acceptor_;  // since Accept
   std::vector<std::string> addresses_;
 };

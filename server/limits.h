@@ -67,7 +67,10 @@ inline constexpr std::chrono::seconds kDefaultDrainGrace{10};
 // How long a retired table set waits for whoever is attached to it, where --retire-grace-s does not
 // say otherwise: longer than any decode of a sequence that was begun on it.
 inline constexpr std::chrono::seconds kDefaultRetireGrace{300};
-// What both may be set to: a day.
+// A client over gRPC has a table set for this long after its last batch: longer than a worker waits
+// between steps.
+inline constexpr std::chrono::seconds kGrpcLease{30};
+// What both graces may be set to: a day.
 inline constexpr std::chrono::seconds kMaxGrace{86400};
 // Memory is verified again at this rate where --scrub-mib-per-s does not say otherwise: less than a
 // thousandth of what a socket's memory delivers, and V4.1-Flash's 189 GiB within the hour.

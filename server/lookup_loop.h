@@ -44,6 +44,7 @@ struct LookupContext {
   IdPool ids{kSharedIdBytes};
   std::atomic<uint32_t> unary_calls{0};
   std::atomic<uint32_t> streams{0};
+  std::atomic<uint32_t> watches{0};
   std::atomic<uint32_t> plain_calls{0};
 };
 

@@ -5,6 +5,7 @@
 #include "server/attach_rdma_call.h"
 #include "server/grpc_status.h"
 #include "server/limits.h"
+#include "server/name_watch_call.h"
 #include "server/plain_call.h"
 #include "server/stream_call.h"
 #include "server/unary_call.h"
@@ -33,6 +34,7 @@ void LookupService::Accept(LookupLoop& loop) {
   UnaryCall::Accept(loop, this);
   StreamCall::Accept(loop, this);
   AttachRdmaCall::Accept(loop, this, rdma_);
+  NameWatchCall::Accept(loop, this);
 }
 
 grpc::Status LookupService::Describe(const Caller& caller, v1::DescribeResponse* response) const {
@@ -57,6 +59,10 @@ grpc::Status LookupService::Attach(const Caller& caller, const v1::AttachRequest
   const absl::StatusOr<std::shared_ptr<const TableSet>> set = store_->Resolve(request.table_set());
   if (!set.ok()) return ToGrpc(set.status());
   if (absl::Status status = access_->MayHave(caller, (*set)->name()); !status.ok()) {
+    return ToGrpc(status);
+  }
+  // The client's lease begins.
+  if (absl::Status status = store_->Acquire((*set)->id()).status(); !status.ok()) {
     return ToGrpc(status);
   }
   response->set_table_set_id((*set)->id());

@@ -19,9 +19,10 @@
 namespace engram {
 
 class LookupService final
-    : public v1::Lookup::WithRawMethod_LookupStream<v1::Lookup::WithRawMethod_Lookup<
-          v1::Lookup::WithAsyncMethod_Describe<v1::Lookup::WithAsyncMethod_AttachRdma<
-              v1::Lookup::WithAsyncMethod_Attach<v1::Lookup::Service>>>>> {
+    : public v1::Lookup::WithRawMethod_LookupStream<
+          v1::Lookup::WithRawMethod_Lookup<v1::Lookup::WithAsyncMethod_Describe<
+              v1::Lookup::WithAsyncMethod_AttachRdma<v1::Lookup::WithAsyncMethod_Watch<
+                  v1::Lookup::WithAsyncMethod_Attach<v1::Lookup::Service>>>>>> {
  public:
   // `store`, `access` and `rdma` outlive it; `rdma` may be null, `shm_socket` empty: then there is
   // none.

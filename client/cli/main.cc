@@ -1,4 +1,5 @@
-// engram: pack, inspect and verify table sets, address token ids, look rows up, measure.
+// engram: pack, inspect and verify table sets, address token ids, look rows up, measure; administer
+// an engramd.
 
 #include <CLI/CLI.hpp>
 #include <csignal>
@@ -26,7 +27,8 @@ std::string CommandNames(CLI::App& app) {
 
 int Main(int argc, char** argv) {
   CLI::App app{
-      "engram: table sets of n-gram memory: pack, inspect, verify, address, look up, measure.\n"
+      "engram: table sets of n-gram memory: pack, inspect, verify, address, look up, measure; and\n"
+      "administer an engramd that serves.\n"
       "Exit codes: 0 done, 1 the work failed, 2 bad usage. `engram COMMAND --help` for each."};
   app.require_subcommand(1);
   CommandBody body;
@@ -36,6 +38,7 @@ int Main(int argc, char** argv) {
   AddAddressCommand(app, &body);
   AddLookupCommand(app, &body);
   AddBenchCommand(app, &body);
+  AddAdminCommand(app, &body);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& e) {

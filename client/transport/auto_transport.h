@@ -16,8 +16,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
-#include "client/transport/ticket_table.h"
 #include "client/security_options.h"
+#include "client/transport/ticket_table.h"
 #include "client/transport/transport.h"
 
 namespace engram {
@@ -45,6 +45,9 @@ class AutoTransport final : public Transport {
   std::string Describe() const override;
   absl::Status Register(absl::Span<std::byte> buffer) override;
   absl::Status Unregister(absl::Span<std::byte> buffer) override;
+  absl::Status WaitSuperseded(std::stop_token stop) override {
+    return fallback_->WaitSuperseded(std::move(stop));
+  }
   absl::StatusOr<Ticket> Submit(const BatchRequest& batch) override;
   TicketState Poll(Ticket ticket) override;
   absl::Status Wait(Ticket ticket) override;

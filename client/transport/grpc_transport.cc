@@ -9,6 +9,7 @@
 #include "absl/time/clock.h"
 #include "client/transport/batch_check.h"
 #include "client/transport/grpc_attach.h"
+#include "client/transport/grpc_watch.h"
 
 namespace engram {
 namespace {
@@ -86,7 +87,8 @@ GrpcTransport::GrpcTransport(std::string address, AttachedTableSet attached,
                     .max_batch_rows =
                         limits.max_batch_rows() > 0 ? limits.max_batch_rows() : kDefaultBatchRows},
       unary_(options.unary),
-      credentials_(std::move(credentials)) {
+      credentials_(std::move(credentials)),
+      channel_(channels.front()) {
   const uint64_t reply_bytes =
       limits.max_unary_reply_bytes() > 0 ? limits.max_unary_reply_bytes() : kDefaultReplyBytes;
   const uint64_t request_bytes =
@@ -105,6 +107,10 @@ GrpcTransport::GrpcTransport(std::string address, AttachedTableSet attached,
     connections_.push_back(std::make_unique<Connection>(channel, credentials_.get(),
                                                         driver_.queue(), sink, options.streams));
   }
+}
+
+absl::Status GrpcTransport::WaitSuperseded(std::stop_token stop) {
+  return WatchUntilSuperseded(channel_, *credentials_, attached_.manifest, std::move(stop));
 }
 
 GrpcTransport::~GrpcTransport() {

@@ -56,6 +56,7 @@ class GrpcTransport : public Transport, private PartSink {
   const AttachedTableSet& table_set() const override { return attached_; }
   absl::Status Register(absl::Span<std::byte>) override { return absl::OkStatus(); }
   absl::Status Unregister(absl::Span<std::byte>) override { return absl::OkStatus(); }
+  absl::Status WaitSuperseded(std::stop_token stop) override;
   absl::StatusOr<Ticket> Submit(const BatchRequest& batch) override;
   TicketState Poll(Ticket ticket) override;
   absl::Status Wait(Ticket ticket) override;
@@ -99,6 +100,7 @@ class GrpcTransport : public Transport, private PartSink {
   const Capabilities capabilities_;
   const bool unary_;
   const std::shared_ptr<const GrpcCredentials> credentials_;
+  const std::shared_ptr<grpc::Channel> channel_;  // the first of them
   GrpcPeer peer_;
   Planner planner_;
   QueueDriver driver_;

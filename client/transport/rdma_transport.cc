@@ -10,6 +10,7 @@
 #include "absl/time/clock.h"
 #include "client/transport/batch_check.h"
 #include "client/transport/grpc_attach.h"
+#include "client/transport/grpc_watch.h"
 #include "client/transport/rdma_read_transport.h"
 
 namespace engram {
@@ -102,6 +103,11 @@ RdmaTransport::RdmaTransport(RdmaAttachment attachment, absl::string_view name)
   for (uint32_t i = kRdmaCredits; i > 0; --i) free_slots_.push_back(static_cast<uint8_t>(i - 1));
   queue_.reserve(kMaxOpenTickets);
   spare_.reserve(kSpareBatches);
+}
+
+absl::Status RdmaTransport::WaitSuperseded(std::stop_token stop) {
+  return WatchUntilSuperseded(route_.channel, *route_.credentials, attached_.manifest,
+                              std::move(stop));
 }
 
 RdmaTransport::~RdmaTransport() { Shut(); }

@@ -69,6 +69,7 @@ class RdmaTransport : public Transport {
   absl::Status Register(absl::Span<std::byte> buffer) override;
   absl::Status Unregister(absl::Span<std::byte> buffer) override;
   absl::Status RegisterDmabuf(int fd, uint64_t offset, absl::Span<std::byte> buffer) override;
+  absl::Status WaitSuperseded(std::stop_token stop) override;
   absl::StatusOr<Ticket> Submit(const BatchRequest& batch) override;
   TicketState Poll(Ticket ticket) override;
   absl::Status Wait(Ticket ticket) override;

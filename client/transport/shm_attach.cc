@@ -6,7 +6,10 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
+#include <condition_variable>
 #include <cstring>
+#include <mutex>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -16,6 +19,9 @@
 
 namespace engram {
 namespace {
+
+// How often the control page is looked at by who follows a name.
+constexpr std::chrono::milliseconds kLookInterval{50};
 
 constexpr absl::Duration kRetry = absl::Milliseconds(50);
 constexpr absl::Duration kMinAttachTime = absl::Milliseconds(200);
@@ -215,6 +221,17 @@ absl::StatusOr<ShmAttachment> AttachShm(const std::string& path, const std::stri
     }
     absl::SleepFor(kRetry);
   }
+}
+
+absl::Status ShmAttachment::WaitSuperseded(const std::stop_token& stop) const {
+  std::mutex mutex;
+  std::condition_variable_any look;
+  std::unique_lock<std::mutex> lock(mutex);
+  while (!stop.stop_requested()) {
+    if (control.Read().state != SetState::kServing) return absl::OkStatus();
+    look.wait_for(lock, stop, kLookInterval, [] { return false; });
+  }
+  return absl::CancelledError("nobody follows the table set any more");
 }
 
 }  // namespace engram

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,9 @@ struct ShmAttachment {
   std::vector<Mapping> memory;      // the tables in the manifest's order, or the ring's region
   std::vector<LoadedLayer> layers;  // the tables; empty for a ring
   uint64_t max_batch_rows = 0;
+
+  // Transport::WaitSuperseded's contract; looks at the control page.
+  absl::Status WaitSuperseded(const std::stop_token& stop) const;
 };
 
 // UNAVAILABLE: nobody listened all the time. PERMISSION_DENIED: the owner does not know this user.

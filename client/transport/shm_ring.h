@@ -36,6 +36,9 @@ class ShmRingTransport : public Transport {
   const AttachedTableSet& table_set() const override { return attachment_.attached; }
   absl::Status Register(absl::Span<std::byte>) override { return absl::OkStatus(); }
   absl::Status Unregister(absl::Span<std::byte>) override { return absl::OkStatus(); }
+  absl::Status WaitSuperseded(std::stop_token stop) override {
+    return attachment_.WaitSuperseded(stop);
+  }
   absl::StatusOr<Ticket> Submit(const BatchRequest& batch) override;
   TicketState Poll(Ticket ticket) override;
   absl::Status Wait(Ticket ticket) override;

@@ -43,6 +43,9 @@ class ShmTransport : public Transport {
   }
   absl::Status MayReadMapped() const override;
   absl::Status MayUseMapped() const override;
+  absl::Status WaitSuperseded(std::stop_token stop) override {
+    return attachment_.WaitSuperseded(stop);
+  }
   absl::StatusOr<Ticket> Submit(const BatchRequest& batch) override;
   TicketState Poll(Ticket ticket) override;
   absl::Status Wait(Ticket ticket) override;

@@ -14,6 +14,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <stop_token>
 #include <string>
 
 #include "absl/status/status.h"
@@ -109,6 +110,14 @@ class Transport {
   virtual const GatherTable* MappedTable(size_t) const { return nullptr; }
   virtual absl::Status MayReadMapped() const { return absl::OkStatus(); }
   virtual absl::Status MayUseMapped() const { return absl::OkStatus(); }
+
+  // For those who follow a name (client/follower.h). Blocks: OK once the name of this set may lead
+  // to another one, or its owner has stopped, so that attaching again is in order; CANCELLED once
+  // `stop` is requested. UNIMPLEMENTED where nothing is ever published. Another error: it cannot be
+  // watched now.
+  virtual absl::Status WaitSuperseded(std::stop_token /*stop*/) {
+    return absl::UnimplementedError("this transport's table set is never superseded");
+  }
 
   // INVALID_ARGUMENT (shape, layer or row id), FAILED_PRECONDITION (set not served),
   // RESOURCE_EXHAUSTED (too many tickets), DEADLINE_EXCEEDED, and where rows are gathered in place

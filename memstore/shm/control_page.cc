@@ -12,7 +12,7 @@ namespace engram {
 namespace {
 
 constexpr char kMagic[8] = {'E', 'N', 'G', 'R', 'C', 'T', 'R', 'L'};
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
 constexpr int kStateBits = 8;
 
 SetStateAndEpoch Split(uint64_t word) {
@@ -35,6 +35,7 @@ absl::Status MayFinish(SetState state, absl::string_view set_id) {
 absl::Status MayBegin(SetState state, absl::string_view set_id) {
   switch (state) {
     case SetState::kServing:
+    case SetState::kSuperseded:
       return absl::OkStatus();
     case SetState::kRetiring:
       return absl::FailedPreconditionError(
@@ -81,6 +82,14 @@ void ControlPage::Advance(SetState state) {
   uint64_t seen = word.load(std::memory_order_acquire);
   while (Split(seen).state < state &&
          !word.compare_exchange_weak(seen, Join(state, Split(seen).epoch + 1))) {
+  }
+}
+
+void ControlPage::TakeBack() {
+  std::atomic<uint64_t>& word = words().state_and_epoch;
+  uint64_t seen = word.load(std::memory_order_acquire);
+  while (Split(seen).state == SetState::kSuperseded &&
+         !word.compare_exchange_weak(seen, Join(SetState::kServing, Split(seen).epoch + 1))) {
   }
 }
 

@@ -20,12 +20,13 @@
 
 namespace engram {
 
-// In the order in which a set may pass through them; never backwards.
+// In the order in which a set may pass through them; backwards from kSuperseded alone.
 enum class SetState : uint8_t {
   kServing = 1,
-  kRetiring = 2,  // batches under way finish, no further one begins
-  kGone = 3,      // the owner has stopped
-  kFenced = 4,    // its rows may be wrong: nothing that was read of late counts
+  kSuperseded = 2,  // served to those who have it; its name leads to another set, or to none
+  kRetiring = 3,    // batches under way finish, no further one begins
+  kGone = 4,        // the owner has stopped
+  kFenced = 5,      // its rows may be wrong: nothing that was read of late counts
 };
 
 inline constexpr uint64_t kControlPageBytes = 4096;
@@ -45,7 +46,8 @@ struct SetStateAndEpoch {
   uint64_t epoch = 0;
 };
 
-// What a batch that wants to begin is told: OK while the set is served, FAILED_PRECONDITION while
+// What a batch that wants to begin is told: OK while the set is served (superseded or not),
+// FAILED_PRECONDITION while
 // it retires, UNAVAILABLE once the owner has stopped, DATA_LOSS once it is fenced.
 absl::Status MayBegin(SetState state, absl::string_view set_id);
 // What a batch that has read its rows is told: OK, or DATA_LOSS once the set is fenced.
@@ -59,6 +61,8 @@ class ControlPage {
   SetStateAndEpoch Read() const;
   // Has no effect when the set has come as far already.
   void Advance(SetState state);
+  // From kSuperseded to kServing, the one way back there is; no effect otherwise.
+  void TakeBack();
   const FileDescriptor& memfd() const { return memfd_; }  // not open: it cannot be sent
   // For registering it with a device that reads it.
   absl::Span<std::byte> memory() const { return {page_.data(), kControlPageBytes}; }

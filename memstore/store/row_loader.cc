@@ -110,8 +110,8 @@ uint32_t ChooseLoadThreads(uint32_t asked) {
 }
 
 absl::Status LoadRows(const std::string& directory, const Manifest& manifest,
-                      absl::Span<Arena> arenas, uint32_t threads,
-                      const ProgressFunction& progress) {
+                      absl::Span<Arena> arenas, uint32_t threads, const ProgressFunction& progress,
+                      const std::function<bool()>& cancelled) {
   ShardFiles files(directory);
   std::vector<Piece> pieces;
   for (size_t i = 0; i < manifest.layers.size(); ++i) {
@@ -124,6 +124,7 @@ absl::Status LoadRows(const std::string& directory, const Manifest& manifest,
   ProgressCount count(total, progress);
   return DoInOrder(pieces.size(), threads, [&]() -> Worker {
     return [&](uint64_t unit) {
+      if (cancelled && cancelled()) return absl::CancelledError("loading was cancelled");
       absl::Status status = LoadPiece(pieces[unit], files);
       if (status.ok()) count.Add(PieceBytes(pieces[unit]));
       return status;

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -22,7 +23,9 @@ uint32_t ChooseLoadThreads(uint32_t asked);
 // page. `progress` may be empty; it hears of every few MiB, from one thread at a time, and of the
 // last. DATA_LOSS, NOT_FOUND: the first wrong place of the set in the order of its layers, shards
 // and blocks, whatever the threads' timing; the arenas then hold nothing that may be used.
+// `cancelled` may be empty; it is asked every few MiB, by any thread: true ends it with CANCELLED.
 absl::Status LoadRows(const std::string& directory, const Manifest& manifest,
-                      absl::Span<Arena> arenas, uint32_t threads, const ProgressFunction& progress);
+                      absl::Span<Arena> arenas, uint32_t threads, const ProgressFunction& progress,
+                      const std::function<bool()>& cancelled);
 
 }  // namespace engram

@@ -10,11 +10,13 @@
 namespace engram {
 
 std::string Store::ServedText() const {
-  if (sets_.empty()) return "none is served";
-  return absl::StrCat("served: ",
-                      absl::StrJoin(sets_, ", ", [](std::string* out, const ServedSet& served) {
-                        absl::StrAppend(out, served.set->name(), " ", served.set->id());
-                      }));
+  std::vector<std::string> texts;
+  for (const ServedState& state : sets_) {
+    if (!state.current) continue;
+    texts.push_back(absl::StrCat(state.served.set->name(), " ", state.served.set->id()));
+  }
+  if (texts.empty()) return "none is served";
+  return absl::StrCat("served: ", absl::StrJoin(texts, ", "));
 }
 
 absl::Status Store::NotServed(absl::string_view id) const {
@@ -23,48 +25,117 @@ absl::Status Store::NotServed(absl::string_view id) const {
       absl::StrCat("table set ", Echo(id), " is not served here; ", ServedText()));
 }
 
-absl::Status Store::Publish(std::shared_ptr<const TableSet> set) {
+ServedState* Store::Find(absl::string_view id) const {
+  for (ServedState& state : sets_) {
+    if (state.served.set->id() == id) return &state;
+  }
+  return nullptr;
+}
+
+absl::StatusOr<ServedSet> Store::Prepare(std::shared_ptr<const TableSet> set) {
   absl::StatusOr<std::unique_ptr<ControlPage>> control = ControlPage::Create(set->id());
   if (!control.ok()) return control.status();
+  return ServedSet{std::move(set), *std::move(control), std::make_shared<LeaseCounts>()};
+}
+
+absl::Status Store::Publish(std::shared_ptr<const TableSet> set) {
+  absl::StatusOr<ServedSet> served = Prepare(std::move(set));
+  if (!served.ok()) return served.status();
+  return Publish(*std::move(served));
+}
+
+absl::Status Store::Publish(ServedSet served) {
+  const TableSet& set = *served.set;
   const std::lock_guard<std::mutex> lock(mutex_);
-  for (const ServedSet& served : sets_) {
-    if (served.set->id() != set->id()) continue;
-    return absl::AlreadyExistsError(absl::StrCat("table set ", set->name(), " ", set->id(),
+  if (const ServedState* there = Find(set.id())) {
+    return absl::AlreadyExistsError(absl::StrCat("table set ", set.name(), " ", set.id(),
                                                  " is served already, from ",
-                                                 served.set->directory(), "; name it once"));
+                                                 there->served.set->directory(), "; name it once"));
   }
-  fenced_.erase(set->id());
-  sets_.push_back({std::move(set), *std::move(control)});
+  const auto now = std::chrono::steady_clock::now();
+  for (ServedState& state : sets_) {
+    if (state.current && state.served.set->name() == set.name()) MakeSuperseded(state, now);
+  }
+  fenced_.erase(set.id());
+  sets_.push_back({.served = std::move(served), .current = true, .since = now, .acquired = now});
+  version_.fetch_add(1, std::memory_order_release);
   return absl::OkStatus();
 }
 
-absl::Status Store::TakeOut(absl::string_view id, SetState state) {
-  // Let go after the lock: when it is the last holder, that unmaps the tables.
-  ServedSet taken;
+void Store::MakeSuperseded(ServedState& state, std::chrono::steady_clock::time_point now) {
+  state.current = false;
+  state.since = now;
+  state.served.control->Advance(SetState::kSuperseded);
+}
+
+absl::Status Store::Supersede(absl::string_view id) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  const auto found = std::find_if(sets_.begin(), sets_.end(),
-                                  [&](const ServedSet& served) { return served.set->id() == id; });
-  if (found == sets_.end()) {
+  ServedState* const state = Find(id);
+  if (state == nullptr || !state->current) {
+    return absl::NotFoundError(
+        absl::StrCat("no name leads to table set ", Echo(id), " here; ", ServedText()));
+  }
+  MakeSuperseded(*state, std::chrono::steady_clock::now());
+  version_.fetch_add(1, std::memory_order_release);
+  return absl::OkStatus();
+}
+
+absl::Status Store::TakeBack(absl::string_view id) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  ServedState* const found = Find(id);
+  if (found == nullptr || found->current) {
+    return absl::NotFoundError(
+        absl::StrCat("no superseded table set ", Echo(id), " is here; ", ServedText()));
+  }
+  const auto now = std::chrono::steady_clock::now();
+  for (ServedState& state : sets_) {
+    if (state.current && state.served.set->name() == found->served.set->name()) {
+      MakeSuperseded(state, now);
+    }
+  }
+  found->current = true;
+  found->since = now;
+  found->served.control->TakeBack();
+  version_.fetch_add(1, std::memory_order_release);
+  return absl::OkStatus();
+}
+
+absl::Status Store::TakeOut(absl::string_view id, SetState how, bool even_current) {
+  // Let go after the lock: when it is the last holder, that unmaps the tables.
+  ServedState taken;
+  const std::lock_guard<std::mutex> lock(mutex_);
+  ServedState* const state = Find(id);
+  if (state == nullptr) {
     return absl::NotFoundError(
         absl::StrCat("table set ", Echo(id), " is not served here; ", ServedText()));
   }
-  if (state == SetState::kFenced) fenced_.insert(found->set->id());
-  taken = std::move(*found);
-  sets_.erase(found);
-  taken.control->Advance(state);
+  if (state->current && !even_current) {
+    return absl::FailedPreconditionError(absl::StrCat("a name leads to table set ", Echo(id)));
+  }
+  if (how == SetState::kFenced) fenced_.insert(state->served.set->id());
+  taken = std::move(*state);
+  sets_.erase(sets_.begin() + (state - sets_.data()));
+  taken.served.control->Advance(how);
+  version_.fetch_add(1, std::memory_order_release);
   return absl::OkStatus();
 }
 
 absl::Status Store::Retire(absl::string_view id) { return TakeOut(id, SetState::kRetiring); }
 
+absl::Status Store::RetireSuperseded(absl::string_view id) {
+  return TakeOut(id, SetState::kRetiring, /*even_current=*/false);
+}
+
 absl::Status Store::Fence(absl::string_view id) { return TakeOut(id, SetState::kFenced); }
 
 absl::StatusOr<std::shared_ptr<const TableSet>> Store::Acquire(absl::string_view id) const {
+  const auto now = std::chrono::steady_clock::now();
   const std::lock_guard<std::mutex> lock(mutex_);
-  for (const ServedSet& served : sets_) {
-    if (served.set->id() == id) return served.set;
-  }
-  return NotServed(id);
+  ServedState* const state = Find(id);
+  if (state == nullptr) return NotServed(id);
+  state->acquired = now;
+  state->was_acquired = true;
+  return state->served.set;
 }
 
 absl::StatusOr<std::shared_ptr<const TableSet>> Store::Resolve(absl::string_view id_or_name) const {
@@ -75,26 +146,39 @@ absl::StatusOr<std::shared_ptr<const TableSet>> Store::Resolve(absl::string_view
 
 absl::StatusOr<ServedSet> Store::ResolveServed(absl::string_view id_or_name) const {
   const std::lock_guard<std::mutex> lock(mutex_);
-  if (id_or_name.empty()) {
-    if (sets_.size() == 1) return sets_.front();
-    return absl::FailedPreconditionError(absl::StrCat(
-        sets_.empty() ? "no table set can be chosen; " : "name one of the table sets; ",
-        ServedText()));
+  const ServedState* only = nullptr;
+  int current = 0;
+  for (const ServedState& state : sets_) {
+    if (state.served.set->id() == id_or_name) return state.served;
+    if (!state.current) continue;
+    if (state.served.set->name() == id_or_name) return state.served;
+    only = &state;
+    ++current;
   }
-  for (const ServedSet& served : sets_) {
-    if (served.set->id() == id_or_name) return served;
-  }
-  for (auto served = sets_.rbegin(); served != sets_.rend(); ++served) {  // the newest of that name
-    if (served->set->name() == id_or_name) return *served;
-  }
-  return NotServed(id_or_name);
+  if (!id_or_name.empty()) return NotServed(id_or_name);
+  if (current == 1) return only->served;
+  return absl::FailedPreconditionError(
+      absl::StrCat(current == 0 ? "no table set can be chosen; " : "name one of the table sets; ",
+                   ServedText()));
 }
 
 std::vector<std::shared_ptr<const TableSet>> Store::List() const {
   const std::lock_guard<std::mutex> lock(mutex_);
   std::vector<std::shared_ptr<const TableSet>> sets;
-  for (const ServedSet& served : sets_) sets.push_back(served.set);
+  for (const ServedState& state : sets_) {
+    if (state.current) sets.push_back(state.served.set);
+  }
   return sets;
+}
+
+std::vector<ServedState> Store::States() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return sets_;
+}
+
+std::vector<std::string> Store::Fenced() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return {fenced_.begin(), fenced_.end()};
 }
 
 }  // namespace engram

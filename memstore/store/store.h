@@ -5,6 +5,9 @@
 // has a control page, which tells those that read its memory from elsewhere what became of it.
 #pragma once
 
+#include <atomic>
+#include <chrono>
+#include <cstdint>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -15,22 +18,43 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "memstore/shm/control_page.h"
+#include "memstore/store/lease.h"
 #include "memstore/store/table_set.h"
 
 namespace engram {
 
-// A set and the page that says whether it may still be read.
+// A set, the page that says whether it may still be read, and who has it.
 struct ServedSet {
   std::shared_ptr<const TableSet> set;
   std::shared_ptr<ControlPage> control;
+  std::shared_ptr<LeaseCounts> leases;
+};
+
+// A served set as it stands.
+struct ServedState {
+  ServedSet served;
+  bool current = true;                             // its name leads to it
+  std::chrono::steady_clock::time_point since;     // it became what it is
+  std::chrono::steady_clock::time_point acquired;  // the last time, by id: gRPC's lease
+  bool was_acquired = false;
 };
 
 class Store {
  public:
-  // ALREADY_EXISTS when the id is served; the name then points to the newest set of that name.
+  // What Publish takes; whoever has to know the set before its name leads to it does now.
+  static absl::StatusOr<ServedSet> Prepare(std::shared_ptr<const TableSet> set);
+  // In one step the set is served, its name leads to it, and the one that it led to is superseded:
+  // found by its id alone. ALREADY_EXISTS when the id is served.
+  absl::Status Publish(ServedSet served);
   absl::Status Publish(std::shared_ptr<const TableSet> set);
-  // NOT_FOUND when it is not served.
+  // Its name leads to it no more. NOT_FOUND when it is not served, or not the current one.
+  absl::Status Supersede(absl::string_view id);
+  // Its name leads to a superseded set again. NOT_FOUND when it is not served, or is current.
+  absl::Status TakeBack(absl::string_view id);
+  // Nobody finds it any more. NOT_FOUND when it is not served.
   absl::Status Retire(absl::string_view id);
+  // The same, unless its name leads to it (again): FAILED_PRECONDITION then.
+  absl::Status RetireSuperseded(absl::string_view id);
   // Its memory was found to be damaged: as Retire, but from here on whoever asks for the set, or
   // reads it through its control page, gets DATA_LOSS, until it is loaded and published again.
   absl::Status Fence(absl::string_view id);
@@ -41,15 +65,26 @@ class Store {
   absl::StatusOr<std::shared_ptr<const TableSet>> Resolve(absl::string_view id_or_name) const;
   // As Resolve, with the set's control page.
   absl::StatusOr<ServedSet> ResolveServed(absl::string_view id_or_name) const;
+  // Those that names lead to.
   std::vector<std::shared_ptr<const TableSet>> List() const;
+  // All of them, superseded ones too.
+  std::vector<ServedState> States() const;
+  // Ids of sets that were found damaged and are not served for that.
+  std::vector<std::string> Fenced() const;
+  // Changes whenever what a name leads to may have. One load.
+  uint64_t version() const { return version_.load(std::memory_order_acquire); }
 
  private:
-  absl::Status TakeOut(absl::string_view id, SetState state);
+  absl::Status TakeOut(absl::string_view id, SetState how, bool even_current = true);
+  ServedState* Find(absl::string_view id) const;  // needs mutex_; null when there is none
+  static void MakeSuperseded(ServedState& state, std::chrono::steady_clock::time_point now);
   absl::Status NotServed(absl::string_view id) const;  // needs mutex_
   std::string ServedText() const;  // "name id, name id" for messages; needs mutex_
 
   mutable std::mutex mutex_;  // not absl::Mutex: ThreadSanitizer must see it
-  std::vector<ServedSet> sets_;
+  // `acquired` changes with every batch of a snapshot that is const otherwise.
+  mutable std::vector<ServedState> sets_;
+  std::atomic<uint64_t> version_{0};
   std::set<std::string> fenced_;  // ids, at most one for each set that was ever published
 };
 

@@ -87,8 +87,45 @@ TEST_F(StoreTest, ANameMeansItsNewestSet) {
   ASSERT_TRUE(store_.Publish(newer).ok());
   EXPECT_EQ(*store_.Resolve("a"), newer);
   EXPECT_EQ(*store_.Acquire(older->id()), older);
-  ASSERT_TRUE(store_.Retire(newer->id()).ok());
+  EXPECT_EQ(*store_.Resolve(""), newer);
+  EXPECT_EQ(store_.List().size(), 1u);
+  EXPECT_EQ(store_.States().size(), 2u);
+}
+
+TEST_F(StoreTest, ASupersededSetIsFoundByItsIdAloneAndMayBeTakenBack) {
+  const auto older = Set("a", 64);
+  const auto newer = Set("a", 128);
+  ASSERT_TRUE(store_.Publish(older).ok());
+  const ServedSet held = *store_.ResolveServed("a");
+  const uint64_t version = store_.version();
+  ASSERT_TRUE(store_.Publish(newer).ok());
+  EXPECT_NE(store_.version(), version);
+  EXPECT_EQ(held.control->Read().state, SetState::kSuperseded);
+  ASSERT_TRUE(store_.TakeBack(older->id()).ok());
+  EXPECT_EQ(held.control->Read().state, SetState::kServing);
   EXPECT_EQ(*store_.Resolve("a"), older);
+  EXPECT_EQ(store_.TakeBack(older->id()).code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(store_.RetireSuperseded(older->id()).code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_TRUE(store_.RetireSuperseded(newer->id()).ok());
+  EXPECT_EQ(store_.Supersede(newer->id()).code(), absl::StatusCode::kNotFound);
+  ASSERT_TRUE(store_.Supersede(older->id()).ok());
+  EXPECT_EQ(store_.Resolve("a").status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_TRUE(store_.Acquire(older->id()).ok());
+}
+
+TEST_F(StoreTest, LeasesAreCountedByTheirKind) {
+  ASSERT_TRUE(store_.Publish(Set("a", 64)).ok());
+  const ServedSet served = *store_.ResolveServed("a");
+  Lease mapped(served.leases, LeaseKind::kMapped);
+  {
+    const Lease ring(served.leases, LeaseKind::kRing);
+    EXPECT_EQ(served.leases->Total(), 2u);
+  }
+  Lease moved = std::move(mapped);
+  EXPECT_EQ(served.leases->of(LeaseKind::kMapped), 1u);
+  EXPECT_EQ(served.leases->of(LeaseKind::kRing), 0u);
+  moved = Lease();
+  EXPECT_EQ(served.leases->Total(), 0u);
 }
 
 TEST_F(StoreTest, PublishesASetOnce) {

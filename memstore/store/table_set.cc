@@ -99,7 +99,7 @@ absl::StatusOr<std::shared_ptr<const TableSet>> TableSet::Load(const std::string
     progress = [&options](uint64_t done, uint64_t total) { options.on_progress({done, total}); };
   }
   status = LoadRows(directory, set->manifest_, absl::MakeSpan(*arenas),
-                    ChooseLoadThreads(options.threads), progress);
+                    ChooseLoadThreads(options.threads), progress, options.cancelled);
   if (!status.ok()) return status;
 
   for (size_t i = 0; i < arenas->size(); ++i) {

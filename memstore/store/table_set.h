@@ -37,6 +37,8 @@ struct LoadOptions {
   // call is under way is left out, never waited for. `bytes_done` does not shrink; it is told when
   // it reaches `bytes_total`, which a set that is refused may never do.
   std::function<void(const LoadProgress&)> on_progress;
+  // Asked by the threads that load, between blocks; true: Load ends with CANCELLED. Thread-safe.
+  std::function<bool()> cancelled;
 };
 
 struct LoadedLayer {
@@ -51,7 +53,7 @@ class TableSet {
   // the device can't read; names file and block. FAILED_PRECONDITION: the token map is not the
   // manifest's. INVALID_ARGUMENT: the manifest contradicts itself, or the NUMA node of the options
   // is not there. RESOURCE_EXHAUSTED: the table does not fit into the memory that is available,
-  // with both sizes, or a thread can't be started.
+  // with both sizes, or a thread can't be started. CANCELLED: the options said so.
   static absl::StatusOr<std::shared_ptr<const TableSet>> Load(const std::string& directory,
                                                               const LoadOptions& options);
   ~TableSet();

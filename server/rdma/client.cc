@@ -17,7 +17,9 @@ constexpr uint64_t kSent = uint64_t{1} << 32;
 }  // namespace
 
 RdmaClient::RdmaClient(RdmaServed served, RdmaOwnerCounts* counts)
-    : served_(std::move(served)), counts_(counts) {
+    : served_(std::move(served)),
+      lease_(served_.served.leases, LeaseKind::kRdmaWrite),
+      counts_(counts) {
   windows_.reserve(kRdmaWindows);
   counts_->clients.fetch_add(1);
 }

@@ -129,6 +129,7 @@ class RdmaClient {
   void Post();
 
   const RdmaServed served_;
+  const Lease lease_;
   RdmaOwnerCounts* const counts_;
   RdmaBuffer receives_, rows_, refusals_;
   RdmaCompletions completions_;

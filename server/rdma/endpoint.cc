@@ -20,28 +20,12 @@ absl::StatusOr<std::unique_ptr<RdmaEndpoint>> RdmaEndpoint::Start(
 absl::Status RdmaEndpoint::Open(const RdmaDeviceChoice& choice) {
   absl::StatusOr<std::shared_ptr<const RdmaDevice>> device = RdmaDevice::Open(choice);
   if (!device.ok()) return device.status();
-  // At least one client's; with READ mode all tables, unless the device pages on demand.
-  uint64_t pinned = kRdmaClientBytes;
-  const bool pins_tables = options_.reads && !(*device)->pages_on_demand();
-  for (const std::shared_ptr<const TableSet>& set : store_->List()) {
-    if (pins_tables) pinned += set->resident_bytes();
-  }
-  if (absl::Status status = CheckMemlock(pinned); !status.ok()) return status;
+  if (absl::Status status = CheckMemlock(kRdmaClientBytes); !status.ok()) return status;
   Nic nic;
   if (options_.reads) {
     absl::StatusOr<std::shared_ptr<RdmaDomain>> domain = RdmaDomain::Create(*device);
     if (!domain.ok()) return domain.status();
-    for (const std::shared_ptr<const TableSet>& set : store_->List()) {
-      absl::StatusOr<ServedSet> served = store_->ResolveServed(set->id());
-      if (!served.ok()) return served.status();
-      auto tables = RdmaTables::Register(*domain, *std::move(served));
-      if (!tables.ok()) {
-        return absl::Status(tables.status().code(),
-                            absl::StrCat("table set ", set->name(),
-                                         " for reading over RDMA: ", tables.status().message()));
-      }
-      nic.tables.push_back(*std::move(tables));
-    }
+    nic.readers = *std::move(domain);
   }
   absl::StatusOr<std::unique_ptr<RdmaPoller>> poller =
       RdmaPoller::Start(*std::move(device), static_cast<uint32_t>(nics_.size()), options_.spin);
@@ -49,6 +33,46 @@ absl::Status RdmaEndpoint::Open(const RdmaDeviceChoice& choice) {
   nic.poller = *std::move(poller);
   nics_.push_back(std::move(nic));
   return absl::OkStatus();
+}
+
+// At least one client's memory and that of all tables; where a device pages on demand, none.
+absl::Status RdmaEndpoint::CheckPinned(const Nic& nic, const TableSet& next) {
+  if (nic.readers->device()->pages_on_demand()) return absl::OkStatus();
+  uint64_t pinned = kRdmaClientBytes + next.resident_bytes();
+  const std::lock_guard<std::mutex> lock(tables_mutex_);
+  for (const auto& tables : nic.tables) pinned += tables->served().set->resident_bytes();
+  return CheckMemlock(pinned);
+}
+
+absl::Status RdmaEndpoint::AddTables(const ServedSet& served) {
+  for (Nic& nic : nics_) {
+    if (nic.readers == nullptr) continue;
+    if (absl::Status status = CheckPinned(nic, *served.set); !status.ok()) return status;
+    auto tables = RdmaTables::Register(nic.readers, served);
+    if (!tables.ok()) {
+      return absl::Status(tables.status().code(),
+                          absl::StrCat("table set ", served.set->name(),
+                                       " for reading over RDMA: ", tables.status().message()));
+    }
+    const std::lock_guard<std::mutex> lock(tables_mutex_);
+    nic.tables.push_back(*std::move(tables));
+  }
+  return absl::OkStatus();
+}
+
+void RdmaEndpoint::ForgetTables(const std::string& set_id) {
+  std::vector<std::shared_ptr<const RdmaTables>> gone;  // let go of after the lock
+  const std::lock_guard<std::mutex> lock(tables_mutex_);
+  for (Nic& nic : nics_) {
+    for (auto at = nic.tables.begin(); at != nic.tables.end();) {
+      if ((*at)->served().set->id() != set_id) {
+        ++at;
+        continue;
+      }
+      gone.push_back(std::move(*at));
+      at = nic.tables.erase(at);
+    }
+  }
 }
 
 absl::Status RdmaEndpoint::CheckPlace(size_t port) const {
@@ -90,6 +114,7 @@ absl::StatusOr<std::unique_ptr<RdmaReader>> RdmaEndpoint::AttachReader(size_t po
   if (absl::Status status = CheckPlace(port); !status.ok()) return status;
   const absl::StatusOr<ServedSet> served = store_->ResolveServed(set_id);
   if (!served.ok()) return served.status();
+  const std::lock_guard<std::mutex> lock(tables_mutex_);
   for (const std::shared_ptr<const RdmaTables>& tables : nics_[port].tables) {
     if (tables->served().set != served->set) continue;
     return RdmaReader::Create(tables, nics_[port].poller->channel(), peer, &counts_);

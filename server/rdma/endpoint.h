@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -31,10 +32,15 @@ struct RdmaEndpointOptions {
 
 class RdmaEndpoint {
  public:
-  // RdmaDevice::Open and CheckMemlock have the errors. `store` and `team` outlive it; the sets that
-  // are read must have been published.
+  // RdmaDevice::Open and CheckMemlock have the errors. `store` and `team` outlive it.
   static absl::StatusOr<std::unique_ptr<RdmaEndpoint>> Start(const RdmaEndpointOptions& options,
                                                              const Store* store, GatherTeam* team);
+
+  // Registers the tables of a set that is about to be published, where clients may read them.
+  // RESOURCE_EXHAUSTED: they can't be pinned.
+  absl::Status AddTables(const ServedSet& served);
+  // Nobody reads the set any more: its memory is let go of with its last reader.
+  void ForgetTables(const std::string& set_id);
 
   size_t ports() const { return nics_.size(); }
   const RdmaDevice& port(size_t i) const { return *nics_[i].poller->device(); }
@@ -56,12 +62,14 @@ class RdmaEndpoint {
  private:
   struct Nic {
     std::unique_ptr<RdmaPoller> poller;
+    std::shared_ptr<RdmaDomain> readers;  // the tables' domain; null where nobody reads them
     std::vector<std::shared_ptr<const RdmaTables>> tables;
   };
 
   RdmaEndpoint(const RdmaEndpointOptions& options, const Store* store, GatherTeam* team)
       : options_(options), store_(store), team_(team) {}
   absl::Status Open(const RdmaDeviceChoice& choice);
+  absl::Status CheckPinned(const Nic& nic, const TableSet& next);
   // Whether a client may attach to the port.
   absl::Status CheckPlace(size_t port) const;
 
@@ -69,7 +77,8 @@ class RdmaEndpoint {
   const Store* const store_;
   GatherTeam* const team_;
   RdmaOwnerCounts counts_;
-  std::vector<Nic> nics_;
+  std::vector<Nic> nics_;  // `tables` are guarded by tables_mutex_
+  std::mutex tables_mutex_;
 };
 
 }  // namespace engram

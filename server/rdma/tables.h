@@ -52,10 +52,13 @@ class RdmaReader {
 
  private:
   RdmaReader(std::shared_ptr<const RdmaTables> tables, RdmaOwnerCounts* counts)
-      : tables_(std::move(tables)), counts_(counts) {
+      : tables_(std::move(tables)),
+        lease_(tables_->served().leases, LeaseKind::kRdmaRead),
+        counts_(counts) {
     counts_->clients.fetch_add(1);
   }
   const std::shared_ptr<const RdmaTables> tables_;
+  const Lease lease_;
   RdmaOwnerCounts* const counts_;
   RdmaCompletions completions_;
   RdmaQueuePair pair_;

@@ -50,6 +50,7 @@ struct ShmEndpoint::Client {
   bool has_lease = false;
   bool ended = false;
   ServedSet served;
+  Lease lease;
   std::unique_ptr<RingWorker> ring;
 };
 
@@ -214,6 +215,8 @@ absl::Status ShmEndpoint::Lend(Client& client, absl::StatusOr<ShmAsked> asked) {
     client.ring = *std::move(ring);
   }
   client.has_lease = true;
+  client.lease = Lease(client.served.leases,
+                       asked->mode == ShmMode::kRing ? LeaseKind::kRing : LeaseKind::kMapped);
   return SendMessage(client.socket,
                      {reinterpret_cast<const std::byte*>(&answer->reply), sizeof(answer->reply)},
                      answer->descriptors);

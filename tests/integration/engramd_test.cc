@@ -64,6 +64,59 @@ TEST_F(EngramdTest, AMissingOrDoubleTableSetEndsItWith1) {
               HasSubstr("is given twice"));
 }
 
+// As systemd does with Type=notify.
+TEST_F(EngramdTest, TellsWhoStartedItWhenItServesAndWhenItStops) {
+  const int socket = ::socket(AF_UNIX, SOCK_DGRAM, 0);
+  ASSERT_GE(socket, 0);
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  const std::string path = scratch_ / "notify";
+  path.copy(address.sun_path, sizeof(address.sun_path) - 1);
+  ASSERT_EQ(bind(socket, reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
+  const timeval patience{.tv_sec = 20, .tv_usec = 0};
+  setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+  const auto hear = [socket](const std::string& what) {
+    char message[1000];
+    while (true) {
+      const ssize_t bytes = recv(socket, message, sizeof(message), 0);
+      if (bytes <= 0) return false;
+      if (std::string(message, bytes).find(what) != std::string::npos) return true;
+    }
+  };
+  EngramdProcess engramd(Flags(), {"env", "NOTIFY_SOCKET=" + path});
+  EXPECT_TRUE(hear("READY=1"));
+  EXPECT_TRUE(Client::Attach("grpc:" + Socket(), {}).ok());
+  engramd.Signal(SIGTERM);
+  EXPECT_TRUE(hear("STOPPING=1"));
+  EXPECT_EQ(engramd.WaitForEnd(), 0);
+  close(socket);
+}
+
+// What describes the server to strangers is for this machine, and for operators.
+TEST_F(EngramdTest, ReflectsOnThisMachineAlone) {
+  const auto reflects = [&](const std::string& listen) {
+    EngramdProcess engramd({"--table-set", Set(), "--listen", listen, "--allow-plaintext", "data"});
+    std::string address = engramd.WaitUntilServing();
+    if (address.starts_with("0.0.0.0")) address.replace(0, 7, "127.0.0.1");
+    grpc::GenericStub stub(grpc::CreateChannel(address, grpc::InsecureChannelCredentials()));
+    grpc::ClientContext context;
+    grpc::CompletionQueue queue;
+    const auto call = stub.PrepareUnaryCall(
+        &context, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+        grpc::ByteBuffer(), &queue);
+    grpc::ByteBuffer answer;
+    grpc::Status status;
+    call->StartCall();
+    call->Finish(&answer, &status, nullptr);
+    void* tag = nullptr;
+    bool ok = false;
+    EXPECT_TRUE(queue.Next(&tag, &ok));
+    return status.error_code() != grpc::StatusCode::UNIMPLEMENTED;
+  };
+  EXPECT_TRUE(reflects("127.0.0.1:0"));
+  EXPECT_FALSE(reflects("0.0.0.0:0"));
+}
+
 // A client that names one could not know which it gets.
 TEST_F(EngramdTest, TwoSetsOfOneNameEndItWith1AndNameBoth) {
   PackSmallSet("deepseek-v4.1-flash", 600, scratch_ / "other");

@@ -152,6 +152,7 @@ TEST_F(SecurityTest, OptionsThatCannotBeUsedAreNamed) {
 TEST_F(SecurityTest, FilesThatCannotBeServedWithStopTheStart) {
   const auto log = [&](std::vector<std::string> more) {
     EngramdProcess engramd(Flags(std::move(more)));
+    EXPECT_FALSE(engramd.WaitForLine("listening on"));  // it has said all then
     EXPECT_NE(engramd.WaitForEnd(), 0);
     return engramd.Log();
   };

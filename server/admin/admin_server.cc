@@ -1,0 +1,75 @@
+#include "server/admin/admin_server.h"
+
+#include <grpcpp/ext/channelz_service_plugin.h>
+#include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/resource_quota.h>
+
+#include "absl/strings/str_cat.h"
+#include "proto/engram/v1/lookup.grpc.pb.h"
+#include "server/security/tls.h"
+
+namespace engram {
+namespace {
+
+// Operators and their dashboards; a publication has one for as long as it lasts.
+constexpr int kMaxAdminThreads = 16;
+constexpr std::chrono::milliseconds kGoodbye{100};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::Start(
+    const ListenAddress& address, const TlsFiles& tls, TableSets* sets, const LifeCycle* life,
+    Scrubber* scrubber, AccessControl* access) {
+  // gRPC's own message for a port that is taken says nothing.
+  if (absl::Status status = CheckCanListen(address); !status.ok()) return status;
+  std::unique_ptr<AdminServer> admin(new AdminServer(sets, life, scrubber, access));
+  grpc::EnableDefaultHealthCheckService(true);
+  grpc::channelz::experimental::InitChannelzService();
+  grpc::ServerBuilder builder;
+  builder.SetResourceQuota(grpc::ResourceQuota("admin").SetMaxThreads(kMaxAdminThreads));
+  builder.SetSyncServerOption(grpc::ServerBuilder::NUM_CQS, 1);
+  builder.SetSyncServerOption(grpc::ServerBuilder::MIN_POLLERS, 1);
+  builder.SetSyncServerOption(grpc::ServerBuilder::MAX_POLLERS, 2);
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  int port = 0;
+  const bool plain = address.is_unix() || !tls.on();
+  builder.AddListeningPort(
+      address.Text(), plain ? grpc::InsecureServerCredentials() : MakeTlsCredentials(tls), &port);
+  builder.RegisterService(&admin->service_);
+  builder.RegisterService(&admin->reflects_);
+  admin->server_ = builder.BuildAndStart();
+  if (admin->server_ == nullptr || (port == 0 && !address.is_unix())) {
+    return absl::UnavailableError(
+        absl::StrCat("cannot listen on ", address.Text(), " for operators"));
+  }
+  admin->address_ = address.is_unix() ? address.Text() : absl::StrCat(address.host, ":", port);
+  admin->SetServing(true);
+  return admin;
+}
+
+grpc::Status AdminServer::Reflects::ServerReflectionInfo(
+    grpc::ServerContext*,
+    grpc::ServerReaderWriter<Reflection::Response, Reflection::Request>* stream) {
+  Reflection::Request request;
+  Reflection::Response response;
+  while (stream->Read(&request)) {
+    response.Clear();
+    reflection_.Answer(request, &response);
+    if (!stream->Write(response)) break;
+  }
+  return grpc::Status::OK;
+}
+
+void AdminServer::SetServing(bool serving) {
+  grpc::HealthCheckServiceInterface* const health = server_->GetHealthCheckService();
+  if (health == nullptr) return;
+  health->SetServingStatus(serving);
+  health->SetServingStatus(v1::Lookup::service_full_name(), serving);
+  health->SetServingStatus(v1::Admin::service_full_name(), true);
+}
+
+AdminServer::~AdminServer() {
+  if (server_ != nullptr) server_->Shutdown(std::chrono::system_clock::now() + kGoodbye);
+}
+
+}  // namespace engram

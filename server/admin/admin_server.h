@@ -1,0 +1,60 @@
+// gRPC for operators on a port of its own: the Admin service, health, reflection and channelz.
+//
+// A server apart from the lookup loops: its threads (at most kMaxAdminThreads of gRPC's) and its
+// connections are its own. Start it after the lookup server was built: channelz adds itself to
+// every server that is built from then on. Thread-compatible.
+#pragma once
+
+#include <grpcpp/grpcpp.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "server/admin/admin_service.h"
+#include "server/listen_socket.h"
+#include "server/reflection.h"
+#include "server/security/options.h"
+
+namespace engram {
+
+class AdminServer {
+ public:
+  // ListenSocket::Bind has the errors. `tls` is of no account for a Unix socket. What is passed
+  // outlives it.
+  static absl::StatusOr<std::unique_ptr<AdminServer>> Start(const ListenAddress& address,
+                                                            const TlsFiles& tls, TableSets* sets,
+                                                            const LifeCycle* life,
+                                                            Scrubber* scrubber,
+                                                            AccessControl* access);
+  ~AdminServer();
+  const std::string& address() const { return address_; }
+  // As health tells it, for "", engram.v1.Admin and engram.v1.Lookup.
+  void SetServing(bool serving);
+
+ private:
+  // gRPC's own library of it describes the same protocol as ours, which one process can't have
+  // twice.
+  class Reflects final : public grpc::reflection::v1alpha::ServerReflection::Service {
+   public:
+    grpc::Status ServerReflectionInfo(
+        grpc::ServerContext* context,
+        grpc::ServerReaderWriter<Reflection::Response, Reflection::Request>* stream) override;
+
+   private:
+    const Reflection reflection_{{v1::Admin::service_full_name(), "grpc.health.v1.Health",
+                                  "grpc.channelz.v1.Channelz",
+                                  "grpc.reflection.v1alpha.ServerReflection"}};
+  };
+
+  AdminServer(TableSets* sets, const LifeCycle* life, Scrubber* scrubber, AccessControl* access)
+      : service_(sets, life, scrubber, access) {}
+
+  AdminService service_;
+  Reflects reflects_;
+  std::string address_;
+  std::unique_ptr<grpc::Server> server_;
+};
+
+}  // namespace engram

@@ -1,0 +1,40 @@
+// The Admin service (proto/engram/v1/admin.proto) over the table sets.
+//
+// Synchronous: calls are few, and a publication has a thread of gRPC's for as long as it loads. Who
+// may call: whoever can connect to a port without TLS (a Unix socket, loopback), else the admin
+// identities (server/security/access.h). Thread-safe.
+#pragma once
+
+#include <grpcpp/grpcpp.h>
+
+#include "memstore/store/scrubber.h"
+#include "proto/engram/v1/admin.grpc.pb.h"
+#include "server/life_cycle.h"
+#include "server/security/access.h"
+#include "server/table_sets.h"
+
+namespace engram {
+
+class AdminService final : public v1::Admin::Service {
+ public:
+  // All outlive it.
+  AdminService(TableSets* sets, const LifeCycle* life, Scrubber* scrubber, AccessControl* access)
+      : sets_(sets), life_(life), scrubber_(scrubber), access_(access) {}
+
+  grpc::Status Publish(grpc::ServerContext* context, const v1::PublishRequest* request,
+                       grpc::ServerWriter<v1::PublishProgress>* writer) override;
+  grpc::Status Retire(grpc::ServerContext* context, const v1::RetireRequest* request,
+                      v1::RetireResponse* response) override;
+  grpc::Status List(grpc::ServerContext* context, const v1::ListRequest* request,
+                    v1::ListResponse* response) override;
+  grpc::Status Scrub(grpc::ServerContext* context, const v1::ScrubRequest* request,
+                     grpc::ServerWriter<v1::ScrubReport>* writer) override;
+
+ private:
+  TableSets* const sets_;
+  const LifeCycle* const life_;
+  Scrubber* const scrubber_;
+  AccessControl* const access_;
+};
+
+}  // namespace engram

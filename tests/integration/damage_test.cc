@@ -1,0 +1,110 @@
+// Memory that breaks while it is served: the scrubber finds it, the set is fenced, nobody is served
+// its rows over any transport, and engramd says that it is not ready.
+#include <grpcpp/grpcpp.h>
+#include <spdlog/sinks/ostream_sink.h>
+
+#include <memory>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "client/client.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "memstore/store/testing/resident_damage.h"
+#include "proto/engram/v1/admin.grpc.pb.h"
+#include "proto/grpc/health/v1/health.grpc.pb.h"
+#include "server/engramd.h"
+#include "tests/integration/small_sets.h"
+
+namespace engram::integration {
+namespace {
+
+using ::testing::HasSubstr;
+
+class DamageTest : public ::testing::Test {
+ protected:
+  void Start(uint32_t scrub_mib_per_s) {
+    PackSmallSet("qwen4-exp", 500, scratch_ / "set");
+    ServerConfig config;
+    config.table_sets = {scratch_ / "set"};
+    config.listen = {{.host = "127.0.0.1", .port = "0", .unix_path = {}}};
+    config.shm_socket = scratch_ / "m";
+    config.admin_grpc_listen = {{.host = {}, .port = {}, .unix_path = scratch_ / "admin"}};
+    config.scrub_mib_per_s = scrub_mib_per_s;
+    auto engramd =
+        Engramd::Load(config, std::make_shared<spdlog::logger>(
+                                  "test", std::make_shared<spdlog::sinks::ostream_sink_mt>(log_)));
+    ASSERT_TRUE(engramd.ok()) << engramd.status();
+    engramd_ = *std::move(engramd);
+    ASSERT_TRUE(engramd_->Listen().ok());
+    ASSERT_TRUE(engramd_->Accept().ok());
+    for (const std::string& target :
+         {"grpc:" + engramd_->addresses()[0], "shm:" + (scratch_ / "m")}) {
+      for (const char* mode :
+           {target[0] == 'g' ? "stream" : "", target[0] == 'g' ? "unary" : "ring"}) {
+        auto client = Client::Attach(target, {.timeout = absl::Seconds(20), .mode = mode});
+        ASSERT_TRUE(client.ok()) << client.status();
+        clients_.push_back(*std::move(client));
+      }
+    }
+  }
+  static absl::Status Ask(Client& client) {
+    return LookUp(client, RealTokenIds(20), absl::Now() + absl::Seconds(10)).status();
+  }
+  grpc::health::v1::HealthCheckResponse::ServingStatus Health() {
+    const auto stub = grpc::health::v1::Health::NewStub(
+        grpc::CreateChannel(engramd_->addresses()[0], grpc::InsecureChannelCredentials()));
+    grpc::ClientContext context;
+    grpc::health::v1::HealthCheckResponse response;
+    EXPECT_TRUE(stub->Check(&context, {}, &response).ok());
+    return response.status();
+  }
+  void Damage() { testing::FlipResidentBit(*engramd_->table_sets().Held()[0], 0, 12345); }
+  void ExpectFenced() {
+    for (const auto& client : clients_) {
+      EXPECT_EQ(Ask(*client).code(), absl::StatusCode::kDataLoss) << client->transport().Describe();
+    }
+    EXPECT_EQ(Health(), grpc::health::v1::HealthCheckResponse::NOT_SERVING);
+    EXPECT_THAT(log_.str(), HasSubstr("is fenced"));
+    EXPECT_THAT(log_.str(), HasSubstr("start engramd again"));
+    EXPECT_EQ(engramd_->table_sets().List()[0].state, "fenced");
+  }
+
+  ScratchDirectory scratch_;
+  std::ostringstream log_;
+  std::unique_ptr<Engramd> engramd_;
+  std::vector<std::unique_ptr<Client>> clients_;
+};
+
+TEST_F(DamageTest, TheScrubberFindsItAndFencesTheSet) {
+  Start(/*scrub_mib_per_s=*/1024);
+  for (const auto& client : clients_) ASSERT_TRUE(Ask(*client).ok());
+  Damage();
+  absl::Status status;
+  for (int i = 0; i < 200 && status.ok(); ++i) {
+    absl::SleepFor(absl::Milliseconds(50));
+    status = Ask(*clients_[0]);
+  }
+  ExpectFenced();
+}
+
+TEST_F(DamageTest, AnOperatorsScrubFindsItAtOnce) {
+  Start(/*scrub_mib_per_s=*/0);
+  Damage();
+  const auto stub = v1::Admin::NewStub(grpc::CreateChannel(
+      absl::StrCat("unix:", scratch_ / "admin"), grpc::InsecureChannelCredentials()));
+  grpc::ClientContext context;
+  const auto reader = stub->Scrub(&context, {});
+  v1::ScrubReport report;
+  while (reader->Read(&report)) continue;
+  EXPECT_TRUE(reader->Finish().ok());
+  ASSERT_EQ(report.damages_size(), 1);
+  EXPECT_THAT(report.damages(0), HasSubstr("qwen4-exp"));
+  ExpectFenced();
+}
+
+}  // namespace
+}  // namespace engram::integration

@@ -1,0 +1,285 @@
+// The life of table sets in a running engramd: published beside one another, swapped under load,
+// retired, refused; what operators are told, and that no lookup fails and no batch mixes sets.
+#include <grpcpp/grpcpp.h>
+
+#include <atomic>
+#include <csignal>
+#include <cstring>
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "client/client.h"
+#include "client/follower.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "proto/grpc/health/v1/health.grpc.pb.h"
+#include "tests/integration/programs.h"
+#include "tests/integration/small_sets.h"
+
+namespace engram::integration {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+constexpr char kName[] = "qwen4-exp";
+
+class TableSetsTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    // Of one name and of different sizes, so that the rows of one are wrong for the other.
+    PackSmallSet(kName, 500, scratch_ / "a");
+    PackSmallSet(kName, 700, scratch_ / "b");
+    PackSmallSet("deepseek-v4.1-flash", 500, scratch_ / "other");
+  }
+  std::vector<std::string> Flags(std::vector<std::string> more = {}) const {
+    more.insert(more.begin(), {"--table-set", scratch_ / "a", "--listen", "127.0.0.1:0", "--listen",
+                               "unix:" + (scratch_ / "s"), "--shm-socket", scratch_ / "m",
+                               "--admin-grpc-listen", Admin()});
+    return more;
+  }
+  std::string Admin() const { return "unix:" + (scratch_ / "admin"); }
+  Outcome Ask(const std::string& words) const {
+    return RunShell(absl::StrCat("$ENGRAM admin ", words, " --admin ", Admin()));
+  }
+  Outcome Publish(const std::string& set) const {
+    return Ask(absl::StrCat("publish ", scratch_ / set));
+  }
+  nlohmann::json List() const {
+    const Outcome listed = Ask("list --json");
+    EXPECT_EQ(listed.exit_code, 0) << listed.err;
+    return nlohmann::json::parse(listed.out, nullptr, false);
+  }
+  // Waits for the number of sets that engramd still has.
+  void ExpectSets(size_t count) const {
+    for (int i = 0; i < 200 && List()["table_sets"].size() != count; ++i) {
+      absl::SleepFor(absl::Milliseconds(50));
+    }
+    EXPECT_EQ(List()["table_sets"].size(), count) << List().dump(2);
+  }
+  static std::unique_ptr<Client> Attach(const std::string& target, const std::string& mode = "") {
+    auto client = Client::Attach(target, {.timeout = absl::Seconds(20), .mode = mode});
+    EXPECT_TRUE(client.ok()) << target << ": " << client.status();
+    return client.ok() ? *std::move(client) : nullptr;
+  }
+  static absl::Status LookUpRight(Client& client, size_t tokens = 50) {
+    const std::vector<int32_t> token_ids = RealTokenIds(tokens);
+    const auto rows = LookUp(client, token_ids, absl::Now() + absl::Seconds(10));
+    if (!rows.ok()) return rows.status();
+    if (*rows == ExpectedRows(client.table_set(), client.addresser(), token_ids)) {
+      return absl::OkStatus();
+    }
+    return absl::DataLossError("rows are not those of the client's table set");
+  }
+
+  ScratchDirectory scratch_;
+};
+
+TEST_F(TableSetsTest, ANameMovesAndWhoHasTheOldSetGoesOn) {
+  EngramdProcess engramd(Flags({"--retire-grace-s", "60"}));
+  const std::string address = engramd.WaitUntilServing();
+  const auto old_stream = Attach("grpc:" + address);
+  const auto old_mapped = Attach("shm:" + (scratch_ / "m"));
+  ASSERT_TRUE(LookUpRight(*old_stream).ok());
+  const Outcome published = Publish("b");
+  ASSERT_EQ(published.exit_code, 0) << published.err;
+  EXPECT_THAT(published.out, HasSubstr("qwen4-exp now leads to "));
+  const auto fresh = Attach("grpc:" + address);
+  EXPECT_NE(fresh->table_set().id, old_stream->table_set().id);
+  for (Client* client : {old_stream.get(), old_mapped.get(), fresh.get()}) {
+    EXPECT_TRUE(LookUpRight(*client).ok());
+  }
+  const nlohmann::json sets = List()["table_sets"];
+  ASSERT_EQ(sets.size(), 2u);
+  EXPECT_EQ(sets[0]["state"], "superseded");
+  EXPECT_EQ(sets[0]["leases"]["mapped"], 1);
+  EXPECT_EQ(sets[1]["state"], "serving");
+  // The one that was superseded is still here: it is taken back without a load.
+  ASSERT_EQ(Publish("a").exit_code, 0);
+  EXPECT_TRUE(engramd.WaitForLine("back: it was still here"));
+  EXPECT_EQ(Attach("grpc:" + address)->table_set().id, old_stream->table_set().id);
+}
+
+TEST_F(TableSetsTest, ASupersededSetGoesWithItsLastLease) {
+  EngramdProcess engramd(Flags({"--retire-grace-s", "3600"}));
+  const std::string address = engramd.WaitUntilServing();
+  auto mapped = Attach("shm:" + (scratch_ / "m"));
+  auto ring = Attach("shm:" + (scratch_ / "m"), "ring");
+  ASSERT_EQ(Publish("b").exit_code, 0);
+  mapped.reset();
+  absl::SleepFor(absl::Milliseconds(300));
+  ExpectSets(2);
+  ring.reset();
+  ExpectSets(1);
+  EXPECT_TRUE(engramd.WaitForLine("freed qwen4-exp"));
+}
+
+TEST_F(TableSetsTest, AfterTheGraceItIsRefusedOverEveryTransport) {
+  EngramdProcess engramd(Flags({"--retire-grace-s", "1"}));
+  const std::string address = engramd.WaitUntilServing();
+  std::vector<std::unique_ptr<Client>> clients;
+  clients.push_back(Attach("grpc:" + address));
+  clients.push_back(Attach("grpc:" + address, "unary"));
+  clients.push_back(Attach("shm:" + (scratch_ / "m")));
+  clients.push_back(Attach("shm:" + (scratch_ / "m"), "ring"));
+  for (const auto& client : clients) ASSERT_TRUE(LookUpRight(*client).ok());
+  ASSERT_EQ(Publish("b").exit_code, 0);
+  EXPECT_TRUE(engramd.WaitForLine("the grace is over, and clients still had it"));
+  for (const auto& client : clients) {
+    EXPECT_EQ(LookUpRight(*client).code(), absl::StatusCode::kFailedPrecondition)
+        << client->transport().Describe();
+  }
+  // Its memory stays while a client maps it.
+  EXPECT_EQ(List()["table_sets"].size(), 2u);
+  EXPECT_EQ(List()["table_sets"][1]["state"], "retired");
+  clients.clear();
+  ExpectSets(1);
+}
+
+TEST_F(TableSetsTest, WhatCannotBeIsRefusedAndSaysWhy) {
+  const uint64_t bytes =
+      std::filesystem::file_size(std::filesystem::path(scratch_ / "a") / "manifest.textproto");
+  ASSERT_GT(bytes, 0u);
+  EngramdProcess engramd(Flags());
+  engramd.WaitUntilServing();
+  const auto refused = [&](const std::string& words) {
+    const Outcome outcome = Ask(words);
+    EXPECT_EQ(outcome.exit_code, 1) << words << outcome.out;
+    return outcome.err;
+  };
+  EXPECT_THAT(refused("retire nobody"), HasSubstr("nobody is not served here; served: qwen4-exp"));
+  EXPECT_THAT(refused("retire qwen4-exp"), HasSubstr("is the only one that is served"));
+  EXPECT_THAT(refused("publish " + (scratch_ / "a")), HasSubstr("is served already"));
+  EXPECT_THAT(refused("publish " + (scratch_ / "none")), HasSubstr(scratch_ / "none"));
+  WriteFile(scratch_ / "file", "no set");
+  EXPECT_THAT(refused("publish " + (scratch_ / "file")), HasSubstr(scratch_ / "file"));
+  // One flipped byte.
+  for (const auto& entry : std::filesystem::directory_iterator(scratch_ / "b")) {
+    if (entry.file_size() < 10000) continue;
+    std::string all = ReadFile(entry.path());
+    all[all.size() / 2] ^= 1;
+    WriteFile(entry.path(), all);
+    break;
+  }
+  EXPECT_THAT(refused("publish " + (scratch_ / "b")), HasSubstr("does not have its checksum"));
+  // And nothing changed.
+  EXPECT_EQ(List()["table_sets"].size(), 1u);
+  ASSERT_EQ(Publish("other").exit_code, 0);
+  ASSERT_EQ(Ask("retire qwen4-exp").exit_code, 0);
+  EXPECT_THAT(refused("retire qwen4-exp"), HasSubstr("is not served here"));
+}
+
+TEST_F(TableSetsTest, TheMemoryLimitRefusesAndNamesTheHolders) {
+  PackSmallSet(kName, 4000, scratch_ / "large");
+  EngramdProcess engramd(Flags({"--memory-limit-bytes", "20000000"}));
+  engramd.WaitUntilServing();
+  const auto client = Attach("shm:" + (scratch_ / "m"));
+  const Outcome refused = Publish("large");
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_THAT(refused.err, AllOf(HasSubstr("--memory-limit-bytes 20000000"),
+                                 HasSubstr("held by 1 mapped"), HasSubstr("retire one first")));
+  EXPECT_TRUE(LookUpRight(*client).ok());
+}
+
+// Which set each step had is known by its manifest; a row of another would be a wrong byte.
+TEST_F(TableSetsTest, SwapsUnderLoadFailNoLookupAndMixNothing) {
+  const int seconds = std::getenv("SWAP_SECONDS") ? std::atoi(std::getenv("SWAP_SECONDS")) : 20;
+  EngramdProcess engramd(Flags({"--retire-grace-s", "10", "--scrub-mib-per-s", "256"}));
+  const std::string address = engramd.WaitUntilServing();
+  const std::vector<std::pair<std::string, std::string>> ways = {
+      {"grpc:" + address, "stream"},
+      {"grpc:" + address, "unary"},
+      {"grpc:unix:" + (scratch_ / "s"), "stream"},
+      {"shm:" + (scratch_ / "m"), ""},
+      {"shm:" + (scratch_ / "m"), "ring"}};
+  std::atomic<bool> stop{false};
+  std::vector<std::thread> workers;
+  std::vector<std::atomic<uint64_t>> lookups(ways.size());
+  std::vector<std::atomic<uint64_t>> switches(ways.size());
+  for (size_t i = 0; i < ways.size(); ++i) {
+    workers.emplace_back([&, i] {
+      auto follower = Follower::Attach(
+          ways[i].first, {.timeout = absl::Seconds(20), .mode = ways[i].second}, nullptr);
+      ASSERT_TRUE(follower.ok()) << follower.status();
+      std::shared_ptr<Client> before;
+      while (!stop.load()) {
+        const std::shared_ptr<Client> client = (*follower)->BeginStep();
+        if (before != nullptr && client != before) ++switches[i];
+        before = client;
+        const absl::Status status = LookUpRight(*client, 20);
+        if (!status.ok()) {
+          ADD_FAILURE() << ways[i].first << " " << ways[i].second << ": " << status;
+          return;
+        }
+        ++lookups[i];
+      }
+    });
+  }
+  int swaps = 0;
+  const absl::Time end = absl::Now() + absl::Seconds(seconds);
+  for (const char* next = "b"; absl::Now() < end; next = *next == 'b' ? "a" : "b") {
+    const Outcome published = Publish(next);
+    ASSERT_EQ(published.exit_code, 0) << published.err;
+    ++swaps;
+    absl::SleepFor(absl::Seconds(2));
+  }
+  stop.store(true);
+  for (std::thread& worker : workers) worker.join();
+  for (size_t i = 0; i < ways.size(); ++i) {
+    std::printf("%s %s: %llu lookups, %llu switches of %d\n", ways[i].first.c_str(),
+                ways[i].second.c_str(), static_cast<unsigned long long>(lookups[i].load()),
+                static_cast<unsigned long long>(switches[i].load()), swaps);
+    EXPECT_GE(switches[i].load() + 1, static_cast<uint64_t>(swaps));
+    EXPECT_GT(lookups[i].load(), 10u);
+  }
+}
+
+TEST_F(TableSetsTest, ScrubSaysThatAllChecksumsHold) {
+  EngramdProcess engramd(Flags());
+  engramd.WaitUntilServing();
+  const Outcome scrubbed = Ask("scrub");
+  EXPECT_EQ(scrubbed.exit_code, 0) << scrubbed.err;
+  EXPECT_THAT(scrubbed.out, HasSubstr("every checksum held"));
+}
+
+TEST_F(TableSetsTest, OperatorsHaveHealthReflectionAndChannelz) {
+  EngramdProcess engramd(Flags());
+  engramd.WaitUntilServing();
+  const auto channel = grpc::CreateChannel(Admin(), grpc::InsecureChannelCredentials());
+  const auto health = grpc::health::v1::Health::NewStub(channel);
+  for (const char* service : {"", "engram.v1.Lookup", "engram.v1.Admin"}) {
+    grpc::ClientContext context;
+    grpc::health::v1::HealthCheckRequest request;
+    request.set_service(service);
+    grpc::health::v1::HealthCheckResponse response;
+    ASSERT_TRUE(health->Check(&context, request, &response).ok()) << service;
+    EXPECT_EQ(response.status(), grpc::health::v1::HealthCheckResponse::SERVING) << service;
+  }
+  const Outcome far = RunShell(
+      absl::StrCat("timeout 5 $ENGRAM admin list --admin ", "unix:", scratch_ / "nothing"));
+  EXPECT_EQ(far.exit_code, 1);
+  EXPECT_THAT(far.err, HasSubstr("--admin-grpc-listen"));
+}
+
+// A drain does not wait for a load.
+TEST_F(TableSetsTest, SigtermDuringAPublicationEndsInGoodOrder) {
+  PackSmallSet(kName, 60000, scratch_ / "large");
+  EngramdProcess engramd(Flags());
+  engramd.WaitUntilServing();
+  std::thread publisher([&] { EXPECT_EQ(Publish("large").exit_code, 1); });
+  EXPECT_TRUE(engramd.WaitForLine("loading " + (scratch_ / "large")));
+  engramd.Signal(SIGTERM);
+  EXPECT_EQ(engramd.WaitForEnd(), 0);
+  publisher.join();
+  EXPECT_THAT(engramd.Log(), HasSubstr("stopped"));
+}
+
+}  // namespace
+}  // namespace engram::integration
