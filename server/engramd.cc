@@ -13,8 +13,11 @@
 #include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
 #include "memstore/table/thread.h"
+#include "memstore/tls/pem.h"
+#include "server/admin/status_page.h"
 #include "server/limits.h"
 #include "server/listen_socket.h"
+#include "server/metrics/exposition.h"
 #include "server/security/peer_uid.h"
 #include "server/security/tls.h"
 #include "server/start_checks.h"
@@ -68,8 +71,8 @@ absl::StatusOr<std::unique_ptr<Engramd>> Engramd::Load(const ServerConfig& confi
   if (!access.ok()) return access.status();
   engramd->access_ = *std::move(access);
   // Before the minutes that loading takes: a device that is not there is known at once.
-  for (const auto start :
-       {&Engramd::StartGatherTeam, &Engramd::StartRdma, &Engramd::StartTableSets}) {
+  for (const auto start : {&Engramd::StartHttp, &Engramd::StartGatherTeam, &Engramd::StartRdma,
+                           &Engramd::StartTableSets}) {
     if (absl::Status status = ((*engramd).*start)(); !status.ok()) return status;
   }
   for (const std::string& directory : config.table_sets) {
@@ -77,6 +80,56 @@ absl::StatusOr<std::unique_ptr<Engramd>> Engramd::Load(const ServerConfig& confi
     if (!set.ok()) return set.status();
   }
   return engramd;
+}
+
+ServerSnapshot Engramd::Snapshot() const {
+  ServerSnapshot snapshot;
+  snapshot.state = life_.state();
+  snapshot.start_time = std::chrono::duration<double>(started_.time_since_epoch()).count();
+  snapshot.grpc_streams = context_.streams.load();
+  if (config_.tls.on()) {
+    const absl::StatusOr<double> expiry = CertificateExpiry(config_.tls.cert);
+    if (expiry.ok()) snapshot.certificate_expiry = *expiry;
+  }
+  const std::lock_guard<std::mutex> lock(watched_mutex_);
+  if (table_sets_ != nullptr) {
+    snapshot.table_sets = table_sets_->List();
+    snapshot.loading = table_sets_->loading();
+  }
+  if (scrubber_ != nullptr) snapshot.scrub = scrubber_->progress();
+  if (shm_ != nullptr) snapshot.shm_clients = shm_->clients();
+  if (rdma_ != nullptr) snapshot.rdma_clients = rdma_->clients();
+  return snapshot;
+}
+
+// First, so that loading can be watched.
+absl::Status Engramd::StartHttp() {
+  if (!config_.admin_listen) return absl::OkStatus();
+  absl::StatusOr<std::unique_ptr<History>> history = History::Start(metrics_.get());
+  if (!history.ok()) return history.status();
+  history_ = *std::move(history);
+  HttpServer::Pages pages;
+  pages["/metrics"] = [this] {
+    return HttpPage{.content_type = "text/plain; version=0.0.4; charset=utf-8",
+                    .body = ExposeMetrics(metrics_->Sum(), Snapshot())};
+  };
+  pages["/healthz"] = [] { return HttpPage{.body = "alive\n"}; };
+  pages["/readyz"] = [this] {
+    const std::string why = Snapshot().WhyNotReady();
+    return why.empty() ? HttpPage{.body = "serving\n"}
+                       : HttpPage{.code = 503, .body = absl::StrCat(why, "\n")};
+  };
+  pages["/statusz"] = [this] {
+    return HttpPage{
+        .content_type = "text/html; charset=utf-8",
+        .body = MakeStatusPage(Snapshot(), metrics_->Sum(), history_->Points(), config_.effective)};
+  };
+  absl::StatusOr<std::unique_ptr<HttpServer>> http =
+      HttpServer::Start(*config_.admin_listen, std::move(pages));
+  if (!http.ok()) return http.status();
+  http_ = *std::move(http);
+  log_->info("metrics and status at http://{}", http_->address());
+  return absl::OkStatus();
 }
 
 absl::Status Engramd::StartTableSets() {
@@ -93,8 +146,11 @@ absl::Status Engramd::StartTableSets() {
   options.on_retire = [this](const std::string& id) {
     if (rdma_ != nullptr) rdma_->ForgetTables(id);
   };
-  table_sets_ = std::make_unique<TableSets>(&store_, std::move(options), &life_, log_);
-  return table_sets_->Start();
+  auto sets = std::make_unique<TableSets>(&store_, std::move(options), &life_, log_);
+  if (absl::Status status = sets->Start(); !status.ok()) return status;
+  const std::lock_guard<std::mutex> lock(watched_mutex_);
+  table_sets_ = std::move(sets);
+  return absl::OkStatus();
 }
 
 absl::Status Engramd::StartScrubber() {
@@ -104,6 +160,7 @@ absl::Status Engramd::StartScrubber() {
        .on_mismatch = [this](const TableSet& set,
                              const absl::Status& status) { OnDamage(set, status); }});
   if (!scrubber.ok()) return scrubber.status();
+  const std::lock_guard<std::mutex> lock(watched_mutex_);
   scrubber_ = *std::move(scrubber);
   return absl::OkStatus();
 }
@@ -125,12 +182,16 @@ absl::Status Engramd::StartShm() {
       .socket_path = config_.shm_socket,
       .allowed_uids = {config_.shm_allow_uids.begin(), config_.shm_allow_uids.end()},
       .max_batch_rows = config_.max_batch_rows,
+      .metrics = metrics_,
       .may_have = [this](absl::string_view set) {
         return access_->MayHave({.names = {kUnixIdentity}}, set);
       }};
   absl::StatusOr<std::unique_ptr<ShmEndpoint>> endpoint = ShmEndpoint::Start(options, &store_);
   if (!endpoint.ok()) return endpoint.status();
-  shm_ = *std::move(endpoint);
+  {
+    const std::lock_guard<std::mutex> lock(watched_mutex_);
+    shm_ = *std::move(endpoint);
+  }
   log_->info("shared memory at {}", config_.shm_socket);
   return absl::OkStatus();
 }
@@ -141,10 +202,14 @@ absl::Status Engramd::StartRdma() {
       RdmaEndpoint::Start({.devices = config_.rdma_devices,
                            .reads = config_.rdma_read,
                            .max_batch_rows = config_.max_batch_rows,
-                           .spin = config_.spin},
+                           .spin = config_.spin,
+                           .metrics = metrics_},
                           &store_, team_.get());
   if (!endpoint.ok()) return endpoint.status();
-  rdma_ = *std::move(endpoint);
+  {
+    const std::lock_guard<std::mutex> lock(watched_mutex_);
+    rdma_ = *std::move(endpoint);
+  }
   for (size_t i = 0; i < rdma_->ports(); ++i) {
     const RdmaDevice& device = rdma_->port(i);
     log_->info("RDMA on {}, NUMA node {}{}", device.Name(), device.numa_node(),
@@ -191,6 +256,7 @@ absl::Status Engramd::StartService() {
   if (!slabs.ok()) return slabs.status();
   context_.store = &store_;
   context_.access = access_.get();
+  context_.metrics = metrics_.get();
   context_.team = team_.get();
   context_.max_batch_rows = config_.max_batch_rows;
   context_.spin = config_.spin;
@@ -292,7 +358,12 @@ void Engramd::Drain(std::chrono::milliseconds grace) {
   health_->SetServing(false);
   if (admin_ != nullptr) admin_->SetServing(false);
   table_sets_->Cancel();
-  shm_.reset();  // batches under way end in the clients; further ones are told to go
+  std::unique_ptr<ShmEndpoint> shm;
+  {
+    const std::lock_guard<std::mutex> lock(watched_mutex_);
+    shm = std::move(shm_);
+  }
+  shm.reset();  // batches under way end in the clients; further ones are told to go
   // Before gRPC ends: it leaks what it is handed after.
   acceptor_.reset();
   const auto deadline = std::chrono::system_clock::now() + grace;
@@ -323,6 +394,8 @@ void Engramd::Drain(std::chrono::milliseconds grace) {
   for (const auto& loop : loops_) loop->Stop();
   server_.reset();
   admin_.reset();
+  http_.reset();
+  history_.reset();
   scrubber_.reset();
   life_.Advance(LifeState::kStopped);
 }

@@ -9,6 +9,7 @@
 
 #include <chrono>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -19,11 +20,15 @@
 #include "memstore/store/store.h"
 #include "server/acceptor.h"
 #include "server/admin/admin_server.h"
+#include "server/admin/history.h"
+#include "server/admin/http_server.h"
 #include "server/config.h"
 #include "server/health.h"
 #include "server/life_cycle.h"
 #include "server/lookup_loop.h"
 #include "server/lookup_service.h"
+#include "server/metrics/metrics.h"
+#include "server/metrics/snapshot.h"
 #include "server/rdma/endpoint.h"
 #include "server/reflection.h"
 #include "server/security/access.h"
@@ -48,6 +53,9 @@ class Engramd {
   const std::vector<std::string>& addresses() const { return addresses_; }
   const LifeCycle& life() const { return life_; }
   TableSets& table_sets() { return *table_sets_; }
+  // "HOST:PORT" of the pages over HTTP; empty: none.
+  std::string http_address() const { return http_ == nullptr ? "" : http_->address(); }
+  ServerSnapshot Snapshot() const;  // thread-safe
   // Null where it serves no RDMA.
   const RdmaEndpoint* rdma() const { return rdma_.get(); }
 
@@ -62,6 +70,7 @@ class Engramd {
   Engramd(const ServerConfig& config, std::shared_ptr<spdlog::logger> log)
       : config_(config), log_(std::move(log)) {}
   absl::Status StartGatherTeam();
+  absl::Status StartHttp();
   absl::Status StartTableSets();
   absl::Status StartScrubber();
   void OnDamage(const TableSet& set, const absl::Status& status);
@@ -78,6 +87,10 @@ class Engramd {
   Store store_;
   std::unique_ptr<AccessControl> access_;
   LifeCycle life_;
+  const std::chrono::system_clock::time_point started_ = std::chrono::system_clock::now();
+  // Of the pointers that Snapshot looks at, which are set while others may look.
+  mutable std::mutex watched_mutex_;
+  const std::shared_ptr<Metrics> metrics_ = std::make_shared<Metrics>();
   std::unique_ptr<GatherTeam> team_;
   std::unique_ptr<RdmaEndpoint> rdma_;     // null where there is none
   std::unique_ptr<TableSets> table_sets_;  // after what it calls back, before what uses it
@@ -95,6 +108,8 @@ class Engramd {
   std::unique_ptr<Scrubber> scrubber_;  // since Accept
   std::unique_ptr<AccessControl> admin_access_;
   std::unique_ptr<AdminServer> admin_;  // null where there is none
+  std::unique_ptr<History> history_;
+  std::unique_ptr<HttpServer> http_;    // null where there is none
   std::unique_ptr<Acceptor> acceptor_;  // since Accept
   std::vector<std::string> addresses_;
 };

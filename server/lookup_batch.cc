@@ -75,6 +75,18 @@ void LookupBatch::Release() {
   row_ = 0;
 }
 
+uint64_t LookupBatch::Rows() const {
+  uint64_t rows = 0;
+  for (size_t i = 0; i < lookup_.layers(); ++i) rows += lookup_.rows(i);
+  return rows;
+}
+
+uint64_t LookupBatch::RowsBytes() const {
+  uint64_t bytes = 0;
+  for (size_t i = 0; i < lookup_.layers(); ++i) bytes += lookup_.LayerBytes(i);
+  return bytes;
+}
+
 uint64_t LookupBatch::RowsLeftBytes() const {
   uint64_t bytes = 0;
   for (size_t i = layer_; i < lookup_.layers(); ++i) bytes += lookup_.LayerBytes(i);

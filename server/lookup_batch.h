@@ -38,6 +38,12 @@ class LookupBatch {
   uint64_t IdBytes() const { return request_.ListBytes() + lookup_.AddressedBytes(); }
   uint64_t KeptBytes() const { return request_.KeptBytes() + lookup_.KeptBytes(); }
   bool done() const { return layer_ == lookup_.layers(); }
+  // Of the whole answer.
+  uint64_t Rows() const;
+  uint64_t RowsBytes() const;
+  // When its message was read, and when its turn was begun to be waited for: its owner's notes.
+  Clock::time_point received;
+  Clock::time_point waits_since;
 
   // A stream's answer: the next message. As many rows as `slab` holds, at most `rows_bytes` of them
   // (one at least); those of several layers only where all of the batch fits. Returns the part of

@@ -30,6 +30,7 @@ constexpr uint64_t kMaxSpareBytes = 1 << 20;
 LookupLoop::LookupLoop(LookupContext* context, std::function<void(LookupLoop&)> accept,
                        grpc::ServerBuilder& builder)
     : context_(context),
+      metrics_(context->metrics->NewThread()),
       accept_(std::move(accept)),
       queue_(builder.AddCompletionQueue()),
       wake_state_(std::make_shared<WakeState>()),

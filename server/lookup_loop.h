@@ -28,6 +28,7 @@
 #include "server/id_bytes.h"
 #include "server/limits.h"
 #include "server/lookup_batch.h"
+#include "server/metrics/metrics.h"
 #include "server/reply_slabs.h"
 #include "server/security/access.h"
 #include "server/turns.h"
@@ -37,6 +38,7 @@ namespace engram {
 struct LookupContext {
   const Store* store = nullptr;
   AccessControl* access = nullptr;
+  Metrics* metrics = nullptr;
   GatherTeam* team = nullptr;
   uint64_t max_batch_rows = 0;
   std::shared_ptr<ReplySlabs> slabs;
@@ -105,6 +107,7 @@ class LookupLoop {
   // For calls, on the loop's thread.
   LookupContext& context() { return *context_; }
   Turns& turns() { return turns_; }
+  ThreadMetrics& metrics() { return *metrics_; }
   grpc::ServerCompletionQueue* queue() { return queue_.get(); }
   bool draining() const { return draining_.load(std::memory_order_relaxed); }
   void Add(std::unique_ptr<Call> call);
@@ -133,6 +136,7 @@ class LookupLoop {
   void Tick();
 
   LookupContext* const context_;
+  const std::shared_ptr<ThreadMetrics> metrics_;
   const std::function<void(LookupLoop&)> accept_;
   const std::unique_ptr<grpc::ServerCompletionQueue> queue_;
   const std::shared_ptr<WakeState> wake_state_;

@@ -59,6 +59,7 @@ void StreamCall::OnAccepted(bool ok) {
   last_event_ = Clock::now();
   absl::StatusOr<Caller> caller = loop_.context().access->Authenticate(context_);
   if (!caller.ok()) {
+    loop_.metrics().Rejected(Rejection::kUnauthenticated);
     end_ = caller.status();
     read_all_ = true;
   } else {
@@ -86,6 +87,7 @@ void StreamCall::OnWritten(bool ok) {
   --events_;
   writing_ = false;
   last_event_ = Clock::now();
+  loop_.metrics().Took(Stage::kSend, last_event_ - write_began_);
   if (!ok) DropAll();  // the connection is gone; OnOver follows
   Advance();
 }
@@ -108,7 +110,9 @@ void StreamCall::Leave() {
 
 void StreamCall::TakeBatch() {
   std::unique_ptr<LookupBatch> batch = loop_.NewBatch();
+  batch->received = last_event_;
   absl::Status status = batch->Parse(slices_.Of(message_));
+  if (status.ok() && !batch->cancels()) loop_.metrics().Began();
   if (!status.ok()) {
     // Whose answer it would be is not known.
     end_ = std::move(status);
@@ -119,9 +123,12 @@ void StreamCall::TakeBatch() {
     end_ = absl::InvalidArgumentError(
         absl::StrCat("batch_id ", batch->batch_id(), " is under way already: give each its own"));
     read_all_ = true;
+    loop_.metrics().Answered(Path::kGrpcStream, end_.code(), 0, 0, Clock::now() - last_event_);
   } else if (status = Admit(*batch); !status.ok()) {
-    AddError(batch->batch_id(), status);
+    AddError(batch->batch_id(), status, batch->received);
   } else {
+    batch->waits_since = Clock::now();
+    loop_.metrics().Took(Stage::kPlan, batch->waits_since - batch->received);
     (IsSmall(*batch) ? small_ : large_).push_back(std::move(batch));
     return;
   }
@@ -130,19 +137,27 @@ void StreamCall::TakeBatch() {
 
 absl::Status StreamCall::Admit(LookupBatch& batch) {
   LookupContext& context = loop_.context();
+  const auto turned_away = [this](Rejection why, absl::Status status) {
+    loop_.metrics().Rejected(why);
+    return status;
+  };
   absl::Status status = context.access->Recheck(caller_);
-  if (!status.ok()) return status;
+  if (!status.ok()) return turned_away(Rejection::kUnauthenticated, status);
   status = batch.Prepare(
       *context.store, {.max_batch_rows = context.max_batch_rows, .max_reply_bytes = 0},
       [&](const TableSet& set) { return context.access->MayHave(caller_, set.name()); });
+  if (absl::IsPermissionDenied(status)) return turned_away(Rejection::kPermissionDenied, status);
   if (!status.ok()) return status;
-  if (status = ids_.Take(batch.IdBytes()); !status.ok()) return status;
+  if (status = ids_.Take(batch.IdBytes()); !status.ok()) {
+    return turned_away(Rejection::kBytesFull, status);
+  }
   const Clock::duration left = batch.deadline() == Clock::time_point::max()
                                    ? Clock::duration::max()
                                    : batch.deadline() - Clock::now();
   status = loop_.turns().Admit(*this, WorkAhead(batch), Turns::Work(batch.RowsLeftBytes()), left);
-  if (!status.ok()) ids_.Give(batch.IdBytes());
-  return status;
+  if (status.ok()) return status;
+  ids_.Give(batch.IdBytes());
+  return turned_away(Rejection::kLate, status);
 }
 
 // Small batches are behind small ones, and a message of the large ones' behind each.
@@ -166,15 +181,18 @@ void StreamCall::Cancel(uint64_t batch_id) {
   for (Batches* batches : {&small_, &large_}) {
     for (auto at = batches->begin(); at != batches->end(); ++at) {
       if ((*at)->batch_id() != batch_id) continue;
+      const Clock::time_point received = (*at)->received;
       Drop(std::move(*at));
       batches->erase(at);
-      AddError(batch_id, absl::CancelledError("the batch was cancelled"));
+      AddError(batch_id, absl::CancelledError("the batch was cancelled"), received);
       return;
     }
   }
 }
 
-void StreamCall::AddError(uint64_t batch_id, const absl::Status& status) {
+void StreamCall::AddError(uint64_t batch_id, const absl::Status& status,
+                          Clock::time_point received) {
+  loop_.metrics().Answered(Path::kGrpcStream, status.code(), 0, 0, Clock::now() - received);
   const bool retry = absl::IsResourceExhausted(status);
   errors_.push_back(wire::EncodeReplyError(
       {.batch_id = batch_id,
@@ -191,7 +209,12 @@ void StreamCall::Drop(std::unique_ptr<LookupBatch> batch) {
 
 void StreamCall::DropAll() {
   for (Batches* batches : {&small_, &large_}) {
-    for (std::unique_ptr<LookupBatch>& batch : *batches) Drop(std::move(batch));
+    for (std::unique_ptr<LookupBatch>& batch : *batches) {
+      // Whose client is gone, or ended the call.
+      loop_.metrics().Answered(Path::kGrpcStream, absl::StatusCode::kCancelled, 0, 0,
+                               Clock::now() - batch->received);
+      Drop(std::move(batch));
+    }
     batches->clear();
   }
   errors_.clear();
@@ -205,7 +228,8 @@ void StreamCall::DropExpired(Clock::time_point now, Batches& batches) {
       continue;
     }
     AddError((*at)->batch_id(),
-             absl::DeadlineExceededError("the deadline passed before the batch was answered"));
+             absl::DeadlineExceededError("the deadline passed before the batch was answered"),
+             (*at)->received);
     Drop(std::move(*at));
     at = batches.erase(at);
   }
@@ -258,12 +282,17 @@ void StreamCall::TakeTurn() {
   Batches& batches = from_large ? large_ : small_;
   LookupBatch& batch = *batches.front();
   const uint64_t before = batch.RowsLeftBytes();
+  loop_.metrics().Took(Stage::kQueue, now - batch.waits_since);
   const absl::Span<std::byte> part =
       batch.FillMessage(kStreamMessageBytes, *loop_.context().team, slab_.back().memory());
   loop_.turns().Done(*this, before - batch.RowsLeftBytes());
   ahead_ = OneSlice(SliceOf(std::move(slab_.back()), part));
   slab_.clear();
+  batch.waits_since = Clock::now();
+  loop_.metrics().Took(Stage::kGather, batch.waits_since - now);
   if (batch.done()) {
+    loop_.metrics().Answered(Path::kGrpcStream, absl::StatusCode::kOk, batch.Rows(),
+                             batch.RowsBytes(), batch.waits_since - batch.received);
     Drop(std::move(batches.front()));
     batches.pop_front();
   }

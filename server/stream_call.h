@@ -50,7 +50,8 @@ class StreamCall final : public LookupLoop::Call, private Turns::Call {
   uint64_t WorkAhead(const LookupBatch& batch) const;
   void Cancel(uint64_t batch_id);
   bool Knows(uint64_t batch_id) const;
-  void AddError(uint64_t batch_id, const absl::Status& status);
+  void AddError(uint64_t batch_id, const absl::Status& status,
+                std::chrono::steady_clock::time_point received);
   void Drop(std::unique_ptr<LookupBatch> batch);
   void DropAll();
   void DropExpired(std::chrono::steady_clock::time_point now, Batches& batches);

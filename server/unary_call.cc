@@ -45,8 +45,11 @@ void UnaryCall::OnAccepted(bool ok) {
   Accept(loop_, service_);
   loop_.Add(std::move(self));
   loop_.turns().Join(*this, context_.peer());
-  since_ = Clock::now();
+  loop_.metrics().Began();
+  accepted_at_ = Clock::now();
   const absl::Status status = Prepare();
+  since_ = Clock::now();
+  loop_.metrics().Took(Stage::kPlan, since_ - accepted_at_);
   request_.Clear();
   if (status.ok()) {
     loop_.turns().Ready(*this);
@@ -57,14 +60,23 @@ void UnaryCall::OnAccepted(bool ok) {
 
 absl::Status UnaryCall::Prepare() {
   LookupContext& context = loop_.context();
-  if (loop_.draining()) return absl::UnavailableError("engramd is stopping: ask another replica");
+  const auto turned_away = [this](Rejection why, absl::Status status) {
+    loop_.metrics().Rejected(why);
+    return status;
+  };
+  if (loop_.draining()) {
+    return turned_away(Rejection::kDraining,
+                       absl::UnavailableError("engramd is stopping: ask another replica"));
+  }
   counted_ = true;
   if (++context.unary_calls > kMaxUnaryCalls) {
-    return absl::ResourceExhaustedError(absl::StrCat(
-        "engramd has ", kMaxUnaryCalls, " lookups under way, the most it takes: ask again"));
+    return turned_away(
+        Rejection::kQueueFull,
+        absl::ResourceExhaustedError(absl::StrCat(
+            "engramd has ", kMaxUnaryCalls, " lookups under way, the most it takes: ask again")));
   }
   absl::StatusOr<Caller> caller = context.access->Authenticate(context_);
-  if (!caller.ok()) return caller.status();
+  if (!caller.ok()) return turned_away(Rejection::kUnauthenticated, caller.status());
   batch_ = loop_.NewBatch();
   MessageSlices slices;
   absl::Status status = batch_->Parse(slices.Of(request_));
@@ -73,12 +85,17 @@ absl::Status UnaryCall::Prepare() {
       *context.store,
       {.max_batch_rows = context.max_batch_rows, .max_reply_bytes = kMaxUnaryReplyBytes},
       [&](const TableSet& set) { return context.access->MayHave(*caller, set.name()); });
+  if (absl::IsPermissionDenied(status)) return turned_away(Rejection::kPermissionDenied, status);
   if (!status.ok()) return status;
-  if (status = ids_.Take(batch_->IdBytes()); !status.ok()) return status;
+  rows_ = batch_->Rows();
+  if (status = ids_.Take(batch_->IdBytes()); !status.ok()) {
+    return turned_away(Rejection::kBytesFull, status);
+  }
   const auto left = context_.deadline() == std::chrono::system_clock::time_point::max()
                         ? Clock::duration::max()
                         : context_.deadline() - std::chrono::system_clock::now();
-  return loop_.turns().Admit(*this, /*ahead=*/0, Turns::Work(batch_->RowsLeftBytes()), left);
+  status = loop_.turns().Admit(*this, /*ahead=*/0, Turns::Work(batch_->RowsLeftBytes()), left);
+  return status.ok() ? status : turned_away(Rejection::kLate, status);
 }
 
 void UnaryCall::OnSlabs() {
@@ -92,8 +109,11 @@ void UnaryCall::TakeTurn() {
     return;
   }
   const uint64_t work = Turns::Work(batch_->RowsLeftBytes());
+  const uint64_t rows_bytes = batch_->RowsLeftBytes();
   std::vector<ReplySlabs::Slab> slabs;
   if (!loop_.TakeSlabs(this, SlabsFor(batch_->ReplyBytes()), &slabs)) return;
+  const Clock::time_point begin = Clock::now();
+  loop_.metrics().Took(Stage::kQueue, begin - since_);
   std::vector<grpc::Slice> slices;
   for (ReplySlabs::Slab& slab : slabs) {
     if (batch_->done()) break;
@@ -104,6 +124,9 @@ void UnaryCall::TakeTurn() {
   batch_->Release();
   sending_ = true;
   since_ = Clock::now();
+  loop_.metrics().Took(Stage::kGather, since_ - begin);
+  loop_.metrics().Answered(Path::kGrpcUnary, absl::StatusCode::kOk, rows_, rows_bytes,
+                           since_ - accepted_at_);
   const grpc::ByteBuffer reply(slices.data(), slices.size());
   responder_.Finish(reply, grpc::Status::OK, static_cast<LoopEvent*>(&sent_));
 }
@@ -111,10 +134,14 @@ void UnaryCall::TakeTurn() {
 void UnaryCall::Send(const absl::Status& status) {
   sending_ = true;
   since_ = Clock::now();
+  loop_.metrics().Answered(Path::kGrpcUnary, status.code(), 0, 0, since_ - accepted_at_);
   responder_.FinishWithError(ToGrpc(status), static_cast<LoopEvent*>(&sent_));
 }
 
-void UnaryCall::OnSent(bool) { loop_.Remove(this); }
+void UnaryCall::OnSent(bool) {
+  loop_.metrics().Took(Stage::kSend, Clock::now() - since_);
+  loop_.Remove(this);
+}
 
 void UnaryCall::OnTick(Clock::time_point now, bool memory_is_short) {
   if (sending_) {

@@ -45,7 +45,9 @@ class UnaryCall final : public LookupLoop::Call, private Turns::Call {
   IdShare ids_;
   bool counted_ = false;
   bool sending_ = false;
+  std::chrono::steady_clock::time_point accepted_at_;
   std::chrono::steady_clock::time_point since_;  // waiting for slabs, or sending
+  uint64_t rows_ = 0;                            // of its answer
 };
 
 }  // namespace engram

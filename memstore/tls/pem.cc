@@ -6,11 +6,11 @@
 #include <openssl/x509.h>
 
 #include <cstdint>
+#include <ctime>
 #include <memory>
 #include <utility>
 #include <vector>
 
-#include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "memstore/table/posix_file.h"
 
@@ -82,6 +82,16 @@ absl::Status CheckCertificatePair(const std::string& cert, const std::string& ke
   if (fits) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat(key_path, " is not the key of the certificate in ", cert));
+}
+
+absl::StatusOr<double> CertificateExpiry(const std::string& cert) {
+  const absl::StatusOr<std::vector<Certificate>> chain = ReadCertificates(cert);
+  if (!chain.ok()) return chain.status();
+  tm when{};
+  if (ASN1_TIME_to_tm(X509_get0_notAfter(chain->front().get()), &when) != 1) {
+    return absl::InvalidArgumentError(absl::StrCat(cert, " has no time of expiry"));
+  }
+  return static_cast<double>(timegm(&when));
 }
 
 absl::Status CheckAuthorities(const std::string& path) { return ReadCertificates(path).status(); }

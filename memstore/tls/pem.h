@@ -6,6 +6,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 
 namespace engram {
 
@@ -13,6 +14,9 @@ namespace engram {
 // has expired, or is not valid yet. INVALID_ARGUMENT (the system's code for a file that can't be
 // read): no certificate, no key, or not of one pair. Each names the file.
 absl::Status CheckCertificatePair(const std::string& cert, const std::string& key);
+
+// When the first certificate of `cert` expires, in seconds since 1970. INVALID_ARGUMENT as above.
+absl::StatusOr<double> CertificateExpiry(const std::string& cert);
 
 // `path` holds certificates of authorities; INVALID_ARGUMENT as above.
 absl::Status CheckAuthorities(const std::string& path);

@@ -169,6 +169,7 @@ bool RdmaClient::StartNext() {
   while (waiting_head_ != waiting_tail_ && writes_out_ < kRdmaOwnerSendQueue - kRdmaTurnWrites) {
     current_ = waiting_[waiting_tail_++ % waiting_.size()];
     counts_->requests.fetch_add(1, std::memory_order_relaxed);
+    served_.metrics->Began();
     const absl::Status status = Start(current_);
     if (broken_) return false;
     if (status.ok()) return serving_ = true;
@@ -308,6 +309,7 @@ bool RdmaClient::Turn() {
     if (!all) continue;
     // Before its last write, so that the credit that goes back with it is one.
     if (absl::Status status = PostReceive(current_.receive); !status.ok()) Break(status);
+    CountAnswer();
     lookup_.Release();
     serving_ = false;
   }
@@ -401,7 +403,19 @@ void RdmaClient::MarkLanded(uint8_t layer) {
 }
 
 // Rows of the request that are on their way are void.
+void RdmaClient::CountAnswer() const {
+  uint64_t rows = 0;
+  uint64_t bytes = 0;
+  for (size_t i = 0; i < lookup_.layers(); ++i) {
+    rows += lookup_.rows(i);
+    bytes += lookup_.LayerBytes(i);
+  }
+  served_.metrics->Answered(Path::kRdma, absl::StatusCode::kOk, rows, bytes,
+                            Clock::now() - current_.since);
+}
+
 void RdmaClient::Refuse(const absl::Status& status) {
+  served_.metrics->Answered(Path::kRdma, status.code(), 0, 0, Clock::now() - current_.since);
   Post();
   if (broken_) return;
   const uint64_t offset = uint64_t{refusals_sent_++ % kRdmaCredits} * kRdmaRefusalBytes;

@@ -28,6 +28,7 @@
 #include "memstore/store/parallel_gather.h"
 #include "memstore/store/store.h"
 #include "server/lookup.h"
+#include "server/metrics/metrics.h"
 
 namespace engram {
 
@@ -54,6 +55,7 @@ struct RdmaServed {
   ServedSet served;
   GatherTeam* team = nullptr;  // outlives the client
   uint64_t max_batch_rows = 0;
+  std::shared_ptr<ThreadMetrics> metrics;  // the polling thread's
 };
 
 class RdmaClient {
@@ -117,6 +119,7 @@ class RdmaClient {
   absl::Status Start(const Waiting& waiting);
   absl::Status Prepare();
   absl::Status FindTargets();
+  void CountAnswer() const;
   absl::Status MayGoOn() const;
   bool Turn();
   uint64_t NextBytes() const;

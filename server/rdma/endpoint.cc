@@ -31,6 +31,7 @@ absl::Status RdmaEndpoint::Open(const RdmaDeviceChoice& choice) {
       RdmaPoller::Start(*std::move(device), static_cast<uint32_t>(nics_.size()), options_.spin);
   if (!poller.ok()) return poller.status();
   nic.poller = *std::move(poller);
+  nic.metrics = options_.metrics->NewThread();
   nics_.push_back(std::move(nic));
   return absl::OkStatus();
 }
@@ -96,10 +97,13 @@ absl::StatusOr<std::shared_ptr<RdmaClient>> RdmaEndpoint::Attach(size_t port,
   RdmaPoller& poller = *nics_[port].poller;
   absl::StatusOr<std::shared_ptr<RdmaDomain>> domain = RdmaDomain::Create(poller.device());
   if (!domain.ok()) return domain.status();
-  absl::StatusOr<std::shared_ptr<RdmaClient>> client = RdmaClient::Create(
-      *std::move(domain), poller.channel(),
-      {.served = *std::move(served), .team = team_, .max_batch_rows = options_.max_batch_rows},
-      peer, &counts_);
+  absl::StatusOr<std::shared_ptr<RdmaClient>> client =
+      RdmaClient::Create(*std::move(domain), poller.channel(),
+                         {.served = *std::move(served),
+                          .team = team_,
+                          .max_batch_rows = options_.max_batch_rows,
+                          .metrics = nics_[port].metrics},
+                         peer, &counts_);
   if (client.ok()) poller.Add(*client);
   return client;
 }

@@ -28,6 +28,7 @@ struct RdmaEndpointOptions {
   uint64_t max_batch_rows = 0;
   // How long a polling thread looks for requests before it sleeps.
   std::chrono::microseconds spin{50};
+  std::shared_ptr<Metrics> metrics = std::make_shared<Metrics>();
 };
 
 class RdmaEndpoint {
@@ -61,6 +62,7 @@ class RdmaEndpoint {
 
  private:
   struct Nic {
+    std::shared_ptr<ThreadMetrics> metrics;  // the poller's
     std::unique_ptr<RdmaPoller> poller;
     std::shared_ptr<RdmaDomain> readers;  // the tables' domain; null where nobody reads them
     std::vector<std::shared_ptr<const RdmaTables>> tables;

@@ -209,8 +209,9 @@ absl::Status ShmEndpoint::Lend(Client& client, absl::StatusOr<ShmAsked> asked) {
     const int socket = client.socket.get();
     // Seen here as the client's end.
     auto on_broken = [socket] { shutdown(socket, SHUT_RDWR); };
-    absl::StatusOr<std::unique_ptr<RingWorker>> ring = RingWorker::Start(
-        std::move(answer->ring), client.served, ring_number_++, &rings_, std::move(on_broken));
+    absl::StatusOr<std::unique_ptr<RingWorker>> ring =
+        RingWorker::Start(std::move(answer->ring), client.served, ring_number_++, &rings_,
+                          options_.metrics->NewThread(), std::move(on_broken));
     if (!ring.ok()) return ring.status();
     client.ring = *std::move(ring);
   }

@@ -23,6 +23,7 @@
 #include "absl/strings/string_view.h"
 #include "memstore/shm/memfd.h"
 #include "memstore/store/store.h"
+#include "server/metrics/metrics.h"
 #include "server/shm/handshake.h"
 #include "server/shm/ring_worker.h"
 
@@ -37,6 +38,7 @@ struct ShmEndpointOptions {
   std::string socket_path;
   std::vector<uid_t> allowed_uids = {};  // beside the process's own
   uint64_t max_batch_rows = 0;           // what a client of a ring is told
+  std::shared_ptr<Metrics> metrics = std::make_shared<Metrics>();  // of the rings
   // Whether clients of the socket may have the set of this name.
   std::function<absl::Status(absl::string_view)> may_have = [](absl::string_view) {
     return absl::OkStatus();

@@ -21,11 +21,11 @@ constexpr absl::Duration kLongestSleep = absl::Seconds(1);
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<RingWorker>> RingWorker::Start(Mapping region, ServedSet served,
-                                                              uint32_t number, RingCount* count,
-                                                              std::function<void()> on_broken) {
-  std::unique_ptr<RingWorker> worker(
-      new RingWorker(std::move(region), std::move(served), count, std::move(on_broken)));
+absl::StatusOr<std::unique_ptr<RingWorker>> RingWorker::Start(
+    Mapping region, ServedSet served, uint32_t number, RingCount* count,
+    std::shared_ptr<ThreadMetrics> metrics, std::function<void()> on_broken) {
+  std::unique_ptr<RingWorker> worker(new RingWorker(std::move(region), std::move(served), count,
+                                                    std::move(metrics), std::move(on_broken)));
   absl::StatusOr<std::thread> thread =
       StartThread(absl::StrCat("engram-ring/", number), [raw = worker.get()] { raw->Run(); });
   if (!thread.ok()) return thread.status();
@@ -34,11 +34,12 @@ absl::StatusOr<std::unique_ptr<RingWorker>> RingWorker::Start(Mapping region, Se
 }
 
 RingWorker::RingWorker(Mapping region, ServedSet served, RingCount* count,
-                       std::function<void()> on_broken)
+                       std::shared_ptr<ThreadMetrics> metrics, std::function<void()> on_broken)
     : region_(std::move(region)),
       ring_(region_.data()),
       served_(std::move(served)),
       count_(count),
+      metrics_(std::move(metrics)),
       on_broken_(std::move(on_broken)),
       ids_(kRingSlotIds) {
   auto* const header = new (region_.data()) RingHeader{};
@@ -76,7 +77,7 @@ void RingWorker::Run() {
       on_broken_();
       return;
     }
-    Complete(completed_, Serve(completed_));
+    ServeCounted(completed_);
   }
 }
 
@@ -131,14 +132,26 @@ absl::Status RingWorker::CopyOut(uint32_t piece, const LoadedLayer** layer) {
   return CheckRowIds<RowId>((*layer)->table, ids_);
 }
 
-absl::Status RingWorker::Serve(uint32_t piece) {
-  const LoadedLayer* layer = nullptr;
-  absl::Status status = CopyOut(piece, &layer);
+absl::Status RingWorker::Serve(uint32_t piece, const LoadedLayer** layer) {
+  absl::Status status = CopyOut(piece, layer);
   if (!status.ok()) return status;
-  Gather<RowId>(layer->table, ids_, {.data = ring_.rows(piece)});
+  Gather<RowId>((*layer)->table, ids_, {.data = ring_.rows(piece)});
   std::atomic_signal_fence(
       std::memory_order_seq_cst);  // x86 keeps loads in order, compilers do not
   return MayFinish(served_.control->Read().state, served_.set->id());
+}
+
+// Each piece counts as a request.
+void RingWorker::ServeCounted(uint32_t piece) {
+  const auto begin = std::chrono::steady_clock::now();
+  metrics_->Began();
+  const LoadedLayer* layer = nullptr;
+  const absl::Status status = Serve(piece, &layer);
+  const uint64_t rows = status.ok() ? ids_.size() : 0;
+  Complete(piece, status);
+  metrics_->Answered(Path::kShmRing, status.code(), rows,
+                     rows == 0 ? 0 : rows * layer->table.row_bytes,
+                     std::chrono::steady_clock::now() - begin);
 }
 
 void RingWorker::Complete(uint32_t piece, const absl::Status& status) {

@@ -20,6 +20,7 @@
 #include "memstore/shm/memfd.h"
 #include "memstore/shm/ring.h"
 #include "memstore/store/store.h"
+#include "server/metrics/metrics.h"
 
 namespace engram {
 
@@ -33,6 +34,7 @@ class RingWorker {
   // RESOURCE_EXHAUSTED when no thread can be started.
   static absl::StatusOr<std::unique_ptr<RingWorker>> Start(Mapping region, ServedSet served,
                                                            uint32_t number, RingCount* count,
+                                                           std::shared_ptr<ThreadMetrics> metrics,
                                                            std::function<void()> on_broken);
   // Tells the client UNAVAILABLE, and joins the thread: at the latest after the piece under way.
   ~RingWorker();
@@ -40,11 +42,13 @@ class RingWorker {
   RingWorker& operator=(const RingWorker&) = delete;
 
  private:
-  RingWorker(Mapping region, ServedSet served, RingCount* count, std::function<void()> on_broken);
+  RingWorker(Mapping region, ServedSet served, RingCount* count,
+             std::shared_ptr<ThreadMetrics> metrics, std::function<void()> on_broken);
   void Run();
   void WaitForWork();
   absl::Status CopyOut(uint32_t piece, const LoadedLayer** layer);
-  absl::Status Serve(uint32_t piece);
+  void ServeCounted(uint32_t piece);
+  absl::Status Serve(uint32_t piece, const LoadedLayer** layer);
   void Complete(uint32_t piece, const absl::Status& status);
   void Close(absl::StatusCode code);
 
@@ -52,6 +56,7 @@ class RingWorker {
   const RingView ring_;
   const ServedSet served_;
   RingCount* const count_;
+  const std::shared_ptr<ThreadMetrics> metrics_;
   const std::function<void()> on_broken_;
   std::atomic<bool> stop_{false};
 

@@ -1,0 +1,207 @@
+#include "server/metrics/exposition.h"
+
+#include <prometheus/metric_family.h>
+#include <prometheus/text_serializer.h>
+
+#include <deque>
+#include <limits>
+#include <sstream>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "server/version.h"
+
+namespace engram {
+namespace {
+
+using prometheus::ClientMetric;
+using prometheus::MetricFamily;
+using prometheus::MetricType;
+using Labels = std::vector<ClientMetric::Label>;
+
+class Families {
+ public:
+  MetricFamily& Begin(const char* name, MetricType type, const char* help) {
+    MetricFamily& family = families_.emplace_back();
+    family.name = absl::StrCat("engram_server_", name);
+    family.type = type;
+    family.help = help;
+    return family;
+  }
+  void Gauge(const char* name, const char* help, double value) {
+    AddGauge(Begin(name, MetricType::Gauge, help), {}, value);
+  }
+  void Counter(const char* name, const char* help, double value) {
+    AddCounter(Begin(name, MetricType::Counter, help), {}, value);
+  }
+  static void AddGauge(MetricFamily& family, Labels labels, double value) {
+    ClientMetric& metric = family.metric.emplace_back();
+    metric.label = std::move(labels);
+    metric.gauge.value = value;
+  }
+  static void AddCounter(MetricFamily& family, Labels labels, double value) {
+    ClientMetric& metric = family.metric.emplace_back();
+    metric.label = std::move(labels);
+    metric.counter.value = value;
+  }
+  // Bounds are powers of `base` times `unit`; the sum is in units of `sum_unit`.
+  template <size_t kBounds>
+  static void AddHistogram(MetricFamily& family, Labels labels, const HistogramSum<kBounds>& sum,
+                           double base, double unit, double sum_unit) {
+    ClientMetric& metric = family.metric.emplace_back();
+    metric.label = std::move(labels);
+    uint64_t count = 0;
+    double bound = unit;
+    for (size_t i = 0; i <= kBounds; ++i) {
+      count += sum.counts[i];
+      metric.histogram.bucket.push_back(
+          {count, i == kBounds ? std::numeric_limits<double>::infinity() : bound});
+      bound *= base;
+    }
+    metric.histogram.sample_count = count;
+    metric.histogram.sample_sum = static_cast<double>(sum.total) * sum_unit;
+  }
+  std::vector<MetricFamily> all() const { return {families_.begin(), families_.end()}; }
+
+ private:
+  std::deque<MetricFamily> families_;  // references to them stay
+};
+
+void AddLookups(const MetricSums& sums, Families& out) {
+  MetricFamily& requests = out.Begin("requests_total", MetricType::Counter,
+                                     "Lookups answered, by the way they came and the code they "
+                                     "ended with. A ring's piece counts as "
+                                     "one. Clients that map the tables (shm) and RDMA readers "
+                                     "gather by themselves: engramd does not "
+                                     "see their lookups, the SDK counts them.");
+  for (size_t path = 0; path < kPaths; ++path) {
+    for (size_t code = 0; code < kStatusCodes; ++code) {
+      // Each way has its OK from the start, so that rates have a beginning.
+      if (code != 0 && sums.requests[path][code] == 0) continue;
+      Families::AddCounter(
+          requests,
+          {{"transport", kPathNames[path]},
+           {"code", absl::StatusCodeToString(static_cast<absl::StatusCode>(code))}},
+          static_cast<double>(sums.requests[path][code]));
+    }
+  }
+  MetricFamily& rows = out.Begin("rows_total", MetricType::Counter, "Rows sent in answers.");
+  for (size_t path = 0; path < kPaths; ++path) {
+    Families::AddCounter(rows, {{"transport", kPathNames[path]}},
+                         static_cast<double>(sums.rows[path]));
+  }
+  MetricFamily& bytes = out.Begin("reply_bytes_total", MetricType::Counter,
+                                  "Bytes of rows sent in answers, framing left out.");
+  for (size_t path = 0; path < kPaths; ++path) {
+    Families::AddCounter(bytes, {{"transport", kPathNames[path]}},
+                         static_cast<double>(sums.bytes[path]));
+  }
+  out.Gauge("requests_in_flight", "Lookups that were read and are not answered yet.",
+            static_cast<double>(sums.began - sums.ended));
+  MetricFamily& rejections = out.Begin(
+      "rejections_total", MetricType::Counter,
+      "Lookups turned away: late (would have missed its deadline), queue_full, bytes_full "
+      "(ids of too many batches), draining, unauthenticated, permission_denied.");
+  for (size_t why = 0; why < kRejections; ++why) {
+    Families::AddCounter(rejections, {{"reason", kRejectionNames[why]}},
+                         static_cast<double>(sums.rejections[why]));
+  }
+}
+
+void AddTimes(const MetricSums& sums, Families& out) {
+  MetricFamily& requests =
+      out.Begin("request_seconds", MetricType::Histogram,
+                "From a lookup's request, read, to its last row handed to the transport.");
+  for (size_t path = 0; path < kPaths; ++path) {
+    Families::AddHistogram(requests, {{"transport", kPathNames[path]}}, sums.request_seconds[path],
+                           2, 1e-6, 1e-9);
+  }
+  MetricFamily& stages =
+      out.Begin("stage_seconds", MetricType::Histogram,
+                "Of lookups over gRPC. plan: parsed, checked, addressed; for each message of the "
+                "answer queue: "
+                "waiting for its turn and for memory, gather, send: until the transport took it.");
+  for (size_t stage = 0; stage < kStages; ++stage) {
+    Families::AddHistogram(stages, {{"stage", kStageNames[stage]}}, sums.stage_seconds[stage], 2,
+                           1e-6, 1e-9);
+  }
+  MetricFamily& rows =
+      out.Begin("batch_rows", MetricType::Histogram, "Rows of lookups that were answered.");
+  Families::AddHistogram(rows, {}, sums.batch_rows, 4, 1, 1);
+}
+
+void AddTableSets(const ServerSnapshot& snapshot, Families& out) {
+  MetricFamily& infos = out.Begin("table_set_info", MetricType::Gauge,
+                                  "1 for each table set that is here: serving, superseded, retired "
+                                  "(clients still have it) or fenced (damaged).");
+  MetricFamily& resident = out.Begin("resident_bytes", MetricType::Gauge,
+                                     "Memory of table sets, by the pages they lie on.");
+  MetricFamily& leases = out.Begin("leases", MetricType::Gauge,
+                                   "Clients that have a table set, by the way they have it; those "
+                                   "over gRPC are not counted.");
+  constexpr const char* kKinds[kLeaseKinds] = {"mapped", "ring", "rdma", "rdma_read"};
+  for (const TableSetState& set : snapshot.table_sets) {
+    Families::AddGauge(infos, {{"name", set.name}, {"id", set.id}, {"state", set.state}}, 1);
+    Families::AddGauge(
+        resident, {{"name", set.name}, {"id", set.id}, {"pages", std::string(Name(set.page_kind))}},
+        static_cast<double>(set.resident_bytes));
+    for (size_t kind = 0; kind < kLeaseKinds; ++kind) {
+      Families::AddGauge(leases, {{"name", set.name}, {"id", set.id}, {"kind", kKinds[kind]}},
+                         set.leases[kind]);
+    }
+  }
+  MetricFamily& load = out.Begin("load_bytes", MetricType::Gauge,
+                                 "Of the table set that is being loaded; 0 of 0 between two.");
+  const LoadProgress progress = snapshot.loading ? snapshot.loading->progress : LoadProgress{};
+  Families::AddGauge(load, {{"what", "done"}}, static_cast<double>(progress.bytes_done));
+  Families::AddGauge(load, {{"what", "total"}}, static_cast<double>(progress.bytes_total));
+}
+
+void AddScrub(const ScrubProgress& scrub, Families& out) {
+  out.Counter("scrub_bytes_total", "Bytes of tables verified again in memory.",
+              static_cast<double>(scrub.bytes_verified));
+  out.Counter("scrub_passes_total", "Times that all tables were verified again.",
+              static_cast<double>(scrub.passes));
+  out.Gauge("scrub_pass_ratio", "How far the pass under way is, 0 to 1.",
+            scrub.pass_bytes_total == 0 ? 0
+                                        : static_cast<double>(scrub.pass_bytes_done) /
+                                              static_cast<double>(scrub.pass_bytes_total));
+  out.Counter("checksum_failures_total", "Damages found in memory; each fences its table set.",
+              static_cast<double>(scrub.mismatches));
+}
+
+void AddProcess(const ServerSnapshot& snapshot, Families& out) {
+  MetricFamily& build = out.Begin("build_info", MetricType::Gauge, "1, with the version.");
+  Families::AddGauge(build, {{"version", kEngramdVersion}}, 1);
+  MetricFamily& state = out.Begin("state", MetricType::Gauge,
+                                  "1 for the state that engramd is in, 0 for the others.");
+  for (const LifeState one : {LifeState::kLoading, LifeState::kServing, LifeState::kDraining}) {
+    Families::AddGauge(state, {{"state", absl::AsciiStrToLower(Name(one))}},
+                       one == snapshot.state ? 1 : 0);
+  }
+  out.Gauge("start_time_seconds", "When it was started, since 1970.", snapshot.start_time);
+  out.Gauge("shm_clients", "Clients that have shared memory.", snapshot.shm_clients);
+  out.Gauge("rdma_clients", "Clients attached over RDMA.", snapshot.rdma_clients);
+  out.Gauge("grpc_streams", "Lookup streams that are open.", snapshot.grpc_streams);
+  if (snapshot.certificate_expiry) {
+    out.Gauge("tls_certificate_expiry_seconds",
+              "When the certificate of the lookup port expires, since 1970.",
+              *snapshot.certificate_expiry);
+  }
+}
+
+}  // namespace
+
+std::string ExposeMetrics(const MetricSums& sums, const ServerSnapshot& snapshot) {
+  Families families;
+  AddProcess(snapshot, families);
+  AddLookups(sums, families);
+  AddTimes(sums, families);
+  AddTableSets(snapshot, families);
+  AddScrub(snapshot.scrub, families);
+  return prometheus::TextSerializer().Serialize(families.all());
+}
+
+}  // namespace engram

@@ -1,0 +1,58 @@
+#include "server/metrics/metrics.h"
+
+#include <algorithm>
+
+namespace engram {
+namespace {
+
+template <size_t kSize>
+void AddAll(const std::array<SingleWriterCounter, kSize>& from, std::array<uint64_t, kSize>& to) {
+  for (size_t i = 0; i < kSize; ++i) to[i] += from[i].Read();
+}
+
+template <typename Histogram, typename Sum>
+void AddHistogram(const Histogram& from, Sum& to) {
+  AddAll(from.counts, to.counts);
+  to.total += from.total.Read();
+}
+
+}  // namespace
+
+void MetricSums::Add(const ThreadMetrics& thread) {
+  // Ends first: a request that is counted as ended is counted as begun as well.
+  ended += thread.ended.Read();
+  began += thread.began.Read();
+  for (size_t i = 0; i < kPaths; ++i) {
+    AddAll(thread.requests[i], requests[i]);
+    AddHistogram(thread.request_seconds[i], request_seconds[i]);
+  }
+  AddAll(thread.rows, rows);
+  AddAll(thread.bytes, bytes);
+  for (size_t i = 0; i < kStages; ++i) AddHistogram(thread.stage_seconds[i], stage_seconds[i]);
+  AddHistogram(thread.batch_rows, batch_rows);
+  AddAll(thread.rejections, rejections);
+}
+
+std::shared_ptr<ThreadMetrics> Metrics::NewThread() {
+  std::shared_ptr<ThreadMetrics> thread(new ThreadMetrics,
+                                        [this](ThreadMetrics* gone) { Ended(gone); });
+  const std::lock_guard<std::mutex> lock(mutex_);
+  threads_.push_back(thread.get());
+  return thread;
+}
+
+void Metrics::Ended(ThreadMetrics* thread) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  ended_.Add(*thread);
+  threads_.erase(std::remove(threads_.begin(), threads_.end(), thread), threads_.end());
+  delete thread;
+}
+
+MetricSums Metrics::Sum() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  MetricSums sums = ended_;
+  for (const ThreadMetrics* thread : threads_) sums.Add(*thread);
+  return sums;
+}
+
+}  // namespace engram

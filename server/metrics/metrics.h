@@ -1,0 +1,50 @@
+// The counters of all threads of an engramd, added up when somebody looks.
+//
+// Thread-safe. A thread takes a block of its own (NewThread) before it serves and gives it back
+// when it ends; what it counted stays in the sums.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "server/metrics/thread_metrics.h"
+
+namespace engram {
+
+template <size_t kBounds>
+struct HistogramSum {
+  std::array<uint64_t, kBounds + 1> counts{};
+  uint64_t total = 0;
+};
+
+struct MetricSums {
+  uint64_t began = 0;
+  uint64_t ended = 0;
+  std::array<std::array<uint64_t, kStatusCodes>, kPaths> requests{};
+  std::array<uint64_t, kPaths> rows{}, bytes{};
+  std::array<HistogramSum<21>, kPaths> request_seconds{};
+  std::array<HistogramSum<21>, kStages> stage_seconds{};
+  HistogramSum<13> batch_rows{};
+  std::array<uint64_t, kRejections> rejections{};
+
+  void Add(const ThreadMetrics& thread);
+};
+
+class Metrics {
+ public:
+  // Given back with its last reference; Metrics outlives it.
+  std::shared_ptr<ThreadMetrics> NewThread();
+  MetricSums Sum() const;
+
+ private:
+  void Ended(ThreadMetrics* thread);
+
+  mutable std::mutex mutex_;
+  std::vector<ThreadMetrics*> threads_;  // guarded by mutex_
+  MetricSums ended_;                     // guarded by mutex_
+};
+
+}  // namespace engram

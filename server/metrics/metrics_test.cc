@@ -1,0 +1,87 @@
+#include "server/metrics/metrics.h"
+
+#include <atomic>
+#include <thread>
+#include <vector>
+
+#include "gtest/gtest.h"
+
+namespace engram {
+namespace {
+
+using std::chrono::microseconds;
+using std::chrono::nanoseconds;
+
+TEST(Metrics, BoundsAreInclusive) {
+  LatencyHistogram histogram;
+  for (const uint64_t us : {0, 1, 2, 3, 4, 5, 1 << 20, (1 << 20) + 1}) histogram.Record(us, us);
+  EXPECT_EQ(histogram.counts[0].Read(), 2u);   // 0, 1
+  EXPECT_EQ(histogram.counts[1].Read(), 1u);   // 2
+  EXPECT_EQ(histogram.counts[2].Read(), 2u);   // 3, 4
+  EXPECT_EQ(histogram.counts[3].Read(), 1u);   // 5
+  EXPECT_EQ(histogram.counts[20].Read(), 1u);  // 2^20
+  EXPECT_EQ(histogram.counts[21].Read(), 1u);  // above
+  RowsHistogram rows;
+  for (const uint64_t count : {1, 2, 4, 5, 16, 17}) rows.Record(count, count);
+  EXPECT_EQ(rows.counts[0].Read(), 1u);
+  EXPECT_EQ(rows.counts[1].Read(), 2u);
+  EXPECT_EQ(rows.counts[2].Read(), 2u);
+  EXPECT_EQ(rows.counts[3].Read(), 1u);
+}
+
+TEST(Metrics, SumsThreadsAndKeepsWhatEndedOnesCounted) {
+  Metrics metrics;
+  auto one = metrics.NewThread();
+  const auto two = metrics.NewThread();
+  one->Began();
+  one->Answered(Path::kGrpcStream, absl::StatusCode::kOk, 10, 1000, microseconds(3));
+  two->Began();
+  two->Began();
+  two->Answered(Path::kGrpcUnary, absl::StatusCode::kInvalidArgument, 7, 70, nanoseconds(10));
+  two->Rejected(Rejection::kLate);
+  one->Took(Stage::kGather, microseconds(100));
+  one.reset();
+  const MetricSums sums = metrics.Sum();
+  EXPECT_EQ(sums.began - sums.ended, 1u);
+  EXPECT_EQ(sums.requests[0][0], 1u);
+  EXPECT_EQ(sums.requests[1][3], 1u);
+  EXPECT_EQ(sums.rows[0], 10u);
+  EXPECT_EQ(sums.rows[1], 0u);  // of answers that are OK
+  EXPECT_EQ(sums.bytes[0], 1000u);
+  EXPECT_EQ(sums.request_seconds[0].counts[2], 1u);
+  EXPECT_EQ(sums.request_seconds[0].total, 3000u);
+  EXPECT_EQ(sums.stage_seconds[2].counts[7], 1u);
+  EXPECT_EQ(sums.rejections[0], 1u);
+}
+
+TEST(Metrics, NothingIsLostWhileThreadsCountAndOthersLook) {
+  Metrics metrics;
+  std::atomic<bool> stop{false};
+  std::thread looker([&] {
+    uint64_t before = 0;
+    while (!stop.load()) {
+      const MetricSums sums = metrics.Sum();
+      EXPECT_GE(sums.ended, before);
+      EXPECT_GE(sums.began, sums.ended);
+      before = sums.ended;
+    }
+  });
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i) {
+    threads.emplace_back([&] {
+      const auto mine = metrics.NewThread();
+      for (int n = 0; n < 10000; ++n) {
+        mine->Began();
+        mine->Answered(Path::kRdma, absl::StatusCode::kOk, 1, 2, nanoseconds(n));
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  stop.store(true);
+  looker.join();
+  EXPECT_EQ(metrics.Sum().requests[3][0], 40000u);
+  EXPECT_EQ(metrics.Sum().bytes[3], 80000u);
+}
+
+}  // namespace
+}  // namespace engram

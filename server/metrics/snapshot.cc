@@ -1,0 +1,23 @@
+#include "server/metrics/snapshot.h"
+
+#include "absl/strings/str_cat.h"
+
+namespace engram {
+
+std::string ServerSnapshot::WhyNotReady() const {
+  for (const TableSetState& set : table_sets) {
+    if (set.state == "fenced") {
+      return absl::StrCat("table set ", set.id,
+                          " is fenced: its memory was found to be damaged; start engramd again");
+    }
+  }
+  if (state == LifeState::kServing) return {};
+  std::string why(Name(state));
+  if (state == LifeState::kLoading && loading && loading->progress.bytes_total > 0) {
+    absl::StrAppend(&why, " ", loading->directory, ": ",
+                    loading->progress.bytes_done * 100 / loading->progress.bytes_total, " %");
+  }
+  return why;
+}
+
+}  // namespace engram

@@ -1,0 +1,30 @@
+// What an engramd is at, for metrics, readiness and the status page. Values.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "memstore/store/scrubber.h"
+#include "server/life_cycle.h"
+#include "server/table_sets.h"
+
+namespace engram {
+
+struct ServerSnapshot {
+  LifeState state = LifeState::kLoading;
+  double start_time = 0;  // seconds since 1970
+  std::vector<TableSetState> table_sets;
+  std::optional<TableSetLoad> loading;
+  ScrubProgress scrub;
+  uint32_t shm_clients = 0;
+  uint32_t rdma_clients = 0;
+  uint32_t grpc_streams = 0;
+  std::optional<double> certificate_expiry;  // seconds since 1970
+
+  // Empty: lookups are served; else why not, in a line.
+  std::string WhyNotReady() const;
+};
+
+}  // namespace engram

@@ -1,0 +1,112 @@
+// What one thread counts of the lookups that it serves.
+//
+// One writer, any number of readers: counters are relaxed atomics that their thread alone adds to,
+// on cache lines of their own, so that counting costs a few plain additions and nothing is shared.
+// A reader may see a request counted whose rows are not yet. Nothing allocates.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <bit>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+
+#include "absl/status/status.h"
+
+namespace engram {
+
+// The way a lookup came.
+enum class Path : uint8_t { kGrpcStream, kGrpcUnary, kShmRing, kRdma };
+inline constexpr size_t kPaths = 4;
+inline constexpr std::array<const char*, kPaths> kPathNames = {"grpc_stream", "grpc_unary",
+                                                               "shm_ring", "rdma"};
+
+// Where a lookup's time goes.
+enum class Stage : uint8_t { kPlan, kQueue, kGather, kSend };
+inline constexpr size_t kStages = 4;
+inline constexpr std::array<const char*, kStages> kStageNames = {"plan", "queue", "gather", "send"};
+
+// Why a lookup was turned away before it was looked at.
+enum class Rejection : uint8_t {
+  kLate,
+  kQueueFull,
+  kBytesFull,
+  kDraining,
+  kUnauthenticated,
+  kPermissionDenied
+};
+inline constexpr size_t kRejections = 6;
+inline constexpr std::array<const char*, kRejections> kRejectionNames = {
+    "late", "queue_full", "bytes_full", "draining", "unauthenticated", "permission_denied"};
+
+inline constexpr size_t kStatusCodes = 17;  // absl::StatusCode, which are gRPC's
+
+class SingleWriterCounter {
+ public:
+  void Add(uint64_t value) {
+    value_.store(value_.load(std::memory_order_relaxed) + value, std::memory_order_relaxed);
+  }
+  uint64_t Read() const { return value_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<uint64_t> value_{0};
+};
+
+// Counts by powers of `1 << kShift` up to the (kBounds - 1)th, and above.
+template <size_t kBounds, int kShift>
+struct PowerHistogram {
+  static uint64_t Bound(size_t i) { return uint64_t{1} << (i * kShift); }
+  void Record(uint64_t value, uint64_t sum) {
+    const int bits = value <= 1 ? 0 : std::bit_width(value - 1);
+    const size_t at = static_cast<size_t>(bits + kShift - 1) / kShift;
+    counts[at < kBounds ? at : kBounds].Add(1);
+    total.Add(sum);
+  }
+  std::array<SingleWriterCounter, kBounds + 1> counts;  // the last: above all bounds
+  SingleWriterCounter total;
+};
+// 1 us to 1.05 s; the sum in nanoseconds.
+using LatencyHistogram = PowerHistogram<21, 1>;
+// 1 to 4^12 rows.
+using RowsHistogram = PowerHistogram<13, 2>;
+
+class alignas(64) ThreadMetrics {
+ public:
+  using Duration = std::chrono::steady_clock::duration;
+
+  // A request was read. Each ends with one Answered.
+  void Began() { began.Add(1); }
+  // Its answer was handed over; `rows` and `bytes` of them are 0 unless it is OK.
+  void Answered(Path path, absl::StatusCode code, uint64_t row_count, uint64_t byte_count,
+                Duration took) {
+    const auto at = static_cast<size_t>(path);
+    const auto number = static_cast<size_t>(code);
+    requests[at][number < kStatusCodes ? number : 2].Add(1);
+    Record(request_seconds[at], took);
+    ended.Add(1);
+    if (code != absl::StatusCode::kOk) return;
+    rows[at].Add(row_count);
+    bytes[at].Add(byte_count);
+    batch_rows.Record(row_count, row_count);
+  }
+  void Took(Stage stage, Duration took) { Record(stage_seconds[static_cast<size_t>(stage)], took); }
+  void Rejected(Rejection why) { rejections[static_cast<size_t>(why)].Add(1); }
+
+  SingleWriterCounter began, ended;
+  std::array<std::array<SingleWriterCounter, kStatusCodes>, kPaths> requests;
+  std::array<SingleWriterCounter, kPaths> rows, bytes;
+  std::array<LatencyHistogram, kPaths> request_seconds;
+  std::array<LatencyHistogram, kStages> stage_seconds;
+  RowsHistogram batch_rows;
+  std::array<SingleWriterCounter, kRejections> rejections;
+
+ private:
+  static void Record(LatencyHistogram& histogram, Duration took) {
+    const auto ns =
+        static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(took).count());
+    histogram.Record((ns + 999) / 1000, ns);
+  }
+};
+
+}  // namespace engram
