@@ -1,0 +1,205 @@
+"""Rules and dashboards against a real Prometheus that scrapes a real engramd under load, and its status page in a real browser."""
+import glob
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+import urllib.error
+import urllib.parse
+import urllib.request
+
+import yaml
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+ENGRAM, ENGRAMD, TOKEN_MAP, TOKENS = (os.path.abspath(word) for word in sys.argv[1:5])
+RULES = os.path.join(ROOT, "deploy", "prometheus", "rules.yaml")
+DASHBOARDS = sorted(glob.glob(os.path.join(ROOT, "deploy", "grafana", "*.json")))
+WAIT_SECONDS = 60
+PHONE_WIDTH = 390
+
+
+def need(*tools):
+    missing = [tool for tool in tools if not shutil.which(tool)]
+    return unittest.skipIf(missing, f"not installed: {', '.join(missing)}")
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def get(url):
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return answer.read().decode()
+
+
+def wait_for(what, condition):
+    end = time.monotonic() + WAIT_SECONDS
+    while time.monotonic() < end:
+        try:
+            found = condition()
+            if found:
+                return found
+        except OSError:
+            pass
+        time.sleep(0.1)
+    raise AssertionError(f"{what}: not within {WAIT_SECONDS} s")
+
+
+def run(*command):
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True).stdout
+
+
+class Observed(unittest.TestCase):
+    """An engramd with TLS and a load on it, and a Prometheus that scrapes it four times a second."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.scratch = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(cls.scratch.cleanup)
+        table_set = cls.path("set")
+        run(ENGRAM, "pack", "--synthetic", "--family", "deepseek-v4.1-flash", "--rows-per-head", "2000", "--token-map", TOKEN_MAP,
+            "--output", table_set)
+        run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30", "-subj",
+            "/CN=localhost", "-keyout", cls.path("key"), "-out", cls.path("cert"))
+        cls.http = f"http://127.0.0.1:{free_port()}"
+        cls.start([ENGRAMD, "--table-set", table_set, "--listen", "127.0.0.1:0", "--listen", f"unix:{cls.path('s')}", "--shm-socket",
+                   cls.path("m"), "--admin-listen", cls.http[7:], "--tls-cert", cls.path("cert"), "--tls-key", cls.path("key")])
+        wait_for("ready", lambda: get(f"{cls.http}/readyz") == "serving\n")
+        for target in (f"grpc:unix:{cls.path('s')}", f"shm:{cls.path('m')}"):
+            cls.start([ENGRAM, "bench", "--target", target, "--token-ids", TOKENS, "--seconds", "600"])
+
+    @classmethod
+    def path(cls, name):
+        return os.path.join(cls.scratch.name, name)
+
+    @classmethod
+    def start(cls, command):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        cls.addClassCleanup(process.wait)
+        cls.addClassCleanup(process.send_signal, signal.SIGKILL)
+
+    @classmethod
+    def start_prometheus(cls):
+        with open(cls.path("prometheus.yaml"), "w", encoding="ascii") as file:
+            yaml.safe_dump({"global": {"scrape_interval": "250ms", "scrape_timeout": "250ms", "evaluation_interval": "500ms"}, "rule_files": [RULES],
+                            "scrape_configs": [{"job_name": "engram", "static_configs": [{"targets": [cls.http[7:]]}]}]}, file)
+        cls.prometheus = f"http://127.0.0.1:{free_port()}"
+        cls.start(["prometheus", f"--config.file={cls.path('prometheus.yaml')}", f"--storage.tsdb.path={cls.path('data')}",
+                   f"--web.listen-address={cls.prometheus[7:]}"])
+        wait_for("recorded", lambda: cls.query("engram:request_seconds:p99_5m"))
+
+    @classmethod
+    def query(cls, expression):
+        try:
+            answer = json.loads(get(f"{cls.prometheus}/api/v1/query?" + urllib.parse.urlencode({"query": expression})))
+        except urllib.error.HTTPError as error:
+            raise AssertionError(f"{expression}: {error.read().decode()}") from error
+        return answer["data"]["result"]
+
+    def assert_data(self, expression):
+        result = self.query(expression)
+        self.assertTrue(result, expression)
+        self.assertTrue(any(sample["value"][1] != "NaN" for sample in result), expression)
+
+
+@need("prometheus", "promtool", "openssl")
+class Prometheus(Observed):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.start_prometheus()
+
+    def test_every_panel_has_data(self):
+        panels = 0
+        for path in DASHBOARDS:
+            with open(path, encoding="utf-8") as file:
+                dashboard = json.load(file)
+            for panel in dashboard["panels"]:
+                for target in panel["targets"]:
+                    self.assert_data(target["expr"].replace("$instance", ".*").replace("$__rate_interval", "1m"))
+                panels += 1
+        self.assertGreater(panels, 20)
+
+    def test_every_recorded_rule_has_data_and_every_alert_its_inputs(self):
+        with open(RULES, encoding="utf-8") as file:
+            rules = [rule for group in yaml.safe_load(file)["groups"] for rule in group["rules"]]
+        for rule in rules:
+            if "record" in rule:
+                self.assert_data(rule["record"])
+            else:
+                self.query(rule["expr"])
+                names = re.findall(r"\bengram_server_\w+|\bengram:[\w:]+|\bup\b", rule["expr"])
+                self.assertTrue(names, rule)
+                for name in names:
+                    self.assert_data(f"count({name})")
+
+    def test_no_alert_fires_on_one_that_is_well(self):
+        alerts = json.loads(get(f"{self.prometheus}/api/v1/alerts"))["data"]["alerts"]
+        self.assertEqual([alert["labels"]["alertname"] for alert in alerts if alert["state"] == "firing"], [])
+        healthy = json.loads(get(f"{self.prometheus}/api/v1/rules"))["data"]["groups"]
+        self.assertEqual([rule["lastError"] for group in healthy for rule in group["rules"] if rule.get("lastError")], [])
+
+    def test_metrics_keep_to_the_conventions(self):
+        page = subprocess.run(["promtool", "check", "metrics"], input=get(f"{self.http}/metrics"), capture_output=True, text=True, check=False)
+        self.assertEqual((page.returncode, page.stdout + page.stderr), (0, ""))
+
+
+@need("promtool")
+class Rules(unittest.TestCase):
+    def test_alerts_fire_on_what_they_are_for(self):
+        done = subprocess.run(["promtool", "test", "rules", RULES.replace("rules.yaml", "rules_test.yaml")], capture_output=True, text=True, check=False)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
+    def test_every_alert_is_tested_and_stands_in_the_runbook(self):
+        with open(RULES, encoding="utf-8") as file:
+            alerts = {rule["alert"] for group in yaml.safe_load(file)["groups"] for rule in group["rules"] if "alert" in rule}
+        with open(RULES.replace("rules.yaml", "rules_test.yaml"), encoding="utf-8") as file:
+            self.assertEqual(alerts, set(re.findall(r"alertname: (\w+)", file.read())))
+        with open(os.path.join(ROOT, "deploy", "RUNBOOK.md"), encoding="utf-8") as file:
+            self.assertEqual(alerts, set(re.findall(r"^### (Engram\w+)$", file.read(), re.MULTILINE)))
+
+
+class Dashboards(unittest.TestCase):
+    def test_are_what_the_script_makes(self):
+        with tempfile.TemporaryDirectory() as fresh:
+            run(sys.executable, os.path.join(ROOT, "deploy", "grafana", "make.py"), fresh)
+            self.assertEqual(len(DASHBOARDS), len(os.listdir(fresh)))
+            for path in DASHBOARDS:
+                with open(path, encoding="utf-8") as ours, open(os.path.join(fresh, os.path.basename(path)), encoding="utf-8") as made:
+                    self.assertEqual(ours.read(), made.read(), path)
+
+
+@need("chromium", "openssl")
+class StatusPage(Observed):
+    def browse(self, *words):
+        return run("chromium", "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={self.path('browser')}",
+                   f"--window-size={PHONE_WIDTH},1200", *words, f"{self.http}/statusz")
+
+    def test_shows_on_a_phone_what_the_server_is_at(self):
+        time.sleep(11)  # two points of the charts
+        dom = self.browse("--virtual-time-budget=2000", "--dump-dom")
+        for part in ("SERVING", "deepseek-v4.1-flash", "rows / s", "latency", "1 mapped", "flag --listen", "Lookups since the start"):
+            self.assertIn(part, dom)
+        points = re.search(r'id="rows".*?points="([^"]*)"', dom, re.DOTALL).group(1).split()
+        self.assertGreaterEqual(len(points), 2)
+        self.assertNotIn("http://", re.sub(r"<code>.*?</code>", "", dom))
+        picture = self.path("statusz.png")
+        self.browse(f"--screenshot={picture}")
+        with open(picture, "rb") as file:
+            header = file.read(24)
+        self.assertEqual(header[:8], b"\x89PNG\r\n\x1a\n")
+        self.assertEqual(int.from_bytes(header[16:20], "big"), PHONE_WIDTH)
+        self.assertGreater(os.path.getsize(picture), 20_000)
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1])
