@@ -18,6 +18,9 @@ struct SecurityOptions {
   // A file with one bearer token in it. Read again when it changes. Without TLS it is sent to this
   // machine's own addresses alone.
   std::string token_file = {};
+  // W3C Trace Context, sent with every call: engramd logs it with lookups that fail. No secret, but
+  // it goes the same way.
+  std::string traceparent = {};
 
   bool tls() const { return !tls_ca.empty(); }
 };

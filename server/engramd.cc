@@ -257,6 +257,7 @@ absl::Status Engramd::StartService() {
   context_.store = &store_;
   context_.access = access_.get();
   context_.metrics = metrics_.get();
+  context_.log = log_;
   context_.team = team_.get();
   context_.max_batch_rows = config_.max_batch_rows;
   context_.spin = config_.spin;
@@ -265,10 +266,8 @@ absl::Status Engramd::StartService() {
 }
 
 absl::Status Engramd::StartLoops() {
-  for (size_t i = 0; i < loops_.size(); ++i) {
-    if (absl::Status status = loops_[i]->Start(static_cast<uint32_t>(i)); !status.ok()) {
-      return status;
-    }
+  for (const auto& loop : loops_) {
+    if (absl::Status status = loop->Start(); !status.ok()) return status;
   }
   return absl::OkStatus();
 }
@@ -305,7 +304,7 @@ absl::Status Engramd::Listen() {
   };
   const uint32_t threads = LookupThreads(config_);
   for (uint32_t i = 0; i < threads; ++i) {
-    loops_.push_back(std::make_unique<LookupLoop>(&context_, accept, builder));
+    loops_.push_back(std::make_unique<LookupLoop>(&context_, i, accept, builder));
   }
   server_ = builder.BuildAndStart();
   if (server_ == nullptr) return absl::InternalError("gRPC does not start");

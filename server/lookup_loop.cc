@@ -27,10 +27,12 @@ constexpr uint64_t kMaxSpareBytes = 1 << 20;
 
 }  // namespace
 
-LookupLoop::LookupLoop(LookupContext* context, std::function<void(LookupLoop&)> accept,
-                       grpc::ServerBuilder& builder)
+LookupLoop::LookupLoop(LookupContext* context, uint32_t number,
+                       std::function<void(LookupLoop&)> accept, grpc::ServerBuilder& builder)
     : context_(context),
       metrics_(context->metrics->NewThread()),
+      log_(context->log, number),
+      number_(number),
       accept_(std::move(accept)),
       queue_(builder.AddCompletionQueue()),
       wake_state_(std::make_shared<WakeState>()),
@@ -39,9 +41,9 @@ LookupLoop::LookupLoop(LookupContext* context, std::function<void(LookupLoop&)> 
 
 LookupLoop::~LookupLoop() { Stop(); }
 
-absl::Status LookupLoop::Start(uint32_t number) {
+absl::Status LookupLoop::Start() {
   absl::StatusOr<std::thread> thread =
-      StartThread(absl::StrCat("engram-loop/", number), [this] { Run(); });
+      StartThread(absl::StrCat("engram-loop/", number_), [this] { Run(); });
   if (!thread.ok()) return thread.status();
   thread_ = *std::move(thread);
   return absl::OkStatus();

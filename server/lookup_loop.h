@@ -30,6 +30,7 @@
 #include "server/lookup_batch.h"
 #include "server/metrics/metrics.h"
 #include "server/reply_slabs.h"
+#include "server/request_log.h"
 #include "server/security/access.h"
 #include "server/turns.h"
 
@@ -39,6 +40,7 @@ struct LookupContext {
   const Store* store = nullptr;
   AccessControl* access = nullptr;
   Metrics* metrics = nullptr;
+  std::shared_ptr<spdlog::logger> log;
   GatherTeam* team = nullptr;
   uint64_t max_batch_rows = 0;
   std::shared_ptr<ReplySlabs> slabs;
@@ -92,10 +94,10 @@ class LookupLoop {
   // `context` outlives it. The builder gives it a queue; Start runs when the server
   // has started.
   // `accept` runs on the loop's thread before anything else: it accepts the first calls.
-  LookupLoop(LookupContext* context, std::function<void(LookupLoop&)> accept,
+  LookupLoop(LookupContext* context, uint32_t number, std::function<void(LookupLoop&)> accept,
              grpc::ServerBuilder& builder);
   ~LookupLoop();
-  absl::Status Start(uint32_t number);
+  absl::Status Start();
 
   // Thread-safe: from now on new lookups are turned away, and streams end after the batches they
   // have read. Ended says when the last call is gone.
@@ -108,6 +110,7 @@ class LookupLoop {
   LookupContext& context() { return *context_; }
   Turns& turns() { return turns_; }
   ThreadMetrics& metrics() { return *metrics_; }
+  RequestLog& log() { return log_; }
   grpc::ServerCompletionQueue* queue() { return queue_.get(); }
   bool draining() const { return draining_.load(std::memory_order_relaxed); }
   void Add(std::unique_ptr<Call> call);
@@ -137,6 +140,8 @@ class LookupLoop {
 
   LookupContext* const context_;
   const std::shared_ptr<ThreadMetrics> metrics_;
+  RequestLog log_;
+  const uint32_t number_;
   const std::function<void(LookupLoop&)> accept_;
   const std::unique_ptr<grpc::ServerCompletionQueue> queue_;
   const std::shared_ptr<WakeState> wake_state_;

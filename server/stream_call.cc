@@ -192,7 +192,9 @@ void StreamCall::Cancel(uint64_t batch_id) {
 
 void StreamCall::AddError(uint64_t batch_id, const absl::Status& status,
                           Clock::time_point received) {
-  loop_.metrics().Answered(Path::kGrpcStream, status.code(), 0, 0, Clock::now() - received);
+  const Clock::duration took = Clock::now() - received;
+  loop_.metrics().Answered(Path::kGrpcStream, status.code(), 0, 0, took);
+  loop_.log().Ended(Path::kGrpcStream, context_, batch_id, status, 0, took);
   const bool retry = absl::IsResourceExhausted(status);
   errors_.push_back(wire::EncodeReplyError(
       {.batch_id = batch_id,
@@ -293,6 +295,8 @@ void StreamCall::TakeTurn() {
   if (batch.done()) {
     loop_.metrics().Answered(Path::kGrpcStream, absl::StatusCode::kOk, batch.Rows(),
                              batch.RowsBytes(), batch.waits_since - batch.received);
+    loop_.log().Ended(Path::kGrpcStream, context_, batch.batch_id(), absl::OkStatus(), batch.Rows(),
+                      batch.waits_since - batch.received);
     Drop(std::move(batches.front()));
     batches.pop_front();
   }

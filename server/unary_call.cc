@@ -127,6 +127,8 @@ void UnaryCall::TakeTurn() {
   loop_.metrics().Took(Stage::kGather, since_ - begin);
   loop_.metrics().Answered(Path::kGrpcUnary, absl::StatusCode::kOk, rows_, rows_bytes,
                            since_ - accepted_at_);
+  loop_.log().Ended(Path::kGrpcUnary, context_, batch_->batch_id(), absl::OkStatus(), rows_,
+                    since_ - accepted_at_);
   const grpc::ByteBuffer reply(slices.data(), slices.size());
   responder_.Finish(reply, grpc::Status::OK, static_cast<LoopEvent*>(&sent_));
 }
@@ -135,6 +137,8 @@ void UnaryCall::Send(const absl::Status& status) {
   sending_ = true;
   since_ = Clock::now();
   loop_.metrics().Answered(Path::kGrpcUnary, status.code(), 0, 0, since_ - accepted_at_);
+  loop_.log().Ended(Path::kGrpcUnary, context_, batch_ == nullptr ? 0 : batch_->batch_id(), status,
+                    0, since_ - accepted_at_);
   responder_.FinishWithError(ToGrpc(status), static_cast<LoopEvent*>(&sent_));
 }
 

@@ -41,6 +41,10 @@ void AddSecurityFlags(CLI::App& command, SecurityOptions* security) {
       .add_option("--tls-server-name", security->tls_server_name,
                   "the name in engramd's certificate (default: the target's host)")
       ->type_name("NAME");
+  command
+      .add_option("--traceparent", security->traceparent,
+                  "W3C trace context to send along; engramd logs it with what fails")
+      ->type_name("TRACE");
   command.add_option("--token-file", security->token_file, "a file with a bearer token in it")
       ->type_name("FILE");
 }

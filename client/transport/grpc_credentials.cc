@@ -67,6 +67,12 @@ absl::Status Check(const SecurityOptions& options, const std::string& address) {
     return absl::InvalidArgumentError(
         absl::StrCat("the token would travel to ", address, " in the clear: give tls_ca"));
   }
+  // gRPC ends the process for a header that is none.
+  for (const char c : options.traceparent) {
+    if (absl::ascii_isgraph(static_cast<unsigned char>(c))) continue;
+    return absl::InvalidArgumentError(
+        "traceparent holds what no header may: see W3C Trace Context");
+  }
   if (!options.tls()) return absl::OkStatus();
   if (absl::Status status = CheckAuthorities(options.tls_ca); !status.ok()) return status;
   return options.tls_cert.empty() ? absl::OkStatus()
@@ -93,6 +99,7 @@ absl::StatusOr<std::shared_ptr<const GrpcCredentials>> GrpcCredentials::Create(
 }
 
 void GrpcCredentials::Apply(grpc::ClientContext* context) const {
+  if (!options_.traceparent.empty()) context->AddMetadata("traceparent", options_.traceparent);
   if (options_.token_file.empty()) return;
   const auto now = std::chrono::steady_clock::now();
   const std::lock_guard<std::mutex> lock(mutex_);

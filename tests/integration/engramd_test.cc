@@ -26,6 +26,7 @@
 namespace engram::integration {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::AnyOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
@@ -62,6 +63,39 @@ TEST_F(EngramdTest, AMissingOrDoubleTableSetEndsItWith1) {
               HasSubstr(scratch_ / "none"));
   EXPECT_THAT(FailedStart(1, {"--table-set", Set(), "--table-set", Set(), "--listen", Socket()}),
               HasSubstr("is given twice"));
+}
+
+// A lookup that failed can be found by its caller's trace; a client that only fails fills no log.
+TEST_F(EngramdTest, LookupsThatFailAreLoggedWithTheirTraceAndNotWithoutBound) {
+  constexpr char kTrace[] = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+  std::vector<std::string> flags = Flags();
+  flags.insert(flags.end(), {"--log-format", "json"});
+  EngramdProcess engramd(flags);
+  engramd.WaitUntilServing();
+  const auto stub =
+      v1::Lookup::NewStub(grpc::CreateChannel(Socket(), grpc::InsecureChannelCredentials()));
+  const auto fail = [&](const std::string& trace) {
+    grpc::ClientContext context;
+    context.AddMetadata("traceparent", trace);
+    v1::LookupRequest request;
+    request.set_batch_id(42);
+    v1::LookupResponse response;
+    EXPECT_EQ(stub->Lookup(&context, request, &response).error_code(),
+              grpc::StatusCode::INVALID_ARGUMENT);
+  };
+  fail(kTrace);
+  const auto line = engramd.WaitForLine("batch 42 INVALID_ARGUMENT");
+  ASSERT_TRUE(line);
+  EXPECT_THAT(*line,
+              AllOf(HasSubstr(kTrace), HasSubstr("\"level\":\"info\""), HasSubstr("lookup 0-")));
+  fail("not a trace");
+  for (int i = 0; i < 500; ++i) fail("");
+  absl::SleepFor(absl::Seconds(1));
+  fail("");
+  EXPECT_TRUE(engramd.WaitForLine("lines of lookups were left out"));
+  const std::string log = engramd.Log();
+  EXPECT_THAT(log, Not(HasSubstr("not a trace")));
+  EXPECT_LT(std::count(log.begin(), log.end(), '\n'), 150);
 }
 
 // As systemd does with Type=notify.

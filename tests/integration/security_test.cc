@@ -147,6 +147,7 @@ TEST_F(SecurityTest, OptionsThatCannotBeUsedAreNamed) {
   EXPECT_THAT(error({.token_file = scratch_ / "two"}, local), HasSubstr("more than a token"));
   WriteFile(scratch_ / "none", "\n");
   EXPECT_THAT(error({.token_file = scratch_ / "none"}, local), HasSubstr("holds no token"));
+  EXPECT_THAT(error({.traceparent = "a\nb"}, local), HasSubstr("traceparent"));
 }
 
 TEST_F(SecurityTest, FilesThatCannotBeServedWithStopTheStart) {
