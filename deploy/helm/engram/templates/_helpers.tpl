@@ -41,39 +41,33 @@ capabilities:
 {{- end }}
 {{- end }}
 
-{{/* Called with a dictionary: loadSeconds, and the check itself. engramd binds its port once every set is verified. */}}
+{{/* Called with the seconds that loading may take. Ready is when every set is verified and served; alive is from the start. */}}
 {{- define "engram.probes" -}}
 startupProbe:
-  {{- .check | nindent 2 }}
+  httpGet:
+    path: /readyz
+    port: admin
   periodSeconds: 5
   timeoutSeconds: 5
-  failureThreshold: {{ div (add .loadSeconds 4) 5 }}
+  failureThreshold: {{ div (add . 4) 5 }}
 livenessProbe:
-  {{- .check | nindent 2 }}
+  httpGet:
+    path: /healthz
+    port: admin
   periodSeconds: 10
   timeoutSeconds: 5
   failureThreshold: 6
 readinessProbe:
-  {{- .check | nindent 2 }}
+  httpGet:
+    path: /readyz
+    port: admin
   periodSeconds: 5
   timeoutSeconds: 5
   failureThreshold: 2
 {{- end }}
 
-{{- define "engram.grpcCheck" -}}
-grpc:
-  port: 7300
-  service: engram.v1.Lookup
-{{- end }}
-
-{{/* An empty lookup: the sidecar opens no port. */}}
-{{- define "engram.socketCheck" -}}
-exec:
-  command:
-    - /usr/bin/engram
-    - lookup
-    - --target=grpc:unix:/run/engram/grpc.sock
-    - --token-ids=/dev/null
-    - --output=-
-    - --attach-timeout=2s
+{{/* Metrics, health and the status page, in the clear: the network policy says who reaches them. */}}
+{{- define "engram.adminArgs" -}}
+- --admin-listen=0.0.0.0:7301
+- --allow-plaintext=admin
 {{- end }}

@@ -1,0 +1,43 @@
+"""The compose file: what it mounts is there, and engramd has its flags."""
+import os
+import re
+import subprocess
+import sys
+import unittest
+
+import yaml
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+COMPOSE = os.path.join(ROOT, "deploy", "compose")
+ENGRAMD = os.path.abspath(sys.argv[2])
+
+
+def load(name):
+    with open(os.path.join(COMPOSE, name), encoding="utf-8") as file:
+        return yaml.safe_load(file)
+
+
+class Compose(unittest.TestCase):
+    def setUp(self):
+        self.services = load("compose.yaml")["services"]
+
+    def test_what_it_mounts_is_there(self):
+        mounts = [volume.split(":")[0] for service in self.services.values() for volume in service["volumes"]]
+        own = [path for path in mounts if path.startswith(".")]
+        self.assertEqual(len(own), 5)
+        for path in own:
+            self.assertTrue(os.path.exists(os.path.join(COMPOSE, path)), path)
+
+    def test_engramd_takes_its_arguments_and_prometheus_scrapes_its_port(self):
+        words = [re.sub(r"\$\{SET:-(\w+)\}", r"\1", word) for word in self.services["engramd"]["command"]]
+        done = subprocess.run([ENGRAMD, "--check-config", *words], capture_output=True, text=True, check=False)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        admin = next(word.split(":")[-1] for word in words if word.startswith("--admin-listen="))
+        targets = load("prometheus.yaml")["scrape_configs"][0]["static_configs"][0]["targets"]
+        self.assertEqual(targets, [f"engramd:{admin}"])
+        for port in (port for service in self.services.values() for port in service["ports"]):
+            self.assertTrue(port.startswith("127.0.0.1:"), port)
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1])
