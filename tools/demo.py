@@ -4,16 +4,22 @@
 Packs a synthetic V4.1-shaped table set of about 1 GB, serves it with engramd, fetches the rows of a real
 token stream through the SDK over gRPC, checks every row and address against a second, plain implementation,
 the rows that the example worker's layers read, and the full-size model's known answers as addresses.
+
+With --observe: packs and serves as well, then leaves engramd under a load over gRPC and shared memory with a Prometheus that
+scrapes it, prints what to open in a browser, and stops all when it is interrupted (--seconds N: after N seconds).
 """
+import argparse
 import hashlib
 import json
 import os
 import signal
+import socket
 import struct
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 
 FAMILY = "deepseek-v4.1-flash"
 ROWS_PER_HEAD = 80_000  # 48 columns of about 80,000 rows of 264 bytes: about 1 GB
@@ -150,7 +156,114 @@ def stop(steps, server):
     steps.add("stop engramd", begin, "exit code 0")
 
 
+class Started:
+    """Programs that run until the demo ends."""
+
+    def __init__(self):
+        self.processes, self.logs = [], []
+
+    def start(self, command, log):
+        self.logs.append(log)
+        with open(log, "w", encoding="utf-8") as file:
+            self.processes.append(subprocess.Popen(command, stdout=file, stderr=file, stdin=subprocess.DEVNULL))
+
+    def check(self):
+        for process, log in zip(self.processes, self.logs):
+            if process.poll() is not None:
+                with open(log, encoding="utf-8") as file:
+                    raise RuntimeError(f"{process.args[0]} ended with {process.returncode}:\n{file.read()[-2000:]}")
+
+    def stop(self):
+        for process in reversed(self.processes):
+            process.terminate()
+        for process in reversed(self.processes):
+            process.wait(timeout=STOP_LIMIT_S)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_for(url, started):
+    end = time.monotonic() + START_LIMIT_S
+    while True:
+        started.check()
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except OSError as error:
+            if time.monotonic() > end:
+                raise RuntimeError(f"{url}: {error}") from error
+        time.sleep(0.1)
+
+
+def write_prometheus(path, target):
+    with open(path, "w", encoding="ascii") as file:
+        json.dump({"global": {"scrape_interval": "1s", "evaluation_interval": "5s"},
+                   "rule_files": [os.path.abspath("deploy/prometheus/rules.yaml")],
+                   "scrape_configs": [{"job_name": "engram", "static_configs": [{"targets": [target]}]}]}, file)
+
+
+def observe(scratch, table_set, seconds):
+    started = Started()
+    lookups, pages, prometheus = (f"127.0.0.1:{free_port()}" for _ in range(3))
+    shm, config = (os.path.join(scratch, name) for name in ("shm.sock", "prometheus.json"))
+    try:
+        say("starting engramd, clients and Prometheus")
+        started.start(["bin/engramd", "--table-set", table_set, "--listen", lookups, "--shm-socket", shm, "--admin-listen", pages,
+                       "--admin-grpc-listen", f"unix:{scratch}/admin.sock"], os.path.join(scratch, "engramd.log"))
+        wait_for(f"http://{pages}/readyz", started)
+        for name, target, batch in (("a", f"grpc:{lookups}", "64"), ("b", f"shm:{shm}", "64")):
+            started.start(["bin/engram", "bench", "--target", target, "--token-ids", TOKENS, "--batch-tokens", batch, "--rounds",
+                           "1000000000000"], os.path.join(scratch, f"client-{name}.log"))
+        write_prometheus(config, pages)
+        started.start(["prometheus", f"--config.file={config}", f"--storage.tsdb.path={scratch}/prometheus",
+                       f"--web.listen-address={prometheus}"], os.path.join(scratch, "prometheus.log"))
+        wait_for(f"http://{prometheus}/-/ready", started)
+        print(f"""
+engramd is under load. Open:
+  status page   http://{pages}/statusz
+  metrics       http://{pages}/metrics
+  Prometheus    http://{prometheus}/graph?g0.expr=sum%20by%20(transport)%20(rate(engram_server_rows_total%5B1m%5D))&g0.tab=0&g0.range_input=10m
+and in another terminal:
+  bin/engram admin list --admin unix:{scratch}/admin.sock
+Ctrl-C ends it all.""", flush=True)
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            started.check()
+            time.sleep(0.2)
+    except KeyboardInterrupt:
+        print()
+    finally:
+        started.stop()
+    print("demo: all stopped", flush=True)
+
+
+def run_observed(seconds):
+    with tempfile.TemporaryDirectory(prefix="engram-demo-") as scratch:
+        table_set = os.path.join(scratch, "table-set")
+        try:
+            pack(Steps(), table_set)
+            observe(scratch, table_set, seconds)
+        except (RuntimeError, subprocess.SubprocessError, OSError) as error:
+            print(f"demo: FAILED: {error}", file=sys.stderr)
+            return 1
+    return 0
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(prog="./run demo", description="The main job once, from nothing to verified rows.")
+    parser.add_argument("--observe", action="store_true", help="leave engramd under load, with Prometheus, until Ctrl-C")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="with --observe: end by itself after so long")
+    return parser.parse_args()
+
+
 def main():
+    arguments = parse_arguments()
+    if arguments.observe:
+        return run_observed(arguments.seconds)
     begin = time.monotonic()
     steps, server = Steps(), None
     with tempfile.TemporaryDirectory(prefix="engram-demo-") as scratch:

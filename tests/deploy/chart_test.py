@@ -10,6 +10,8 @@ import jsonschema
 import yaml
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+sys.path[:0] = [os.path.join(ROOT, "tests")]
+import cases  # noqa: E402
 CHART = os.path.join(ROOT, "deploy", "helm", "engram")
 PROFILES = os.path.join(ROOT, "deploy", "helm", "profiles")
 
@@ -58,4 +60,4 @@ class Chart(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main(argv=sys.argv[:1])
+    cases.main()

@@ -8,6 +8,8 @@ import unittest
 import yaml
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+sys.path[:0] = [os.path.join(ROOT, "tests")]
+import cases  # noqa: E402
 COMPOSE = os.path.join(ROOT, "deploy", "compose")
 ENGRAMD = os.path.abspath(sys.argv[2])
 
@@ -40,4 +42,4 @@ class Compose(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main(argv=sys.argv[:1])
+    cases.main()

@@ -11,6 +11,7 @@ import unittest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 sys.path[:0] = [os.path.dirname(os.path.realpath(__file__)), os.path.join(ROOT, "tests")]
+import cases  # noqa: E402
 import manifests  # noqa: E402
 import started  # noqa: E402
 
@@ -144,4 +145,4 @@ class Started(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main(argv=sys.argv[:1])
+    cases.main()

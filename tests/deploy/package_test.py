@@ -8,9 +8,11 @@ import sys
 import tempfile
 import time
 import unittest
+import urllib.request
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 sys.path[:0] = [os.path.join(ROOT, "tests")]
+import cases  # noqa: E402
 import programs  # noqa: E402
 
 ENGRAM, ENGRAMD, TOKEN_MAP, TOKENS = (os.path.abspath(word) for word in sys.argv[1:5])
@@ -125,15 +127,21 @@ class Package(unittest.TestCase):
         self.assertEqual(made - allowed, set())
 
     def system_calls_made(self):
-        """Of an engramd that loads, serves over TCP and shared memory, and is told to stop."""
-        table_set, trace, shm, log = (os.path.join(self.scratch.name, name) for name in ("set", "trace", "shm", "log"))
+        """Of an engramd that loads, serves over TCP and shared memory, is watched and scrubbed, and is told to stop."""
+        table_set, trace, shm, log, admin = (os.path.join(self.scratch.name, name) for name in ("set", "trace", "shm", "log", "admin"))
         programs.pack_synthetic(ENGRAM, "deepseek-v4.1-flash", 500, TOKEN_MAP, table_set)
         with open(log, "w", encoding="utf-8") as file:
             strace = subprocess.Popen(
                 ["strace", "-f", "-qq", "--signal=none", "-o", trace, ENGRAMD, "--table-set", table_set, "--listen",
-                 "127.0.0.1:0", "--shm-socket", shm, "--numa", "interleave"], stderr=file)
+                 "127.0.0.1:0", "--shm-socket", shm, "--numa", "interleave", "--admin-listen", "127.0.0.1:0",
+                 "--admin-grpc-listen", f"unix:{admin}"], stderr=file, env={**os.environ, "NOTIFY_SOCKET": "/nowhere"})
         try:
             address = self.wait_for(log, r"listening on (127\S+)", strace)
+            pages = self.wait_for(log, r"at (http://\S+)", strace)
+            for page in ("metrics", "readyz", "statusz"):
+                with urllib.request.urlopen(f"{pages}/{page}", timeout=WAIT_SECONDS) as answer:
+                    self.assertEqual(answer.status, 200)
+            subprocess.run([ENGRAM, "admin", "scrub", "--admin", f"unix:{admin}"], check=True, stdout=subprocess.DEVNULL)
             for target in (f"grpc:{address}", f"shm:{shm}"):
                 subprocess.run([ENGRAM, "lookup", "--target", target, "--token-ids", TOKENS, "--output", "-"], check=True,
                                stdout=subprocess.DEVNULL)
@@ -160,4 +168,4 @@ class Package(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main(argv=sys.argv[:1])
+    cases.main()

@@ -6,6 +6,8 @@ import sys
 import unittest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+sys.path[:0] = [os.path.join(ROOT, "tests")]
+import cases  # noqa: E402
 ENGRAM, ENGRAMD = (os.path.abspath(word) for word in sys.argv[1:3])
 PAGES = [os.path.join(ROOT, "deploy", name) for name in ("README.md", "RUNBOOK.md")]
 # Flags of other programs that the pages name.
@@ -54,4 +56,4 @@ class Pages(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main(argv=sys.argv[:1])
+    cases.main()
