@@ -126,7 +126,7 @@ std::string Charts(absl::Span<const HistoryPoint> history) {
           absl::StrCat("last 10 min, most ", Short(requests)),
           [](const HistoryPoint& point) { return point.requests_per_s; }, nullptr),
       Chart(
-          history, "latency", "latency p50 · p99",
+          history, "latency", "p50 · p99",
           absl::StrCat(Time(now.p50_s), " · ", Time(now.p99_s)),
           absl::StrCat("last 10 min, most ", Time(p99), "; in the server, bucket bounds"),
           [](const HistoryPoint& point) { return point.p50_s; },
