@@ -112,6 +112,7 @@ void Client::MakeDistinct(Plan* plan) {
   plan->inverse.resize(plan->row_ids.size());
   for (size_t i = 0; i < plan->row_ids.size(); ++i) {
     planner_.DistinctInverse(plan->row_ids[i], &plan->scratch, &plan->inverse[i]);
+    counters_.MadeDistinct(plan->row_ids[i].size(), plan->scratch.size());
     plan->row_ids[i].swap(plan->scratch);
   }
 }
@@ -141,7 +142,7 @@ absl::StatusOr<Ticket> Client::SubmitLayers(absl::Span<const std::vector<RowId>>
     requests[i] = {.layer = layers[i].layer, .row_ids = {}, .landing = landings[i]};
     if (tokens == nullptr) requests[i].row_ids = row_ids[i];
   }
-  return transport_->Submit({.layers = requests, .deadline = deadline, .tokens = tokens});
+  return Submit(BatchRequest{.layers = requests, .deadline = deadline, .tokens = tokens});
 }
 
 absl::StatusOr<Ticket> Client::Submit(const Plan& plan, absl::Span<const Landing> landings,
@@ -215,10 +216,47 @@ absl::StatusOr<Ticket> Client::SendTokens(absl::Span<const SequenceTokens> seque
   return SubmitLayers({}, &tokens, landings, deadline);
 }
 
+absl::StatusOr<Ticket> Client::Submit(const BatchRequest& batch) {
+  absl::StatusOr<Ticket> ticket = transport_->Submit(batch);
+  if (!ticket.ok()) {
+    counters_.Refused(ticket.status().code());
+    return ticket;
+  }
+  uint64_t rows = 0;
+  uint64_t bytes = 0;
+  for (const LayerRequest& request : batch.layers) {
+    uint64_t layer_rows = request.row_ids.size();
+    if (batch.tokens != nullptr) {
+      layer_rows = batch.tokens->token_ids.size() * addresser_->scheme().Columns();
+    }
+    rows += layer_rows;
+    for (const LayerTableSpec& layer : table_set().layers) {
+      if (layer.layer == request.layer) bytes += layer_rows * layer.row_bytes;
+    }
+  }
+  counters_.Submitted(rows, bytes);
+  return ticket;
+}
+
+absl::Status Client::Wait(Ticket ticket) {
+  const ClientCounters::Clock::time_point begin = ClientCounters::Clock::now();
+  absl::Status status = transport_->Wait(ticket);
+  counters_.Took(ClientCounters::Clock::now() - begin);
+  counters_.Waited(status.code());
+  return status;
+}
+
+absl::Status Client::WaitLayer(Ticket ticket, size_t index) {
+  const ClientCounters::Clock::time_point begin = ClientCounters::Clock::now();
+  absl::Status status = transport_->WaitLayer(ticket, index);
+  counters_.Took(ClientCounters::Clock::now() - begin);
+  return status;
+}
+
 absl::Status Client::Lookup(const BatchRequest& batch) {
-  const absl::StatusOr<Ticket> ticket = transport_->Submit(batch);
+  const absl::StatusOr<Ticket> ticket = Submit(batch);
   if (!ticket.ok()) return ticket.status();
-  absl::Status status = transport_->Wait(*ticket);
+  absl::Status status = Wait(*ticket);
   transport_->Reap(*ticket);
   return status;
 }

@@ -32,6 +32,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "client/client_metrics.h"
 #include "client/planner.h"
 #include "client/security_options.h"
 #include "client/transport/transport.h"
@@ -118,15 +119,16 @@ class Client {
                                       absl::Span<const uint8_t> dead,
                                       absl::Span<const Landing> landings, absl::Time deadline);
   // Over row ids of the caller's.
-  absl::StatusOr<Ticket> Submit(const BatchRequest& batch) { return transport_->Submit(batch); }
+  absl::StatusOr<Ticket> Submit(const BatchRequest& batch);
   TicketState Poll(Ticket ticket) { return transport_->Poll(ticket); }
-  absl::Status Wait(Ticket ticket) { return transport_->Wait(ticket); }
+  absl::Status Wait(Ticket ticket);
   // `index`: of the layer within the batch; of a plan's, within the table set.
-  absl::Status WaitLayer(Ticket ticket, size_t index) {
-    return transport_->WaitLayer(ticket, index);
-  }
+  absl::Status WaitLayer(Ticket ticket, size_t index);
   void Cancel(Ticket ticket) { transport_->Cancel(ticket); }
   void Reap(Ticket ticket) { transport_->Reap(ticket); }
+
+  // What was counted of all this since the client was made.
+  ClientMetrics metrics() const { return counters_.Read(); }
 
   // Blocking: Submit, Wait, Reap. When it returns the buffers are the caller's again.
   absl::Status Lookup(const BatchRequest& batch);
@@ -149,6 +151,7 @@ class Client {
   // Room for a dense plan, and where its row ids go.
   LayerOutputs MakeRoom(uint64_t tokens, Plan* plan) const;
 
+  ClientCounters counters_;
   std::unique_ptr<Transport> transport_;
   std::shared_ptr<const Addresser> addresser_;
   Planner planner_;
