@@ -18,6 +18,9 @@
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23  // Linux 5.14
 #endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25  // Linux 6.1
+#endif
 #ifndef MAP_HUGE_2MB
 #define MAP_HUGE_2MB (21 << 26)
 #endif
@@ -83,6 +86,13 @@ bool TransparentHugePagesEnabled(bool shareable) {
   const std::string of_size = ReadLine(directory + "hugepages-2048kB/shmem_enabled");
   if (Chosen(of_all, "deny") || Chosen(of_all, "force")) return Chosen(of_all, "force");
   return of_size.empty() || Chosen(of_size, "inherit") ? allows(of_all) : allows(of_size);
+}
+
+// Whether shared memory that the switch gives no huge pages may still be made of them, block by
+// block: "never" speaks of what the kernel does by itself, "deny" of everybody.
+bool CollapseIsAllowed() {
+  const std::string modes = ReadLine(absl::StrCat(kTransparentHuge, "shmem_enabled"));
+  return !modes.empty() && !Chosen(modes, "deny");
 }
 
 // `bytes` on a 2 MiB boundary.
@@ -203,8 +213,10 @@ absl::StatusOr<Arena> Arena::Map(uint64_t bytes, const ArenaOptions& options) {
     }
   }
 
-  const bool transparent =
-      options.try_transparent_huge && TransparentHugePagesEnabled(options.shareable);
+  const bool given = options.try_transparent_huge && TransparentHugePagesEnabled(options.shareable);
+  const bool collapses =
+      !given && options.try_transparent_huge && options.shareable && CollapseIsAllowed();
+  const bool transparent = given || collapses;
   const uint64_t mapped_bytes = transparent ? huge_bytes : RoundUp(bytes, kSmallPageBytes);
   absl::StatusOr<Mapped> mapped = MapPlain(mapped_bytes, options.shareable);
   if (!mapped.ok()) return mapped.status();
@@ -216,7 +228,19 @@ absl::StatusOr<Arena> Arena::Map(uint64_t bytes, const ArenaOptions& options) {
   if (absl::Status status = ApplyNumaPolicy(options.numa, data, mapped_bytes); !status.ok()) {
     return status;
   }
-  return Arena(std::move(mapped->memfd), std::move(mapped->memory), kind);
+  Arena arena(std::move(mapped->memfd), std::move(mapped->memory), kind);
+  arena.collapses_ = collapses && kind == PageKind::kTransparentHuge;
+  return arena;
+}
+
+void Arena::Collapse(uint64_t begin, uint64_t end) {
+  for (uint64_t at = RoundUp(begin, kHugePageBytes); at < end && bytes() - at >= kHugePageBytes;
+       at += kHugePageBytes) {
+    // A block of which nothing is resident is refused. Errors: Populate meets them, or the pages
+    // stay small, which ConfirmPageKind sees.
+    static_cast<void>(madvise(data() + at, kSmallPageBytes, MADV_POPULATE_WRITE));
+    static_cast<void>(madvise(data() + at, kHugePageBytes, MADV_COLLAPSE));
+  }
 }
 
 absl::Status Arena::Populate(uint64_t offset, uint64_t length) {
@@ -228,6 +252,7 @@ absl::Status Arena::Populate(uint64_t offset, uint64_t length) {
   if (length == 0) return absl::OkStatus();
   const uint64_t begin = offset / kSmallPageBytes * kSmallPageBytes;
   const uint64_t end = RoundUp(offset + length, kSmallPageBytes);
+  if (collapses_) Collapse(begin, end);
   int result = 0;
   do {
     result = madvise(data() + begin, end - begin, MADV_POPULATE_WRITE);

@@ -1,5 +1,6 @@
 // A run of memory for a layer's rows: huge pages where there are any, placed on the asked NUMA
-// nodes, prefaulted by whoever fills it.
+// nodes, prefaulted by whoever fills it. Shareable memory has them where shmem_enabled is "never",
+// too (the kernel is asked block by block as it is filled, Linux 6.1), but not where it is "deny".
 //
 // A shareable one is a memfd: other processes map the same pages, and once sealed nobody can write,
 // cut off or punch them. Movable, not copyable; unmaps in its destructor. Not thread-safe to move;
@@ -66,10 +67,13 @@ class Arena {
  private:
   Arena(FileDescriptor memfd, Mapping memory, PageKind page_kind)
       : memfd_(std::move(memfd)), memory_(std::move(memory)), page_kind_(page_kind) {}
+  // Huge pages for the whole blocks of 2 MiB that begin in [begin, end).
+  void Collapse(uint64_t begin, uint64_t end);
 
   FileDescriptor memfd_;
   Mapping memory_;
   PageKind page_kind_ = PageKind::kSmall;
+  bool collapses_ = false;  // the kernel gives no huge pages by itself
 };
 
 }  // namespace engram

@@ -1,10 +1,13 @@
 #include "memstore/store/arena.h"
 
 #include <fcntl.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdint>
+#include <cstdio>
+#include <fstream>
 #include <string>
 #include <thread>
 #include <utility>
@@ -97,6 +100,42 @@ TEST(ArenaTest, TransparentPagesAreClaimedOnlyWhereTheyAre) {
   const PageKind asked = arena->page_kind();
   arena->ConfirmPageKind();
   EXPECT_TRUE(arena->page_kind() == asked || arena->page_kind() == PageKind::kSmall);
+}
+
+// Where the kernel gives shared memory none by itself ("never"), it is asked.
+TEST(ArenaTest, SharedMemoryGetsHugePagesUnlessTheyAreDenied) {
+  std::ifstream file("/sys/kernel/mm/transparent_hugepage/shmem_enabled");
+  std::string modes;
+  std::getline(file, modes);
+  utsname kernel;
+  ASSERT_EQ(uname(&kernel), 0);
+  int major = 0;
+  int minor = 0;
+  std::sscanf(kernel.release, "%d.%d", &major, &minor);
+  if (modes.empty() || absl::StrContains(modes, "[deny]") || major * 1000 + minor < 6001)
+    GTEST_SKIP() << "no huge pages for shared memory here: " << modes << " " << kernel.release;
+  ArenaOptions options;
+  options.try_hugetlb = false;
+  options.shareable = true;
+  auto arena = Arena::Map(32 * kMib, options);
+  ASSERT_TRUE(arena.ok()) << arena.status();
+  // Pieces as loaders have them: they end within blocks.
+  std::vector<std::thread> threads;
+  for (uint64_t i = 0; i < 4; ++i) {
+    threads.emplace_back([&, i] {
+      const uint64_t begin = i * 8 * kMib - i * 4096;
+      EXPECT_TRUE(arena->Populate(begin, 8 * kMib).ok());
+      std::fill_n(arena->data() + begin, 8 * kMib - 4096, static_cast<std::byte>(i));
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (uint64_t i = 0; i < 4; ++i) {
+    EXPECT_TRUE(std::all_of(arena->data() + i * 8 * kMib,
+                            arena->data() + (i + 1) * 8 * kMib - 32768,
+                            [i](std::byte b) { return b == static_cast<std::byte>(i); }));
+  }
+  arena->ConfirmPageKind();
+  EXPECT_EQ(arena->page_kind(), PageKind::kTransparentHuge);
 }
 
 TEST(ArenaTest, AMovedOneIsEmptyAndTheMemoryStays) {

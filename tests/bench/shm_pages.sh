@@ -29,7 +29,8 @@ trap 'exit 1' INT TERM
 
 bazel-bin/client/cli/engram pack --synthetic --family deepseek-v4.1-flash --rows-per-head 83334 \
   --token-map tests/golden/deepseek_v41_token_map.i32 --output "$scratch/set" >/dev/null
-for pages in never advise; do
+# "never" speaks of what the kernel does by itself: engramd asks it. "deny" is small pages.
+for pages in deny advise; do
   if [ -w "$setting" ]; then
     echo "$pages" >"$setting"
   else
