@@ -1,5 +1,4 @@
-// Copies groups of rows from places to places: the hot cache's only kernel. "" when launched, else
-// why not.
+// The kernel of copy_groups.h. "" when launched, else why not.
 #pragma once
 
 #include <cstddef>
@@ -12,7 +11,7 @@ namespace engram {
 struct CopyGroupsArguments {
   const std::byte* from = nullptr;
   std::byte* to = nullptr;
-  const uint32_t* from_at = nullptr;  // [groups]
+  const uint32_t* from_at = nullptr;  // [groups]; null: one after the other
   const uint32_t* to_at = nullptr;    // [groups]
   uint64_t from_stride = 0;           // bytes
   uint64_t to_stride = 0;             // bytes

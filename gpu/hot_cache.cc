@@ -1,23 +1,14 @@
 #include "gpu/hot_cache.h"
 
-#include <cstring>
-
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
-#include "gpu/copy_groups_cuda.h"
+#include "gpu/copy_groups.h"
 
 namespace engram {
 namespace {
 
 // A device that takes longer for a few copies is gone.
 constexpr absl::Duration kListTime = absl::Seconds(10);
-
-void CopyOnHost(const CopyGroupsArguments& a) {
-  for (uint32_t i = 0; i < a.groups; ++i) {
-    std::memcpy(a.to + a.to_at[i] * a.to_stride, a.from + a.from_at[i] * a.from_stride,
-                a.group_bytes);
-  }
-}
 
 }  // namespace
 
@@ -84,13 +75,7 @@ absl::Status HotCache::Copy(List& list, const std::byte* from, uint64_t from_str
                                       .to_stride = to_stride,
                                       .group_bytes = group_bytes_,
                                       .groups = list.count};
-  absl::Status status;
-  if (stream.native() == nullptr) {
-    status = stream.LaunchOnHost([arguments] { CopyOnHost(arguments); });
-  } else if (const absl::string_view error = LaunchCopyGroups(arguments, stream.native());
-             !error.empty()) {
-    status = absl::InternalError(absl::StrCat("the hot cache: ", error));
-  }
+  absl::Status status = EnqueueCopyGroups(arguments, stream);
   if (!status.ok()) return status;
   list.used = true;
   return stream.Record(*list.done);
@@ -120,31 +105,31 @@ absl::Status HotCache::Lookup(uint32_t layer, absl::Span<const RowId> row_ids, s
 
 absl::Status HotCache::Keep(uint32_t layer, absl::Span<const RowId> row_ids,
                             absl::Span<const uint32_t> missing, const std::byte* from,
-                            Stream& stream) {
+                            uint64_t stride, Stream& stream) {
   if (absl::Status status = Check(row_ids); !status.ok()) return status;
   absl::StatusOr<List*> list = NextList();
   if (!list.ok()) return broken_ = list.status();
   const uint64_t call = uint64_t{++calls_} << 32;
-  for (uint32_t i = 0; i < missing.size(); ++i) {
-    if ((uint64_t{missing[i]} + 1) * options_.heads > row_ids.size()) {
-      return broken_ = absl::InvalidArgumentError(absl::StrCat("group ", missing[i],
-                                                               " is said to be missing, of ",
-                                                               row_ids.size() / options_.heads));
+  for (const uint32_t group : missing) {
+    if ((uint64_t{group} + 1) * options_.heads > row_ids.size()) {
+      return broken_ = absl::InvalidArgumentError(absl::StrCat(
+                 "group ", group, " is said to be missing, of ", row_ids.size() / options_.heads));
     }
     const absl::Span<const RowId> ids =
-        row_ids.subspan(uint64_t{missing[i]} * options_.heads, options_.heads);
+        row_ids.subspan(uint64_t{group} * options_.heads, options_.heads);
     const uint32_t place = index_.Admit(layer, ids);
     if (place == HotCacheIndex::kMiss) continue;
+    // The index holds the last group that was given the place: its rows alone may go there.
     if (given_[place] >> 32 == calls_) {
-      (*list)->from_at[static_cast<uint32_t>(given_[place])] = i;
+      (*list)->from_at[static_cast<uint32_t>(given_[place])] = group;
       continue;
     }
     given_[place] = call | (*list)->count;
-    (*list)->from_at[(*list)->count] = i;
+    (*list)->from_at[(*list)->count] = group;
     (*list)->to_at[(*list)->count++] = place;
   }
   // What the index says by now has to be there.
-  return broken_ = Copy(**list, from, group_bytes_, rows_.data(), group_bytes_, stream);
+  return broken_ = Copy(**list, from, stride, rows_.data(), group_bytes_, stream);
 }
 
 }  // namespace engram

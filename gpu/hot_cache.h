@@ -4,8 +4,8 @@
 //
 //   cache->Lookup(layer, row_ids, to, stride, stream, &missing);   // hits are on their way to
 //   their places
-//   ... fetch the rows of the groups in `missing`, one after the other, to `fetched` ...
-//   cache->Keep(layer, row_ids, missing, fetched, stream);         // may be found from the next
+//   ... fetch the rows of the groups in `missing` to their places among the others, at `to` ...
+//   cache->Keep(layer, row_ids, missing, to, stride, stream);      // may be found from the next
 //   Lookup on
 //
 // Exact: rows of a table set never change, and all row ids of a group are compared. A cache belongs
@@ -45,11 +45,12 @@ class HotCache {
   // max_groups, or ids that are no whole groups.
   absl::Status Lookup(uint32_t layer, absl::Span<const RowId> row_ids, std::byte* to,
                       uint64_t stride, Stream& stream, std::vector<uint32_t>* missing);
-  // The same row ids, and what Lookup said is missing, whose rows lie at `from` (device memory),
-  // group after group, once the stream gets there. Not for rows that failed to come. An error makes
+  // The same row ids, and what Lookup said is missing: once the stream gets there, group g's rows
+  // lie at from + g * stride (device memory). Not for rows that failed to come. An error makes
   // the cache one that finds nothing: Lookup and Keep return it from then on.
   absl::Status Keep(uint32_t layer, absl::Span<const RowId> row_ids,
-                    absl::Span<const uint32_t> missing, const std::byte* from, Stream& stream);
+                    absl::Span<const uint32_t> missing, const std::byte* from, uint64_t stride,
+                    Stream& stream);
 
   uint64_t groups() const { return index_.places(); }
   uint64_t hits() const { return hits_; }

@@ -96,6 +96,13 @@ enum class RowSource {
   kMapped,     // kernels on the side stream read the tables in place (embedded and mapped shm)
 };
 
+// What a hot cache has been good for. A group: the rows of all heads of one order at one position.
+struct HotCacheCounts {
+  uint64_t groups = 0;  // that it can hold; 0: there is none
+  uint64_t hits = 0;    // groups that were found, and did not travel
+  uint64_t misses = 0;
+};
+
 struct PrefetcherOptions {
   uint32_t max_tokens = 0;  // of a batch; sizes the buffers
   uint32_t slots = 2;       // steps in flight
@@ -105,6 +112,9 @@ struct PrefetcherOptions {
   PlaceRows place_rows = {};            // empty: rows are left as they are fetched
   uint32_t placed_row_bytes = 0;        // with place_rows: a row's bytes as placed
   uint32_t mapped_multiprocessors = 8;  // kMapped, CUDA: how many the gather may occupy
+  // kTransport, not distinct: device memory for the rows of n-grams that come again and again
+  // (hot_cache.h); what is found there does not travel. 0: none.
+  uint64_t hot_cache_bytes = 0;
 };
 
 class Prefetcher {
@@ -135,6 +145,9 @@ class Prefetcher {
 
   // INVALID_ARGUMENT: no such layer or slot.
   virtual absl::StatusOr<PlacedRows> Rows(const StepTicket& ticket, uint32_t layer) const = 0;
+
+  // Since Create. From any thread.
+  virtual HotCacheCounts hot_cache() const = 0;
 };
 
 }  // namespace engram

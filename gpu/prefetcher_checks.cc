@@ -24,6 +24,19 @@ absl::Status CheckPrefetcherOptions(const PrefetcherOptions& options, const Mani
   if (options.distinct && options.source == RowSource::kMapped) {
     return absl::InvalidArgumentError("distinct is for transports: mapped rows are read in place");
   }
+  if (options.hot_cache_bytes > 0) {
+    if (options.source == RowSource::kMapped || options.distinct) {
+      return absl::InvalidArgumentError(
+          "a hot cache is for rows that travel as they are: without kMapped and without distinct");
+    }
+    for (const LayerTableSpec& layer : manifest.layers) {
+      if (layer.row_bytes == manifest.layers[0].row_bytes) continue;
+      return absl::InvalidArgumentError(
+          absl::StrCat("a hot cache is for rows of one size: those of layer ", layer.layer,
+                       " have ", layer.row_bytes, " bytes, those of layer ",
+                       manifest.layers[0].layer, " ", manifest.layers[0].row_bytes));
+    }
+  }
   if (options.place_rows != nullptr && options.placed_row_bytes == 0) {
     return absl::InvalidArgumentError("place_rows needs placed_row_bytes");
   }

@@ -116,6 +116,18 @@ TEST(PrefetcherStress, RowsAreExactOrTheStepFails) {
   }
 }
 
+// Some layers wait for nothing but the cache, and what failed may not be kept.
+TEST(PrefetcherStress, RowsFromAHotCacheAreExactOrTheStepFails) {
+  for (const bool separate : {false, true}) {
+    PrefetchWay way{.separate_memory = separate, .faulty = true};
+    way.options = {.max_tokens = kMaxTokens, .slots = kSlots, .hot_cache_bytes = 400 * 8 * 264};
+    Outcomes outcomes;
+    RunSteps(way, &outcomes);
+    EXPECT_GT(outcomes.good, kSteps / 20);
+    EXPECT_GT(outcomes.failed, kSteps / 20);
+  }
+}
+
 TEST(PrefetcherStress, RowsGatheredInPlaceAreExact) {
   for (const RowSource source : {RowSource::kTransport, RowSource::kMapped}) {
     PrefetchWay way{.separate_memory = true};

@@ -59,6 +59,21 @@ TEST(PrefetcherWarm, NothingAllocates) {
   }
 }
 
+TEST(PrefetcherWarm, NothingAllocatesWithAHotCache) {
+  // One that holds all but little, and one that changes its mind all the time.
+  for (const uint64_t bytes : {4096 * 8 * 264, 8 * 8 * 264}) {
+    PrefetchWay way{.separate_memory = true};
+    way.options = {.max_tokens = kMaxTokens, .hot_cache_bytes = bytes};
+    PrefetchFixture fixture(way);
+    std::mt19937 random(1);
+    const SmallStep steps[] = {RandomStep(kMaxTokens, random), RandomStep(kMaxTokens, random)};
+    for (int i = 0; i < 8; ++i) RunStep(fixture, steps[i % 2]);
+    const uint64_t before = testing::Allocations();
+    for (int i = 0; i < kSteps; ++i) RunStep(fixture, steps[i % 2]);
+    EXPECT_EQ(testing::Allocations(), before) << bytes;
+  }
+}
+
 // A stream of an engine's that counts what is asked of it.
 class CountingStream : public Stream {
  public:

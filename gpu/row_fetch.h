@@ -23,6 +23,8 @@ class RowFetch {
   virtual void Land(StepSlot& slot) = 0;
   // The step's layers have been ended: give up what is under way.
   virtual void Cancel(StepSlot& slot) = 0;
+  // From any thread.
+  virtual HotCacheCounts hot_cache() const { return {}; }
 };
 
 }  // namespace engram

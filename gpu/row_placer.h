@@ -1,5 +1,5 @@
 // Brings a layer's rows from where they landed to where the layer reads them: to the device, and
-// through the caller's PlaceRows. Only enqueues, on the side stream; used by one thread.
+// through the caller's PlaceRows. Only enqueues, on the side stream; used by one thread at a time.
 #pragma once
 
 #include "absl/status/status.h"

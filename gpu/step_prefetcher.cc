@@ -94,7 +94,13 @@ absl::Status StepPrefetcher::MakeFetch() {
     *stream = *std::move(made);
   }
   if (options_.source == RowSource::kTransport) {
-    fetch_ = std::make_unique<TransportFetch>(transport_, *addresser_, layout_, options_, *side_);
+    auto fetch =
+        std::make_unique<TransportFetch>(transport_, *addresser_, layout_, options_, *side_);
+    if (options_.hot_cache_bytes > 0) {
+      absl::Status status = fetch->AddHotCache(options_.hot_cache_bytes, device_);
+      if (!status.ok()) return status;
+    }
+    fetch_ = std::move(fetch);
     return absl::OkStatus();
   }
   absl::StatusOr<std::unique_ptr<RowFetch>> mapped =

@@ -28,6 +28,7 @@ class StepPrefetcher final : public Prefetcher {
   absl::Status Finish(const StepTicket& ticket) override;
   void Cancel(const StepTicket& ticket) override;
   absl::StatusOr<PlacedRows> Rows(const StepTicket& ticket, uint32_t layer) const override;
+  HotCacheCounts hot_cache() const override { return fetch_->hot_cache(); }
 
  private:
   StepPrefetcher(Transport& transport, Device& device, const PrefetcherOptions& options);
@@ -60,7 +61,7 @@ class StepPrefetcher final : public Prefetcher {
   uint64_t last_step_ = 0;
 
   std::unique_ptr<Stream> ids_stream_;  // the caller's thread enqueues
-  std::unique_ptr<Stream> side_;        // one of the fetch's threads does
+  std::unique_ptr<Stream> side_;        // the fetch's threads do, one at a time
   std::unique_ptr<RowFetch> fetch_;
   std::unique_ptr<DeadlineWatch> watch_;
   SlotQueue issue_queue_;

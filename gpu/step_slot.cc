@@ -14,7 +14,9 @@ uint64_t RoundUp(uint64_t bytes) {
 }  // namespace
 
 StepLayout::StepLayout(const Manifest& manifest, const PrefetcherOptions& options)
-    : max_tokens(options.max_tokens), columns(manifest.scheme.Columns()) {
+    : max_tokens(options.max_tokens),
+      columns(manifest.scheme.Columns()),
+      heads(manifest.scheme.heads_per_order) {
   for (const LayerTableSpec& spec : manifest.layers) {
     const uint32_t placed = options.place_rows ? options.placed_row_bytes : spec.row_bytes;
     layers.push_back({.layer = spec.layer,
@@ -39,6 +41,7 @@ absl::Status AllocateSlot(Device& device, const StepLayout& layout,
   const bool places = options.place_rows != nullptr;
   const bool one_memory = device.host_writes_device_memory();
   const bool mapped = options.source == RowSource::kMapped;
+  const bool caches = options.hot_cache_bytes > 0;
   const uint64_t rows = layout.layers.size() * layout.max_layer_rows();
 
   allocate(MemoryKind::kPinnedHost, rows * sizeof(RowId), &slot->row_ids);
@@ -52,10 +55,14 @@ absl::Status AllocateSlot(Device& device, const StepLayout& layout,
       allocate(MemoryKind::kDevice, rows * sizeof(uint32_t), &slot->device_inverse);
     }
   }
+  if (caches) {
+    allocate(MemoryKind::kPinnedHost, rows / layout.heads * sizeof(uint32_t),
+             &slot->missing_places);
+  }
   allocate(MemoryKind::kDevice, layout.placed_bytes, &slot->placed_memory);
-  const bool stages = !mapped && (places || !one_memory);
+  const bool stages = !mapped && (places || !one_memory || caches);
   if (stages) allocate(MemoryKind::kPinnedHost, layout.fetched_bytes, &slot->landing_memory);
-  const bool separate = places && (mapped || !one_memory);
+  const bool separate = places && (mapped || !one_memory || caches);
   if (separate) allocate(MemoryKind::kDevice, layout.fetched_bytes, &slot->fetched_memory);
   if (!status.ok()) return status;
 
@@ -65,7 +72,13 @@ absl::Status AllocateSlot(Device& device, const StepLayout& layout,
   slot->sequences.reserve(options.max_tokens);
   slot->token_ids.reserve(options.max_tokens);
   slot->dead.reserve(options.max_tokens);
-  slot->distinct_ids.resize(layout.layers.size());
+  slot->travel_ids.resize(layout.layers.size());
+  slot->missing.resize(layout.layers.size());
+  slot->batch_index.resize(layout.layers.size());
+  for (size_t i = 0; caches && i < layout.layers.size(); ++i) {
+    slot->travel_ids[i].reserve(layout.max_layer_rows());
+    slot->missing[i].reserve(layout.max_layer_groups());
+  }
   slot->row_counts.resize(layout.layers.size());
   slot->waited.resize(layout.layers.size());
   for (size_t i = 0; i <= layout.layers.size(); ++i) {

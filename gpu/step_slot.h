@@ -35,11 +35,13 @@ struct StepLayout {
 
   uint32_t max_tokens = 0;
   uint32_t columns = 0;
+  uint32_t heads = 0;  // columns of one order
   std::vector<Layer> layers;
   uint64_t fetched_bytes = 0;
   uint64_t placed_bytes = 0;
 
   uint64_t max_layer_rows() const { return uint64_t{max_tokens} * columns; }
+  uint64_t max_layer_groups() const { return max_layer_rows() / heads; }
 };
 
 struct StepSlot {
@@ -63,8 +65,16 @@ struct StepSlot {
   DeviceBuffer device_ids;      // kMapped alone
   DeviceBuffer inverse;         // pinned, [layers][max_tokens][columns]; distinct alone
   DeviceBuffer device_inverse;  // the same, where the host's is not the device's
-  std::vector<std::vector<RowId>> distinct_ids;  // a layer's, in the order of their first use
-  std::vector<uint32_t> row_counts;              // rows that travel, a layer
+  // Where not all rows travel: a layer's that do. Distinct: in the order of their first use.
+  std::vector<std::vector<RowId>> travel_ids;
+  std::vector<uint32_t> row_counts;  // rows that are, or with distinct come to be, at `fetched`
+  // With a hot cache: a layer's groups that it does not hold, [layers][max groups] in pinned memory
+  // for the device as well.
+  std::vector<std::vector<uint32_t>> missing;
+  DeviceBuffer missing_places;
+  // The layer's index in the transport's batch; kNotAsked: nothing of it travels.
+  static constexpr uint32_t kNotAsked = UINT32_MAX;
+  std::vector<uint32_t> batch_index;
 
   // Rows; the three pointers are into the buffers above them.
   DeviceBuffer landing_memory;  // pinned

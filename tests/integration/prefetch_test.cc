@@ -25,11 +25,14 @@ constexpr size_t kTokens = 1500;
 
 // What a worker of one way is made of.
 struct Worker {
-  Worker(Client& client, RowSource source, bool separate_memory)
+  Worker(Client& client, RowSource source, bool separate_memory, uint64_t hot_cache_bytes = 0)
       : device(OpenDevice(DeviceKind::kHost, {.separate_memory = separate_memory}).value()),
         stream(device->MakeStream("compute").value()),
         prefetcher(Prefetcher::Create(client.transport(), *device,
-                                      {.max_tokens = kChunkTokens, .slots = 2, .source = source})
+                                      {.max_tokens = kChunkTokens,
+                                       .slots = 2,
+                                       .source = source,
+                                       .hot_cache_bytes = hot_cache_bytes})
                        .value()) {}
   std::unique_ptr<Device> device;
   std::unique_ptr<Stream> stream;
@@ -130,6 +133,26 @@ TEST_F(PrefetchTest, EveryWayPutsTheSameRowsInPlace) {
       const std::string expected = ExpectedRows(client->table_set(), client->addresser(), ids);
       // The strings are megabytes: not to be printed.
       EXPECT_TRUE(Prefill(*client, worker, ids) == expected);
+    }
+  }
+}
+
+// Rows out of device memory are those that would have travelled, byte for byte.
+TEST_F(PrefetchTest, AHotCacheChangesNoRow) {
+  const std::vector<int32_t> ids = RealTokenIds(kTokens);
+  for (const std::string& target : {"embedded:" + (scratch_ / "set"), "shm:" + (scratch_ / "shm"),
+                                    "grpc:" + address_, "auto:" + address_}) {
+    for (const bool separate : {false, true}) {
+      SCOPED_TRACE(absl::StrCat(target, " separate ", separate));
+      const auto client = Attach(target);
+      Worker worker(*client, RowSource::kTransport, separate, 1 << 20);
+      const std::string expected = ExpectedRows(client->table_set(), client->addresser(), ids);
+      for (int round = 0; round < 2; ++round) {
+        EXPECT_TRUE(Prefill(*client, worker, ids) == expected);
+      }
+      const HotCacheCounts counts = worker.prefetcher->hot_cache();
+      EXPECT_GT(counts.hits, counts.groups);
+      EXPECT_GT(counts.misses, counts.groups);  // too small for the text: places change hands
     }
   }
 }
