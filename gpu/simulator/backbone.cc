@@ -1,72 +1,50 @@
 #include "gpu/simulator/backbone.h"
 
-#include <algorithm>
+#include <cmath>
 #include <random>
 
+#include "gpu/fused_layer_loop.h"
+#include "gpu/simulator/cuda_backbone.h"
+#include "gpu/simulator/host_backbone.h"
+
 namespace engram::simulator {
-namespace {
 
-constexpr uint32_t kSquareProducts = 4;  // query, key, value, output
-constexpr uint32_t kWidening = 4;        // of the feed-forward products
-// Rows of the right matrix that stay in the first cache.
-constexpr uint32_t kInner = 64;
+std::array<BlockProduct, kBlockProducts> BlockProducts(const BackboneShape& shape) {
+  const uint32_t wide = shape.query + 2 * shape.key_value;
+  std::array<BlockProduct, kBlockProducts> products;
+  products[kQueryKeyValue] = {.inputs = shape.hidden, .outputs = wide, .left_stride = shape.hidden};
+  // Attention mixes values into something as wide as queries: those stand for it.
+  products[kOutput] = {.inputs = shape.query, .outputs = shape.hidden, .left_stride = wide};
+  products[kGateUp] = {
+      .inputs = shape.hidden, .outputs = 2 * shape.feed_forward, .left_stride = shape.hidden};
+  products[kDown] = {
+      .inputs = shape.feed_forward, .outputs = shape.hidden, .left_stride = shape.feed_forward};
+  uint64_t first = 0;
+  for (BlockProduct& product : products) {
+    product.first_weight = first;
+    first += uint64_t{product.inputs} * product.outputs;
+  }
+  return products;
+}
 
-std::vector<float> RandomWeights(size_t count, uint32_t inputs, uint32_t seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal(0, 1 / std::sqrt(static_cast<float>(inputs)));
-  std::vector<float> weights(count);
-  for (float& weight : weights) weight = normal(random);
+std::vector<uint16_t> MakeBlockWeights(const BackboneShape& shape) {
+  std::vector<uint16_t> weights(shape.BlockWeights());
+  std::minstd_rand random(1);
+  for (const BlockProduct& product : BlockProducts(shape)) {
+    // Uniform, and as large as keeps a product's outputs as large as its inputs.
+    const float most = std::sqrt(3.0f / static_cast<float>(product.inputs));
+    const float unit = 2 * most / static_cast<float>(random.max());
+    uint16_t* const first = weights.data() + product.first_weight;
+    for (uint64_t i = 0; i < uint64_t{product.inputs} * product.outputs; ++i)
+      first[i] = Bf16OfFloat(static_cast<float>(random()) * unit - most);
+  }
   return weights;
 }
 
-// out[rows][columns] = left[rows][inner] * right[inner][columns]
-void Multiply(const float* left, const float* right, uint32_t rows, uint32_t inner,
-              uint32_t columns, float* out) {
-  std::fill_n(out, uint64_t{rows} * columns, 0.0f);
-  for (uint32_t first = 0; first < inner; first += kInner) {
-    const uint32_t last = std::min(first + kInner, inner);
-    for (uint32_t r = 0; r < rows; ++r) {
-      float* const to = out + uint64_t{r} * columns;
-      for (uint32_t k = first; k < last; ++k) {
-        const float value = left[uint64_t{r} * inner + k];
-        const float* const from = right + uint64_t{k} * columns;
-        for (uint32_t c = 0; c < columns; ++c) to[c] += value * from[c];
-      }
-    }
-  }
-}
-
-}  // namespace
-
-Backbone::Backbone(const BackboneShape& shape, uint32_t max_tokens)
-    : shape_(shape),
-      square_(RandomWeights(uint64_t{shape.hidden} * shape.hidden, shape.hidden, 1)),
-      up_(RandomWeights(uint64_t{shape.hidden} * shape.hidden * kWidening, shape.hidden, 2)),
-      down_(RandomWeights(uint64_t{shape.hidden} * shape.hidden * kWidening,
-                          shape.hidden * kWidening, 3)),
-      hidden_(uint64_t{max_tokens} * shape.hidden, 1.0f),
-      wide_(uint64_t{max_tokens} * shape.hidden * kWidening),
-      out_(uint64_t{max_tokens} * shape.hidden) {}
-
-void Backbone::RunBlock(uint32_t tokens) {
-  const uint32_t d = shape_.hidden;
-  for (uint32_t i = 0; i < kSquareProducts; ++i) {
-    Multiply(hidden_.data(), square_.data(), tokens, d, d, out_.data());
-    hidden_.swap(out_);
-  }
-  Multiply(hidden_.data(), up_.data(), tokens, d, d * kWidening, wide_.data());
-  Multiply(wide_.data(), down_.data(), tokens, d * kWidening, d, out_.data());
-  // Kept from growing or vanishing over the blocks, as norms do.
-  for (uint64_t i = 0; i < uint64_t{tokens} * d; ++i)
-    hidden_[i] = out_[i] / (1 + std::abs(out_[i]));
-}
-
-absl::Status Backbone::EnqueueBlock(uint32_t tokens, Stream& stream) {
-  if (stream.native() != nullptr) {
-    return absl::UnimplementedError(
-        "the simulator computes on the host backend alone: --backend host");
-  }
-  return stream.LaunchOnHost([this, tokens] { RunBlock(tokens); });
+absl::StatusOr<std::unique_ptr<Backbone>> Backbone::Create(const BackboneShape& shape,
+                                                           uint32_t max_tokens, Device& device) {
+  if (device.kind() == DeviceKind::kCuda) return MakeCudaBackbone(shape, max_tokens, device);
+  return std::unique_ptr<Backbone>(std::make_unique<HostBackbone>(shape, max_tokens));
 }
 
 }  // namespace engram::simulator

@@ -23,10 +23,11 @@ struct Taken {
 
 class Engine {
  public:
-  // Layers of `manifest` that the model's blocks have; each reads bf16 rows. INVALID_ARGUMENT: rows
-  // of another kind, or a layer behind the last block.
+  // Layers of `manifest` that the model's blocks have; each reads rows as bf16. INVALID_ARGUMENT:
+  // rows that have no values, or a layer behind the last block. Else Backbone::Create's.
   static absl::StatusOr<std::unique_ptr<Engine>> Create(const Manifest& manifest,
-                                                        const BackboneShape& shape, Device& device,
+                                                        const BackboneShape& shape,
+                                                        uint32_t branches, Device& device,
                                                         uint32_t max_tokens);
 
   // Runs `steps` once. `way` is null: the model has no Engram layers. Prefill steps are begun one
@@ -37,21 +38,24 @@ class Engine {
   struct Layer {
     uint32_t number = 0;
     uint32_t inputs = 0;
-    std::vector<uint16_t> weights;
+    DeviceBuffer weights;
     std::unique_ptr<FusedLayer> fused;
   };
 
-  Engine(const BackboneShape& shape, uint32_t max_tokens) : backbone_(shape, max_tokens) {}
+  Engine() = default;
+  absl::Status AddLayer(const LayerTableSpec& spec, uint32_t columns, uint32_t branches,
+                        Device& device, uint32_t max_tokens);
+  absl::Status Allocate(uint64_t hidden_bytes, Device& device);
   absl::Status Enqueue(const TrafficStep& step, Way* way);
   absl::Status EnqueueLayer(const Layer& layer, const TrafficStep& step, Way& way, size_t place);
+  // The time at which the stream gets here, in ns of the device's clock.
   absl::Status Stamp(int64_t* at);
 
-  Backbone backbone_;
+  std::unique_ptr<Backbone> backbone_;
   std::vector<Layer> layers_;
   std::unique_ptr<Stream> stream_;
   DeviceBuffer hidden_, starts_;
-  int64_t begin_ = 0, end_ = 0;
-  std::vector<int64_t> before_, after_;  // of each layer of the step
+  DeviceBuffer stamps_;  // pinned: of each layer of the step, before and after its wait
 };
 
 }  // namespace engram::simulator

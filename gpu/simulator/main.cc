@@ -3,241 +3,111 @@
 // Makes a small table set and an engramd of its own, runs the same steps with every way to rows in
 // turns, and prints tokens per second, what a step's stream waited for rows, and the loss against
 // rows that are resident beside the compute.
-#include <signal.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <CLI/CLI.hpp>
 #include <cstdio>
-#include <cstring>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
-#include <nlohmann/json.hpp>
-#include <random>
 #include <string>
-#include <vector>
 
-#include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
-#include "client/client.h"
-#include "gpu/simulator/engine.h"
-#include "memstore/addressing/families.h"
+#include "gpu/simulator/experiment.h"
 #include "memstore/table/freed_memory.h"
-#include "memstore/table/pack_synthetic.h"
 
 namespace engram::simulator {
 namespace {
 
 constexpr int kFailed = 1;
-// The paper's geometry: one Engram layer, in the second block; raw ids, so that no token map is
-// needed.
-constexpr char kFamily[] = "qwen4-exp";
-// Steps of a way before the next has its turn: prefill and decode.
-constexpr size_t kSlice = 3 * kPrefillSteps;
-constexpr absl::Duration kAttachTime = absl::Seconds(30);
+// A processor's prefill step, where the model's own would take it seconds.
+constexpr uint32_t kHostChunkTokens = 512;
 
+// What is not asked for is 0 here and the model's in the experiment.
 struct Flags {
-  std::string backend = "host";
-  std::string rows;
-  double seconds = 15;
-  bool json = false;
-  BackboneShape shape{.hidden = 96, .blocks = 12};
-  TrafficOptions traffic{.sequences = 64};
-  uint64_t rows_per_head = 20000;
-  std::string engramd;
+  std::string model = "small";
+  uint32_t width_divisor = 0, hidden = 0, blocks = 0;
+  uint32_t sequences = 0, chunk_tokens = 0;
+  uint64_t hot_cache_mib = 0;
+  ExperimentOptions experiment;
 };
 
-// A directory and an engramd that go when it goes.
-class OwnServer {
- public:
-  ~OwnServer() {
-    if (pid_ > 0) {
-      kill(pid_, SIGTERM);
-      waitpid(pid_, nullptr, 0);
-    }
-    std::error_code error;
-    if (!directory_.empty()) std::filesystem::remove_all(directory_, error);
-  }
-  absl::Status Start(const Flags& flags) {
-    if (access(flags.engramd.c_str(), X_OK) != 0) {
-      return absl::NotFoundError(
-          absl::StrCat("there is no engramd at ", flags.engramd,
-                       ": `./run build` makes one, --engramd names another"));
-    }
-    std::string name = std::filesystem::temp_directory_path() / "engram-worker-XXXXXX";
-    if (mkdtemp(name.data()) == nullptr)
-      return absl::ErrnoToStatus(errno, absl::StrCat("cannot make ", name));
-    directory_ = name;
-    PackOptions options;
-    options.output = set();
-    options.rows_per_head = flags.rows_per_head;
-    const absl::StatusOr<const Family*> family = FindFamily(kFamily);
-    if (!family.ok()) return family.status();
-    if (const auto packed = PackSynthetic(**family, options); !packed.ok()) return packed.status();
-    const std::string address = absl::StrCat("unix:", socket()), table_set = set(), shared = shm();
-    pid_ = fork();
-    if (pid_ == 0) {
-      const char* const arguments[] = {
-          flags.engramd.c_str(), "--table-set",  table_set.c_str(), "--listen",
-          address.c_str(),       "--shm-socket", shared.c_str(),    nullptr};
-      // Its lines are its own affair.
-      if (freopen("/dev/null", "w", stderr) == nullptr) _exit(127);
-      execv(flags.engramd.c_str(), const_cast<char* const*>(arguments));
-      _exit(127);
-    }
-    if (pid_ < 0) return absl::ErrnoToStatus(errno, "cannot start engramd");
-    return absl::OkStatus();
-  }
-  std::string set() const { return directory_ + "/set"; }
-  std::string socket() const { return directory_ + "/grpc"; }
-  std::string shm() const { return directory_ + "/shm"; }
-
- private:
-  std::string directory_;
-  pid_t pid_ = -1;
-};
-
-// Words of a made-up text: a few come often, as in any.
-std::vector<int32_t> Text(uint32_t vocab_size) {
-  std::mt19937 random(1);
-  std::geometric_distribution<int32_t> rank(0.002);
-  std::vector<int32_t> text(1 << 18);
-  for (int32_t& id : text) id = rank(random) * 7 % static_cast<int32_t>(vocab_size);
-  return text;
+void AddOptions(CLI::App* app, Flags* flags) {
+  ExperimentOptions& experiment = flags->experiment;
+  app->add_option("--backend", experiment.backend, "host or cuda")
+      ->check(CLI::IsMember({"host", "cuda"}));
+  app->add_option("--rows", experiment.rows,
+                  "where rows are, beside resident (default: every way in turns)")
+      ->check(CLI::IsMember({"resident", "embedded", "mapped", "shm", "grpc"}));
+  app->add_option("--seconds", experiment.seconds,
+                  "how long, all ways together (default 15; two turns of each at least)")
+      ->check(CLI::Range(0.1, 3600.0));
+  app->add_option("--model", flags->model,
+                  "shape of the backbone: small, 4b, 8b, or v41 (DeepSeek-V4.1's geometry; needs "
+                  "--token-map)")
+      ->check(CLI::IsMember(ModelNames()));
+  app->add_option("--width-divisor", flags->width_divisor,
+                  "divide the model's widths (default: 1 on cuda; on host the least power of two "
+                  "with which a step takes well under a second)")
+      ->check(CLI::Range(1, 1024));
+  app->add_option("--hidden", flags->hidden, "width of the small model's backbone")
+      ->check(CLI::Range(16, 8192));
+  app->add_option("--blocks", flags->blocks, "blocks of the backbone")->check(CLI::Range(2, 128));
+  app->add_option("--sequences", flags->sequences,
+                  "sequences side by side, each 100 to 1,024 tokens (default 512, small: 64)")
+      ->check(CLI::Range(1, 4096));
+  app->add_option("--chunk-tokens", flags->chunk_tokens,
+                  "tokens of a prefill step (default 2048, on host 512, small: 128)")
+      ->check(CLI::Range(1, 16384));
+  app->add_option("--seed", experiment.traffic.seed, "of the sequences' lengths");
+  app->add_option("--hot-cache-mib", flags->hot_cache_mib,
+                  "keep rows that come often in device memory (all ways but mapped; default none)")
+      ->check(CLI::Range(1, 1 << 20));
+  app->add_option("--rows-per-head", experiment.rows_per_head,
+                  "size of the table set (default 20000)")
+      ->check(CLI::Range(1000, 20000000));
+  app->add_option("--text", experiment.text_file,
+                  "token ids to run over, int32 (default: a made-up text)")
+      ->check(CLI::ExistingFile);
+  app->add_option("--token-map", experiment.token_map, "of the model's family, where it has one")
+      ->check(CLI::ExistingFile);
+  app->add_option("--engramd", experiment.engramd,
+                  "the server's program (default: beside this one)");
+  app->add_flag("--json", experiment.json, "one JSON object a line");
 }
 
-struct Contender {
-  std::string rows;
-  std::unique_ptr<Client> client;  // outlives the way
-  std::unique_ptr<Way> way;        // null: no Engram
-  Taken taken;
-
-  double TokensPerS() const {
-    return static_cast<double>(taken.tokens) * 1e9 / static_cast<double>(taken.ns);
+absl::StatusOr<ExperimentOptions> Resolve(const Flags& flags) {
+  absl::StatusOr<Model> model = FindModel(flags.model);
+  if (!model.ok()) return model.status();
+  ExperimentOptions experiment = flags.experiment;
+  const bool on_host = experiment.backend == "host";
+  if (flags.hidden > 0) {
+    if (flags.model != "small")
+      return absl::InvalidArgumentError("--hidden is the small model's: take --width-divisor");
+    const uint32_t width = flags.hidden;
+    model->shape = {.hidden = width,
+                    .blocks = model->shape.blocks,
+                    .query = width,
+                    .key_value = width,
+                    .feed_forward = width * 8 / 3};
   }
-};
-
-absl::StatusOr<Contender> MakeContender(const std::string& rows, const OwnServer& server,
-                                        Device& device, const Flags& flags) {
-  Contender contender;
-  contender.rows = rows;
-  if (rows == "none") return contender;
-  std::string target = absl::StrCat("embedded:", server.set());
-  if (rows == "shm") target = absl::StrCat("shm:", server.shm());
-  if (rows == "grpc") target = absl::StrCat("grpc:unix:", server.socket());
-  AttachOptions options;
-  options.timeout = kAttachTime;
-  absl::StatusOr<std::unique_ptr<Client>> client = Client::Attach(target, options);
-  if (!client.ok()) return client.status();
-  contender.client = *std::move(client);
-  const uint32_t tokens = std::max(flags.traffic.chunk_tokens, flags.traffic.sequences);
-  absl::StatusOr<std::unique_ptr<Way>> way =
-      rows == "resident"
-          ? MakeResident(*contender.client, device, tokens, tokens)
-          : MakePrefetched(*contender.client, device,
-                           rows == "mapped" ? RowSource::kMapped : RowSource::kTransport, tokens);
-  if (!way.ok()) return way.status();
-  contender.way = *std::move(way);
-  return contender;
-}
-
-void Report(const std::vector<Contender>& contenders, const Flags& flags) {
-  double resident = 0;
-  for (const Contender& one : contenders) {
-    if (one.rows == "resident") resident = one.TokensPerS();
+  if (flags.blocks > 0) model->shape.blocks = flags.blocks;
+  TrafficOptions& traffic = experiment.traffic;
+  traffic.sequences = flags.sequences > 0 ? flags.sequences : model->sequences;
+  traffic.chunk_tokens = flags.chunk_tokens > 0 ? flags.chunk_tokens
+                         : on_host              ? std::min(kHostChunkTokens, model->chunk_tokens)
+                                                : model->chunk_tokens;
+  experiment.width_divisor = flags.width_divisor;
+  if (experiment.width_divisor == 0) {
+    experiment.width_divisor =
+        on_host ? HostDivisor(model->shape, std::max(traffic.sequences, traffic.chunk_tokens)) : 1;
   }
-  if (!flags.json)
-    std::printf("%-9s  %-7s  step_ms  tokens_per_s  exposed_wait_share  loss_percent\n", "rows",
-                "backend");
-  for (const Contender& one : contenders) {
-    const double step_ms =
-        static_cast<double>(one.taken.ns) / 1e6 / static_cast<double>(one.taken.steps);
-    // What is resident is gathered by the stream itself: work, not a wait.
-    const bool waits = one.rows != "none" && one.rows != "resident";
-    const double exposed =
-        waits ? static_cast<double>(one.taken.exposed_ns) / static_cast<double>(one.taken.ns) : 0;
-    const double loss = 100 * (1 - one.TokensPerS() / resident);
-    if (flags.json) {
-      std::printf("%s\n", nlohmann::json({{"rows", one.rows},
-                                          {"backend", flags.backend},
-                                          {"step_ms", step_ms},
-                                          {"tokens_per_s", one.TokensPerS()},
-                                          {"exposed_wait_share", exposed},
-                                          {"loss_percent", loss}})
-                              .dump()
-                              .c_str());
-    } else {
-      std::printf("%-9s  %-7s  %7.2f  %12.0f  %18.4f  %12.2f\n", one.rows.c_str(),
-                  flags.backend.c_str(), step_ms, one.TokensPerS(), exposed, loss);
-    }
-  }
-}
-
-// Every way runs the same slice of steps in its turn, until the time is up and all have run as
-// many.
-absl::Status Measure(Engine& engine, const std::vector<TrafficStep>& steps, const Flags& flags,
-                     std::vector<Contender>& contenders) {
-  const bool shows_progress = isatty(STDERR_FILENO) != 0;
-  const absl::Time begin = absl::Now();
-  const absl::Duration time = absl::Seconds(flags.seconds);
-  size_t first = 0;
-  // The first slice warms up.
-  for (size_t slices = 0; slices < 2 || absl::Now() - begin < time; ++slices) {
-    const auto slice = absl::MakeConstSpan(steps).subspan(first, kSlice);
-    for (Contender& one : contenders) {
-      if (slices == 1) one.taken = {};
-      if (absl::Status status = engine.Run(slice, one.way.get(), &one.taken); !status.ok()) {
-        return absl::Status(status.code(), absl::StrCat(one.rows, ": ", status.message()));
-      }
-    }
-    first += kSlice;
-    if (first >= steps.size()) first = 0;
-    if (shows_progress) {
-      const double share = absl::FDivDuration(absl::Now() - begin, time);
-      std::fprintf(stderr, "\r%3.0f %%", 100 * std::min(1.0, share));
-    }
-  }
-  if (shows_progress) std::fprintf(stderr, "\r     \r");
-  return absl::OkStatus();
-}
-
-absl::Status Simulate(const Flags& flags) {
-  const absl::StatusOr<std::unique_ptr<Device>> device =
-      OpenDevice(flags.backend == "cuda" ? DeviceKind::kCuda : DeviceKind::kHost, {});
-  if (!device.ok()) return device.status();
-  OwnServer server;
-  if (absl::Status status = server.Start(flags); !status.ok()) return status;
-  std::vector<std::string> wanted = {"none", "resident"};
-  if (flags.rows.empty()) {
-    for (const char* rows : {"embedded", "mapped", "shm", "grpc"}) wanted.push_back(rows);
-  } else if (flags.rows != "resident") {
-    wanted.push_back(flags.rows);
-  }
-  std::vector<Contender> contenders;
-  for (const std::string& rows : wanted) {
-    absl::StatusOr<Contender> contender = MakeContender(rows, server, **device, flags);
-    if (!contender.ok()) return contender.status();
-    contenders.push_back(*std::move(contender));
-  }
-  Client& client = *contenders[1].client;
-  const absl::StatusOr<std::vector<TrafficStep>> steps =
-      MakeTraffic(client.addresser(), Text(client.table_set().scheme.vocab_size), flags.traffic);
-  if (!steps.ok()) return steps.status();
-  const absl::StatusOr<std::unique_ptr<Engine>> engine =
-      Engine::Create(client.table_set(), flags.shape, **device,
-                     std::max(flags.traffic.chunk_tokens, flags.traffic.sequences));
-  if (!engine.ok()) return engine.status();
-  if (absl::Status status = Measure(**engine, *steps, flags, contenders); !status.ok())
-    return status;
-  Report(contenders, flags);
-  return absl::OkStatus();
+  model->shape = model->shape.Narrowed(experiment.width_divisor);
+  experiment.model = *model;
+  experiment.hot_cache_bytes = flags.hot_cache_mib << 20;
+  return experiment;
 }
 
 int Main(int argc, char** argv) {
   Flags flags;
   std::error_code error;
-  flags.engramd = std::filesystem::read_symlink("/proc/self/exe", error).parent_path() / "engramd";
+  flags.experiment.engramd =
+      std::filesystem::read_symlink("/proc/self/exe", error).parent_path() / "engramd";
   CLI::App app(
       "engram_worker: what sits in an inference worker, tried out.\nExit codes: 0 done, 1 the work "
       "failed, 2 bad usage.");
@@ -245,38 +115,22 @@ int Main(int argc, char** argv) {
   CLI::App* const simulate = app.add_subcommand(
       "simulate",
       "an engine's steps with rows from everywhere; makes its own small set and server");
-  simulate->add_option("--backend", flags.backend, "host or cuda")
-      ->check(CLI::IsMember({"host", "cuda"}));
-  simulate
-      ->add_option("--rows", flags.rows,
-                   "where rows are, beside resident (default: every way in turns)")
-      ->check(CLI::IsMember({"resident", "embedded", "mapped", "shm", "grpc"}));
-  simulate->add_option("--seconds", flags.seconds, "how long, all ways together (default 15)")
-      ->check(CLI::Range(0.1, 3600.0));
-  simulate->add_option("--hidden", flags.shape.hidden, "width of the backbone")
-      ->check(CLI::Range(16, 8192));
-  simulate
-      ->add_option("--blocks", flags.shape.blocks,
-                   "blocks of the backbone; Engram is in the second")
-      ->check(CLI::Range(2, 128));
-  simulate
-      ->add_option("--sequences", flags.traffic.sequences,
-                   "sequences side by side, each 100 to 1,024 tokens")
-      ->check(CLI::Range(1, 4096));
-  simulate->add_option("--chunk-tokens", flags.traffic.chunk_tokens, "tokens of a prefill step")
-      ->check(CLI::Range(1, 16384));
-  simulate->add_option("--engramd", flags.engramd,
-                       "the server's program (default: beside this one)");
-  simulate->add_flag("--json", flags.json, "one JSON object a line");
+  AddOptions(simulate, &flags);
+  absl::StatusOr<ExperimentOptions> experiment = absl::UnknownError("not parsed");
   try {
     app.parse(argc, argv);
+    experiment = Resolve(flags);
   } catch (const CLI::Success& success) {
     return app.exit(success);
   } catch (const CLI::ParseError& wrong) {
-    std::fprintf(stderr, "engram_worker: %s\nTry: engram_worker simulate --help\n", wrong.what());
+    experiment = absl::InvalidArgumentError(wrong.what());
+  }
+  if (!experiment.ok()) {
+    std::fprintf(stderr, "engram_worker: %s\nTry: engram_worker simulate --help\n",
+                 std::string(experiment.status().message()).c_str());
     return 2;
   }
-  const absl::Status status = Simulate(flags);
+  const absl::Status status = RunExperiment(*experiment);
   if (status.ok()) return 0;
   std::fprintf(stderr, "engram_worker: %s\n", std::string(status.message()).c_str());
   return kFailed;

@@ -21,6 +21,7 @@ struct TrafficOptions {
   uint32_t shortest = 100;  // tokens of a prompt, uniform between the two
   uint32_t longest = 1024;
   uint32_t chunk_tokens = 128;  // prefilled in a step
+  uint32_t seed = 20261126;
 };
 
 struct TrafficStep {
@@ -32,7 +33,7 @@ struct TrafficStep {
 inline absl::StatusOr<std::vector<TrafficStep>> MakeTraffic(const Addresser& addresser,
                                                             const std::vector<int32_t>& text,
                                                             const TrafficOptions& options) {
-  std::mt19937 random(20261126);
+  std::mt19937 random(options.seed);
   std::uniform_int_distribution<uint32_t> length(options.shortest, options.longest);
   struct Sequence {
     size_t at = 0;

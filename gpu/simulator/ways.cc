@@ -3,8 +3,11 @@
 #include <algorithm>
 #include <cstring>
 #include <deque>
+#include <optional>
 
 #include "absl/time/clock.h"
+#include "gpu/dequantize.h"
+#include "gpu/dequantize_on_arrival.h"
 #include "gpu/device_addresser.h"
 #include "gpu/mapped_gather.h"
 
@@ -39,6 +42,7 @@ class Prefetched final : public Way {
     begun_.pop_front();
     return prefetcher_->Finish(ticket);
   }
+  HotCacheCounts hot_cache() const override { return prefetcher_->hot_cache(); }
 
  private:
   const std::unique_ptr<Prefetcher> prefetcher_;
@@ -51,10 +55,12 @@ class Resident final : public Way {
       : client_(client), device_(device), addresser_(std::move(addresser)) {}
 
   absl::Status Allocate(uint32_t max_tokens, uint32_t max_sequences) {
-    uint64_t most = 0;
-    for (const LayerTableSpec& layer : client_.table_set().layers)
+    uint64_t most = 0, most_values = 0;
+    for (const LayerTableSpec& layer : client_.table_set().layers) {
       most = std::max<uint64_t>(most, layer.row_bytes);
-    const uint64_t columns = client_.table_set().scheme.Columns();
+      most_values = std::max<uint64_t>(most_values, layer.encoding.dim);
+    }
+    const uint64_t rows = uint64_t{max_tokens} * client_.table_set().scheme.Columns();
     struct {
       DeviceBuffer* buffer;
       MemoryKind kind;
@@ -66,13 +72,14 @@ class Resident final : public Way {
          uint64_t{max_sequences} * addresser_->lookback() * sizeof(uint32_t)},
         {&row_ids_, MemoryKind::kDevice, addresser_->RowIds(max_tokens) * sizeof(RowId)},
         {&words_, MemoryKind::kPinnedHost, 2 * sizeof(uint64_t)},
-        {&rows_, MemoryKind::kDevice, max_tokens * columns * most}};
+        {&rows_, MemoryKind::kDevice, rows * most},
+        {&placed_, MemoryKind::kDevice, rows * most_values * sizeof(uint16_t)}};
     for (const auto& one : wanted) {
       absl::StatusOr<DeviceBuffer> memory = device_.Allocate(one.kind, one.bytes);
       if (!memory.ok()) return memory.status();
       *one.buffer = *std::move(memory);
     }
-    return absl::OkStatus();
+    return BringTables();
   }
 
   absl::Status Begin(const TrafficStep&) override { return absl::OkStatus(); }
@@ -85,21 +92,66 @@ class Resident final : public Way {
     if (is_first) {
       if (absl::Status status = Address(step, stream); !status.ok()) return status;
     }
-    const size_t index = is_first ? 0 : 1;
+    size_t index = 0;
+    while (manifest.layers[index].layer != layer) ++index;
     const uint32_t count = tokens * manifest.scheme.Columns();
     absl::Status status =
-        EnqueueMappedGather({.table = *client_.transport().MappedTable(index),
+        EnqueueMappedGather({.table = layers_[index].table,
                              .ids = row_ids_.as<RowId>() + index * count,
                              .count = count,
                              .rows = rows_.data(),
                              .bad_ids = reinterpret_cast<uint32_t*>(words_.as<uint64_t>() + 1)},
                             device_.multiprocessors(), stream);
+    const std::optional<Dequantizer>& dequantizer = layers_[index].dequantizer;
     if (!status.ok()) return status;
-    return rows_.data();
+    if (!dequantizer) return rows_.data();
+    status = dequantizer->Enqueue({.rows = rows_.data(),
+                                   .row_count = count,
+                                   .tokens = tokens,
+                                   .columns = manifest.scheme.Columns(),
+                                   .out = placed_.as<uint16_t>()},
+                                  stream);
+    if (!status.ok()) return status;
+    return placed_.data();
   }
   absl::Status End() override { return addresser_->StatusOf(*words_.as<uint64_t>()); }
 
  private:
+  struct Layer {
+    GatherTable table;    // as the device sees it
+    DeviceBuffer memory;  // of the table, where the device does not read the client's
+    std::optional<Dequantizer> dequantizer;  // rows that are not bf16
+  };
+
+  absl::Status BringTables() {
+    absl::StatusOr<std::unique_ptr<Stream>> stream = device_.MakeStream("tables");
+    if (!stream.ok()) return stream.status();
+    const std::vector<LayerTableSpec>& specs = client_.table_set().layers;
+    for (size_t i = 0; i < specs.size(); ++i) {
+      Layer layer;
+      layer.table = *client_.transport().MappedTable(i);
+      if (!device_.host_writes_device_memory()) {
+        const uint64_t bytes = layer.table.rows * layer.table.row_bytes;
+        absl::StatusOr<DeviceBuffer> memory = device_.Allocate(MemoryKind::kDevice, bytes);
+        if (!memory.ok()) return memory.status();
+        absl::Status status = (*stream)->Copy(memory->data(), layer.table.base, bytes);
+        absl::Status copied = (*stream)->Synchronize();
+        if (!status.ok() || !copied.ok()) return status.ok() ? copied : status;
+        layer.memory = *std::move(memory);
+        layer.table = {.base = layer.memory.data(),
+                       .rows = layer.table.rows,
+                       .row_bytes = layer.table.row_bytes};
+      }
+      if (specs[i].encoding.kind != RowEncodingKind::kBf16) {
+        absl::StatusOr<Dequantizer> made = Dequantizer::Create(specs[i].encoding);
+        if (!made.ok()) return made.status();
+        layer.dequantizer = *std::move(made);
+      }
+      layers_.push_back(std::move(layer));
+    }
+    return absl::OkStatus();
+  }
+
   absl::Status Address(const TrafficStep& step, Stream& stream) {
     std::memcpy(ids_.data(), step.token_ids.data(), step.token_ids.size() * sizeof(int32_t));
     auto* const starts = starts_.as<uint32_t>();
@@ -119,15 +171,25 @@ class Resident final : public Way {
   Client& client_;
   Device& device_;
   const std::unique_ptr<DeviceAddresser> addresser_;
-  DeviceBuffer ids_, starts_, lookback_, row_ids_, words_, rows_;
+  std::vector<Layer> layers_;  // in the table set's order
+  DeviceBuffer ids_, starts_, lookback_, row_ids_, words_, rows_, placed_;
 };
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Way>> MakePrefetched(Client& client, Device& device,
-                                                    RowSource source, uint32_t max_tokens) {
-  auto prefetcher = Prefetcher::Create(client.transport(), device,
-                                       {.max_tokens = max_tokens, .slots = 2, .source = source});
+                                                    const PrefetchedOptions& options) {
+  PrefetcherOptions prefetch{.max_tokens = options.max_tokens,
+                             .slots = 2,
+                             .source = options.source,
+                             .hot_cache_bytes = options.hot_cache_bytes};
+  if (client.table_set().layers.front().encoding.kind != RowEncodingKind::kBf16) {
+    absl::StatusOr<RowPlacing> placing = DequantizeOnArrival(client.table_set(), device);
+    if (!placing.ok()) return placing.status();
+    prefetch.place_rows = placing->place_rows;
+    prefetch.placed_row_bytes = placing->placed_row_bytes;
+  }
+  auto prefetcher = Prefetcher::Create(client.transport(), device, prefetch);
   if (!prefetcher.ok()) return prefetcher.status();
   return std::unique_ptr<Way>(std::make_unique<Prefetched>(*std::move(prefetcher)));
 }

@@ -26,13 +26,19 @@ class Way {
                                                  Stream& stream) = 0;
   // The oldest step is over.
   virtual absl::Status End() = 0;
+  virtual HotCacheCounts hot_cache() const { return {}; }
 };
 
-// Over a transport, with the prefetcher.
+// Over a transport, with the prefetcher; rows that are not bf16 are dequantised as they arrive.
+struct PrefetchedOptions {
+  RowSource source = RowSource::kTransport;
+  uint32_t max_tokens = 0;
+  uint64_t hot_cache_bytes = 0;
+};
 absl::StatusOr<std::unique_ptr<Way>> MakePrefetched(Client& client, Device& device,
-                                                    RowSource source, uint32_t max_tokens);
-// Rows resident beside the compute: addressed and gathered on the stream itself, out of the
-// client's tables.
+                                                    const PrefetchedOptions& options);
+// Rows resident beside the compute: addressed, gathered and dequantised on the stream itself, out
+// of the client's tables or, where the device has memory of its own, a copy of them there.
 absl::StatusOr<std::unique_ptr<Way>> MakeResident(Client& client, Device& device,
                                                   uint32_t max_tokens, uint32_t max_sequences);
 

@@ -5,6 +5,7 @@ import unittest
 
 WORKER = "gpu/simulator/engram_worker"
 ENGRAMD = "server/engramd"
+TOKEN_MAP = "tests/golden/deepseek_v41_token_map.i32"
 QUICK = ["--seconds", "0.2", "--blocks", "3", "--hidden", "32", "--sequences", "8", "--chunk-tokens", "32"]
 
 
@@ -20,8 +21,8 @@ class SimulateTest(unittest.TestCase):
         rows = [json.loads(line) for line in done.stdout.splitlines()]
         self.assertEqual([one["rows"] for one in rows], ["none", "resident", "embedded", "mapped", "shm", "grpc"])
         for one in rows:
-            self.assertEqual(sorted(one), ["backend", "exposed_wait_share", "loss_percent", "rows", "step_ms",
-                                           "tokens_per_s"])
+            self.assertEqual(sorted(one), ["backend", "device", "exposed_wait_share", "loss_percent", "model", "rows",
+                                           "step_ms", "tokens_per_s", "width_divisor"])
             self.assertEqual(one["backend"], "host")
             self.assertGreater(one["tokens_per_s"], 0)
             self.assertGreater(one["step_ms"], 0)
@@ -32,17 +33,45 @@ class SimulateTest(unittest.TestCase):
         done = simulate(*QUICK, "--rows", "shm")
         self.assertEqual(done.returncode, 0, done.stderr)
         lines = [line.split() for line in done.stdout.splitlines()]
-        self.assertEqual(lines[0], ["rows", "backend", "step_ms", "tokens_per_s", "exposed_wait_share", "loss_percent"])
-        self.assertEqual([line[0] for line in lines[1:]], ["none", "resident", "shm"])
+        self.assertEqual([line[0] for line in lines[:3]], ["model", "steps:", "device:"])
+        self.assertNotIn("SCALED", done.stdout)
+        self.assertEqual(lines[3], ["rows", "backend", "step_ms", "tokens_per_s", "exposed_wait_share", "loss_percent"])
+        self.assertEqual([line[0] for line in lines[4:]], ["none", "resident", "shm"])
+
+    def test_large_models_say_what_was_scaled(self):
+        small_steps = ["--seconds", "0.1", "--sequences", "4", "--chunk-tokens", "16"]
+        for model, blocks, width in (("4b", 36, 2560), ("8b", 36, 4096), ("v41", 40, 5120)):
+            done = simulate(*small_steps, "--model", model, "--token-map", TOKEN_MAP, "--rows-per-head", "1000",
+                            "--width-divisor", "128", "--rows", "embedded") if model == "v41" else \
+                simulate(*small_steps, "--model", model, "--width-divisor", "128", "--rows", "embedded")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            first = done.stdout.splitlines()[0]
+            self.assertIn(f"model {model}: {blocks} blocks of width {width // 128}", first)
+            self.assertIn("SCALED: all widths are 1/128", first)
+
+    def test_a_hot_cache_says_its_hit_rate(self):
+        done = simulate(*QUICK, "--json", "--rows", "grpc", "--hot-cache-mib", "64")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        rows = {line["rows"]: line for line in map(json.loads, done.stdout.splitlines())}
+        self.assertEqual(rows["resident"]["hot_cache_hit_share"], 0)
+        self.assertTrue(0 < rows["grpc"]["hot_cache_hit_share"] <= 1, rows)
 
     def test_what_cannot_be_done_says_why(self):
         wrong = simulate("--rows", "nowhere")
         self.assertEqual(wrong.returncode, 2)
         self.assertIn("--rows", wrong.stderr)
         cuda = simulate(*QUICK, "--backend", "cuda")
-        if cuda.returncode != 0:  # as it is where there is a device for which no backbone is built
+        if cuda.returncode != 0:  # no device, no driver, no toolkit, no cuBLAS: whichever it is, by name
             self.assertEqual(cuda.returncode, 1)
-            self.assertIn("host", cuda.stderr)
+            self.assertRegex(cuda.stderr, "--backend cuda: (no CUDA|the CUDA|built without)|cuBLAS")
+        wrong = simulate("--model", "v41")
+        self.assertEqual(wrong.returncode, 1)
+        self.assertIn("--token-map", wrong.stderr)
+        wrong = simulate("--model", "4b", "--hidden", "64")
+        self.assertEqual(wrong.returncode, 2)
+        self.assertIn("--width-divisor", wrong.stderr)
+        wrong = simulate(*QUICK, "--text", TOKEN_MAP[:-len("token_map.i32")] + "none")
+        self.assertEqual(wrong.returncode, 2)
         done = subprocess.run([WORKER, "simulate", "--engramd", "no-such-program", *QUICK], capture_output=True,
                               text=True, timeout=120, check=False)
         self.assertEqual(done.returncode, 1)

@@ -1,0 +1,230 @@
+#include "gpu/simulator/experiment.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <random>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "client/client.h"
+#include "gpu/simulator/engine.h"
+#include "gpu/simulator/own_server.h"
+
+namespace engram::simulator {
+namespace {
+
+// Steps of a way before the next has its turn: prefill and decode.
+constexpr size_t kSlice = 3 * kPrefillSteps;
+constexpr absl::Duration kAttachTime = absl::Seconds(30);
+constexpr size_t kMadeUpTokens = 1 << 18;
+
+// Words of a made-up text, of which a few come often, as in any; or of the file.
+absl::StatusOr<std::vector<int32_t>> Text(const std::string& path, uint32_t vocab_size) {
+  std::vector<int32_t> text;
+  if (path.empty()) {
+    std::mt19937 random(1);
+    std::geometric_distribution<int32_t> rank(0.002);
+    text.resize(kMadeUpTokens);
+    for (int32_t& id : text) id = rank(random) * 7 % static_cast<int32_t>(vocab_size);
+    return text;
+  }
+  std::ifstream file(path, std::ios::binary);
+  for (int32_t id = 0; file.read(reinterpret_cast<char*>(&id), sizeof(id));) text.push_back(id);
+  const auto wrong = std::find_if(text.begin(), text.end(), [vocab_size](int32_t id) {
+    return id < 0 || static_cast<uint32_t>(id) >= vocab_size;
+  });
+  if (text.empty() || wrong != text.end()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--text ", path, ": token ids as int32, each below ", vocab_size,
+                     ", are needed", text.empty() ? ", and there are none" : ""));
+  }
+  return text;
+}
+
+struct Contender {
+  std::string rows;
+  std::unique_ptr<Client> client;  // outlives the way
+  std::unique_ptr<Way> way;        // null: no Engram
+  Taken taken;
+
+  double TokensPerS() const {
+    return static_cast<double>(taken.tokens) * 1e9 / static_cast<double>(taken.ns);
+  }
+};
+
+uint32_t MaxTokens(const TrafficOptions& traffic) {
+  return std::max(traffic.chunk_tokens, traffic.sequences);
+}
+
+absl::StatusOr<Contender> MakeContender(const std::string& rows, const OwnServer& server,
+                                        Device& device, const ExperimentOptions& options) {
+  Contender contender;
+  contender.rows = rows;
+  if (rows == "none") return contender;
+  std::string target = absl::StrCat("embedded:", server.set());
+  if (rows == "shm") target = absl::StrCat("shm:", server.shm());
+  if (rows == "grpc") target = absl::StrCat("grpc:unix:", server.socket());
+  AttachOptions attach;
+  attach.timeout = kAttachTime;
+  absl::StatusOr<std::unique_ptr<Client>> client = Client::Attach(target, attach);
+  if (!client.ok()) return client.status();
+  contender.client = *std::move(client);
+  const uint32_t tokens = MaxTokens(options.traffic);
+  const bool mapped = rows == "mapped";
+  absl::StatusOr<std::unique_ptr<Way>> way =
+      rows == "resident"
+          ? MakeResident(*contender.client, device, tokens, tokens)
+          : MakePrefetched(*contender.client, device,
+                           {.source = mapped ? RowSource::kMapped : RowSource::kTransport,
+                            .max_tokens = tokens,
+                            .hot_cache_bytes = mapped ? 0 : options.hot_cache_bytes});
+  if (!way.ok()) return way.status();
+  contender.way = *std::move(way);
+  return contender;
+}
+
+// What stands above a table: nothing that was made smaller goes unsaid.
+void PrintSetting(const ExperimentOptions& options, const Device& device) {
+  const BackboneShape& shape = options.model.shape;
+  std::printf("model %s: %u blocks of width %u, feed-forward %u", options.model.name.data(),
+              shape.blocks, shape.hidden, shape.feed_forward);
+  if (options.width_divisor > 1) {
+    std::printf(
+        " (SCALED: all widths are 1/%u of the model's, for this backend; rows and blocks are not)",
+        options.width_divisor);
+  }
+  std::printf(
+      "\nsteps: %u sequences decoded side by side, prompts of %u to %u tokens prefilled %u "
+      "a step\ndevice: %s\n",
+      options.traffic.sequences, options.traffic.shortest, options.traffic.longest,
+      options.traffic.chunk_tokens, device.Describe().c_str());
+}
+
+// One way's line.
+struct Line {
+  double step_ms, exposed_share, loss_percent, hit_share;
+};
+
+Line LineOf(const Contender& one, double resident) {
+  // What is resident is gathered by the stream itself: work, not a wait.
+  const bool waits = one.rows != "none" && one.rows != "resident";
+  const HotCacheCounts counts = one.way == nullptr ? HotCacheCounts{} : one.way->hot_cache();
+  const auto groups = static_cast<double>(counts.hits + counts.misses);
+  const auto ns = static_cast<double>(one.taken.ns);
+  return {.step_ms = ns / 1e6 / static_cast<double>(one.taken.steps),
+          .exposed_share = waits ? static_cast<double>(one.taken.exposed_ns) / ns : 0,
+          .loss_percent = 100 * (1 - one.TokensPerS() / resident),
+          .hit_share = groups == 0 ? 0 : static_cast<double>(counts.hits) / groups};
+}
+
+void Report(const std::vector<Contender>& contenders, const ExperimentOptions& options,
+            const Device& device) {
+  const bool caches = options.hot_cache_bytes > 0;
+  double resident = 0;
+  for (const Contender& one : contenders) {
+    if (one.rows == "resident") resident = one.TokensPerS();
+  }
+  if (!options.json) {
+    PrintSetting(options, device);
+    std::printf("%-9s  %-7s  step_ms  tokens_per_s  exposed_wait_share  loss_percent%s\n", "rows",
+                "backend", caches ? "  hot_cache_hit_share" : "");
+  }
+  for (const Contender& one : contenders) {
+    const Line line = LineOf(one, resident);
+    if (options.json) {
+      nlohmann::json object = {{"rows", one.rows},
+                               {"backend", options.backend},
+                               {"model", std::string(options.model.name)},
+                               {"width_divisor", options.width_divisor},
+                               {"device", device.Describe()},
+                               {"step_ms", line.step_ms},
+                               {"tokens_per_s", one.TokensPerS()},
+                               {"exposed_wait_share", line.exposed_share},
+                               {"loss_percent", line.loss_percent}};
+      if (caches) object["hot_cache_hit_share"] = line.hit_share;
+      std::printf("%s\n", object.dump().c_str());
+      continue;
+    }
+    std::printf("%-9s  %-7s  %7.2f  %12.0f  %18.4f  %12.2f", one.rows.c_str(),
+                options.backend.c_str(), line.step_ms, one.TokensPerS(), line.exposed_share,
+                line.loss_percent);
+    if (caches) std::printf("  %19.4f", line.hit_share);
+    std::printf("\n");
+  }
+}
+
+// Every way runs the same slice of steps in its turn, until the time is up and all have run as
+// many.
+absl::Status Measure(Engine& engine, const std::vector<TrafficStep>& steps, double seconds,
+                     std::vector<Contender>& contenders) {
+  const bool shows_progress = isatty(STDERR_FILENO) != 0;
+  const absl::Time begin = absl::Now();
+  const absl::Duration time = absl::Seconds(seconds);
+  size_t first = 0;
+  // The first slice warms up.
+  for (size_t slices = 0; slices < 2 || absl::Now() - begin < time; ++slices) {
+    const auto slice = absl::MakeConstSpan(steps).subspan(first, kSlice);
+    for (Contender& one : contenders) {
+      if (slices == 1) one.taken = {};
+      if (absl::Status status = engine.Run(slice, one.way.get(), &one.taken); !status.ok()) {
+        return absl::Status(status.code(), absl::StrCat(one.rows, ": ", status.message()));
+      }
+    }
+    first += kSlice;
+    if (first >= steps.size()) first = 0;
+    if (shows_progress) {
+      const double share = absl::FDivDuration(absl::Now() - begin, time);
+      std::fprintf(stderr, "\r%3.0f %%", 100 * std::min(1.0, share));
+    }
+  }
+  if (shows_progress) std::fprintf(stderr, "\r     \r");
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status RunExperiment(const ExperimentOptions& options) {
+  const absl::StatusOr<std::unique_ptr<Device>> device =
+      OpenDevice(options.backend == "cuda" ? DeviceKind::kCuda : DeviceKind::kHost, {});
+  if (!device.ok()) {
+    return absl::Status(device.status().code(), absl::StrCat("--backend ", options.backend, ": ",
+                                                             device.status().message()));
+  }
+  OwnServer server;
+  absl::Status status = server.Start({.engramd = options.engramd,
+                                      .family = options.model.family,
+                                      .token_map = options.token_map,
+                                      .rows_per_head = options.rows_per_head});
+  if (!status.ok()) return status;
+  std::vector<std::string> wanted = {"none", "resident"};
+  if (options.rows.empty()) {
+    for (const char* rows : {"embedded", "mapped", "shm", "grpc"}) wanted.push_back(rows);
+  } else if (options.rows != "resident") {
+    wanted.push_back(options.rows);
+  }
+  std::vector<Contender> contenders;
+  for (const std::string& rows : wanted) {
+    absl::StatusOr<Contender> contender = MakeContender(rows, server, **device, options);
+    if (!contender.ok()) return contender.status();
+    contenders.push_back(*std::move(contender));
+  }
+  Client& client = *contenders[1].client;
+  const auto text = Text(options.text_file, client.table_set().scheme.vocab_size);
+  if (!text.ok()) return text.status();
+  const auto steps = MakeTraffic(client.addresser(), *text, options.traffic);
+  if (!steps.ok()) return steps.status();
+  const absl::StatusOr<std::unique_ptr<Engine>> engine =
+      Engine::Create(client.table_set(), options.model.shape, options.model.branches, **device,
+                     MaxTokens(options.traffic));
+  if (!engine.ok()) return engine.status();
+  status = Measure(**engine, *steps, options.seconds, contenders);
+  if (!status.ok()) return status;
+  Report(contenders, options, **device);
+  return absl::OkStatus();
+}
+
+}  // namespace engram::simulator

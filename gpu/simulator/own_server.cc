@@ -1,0 +1,61 @@
+#include "gpu/simulator/own_server.h"
+
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <filesystem>
+
+#include "absl/strings/str_cat.h"
+#include "memstore/addressing/families.h"
+#include "memstore/table/pack_synthetic.h"
+
+namespace engram::simulator {
+
+OwnServer::~OwnServer() {
+  if (pid_ > 0) {
+    kill(pid_, SIGTERM);
+    waitpid(pid_, nullptr, 0);
+  }
+  std::error_code error;
+  if (!directory_.empty()) std::filesystem::remove_all(directory_, error);
+}
+
+absl::Status OwnServer::Start(const OwnServerOptions& options) {
+  if (access(options.engramd.c_str(), X_OK) != 0) {
+    return absl::NotFoundError(absl::StrCat("there is no engramd at ", options.engramd,
+                                            ": `./run build` makes one, --engramd names another"));
+  }
+  const absl::StatusOr<const Family*> family = FindFamily(options.family);
+  if (!family.ok()) return family.status();
+  if (!(*family)->token_map_sha256.empty() && options.token_map.empty()) {
+    return absl::InvalidArgumentError(absl::StrCat("the family ", options.family,
+                                                   " hashes compressed ids: --token-map FILE, ",
+                                                   (*family)->token_map_source));
+  }
+  std::string name = std::filesystem::temp_directory_path() / "engram-worker-XXXXXX";
+  if (mkdtemp(name.data()) == nullptr)
+    return absl::ErrnoToStatus(errno, absl::StrCat("cannot make ", name));
+  directory_ = name;
+  PackOptions pack;
+  pack.output = set();
+  pack.rows_per_head = options.rows_per_head;
+  pack.token_map_file = options.token_map;
+  if (const auto packed = PackSynthetic(**family, pack); !packed.ok()) return packed.status();
+  const std::string address = absl::StrCat("unix:", socket()), table_set = set(), shared = shm();
+  pid_ = fork();
+  if (pid_ == 0) {
+    const char* const arguments[] = {
+        options.engramd.c_str(), "--table-set",  table_set.c_str(), "--listen",
+        address.c_str(),         "--shm-socket", shared.c_str(),    nullptr};
+    // Its lines are its own affair.
+    if (freopen("/dev/null", "w", stderr) == nullptr) _exit(127);
+    execv(options.engramd.c_str(), const_cast<char* const*>(arguments));
+    _exit(127);
+  }
+  if (pid_ < 0) return absl::ErrnoToStatus(errno, "cannot start engramd");
+  return absl::OkStatus();
+}
+
+}  // namespace engram::simulator
