@@ -1,6 +1,8 @@
 """engram_worker simulate runs every way to rows over a server of its own, and says what came of it."""
 import json
+import struct
 import subprocess
+import tempfile
 import unittest
 
 WORKER = "gpu/simulator/engram_worker"
@@ -50,7 +52,11 @@ class SimulateTest(unittest.TestCase):
             self.assertIn("SCALED: all widths are 1/128", first)
 
     def test_a_hot_cache_says_its_hit_rate(self):
-        done = simulate(*QUICK, "--json", "--rows", "grpc", "--hot-cache-mib", "64")
+        # A text that goes round: its n-grams come again however few steps there is time for.
+        with tempfile.NamedTemporaryFile() as text:
+            text.write(struct.pack("<16i", *range(10, 26)))
+            text.flush()
+            done = simulate(*QUICK, "--json", "--rows", "grpc", "--hot-cache-mib", "64", "--text", text.name)
         self.assertEqual(done.returncode, 0, done.stderr)
         rows = {line["rows"]: line for line in map(json.loads, done.stdout.splitlines())}
         self.assertEqual(rows["resident"]["hot_cache_hit_share"], 0)
