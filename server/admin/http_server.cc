@@ -9,16 +9,19 @@
 namespace engram {
 namespace {
 
-// Prometheus, a probe and a person or two at once.
-constexpr char kHttpThreads[] = "4";
+// Prometheus, probes, and a person or two at once; and so many that say nothing that whoever asks
+// among them waits for less than a probe does. Threads that wait cost little.
+constexpr char kHttpThreads[] = "32";
 // A client says what it wants in this time, or is closed.
-constexpr char kRequestTimeoutMs[] = "3000";
+constexpr char kRequestTimeoutMs[] = "1000";
 // A path and a browser's headers.
 constexpr char kMaxRequestBytes[] = "16384";
 
 int KeepComplaint(const mg_connection* connection, const char* message) {
-  auto* const complaint = static_cast<std::string*>(mg_get_user_data(mg_get_context(connection)));
-  if (complaint != nullptr && complaint->empty()) *complaint = message;
+  auto* const complaint = static_cast<HttpComplaint*>(mg_get_user_data(mg_get_context(connection)));
+  if (complaint == nullptr) return 1;
+  const std::lock_guard<std::mutex> lock(complaint->mutex);
+  if (complaint->text.empty()) complaint->text = message;
   return 1;
 }
 
@@ -61,7 +64,7 @@ absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(const ListenAddres
   mg_server_port bound{};
   if (server->context_ == nullptr || mg_get_server_ports(server->context_, 1, &bound) != 1) {
     return absl::UnavailableError(
-        absl::StrCat("cannot listen on ", address.Text(), " for HTTP: ", server->complaint_,
+        absl::StrCat("cannot listen on ", address.Text(), " for HTTP: ", server->complaint_.text,
                      "; is the port taken, and ", address.host, " an address of this machine?"));
   }
   server->address_ = absl::StrCat(host, ":", bound.port);

@@ -9,6 +9,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -23,6 +24,12 @@ struct HttpPage {
   int code = 200;
   std::string content_type = "text/plain; charset=utf-8";
   std::string body;
+};
+
+// civetweb's first: what kept it from starting. Its threads complain of clients later.
+struct HttpComplaint {
+  std::mutex mutex;
+  std::string text;  // guarded by mutex; read alone where it did not start
 };
 
 class HttpServer {
@@ -44,7 +51,7 @@ class HttpServer {
 
   const Pages pages_;
   std::string address_;
-  std::string complaint_;  // civetweb's last
+  HttpComplaint complaint_;
   mg_context* context_ = nullptr;
 };
 

@@ -126,8 +126,7 @@ std::string Charts(absl::Span<const HistoryPoint> history) {
           absl::StrCat("last 10 min, most ", Short(requests)),
           [](const HistoryPoint& point) { return point.requests_per_s; }, nullptr),
       Chart(
-          history, "latency", "p50 · p99",
-          absl::StrCat(Time(now.p50_s), " · ", Time(now.p99_s)),
+          history, "latency", "p50 · p99", absl::StrCat(Time(now.p50_s), " · ", Time(now.p99_s)),
           absl::StrCat("last 10 min, most ", Time(p99), "; in the server, bucket bounds"),
           [](const HistoryPoint& point) { return point.p50_s; },
           [](const HistoryPoint& point) { return point.p99_s; }),
@@ -195,7 +194,7 @@ std::string Figures(const ServerSnapshot& snapshot, const MetricSums& sums) {
       entry("answered", Short(static_cast<double>(ok))),
       entry("failed", Short(static_cast<double>(requests - ok))),
       entry("turned away", Short(static_cast<double>(rejected))),
-      entry("in flight", absl::StrCat(sums.began - sums.ended)),
+      entry("in flight", absl::StrCat(sums.InFlight())),
       entry("rows", Short(static_cast<double>(rows))),
       "</dl></div><div class=\"card\" id=\"clients\"><h2>Clients and memory</h2><dl>",
       entry("gRPC streams", absl::StrCat(snapshot.grpc_streams)),

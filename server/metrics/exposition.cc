@@ -99,7 +99,7 @@ void AddLookups(const MetricSums& sums, Families& out) {
                          static_cast<double>(sums.bytes[path]));
   }
   out.Gauge("requests_in_flight", "Lookups that were read and are not answered yet.",
-            static_cast<double>(sums.began - sums.ended));
+            static_cast<double>(sums.InFlight()));
   MetricFamily& rejections = out.Begin(
       "rejections_total", MetricType::Counter,
       "Lookups turned away: late (would have missed its deadline), queue_full, bytes_full "

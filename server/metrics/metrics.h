@@ -23,6 +23,8 @@ struct HistogramSum {
 struct MetricSums {
   uint64_t began = 0;
   uint64_t ended = 0;
+  // Both are read while they are counted: never below 0.
+  uint64_t InFlight() const { return began > ended ? began - ended : 0; }
   std::array<std::array<uint64_t, kStatusCodes>, kPaths> requests{};
   std::array<uint64_t, kPaths> rows{}, bytes{};
   std::array<HistogramSum<21>, kPaths> request_seconds{};
