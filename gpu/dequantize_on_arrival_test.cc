@@ -3,13 +3,14 @@
 #include <cstring>
 #include <vector>
 
+#include "gpu/testing/dequantized_rows.h"
 #include "gpu/testing/prefetch_fixture.h"
 #include "gtest/gtest.h"
-#include "memstore/table/synthetic.h"
 
 namespace engram {
 namespace {
 
+using testing::DequantizedRows;
 using testing::PrefetchFixture;
 using testing::PrefetchWay;
 using testing::RandomStep;
@@ -18,26 +19,6 @@ using testing::SmallV41;
 using testing::Soon;
 
 constexpr uint32_t kMaxTokens = 48;
-
-// What a layer reads: every row of its own dequantised at its place.
-std::vector<uint16_t> Expected(const SmallStep& step, size_t index) {
-  const LayerTableSpec& layer = SmallV41()->manifest().layers[index];
-  std::vector<std::byte> rows(step.row_ids[index].size() * layer.row_bytes);
-  for (size_t i = 0; i < step.row_ids[index].size(); ++i) {
-    SyntheticRow(layer.layer, step.row_ids[index][i],
-                 {&rows[i * layer.row_bytes], layer.row_bytes});
-  }
-  std::vector<uint16_t> values(step.row_ids[index].size() * layer.encoding.dim);
-  const Dequantizer dequantizer = Dequantizer::Create(layer.encoding).value();
-  EXPECT_TRUE(dequantizer
-                  .Run({.rows = rows.data(),
-                        .row_count = static_cast<uint32_t>(step.row_ids[index].size()),
-                        .tokens = step.tokens(),
-                        .columns = SmallV41()->manifest().scheme.Columns(),
-                        .out = values.data()})
-                  .ok());
-  return values;
-}
 
 TEST(DequantizeOnArrival, LayersReadTheValuesOfTheirRows) {
   for (const bool separate : {false, true}) {
@@ -58,7 +39,7 @@ TEST(DequantizeOnArrival, LayersReadTheValuesOfTheirRows) {
         const absl::Status status = fixture.prefetcher->Finish(ticket);
         ASSERT_TRUE(status.ok()) << status;
         for (size_t layer : {0, 1}) {
-          const std::vector<uint16_t> expected = Expected(step, layer);
+          const std::vector<uint16_t> expected = DequantizedRows(step, layer);
           const PlacedRows rows =
               fixture.prefetcher->Rows(ticket, PrefetchFixture::LayerNumber(layer)).value();
           ASSERT_EQ(std::memcmp(rows.rows, expected.data(), expected.size() * 2), 0);

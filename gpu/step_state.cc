@@ -73,8 +73,9 @@ absl::Time StepState::Expire(absl::Time now) {
 bool StepState::Await(uint64_t step, absl::Duration patience) const {
   std::unique_lock<std::mutex> lock(mutex_);
   changed_.wait(lock, [&] { return step_ != step || in_flight_ == 0; });
-  const auto until = absl::ToChronoTime(absl::Now() + patience);
-  return changed_.wait_until(lock, until, [&] { return step_ != step || released_; });
+  // A span, not a date: a clock that is set meanwhile does not use it up.
+  return changed_.wait_for(lock, absl::ToChronoNanoseconds(patience),
+                           [&] { return step_ != step || released_; });
 }
 
 bool StepState::released() const {

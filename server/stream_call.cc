@@ -56,7 +56,7 @@ void StreamCall::OnAccepted(bool ok) {
   loop_.turns().Join(*this, client);
   events_ = 1;  // OnOver
   counted_ = true;
-  last_event_ = Clock::now();
+  last_event_ = now_ = Clock::now();
   absl::StatusOr<Caller> caller = loop_.context().access->Authenticate(context_);
   if (!caller.ok()) {
     loop_.metrics().Rejected(Rejection::kUnauthenticated);
@@ -76,7 +76,7 @@ void StreamCall::OnAccepted(bool ok) {
 void StreamCall::OnRead(bool ok) {
   --events_;
   reading_ = false;
-  last_event_ = Clock::now();
+  last_event_ = now_ = Clock::now();
   if (!ok) read_all_ = true;
   if (ok && !finishing_) TakeBatch();
   message_.Clear();
@@ -86,7 +86,7 @@ void StreamCall::OnRead(bool ok) {
 void StreamCall::OnWritten(bool ok) {
   --events_;
   writing_ = false;
-  last_event_ = Clock::now();
+  last_event_ = now_ = Clock::now();
   loop_.metrics().Took(Stage::kSend, last_event_ - write_began_);
   if (!ok) DropAll();  // the connection is gone; OnOver follows
   Advance();
@@ -127,8 +127,8 @@ void StreamCall::TakeBatch() {
   } else if (status = Admit(*batch); !status.ok()) {
     AddError(batch->batch_id(), status, batch->received);
   } else {
-    batch->waits_since = Clock::now();
-    loop_.metrics().Took(Stage::kPlan, batch->waits_since - batch->received);
+    batch->waits_since = now_ = Clock::now();
+    loop_.metrics().Took(Stage::kPlan, now_ - batch->received);
     (IsSmall(*batch) ? small_ : large_).push_back(std::move(batch));
     return;
   }
@@ -262,7 +262,7 @@ void StreamCall::WriteAhead() {
     if (!ahead_ || writing_) return;
     writing_ = true;
     ++events_;
-    write_began_ = Clock::now();
+    write_began_ = now_;
     stream_.Write(*ahead_, static_cast<LoopEvent*>(&written_));
     ahead_.reset();
   }
@@ -270,9 +270,9 @@ void StreamCall::WriteAhead() {
 
 // Gathers a message, of the small and the large batches in turn.
 void StreamCall::TakeTurn() {
-  const Clock::time_point now = Clock::now();
-  DropExpired(now, small_);
-  DropExpired(now, large_);
+  const Clock::time_point begin = now_ = Clock::now();
+  DropExpired(begin, small_);
+  DropExpired(begin, large_);
   WriteAhead();
   if (ahead_ || finishing_ || (small_.empty() && large_.empty())) return Advance();
   if (!loop_.TakeSlabs(this, 1, &slab_)) {
@@ -284,19 +284,18 @@ void StreamCall::TakeTurn() {
   Batches& batches = from_large ? large_ : small_;
   LookupBatch& batch = *batches.front();
   const uint64_t before = batch.RowsLeftBytes();
-  loop_.metrics().Took(Stage::kQueue, now - batch.waits_since);
+  loop_.metrics().Took(Stage::kQueue, begin - batch.waits_since);
   const absl::Span<std::byte> part =
       batch.FillMessage(kStreamMessageBytes, *loop_.context().team, slab_.back().memory());
-  loop_.turns().Done(*this, before - batch.RowsLeftBytes());
+  batch.waits_since = now_ = loop_.turns().Done(*this, before - batch.RowsLeftBytes());
+  loop_.metrics().Took(Stage::kGather, now_ - begin);
   ahead_ = OneSlice(SliceOf(std::move(slab_.back()), part));
   slab_.clear();
-  batch.waits_since = Clock::now();
-  loop_.metrics().Took(Stage::kGather, batch.waits_since - now);
   if (batch.done()) {
     loop_.metrics().Answered(Path::kGrpcStream, absl::StatusCode::kOk, batch.Rows(),
-                             batch.RowsBytes(), batch.waits_since - batch.received);
+                             batch.RowsBytes(), now_ - batch.received);
     loop_.log().Ended(Path::kGrpcStream, context_, batch.batch_id(), absl::OkStatus(), batch.Rows(),
-                      batch.waits_since - batch.received);
+                      now_ - batch.received);
     Drop(std::move(batches.front()));
     batches.pop_front();
   }

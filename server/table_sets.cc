@@ -124,6 +124,12 @@ std::vector<TableSetState> TableSets::List() const {
                       .idle = std::nullopt,
                       .age = seconds(state.since)};
     if (state.was_acquired) one.idle = seconds(state.acquired);
+    for (const LayerTableSpec& layer : set.manifest().layers) {
+      one.layers.push_back({.layer = layer.layer,
+                            .rows = layer.rows,
+                            .row_bytes = layer.row_bytes,
+                            .shards = layer.shards.size()});
+    }
     sets.push_back(std::move(one));
   }
   for (const std::string& id : store_->Fenced()) {

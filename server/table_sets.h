@@ -32,6 +32,14 @@
 namespace engram {
 
 // A set that is here, whatever its state.
+// A layer's table, as it lies in files.
+struct TableLayout {
+  uint32_t layer = 0;
+  uint64_t rows = 0;
+  uint32_t row_bytes = 0;
+  size_t shards = 0;
+};
+
 struct TableSetState {
   std::string name;
   std::string id;
@@ -42,7 +50,8 @@ struct TableSetState {
   std::array<uint32_t, kLeaseKinds> leases{};  // by LeaseKind
   // Since it was asked for over gRPC; nothing: by nobody since it is here, or it is retired.
   std::optional<std::chrono::seconds> idle = std::nullopt;
-  std::chrono::seconds age{0};  // in this state
+  std::chrono::seconds age{0};           // in this state
+  std::vector<TableLayout> layers = {};  // nothing where it is fenced
 };
 
 // What is being loaded.

@@ -89,13 +89,14 @@ void Turns::Drop(Call& call, uint64_t work) {
   call.client_->queued -= work;
 }
 
-void Turns::Done(Call& call, uint64_t work) {
+Turns::Clock::time_point Turns::Done(Call& call, uint64_t work) {
   Drop(call, work);
   Client& client = *call.client_;
   client.had += work;
   const Clock::time_point now = Clock::now();
   Measure(static_cast<double>(nanoseconds(now - client.since).count()), work, &client.ns_per_byte);
   client.since = now;
+  return now;
 }
 
 void Turns::Ready(Call& call) {

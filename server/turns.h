@@ -61,8 +61,8 @@ class Turns {
   // `ahead`: what of the call's own goes before it. RESOURCE_EXHAUSTED: by the estimate `work`
   // would not be done when `left` has passed. Else it counts as queued.
   absl::Status Admit(Call& call, uint64_t ahead, uint64_t work, Clock::duration left);
-  // Part of what was admitted is done; or dropped, undone.
-  void Done(Call& call, uint64_t work);
+  // Part of what was admitted is done, now, which it returns; or dropped, undone.
+  Clock::time_point Done(Call& call, uint64_t work);
   void Drop(Call& call, uint64_t work);
 
   void Ready(Call& call);

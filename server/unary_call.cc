@@ -120,10 +120,9 @@ void UnaryCall::TakeTurn() {
     const absl::Span<std::byte> part = batch_->FillPart(*loop_.context().team, slab.memory());
     slices.push_back(SliceOf(std::move(slab), part));
   }
-  loop_.turns().Done(*this, work);
+  since_ = loop_.turns().Done(*this, work);
   batch_->Release();
   sending_ = true;
-  since_ = Clock::now();
   loop_.metrics().Took(Stage::kGather, since_ - begin);
   loop_.metrics().Answered(Path::kGrpcUnary, absl::StatusCode::kOk, rows_, rows_bytes,
                            since_ - accepted_at_);

@@ -146,6 +146,18 @@ std::string Header(const ServerSnapshot& snapshot) {
       why.empty() ? "" : absl::StrCat("<div class=\"card\">", Escape(why), "</div>"));
 }
 
+// "layer 1: 9.45 M rows of 264 B, 2.5 GB in 10 shards".
+std::string Layers(const TableSetState& set) {
+  std::string text;
+  for (const TableLayout& layer : set.layers) {
+    absl::StrAppend(&text, "<br>layer ", layer.layer, ": ", Short(static_cast<double>(layer.rows)),
+                    " rows of ", layer.row_bytes, " B, ",
+                    Short(static_cast<double>(layer.rows * layer.row_bytes)), "B in ", layer.shards,
+                    layer.shards == 1 ? " shard" : " shards");
+  }
+  return text;
+}
+
 std::string Sets(const ServerSnapshot& snapshot) {
   constexpr const char* kKinds[kLeaseKinds] = {"mapped", "ring", "RDMA", "RDMA-read"};
   std::string text = "<div class=\"card\" id=\"sets\"><h2>Table sets</h2>";
@@ -163,7 +175,7 @@ std::string Sets(const ServerSnapshot& snapshot) {
     if (set.idle) {
       absl::StrAppend(&text, " · gRPC ", Age(static_cast<double>(set.idle->count())), " ago");
     }
-    absl::StrAppend(&text, "</span></div>");
+    absl::StrAppend(&text, Layers(set), "</span></div>");
   }
   if (snapshot.loading) {
     absl::StrAppend(&text, "<div class=\"set\"><span class=\"tag\">loading</span>",

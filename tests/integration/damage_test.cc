@@ -17,6 +17,7 @@
 #include "proto/engram/v1/admin.grpc.pb.h"
 #include "proto/grpc/health/v1/health.grpc.pb.h"
 #include "server/engramd.h"
+#include "tests/integration/http_get.h"
 #include "tests/integration/small_sets.h"
 
 namespace engram::integration {
@@ -32,6 +33,7 @@ class DamageTest : public ::testing::Test {
     config.table_sets = {scratch_ / "set"};
     config.listen = {{.host = "127.0.0.1", .port = "0", .unix_path = {}}};
     config.shm_socket = scratch_ / "m";
+    config.admin_listen = {{.host = "127.0.0.1", .port = "0", .unix_path = {}}};
     config.admin_grpc_listen = {{.host = {}, .port = {}, .unix_path = scratch_ / "admin"}};
     config.scrub_mib_per_s = scrub_mib_per_s;
     auto engramd =
@@ -71,6 +73,11 @@ class DamageTest : public ::testing::Test {
     EXPECT_THAT(log_.str(), HasSubstr("is fenced"));
     EXPECT_THAT(log_.str(), HasSubstr("start engramd again"));
     EXPECT_EQ(engramd_->table_sets().List()[0].state, "fenced");
+    const std::string log = log_.str();
+    const std::string http = log.substr(log.find("http://") + 7);
+    const std::string metrics = HttpGet(http.substr(0, http.find('\n')), "/metrics");
+    EXPECT_EQ(MetricValue(metrics, "engram_server_checksum_failures_total"), 1);
+    EXPECT_THAT(HttpGet(http.substr(0, http.find('\n')), "/readyz"), HasSubstr("fenced"));
   }
 
   ScratchDirectory scratch_;

@@ -154,6 +154,8 @@ TEST_F(MetricsTest, ReadyWhileItServesAndAliveAllTheTime) {
 TEST_F(MetricsTest, TheStatusPageIsWholeAndEscapesWhatOthersChose) {
   Start();
   const std::string page = HttpGet(http_, "/statusz");
+  EXPECT_THAT(page, HasSubstr("layer 1: "));
+  EXPECT_THAT(page, HasSubstr("in 1 shard"));
   for (const char* part : {"SERVING", "qwen4-exp", "id=\"rows\"", "id=\"latency\"", "flag --listen",
                            "id=\"configuration\"", "</html>"}) {
     EXPECT_THAT(page, HasSubstr(part));
