@@ -5,6 +5,7 @@
 #include <chrono>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "client/transport/grpc_attach.h"
 #include "client/transport/grpc_credentials.h"
@@ -49,6 +50,22 @@ struct AdminClient::Connection {
     }
     return FromGrpc(status, address);
   }
+
+  // Before a call over TLS: whether the two sides take each other's certificates. Whatever else
+  // there is to say, the call itself will.
+  absl::Status Greet() const {
+    HandshakeWatch handshake(*credentials, address);
+    while (credentials->tls()) {
+      grpc::ClientContext context;
+      context.set_deadline(std::chrono::system_clock::now() + kCallTime);
+      credentials->Apply(&context);
+      v1::ListResponse response;
+      const grpc::Status status = stub->List(&context, {}, &response);
+      if (absl::Status refused = handshake.Saw(status); !refused.ok()) return refused;
+      if (!absl::StrContains(status.error_message(), "Socket closed")) break;
+    }
+    return absl::OkStatus();
+  }
 };
 
 AdminClient::AdminClient(std::unique_ptr<Connection> connection)
@@ -68,6 +85,7 @@ absl::StatusOr<std::unique_ptr<AdminClient>> AdminClient::Create(const std::stri
 
 absl::StatusOr<AdminPublished> AdminClient::Publish(const std::string& directory,
                                                     const Progress& progress) {
+  if (absl::Status status = connection_->Greet(); !status.ok()) return status;
   grpc::ClientContext context;
   connection_->credentials->Apply(&context);
   v1::PublishRequest request;
@@ -81,6 +99,7 @@ absl::StatusOr<AdminPublished> AdminClient::Publish(const std::string& directory
 }
 
 absl::Status AdminClient::Retire(const std::string& id_or_name) {
+  if (absl::Status status = connection_->Greet(); !status.ok()) return status;
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() + kCallTime);
   connection_->credentials->Apply(&context);
@@ -91,12 +110,15 @@ absl::Status AdminClient::Retire(const std::string& id_or_name) {
 }
 
 absl::StatusOr<AdminList> AdminClient::List() {
+  if (absl::Status status = connection_->Greet(); !status.ok()) return status;
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() + kCallTime);
   connection_->credentials->Apply(&context);
   v1::ListResponse response;
-  absl::Status status = connection_->Status(connection_->stub->List(&context, {}, &response));
-  if (!status.ok()) return status;
+  if (absl::Status status = connection_->Status(connection_->stub->List(&context, {}, &response));
+      !status.ok()) {
+    return status;
+  }
   AdminList list{.state = response.state(), .table_sets = {}, .loading = std::nullopt};
   for (const v1::TableSetEntry& entry : response.table_sets()) {
     list.table_sets.push_back(Taken(entry));
@@ -110,6 +132,7 @@ absl::StatusOr<AdminList> AdminClient::List() {
 }
 
 absl::StatusOr<uint64_t> AdminClient::Scrub(const Progress& progress) {
+  if (absl::Status status = connection_->Greet(); !status.ok()) return status;
   grpc::ClientContext context;
   connection_->credentials->Apply(&context);
   const auto reader = connection_->stub->Scrub(&context, {});

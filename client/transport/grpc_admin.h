@@ -1,6 +1,6 @@
 // What operators ask of an engramd (proto/engram/v1/admin.proto), without protobuf: publish,
-// retire, list, scrub. Blocking; thread-safe. Errors: UNAVAILABLE where nobody listens, engramd's
-// own otherwise.
+// retire, list, scrub. Blocking; thread-safe. Errors: UNAVAILABLE where nobody listens,
+// UNAUTHENTICATED where one side does not take the other's certificate, engramd's own otherwise.
 #pragma once
 
 #include <cstdint>

@@ -40,16 +40,19 @@ bool IsHandshake(absl::string_view message) {
 // often in a row it is that, and not an engramd that has just stopped.
 constexpr int kClosedAtOnce = 5;
 
-absl::Status NoHandshake(const std::string& address, absl::string_view message) {
+}  // namespace
+
+absl::Status HandshakeWatch::Saw(const grpc::Status& status) {
+  if (!tls_ || status.error_code() != grpc::StatusCode::UNAVAILABLE) return absl::OkStatus();
+  closed_ = absl::StrContains(status.error_message(), "Socket closed") ? closed_ + 1 : 0;
+  if (!IsHandshake(status.error_message()) && closed_ < kClosedAtOnce) return absl::OkStatus();
   return absl::UnauthenticatedError(
-      absl::StrCat("no TLS with engramd at ", address,
+      absl::StrCat("no TLS with engramd at ", address_,
                    ": one side does not take the other's certificate, or speaks no TLS: is the "
                    "authority right (tls_ca here, --tls-client-ca there), are both certificates "
                    "valid now, and engramd's for this host? (",
-                   message, ")"));
+                   status.error_message(), ")"));
 }
-
-}  // namespace
 
 std::shared_ptr<grpc::Channel> OpenChannel(const std::string& address,
                                            const GrpcCredentials& credentials) {
@@ -82,7 +85,7 @@ absl::StatusOr<v1::AttachResponse> CallAttach(v1::Lookup::Stub* stub,
   const absl::Time deadline = absl::Now() + std::max(timeout, kMinAttachTime);
   v1::AttachRequest request;
   request.set_table_set(table_set);
-  int closed = 0;
+  HandshakeWatch handshake(credentials, address);
   while (true) {
     grpc::ClientContext context;
     context.set_deadline(absl::ToChronoTime(deadline));
@@ -101,10 +104,7 @@ absl::StatusOr<v1::AttachResponse> CallAttach(v1::Lookup::Stub* stub,
       return absl::Status(static_cast<absl::StatusCode>(status.error_code()),
                           absl::StrCat("engramd at ", address, ": ", status.error_message()));
     }
-    closed = absl::StrContains(status.error_message(), "Socket closed") ? closed + 1 : 0;
-    if (credentials.tls() && (IsHandshake(status.error_message()) || closed == kClosedAtOnce)) {
-      return NoHandshake(address, status.error_message());
-    }
+    if (absl::Status refused = handshake.Saw(status); !refused.ok()) return refused;
     if (absl::Now() + kAttachRetry >= deadline) {
       return absl::UnavailableError(absl::StrCat(
           "no engramd answered at ", address, " within ", absl::FormatDuration(timeout), " (",

@@ -33,6 +33,21 @@ absl::StatusOr<v1::AttachResponse> CallAttach(v1::Lookup::Stub* stub,
 absl::StatusOr<AttachedTableSet> CheckAttached(const v1::AttachResponse& response,
                                                const std::string& address);
 
+// Tells a handshake that will never do from an engramd that is not there: gRPC has one code for
+// both. One for the tries of one call.
+class HandshakeWatch {
+ public:
+  HandshakeWatch(const GrpcCredentials& credentials, const std::string& address)
+      : tls_(credentials.tls()), address_(address) {}
+  // After each try: UNAUTHENTICATED once it is known that no try will do.
+  absl::Status Saw(const grpc::Status& status);
+
+ private:
+  const bool tls_;
+  const std::string address_;
+  int closed_ = 0;
+};
+
 // A call's end as a status of ours.
 absl::Status FromGrpc(const grpc::Status& status, const std::string& address);
 

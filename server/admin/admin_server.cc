@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "proto/engram/v1/lookup.grpc.pb.h"
+#include "server/grpc_status.h"
 #include "server/security/tls.h"
 
 namespace engram {
@@ -15,6 +16,19 @@ namespace {
 constexpr int kMaxAdminThreads = 16;
 constexpr std::chrono::milliseconds kGoodbye{100};
 
+// Asks before every method of the port, gRPC's own services' included.
+class Gate : public grpc::AuthMetadataProcessor {
+ public:
+  explicit Gate(AccessControl* access) : access_(access) {}
+  grpc::Status Process(const InputMetadata& metadata, grpc::AuthContext* connection,
+                       OutputMetadata*, OutputMetadata*) override {
+    return ToGrpc(access_->Authenticate(*connection, metadata).status());
+  }
+
+ private:
+  AccessControl* const access_;
+};
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::Start(
@@ -22,7 +36,7 @@ absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::Start(
     Scrubber* scrubber, AccessControl* access) {
   // gRPC's own message for a port that is taken says nothing.
   if (absl::Status status = CheckCanListen(address); !status.ok()) return status;
-  std::unique_ptr<AdminServer> admin(new AdminServer(sets, life, scrubber, access));
+  std::unique_ptr<AdminServer> admin(new AdminServer(sets, life, scrubber));
   grpc::EnableDefaultHealthCheckService(true);
   grpc::channelz::experimental::InitChannelzService();
   grpc::ServerBuilder builder;
@@ -32,9 +46,12 @@ absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::Start(
   builder.SetSyncServerOption(grpc::ServerBuilder::MAX_POLLERS, 2);
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   int port = 0;
-  const bool plain = address.is_unix() || !tls.on();
-  builder.AddListeningPort(
-      address.Text(), plain ? grpc::InsecureServerCredentials() : MakeTlsCredentials(tls), &port);
+  std::shared_ptr<grpc::ServerCredentials> credentials = grpc::InsecureServerCredentials();
+  if (!address.is_unix() && tls.on()) {
+    credentials = MakeTlsCredentials(tls);
+    credentials->SetAuthMetadataProcessor(std::make_shared<Gate>(access));
+  }
+  builder.AddListeningPort(address.Text(), credentials, &port);
   builder.RegisterService(&admin->service_);
   builder.RegisterService(&admin->reflects_);
   admin->server_ = builder.BuildAndStart();

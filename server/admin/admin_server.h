@@ -15,14 +15,15 @@
 #include "server/admin/admin_service.h"
 #include "server/listen_socket.h"
 #include "server/reflection.h"
+#include "server/security/access.h"
 #include "server/security/options.h"
 
 namespace engram {
 
 class AdminServer {
  public:
-  // ListenSocket::Bind has the errors. `tls` is of no account for a Unix socket. What is passed
-  // outlives it.
+  // ListenSocket::Bind has the errors. Where it speaks TLS `access` is asked before every method;
+  // `tls` is of no account for a Unix socket. What is passed outlives it.
   static absl::StatusOr<std::unique_ptr<AdminServer>> Start(const ListenAddress& address,
                                                             const TlsFiles& tls, TableSets* sets,
                                                             const LifeCycle* life,
@@ -48,8 +49,8 @@ class AdminServer {
                                   "grpc.reflection.v1alpha.ServerReflection"}};
   };
 
-  AdminServer(TableSets* sets, const LifeCycle* life, Scrubber* scrubber, AccessControl* access)
-      : service_(sets, life, scrubber, access) {}
+  AdminServer(TableSets* sets, const LifeCycle* life, Scrubber* scrubber)
+      : service_(sets, life, scrubber) {}
 
   AdminService service_;
   Reflects reflects_;

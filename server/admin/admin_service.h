@@ -1,8 +1,7 @@
 // The Admin service (proto/engram/v1/admin.proto) over the table sets.
 //
 // Synchronous: calls are few, and a publication has a thread of gRPC's for as long as it loads. Who
-// may call: whoever can connect to a port without TLS (a Unix socket, loopback), else the admin
-// identities (server/security/access.h). Thread-safe.
+// may call is the port's affair (admin_server.h). Thread-safe.
 #pragma once
 
 #include <grpcpp/grpcpp.h>
@@ -10,7 +9,6 @@
 #include "memstore/store/scrubber.h"
 #include "proto/engram/v1/admin.grpc.pb.h"
 #include "server/life_cycle.h"
-#include "server/security/access.h"
 #include "server/table_sets.h"
 
 namespace engram {
@@ -18,8 +16,8 @@ namespace engram {
 class AdminService final : public v1::Admin::Service {
  public:
   // All outlive it.
-  AdminService(TableSets* sets, const LifeCycle* life, Scrubber* scrubber, AccessControl* access)
-      : sets_(sets), life_(life), scrubber_(scrubber), access_(access) {}
+  AdminService(TableSets* sets, const LifeCycle* life, Scrubber* scrubber)
+      : sets_(sets), life_(life), scrubber_(scrubber) {}
 
   grpc::Status Publish(grpc::ServerContext* context, const v1::PublishRequest* request,
                        grpc::ServerWriter<v1::PublishProgress>* writer) override;
@@ -34,7 +32,6 @@ class AdminService final : public v1::Admin::Service {
   TableSets* const sets_;
   const LifeCycle* const life_;
   Scrubber* const scrubber_;
-  AccessControl* const access_;
 };
 
 }  // namespace engram

@@ -25,12 +25,11 @@ constexpr uint64_t kMaxTokenFileBytes = 1 << 20;
 constexpr size_t kMinTokenBytes = 16;
 constexpr absl::string_view kBearer = "Bearer ";
 
-std::vector<std::string> NamesOf(const grpc::ServerContextBase& context) {
+std::vector<std::string> NamesOf(const grpc::AuthContext* connection) {
   std::vector<std::string> names;
-  const std::shared_ptr<const grpc::AuthContext> auth = context.auth_context();
-  if (auth == nullptr) return names;
+  if (connection == nullptr) return names;
   for (const char* property : {"x509_subject_alternative_name", "x509_common_name"}) {
-    for (const grpc::string_ref& name : auth->FindPropertyValues(property)) {
+    for (const grpc::string_ref& name : connection->FindPropertyValues(property)) {
       names.emplace_back(name.data(), name.size());
     }
     if (!names.empty()) break;
@@ -130,9 +129,8 @@ absl::StatusOr<std::string> AccessControl::IdentityOf(const std::string& digest)
       "--token-file, the client's --token-file)");
 }
 
-absl::StatusOr<Caller> AccessControl::ByToken(const grpc::ServerContextBase& context) {
+absl::StatusOr<Caller> AccessControl::ByToken(const Metadata& metadata) {
   ReadAgain();
-  const auto& metadata = context.client_metadata();
   const auto entry = metadata.find("authorization");
   const absl::string_view value =
       entry == metadata.end() ? absl::string_view()
@@ -151,16 +149,26 @@ absl::StatusOr<Caller> AccessControl::ByToken(const grpc::ServerContextBase& con
 }
 
 absl::StatusOr<Caller> AccessControl::Authenticate(const grpc::ServerContextBase& context) {
+  return Authenticate(context.auth_context().get(), context.client_metadata(),
+                      [&] { return absl::StartsWith(context.peer(), "unix:"); });
+}
+
+absl::StatusOr<Caller> AccessControl::Authenticate(const grpc::AuthContext& connection,
+                                                   const Metadata& metadata) {
+  return Authenticate(&connection, metadata, [] { return false; });
+}
+
+absl::StatusOr<Caller> AccessControl::Authenticate(const grpc::AuthContext* connection,
+                                                   const Metadata& metadata,
+                                                   absl::FunctionRef<bool()> over_unix) {
   Caller caller;
   if (!options_.token_file.empty()) {
-    absl::StatusOr<Caller> by_token = ByToken(context);
+    absl::StatusOr<Caller> by_token = ByToken(metadata);
     if (!by_token.ok()) return by_token.status();
     caller = *std::move(by_token);
   } else if (!allowed_.empty() || !options_.only.empty()) {
-    caller.names = NamesOf(context);
-    if (caller.names.empty() && absl::StartsWith(context.peer(), "unix:")) {
-      caller.names.emplace_back(kUnixIdentity);
-    }
+    caller.names = NamesOf(connection);
+    if (caller.names.empty() && over_unix()) caller.names.emplace_back(kUnixIdentity);
   }
   if (options_.only.empty()) return caller;
   for (const std::string& name : caller.names) {

@@ -12,6 +12,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -19,6 +20,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -38,6 +40,7 @@ struct Caller {
 
 class AccessControl {
  public:
+  using Metadata = std::multimap<grpc::string_ref, grpc::string_ref>;
   struct Options {
     std::string token_file = {};        // empty: no tokens
     std::vector<Allowance> allow = {};  // empty: all who may call may have all
@@ -53,6 +56,9 @@ class AccessControl {
 
   // UNAUTHENTICATED: no token, or one that is not known. PERMISSION_DENIED: not one of `only`.
   absl::StatusOr<Caller> Authenticate(const grpc::ServerContextBase& context);
+  // The same before there is a call, over TCP.
+  absl::StatusOr<Caller> Authenticate(const grpc::AuthContext& connection,
+                                      const Metadata& metadata);
   // For calls that last: whether its token still holds. UNAUTHENTICATED.
   absl::Status Recheck(Caller& caller);
   // PERMISSION_DENIED names both.
@@ -70,7 +76,9 @@ class AccessControl {
   static absl::StatusOr<std::pair<std::string, Tokens>> ReadTokens(const std::string& path);
   void ReadAgain();
   absl::StatusOr<std::string> IdentityOf(const std::string& digest);
-  absl::StatusOr<Caller> ByToken(const grpc::ServerContextBase& context);
+  absl::StatusOr<Caller> ByToken(const Metadata& metadata);
+  absl::StatusOr<Caller> Authenticate(const grpc::AuthContext* connection, const Metadata& metadata,
+                                      absl::FunctionRef<bool()> over_unix);
 
   const Options options_;
   const std::shared_ptr<spdlog::logger> log_;
