@@ -1,6 +1,7 @@
 #include "client/prometheus.h"
 
 #include <limits>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 
@@ -11,58 +12,99 @@ using prometheus::ClientMetric;
 using prometheus::MetricFamily;
 using prometheus::MetricType;
 
-MetricFamily Family(const char* name, MetricType type, const char* help) {
-  MetricFamily family;
-  family.name = absl::StrCat("engram_client_", name);
-  family.type = type;
-  family.help = help;
-  return family;
-}
+// A client as it is while a page is made.
+struct Seen {
+  ClientMetric::Label label;
+  ClientMetrics metrics;
+};
+
+class Page {
+ public:
+  explicit Page(const std::vector<Seen>& clients) : clients_(clients) {}
+
+  void Count(const char* name, const char* help, uint64_t ClientMetrics::*value) {
+    MetricFamily& family = Begin(name, MetricType::Counter, help);
+    for (const Seen& client : clients_) {
+      ClientMetric& metric = family.metric.emplace_back();
+      metric.label = {client.label};
+      metric.counter.value = static_cast<double>(client.metrics.*value);
+    }
+  }
+  void CountByCode(const char* name, const char* help,
+                   std::array<uint64_t, ClientMetrics::kCodes> ClientMetrics::*values) {
+    MetricFamily& family = Begin(name, MetricType::Counter, help);
+    for (const Seen& client : clients_) {
+      for (size_t code = 0; code < ClientMetrics::kCodes; ++code) {
+        const uint64_t value = (client.metrics.*values)[code];
+        if (value == 0) continue;
+        ClientMetric& metric = family.metric.emplace_back();
+        metric.label = {client.label,
+                        {"code", absl::StatusCodeToString(static_cast<absl::StatusCode>(code))}};
+        metric.counter.value = static_cast<double>(value);
+      }
+    }
+  }
+  void Waits(const char* name, const char* help) {
+    MetricFamily& family = Begin(name, MetricType::Histogram, help);
+    for (const Seen& client : clients_) {
+      ClientMetric& metric = family.metric.emplace_back();
+      metric.label = {client.label};
+      double bound = 1e-6;
+      for (size_t i = 0; i < client.metrics.waits.size(); ++i, bound *= 2) {
+        metric.histogram.sample_count += client.metrics.waits[i];
+        metric.histogram.bucket.push_back(
+            {metric.histogram.sample_count,
+             i == ClientMetrics::kBounds ? std::numeric_limits<double>::infinity() : bound});
+      }
+      metric.histogram.sample_sum = static_cast<double>(client.metrics.wait_ns) * 1e-9;
+    }
+  }
+  std::vector<MetricFamily> Take() { return std::move(families_); }
+
+ private:
+  MetricFamily& Begin(const char* name, MetricType type, const char* help) {
+    MetricFamily& family = families_.emplace_back();
+    family.name = absl::StrCat("engram_client_", name);
+    family.type = type;
+    family.help = help;
+    return family;
+  }
+
+  const std::vector<Seen>& clients_;
+  std::vector<MetricFamily> families_;
+};
 
 }  // namespace
 
+void ClientCollectable::Add(std::weak_ptr<const Client> client, std::string name) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  clients_.push_back({std::move(client), std::move(name)});
+}
+
 std::vector<MetricFamily> ClientCollectable::Collect() const {
-  const std::shared_ptr<const Client> client = client_.lock();
-  if (client == nullptr) return {};
-  const ClientMetrics metrics = client->metrics();
-  const ClientMetric::Label who{"client", name_};
-  std::vector<MetricFamily> families;
-  const auto count = [&](const char* name, const char* help, uint64_t value) {
-    families.push_back(Family(name, MetricType::Counter, help));
-    ClientMetric& metric = families.back().metric.emplace_back();
-    metric.label = {who};
-    metric.counter.value = static_cast<double>(value);
-  };
-  const auto by_code = [&](const char* name, const char* help, const auto& values) {
-    families.push_back(Family(name, MetricType::Counter, help));
-    for (size_t code = 0; code < values.size(); ++code) {
-      if (values[code] == 0) continue;
-      ClientMetric& metric = families.back().metric.emplace_back();
-      metric.label = {who, {"code", absl::StatusCodeToString(static_cast<absl::StatusCode>(code))}};
-      metric.counter.value = static_cast<double>(values[code]);
+  std::vector<Seen> seen;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (const Named& named : clients_) {
+      if (const std::shared_ptr<const Client> client = named.client.lock()) {
+        seen.push_back({{"client", named.name}, client->metrics()});
+      }
     }
-  };
-  count("batches_total", "Batches that the transport took.", metrics.submitted);
-  by_code("refused_total", "Batches that were refused at once, by code.", metrics.refused);
-  by_code("waits_total", "Waits for whole batches, by what they ended with.", metrics.waited);
-  count("rows_total", "Rows asked for.", metrics.rows);
-  count("row_bytes_total", "Bytes of them.", metrics.row_bytes);
-  count("planned_rows_total", "Rows of plans before they were made distinct.",
-        metrics.planned_rows);
-  count("distinct_rows_total", "And after.", metrics.distinct_rows);
-  families.push_back(Family("wait_seconds", MetricType::Histogram,
-                            "How long whoever waited for rows, of a layer or all, was held up."));
-  ClientMetric& waits = families.back().metric.emplace_back();
-  waits.label = {who};
-  double bound = 1e-6;
-  for (size_t i = 0; i < metrics.waits.size(); ++i, bound *= 2) {
-    waits.histogram.sample_count += metrics.waits[i];
-    waits.histogram.bucket.push_back(
-        {waits.histogram.sample_count,
-         i == ClientMetrics::kBounds ? std::numeric_limits<double>::infinity() : bound});
   }
-  waits.histogram.sample_sum = static_cast<double>(metrics.wait_ns) * 1e-9;
-  return families;
+  if (seen.empty()) return {};
+  Page page(seen);
+  page.Count("batches_total", "Batches that the transport took.", &ClientMetrics::submitted);
+  page.CountByCode("refused_total", "Batches that were refused at once, by code.",
+                   &ClientMetrics::refused);
+  page.CountByCode("waits_total", "Waits for whole batches, by what they ended with.",
+                   &ClientMetrics::waited);
+  page.Count("rows_total", "Rows asked for.", &ClientMetrics::rows);
+  page.Count("row_bytes_total", "Bytes of them.", &ClientMetrics::row_bytes);
+  page.Count("planned_rows_total", "Rows of plans before they were made distinct.",
+             &ClientMetrics::planned_rows);
+  page.Count("distinct_rows_total", "And after.", &ClientMetrics::distinct_rows);
+  page.Waits("wait_seconds", "How long whoever waited for rows, of a layer or all, was held up.");
+  return page.Take();
 }
 
 }  // namespace engram

@@ -1,7 +1,9 @@
-// A client's metrics for Prometheus: register one with the exposer that the worker has.
+// A process' clients' metrics for Prometheus: one collectable for all of them, registered with the
+// exposer that the worker has.
 //
-//   auto collectable = std::make_shared<engram::ClientCollectable>(client, "prefill");
-//   exposer.RegisterCollectable(collectable);  // which keeps a weak reference
+//   auto clients = std::make_shared<engram::ClientCollectable>();
+//   clients->Add(client, "prefill");
+//   exposer.RegisterCollectable(clients);  // which keeps a weak reference
 //
 // A target of its own (//client:prometheus): the SDK itself needs no prometheus-cpp. Thread-safe.
 #pragma once
@@ -10,8 +12,8 @@
 #include <prometheus/metric_family.h>
 
 #include <memory>
+#include <mutex>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "client/client.h"
@@ -20,15 +22,18 @@ namespace engram {
 
 class ClientCollectable final : public prometheus::Collectable {
  public:
-  // `name` is the label `client` of every metric: unique in the process. Once the client is gone
-  // there are none.
-  ClientCollectable(std::weak_ptr<const Client> client, std::string name)
-      : client_(std::move(client)), name_(std::move(name)) {}
+  // `name` is the label `client` of its metrics: unique in the process. Once the client is gone it
+  // has none.
+  void Add(std::weak_ptr<const Client> client, std::string name);
   std::vector<prometheus::MetricFamily> Collect() const override;
 
  private:
-  const std::weak_ptr<const Client> client_;
-  const std::string name_;
+  struct Named {
+    std::weak_ptr<const Client> client;
+    std::string name;
+  };
+  mutable std::mutex mutex_;
+  std::vector<Named> clients_;  // guarded by mutex_
 };
 
 }  // namespace engram

@@ -40,7 +40,10 @@ TEST(ClientCollectable, ShowsWhatTheClientDid) {
   Client::Plan plan{.tokens = 1, .row_ids = {ids}, .inverse = {}, .scratch = {}};
   client->MakeDistinct(&plan);
 
-  const ClientCollectable collectable(client, "w");
+  const std::shared_ptr<Client> idle = Client::Attach("embedded:" + directory, {}).value();
+  ClientCollectable collectable;
+  collectable.Add(client, "w");
+  collectable.Add(idle, "idle");
   const std::string page = prometheus::TextSerializer().Serialize(collectable.Collect());
   for (const std::string& line :
        {std::string("batches_total{client=\"w\"} 3"),
@@ -53,8 +56,13 @@ TEST(ClientCollectable, ShowsWhatTheClientDid) {
         std::string("wait_seconds_count{client=\"w\"} 3")}) {
     EXPECT_THAT(page, HasSubstr("\nengram_client_" + line + "\n"));
   }
+  EXPECT_THAT(page, HasSubstr("\nengram_client_batches_total{client=\"idle\"} 0\n"));
+  // Of a family's name there is one description, however many clients there are.
+  const std::string type = "# TYPE engram_client_batches_total ";
+  EXPECT_EQ(page.find(type), page.rfind(type));
   client.reset();
-  EXPECT_TRUE(collectable.Collect().empty());
+  EXPECT_THAT(prometheus::TextSerializer().Serialize(collectable.Collect()),
+              Not(HasSubstr("client=\"w\"")));
   std::filesystem::remove_all(directory);
 }
 

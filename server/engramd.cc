@@ -97,6 +97,7 @@ ServerSnapshot Engramd::Snapshot() const {
     snapshot.loading = table_sets_->loading();
   }
   if (scrubber_ != nullptr) snapshot.scrub = scrubber_->progress();
+  snapshot.scrub_bytes_per_s = uint64_t{config_.scrub_mib_per_s} << 20;
   if (shm_ != nullptr) snapshot.shm_clients = shm_->clients();
   if (rdma_ != nullptr) snapshot.rdma_clients = rdma_->clients();
   return snapshot;

@@ -199,33 +199,34 @@ def wait_for(url, started):
         time.sleep(0.1)
 
 
-def write_prometheus(path, target):
+def write_prometheus(path, target, workers):
     with open(path, "w", encoding="ascii") as file:
         json.dump({"global": {"scrape_interval": "1s", "evaluation_interval": "5s"},
                    "rule_files": [os.path.abspath("deploy/prometheus/rules.yaml")],
-                   "scrape_configs": [{"job_name": "engram", "static_configs": [{"targets": [target]}]}]}, file)
+                   "scrape_configs": [{"job_name": "engram", "static_configs": [{"targets": [target]}]},
+                                      {"job_name": "workers", "static_configs": [{"targets": workers}]}]}, file)
 
 
 def observe(scratch, table_set, seconds):
     started = Started()
-    lookups, pages, prometheus = (f"127.0.0.1:{free_port()}" for _ in range(3))
+    lookups, pages, prometheus, *workers = (f"127.0.0.1:{free_port()}" for _ in range(5))
     shm, config = (os.path.join(scratch, name) for name in ("shm.sock", "prometheus.json"))
     try:
         say("starting engramd, clients and Prometheus")
         started.start(["bin/engramd", "--table-set", table_set, "--listen", lookups, "--shm-socket", shm, "--admin-listen", pages,
                        "--admin-grpc-listen", f"unix:{scratch}/admin.sock"], os.path.join(scratch, "engramd.log"))
         wait_for(f"http://{pages}/readyz", started)
-        for name, target, batch in (("a", f"grpc:{lookups}", "64"), ("b", f"shm:{shm}", "64")):
-            started.start(["bin/engram", "bench", "--target", target, "--token-ids", TOKENS, "--batch-tokens", batch, "--rounds",
-                           "1000000000000"], os.path.join(scratch, f"client-{name}.log"))
-        write_prometheus(config, pages)
+        for worker, target in zip(workers, (f"grpc:{lookups}", f"shm:{shm}")):
+            started.start(["bin/engram", "bench", "--target", target, "--token-ids", TOKENS, "--batch-tokens", "64", "--rounds",
+                           "1000000000000", "--metrics-listen", worker], os.path.join(scratch, f"client-{worker}.log"))
+        write_prometheus(config, pages, workers)
         started.start(["prometheus", f"--config.file={config}", f"--storage.tsdb.path={scratch}/prometheus",
                        f"--web.listen-address={prometheus}"], os.path.join(scratch, "prometheus.log"))
         wait_for(f"http://{prometheus}/-/ready", started)
         print(f"""
 engramd is under load. Open:
   status page   http://{pages}/statusz
-  metrics       http://{pages}/metrics
+  metrics       http://{pages}/metrics, and of two workers http://{workers[0]}/metrics, http://{workers[1]}/metrics
   Prometheus    http://{prometheus}/graph?g0.expr=sum%20by%20(transport)%20(rate(engram_server_rows_total%5B1m%5D))&g0.tab=0&g0.range_input=10m
 and in another terminal:
   bin/engram admin list --admin unix:{scratch}/admin.sock

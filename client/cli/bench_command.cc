@@ -1,5 +1,7 @@
 // engram bench: latency and throughput of a target, over a real token stream.
 
+#include <prometheus/exposer.h>
+
 #include <CLI/CLI.hpp>
 #include <cmath>
 #include <cstdint>
@@ -20,6 +22,7 @@
 #include "client/cli/dense_rows.h"
 #include "client/cli/streams.h"
 #include "client/cli/target_flags.h"
+#include "client/prometheus.h"
 
 namespace engram::cli {
 namespace {
@@ -51,7 +54,34 @@ struct BenchFlags {
   double seconds = 3;
   uint64_t rounds = 0;
   bool from_token_ids = false;
+  std::string metrics_listen;  // HOST:PORT; empty: nowhere
   bool json = false;
+};
+
+// What the clients count of themselves, for a Prometheus to fetch while they run.
+class MetricsPage {
+ public:
+  absl::Status Show(const std::string& address, const std::vector<BenchPath>& paths) {
+    try {
+      exposer_ = std::make_unique<prometheus::Exposer>(address, /*num_threads=*/2);
+    } catch (const std::exception& error) {  // of civetweb's
+      return absl::UnavailableError(absl::StrCat("--metrics-listen ", address,
+                                                 ": cannot listen there (", error.what(),
+                                                 "): give HOST:PORT with a port that is free"));
+    }
+    for (const BenchPath& path : paths) {
+      for (size_t i = 0; i < path.clients.size(); ++i) {
+        if (i > 0 && path.clients[i] == path.clients[0]) continue;  // one that all share
+        clients_->Add(path.clients[i], absl::StrCat(path.name, " ", i));
+      }
+    }
+    exposer_->RegisterCollectable(clients_);
+    return absl::OkStatus();
+  }
+
+ private:
+  const std::shared_ptr<ClientCollectable> clients_ = std::make_shared<ClientCollectable>();
+  std::unique_ptr<prometheus::Exposer> exposer_;  // ends before what it shows
 };
 
 absl::StatusOr<std::vector<int32_t>> ReadTokenIds(const std::string& path) {
@@ -212,6 +242,11 @@ int Run(const BenchFlags& flags) {
   int exit_code = kFailed;
   const absl::StatusOr<std::vector<BenchPath>> paths = AttachPaths(flags, &exit_code);
   if (!paths.ok()) return Finish(paths.status(), exit_code);
+  MetricsPage metrics;
+  if (!flags.metrics_listen.empty()) {
+    absl::Status shown = metrics.Show(flags.metrics_listen, *paths);
+    if (!shown.ok()) return Finish(shown);
+  }
   absl::Status printed;
   if (!flags.json) printed = Print(Head(flags));
   for (const int batch_tokens : flags.batch_tokens) {
@@ -274,6 +309,11 @@ void AddBenchCommand(CLI::App& app, CommandBody* chosen) {
                    "(default 200)")
       ->check(CLI::Range(0, 10000));
   command->add_flag("--from-token-ids", flags->from_token_ids, "count the addressing as well");
+  command
+      ->add_option("--metrics-listen", flags->metrics_listen,
+                   "where the clients' own metrics are shown at /metrics while it runs (default: "
+                   "nowhere)")
+      ->type_name("HOST:PORT");
   command->add_flag("--json", flags->json, "one JSON object a line");
   command->callback([flags, chosen] { *chosen = [flags] { return Run(*flags); }; });
 }

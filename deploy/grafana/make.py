@@ -50,6 +50,12 @@ DASHBOARDS = {
         ("gRPC streams", "short", ("engram_server_grpc_streams{%s}" % I, "{{instance}}")),
         ("Shared-memory clients", "short", ("engram_server_shm_clients{%s}" % I, "{{instance}}")),
         ("RDMA clients", "short", ("engram_server_rdma_clients{%s}" % I, "{{instance}}")),
+        ("Workers: batches per second", "ops", ("sum by (instance, client) (rate(engram_client_batches_total%s))" % R, "{{instance}} {{client}}")),
+        ("Workers: rows per second", "ops", ("sum by (instance, client) (rate(engram_client_rows_total%s))" % R, "{{instance}} {{client}}")),
+        ("Workers: waits for rows, p50, p99", "s",
+         *(("histogram_quantile(%s, sum by (instance, le) (rate(engram_client_wait_seconds_bucket%s)))" % (q, R), "{{instance}} p%s" % p)
+           for q, p in ((0.5, "50"), (0.99, "99")))),
+        ("Workers: batches by what they ended with", "ops", ("sum by (code) (rate(engram_client_waits_total%s))" % R, "{{code}}")),
         ("Certificate: days left", "d", ("(engram_server_tls_certificate_expiry_seconds{%s} - time()) / 86400" % I, "{{instance}}")),
         ("Up since", "dateTimeAsIso", ("engram_server_start_time_seconds{%s} * 1000" % I, "{{instance}}")),
         ("Versions", "short", ("count by (version) (engram_server_build_info{%s})" % I, "{{version}}")),

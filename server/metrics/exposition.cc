@@ -159,7 +159,10 @@ void AddTableSets(const ServerSnapshot& snapshot, Families& out) {
   Families::AddGauge(load, {{"what", "total"}}, static_cast<double>(progress.bytes_total));
 }
 
-void AddScrub(const ScrubProgress& scrub, Families& out) {
+void AddScrub(const ServerSnapshot& snapshot, Families& out) {
+  const ScrubProgress& scrub = snapshot.scrub;
+  out.Gauge("scrub_limit_bytes_per_second", "What it may verify in a second; 0: it is off.",
+            static_cast<double>(snapshot.scrub_bytes_per_s));
   out.Counter("scrub_bytes_total", "Bytes of tables verified again in memory.",
               static_cast<double>(scrub.bytes_verified));
   out.Counter("scrub_passes_total", "Times that all tables were verified again.",
@@ -200,7 +203,7 @@ std::string ExposeMetrics(const MetricSums& sums, const ServerSnapshot& snapshot
   AddLookups(sums, families);
   AddTimes(sums, families);
   AddTableSets(snapshot, families);
-  AddScrub(snapshot.scrub, families);
+  AddScrub(snapshot, families);
   return prometheus::TextSerializer().Serialize(families.all());
 }
 

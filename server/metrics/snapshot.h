@@ -18,6 +18,7 @@ struct ServerSnapshot {
   std::vector<TableSetState> table_sets;
   std::optional<TableSetLoad> loading;
   ScrubProgress scrub;
+  uint64_t scrub_bytes_per_s = 0;  // as configured; 0: it is off
   uint32_t shm_clients = 0;
   uint32_t rdma_clients = 0;
   uint32_t grpc_streams = 0;

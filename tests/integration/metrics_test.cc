@@ -94,6 +94,7 @@ TEST_F(MetricsTest, CountersAreWhatTheClientsCounted) {
   Expect("stage_seconds_count{stage=\"plan\"}", 7 + 5);
   Expect("requests_in_flight", 0);
   EXPECT_GT(Value("scrub_bytes_total"), 0);
+  EXPECT_EQ(Value("scrub_limit_bytes_per_second"), 1000.0 * (1 << 20));
 }
 
 TEST_F(MetricsTest, RefusalsAreCountedByTheirCodeAndReason) {
