@@ -1,13 +1,16 @@
 """The plain manifests: what Kubernetes allows, what engramd has, and what it does when it is started as they say.
 
-With helm on the PATH they are rendered again and have to be what is checked in.
+They are rendered again, by helm where there is one, and have to be what is checked in; other values are rendered too.
 """
+import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import unittest
+
+import yaml
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 sys.path[:0] = [os.path.dirname(os.path.realpath(__file__)), os.path.join(ROOT, "tests")]
@@ -17,6 +20,11 @@ import started  # noqa: E402
 
 ENGRAM, ENGRAMD, TOKEN_MAP, TOKENS = (os.path.abspath(word) for word in sys.argv[1:5])
 MANIFESTS = os.path.join(ROOT, "deploy", "manifests")
+
+
+RENDER = os.path.join(ROOT, "deploy", "render.sh")
+HAS_RENDERER = shutil.which("helm") or (shutil.which("go") and os.path.isdir("/usr/share/gocode/src/github.com/Masterminds/sprig"))
+RENDERS = unittest.skipUnless(HAS_RENDERER, "neither helm nor Go with sprig: the chart is not rendered again")
 
 
 def help_of(*command):
@@ -55,14 +63,84 @@ class Text(unittest.TestCase):
                 del container[field]
         self.assertEqual(manifests.problems(store), [])
 
-    @unittest.skipUnless(shutil.which("helm"), "no helm on the PATH: the chart is not rendered again")
+    @RENDERS
     def test_the_chart_renders_what_is_checked_in(self):
         with tempfile.TemporaryDirectory() as scratch:
-            subprocess.run([os.path.join(ROOT, "deploy", "render.sh"), scratch], check=True)
+            subprocess.run([RENDER, scratch], check=True)
             for path in manifests.files(MANIFESTS):
-                with open(path, encoding="utf-8") as checked_in, \
-                        open(os.path.join(scratch, os.path.basename(path)), encoding="utf-8") as rendered:
-                    self.assertEqual(rendered.read(), checked_in.read(), f"{path} is old: run deploy/render.sh")
+                rendered = list(manifests.documents(os.path.join(scratch, os.path.basename(path))))
+                self.assertEqual(rendered, list(manifests.documents(path)), f"{path} is old: run deploy/render.sh")
+
+
+# Values that no profile has, each beside the defaults.
+VARIANTS = {
+    "monitoring": {"monitoring": {"enabled": True, "labels": {"release": "prometheus"}}},
+    "tls": {"tls": {"secret": "engram-tls", "clientCertificates": True}, "monitoring": {"enabled": True}},
+    "rdma and read": {"rdma": {"enabled": True, "read": True, "devices": ["mlx5_0", "mlx5_1"]}},
+    "sidecar beside stores": {"sidecar": {"enabled": True}, "tls": {"secret": "engram-tls"}},
+    "sidecar alone": {"stores": {"enabled": False}, "sidecar": {"enabled": True, "extraArgs": ["--log-format=json"]}},
+    "no huge pages, no policy": {"stores": {"hugePages": "", "numa": "", "antiAffinity": "preferred", "memory": "200Gi",
+                                            "nodeSelector": {"role": "store"}, "tolerations": [{"operator": "Exists"}],
+                                            "priorityClassName": "high", "podAnnotations": {"a": "b"}, "lookupThreads": 2, "gatherThreads": 2},
+                                 "networkPolicy": {"enabled": False}, "imagePullSecrets": [{"name": "pull"}], "image": {"tag": "9.9.9"}},
+}
+
+
+@RENDERS
+class Variants(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.rendered = {}
+        with tempfile.TemporaryDirectory() as scratch:
+            for name, values in VARIANTS.items():
+                path = os.path.join(scratch, "values.yaml")
+                with open(path, "w", encoding="utf-8") as file:
+                    yaml.safe_dump(values, file)
+                text = subprocess.run([RENDER, "--values", path], check=True, stdout=subprocess.PIPE, text=True).stdout
+                cls.rendered[name] = [document for document in yaml.safe_load_all(text) if document]
+
+    def of_kind(self, name, kind):
+        return [document for document in self.rendered[name] if document["kind"] == kind]
+
+    def test_each_is_what_kubernetes_takes_and_engramd_has(self):
+        text = help_of(ENGRAMD)
+        for name, documents in self.rendered.items():
+            self.assertTrue(documents, name)
+            for document in documents:
+                self.assertEqual(manifests.problems(document), [], name)
+                for pod in manifests.pods(document):
+                    for container in filter(manifests.is_engramd, manifests.containers(pod)):
+                        self.assertEqual(manifests.unknown_flags(container["args"], text), [], name)
+
+    def test_monitoring_brings_the_rules_and_the_dashboards(self):
+        with open(os.path.join(ROOT, "deploy", "prometheus", "rules.yaml"), encoding="utf-8") as file:
+            rules = yaml.safe_load(file)
+        self.assertEqual([one["spec"] for one in self.of_kind("monitoring", "PrometheusRule")], [rules])
+        dashboards, = (one["data"] for one in self.of_kind("monitoring", "ConfigMap") if "grafana_dashboard" in one["metadata"]["labels"])
+        folder = os.path.join(ROOT, "deploy", "grafana")
+        self.assertEqual(set(dashboards), {f"engram-{name}" for name in os.listdir(folder) if name.endswith(".json")})
+        for name, text in dashboards.items():
+            with open(os.path.join(folder, name[len("engram-"):]), encoding="utf-8") as file:
+                self.assertEqual(json.loads(text), json.load(file))
+        # A monitor finds a service, and on it the port.
+        monitor, = self.of_kind("monitoring", "ServiceMonitor")
+        self.assertEqual(monitor["metadata"]["labels"]["release"], "prometheus")
+        wanted = monitor["spec"]["selector"]["matchLabels"].items()
+        ports = {port["name"] for service in self.of_kind("monitoring", "Service") if wanted <= service["metadata"]["labels"].items()
+                 for port in service["spec"]["ports"]}
+        self.assertIn(monitor["spec"]["endpoints"][0]["port"], ports)
+
+    def test_tls_mounts_the_secret_that_the_flags_name(self):
+        store, = self.of_kind("tls", "StatefulSet")
+        pod, = manifests.pods(store)
+        container, = filter(manifests.is_engramd, manifests.containers(pod))
+        mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+        secrets = {volume["name"]: volume["secret"]["secretName"] for volume in pod["spec"]["volumes"] if "secret" in volume}
+        (name, secret), = secrets.items()
+        self.assertEqual(secret, "engram-tls")
+        for flag, file in (("--tls-cert", "tls.crt"), ("--tls-key", "tls.key"), ("--tls-client-ca", "ca.crt")):
+            self.assertIn(f"{flag}={mounts[name]}/{file}", container["args"])
+        self.assertNotIn("--allow-plaintext=data", container["args"])
 
 
 class AgainstTheProgram(unittest.TestCase):
