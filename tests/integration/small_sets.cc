@@ -96,11 +96,17 @@ absl::StatusOr<std::string> LookUp(Client& client, absl::Span<const int32_t> tok
   absl::Status status = client.PlanTokens(Addresser::Start(), token_ids, {}, &plan);
   if (!status.ok()) return status;
   std::string rows(token_ids.size() * TokenBytes(client.table_set()), '\xA5');
-  const absl::StatusOr<Ticket> ticket = client.Submit(
-      plan, DenseLandings(client.table_set(), reinterpret_cast<std::byte*>(rows.data())), deadline);
-  if (!ticket.ok()) return ticket.status();
-  status = client.Wait(*ticket);
-  client.Reap(*ticket);
+  const absl::Span<std::byte> buffer(reinterpret_cast<std::byte*>(rows.data()), rows.size());
+  status = client.transport().Register(buffer);  // which RDMA alone needs
+  if (!status.ok()) return status;
+  const absl::StatusOr<Ticket> ticket =
+      client.Submit(plan, DenseLandings(client.table_set(), buffer.data()), deadline);
+  status = ticket.status();
+  if (ticket.ok()) {
+    status = client.Wait(*ticket);
+    client.Reap(*ticket);
+  }
+  status.Update(client.transport().Unregister(buffer));
   if (!status.ok()) return status;
   return rows;
 }
