@@ -26,6 +26,17 @@ std::array<uint32_t, kLeaseKinds> Counts(const LeaseCounts& leases) {
   return counts;
 }
 
+std::vector<TableLayout> LayoutOf(const TableSet& set) {
+  std::vector<TableLayout> layers;
+  for (const LayerTableSpec& layer : set.manifest().layers) {
+    layers.push_back({.layer = layer.layer,
+                      .rows = layer.rows,
+                      .row_bytes = layer.row_bytes,
+                      .shards = layer.shards.size()});
+  }
+  return layers;
+}
+
 std::string HeldBy(const TableSetState& set) {
   std::string text;
   for (size_t i = 0; i < kLeaseKinds; ++i) {
@@ -89,7 +100,8 @@ void TableSets::LetGo() {
                                   .directory = set.directory(),
                                   .state = "retired",
                                   .resident_bytes = set.resident_bytes(),
-                                  .page_kind = set.page_kind()},
+                                  .page_kind = set.page_kind(),
+                                  .layers = LayoutOf(set)},
                         .leases = state.served.leases,
                         .since = now});
   }
@@ -122,14 +134,9 @@ std::vector<TableSetState> TableSets::List() const {
                       .page_kind = set.page_kind(),
                       .leases = Counts(*state.served.leases),
                       .idle = std::nullopt,
-                      .age = seconds(state.since)};
+                      .age = seconds(state.since),
+                      .layers = LayoutOf(set)};
     if (state.was_acquired) one.idle = seconds(state.acquired);
-    for (const LayerTableSpec& layer : set.manifest().layers) {
-      one.layers.push_back({.layer = layer.layer,
-                            .rows = layer.rows,
-                            .row_bytes = layer.row_bytes,
-                            .shards = layer.shards.size()});
-    }
     sets.push_back(std::move(one));
   }
   for (const std::string& id : store_->Fenced()) {
