@@ -107,8 +107,8 @@ void TableSets::LetGo() {
   }
   const std::lock_guard<std::mutex> lock(mutex_);
   for (auto at = leaving_.begin(); at != leaving_.end();) {
-    // A client that maps it has pages of its own until it closes its socket.
-    if (!at->set.expired() || at->leases->of(LeaseKind::kMapped) > 0) {
+    // The endpoint holds it for each client that maps it, until that one closes its socket.
+    if (!at->set.expired()) {
       ++at;
       continue;
     }

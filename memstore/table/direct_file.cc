@@ -118,9 +118,7 @@ absl::StatusOr<DirectWriter> DirectWriter::Create(const std::string& path, uint6
 }
 
 DirectWriter::DirectWriter(DirectWriter&& other) noexcept
-    : path_(std::move(other.path_)),
-      file_(std::move(other.file_)),
-      direct_(other.direct_.load()) {}
+    : path_(std::move(other.path_)), file_(std::move(other.file_)), direct_(other.direct_.load()) {}
 
 absl::Status DirectWriter::Write(uint64_t offset, absl::Span<const std::byte> pages) const {
   absl::Status status = WriteFully(file_, offset, pages, path_);

@@ -154,6 +154,7 @@ void RdmaClient::TakeCompletion(const ibv_wc& completion) {
   }
   if (completion.wr_id == kSent) {
     const Posted& posted = posted_[posted_tail_++ % posted_.size()];
+    served_.metrics->Took(Stage::kSend, Clock::now() - posted.since);
     ring_.FreeTo(posted.ring_head);
     writes_out_ -= posted.writes;
     return;
@@ -170,7 +171,10 @@ bool RdmaClient::StartNext() {
     current_ = waiting_[waiting_tail_++ % waiting_.size()];
     counts_->requests.fetch_add(1, std::memory_order_relaxed);
     served_.metrics->Began();
+    const Clock::time_point begin = Clock::now();
+    served_.metrics->Took(Stage::kQueue, begin - current_.since);
     const absl::Status status = Start(current_);
+    served_.metrics->Took(Stage::kPlan, Clock::now() - begin);
     if (broken_) return false;
     if (status.ok()) return serving_ = true;
     Refuse(status);
@@ -188,6 +192,7 @@ absl::Status RdmaClient::Start(const Waiting& waiting) {
     return status;
   }
   if (draining_.load()) {
+    served_.metrics->Rejected(Rejection::kDraining);
     return absl::UnavailableError("engramd is stopping: attach to another replica");
   }
   if (status = MayBegin(served_.served.control->Read().state, served_.served.set->id());
@@ -300,8 +305,10 @@ bool RdmaClient::Turn() {
     }
     const uint64_t next = std::min(left, NextBytes());
     if (filled_ == writes_.size() || next == 0 || !ring_.Has(next)) break;
+    const Clock::time_point begin = Clock::now();
     const uint64_t taken = tile_ >= 0 ? FillTile(left) : FillRows(left);
     if (taken == 0) break;
+    served_.metrics->Took(Stage::kGather, Clock::now() - begin);
     worked = true;
     left -= taken;
     const bool all = tile_ >= 0 ? row_ == targets_[0].place.rows / targets_[0].place.group_rows
@@ -446,7 +453,7 @@ void RdmaClient::Post() {
   for (uint32_t i = 0; i + 1 < filled_; ++i) writes_[i].next = &writes_[i + 1];
   writes_[filled_ - 1].next = nullptr;
   writes_[filled_ - 1].send_flags = IBV_SEND_SIGNALED;
-  posted_[posted_head_++ % posted_.size()] = {ring_.head(), filled_};
+  posted_[posted_head_++ % posted_.size()] = {ring_.head(), filled_, Clock::now()};
   writes_out_ += filled_;
   counts_->writes.fetch_add(filled_, std::memory_order_relaxed);  // a refusal counts, too
   counts_->doorbells.fetch_add(1, std::memory_order_relaxed);

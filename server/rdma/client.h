@@ -106,6 +106,7 @@ class RdmaClient {
   struct Posted {
     uint64_t ring_head = 0;
     uint32_t writes = 0;
+    Clock::time_point since;
   };
 
   RdmaClient(RdmaServed served, RdmaOwnerCounts* counts);

@@ -149,9 +149,11 @@ void RingWorker::ServeCounted(uint32_t piece) {
   const absl::Status status = Serve(piece, &layer);
   const uint64_t rows = status.ok() ? ids_.size() : 0;
   Complete(piece, status);
+  const auto took = std::chrono::steady_clock::now() - begin;
+  // It waits in no queue, and rows are sent by being gathered.
+  metrics_->Took(Stage::kGather, took);
   metrics_->Answered(Path::kShmRing, status.code(), rows,
-                     rows == 0 ? 0 : rows * layer->table.row_bytes,
-                     std::chrono::steady_clock::now() - begin);
+                     rows == 0 ? 0 : rows * layer->table.row_bytes, took);
 }
 
 void RingWorker::Complete(uint32_t piece, const absl::Status& status) {

@@ -90,7 +90,7 @@ TEST_F(MetricsTest, CountersAreWhatTheClientsCounted) {
   }
   Expect("shm_clients", 0);
   Expect("batch_rows_count", 7 + 5 + 3);
-  Expect("stage_seconds_count{stage=\"gather\"}", 7 + 5);
+  Expect("stage_seconds_count{stage=\"gather\"}", 7 + 5 + 3);
   Expect("stage_seconds_count{stage=\"plan\"}", 7 + 5);
   Expect("requests_in_flight", 0);
   EXPECT_GT(Value("scrub_bytes_total"), 0);

@@ -113,12 +113,37 @@ TEST_F(TableSetsTest, ASupersededSetGoesWithItsLastLease) {
   auto mapped = Attach("shm:" + (scratch_ / "m"));
   auto ring = Attach("shm:" + (scratch_ / "m"), "ring");
   ASSERT_EQ(Publish("b").exit_code, 0);
+  // Whoever has a lease is served for as long as it has it; the grace is an hour.
+  const auto expect_held = [&] {
+    absl::SleepFor(absl::Milliseconds(500));
+    const nlohmann::json sets = List()["table_sets"];
+    ASSERT_EQ(sets.size(), 2u);
+    EXPECT_EQ(sets[0]["state"], "superseded") << sets.dump(2);
+    EXPECT_TRUE(LookUpRight(*ring).ok()) << LookUpRight(*ring);
+  };
+  expect_held();
+  EXPECT_TRUE(LookUpRight(*mapped).ok()) << LookUpRight(*mapped);
   mapped.reset();
-  absl::SleepFor(absl::Milliseconds(300));
-  ExpectSets(2);
+  expect_held();
   ring.reset();
   ExpectSets(1);
   EXPECT_TRUE(engramd.WaitForLine("freed qwen4-exp"));
+}
+
+// Nothing tells engramd of a gRPC client but its batches: a set that was asked for stays a while.
+TEST_F(TableSetsTest, WhoAsksOverGrpcKeepsASupersededSet) {
+  EngramdProcess engramd(Flags({"--retire-grace-s", "3600"}));
+  const auto stream = Attach("grpc:" + engramd.WaitUntilServing());
+  ASSERT_TRUE(LookUpRight(*stream).ok());
+  ASSERT_EQ(Publish("b").exit_code, 0);
+  for (int i = 0; i < 5; ++i) {
+    absl::SleepFor(absl::Milliseconds(300));
+    ASSERT_TRUE(LookUpRight(*stream).ok()) << LookUpRight(*stream);
+  }
+  const nlohmann::json sets = List()["table_sets"];
+  ASSERT_EQ(sets.size(), 2u);
+  EXPECT_EQ(sets[0]["state"], "superseded");
+  EXPECT_LE(sets[0]["idle_s"], 2);
 }
 
 TEST_F(TableSetsTest, AfterTheGraceItIsRefusedOverEveryTransport) {
@@ -136,9 +161,16 @@ TEST_F(TableSetsTest, AfterTheGraceItIsRefusedOverEveryTransport) {
     EXPECT_EQ(LookUpRight(*client).code(), absl::StatusCode::kFailedPrecondition)
         << client->transport().Describe();
   }
-  // Its memory stays while a client maps it.
+  // Its memory stays while a client maps it, that one alone as well.
   EXPECT_EQ(List()["table_sets"].size(), 2u);
   EXPECT_EQ(List()["table_sets"][1]["state"], "retired");
+  clients.erase(clients.begin() + 3);
+  clients.erase(clients.begin(), clients.begin() + 2);
+  absl::SleepFor(absl::Milliseconds(500));
+  const nlohmann::json sets = List()["table_sets"];
+  ASSERT_EQ(sets.size(), 2u) << sets.dump(2);
+  EXPECT_EQ(sets[1]["leases"]["mapped"], 1);
+  EXPECT_GT(sets[1]["resident_bytes"], 0);
   clients.clear();
   ExpectSets(1);
 }
@@ -266,6 +298,19 @@ TEST_F(TableSetsTest, OperatorsHaveHealthReflectionAndChannelz) {
       absl::StrCat("timeout 5 $ENGRAM admin list --admin ", "unix:", scratch_ / "nothing"));
   EXPECT_EQ(far.exit_code, 1);
   EXPECT_THAT(far.err, HasSubstr("--admin-grpc-listen"));
+}
+
+TEST_F(TableSetsTest, OneIsPublishedAtATime) {
+  PackSmallSet(kName, 60000, scratch_ / "large");
+  EngramdProcess engramd(Flags());
+  engramd.WaitUntilServing();
+  std::thread publisher([&] { EXPECT_EQ(Publish("large").exit_code, 0); });
+  EXPECT_TRUE(engramd.WaitForLine("loading " + (scratch_ / "large")));
+  const Outcome second = Publish("b");
+  publisher.join();
+  EXPECT_EQ(second.exit_code, 1);
+  EXPECT_THAT(second.err,
+              HasSubstr("another table set is being published, from " + (scratch_ / "large")));
 }
 
 // A drain does not wait for a load.

@@ -103,6 +103,11 @@ TEST(RdmaSwaps, UnderLoadNoLookupFailsAndNoBatchMixesSets) {
     EXPECT_EQ(value("requests_total{transport=\"rdma\",code=\"OK\"}"), workers[0].lookups.load());
     EXPECT_EQ(value("rows_total{transport=\"rdma\"}"), workers[0].rows.load());
     EXPECT_EQ(value("reply_bytes_total{transport=\"rdma\"}"), workers[0].bytes.load());
+    for (const char* stage : {"queue", "plan", "gather", "send"}) {
+      EXPECT_GE(value(absl::StrCat("stage_seconds_count{stage=\"", stage, "\"}")),
+                workers[0].lookups.load())
+          << stage;
+    }
     EXPECT_EQ(value("rdma_clients"), 0);
   }
   EXPECT_TRUE(before.ComesBack());
