@@ -46,7 +46,7 @@ class PrefetcherDeviceTest : public ::testing::TestWithParam<DeviceKind> {
     auto made = Prefetcher::Create(*transport_, *device_, options);
     ASSERT_TRUE(made.ok()) << made.status();
     prefetcher_ = *std::move(made);
-    const size_t bytes = kMaxTokens * SmallV41()->manifest().scheme.Columns() * 512;
+    const size_t bytes = uint64_t{kMaxTokens} * SmallV41()->manifest().scheme.Columns() * 512;
     for (Read& read : reads_) {
       read.rows = device_->Allocate(MemoryKind::kPinnedHost, bytes).value();
       read.word = device_->Allocate(MemoryKind::kPinnedHost, sizeof(uint32_t)).value();
@@ -65,7 +65,8 @@ class PrefetcherDeviceTest : public ::testing::TestWithParam<DeviceKind> {
     const uint32_t number = PrefetchFixture::LayerNumber(layer);
     ASSERT_TRUE(prefetcher_->Wait(ticket, number, stream).ok());
     const PlacedRows rows = prefetcher_->Rows(ticket, number).value();
-    const size_t bytes = kMaxTokens * SmallV41()->manifest().scheme.Columns() * rows.row_bytes;
+    const size_t bytes =
+        uint64_t{kMaxTokens} * SmallV41()->manifest().scheme.Columns() * rows.row_bytes;
     ASSERT_TRUE(stream.Copy(reads_[layer].word.data(), rows.status, sizeof(uint32_t)).ok());
     ASSERT_TRUE(stream.Copy(reads_[layer].rows.data(), rows.rows, bytes).ok());
   }
@@ -115,7 +116,8 @@ TEST_P(PrefetcherDeviceTest, RowsGatheredInPlace) {
 }
 
 TEST_P(PrefetcherDeviceTest, RowsOfAHotCache) {
-  Make({.hot_cache_bytes = 100 * 8 * 264});  // smaller than the steps' rows: places change hands
+  Make({.hot_cache_bytes =
+            uint64_t{100} * 8 * 264});  // smaller than the steps' rows: places change hands
   ExpectExactSteps();
   EXPECT_GT(prefetcher_->hot_cache().misses, 0u);
 }

@@ -24,9 +24,9 @@ struct Cublas {
   decltype(&cublasSetWorkspace_v2) set_workspace = nullptr;
   // cublasGemmEx, which is overloaded in C++.
   cublasStatus_t (*multiply)(cublasHandle_t, cublasOperation_t, cublasOperation_t, int, int, int,
-                             const void*, const void*, cudaDataType, int, const void*,
-                             cudaDataType, int, const void*, void*, cudaDataType, int,
-                             cublasComputeType_t, cublasGemmAlgo_t) = nullptr;
+                             const void*, const void*, cudaDataType, int, const void*, cudaDataType,
+                             int, const void*, void*, cudaDataType, int, cublasComputeType_t,
+                             cublasGemmAlgo_t) = nullptr;
 };
 
 std::vector<std::string> ToolkitDirectories() {

@@ -53,7 +53,8 @@ std::string Short(double value) {
   constexpr const char* kUnits[] = {"", " k", " M", " G", " T"};
   int unit = 0;
   for (; value >= 1000 && unit < 4; ++unit) value /= 1000;
-  return absl::StrFormat(value >= 100 || value == 0 ? "%.0f%s" : "%.3g%s", value, kUnits[unit]);
+  if (value >= 100 || value == 0) return absl::StrFormat("%.0f%s", value, kUnits[unit]);
+  return absl::StrFormat("%.3g%s", value, kUnits[unit]);
 }
 
 std::string Time(double seconds) {

@@ -41,8 +41,9 @@ absl::Status RdmaClient::Open(std::shared_ptr<RdmaDomain> domain,
                               std::shared_ptr<RdmaChannel> channel, const RdmaPeer& peer) {
   const auto make = [&](uint64_t bytes, int access, RdmaBuffer* buffer) -> absl::Status {
     absl::StatusOr<RdmaBuffer> made = RdmaBuffer::Create(domain, bytes, access);
-    if (made.ok()) *buffer = *std::move(made);
-    return made.status();
+    if (!made.ok()) return made.status();
+    *buffer = *std::move(made);
+    return absl::OkStatus();
   };
   absl::Status status =
       make(uint64_t{kRdmaCredits} * kRdmaRequestBytes, IBV_ACCESS_LOCAL_WRITE, &receives_);

@@ -98,8 +98,8 @@ void RingWorker::WaitForWork() {
   header.owner_sleeps.store(0);
 }
 
-// Everything of a piece that the client wrote, read once; `*layer` and ids_ are checked.
-absl::Status RingWorker::CopyOut(uint32_t piece, const LoadedLayer** layer) {
+// Everything of a piece that the client wrote, read once: its layer and ids_, checked.
+absl::StatusOr<const LoadedLayer*> RingWorker::CopyOut(uint32_t piece) {
   const RingSlot& slot = ring_.slot(piece);
   const uint32_t sequence = slot.sequence.load(std::memory_order_relaxed);
   const uint32_t layer_number = slot.layer.load(std::memory_order_relaxed);
@@ -109,12 +109,12 @@ absl::Status RingWorker::CopyOut(uint32_t piece, const LoadedLayer** layer) {
     return absl::InvalidArgumentError(
         absl::StrCat("a slot holds piece ", sequence, " where ", piece, " was submitted"));
   }
-  *layer = served_.set->FindLayer(layer_number);
-  if (*layer == nullptr) {
+  const LoadedLayer* const layer = served_.set->FindLayer(layer_number);
+  if (layer == nullptr) {
     return absl::InvalidArgumentError(
         absl::StrCat("layer ", layer_number, " is not in table set ", served_.set->name()));
   }
-  const uint32_t most = RingSlotRows((*layer)->table.row_bytes);
+  const uint32_t most = RingSlotRows(layer->table.row_bytes);
   if (rows == 0 || rows > most) {
     return absl::InvalidArgumentError(
         absl::StrCat(rows, " rows in one piece: 1 to ", most, " go into a slot"));
@@ -129,31 +129,34 @@ absl::Status RingWorker::CopyOut(uint32_t piece, const LoadedLayer** layer) {
   std::memcpy(ids_.data(), ring_.ids(piece), rows * sizeof(RowId));
   // The compiler may not go back to the region for what it finds in ids_.
   asm volatile("" : : "r"(ids_.data()) : "memory");
-  return CheckRowIds<RowId>((*layer)->table, ids_);
+  absl::Status status = CheckRowIds<RowId>(layer->table, ids_);
+  if (!status.ok()) return status;
+  return layer;
 }
 
-absl::Status RingWorker::Serve(uint32_t piece, const LoadedLayer** layer) {
-  absl::Status status = CopyOut(piece, layer);
-  if (!status.ok()) return status;
+absl::StatusOr<const LoadedLayer*> RingWorker::Serve(uint32_t piece) {
+  absl::StatusOr<const LoadedLayer*> layer = CopyOut(piece);
+  if (!layer.ok()) return layer;
   Gather<RowId>((*layer)->table, ids_, {.data = ring_.rows(piece)});
   std::atomic_signal_fence(
       std::memory_order_seq_cst);  // x86 keeps loads in order, compilers do not
-  return MayFinish(served_.control->Read().state, served_.set->id());
+  absl::Status status = MayFinish(served_.control->Read().state, served_.set->id());
+  if (!status.ok()) return status;
+  return layer;
 }
 
 // Each piece counts as a request.
 void RingWorker::ServeCounted(uint32_t piece) {
   const auto begin = std::chrono::steady_clock::now();
   metrics_->Began();
-  const LoadedLayer* layer = nullptr;
-  const absl::Status status = Serve(piece, &layer);
-  const uint64_t rows = status.ok() ? ids_.size() : 0;
-  Complete(piece, status);
+  const absl::StatusOr<const LoadedLayer*> layer = Serve(piece);
+  const uint64_t rows = layer.ok() ? ids_.size() : 0;
+  Complete(piece, layer.status());
   const auto took = std::chrono::steady_clock::now() - begin;
   // It waits in no queue, and rows are sent by being gathered.
   metrics_->Took(Stage::kGather, took);
-  metrics_->Answered(Path::kShmRing, status.code(), rows,
-                     rows == 0 ? 0 : rows * layer->table.row_bytes, took);
+  metrics_->Answered(Path::kShmRing, layer.status().code(), rows,
+                     rows == 0 ? 0 : rows * (*layer)->table.row_bytes, took);
 }
 
 void RingWorker::Complete(uint32_t piece, const absl::Status& status) {

@@ -46,9 +46,9 @@ class RingWorker {
              std::shared_ptr<ThreadMetrics> metrics, std::function<void()> on_broken);
   void Run();
   void WaitForWork();
-  absl::Status CopyOut(uint32_t piece, const LoadedLayer** layer);
+  absl::StatusOr<const LoadedLayer*> CopyOut(uint32_t piece);
   void ServeCounted(uint32_t piece);
-  absl::Status Serve(uint32_t piece, const LoadedLayer** layer);
+  absl::StatusOr<const LoadedLayer*> Serve(uint32_t piece);
   void Complete(uint32_t piece, const absl::Status& status);
   void Close(absl::StatusCode code);
 

@@ -74,7 +74,7 @@ TEST_F(MetricsTest, CountersAreWhatTheClientsCounted) {
                          Way{"shm:" + (scratch_ / "m"), "ring", "shm_ring", 3}}) {
     const auto client = Attach(way.target, way.mode);
     const Manifest& set = client->table_set();
-    const uint64_t rows = 10 * set.scheme.Columns() * set.layers.size();
+    const uint64_t rows = uint64_t{10} * set.scheme.Columns() * set.layers.size();
     for (int i = 0; i < way.lookups; ++i) {
       ASSERT_TRUE(LookUp(*client, token_ids, absl::Now() + absl::Seconds(10)).ok());
     }

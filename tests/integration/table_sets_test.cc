@@ -12,6 +12,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "client/client.h"
@@ -27,7 +28,6 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
-using ::testing::Not;
 
 constexpr char kName[] = "qwen4-exp";
 
@@ -222,7 +222,11 @@ TEST_F(TableSetsTest, TheMemoryLimitRefusesAndNamesTheHolders) {
 
 // Which set each step had is known by its manifest; a row of another would be a wrong byte.
 TEST_F(TableSetsTest, SwapsUnderLoadFailNoLookupAndMixNothing) {
-  const int seconds = std::getenv("SWAP_SECONDS") ? std::atoi(std::getenv("SWAP_SECONDS")) : 20;
+  int seconds = 20;
+  const char* const given = std::getenv("SWAP_SECONDS");  // NOLINT(concurrency-mt-unsafe): alone
+  if (given != nullptr) {
+    ASSERT_TRUE(absl::SimpleAtoi(given, &seconds));
+  }
   EngramdProcess engramd(Flags({"--retire-grace-s", "10", "--scrub-mib-per-s", "256"}));
   const std::string address = engramd.WaitUntilServing();
   const std::vector<std::pair<std::string, std::string>> ways = {
