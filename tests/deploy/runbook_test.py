@@ -11,7 +11,7 @@ import cases  # noqa: E402
 ENGRAM, ENGRAMD = (os.path.abspath(word) for word in sys.argv[1:3])
 PAGES = [os.path.join(ROOT, "deploy", name) for name in ("README.md", "RUNBOOK.md")]
 # Flags of other programs that the pages name.
-OTHERS = {"--output", "--now", "--namespace", "--create-namespace", "--set", "--from-file"}
+OTHERS = {"--output", "--now", "--namespace", "--create-namespace", "--set", "--from-file", "--values"}
 
 
 def read(path):
