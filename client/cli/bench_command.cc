@@ -64,10 +64,11 @@ class MetricsPage {
   absl::Status Show(const std::string& address, const std::vector<BenchPath>& paths) {
     try {
       exposer_ = std::make_unique<prometheus::Exposer>(address, /*num_threads=*/2);
-    } catch (const std::exception& error) {  // of civetweb's
-      return absl::UnavailableError(absl::StrCat("--metrics-listen ", address,
-                                                 ": cannot listen there (", error.what(),
-                                                 "): give HOST:PORT with a port that is free"));
+    } catch (const std::exception&) {  // of civetweb's, whose words say nothing
+      return absl::UnavailableError(
+          absl::StrCat("--metrics-listen ", address,
+                       ": cannot listen there: give HOST:PORT with this machine's address and a "
+                       "port that is free"));
     }
     for (const BenchPath& path : paths) {
       for (size_t i = 0; i < path.clients.size(); ++i) {

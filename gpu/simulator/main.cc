@@ -4,6 +4,7 @@
 // turns, and prints tokens per second, what a step's stream waited for rows, and the loss against
 // rows that are resident beside the compute.
 #include <CLI/CLI.hpp>
+#include <cmath>
 #include <cstdio>
 #include <filesystem>
 #include <string>
@@ -72,6 +73,9 @@ void AddOptions(CLI::App* app, Flags* flags) {
 }
 
 absl::StatusOr<ExperimentOptions> Resolve(const Flags& flags) {
+  if (std::isnan(flags.experiment.seconds)) {  // which no range leaves out
+    return absl::InvalidArgumentError("--seconds is not a number");
+  }
   absl::StatusOr<Model> model = FindModel(flags.model);
   if (!model.ok()) return model.status();
   ExperimentOptions experiment = flags.experiment;

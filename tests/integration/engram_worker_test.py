@@ -76,6 +76,9 @@ class SimulateTest(unittest.TestCase):
         wrong = simulate("--model", "4b", "--hidden", "64")
         self.assertEqual(wrong.returncode, 2)
         self.assertIn("--width-divisor", wrong.stderr)
+        wrong = simulate("--seconds", "nan")
+        self.assertEqual(wrong.returncode, 2)
+        self.assertIn("--seconds", wrong.stderr)
         wrong = simulate(*QUICK, "--text", TOKEN_MAP[:-len("token_map.i32")] + "none")
         self.assertEqual(wrong.returncode, 2)
         done = subprocess.run([WORKER, "simulate", "--engramd", "no-such-program", *QUICK], capture_output=True,

@@ -3,6 +3,7 @@
 //
 //	go run . RELEASE CHART NAMESPACE PROFILE.yaml
 //
+// What is not done: values are not held against values.schema.json (tests/deploy/chart_test.py does that for the profiles).
 // A template's error, or a value that is used and not there, ends it with 1 and a line.
 package main
 
