@@ -71,15 +71,20 @@ class PrefetcherDeviceTest : public ::testing::TestWithParam<DeviceKind> {
     ASSERT_TRUE(stream.Copy(reads_[layer].rows.data(), rows.rows, bytes).ok());
   }
   bool GateOpen(size_t layer) const { return GateMayOpen(*reads_[layer].word.as<uint32_t>()); }
-  // Both layers of one step; true when they are exact.
+  // Reads both layers of a step that was prefetched; what Finish says.
+  absl::Status ReadAndFinish(const StepTicket& ticket) {
+    for (size_t layer : {0, 1}) EnqueueRead(ticket, layer, *stream_);
+    EXPECT_TRUE(stream_->Synchronize().ok());
+    return prefetcher_->Finish(ticket);
+  }
+  absl::Status RunStep(const SmallStep& step) {
+    return ReadAndFinish(prefetcher_->Prefetch(step.Request(Soon())).value());
+  }
   void ExpectExactSteps() {
     std::mt19937 random(3);
     for (int i = 0; i < kSteps && !HasFailure(); ++i) {
       const SmallStep step = RandomStep(kMaxTokens, random);
-      const StepTicket ticket = prefetcher_->Prefetch(step.Request(Soon())).value();
-      for (size_t layer : {0, 1}) EnqueueRead(ticket, layer, *stream_);
-      ASSERT_TRUE(stream_->Synchronize().ok());
-      const absl::Status status = prefetcher_->Finish(ticket);
+      const absl::Status status = RunStep(step);
       ASSERT_TRUE(status.ok()) << status;
       ExpectExact(step);
     }
@@ -143,9 +148,7 @@ TEST_P(PrefetcherDeviceTest, RowIdsThatAreOnTheDevice) {
                                                 .device_ready = ready.get(),
                                                 .deadline = Soon()})
                                     .value();
-      for (size_t layer : {0, 1}) EnqueueRead(ticket, layer, *stream_);
-      ASSERT_TRUE(stream_->Synchronize().ok());
-      const absl::Status status = prefetcher_->Finish(ticket);
+      const absl::Status status = ReadAndFinish(ticket);
       ASSERT_TRUE(status.ok()) << status;
       ExpectExact(step);
     }
@@ -160,10 +163,8 @@ TEST_P(PrefetcherDeviceTest, ValuesOfRowsThatTravelOnce) {
   std::mt19937 random(5);
   for (int i = 0; i < kSteps && !HasFailure(); ++i) {
     const SmallStep step = RandomStep(kMaxTokens, random);
-    const StepTicket ticket = prefetcher_->Prefetch(step.Request(Soon())).value();
-    for (size_t layer : {0, 1}) EnqueueRead(ticket, layer, *stream_);
-    ASSERT_TRUE(stream_->Synchronize().ok());
-    ASSERT_TRUE(prefetcher_->Finish(ticket).ok());
+    const absl::Status status = RunStep(step);
+    ASSERT_TRUE(status.ok()) << status;
     for (size_t layer : {0, 1}) {
       const std::vector<uint16_t> expected = DequantizedRows(step, layer);
       EXPECT_EQ(std::memcmp(reads_[layer].rows.data(), expected.data(), expected.size() * 2), 0);
@@ -199,10 +200,7 @@ TEST_P(PrefetcherDeviceTest, AFailedStepShutsTheGateAndTheStreamGoesOn) {
   std::mt19937 random(7);
   for (int i = 0; i < kSteps && !HasFailure(); ++i) {
     const SmallStep step = RandomStep(kMaxTokens, random);
-    const StepTicket ticket = prefetcher_->Prefetch(step.Request(Soon())).value();
-    for (size_t layer : {0, 1}) EnqueueRead(ticket, layer, *stream_);
-    ASSERT_TRUE(stream_->Synchronize().ok());
-    if (prefetcher_->Finish(ticket).ok()) {
+    if (RunStep(step).ok()) {
       ExpectExact(step);
     } else {
       EXPECT_EQ(i % 2, 0);

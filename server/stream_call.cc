@@ -339,10 +339,12 @@ void StreamCall::EndIdle() {
       absl::StrCat("engramd has ", kMaxStreams,
                    " streams, and this one was idle for longest: open it again when it is needed"));
   read_all_ = true;
+  now_ = Clock::now();
   Advance();
 }
 
 void StreamCall::OnTick(Clock::time_point now, bool memory_is_short) {
+  now_ = now;
   if (writing_ && memory_is_short && now - write_began_ > kMaxWriteStall) context_.TryCancel();
   if (!writing_) Advance();  // batches that wait for slabs have deadlines
 }

@@ -89,7 +89,8 @@ class StreamCall final : public LookupLoop::Call, private Turns::Call {
   bool finishing_ = false;  // nothing is read or written any more
   bool over_seen_ = false;  // the call is over, for whatever reason
   absl::Status end_;        // what the stream ends with
-  // The clock as it was last read, in the event or turn that goes on.
+  // The clock as it was last read, in the event, tick or turn that goes on: whatever leads to
+  // Advance sets it.
   std::chrono::steady_clock::time_point now_;
   std::chrono::steady_clock::time_point write_began_;
   std::chrono::steady_clock::time_point last_event_;  // read or written

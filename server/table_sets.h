@@ -31,7 +31,6 @@
 
 namespace engram {
 
-// A set that is here, whatever its state.
 // A layer's table, as it lies in files.
 struct TableLayout {
   uint32_t layer = 0;
@@ -40,6 +39,7 @@ struct TableLayout {
   size_t shards = 0;
 };
 
+// A set that is here, whatever its state.
 struct TableSetState {
   std::string name;
   std::string id;

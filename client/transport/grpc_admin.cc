@@ -5,7 +5,6 @@
 #include <chrono>
 #include <utility>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "client/transport/grpc_attach.h"
 #include "client/transport/grpc_credentials.h"
@@ -54,16 +53,16 @@ struct AdminClient::Connection {
   // Before a call over TLS: whether the two sides take each other's certificates. Whatever else
   // there is to say, the call itself will.
   absl::Status Greet() const {
+    if (!credentials->tls()) return absl::OkStatus();
     HandshakeWatch handshake(*credentials, address);
-    while (credentials->tls()) {
+    do {
       grpc::ClientContext context;
       context.set_deadline(std::chrono::system_clock::now() + kCallTime);
       credentials->Apply(&context);
       v1::ListResponse response;
-      const grpc::Status status = stub->List(&context, {}, &response);
-      if (absl::Status refused = handshake.Saw(status); !refused.ok()) return refused;
-      if (!absl::StrContains(status.error_message(), "Socket closed")) break;
-    }
+      absl::Status refused = handshake.Saw(stub->List(&context, {}, &response));
+      if (!refused.ok()) return refused;
+    } while (handshake.undecided());
     return absl::OkStatus();
   }
 };

@@ -43,8 +43,10 @@ constexpr int kClosedAtOnce = 5;
 }  // namespace
 
 absl::Status HandshakeWatch::Saw(const grpc::Status& status) {
-  if (!tls_ || status.error_code() != grpc::StatusCode::UNAVAILABLE) return absl::OkStatus();
-  closed_ = absl::StrContains(status.error_message(), "Socket closed") ? closed_ + 1 : 0;
+  const bool down = tls_ && status.error_code() == grpc::StatusCode::UNAVAILABLE;
+  const bool closed = down && absl::StrContains(status.error_message(), "Socket closed");
+  closed_ = closed ? closed_ + 1 : 0;
+  if (!down) return absl::OkStatus();
   if (!IsHandshake(status.error_message()) && closed_ < kClosedAtOnce) return absl::OkStatus();
   return absl::UnauthenticatedError(
       absl::StrCat("no TLS with engramd at ", address_,

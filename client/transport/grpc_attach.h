@@ -41,6 +41,8 @@ class HandshakeWatch {
       : tls_(credentials.tls()), address_(address) {}
   // After each try: UNAUTHENTICATED once it is known that no try will do.
   absl::Status Saw(const grpc::Status& status);
+  // Whether the last try may have been refused for its certificate: another one tells.
+  bool undecided() const { return closed_ > 0; }
 
  private:
   const bool tls_;

@@ -20,8 +20,6 @@ import started  # noqa: E402
 
 ENGRAM, ENGRAMD, TOKEN_MAP, TOKENS = (os.path.abspath(word) for word in sys.argv[1:5])
 MANIFESTS = os.path.join(ROOT, "deploy", "manifests")
-
-
 RENDER = os.path.join(ROOT, "deploy", "render.sh")
 HAS_RENDERER = shutil.which("helm") or (shutil.which("go") and os.path.isdir("/usr/share/gocode/src/github.com/Masterminds/sprig"))
 RENDERS = unittest.skipUnless(HAS_RENDERER, "neither helm nor Go with sprig: the chart is not rendered again")
@@ -31,13 +29,19 @@ def help_of(*command):
     return subprocess.run([*command, "--help"], check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
+def engramds_in(documents):
+    """(pod, container) of every engramd in them."""
+    for document in documents:
+        for pod in manifests.pods(document):
+            for container in filter(manifests.is_engramd, manifests.containers(pod)):
+                yield pod, container
+
+
 def engramds():
     """(file, pod, container) of every engramd in the manifests."""
     for path in manifests.files(MANIFESTS):
-        for document in manifests.documents(path):
-            for pod in manifests.pods(document):
-                for container in filter(manifests.is_engramd, manifests.containers(pod)):
-                    yield os.path.basename(path), pod, container
+        for pod, container in engramds_in(manifests.documents(path)):
+            yield os.path.basename(path), pod, container
 
 
 class Text(unittest.TestCase):
@@ -108,9 +112,8 @@ class Variants(unittest.TestCase):
             self.assertTrue(documents, name)
             for document in documents:
                 self.assertEqual(manifests.problems(document), [], name)
-                for pod in manifests.pods(document):
-                    for container in filter(manifests.is_engramd, manifests.containers(pod)):
-                        self.assertEqual(manifests.unknown_flags(container["args"], text), [], name)
+            for _, container in engramds_in(documents):
+                self.assertEqual(manifests.unknown_flags(container["args"], text), [], name)
 
     def test_monitoring_brings_the_rules_and_the_dashboards(self):
         with open(os.path.join(ROOT, "deploy", "prometheus", "rules.yaml"), encoding="utf-8") as file:
@@ -131,9 +134,7 @@ class Variants(unittest.TestCase):
         self.assertIn(monitor["spec"]["endpoints"][0]["port"], ports)
 
     def test_tls_mounts_the_secret_that_the_flags_name(self):
-        store, = self.of_kind("tls", "StatefulSet")
-        pod, = manifests.pods(store)
-        container, = filter(manifests.is_engramd, manifests.containers(pod))
+        (pod, container), = engramds_in(self.of_kind("tls", "StatefulSet"))
         mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
         secrets = {volume["name"]: volume["secret"]["secretName"] for volume in pod["spec"]["volumes"] if "secret" in volume}
         (name, secret), = secrets.items()

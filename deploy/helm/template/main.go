@@ -144,8 +144,8 @@ func parse(templates files) *template.Template {
 }
 
 type document struct {
-	source, text, kind string
-	order              int
+	source, text string
+	order        int
 }
 
 // The order in which helm installs kinds.
@@ -168,7 +168,7 @@ func split(source, text string) []document {
 		var head struct{ Kind string }
 		must(yaml.Unmarshal([]byte(part), &head))
 		if head.Kind != "" {
-			found = append(found, document{source, part, head.Kind, orderOf(head.Kind)})
+			found = append(found, document{source, part, orderOf(head.Kind)})
 		}
 	}
 	return found
