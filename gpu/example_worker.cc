@@ -11,6 +11,7 @@
 #include "client/client.h"
 #include "gpu/device.h"
 #include "gpu/prefetcher.h"
+#include "memstore/table/standard_streams.h"
 
 using namespace engram;
 
@@ -30,6 +31,7 @@ T Must(absl::StatusOr<T> result) {
 }  // namespace
 
 int main(int count, char** arguments) {
+  EnsureStandardStreams("example_worker");
   constexpr size_t kChunkTokens = 256;
   std::string input(std::istreambuf_iterator<char>(std::cin), {});
   const auto* const ids = reinterpret_cast<const int32_t*>(input.data());

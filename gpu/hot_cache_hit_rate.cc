@@ -11,6 +11,7 @@
 #include "gpu/hot_cache_index.h"
 #include "memstore/addressing/addresser.h"
 #include "memstore/addressing/families.h"
+#include "memstore/table/standard_streams.h"
 
 namespace engram {
 namespace {
@@ -103,6 +104,7 @@ int Run(const std::string& family, const std::string& token_map, absl::Span<char
 }  // namespace engram
 
 int main(int argc, char** argv) {
+  engram::EnsureStandardStreams("hot_cache_hit_rate");
   if (argc < 4) {
     std::fprintf(stderr, "usage: hot_cache_hit_rate FAMILY TOKEN_MAP STREAM...\n");
     return 2;

@@ -17,6 +17,7 @@
 
 #include "absl/types/span.h"
 #include "memstore/table/freed_memory.h"
+#include "memstore/table/standard_streams.h"
 #include "server/config.h"
 #include "server/engramd.h"
 #include "server/log.h"
@@ -152,6 +153,7 @@ int Main(int argc, char** argv) {
 }  // namespace engram
 
 int main(int argc, char** argv) {
+  engram::EnsureStandardStreams("engramd");
   engram::KeepFreedMemory();
   // gRPC's own lines on standard error have another form and say nothing that ours do not; set
   // before anything of gRPC runs, and only where whoever started us did not choose.

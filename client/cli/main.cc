@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "client/cli/command.h"
 #include "memstore/table/freed_memory.h"
+#include "memstore/table/standard_streams.h"
 
 namespace engram::cli {
 namespace {
@@ -59,6 +60,7 @@ int Main(int argc, char** argv) {
 }  // namespace engram::cli
 
 int main(int argc, char** argv) {
+  engram::EnsureStandardStreams("engram");
   // gRPC's own lines say nothing that our errors do not; only where whoever started us did not
   // choose.
   setenv("GRPC_VERBOSITY", "NONE", /*overwrite=*/0);

@@ -11,6 +11,7 @@
 
 #include "gpu/simulator/experiment.h"
 #include "memstore/table/freed_memory.h"
+#include "memstore/table/standard_streams.h"
 
 namespace engram::simulator {
 namespace {
@@ -144,6 +145,7 @@ int Main(int argc, char** argv) {
 }  // namespace engram::simulator
 
 int main(int argc, char** argv) {
+  engram::EnsureStandardStreams("engram_worker");
   engram::KeepFreedMemory();
   return engram::simulator::Main(argc, argv);
 }

@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <system_error>
@@ -52,6 +53,11 @@ absl::StatusOr<FileDescriptor> CreateMemfd(const char* name, uint64_t bytes, Mem
   if (fd < 0 && errno == EINVAL) fd = memfd_create(name, flags);
   if (fd < 0) return Refused("make a memfd of", bytes);
   FileDescriptor memfd(fd);
+  if (fd <= STDERR_FILENO) {
+    fd = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    if (fd < 0) return Refused("make a memfd of", bytes);
+    memfd = FileDescriptor(fd);
+  }
   if (ftruncate(fd, static_cast<off_t>(bytes)) != 0) return Refused("size a memfd to", bytes);
   return memfd;
 }

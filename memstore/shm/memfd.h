@@ -30,7 +30,9 @@ inline constexpr int kWritableSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 
 enum class MemfdPages { kAsTheKernelChooses, kHugetlb2M };
 
-// `name` is for /proc alone. `bytes` are whole pages of the kind.
+// `name` is for /proc alone. `bytes` are whole pages of the kind. Never has the number of a
+// standard stream, not even where those are closed: what a library prints there would be written
+// into it.
 absl::StatusOr<FileDescriptor> CreateMemfd(const char* name, uint64_t bytes, MemfdPages pages);
 absl::Status AddSeals(const FileDescriptor& memfd, int seals);
 

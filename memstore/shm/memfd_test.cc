@@ -30,6 +30,17 @@ TEST(Memfd, ASealedCopyIsReadAndNothingElse) {
   EXPECT_NE(ftruncate(memfd->get(), 0), 0);
 }
 
+// Whoever prints writes to 0, 1 or 2, whatever is there.
+TEST(Memfd, ATableNeverHasAStandardStreamsNumber) {
+  const int kept = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 10);
+  close(STDIN_FILENO);
+  const auto memfd = CreateMemfd("test", kPage, MemfdPages::kAsTheKernelChooses);
+  if (kept >= 0) dup2(kept, STDIN_FILENO);
+  ASSERT_TRUE(memfd.ok()) << memfd.status();
+  EXPECT_GT(memfd->get(), STDERR_FILENO);
+  EXPECT_EQ(fcntl(memfd->get(), F_GETFD), FD_CLOEXEC);
+}
+
 // A file that can still shrink would end a reader with SIGBUS.
 TEST(Memfd, EverySealIsAskedFor) {
   for (const int missing : {F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_FUTURE_WRITE, F_SEAL_SEAL}) {
