@@ -32,6 +32,8 @@ T Must(absl::StatusOr<T> result) {
 
 int main(int count, char** arguments) {
   EnsureStandardStreams("example_worker");
+  Must(CheckStandardInput());
+  Must(CheckStandardOutput());
   constexpr size_t kChunkTokens = 256;
   std::string input(std::istreambuf_iterator<char>(std::cin), {});
   const auto* const ids = reinterpret_cast<const int32_t*>(input.data());
@@ -77,4 +79,5 @@ int main(int count, char** arguments) {
       std::cout.write(read.as<char>() + from * token_bytes, token_bytes);
     }
   }
+  Must(PrintToEnd(""));  // not OK: rows are missing
 }

@@ -97,7 +97,10 @@ int Run(const std::string& family, const std::string& token_map, absl::Span<char
     }
     std::printf("\n");
   }
-  return 0;
+  const absl::Status printed = PrintToEnd("");
+  if (printed.ok()) return 0;
+  std::fprintf(stderr, "hot_cache_hit_rate: %s\n", std::string(printed.message()).c_str());
+  return 1;
 }
 
 }  // namespace

@@ -122,6 +122,13 @@ absl::Span<const char* const> Environment() {
   return {environ, variables};
 }
 
+int Say(absl::string_view text) {
+  const absl::Status status = PrintToEnd(text);
+  if (status.ok()) return kStopped;
+  std::fprintf(stderr, "engramd: %s\n", std::string(status.message()).c_str());
+  return kFailed;
+}
+
 int Main(int argc, char** argv) {
   const absl::StatusOr<CommandLine> command = ParseCommandLine(argc, argv, Environment());
   if (!command.ok()) {
@@ -129,18 +136,13 @@ int Main(int argc, char** argv) {
                  std::string(command.status().message()).c_str());
     return kBadUsage;
   }
-  if (!command->config) {
-    if (std::fputs(command->text.c_str(), stdout) >= 0 && std::fflush(stdout) == 0) return 0;
-    std::fputs("engramd: cannot write to standard output\n", stderr);
-    return kFailed;
-  }
+  if (!command->config) return Say(command->text);
   if (command->check_only) {
     if (const absl::Status status = CheckSecurity(*command->config); !status.ok()) {
       std::fprintf(stderr, "engramd: %s\n", std::string(status.message()).c_str());
       return kBadUsage;
     }
-    std::puts("the configuration is valid");
-    return kStopped;
+    return Say("the configuration is valid\n");
   }
   // A peer that goes away is an error of one call.
   std::signal(SIGPIPE, SIG_IGN);

@@ -1,11 +1,9 @@
 #include "client/cli/command.h"
 
-#include <cerrno>
 #include <cstdio>
-#include <cstring>
 #include <string>
 
-#include "absl/strings/str_cat.h"
+#include "memstore/table/standard_streams.h"
 
 namespace engram::cli {
 
@@ -15,12 +13,6 @@ int Finish(const absl::Status& status, int failure_code) {
   return failure_code;
 }
 
-absl::Status Print(absl::string_view text) {
-  if (std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0) {
-    return absl::OkStatus();
-  }
-  return absl::UnavailableError(
-      absl::StrCat("cannot write to standard output: ", strerrordesc_np(errno)));
-}
+absl::Status Print(absl::string_view text) { return PrintToEnd(text); }
 
 }  // namespace engram::cli

@@ -15,6 +15,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "memstore/table/standard_streams.h"
 
 namespace engram::cli {
 namespace {
@@ -32,6 +33,13 @@ constexpr char kOwnFiles[] = "/proc/self/fd";
 // Names that are tried for it; more than one is taken only by what killed processes left.
 constexpr int kMaxNames = 100;
 
+// Whether it is a name of this process's own stream of that number. One that is closed has
+// something in its place, which these names would open anew, as a file that takes everything.
+bool NamesStream(const std::string& path, absl::string_view device, int number) {
+  return path == "-" || path == device || path == absl::StrCat("/dev/fd/", number) ||
+         path == absl::StrCat(kOwnFiles, "/", number);
+}
+
 absl::Status ErrnoStatus(absl::string_view what, const std::string& path) {
   const int error = errno;
   const std::string message = absl::StrCat(what, " ", path, ": ", strerrordesc_np(error));
@@ -43,15 +51,19 @@ absl::Status ErrnoStatus(absl::string_view what, const std::string& path) {
 }  // namespace
 
 absl::StatusOr<ElementReader> ElementReader::Open(const std::string& path, size_t element_bytes) {
-  if (path == "-") return ElementReader("standard input", dup(STDIN_FILENO), element_bytes);
-  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return ErrnoStatus("cannot read", path);
+  if (NamesStream(path, "/dev/stdin", STDIN_FILENO)) {
+    if (absl::Status status = CheckStandardInput(); !status.ok()) return status;
+  }
+  const std::string name = path == "-" ? "standard input" : path;
+  const int fd = path == "-" ? fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0)
+                             : open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return ErrnoStatus("cannot read", name);
   struct stat stat;
   if (fstat(fd, &stat) == 0 && S_ISDIR(stat.st_mode)) {
     close(fd);
-    return absl::InvalidArgumentError(absl::StrCat(path, " is a directory, not a file"));
+    return absl::InvalidArgumentError(absl::StrCat(name, " is a directory, not a file"));
   }
-  return ElementReader(path, fd, element_bytes);
+  return ElementReader(name, fd, element_bytes);
 }
 
 ElementReader::ElementReader(std::string path, int fd, size_t element_bytes)
@@ -85,7 +97,14 @@ absl::StatusOr<size_t> ElementReader::Read(void* out, size_t count) {
 }
 
 absl::StatusOr<OutputFile> OutputFile::Open(const std::string& path) {
-  if (path == "-") return OutputFile("standard output", Way::kDirect, "", dup(STDOUT_FILENO));
+  if (NamesStream(path, "/dev/stdout", STDOUT_FILENO)) {
+    if (absl::Status status = CheckStandardOutput(); !status.ok()) return status;
+  }
+  if (path == "-") {
+    const int fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 0);
+    if (fd < 0) return ErrnoStatus("cannot write", "standard output");
+    return OutputFile("standard output", Way::kDirect, "", fd);
+  }
   struct stat stat, link;
   const bool exists = ::stat(path.c_str(), &stat) == 0;
   if (!exists && lstat(path.c_str(), &link) == 0) {

@@ -18,7 +18,7 @@ namespace engram::cli {
 // Reads a file ("-": standard input) of fixed-size little-endian elements, a run at a time.
 class ElementReader {
  public:
-  // NOT_FOUND names the path.
+  // NOT_FOUND names the path. UNAVAILABLE: standard input is closed.
   static absl::StatusOr<ElementReader> Open(const std::string& path, size_t element_bytes);
   ElementReader(ElementReader&& other) noexcept;
   ~ElementReader();
@@ -40,6 +40,7 @@ class ElementReader {
 // refused, as cp does.
 class OutputFile {
  public:
+  // UNAVAILABLE: standard output is closed, by whichever of its names it was meant.
   static absl::StatusOr<OutputFile> Open(const std::string& path);
   OutputFile(OutputFile&& other) noexcept;
   ~OutputFile();  // without Commit what was written aside is removed

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
+#include <sstream>
 #include <string>
 
 #include "gpu/simulator/experiment.h"
@@ -108,6 +109,12 @@ absl::StatusOr<ExperimentOptions> Resolve(const Flags& flags) {
   return experiment;
 }
 
+int Finish(const absl::Status& status) {
+  if (status.ok()) return 0;
+  std::fprintf(stderr, "engram_worker: %s\n", std::string(status.message()).c_str());
+  return kFailed;
+}
+
 int Main(int argc, char** argv) {
   Flags flags;
   std::error_code error;
@@ -126,7 +133,9 @@ int Main(int argc, char** argv) {
     app.parse(argc, argv);
     experiment = Resolve(flags);
   } catch (const CLI::Success& success) {
-    return app.exit(success);
+    std::ostringstream help;
+    app.exit(success, help, help);
+    return Finish(PrintToEnd(help.str()));
   } catch (const CLI::ParseError& wrong) {
     experiment = absl::InvalidArgumentError(wrong.what());
   }
@@ -135,10 +144,11 @@ int Main(int argc, char** argv) {
                  std::string(experiment.status().message()).c_str());
     return 2;
   }
-  const absl::Status status = RunExperiment(*experiment);
-  if (status.ok()) return 0;
-  std::fprintf(stderr, "engram_worker: %s\n", std::string(status.message()).c_str());
-  return kFailed;
+  // Before the time is spent on what nobody would see.
+  absl::Status status = CheckStandardOutput();
+  if (status.ok()) status = RunExperiment(*experiment);
+  if (status.ok()) status = PrintToEnd("");
+  return Finish(status);
 }
 
 }  // namespace

@@ -8,6 +8,8 @@
 #include <cstdio>
 #include <cstring>
 
+#include "absl/strings/str_cat.h"
+
 namespace engram {
 namespace {
 
@@ -43,6 +45,17 @@ ENGRAM_BEFORE_SANITIZERS void OpenFirst(int, char**, char**) {
 __attribute__((section(".preinit_array"), used)) void (*const open_first)(int, char**,
                                                                           char**) = OpenFirst;
 
+// Whether it can be used in no other direction than `wrong_way`; closed is that, too.
+bool IsClosed(int number, int wrong_way) {
+  const int flags = fcntl(number, F_GETFL);
+  return flags < 0 || (flags & O_ACCMODE) == wrong_way;
+}
+
+absl::Status Closed(absl::string_view name) {
+  return absl::UnavailableError(
+      absl::StrCat(name, " is closed: redirect it to a file, a pipe or /dev/null"));
+}
+
 }  // namespace
 
 void EnsureStandardStreams(const char* program) {
@@ -53,6 +66,24 @@ void EnsureStandardStreams(const char* program) {
   std::fprintf(stderr, "%s: standard stream %d is closed, and %s cannot be opened for it: %s\n",
                program, closed, kNothing, strerrordesc_np(error));
   _exit(1);
+}
+
+absl::Status CheckStandardInput() {
+  return IsClosed(STDIN_FILENO, O_WRONLY) ? Closed("standard input") : absl::OkStatus();
+}
+
+absl::Status CheckStandardOutput() {
+  return IsClosed(STDOUT_FILENO, O_RDONLY) ? Closed("standard output") : absl::OkStatus();
+}
+
+absl::Status PrintToEnd(absl::string_view text) {
+  if (absl::Status status = CheckStandardOutput(); !status.ok()) return status;
+  errno = 0;
+  const bool written = std::fwrite(text.data(), 1, text.size(), stdout) == text.size();
+  // What was printed before and failed left its mark, but not its reason.
+  if (written && std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return absl::OkStatus();
+  const char* const reason = errno != 0 ? strerrordesc_np(errno) : "not all of it was taken";
+  return absl::UnavailableError(absl::StrCat("cannot write to standard output: ", reason));
 }
 
 }  // namespace engram

@@ -31,7 +31,8 @@ TEST(StandardStreams, WhatIsClosedIsOpenedSoThatItCannotBeUsed) {
               if (AccessOf(1) != O_RDONLY || write(1, &byte, 1) >= 0) return 2;
               if (AccessOf(2) != O_WRONLY || write(2, &byte, 1) != 1) return 3;
               if (open("/dev/null", O_RDONLY) <= STDERR_FILENO) return 4;
-              return 0;
+              if (CheckStandardInput().ok() || CheckStandardOutput().ok()) return 5;
+              return PrintToEnd("text").ok() ? 6 : 0;
             }),
             0);
 }
@@ -45,8 +46,21 @@ TEST(StandardStreams, WhatIsOpenStays) {
               close(2);
               EnsureStandardStreams("test");
               char byte = 'x';
-              if (write(1, &byte, 1) != 1 || read(0, &byte, 1) != 1) return 2;
-              return AccessOf(2) == O_WRONLY ? 0 : 3;
+              if (!CheckStandardInput().ok() || !CheckStandardOutput().ok()) return 2;
+              if (write(1, &byte, 1) != 1 || read(0, &byte, 1) != 1) return 3;
+              return PrintToEnd("text").ok() && AccessOf(2) == O_WRONLY ? 0 : 4;
+            }),
+            0);
+}
+
+TEST(StandardStreams, WhatDidNotGetThereIsAnError) {
+  EXPECT_EQ(InChild([] {
+              const int full = open("/dev/full", O_WRONLY);
+              if (full < 0 || dup2(full, 1) != 1) return 1;
+              if (PrintToEnd("text").ok()) return 2;
+              // Nor does it afterwards: a part is missing.
+              if (dup2(open("/dev/null", O_WRONLY), 1) != 1) return 3;
+              return PrintToEnd("").ok() ? 4 : 0;
             }),
             0);
 }

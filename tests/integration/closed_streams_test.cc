@@ -7,12 +7,15 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/client.h"
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/integration/programs.h"
 #include "tests/integration/small_sets.h"
 
 namespace engram::integration {
 namespace {
+
+using ::testing::HasSubstr;
 
 constexpr size_t kTokens = 50;
 
@@ -72,6 +75,68 @@ TEST_F(ClosedStreams, WhatIsPackedWithoutThemIsExact) {
   EXPECT_EQ(ReadFile(scratch_ / "other/manifest.sha256"), ReadFile(Set() + "/manifest.sha256"));
   const Outcome verified = RunShell("$ENGRAM verify " + (scratch_ / "other"));
   EXPECT_EQ(verified.exit_code, 0) << verified.err;
+}
+
+TEST_F(ClosedStreams, RowsForAClosedStandardOutputAreAFailure) {
+  const std::unique_ptr<EngramdProcess> engramd = Start("");
+  ExpectServesExactly();
+  WriteFile(scratch_ / "none", "");
+  for (const std::string& target :
+       {"shm:" + Socket(), "grpc:unix:" + (scratch_ / "l"), "embedded:" + Set()}) {
+    for (const std::string& ids : {Ids(), scratch_ / "none"}) {
+      for (const std::string output : {"-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"}) {
+        const Outcome outcome =
+            RunShell(absl::StrCat("$ENGRAM lookup --target ", target, " --token-ids ", ids,
+                                  " --output ", output, " < /dev/zero >&-"));
+        EXPECT_EQ(outcome.exit_code, 1) << target << " " << output;
+        EXPECT_THAT(outcome.err, HasSubstr("standard output is closed")) << target << " " << output;
+      }
+    }
+  }
+}
+
+TEST_F(ClosedStreams, TokensFromAClosedStandardInputAreAFailure) {
+  for (const std::string input : {"-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"}) {
+    for (const std::string& command :
+         {"lookup --target embedded:" + Set(), "address --table-set " + Set()}) {
+      const Outcome outcome = RunShell(
+          absl::StrCat("$ENGRAM ", command, " --token-ids ", input, " --output /dev/null <&-"));
+      EXPECT_EQ(outcome.exit_code, 1) << command << " " << input;
+      EXPECT_THAT(outcome.err, HasSubstr("standard input is closed")) << command << " " << input;
+    }
+  }
+}
+
+TEST_F(ClosedStreams, TextForAClosedOrFullStandardOutputIsAFailure) {
+  const std::string looked_up =
+      " --batch-tokens 8 --token-ids " + Ids() + " --target embedded:" + Set();
+  const std::string engramd = "server/engramd --listen 127.0.0.1:0 --table-set " + Set();
+  const std::string simulate =
+      "gpu/simulator/engram_worker simulate --seconds 0.1 --rows resident --rows-per-head 1000 "
+      "--engramd server/engramd";
+  for (const std::string& line :
+       {std::string("$ENGRAM --help"), std::string("$ENGRAM bench --help"),
+        "$ENGRAM inspect " + Set(), "$ENGRAM inspect --json " + Set(), "$ENGRAM verify " + Set(),
+        "$ENGRAM bench --rounds 1" + looked_up, "$ENGRAM bench --json --rounds 1" + looked_up,
+        "$ENGRAM address --output - --token-ids " + Ids() + " --table-set " + Set(),
+        std::string("server/engramd --help"), std::string("server/engramd --version"),
+        engramd + " --print-config", engramd + " --check-config",
+        std::string("gpu/simulator/engram_worker --help"),
+        std::string("gpu/simulator/engram_worker simulate --help"), simulate,
+        "gpu/example_worker embedded:" + Set() + " < " + Ids()}) {
+    const Outcome closed = RunShell(line + " >&-");
+    EXPECT_EQ(closed.exit_code, 1) << line;
+    EXPECT_THAT(closed.err, HasSubstr("standard output is closed")) << line;
+    const Outcome full = RunShell(line + " > /dev/full");
+    EXPECT_EQ(full.exit_code, 1) << line;
+    EXPECT_THAT(full.err, HasSubstr("standard output: ")) << line;
+  }
+}
+
+TEST_F(ClosedStreams, TheExampleWorkerNeedsItsInput) {
+  const Outcome outcome = RunShell("gpu/example_worker embedded:" + Set() + " <&-");
+  EXPECT_EQ(outcome.exit_code, 1);
+  EXPECT_THAT(outcome.err, HasSubstr("standard input is closed"));
 }
 
 }  // namespace
