@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "client/transport/asked_for.h"
 #include "client/transport/batch_check.h"
 #include "client/transport/local_gather.h"
 
@@ -15,7 +16,7 @@ absl::StatusOr<std::unique_ptr<Transport>> EmbeddedTransport::Attach(const std::
     return absl::DataLossError(set.status().message());
   }
   if (!set.ok()) return set.status();
-  if (!table_set.empty() && table_set != (*set)->id() && table_set != (*set)->name()) {
+  if (!IsAskedFor((*set)->manifest(), table_set)) {
     return absl::FailedPreconditionError(absl::StrCat("table set ", table_set, " is not in ",
                                                       directory, ", which holds ", (*set)->name(),
                                                       " ", (*set)->id()));

@@ -8,6 +8,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "client/transport/asked_for.h"
 
 namespace engram {
 namespace {
@@ -117,8 +118,8 @@ absl::StatusOr<v1::AttachResponse> CallAttach(v1::Lookup::Stub* stub,
   }
 }
 
-// What the owner sent, after it was held against the id.
 absl::StatusOr<AttachedTableSet> CheckAttached(const v1::AttachResponse& response,
+                                               absl::string_view table_set,
                                                const std::string& address) {
   const std::string source = absl::StrCat("the manifest that engramd at ", address, " sent");
   absl::StatusOr<Manifest> manifest = ParseManifest(response.manifest(), source);
@@ -128,6 +129,8 @@ absl::StatusOr<AttachedTableSet> CheckAttached(const v1::AttachResponse& respons
                                             ", but it is said to be table set ",
                                             response.table_set_id()));
   }
+  absl::Status status = CheckAskedFor(*manifest, table_set, absl::StrCat("engramd at ", address));
+  if (!status.ok()) return status;
   AttachedTableSet attached{.manifest = *std::move(manifest), .token_map = nullptr};
   const AddressScheme& scheme = attached.manifest.scheme;
   if (scheme.token_map) {

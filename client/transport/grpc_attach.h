@@ -29,8 +29,10 @@ absl::StatusOr<v1::AttachResponse> CallAttach(v1::Lookup::Stub* stub,
                                               const std::string& address,
                                               const std::string& table_set, absl::Duration timeout);
 
-// What the owner sent, after it was held against the id; DATA_LOSS.
+// What the owner sent, after it was held against the id that it says and against what it was asked
+// for; DATA_LOSS.
 absl::StatusOr<AttachedTableSet> CheckAttached(const v1::AttachResponse& response,
+                                               absl::string_view table_set,
                                                const std::string& address);
 
 // Tells a handshake that will never do from an engramd that is not there: gRPC has one code for

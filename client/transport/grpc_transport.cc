@@ -69,7 +69,7 @@ absl::StatusOr<std::unique_ptr<Transport>> GrpcTransport::Attach(const std::stri
   const absl::StatusOr<v1::AttachResponse> response =
       CallAttach(stub.get(), **credentials, address, table_set, options.timeout);
   if (!response.ok()) return response.status();
-  absl::StatusOr<AttachedTableSet> attached = CheckAttached(*response, address);
+  absl::StatusOr<AttachedTableSet> attached = CheckAttached(*response, table_set, address);
   if (!attached.ok()) return attached.status();
   std::unique_ptr<GrpcTransport> transport(new GrpcTransport(
       address, *std::move(attached), response->limits(), options, *credentials, channels));

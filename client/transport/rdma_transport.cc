@@ -54,7 +54,7 @@ absl::StatusOr<RdmaAttachment> AttachRdma(const std::string& address, const std:
   const absl::StatusOr<v1::AttachResponse> response =
       CallAttach(stub.get(), *route.credentials, address, table_set, options.timeout);
   if (!response.ok()) return response.status();
-  absl::StatusOr<AttachedTableSet> attached = CheckAttached(*response, address);
+  absl::StatusOr<AttachedTableSet> attached = CheckAttached(*response, table_set, address);
   if (!attached.ok()) return attached.status();
   attachment.attached = *std::move(attached);
   route.set_id = attachment.attached.manifest.id;

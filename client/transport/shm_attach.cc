@@ -14,6 +14,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "client/transport/asked_for.h"
 #include "memstore/shm/ring.h"
 #include "memstore/shm/unix_socket.h"
 
@@ -110,8 +111,17 @@ absl::StatusOr<std::string> ReadSealed(const FileDescriptor& memfd, uint64_t byt
   return std::string(reinterpret_cast<const char*>(mapping->data()), bytes);
 }
 
-// Manifest and token map, held against the id; `*next` is the first descriptor after them.
-absl::StatusOr<AttachedTableSet> CheckAttached(const Answer& answer, size_t* next) {
+// What a client asks of the owner whose socket is at `path`.
+struct Question {
+  const std::string& path;
+  const std::string& table_set;
+  ShmMode mode;
+};
+
+// Manifest and token map, held against the id that came with them and against what was asked for;
+// `*next` is the first descriptor after them.
+absl::StatusOr<AttachedTableSet> CheckAttached(const Answer& answer, const Question& asked,
+                                               size_t* next) {
   const auto take = [&] { return &answer.descriptors[(*next)++]; };
   const std::string source = "the manifest that engramd sent";
   const absl::StatusOr<std::string> text =
@@ -124,6 +134,9 @@ absl::StatusOr<AttachedTableSet> CheckAttached(const Answer& answer, size_t* nex
     return absl::DataLossError(absl::StrCat(source, " has digest ", manifest->id,
                                             ", but it is said to be table set ", id));
   }
+  absl::Status status =
+      CheckAskedFor(*manifest, asked.table_set, absl::StrCat("engramd at ", asked.path));
+  if (!status.ok()) return status;
   AttachedTableSet attached{.manifest = *std::move(manifest), .token_map = nullptr};
   const AddressScheme& scheme = attached.manifest.scheme;
   if (!scheme.token_map) return attached;
@@ -166,7 +179,8 @@ absl::Status MapRing(const Answer& answer, size_t next, ShmAttachment* attachmen
   return absl::OkStatus();
 }
 
-absl::StatusOr<ShmAttachment> Check(const Answer& answer, ShmMode mode, FileDescriptor socket) {
+absl::StatusOr<ShmAttachment> Check(const Answer& answer, const Question& asked,
+                                    FileDescriptor socket) {
   const size_t count = answer.descriptors.size();
   const absl::Status few = absl::DataLossError(
       absl::StrCat("engramd sent ", count,
@@ -174,9 +188,9 @@ absl::StatusOr<ShmAttachment> Check(const Answer& answer, ShmMode mode, FileDesc
                    "limit of open files too low? ulimit -n)"));
   if (count != answer.reply.descriptors || count < kShmOtherDescriptors) return few;
   size_t next = 0;
-  absl::StatusOr<AttachedTableSet> attached = CheckAttached(answer, &next);
+  absl::StatusOr<AttachedTableSet> attached = CheckAttached(answer, asked, &next);
   if (!attached.ok()) return attached.status();
-  const size_t shared = mode == ShmMode::kRing ? 1 : attached->manifest.layers.size();
+  const size_t shared = asked.mode == ShmMode::kRing ? 1 : attached->manifest.layers.size();
   if (count != next + 1 + shared) return few;
   absl::StatusOr<ControlView> control =
       ControlView::Map(answer.descriptors[next++], attached->manifest.id);
@@ -187,8 +201,8 @@ absl::StatusOr<ShmAttachment> Check(const Answer& answer, ShmMode mode, FileDesc
                            .memory = {},
                            .layers = {},
                            .max_batch_rows = answer.reply.max_batch_rows};
-  absl::Status status = mode == ShmMode::kRing ? MapRing(answer, next, &attachment)
-                                               : MapTables(answer, next, &attachment);
+  absl::Status status = asked.mode == ShmMode::kRing ? MapRing(answer, next, &attachment)
+                                                     : MapTables(answer, next, &attachment);
   if (!status.ok()) return status;
   return attachment;
 }
@@ -207,7 +221,7 @@ absl::StatusOr<ShmAttachment> AttachShm(const std::string& path, const std::stri
     absl::Status status = socket.status();
     if (status.ok()) {
       const absl::StatusOr<Answer> answer = Ask(*socket, MakeRequest(table_set, mode), deadline);
-      if (answer.ok()) return Check(*answer, mode, *std::move(socket));
+      if (answer.ok()) return Check(*answer, {path, table_set, mode}, *std::move(socket));
       status = answer.status();
     }
     if (!absl::IsAborted(status)) {

@@ -73,7 +73,7 @@ struct Capabilities {
   uint32_t max_sequence_tokens = 0;  // of TokenRows; 0: row ids alone are taken
 };
 
-// What the owner says of the table set when a client attaches.
+// What the owner says of the table set when a client attaches; it is the one that was asked for.
 struct AttachedTableSet {
   Manifest manifest;
   std::shared_ptr<const TokenMap> token_map;  // null when the scheme has none

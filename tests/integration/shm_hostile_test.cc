@@ -1,5 +1,5 @@
 // A client that speaks the handshake and the ring by hand, and wrongly: it gets an error, and the
-// clients beside it their rows.
+// clients beside it their rows. And an owner that answers with another table set.
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -22,6 +22,7 @@
 namespace engram::integration {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 FileDescriptor Connect(const std::string& path) {
@@ -166,6 +167,69 @@ TEST_F(ShmHostile, WhatIsLentCannotBeChanged) {
     EXPECT_NE(mprotect(page, 4096, PROT_READ | PROT_WRITE), 0);
     EXPECT_NE(madvise(page, 4096, MADV_REMOVE), 0);
     munmap(page, 4096);
+  }
+}
+
+// An owner between: whatever a client asks for, it hands over the only set of the real one.
+class OtherSetsOwner {
+ public:
+  OtherSetsOwner(std::string path, std::string real) : real_(std::move(real)) {
+    sockaddr_un address;
+    EXPECT_TRUE(MakeUnixAddress(path, &address));
+    EXPECT_EQ(bind(listening_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)),
+              0);
+    EXPECT_EQ(listen(listening_.get(), 8), 0);
+    thread_ = std::thread([this] { Run(); });
+  }
+  ~OtherSetsOwner() {
+    shutdown(listening_.get(), SHUT_RDWR);
+    thread_.join();
+  }
+
+ private:
+  void Run() {
+    // The real owner's leases, which end with this.
+    std::vector<FileDescriptor> sockets;
+    while (true) {
+      FileDescriptor client(accept4(listening_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+      if (!client.is_open()) return;
+      ShmRequest request{};
+      ASSERT_TRUE(
+          ReceiveMessage(client, {reinterpret_cast<std::byte*>(&request), sizeof(request)}, 0)
+              .ok());
+      request.table_set_bytes = 0;
+      FileDescriptor real = Connect(real_);
+      const Answer answer = Ask(real, &request, sizeof(request));
+      std::vector<int> descriptors;
+      for (const FileDescriptor& one : answer.descriptors) descriptors.push_back(one.get());
+      const auto* const reply = reinterpret_cast<const std::byte*>(&answer.reply);
+      ASSERT_TRUE(SendMessage(client, {reply, sizeof(answer.reply)}, descriptors).ok());
+      sockets.push_back(std::move(client));
+      sockets.push_back(std::move(real));
+    }
+  }
+
+  const std::string real_;
+  const FileDescriptor listening_{::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)};
+  std::thread thread_;
+};
+
+TEST_F(ShmHostile, AnotherSetThanTheOneAskedForIsNotTaken) {
+  const std::string path = owner_.socket() + "2";
+  const OtherSetsOwner other(path, owner_.socket());
+  const std::string name = bystander_->table_set().manifest.name;
+  for (const std::string mode : {"", "ring"}) {
+    for (const std::string& asked : {std::string(64, 'a'), std::string("another")}) {
+      const absl::Status status =
+          ShmTransport::Attach(path, asked, absl::Seconds(20), mode).status();
+      EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << asked << status;
+      EXPECT_THAT(std::string(status.message()), AllOf(HasSubstr(asked), HasSubstr(owner_.id())));
+    }
+    for (const std::string& asked : {owner_.id(), name, std::string()}) {
+      const absl::Status status =
+          ShmTransport::Attach(path, asked, absl::Seconds(20), mode).status();
+      EXPECT_TRUE(status.ok()) << asked << status;
+    }
   }
 }
 
