@@ -7,10 +7,10 @@
 namespace engram {
 
 struct SecurityOptions {
-  // PEM. The authority that engramd's certificate is of: with it the client speaks TLS.
+  // PEM. The authority that engramd's certificate is of: with it the client speaks TLS. Read again
+  // when it changes, as are the two below; while one can't be used, what was read before is.
   std::string tls_ca = {};
-  // PEM, both or none: this client's certificate (chain) and key, where engramd wants one. Read
-  // again when they change.
+  // PEM, both or none: this client's certificate (chain) and key, where engramd wants one.
   std::string tls_cert = {};
   std::string tls_key = {};
   // The name that engramd's certificate is for, where it is not the target's host.

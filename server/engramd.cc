@@ -13,13 +13,11 @@
 #include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
 #include "memstore/table/thread.h"
-#include "memstore/tls/pem.h"
 #include "server/admin/status_page.h"
 #include "server/limits.h"
 #include "server/listen_socket.h"
 #include "server/metrics/exposition.h"
 #include "server/security/peer_uid.h"
-#include "server/security/tls.h"
 #include "server/start_checks.h"
 
 namespace engram {
@@ -71,8 +69,8 @@ absl::StatusOr<std::unique_ptr<Engramd>> Engramd::Load(const ServerConfig& confi
   if (!access.ok()) return access.status();
   engramd->access_ = *std::move(access);
   // Before the minutes that loading takes: a device that is not there is known at once.
-  for (const auto start : {&Engramd::StartHttp, &Engramd::StartGatherTeam, &Engramd::StartRdma,
-                           &Engramd::StartTableSets}) {
+  for (const auto start : {&Engramd::OpenTls, &Engramd::StartHttp, &Engramd::StartGatherTeam,
+                           &Engramd::StartRdma, &Engramd::StartTableSets}) {
     if (absl::Status status = ((*engramd).*start)(); !status.ok()) return status;
   }
   for (const std::string& directory : config.table_sets) {
@@ -87,9 +85,10 @@ ServerSnapshot Engramd::Snapshot() const {
   snapshot.state = life_.state();
   snapshot.start_time = std::chrono::duration<double>(started_.time_since_epoch()).count();
   snapshot.grpc_streams = context_.streams.load();
-  if (config_.tls.on()) {
-    const absl::StatusOr<double> expiry = CertificateExpiry(config_.tls.cert);
-    if (expiry.ok()) snapshot.certificate_expiry = *expiry;
+  if (tls_ != nullptr) snapshot.certificate_expiry = tls_->Expiry();
+  for (const auto& tls : {tls_, admin_tls_}) {
+    if (tls == nullptr) continue;
+    snapshot.tls_refused = snapshot.tls_refused.value_or(false) || !tls->Refusal().ok();
   }
   const std::lock_guard<std::mutex> lock(watched_mutex_);
   if (table_sets_ != nullptr) {
@@ -101,6 +100,23 @@ ServerSnapshot Engramd::Snapshot() const {
   if (shm_ != nullptr) snapshot.shm_clients = shm_->clients();
   if (rdma_ != nullptr) snapshot.rdma_clients = rdma_->clients();
   return snapshot;
+}
+
+// Before the pages, which show it.
+absl::Status Engramd::OpenTls() {
+  const auto open = [this](const TlsFiles& files, std::shared_ptr<ServerTls>* tls) {
+    absl::StatusOr<std::unique_ptr<ServerTls>> opened = ServerTls::Open(files, log_);
+    if (opened.ok()) *tls = *std::move(opened);
+    return opened.status();
+  };
+  if (config_.tls.on()) {
+    if (absl::Status status = open(config_.tls, &tls_); !status.ok()) return status;
+  }
+  const bool admin_speaks = config_.admin_grpc_listen && !config_.admin_grpc_listen->is_unix();
+  if (!admin_speaks || !config_.admin_tls.on()) return absl::OkStatus();
+  if (!(config_.admin_tls == config_.tls)) return open(config_.admin_tls, &admin_tls_);
+  admin_tls_ = tls_;  // one line of the log tells of both
+  return absl::OkStatus();
 }
 
 // First, so that loading can be watched.
@@ -238,7 +254,7 @@ absl::Status Engramd::StartAdmin() {
   if (!access.ok()) return access.status();
   admin_access_ = *std::move(access);
   absl::StatusOr<std::unique_ptr<AdminServer>> admin =
-      AdminServer::Start(*config_.admin_grpc_listen, config_.admin_tls, table_sets_.get(), &life_,
+      AdminServer::Start(*config_.admin_grpc_listen, admin_tls_.get(), table_sets_.get(), &life_,
                          scrubber_.get(), admin_access_.get());
   if (!admin.ok()) return admin.status();
   admin_ = *std::move(admin);
@@ -290,7 +306,7 @@ absl::Status Engramd::Listen() {
       ConnectionType::FROM_FD, grpc::InsecureServerCredentials());
   if (config_.tls.on()) {
     tls_connections_ = builder.experimental().AddExternalConnectionAcceptor(
-        ConnectionType::FROM_FD, MakeTlsCredentials(config_.tls));
+        ConnectionType::FROM_FD, tls_->MakeCredentials());
   }
   builder.RegisterService(service_.get());
   builder.RegisterService(&health_->service());

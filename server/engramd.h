@@ -32,6 +32,7 @@
 #include "server/rdma/endpoint.h"
 #include "server/reflection.h"
 #include "server/security/access.h"
+#include "server/security/tls.h"
 #include "server/shm/endpoint.h"
 #include "server/table_sets.h"
 
@@ -70,6 +71,7 @@ class Engramd {
   Engramd(const ServerConfig& config, std::shared_ptr<spdlog::logger> log)
       : config_(config), log_(std::move(log)) {}
   absl::Status StartGatherTeam();
+  absl::Status OpenTls();
   absl::Status StartHttp();
   absl::Status StartTableSets();
   absl::Status StartScrubber();
@@ -86,6 +88,9 @@ class Engramd {
   int fd_limit_ = 0;  // for connections
   Store store_;
   std::unique_ptr<AccessControl> access_;
+  // Set before others may look; null where no port speaks it.
+  std::shared_ptr<ServerTls> tls_;
+  std::shared_ptr<ServerTls> admin_tls_;
   LifeCycle life_;
   const std::chrono::system_clock::time_point started_ = std::chrono::system_clock::now();
   // Of the pointers that Snapshot looks at, which are set while others may look.

@@ -44,17 +44,19 @@ constexpr int kClosedAtOnce = 5;
 }  // namespace
 
 absl::Status HandshakeWatch::Saw(const grpc::Status& status) {
-  const bool down = tls_ && status.error_code() == grpc::StatusCode::UNAVAILABLE;
+  const bool down = credentials_.tls() && status.error_code() == grpc::StatusCode::UNAVAILABLE;
   const bool closed = down && absl::StrContains(status.error_message(), "Socket closed");
   closed_ = closed ? closed_ + 1 : 0;
   if (!down) return absl::OkStatus();
   if (!IsHandshake(status.error_message()) && closed_ < kClosedAtOnce) return absl::OkStatus();
-  return absl::UnauthenticatedError(
-      absl::StrCat("no TLS with engramd at ", address_,
-                   ": one side does not take the other's certificate, or speaks no TLS: is the "
-                   "authority right (tls_ca here, --tls-client-ca there), are both certificates "
-                   "valid now, and engramd's for this host? (",
-                   status.error_message(), ")"));
+  const absl::Status unused = credentials_.Refusal();
+  return absl::UnauthenticatedError(absl::StrCat(
+      "no TLS with engramd at ", address_,
+      ": one side does not take the other's certificate, or speaks no TLS: is the "
+      "authority right (tls_ca here, --tls-client-ca there), are both certificates "
+      "valid now, and engramd's for this host? (",
+      status.error_message(), ")",
+      unused.ok() ? "" : absl::StrCat("; what was read before is used, for ", unused.message())));
 }
 
 std::shared_ptr<grpc::Channel> OpenChannel(const std::string& address,

@@ -40,14 +40,14 @@ absl::StatusOr<AttachedTableSet> CheckAttached(const v1::AttachResponse& respons
 class HandshakeWatch {
  public:
   HandshakeWatch(const GrpcCredentials& credentials, const std::string& address)
-      : tls_(credentials.tls()), address_(address) {}
+      : credentials_(credentials), address_(address) {}
   // After each try: UNAUTHENTICATED once it is known that no try will do.
   absl::Status Saw(const grpc::Status& status);
   // Whether the last try may have been refused for its certificate: another one tells.
   bool undecided() const { return closed_ > 0; }
 
  private:
-  const bool tls_;
+  const GrpcCredentials& credentials_;
   const std::string address_;
   int closed_ = 0;
 };

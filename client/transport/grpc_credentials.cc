@@ -41,16 +41,14 @@ absl::StatusOr<std::string> ReadBearer(const std::string& path) {
   return absl::StrCat("Bearer ", token);
 }
 
-std::shared_ptr<grpc::ChannelCredentials> TlsChannel(const SecurityOptions& options) {
+std::shared_ptr<grpc::ChannelCredentials> TlsChannel(const PemWatch& watch) {
   using grpc::experimental::FileWatcherCertificateProvider;
   grpc::experimental::TlsChannelCredentialsOptions tls;
-  tls.set_certificate_provider(
-      options.tls_cert.empty()
-          ? std::make_shared<FileWatcherCertificateProvider>(options.tls_ca, kRefreshSeconds)
-          : std::make_shared<FileWatcherCertificateProvider>(options.tls_key, options.tls_cert,
-                                                             options.tls_ca, kRefreshSeconds));
+  const std::string pair = watch.PairPath();
+  tls.set_certificate_provider(std::make_shared<FileWatcherCertificateProvider>(
+      pair, pair, watch.AuthoritiesPath(), kRefreshSeconds));
   tls.watch_root_certs();
-  if (!options.tls_cert.empty()) tls.watch_identity_key_cert_pairs();
+  if (!pair.empty()) tls.watch_identity_key_cert_pairs();
   return grpc::experimental::TlsCredentials(tls);
 }
 
@@ -74,9 +72,9 @@ absl::Status Check(const SecurityOptions& options, const std::string& address) {
         "traceparent holds what no header may: see W3C Trace Context");
   }
   if (!options.tls()) return absl::OkStatus();
-  if (absl::Status status = CheckAuthorities(options.tls_ca); !status.ok()) return status;
+  if (absl::Status status = CheckAuthoritiesFile(options.tls_ca); !status.ok()) return status;
   return options.tls_cert.empty() ? absl::OkStatus()
-                                  : CheckCertificatePair(options.tls_cert, options.tls_key);
+                                  : CheckKeyPairFiles(options.tls_cert, options.tls_key);
 }
 
 }  // namespace
@@ -87,8 +85,15 @@ absl::StatusOr<std::shared_ptr<const GrpcCredentials>> GrpcCredentials::Create(
   std::shared_ptr<GrpcCredentials> credentials(new GrpcCredentials(options));
   // A Unix socket stays on this machine; engramd speaks no TLS there.
   if (absl::StartsWith(address, "unix:")) credentials->options_.tls_ca.clear();
-  credentials->channel_ =
-      credentials->tls() ? TlsChannel(options) : grpc::InsecureChannelCredentials();
+  if (credentials->tls()) {
+    absl::StatusOr<std::unique_ptr<PemWatch>> watch = PemWatch::Open(
+        {.cert = options.tls_cert, .key = options.tls_key, .authorities = options.tls_ca}, nullptr);
+    if (!watch.ok()) return watch.status();
+    credentials->watch_ = *std::move(watch);
+    credentials->channel_ = TlsChannel(*credentials->watch_);
+  } else {
+    credentials->channel_ = grpc::InsecureChannelCredentials();
+  }
   if (options.token_file.empty()) return credentials;
   absl::StatusOr<std::string> bearer = ReadBearer(options.token_file);
   if (!bearer.ok()) return bearer.status();
@@ -96,6 +101,10 @@ absl::StatusOr<std::shared_ptr<const GrpcCredentials>> GrpcCredentials::Create(
   credentials->next_look_ =
       std::chrono::steady_clock::now() + std::chrono::seconds(kRefreshSeconds);
   return credentials;
+}
+
+absl::Status GrpcCredentials::Refusal() const {
+  return watch_ == nullptr ? absl::OkStatus() : watch_->Refusal();
 }
 
 void GrpcCredentials::Apply(grpc::ClientContext* context) const {

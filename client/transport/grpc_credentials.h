@@ -15,6 +15,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "client/security_options.h"
+#include "memstore/tls/pem_watch.h"
 
 namespace engram {
 
@@ -30,6 +31,8 @@ class GrpcCredentials {
   // Of a new channel.
   const std::shared_ptr<grpc::ChannelCredentials>& channel() const { return channel_; }
   const std::string& server_name() const { return options_.tls_server_name; }
+  // Why TLS files are not used as they are now (those read before are); OK when they are.
+  absl::Status Refusal() const;
   // Before each call is started.
   void Apply(grpc::ClientContext* context) const;
 
@@ -37,6 +40,7 @@ class GrpcCredentials {
   explicit GrpcCredentials(const SecurityOptions& options) : options_(options) {}
 
   SecurityOptions options_;
+  std::unique_ptr<PemWatch> watch_;  // null without TLS
   std::shared_ptr<grpc::ChannelCredentials> channel_;
   mutable std::mutex mutex_;
   mutable std::string bearer_;                               // guarded by mutex_; "Bearer TOKEN"

@@ -1,6 +1,7 @@
 // The PEM files of TLS, as both ends check them before they use them.
 //
-// Stateless, thread-safe.
+// Stateless, thread-safe. INVALID_ARGUMENT: what a file holds cannot be used; UNAUTHENTICATED: its
+// certificate has expired, or is not valid yet. Each message names the file and what to do.
 #pragma once
 
 #include <string>
@@ -10,15 +11,31 @@
 
 namespace engram {
 
-// The first certificate of `cert` is valid now, and `key` is its private key. UNAUTHENTICATED: it
-// has expired, or is not valid yet. INVALID_ARGUMENT (the system's code for a file that can't be
-// read): no certificate, no key, or not of one pair. Each names the file.
-absl::Status CheckCertificatePair(const std::string& cert, const std::string& key);
+// A file as it was read.
+struct PemFile {
+  std::string path;
+  std::string text;
+};
 
-// When the first certificate of `cert` expires, in seconds since 1970. INVALID_ARGUMENT as above.
-absl::StatusOr<double> CertificateExpiry(const std::string& cert);
+// The system's code for a file that can't be read; RESOURCE_EXHAUSTED: no such file is this long.
+absl::StatusOr<PemFile> ReadPemFile(const std::string& path);
 
-// `path` holds certificates of authorities; INVALID_ARGUMENT as above.
-absl::Status CheckAuthorities(const std::string& path);
+// A private key and the chain of its certificate.
+struct KeyPair {
+  // Written anew from what was parsed, and nothing else: whoever reads it finds what was checked.
+  std::string pem;
+  double expiry = 0;  // of the first certificate, in seconds since 1970
+};
+
+// `key` has no passphrase and is that of the first certificate of `cert`, which is valid now; every
+// certificate is whole, and strong enough for this machine's OpenSSL.
+absl::StatusOr<KeyPair> CheckKeyPair(const PemFile& cert, const PemFile& key);
+
+// One certificate of an authority at least, and each whole; written anew as above.
+absl::StatusOr<std::string> CheckAuthorities(const PemFile& file);
+
+// What the above say of files as they are now.
+absl::Status CheckKeyPairFiles(const std::string& cert, const std::string& key);
+absl::Status CheckAuthoritiesFile(const std::string& path);
 
 }  // namespace engram

@@ -7,7 +7,6 @@
 #include "absl/strings/str_cat.h"
 #include "proto/engram/v1/lookup.grpc.pb.h"
 #include "server/grpc_status.h"
-#include "server/security/tls.h"
 
 namespace engram {
 namespace {
@@ -32,7 +31,7 @@ class Gate : public grpc::AuthMetadataProcessor {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::Start(
-    const ListenAddress& address, const TlsFiles& tls, TableSets* sets, const LifeCycle* life,
+    const ListenAddress& address, const ServerTls* tls, TableSets* sets, const LifeCycle* life,
     Scrubber* scrubber, AccessControl* access) {
   // gRPC's own message for a port that is taken says nothing.
   if (absl::Status status = CheckCanListen(address); !status.ok()) return status;
@@ -47,8 +46,8 @@ absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::Start(
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   int port = 0;
   std::shared_ptr<grpc::ServerCredentials> credentials = grpc::InsecureServerCredentials();
-  if (!address.is_unix() && tls.on()) {
-    credentials = MakeTlsCredentials(tls);
+  if (!address.is_unix() && tls != nullptr) {
+    credentials = tls->MakeCredentials();
     credentials->SetAuthMetadataProcessor(std::make_shared<Gate>(access));
   }
   builder.AddListeningPort(address.Text(), credentials, &port);

@@ -16,16 +16,17 @@
 #include "server/listen_socket.h"
 #include "server/reflection.h"
 #include "server/security/access.h"
-#include "server/security/options.h"
+#include "server/security/tls.h"
 
 namespace engram {
 
 class AdminServer {
  public:
   // ListenSocket::Bind has the errors. Where it speaks TLS `access` is asked before every method;
-  // `tls` is of no account for a Unix socket. What is passed outlives it.
+  // a null `tls` is plain text, and none is of any account for a Unix socket. What is passed
+  // outlives it.
   static absl::StatusOr<std::unique_ptr<AdminServer>> Start(const ListenAddress& address,
-                                                            const TlsFiles& tls, TableSets* sets,
+                                                            const ServerTls* tls, TableSets* sets,
                                                             const LifeCycle* life,
                                                             Scrubber* scrubber,
                                                             AccessControl* access);

@@ -193,6 +193,11 @@ void AddProcess(const ServerSnapshot& snapshot, Families& out) {
               "When the certificate of the lookup port expires, since 1970.",
               *snapshot.certificate_expiry);
   }
+  if (snapshot.tls_refused) {
+    out.Gauge("tls_files_refused",
+              "1 while TLS files cannot be used as they are, and those read before are.",
+              *snapshot.tls_refused ? 1 : 0);
+  }
 }
 
 }  // namespace

@@ -23,6 +23,8 @@ struct ServerSnapshot {
   uint32_t rdma_clients = 0;
   uint32_t grpc_streams = 0;
   std::optional<double> certificate_expiry;  // seconds since 1970
+  // Whether TLS files as they are now cannot be used, and what was read before is.
+  std::optional<bool> tls_refused;
 
   // Empty: lookups are served; else why not, in a line.
   std::string WhyNotReady() const;

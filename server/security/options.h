@@ -11,6 +11,7 @@ struct TlsFiles {
   std::string key;
   std::string client_ca;  // empty: clients need no certificate
   bool on() const { return !cert.empty(); }
+  bool operator==(const TlsFiles&) const = default;
 };
 
 // An identity that may have a table set, by its name; "*": all of them.

@@ -3,30 +3,50 @@
 #include <grpcpp/security/tls_certificate_provider.h>
 #include <grpcpp/security/tls_credentials_options.h>
 
+#include <string>
+#include <utility>
+
 #include "memstore/tls/pem.h"
 
 namespace engram {
 namespace {
 
-// How often the files are looked at.
+// How often gRPC looks for what the watch has put there.
 constexpr unsigned kRefreshSeconds = 1;
 
 }  // namespace
 
 absl::Status CheckTlsFiles(const TlsFiles& files) {
-  if (absl::Status status = CheckCertificatePair(files.cert, files.key); !status.ok()) {
-    return status;
-  }
-  return files.client_ca.empty() ? absl::OkStatus() : CheckAuthorities(files.client_ca);
+  if (absl::Status status = CheckKeyPairFiles(files.cert, files.key); !status.ok()) return status;
+  return files.client_ca.empty() ? absl::OkStatus() : CheckAuthoritiesFile(files.client_ca);
 }
 
-std::shared_ptr<grpc::ServerCredentials> MakeTlsCredentials(const TlsFiles& files) {
+absl::StatusOr<std::unique_ptr<ServerTls>> ServerTls::Open(const TlsFiles& files,
+                                                           std::shared_ptr<spdlog::logger> log) {
+  const auto tell = [log = std::move(log)](const absl::Status& status, absl::string_view changed) {
+    if (status.ok()) {
+      log->info("read {} again: new connections use what is there now", std::string(changed));
+    } else {
+      log->error(
+          "{}; new connections use what was read of {} before until it is put right, no restart "
+          "is needed",
+          std::string(status.message()), std::string(changed));
+    }
+  };
+  absl::StatusOr<std::unique_ptr<PemWatch>> watch =
+      PemWatch::Open({.cert = files.cert, .key = files.key, .authorities = files.client_ca}, tell);
+  if (!watch.ok()) return watch.status();
+  return std::unique_ptr<ServerTls>(new ServerTls(*std::move(watch)));
+}
+
+std::shared_ptr<grpc::ServerCredentials> ServerTls::MakeCredentials() const {
   using grpc::experimental::FileWatcherCertificateProvider;
+  const std::string pair = watch_->PairPath();
+  const std::string authorities = watch_->AuthoritiesPath();
   grpc::experimental::TlsServerCredentialsOptions options(
-      std::make_shared<FileWatcherCertificateProvider>(files.key, files.cert, files.client_ca,
-                                                       kRefreshSeconds));
+      std::make_shared<FileWatcherCertificateProvider>(pair, pair, authorities, kRefreshSeconds));
   options.watch_identity_key_cert_pairs();
-  if (!files.client_ca.empty()) {
+  if (!authorities.empty()) {
     options.watch_root_certs();
     options.set_cert_request_type(GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
   }
