@@ -4,7 +4,7 @@
 #include <condition_variable>
 #include <utility>
 
-#include "memstore/table/thread.h"
+#include "memstore/os/thread.h"
 
 namespace engram {
 namespace {

@@ -6,7 +6,7 @@
 #include <thread>
 
 #include "gtest/gtest.h"
-#include "memstore/store/testing/count_allocations.h"
+#include "memstore/base/testing/count_allocations.h"
 
 namespace engram {
 namespace {

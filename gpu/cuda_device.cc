@@ -11,7 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "gpu/cuda_stream.h"
-#include "memstore/shm/futex.h"
+#include "memstore/os/futex.h"
 
 namespace engram {
 namespace {

@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "absl/time/clock.h"
-#include "memstore/table/thread.h"
+#include "memstore/os/thread.h"
 
 namespace engram {
 namespace {

@@ -19,7 +19,7 @@
 #include "gpu/device.h"
 #include "gpu/device_addresser.h"
 #include "gpu/mapped_gather.h"
-#include "memstore/addressing/golden.h"
+#include "memstore/addressing/testing/golden.h"
 
 namespace engram {
 namespace {

@@ -11,7 +11,7 @@
 #include "client/client.h"
 #include "gpu/device.h"
 #include "gpu/prefetcher.h"
-#include "memstore/table/standard_streams.h"
+#include "memstore/os/standard_streams.h"
 
 using namespace engram;
 

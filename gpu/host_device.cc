@@ -5,7 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "gpu/host_stream.h"
-#include "memstore/shm/futex.h"
+#include "memstore/os/futex.h"
 
 namespace engram {
 namespace {

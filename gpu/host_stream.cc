@@ -8,8 +8,8 @@
 #include "absl/time/clock.h"
 #include "gpu/host_device.h"
 #include "gpu/word_wait.h"
-#include "memstore/shm/futex.h"
-#include "memstore/table/thread.h"
+#include "memstore/os/futex.h"
+#include "memstore/os/thread.h"
 
 namespace engram {
 

@@ -11,7 +11,7 @@
 #include "gpu/hot_cache_index.h"
 #include "memstore/addressing/addresser.h"
 #include "memstore/addressing/families.h"
-#include "memstore/table/standard_streams.h"
+#include "memstore/os/standard_streams.h"
 
 namespace engram {
 namespace {

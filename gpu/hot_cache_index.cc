@@ -4,7 +4,7 @@
 #include <bit>
 
 #include "absl/strings/str_cat.h"
-#include "memstore/addressing/splitmix64.h"
+#include "memstore/base/splitmix64.h"
 
 namespace engram {
 

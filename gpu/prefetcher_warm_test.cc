@@ -4,7 +4,7 @@
 
 #include "gpu/testing/prefetch_fixture.h"
 #include "gtest/gtest.h"
-#include "memstore/store/testing/count_allocations.h"
+#include "memstore/base/testing/count_allocations.h"
 
 namespace engram {
 namespace {

@@ -8,7 +8,7 @@
 #include "gpu/mapped_fetch.h"
 #include "gpu/prefetcher_checks.h"
 #include "gpu/transport_fetch.h"
-#include "memstore/table/thread.h"
+#include "memstore/os/thread.h"
 
 namespace engram {
 namespace {

@@ -1,6 +1,6 @@
 #include "gpu/word_wait.h"
 
-#include "memstore/shm/futex.h"
+#include "memstore/os/futex.h"
 
 namespace engram {
 

@@ -15,7 +15,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "memstore/table/thread.h"
+#include "memstore/os/thread.h"
 #include "server/limits.h"
 
 namespace engram {

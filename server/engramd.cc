@@ -12,7 +12,7 @@
 
 #include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
-#include "memstore/table/thread.h"
+#include "memstore/os/thread.h"
 #include "server/admin/status_page.h"
 #include "server/limits.h"
 #include "server/listen_socket.h"

@@ -16,8 +16,8 @@
 #include <thread>
 
 #include "absl/types/span.h"
-#include "memstore/table/freed_memory.h"
-#include "memstore/table/standard_streams.h"
+#include "memstore/os/malloc_tuning.h"
+#include "memstore/os/standard_streams.h"
 #include "server/config.h"
 #include "server/engramd.h"
 #include "server/log.h"

@@ -2,7 +2,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
-#include "memstore/addressing/echo.h"
+#include "memstore/base/echo.h"
 
 namespace engram {
 namespace {

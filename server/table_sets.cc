@@ -6,8 +6,8 @@
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "memstore/os/thread.h"
 #include "memstore/table/manifest.h"
-#include "memstore/table/thread.h"
 #include "server/limits.h"
 
 namespace engram {

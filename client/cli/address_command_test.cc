@@ -11,7 +11,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "memstore/addressing/families.h"
-#include "memstore/addressing/sha256.h"
+#include "memstore/base/sha256.h"
 #include "memstore/table/manifest.h"
 #include "memstore/table/shard_layout.h"
 

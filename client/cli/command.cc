@@ -3,7 +3,7 @@
 #include <cstdio>
 #include <string>
 
-#include "memstore/table/standard_streams.h"
+#include "memstore/os/standard_streams.h"
 
 namespace engram::cli {
 

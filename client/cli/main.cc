@@ -12,8 +12,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/cli/command.h"
-#include "memstore/table/freed_memory.h"
-#include "memstore/table/standard_streams.h"
+#include "memstore/os/malloc_tuning.h"
+#include "memstore/os/standard_streams.h"
 
 namespace engram::cli {
 namespace {

@@ -15,7 +15,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "memstore/table/standard_streams.h"
+#include "memstore/os/standard_streams.h"
 
 namespace engram::cli {
 namespace {

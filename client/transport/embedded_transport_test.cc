@@ -7,7 +7,7 @@
 #include "absl/time/clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "memstore/addressing/sha256.h"
+#include "memstore/base/sha256.h"
 #include "memstore/store/testing/small_table_set.h"
 #include "memstore/table/synthetic.h"
 

@@ -9,7 +9,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "memstore/table/posix_file.h"
+#include "memstore/os/posix_file.h"
 #include "memstore/tls/pem.h"
 
 namespace engram {

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "absl/time/clock.h"
-#include "memstore/table/thread.h"
+#include "memstore/os/thread.h"
 #include "proto/wire/take_event.h"
 
 namespace engram {

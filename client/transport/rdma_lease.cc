@@ -6,8 +6,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "client/transport/grpc_attach.h"
+#include "memstore/os/thread.h"
 #include "memstore/rdma/request.h"
-#include "memstore/table/thread.h"
 
 namespace engram {
 namespace {

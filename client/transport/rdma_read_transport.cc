@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "memstore/shm/control_page.h"
+#include "memstore/store/control_page.h"
 
 namespace engram {
 

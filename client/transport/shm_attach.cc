@@ -15,8 +15,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "client/transport/asked_for.h"
+#include "memstore/os/unix_socket.h"
 #include "memstore/shm/ring.h"
-#include "memstore/shm/unix_socket.h"
 
 namespace engram {
 namespace {

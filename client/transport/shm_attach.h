@@ -12,9 +12,9 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "client/transport/transport.h"
-#include "memstore/shm/control_page.h"
-#include "memstore/shm/memfd.h"
+#include "memstore/os/memfd.h"
 #include "memstore/shm/protocol.h"
+#include "memstore/store/control_page.h"
 #include "memstore/store/table_set.h"
 
 namespace engram {

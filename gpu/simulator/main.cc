@@ -11,8 +11,8 @@
 #include <string>
 
 #include "gpu/simulator/experiment.h"
-#include "memstore/table/freed_memory.h"
-#include "memstore/table/standard_streams.h"
+#include "memstore/os/malloc_tuning.h"
+#include "memstore/os/standard_streams.h"
 
 namespace engram::simulator {
 namespace {

@@ -15,8 +15,8 @@
 #include "memstore/addressing/addresser.h"
 #include "memstore/addressing/families.h"
 #include "memstore/addressing/hash_kernels.h"
-#include "memstore/addressing/plain_addresser.h"
-#include "memstore/addressing/sha256.h"
+#include "memstore/addressing/testing/plain_addresser.h"
+#include "memstore/base/sha256.h"
 
 namespace engram {
 namespace {

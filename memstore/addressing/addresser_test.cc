@@ -4,9 +4,9 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "memstore/addressing/golden.h"
-#include "memstore/addressing/plain_addresser.h"
-#include "memstore/addressing/sha256.h"
+#include "memstore/addressing/testing/golden.h"
+#include "memstore/addressing/testing/plain_addresser.h"
+#include "memstore/base/sha256.h"
 
 namespace engram {
 namespace {

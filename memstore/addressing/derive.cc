@@ -13,7 +13,7 @@
 #include "memstore/addressing/families.h"
 #include "memstore/addressing/numpy_random.h"
 #include "memstore/addressing/primes.h"
-#include "memstore/addressing/splitmix64.h"
+#include "memstore/base/splitmix64.h"
 
 namespace engram {
 namespace {

@@ -4,8 +4,8 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "memstore/addressing/golden.h"
 #include "memstore/addressing/primes.h"
+#include "memstore/addressing/testing/golden.h"
 
 namespace engram {
 namespace {

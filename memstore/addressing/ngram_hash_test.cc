@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
-#include "memstore/addressing/golden.h"
+#include "memstore/addressing/testing/golden.h"
 
 namespace engram {
 namespace {

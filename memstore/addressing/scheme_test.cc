@@ -5,7 +5,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "memstore/addressing/golden.h"
+#include "memstore/addressing/testing/golden.h"
 
 namespace engram {
 namespace {

@@ -10,7 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "memstore/addressing/sha256.h"
+#include "memstore/base/sha256.h"
 
 namespace engram {
 

@@ -7,8 +7,8 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "memstore/addressing/golden.h"
-#include "memstore/addressing/sha256.h"
+#include "memstore/addressing/testing/golden.h"
+#include "memstore/base/sha256.h"
 
 namespace engram {
 namespace {

@@ -15,9 +15,9 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "memstore/shm/memfd.h"
+#include "memstore/os/memfd.h"
+#include "memstore/os/posix_file.h"
 #include "memstore/store/numa_policy.h"
-#include "memstore/table/posix_file.h"
 
 namespace engram {
 

@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "memstore/table/thread.h"
+#include "memstore/os/thread.h"
 
 namespace engram {
 namespace {

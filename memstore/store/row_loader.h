@@ -10,9 +10,9 @@
 
 #include "absl/status/status.h"
 #include "absl/types/span.h"
+#include "memstore/os/ordered_work.h"
 #include "memstore/store/arena.h"
 #include "memstore/table/manifest.h"
-#include "memstore/table/ordered_work.h"
 
 namespace engram {
 

@@ -3,8 +3,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "memstore/os/thread.h"
 #include "memstore/store/resident_verifier.h"
-#include "memstore/table/thread.h"
 
 namespace engram {
 

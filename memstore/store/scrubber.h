@@ -18,7 +18,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "memstore/store/pace.h"
+#include "memstore/base/pace.h"
 #include "memstore/store/resident_verifier.h"
 #include "memstore/store/table_set.h"
 

@@ -5,7 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "memstore/addressing/echo.h"
+#include "memstore/base/echo.h"
 
 namespace engram {
 

@@ -17,7 +17,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "memstore/shm/control_page.h"
+#include "memstore/store/control_page.h"
 #include "memstore/store/lease.h"
 #include "memstore/store/table_set.h"
 

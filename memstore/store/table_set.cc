@@ -5,9 +5,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "memstore/os/posix_file.h"
 #include "memstore/store/available_memory.h"
 #include "memstore/store/row_loader.h"
-#include "memstore/table/posix_file.h"
 #include "memstore/table/set_directory.h"
 #include "memstore/table/shard_format.h"
 #include "memstore/table/shard_layout.h"

@@ -4,9 +4,9 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "memstore/addressing/echo.h"
+#include "memstore/base/echo.h"
+#include "memstore/os/posix_file.h"
 #include "memstore/table/json_walk.h"
-#include "memstore/table/posix_file.h"
 
 namespace engram {
 namespace {

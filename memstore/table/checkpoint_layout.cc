@@ -13,8 +13,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/strip.h"
-#include "memstore/addressing/echo.h"
-#include "memstore/table/posix_file.h"
+#include "memstore/base/echo.h"
+#include "memstore/os/posix_file.h"
 
 namespace engram {
 namespace {

@@ -7,10 +7,10 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "memstore/addressing/sha256.h"
+#include "memstore/base/sha256.h"
+#include "memstore/base/text_format.h"
+#include "memstore/os/posix_file.h"
 #include "memstore/table/manifest_check.h"
-#include "memstore/table/posix_file.h"
-#include "memstore/table/text_format.h"
 #include "proto/engram/v1/table.pb.h"
 
 namespace engram {

@@ -6,7 +6,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
-#include "memstore/table/plain_name.h"
+#include "memstore/base/plain_name.h"
 #include "memstore/table/shard_layout.h"
 
 namespace engram {

@@ -8,7 +8,7 @@
 #include "absl/strings/str_replace.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "memstore/addressing/sha256.h"
+#include "memstore/base/sha256.h"
 #include "memstore/table/shard_layout.h"
 
 namespace engram {

@@ -7,9 +7,9 @@
 #include <utility>
 #include <vector>
 
+#include "memstore/os/direct_file.h"
 #include "memstore/table/checkpoint_config.h"
 #include "memstore/table/checkpoint_layout.h"
-#include "memstore/table/direct_file.h"
 #include "memstore/table/interleave.h"
 #include "memstore/table/safetensors.h"
 

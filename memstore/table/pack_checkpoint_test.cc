@@ -8,7 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "memstore/table/posix_file.h"
+#include "memstore/os/posix_file.h"
 #include "memstore/table/shard_layout.h"
 #include "memstore/table/testing/small_checkpoint.h"
 #include "memstore/table/verify.h"

@@ -3,7 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "memstore/table/plain_name.h"
+#include "memstore/base/plain_name.h"
 #include "memstore/table/shard_layout.h"
 #include "memstore/table/staging_directory.h"
 

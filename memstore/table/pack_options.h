@@ -10,7 +10,7 @@
 #include "absl/status/statusor.h"
 #include "memstore/addressing/families.h"
 #include "memstore/addressing/token_map.h"
-#include "memstore/table/ordered_work.h"
+#include "memstore/os/ordered_work.h"
 #include "memstore/table/table_set_writer.h"
 
 namespace engram {

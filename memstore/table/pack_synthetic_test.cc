@@ -11,8 +11,8 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "memstore/addressing/sha256.h"
-#include "memstore/table/posix_file.h"
+#include "memstore/base/sha256.h"
+#include "memstore/os/posix_file.h"
 #include "memstore/table/shard_format.h"
 #include "memstore/table/synthetic.h"
 

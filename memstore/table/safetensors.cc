@@ -11,9 +11,9 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "memstore/addressing/echo.h"
+#include "memstore/base/echo.h"
+#include "memstore/os/posix_file.h"
 #include "memstore/table/json_walk.h"
-#include "memstore/table/posix_file.h"
 
 namespace engram {
 namespace {

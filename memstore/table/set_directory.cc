@@ -6,8 +6,8 @@
 #include <system_error>
 
 #include "absl/strings/str_cat.h"
-#include "memstore/addressing/echo.h"
-#include "memstore/table/posix_file.h"
+#include "memstore/base/echo.h"
+#include "memstore/os/posix_file.h"
 #include "memstore/table/shard_format.h"
 
 namespace engram {

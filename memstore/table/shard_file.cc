@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
-#include "memstore/table/posix_file.h"
+#include "memstore/os/posix_file.h"
 #include "memstore/table/shard_format.h"
 
 namespace engram {

@@ -16,7 +16,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "memstore/table/direct_file.h"
+#include "memstore/os/direct_file.h"
 #include "memstore/table/manifest.h"
 
 namespace engram {

@@ -8,8 +8,8 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
-#include "memstore/addressing/sha256.h"
-#include "memstore/table/posix_file.h"
+#include "memstore/base/sha256.h"
+#include "memstore/os/posix_file.h"
 
 namespace engram {
 

@@ -6,7 +6,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "memstore/addressing/sha256.h"
+#include "memstore/base/sha256.h"
 
 namespace engram {
 namespace {

@@ -9,7 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "memstore/table/posix_file.h"
+#include "memstore/os/posix_file.h"
 
 namespace engram {
 

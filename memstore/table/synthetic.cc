@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "memstore/addressing/splitmix64.h"
+#include "memstore/base/splitmix64.h"
 
 namespace engram {
 namespace {

@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
-#include "memstore/addressing/splitmix64.h"
+#include "memstore/base/splitmix64.h"
 
 namespace engram {
 namespace {

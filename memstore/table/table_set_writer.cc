@@ -10,8 +10,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "memstore/addressing/sha256.h"
-#include "memstore/table/direct_file.h"
+#include "memstore/base/sha256.h"
+#include "memstore/os/direct_file.h"
 #include "memstore/table/shard_format.h"
 
 namespace engram {

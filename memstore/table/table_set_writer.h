@@ -18,8 +18,8 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "memstore/addressing/scheme.h"
+#include "memstore/os/ordered_work.h"
 #include "memstore/table/manifest.h"
-#include "memstore/table/ordered_work.h"
 #include "memstore/table/staging_directory.h"
 
 namespace engram {

@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "memstore/addressing/token_map.h"
-#include "memstore/table/direct_file.h"
-#include "memstore/table/posix_file.h"
+#include "memstore/os/direct_file.h"
+#include "memstore/os/posix_file.h"
 #include "memstore/table/set_directory.h"
 #include "memstore/table/shard_file.h"
 #include "memstore/table/shard_format.h"

@@ -10,8 +10,8 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "memstore/os/ordered_work.h"
 #include "memstore/table/manifest.h"
-#include "memstore/table/ordered_work.h"
 
 namespace engram {
 

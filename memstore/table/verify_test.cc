@@ -9,9 +9,9 @@
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "memstore/addressing/sha256.h"
+#include "memstore/base/sha256.h"
+#include "memstore/os/posix_file.h"
 #include "memstore/table/pack_synthetic.h"
-#include "memstore/table/posix_file.h"
 
 namespace engram {
 namespace {

@@ -14,7 +14,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include "memstore/table/posix_file.h"
+#include "memstore/os/posix_file.h"
 
 namespace engram {
 namespace {

@@ -9,8 +9,8 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
-#include "memstore/shm/memfd.h"
-#include "memstore/table/posix_file.h"
+#include "memstore/os/memfd.h"
+#include "memstore/os/posix_file.h"
 
 namespace engram {
 namespace {

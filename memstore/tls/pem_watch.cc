@@ -13,7 +13,7 @@
 #include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "memstore/table/thread.h"
+#include "memstore/os/thread.h"
 #include "memstore/tls/pem.h"
 #include "memstore/tls/pem_slot.h"
 

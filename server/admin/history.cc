@@ -2,7 +2,7 @@
 
 #include <array>
 
-#include "memstore/table/thread.h"
+#include "memstore/os/thread.h"
 
 namespace engram {
 namespace {

@@ -13,8 +13,8 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "memstore/os/posix_file.h"
 #include "memstore/rdma/verbs.h"
-#include "memstore/table/posix_file.h"
 #include "server/rdma/client.h"
 
 namespace engram {

@@ -8,9 +8,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
-#include "memstore/addressing/echo.h"
-#include "memstore/addressing/sha256.h"
-#include "memstore/table/posix_file.h"
+#include "memstore/base/echo.h"
+#include "memstore/base/sha256.h"
+#include "memstore/os/posix_file.h"
 
 namespace engram {
 namespace {

@@ -15,8 +15,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "memstore/shm/unix_socket.h"
-#include "memstore/table/thread.h"
+#include "memstore/os/thread.h"
+#include "memstore/os/unix_socket.h"
 #include "server/listen_socket.h"
 #include "server/security/peer_uid.h"
 

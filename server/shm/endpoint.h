@@ -21,7 +21,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "memstore/shm/memfd.h"
+#include "memstore/os/memfd.h"
 #include "memstore/store/store.h"
 #include "server/metrics/metrics.h"
 #include "server/shm/handshake.h"

@@ -12,7 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "memstore/shm/memfd.h"
+#include "memstore/os/memfd.h"
 #include "memstore/shm/protocol.h"
 #include "memstore/store/store.h"
 

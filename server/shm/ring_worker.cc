@@ -6,9 +6,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "memstore/shm/futex.h"
+#include "memstore/os/futex.h"
+#include "memstore/os/thread.h"
 #include "memstore/store/gather.h"
-#include "memstore/table/thread.h"
 
 namespace engram {
 namespace {

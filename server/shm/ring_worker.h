@@ -17,7 +17,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "memstore/addressing/scheme.h"
-#include "memstore/shm/memfd.h"
+#include "memstore/os/memfd.h"
 #include "memstore/shm/ring.h"
 #include "memstore/store/store.h"
 #include "server/metrics/metrics.h"

@@ -17,7 +17,7 @@
 #include "absl/strings/str_cat.h"
 #include "client/transport/embedded_transport.h"
 #include "client/transport/shm_transport.h"
-#include "memstore/addressing/splitmix64.h"
+#include "memstore/base/splitmix64.h"
 #include "memstore/store/store.h"
 #include "memstore/table/synthetic.h"
 #include "server/shm/endpoint.h"

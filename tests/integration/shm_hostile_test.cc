@@ -13,10 +13,10 @@
 #include "absl/time/clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "memstore/shm/futex.h"
+#include "memstore/os/futex.h"
+#include "memstore/os/unix_socket.h"
 #include "memstore/shm/protocol.h"
 #include "memstore/shm/ring.h"
-#include "memstore/shm/unix_socket.h"
 #include "tests/integration/shm_owner.h"
 
 namespace engram::integration {

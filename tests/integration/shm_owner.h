@@ -13,7 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "client/transport/shm_transport.h"
 #include "gtest/gtest.h"
-#include "memstore/addressing/splitmix64.h"
+#include "memstore/base/splitmix64.h"
 #include "memstore/store/store.h"
 #include "memstore/store/testing/small_table_set.h"
 #include "memstore/table/synthetic.h"

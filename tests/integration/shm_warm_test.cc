@@ -14,7 +14,7 @@
 #include "client/client.h"
 #include "client/transport/embedded_transport.h"
 #include "gtest/gtest.h"
-#include "memstore/store/testing/count_allocations.h"
+#include "memstore/base/testing/count_allocations.h"
 #include "tests/integration/shm_owner.h"
 
 namespace engram::integration {

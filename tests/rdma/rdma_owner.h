@@ -15,7 +15,7 @@
 #include "absl/time/clock.h"
 #include "client/transport/rdma_transport.h"
 #include "gtest/gtest.h"
-#include "memstore/addressing/splitmix64.h"
+#include "memstore/base/splitmix64.h"
 #include "memstore/store/testing/small_table_set.h"
 #include "memstore/table/synthetic.h"
 #include "server/engramd.h"

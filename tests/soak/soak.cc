@@ -10,7 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "client/target.h"
-#include "memstore/table/thread.h"
+#include "memstore/os/thread.h"
 
 namespace engram::soak {
 namespace {

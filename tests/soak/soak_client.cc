@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "memstore/table/freed_memory.h"
+#include "memstore/os/malloc_tuning.h"
 #include "tests/soak/soak.h"
 
 namespace engram::soak {

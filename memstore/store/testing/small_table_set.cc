@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "memstore/addressing/sha256.h"
+#include "memstore/base/sha256.h"
 #include "memstore/table/shard_format.h"
 #include "memstore/table/synthetic.h"
 

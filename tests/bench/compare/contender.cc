@@ -14,8 +14,8 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "memstore/addressing/splitmix64.h"
-#include "memstore/table/freed_memory.h"
+#include "memstore/base/splitmix64.h"
+#include "memstore/os/malloc_tuning.h"
 #include "memstore/table/synthetic.h"
 
 namespace engram::bench {

@@ -15,7 +15,7 @@
 #include "absl/time/clock.h"
 #include "client/client.h"
 #include "client/transport/embedded_transport.h"
-#include "memstore/addressing/splitmix64.h"
+#include "memstore/base/splitmix64.h"
 #include "memstore/store/table_set.h"
 #include "tests/bench/compare/contender.h"
 #include "tests/bench/gather_ceiling.h"

@@ -11,7 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "memstore/table/freed_memory.h"
+#include "memstore/os/malloc_tuning.h"
 #include "server/limits.h"
 #include "tests/bench/compare/grpc_echo.h"
 

@@ -1,0 +1,26 @@
+#include "memstore/base/echo.h"
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+
+namespace engram {
+namespace {
+
+// Quotation marks stay as they are, which CHexEscape does not leave them.
+std::string Escaped(absl::string_view value) {
+  std::string out;
+  for (const char& c : value) {
+    const bool plain = c >= ' ' && c <= '~' && c != '\\';
+    absl::StrAppend(&out, plain ? std::string(1, c) : absl::CHexEscape({&c, 1}));
+  }
+  return out;
+}
+
+}  // namespace
+
+std::string Echo(absl::string_view value) {
+  if (value.size() <= kMaxEchoBytes) return Escaped(value);
+  return absl::StrCat(Escaped(value.substr(0, kMaxEchoBytes)), "... (", value.size(), " bytes)");
+}
+
+}  // namespace engram
