@@ -23,7 +23,7 @@
 #include "gpu/device.h"
 #include "gpu/prefetcher.h"
 #include "memstore/addressing/families.h"
-#include "memstore/table/pack_synthetic.h"
+#include "memstore/pack/pack_synthetic.h"
 
 namespace engram {
 namespace {

@@ -23,7 +23,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "gpu/device.h"
-#include "gpu/hot_cache_index.h"
+#include "memstore/cache/hot_cache_index.h"
 
 namespace engram {
 

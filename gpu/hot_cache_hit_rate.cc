@@ -8,9 +8,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include "gpu/hot_cache_index.h"
 #include "memstore/addressing/addresser.h"
 #include "memstore/addressing/families.h"
+#include "memstore/cache/hot_cache_index.h"
 #include "memstore/os/standard_streams.h"
 
 namespace engram {

@@ -10,7 +10,7 @@
 #include "absl/status/status.h"
 #include "gpu/device.h"
 #include "memstore/addressing/scheme.h"
-#include "memstore/store/gather.h"
+#include "memstore/gather/gather.h"
 
 namespace engram {
 

@@ -11,7 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
-#include "memstore/store/parallel_gather.h"
+#include "memstore/gather/parallel_gather.h"
 #include "server/config_fields.h"
 
 namespace engram {

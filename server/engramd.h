@@ -15,7 +15,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "memstore/store/parallel_gather.h"
+#include "memstore/gather/parallel_gather.h"
 #include "memstore/store/scrubber.h"
 #include "memstore/store/store.h"
 #include "server/acceptor.h"

@@ -18,8 +18,8 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "memstore/addressing/addresser.h"
-#include "memstore/store/gather.h"
-#include "memstore/store/parallel_gather.h"
+#include "memstore/gather/gather.h"
+#include "memstore/gather/parallel_gather.h"
 #include "memstore/store/table_set.h"
 
 namespace engram {

@@ -12,7 +12,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/types/span.h"
-#include "memstore/store/parallel_gather.h"
+#include "memstore/gather/parallel_gather.h"
 #include "memstore/store/store.h"
 #include "proto/wire/lookup_messages.h"
 #include "server/lookup.h"

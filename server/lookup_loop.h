@@ -23,7 +23,7 @@
 #include <thread>
 #include <vector>
 
-#include "memstore/store/parallel_gather.h"
+#include "memstore/gather/parallel_gather.h"
 #include "memstore/store/store.h"
 #include "server/id_bytes.h"
 #include "server/limits.h"

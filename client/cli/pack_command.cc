@@ -11,9 +11,9 @@
 #include "client/cli/command.h"
 #include "client/cli/streams.h"
 #include "memstore/addressing/families.h"
-#include "memstore/table/pack_checkpoint.h"
-#include "memstore/table/pack_options.h"
-#include "memstore/table/pack_synthetic.h"
+#include "memstore/pack/pack_checkpoint.h"
+#include "memstore/pack/pack_options.h"
+#include "memstore/pack/pack_synthetic.h"
 
 namespace engram::cli {
 namespace {

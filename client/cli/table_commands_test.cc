@@ -17,7 +17,7 @@
 #include "memstore/addressing/families.h"
 #include "memstore/base/sha256.h"
 #include "memstore/os/posix_file.h"
-#include "memstore/table/testing/small_checkpoint.h"
+#include "memstore/pack/testing/small_checkpoint.h"
 
 namespace engram::cli {
 namespace {

@@ -24,7 +24,7 @@
 #include "absl/types/span.h"
 #include "memstore/addressing/addresser.h"
 #include "memstore/addressing/token_map.h"
-#include "memstore/store/gather.h"
+#include "memstore/gather/gather.h"
 #include "memstore/table/manifest.h"
 
 namespace engram {

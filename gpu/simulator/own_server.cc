@@ -9,7 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "memstore/addressing/families.h"
-#include "memstore/table/pack_synthetic.h"
+#include "memstore/pack/pack_synthetic.h"
 
 namespace engram::simulator {
 

@@ -16,8 +16,8 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "memstore/addressing/addresser.h"
+#include "memstore/gather/gather.h"
 #include "memstore/store/arena.h"
-#include "memstore/store/gather.h"
 #include "memstore/table/manifest.h"
 
 namespace engram {

@@ -11,7 +11,7 @@
 #include "gtest/gtest.h"
 #include "memstore/base/sha256.h"
 #include "memstore/os/posix_file.h"
-#include "memstore/table/pack_synthetic.h"
+#include "memstore/pack/pack_synthetic.h"
 
 namespace engram {
 namespace {

@@ -6,9 +6,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "memstore/gather/gather.h"
 #include "memstore/os/futex.h"
 #include "memstore/os/thread.h"
-#include "memstore/store/gather.h"
 
 namespace engram {
 namespace {

@@ -22,9 +22,9 @@
 
 #include "CLI/CLI.hpp"
 #include "absl/strings/str_format.h"
+#include "memstore/gather/gather.h"
+#include "memstore/gather/parallel_gather.h"
 #include "memstore/store/arena.h"
-#include "memstore/store/gather.h"
-#include "memstore/store/parallel_gather.h"
 #include "tests/bench/gather_ceiling.h"
 
 namespace engram::bench {

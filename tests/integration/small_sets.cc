@@ -8,7 +8,7 @@
 
 #include "gtest/gtest.h"
 #include "memstore/addressing/families.h"
-#include "memstore/table/pack_synthetic.h"
+#include "memstore/pack/pack_synthetic.h"
 #include "memstore/table/synthetic.h"
 
 namespace engram::integration {

@@ -13,8 +13,8 @@
 #include <vector>
 
 #include "absl/strings/string_view.h"
+#include "memstore/gather/gather.h"
 #include "memstore/rdma/verbs.h"
-#include "memstore/store/gather.h"
 
 namespace engram {
 namespace {

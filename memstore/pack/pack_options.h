@@ -1,0 +1,51 @@
+// What packing takes, whatever the rows come from.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "memstore/addressing/families.h"
+#include "memstore/addressing/token_map.h"
+#include "memstore/os/ordered_work.h"
+#include "memstore/pack/table_set_writer.h"
+
+namespace engram {
+
+struct PackOptions {
+  std::string output;            // a directory that is not there yet, in one that is
+  std::string name;              // empty: the family's
+  uint64_t rows_per_head = 0;    // 0: the family's
+  std::vector<uint32_t> layers;  // empty: the family's
+  std::string token_map_file;    // where the family needs one
+  TableSetWriterOptions writer;
+  ProgressFunction on_progress;  // in bytes of rows
+};
+
+// What can be said of `options` before anything is read or written: the output is a name for a new
+// directory, the name a plain one, a token map is given where the family needs one and none where
+// it doesn't. INVALID_ARGUMENT says what is wrong and what to give.
+absl::Status CheckPackOptions(const Family& family, const PackOptions& options);
+
+// The address scheme that `options` ask of `family`, and its token map, read and checked (absent
+// where the family has none). Errors of CheckPackOptions, Derive and TokenMap::Load.
+struct PackScheme {
+  AddressScheme scheme;
+  std::optional<TokenMap> token_map;
+};
+absl::StatusOr<PackScheme> MakePackScheme(const Family& family, const PackOptions& options);
+
+// The rows of one layer to be packed.
+struct LayerRows {
+  LayerTableSpec spec;  // without shards
+  RowFillFactory rows;
+};
+// Writes the set. `layers` in the order of the scheme.
+absl::StatusOr<Manifest> WriteTableSet(const Family& family, const PackOptions& options,
+                                       const PackScheme& scheme,
+                                       const std::vector<LayerRows>& layers);
+
+}  // namespace engram

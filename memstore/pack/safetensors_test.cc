@@ -1,0 +1,215 @@
+#include "memstore/pack/safetensors.h"
+
+#include <filesystem>
+#include <fstream>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_format.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "memstore/pack/testing/small_checkpoint.h"
+
+namespace engram {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+using testing_checkpoint::FileText;
+using testing_checkpoint::SomeBytes;
+using testing_checkpoint::Tensor;
+using testing_checkpoint::WriteCheckpoint;
+using testing_checkpoint::WriteText;
+
+class SafetensorsTest : public testing::Test {
+ protected:
+  SafetensorsTest() : dir_(fs::path(testing::TempDir()) / "safetensors_test") {
+    fs::remove_all(dir_);
+    fs::create_directories(dir_);
+  }
+  absl::StatusOr<Checkpoint> Open() const {
+    return Checkpoint::Open(dir_, [](absl::string_view n) { return absl::StartsWith(n, "want"); });
+  }
+  // Opens a single file with this header around `data_bytes` bytes.
+  absl::Status OpenHeader(const std::string& header, size_t data_bytes) const {
+    WriteText(dir_ / "model.safetensors", FileText(header, std::string(data_bytes, 'x')));
+    return Open().status();
+  }
+  fs::path dir_;
+};
+
+TEST_F(SafetensorsTest, FindsTensorsThroughTheIndex) {
+  const std::string a = SomeBytes(1, 24), b = SomeBytes(2, 6), other = SomeBytes(3, 7);
+  WriteCheckpoint(
+      dir_,
+      {{"one.safetensors", {{"other", "U8", {7}, other}, {"want.a", "BF16", {3, 4}, a}}},
+       {"two.safetensors", {{"want.b", "F8_E4M3", {2, 3}, b}}}},
+      {{"elsewhere", "never-downloaded.safetensors"}});
+  const Checkpoint checkpoint = Open().value();
+  ASSERT_EQ(checkpoint.tensors().size(), 2u);
+  const TensorPlace& place = **checkpoint.Find("want.a");
+  EXPECT_EQ(place.file, dir_ / "one.safetensors");
+  EXPECT_EQ(Describe(place), "BF16 [3, 4]");
+  EXPECT_EQ(place.bytes, 24u);
+  std::ifstream file(place.file, std::ios::binary);
+  std::string bytes(24, '\0');
+  file.seekg(place.offset);
+  file.read(bytes.data(), 24);
+  EXPECT_EQ(bytes, a);
+  EXPECT_EQ((*checkpoint.Find("want.b"))->file, dir_ / "two.safetensors");
+  const absl::Status missing = checkpoint.Find("want.c").status();
+  EXPECT_EQ(missing.code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(std::string(missing.message()), HasSubstr("want.c"));
+}
+
+TEST_F(SafetensorsTest, FindsTensorsInASingleFile) {
+  WriteText(dir_ / "model.safetensors",
+            FileText({{"want", "F32", {}, "1234"}, {"want.empty", "F32", {0, 5}, ""}}));
+  const Checkpoint checkpoint = Open().value();
+  EXPECT_EQ((*checkpoint.Find("want"))->bytes, 4u);
+  EXPECT_EQ((*checkpoint.Find("want.empty"))->bytes, 0u);
+}
+
+TEST_F(SafetensorsTest, NamesTensorAndFileThatAreMissing) {
+  WriteCheckpoint(dir_, {}, {{"want.a", "gone.safetensors"}});
+  absl::Status status = Open().status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("want.a"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr(dir_ / "gone.safetensors"));
+  WriteCheckpoint(dir_, {{"gone.safetensors", {{"other", "U8", {1}, "x"}}}},
+                  {{"want.a", "gone.safetensors"}});
+  status = Open().status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("does not hold the tensor want.a"));
+}
+
+TEST_F(SafetensorsTest, SaysWhereThereIsNoCheckpoint) {
+  EXPECT_EQ(Open().status().code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(std::string(Open().status().message()), HasSubstr(dir_));
+}
+
+TEST_F(SafetensorsTest, StaysInTheDirectory) {
+  for (const char* file : {"../model.safetensors", "/etc/passwd", ""}) {
+    WriteCheckpoint(dir_, {}, {{"want.a", file}});
+    EXPECT_EQ(Open().status().code(), absl::StatusCode::kInvalidArgument) << file;
+  }
+}
+
+TEST_F(SafetensorsTest, RefusesAnIndexThatIsNone) {
+  for (const char* text : {"", "{", "[1,", "{\"weight_map\": {\"want\": 5}}", "\xff"}) {
+    WriteText(dir_ / "model.safetensors.index.json", text);
+    EXPECT_EQ(Open().status().code(), absl::StatusCode::kInvalidArgument) << text;
+  }
+  WriteText(dir_ / "model.safetensors.index.json", std::string(1'000'000, '['));
+  EXPECT_EQ(Open().status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST_F(SafetensorsTest, RefusesAFileCutOffAnywhere) {
+  const std::string whole = FileText({{"want", "U8", {100}, SomeBytes(1, 100)}});
+  for (size_t bytes = 0; bytes < whole.size(); ++bytes) {
+    WriteText(dir_ / "model.safetensors", whole.substr(0, bytes));
+    const absl::Status status = Open().status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << bytes;
+    EXPECT_THAT(std::string(status.message()), HasSubstr(dir_ / "model.safetensors"));
+  }
+}
+
+TEST_F(SafetensorsTest, RefusesAHeaderLongerThanTheBound) {
+  std::string text = FileText({{"want", "U8", {1}, "x"}});
+  text[7] = '\x7f';
+  WriteText(dir_ / "model.safetensors", text);
+  EXPECT_EQ(Open().status().code(), absl::StatusCode::kDataLoss);
+  // Sparse: as long as it says, which is one byte more than is read.
+  const uint64_t length = kMaxHeaderBytes + 1;
+  text.assign(reinterpret_cast<const char*>(&length), 8);
+  WriteText(dir_ / "model.safetensors", text);
+  fs::resize_file(dir_ / "model.safetensors", 8 + length + 1);
+  EXPECT_EQ(Open().status().code(), absl::StatusCode::kDataLoss);
+}
+
+TEST_F(SafetensorsTest, RefusesEntriesThatContradictThemselves) {
+  const std::pair<const char*, const char*> headers[] = {
+      {R"({"want":{"dtype":"U8","shape":[8],"data_offsets":[0,8]}})", ""},
+      {R"({"want":{"dtype":"U8","shape":[9],"data_offsets":[0,9]}})", "cut off"},
+      {R"({"want":{"dtype":"U8","shape":[8],"data_offsets":[1,9]}})", "cut off"},
+      {R"({"want":{"dtype":"U8","shape":[8],"data_offsets":[0,7]}})", "U8 [8]"},
+      {R"({"want":{"dtype":"U16","shape":[8],"data_offsets":[0,8]}})", "U16 [8]"},
+      {R"({"want":{"dtype":"U8","shape":[8],"data_offsets":[8,0]}})", "data_offsets"},
+      {R"({"want":{"dtype":"U8","shape":[8],"data_offsets":[0]}})", "data_offsets"},
+      {R"({"want":{"dtype":"U8","shape":[8],"data_offsets":[-8,0]}})", "data_offsets"},
+      {R"({"want":{"dtype":"U8","shape":[8],"data_offsets":[0,8.0]}})", "data_offsets"},
+      {R"({"want":{"dtype":"U8","shape":8,"data_offsets":[0,8]}})", "shape"},
+      {R"({"want":{"dtype":"U8","shape":[[8]],"data_offsets":[0,8]}})", "shape"},
+      {R"({"want":{"dtype":"U8","shape":[4294967296,4294967296,16],"data_offsets":[0,0]}})",
+       "can't be"},
+      {R"({"want":{"dtype":"U8","shape":[18446744073709551615,8],"data_offsets":[0,8]}})",
+       "can't be"},
+      {R"({"want":{"dtype":"U8","shape":[1],"data_offsets":[18446744073709551614,)"
+       R"(18446744073709551615]}})",
+       "cut off"},
+      {R"({"want":{"dtype":"F4","shape":[8],"data_offsets":[0,8]}})", "\"F4\""},
+      {R"({"want":{"shape":[8],"data_offsets":[0,8]}})", "dtype"},
+      {R"({"want":{"dtype":"U8","shape":[1,1,1,1,1,1,1,1,8],"data_offsets":[0,8]}})", "shape"},
+      {R"({"want":5})", nullptr},  // not an entry: as if it were not there
+      {R"({"want":{"dtype":"U8","shape":[8],"data_offsets":[0,8]})", "no JSON"},
+  };
+  for (const auto& [header, message] : headers) {
+    const absl::Status status = OpenHeader(header, 8);
+    if (message == nullptr || *message == '\0') {
+      EXPECT_TRUE(status.ok()) << status;
+      continue;
+    }
+    EXPECT_FALSE(status.ok()) << header;
+    EXPECT_THAT(std::string(status.message()), HasSubstr(message)) << header;
+    EXPECT_THAT(std::string(status.message()), HasSubstr(dir_ / "model.safetensors")) << header;
+  }
+}
+
+// The rows of one would be those of the other: with each other, within, and with a tensor that
+// nobody asked for.
+TEST_F(SafetensorsTest, RefusesTensorsThatOverlap) {
+  const auto header = [](const char* other, int begin, int end) {
+    return absl::StrFormat(R"({"want.a":{"dtype":"U8","shape":[8],"data_offsets":[8,16]},)"
+                           R"("empty":{"dtype":"U8","shape":[0],"data_offsets":[10,10]},)"
+                           R"("%s":{"dtype":"U8","shape":[%d],"data_offsets":[%d,%d]}})",
+                           other, end - begin, begin, end);
+  };
+  for (const char* other : {"want.b", "other"}) {
+    for (const auto& [begin, end] : {std::pair(0, 9), {15, 20}, {0, 24}, {10, 12}, {8, 16}}) {
+      const absl::Status status = OpenHeader(header(other, begin, end), 24);
+      EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << begin << ".." << end;
+      for (const std::string& part :
+           {std::string("want.a"), std::string(other), (dir_ / "model.safetensors").string()}) {
+        EXPECT_THAT(std::string(status.message()), HasSubstr(part));
+      }
+    }
+    for (const auto& [begin, end] : {std::pair(0, 8), {16, 24}}) {
+      EXPECT_TRUE(OpenHeader(header(other, begin, end), 24).ok());
+    }
+  }
+}
+
+TEST_F(SafetensorsTest, CutsLongNamesInMessages) {
+  const std::string name = "want" + std::string(1 << 20, 'x');
+  const absl::Status status = OpenHeader("{\"" + name + "\":{\"dtype\":5}}", 0);
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
+  EXPECT_LT(status.message().size(), 1000u);
+}
+
+TEST_F(SafetensorsTest, SurvivesDamagedHeaders) {
+  const std::string whole = FileText({{"want", "U8", {4, 4}, SomeBytes(1, 16)}});
+  for (size_t i = 0; i < whole.size() - 16; ++i) {
+    for (const char c : {'\0', '9', '{', ']', '"', '\xff'}) {
+      std::string damaged = whole;
+      damaged[i] = c;
+      WriteText(dir_ / "model.safetensors", damaged);
+      const absl::StatusOr<Checkpoint> checkpoint = Open();
+      if (!checkpoint.ok()) continue;
+      for (const auto& [name, place] : checkpoint->tensors()) {
+        EXPECT_LE(place.offset + place.bytes, whole.size());
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace engram

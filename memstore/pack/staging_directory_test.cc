@@ -1,0 +1,138 @@
+#include "memstore/pack/staging_directory.h"
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <filesystem>
+#include <fstream>
+#include <thread>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace engram {
+namespace {
+
+namespace fs = std::filesystem;
+
+class StagingDirectoryTest : public testing::Test {
+ protected:
+  StagingDirectoryTest() : dir_(fs::path(testing::TempDir()) / "staging_directory_test") {
+    fs::remove_all(dir_);
+    fs::create_directories(dir_);
+  }
+  static void Fill(const StagingDirectory& staging) {
+    std::ofstream(fs::path(staging.path()) / "file") << "text";
+  }
+  size_t Entries() const { return std::distance(fs::directory_iterator(dir_), {}); }
+  fs::path dir_;
+};
+
+TEST_F(StagingDirectoryTest, AppearsWholeWhenPublished) {
+  {
+    StagingDirectory staging = StagingDirectory::Begin(dir_ / "out/").value();
+    Fill(staging);
+    EXPECT_FALSE(fs::exists(dir_ / "out"));
+    ASSERT_TRUE(staging.Publish().ok());
+  }
+  EXPECT_TRUE(fs::exists(dir_ / "out" / "file"));
+  EXPECT_EQ(Entries(), 1u);
+}
+
+TEST_F(StagingDirectoryTest, LeavesNothingWhenGivenUp) {
+  Fill(StagingDirectory::Begin(dir_ / "out").value());
+  EXPECT_EQ(Entries(), 0u);
+}
+
+TEST_F(StagingDirectoryTest, NeverReplacesWhatIsThere) {
+  fs::create_directory(dir_ / "out");
+  const absl::Status status = StagingDirectory::Begin(dir_ / "out").status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_THAT(std::string(status.message()), testing::HasSubstr(dir_ / "out"));
+  // A link that leads nowhere is something, too.
+  fs::create_symlink("nowhere", dir_ / "link");
+  EXPECT_EQ(StagingDirectory::Begin(dir_ / "link").status().code(),
+            absl::StatusCode::kAlreadyExists);
+}
+
+TEST_F(StagingDirectoryTest, RefusesWhatAppearedMeanwhile) {
+  StagingDirectory staging = StagingDirectory::Begin(dir_ / "out").value();
+  Fill(staging);
+  fs::create_directory(dir_ / "out");
+  EXPECT_EQ(staging.Publish().code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_TRUE(fs::is_empty(dir_ / "out"));
+}
+
+TEST_F(StagingDirectoryTest, RefusesASecondWriter) {
+  StagingDirectory first = StagingDirectory::Begin(dir_ / "out").value();
+  Fill(first);
+  EXPECT_EQ(StagingDirectory::Begin(dir_ / "out").status().code(),
+            absl::StatusCode::kFailedPrecondition);
+  ASSERT_TRUE(first.Publish().ok());
+  EXPECT_TRUE(fs::exists(dir_ / "out" / "file"));
+}
+
+TEST_F(StagingDirectoryTest, BeginsAnewAfterAKill) {
+  const pid_t child = fork();
+  if (child == 0) {
+    const StagingDirectory staging = StagingDirectory::Begin(dir_ / "out").value();
+    Fill(staging);
+    fs::create_directory(fs::path(staging.path()) / "sub");
+    kill(getpid(), SIGKILL);
+  }
+  int ended;
+  ASSERT_EQ(waitpid(child, &ended, 0), child);
+  ASSERT_TRUE(WIFSIGNALED(ended));
+  EXPECT_EQ(Entries(), 1u);
+  EXPECT_FALSE(fs::exists(dir_ / "out"));
+  StagingDirectory staging = StagingDirectory::Begin(dir_ / "out").value();
+  EXPECT_TRUE(fs::is_empty(staging.path()));
+  ASSERT_TRUE(staging.Publish().ok());
+  EXPECT_EQ(Entries(), 1u);
+}
+
+// Several at once, one publishing while others open the same partial directory: one set is
+// published, whole.
+TEST_F(StagingDirectoryTest, OneOfManyAtOncePublishesAWholeSet) {
+  for (int round = 0; round < 50; ++round) {
+    std::atomic<int> published{0};
+    std::vector<std::thread> writers;
+    for (int i = 0; i < 4; ++i) {
+      writers.emplace_back([&] {
+        // Until there is an output: a writer that meets another tries again.
+        while (!fs::exists(dir_ / "out")) {
+          absl::StatusOr<StagingDirectory> staging = StagingDirectory::Begin(dir_ / "out");
+          if (!staging.ok()) continue;
+          Fill(*staging);
+          if (staging->Publish().ok()) ++published;
+        }
+      });
+    }
+    for (std::thread& writer : writers) writer.join();
+    ASSERT_EQ(published, 1);
+    ASSERT_TRUE(fs::exists(dir_ / "out" / "file")) << round;
+    ASSERT_EQ(Entries(), 1u) << round;
+    fs::remove_all(dir_ / "out");
+  }
+}
+
+TEST_F(StagingDirectoryTest, NamesAnOutputThatCannotBe) {
+  EXPECT_EQ(StagingDirectory::Begin(dir_ / "none" / "out").status().code(),
+            absl::StatusCode::kNotFound);
+  for (const char* path : {"", "/", ".", "..", "a/.."}) {
+    EXPECT_FALSE(StagingDirectory::Begin(path).ok()) << path;
+  }
+}
+
+TEST_F(StagingDirectoryTest, TakesARelativeName) {
+  const fs::path before = fs::current_path();
+  fs::current_path(dir_);
+  ASSERT_TRUE(StagingDirectory::Begin("out").value().Publish().ok());
+  fs::current_path(before);
+  EXPECT_TRUE(fs::exists(dir_ / "out"));
+}
+
+}  // namespace
+}  // namespace engram
