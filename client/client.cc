@@ -5,11 +5,11 @@
 #include "absl/container/inlined_vector.h"
 #include "absl/strings/str_cat.h"
 #include "client/target.h"
-#include "client/transport/auto_transport.h"
-#include "client/transport/embedded_transport.h"
-#include "client/transport/grpc_transport.h"
-#include "client/transport/rdma_transport.h"
-#include "client/transport/shm_transport.h"
+#include "client/transport/auto/auto_transport.h"
+#include "client/transport/grpc/grpc_transport.h"
+#include "client/transport/local/embedded_transport.h"
+#include "client/transport/rdma/rdma_transport.h"
+#include "client/transport/shm/shm_transport.h"
 
 namespace engram {
 namespace {

@@ -33,8 +33,8 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "client/client_metrics.h"
-#include "client/planner.h"
-#include "client/security_options.h"
+#include "client/transport/row_deduplicator.h"
+#include "client/transport/security_options.h"
 #include "client/transport/transport.h"
 #include "memstore/addressing/addresser.h"
 

@@ -19,7 +19,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "client/client.h"
-#include "client/transport/embedded_transport.h"
+#include "client/transport/local/embedded_transport.h"
 #include "gpu/device.h"
 #include "gpu/prefetcher.h"
 #include "memstore/addressing/families.h"

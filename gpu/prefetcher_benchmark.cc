@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "absl/time/clock.h"
-#include "client/transport/embedded_transport.h"
+#include "client/transport/local/embedded_transport.h"
 #include "gpu/device.h"
 #include "gpu/prefetcher.h"
 #include "gpu/testing/small_steps.h"

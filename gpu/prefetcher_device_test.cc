@@ -5,12 +5,12 @@
 #include <random>
 #include <vector>
 
-#include "client/transport/embedded_transport.h"
+#include "client/transport/local/embedded_transport.h"
+#include "client/transport/testing/fault_transport.h"
 #include "gpu/dequantize_on_arrival.h"
 #include "gpu/device.h"
 #include "gpu/prefetcher.h"
 #include "gpu/testing/dequantized_rows.h"
-#include "gpu/testing/fault_transport.h"
 #include "gpu/testing/prefetch_fixture.h"
 #include "gpu/testing/small_steps.h"
 #include "gtest/gtest.h"

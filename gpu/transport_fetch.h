@@ -12,7 +12,7 @@
 #include <mutex>
 #include <vector>
 
-#include "client/planner.h"
+#include "client/transport/row_deduplicator.h"
 #include "client/transport/transport.h"
 #include "gpu/hot_rows.h"
 #include "gpu/row_fetch.h"

@@ -21,7 +21,7 @@ VISIBILITY = {room: f"//:{room}_users" for room in ("proto", "memstore", "server
 
 # Files in which a generated protobuf header may be included: the wire is met in server/ and in the client's
 # transports, the manifest is loaded in one place.
-PROTOBUF_PLACES = re.compile(r"^(server/|client/transport/|tests/|memstore/table/manifest(_test)?\.cc$|proto/)")
+PROTOBUF_PLACES = re.compile(r"^(server/|client/transport/|client/admin/|tests/|memstore/table/manifest(_test)?\.cc$|proto/)")
 
 CODE = (".h", ".cc", ".cu", ".cuh", ".inc", ".proto")
 # Of C++, and of protobuf.

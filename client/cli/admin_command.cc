@@ -8,10 +8,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/strip.h"
+#include "client/admin/grpc_admin.h"
 #include "client/cli/command.h"
 #include "client/cli/streams.h"
 #include "client/cli/target_flags.h"
-#include "client/transport/grpc_admin.h"
 
 namespace engram::cli {
 namespace {

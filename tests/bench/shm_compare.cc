@@ -15,8 +15,8 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "client/transport/embedded_transport.h"
-#include "client/transport/shm_transport.h"
+#include "client/transport/local/embedded_transport.h"
+#include "client/transport/shm/shm_transport.h"
 #include "memstore/base/splitmix64.h"
 #include "memstore/store/store.h"
 #include "memstore/table/synthetic.h"

@@ -14,7 +14,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "client/client.h"
-#include "client/transport/grpc_credentials.h"
+#include "client/transport/grpc/grpc_credentials.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/integration/certificates.h"

@@ -14,9 +14,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "client/admin/grpc_admin.h"
 #include "client/client.h"
-#include "client/transport/grpc_admin.h"
-#include "client/transport/grpc_credentials.h"
+#include "client/transport/grpc/grpc_credentials.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "proto/engram/v1/lookup.grpc.pb.h"

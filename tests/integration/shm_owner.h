@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "client/transport/shm_transport.h"
+#include "client/transport/shm/shm_transport.h"
 #include "gtest/gtest.h"
 #include "memstore/base/splitmix64.h"
 #include "memstore/store/store.h"

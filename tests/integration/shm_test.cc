@@ -10,8 +10,8 @@
 #include <thread>
 
 #include "absl/time/clock.h"
-#include "client/transport/embedded_transport.h"
-#include "client/transport/shm_ring.h"
+#include "client/transport/local/embedded_transport.h"
+#include "client/transport/shm/shm_ring.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/integration/shm_owner.h"

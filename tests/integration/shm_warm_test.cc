@@ -12,7 +12,7 @@
 
 #include "absl/time/clock.h"
 #include "client/client.h"
-#include "client/transport/embedded_transport.h"
+#include "client/transport/local/embedded_transport.h"
 #include "gtest/gtest.h"
 #include "memstore/base/testing/count_allocations.h"
 #include "tests/integration/shm_owner.h"

@@ -7,10 +7,10 @@
 #include <thread>
 
 #include "client/client.h"
-#include "client/transport/auto_transport.h"
-#include "client/transport/grpc_attach.h"
-#include "client/transport/grpc_transport.h"
-#include "client/transport/rdma_connection.h"
+#include "client/transport/auto/auto_transport.h"
+#include "client/transport/grpc/grpc_attach.h"
+#include "client/transport/grpc/grpc_transport.h"
+#include "client/transport/rdma/rdma_connection.h"
 #include "gtest/gtest.h"
 #include "tests/integration/programs.h"
 #include "tests/rdma/busy_clients.h"

@@ -13,7 +13,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
-#include "client/transport/rdma_transport.h"
+#include "client/transport/rdma/rdma_transport.h"
 #include "gtest/gtest.h"
 #include "memstore/base/splitmix64.h"
 #include "memstore/store/testing/small_table_set.h"

@@ -12,7 +12,7 @@
 #include <thread>
 
 #include "client/client.h"
-#include "client/transport/embedded_transport.h"
+#include "client/transport/local/embedded_transport.h"
 #include "gtest/gtest.h"
 #include "tests/rdma/rdma_owner.h"
 

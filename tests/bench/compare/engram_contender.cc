@@ -14,7 +14,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "client/client.h"
-#include "client/transport/embedded_transport.h"
+#include "client/transport/local/embedded_transport.h"
 #include "memstore/base/splitmix64.h"
 #include "memstore/store/table_set.h"
 #include "tests/bench/compare/contender.h"

@@ -3,7 +3,7 @@
 // ByteBuffers both ways; a request begins with the number of bytes wanted, little-endian, and the
 // replies are slices of one static buffer, in messages of at most kEchoMessageBytes on a stream.
 // Channel arguments, server settings, threads and the allocator are those of
-// client/transport/grpc_transport.cc and server/engramd.cc.
+// client/transport/grpc/grpc_transport.cc and server/engramd.cc.
 #pragma once
 
 #include <cstdint>

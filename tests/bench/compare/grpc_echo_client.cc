@@ -19,7 +19,7 @@ using Stub = grpc::TemplatedGenericStub<grpc::ByteBuffer, grpc::ByteBuffer>;
 constexpr uint64_t kIdBytes = 4;
 constexpr uint64_t kRequestHeadBytes = 96;
 
-// As client/transport/grpc_transport.cc opens its own.
+// As client/transport/grpc/grpc_transport.cc opens its own.
 std::shared_ptr<grpc::Channel> OpenChannel(const std::string& address) {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(64 << 20);

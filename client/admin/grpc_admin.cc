@@ -1,0 +1,146 @@
+#include "client/admin/grpc_admin.h"
+
+#include <grpcpp/grpcpp.h>
+
+#include <chrono>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "client/transport/grpc/grpc_attach.h"
+#include "client/transport/grpc/grpc_credentials.h"
+#include "proto/engram/v1/admin.grpc.pb.h"
+
+namespace engram {
+namespace {
+
+// What is no load ends within this.
+constexpr std::chrono::seconds kCallTime{10};
+
+AdminTableSet Taken(const v1::TableSetEntry& entry) {
+  AdminTableSet set{.name = entry.name(),
+                    .id = entry.id(),
+                    .directory = entry.directory(),
+                    .state = entry.state(),
+                    .resident_bytes = entry.resident_bytes(),
+                    .pages = entry.page_kind(),
+                    .mapped = entry.mapped_leases(),
+                    .rings = entry.ring_leases(),
+                    .rdma = entry.rdma_leases(),
+                    .rdma_read = entry.rdma_read_leases(),
+                    .idle_s = std::nullopt,
+                    .age_s = entry.age_s()};
+  if (entry.has_idle_s()) set.idle_s = entry.idle_s();
+  return set;
+}
+
+}  // namespace
+
+struct AdminClient::Connection {
+  std::string address;
+  std::shared_ptr<const GrpcCredentials> credentials;
+  std::unique_ptr<v1::Admin::Stub> stub;
+
+  absl::Status Status(const grpc::Status& status) const {
+    if (status.ok()) return absl::OkStatus();
+    if (status.error_code() == grpc::StatusCode::UNAVAILABLE) {
+      return absl::UnavailableError(absl::StrCat(
+          "no answer from operators' port ", address, " (", status.error_message(),
+          "): is this what engramd --admin-grpc-listen says, and does it serve already?"));
+    }
+    return FromGrpc(status, address);
+  }
+
+  // Before a call over TLS: whether the two sides take each other's certificates. Whatever else
+  // there is to say, the call itself will.
+  absl::Status Greet() const {
+    if (!credentials->tls()) return absl::OkStatus();
+    HandshakeWatch handshake(*credentials, address);
+    do {
+      grpc::ClientContext context;
+      context.set_deadline(std::chrono::system_clock::now() + kCallTime);
+      credentials->Apply(&context);
+      v1::ListResponse response;
+      absl::Status refused = handshake.Saw(stub->List(&context, {}, &response));
+      if (!refused.ok()) return refused;
+    } while (handshake.undecided());
+    return absl::OkStatus();
+  }
+};
+
+AdminClient::AdminClient(std::unique_ptr<Connection> connection)
+    : connection_(std::move(connection)) {}
+AdminClient::~AdminClient() = default;
+
+absl::StatusOr<std::unique_ptr<AdminClient>> AdminClient::Create(const std::string& address,
+                                                                 const SecurityOptions& security) {
+  auto credentials = GrpcCredentials::Create(security, address);
+  if (!credentials.ok()) return credentials.status();
+  auto connection = std::make_unique<Connection>();
+  connection->address = address;
+  connection->credentials = *std::move(credentials);
+  connection->stub = v1::Admin::NewStub(OpenChannel(address, *connection->credentials));
+  return std::unique_ptr<AdminClient>(new AdminClient(std::move(connection)));
+}
+
+absl::StatusOr<AdminPublished> AdminClient::Publish(const std::string& directory,
+                                                    const Progress& progress) {
+  if (absl::Status status = connection_->Greet(); !status.ok()) return status;
+  grpc::ClientContext context;
+  connection_->credentials->Apply(&context);
+  v1::PublishRequest request;
+  request.set_directory(directory);
+  const auto reader = connection_->stub->Publish(&context, request);
+  v1::PublishProgress message;
+  while (reader->Read(&message)) progress(message.bytes_done(), message.bytes_total());
+  absl::Status status = connection_->Status(reader->Finish());
+  if (!status.ok()) return status;
+  return AdminPublished{.name = message.name(), .id = message.id(), .bytes = message.bytes_total()};
+}
+
+absl::Status AdminClient::Retire(const std::string& id_or_name) {
+  if (absl::Status status = connection_->Greet(); !status.ok()) return status;
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + kCallTime);
+  connection_->credentials->Apply(&context);
+  v1::RetireRequest request;
+  request.set_table_set(id_or_name);
+  v1::RetireResponse response;
+  return connection_->Status(connection_->stub->Retire(&context, request, &response));
+}
+
+absl::StatusOr<AdminList> AdminClient::List() {
+  if (absl::Status status = connection_->Greet(); !status.ok()) return status;
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + kCallTime);
+  connection_->credentials->Apply(&context);
+  v1::ListResponse response;
+  if (absl::Status status = connection_->Status(connection_->stub->List(&context, {}, &response));
+      !status.ok()) {
+    return status;
+  }
+  AdminList list{.state = response.state(), .table_sets = {}, .loading = std::nullopt};
+  for (const v1::TableSetEntry& entry : response.table_sets()) {
+    list.table_sets.push_back(Taken(entry));
+  }
+  if (response.has_loading()) {
+    list.loading = AdminLoading{.directory = response.loading().directory(),
+                                .bytes_done = response.loading().bytes_done(),
+                                .bytes_total = response.loading().bytes_total()};
+  }
+  return list;
+}
+
+absl::StatusOr<uint64_t> AdminClient::Scrub(const Progress& progress) {
+  if (absl::Status status = connection_->Greet(); !status.ok()) return status;
+  grpc::ClientContext context;
+  connection_->credentials->Apply(&context);
+  const auto reader = connection_->stub->Scrub(&context, {});
+  v1::ScrubReport report;
+  while (reader->Read(&report)) progress(report.bytes_done(), report.bytes_total());
+  absl::Status status = connection_->Status(reader->Finish());
+  if (!status.ok()) return status;
+  if (report.damages_size() > 0) return absl::DataLossError(report.damages(0));
+  return report.bytes_total();
+}
+
+}  // namespace engram

@@ -1,0 +1,76 @@
+// What operators ask of an engramd (proto/engram/v1/admin.proto), without protobuf: publish,
+// retire, list, scrub. Blocking; thread-safe. Errors: UNAVAILABLE where nobody listens,
+// UNAUTHENTICATED where one side does not take the other's certificate, engramd's own otherwise.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "client/transport/security_options.h"
+
+namespace engram {
+
+struct AdminTableSet {
+  std::string name;
+  std::string id;
+  std::string directory;
+  std::string state;  // "serving", "superseded", "retired", "fenced"
+  uint64_t resident_bytes = 0;
+  std::string pages;
+  // Clients that have it.
+  uint32_t mapped = 0;
+  uint32_t rings = 0;
+  uint32_t rdma = 0;
+  uint32_t rdma_read = 0;
+  std::optional<uint64_t> idle_s;  // since it was asked for over gRPC
+  uint64_t age_s = 0;              // in this state
+};
+
+struct AdminLoading {
+  std::string directory;
+  uint64_t bytes_done = 0;
+  uint64_t bytes_total = 0;
+};
+
+struct AdminList {
+  std::string state;  // engramd's: "SERVING", "DRAINING"
+  std::vector<AdminTableSet> table_sets;
+  std::optional<AdminLoading> loading;
+};
+
+struct AdminPublished {
+  std::string name;
+  std::string id;
+  uint64_t bytes = 0;  // of rows
+};
+
+class AdminClient {
+ public:
+  using Progress = std::function<void(uint64_t done, uint64_t total)>;
+
+  // `address`: HOST:PORT or unix:PATH of engramd --admin-grpc-listen. Connects with the first call.
+  // GrpcCredentials::Create has the errors.
+  static absl::StatusOr<std::unique_ptr<AdminClient>> Create(const std::string& address,
+                                                             const SecurityOptions& security);
+  ~AdminClient();
+
+  // For as long as it loads; a process that ends meanwhile cancels it there as well.
+  absl::StatusOr<AdminPublished> Publish(const std::string& directory, const Progress& progress);
+  absl::Status Retire(const std::string& id_or_name);
+  absl::StatusOr<AdminList> List();
+  // The bytes that were verified; DATA_LOSS: the first damage.
+  absl::StatusOr<uint64_t> Scrub(const Progress& progress);
+
+ private:
+  struct Connection;
+  explicit AdminClient(std::unique_ptr<Connection> connection);
+  const std::unique_ptr<Connection> connection_;
+};
+
+}  // namespace engram

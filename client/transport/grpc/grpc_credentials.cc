@@ -1,0 +1,125 @@
+#include "client/transport/grpc/grpc_credentials.h"
+
+#include <arpa/inet.h>
+#include <grpcpp/security/tls_certificate_provider.h>
+#include <grpcpp/security/tls_credentials_options.h>
+
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "memstore/os/posix_file.h"
+#include "memstore/tls/pem.h"
+
+namespace engram {
+namespace {
+
+// How often files are looked at.
+constexpr unsigned kRefreshSeconds = 1;
+// What a header may hold, and more than any token has.
+constexpr uint64_t kMaxTokenBytes = 4096;
+
+bool IsLocal(absl::string_view address) {
+  if (absl::StartsWith(address, "unix:")) return true;
+  const std::string host(address.substr(0, address.rfind(':')));
+  in_addr parsed;
+  return host == "localhost" || host == "[::1]" ||
+         (inet_pton(AF_INET, host.c_str(), &parsed) == 1 && ntohl(parsed.s_addr) >> 24 == 127);
+}
+
+absl::StatusOr<std::string> ReadBearer(const std::string& path) {
+  const absl::StatusOr<std::string> text = ReadWholeFile(path, kMaxTokenBytes);
+  if (!text.ok()) return text.status();
+  const absl::string_view token = absl::StripAsciiWhitespace(*text);
+  for (const char c : token) {
+    if (absl::ascii_isgraph(static_cast<unsigned char>(c))) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, " holds more than a token: write it there alone, in one line"));
+  }
+  if (token.empty()) return absl::InvalidArgumentError(absl::StrCat(path, " holds no token"));
+  return absl::StrCat("Bearer ", token);
+}
+
+std::shared_ptr<grpc::ChannelCredentials> TlsChannel(const PemWatch& watch) {
+  using grpc::experimental::FileWatcherCertificateProvider;
+  grpc::experimental::TlsChannelCredentialsOptions tls;
+  const std::string pair = watch.PairPath();
+  tls.set_certificate_provider(std::make_shared<FileWatcherCertificateProvider>(
+      pair, pair, watch.AuthoritiesPath(), kRefreshSeconds));
+  tls.watch_root_certs();
+  if (!pair.empty()) tls.watch_identity_key_cert_pairs();
+  return grpc::experimental::TlsCredentials(tls);
+}
+
+absl::Status Check(const SecurityOptions& options, const std::string& address) {
+  if (options.tls_cert.empty() != options.tls_key.empty()) {
+    return absl::InvalidArgumentError(
+        "a certificate and its key go together: give tls_cert and tls_key, or neither");
+  }
+  if (!options.tls() && !(options.tls_cert.empty() && options.tls_server_name.empty())) {
+    return absl::InvalidArgumentError(
+        "without tls_ca, the authority of engramd's certificate, nothing speaks TLS: give it");
+  }
+  if (!options.token_file.empty() && !options.tls() && !IsLocal(address)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the token would travel to ", address, " in the clear: give tls_ca"));
+  }
+  // gRPC ends the process for a header that is none.
+  for (const char c : options.traceparent) {
+    if (absl::ascii_isgraph(static_cast<unsigned char>(c))) continue;
+    return absl::InvalidArgumentError(
+        "traceparent holds what no header may: see W3C Trace Context");
+  }
+  if (!options.tls()) return absl::OkStatus();
+  if (absl::Status status = CheckAuthoritiesFile(options.tls_ca); !status.ok()) return status;
+  return options.tls_cert.empty() ? absl::OkStatus()
+                                  : CheckKeyPairFiles(options.tls_cert, options.tls_key);
+}
+
+}  // namespace
+
+absl::StatusOr<std::shared_ptr<const GrpcCredentials>> GrpcCredentials::Create(
+    const SecurityOptions& options, const std::string& address) {
+  if (absl::Status status = Check(options, address); !status.ok()) return status;
+  std::shared_ptr<GrpcCredentials> credentials(new GrpcCredentials(options));
+  // A Unix socket stays on this machine; engramd speaks no TLS there.
+  if (absl::StartsWith(address, "unix:")) credentials->options_.tls_ca.clear();
+  if (credentials->tls()) {
+    absl::StatusOr<std::unique_ptr<PemWatch>> watch = PemWatch::Open(
+        {.cert = options.tls_cert, .key = options.tls_key, .authorities = options.tls_ca}, nullptr);
+    if (!watch.ok()) return watch.status();
+    credentials->watch_ = *std::move(watch);
+    credentials->channel_ = TlsChannel(*credentials->watch_);
+  } else {
+    credentials->channel_ = grpc::InsecureChannelCredentials();
+  }
+  if (options.token_file.empty()) return credentials;
+  absl::StatusOr<std::string> bearer = ReadBearer(options.token_file);
+  if (!bearer.ok()) return bearer.status();
+  credentials->bearer_ = *std::move(bearer);
+  credentials->next_look_ =
+      std::chrono::steady_clock::now() + std::chrono::seconds(kRefreshSeconds);
+  return credentials;
+}
+
+absl::Status GrpcCredentials::Refusal() const {
+  return watch_ == nullptr ? absl::OkStatus() : watch_->Refusal();
+}
+
+void GrpcCredentials::Apply(grpc::ClientContext* context) const {
+  if (!options_.traceparent.empty()) context->AddMetadata("traceparent", options_.traceparent);
+  if (options_.token_file.empty()) return;
+  const auto now = std::chrono::steady_clock::now();
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (now >= next_look_) {
+    next_look_ = now + std::chrono::seconds(kRefreshSeconds);
+    // While it cannot be read (it is being replaced) the last one stays.
+    if (absl::StatusOr<std::string> bearer = ReadBearer(options_.token_file); bearer.ok()) {
+      bearer_ = *std::move(bearer);
+    }
+  }
+  context->AddMetadata("authorization", bearer_);
+}
+
+}  // namespace engram

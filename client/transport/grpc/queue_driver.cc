@@ -1,0 +1,137 @@
+#include "client/transport/grpc/queue_driver.h"
+
+#include <algorithm>
+
+#include "absl/time/clock.h"
+#include "memstore/os/thread.h"
+#include "proto/wire/take_event.h"
+
+namespace engram {
+namespace {
+
+// How long work is under way without anybody waiting before the driver's own thread sees to it:
+// longer than a small batch takes, far shorter than a step of a model.
+constexpr std::chrono::microseconds kBackgroundDelay{1000};
+// How long that thread stays near after the last work, so that a caller with one batch after the
+// other does not wake it each time.
+constexpr int kLingerRounds = 10;
+// It gives way to a waiting thread at the latest after this long without an event.
+constexpr absl::Duration kBackgroundTurn = absl::Milliseconds(5);
+constexpr std::chrono::microseconds kNoSpin{0};
+
+}  // namespace
+
+QueueDriver::~QueueDriver() {
+  if (thread_.joinable()) Stop([] { return true; });
+}
+
+absl::Status QueueDriver::Start(absl::Duration spin) {
+  spin_ = absl::ToChronoMicroseconds(spin);
+  absl::StatusOr<std::thread> thread = StartThread("engram-grpc", [this] { RunInBackground(); });
+  if (!thread.ok()) return thread.status();
+  thread_ = *std::move(thread);
+  return absl::OkStatus();
+}
+
+void QueueDriver::Stop(absl::FunctionRef<bool()> ended) {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    stopping_ = true;
+    background_.notify_all();
+  }
+  if (thread_.joinable()) thread_.join();
+  DriveUntil(ended, absl::InfiniteFuture());
+  queue_.Shutdown();
+  void* tag = nullptr;
+  bool ok = false;
+  while (queue_.Next(&tag, &ok)) static_cast<ClientEvent*>(tag)->Done(ok);
+}
+
+void QueueDriver::Begin(uint64_t pieces) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  under_way_ += pieces;
+  if (background_idle_) background_.notify_all();
+}
+
+void QueueDriver::Finish() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  --under_way_;
+}
+
+QueueDriver::Taken QueueDriver::TakeOne(std::unique_lock<std::mutex>& lock,
+                                        std::chrono::microseconds spin, absl::Time deadline) {
+  driving_ = true;
+  lock.unlock();
+  void* tag = nullptr;
+  bool ok = false;
+  const auto what = wire::TakeEvent(queue_, &tag, &ok, spin, absl::ToChronoTime(deadline));
+  if (what == grpc::CompletionQueue::GOT_EVENT) static_cast<ClientEvent*>(tag)->Done(ok);
+  lock.lock();
+  driving_ = false;
+  ++turns_;
+  if (what == grpc::CompletionQueue::GOT_EVENT && tag == static_cast<ClientEvent*>(&nudge_)) {
+    nudged_ = false;
+  }
+  if (waiting_ > 0) changed_.notify_all();
+  return what == grpc::CompletionQueue::GOT_EVENT ? Taken::kEvent
+         : what == grpc::CompletionQueue::TIMEOUT ? Taken::kTimeout
+                                                  : Taken::kShutdown;
+}
+
+bool QueueDriver::DriveUntil(absl::FunctionRef<bool()> done, absl::Time deadline) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  while (!done()) {
+    if (deadline != absl::InfiniteFuture() && absl::Now() >= deadline) return false;
+    if (!driving_) {
+      TakeOne(lock, under_way_ == 1 ? spin_ : kNoSpin, deadline);
+      continue;
+    }
+    ++waiting_;
+    if (deadline == absl::InfiniteFuture()) {
+      changed_.wait(lock);
+    } else {
+      changed_.wait_until(lock, absl::ToChronoTime(deadline));
+    }
+    --waiting_;
+  }
+  // Whoever waits takes over.
+  if (waiting_ > 0) changed_.notify_all();
+  return true;
+}
+
+void QueueDriver::TakeReady() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  while (!driving_ && TakeOne(lock, kNoSpin, absl::UnixEpoch()) == Taken::kEvent) {
+  }
+}
+
+void QueueDriver::Kick() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (waiting_ > 0) changed_.notify_all();
+  if (!driving_ || nudged_ || stopping_) return;
+  nudged_ = true;
+  alarm_.Set(&queue_, std::chrono::system_clock::now(), static_cast<ClientEvent*>(&nudge_));
+}
+
+void QueueDriver::RunInBackground() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  int quiet = 0;
+  while (!stopping_) {
+    if (under_way_ == 0 && ++quiet > kLingerRounds) {
+      background_idle_ = true;
+      background_.wait(lock, [this] { return stopping_ || under_way_ > 0; });
+      background_idle_ = false;
+      quiet = 0;
+      continue;
+    }
+    if (under_way_ > 0) quiet = 0;
+    const uint64_t turns = turns_;
+    background_.wait_for(lock, kBackgroundDelay);
+    if (turns != turns_) continue;  // somebody drives, now and then at least
+    while (!stopping_ && !driving_ && waiting_ == 0 && under_way_ > 0) {
+      TakeOne(lock, kNoSpin, absl::Now() + kBackgroundTurn);
+    }
+  }
+}
+
+}  // namespace engram

@@ -1,0 +1,251 @@
+#include "client/transport/shm/shm_attach.h"
+
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <condition_variable>
+#include <cstring>
+#include <mutex>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "client/transport/asked_for.h"
+#include "memstore/os/unix_socket.h"
+#include "memstore/shm/ring.h"
+
+namespace engram {
+namespace {
+
+// How often the control page is looked at by who follows a name.
+constexpr std::chrono::milliseconds kLookInterval{50};
+
+constexpr absl::Duration kRetry = absl::Milliseconds(50);
+constexpr absl::Duration kMinAttachTime = absl::Milliseconds(200);
+// Maps of ten million ids, far above any tokenizer.
+constexpr uint64_t kMaxTokenMapBytes = 40 << 20;
+// The padding of a layer's last shard and of a huge page.
+constexpr uint64_t kMaxTablePadding = 4 << 20;
+
+// Connected; ABORTED while nobody is there.
+absl::StatusOr<FileDescriptor> Connect(const std::string& path) {
+  sockaddr_un address;
+  if (!MakeUnixAddress(path, &address)) {
+    return absl::InvalidArgumentError(absl::StrCat(path, " is too long for a socket's path"));
+  }
+  FileDescriptor socket(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!socket.is_open()) return absl::ErrnoToStatus(errno, "cannot make a socket");
+  if (connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0) {
+    return socket;
+  }
+  const int error = errno;
+  if (error == ENOENT || error == ECONNREFUSED || error == EAGAIN || error == EINTR) {
+    return absl::AbortedError(strerrordesc_np(error));
+  }
+  if (error == EPROTOTYPE || error == ENOTSOCK) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        path,
+        " is another kind of socket: name the one of engramd --shm-socket (for gRPC write "
+        "grpc:unix:",
+        path, ")"));
+  }
+  return absl::ErrnoToStatus(error, absl::StrCat("cannot connect to ", path));
+}
+
+ShmRequest MakeRequest(const std::string& table_set, ShmMode mode) {
+  ShmRequest request{};
+  std::memcpy(request.magic, kShmMagic, sizeof(kShmMagic));
+  request.version = kShmVersion;
+  request.mode = static_cast<uint32_t>(mode);
+  request.table_set_bytes = static_cast<uint32_t>(table_set.size());
+  std::memcpy(request.table_set, table_set.data(), table_set.size());
+  return request;
+}
+
+struct Answer {
+  ShmReply reply;
+  std::vector<FileDescriptor> descriptors;
+};
+
+absl::StatusOr<Answer> Ask(const FileDescriptor& socket, const ShmRequest& request,
+                           absl::Time deadline) {
+  // A refusal may stand in the socket before the request is sent; it is read all the same.
+  const absl::Status sent =
+      SendMessage(socket, {reinterpret_cast<const std::byte*>(&request), sizeof(request)}, {});
+  if (!sent.ok() && !absl::IsUnavailable(sent)) return sent;
+  pollfd wait{socket.get(), POLLIN, 0};
+  const int64_t left_ms = absl::ToInt64Milliseconds(deadline - absl::Now());
+  poll(&wait, 1, static_cast<int>(std::clamp<int64_t>(left_ms, 1, 1 << 30)));
+  Answer answer{};
+  absl::StatusOr<SocketMessage> received =
+      ReceiveMessage(socket, {reinterpret_cast<std::byte*>(&answer.reply), sizeof(answer.reply)},
+                     kShmMaxDescriptors);
+  // Gone, or silent: try again.
+  if (absl::IsUnavailable(received.status())) return absl::AbortedError("it closed the socket");
+  if (!received.ok()) return received.status();
+  const ShmReply& reply = answer.reply;
+  if (received->bytes != sizeof(reply) ||
+      std::memcmp(reply.magic, kShmMagic, sizeof(kShmMagic)) != 0 || reply.version != kShmVersion ||
+      reply.message_bytes > kShmMessageBytes) {
+    return absl::InvalidArgumentError(
+        "what listens there does not speak this version of engram's shared memory");
+  }
+  if (reply.code != 0) {
+    return absl::Status(static_cast<absl::StatusCode>(reply.code),
+                        absl::string_view(reply.message, reply.message_bytes));
+  }
+  answer.descriptors = std::move(received->descriptors);
+  return answer;
+}
+
+// A copy of a small sealed memfd.
+absl::StatusOr<std::string> ReadSealed(const FileDescriptor& memfd, uint64_t bytes, uint64_t most,
+                                       absl::string_view what) {
+  const absl::StatusOr<Mapping> mapping =
+      MapSealed(memfd, kReadOnlySeals, Access::kRead, bytes, std::min(bytes, most), what);
+  if (!mapping.ok()) return mapping.status();
+  return std::string(reinterpret_cast<const char*>(mapping->data()), bytes);
+}
+
+// What a client asks of the owner whose socket is at `path`.
+struct Question {
+  const std::string& path;
+  const std::string& table_set;
+  ShmMode mode;
+};
+
+// Manifest and token map, held against the id that came with them and against what was asked for;
+// `*next` is the first descriptor after them.
+absl::StatusOr<AttachedTableSet> CheckAttached(const Answer& answer, const Question& asked,
+                                               size_t* next) {
+  const auto take = [&] { return &answer.descriptors[(*next)++]; };
+  const std::string source = "the manifest that engramd sent";
+  const absl::StatusOr<std::string> text =
+      ReadSealed(*take(), answer.reply.manifest_bytes, kMaxManifestBytes, source);
+  if (!text.ok()) return text.status();
+  absl::StatusOr<Manifest> manifest = ParseManifest(*text, source);
+  if (!manifest.ok()) return absl::DataLossError(manifest.status().message());
+  const absl::string_view id(answer.reply.set_id, sizeof(answer.reply.set_id));
+  if (manifest->id != id) {
+    return absl::DataLossError(absl::StrCat(source, " has digest ", manifest->id,
+                                            ", but it is said to be table set ", id));
+  }
+  absl::Status status =
+      CheckAskedFor(*manifest, asked.table_set, absl::StrCat("engramd at ", asked.path));
+  if (!status.ok()) return status;
+  AttachedTableSet attached{.manifest = *std::move(manifest), .token_map = nullptr};
+  const AddressScheme& scheme = attached.manifest.scheme;
+  if (!scheme.token_map) return attached;
+  const std::string what = "the token map that engramd sent";
+  const absl::StatusOr<std::string> bytes =
+      ReadSealed(*take(), answer.reply.token_map_bytes, kMaxTokenMapBytes, what);
+  if (!bytes.ok()) return bytes.status();
+  absl::StatusOr<TokenMap> map =
+      TokenMap::Parse(*bytes, scheme.vocab_size, *scheme.token_map, what);
+  if (!map.ok()) return absl::DataLossError(map.status().message());
+  attached.token_map = std::make_shared<const TokenMap>(*std::move(map));
+  return attached;
+}
+
+absl::Status MapTables(const Answer& answer, size_t next, ShmAttachment* attachment) {
+  for (const LayerTableSpec& layer : attachment->attached.manifest.layers) {
+    const uint64_t bytes = layer.rows * layer.row_bytes;
+    absl::StatusOr<Mapping> table =
+        MapSealed(answer.descriptors[next++], kReadOnlySeals, Access::kRead, bytes,
+                  bytes + kMaxTablePadding, absl::StrCat("the table of layer ", layer.layer));
+    if (!table.ok()) return table.status();
+    attachment->layers.push_back(
+        {layer.layer, GatherTable{table->data(), layer.rows, layer.row_bytes}});
+    attachment->memory.push_back(*std::move(table));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status MapRing(const Answer& answer, size_t next, ShmAttachment* attachment) {
+  absl::StatusOr<Mapping> region =
+      MapSealed(answer.descriptors[next], kWritableSeals, Access::kReadWrite, kRingBytes,
+                kRingBytes, "the ring");
+  if (!region.ok()) return region.status();
+  const RingHeader& header = RingView(region->data()).header();
+  if (std::memcmp(header.magic, kRingMagic, sizeof(kRingMagic)) != 0 ||
+      header.version != kRingVersion || header.slots != kRingSlots) {
+    return absl::DataLossError("the ring that engramd sent is not of this version");
+  }
+  attachment->memory.push_back(*std::move(region));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<ShmAttachment> Check(const Answer& answer, const Question& asked,
+                                    FileDescriptor socket) {
+  const size_t count = answer.descriptors.size();
+  const absl::Status few = absl::DataLossError(
+      absl::StrCat("engramd sent ", count,
+                   " descriptors, not those of the table set that it named (is the "
+                   "limit of open files too low? ulimit -n)"));
+  if (count != answer.reply.descriptors || count < kShmOtherDescriptors) return few;
+  size_t next = 0;
+  absl::StatusOr<AttachedTableSet> attached = CheckAttached(answer, asked, &next);
+  if (!attached.ok()) return attached.status();
+  const size_t shared = asked.mode == ShmMode::kRing ? 1 : attached->manifest.layers.size();
+  if (count != next + 1 + shared) return few;
+  absl::StatusOr<ControlView> control =
+      ControlView::Map(answer.descriptors[next++], attached->manifest.id);
+  if (!control.ok()) return control.status();
+  ShmAttachment attachment{.socket = std::move(socket),
+                           .attached = *std::move(attached),
+                           .control = *std::move(control),
+                           .memory = {},
+                           .layers = {},
+                           .max_batch_rows = answer.reply.max_batch_rows};
+  absl::Status status = asked.mode == ShmMode::kRing ? MapRing(answer, next, &attachment)
+                                                     : MapTables(answer, next, &attachment);
+  if (!status.ok()) return status;
+  return attachment;
+}
+
+}  // namespace
+
+absl::StatusOr<ShmAttachment> AttachShm(const std::string& path, const std::string& table_set,
+                                        ShmMode mode, absl::Duration timeout) {
+  if (table_set.size() > kShmTableSetBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("the name of a table set has at most ", kShmTableSetBytes, " bytes"));
+  }
+  const absl::Time deadline = absl::Now() + std::max(timeout, kMinAttachTime);
+  while (true) {
+    absl::StatusOr<FileDescriptor> socket = Connect(path);
+    absl::Status status = socket.status();
+    if (status.ok()) {
+      const absl::StatusOr<Answer> answer = Ask(*socket, MakeRequest(table_set, mode), deadline);
+      if (answer.ok()) return Check(*answer, {path, table_set, mode}, *std::move(socket));
+      status = answer.status();
+    }
+    if (!absl::IsAborted(status)) {
+      return absl::Status(status.code(), absl::StrCat("engramd at ", path, ": ", status.message()));
+    }
+    if (absl::Now() + kRetry >= deadline) {
+      return absl::UnavailableError(
+          absl::StrCat("no engramd gave shared memory at ", path, " within ",
+                       absl::FormatDuration(timeout), " (", status.message(),
+                       "): does one run with --shm-socket ", path, ", or is it still loading?"));
+    }
+    absl::SleepFor(kRetry);
+  }
+}
+
+absl::Status ShmAttachment::WaitSuperseded(const std::stop_token& stop) const {
+  std::mutex mutex;
+  std::condition_variable_any look;
+  std::unique_lock<std::mutex> lock(mutex);
+  while (!stop.stop_requested()) {
+    if (control.Read().state != SetState::kServing) return absl::OkStatus();
+    look.wait_for(lock, stop, kLookInterval, [] { return false; });
+  }
+  return absl::CancelledError("nobody follows the table set any more");
+}
+
+}  // namespace engram
