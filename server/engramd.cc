@@ -14,9 +14,9 @@
 #include "absl/strings/str_cat.h"
 #include "memstore/os/thread.h"
 #include "server/admin/status_page.h"
-#include "server/limits.h"
-#include "server/listen_socket.h"
+#include "server/base/limits.h"
 #include "server/metrics/exposition.h"
+#include "server/net/listen_socket.h"
 #include "server/security/peer_uid.h"
 #include "server/start_checks.h"
 

@@ -18,11 +18,11 @@
 #include "absl/types/span.h"
 #include "memstore/os/malloc_tuning.h"
 #include "memstore/os/standard_streams.h"
-#include "server/config.h"
+#include "server/base/log.h"
+#include "server/base/version.h"
+#include "server/config/config.h"
 #include "server/engramd.h"
-#include "server/log.h"
 #include "server/start_checks.h"
-#include "server/version.h"
 
 namespace engram {
 namespace {

@@ -6,7 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "memstore/table/manifest.h"
-#include "server/listen_socket.h"
+#include "server/net/listen_socket.h"
 #include "server/security/access.h"
 #include "server/security/tls.h"
 

@@ -4,7 +4,7 @@
 #pragma once
 
 #include "absl/status/status.h"
-#include "server/config.h"
+#include "server/config/config.h"
 
 namespace engram {
 

@@ -35,14 +35,14 @@ class Layering(unittest.TestCase):
 
     def test_reads_every_kind_of_source(self):
         for path in ("memstore/a.h", "memstore/a.inc", "memstore/a.cu", "memstore/a.cuh"):
-            self.assertEqual(len(planted({path: '#include "server/config.h"\n'})), 1, path)
+            self.assertEqual(len(planted({path: '#include "server/config/config.h"\n'})), 1, path)
         for line in ('import "memstore/a.proto";', 'import public "server/a.proto";'):
             self.assertEqual(len(planted({"proto/engram/v1/a.proto": f'syntax = "proto3";\n{line}\n'})), 1, line)
         self.assertEqual(planted({"proto/a.proto": 'import "google/protobuf/any.proto";\nimport "proto/b.proto";\n'}), [])
 
     def test_finds_server_and_client_together(self):
         self.assertTrue(planted({"server/a.h": '#include "client/client.h"\n'}))
-        self.assertTrue(planted({"client/a.h": '#include "server/config.h"\n'}))
+        self.assertTrue(planted({"client/a.h": '#include "server/config/config.h"\n'}))
 
     def test_finds_a_wrong_label(self):
         found = planted({"memstore/BUILD.bazel": 'package(default_visibility = ["//:memstore_users"])\n'

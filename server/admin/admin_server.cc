@@ -6,7 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "proto/engram/v1/lookup.grpc.pb.h"
-#include "server/grpc_status.h"
+#include "server/grpc/grpc_status.h"
 
 namespace engram {
 namespace {

@@ -13,8 +13,8 @@
 
 #include "absl/status/statusor.h"
 #include "server/admin/admin_service.h"
-#include "server/listen_socket.h"
-#include "server/reflection.h"
+#include "server/grpc/reflection.h"
+#include "server/net/listen_socket.h"
 #include "server/security/access.h"
 #include "server/security/tls.h"
 

@@ -3,7 +3,7 @@
 #include <chrono>
 #include <string>
 
-#include "server/grpc_status.h"
+#include "server/grpc/grpc_status.h"
 
 namespace engram {
 namespace {

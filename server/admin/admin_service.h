@@ -8,8 +8,8 @@
 
 #include "memstore/store/scrubber.h"
 #include "proto/engram/v1/admin.grpc.pb.h"
-#include "server/life_cycle.h"
-#include "server/table_sets.h"
+#include "server/base/life_cycle.h"
+#include "server/table_sets/table_set_manager.h"
 
 namespace engram {
 

@@ -13,7 +13,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
-#include "server/listen_address.h"
+#include "server/net/listen_address.h"
 
 struct mg_context;
 struct mg_connection;

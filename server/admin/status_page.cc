@@ -7,7 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_replace.h"
-#include "server/version.h"
+#include "server/base/version.h"
 
 namespace engram {
 namespace {

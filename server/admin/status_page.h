@@ -6,7 +6,7 @@
 
 #include "absl/types/span.h"
 #include "server/admin/history.h"
-#include "server/config.h"
+#include "server/config/config.h"
 #include "server/metrics/metrics.h"
 #include "server/metrics/snapshot.h"
 

@@ -11,7 +11,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
-#include "server/version.h"
+#include "server/base/version.h"
 
 namespace engram {
 namespace {

@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "memstore/store/scrubber.h"
-#include "server/life_cycle.h"
-#include "server/table_sets.h"
+#include "server/base/life_cycle.h"
+#include "server/table_sets/table_set_manager.h"
 
 namespace engram {
 

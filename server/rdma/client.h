@@ -27,7 +27,7 @@
 #include "memstore/rdma/request.h"
 #include "memstore/rdma/verbs.h"
 #include "memstore/store/store.h"
-#include "server/lookup.h"
+#include "server/lookup/prepared_lookup.h"
 #include "server/metrics/metrics.h"
 
 namespace engram {

@@ -17,7 +17,7 @@
 #include "absl/strings/str_cat.h"
 #include "memstore/os/thread.h"
 #include "memstore/os/unix_socket.h"
-#include "server/listen_socket.h"
+#include "server/net/listen_socket.h"
 #include "server/security/peer_uid.h"
 
 namespace engram {

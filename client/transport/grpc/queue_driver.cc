@@ -4,7 +4,7 @@
 
 #include "absl/time/clock.h"
 #include "memstore/os/thread.h"
-#include "proto/wire/take_event.h"
+#include "proto/rpc/take_event.h"
 
 namespace engram {
 namespace {

@@ -17,7 +17,7 @@ namespace engram::bench {
 
 inline constexpr char kEchoStream[] = "/engram.bench.Echo/Stream";
 inline constexpr char kEchoUnary[] = "/engram.bench.Echo/Unary";
-// A stream's message, and a unary reply: as engramd cuts them (server/limits.h).
+// A stream's message, and a unary reply: as engramd cuts them (server/base/limits.h).
 inline constexpr uint64_t kEchoMessageBytes = 1 << 20;
 inline constexpr uint64_t kEchoUnaryBytes = 4 << 20;
 

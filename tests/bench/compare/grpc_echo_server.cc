@@ -12,7 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "memstore/os/malloc_tuning.h"
-#include "server/limits.h"
+#include "server/base/limits.h"
 #include "tests/bench/compare/grpc_echo.h"
 
 namespace engram::bench {

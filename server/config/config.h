@@ -1,0 +1,77 @@
+// What engramd is told, understood and checked. config_layers.h reads it.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "memstore/rdma/device.h"
+#include "memstore/store/numa_policy.h"
+#include "server/base/limits.h"
+#include "server/config/config_layers.h"
+#include "server/net/listen_address.h"
+#include "server/security/options.h"
+
+namespace engram {
+
+// A field of the schema as it came to be.
+struct EffectiveField {
+  std::string name;
+  std::string value;   // as the file would say it
+  std::string source;  // "default", "flag --numa", "environment ENGRAMD_NUMA", "FILE:3"
+};
+
+struct ServerConfig {
+  std::vector<std::string> table_sets;  // directories
+  std::vector<ListenAddress> listen;
+  NumaPolicy numa;
+  uint64_t memory_limit_bytes = 0;  // 0: what the machine has
+  uint32_t load_threads = 0;        // 0: enough to keep a device's queue filled
+  uint32_t gather_threads = 1;
+  uint32_t lookup_threads = 0;  // 0: half of the machine's, at most 8
+  std::chrono::microseconds spin = kDefaultSpin;
+  uint64_t max_batch_rows = kDefaultMaxBatchRows;
+  std::string shm_socket;  // empty: no shared memory
+  std::vector<uint32_t> shm_allow_uids;
+  std::vector<RdmaDeviceChoice> rdma_devices;  // empty: no RDMA
+  bool rdma_read = false;
+
+  std::optional<ListenAddress> admin_listen;  // HTTP
+  std::optional<ListenAddress> admin_grpc_listen;
+  std::chrono::seconds drain_grace = kDefaultDrainGrace;
+  std::chrono::seconds retire_grace = kDefaultRetireGrace;
+  uint32_t scrub_mib_per_s = kDefaultScrubMibPerS;  // 0: never
+  bool log_json = false;
+  std::string log_level = "info";  // debug, info, warn, error
+
+  TlsFiles tls;                  // of `listen`'s TCP addresses
+  TlsFiles admin_tls;            // of admin_grpc_listen
+  std::string token_file;        // empty: calls need no token
+  std::vector<Allowance> allow;  // empty: all who may call may have all
+  std::vector<std::string> admin_identities;
+  std::vector<uint32_t> unix_allow_uids;  // empty: no check
+
+  std::vector<EffectiveField> effective;  // every field of the schema, in its order
+};
+
+// A configuration to serve by, or a text to print (--help, --version, --print-config) and nothing
+// else to do.
+struct CommandLine {
+  std::optional<ServerConfig> config;
+  bool check_only = false;  // --check-config
+  std::string text;
+};
+
+// Whatever is wrong is bad usage: INVALID_ARGUMENT (the system's code for a file) that names the
+// flag, the variable, or the file and line.
+absl::StatusOr<CommandLine> ParseCommandLine(int argc, const char* const* argv,
+                                             absl::Span<const char* const> environment);
+
+// The fields as a configuration file that says the same, with each one's source as a comment.
+std::string PrintConfig(absl::Span<const EffectiveField> fields);
+
+}  // namespace engram

@@ -1,0 +1,66 @@
+#include "server/config/config_fields.h"
+
+namespace engram {
+namespace {
+
+constexpr ConfigField kFields[] = {
+    {"table_set", "DIR", "directory of a table set to serve; repeatable"},
+    {"listen", "ADDR", "HOST:PORT (port 0: any free one, see the log) or unix:PATH; repeatable"},
+    {"numa", "POLICY",
+     "where table memory lies: local, interleave or bind:N (default: as the process)"},
+    {"memory_limit_bytes", "N",
+     "bytes that tables may take together (default 0: what the machine has)"},
+    {"load_threads", "N", "threads that read and verify while loading (default 0: 16)"},
+    {"gather_threads", "N", "threads that gather one large batch together (default 1)"},
+    {"lookup_threads", "N",
+     "threads that answer lookups over gRPC (default 0: half of the cores, at most 8)"},
+    {"spin_us", "N",
+     "microseconds they look for a request before they sleep (default 50; 0 saves power, costs "
+     "latency)"},
+    {"max_batch_rows", "N", "rows of one batch at most (default 4194304)"},
+    {"shm_socket", "PATH",
+     "socket over which clients of this machine get shared memory (default: none)"},
+    {"shm_allow_uid", "UID",
+     "a user, beside engramd's own, who may have shared memory; repeatable"},
+    {"rdma_device", "DEV[:PORT[:GID]]",
+     "serve over RDMA on this device too, port 1 and its best GID where none is named; repeatable "
+     "(default: no RDMA)"},
+    {"rdma_read", "", "register the tables, so that RDMA clients may read rows by themselves"},
+    {"admin_listen", "HOST:PORT",
+     "HTTP for /metrics, /healthz, /readyz and /statusz (default: none)"},
+    {"admin_grpc_listen", "ADDR",
+     "gRPC for operators: publish, retire, scrub, channelz (default: none)"},
+    {"drain_grace_s", "N", "seconds that lookups under way have when told to stop (default 10)"},
+    {"retire_grace_s", "N",
+     "seconds that clients of a retired table set have to let go of it (default 300)"},
+    {"scrub_mib_per_s", "N",
+     "MiB a second that tables in memory are verified again at (default 64; 0: never)"},
+    {"log_format", "FORMAT", "text or json, a line an event on standard error (default text)"},
+    {"log_level", "LEVEL", "debug (every request), info, warn or error (default info)"},
+    {"tls_cert", "FILE",
+     "PEM certificate (chain): TCP addresses of --listen speak TLS; read again when it changes"},
+    {"tls_key", "FILE", "its private key, PEM"},
+    {"tls_client_ca", "FILE", "PEM: clients need a certificate of this authority (mTLS)"},
+    {"token_file", "FILE",
+     "lines 'IDENTITY TOKEN': calls need one of these bearer tokens; read again when it changes"},
+    {"allow", "IDENTITY=TABLE-SET",
+     "who may have which table set, * for all of them; repeatable (default: all who may call)"},
+    {"unix_allow_uid", "UID",
+     "a user, beside engramd's own, who may connect to unix: addresses; repeatable (default: "
+     "whoever can open the socket file)"},
+    {"admin_tls_cert", "FILE", "as --tls-cert, for --admin-grpc-listen (default: the same)"},
+    {"admin_tls_key", "FILE", "as --tls-key, for --admin-grpc-listen (default: the same)"},
+    {"admin_tls_client_ca", "FILE",
+     "as --tls-client-ca, for --admin-grpc-listen (default: the same)"},
+    {"admin_identity", "IDENTITY",
+     "who may administer where --admin-grpc-listen speaks TLS; repeatable"},
+    {"allow_plaintext", "PORT",
+     "data, admin or admin-grpc: may listen without TLS on other addresses than this machine's "
+     "own; repeatable"},
+};
+
+}  // namespace
+
+absl::Span<const ConfigField> ConfigFields() { return kFields; }
+
+}  // namespace engram

@@ -1,0 +1,247 @@
+#include "server/config/config_layers.h"
+
+#include <google/protobuf/descriptor.h>
+#include <google/protobuf/message.h>
+#include <google/protobuf/text_format.h>
+
+#include <CLI/CLI.hpp>
+#include <limits>
+#include <map>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "absl/strings/str_split.h"
+#include "memstore/base/echo.h"
+#include "memstore/base/text_format.h"
+#include "memstore/os/posix_file.h"
+#include "server/base/limits.h"
+#include "server/base/version.h"
+#include "server/config/config_fields.h"
+
+namespace engram {
+namespace {
+
+using google::protobuf::FieldDescriptor;
+using google::protobuf::Reflection;
+
+const FieldDescriptor* Find(absl::string_view field) {
+  return v1::ServerConfig::descriptor()->FindFieldByName(std::string(field));
+}
+
+absl::Status NotANumber(absl::string_view where, absl::string_view text, uint64_t most) {
+  return absl::InvalidArgumentError(
+      absl::StrCat(where, " ", Echo(text), " is not a whole number from 0 to ", most));
+}
+
+// Sets or adds one value that was given as text.
+absl::Status SetFromText(const FieldDescriptor& field, absl::string_view where,
+                         const std::string& text, v1::ServerConfig* config) {
+  const Reflection& reflection = *config->GetReflection();
+  switch (field.cpp_type()) {
+    case FieldDescriptor::CPPTYPE_UINT32: {
+      uint32_t value = 0;
+      if (!absl::SimpleAtoi(text, &value)) {
+        return NotANumber(where, text, std::numeric_limits<uint32_t>::max());
+      }
+      if (field.is_repeated()) {
+        reflection.AddUInt32(config, &field, value);
+      } else {
+        reflection.SetUInt32(config, &field, value);
+      }
+      return absl::OkStatus();
+    }
+    case FieldDescriptor::CPPTYPE_UINT64: {
+      uint64_t value = 0;
+      if (!absl::SimpleAtoi(text, &value)) {
+        return NotANumber(where, text, std::numeric_limits<uint64_t>::max());
+      }
+      reflection.SetUInt64(config, &field, value);
+      return absl::OkStatus();
+    }
+    case FieldDescriptor::CPPTYPE_BOOL: {
+      if (text != "true" && text != "false") {
+        return absl::InvalidArgumentError(
+            absl::StrCat(where, " ", Echo(text), " is neither true nor false"));
+      }
+      reflection.SetBool(config, &field, text == "true");
+      return absl::OkStatus();
+    }
+    default:
+      if (field.is_repeated()) {
+        reflection.AddString(config, &field, text);
+      } else {
+        reflection.SetString(config, &field, text);
+      }
+      return absl::OkStatus();
+  }
+}
+
+// In a pod these come from a Service that is named engramd, not from whoever configures it.
+bool IsServiceLink(absl::string_view variable) {
+  const absl::string_view rest = absl::StripPrefix(variable, kEnvironmentPrefix);
+  return rest == "PORT" || absl::StartsWith(rest, "PORT_") ||
+         absl::StartsWith(rest, "SERVICE_HOST") || absl::StartsWith(rest, "SERVICE_PORT");
+}
+
+}  // namespace
+
+std::string FlagName(absl::string_view field) {
+  return absl::StrCat("--", absl::StrReplaceAll(field, {{"_", "-"}}));
+}
+
+std::string VariableName(absl::string_view field) {
+  return absl::StrCat(kEnvironmentPrefix, absl::AsciiStrToUpper(field));
+}
+
+absl::StatusOr<ConfigLayers> ConfigLayers::Read(int argc, const char* const* argv,
+                                                absl::Span<const char* const> environment) {
+  ConfigLayers layers;
+  // From the strongest to the weakest: each sets what the ones before left open.
+  if (absl::Status status = layers.ReadFlags(argc, argv); !status.ok()) return status;
+  if (layers.wish_ == Wish::kText) return layers;
+  if (absl::Status status = layers.ReadEnvironment(environment); !status.ok()) return status;
+  if (absl::Status status = layers.ReadFile(); !status.ok()) return status;
+  return layers;
+}
+
+absl::Status ConfigLayers::ReadFlags(int argc, const char* const* argv) {
+  CLI::App app{
+      "engramd: serves Engram table sets from memory.\n"
+      "Each flag that takes a value is also a variable (--load-threads: ENGRAMD_LOAD_THREADS, "
+      "repeated ones with commas) and a field of --config (load_threads); flags are the "
+      "strongest, then variables.\n"
+      "Exit codes: 0 stopped by a signal, 1 it failed, 2 bad usage.",
+      "engramd"};
+  app.set_version_flag("--version", absl::StrCat("engramd ", kEngramdVersion));
+  app.add_option("--config", file_, "configuration file, textproto")->type_name("FILE");
+  bool print = false;
+  bool check = false;
+  app.add_flag("--print-config", print, "print what it would serve by, and why, and end");
+  app.add_flag("--check-config", check, "check the configuration and the files it names, and end");
+  std::map<std::string, std::vector<std::string>> given;
+  for (const ConfigField& field : ConfigFields()) {
+    std::vector<std::string>& values = given[field.name];
+    if (*field.type == '\0') {
+      app.add_flag_callback(
+          FlagName(field.name), [&values] { values = {"true"}; }, field.help);
+      continue;
+    }
+    CLI::Option* const option = app.add_option(FlagName(field.name), values, field.help)
+                                    ->type_name(field.type)
+                                    ->allow_extra_args(false);
+    if (!Find(field.name)->is_repeated()) option->expected(1);
+  }
+  try {
+    app.parse(argc, const_cast<char**>(argv));
+  } catch (const CLI::CallForVersion& version) {
+    wish_ = Wish::kText;
+    text_ = absl::StrCat(version.what(), "\n");
+    return absl::OkStatus();
+  } catch (const CLI::CallForHelp&) {
+    wish_ = Wish::kText;
+    text_ = app.help();
+    return absl::OkStatus();
+  } catch (const CLI::ParseError& error) {
+    return absl::InvalidArgumentError(error.what());
+  }
+  if (print || check) wish_ = print ? Wish::kPrint : Wish::kCheck;
+  for (const auto& [field, values] : given) {
+    if (values.empty()) continue;
+    const FieldDescriptor* const descriptor = Find(field);
+    if (!descriptor->is_repeated() && values.size() > 1) {
+      return absl::InvalidArgumentError(absl::StrCat(FlagName(field), " is given twice"));
+    }
+    for (const std::string& value : values) {
+      absl::Status status = SetFromText(*descriptor, FlagName(field), value, &config_);
+      if (!status.ok()) return status;
+    }
+    origins_[field].kind = Kind::kFlag;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ConfigLayers::ReadEnvironment(absl::Span<const char* const> environment) {
+  for (const absl::string_view entry : environment) {
+    if (!absl::StartsWith(entry, kEnvironmentPrefix)) continue;
+    const std::pair<std::string, std::string> variable =
+        absl::StrSplit(entry, absl::MaxSplits('=', 1));
+    if (IsServiceLink(variable.first)) continue;
+    const std::string field = absl::AsciiStrToLower(
+        absl::StripPrefix(variable.first, absl::string_view(kEnvironmentPrefix)));
+    if (field == "config") {
+      if (file_.empty()) file_ = variable.second;
+      continue;
+    }
+    const FieldDescriptor* const descriptor = Find(field);
+    if (descriptor == nullptr) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(Echo(variable.first),
+                       " is set in the environment, and engramd has no such setting: unset it "
+                       "(engramd --help lists what there is)"));
+    }
+    if (origins_.contains(field)) continue;
+    std::vector<std::string> values = {variable.second};
+    if (descriptor->is_repeated()) values = absl::StrSplit(variable.second, ',');
+    for (const std::string& value : values) {
+      absl::Status status = SetFromText(*descriptor, variable.first, value, &config_);
+      if (!status.ok()) return status;
+    }
+    origins_[field].kind = Kind::kEnvironment;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ConfigLayers::ReadFile() {
+  if (file_.empty()) return absl::OkStatus();
+  const absl::StatusOr<std::string> text = ReadWholeFile(file_, kMaxConfigBytes);
+  if (!text.ok()) {
+    return absl::Status(text.status().code(), absl::StrCat("--config: ", text.status().message()));
+  }
+  v1::ServerConfig read;
+  google::protobuf::TextFormat::ParseInfoTree places;
+  if (absl::Status status = ParseTextFormat(*text, &read, &places); !status.ok()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        file_, ":", status.message(), " (engramd --help lists the fields there are, as flags)"));
+  }
+  const Reflection& reflection = *read.GetReflection();
+  std::vector<const FieldDescriptor*> fields;
+  reflection.ListFields(read, &fields);
+  for (const FieldDescriptor* field : fields) {
+    if (origins_.contains(field->name())) {
+      reflection.ClearField(&read, field);
+      continue;
+    }
+    Origin& origin = origins_[field->name()];
+    origin.kind = Kind::kFile;
+    const int values = field->is_repeated() ? reflection.FieldSize(read, field) : 1;
+    for (int i = 0; i < values; ++i) {
+      origin.lines.push_back(places.GetLocation(field, field->is_repeated() ? i : -1).line + 1);
+    }
+  }
+  config_.MergeFrom(read);
+  return absl::OkStatus();
+}
+
+std::string ConfigLayers::Where(absl::string_view field, int index) const {
+  const auto origin = origins_.find(field);
+  if (origin == origins_.end() || origin->second.kind == Kind::kFlag) return FlagName(field);
+  if (origin->second.kind == Kind::kEnvironment) return VariableName(field);
+  return absl::StrCat(file_, ":", origin->second.lines[index], ": ", field);
+}
+
+std::string ConfigLayers::Source(absl::string_view field, int index) const {
+  const auto origin = origins_.find(field);
+  if (origin == origins_.end()) return "default";
+  if (origin->second.kind == Kind::kFlag) return absl::StrCat("flag ", FlagName(field));
+  if (origin->second.kind == Kind::kEnvironment) {
+    return absl::StrCat("environment ", VariableName(field));
+  }
+  return absl::StrCat(file_, ":", origin->second.lines[index]);
+}
+
+}  // namespace engram

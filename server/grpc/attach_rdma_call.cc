@@ -1,0 +1,245 @@
+#include "server/grpc/attach_rdma_call.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "memstore/rdma/limits.h"
+#include "memstore/rdma/request.h"
+#include "server/grpc/grpc_status.h"
+#include "server/grpc/lookup_service.h"
+
+namespace engram {
+namespace {
+
+// A client says what it wants at once; one that does not is not waited for.
+constexpr std::chrono::seconds kSetUpTime{5};
+
+absl::StatusOr<RdmaPeer> PeerOf(const v1::RdmaQueuePair& pair) {
+  RdmaPeer peer{.queue_pair = pair.number(),
+                .first_sequence = pair.first_sequence(),
+                .gid = {},
+                .lid = static_cast<uint16_t>(pair.lid()),
+                .mtu = pair.mtu(),
+                .reads = pair.reads()};
+  if (pair.gid().size() != peer.gid.size()) {
+    return absl::InvalidArgumentError("a GID has 16 bytes");
+  }
+  std::copy(pair.gid().begin(), pair.gid().end(), peer.gid.begin());
+  return peer;
+}
+
+void Describe(const RdmaPeer& own, v1::RdmaQueuePair* pair) {
+  pair->set_number(own.queue_pair);
+  pair->set_first_sequence(own.first_sequence);
+  pair->set_gid(own.gid.data(), own.gid.size());
+  pair->set_lid(own.lid);
+  pair->set_mtu(own.mtu);
+  pair->set_reads(own.reads);
+}
+
+void Describe(const RdmaRegion& region, v1::RdmaWindow* window) {
+  window->set_address(reinterpret_cast<uintptr_t>(region.data()));
+  window->set_bytes(region.bytes());
+  window->set_key(region.remote_key());
+}
+
+}  // namespace
+
+void AttachRdmaCall::Accept(LookupLoop& loop, LookupService* service, RdmaEndpoint* endpoint) {
+  auto* const call = new AttachRdmaCall(loop, service, endpoint);  // its own until it is accepted
+  call->context_.AsyncNotifyWhenDone(static_cast<LoopEvent*>(&call->over_));
+  service->RequestAttachRdma(&call->context_, &call->stream_, loop.queue(), loop.queue(),
+                             static_cast<LoopEvent*>(&call->accepted_));
+}
+
+AttachRdmaCall::AttachRdmaCall(LookupLoop& loop, LookupService* service, RdmaEndpoint* endpoint)
+    : loop_(loop),
+      service_(service),
+      endpoint_(endpoint),
+      stream_(&context_),
+      accepted_(this, &AttachRdmaCall::OnAccepted),
+      read_(this, &AttachRdmaCall::OnRead),
+      written_(this, &AttachRdmaCall::OnWritten),
+      finished_(this, &AttachRdmaCall::OnFinished),
+      over_(this, &AttachRdmaCall::OnOver) {}
+
+void AttachRdmaCall::OnAccepted(bool ok) {
+  std::unique_ptr<AttachRdmaCall> self(this);
+  if (!ok) return;  // the server ends
+  Accept(loop_, service_, endpoint_);
+  loop_.Add(std::move(self));
+  events_ = 1;  // OnOver
+  since_ = std::chrono::steady_clock::now();
+  if (endpoint_ == nullptr) {
+    return End(absl::UnimplementedError(
+        "this engramd serves nothing over RDMA: start it with --rdma-device"));
+  }
+  if (loop_.draining()) return OnDrain();
+  absl::StatusOr<Caller> caller = loop_.context().access->Authenticate(context_);
+  if (!caller.ok()) return End(caller.status());
+  caller_ = *std::move(caller);
+  Read();
+}
+
+void AttachRdmaCall::Read() {
+  ++events_;
+  stream_.Read(&request_, static_cast<LoopEvent*>(&read_));
+}
+
+void AttachRdmaCall::OnRead(bool ok) {
+  --events_;
+  if (finishing_ || over_seen_) return Leave();
+  if (!ok) return End(absl::OkStatus());  // the client detaches
+  response_.Clear();
+  if (absl::Status status = Answer(); !status.ok()) return End(status);
+  ++events_;
+  writing_ = true;
+  stream_.Write(response_, static_cast<LoopEvent*>(&written_));
+}
+
+void AttachRdmaCall::OnWritten(bool ok) {
+  --events_;
+  writing_ = false;
+  if (finishing_ || over_seen_) return Leave();
+  if (ok) Read();  // else the connection is gone; OnOver follows
+}
+
+void AttachRdmaCall::OnFinished(bool) {
+  --events_;
+  Leave();
+}
+
+void AttachRdmaCall::OnOver(bool) {
+  --events_;
+  over_seen_ = true;
+  LetGo();
+  Leave();
+}
+
+void AttachRdmaCall::Leave() {
+  if (over_seen_ && events_ == 0) loop_.Remove(this);
+}
+
+absl::Status AttachRdmaCall::Answer() {
+  const bool connected = client_ != nullptr || reader_ != nullptr;
+  switch (request_.what_case()) {
+    case v1::RdmaAttachRequest::kOpen:
+      if (!opened_) return Offer(request_.open());
+      break;
+    case v1::RdmaAttachRequest::kConnect:
+      if (opened_ && !connected) return Connect(request_.connect());
+      break;
+    case v1::RdmaAttachRequest::kDeclare: {
+      if (client_ == nullptr) break;
+      const v1::RdmaWindow& window = request_.declare();
+      response_.set_declared(window.number());
+      return client_->Declare({.number = window.number(),
+                               .address = window.address(),
+                               .bytes = window.bytes(),
+                               .key = window.key()});
+    }
+    case v1::RdmaAttachRequest::kForget:
+      if (client_ == nullptr) break;
+      response_.set_forgotten(request_.forget());
+      return client_->Forget(request_.forget());
+    default:
+      break;
+  }
+  return absl::InvalidArgumentError(
+      "AttachRdma goes: open, connect, then windows that are declared and forgotten");
+}
+
+absl::Status AttachRdmaCall::Offer(const v1::RdmaOpen& open) {
+  if (open.version() != kRdmaVersion) {
+    return absl::InvalidArgumentError(absl::StrCat("this engramd speaks version ", kRdmaVersion,
+                                                   " over RDMA, the client ", open.version(),
+                                                   ": update the older one"));
+  }
+  if (open.mode() == v1::RDMA_MODE_READ && !endpoint_->reads()) {
+    return absl::UnimplementedError(
+        "this engramd lets nobody read its tables over RDMA: start it with --rdma-read");
+  }
+  const absl::StatusOr<std::shared_ptr<const TableSet>> set =
+      loop_.context().store->Acquire(open.table_set_id());
+  if (!set.ok()) return set.status();
+  absl::Status status = loop_.context().access->MayHave(caller_, (*set)->name());
+  if (!status.ok()) return status;
+  opened_ = true;
+  mode_ = open.mode();
+  set_id_ = open.table_set_id();
+  v1::RdmaOffer* offer = response_.mutable_offer();
+  for (size_t i = 0; i < endpoint_->ports(); ++i) {
+    const RdmaDevice& device = endpoint_->port(i);
+    v1::RdmaPort* port = offer->add_ports();
+    port->set_gid(device.gid().data(), device.gid().size());
+    port->set_name(device.Name());
+  }
+  offer->set_credits(kRdmaCredits);
+  offer->set_max_request_bytes(kRdmaRequestBytes);
+  offer->set_max_batch_rows(endpoint_->max_batch_rows());
+  return absl::OkStatus();
+}
+
+absl::Status AttachRdmaCall::Connect(const v1::RdmaConnect& connect) {
+  const absl::StatusOr<RdmaPeer> peer = PeerOf(connect.queue_pair());
+  if (!peer.ok()) return peer.status();
+  port_ = connect.port();
+  v1::RdmaConnected* connected = response_.mutable_connected();
+  if (mode_ == v1::RDMA_MODE_READ) return ConnectReader(*peer, connected);
+  absl::StatusOr<std::shared_ptr<RdmaClient>> client = endpoint_->Attach(port_, set_id_, *peer);
+  if (!client.ok()) return client.status();
+  client_ = *std::move(client);
+  Describe(client_->Own(), connected->mutable_queue_pair());
+  return absl::OkStatus();
+}
+
+absl::Status AttachRdmaCall::ConnectReader(const RdmaPeer& peer, v1::RdmaConnected* connected) {
+  absl::StatusOr<std::unique_ptr<RdmaReader>> reader =
+      endpoint_->AttachReader(port_, set_id_, peer);
+  if (!reader.ok()) return reader.status();
+  reader_ = *std::move(reader);
+  Describe(reader_->Own(), connected->mutable_queue_pair());
+  const RdmaTables& tables = reader_->tables();
+  const std::vector<LoadedLayer>& layers = tables.served().set->layers();
+  for (size_t i = 0; i < layers.size(); ++i) {
+    v1::RdmaTable* table = connected->add_tables();
+    table->set_layer(layers[i].layer);
+    for (const RdmaRegion& piece : tables.pieces(i)) Describe(piece, table->add_pieces());
+  }
+  Describe(tables.control(), connected->mutable_state());
+  return absl::OkStatus();
+}
+
+void AttachRdmaCall::OnTick(std::chrono::steady_clock::time_point now, bool) {
+  if (finishing_ || over_seen_ || writing_) return;
+  if (draining_ && (client_ == nullptr || client_->Idle())) {
+    return End(absl::UnavailableError("engramd is stopping: attach to another replica"));
+  }
+  if (client_ == nullptr && reader_ == nullptr && now - since_ > kSetUpTime) {
+    return End(absl::DeadlineExceededError("the RDMA connection was not set up in time"));
+  }
+  if (client_ == nullptr) return;
+  if (absl::Status health = client_->Health(); !health.ok()) End(health);
+}
+
+void AttachRdmaCall::OnDrain() {
+  // OnTick ends the call when what is under way has gone out; until then requests are refused.
+  draining_ = true;
+  if (client_ != nullptr) client_->Drain();
+}
+
+void AttachRdmaCall::End(const absl::Status& status) {
+  LetGo();
+  finishing_ = true;
+  ++events_;
+  stream_.Finish(ToGrpc(status), static_cast<LoopEvent*>(&finished_));
+}
+
+void AttachRdmaCall::LetGo() {
+  if (client_ != nullptr) endpoint_->Detach(port_, client_);
+  client_.reset();
+  reader_.reset();
+}
+
+}  // namespace engram

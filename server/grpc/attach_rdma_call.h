@@ -1,0 +1,78 @@
+// One AttachRdma: sets a client's RDMA connection up, and is its lease. Belongs to a loop.
+//
+// One message is read, acted on and answered at a time. Whatever ends the call - the client
+// detaches, dies, or falls silent, its queue pair breaks, engramd stops - lets go of all that it
+// had.
+#pragma once
+
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/support/async_stream.h>
+
+#include <chrono>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "proto/engram/v1/lookup.grpc.pb.h"
+#include "server/grpc/event_loop.h"
+#include "server/rdma/endpoint.h"
+
+namespace engram {
+
+class LookupService;
+
+class AttachRdmaCall final : public LookupLoop::Call {
+ public:
+  // Waits for the next call; again, each time one was accepted. `endpoint` may be null: then all
+  // are told so.
+  static void Accept(LookupLoop& loop, LookupService* service, RdmaEndpoint* endpoint);
+  ~AttachRdmaCall() override { LetGo(); }
+
+  void OnTick(std::chrono::steady_clock::time_point now, bool memory_is_short) override;
+  void OnDrain() override;
+
+ private:
+  AttachRdmaCall(LookupLoop& loop, LookupService* service, RdmaEndpoint* endpoint);
+  void OnAccepted(bool ok);
+  void OnRead(bool ok);
+  void OnWritten(bool ok);
+  void OnFinished(bool ok);
+  void OnOver(bool ok);
+
+  // What a message is answered with.
+  absl::Status Answer();
+  absl::Status Offer(const v1::RdmaOpen& open);
+  absl::Status Connect(const v1::RdmaConnect& connect);
+  absl::Status ConnectReader(const RdmaPeer& peer, v1::RdmaConnected* connected);
+  void Read();
+  void End(const absl::Status& status);
+  void LetGo();
+  void Leave();
+
+  LookupLoop& loop_;
+  LookupService* const service_;
+  RdmaEndpoint* const endpoint_;
+  grpc::ServerContext context_;
+  grpc::ServerAsyncReaderWriter<v1::RdmaAttachResponse, v1::RdmaAttachRequest> stream_;
+  CallEvent<AttachRdmaCall> accepted_, read_, written_, finished_, over_;
+  v1::RdmaAttachRequest request_;
+  v1::RdmaAttachResponse response_;
+
+  std::chrono::steady_clock::time_point since_;  // it was accepted
+  Caller caller_;
+  bool opened_ = false;
+  v1::RdmaMode mode_ = v1::RDMA_MODE_WRITE;
+  std::string set_id_;
+  size_t port_ = 0;
+  // One of the two once it is connected.
+  std::shared_ptr<RdmaClient> client_;
+  std::unique_ptr<RdmaReader> reader_;
+
+  int events_ = 0;  // under way
+  bool finishing_ = false;
+  bool over_seen_ = false;
+  bool writing_ = false;
+  bool draining_ = false;
+};
+
+}  // namespace engram

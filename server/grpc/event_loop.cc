@@ -1,0 +1,195 @@
+#include "server/grpc/event_loop.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "memstore/os/thread.h"
+#include "proto/rpc/take_event.h"
+#include "server/base/limits.h"
+
+namespace engram {
+namespace {
+
+// How often a loop looks for calls that have waited or stalled too long.
+constexpr std::chrono::milliseconds kTickInterval{250};
+// While calls wait for their turns, events are looked for this often (a look costs a microsecond or
+// two), and this many are taken at once at most: those of a few hundred clients.
+constexpr std::chrono::microseconds kEventInterval{100};
+constexpr int kEventsAtOnce = 256;
+// gRPC serves one socket a look, and a look that only moved bytes finds no event. So a look that
+// found none says little: there is one for each call, up to this many, before it is believed.
+constexpr size_t kEmptyLooks = 32;
+// Batches kept for their memory, and the memory at which one is let go instead: the ids of a
+// prefill of a few thousand tokens.
+constexpr size_t kMaxSpareBatches = 16;
+constexpr uint64_t kMaxSpareBytes = 1 << 20;
+
+}  // namespace
+
+LookupLoop::LookupLoop(LookupContext* context, uint32_t number,
+                       std::function<void(LookupLoop&)> accept, grpc::ServerBuilder& builder)
+    : context_(context),
+      metrics_(context->metrics->NewThread()),
+      log_(context->log, number),
+      number_(number),
+      accept_(std::move(accept)),
+      queue_(builder.AddCompletionQueue()),
+      wake_state_(std::make_shared<WakeState>()),
+      wake_([this, state = wake_state_] { Wake(this, *state); }),
+      woken_(this, &LookupLoop::OnWake) {}
+
+LookupLoop::~LookupLoop() { Stop(); }
+
+absl::Status LookupLoop::Start() {
+  absl::StatusOr<std::thread> thread =
+      StartThread(absl::StrCat("engram-loop/", number_), [this] { Run(); });
+  if (!thread.ok()) return thread.status();
+  thread_ = *std::move(thread);
+  return absl::OkStatus();
+}
+
+void LookupLoop::Run() {
+  accept_(*this);
+  next_tick_ = std::chrono::system_clock::now() + kTickInterval;
+  while (TakeEvents()) {
+    if (!turns_.Empty()) turns_.RunNext();
+    removed_.clear();
+    if (std::chrono::system_clock::now() < next_tick_) continue;
+    Tick();
+    removed_.clear();
+    next_tick_ = std::chrono::system_clock::now() + kTickInterval;
+  }
+}
+
+bool LookupLoop::TakeEvents() {
+  const bool idle = turns_.Empty();
+  if (!idle && std::chrono::steady_clock::now() - events_taken_ < kEventInterval) return true;
+  size_t empty_looks = 0;
+  for (int taken = 0; taken < kEventsAtOnce;) {
+    void* tag = nullptr;
+    bool ok = false;
+    const auto what = idle ? wire::TakeEvent(*queue_, &tag, &ok, context_->spin, next_tick_)
+                           : queue_->AsyncNext(&tag, &ok, std::chrono::system_clock::time_point());
+    if (what == grpc::CompletionQueue::SHUTDOWN) return false;
+    if (what == grpc::CompletionQueue::GOT_EVENT) {
+      static_cast<LoopEvent*>(tag)->Done(ok);
+      removed_.clear();
+      ++taken;
+    } else if (++empty_looks > std::min(calls_.size(), kEmptyLooks)) {
+      break;
+    }
+    if (idle) break;
+  }
+  events_taken_ = std::chrono::steady_clock::now();
+  return true;
+}
+
+void LookupLoop::Tick() {
+  const auto now = std::chrono::steady_clock::now();
+  const bool memory_is_short =
+      context_->slabs->FreeSlabs() < context_->slabs->slabs() / 4 || context_->ids.HalfUsed();
+  for (auto at = calls_.begin(); at != calls_.end();) {
+    Call* const call = (at++)->get();  // it may remove itself
+    call->OnTick(now, memory_is_short);
+  }
+}
+
+void LookupLoop::Drain() {
+  draining_.store(true);
+  Wake(this, *wake_state_);
+}
+
+void LookupLoop::Wake(LookupLoop* loop, WakeState& state) {
+  const std::lock_guard<std::mutex> lock(state.mutex);
+  if (state.pending || state.stopping) return;
+  state.pending = true;
+  loop->alarm_.Set(loop->queue_.get(), std::chrono::system_clock::now(),
+                   static_cast<LoopEvent*>(&loop->woken_));
+}
+
+void LookupLoop::OnWake(bool) {
+  {
+    const std::lock_guard<std::mutex> lock(wake_state_->mutex);
+    wake_state_->pending = false;
+  }
+  wake_wanted_ = false;
+  for (Call* call : std::exchange(awaiting_, {})) call->OnSlabs();
+  if (!draining() || std::exchange(drain_told_, true)) return;
+  for (auto at = calls_.begin(); at != calls_.end();) {
+    Call* const call = (at++)->get();
+    call->OnDrain();
+  }
+}
+
+void LookupLoop::Stop() {
+  {
+    const std::lock_guard<std::mutex> lock(wake_state_->mutex);
+    if (std::exchange(wake_state_->stopping, true)) return;
+  }
+  queue_->Shutdown();
+  if (thread_.joinable()) {
+    thread_.join();
+  } else {
+    void* tag = nullptr;
+    bool ok = false;
+    while (queue_->Next(&tag, &ok)) {
+    }
+  }
+}
+
+void LookupLoop::Add(std::unique_ptr<Call> call) {
+  if (call->HoldsDrain()) ++live_calls_;
+  calls_.push_back(std::move(call));
+}
+
+void LookupLoop::Remove(Call* call) {
+  awaiting_.erase(std::remove(awaiting_.begin(), awaiting_.end(), call), awaiting_.end());
+  const auto at = std::find_if(calls_.begin(), calls_.end(),
+                               [call](const auto& one) { return one.get() == call; });
+  removed_.push_back(std::move(*at));
+  calls_.erase(at);
+  if (call->HoldsDrain()) --live_calls_;
+}
+
+bool LookupLoop::EndIdlest() {
+  auto longest = std::chrono::steady_clock::now() - kMinIdle;
+  Call* idlest = nullptr;
+  for (const std::unique_ptr<Call>& call : calls_) {
+    const auto since = call->IdleSince();
+    if (!since || *since > longest) continue;
+    longest = *since;
+    idlest = call.get();
+  }
+  if (idlest == nullptr) return false;
+  idlest->EndIdle();
+  return true;
+}
+
+bool LookupLoop::TakeSlabs(Call* call, uint32_t count, std::vector<ReplySlabs::Slab>* slabs) {
+  static const std::function<void()> kNobody;
+  // Whoever waits is called by the same OnWake, which runs on this thread and so cannot come too
+  // early.
+  if (context_->slabs->Take(count, wake_wanted_ ? kNobody : wake_, slabs)) return true;
+  wake_wanted_ = true;
+  if (std::find(awaiting_.begin(), awaiting_.end(), call) == awaiting_.end()) {
+    awaiting_.push_back(call);
+  }
+  return false;
+}
+
+std::unique_ptr<LookupBatch> LookupLoop::NewBatch() {
+  if (spare_batches_.empty()) return std::make_unique<LookupBatch>();
+  std::unique_ptr<LookupBatch> batch = std::move(spare_batches_.back());
+  spare_batches_.pop_back();
+  return batch;
+}
+
+void LookupLoop::Recycle(std::unique_ptr<LookupBatch> batch) {
+  batch->Release();
+  if (spare_batches_.size() < kMaxSpareBatches && batch->KeptBytes() <= kMaxSpareBytes) {
+    spare_batches_.push_back(std::move(batch));
+  }
+}
+
+}  // namespace engram

@@ -1,0 +1,168 @@
+// The loop that serves lookups over gRPC: one completion queue, one thread ("engram-loop/N").
+//
+// Every event of a call comes to the loop that accepted it, so a call has no lock. A call reads and
+// checks, gathers into slabs, and sends: unary_call.h, stream_call.h. What all loops share is in
+// LookupContext and is thread-safe. Events come first: requests are read, and turned away where
+// there is too much to do, before more rows are gathered. Gathering is done in turns (turns.h), a
+// message at a time, so that one client's large batch does not hold up another's small one for
+// longer than its ids take to be checked, or addressed.
+#pragma once
+
+#include <grpcpp/alarm.h>
+#include <grpcpp/grpcpp.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <list>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "memstore/gather/parallel_gather.h"
+#include "memstore/store/store.h"
+#include "server/base/limits.h"
+#include "server/grpc/request_log.h"
+#include "server/lookup/fair_scheduler.h"
+#include "server/lookup/id_memory.h"
+#include "server/lookup/lookup_batch.h"
+#include "server/lookup/reply_slabs.h"
+#include "server/metrics/metrics.h"
+#include "server/security/access.h"
+
+namespace engram {
+
+struct LookupContext {
+  const Store* store = nullptr;
+  AccessControl* access = nullptr;
+  Metrics* metrics = nullptr;
+  std::shared_ptr<spdlog::logger> log;
+  GatherTeam* team = nullptr;
+  uint64_t max_batch_rows = 0;
+  std::shared_ptr<ReplySlabs> slabs;
+  std::chrono::microseconds spin{0};  // looking for events before sleeping
+  IdPool ids{kSharedIdBytes};
+  std::atomic<uint32_t> unary_calls{0};
+  std::atomic<uint32_t> streams{0};
+  std::atomic<uint32_t> watches{0};
+  std::atomic<uint32_t> plain_calls{0};
+};
+
+// What a completion queue's tag points to.
+class LoopEvent {
+ public:
+  virtual void Done(bool ok) = 0;
+
+ protected:
+  ~LoopEvent() = default;
+};
+
+// An event that calls a method of a call.
+template <typename Call>
+class CallEvent final : public LoopEvent {
+ public:
+  CallEvent(Call* call, void (Call::*method)(bool)) : call_(call), method_(method) {}
+  void Done(bool ok) override { (call_->*method_)(ok); }
+
+ private:
+  Call* const call_;
+  void (Call::*const method_)(bool);
+};
+
+class LookupLoop {
+ public:
+  // A call that was accepted. All methods run on the loop's thread.
+  class Call {
+   public:
+    virtual ~Call() = default;
+    virtual void OnSlabs() {}  // slabs came back since TakeSlabs gave none
+    virtual void OnTick(std::chrono::steady_clock::time_point /*now*/, bool /*memory_is_short*/) {}
+    virtual void OnDrain() {}
+    // Since when it has nothing under way; nothing: it has.
+    virtual std::optional<std::chrono::steady_clock::time_point> IdleSince() const {
+      return std::nullopt;
+    }
+    virtual void EndIdle() {}
+    // Whether a drain waits for it to end.
+    virtual bool HoldsDrain() const { return true; }
+  };
+
+  // `context` outlives it. The builder gives it a queue; Start runs when the server
+  // has started.
+  // `accept` runs on the loop's thread before anything else: it accepts the first calls.
+  LookupLoop(LookupContext* context, uint32_t number, std::function<void(LookupLoop&)> accept,
+             grpc::ServerBuilder& builder);
+  ~LookupLoop();
+  absl::Status Start();
+
+  // Thread-safe: from now on new lookups are turned away, and streams end after the batches they
+  // have read. Ended says when the last call is gone.
+  void Drain();
+  bool Ended() const { return live_calls_.load() == 0; }
+  // After grpc::Server::Shutdown: takes the last events and ends the thread.
+  void Stop();
+
+  // For calls, on the loop's thread.
+  LookupContext& context() { return *context_; }
+  Turns& turns() { return turns_; }
+  ThreadMetrics& metrics() { return *metrics_; }
+  RequestLog& log() { return log_; }
+  grpc::ServerCompletionQueue* queue() { return queue_.get(); }
+  bool draining() const { return draining_.load(std::memory_order_relaxed); }
+  void Add(std::unique_ptr<Call> call);
+  // Destroys the call, after it has returned to the loop.
+  void Remove(Call* call);
+  // Ends the call of this loop that has been idle for longest; false when there is none to end.
+  bool EndIdlest();
+  // Appends `count` slabs, or none: then false, and OnSlabs is called when some came back.
+  bool TakeSlabs(Call* call, uint32_t count, std::vector<ReplySlabs::Slab>* slabs);
+  // Batches are kept from call to call, for their memory.
+  std::unique_ptr<LookupBatch> NewBatch();
+  void Recycle(std::unique_ptr<LookupBatch> batch);
+
+ private:
+  void Run();
+  // Takes an event, or several where calls wait for their turns; false when the queue is shut down.
+  bool TakeEvents();
+  // Outlives the loop: a slab may come back to the pool after it.
+  struct WakeState {
+    std::mutex mutex;
+    bool pending = false;   // guarded by mutex
+    bool stopping = false;  // guarded by mutex; from then on the loop may be gone
+  };
+  static void Wake(LookupLoop* loop, WakeState& state);  // thread-safe
+  void OnWake(bool ok);
+  void Tick();
+
+  LookupContext* const context_;
+  const std::shared_ptr<ThreadMetrics> metrics_;
+  RequestLog log_;
+  const uint32_t number_;
+  const std::function<void(LookupLoop&)> accept_;
+  const std::unique_ptr<grpc::ServerCompletionQueue> queue_;
+  const std::shared_ptr<WakeState> wake_state_;
+  const std::function<void()> wake_;
+  std::thread thread_;
+  std::atomic<bool> draining_{false};
+  std::atomic<size_t> live_calls_{0};
+
+  grpc::Alarm alarm_;
+  CallEvent<LookupLoop> woken_;
+
+  Turns turns_;  // calls_ leave it when they go
+  std::chrono::steady_clock::time_point events_taken_;
+  std::chrono::system_clock::time_point next_tick_;
+
+  std::vector<std::unique_ptr<LookupBatch>> spare_batches_;  // calls_ give theirs back when they go
+  std::list<std::unique_ptr<Call>> calls_;
+  std::vector<std::unique_ptr<Call>> removed_;
+  std::vector<Call*> awaiting_;  // slabs
+  bool wake_wanted_ = false;     // the pool has wake_, to call it when slabs come back
+  bool drain_told_ = false;
+};
+
+}  // namespace engram

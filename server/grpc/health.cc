@@ -1,0 +1,86 @@
+#include "server/grpc/health.h"
+
+#include <memory>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "proto/engram/v1/lookup.grpc.pb.h"
+#include "server/grpc/unary_method_call.h"
+
+namespace engram {
+
+using HealthRequest = grpc::health::v1::HealthCheckRequest;
+using HealthResponse = grpc::health::v1::HealthCheckResponse;
+
+Health::Status Health::Of(const std::string& service) const {
+  if (!service.empty() && service != v1::Lookup::service_full_name()) {
+    return HealthResponse::SERVICE_UNKNOWN;
+  }
+  return serving_.load() ? HealthResponse::SERVING : HealthResponse::NOT_SERVING;
+}
+
+void Health::Accept(LookupLoop& loop) {
+  using Call = PlainCall<HealthRequest, HealthResponse>;
+  Call::Accept(loop,
+               std::make_shared<const Call::Method>(Call::Method{
+                   [this](auto* context, auto* request, auto* responder, auto* queue, void* tag) {
+                     service_.RequestCheck(context, request, responder, queue, queue, tag);
+                   },
+                   [this](const Caller&, const HealthRequest& request, HealthResponse* response) {
+                     const Status status = Of(request.service());
+                     response->set_status(status);
+                     if (status != HealthResponse::SERVICE_UNKNOWN) return grpc::Status::OK;
+                     return grpc::Status(grpc::StatusCode::NOT_FOUND,
+                                         "no such service here; engram.v1.Lookup is one");
+                   }}));
+  WatchCall::Accept(loop, this);
+}
+
+void WatchCall::Accept(LookupLoop& loop, Health* health) {
+  auto* const call = new WatchCall(loop, health);  // its own until it is accepted
+  call->context_.AsyncNotifyWhenDone(static_cast<LoopEvent*>(&call->over_));
+  health->service().RequestWatch(&call->context_, &call->request_, &call->writer_, loop.queue(),
+                                 loop.queue(), static_cast<LoopEvent*>(&call->accepted_));
+}
+
+WatchCall::WatchCall(LookupLoop& loop, Health* health)
+    : loop_(loop),
+      health_(health),
+      writer_(&context_),
+      accepted_(this, &WatchCall::OnAccepted),
+      written_(this, &WatchCall::OnWritten),
+      over_(this, &WatchCall::OnOver) {}
+
+void WatchCall::OnAccepted(bool ok) {
+  std::unique_ptr<WatchCall> self(this);
+  if (!ok) return;  // the server ends
+  Accept(loop_, health_);
+  loop_.Add(std::move(self));
+  Tell();
+}
+
+void WatchCall::Tell() {
+  const Health::Status status = health_->Of(request_.service());
+  if (writing_ || is_over_ || status == told_) return;
+  told_ = status;
+  writing_ = true;
+  HealthResponse response;
+  response.set_status(status);
+  writer_.Write(response, static_cast<LoopEvent*>(&written_));
+}
+
+void WatchCall::OnWritten(bool) {
+  writing_ = false;
+  if (is_over_) {
+    loop_.Remove(this);
+  } else {
+    Tell();
+  }
+}
+
+void WatchCall::OnOver(bool) {
+  is_over_ = true;
+  if (!writing_) loop_.Remove(this);
+}
+
+}  // namespace engram

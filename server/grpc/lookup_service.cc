@@ -1,0 +1,81 @@
+#include "server/grpc/lookup_service.h"
+
+#include <memory>
+
+#include "server/base/limits.h"
+#include "server/grpc/attach_rdma_call.h"
+#include "server/grpc/grpc_status.h"
+#include "server/grpc/stream_call.h"
+#include "server/grpc/unary_call.h"
+#include "server/grpc/unary_method_call.h"
+#include "server/grpc/watch_call.h"
+
+namespace engram {
+
+void LookupService::Accept(LookupLoop& loop) {
+  using DescribeCall = PlainCall<v1::DescribeRequest, v1::DescribeResponse>;
+  using AttachCall = PlainCall<v1::AttachRequest, v1::AttachResponse>;
+  DescribeCall::Accept(
+      loop, std::make_shared<const DescribeCall::Method>(DescribeCall::Method{
+                [this](auto* context, auto* request, auto* responder, auto* queue, void* tag) {
+                  RequestDescribe(context, request, responder, queue, queue, tag);
+                },
+                [this](const Caller& caller, const v1::DescribeRequest&,
+                       v1::DescribeResponse* response) { return Describe(caller, response); },
+                access_}));
+  AttachCall::Accept(
+      loop, std::make_shared<const AttachCall::Method>(AttachCall::Method{
+                [this](auto* context, auto* request, auto* responder, auto* queue, void* tag) {
+                  RequestAttach(context, request, responder, queue, queue, tag);
+                },
+                [this](const Caller& caller, const v1::AttachRequest& request,
+                       v1::AttachResponse* response) { return Attach(caller, request, response); },
+                access_}));
+  UnaryCall::Accept(loop, this);
+  StreamCall::Accept(loop, this);
+  AttachRdmaCall::Accept(loop, this, rdma_);
+  NameWatchCall::Accept(loop, this);
+}
+
+grpc::Status LookupService::Describe(const Caller& caller, v1::DescribeResponse* response) const {
+  for (const std::shared_ptr<const TableSet>& set : store_->List()) {
+    if (!access_->MayHave(caller, set->name()).ok()) continue;
+    v1::ServedTableSet* served = response->add_table_sets();
+    served->set_id(set->id());
+    served->set_name(set->name());
+    for (const LoadedLayer& loaded : set->layers()) {
+      v1::ServedLayer* layer = served->add_layers();
+      layer->set_layer(loaded.layer);
+      layer->set_rows(loaded.table.rows);
+      layer->set_row_bytes(loaded.table.row_bytes);
+      layer->set_columns(set->manifest().scheme.Columns());
+    }
+  }
+  return grpc::Status::OK;
+}
+
+grpc::Status LookupService::Attach(const Caller& caller, const v1::AttachRequest& request,
+                                   v1::AttachResponse* response) const {
+  const absl::StatusOr<std::shared_ptr<const TableSet>> set = store_->Resolve(request.table_set());
+  if (!set.ok()) return ToGrpc(set.status());
+  if (absl::Status status = access_->MayHave(caller, (*set)->name()); !status.ok()) {
+    return ToGrpc(status);
+  }
+  // The client's lease begins.
+  if (absl::Status status = store_->Acquire((*set)->id()).status(); !status.ok()) {
+    return ToGrpc(status);
+  }
+  response->set_table_set_id((*set)->id());
+  response->set_manifest((*set)->manifest().text);
+  if (const std::shared_ptr<const TokenMap>& map = (*set)->addresser().token_map()) {
+    response->set_token_map(map->bytes().data(), map->bytes().size());
+  }
+  v1::Limits* limits = response->mutable_limits();
+  limits->set_max_batch_rows(max_batch_rows_);
+  limits->set_max_request_bytes(kMaxRequestBytes);
+  limits->set_max_unary_reply_bytes(kMaxUnaryReplyBytes);
+  response->set_shm_socket(shm_socket_);
+  return grpc::Status::OK;
+}
+
+}  // namespace engram

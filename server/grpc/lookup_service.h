@@ -1,0 +1,53 @@
+// The Lookup service (proto/engram/v1/lookup.proto) over the store.
+//
+// All of it runs on the loops (lookup_loop.h). Lookup and LookupStream take raw buffers, under
+// their registered names, so that reflection and every language's stubs find them as they are
+// described. Thread-safe.
+#pragma once
+
+#include <grpcpp/grpcpp.h>
+
+#include <string>
+#include <utility>
+
+#include "memstore/store/store.h"
+#include "proto/engram/v1/lookup.grpc.pb.h"
+#include "server/grpc/event_loop.h"
+#include "server/rdma/endpoint.h"
+#include "server/security/access.h"
+
+namespace engram {
+
+class LookupService final
+    : public v1::Lookup::WithRawMethod_LookupStream<
+          v1::Lookup::WithRawMethod_Lookup<v1::Lookup::WithAsyncMethod_Describe<
+              v1::Lookup::WithAsyncMethod_AttachRdma<v1::Lookup::WithAsyncMethod_Watch<
+                  v1::Lookup::WithAsyncMethod_Attach<v1::Lookup::Service>>>>>> {
+ public:
+  // `store`, `access` and `rdma` outlive it; `rdma` may be null, `shm_socket` empty: then there is
+  // none.
+  LookupService(const Store* store, AccessControl* access, uint64_t max_batch_rows,
+                RdmaEndpoint* rdma, std::string shm_socket)
+      : store_(store),
+        access_(access),
+        max_batch_rows_(max_batch_rows),
+        rdma_(rdma),
+        shm_socket_(std::move(shm_socket)) {}
+
+  // Waits for the first calls of every method.
+  void Accept(LookupLoop& loop);
+
+ private:
+  // Of the sets that the caller may have.
+  grpc::Status Describe(const Caller& caller, v1::DescribeResponse* response) const;
+  grpc::Status Attach(const Caller& caller, const v1::AttachRequest& request,
+                      v1::AttachResponse* response) const;
+
+  const Store* const store_;
+  AccessControl* const access_;
+  const uint64_t max_batch_rows_;
+  RdmaEndpoint* const rdma_;
+  const std::string shm_socket_;
+};
+
+}  // namespace engram

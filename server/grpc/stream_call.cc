@@ -1,0 +1,352 @@
+#include "server/grpc/stream_call.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "server/base/limits.h"
+#include "server/grpc/grpc_status.h"
+#include "server/grpc/lookup_service.h"
+
+namespace engram {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+bool IsSmall(const LookupBatch& batch) { return batch.ReplyBytes() <= kStreamMessageBytes; }
+
+}  // namespace
+
+void StreamCall::Accept(LookupLoop& loop, LookupService* service) {
+  auto* const call =
+      new StreamCall(loop, service);  // its own until it is accepted, then the loop's
+  // Comes once the call was accepted, in whatever way it ends.
+  call->context_.AsyncNotifyWhenDone(static_cast<LoopEvent*>(&call->over_));
+  service->RequestLookupStream(&call->context_, &call->stream_, loop.queue(), loop.queue(),
+                               static_cast<LoopEvent*>(&call->accepted_));
+}
+
+StreamCall::StreamCall(LookupLoop& loop, LookupService* service)
+    : loop_(loop),
+      service_(service),
+      stream_(&context_),
+      accepted_(this, &StreamCall::OnAccepted),
+      read_(this, &StreamCall::OnRead),
+      written_(this, &StreamCall::OnWritten),
+      finished_(this, &StreamCall::OnFinished),
+      over_(this, &StreamCall::OnOver),
+      ids_(&loop.context().ids, kOwnIdBytes) {}
+
+StreamCall::~StreamCall() {
+  DropAll();
+  if (counted_) --loop_.context().streams;
+}
+
+void StreamCall::OnAccepted(bool ok) {
+  std::unique_ptr<StreamCall> self(this);
+  if (!ok) return;  // the server ends
+  Accept(loop_, service_);
+  loop_.Add(std::move(self));
+  // Peers of a Unix socket have one name between them: there each stream is a client.
+  std::string client = context_.peer();
+  if (absl::StartsWith(client, "unix:")) {
+    absl::StrAppend(&client, "#", reinterpret_cast<uintptr_t>(this));
+  }
+  loop_.turns().Join(*this, client);
+  events_ = 1;  // OnOver
+  counted_ = true;
+  last_event_ = now_ = Clock::now();
+  absl::StatusOr<Caller> caller = loop_.context().access->Authenticate(context_);
+  if (!caller.ok()) {
+    loop_.metrics().Rejected(Rejection::kUnauthenticated);
+    end_ = caller.status();
+    read_all_ = true;
+  } else {
+    caller_ = *std::move(caller);
+  }
+  if (++loop_.context().streams > kMaxStreams && !loop_.EndIdlest()) {
+    end_ = absl::ResourceExhaustedError(
+        absl::StrCat("engramd has ", kMaxStreams, " streams, the most it takes: ask again"));
+    read_all_ = true;
+  }
+  Advance();
+}
+
+void StreamCall::OnRead(bool ok) {
+  --events_;
+  reading_ = false;
+  last_event_ = now_ = Clock::now();
+  if (!ok) read_all_ = true;
+  if (ok && !finishing_) TakeBatch();
+  message_.Clear();
+  Advance();
+}
+
+void StreamCall::OnWritten(bool ok) {
+  --events_;
+  writing_ = false;
+  last_event_ = now_ = Clock::now();
+  loop_.metrics().Took(Stage::kSend, last_event_ - write_began_);
+  if (!ok) DropAll();  // the connection is gone; OnOver follows
+  Advance();
+}
+
+void StreamCall::OnFinished(bool) {
+  --events_;
+  Leave();
+}
+
+void StreamCall::OnOver(bool) {
+  --events_;
+  over_seen_ = true;
+  DropAll();
+  Leave();
+}
+
+void StreamCall::Leave() {
+  if (over_seen_ && events_ == 0) loop_.Remove(this);
+}
+
+void StreamCall::TakeBatch() {
+  std::unique_ptr<LookupBatch> batch = loop_.NewBatch();
+  batch->received = last_event_;
+  absl::Status status = batch->Parse(slices_.Of(message_));
+  if (status.ok() && !batch->cancels()) loop_.metrics().Began();
+  if (!status.ok()) {
+    // Whose answer it would be is not known.
+    end_ = std::move(status);
+    read_all_ = true;
+  } else if (batch->cancels()) {
+    Cancel(batch->batch_id());
+  } else if (Knows(batch->batch_id())) {
+    end_ = absl::InvalidArgumentError(
+        absl::StrCat("batch_id ", batch->batch_id(), " is under way already: give each its own"));
+    read_all_ = true;
+    loop_.metrics().Answered(Path::kGrpcStream, end_.code(), 0, 0, Clock::now() - last_event_);
+  } else if (status = Admit(*batch); !status.ok()) {
+    AddError(batch->batch_id(), status, batch->received);
+  } else {
+    batch->waits_since = now_ = Clock::now();
+    loop_.metrics().Took(Stage::kPlan, now_ - batch->received);
+    (IsSmall(*batch) ? small_ : large_).push_back(std::move(batch));
+    return;
+  }
+  loop_.Recycle(std::move(batch));
+}
+
+absl::Status StreamCall::Admit(LookupBatch& batch) {
+  LookupContext& context = loop_.context();
+  const auto turned_away = [this](Rejection why, absl::Status status) {
+    loop_.metrics().Rejected(why);
+    return status;
+  };
+  absl::Status status = context.access->Recheck(caller_);
+  if (!status.ok()) return turned_away(Rejection::kUnauthenticated, status);
+  status = batch.Prepare(
+      *context.store, {.max_batch_rows = context.max_batch_rows, .max_reply_bytes = 0},
+      [&](const TableSet& set) { return context.access->MayHave(caller_, set.name()); });
+  if (absl::IsPermissionDenied(status)) return turned_away(Rejection::kPermissionDenied, status);
+  if (!status.ok()) return status;
+  if (status = ids_.Take(batch.IdBytes()); !status.ok()) {
+    return turned_away(Rejection::kBytesFull, status);
+  }
+  const Clock::duration left = batch.deadline() == Clock::time_point::max()
+                                   ? Clock::duration::max()
+                                   : batch.deadline() - Clock::now();
+  status = loop_.turns().Admit(*this, WorkAhead(batch), Turns::Work(batch.RowsLeftBytes()), left);
+  if (status.ok()) return status;
+  ids_.Give(batch.IdBytes());
+  return turned_away(Rejection::kLate, status);
+}
+
+// Small batches are behind small ones, and a message of the large ones' behind each.
+uint64_t StreamCall::WorkAhead(const LookupBatch& batch) const {
+  const auto sum = [](const Batches& batches) {
+    uint64_t work = 0;
+    for (const auto& one : batches) work += Turns::Work(one->RowsLeftBytes());
+    return work;
+  };
+  if (!IsSmall(batch)) return sum(small_) + sum(large_);
+  return sum(small_) + std::min(sum(large_), (small_.size() + 1) * kStreamMessageBytes);
+}
+
+bool StreamCall::Knows(uint64_t batch_id) const {
+  const auto same = [batch_id](const auto& batch) { return batch->batch_id() == batch_id; };
+  return std::any_of(small_.begin(), small_.end(), same) ||
+         std::any_of(large_.begin(), large_.end(), same);
+}
+
+void StreamCall::Cancel(uint64_t batch_id) {
+  for (Batches* batches : {&small_, &large_}) {
+    for (auto at = batches->begin(); at != batches->end(); ++at) {
+      if ((*at)->batch_id() != batch_id) continue;
+      const Clock::time_point received = (*at)->received;
+      Drop(std::move(*at));
+      batches->erase(at);
+      AddError(batch_id, absl::CancelledError("the batch was cancelled"), received);
+      return;
+    }
+  }
+}
+
+void StreamCall::AddError(uint64_t batch_id, const absl::Status& status,
+                          Clock::time_point received) {
+  const Clock::duration took = Clock::now() - received;
+  loop_.metrics().Answered(Path::kGrpcStream, status.code(), 0, 0, took);
+  loop_.log().Ended(Path::kGrpcStream, context_, batch_id, status, 0, took);
+  const bool retry = absl::IsResourceExhausted(status);
+  errors_.push_back(wire::EncodeReplyError(
+      {.batch_id = batch_id,
+       .code = static_cast<uint32_t>(status.code()),
+       .message = {status.message().data(), status.message().size()},
+       .retry_after_ms = retry ? static_cast<uint32_t>(kRetryDelay.count()) : 0}));
+}
+
+void StreamCall::Drop(std::unique_ptr<LookupBatch> batch) {
+  ids_.Give(batch->IdBytes());
+  loop_.turns().Drop(*this, Turns::Work(batch->RowsLeftBytes()));
+  loop_.Recycle(std::move(batch));
+}
+
+void StreamCall::DropAll() {
+  for (Batches* batches : {&small_, &large_}) {
+    for (std::unique_ptr<LookupBatch>& batch : *batches) {
+      // Whose client is gone, or ended the call.
+      loop_.metrics().Answered(Path::kGrpcStream, absl::StatusCode::kCancelled, 0, 0,
+                               Clock::now() - batch->received);
+      Drop(std::move(batch));
+    }
+    batches->clear();
+  }
+  errors_.clear();
+  ahead_.reset();
+}
+
+void StreamCall::DropExpired(Clock::time_point now, Batches& batches) {
+  for (auto at = batches.begin(); at != batches.end();) {
+    if (now < (*at)->deadline()) {
+      ++at;
+      continue;
+    }
+    AddError((*at)->batch_id(),
+             absl::DeadlineExceededError("the deadline passed before the batch was answered"),
+             (*at)->received);
+    Drop(std::move(*at));
+    at = batches.erase(at);
+  }
+}
+
+void StreamCall::Advance() {
+  if (over_seen_) {
+    Leave();
+    return;
+  }
+  WriteAhead();
+  if (!finishing_ && !ahead_ && !(small_.empty() && large_.empty())) {
+    const bool at_once = loop_.turns().Empty();
+    loop_.turns().Ready(*this);
+    // The rows first; the turn comes back here.
+    if (at_once) return;
+  }
+  StartRead();
+  MaybeFinish();
+}
+
+void StreamCall::WriteAhead() {
+  while (!finishing_) {
+    if (!ahead_ && !errors_.empty()) {
+      ahead_ = OneSlice(grpc::Slice(errors_.front()));
+      errors_.pop_front();
+    }
+    if (!ahead_ || writing_) return;
+    writing_ = true;
+    ++events_;
+    write_began_ = now_;
+    stream_.Write(*ahead_, static_cast<LoopEvent*>(&written_));
+    ahead_.reset();
+  }
+}
+
+// Gathers a message, of the small and the large batches in turn.
+void StreamCall::TakeTurn() {
+  const Clock::time_point begin = now_ = Clock::now();
+  DropExpired(begin, small_);
+  DropExpired(begin, large_);
+  WriteAhead();
+  if (ahead_ || finishing_ || (small_.empty() && large_.empty())) return Advance();
+  if (!loop_.TakeSlabs(this, 1, &slab_)) {
+    StartRead();
+    return;  // OnSlabs asks for the turn again
+  }
+  const bool from_large = !large_.empty() && (large_next_ || small_.empty());
+  large_next_ = !from_large;
+  Batches& batches = from_large ? large_ : small_;
+  LookupBatch& batch = *batches.front();
+  const uint64_t before = batch.RowsLeftBytes();
+  loop_.metrics().Took(Stage::kQueue, begin - batch.waits_since);
+  const absl::Span<std::byte> part =
+      batch.FillMessage(kStreamMessageBytes, *loop_.context().team, slab_.back().memory());
+  batch.waits_since = now_ = loop_.turns().Done(*this, before - batch.RowsLeftBytes());
+  loop_.metrics().Took(Stage::kGather, now_ - begin);
+  ahead_ = OneSlice(SliceOf(std::move(slab_.back()), part));
+  slab_.clear();
+  if (batch.done()) {
+    loop_.metrics().Answered(Path::kGrpcStream, absl::StatusCode::kOk, batch.Rows(),
+                             batch.RowsBytes(), now_ - batch.received);
+    loop_.log().Ended(Path::kGrpcStream, context_, batch.batch_id(), absl::OkStatus(), batch.Rows(),
+                      now_ - batch.received);
+    Drop(std::move(batches.front()));
+    batches.pop_front();
+  }
+  Advance();
+}
+
+void StreamCall::StartRead() {
+  if (reading_ || read_all_ || finishing_ || loop_.draining()) return;
+  if (small_.size() + large_.size() >= kMaxBatchesPerStream ||
+      ids_.bytes() > kMaxIdBytesPerStream) {
+    return;
+  }
+  // A client that asks for nothing but errors and does not read them is not read any more either.
+  if (errors_.size() >= kMaxBatchesPerStream) return;
+  reading_ = true;
+  ++events_;
+  stream_.Read(&message_, static_cast<LoopEvent*>(&read_));
+}
+
+void StreamCall::MaybeFinish() {
+  if (finishing_ || writing_ || ahead_ || !errors_.empty() || !small_.empty() || !large_.empty()) {
+    return;
+  }
+  if (!read_all_ && !loop_.draining()) return;
+  if (end_.ok() && !read_all_) {
+    end_ = absl::UnavailableError("engramd is stopping: open a stream to another replica");
+  }
+  finishing_ = true;
+  ++events_;
+  stream_.Finish(ToGrpc(end_), static_cast<LoopEvent*>(&finished_));
+}
+
+std::optional<Clock::time_point> StreamCall::IdleSince() const {
+  const bool busy = finishing_ || over_seen_ || writing_ || ahead_ || !errors_.empty() ||
+                    !small_.empty() || !large_.empty();
+  return busy ? std::nullopt : std::make_optional(last_event_);
+}
+
+void StreamCall::EndIdle() {
+  end_ = absl::UnavailableError(
+      absl::StrCat("engramd has ", kMaxStreams,
+                   " streams, and this one was idle for longest: open it again when it is needed"));
+  read_all_ = true;
+  now_ = Clock::now();
+  Advance();
+}
+
+void StreamCall::OnTick(Clock::time_point now, bool memory_is_short) {
+  now_ = now;
+  if (writing_ && memory_is_short && now - write_began_ > kMaxWriteStall) context_.TryCancel();
+  if (!writing_) Advance();  // batches that wait for slabs have deadlines
+}
+
+}  // namespace engram

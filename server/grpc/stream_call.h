@@ -1,0 +1,99 @@
+// One LookupStream: reads batches ahead, answers them message by message. Belongs to a loop.
+//
+// At most one read and one write are under way, and one message is filled ahead, so a client that
+// stops reading holds two slabs and what gRPC has buffered. Small batches (one message) and large
+// ones take turns, each kind in the order in which it came; errors go first.
+#pragma once
+
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/support/async_stream.h>
+
+#include <chrono>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "server/grpc/event_loop.h"
+#include "server/grpc/message_slices.h"
+
+namespace engram {
+
+class LookupService;
+
+class StreamCall final : public LookupLoop::Call, private Turns::Call {
+ public:
+  // Waits for the next stream; again, each time one was accepted.
+  static void Accept(LookupLoop& loop, LookupService* service);
+  ~StreamCall() override;
+
+  void OnSlabs() override { Advance(); }
+  void OnTick(std::chrono::steady_clock::time_point now, bool memory_is_short) override;
+  void OnDrain() override { Advance(); }
+  std::optional<std::chrono::steady_clock::time_point> IdleSince() const override;
+  void EndIdle() override;
+
+ private:
+  using Batches = std::deque<std::unique_ptr<LookupBatch>>;
+
+  StreamCall(LookupLoop& loop, LookupService* service);
+  void OnAccepted(bool ok);
+  void OnRead(bool ok);
+  void OnWritten(bool ok);
+  void OnFinished(bool ok);
+  void OnOver(bool ok);
+
+  void TakeBatch();
+  absl::Status Admit(LookupBatch& batch);
+  uint64_t WorkAhead(const LookupBatch& batch) const;
+  void Cancel(uint64_t batch_id);
+  bool Knows(uint64_t batch_id) const;
+  void AddError(uint64_t batch_id, const absl::Status& status,
+                std::chrono::steady_clock::time_point received);
+  void Drop(std::unique_ptr<LookupBatch> batch);
+  void DropAll();
+  void DropExpired(std::chrono::steady_clock::time_point now, Batches& batches);
+
+  // Does what can be done: writes, reads, finishes, and asks for a turn when there are rows to
+  // gather.
+  void Advance();
+  void WriteAhead();
+  void TakeTurn() override;
+  void StartRead();
+  void MaybeFinish();
+  void Leave();
+
+  LookupLoop& loop_;
+  LookupService* const service_;
+  grpc::ServerContext context_;
+  grpc::ServerAsyncReaderWriter<grpc::ByteBuffer, grpc::ByteBuffer> stream_;
+  CallEvent<StreamCall> accepted_, read_, written_, finished_, over_;
+  grpc::ByteBuffer message_;  // being read
+  MessageSlices slices_;
+
+  Caller caller_;
+  Batches small_, large_;  // answers of one message, and of more
+  bool large_next_ = false;
+  std::deque<std::string> errors_;         // framed, to be sent
+  std::optional<grpc::ByteBuffer> ahead_;  // filled, to be sent next
+  std::vector<ReplySlabs::Slab> slab_;     // at most one, between taking and filling it
+  IdShare ids_;
+
+  int events_ = 0;  // under way
+  bool counted_ = false;
+  bool reading_ = false;
+  bool writing_ = false;
+  bool read_all_ = false;   // the client has no more
+  bool finishing_ = false;  // nothing is read or written any more
+  bool over_seen_ = false;  // the call is over, for whatever reason
+  absl::Status end_;        // what the stream ends with
+  // The clock as it was last read, in the event, tick or turn that goes on: whatever leads to
+  // Advance sets it.
+  std::chrono::steady_clock::time_point now_;
+  std::chrono::steady_clock::time_point write_began_;
+  std::chrono::steady_clock::time_point last_event_;  // read or written
+};
+
+}  // namespace engram

@@ -1,0 +1,160 @@
+#include "server/grpc/unary_call.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/base/limits.h"
+#include "server/grpc/grpc_status.h"
+#include "server/grpc/lookup_service.h"
+
+namespace engram {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// Rows are not split between slabs, so each may end this much early.
+uint32_t SlabsFor(uint64_t reply_bytes) {
+  constexpr uint64_t kUsable = kSlabBytes - kMaxRowBytes - 4096;
+  return static_cast<uint32_t>((reply_bytes + kUsable - 1) / kUsable);
+}
+
+}  // namespace
+
+void UnaryCall::Accept(LookupLoop& loop, LookupService* service) {
+  auto* const call = new UnaryCall(loop, service);  // its own until it is accepted, then the loop's
+  service->RequestLookup(&call->context_, &call->request_, &call->responder_, loop.queue(),
+                         loop.queue(), static_cast<LoopEvent*>(&call->accepted_));
+}
+
+UnaryCall::UnaryCall(LookupLoop& loop, LookupService* service)
+    : loop_(loop),
+      service_(service),
+      responder_(&context_),
+      accepted_(this, &UnaryCall::OnAccepted),
+      sent_(this, &UnaryCall::OnSent),
+      ids_(&loop.context().ids, kOwnIdBytes) {}
+
+UnaryCall::~UnaryCall() {
+  if (counted_) --loop_.context().unary_calls;
+  if (batch_ != nullptr) loop_.Recycle(std::move(batch_));
+}
+
+void UnaryCall::OnAccepted(bool ok) {
+  std::unique_ptr<UnaryCall> self(this);
+  if (!ok) return;  // the server ends
+  Accept(loop_, service_);
+  loop_.Add(std::move(self));
+  loop_.turns().Join(*this, context_.peer());
+  loop_.metrics().Began();
+  accepted_at_ = Clock::now();
+  const absl::Status status = Prepare();
+  since_ = Clock::now();
+  loop_.metrics().Took(Stage::kPlan, since_ - accepted_at_);
+  request_.Clear();
+  if (status.ok()) {
+    loop_.turns().Ready(*this);
+  } else {
+    Send(status);
+  }
+}
+
+absl::Status UnaryCall::Prepare() {
+  LookupContext& context = loop_.context();
+  const auto turned_away = [this](Rejection why, absl::Status status) {
+    loop_.metrics().Rejected(why);
+    return status;
+  };
+  if (loop_.draining()) {
+    return turned_away(Rejection::kDraining,
+                       absl::UnavailableError("engramd is stopping: ask another replica"));
+  }
+  counted_ = true;
+  if (++context.unary_calls > kMaxUnaryCalls) {
+    return turned_away(
+        Rejection::kQueueFull,
+        absl::ResourceExhaustedError(absl::StrCat(
+            "engramd has ", kMaxUnaryCalls, " lookups under way, the most it takes: ask again")));
+  }
+  absl::StatusOr<Caller> caller = context.access->Authenticate(context_);
+  if (!caller.ok()) return turned_away(Rejection::kUnauthenticated, caller.status());
+  batch_ = loop_.NewBatch();
+  MessageSlices slices;
+  absl::Status status = batch_->Parse(slices.Of(request_));
+  if (!status.ok()) return status;
+  status = batch_->Prepare(
+      *context.store,
+      {.max_batch_rows = context.max_batch_rows, .max_reply_bytes = kMaxUnaryReplyBytes},
+      [&](const TableSet& set) { return context.access->MayHave(*caller, set.name()); });
+  if (absl::IsPermissionDenied(status)) return turned_away(Rejection::kPermissionDenied, status);
+  if (!status.ok()) return status;
+  rows_ = batch_->Rows();
+  if (status = ids_.Take(batch_->IdBytes()); !status.ok()) {
+    return turned_away(Rejection::kBytesFull, status);
+  }
+  const auto left = context_.deadline() == std::chrono::system_clock::time_point::max()
+                        ? Clock::duration::max()
+                        : context_.deadline() - std::chrono::system_clock::now();
+  status = loop_.turns().Admit(*this, /*ahead=*/0, Turns::Work(batch_->RowsLeftBytes()), left);
+  return status.ok() ? status : turned_away(Rejection::kLate, status);
+}
+
+void UnaryCall::OnSlabs() {
+  if (!sending_) loop_.turns().Ready(*this);
+}
+
+void UnaryCall::TakeTurn() {
+  if (sending_) return;
+  if (std::chrono::system_clock::now() >= context_.deadline()) {
+    Send(absl::DeadlineExceededError("the deadline passed before the reply was gathered"));
+    return;
+  }
+  const uint64_t work = Turns::Work(batch_->RowsLeftBytes());
+  const uint64_t rows_bytes = batch_->RowsLeftBytes();
+  std::vector<ReplySlabs::Slab> slabs;
+  if (!loop_.TakeSlabs(this, SlabsFor(batch_->ReplyBytes()), &slabs)) return;
+  const Clock::time_point begin = Clock::now();
+  loop_.metrics().Took(Stage::kQueue, begin - since_);
+  std::vector<grpc::Slice> slices;
+  for (ReplySlabs::Slab& slab : slabs) {
+    if (batch_->done()) break;
+    const absl::Span<std::byte> part = batch_->FillPart(*loop_.context().team, slab.memory());
+    slices.push_back(SliceOf(std::move(slab), part));
+  }
+  since_ = loop_.turns().Done(*this, work);
+  batch_->Release();
+  sending_ = true;
+  loop_.metrics().Took(Stage::kGather, since_ - begin);
+  loop_.metrics().Answered(Path::kGrpcUnary, absl::StatusCode::kOk, rows_, rows_bytes,
+                           since_ - accepted_at_);
+  loop_.log().Ended(Path::kGrpcUnary, context_, batch_->batch_id(), absl::OkStatus(), rows_,
+                    since_ - accepted_at_);
+  const grpc::ByteBuffer reply(slices.data(), slices.size());
+  responder_.Finish(reply, grpc::Status::OK, static_cast<LoopEvent*>(&sent_));
+}
+
+void UnaryCall::Send(const absl::Status& status) {
+  sending_ = true;
+  since_ = Clock::now();
+  loop_.metrics().Answered(Path::kGrpcUnary, status.code(), 0, 0, since_ - accepted_at_);
+  loop_.log().Ended(Path::kGrpcUnary, context_, batch_ == nullptr ? 0 : batch_->batch_id(), status,
+                    0, since_ - accepted_at_);
+  responder_.FinishWithError(ToGrpc(status), static_cast<LoopEvent*>(&sent_));
+}
+
+void UnaryCall::OnSent(bool) {
+  loop_.metrics().Took(Stage::kSend, Clock::now() - since_);
+  loop_.Remove(this);
+}
+
+void UnaryCall::OnTick(Clock::time_point now, bool memory_is_short) {
+  if (sending_) {
+    if (memory_is_short && now - since_ > kMaxWriteStall) context_.TryCancel();
+  } else if (std::chrono::system_clock::now() >= context_.deadline()) {
+    Send(absl::DeadlineExceededError("the deadline passed while the lookup waited its turn"));
+  } else if (now - since_ > kMaxSlabWait) {
+    Send(absl::ResourceExhaustedError(
+        absl::StrCat("all ", kSlabs, " reply buffers of engramd are in use: ask again")));
+  }
+}
+
+}  // namespace engram

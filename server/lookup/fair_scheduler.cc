@@ -1,0 +1,158 @@
+#include "server/lookup/fair_scheduler.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace engram {
+namespace {
+
+using std::chrono::duration_cast;
+using std::chrono::microseconds;
+using std::chrono::nanoseconds;
+
+// Before anything was measured: 5 GB/s.
+constexpr double kFirstNsPerByte = 0.2;
+// Of a new measurement in the estimate: a burst's first messages move it, one odd message does not.
+constexpr double kWeight = 1.0 / 16;
+// A measurement of work stands for at most this much: what took longer was not the work (the
+// process was stopped).
+constexpr double kMostNsPerByte = 100;
+// An answer that is gathered still travels.
+constexpr double kMargin = 1.25;
+
+void Measure(double took_ns, uint64_t work, double* ns_per_byte) {
+  const double measured = std::min(took_ns / static_cast<double>(work), kMostNsPerByte);
+  *ns_per_byte += kWeight * (measured - *ns_per_byte);
+}
+
+}  // namespace
+
+struct Turns::Client {
+  std::string name;
+  size_t calls = 0;
+  std::deque<Call*> ready;
+  uint64_t had = 0;     // work done for it, or what it would have had if it had always been there
+  uint64_t queued = 0;  // work admitted and not done
+  double ns_per_byte = kFirstNsPerByte;  // of its own work while it has any queued
+  Clock::time_point since;               // the last of it was done, or the first queued
+};
+
+Turns::Call::~Call() {
+  if (turns_ != nullptr) turns_->Leave(*this);
+}
+
+Turns::Turns() : ns_per_byte_(kFirstNsPerByte) {}
+Turns::~Turns() = default;
+
+void Turns::Join(Call& call, const std::string& client) {
+  std::unique_ptr<Client>& place = clients_[client];
+  if (place == nullptr) {
+    place = std::make_unique<Client>();
+    place->name = client;
+  }
+  ++place->calls;
+  call.turns_ = this;
+  call.client_ = place.get();
+}
+
+void Turns::Leave(Call& call) {
+  Unready(call);
+  Drop(call, call.queued_);
+  Client* const client = call.client_;
+  call.turns_ = nullptr;
+  if (--client->calls > 0) return;
+  const auto at = clients_.find(client->name);
+  clients_.erase(at);
+}
+
+absl::Status Turns::Admit(Call& call, uint64_t ahead, uint64_t work, Clock::duration left) {
+  if (left != Clock::duration::max()) {
+    const Clock::duration wait = Wait(call, ahead, work);
+    if (wait > left) {
+      return absl::ResourceExhaustedError(absl::StrCat(
+          "engramd is behind: this batch would take ", duration_cast<microseconds>(wait).count(),
+          " us and has ", std::max<int64_t>(0, duration_cast<microseconds>(left).count()),
+          ": ask again, or give it more time"));
+    }
+  }
+  Client& client = *call.client_;
+  if (client.queued == 0) client.since = Clock::now();
+  client.queued += work;
+  call.queued_ += work;
+  return absl::OkStatus();
+}
+
+void Turns::Drop(Call& call, uint64_t work) {
+  call.queued_ -= work;
+  call.client_->queued -= work;
+}
+
+Turns::Clock::time_point Turns::Done(Call& call, uint64_t work) {
+  Drop(call, work);
+  Client& client = *call.client_;
+  client.had += work;
+  const Clock::time_point now = Clock::now();
+  Measure(static_cast<double>(nanoseconds(now - client.since).count()), work, &client.ns_per_byte);
+  client.since = now;
+  return now;
+}
+
+void Turns::Ready(Call& call) {
+  if (call.ready_) return;
+  call.ready_ = true;
+  Client& client = *call.client_;
+  client.ready.push_back(&call);
+  if (client.ready.size() > 1) return;
+  client.had = std::max(client.had, least_);
+  if (ready_.empty()) busy_since_ = Clock::now();
+  ready_.push_back(&client);
+}
+
+void Turns::Unready(Call& call) {
+  if (!std::exchange(call.ready_, false)) return;
+  Client& client = *call.client_;
+  client.ready.erase(std::find(client.ready.begin(), client.ready.end(), &call));
+  if (client.ready.empty()) ready_.erase(std::find(ready_.begin(), ready_.end(), &client));
+}
+
+void Turns::RunNext() {
+  const auto less = [](const Client* a, const Client* b) { return a->had < b->had; };
+  Client& client = **std::min_element(ready_.begin(), ready_.end(), less);
+  least_ = client.had;
+  Call& call = *client.ready.front();
+  Unready(call);
+  const uint64_t before = client.had;
+  // The client may be gone after the turn: its call outlives it, for it is not removed before the
+  // loop is back.
+  call.TakeTurn();
+  const uint64_t work = client.had - before;
+  if (work == 0) return;
+  const Clock::time_point now = Clock::now();
+  Measure(static_cast<double>(nanoseconds(now - busy_since_).count()), work, &ns_per_byte_);
+  busy_since_ = now;
+}
+
+Turns::Clock::duration Turns::Wait(const Call& call, uint64_t ahead, uint64_t work) const {
+  const Client& own = *call.client_;
+  const uint64_t mine = ahead + work;
+  // Others, and its client's other calls, go first with what they have queued, but no longer than
+  // until they have had as much as this one.
+  uint64_t before = mine;
+  for (const Call* other : own.ready) {
+    if (other != &call) before += std::min(other->queued_, mine);
+  }
+  for (const Client* client : ready_) {
+    if (client != &own) before += std::min(client->queued, mine);
+  }
+  // Nothing is in its way: it has all the time that there is.
+  if (before == work) return Clock::duration::zero();
+  double ns = static_cast<double>(before) * ns_per_byte_;
+  // What holds its answers up may be its own connection. Not asked when none is ahead: else
+  // what was slow once would never be tried again.
+  if (ahead > 0) ns = std::max(ns, static_cast<double>(mine) * own.ns_per_byte);
+  return nanoseconds(static_cast<int64_t>(ns * kMargin));
+}
+
+}  // namespace engram

@@ -1,0 +1,68 @@
+#include "server/lookup/id_memory.h"
+
+#include <thread>
+#include <vector>
+
+#include "gtest/gtest.h"
+
+namespace engram {
+namespace {
+
+TEST(IdShare, WhatIsItsOwnIsThereWhateverOthersHold) {
+  IdPool pool(100);
+  IdShare greedy(&pool, 10);
+  EXPECT_TRUE(greedy.Take(110).ok());
+  EXPECT_FALSE(greedy.Take(1).ok());
+  EXPECT_EQ(greedy.bytes(), 110u);
+  IdShare other(&pool, 10);
+  EXPECT_TRUE(other.Take(4).ok());
+  EXPECT_TRUE(other.Take(6).ok());
+  EXPECT_EQ(other.Take(1).code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(other.bytes(), 10u);
+}
+
+TEST(IdShare, WhatIsGivenBackIsThereForOthers) {
+  IdPool pool(100);
+  IdShare first(&pool, 10);
+  IdShare second(&pool, 10);
+  ASSERT_TRUE(first.Take(60).ok());
+  EXPECT_FALSE(pool.HalfUsed());
+  ASSERT_TRUE(first.Take(50).ok());
+  EXPECT_TRUE(pool.HalfUsed());
+  EXPECT_FALSE(second.Take(11).ok());
+  first.Give(1);
+  EXPECT_TRUE(second.Take(11).ok());
+  first.Give(109);
+  EXPECT_EQ(first.bytes(), 0u);
+  EXPECT_TRUE(second.Take(99).ok());
+  EXPECT_FALSE(first.Take(11).ok());
+}
+
+TEST(IdShare, GivesAllBackWhenItEnds) {
+  IdPool pool(100);
+  {
+    IdShare share(&pool, 0);
+    ASSERT_TRUE(share.Take(100).ok());
+  }
+  EXPECT_TRUE(IdShare(&pool, 0).Take(100).ok());
+}
+
+TEST(IdPool, IsNeverOverdrawnByThreads) {
+  constexpr uint64_t kBytes = 1000;
+  IdPool pool(kBytes);
+  std::vector<std::thread> threads;
+  for (uint64_t i = 0; i < 4; ++i) {
+    threads.emplace_back([&pool, i] {
+      for (int n = 0; n < 20000; ++n) {
+        IdShare share(&pool, i);
+        if (share.Take(300 + i).ok()) share.Give(100);
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_FALSE(pool.Take(kBytes + 1));
+  EXPECT_TRUE(pool.Take(kBytes));
+}
+
+}  // namespace
+}  // namespace engram

@@ -1,0 +1,236 @@
+#include "server/lookup/prepared_lookup.h"
+
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "memstore/store/testing/small_table_set.h"
+#include "memstore/table/synthetic.h"
+
+namespace engram {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr LookupLimits kLimits{.max_batch_rows = 10'000, .max_reply_bytes = 1 << 20};
+// What the small table set's scheme is (small_table_set.cc): bigrams, one column.
+constexpr uint64_t kLayerRows[] = {5000, 300};
+uint64_t RowOf(int layer, uint64_t id, uint64_t previous) {
+  return ((id * 3) ^ (previous * 5)) % kLayerRows[layer];
+}
+
+class PreparedLookupTest : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    const std::string directory = absl::StrCat(::testing::TempDir(), "/lookup_test_set");
+    ASSERT_TRUE(testing::WriteSmallTableSet(
+                    {.layers = {{.layer = 1, .row_bytes = 264, .rows = kLayerRows[0]},
+                                {.layer = 14, .row_bytes = 16, .rows = kLayerRows[1]}}},
+                    directory)
+                    .ok());
+    auto set = TableSet::Load(directory, {});
+    ASSERT_TRUE(set.ok()) << set.status();
+    set_ = new std::shared_ptr<const TableSet>(*std::move(set));
+    team_ = GatherTeam::Create(2, "test").value().release();
+  }
+  static void TearDownTestSuite() {
+    delete team_;
+    delete set_;
+  }
+
+  static absl::StatusOr<PreparedLookup> Rows(const std::vector<WantedRows>& wanted,
+                                             const LookupLimits& limits = kLimits) {
+    PreparedLookup lookup;
+    if (absl::Status status = lookup.PrepareRows(*set_, wanted, limits); !status.ok())
+      return status;
+    return lookup;
+  }
+  static std::string RowsError(const std::vector<WantedRows>& wanted,
+                               const LookupLimits& limits = kLimits) {
+    return Error(Rows(wanted, limits));
+  }
+  static absl::StatusOr<PreparedLookup> Tokens(const WantedTokens& wanted,
+                                               const LookupLimits& limits = kLimits) {
+    PreparedLookup lookup;
+    absl::Status status = lookup.PrepareTokens(*set_, wanted, limits);
+    if (!status.ok()) return status;
+    return lookup;
+  }
+  static std::string TokensError(const WantedTokens& wanted, const LookupLimits& limits = kLimits) {
+    return Error(Tokens(wanted, limits));
+  }
+  static std::string Error(const absl::StatusOr<PreparedLookup>& lookup) {
+    EXPECT_EQ(lookup.status().code(), absl::StatusCode::kInvalidArgument);
+    return std::string(lookup.status().message());
+  }
+
+  // Gathers layer `i` and compares it with the rows `ids`.
+  static void ExpectRows(const PreparedLookup& lookup, size_t i, const std::vector<RowId>& ids) {
+    const uint32_t row_bytes = set_->get()->FindLayer(lookup.layer(i))->table.row_bytes;
+    ASSERT_EQ(lookup.LayerBytes(i), ids.size() * row_bytes);
+    std::vector<std::byte> rows(lookup.LayerBytes(i));
+    // In two parts, as replies in chunks do.
+    const uint64_t half = ids.size() / 2;
+    lookup.Gather(i, 0, half, *team_, rows.data());
+    lookup.Gather(i, half, ids.size() - half, *team_, rows.data() + half * row_bytes);
+    for (size_t r = 0; r < ids.size(); ++r) {
+      EXPECT_TRUE(IsSyntheticRow(lookup.layer(i), ids[r], {&rows[r * row_bytes], row_bytes}))
+          << "row " << r << " of layer " << lookup.layer(i);
+    }
+  }
+
+  static std::shared_ptr<const TableSet>* set_;
+  static GatherTeam* team_;
+};
+
+std::shared_ptr<const TableSet>* PreparedLookupTest::set_ = nullptr;
+GatherTeam* PreparedLookupTest::team_ = nullptr;
+
+TEST_F(PreparedLookupTest, GathersRowsOfBothWidthsInTheOrderAsked) {
+  const std::vector<uint64_t> wide = {299, 0, 299, 7};
+  const std::vector<uint32_t> narrow = {4999, 1, 0};
+  const auto lookup = Rows({{.layer = 14, .ids64 = wide}, {.layer = 1, .ids32 = narrow}});
+  ASSERT_TRUE(lookup.ok()) << lookup.status();
+  ASSERT_EQ(lookup->layers(), 2u);
+  EXPECT_EQ(lookup->layer(0), 14u);
+  EXPECT_EQ(lookup->RowsBytes(), 4u * 16 + 3u * 264);
+  ExpectRows(*lookup, 0, {299, 0, 299, 7});
+  ExpectRows(*lookup, 1, {4999, 1, 0});
+}
+
+TEST_F(PreparedLookupTest, AddressesTokensOfEverySequenceAfterItsLookback) {
+  // One with a token before it, one from its start.
+  const std::vector<int32_t> ids = {5, 6, 7, 99};
+  const std::vector<uint32_t> tokens = {2, 1}, lookback = {1, 0};
+  const auto lookup =
+      Tokens({.token_ids = ids, .sequence_tokens = tokens, .sequence_lookback = lookback}, kLimits);
+  ASSERT_TRUE(lookup.ok()) << lookup.status();
+  ASSERT_EQ(lookup->layers(), 2u);
+  for (int layer = 0; layer < 2; ++layer) {
+    ExpectRows(*lookup, layer, {RowOf(layer, 6, 5), RowOf(layer, 7, 6), RowOf(layer, 99, 0)});
+  }
+  const std::vector<uint32_t> one_layer = {14};
+  const auto one = Tokens({.layers = one_layer, .token_ids = ids}, kLimits);
+  ASSERT_TRUE(one.ok()) << one.status();
+  ASSERT_EQ(one->layers(), 1u);
+  ExpectRows(*one, 0, {RowOf(1, 5, 0), RowOf(1, 6, 5), RowOf(1, 7, 6), RowOf(1, 99, 7)});
+}
+
+TEST_F(PreparedLookupTest, AddressesSequencesAfterTheWindowsThatTheirClientKept) {
+  const std::vector<int32_t> ids = {6, 7, 99}, windows = {5, -1};
+  const std::vector<uint32_t> tokens = {2, 1}, layers = {14, 1};
+  const WantedSequences wanted{.layers = layers,
+                               .sequence_tokens = tokens,
+                               .lookback = 1,
+                               .windows = windows,
+                               .token_ids = ids};
+  PreparedLookup lookup;
+  absl::Status status = lookup.PrepareSequences(*set_, wanted, kLimits);
+  ASSERT_TRUE(status.ok()) << status;
+  ASSERT_EQ(lookup.layers(), 2u);
+  ExpectRows(lookup, 0, {RowOf(1, 6, 5), RowOf(1, 7, 6), RowOf(1, 99, 0)});
+  ExpectRows(lookup, 1, {RowOf(0, 6, 5), RowOf(0, 7, 6), RowOf(0, 99, 0)});
+
+  const auto refused = [&](auto change) {
+    WantedSequences wrong = wanted;
+    change(wrong);
+    const absl::Status error = lookup.PrepareSequences(*set_, wrong, kLimits);
+    EXPECT_EQ(error.code(), absl::StatusCode::kInvalidArgument) << error;
+    return std::string(error.message());
+  };
+  const std::vector<uint32_t> wrong_layers = {1, 2}, none = {2, 0}, few = {1, 1};
+  EXPECT_THAT(refused([&](auto& w) { w.layers = wrong_layers; }), HasSubstr("no layer 2"));
+  EXPECT_THAT(refused([&](auto& w) { w.sequence_tokens = none; }), HasSubstr("sequence 1"));
+  EXPECT_THAT(refused([&](auto& w) { w.sequence_tokens = few; }), HasSubstr("2 tokens"));
+  EXPECT_THAT(refused([&](auto& w) { w.lookback = 2; }), HasSubstr("looks back 1"));
+  const std::vector<int32_t> low = {5, -2}, high = {1 << 30, 1}, bad_ids = {6, -7, 99};
+  EXPECT_THAT(refused([&](auto& w) { w.windows = low; }), HasSubstr("window of sequence 1"));
+  EXPECT_THAT(refused([&](auto& w) { w.windows = high; }), HasSubstr("window of sequence 0"));
+  EXPECT_THAT(refused([&](auto& w) { w.token_ids = bad_ids; }), HasSubstr("sequence 0"));
+}
+
+TEST_F(PreparedLookupTest, NamesTheRowIdThatIsOutOfRange) {
+  const std::vector<uint32_t> narrow = {1, 2, 5000};
+  EXPECT_THAT(
+      RowsError({{.layer = 1, .ids32 = narrow}}),
+      HasSubstr("layer 1: row id 5000 at index 2 is outside the table, which has 5000 rows"));
+  const std::vector<uint64_t> wide = {UINT64_MAX};
+  EXPECT_THAT(RowsError({{.layer = 14, .ids64 = wide}}),
+              HasSubstr("layer 14: row id 18446744073709551615 at index 0"));
+}
+
+TEST_F(PreparedLookupTest, RefusesShapesThatAreNotOne) {
+  const std::vector<uint32_t> ids = {1};
+  const std::vector<uint64_t> wide = {1};
+  EXPECT_THAT(RowsError({}), HasSubstr("the batch is empty"));
+  EXPECT_THAT(RowsError({{.layer = 2, .ids32 = ids}}),
+              HasSubstr("has no layer 2: ask for one of 1, 14"));
+  EXPECT_THAT(RowsError({{.layer = 1}}), HasSubstr("layer 1: it has no row ids"));
+  EXPECT_THAT(RowsError({{.layer = 1, .ids32 = ids}, {.layer = 1, .ids32 = ids}}),
+              HasSubstr("layer 1: is asked for twice"));
+  EXPECT_THAT(RowsError({{.layer = 1, .ids32 = ids, .ids64 = wide}}),
+              HasSubstr("layer 1: row_ids32 and row_ids64 are both given"));
+}
+
+TEST_F(PreparedLookupTest, RefusesMoreThanItsLimitsAndSaysHowMuchFits) {
+  const std::vector<uint32_t> ids(101, 3);
+  EXPECT_THAT(RowsError({{.layer = 1, .ids32 = ids}}, {100, 1 << 20}),
+              HasSubstr("the batch has 101 rows: split it, at most 100 rows a batch"));
+  // 10,000 bytes less the framing (160), by 264.
+  EXPECT_THAT(RowsError({{.layer = 1, .ids32 = ids}}, {1000, 10'000}),
+              HasSubstr("split the batch, at most 37 rows of these layers a request"));
+  const std::vector<int32_t> tokens(60, 1);
+  EXPECT_THAT(TokensError({.token_ids = tokens}, {100, 1 << 20}), HasSubstr("120 rows"));
+  EXPECT_THAT(TokensError({.token_ids = tokens}, {1000, 10'000}), HasSubstr("split the batch"));
+}
+
+TEST_F(PreparedLookupTest, RefusesTokenBatchesThatDoNotAddUp) {
+  const std::vector<int32_t> ids = {5, 6, 7};
+  const std::vector<uint32_t> one = {1}, two = {2}, three = {3}, none = {0}, two_ones = {1, 1};
+  EXPECT_THAT(TokensError({}), HasSubstr("the batch is empty"));
+  EXPECT_THAT(TokensError({.token_ids = ids, .sequence_tokens = three}),
+              HasSubstr("sequence_tokens names 1 sequences and tokens.sequence_lookback 0"));
+  EXPECT_THAT(
+      TokensError({.token_ids = ids, .sequence_tokens = two_ones, .sequence_lookback = one}),
+      HasSubstr("sequence_tokens names 2 sequences and tokens.sequence_lookback 1"));
+  EXPECT_THAT(TokensError({.token_ids = ids, .sequence_tokens = three, .sequence_lookback = one}),
+              HasSubstr("name 4 tokens, lookback included, but tokens.token_ids holds 3"));
+  EXPECT_THAT(TokensError({.token_ids = ids, .sequence_tokens = one, .sequence_lookback = two}),
+              HasSubstr("sequence 0 has 2 lookback tokens: the table set looks back 1 at most"));
+  EXPECT_THAT(TokensError({.token_ids = ids, .sequence_tokens = none, .sequence_lookback = none}),
+              HasSubstr("sequence 0 asks for no token"));
+}
+
+TEST_F(PreparedLookupTest, RefusesWrongLayersMasksAndTokenIds) {
+  const std::vector<int32_t> ids = {5, 6, 7};
+  const std::vector<uint32_t> descending = {14, 1}, twice = {1, 1}, unknown = {3};
+  EXPECT_THAT(TokensError({.layers = descending, .token_ids = ids}), HasSubstr("must ascend"));
+  EXPECT_THAT(TokensError({.layers = twice, .token_ids = ids}), HasSubstr("asked for twice"));
+  EXPECT_THAT(TokensError({.layers = unknown, .token_ids = ids}), HasSubstr("no layer 3"));
+  const std::vector<uint8_t> short_mask = {0, 1}, mask = {0, 1, 0};
+  EXPECT_THAT(TokensError({.token_ids = ids, .dead = short_mask}),
+              HasSubstr("dead_mask has 2 bytes for 3 token ids"));
+  EXPECT_THAT(TokensError({.token_ids = ids, .dead = mask}), HasSubstr("dead"));
+  const std::vector<int32_t> beyond = {5, 100}, negative = {-1};
+  EXPECT_THAT(TokensError({.token_ids = beyond}), HasSubstr("tokens of sequence 0: token id 100"));
+  EXPECT_THAT(TokensError({.token_ids = negative}), HasSubstr("token id -1"));
+  const std::vector<uint32_t> one = {1};
+  EXPECT_THAT(TokensError({.token_ids = {-7, 5}, .sequence_tokens = one, .sequence_lookback = one}),
+              HasSubstr("lookback of sequence 0: token id -7"));
+}
+
+TEST_F(PreparedLookupTest, PinsItsTableSet) {
+  const std::vector<uint32_t> ids = {1};
+  const long before = set_->use_count();
+  {
+    const auto lookup = Rows({{.layer = 1, .ids32 = ids}});
+    ASSERT_TRUE(lookup.ok());
+    EXPECT_EQ(set_->use_count(), before + 1);
+  }
+  EXPECT_EQ(set_->use_count(), before);
+}
+
+}  // namespace
+}  // namespace engram

@@ -1,0 +1,70 @@
+#include "server/lookup/reply_slabs.h"
+
+#include <utility>
+
+namespace engram {
+
+absl::StatusOr<std::shared_ptr<ReplySlabs>> ReplySlabs::Create(uint32_t slabs,
+                                                               uint64_t slab_bytes) {
+  ArenaOptions options;
+  options.try_hugetlb = false;  // those are reserved for tables
+  absl::StatusOr<Arena> arena = Arena::Map(slabs * slab_bytes, options);
+  if (!arena.ok()) return arena.status();
+  return std::shared_ptr<ReplySlabs>(new ReplySlabs(*std::move(arena), slabs, slab_bytes));
+}
+
+ReplySlabs::ReplySlabs(Arena arena, uint32_t slabs, uint64_t slab_bytes)
+    : arena_(std::move(arena)), slabs_(slabs), slab_bytes_(slab_bytes) {
+  free_.reserve(slabs);
+  for (uint32_t i = slabs; i > 0; --i) free_.push_back(i - 1);
+  lent_.resize(slabs);
+}
+
+bool ReplySlabs::Take(uint32_t count, const std::function<void()>& on_free,
+                      std::vector<Slab>* out) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (free_.size() < count) {
+    if (on_free) wake_next_.push_back(on_free);
+    return false;
+  }
+  for (uint32_t i = 0; i < count; ++i) {
+    out->push_back(Slab(shared_from_this(), free_.back()));
+    free_.pop_back();
+  }
+  return true;
+}
+
+void ReplySlabs::Give(uint32_t index) {
+  std::vector<std::function<void()>> wake;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    free_.push_back(index);
+    wake.swap(wake_next_);
+  }
+  for (const std::function<void()>& one : wake) one();
+}
+
+uint32_t ReplySlabs::FreeSlabs() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return static_cast<uint32_t>(free_.size());
+}
+
+void ReplySlabs::Slab::Reset() {
+  // The pool may end with this reference.
+  if (const std::shared_ptr<ReplySlabs> pool = std::exchange(pool_, nullptr)) pool->Give(index_);
+}
+
+void* ReplySlabs::Slab::Lend() && {
+  Lent& lent = pool_->lent_[index_];
+  lent.index = index_;
+  lent.pool = std::move(pool_);
+  return &lent;
+}
+
+void ReplySlabs::Slab::GiveBack(void* lent) {
+  auto* const whose = static_cast<Lent*>(lent);
+  const uint32_t index = whose->index;
+  Slab(std::move(whose->pool), index).Reset();
+}
+
+}  // namespace engram

@@ -1,0 +1,159 @@
+#include "server/net/acceptor.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "memstore/os/thread.h"
+#include "server/base/limits.h"
+
+namespace engram {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// How long a shortage of descriptors or memory is left alone before it is looked at again.
+constexpr int kPauseMs = 50;
+constexpr std::chrono::seconds kComplaintInterval{5};
+
+// Of one connection that was gone before it was taken; accept(2) lists them.
+bool IsOfThePeer(int error) {
+  switch (error) {
+    case EAGAIN:
+    case EINTR:
+    case ECONNABORTED:
+    case EPROTO:
+    case ENETDOWN:
+    case ENOPROTOOPT:
+    case EHOSTDOWN:
+    case ENONET:
+    case EHOSTUNREACH:
+    case EOPNOTSUPP:
+    case ENETUNREACH:
+      return true;
+    default:
+      return false;
+  }
+}
+
+// A peer whose machine is gone is found out after kKeepAliveIdle and a few tries, so that what is
+// kept for it goes too. Has no effect on a Unix socket.
+void KeepAlive(int fd) {
+  const auto set = [fd](int level, int option, int64_t value) {
+    const int number = static_cast<int>(value);
+    setsockopt(fd, level, option, &number, sizeof(number));
+  };
+  set(SOL_SOCKET, SO_KEEPALIVE, 1);
+  set(IPPROTO_TCP, TCP_KEEPIDLE, kKeepAliveIdle.count());
+  set(IPPROTO_TCP, TCP_KEEPINTVL, kKeepAliveInterval.count());
+  set(IPPROTO_TCP, TCP_KEEPCNT, kKeepAliveProbes);
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Acceptor>> Acceptor::Start(std::vector<ListenSocket> sockets,
+                                                          int fd_limit, Take take,
+                                                          std::shared_ptr<spdlog::logger> log) {
+  std::unique_ptr<Acceptor> acceptor(
+      new Acceptor(std::move(sockets), fd_limit, std::move(take), std::move(log)));
+  acceptor->stop_fd_ = eventfd(0, EFD_CLOEXEC);
+  if (acceptor->stop_fd_ < 0) {
+    return absl::ResourceExhaustedError(absl::StrCat("no eventfd: ", strerrordesc_np(errno)));
+  }
+  for (ListenSocket& socket : acceptor->sockets_) {
+    if (absl::Status status = socket.Listen(); !status.ok()) return status;
+  }
+  absl::StatusOr<std::thread> thread =
+      StartThread("accept", [one = acceptor.get()] { one->Run(); });
+  if (!thread.ok()) return thread.status();
+  acceptor->thread_ = *std::move(thread);
+  return acceptor;
+}
+
+Acceptor::~Acceptor() {
+  if (thread_.joinable()) {
+    eventfd_write(stop_fd_, 1);
+    thread_.join();
+  }
+  if (stop_fd_ >= 0) close(stop_fd_);
+}
+
+void Acceptor::Run() {
+  std::vector<pollfd> ready = {{.fd = stop_fd_, .events = POLLIN, .revents = 0}};
+  for (const ListenSocket& socket : sockets_) {
+    ready.push_back({.fd = socket.fd(), .events = POLLIN, .revents = 0});
+  }
+  while (true) {
+    if (poll(ready.data(), ready.size(), -1) < 0) {
+      // ENOMEM passes, or not; EINTR has nothing to wait for.
+      if (errno != EINTR) std::this_thread::sleep_for(std::chrono::milliseconds(kPauseMs));
+      continue;
+    }
+    if (ready[0].revents != 0) return;
+    bool go_on = true;
+    // One of each at a time, so that no address is served at the cost of another.
+    for (size_t i = 1; i < ready.size(); ++i) {
+      if (ready[i].revents != 0) go_on = AcceptOne(ready[i].fd) && go_on;
+    }
+    if (!go_on) poll(ready.data(), 1, kPauseMs);
+  }
+}
+
+bool Acceptor::AcceptOne(int listen_fd) {
+  const int fd = accept4(listen_fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+  if (fd < 0) {
+    if (IsOfThePeer(errno)) return true;
+    Complain(strerrordesc_np(errno));
+    return false;
+  }
+  if (fd < fd_limit_) {
+    KeepAlive(fd);
+    take_(listen_fd, fd);
+    return true;
+  }
+  close(fd);
+  Complain("there are as many as engramd takes");
+  return true;
+}
+
+void Acceptor::Complain(const char* why) {
+  ++turned_away_;
+  const auto now = Clock::now();
+  if (now < next_complaint_) return;
+  next_complaint_ = now + kComplaintInterval;
+  log_->warn(
+      "cannot take a connection ({} so far): {}; {} descriptors are for connections: let "
+      "idle clients go, or raise the limit of open files (ulimit -n, LimitNOFILE=)",
+      turned_away_, why, fd_limit_);
+}
+
+absl::StatusOr<int> RaiseFileLimit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) {
+    return absl::InternalError(absl::StrCat("getrlimit: ", strerrordesc_np(errno)));
+  }
+  rlimit raised = limit;
+  raised.rlim_cur = raised.rlim_max;
+  // Refused, the limit stays what it was.
+  if (setrlimit(RLIMIT_NOFILE, &raised) == 0) limit = raised;
+  if (limit.rlim_cur < 2 * kSpareFiles) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("this process may open ", limit.rlim_cur, " files: engramd needs ",
+                     2 * kSpareFiles, " or more; raise the limit (ulimit -n, LimitNOFILE=)"));
+  }
+  return static_cast<int>(
+      std::min<rlim_t>(limit.rlim_cur - kSpareFiles, kSpareFiles + kMaxConnections));
+}
+
+}  // namespace engram
