@@ -8,9 +8,9 @@
 # S (default 60): of each of the simulator's seven runs; the rest takes some minutes.
 set -euo pipefail
 
-tests=(gpu/device_test gpu/device_addresser_test gpu/dequantize_test gpu/dequantize_on_arrival_test gpu/hot_cache_test
-       gpu/prefetcher_device_test gpu/fused_layer_test gpu/simulator/backbone_test tests/integration/prefetch_test)
-programs=(gpu/device_benchmark gpu/dequantize_benchmark gpu/simulator/engram_worker gpu/example_worker server/engramd
+tests=(gpu/device/device_test gpu/kernels/device_addresser_test gpu/kernels/dequantize_test gpu/prefetch/dequantize_on_arrival_test gpu/prefetch/hot_cache_test
+       gpu/prefetch/prefetcher_device_test gpu/kernels/fused_layer_test gpu/simulator/backbone_test tests/integration/prefetch_test)
+programs=(gpu/bench/device_benchmark gpu/bench/dequantize_benchmark gpu/simulator/engram_worker gpu/examples/example_worker server/engramd
           client/cli/engram)
 
 # All of it in one folder, as the tests expect to find each other.
@@ -86,13 +86,13 @@ uname -r
 grep -m 1 'model name' /proc/cpuinfo || true
 cat /sys/kernel/mm/transparent_hugepage/shmem_enabled 2>/dev/null || true
 nvidia-smi --query-gpu=name,driver_version,memory.total,pcie.link.gen.current,pcie.link.width.current --format=csv 2>/dev/null || true
-if [ "$device" = cuda ] && ! gpu/device_benchmark --device cuda --benchmark_filter=none; then
+if [ "$device" = cuda ] && ! gpu/bench/device_benchmark --device cuda --benchmark_filter=none; then
   exit 1
 fi
 export TEST_TMPDIR=${TMPDIR:-/tmp}
 for test in "${tests[@]}"; do run "$test" --gtest_brief=1; done
-run gpu/device_benchmark --device "$device" --benchmark_min_time=1
-[ "$device" = host ] && run gpu/dequantize_benchmark
+run gpu/bench/device_benchmark --device "$device" --benchmark_min_time=1
+[ "$device" = host ] && run gpu/bench/dequantize_benchmark
 v41=(--model v41 --token-map tests/golden/deepseek_v41_token_map.i32)
 simulate
 simulate --model 4b

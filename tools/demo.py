@@ -110,7 +110,7 @@ def example_worker(steps, table_set, address, scratch):
     found = json.loads(check.stdout)
     if found["tokens"] != WORKER_TOKENS:
         raise RuntimeError(f"only {found['tokens']} of the worker's tokens were checked")
-    steps.add("rows in place before the layer (gpu/example_worker.cc)", begin,
+    steps.add("rows in place before the layer (gpu/examples/example_worker.cc)", begin,
               f"{found['tokens']:,} tokens in chunks of 256, {found['rows']:,} rows, all right")
 
 

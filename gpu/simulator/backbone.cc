@@ -3,7 +3,7 @@
 #include <cmath>
 #include <random>
 
-#include "gpu/fused_layer_loop.h"
+#include "gpu/kernels/fused_layer_loop.h"
 #include "gpu/simulator/cuda_backbone.h"
 #include "gpu/simulator/host_backbone.h"
 

@@ -15,7 +15,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "gpu/device.h"
+#include "gpu/device/device.h"
 #include "gpu/simulator/models.h"
 
 namespace engram::simulator {

@@ -1,7 +1,7 @@
 // What stands between a block's products, for host and device alike.
 #pragma once
 
-#include "gpu/fused_layer_loop.h"
+#include "gpu/kernels/fused_layer_loop.h"
 
 #ifdef __CUDACC__
 #define ENGRAM_BACKBONE_FUNCTION __host__ __device__ __forceinline__

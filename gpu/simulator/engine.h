@@ -8,7 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "gpu/fused_layer.h"
+#include "gpu/kernels/fused_layer.h"
 #include "gpu/simulator/backbone.h"
 #include "gpu/simulator/ways.h"
 

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "gpu/prefetcher.h"
+#include "gpu/prefetch/prefetcher.h"
 #include "memstore/addressing/addresser.h"
 
 namespace engram::simulator {

@@ -6,10 +6,10 @@
 #include <optional>
 
 #include "absl/time/clock.h"
-#include "gpu/dequantize.h"
-#include "gpu/dequantize_on_arrival.h"
-#include "gpu/device_addresser.h"
-#include "gpu/mapped_gather.h"
+#include "gpu/kernels/dequantize.h"
+#include "gpu/kernels/device_addresser.h"
+#include "gpu/kernels/mapped_gather.h"
+#include "gpu/prefetch/dequantize_on_arrival.h"
 
 namespace engram::simulator {
 namespace {

@@ -9,8 +9,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "client/client.h"
-#include "gpu/device.h"
-#include "gpu/prefetcher.h"
+#include "gpu/device/device.h"
+#include "gpu/prefetch/prefetcher.h"
 #include "gpu/simulator/traffic.h"
 
 namespace engram::simulator {

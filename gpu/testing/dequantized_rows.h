@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "gpu/dequantize.h"
+#include "gpu/kernels/dequantize.h"
 #include "gpu/testing/small_steps.h"
 #include "gtest/gtest.h"
 #include "memstore/table/synthetic.h"

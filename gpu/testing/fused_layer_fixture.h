@@ -5,7 +5,7 @@
 #include <random>
 #include <vector>
 
-#include "gpu/fused_layer.h"
+#include "gpu/kernels/fused_layer.h"
 #include "gtest/gtest.h"
 
 namespace engram::testing {

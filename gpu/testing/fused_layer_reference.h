@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "absl/types/span.h"
-#include "gpu/fused_layer_loop.h"
+#include "gpu/kernels/fused_layer_loop.h"
 
 namespace engram::testing {
 

@@ -10,8 +10,8 @@
 #include "absl/time/clock.h"
 #include "client/transport/local/embedded_transport.h"
 #include "client/transport/testing/fault_transport.h"
-#include "gpu/device.h"
-#include "gpu/prefetcher.h"
+#include "gpu/device/device.h"
+#include "gpu/prefetch/prefetcher.h"
 #include "gpu/testing/small_steps.h"
 #include "gtest/gtest.h"
 

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "gpu/prefetcher.h"
+#include "gpu/prefetch/prefetcher.h"
 #include "memstore/addressing/addresser.h"
 #include "memstore/store/table_set.h"
 

@@ -37,8 +37,8 @@ section "Overload: three times the capacity"
 show tests/bench/overload/overload.py --turns 3
 
 section "Worker side: what a step's stream waits for rows, one core computing, one prefetching"
-bazel build --noshow_progress //gpu:exposed_wait_benchmark 2>/dev/null || exit 1
-show bazel-bin/gpu/exposed_wait_benchmark --benchmark_min_time=1 --benchmark_repetitions=5 \
+bazel build --noshow_progress //gpu/bench:exposed_wait_benchmark 2>/dev/null || exit 1
+show bazel-bin/gpu/bench/exposed_wait_benchmark --benchmark_min_time=1 --benchmark_repetitions=5 \
   --benchmark_report_aggregates_only=true
 
 section "Lookups: our paths beside their ceilings, and beside what one could use instead"

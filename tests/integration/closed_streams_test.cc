@@ -123,7 +123,7 @@ TEST_F(ClosedStreams, TextForAClosedOrFullStandardOutputIsAFailure) {
         engramd + " --print-config", engramd + " --check-config",
         std::string("gpu/simulator/engram_worker --help"),
         std::string("gpu/simulator/engram_worker simulate --help"), simulate,
-        "gpu/example_worker embedded:" + Set() + " < " + Ids()}) {
+        "gpu/examples/example_worker embedded:" + Set() + " < " + Ids()}) {
     const Outcome closed = RunShell(line + " >&-");
     EXPECT_EQ(closed.exit_code, 1) << line;
     EXPECT_THAT(closed.err, HasSubstr("standard output is closed")) << line;
@@ -134,7 +134,7 @@ TEST_F(ClosedStreams, TextForAClosedOrFullStandardOutputIsAFailure) {
 }
 
 TEST_F(ClosedStreams, TheExampleWorkerNeedsItsInput) {
-  const Outcome outcome = RunShell("gpu/example_worker embedded:" + Set() + " <&-");
+  const Outcome outcome = RunShell("gpu/examples/example_worker embedded:" + Set() + " <&-");
   EXPECT_EQ(outcome.exit_code, 1);
   EXPECT_THAT(outcome.err, HasSubstr("standard input is closed"));
 }

@@ -9,7 +9,7 @@
 
 #include "absl/time/clock.h"
 #include "client/client.h"
-#include "gpu/dequantize.h"
+#include "gpu/kernels/dequantize.h"
 #include "gpu/testing/fused_layer_fixture.h"
 #include "gpu/testing/fused_layer_reference.h"
 #include "gtest/gtest.h"

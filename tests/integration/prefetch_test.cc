@@ -11,8 +11,8 @@
 #include "absl/time/clock.h"
 #include "client/client.h"
 #include "gmock/gmock.h"
-#include "gpu/device.h"
-#include "gpu/prefetcher.h"
+#include "gpu/device/device.h"
+#include "gpu/prefetch/prefetcher.h"
 #include "gtest/gtest.h"
 #include "tests/integration/programs.h"
 #include "tests/integration/small_sets.h"
@@ -157,18 +157,18 @@ TEST_F(PrefetchTest, AHotCacheChangesNoRow) {
   }
 }
 
-// gpu/example_worker.cc, as gpu/README.md shows it.
+// gpu/examples/example_worker.cc, as gpu/README.md shows it.
 TEST_F(PrefetchTest, TheExampleWorkersLayersReadTheRightRows) {
   const std::vector<int32_t> ids = RealTokenIds(kTokens);
   WriteFile(scratch_ / "ids",
             {reinterpret_cast<const char*>(ids.data()), ids.size() * sizeof(int32_t)});
-  const Outcome outcome = RunShell(absl::StrCat("gpu/example_worker grpc:", address_, " < ",
-                                                scratch_ / "ids", " > ", scratch_ / "rows"));
+  const Outcome outcome = RunShell(absl::StrCat("gpu/examples/example_worker grpc:", address_,
+                                                " < ", scratch_ / "ids", " > ", scratch_ / "rows"));
   ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
   const auto client = Attach("embedded:" + (scratch_ / "set"));
   const std::string expected = ExpectedRows(client->table_set(), client->addresser(), ids);
   EXPECT_TRUE(ReadFile(scratch_ / "rows") == expected);
-  EXPECT_EQ(RunShell("gpu/example_worker grpc:nowhere < /dev/null").exit_code, 1);
+  EXPECT_EQ(RunShell("gpu/examples/example_worker grpc:nowhere < /dev/null").exit_code, 1);
 }
 
 // Prefetches one step, kills engramd, waits for the layers; Finish's status.

@@ -1,0 +1,418 @@
+#include "gpu/kernels/device_addresser.h"
+
+#include <cstring>
+#include <random>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "memstore/addressing/testing/golden.h"
+
+namespace engram {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr uint32_t kMaxTokens = 1 << 15;
+constexpr uint32_t kMaxSequences = 256;
+
+// A batch on the host, and its way to the device and back.
+struct HostBatch {
+  std::vector<int32_t> ids;
+  std::vector<uint8_t> dead;  // empty: none
+  std::vector<uint32_t> starts = {0};
+  std::vector<uint32_t> lookback;
+};
+
+class Bench {
+ public:
+  Bench(std::shared_ptr<const Addresser> addresser, Device& device,
+        std::vector<uint32_t> layers = {})
+      : addresser_(std::move(addresser)), device_(device) {
+    on_device_ = DeviceAddresser::Create(
+                     addresser_, device,
+                     {.max_tokens = kMaxTokens, .max_sequences = kMaxSequences, .layers = layers})
+                     .value();
+    stream_ = device.MakeStream("test").value();
+    ids_ = Allocate(kMaxTokens * 4);
+    dead_ = Allocate(kMaxTokens);
+    starts_ = Allocate((kMaxSequences + 1) * 4);
+    lookback_ = Allocate(kMaxSequences * kMaxOrder * 4);
+    accepted_ = Allocate(kMaxSequences * 4);
+    rows_ = Allocate(on_device_->RowIds(kMaxTokens) * 8);
+    error_ = Allocate(8);
+  }
+
+  const DeviceAddresser& addresser() const { return *on_device_; }
+
+  // The row ids of a batch; `*error`: its word.
+  std::vector<RowId> Address(const HostBatch& host, uint64_t* error) {
+    const AddressTokens batch = ToDevice(host);
+    EXPECT_TRUE(
+        on_device_->EnqueueAddress(batch, rows_.as<RowId>(), error_.as<uint64_t>(), *stream_).ok());
+    std::vector<RowId> rows(on_device_->RowIds(batch.tokens));
+    FromDevice(rows_, rows.data(), rows.size() * 8);
+    FromDevice(error_, error, 8);
+    return rows;
+  }
+
+  // The lookback after committing `accepted` (empty: all).
+  std::vector<uint32_t> Advance(const HostBatch& host, const std::vector<uint32_t>& accepted,
+                                uint64_t* error) {
+    const AddressTokens batch = ToDevice(host);
+    ToDevice(accepted_, accepted.data(), accepted.size() * 4);
+    EXPECT_TRUE(on_device_
+                    ->EnqueueAdvance(batch, accepted.empty() ? nullptr : accepted_.as<uint32_t>(),
+                                     lookback_.as<uint32_t>(), error_.as<uint64_t>(), *stream_)
+                    .ok());
+    std::vector<uint32_t> lookback(host.lookback.size());
+    FromDevice(lookback_, lookback.data(), lookback.size() * 4);
+    FromDevice(error_, error, 8);
+    return lookback;
+  }
+
+ private:
+  DeviceBuffer Allocate(size_t bytes) {
+    return device_.Allocate(MemoryKind::kDevice, bytes).value();
+  }
+  void ToDevice(const DeviceBuffer& to, const void* from, size_t bytes) {
+    if (bytes > 0) {
+      ASSERT_TRUE(stream_->Copy(to.data(), from, bytes).ok());
+    }
+  }
+  AddressTokens ToDevice(const HostBatch& host) {
+    const uint64_t no_error = 0;
+    ToDevice(ids_, host.ids.data(), host.ids.size() * 4);
+    ToDevice(dead_, host.dead.data(), host.dead.size());
+    ToDevice(starts_, host.starts.data(), host.starts.size() * 4);
+    ToDevice(lookback_, host.lookback.data(), host.lookback.size() * 4);
+    ToDevice(error_, &no_error, 8);
+    EXPECT_TRUE(stream_->Synchronize().ok());
+    return {.token_ids = ids_.as<int32_t>(),
+            .dead = host.dead.empty() ? nullptr : dead_.as<uint8_t>(),
+            .starts = starts_.as<uint32_t>(),
+            .lookback = lookback_.as<uint32_t>(),
+            .sequences = static_cast<uint32_t>(host.starts.size() - 1),
+            .tokens = static_cast<uint32_t>(host.ids.size())};
+  }
+  void FromDevice(const DeviceBuffer& from, void* to, size_t bytes) {
+    ASSERT_TRUE(stream_->Copy(to, from.data(), bytes).ok());
+    ASSERT_TRUE(stream_->Synchronize().ok());
+  }
+
+  std::shared_ptr<const Addresser> addresser_;
+  Device& device_;
+  std::unique_ptr<DeviceAddresser> on_device_;
+  std::unique_ptr<Stream> stream_;
+  DeviceBuffer ids_, dead_, starts_, lookback_, accepted_, rows_, error_;
+};
+
+// Sequences that go on from batch to batch: prefill chunks, decode steps, drafts of which some are
+// accepted, and nothing at all; every batch is held against the CPU's addresser.
+class RaggedSteps {
+ public:
+  RaggedSteps(std::shared_ptr<const Addresser> addresser, Device& device, uint64_t seed)
+      : addresser_(addresser),
+        bench_(addresser, device),
+        random_(seed),
+        states_(kMaxSequences, Addresser::Start()) {}
+
+  // One batch; how many windows it had.
+  uint64_t Step() {
+    HostBatch batch;
+    for (const SequenceState& state : states_) {
+      std::vector<uint32_t> words(bench_.addresser().lookback());
+      bench_.addresser().WriteLookback(state, words.data());
+      batch.lookback.insert(batch.lookback.end(), words.begin(), words.end());
+      AppendTokens(&batch);
+    }
+    uint64_t error = 1;
+    EXPECT_EQ(bench_.Address(batch, &error), ByCpu(batch));
+    EXPECT_EQ(error, 0u);
+    Commit(batch);
+    return batch.ids.size();
+  }
+
+ private:
+  void AppendTokens(HostBatch* batch) {
+    const AddressScheme& scheme = addresser_->scheme();
+    const uint64_t kind = random_() % 16;
+    const uint64_t tokens = kind == 0 ? random_() % 900 : kind < 4 ? 6 : kind < 6 ? 0 : 1;
+    const auto vocab = static_cast<int32_t>(scheme.vocab_size);
+    const auto reset = static_cast<int32_t>(scheme.reset_token_id.value_or(1));
+    for (uint64_t t = 0; t < tokens; ++t) {
+      const uint64_t drawn = random_();
+      const bool dead = scheme.dead_positions && drawn % 64 < 5;
+      const int32_t extremes[] = {0, vocab - 1, reset, reset};
+      batch->ids.push_back(dead             ? -1
+                           : drawn / 64 % 8 ? static_cast<int32_t>(drawn / 512 % scheme.vocab_size)
+                                            : extremes[drawn / 512 % 4]);
+      if (scheme.dead_positions) batch->dead.push_back(dead ? drawn >> 56 | 1 : 0);
+    }
+    batch->starts.push_back(static_cast<uint32_t>(batch->ids.size()));
+  }
+
+  absl::Span<const int32_t> Ids(const HostBatch& batch, size_t s) const {
+    return absl::MakeSpan(batch.ids).subspan(batch.starts[s],
+                                             batch.starts[s + 1] - batch.starts[s]);
+  }
+  absl::Span<const uint8_t> Dead(const HostBatch& batch, size_t s, size_t count) const {
+    if (batch.dead.empty()) return {};
+    return absl::MakeSpan(batch.dead).subspan(batch.starts[s], count);
+  }
+
+  std::vector<RowId> ByCpu(const HostBatch& batch) {
+    const AddressScheme& scheme = addresser_->scheme();
+    const size_t layer_rows = batch.ids.size() * scheme.Columns();
+    std::vector<RowId> rows(scheme.layers.size() * layer_rows);
+    for (size_t s = 0; s < states_.size(); ++s) {
+      std::vector<LayerRowIdsOutput> outputs;
+      for (uint32_t l = 0; l < scheme.layers.size(); ++l) {
+        outputs.push_back(
+            {l, &rows[l * layer_rows] + batch.starts[s] * scheme.Columns(), scheme.Columns()});
+      }
+      const auto ids = Ids(batch, s);
+      const absl::Status status =
+          addresser_->Address(states_[s], ids, Dead(batch, s, ids.size()), outputs);
+      EXPECT_TRUE(status.ok()) << status;
+    }
+    return rows;
+  }
+
+  // Accepts some of each sequence's tokens, on both sides.
+  void Commit(const HostBatch& batch) {
+    std::vector<uint32_t> accepted;
+    for (size_t s = 0; s < states_.size(); ++s) {
+      const auto ids = Ids(batch, s);
+      const bool are_drafts = ids.size() == 6;
+      accepted.push_back(static_cast<uint32_t>(are_drafts ? random_() % 7 : ids.size()));
+      const absl::Status status =
+          addresser_->Advance(ids.first(accepted[s]), Dead(batch, s, accepted[s]), &states_[s]);
+      EXPECT_TRUE(status.ok()) << status;
+    }
+    std::vector<uint32_t> expected(batch.lookback.size());
+    for (size_t s = 0; s < states_.size(); ++s) {
+      bench_.addresser().WriteLookback(states_[s], &expected[s * bench_.addresser().lookback()]);
+    }
+    uint64_t error = 1;
+    EXPECT_EQ(bench_.Advance(batch, accepted, &error), expected);
+    EXPECT_EQ(error, 0u);
+  }
+
+  std::shared_ptr<const Addresser> addresser_;
+  Bench bench_;
+  std::mt19937_64 random_;
+  std::vector<SequenceState> states_;
+};
+
+class DeviceAddresserTest : public testing::TestWithParam<DeviceKind> {
+ protected:
+  void SetUp() override {
+    absl::StatusOr<std::unique_ptr<Device>> device = OpenDevice(GetParam(), {});
+    if (!device.ok()) GTEST_SKIP() << device.status().message();
+    device_ = *std::move(device);
+  }
+  std::unique_ptr<Device> device_;
+};
+
+// All families together: more than ten million windows.
+TEST_P(DeviceAddresserTest, TenMillionWindowsOfRaggedBatchesEqualTheCpusAddresser) {
+  uint64_t windows = 0;
+  for (const Family& family : Families()) {
+    SCOPED_TRACE(family.name);
+    RaggedSteps steps(AddresserFor(DeriveOrDie(family.name)), *device_, 11);
+    const uint64_t until = windows + 10'000'000 / Families().size() + 1;
+    while (windows < until && !HasFailure()) windows += steps.Step();
+  }
+  EXPECT_GE(windows, 10'000'000u);
+}
+
+// Moduli of one row and of 2^31 and more, orders up to eight, columns that do not fill a block.
+TEST_P(DeviceAddresserTest, OddSchemesEqualTheCpusAddresserToo) {
+  for (const bool polynomial : {false, true}) {
+    for (const uint32_t order : {2u, 5u, 8u}) {
+      AddressScheme scheme;
+      scheme.family = "odd";
+      scheme.combine = polynomial ? Combine::kPolynomial : Combine::kXorOfProducts;
+      scheme.max_order = order;
+      scheme.heads_per_order = 9;
+      scheme.vocab_size = 1000;
+      scheme.pad_id = 999;
+      scheme.reset_token_id = 5;
+      scheme.dead_positions = true;
+      scheme.radix = polynomial ? 1000u : 0u;
+      std::mt19937_64 random(order);
+      for (const uint32_t number : {3u, 4u, 9u}) {
+        LayerAddressing layer;
+        layer.layer = number;
+        for (uint32_t k = 0; k < order && !polynomial; ++k) {
+          layer.multipliers.push_back(static_cast<int64_t>(random() >> 12 | 1));
+        }
+        for (uint32_t c = 0; c < scheme.Columns(); ++c) {
+          layer.offsets.push_back(layer.Rows());
+          layer.moduli.push_back(c == 1 ? 1
+                                        : random() % (uint64_t{1} << (c % 3 == 0 ? 32 : 14)) + 1);
+        }
+        scheme.layers.push_back(layer);
+      }
+      RaggedSteps steps(Addresser::Create(scheme, nullptr).value(), *device_, order);
+      for (int i = 0; i < 3; ++i) steps.Step();
+    }
+  }
+}
+
+HostBatch OneSequence(const DeviceAddresser& addresser, std::vector<int32_t> ids) {
+  HostBatch batch;
+  batch.ids = std::move(ids);
+  batch.starts.push_back(static_cast<uint32_t>(batch.ids.size()));
+  batch.lookback.resize(addresser.lookback());
+  addresser.WriteLookback(Addresser::Start(), batch.lookback.data());
+  return batch;
+}
+
+TEST_P(DeviceAddresserTest, SomeLayersGetWhatTheyHaveAmongAll) {
+  const auto cpu = AddresserFor(DeriveOrDie("deepseek-v4.1-flash"));
+  Bench all(cpu, *device_), second(cpu, *device_, {14});
+  const HostBatch batch = OneSequence(all.addresser(), {7, 8, 9});
+  uint64_t error;
+  const std::vector<RowId> rows = all.Address(batch, &error);
+  EXPECT_EQ(second.Address(batch, &error), std::vector<RowId>(rows.begin() + 3 * 24, rows.end()));
+}
+
+TEST_P(DeviceAddresserTest, ABadIdIsNamedAndWhatSeesItHasNoRow) {
+  Bench bench(AddresserFor(DeriveOrDie("deepseek-v4.1-flash")), *device_);
+  for (const int32_t bad : {-1, 129280, INT32_MIN, INT32_MAX}) {
+    HostBatch batch = OneSequence(bench.addresser(), std::vector<int32_t>(300, 9));
+    uint64_t error;
+    const std::vector<RowId> good_rows = bench.Address(batch, &error);
+    batch.ids[200] = batch.ids[290] = bad;
+    const std::vector<RowId> rows = bench.Address(batch, &error);
+    const absl::Status status = bench.addresser().StatusOf(error);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_THAT(std::string(status.message()), HasSubstr("position 200 "));
+    for (size_t i = 0; i < rows.size(); ++i) {
+      const size_t token = i / 24 % 300;
+      const bool sees_bad = (token >= 200 && token < 204) || (token >= 290 && token < 294);
+      ASSERT_EQ(rows[i], sees_bad ? kNoRow : good_rows[i]) << i;
+    }
+    bench.Advance(batch, {292}, &error);  // its last three include the second bad one
+    EXPECT_THAT(std::string(bench.addresser().StatusOf(error).message()),
+                HasSubstr("position 290 "));
+  }
+}
+
+TEST_P(DeviceAddresserTest, AForeignLookbackIsNamed) {
+  Bench bench(AddresserFor(DeriveOrDie("deepseek-v4.1-flash")), *device_);
+  HostBatch batch = OneSequence(bench.addresser(), {1, 2});
+  batch.lookback[0] = 99092;  // the compressed vocabulary's size
+  uint64_t error;
+  EXPECT_EQ(bench.Address(batch, &error)[0], kNoRow);
+  EXPECT_THAT(std::string(bench.addresser().StatusOf(error).message()), HasSubstr("lookback"));
+  EXPECT_EQ(bench.Advance(batch, {1}, &error), batch.lookback);
+  EXPECT_THAT(std::string(bench.addresser().StatusOf(error).message()), HasSubstr("lookback"));
+}
+
+TEST_P(DeviceAddresserTest, StartsThatDoNotAscendAreSaidSo) {
+  Bench bench(AddresserFor(DeriveOrDie("deepseek-v4.1-flash")), *device_);
+  const std::vector<uint32_t> wrong[] = {{1, 3, 6}, {0, 4, 5},         {0, 7, 6},
+                                         {0, 3, 7}, {6, 3, 0},         {0, UINT32_MAX, 6},
+                                         {3, 3, 3}, {UINT32_MAX, 0, 6}};
+  for (const std::vector<uint32_t>& starts : wrong) {
+    HostBatch batch = OneSequence(bench.addresser(), {1, 2, 3, 4, 5, 6});
+    batch.starts = starts;
+    batch.lookback.resize(6, kBlockedEntry);
+    uint64_t error = 0;
+    bench.Address(batch, &error);
+    EXPECT_THAT(std::string(bench.addresser().StatusOf(error).message()), HasSubstr("starts"));
+    bench.Advance(batch, {}, &error);
+    EXPECT_THAT(std::string(bench.addresser().StatusOf(error).message()), HasSubstr("starts"));
+  }
+  HostBatch batch = OneSequence(bench.addresser(), {1, 2, 3});
+  uint64_t error;
+  EXPECT_EQ(bench.Advance(batch, {4}, &error), batch.lookback);
+  EXPECT_THAT(std::string(bench.addresser().StatusOf(error).message()), HasSubstr("accepted"));
+}
+
+TEST_P(DeviceAddresserTest, RefusesWhatItSeesBeforeTheLaunch) {
+  const auto cpu = AddresserFor(DeriveOrDie("qwen4-exp"));
+  const auto created = [&](DeviceAddresserOptions options) {
+    return std::string(DeviceAddresser::Create(cpu, *device_, options).status().message());
+  };
+  EXPECT_THAT(created({.max_tokens = 8, .max_sequences = 8, .layers = {2}}), HasSubstr("layer 2"));
+  EXPECT_THAT(created({.max_sequences = 8}), HasSubstr("max_tokens"));
+  const auto made =
+      DeviceAddresser::Create(cpu, *device_, {.max_tokens = 8, .max_sequences = 2}).value();
+  const auto stream = device_->MakeStream("test").value();
+  const int32_t id = 0;
+  const uint8_t dead = 0;
+  const uint32_t word = 0;
+  RowId row;
+  uint64_t error = 0;
+  const AddressTokens good{
+      .token_ids = &id, .starts = &word, .lookback = &word, .sequences = 1, .tokens = 1};
+  const auto refused = [&](AddressTokens batch) {
+    return std::string(made->EnqueueAddress(batch, &row, &error, *stream).message());
+  };
+  AddressTokens batch = good;
+  batch.tokens = 9;
+  EXPECT_THAT(refused(batch), HasSubstr("9 tokens"));
+  batch = good;
+  batch.sequences = 3;
+  EXPECT_THAT(refused(batch), HasSubstr("3 sequences"));
+  batch.sequences = 0;
+  EXPECT_THAT(refused(batch), HasSubstr("needs the sequences"));
+  batch = good;
+  batch.dead = &dead;
+  EXPECT_THAT(refused(batch), HasSubstr("no dead positions"));
+  batch = good;
+  batch.starts = nullptr;
+  EXPECT_THAT(refused(batch), HasSubstr("starts"));
+  EXPECT_FALSE(made->EnqueueAddress(good, &row, nullptr, *stream).ok());
+  EXPECT_FALSE(made->EnqueueAdvance(good, nullptr, nullptr, &error, *stream).ok());
+  EXPECT_TRUE(made->EnqueueAddress({}, nullptr, nullptr, *stream).ok());  // nothing to do
+  EXPECT_TRUE(made->StatusOf(0).ok());
+}
+
+INSTANTIATE_TEST_SUITE_P(Devices, DeviceAddresserTest,
+                         testing::Values(DeviceKind::kHost, DeviceKind::kCuda),
+                         [](const auto& tested) {
+                           return tested.param == DeviceKind::kHost ? "Host" : "Cuda";
+                         });
+
+// The kernel's division of a tile among threads: whatever it is, each row id is written once.
+TEST(AddressLoopTest, AnyNumberOfRowsAtOnceWritesEveryRowId) {
+  const auto device = OpenDevice(DeviceKind::kHost, {}).value();
+  for (const char* const family : {"deepseek-v4.1-flash", "longcat-flash-lite"}) {
+    Bench bench(AddresserFor(DeriveOrDie(family)), *device);
+    std::vector<int32_t> ids(kAddressTile);
+    std::mt19937 random(3);
+    for (int32_t& id : ids) id = static_cast<int32_t>(random() % 100000);
+    const HostBatch host = OneSequence(bench.addresser(), ids);
+    uint64_t error;
+    const std::vector<RowId> expected = bench.Address(host, &error);
+    const AddressTables& tables = bench.addresser().tables();
+    const AddressTokens batch{.token_ids = host.ids.data(),
+                              .starts = host.starts.data(),
+                              .lookback = host.lookback.data(),
+                              .sequences = 1,
+                              .tokens = kAddressTile};
+    AddressTile tile;
+    for (const uint32_t at_once : {1u, 2u, 10u, 21u, 200u}) {
+      std::vector<RowId> rows(expected.size(), 12345);
+      for (uint32_t layer = 0; layer < tables.layers; ++layer) {
+        for (uint32_t t = 0; t < kAddressTile; ++t) {
+          uint32_t window[kMaxWindow];
+          ASSERT_EQ(WindowOfToken(tables, batch, t, window), 0u);
+          MixToken(tables, layer, window, t, &tile);
+        }
+        for (uint32_t thread = 0; thread < at_once * tables.columns; ++thread) {
+          HashColumn(tables, layer, thread % tables.columns, tile, thread / tables.columns, at_once,
+                     kAddressTile, &rows[layer * kAddressTile * tables.columns]);
+        }
+      }
+      ASSERT_EQ(rows, expected) << at_once;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace engram

@@ -1,0 +1,153 @@
+// Rows in place before the layer runs: fetches a step's rows of all layers ahead of it, and lets
+// streams wait for them without the host waiting.
+//
+//   auto prefetcher = engram::Prefetcher::Create(client->transport(), *device,
+//                                                {.max_tokens = 512});
+//   auto step = (*prefetcher)->Prefetch({.sequences = ..., .token_ids = ..., .deadline = ...});
+//   ... blocks before the layer, on `stream` ...
+//   (*prefetcher)->Wait(*step, layer, *stream);            // enqueues, returns at once
+//   ... the layer, on `stream`, reads (*prefetcher)->Rows(*step, layer) ...
+//   ... the host reads the sampled tokens ...
+//   absl::Status status = (*prefetcher)->Finish(*step);    // not OK: do not commit the step
+//
+// The rule of the buffers: there are `slots` sets of them, at addresses fixed at Create; step n
+// (they are counted from 1) has set n % slots, from Prefetch to Finish. Prefetch refuses while the
+// step `slots` before it was not finished. A layer's rows may be read by streams between Wait and
+// the Finish of their step; the engine calls Finish after what reads them has run.
+//
+// Every layer of every step ends, LANDED or FAILED, by the step's deadline: a status word a slot
+// and layer carries the step's generation, so a late completion changes nothing. A stream that
+// waits goes on in both cases; after FAILED the rows are undefined and the layer's gate must be 0
+// (GateMayOpen of the word that Rows points to).
+//
+// CUDA graphs: Wait can be captured; a graph belongs to the slot it was captured with, and is
+// launched for later steps of the slot after their Prefetch (which does what Wait would).
+//
+// Thread safety: Prefetch, Wait, Finish, Cancel by one thread at a time (an engine's loop). Nothing
+// allocates once batches are no larger than before; Prefetch, Wait and Cancel never block on a
+// transport or device.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "client/transport/transport.h"
+#include "gpu/device/device.h"
+#include "gpu/device/status_word.h"
+#include "memstore/addressing/addresser.h"
+
+namespace engram {
+
+// Sets of buffers that one prefetcher may have: engines run two to four steps ahead.
+inline constexpr uint32_t kMaxSlots = 16;
+
+// A batch. Either token ids on the host, or row ids that a stream of the device's makes.
+struct Step {
+  absl::Span<const SequenceTokens> sequences = {};  // their tokens follow one another
+  absl::Span<const int32_t> token_ids = {};
+  absl::Span<const uint8_t> dead = {};  // empty, or a byte a token
+
+  // Device memory [layers][tokens][columns], in the table set's order; stays until Finish.
+  const RowId* device_row_ids = nullptr;
+  uint32_t device_tokens = 0;
+  Event* device_ready = nullptr;  // recorded behind what makes them; null: they are there
+
+  absl::Time deadline = absl::InfinitePast();  // by it every layer has ended; needed
+};
+
+struct StepTicket {
+  uint64_t step = 0;  // counted from 1; 0 is none
+  uint32_t slot = 0;  // which set of buffers it has
+};
+
+// Where a layer reads its rows: fixed for a slot.
+struct PlacedRows {
+  const std::byte* rows = nullptr;   // device memory [tokens][columns] of row_bytes each
+  uint32_t row_bytes = 0;            // as placed
+  const uint32_t* status = nullptr;  // device memory; right once the stream has passed Wait
+};
+
+// A layer's rows that have come to the device and are to be placed where the layer reads them:
+// dequantised, say.
+struct Arrival {
+  size_t layer_index = 0;  // in the table set
+  uint32_t tokens = 0;
+  uint32_t columns = 0;
+  uint32_t row_bytes = 0;           // as fetched
+  const std::byte* rows = nullptr;  // device memory: row_count rows
+  uint32_t row_count = 0;           // tokens * columns, or how many distinct ones
+  const uint32_t* inverse =
+      nullptr;                  // device memory [tokens * columns]: which of them; null: dense
+  std::byte* placed = nullptr;  // device memory: PlacedRows::rows
+};
+// Enqueues the work on the prefetcher's side stream; called from the prefetcher's threads, one at a
+// time.
+using PlaceRows = std::function<absl::Status(const Arrival& arrival, Stream& side)>;
+
+enum class RowSource {
+  kTransport,  // the client's transport lands them
+  kMapped,     // kernels on the side stream read the tables in place (embedded and mapped shm)
+};
+
+// What a hot cache has been good for. A group: the rows of all heads of one order at one position.
+struct HotCacheCounts {
+  uint64_t groups = 0;  // that it can hold; 0: there is none
+  uint64_t hits = 0;    // groups that were found, and did not travel
+  uint64_t misses = 0;
+};
+
+struct PrefetcherOptions {
+  uint32_t max_tokens = 0;  // of a batch; sizes the buffers
+  uint32_t slots = 2;       // steps in flight
+  RowSource source = RowSource::kTransport;
+  // Each row travels once a layer and step and is put in its places by place_rows.
+  bool distinct = false;
+  PlaceRows place_rows = {};            // empty: rows are left as they are fetched
+  uint32_t placed_row_bytes = 0;        // with place_rows: a row's bytes as placed
+  uint32_t mapped_multiprocessors = 8;  // kMapped, CUDA: how many the gather may occupy
+  // kTransport, not distinct: device memory for the rows of n-grams that come again and again
+  // (hot_cache.h); what is found there does not travel. 0: none.
+  uint64_t hot_cache_bytes = 0;
+};
+
+class Prefetcher {
+ public:
+  // `transport` and `device` outlive it; streams that wait for its words are synchronized before it
+  // goes. INVALID_ARGUMENT names the option; FAILED_PRECONDITION:
+  // kMapped over a transport that maps no tables; RESOURCE_EXHAUSTED: memory or threads.
+  static absl::StatusOr<std::unique_ptr<Prefetcher>> Create(Transport& transport, Device& device,
+                                                            const PrefetcherOptions& options);
+  virtual ~Prefetcher() = default;  // cancels what is under way and waits for its buffers
+
+  // Starts fetching every layer's rows, the first layer's first. The step's spans are copied.
+  // INVALID_ARGUMENT: more tokens than max_tokens or none, spans that disagree, or no
+  // deadline. FAILED_PRECONDITION: the
+  // slot's last step is not finished. RESOURCE_EXHAUSTED: its buffers have not come back yet. What
+  // is wrong with token ids or the store comes from Finish.
+  virtual absl::StatusOr<StepTicket> Prefetch(const Step& step) = 0;
+  // What `stream` does from here on waits until the layer has ended. `layer`: the model's number.
+  // INVALID_ARGUMENT: no such layer. FAILED_PRECONDITION: not prefetched, finished, or waited for
+  // already. CANCELLED: Cancel was called.
+  virtual absl::Status Wait(const StepTicket& ticket, uint32_t layer, Stream& stream) = 0;
+  // Blocks until every layer has ended (deadline) and the buffers are the prefetcher's again (after
+  // a failure up to kReapTime). OK: every row of every layer was in place. Else the first error:
+  // the step must not be committed.
+  virtual absl::Status Finish(const StepTicket& ticket) = 0;
+  // Ends the layers that have not, FAILED, at once; Finish is still called and says CANCELLED.
+  virtual void Cancel(const StepTicket& ticket) = 0;
+
+  // INVALID_ARGUMENT: no such layer or slot.
+  virtual absl::StatusOr<PlacedRows> Rows(const StepTicket& ticket, uint32_t layer) const = 0;
+
+  // Since Create. From any thread.
+  virtual HotCacheCounts hot_cache() const = 0;
+};
+
+}  // namespace engram

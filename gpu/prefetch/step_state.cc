@@ -1,0 +1,91 @@
+#include "gpu/prefetch/step_state.h"
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+
+namespace engram {
+
+void StepState::Begin(uint64_t step, absl::Time deadline) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  step_ = step;
+  deadline_ = deadline;
+  in_flight_ = layers_.size();
+  released_ = false;
+  error_ = absl::OkStatus();
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    words_[i * kStatusWordStride].store(StatusWord(step, RowState::kInFlight),
+                                        std::memory_order_release);
+  }
+}
+
+bool StepState::EndLocked(uint64_t step, size_t layer, const absl::Status& status) {
+  std::atomic<uint32_t>& word = words_[layer * kStatusWordStride];
+  if (step_ != step ||
+      word.load(std::memory_order_relaxed) != StatusWord(step, RowState::kInFlight)) {
+    return false;
+  }
+  if (!status.ok() && error_.ok()) {
+    error_ = absl::Status(status.code(), absl::StrCat("step ", step, ", layer ", layers_[layer],
+                                                      ": ", status.message()));
+  }
+  word.store(StatusWord(step, status.ok() ? RowState::kLanded : RowState::kFailed),
+             std::memory_order_release);
+  device_.WordChanged(word);
+  if (--in_flight_ == 0) changed_.notify_all();
+  return true;
+}
+
+bool StepState::End(uint64_t step, size_t layer, const absl::Status& status) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return EndLocked(step, layer, status);
+}
+
+void StepState::EndAll(uint64_t step, const absl::Status& status) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  for (size_t i = 0; i < layers_.size(); ++i) EndLocked(step, i, status);
+}
+
+void StepState::Release(uint64_t step) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (step_ != step) return;
+  released_ = true;
+  changed_.notify_all();
+}
+
+bool StepState::InFlight(uint64_t step, size_t layer) const {
+  return word(layer)->load(std::memory_order_acquire) == StatusWord(step, RowState::kInFlight);
+}
+
+bool StepState::AnyInFlight(uint64_t step) const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return step_ == step && in_flight_ > 0;
+}
+
+absl::Time StepState::Expire(absl::Time now) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (in_flight_ > 0 && deadline_ <= now) {
+    const absl::Status late = absl::DeadlineExceededError("the rows had not come by the deadline");
+    for (size_t i = 0; i < layers_.size(); ++i) EndLocked(step_, i, late);
+  }
+  return in_flight_ > 0 ? deadline_ : absl::InfiniteFuture();
+}
+
+bool StepState::Await(uint64_t step, absl::Duration patience) const {
+  std::unique_lock<std::mutex> lock(mutex_);
+  changed_.wait(lock, [&] { return step_ != step || in_flight_ == 0; });
+  // A span, not a date: a clock that is set meanwhile does not use it up.
+  return changed_.wait_for(lock, absl::ToChronoNanoseconds(patience),
+                           [&] { return step_ != step || released_; });
+}
+
+bool StepState::released() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return released_;
+}
+
+absl::Status StepState::error() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return error_;
+}
+
+}  // namespace engram
