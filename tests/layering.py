@@ -1,4 +1,4 @@
-"""The house's rooms and who may use which, checked over BUILD labels and #include lines.
+"""The house's rooms, the wings inside them, and who may use which, checked over BUILD labels and #include lines.
 
 Bazel's visibility (the package groups in //:BUILD.bazel) stops a wrong dependency in the build; this says
 it in one line a place, also finds an include without a dependency, and a package that forgot its visibility.
@@ -16,8 +16,56 @@ ALLOWED = {
     "deploy": {"server", "client", "gpu", "memstore", "proto"},
     "tests": {"server", "client", "gpu", "memstore", "proto", "deploy"},
 }
-# What every package of a room declares as its default visibility.
-VISIBILITY = {room: f"//:{room}_users" for room in ("proto", "memstore", "server", "client", "gpu")}
+# Inside a room, from the ground up: wing -> wings of the room that its code may use. Tests, benchmarks and test
+# helpers may use all of their room. A wing that is not named here is a wrong one.
+FLOORS = {
+    "memstore/base": set(),
+    "memstore/os": {"memstore/base"},
+    "memstore/addressing": {"memstore/base"},
+    "memstore/cache": {"memstore/base", "memstore/addressing"},
+    "memstore/gather": {"memstore/base", "memstore/os", "memstore/addressing"},
+    "memstore/tls": {"memstore/base", "memstore/os"},
+    "memstore/rdma": {"memstore/base", "memstore/os"},
+    "memstore/shm": {"memstore/base", "memstore/os"},
+    "memstore/table": {"memstore/base", "memstore/os", "memstore/addressing"},
+    "memstore/pack": {"memstore/base", "memstore/os", "memstore/addressing", "memstore/table"},
+    "memstore/store": {"memstore/base", "memstore/os", "memstore/addressing", "memstore/gather", "memstore/table"},
+    "client/transport": set(),
+    "client/transport/local": {"client/transport"},
+    "client/transport/grpc": {"client/transport"},
+    "client/transport/shm": {"client/transport", "client/transport/local"},
+    "client/transport/rdma": {"client/transport", "client/transport/grpc"},
+    "client/transport/auto": {"client/transport", "client/transport/grpc", "client/transport/shm", "client/transport/rdma"},
+    "client/admin": {"client/transport", "client/transport/grpc"},
+    "client": {"client/transport", "client/transport/local", "client/transport/grpc", "client/transport/shm",
+               "client/transport/rdma", "client/transport/auto"},
+    "client/cli": {"client", "client/admin", "client/transport"},
+    "server/base": set(),
+    "server/lookup": {"server/base"},
+    "server/net": {"server/base"},
+    "server/security": {"server/base"},
+    "server/table_sets": {"server/base"},
+    "server/config": {"server/base", "server/net", "server/security"},
+    "server/metrics": {"server/base", "server/table_sets"},
+    "server/shm": {"server/base", "server/metrics", "server/net", "server/security"},
+    "server/rdma": {"server/base", "server/lookup", "server/metrics"},
+    "server/grpc": {"server/base", "server/lookup", "server/metrics", "server/rdma", "server/security"},
+    "server/admin": {"server/base", "server/config", "server/grpc", "server/metrics", "server/net", "server/security",
+                     "server/table_sets"},
+    "server": {"server/base", "server/admin", "server/config", "server/grpc", "server/lookup", "server/metrics",
+               "server/net", "server/rdma", "server/security", "server/shm", "server/table_sets"},
+    "gpu/device": set(),
+    "gpu/kernels": {"gpu/device"},
+    "gpu/prefetch": {"gpu/device", "gpu/kernels"},
+    "gpu/simulator": {"gpu/device", "gpu/kernels", "gpu/prefetch"},
+    "gpu/examples": {"gpu/device", "gpu/prefetch"},
+    "gpu/bench": {"gpu/device", "gpu/kernels", "gpu/prefetch"},
+}
+# What every package of a room declares as its default visibility: inside a room a target is opened on purpose.
+# proto is opened as a whole: its targets are the wire, which both ends share.
+VISIBILITY = {room: "//visibility:private" for room in ("memstore", "server", "client", "gpu")} | {"proto": "//:proto_users"}
+# A folder that holds more than this, with its tests, has more than one subject.
+MAX_FILES = 40
 
 # Files in which a generated protobuf header may be included: the wire is met in server/ and in the client's
 # transports, the manifest is loaded in one place.
@@ -28,6 +76,8 @@ CODE = (".h", ".cc", ".cu", ".cuh", ".inc", ".proto")
 INCLUDE = re.compile(r'^\s*(?:#\s*include|import(?:\s+(?:public|weak))?)\s+"([^"]+)"', re.M)
 LABEL = re.compile(r'"//([a-z0-9_]+)[^"]*"')
 VISIBLE = re.compile(r'package\(\s*(?:[^)]*?)default_visibility\s*=\s*\[([^\]]*)\]')
+OPENED = re.compile(r'(?<!default_)visibility\s*=\s*\[([^\]]*)\]')
+TESTING = re.compile(r"(_test|_benchmark|_cases)\.(cc|cu)$|/testing/")
 
 
 def sources(root):
@@ -39,8 +89,39 @@ def sources(root):
                 yield path
 
 
+def floor_violations(path, includes):
+    """A wing that uses one that does not stand below it."""
+    room, wing = path.split(os.sep)[0], os.path.dirname(path)
+    if room not in ("memstore", "client", "server", "gpu") or TESTING.search(path):
+        return
+    if wing not in FLOORS:
+        yield f"{path}: {wing} is no wing of {room}: name it in FLOORS with what it may use"
+        return
+    for include in includes:
+        below = os.path.dirname(include)
+        if include.split("/")[0] == room and below != wing and below not in FLOORS[wing]:
+            yield f"{path}: {include}: {wing} may not use {below}"
+
+
+def opened_wrongly(path, text):
+    """Targets opened further than to their room, its users, or tests."""
+    room = path.split(os.sep)[0]
+    for labels in OPENED.findall(text):
+        for label in re.findall(r'"([^"]+)"', labels):
+            if label not in (f"//:{room}_users", "//tests:__subpackages__", "//visibility:private") and not label.startswith(f"//{room}"):
+                yield f"{path}: {label} opens a target of {room} too far"
+
+
+def full_folders(root):
+    counts = {}
+    for path in sources(root):
+        folder = os.path.dirname(path)
+        counts[folder] = counts.get(folder, 0) + 1
+    return [f"{folder}: {count} files, more than {MAX_FILES}" for folder, count in sorted(counts.items()) if count > MAX_FILES]
+
+
 def violations(root):
-    found = []
+    found = full_folders(root)
     for path in sources(root):
         room = path.split(os.sep)[0]
         may = ALLOWED[room] | {room}
@@ -52,19 +133,20 @@ def violations(root):
             text = file.read()
         used = {}
         if is_code:
+            found += floor_violations(path, INCLUDE.findall(text))
             for include in INCLUDE.findall(text):
                 used.setdefault(include.split("/")[0], include)
                 if include.endswith(".pb.h") and not PROTOBUF_PLACES.match(path):
                     found.append(f"{path}: includes {include}: protobuf types stay out of this place")
         else:
-            for label in re.finditer(LABEL, text):
+            for label in re.finditer(LABEL, OPENED.sub("", text)):
                 used.setdefault(label.group(1), label.group(0))
             declared = VISIBLE.search(text)
             want = VISIBILITY.get(room)
             if want and (not declared or want not in declared.group(1)):
                 found.append(f"{path}: default_visibility is not [\"{want}\"]")
-            if want and '"//visibility:public"' in text:
-                found.append(f"{path}: //visibility:public opens a room to all")
+            if want:
+                found += opened_wrongly(path, text)
         # Shared test data may be used by any room's tests.
         for other, what in used.items():
             if other == "tests" and is_build and "//tests/golden" in what:

@@ -29,12 +29,12 @@ class Layering(unittest.TestCase):
         self.assertEqual(layering.violations(ROOT), [])
 
     def test_finds_a_wrong_include(self):
-        found = planted({"memstore/a.cc": '#include "client/client.h"\n'})
+        found = planted({"memstore/base/a.cc": '#include "client/client.h"\n'})
         self.assertEqual(len(found), 1)
         self.assertIn("memstore may not use client", found[0])
 
     def test_reads_every_kind_of_source(self):
-        for path in ("memstore/a.h", "memstore/a.inc", "memstore/a.cu", "memstore/a.cuh"):
+        for path in ("memstore/base/a.h", "memstore/base/a.inc", "memstore/base/a.cu", "memstore/base/a.cuh"):
             self.assertEqual(len(planted({path: '#include "server/config/config.h"\n'})), 1, path)
         for line in ('import "memstore/a.proto";', 'import public "server/a.proto";'):
             self.assertEqual(len(planted({"proto/engram/v1/a.proto": f'syntax = "proto3";\n{line}\n'})), 1, line)
@@ -45,12 +45,44 @@ class Layering(unittest.TestCase):
         self.assertTrue(planted({"client/a.h": '#include "server/config/config.h"\n'}))
 
     def test_finds_a_wrong_label(self):
-        found = planted({"memstore/BUILD.bazel": 'package(default_visibility = ["//:memstore_users"])\n'
+        found = planted({"memstore/BUILD.bazel": 'package(default_visibility = ["//visibility:private"])\n'
                                                  'cc_library(name = "a", deps = ["//server:b"])\n'})
         self.assertEqual(len(found), 1)
 
     def test_finds_a_room_opened_to_all(self):
         self.assertTrue(planted({"client/BUILD.bazel": 'package(default_visibility = ["//visibility:public"])\n'}))
+        self.assertTrue(planted({"client/BUILD.bazel": 'package(default_visibility = ["//:client_users"])\n'}))
+        private = 'package(default_visibility = ["//visibility:private"])\n'
+        for label in ("//visibility:public", "//server:__subpackages__", "//:gpu_users"):
+            found = planted({"client/BUILD.bazel": private + f'cc_library(name = "a", visibility = ["{label}"])\n'})
+            self.assertTrue(found, label)
+        for label in ("//:client_users", "//client:__subpackages__", "//tests:__subpackages__"):
+            found = planted({"client/BUILD.bazel": private + f'cc_library(name = "a", visibility = ["{label}"])\n'})
+            self.assertEqual(found, [], label)
+
+    def test_finds_a_wing_that_uses_one_above_it(self):
+        found = planted({"memstore/base/a.h": '#include "memstore/os/thread.h"\n'})
+        self.assertEqual(len(found), 1)
+        self.assertIn("memstore/base may not use memstore/os", found[0])
+        self.assertEqual(planted({"memstore/os/a.h": '#include "memstore/base/clock.h"\n'}), [])
+        self.assertEqual(planted({"memstore/base/a_test.cc": '#include "memstore/os/thread.h"\n'}), [])
+
+    def test_finds_a_wing_that_nobody_named(self):
+        self.assertIn("no wing", planted({"server/attic/a.cc": ""})[0])
+
+    def test_finds_a_folder_that_is_too_full(self):
+        files = {f"gpu/device/a{i}.cc": "" for i in range(layering.MAX_FILES + 1)}
+        self.assertEqual(len(planted(files)), 1)
+
+    def test_the_floors_have_no_stairs_that_lead_in_a_circle(self):
+        order = []
+        left = {wing: set(below) for wing, below in layering.FLOORS.items()}
+        while left:
+            free = [wing for wing, below in left.items() if below <= set(order)]
+            self.assertTrue(free, left)
+            order += free
+            for wing in free:
+                del left[wing]
 
     def test_finds_protobuf_in_the_core(self):
         self.assertTrue(planted({"memstore/store/a.cc": '#include "proto/engram/v1/lookup.pb.h"\n'}))
