@@ -3,32 +3,51 @@
 // A thread that sleeps is woken by another, which costs both about 20 us: most of a small batch's
 // time, and where one side fills what the other empties, all of the overlap. Between looks the
 // processor is given to whoever else can run, so a moment is all that anybody loses by it.
-// Thread-safe as the queue is.
+// Thread-safe as the queue is. Time is gRPC's monotonic clock, by which the queue itself waits:
+// what the wall clock is set to meanwhile changes nothing.
 #pragma once
 
+#include <grpc/support/time.h>
 #include <grpcpp/grpcpp.h>
 #include <sched.h>
 
-#include <algorithm>
 #include <chrono>
 
-namespace engram::wire {
+namespace engram::rpc {
 
-// As queue.AsyncNext(tag, ok, deadline).
+// The longest wait there is: it does not end by time.
+inline constexpr std::chrono::nanoseconds kForever = std::chrono::nanoseconds::max();
+
+// So long from now, as queues and alarms take it. It is gRPC's epoch, which is no other clock's:
+// to be handed to gRPC and to nothing else.
+inline gpr_timespec After(std::chrono::nanoseconds span) {
+  if (span == kForever) return gpr_inf_future(GPR_CLOCK_MONOTONIC);
+  return gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC),
+                      gpr_time_from_nanos(span.count(), GPR_TIMESPAN));
+}
+
+// Takes an event that is there; TIMEOUT where there is none. Never sleeps.
+inline grpc::CompletionQueue::NextStatus TakeReadyEvent(grpc::CompletionQueue& queue, void** tag,
+                                                        bool* ok) {
+  // A time that has passed: the queue looks once.
+  return queue.AsyncNext(tag, ok, gpr_time_0(GPR_CLOCK_MONOTONIC));
+}
+
+// Waits for an event for at most `wait` (rounded up to a millisecond by gRPC), of which it looks
+// for it for `spin` and sleeps for the rest. TIMEOUT where none came.
 inline grpc::CompletionQueue::NextStatus TakeEvent(grpc::CompletionQueue& queue, void** tag,
-                                                   bool* ok, std::chrono::microseconds spin,
-                                                   std::chrono::system_clock::time_point deadline) {
-  using Clock = std::chrono::system_clock;
+                                                   bool* ok, std::chrono::nanoseconds spin,
+                                                   std::chrono::nanoseconds wait) {
+  const gpr_timespec deadline = After(wait);
   if (spin.count() > 0) {
-    const Clock::time_point until = std::min(Clock::now() + spin, deadline);
+    const gpr_timespec until = gpr_time_min(After(spin), deadline);
     do {
-      // A time that has passed: looks once.
-      const auto taken = queue.AsyncNext(tag, ok, Clock::time_point());
+      const auto taken = TakeReadyEvent(queue, tag, ok);
       if (taken != grpc::CompletionQueue::TIMEOUT) return taken;
       sched_yield();
-    } while (Clock::now() < until);
+    } while (gpr_time_cmp(gpr_now(GPR_CLOCK_MONOTONIC), until) < 0);
   }
   return queue.AsyncNext(tag, ok, deadline);
 }
 
-}  // namespace engram::wire
+}  // namespace engram::rpc

@@ -48,9 +48,9 @@ void Describe(const RdmaRegion& region, v1::RdmaWindow* window) {
 
 void AttachRdmaCall::Accept(LookupLoop& loop, LookupService* service, RdmaEndpoint* endpoint) {
   auto* const call = new AttachRdmaCall(loop, service, endpoint);  // its own until it is accepted
-  call->context_.AsyncNotifyWhenDone(static_cast<LoopEvent*>(&call->over_));
+  call->context_.AsyncNotifyWhenDone(call->over_.tag());
   service->RequestAttachRdma(&call->context_, &call->stream_, loop.queue(), loop.queue(),
-                             static_cast<LoopEvent*>(&call->accepted_));
+                             call->accepted_.tag());
 }
 
 AttachRdmaCall::AttachRdmaCall(LookupLoop& loop, LookupService* service, RdmaEndpoint* endpoint)
@@ -84,7 +84,7 @@ void AttachRdmaCall::OnAccepted(bool ok) {
 
 void AttachRdmaCall::Read() {
   ++events_;
-  stream_.Read(&request_, static_cast<LoopEvent*>(&read_));
+  stream_.Read(&request_, read_.tag());
 }
 
 void AttachRdmaCall::OnRead(bool ok) {
@@ -95,7 +95,7 @@ void AttachRdmaCall::OnRead(bool ok) {
   if (absl::Status status = Answer(); !status.ok()) return End(status);
   ++events_;
   writing_ = true;
-  stream_.Write(response_, static_cast<LoopEvent*>(&written_));
+  stream_.Write(response_, written_.tag());
 }
 
 void AttachRdmaCall::OnWritten(bool ok) {
@@ -233,7 +233,7 @@ void AttachRdmaCall::End(const absl::Status& status) {
   LetGo();
   finishing_ = true;
   ++events_;
-  stream_.Finish(ToGrpc(status), static_cast<LoopEvent*>(&finished_));
+  stream_.Finish(ToGrpc(status), finished_.tag());
 }
 
 void AttachRdmaCall::LetGo() {

@@ -54,7 +54,7 @@ class AttachRdmaCall final : public LookupLoop::Call {
   RdmaEndpoint* const endpoint_;
   grpc::ServerContext context_;
   grpc::ServerAsyncReaderWriter<v1::RdmaAttachResponse, v1::RdmaAttachRequest> stream_;
-  CallEvent<AttachRdmaCall> accepted_, read_, written_, finished_, over_;
+  rpc::MethodEvent<AttachRdmaCall> accepted_, read_, written_, finished_, over_;
   v1::RdmaAttachRequest request_;
   v1::RdmaAttachResponse response_;
 

@@ -51,14 +51,14 @@ absl::Status LookupLoop::Start() {
 
 void LookupLoop::Run() {
   accept_(*this);
-  next_tick_ = std::chrono::system_clock::now() + kTickInterval;
+  next_tick_ = std::chrono::steady_clock::now() + kTickInterval;
   while (TakeEvents()) {
     if (!turns_.Empty()) turns_.RunNext();
     removed_.clear();
-    if (std::chrono::system_clock::now() < next_tick_) continue;
+    if (std::chrono::steady_clock::now() < next_tick_) continue;
     Tick();
     removed_.clear();
-    next_tick_ = std::chrono::system_clock::now() + kTickInterval;
+    next_tick_ = std::chrono::steady_clock::now() + kTickInterval;
   }
 }
 
@@ -69,11 +69,12 @@ bool LookupLoop::TakeEvents() {
   for (int taken = 0; taken < kEventsAtOnce;) {
     void* tag = nullptr;
     bool ok = false;
-    const auto what = idle ? wire::TakeEvent(*queue_, &tag, &ok, context_->spin, next_tick_)
-                           : queue_->AsyncNext(&tag, &ok, std::chrono::system_clock::time_point());
+    const auto what = idle ? rpc::TakeEvent(*queue_, &tag, &ok, context_->spin,
+                                            next_tick_ - std::chrono::steady_clock::now())
+                           : rpc::TakeReadyEvent(*queue_, &tag, &ok);
     if (what == grpc::CompletionQueue::SHUTDOWN) return false;
     if (what == grpc::CompletionQueue::GOT_EVENT) {
-      static_cast<LoopEvent*>(tag)->Done(ok);
+      rpc::QueueEvent::Dispatch(tag, ok);
       removed_.clear();
       ++taken;
     } else if (++empty_looks > std::min(calls_.size(), kEmptyLooks)) {
@@ -104,8 +105,7 @@ void LookupLoop::Wake(LookupLoop* loop, WakeState& state) {
   const std::lock_guard<std::mutex> lock(state.mutex);
   if (state.pending || state.stopping) return;
   state.pending = true;
-  loop->alarm_.Set(loop->queue_.get(), std::chrono::system_clock::now(),
-                   static_cast<LoopEvent*>(&loop->woken_));
+  loop->alarm_.Set(loop->queue_.get(), rpc::After(std::chrono::nanoseconds(0)), loop->woken_.tag());
 }
 
 void LookupLoop::OnWake(bool) {

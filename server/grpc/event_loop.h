@@ -25,6 +25,7 @@
 
 #include "memstore/gather/parallel_gather.h"
 #include "memstore/store/store.h"
+#include "proto/rpc/queue_event.h"
 #include "server/base/limits.h"
 #include "server/grpc/request_log.h"
 #include "server/lookup/fair_scheduler.h"
@@ -50,27 +51,6 @@ struct LookupContext {
   std::atomic<uint32_t> streams{0};
   std::atomic<uint32_t> watches{0};
   std::atomic<uint32_t> plain_calls{0};
-};
-
-// What a completion queue's tag points to.
-class LoopEvent {
- public:
-  virtual void Done(bool ok) = 0;
-
- protected:
-  ~LoopEvent() = default;
-};
-
-// An event that calls a method of a call.
-template <typename Call>
-class CallEvent final : public LoopEvent {
- public:
-  CallEvent(Call* call, void (Call::*method)(bool)) : call_(call), method_(method) {}
-  void Done(bool ok) override { (call_->*method_)(ok); }
-
- private:
-  Call* const call_;
-  void (Call::*const method_)(bool);
 };
 
 class LookupLoop {
@@ -151,11 +131,11 @@ class LookupLoop {
   std::atomic<size_t> live_calls_{0};
 
   grpc::Alarm alarm_;
-  CallEvent<LookupLoop> woken_;
+  rpc::MethodEvent<LookupLoop> woken_;
 
   Turns turns_;  // calls_ leave it when they go
   std::chrono::steady_clock::time_point events_taken_;
-  std::chrono::system_clock::time_point next_tick_;
+  std::chrono::steady_clock::time_point next_tick_;
 
   std::vector<std::unique_ptr<LookupBatch>> spare_batches_;  // calls_ give theirs back when they go
   std::list<std::unique_ptr<Call>> calls_;

@@ -38,9 +38,9 @@ void Health::Accept(LookupLoop& loop) {
 
 void WatchCall::Accept(LookupLoop& loop, Health* health) {
   auto* const call = new WatchCall(loop, health);  // its own until it is accepted
-  call->context_.AsyncNotifyWhenDone(static_cast<LoopEvent*>(&call->over_));
+  call->context_.AsyncNotifyWhenDone(call->over_.tag());
   health->service().RequestWatch(&call->context_, &call->request_, &call->writer_, loop.queue(),
-                                 loop.queue(), static_cast<LoopEvent*>(&call->accepted_));
+                                 loop.queue(), call->accepted_.tag());
 }
 
 WatchCall::WatchCall(LookupLoop& loop, Health* health)
@@ -66,7 +66,7 @@ void WatchCall::Tell() {
   writing_ = true;
   HealthResponse response;
   response.set_status(status);
-  writer_.Write(response, static_cast<LoopEvent*>(&written_));
+  writer_.Write(response, written_.tag());
 }
 
 void WatchCall::OnWritten(bool) {

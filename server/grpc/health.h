@@ -50,7 +50,7 @@ class WatchCall final : public LookupLoop::Call {
   grpc::ServerContext context_;
   grpc::health::v1::HealthCheckRequest request_;
   grpc::ServerAsyncWriter<grpc::health::v1::HealthCheckResponse> writer_;
-  CallEvent<WatchCall> accepted_, written_, over_;
+  rpc::MethodEvent<WatchCall> accepted_, written_, over_;
   int told_ = -1;
   bool writing_ = false;
   bool is_over_ = false;

@@ -57,10 +57,9 @@ void Reflection::Answer(const Request& request, Response* response) const {
 
 void ReflectionCall::Accept(LookupLoop& loop, Reflection* reflection) {
   auto* const call = new ReflectionCall(loop, reflection);  // its own until it is accepted
-  call->context_.AsyncNotifyWhenDone(static_cast<LoopEvent*>(&call->over_));
+  call->context_.AsyncNotifyWhenDone(call->over_.tag());
   reflection->service().RequestServerReflectionInfo(&call->context_, &call->stream_, loop.queue(),
-                                                    loop.queue(),
-                                                    static_cast<LoopEvent*>(&call->accepted_));
+                                                    loop.queue(), call->accepted_.tag());
 }
 
 ReflectionCall::ReflectionCall(LookupLoop& loop, Reflection* reflection)
@@ -79,7 +78,7 @@ void ReflectionCall::OnAccepted(bool ok) {
   Accept(loop_, reflection_);
   loop_.Add(std::move(self));
   busy_ = true;
-  stream_.Read(&request_, static_cast<LoopEvent*>(&read_));
+  stream_.Read(&request_, read_.tag());
 }
 
 void ReflectionCall::OnRead(bool ok) {
@@ -89,16 +88,16 @@ void ReflectionCall::OnRead(bool ok) {
   } else if (ok) {
     Reflection::Response response;
     reflection_->Answer(request_, &response);
-    stream_.Write(response, static_cast<LoopEvent*>(&written_));
+    stream_.Write(response, written_.tag());
   } else {
-    stream_.Finish(grpc::Status::OK, static_cast<LoopEvent*>(&finished_));
+    stream_.Finish(grpc::Status::OK, finished_.tag());
   }
 }
 
 void ReflectionCall::OnWritten(bool ok) {
   busy_ = ok && !is_over_;
   if (busy_) {
-    stream_.Read(&request_, static_cast<LoopEvent*>(&read_));
+    stream_.Read(&request_, read_.tag());
   } else {
     Leave();
   }

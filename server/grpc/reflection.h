@@ -48,7 +48,7 @@ class ReflectionCall final : public LookupLoop::Call {
   grpc::ServerContext context_;
   grpc::ServerAsyncReaderWriter<Reflection::Response, Reflection::Request> stream_;
   Reflection::Request request_;
-  CallEvent<ReflectionCall> accepted_, read_, written_, finished_, over_;
+  rpc::MethodEvent<ReflectionCall> accepted_, read_, written_, finished_, over_;
   bool busy_ = false;  // an operation is under way, besides over_
   bool is_over_ = false;
 };

@@ -8,6 +8,7 @@
 #include "server/base/limits.h"
 #include "server/grpc/grpc_status.h"
 #include "server/grpc/lookup_service.h"
+#include "server/grpc/slab_slice.h"
 
 namespace engram {
 namespace {
@@ -22,9 +23,9 @@ void StreamCall::Accept(LookupLoop& loop, LookupService* service) {
   auto* const call =
       new StreamCall(loop, service);  // its own until it is accepted, then the loop's
   // Comes once the call was accepted, in whatever way it ends.
-  call->context_.AsyncNotifyWhenDone(static_cast<LoopEvent*>(&call->over_));
+  call->context_.AsyncNotifyWhenDone(call->over_.tag());
   service->RequestLookupStream(&call->context_, &call->stream_, loop.queue(), loop.queue(),
-                               static_cast<LoopEvent*>(&call->accepted_));
+                               call->accepted_.tag());
 }
 
 StreamCall::StreamCall(LookupLoop& loop, LookupService* service)
@@ -111,7 +112,9 @@ void StreamCall::Leave() {
 void StreamCall::TakeBatch() {
   std::unique_ptr<LookupBatch> batch = loop_.NewBatch();
   batch->received = last_event_;
-  absl::Status status = batch->Parse(slices_.Of(message_));
+  absl::Status status = slices_.Read(message_)
+                            ? batch->Parse(slices_.chain())
+                            : absl::InvalidArgumentError("the message cannot be read");
   if (status.ok() && !batch->cancels()) loop_.metrics().Began();
   if (!status.ok()) {
     // Whose answer it would be is not known.
@@ -256,14 +259,14 @@ void StreamCall::Advance() {
 void StreamCall::WriteAhead() {
   while (!finishing_) {
     if (!ahead_ && !errors_.empty()) {
-      ahead_ = OneSlice(grpc::Slice(errors_.front()));
+      ahead_ = rpc::OneSlice(grpc::Slice(errors_.front()));
       errors_.pop_front();
     }
     if (!ahead_ || writing_) return;
     writing_ = true;
     ++events_;
     write_began_ = now_;
-    stream_.Write(*ahead_, static_cast<LoopEvent*>(&written_));
+    stream_.Write(*ahead_, written_.tag());
     ahead_.reset();
   }
 }
@@ -289,7 +292,7 @@ void StreamCall::TakeTurn() {
       batch.FillMessage(kStreamMessageBytes, *loop_.context().team, slab_.back().memory());
   batch.waits_since = now_ = loop_.turns().Done(*this, before - batch.RowsLeftBytes());
   loop_.metrics().Took(Stage::kGather, now_ - begin);
-  ahead_ = OneSlice(SliceOf(std::move(slab_.back()), part));
+  ahead_ = rpc::OneSlice(SliceOf(std::move(slab_.back()), part));
   slab_.clear();
   if (batch.done()) {
     loop_.metrics().Answered(Path::kGrpcStream, absl::StatusCode::kOk, batch.Rows(),
@@ -312,7 +315,7 @@ void StreamCall::StartRead() {
   if (errors_.size() >= kMaxBatchesPerStream) return;
   reading_ = true;
   ++events_;
-  stream_.Read(&message_, static_cast<LoopEvent*>(&read_));
+  stream_.Read(&message_, read_.tag());
 }
 
 void StreamCall::MaybeFinish() {
@@ -325,7 +328,7 @@ void StreamCall::MaybeFinish() {
   }
   finishing_ = true;
   ++events_;
-  stream_.Finish(ToGrpc(end_), static_cast<LoopEvent*>(&finished_));
+  stream_.Finish(ToGrpc(end_), finished_.tag());
 }
 
 std::optional<Clock::time_point> StreamCall::IdleSince() const {

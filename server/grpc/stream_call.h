@@ -16,8 +16,8 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "proto/rpc/message_slices.h"
 #include "server/grpc/event_loop.h"
-#include "server/grpc/message_slices.h"
 
 namespace engram {
 
@@ -69,9 +69,9 @@ class StreamCall final : public LookupLoop::Call, private Turns::Call {
   LookupService* const service_;
   grpc::ServerContext context_;
   grpc::ServerAsyncReaderWriter<grpc::ByteBuffer, grpc::ByteBuffer> stream_;
-  CallEvent<StreamCall> accepted_, read_, written_, finished_, over_;
+  rpc::MethodEvent<StreamCall> accepted_, read_, written_, finished_, over_;
   grpc::ByteBuffer message_;  // being read
-  MessageSlices slices_;
+  rpc::MessageSlices slices_;
 
   Caller caller_;
   Batches small_, large_;  // answers of one message, and of more

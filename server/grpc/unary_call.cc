@@ -3,9 +3,11 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "proto/rpc/message_slices.h"
 #include "server/base/limits.h"
 #include "server/grpc/grpc_status.h"
 #include "server/grpc/lookup_service.h"
+#include "server/grpc/slab_slice.h"
 
 namespace engram {
 namespace {
@@ -23,7 +25,7 @@ uint32_t SlabsFor(uint64_t reply_bytes) {
 void UnaryCall::Accept(LookupLoop& loop, LookupService* service) {
   auto* const call = new UnaryCall(loop, service);  // its own until it is accepted, then the loop's
   service->RequestLookup(&call->context_, &call->request_, &call->responder_, loop.queue(),
-                         loop.queue(), static_cast<LoopEvent*>(&call->accepted_));
+                         loop.queue(), call->accepted_.tag());
 }
 
 UnaryCall::UnaryCall(LookupLoop& loop, LookupService* service)
@@ -78,8 +80,10 @@ absl::Status UnaryCall::Prepare() {
   absl::StatusOr<Caller> caller = context.access->Authenticate(context_);
   if (!caller.ok()) return turned_away(Rejection::kUnauthenticated, caller.status());
   batch_ = loop_.NewBatch();
-  MessageSlices slices;
-  absl::Status status = batch_->Parse(slices.Of(request_));
+  rpc::MessageSlices slices;
+  absl::Status status = slices.Read(request_)
+                            ? batch_->Parse(slices.chain())
+                            : absl::InvalidArgumentError("the message cannot be read");
   if (!status.ok()) return status;
   status = batch_->Prepare(
       *context.store,
@@ -129,7 +133,7 @@ void UnaryCall::TakeTurn() {
   loop_.log().Ended(Path::kGrpcUnary, context_, batch_->batch_id(), absl::OkStatus(), rows_,
                     since_ - accepted_at_);
   const grpc::ByteBuffer reply(slices.data(), slices.size());
-  responder_.Finish(reply, grpc::Status::OK, static_cast<LoopEvent*>(&sent_));
+  responder_.Finish(reply, grpc::Status::OK, sent_.tag());
 }
 
 void UnaryCall::Send(const absl::Status& status) {
@@ -138,7 +142,7 @@ void UnaryCall::Send(const absl::Status& status) {
   loop_.metrics().Answered(Path::kGrpcUnary, status.code(), 0, 0, since_ - accepted_at_);
   loop_.log().Ended(Path::kGrpcUnary, context_, batch_ == nullptr ? 0 : batch_->batch_id(), status,
                     0, since_ - accepted_at_);
-  responder_.FinishWithError(ToGrpc(status), static_cast<LoopEvent*>(&sent_));
+  responder_.FinishWithError(ToGrpc(status), sent_.tag());
 }
 
 void UnaryCall::OnSent(bool) {

@@ -10,7 +10,6 @@
 
 #include "absl/status/status.h"
 #include "server/grpc/event_loop.h"
-#include "server/grpc/message_slices.h"
 
 namespace engram {
 
@@ -39,8 +38,8 @@ class UnaryCall final : public LookupLoop::Call, private Turns::Call {
   grpc::ServerContext context_;
   grpc::ByteBuffer request_;
   grpc::ServerAsyncResponseWriter<grpc::ByteBuffer> responder_;
-  CallEvent<UnaryCall> accepted_;
-  CallEvent<UnaryCall> sent_;
+  rpc::MethodEvent<UnaryCall> accepted_;
+  rpc::MethodEvent<UnaryCall> sent_;
   std::unique_ptr<LookupBatch> batch_;
   IdShare ids_;
   bool counted_ = false;

@@ -38,7 +38,7 @@ class PlainCall final : public LookupLoop::Call {
   static void Accept(LookupLoop& loop, const std::shared_ptr<const Method>& method) {
     auto* const call = new PlainCall(loop, method);  // its own until it is accepted
     method->wait(&call->context_, &call->request_, &call->responder_, loop.queue(),
-                 static_cast<LoopEvent*>(&call->accepted_));
+                 call->accepted_.tag());
   }
 
  private:
@@ -64,9 +64,9 @@ class PlainCall final : public LookupLoop::Call {
       status = Answer(&response);
     }
     if (status.ok()) {
-      responder_.Finish(response, status, static_cast<LoopEvent*>(&sent_));
+      responder_.Finish(response, status, sent_.tag());
     } else {
-      responder_.FinishWithError(status, static_cast<LoopEvent*>(&sent_));
+      responder_.FinishWithError(status, sent_.tag());
     }
   }
   grpc::Status Answer(Response* response) {
@@ -92,7 +92,7 @@ class PlainCall final : public LookupLoop::Call {
   grpc::ServerContext context_;
   Request request_;
   typename Method::Responder responder_;
-  CallEvent<PlainCall> accepted_, sent_;
+  rpc::MethodEvent<PlainCall> accepted_, sent_;
   std::chrono::steady_clock::time_point since_;
 };
 

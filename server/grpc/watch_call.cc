@@ -11,9 +11,9 @@ namespace engram {
 
 void NameWatchCall::Accept(LookupLoop& loop, LookupService* service) {
   auto* const call = new NameWatchCall(loop, service);  // its own until it is accepted
-  call->context_.AsyncNotifyWhenDone(static_cast<LoopEvent*>(&call->over_));
+  call->context_.AsyncNotifyWhenDone(call->over_.tag());
   service->RequestWatch(&call->context_, &call->request_, &call->writer_, loop.queue(),
-                        loop.queue(), static_cast<LoopEvent*>(&call->accepted_));
+                        loop.queue(), call->accepted_.tag());
 }
 
 NameWatchCall::NameWatchCall(LookupLoop& loop, LookupService* service)
@@ -65,7 +65,7 @@ void NameWatchCall::Tell() {
   busy_ = true;
   v1::WatchResponse response;
   response.set_table_set_id(id);
-  writer_.Write(response, static_cast<LoopEvent*>(&written_));
+  writer_.Write(response, written_.tag());
 }
 
 void NameWatchCall::OnDrain() {
@@ -81,7 +81,7 @@ void NameWatchCall::End(const absl::Status& status) {
     return;
   }
   busy_ = true;
-  writer_.Finish(ToGrpc(status), static_cast<LoopEvent*>(&finished_));
+  writer_.Finish(ToGrpc(status), finished_.tag());
 }
 
 void NameWatchCall::OnWritten(bool) {

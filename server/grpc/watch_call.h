@@ -42,7 +42,7 @@ class NameWatchCall final : public LookupLoop::Call {
   grpc::ServerContext context_;
   v1::WatchRequest request_;
   grpc::ServerAsyncWriter<v1::WatchResponse> writer_;
-  CallEvent<NameWatchCall> accepted_, written_, finished_, over_;
+  rpc::MethodEvent<NameWatchCall> accepted_, written_, finished_, over_;
   uint64_t version_ = 0;             // of the store, when it was looked at
   std::optional<std::string> told_;  // the id
   bool counted_ = false;

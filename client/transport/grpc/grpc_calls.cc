@@ -9,6 +9,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/time/clock.h"
+#include "proto/rpc/queue_event.h"
 
 namespace engram {
 namespace {
@@ -18,28 +19,18 @@ constexpr char kUnaryMethod[] = "/engram.v1.Lookup/Lookup";
 // Replies of unary calls that are in memory at once: 16 of 4 MiB.
 constexpr size_t kMaxUnaryCalls = 16;
 
-template <typename Owner, typename Call>
-struct Event final : ClientEvent {
-  void Done(bool ok) override { (owner->*method)(call, ok); }
-  Owner* owner = nullptr;
-  Call* call = nullptr;
-  void (Owner::*method)(Call*, bool) = nullptr;
-};
-
 uint64_t TimeoutUs(absl::Time deadline) {
   if (deadline == absl::InfiniteFuture()) return 0;
   return static_cast<uint64_t>(
       std::max<int64_t>(1, absl::ToInt64Microseconds(deadline - absl::Now())));
 }
 
-grpc::ByteBuffer OneSlice(const grpc::Slice& slice) { return grpc::ByteBuffer(&slice, 1); }
-
 uint8_t* Writable(const grpc::Slice& slice) { return const_cast<uint8_t*>(slice.begin()); }
 
 grpc::ByteBuffer EncodeRequest(const GrpcBatch::Part& part) {
   const grpc::Slice slice(part.batch->RequestBytes(part));
   part.batch->WriteRequest(part, Writable(slice));
-  return OneSlice(slice);
+  return rpc::OneSlice(slice);
 }
 
 grpc::ByteBuffer EncodeCancel(uint64_t wire_id) {
@@ -47,7 +38,7 @@ grpc::ByteBuffer EncodeCancel(uint64_t wire_id) {
       .table_set_id = "", .batch_id = wire_id, .timeout_us = 0, .cancel = true};
   const grpc::Slice slice(wire::RequestHeadBytes(head));
   wire::WriteRequestHead(head, Writable(slice));
-  return OneSlice(slice);
+  return rpc::OneSlice(slice);
 }
 
 grpc::Status NotOurs() {
@@ -56,19 +47,16 @@ grpc::Status NotOurs() {
 
 }  // namespace
 
-bool ReceivedMessage::Parse(const grpc::ByteBuffer& message) {
-  slices_.clear();
-  chain_.clear();
-  if (!message.Dump(&slices_).ok()) return false;
-  for (const grpc::Slice& slice : slices_) chain_.push_back({slice.begin(), slice.size()});
-  return reply_.Parse(chain_);
-}
-
 struct GrpcStream::Call {
-  using StreamEvent = Event<GrpcStream, Call>;
+  explicit Call(GrpcStream* owner)
+      : started(owner, &GrpcStream::OnStarted, this),
+        read(owner, &GrpcStream::OnRead, this),
+        written(owner, &GrpcStream::OnWritten, this),
+        finished(owner, &GrpcStream::OnFinished, this) {}
+
   grpc::ClientContext context;
   std::unique_ptr<grpc::GenericClientAsyncReaderWriter> stream;
-  StreamEvent started, read, written, finished;
+  rpc::MethodEvent<GrpcStream, Call*> started, read, written, finished;
   grpc::ByteBuffer message;  // being read
   grpc::Status status;
   grpc::Status why_broken;  // where it was we who broke it
@@ -88,20 +76,11 @@ GrpcStream::GrpcStream(RawStub* stub, const GrpcCredentials* credentials,
 GrpcStream::~GrpcStream() = default;
 
 void GrpcStream::Open() {
-  auto call = std::make_unique<Call>();
-  const auto event = [&](Call::StreamEvent& one, void (GrpcStream::*method)(Call*, bool)) {
-    one.owner = this;
-    one.call = call.get();
-    one.method = method;
-  };
-  event(call->started, &GrpcStream::OnStarted);
-  event(call->read, &GrpcStream::OnRead);
-  event(call->written, &GrpcStream::OnWritten);
-  event(call->finished, &GrpcStream::OnFinished);
+  auto call = std::make_unique<Call>(this);
   credentials_->Apply(&call->context);
   call->stream = stub_->PrepareCall(&call->context, kStreamMethod, queue_);
   call->events = 1;
-  call->stream->StartCall(static_cast<ClientEvent*>(&call->started));
+  call->stream->StartCall(call->started.tag());
   calls_.push_back(std::move(call));
 }
 
@@ -138,7 +117,7 @@ void GrpcStream::WriteNext(Call& call) {
     call.writing = true;
     ++call.events;
     call.stream->Write(cancels ? EncodeCancel(next.cancel_id) : EncodeRequest(*next.part),
-                       static_cast<ClientEvent*>(&call.written));
+                       call.written.tag());
   }
 }
 
@@ -146,7 +125,7 @@ void GrpcStream::Break(Call& call) {
   if (call.broken) return;
   call.broken = true;
   ++call.events;
-  call.stream->Finish(&call.status, static_cast<ClientEvent*>(&call.finished));
+  call.stream->Finish(&call.status, call.finished.tag());
 }
 
 void GrpcStream::OnStarted(Call* call, bool ok) {
@@ -158,7 +137,7 @@ void GrpcStream::OnStarted(Call* call, bool ok) {
   }
   call->is_started = true;
   ++call->events;
-  call->stream->Read(&call->message, static_cast<ClientEvent*>(&call->read));
+  call->stream->Read(&call->message, call->read.tag());
   WriteNext(*call);
 }
 
@@ -195,7 +174,7 @@ void GrpcStream::OnRead(Call* call, bool ok) {
     // Before the rows are copied: what comes next is taken from the wire meanwhile.
     call->message.Clear();
     ++call->events;
-    call->stream->Read(&call->message, static_cast<ClientEvent*>(&call->read));
+    call->stream->Read(&call->message, call->read.tag());
   }
   if (part != nullptr) sink_->OnReply(part, received_.chain(), received_.reply(), ended);
 }
@@ -234,12 +213,14 @@ bool GrpcStream::Ended() const {
 }
 
 struct GrpcUnaryCalls::Call {
+  explicit Call(GrpcUnaryCalls* owner) : done(owner, &GrpcUnaryCalls::OnDone, this) {}
+
   PartPointer part;
   grpc::ClientContext context;
   grpc::ByteBuffer reply;
   grpc::Status status;
   std::unique_ptr<grpc::ClientAsyncResponseReader<grpc::ByteBuffer>> reader;
-  Event<GrpcUnaryCalls, Call> done;
+  rpc::MethodEvent<GrpcUnaryCalls, Call*> done;
 };
 
 GrpcUnaryCalls::GrpcUnaryCalls(RawStub* stub, const GrpcCredentials* credentials,
@@ -256,12 +237,9 @@ void GrpcUnaryCalls::Send(const PartPointer& part) {
 
 void GrpcUnaryCalls::StartSome() {
   while (!waiting_.empty() && calls_.size() < kMaxUnaryCalls) {
-    auto call = std::make_unique<Call>();
+    auto call = std::make_unique<Call>(this);
     call->part = std::move(waiting_.front());
     waiting_.pop_front();
-    call->done.owner = this;
-    call->done.call = call.get();
-    call->done.method = &GrpcUnaryCalls::OnDone;
     const absl::Time deadline = call->part->batch->deadline();
     if (deadline != absl::InfiniteFuture())
       call->context.set_deadline(absl::ToChronoTime(deadline));
@@ -269,7 +247,7 @@ void GrpcUnaryCalls::StartSome() {
     call->reader =
         stub_->PrepareUnaryCall(&call->context, kUnaryMethod, EncodeRequest(*call->part), queue_);
     call->reader->StartCall();
-    call->reader->Finish(&call->reply, &call->status, static_cast<ClientEvent*>(&call->done));
+    call->reader->Finish(&call->reply, &call->status, call->done.tag());
     calls_.push_back(std::move(call));
   }
 }

@@ -17,19 +17,11 @@
 #include "absl/status/status.h"
 #include "client/transport/grpc/grpc_batch.h"
 #include "client/transport/grpc/grpc_credentials.h"
+#include "proto/rpc/message_slices.h"
 
 namespace engram {
 
 using PartPointer = std::shared_ptr<GrpcBatch::Part>;
-
-// What a completion queue's tag points to.
-class ClientEvent {
- public:
-  virtual void Done(bool ok) = 0;
-
- protected:
-  ~ClientEvent() = default;
-};
 
 // Told on the driver's thread.
 class PartSink {
@@ -45,17 +37,18 @@ class PartSink {
   ~PartSink() = default;
 };
 
-// The bytes of a message where gRPC put them. Reused from message to message.
+// A reply as it was received. Reused from message to message.
 class ReceivedMessage {
  public:
   // False when it is no LookupResponse.
-  bool Parse(const grpc::ByteBuffer& message);
-  absl::Span<const wire::Bytes> chain() const { return chain_; }
+  bool Parse(const grpc::ByteBuffer& message) {
+    return slices_.Read(message) && reply_.Parse(slices_.chain());
+  }
+  absl::Span<const wire::Bytes> chain() const { return slices_.chain(); }
   const wire::LookupResponse& reply() const { return reply_; }
 
  private:
-  std::vector<grpc::Slice> slices_;
-  std::vector<wire::Bytes> chain_;
+  rpc::MessageSlices slices_;
   wire::LookupResponse reply_;
 };
 

@@ -280,8 +280,7 @@ void GrpcTransport::SendLater(const PartPointer& part, absl::Duration delay) {
     retry->part = part;
     const std::lock_guard<std::mutex> lock(retries_mutex_);
     if (!ending_) {
-      retry->alarm.Set(driver_.queue(), absl::ToChronoTime(at),
-                       static_cast<ClientEvent*>(retry.get()));
+      retry->alarm.Set(driver_.queue(), absl::ToChronoTime(at), retry->tag());
       retries_.push_back(std::move(retry));
       return;
     }

@@ -72,7 +72,7 @@ class GrpcTransport : public Transport, private PartSink {
   };
   struct Connection;
   // A part that the server had no room for, to be sent again.
-  struct Retry final : ClientEvent {
+  struct Retry final : rpc::QueueEvent {
     void Done(bool ok) override { transport->OnRetry(this, ok); }
     GrpcTransport* transport = nullptr;
     PartPointer part;

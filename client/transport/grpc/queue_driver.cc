@@ -19,6 +19,11 @@ constexpr int kLingerRounds = 10;
 constexpr absl::Duration kBackgroundTurn = absl::Milliseconds(5);
 constexpr std::chrono::microseconds kNoSpin{0};
 
+std::chrono::nanoseconds LeftUntil(absl::Time deadline) {
+  return deadline == absl::InfiniteFuture() ? rpc::kForever
+                                            : absl::ToChronoNanoseconds(deadline - absl::Now());
+}
+
 }  // namespace
 
 QueueDriver::~QueueDriver() {
@@ -44,7 +49,7 @@ void QueueDriver::Stop(absl::FunctionRef<bool()> ended) {
   queue_.Shutdown();
   void* tag = nullptr;
   bool ok = false;
-  while (queue_.Next(&tag, &ok)) static_cast<ClientEvent*>(tag)->Done(ok);
+  while (queue_.Next(&tag, &ok)) rpc::QueueEvent::Dispatch(tag, ok);
 }
 
 void QueueDriver::Begin(uint64_t pieces) {
@@ -64,12 +69,12 @@ QueueDriver::Taken QueueDriver::TakeOne(std::unique_lock<std::mutex>& lock,
   lock.unlock();
   void* tag = nullptr;
   bool ok = false;
-  const auto what = wire::TakeEvent(queue_, &tag, &ok, spin, absl::ToChronoTime(deadline));
-  if (what == grpc::CompletionQueue::GOT_EVENT) static_cast<ClientEvent*>(tag)->Done(ok);
+  const auto what = rpc::TakeEvent(queue_, &tag, &ok, spin, LeftUntil(deadline));
+  if (what == grpc::CompletionQueue::GOT_EVENT) rpc::QueueEvent::Dispatch(tag, ok);
   lock.lock();
   driving_ = false;
   ++turns_;
-  if (what == grpc::CompletionQueue::GOT_EVENT && tag == static_cast<ClientEvent*>(&nudge_)) {
+  if (what == grpc::CompletionQueue::GOT_EVENT && tag == nudge_.tag()) {
     nudged_ = false;
   }
   if (waiting_ > 0) changed_.notify_all();
@@ -110,7 +115,7 @@ void QueueDriver::Kick() {
   if (waiting_ > 0) changed_.notify_all();
   if (!driving_ || nudged_ || stopping_) return;
   nudged_ = true;
-  alarm_.Set(&queue_, std::chrono::system_clock::now(), static_cast<ClientEvent*>(&nudge_));
+  alarm_.Set(&queue_, rpc::After(std::chrono::nanoseconds(0)), nudge_.tag());
 }
 
 void QueueDriver::RunInBackground() {

@@ -20,7 +20,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
-#include "client/transport/grpc/grpc_calls.h"
+#include "proto/rpc/queue_event.h"
 
 namespace engram {
 
@@ -58,7 +58,7 @@ class QueueDriver {
                 absl::Time deadline);
   void RunInBackground();
 
-  struct Nudge final : ClientEvent {
+  struct Nudge final : rpc::QueueEvent {
     void Done(bool) override {}
   };
 

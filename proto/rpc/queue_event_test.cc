@@ -1,0 +1,94 @@
+#include "proto/rpc/queue_event.h"
+
+#include <grpcpp/alarm.h>
+#include <grpcpp/grpcpp.h>
+
+#include <string>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "proto/rpc/message_slices.h"
+#include "proto/rpc/take_event.h"
+
+namespace engram::rpc {
+namespace {
+
+// A call as they are: of several bases, with events that are told what they were made with.
+struct FirstBase {
+  virtual ~FirstBase() = default;
+  int filler = 0;
+};
+class Owner final : public FirstBase {
+ public:
+  Owner() : plain_(this, &Owner::OnPlain), told_(this, &Owner::OnTold, 7, "seven") {}
+
+  std::vector<std::string> seen;
+  void OnPlain(bool ok) { seen.push_back(ok ? "plain" : "plain failed"); }
+  void OnTold(int number, std::string word, bool ok) {
+    seen.push_back(std::to_string(number) + word + (ok ? "" : " failed"));
+  }
+  MethodEvent<Owner> plain_;
+  MethodEvent<Owner, int, std::string> told_;
+};
+
+TEST(QueueEvent, ATagLeadsToItsOwnersMethod) {
+  Owner owner;
+  QueueEvent::Dispatch(owner.plain_.tag(), true);
+  QueueEvent::Dispatch(owner.told_.tag(), false);
+  EXPECT_EQ(owner.seen, (std::vector<std::string>{"plain", "7seven failed"}));
+}
+
+TEST(TakeEvent, AnEventIsTakenWhetherItIsLookedForOrWaitedFor) {
+  for (const std::chrono::nanoseconds spin :
+       {std::chrono::nanoseconds(0), std::chrono::nanoseconds(1000000)}) {
+    Owner owner;
+    grpc::CompletionQueue queue;
+    void* tag = nullptr;
+    bool ok = false;
+    EXPECT_EQ(TakeReadyEvent(queue, &tag, &ok), grpc::CompletionQueue::TIMEOUT);
+    EXPECT_EQ(TakeEvent(queue, &tag, &ok, spin, std::chrono::nanoseconds(1)),
+              grpc::CompletionQueue::TIMEOUT);
+    grpc::Alarm alarm;
+    alarm.Set(&queue, After(std::chrono::nanoseconds(0)), owner.told_.tag());
+    ASSERT_EQ(TakeEvent(queue, &tag, &ok, spin, kForever), grpc::CompletionQueue::GOT_EVENT);
+    QueueEvent::Dispatch(tag, ok);
+    EXPECT_EQ(owner.seen, (std::vector<std::string>{"7seven"}));
+    queue.Shutdown();
+    EXPECT_EQ(TakeEvent(queue, &tag, &ok, spin, kForever), grpc::CompletionQueue::SHUTDOWN);
+  }
+}
+
+TEST(TakeEvent, AnAlarmForeverAwayDoesNotRing) {
+  Owner owner;
+  grpc::CompletionQueue queue;
+  void* tag = nullptr;
+  bool ok = true;
+  grpc::Alarm alarm;
+  alarm.Set(&queue, After(kForever), owner.plain_.tag());
+  EXPECT_EQ(TakeReadyEvent(queue, &tag, &ok), grpc::CompletionQueue::TIMEOUT);
+  alarm.Cancel();
+  ASSERT_EQ(TakeEvent(queue, &tag, &ok, std::chrono::nanoseconds(0), kForever),
+            grpc::CompletionQueue::GOT_EVENT);
+  EXPECT_FALSE(ok);
+}
+
+TEST(MessageSlices, HoldsTheBytesOfAMessageInOrderUntilTheNext) {
+  MessageSlices slices;
+  {
+    const grpc::Slice parts[] = {grpc::Slice(std::string(100, 'a')), grpc::Slice("bc")};
+    const grpc::ByteBuffer message(parts, 2);
+    ASSERT_TRUE(slices.Read(message));
+  }
+  std::string bytes;
+  for (const wire::Bytes& one : slices.chain()) {
+    bytes.append(reinterpret_cast<const char*>(one.data()), one.size());
+  }
+  EXPECT_EQ(bytes, std::string(100, 'a') + "bc");
+  ASSERT_TRUE(slices.Read(OneSlice(grpc::Slice("d"))));
+  ASSERT_EQ(slices.chain().size(), 1u);
+  EXPECT_FALSE(slices.Read(grpc::ByteBuffer()));
+  EXPECT_TRUE(slices.chain().empty());
+}
+
+}  // namespace
+}  // namespace engram::rpc
