@@ -314,14 +314,14 @@ absl::Status Engramd::Listen() {
   const bool reflects = absl::c_all_of(
       config_.listen, [](const ListenAddress& address) { return address.IsLocal(); });
   if (reflects) builder.RegisterService(&reflection_->service());
-  const auto accept = [this, reflects](LookupLoop& loop) {
+  const auto accept = [this, reflects](EventLoop& loop) {
     service_->Accept(loop);
     health_->Accept(loop);
     if (reflects) ReflectionCall::Accept(loop, reflection_.get());
   };
   const uint32_t threads = LookupThreads(config_);
   for (uint32_t i = 0; i < threads; ++i) {
-    loops_.push_back(std::make_unique<LookupLoop>(&context_, i, accept, builder));
+    loops_.push_back(std::make_unique<EventLoop>(&context_, i, accept, builder));
   }
   server_ = builder.BuildAndStart();
   if (server_ == nullptr) return absl::InternalError("gRPC does not start");

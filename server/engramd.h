@@ -103,8 +103,8 @@ class Engramd {
   std::unique_ptr<LookupService> service_;
   std::unique_ptr<Health> health_;
   std::unique_ptr<Reflection> reflection_;
-  LookupContext context_;
-  std::vector<std::unique_ptr<LookupLoop>> loops_;
+  ServingContext context_;
+  std::vector<std::unique_ptr<EventLoop>> loops_;
   std::unique_ptr<grpc::Server> server_;  // null while it does not listen
   // To server_: in the clear, and by TLS (null where no port speaks it).
   std::shared_ptr<grpc::experimental::ExternalConnectionAcceptor> plain_connections_;

@@ -46,14 +46,14 @@ void Describe(const RdmaRegion& region, v1::RdmaWindow* window) {
 
 }  // namespace
 
-void AttachRdmaCall::Accept(LookupLoop& loop, LookupService* service, RdmaEndpoint* endpoint) {
+void AttachRdmaCall::Accept(EventLoop& loop, LookupService* service, RdmaEndpoint* endpoint) {
   auto* const call = new AttachRdmaCall(loop, service, endpoint);  // its own until it is accepted
   call->context_.AsyncNotifyWhenDone(call->over_.tag());
   service->RequestAttachRdma(&call->context_, &call->stream_, loop.queue(), loop.queue(),
                              call->accepted_.tag());
 }
 
-AttachRdmaCall::AttachRdmaCall(LookupLoop& loop, LookupService* service, RdmaEndpoint* endpoint)
+AttachRdmaCall::AttachRdmaCall(EventLoop& loop, LookupService* service, RdmaEndpoint* endpoint)
     : loop_(loop),
       service_(service),
       endpoint_(endpoint),

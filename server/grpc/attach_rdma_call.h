@@ -21,18 +21,18 @@ namespace engram {
 
 class LookupService;
 
-class AttachRdmaCall final : public LookupLoop::Call {
+class AttachRdmaCall final : public EventLoop::Call {
  public:
   // Waits for the next call; again, each time one was accepted. `endpoint` may be null: then all
   // are told so.
-  static void Accept(LookupLoop& loop, LookupService* service, RdmaEndpoint* endpoint);
+  static void Accept(EventLoop& loop, LookupService* service, RdmaEndpoint* endpoint);
   ~AttachRdmaCall() override { LetGo(); }
 
   void OnTick(std::chrono::steady_clock::time_point now, bool memory_is_short) override;
   void OnDrain() override;
 
  private:
-  AttachRdmaCall(LookupLoop& loop, LookupService* service, RdmaEndpoint* endpoint);
+  AttachRdmaCall(EventLoop& loop, LookupService* service, RdmaEndpoint* endpoint);
   void OnAccepted(bool ok);
   void OnRead(bool ok);
   void OnWritten(bool ok);
@@ -49,7 +49,7 @@ class AttachRdmaCall final : public LookupLoop::Call {
   void LetGo();
   void Leave();
 
-  LookupLoop& loop_;
+  EventLoop& loop_;
   LookupService* const service_;
   RdmaEndpoint* const endpoint_;
   grpc::ServerContext context_;

@@ -27,8 +27,8 @@ constexpr uint64_t kMaxSpareBytes = 1 << 20;
 
 }  // namespace
 
-LookupLoop::LookupLoop(LookupContext* context, uint32_t number,
-                       std::function<void(LookupLoop&)> accept, grpc::ServerBuilder& builder)
+EventLoop::EventLoop(ServingContext* context, uint32_t number,
+                     std::function<void(EventLoop&)> accept, grpc::ServerBuilder& builder)
     : context_(context),
       metrics_(context->metrics->NewThread()),
       log_(context->log, number),
@@ -37,11 +37,11 @@ LookupLoop::LookupLoop(LookupContext* context, uint32_t number,
       queue_(builder.AddCompletionQueue()),
       wake_state_(std::make_shared<WakeState>()),
       wake_([this, state = wake_state_] { Wake(this, *state); }),
-      woken_(this, &LookupLoop::OnWake) {}
+      woken_(this, &EventLoop::OnWake) {}
 
-LookupLoop::~LookupLoop() { Stop(); }
+EventLoop::~EventLoop() { Stop(); }
 
-absl::Status LookupLoop::Start() {
+absl::Status EventLoop::Start() {
   absl::StatusOr<std::thread> thread =
       StartThread(absl::StrCat("engram-loop/", number_), [this] { Run(); });
   if (!thread.ok()) return thread.status();
@@ -49,7 +49,7 @@ absl::Status LookupLoop::Start() {
   return absl::OkStatus();
 }
 
-void LookupLoop::Run() {
+void EventLoop::Run() {
   accept_(*this);
   next_tick_ = std::chrono::steady_clock::now() + kTickInterval;
   while (TakeEvents()) {
@@ -62,7 +62,7 @@ void LookupLoop::Run() {
   }
 }
 
-bool LookupLoop::TakeEvents() {
+bool EventLoop::TakeEvents() {
   const bool idle = turns_.Empty();
   if (!idle && std::chrono::steady_clock::now() - events_taken_ < kEventInterval) return true;
   size_t empty_looks = 0;
@@ -86,7 +86,7 @@ bool LookupLoop::TakeEvents() {
   return true;
 }
 
-void LookupLoop::Tick() {
+void EventLoop::Tick() {
   const auto now = std::chrono::steady_clock::now();
   const bool memory_is_short =
       context_->slabs->FreeSlabs() < context_->slabs->slabs() / 4 || context_->ids.HalfUsed();
@@ -96,19 +96,19 @@ void LookupLoop::Tick() {
   }
 }
 
-void LookupLoop::Drain() {
+void EventLoop::Drain() {
   draining_.store(true);
   Wake(this, *wake_state_);
 }
 
-void LookupLoop::Wake(LookupLoop* loop, WakeState& state) {
+void EventLoop::Wake(EventLoop* loop, WakeState& state) {
   const std::lock_guard<std::mutex> lock(state.mutex);
   if (state.pending || state.stopping) return;
   state.pending = true;
   loop->alarm_.Set(loop->queue_.get(), rpc::After(std::chrono::nanoseconds(0)), loop->woken_.tag());
 }
 
-void LookupLoop::OnWake(bool) {
+void EventLoop::OnWake(bool) {
   {
     const std::lock_guard<std::mutex> lock(wake_state_->mutex);
     wake_state_->pending = false;
@@ -122,7 +122,7 @@ void LookupLoop::OnWake(bool) {
   }
 }
 
-void LookupLoop::Stop() {
+void EventLoop::Stop() {
   {
     const std::lock_guard<std::mutex> lock(wake_state_->mutex);
     if (std::exchange(wake_state_->stopping, true)) return;
@@ -138,12 +138,12 @@ void LookupLoop::Stop() {
   }
 }
 
-void LookupLoop::Add(std::unique_ptr<Call> call) {
+void EventLoop::Add(std::unique_ptr<Call> call) {
   if (call->HoldsDrain()) ++live_calls_;
   calls_.push_back(std::move(call));
 }
 
-void LookupLoop::Remove(Call* call) {
+void EventLoop::Remove(Call* call) {
   awaiting_.erase(std::remove(awaiting_.begin(), awaiting_.end(), call), awaiting_.end());
   const auto at = std::find_if(calls_.begin(), calls_.end(),
                                [call](const auto& one) { return one.get() == call; });
@@ -152,7 +152,7 @@ void LookupLoop::Remove(Call* call) {
   if (call->HoldsDrain()) --live_calls_;
 }
 
-bool LookupLoop::EndIdlest() {
+bool EventLoop::EndIdlest() {
   auto longest = std::chrono::steady_clock::now() - kMinIdle;
   Call* idlest = nullptr;
   for (const std::unique_ptr<Call>& call : calls_) {
@@ -166,7 +166,7 @@ bool LookupLoop::EndIdlest() {
   return true;
 }
 
-bool LookupLoop::TakeSlabs(Call* call, uint32_t count, std::vector<ReplySlabs::Slab>* slabs) {
+bool EventLoop::TakeSlabs(Call* call, uint32_t count, std::vector<ReplySlabs::Slab>* slabs) {
   static const std::function<void()> kNobody;
   // Whoever waits is called by the same OnWake, which runs on this thread and so cannot come too
   // early.
@@ -178,14 +178,14 @@ bool LookupLoop::TakeSlabs(Call* call, uint32_t count, std::vector<ReplySlabs::S
   return false;
 }
 
-std::unique_ptr<LookupBatch> LookupLoop::NewBatch() {
+std::unique_ptr<LookupBatch> EventLoop::NewBatch() {
   if (spare_batches_.empty()) return std::make_unique<LookupBatch>();
   std::unique_ptr<LookupBatch> batch = std::move(spare_batches_.back());
   spare_batches_.pop_back();
   return batch;
 }
 
-void LookupLoop::Recycle(std::unique_ptr<LookupBatch> batch) {
+void EventLoop::Recycle(std::unique_ptr<LookupBatch> batch) {
   batch->Release();
   if (spare_batches_.size() < kMaxSpareBatches && batch->KeptBytes() <= kMaxSpareBytes) {
     spare_batches_.push_back(std::move(batch));

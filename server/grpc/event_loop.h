@@ -2,7 +2,7 @@
 //
 // Every event of a call comes to the loop that accepted it, so a call has no lock. A call reads and
 // checks, gathers into slabs, and sends: unary_call.h, stream_call.h. What all loops share is in
-// LookupContext and is thread-safe. Events come first: requests are read, and turned away where
+// ServingContext and is thread-safe. Events come first: requests are read, and turned away where
 // there is too much to do, before more rows are gathered. Gathering is done in turns (turns.h), a
 // message at a time, so that one client's large batch does not hold up another's small one for
 // longer than its ids take to be checked, or addressed.
@@ -37,7 +37,7 @@
 
 namespace engram {
 
-struct LookupContext {
+struct ServingContext {
   const Store* store = nullptr;
   AccessControl* access = nullptr;
   Metrics* metrics = nullptr;
@@ -53,7 +53,7 @@ struct LookupContext {
   std::atomic<uint32_t> plain_calls{0};
 };
 
-class LookupLoop {
+class EventLoop {
  public:
   // A call that was accepted. All methods run on the loop's thread.
   class Call {
@@ -74,9 +74,9 @@ class LookupLoop {
   // `context` outlives it. The builder gives it a queue; Start runs when the server
   // has started.
   // `accept` runs on the loop's thread before anything else: it accepts the first calls.
-  LookupLoop(LookupContext* context, uint32_t number, std::function<void(LookupLoop&)> accept,
-             grpc::ServerBuilder& builder);
-  ~LookupLoop();
+  EventLoop(ServingContext* context, uint32_t number, std::function<void(EventLoop&)> accept,
+            grpc::ServerBuilder& builder);
+  ~EventLoop();
   absl::Status Start();
 
   // Thread-safe: from now on new lookups are turned away, and streams end after the batches they
@@ -87,7 +87,7 @@ class LookupLoop {
   void Stop();
 
   // For calls, on the loop's thread.
-  LookupContext& context() { return *context_; }
+  ServingContext& context() { return *context_; }
   Turns& turns() { return turns_; }
   ThreadMetrics& metrics() { return *metrics_; }
   RequestLog& log() { return log_; }
@@ -114,15 +114,15 @@ class LookupLoop {
     bool pending = false;   // guarded by mutex
     bool stopping = false;  // guarded by mutex; from then on the loop may be gone
   };
-  static void Wake(LookupLoop* loop, WakeState& state);  // thread-safe
+  static void Wake(EventLoop* loop, WakeState& state);  // thread-safe
   void OnWake(bool ok);
   void Tick();
 
-  LookupContext* const context_;
+  ServingContext* const context_;
   const std::shared_ptr<ThreadMetrics> metrics_;
   RequestLog log_;
   const uint32_t number_;
-  const std::function<void(LookupLoop&)> accept_;
+  const std::function<void(EventLoop&)> accept_;
   const std::unique_ptr<grpc::ServerCompletionQueue> queue_;
   const std::shared_ptr<WakeState> wake_state_;
   const std::function<void()> wake_;
@@ -131,7 +131,7 @@ class LookupLoop {
   std::atomic<size_t> live_calls_{0};
 
   grpc::Alarm alarm_;
-  rpc::MethodEvent<LookupLoop> woken_;
+  rpc::MethodEvent<EventLoop> woken_;
 
   Turns turns_;  // calls_ leave it when they go
   std::chrono::steady_clock::time_point events_taken_;

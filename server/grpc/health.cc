@@ -19,7 +19,7 @@ Health::Status Health::Of(const std::string& service) const {
   return serving_.load() ? HealthResponse::SERVING : HealthResponse::NOT_SERVING;
 }
 
-void Health::Accept(LookupLoop& loop) {
+void Health::Accept(EventLoop& loop) {
   using Call = PlainCall<HealthRequest, HealthResponse>;
   Call::Accept(loop,
                std::make_shared<const Call::Method>(Call::Method{
@@ -36,14 +36,14 @@ void Health::Accept(LookupLoop& loop) {
   WatchCall::Accept(loop, this);
 }
 
-void WatchCall::Accept(LookupLoop& loop, Health* health) {
+void WatchCall::Accept(EventLoop& loop, Health* health) {
   auto* const call = new WatchCall(loop, health);  // its own until it is accepted
   call->context_.AsyncNotifyWhenDone(call->over_.tag());
   health->service().RequestWatch(&call->context_, &call->request_, &call->writer_, loop.queue(),
                                  loop.queue(), call->accepted_.tag());
 }
 
-WatchCall::WatchCall(LookupLoop& loop, Health* health)
+WatchCall::WatchCall(EventLoop& loop, Health* health)
     : loop_(loop),
       health_(health),
       writer_(&context_),

@@ -23,29 +23,29 @@ class Health {
   Status Of(const std::string& service) const;
   grpc::health::v1::Health::AsyncService& service() { return service_; }
 
-  void Accept(LookupLoop& loop);
+  void Accept(EventLoop& loop);
 
  private:
   std::atomic<bool> serving_{false};
   grpc::health::v1::Health::AsyncService service_;
 };
 
-class WatchCall final : public LookupLoop::Call {
+class WatchCall final : public EventLoop::Call {
  public:
-  static void Accept(LookupLoop& loop, Health* health);
+  static void Accept(EventLoop& loop, Health* health);
 
   void OnTick(std::chrono::steady_clock::time_point, bool) override { Tell(); }
   void OnDrain() override { Tell(); }
   bool HoldsDrain() const override { return false; }
 
  private:
-  WatchCall(LookupLoop& loop, Health* health);
+  WatchCall(EventLoop& loop, Health* health);
   void OnAccepted(bool ok);
   void OnWritten(bool ok);
   void OnOver(bool ok);
   void Tell();
 
-  LookupLoop& loop_;
+  EventLoop& loop_;
   Health* const health_;
   grpc::ServerContext context_;
   grpc::health::v1::HealthCheckRequest request_;

@@ -12,7 +12,7 @@
 
 namespace engram {
 
-void LookupService::Accept(LookupLoop& loop) {
+void LookupService::Accept(EventLoop& loop) {
   using DescribeCall = PlainCall<v1::DescribeRequest, v1::DescribeResponse>;
   using AttachCall = PlainCall<v1::AttachRequest, v1::AttachResponse>;
   DescribeCall::Accept(

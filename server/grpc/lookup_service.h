@@ -1,6 +1,6 @@
 // The Lookup service (proto/engram/v1/lookup.proto) over the store.
 //
-// All of it runs on the loops (lookup_loop.h). Lookup and LookupStream take raw buffers, under
+// All of it runs on the loops (event_loop.h). Lookup and LookupStream take raw buffers, under
 // their registered names, so that reflection and every language's stubs find them as they are
 // described. Thread-safe.
 #pragma once
@@ -35,7 +35,7 @@ class LookupService final
         shm_socket_(std::move(shm_socket)) {}
 
   // Waits for the first calls of every method.
-  void Accept(LookupLoop& loop);
+  void Accept(EventLoop& loop);
 
  private:
   // Of the sets that the caller may have.

@@ -55,14 +55,14 @@ void Reflection::Answer(const Request& request, Response* response) const {
   response->mutable_error_response()->set_error_message("there is no such thing here");
 }
 
-void ReflectionCall::Accept(LookupLoop& loop, Reflection* reflection) {
+void ReflectionCall::Accept(EventLoop& loop, Reflection* reflection) {
   auto* const call = new ReflectionCall(loop, reflection);  // its own until it is accepted
   call->context_.AsyncNotifyWhenDone(call->over_.tag());
   reflection->service().RequestServerReflectionInfo(&call->context_, &call->stream_, loop.queue(),
                                                     loop.queue(), call->accepted_.tag());
 }
 
-ReflectionCall::ReflectionCall(LookupLoop& loop, Reflection* reflection)
+ReflectionCall::ReflectionCall(EventLoop& loop, Reflection* reflection)
     : loop_(loop),
       reflection_(reflection),
       stream_(&context_),

@@ -29,13 +29,13 @@ class Reflection {
   grpc::reflection::v1alpha::ServerReflection::AsyncService service_;
 };
 
-class ReflectionCall final : public LookupLoop::Call {
+class ReflectionCall final : public EventLoop::Call {
  public:
-  static void Accept(LookupLoop& loop, Reflection* reflection);
+  static void Accept(EventLoop& loop, Reflection* reflection);
   bool HoldsDrain() const override { return false; }
 
  private:
-  ReflectionCall(LookupLoop& loop, Reflection* reflection);
+  ReflectionCall(EventLoop& loop, Reflection* reflection);
   void OnAccepted(bool ok);
   void OnRead(bool ok);
   void OnWritten(bool ok);
@@ -43,7 +43,7 @@ class ReflectionCall final : public LookupLoop::Call {
   void OnOver(bool ok);
   void Leave();
 
-  LookupLoop& loop_;
+  EventLoop& loop_;
   Reflection* const reflection_;
   grpc::ServerContext context_;
   grpc::ServerAsyncReaderWriter<Reflection::Response, Reflection::Request> stream_;

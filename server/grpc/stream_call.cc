@@ -19,7 +19,7 @@ bool IsSmall(const LookupBatch& batch) { return batch.ReplyBytes() <= kStreamMes
 
 }  // namespace
 
-void StreamCall::Accept(LookupLoop& loop, LookupService* service) {
+void StreamCall::Accept(EventLoop& loop, LookupService* service) {
   auto* const call =
       new StreamCall(loop, service);  // its own until it is accepted, then the loop's
   // Comes once the call was accepted, in whatever way it ends.
@@ -28,7 +28,7 @@ void StreamCall::Accept(LookupLoop& loop, LookupService* service) {
                                call->accepted_.tag());
 }
 
-StreamCall::StreamCall(LookupLoop& loop, LookupService* service)
+StreamCall::StreamCall(EventLoop& loop, LookupService* service)
     : loop_(loop),
       service_(service),
       stream_(&context_),
@@ -139,7 +139,7 @@ void StreamCall::TakeBatch() {
 }
 
 absl::Status StreamCall::Admit(LookupBatch& batch) {
-  LookupContext& context = loop_.context();
+  ServingContext& context = loop_.context();
   const auto turned_away = [this](Rejection why, absl::Status status) {
     loop_.metrics().Rejected(why);
     return status;

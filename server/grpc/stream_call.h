@@ -23,10 +23,10 @@ namespace engram {
 
 class LookupService;
 
-class StreamCall final : public LookupLoop::Call, private Turns::Call {
+class StreamCall final : public EventLoop::Call, private Turns::Call {
  public:
   // Waits for the next stream; again, each time one was accepted.
-  static void Accept(LookupLoop& loop, LookupService* service);
+  static void Accept(EventLoop& loop, LookupService* service);
   ~StreamCall() override;
 
   void OnSlabs() override { Advance(); }
@@ -38,7 +38,7 @@ class StreamCall final : public LookupLoop::Call, private Turns::Call {
  private:
   using Batches = std::deque<std::unique_ptr<LookupBatch>>;
 
-  StreamCall(LookupLoop& loop, LookupService* service);
+  StreamCall(EventLoop& loop, LookupService* service);
   void OnAccepted(bool ok);
   void OnRead(bool ok);
   void OnWritten(bool ok);
@@ -65,7 +65,7 @@ class StreamCall final : public LookupLoop::Call, private Turns::Call {
   void MaybeFinish();
   void Leave();
 
-  LookupLoop& loop_;
+  EventLoop& loop_;
   LookupService* const service_;
   grpc::ServerContext context_;
   grpc::ServerAsyncReaderWriter<grpc::ByteBuffer, grpc::ByteBuffer> stream_;

@@ -22,13 +22,13 @@ uint32_t SlabsFor(uint64_t reply_bytes) {
 
 }  // namespace
 
-void UnaryCall::Accept(LookupLoop& loop, LookupService* service) {
+void UnaryCall::Accept(EventLoop& loop, LookupService* service) {
   auto* const call = new UnaryCall(loop, service);  // its own until it is accepted, then the loop's
   service->RequestLookup(&call->context_, &call->request_, &call->responder_, loop.queue(),
                          loop.queue(), call->accepted_.tag());
 }
 
-UnaryCall::UnaryCall(LookupLoop& loop, LookupService* service)
+UnaryCall::UnaryCall(EventLoop& loop, LookupService* service)
     : loop_(loop),
       service_(service),
       responder_(&context_),
@@ -61,7 +61,7 @@ void UnaryCall::OnAccepted(bool ok) {
 }
 
 absl::Status UnaryCall::Prepare() {
-  LookupContext& context = loop_.context();
+  ServingContext& context = loop_.context();
   const auto turned_away = [this](Rejection why, absl::Status status) {
     loop_.metrics().Rejected(why);
     return status;

@@ -15,10 +15,10 @@ namespace engram {
 
 class LookupService;
 
-class UnaryCall final : public LookupLoop::Call, private Turns::Call {
+class UnaryCall final : public EventLoop::Call, private Turns::Call {
  public:
   // Waits for the next call; again, each time one was accepted.
-  static void Accept(LookupLoop& loop, LookupService* service);
+  static void Accept(EventLoop& loop, LookupService* service);
   ~UnaryCall() override;
 
   void OnSlabs() override;
@@ -26,14 +26,14 @@ class UnaryCall final : public LookupLoop::Call, private Turns::Call {
   void OnDrain() override {}  // it is soon over
 
  private:
-  UnaryCall(LookupLoop& loop, LookupService* service);
+  UnaryCall(EventLoop& loop, LookupService* service);
   void OnAccepted(bool ok);
   void OnSent(bool ok);
   absl::Status Prepare();
   void TakeTurn() override;
   void Send(const absl::Status& status);
 
-  LookupLoop& loop_;
+  EventLoop& loop_;
   LookupService* const service_;
   grpc::ServerContext context_;
   grpc::ByteBuffer request_;

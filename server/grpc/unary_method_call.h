@@ -30,19 +30,19 @@ struct PlainMethod {
 };
 
 template <typename Request, typename Response>
-class PlainCall final : public LookupLoop::Call {
+class PlainCall final : public EventLoop::Call {
  public:
   using Method = PlainMethod<Request, Response>;
 
   // Waits for the next call; again, each time one was accepted.
-  static void Accept(LookupLoop& loop, const std::shared_ptr<const Method>& method) {
+  static void Accept(EventLoop& loop, const std::shared_ptr<const Method>& method) {
     auto* const call = new PlainCall(loop, method);  // its own until it is accepted
     method->wait(&call->context_, &call->request_, &call->responder_, loop.queue(),
                  call->accepted_.tag());
   }
 
  private:
-  PlainCall(LookupLoop& loop, std::shared_ptr<const Method> method)
+  PlainCall(EventLoop& loop, std::shared_ptr<const Method> method)
       : loop_(loop),
         method_(std::move(method)),
         responder_(&context_),
@@ -87,7 +87,7 @@ class PlainCall final : public LookupLoop::Call {
     if (now - since_ > kMaxWriteStall) context_.TryCancel();
   }
 
-  LookupLoop& loop_;
+  EventLoop& loop_;
   const std::shared_ptr<const Method> method_;
   grpc::ServerContext context_;
   Request request_;

@@ -9,14 +9,14 @@
 
 namespace engram {
 
-void NameWatchCall::Accept(LookupLoop& loop, LookupService* service) {
+void NameWatchCall::Accept(EventLoop& loop, LookupService* service) {
   auto* const call = new NameWatchCall(loop, service);  // its own until it is accepted
   call->context_.AsyncNotifyWhenDone(call->over_.tag());
   service->RequestWatch(&call->context_, &call->request_, &call->writer_, loop.queue(),
                         loop.queue(), call->accepted_.tag());
 }
 
-NameWatchCall::NameWatchCall(LookupLoop& loop, LookupService* service)
+NameWatchCall::NameWatchCall(EventLoop& loop, LookupService* service)
     : loop_(loop),
       service_(service),
       writer_(&context_),
@@ -39,7 +39,7 @@ void NameWatchCall::OnAccepted(bool ok) {
 }
 
 absl::Status NameWatchCall::Begin() {
-  LookupContext& context = loop_.context();
+  ServingContext& context = loop_.context();
   counted_ = true;
   if (++context.watches > kMaxStreams) {
     return absl::ResourceExhaustedError(

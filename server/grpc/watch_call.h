@@ -17,9 +17,9 @@ namespace engram {
 
 class LookupService;
 
-class NameWatchCall final : public LookupLoop::Call {
+class NameWatchCall final : public EventLoop::Call {
  public:
-  static void Accept(LookupLoop& loop, LookupService* service);
+  static void Accept(EventLoop& loop, LookupService* service);
   ~NameWatchCall() override;
 
   void OnTick(std::chrono::steady_clock::time_point, bool) override { Tell(); }
@@ -27,7 +27,7 @@ class NameWatchCall final : public LookupLoop::Call {
   bool HoldsDrain() const override { return false; }
 
  private:
-  NameWatchCall(LookupLoop& loop, LookupService* service);
+  NameWatchCall(EventLoop& loop, LookupService* service);
   void OnAccepted(bool ok);
   void OnWritten(bool ok);
   void OnFinished(bool ok);
@@ -37,7 +37,7 @@ class NameWatchCall final : public LookupLoop::Call {
   void End(const absl::Status& status);
   void Leave();
 
-  LookupLoop& loop_;
+  EventLoop& loop_;
   LookupService* const service_;
   grpc::ServerContext context_;
   v1::WatchRequest request_;
