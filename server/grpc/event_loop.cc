@@ -53,7 +53,7 @@ void EventLoop::Run() {
   accept_(*this);
   next_tick_ = std::chrono::steady_clock::now() + kTickInterval;
   while (TakeEvents()) {
-    if (!turns_.Empty()) turns_.RunNext();
+    if (!scheduler_.Empty()) scheduler_.RunNext();
     removed_.clear();
     if (std::chrono::steady_clock::now() < next_tick_) continue;
     Tick();
@@ -63,7 +63,7 @@ void EventLoop::Run() {
 }
 
 bool EventLoop::TakeEvents() {
-  const bool idle = turns_.Empty();
+  const bool idle = scheduler_.Empty();
   if (!idle && std::chrono::steady_clock::now() - events_taken_ < kEventInterval) return true;
   size_t empty_looks = 0;
   for (int taken = 0; taken < kEventsAtOnce;) {

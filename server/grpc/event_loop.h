@@ -3,9 +3,9 @@
 // Every event of a call comes to the loop that accepted it, so a call has no lock. A call reads and
 // checks, gathers into slabs, and sends: unary_call.h, stream_call.h. What all loops share is in
 // ServingContext and is thread-safe. Events come first: requests are read, and turned away where
-// there is too much to do, before more rows are gathered. Gathering is done in turns (turns.h), a
-// message at a time, so that one client's large batch does not hold up another's small one for
-// longer than its ids take to be checked, or addressed.
+// there is too much to do, before more rows are gathered. Gathering is done in turns
+// (fair_scheduler.h), a message at a time, so that one client's large batch does not hold up
+// another's small one for longer than its ids take to be checked, or addressed.
 #pragma once
 
 #include <grpcpp/alarm.h>
@@ -88,7 +88,7 @@ class EventLoop {
 
   // For calls, on the loop's thread.
   ServingContext& context() { return *context_; }
-  Turns& turns() { return turns_; }
+  FairScheduler& scheduler() { return scheduler_; }
   ThreadMetrics& metrics() { return *metrics_; }
   RequestLog& log() { return log_; }
   grpc::ServerCompletionQueue* queue() { return queue_.get(); }
@@ -133,7 +133,7 @@ class EventLoop {
   grpc::Alarm alarm_;
   rpc::MethodEvent<EventLoop> woken_;
 
-  Turns turns_;  // calls_ leave it when they go
+  FairScheduler scheduler_;  // calls_ leave it when they go
   std::chrono::steady_clock::time_point events_taken_;
   std::chrono::steady_clock::time_point next_tick_;
 

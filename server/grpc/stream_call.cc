@@ -54,7 +54,7 @@ void StreamCall::OnAccepted(bool ok) {
   if (absl::StartsWith(client, "unix:")) {
     absl::StrAppend(&client, "#", reinterpret_cast<uintptr_t>(this));
   }
-  loop_.turns().Join(*this, client);
+  loop_.scheduler().Join(*this, client);
   events_ = 1;  // OnOver
   counted_ = true;
   last_event_ = now_ = Clock::now();
@@ -157,7 +157,8 @@ absl::Status StreamCall::Admit(LookupBatch& batch) {
   const Clock::duration left = batch.deadline() == Clock::time_point::max()
                                    ? Clock::duration::max()
                                    : batch.deadline() - Clock::now();
-  status = loop_.turns().Admit(*this, WorkAhead(batch), Turns::Work(batch.RowsLeftBytes()), left);
+  status = loop_.scheduler().Admit(*this, WorkAhead(batch),
+                                   FairScheduler::Work(batch.RowsLeftBytes()), left);
   if (status.ok()) return status;
   ids_.Give(batch.IdBytes());
   return turned_away(Rejection::kLate, status);
@@ -167,7 +168,7 @@ absl::Status StreamCall::Admit(LookupBatch& batch) {
 uint64_t StreamCall::WorkAhead(const LookupBatch& batch) const {
   const auto sum = [](const Batches& batches) {
     uint64_t work = 0;
-    for (const auto& one : batches) work += Turns::Work(one->RowsLeftBytes());
+    for (const auto& one : batches) work += FairScheduler::Work(one->RowsLeftBytes());
     return work;
   };
   if (!IsSmall(batch)) return sum(small_) + sum(large_);
@@ -208,7 +209,7 @@ void StreamCall::AddError(uint64_t batch_id, const absl::Status& status,
 
 void StreamCall::Drop(std::unique_ptr<LookupBatch> batch) {
   ids_.Give(batch->IdBytes());
-  loop_.turns().Drop(*this, Turns::Work(batch->RowsLeftBytes()));
+  loop_.scheduler().Drop(*this, FairScheduler::Work(batch->RowsLeftBytes()));
   loop_.Recycle(std::move(batch));
 }
 
@@ -247,8 +248,8 @@ void StreamCall::Advance() {
   }
   WriteAhead();
   if (!finishing_ && !ahead_ && !(small_.empty() && large_.empty())) {
-    const bool at_once = loop_.turns().Empty();
-    loop_.turns().Ready(*this);
+    const bool at_once = loop_.scheduler().Empty();
+    loop_.scheduler().Ready(*this);
     // The rows first; the turn comes back here.
     if (at_once) return;
   }
@@ -290,7 +291,7 @@ void StreamCall::TakeTurn() {
   loop_.metrics().Took(Stage::kQueue, begin - batch.waits_since);
   const absl::Span<std::byte> part =
       batch.FillMessage(kStreamMessageBytes, *loop_.context().team, slab_.back().memory());
-  batch.waits_since = now_ = loop_.turns().Done(*this, before - batch.RowsLeftBytes());
+  batch.waits_since = now_ = loop_.scheduler().Done(*this, before - batch.RowsLeftBytes());
   loop_.metrics().Took(Stage::kGather, now_ - begin);
   ahead_ = rpc::OneSlice(SliceOf(std::move(slab_.back()), part));
   slab_.clear();

@@ -23,7 +23,7 @@ namespace engram {
 
 class LookupService;
 
-class StreamCall final : public EventLoop::Call, private Turns::Call {
+class StreamCall final : public EventLoop::Call, private FairScheduler::Call {
  public:
   // Waits for the next stream; again, each time one was accepted.
   static void Accept(EventLoop& loop, LookupService* service);

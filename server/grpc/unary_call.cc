@@ -46,7 +46,7 @@ void UnaryCall::OnAccepted(bool ok) {
   if (!ok) return;  // the server ends
   Accept(loop_, service_);
   loop_.Add(std::move(self));
-  loop_.turns().Join(*this, context_.peer());
+  loop_.scheduler().Join(*this, context_.peer());
   loop_.metrics().Began();
   accepted_at_ = Clock::now();
   const absl::Status status = Prepare();
@@ -54,7 +54,7 @@ void UnaryCall::OnAccepted(bool ok) {
   loop_.metrics().Took(Stage::kPlan, since_ - accepted_at_);
   request_.Clear();
   if (status.ok()) {
-    loop_.turns().Ready(*this);
+    loop_.scheduler().Ready(*this);
   } else {
     Send(status);
   }
@@ -98,12 +98,13 @@ absl::Status UnaryCall::Prepare() {
   const auto left = context_.deadline() == std::chrono::system_clock::time_point::max()
                         ? Clock::duration::max()
                         : context_.deadline() - std::chrono::system_clock::now();
-  status = loop_.turns().Admit(*this, /*ahead=*/0, Turns::Work(batch_->RowsLeftBytes()), left);
+  status = loop_.scheduler().Admit(*this, /*ahead=*/0, FairScheduler::Work(batch_->RowsLeftBytes()),
+                                   left);
   return status.ok() ? status : turned_away(Rejection::kLate, status);
 }
 
 void UnaryCall::OnSlabs() {
-  if (!sending_) loop_.turns().Ready(*this);
+  if (!sending_) loop_.scheduler().Ready(*this);
 }
 
 void UnaryCall::TakeTurn() {
@@ -112,7 +113,7 @@ void UnaryCall::TakeTurn() {
     Send(absl::DeadlineExceededError("the deadline passed before the reply was gathered"));
     return;
   }
-  const uint64_t work = Turns::Work(batch_->RowsLeftBytes());
+  const uint64_t work = FairScheduler::Work(batch_->RowsLeftBytes());
   const uint64_t rows_bytes = batch_->RowsLeftBytes();
   std::vector<ReplySlabs::Slab> slabs;
   if (!loop_.TakeSlabs(this, SlabsFor(batch_->ReplyBytes()), &slabs)) return;
@@ -124,7 +125,7 @@ void UnaryCall::TakeTurn() {
     const absl::Span<std::byte> part = batch_->FillPart(*loop_.context().team, slab.memory());
     slices.push_back(SliceOf(std::move(slab), part));
   }
-  since_ = loop_.turns().Done(*this, work);
+  since_ = loop_.scheduler().Done(*this, work);
   batch_->Release();
   sending_ = true;
   loop_.metrics().Took(Stage::kGather, since_ - begin);

@@ -15,7 +15,7 @@ namespace engram {
 
 class LookupService;
 
-class UnaryCall final : public EventLoop::Call, private Turns::Call {
+class UnaryCall final : public EventLoop::Call, private FairScheduler::Call {
  public:
   // Waits for the next call; again, each time one was accepted.
   static void Accept(EventLoop& loop, LookupService* service);

@@ -29,45 +29,46 @@ void Measure(double took_ns, uint64_t work, double* ns_per_byte) {
 
 }  // namespace
 
-struct Turns::Client {
+struct FairScheduler::Client {
   std::string name;
   size_t calls = 0;
   std::deque<Call*> ready;
-  uint64_t had = 0;     // work done for it, or what it would have had if it had always been there
+  uint64_t service_received =
+      0;                // work done for it, or what it would have had if it had always been there
   uint64_t queued = 0;  // work admitted and not done
   double ns_per_byte = kFirstNsPerByte;  // of its own work while it has any queued
   Clock::time_point since;               // the last of it was done, or the first queued
 };
 
-Turns::Call::~Call() {
-  if (turns_ != nullptr) turns_->Leave(*this);
+FairScheduler::Call::~Call() {
+  if (scheduler_ != nullptr) scheduler_->Leave(*this);
 }
 
-Turns::Turns() : ns_per_byte_(kFirstNsPerByte) {}
-Turns::~Turns() = default;
+FairScheduler::FairScheduler() : ns_per_byte_(kFirstNsPerByte) {}
+FairScheduler::~FairScheduler() = default;
 
-void Turns::Join(Call& call, const std::string& client) {
+void FairScheduler::Join(Call& call, const std::string& client) {
   std::unique_ptr<Client>& place = clients_[client];
   if (place == nullptr) {
     place = std::make_unique<Client>();
     place->name = client;
   }
   ++place->calls;
-  call.turns_ = this;
+  call.scheduler_ = this;
   call.client_ = place.get();
 }
 
-void Turns::Leave(Call& call) {
+void FairScheduler::Leave(Call& call) {
   Unready(call);
   Drop(call, call.queued_);
   Client* const client = call.client_;
-  call.turns_ = nullptr;
+  call.scheduler_ = nullptr;
   if (--client->calls > 0) return;
   const auto at = clients_.find(client->name);
   clients_.erase(at);
 }
 
-absl::Status Turns::Admit(Call& call, uint64_t ahead, uint64_t work, Clock::duration left) {
+absl::Status FairScheduler::Admit(Call& call, uint64_t ahead, uint64_t work, Clock::duration left) {
   if (left != Clock::duration::max()) {
     const Clock::duration wait = Wait(call, ahead, work);
     if (wait > left) {
@@ -84,57 +85,60 @@ absl::Status Turns::Admit(Call& call, uint64_t ahead, uint64_t work, Clock::dura
   return absl::OkStatus();
 }
 
-void Turns::Drop(Call& call, uint64_t work) {
+void FairScheduler::Drop(Call& call, uint64_t work) {
   call.queued_ -= work;
   call.client_->queued -= work;
 }
 
-Turns::Clock::time_point Turns::Done(Call& call, uint64_t work) {
+FairScheduler::Clock::time_point FairScheduler::Done(Call& call, uint64_t work) {
   Drop(call, work);
   Client& client = *call.client_;
-  client.had += work;
+  client.service_received += work;
   const Clock::time_point now = Clock::now();
   Measure(static_cast<double>(nanoseconds(now - client.since).count()), work, &client.ns_per_byte);
   client.since = now;
   return now;
 }
 
-void Turns::Ready(Call& call) {
+void FairScheduler::Ready(Call& call) {
   if (call.ready_) return;
   call.ready_ = true;
   Client& client = *call.client_;
   client.ready.push_back(&call);
   if (client.ready.size() > 1) return;
-  client.had = std::max(client.had, least_);
+  client.service_received = std::max(client.service_received, virtual_time_);
   if (ready_.empty()) busy_since_ = Clock::now();
   ready_.push_back(&client);
 }
 
-void Turns::Unready(Call& call) {
+void FairScheduler::Unready(Call& call) {
   if (!std::exchange(call.ready_, false)) return;
   Client& client = *call.client_;
   client.ready.erase(std::find(client.ready.begin(), client.ready.end(), &call));
   if (client.ready.empty()) ready_.erase(std::find(ready_.begin(), ready_.end(), &client));
 }
 
-void Turns::RunNext() {
-  const auto less = [](const Client* a, const Client* b) { return a->had < b->had; };
+void FairScheduler::RunNext() {
+  const auto less = [](const Client* a, const Client* b) {
+    return a->service_received < b->service_received;
+  };
   Client& client = **std::min_element(ready_.begin(), ready_.end(), less);
-  least_ = client.had;
+  virtual_time_ = client.service_received;
   Call& call = *client.ready.front();
   Unready(call);
-  const uint64_t before = client.had;
+  const uint64_t before = client.service_received;
   // The client may be gone after the turn: its call outlives it, for it is not removed before the
   // loop is back.
   call.TakeTurn();
-  const uint64_t work = client.had - before;
+  const uint64_t work = client.service_received - before;
   if (work == 0) return;
   const Clock::time_point now = Clock::now();
   Measure(static_cast<double>(nanoseconds(now - busy_since_).count()), work, &ns_per_byte_);
   busy_since_ = now;
 }
 
-Turns::Clock::duration Turns::Wait(const Call& call, uint64_t ahead, uint64_t work) const {
+FairScheduler::Clock::duration FairScheduler::Wait(const Call& call, uint64_t ahead,
+                                                   uint64_t work) const {
   const Client& own = *call.client_;
   const uint64_t mine = ahead + work;
   // Others, and its client's other calls, go first with what they have queued, but no longer than

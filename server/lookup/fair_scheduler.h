@@ -25,7 +25,7 @@
 
 namespace engram {
 
-class Turns {
+class FairScheduler {
  public:
   using Clock = std::chrono::steady_clock;
   struct Client;
@@ -43,15 +43,15 @@ class Turns {
     Call& operator=(const Call&) = delete;
 
    private:
-    friend class Turns;
-    Turns* turns_ = nullptr;
+    friend class FairScheduler;
+    FairScheduler* scheduler_ = nullptr;
     Client* client_ = nullptr;
     uint64_t queued_ = 0;  // work of its own
     bool ready_ = false;
   };
 
-  Turns();
-  ~Turns();
+  FairScheduler();
+  ~FairScheduler();
 
   // `client` names the connection, or whoever is to have one share.
   void Join(Call& call, const std::string& client);
@@ -83,7 +83,7 @@ class Turns {
 
   absl::flat_hash_map<std::string, std::unique_ptr<Client>> clients_;
   std::vector<Client*> ready_;  // those with a call that is ready
-  uint64_t least_ = 0;          // what the client that had the last turn had had before
+  uint64_t virtual_time_ = 0;   // service received by the client of the last turn before it
   double ns_per_byte_;          // of the loop while it has work
   Clock::time_point busy_since_;
 };
