@@ -46,7 +46,7 @@ struct ServingContext {
   uint64_t max_batch_rows = 0;
   std::shared_ptr<ReplySlabs> slabs;
   std::chrono::microseconds spin{0};  // looking for events before sleeping
-  IdPool ids{kSharedIdBytes};
+  IdMemoryPool ids{kSharedIdBytes};
   std::atomic<uint32_t> unary_calls{0};
   std::atomic<uint32_t> streams{0};
   std::atomic<uint32_t> watches{0};

@@ -79,7 +79,7 @@ class StreamCall final : public EventLoop::Call, private FairScheduler::Call {
   std::deque<std::string> errors_;         // framed, to be sent
   std::optional<grpc::ByteBuffer> ahead_;  // filled, to be sent next
   std::vector<ReplySlabs::Slab> slab_;     // at most one, between taking and filling it
-  IdShare ids_;
+  IdMemoryQuota ids_;
 
   int events_ = 0;  // under way
   bool counted_ = false;

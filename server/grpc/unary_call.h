@@ -41,7 +41,7 @@ class UnaryCall final : public EventLoop::Call, private FairScheduler::Call {
   rpc::MethodEvent<UnaryCall> accepted_;
   rpc::MethodEvent<UnaryCall> sent_;
   std::unique_ptr<LookupBatch> batch_;
-  IdShare ids_;
+  IdMemoryQuota ids_;
   bool counted_ = false;
   bool sending_ = false;
   std::chrono::steady_clock::time_point accepted_at_;

@@ -4,7 +4,7 @@
 
 namespace engram {
 
-bool IdPool::Take(uint64_t bytes) {
+bool IdMemoryPool::Take(uint64_t bytes) {
   uint64_t used = used_.load(std::memory_order_relaxed);
   do {
     if (bytes > bytes_ - used) return false;
@@ -12,7 +12,7 @@ bool IdPool::Take(uint64_t bytes) {
   return true;
 }
 
-absl::Status IdShare::Take(uint64_t bytes) {
+absl::Status IdMemoryQuota::Take(uint64_t bytes) {
   if (!pool_->Take(Beyond(bytes_ + bytes) - Beyond(bytes_))) {
     return absl::ResourceExhaustedError(
         absl::StrCat("engramd has no room for ", bytes,
@@ -22,7 +22,7 @@ absl::Status IdShare::Take(uint64_t bytes) {
   return absl::OkStatus();
 }
 
-void IdShare::Give(uint64_t bytes) {
+void IdMemoryQuota::Give(uint64_t bytes) {
   pool_->Give(Beyond(bytes_) - Beyond(bytes_ - bytes));
   bytes_ -= bytes;
 }

@@ -2,7 +2,8 @@
 //
 // Small batches fit what is their call's own, so no other client, however many ids it has under
 // way and however slowly it takes its answers, can have them turned away. What goes beyond comes
-// from the pool, first come, first served. IdPool is thread-safe, an IdShare is its call's.
+// from the pool, first come, first served. IdMemoryPool is thread-safe, an IdMemoryQuota is its
+// call's.
 #pragma once
 
 #include <atomic>
@@ -12,9 +13,9 @@
 
 namespace engram {
 
-class IdPool {
+class IdMemoryPool {
  public:
-  explicit IdPool(uint64_t bytes) : bytes_(bytes) {}
+  explicit IdMemoryPool(uint64_t bytes) : bytes_(bytes) {}
 
   // False, and nothing taken, when there is not so much left.
   bool Take(uint64_t bytes);
@@ -26,13 +27,13 @@ class IdPool {
   std::atomic<uint64_t> used_{0};
 };
 
-class IdShare {
+class IdMemoryQuota {
  public:
   // `own_bytes` need not come from the pool, which outlives it.
-  IdShare(IdPool* pool, uint64_t own_bytes) : pool_(pool), own_bytes_(own_bytes) {}
-  ~IdShare() { Give(bytes_); }
-  IdShare(const IdShare&) = delete;
-  IdShare& operator=(const IdShare&) = delete;
+  IdMemoryQuota(IdMemoryPool* pool, uint64_t own_bytes) : pool_(pool), own_bytes_(own_bytes) {}
+  ~IdMemoryQuota() { Give(bytes_); }
+  IdMemoryQuota(const IdMemoryQuota&) = delete;
+  IdMemoryQuota& operator=(const IdMemoryQuota&) = delete;
 
   // RESOURCE_EXHAUSTED, and nothing taken, when it goes beyond what is its own and the pool has too
   // little.
@@ -43,7 +44,7 @@ class IdShare {
  private:
   uint64_t Beyond(uint64_t bytes) const { return bytes > own_bytes_ ? bytes - own_bytes_ : 0; }
 
-  IdPool* const pool_;
+  IdMemoryPool* const pool_;
   const uint64_t own_bytes_;
   uint64_t bytes_ = 0;
 };

@@ -8,23 +8,23 @@
 namespace engram {
 namespace {
 
-TEST(IdShare, WhatIsItsOwnIsThereWhateverOthersHold) {
-  IdPool pool(100);
-  IdShare greedy(&pool, 10);
+TEST(IdMemoryQuota, WhatIsItsOwnIsThereWhateverOthersHold) {
+  IdMemoryPool pool(100);
+  IdMemoryQuota greedy(&pool, 10);
   EXPECT_TRUE(greedy.Take(110).ok());
   EXPECT_FALSE(greedy.Take(1).ok());
   EXPECT_EQ(greedy.bytes(), 110u);
-  IdShare other(&pool, 10);
+  IdMemoryQuota other(&pool, 10);
   EXPECT_TRUE(other.Take(4).ok());
   EXPECT_TRUE(other.Take(6).ok());
   EXPECT_EQ(other.Take(1).code(), absl::StatusCode::kResourceExhausted);
   EXPECT_EQ(other.bytes(), 10u);
 }
 
-TEST(IdShare, WhatIsGivenBackIsThereForOthers) {
-  IdPool pool(100);
-  IdShare first(&pool, 10);
-  IdShare second(&pool, 10);
+TEST(IdMemoryQuota, WhatIsGivenBackIsThereForOthers) {
+  IdMemoryPool pool(100);
+  IdMemoryQuota first(&pool, 10);
+  IdMemoryQuota second(&pool, 10);
   ASSERT_TRUE(first.Take(60).ok());
   EXPECT_FALSE(pool.HalfUsed());
   ASSERT_TRUE(first.Take(50).ok());
@@ -38,23 +38,23 @@ TEST(IdShare, WhatIsGivenBackIsThereForOthers) {
   EXPECT_FALSE(first.Take(11).ok());
 }
 
-TEST(IdShare, GivesAllBackWhenItEnds) {
-  IdPool pool(100);
+TEST(IdMemoryQuota, GivesAllBackWhenItEnds) {
+  IdMemoryPool pool(100);
   {
-    IdShare share(&pool, 0);
+    IdMemoryQuota share(&pool, 0);
     ASSERT_TRUE(share.Take(100).ok());
   }
-  EXPECT_TRUE(IdShare(&pool, 0).Take(100).ok());
+  EXPECT_TRUE(IdMemoryQuota(&pool, 0).Take(100).ok());
 }
 
-TEST(IdPool, IsNeverOverdrawnByThreads) {
+TEST(IdMemoryPool, IsNeverOverdrawnByThreads) {
   constexpr uint64_t kBytes = 1000;
-  IdPool pool(kBytes);
+  IdMemoryPool pool(kBytes);
   std::vector<std::thread> threads;
   for (uint64_t i = 0; i < 4; ++i) {
     threads.emplace_back([&pool, i] {
       for (int n = 0; n < 20000; ++n) {
-        IdShare share(&pool, i);
+        IdMemoryQuota share(&pool, i);
         if (share.Take(300 + i).ok()) share.Give(100);
       }
     });
