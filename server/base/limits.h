@@ -37,7 +37,7 @@ inline constexpr std::chrono::seconds kMinIdle{5};
 inline constexpr int kMaxCallsPerConnection = 128;
 // Answers of the small methods (Attach, Describe, health) that clients have not taken yet; each may
 // hold a manifest and a token map, half a megabyte.
-inline constexpr uint32_t kMaxPlainCalls = 64;
+inline constexpr uint32_t kMaxUnaryMethodCalls = 64;
 // Batches of one stream that are read ahead. Beyond it, or beyond their bytes, the stream is not
 // read: the client feels it as flow control.
 inline constexpr size_t kMaxBatchesPerStream = 64;

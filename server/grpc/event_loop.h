@@ -50,7 +50,7 @@ struct ServingContext {
   std::atomic<uint32_t> unary_calls{0};
   std::atomic<uint32_t> streams{0};
   std::atomic<uint32_t> watches{0};
-  std::atomic<uint32_t> plain_calls{0};
+  std::atomic<uint32_t> unary_method_calls{0};
 };
 
 class EventLoop {

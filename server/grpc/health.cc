@@ -20,7 +20,7 @@ Health::Status Health::Of(const std::string& service) const {
 }
 
 void Health::Accept(EventLoop& loop) {
-  using Call = PlainCall<HealthRequest, HealthResponse>;
+  using Call = UnaryMethodCall<HealthRequest, HealthResponse>;
   Call::Accept(loop,
                std::make_shared<const Call::Method>(Call::Method{
                    [this](auto* context, auto* request, auto* responder, auto* queue, void* tag) {
@@ -33,43 +33,43 @@ void Health::Accept(EventLoop& loop) {
                      return grpc::Status(grpc::StatusCode::NOT_FOUND,
                                          "no such service here; engram.v1.Lookup is one");
                    }}));
-  WatchCall::Accept(loop, this);
+  HealthWatchCall::Accept(loop, this);
 }
 
-void WatchCall::Accept(EventLoop& loop, Health* health) {
-  auto* const call = new WatchCall(loop, health);  // its own until it is accepted
+void HealthWatchCall::Accept(EventLoop& loop, Health* health) {
+  auto* const call = new HealthWatchCall(loop, health);  // its own until it is accepted
   call->context_.AsyncNotifyWhenDone(call->over_.tag());
   health->service().RequestWatch(&call->context_, &call->request_, &call->writer_, loop.queue(),
                                  loop.queue(), call->accepted_.tag());
 }
 
-WatchCall::WatchCall(EventLoop& loop, Health* health)
+HealthWatchCall::HealthWatchCall(EventLoop& loop, Health* health)
     : loop_(loop),
       health_(health),
       writer_(&context_),
-      accepted_(this, &WatchCall::OnAccepted),
-      written_(this, &WatchCall::OnWritten),
-      over_(this, &WatchCall::OnOver) {}
+      accepted_(this, &HealthWatchCall::OnAccepted),
+      written_(this, &HealthWatchCall::OnWritten),
+      over_(this, &HealthWatchCall::OnOver) {}
 
-void WatchCall::OnAccepted(bool ok) {
-  std::unique_ptr<WatchCall> self(this);
+void HealthWatchCall::OnAccepted(bool ok) {
+  std::unique_ptr<HealthWatchCall> self(this);
   if (!ok) return;  // the server ends
   Accept(loop_, health_);
   loop_.Add(std::move(self));
   Tell();
 }
 
-void WatchCall::Tell() {
+void HealthWatchCall::Tell() {
   const Health::Status status = health_->Of(request_.service());
-  if (writing_ || is_over_ || status == told_) return;
-  told_ = status;
+  if (writing_ || is_over_ || status == last_sent_status_) return;
+  last_sent_status_ = status;
   writing_ = true;
   HealthResponse response;
   response.set_status(status);
   writer_.Write(response, written_.tag());
 }
 
-void WatchCall::OnWritten(bool) {
+void HealthWatchCall::OnWritten(bool) {
   writing_ = false;
   if (is_over_) {
     loop_.Remove(this);
@@ -78,7 +78,7 @@ void WatchCall::OnWritten(bool) {
   }
 }
 
-void WatchCall::OnOver(bool) {
+void HealthWatchCall::OnOver(bool) {
   is_over_ = true;
   if (!writing_) loop_.Remove(this);
 }

@@ -1,4 +1,4 @@
-// gRPC's health service on the loops: whether lookups are served. Check is a plain call; Watch
+// gRPC's health service on the loops: whether lookups are served. Check is a unary method; Watch
 // tells changes within a loop's tick.
 #pragma once
 
@@ -30,7 +30,7 @@ class Health {
   grpc::health::v1::Health::AsyncService service_;
 };
 
-class WatchCall final : public EventLoop::Call {
+class HealthWatchCall final : public EventLoop::Call {
  public:
   static void Accept(EventLoop& loop, Health* health);
 
@@ -39,7 +39,7 @@ class WatchCall final : public EventLoop::Call {
   bool HoldsDrain() const override { return false; }
 
  private:
-  WatchCall(EventLoop& loop, Health* health);
+  HealthWatchCall(EventLoop& loop, Health* health);
   void OnAccepted(bool ok);
   void OnWritten(bool ok);
   void OnOver(bool ok);
@@ -50,8 +50,8 @@ class WatchCall final : public EventLoop::Call {
   grpc::ServerContext context_;
   grpc::health::v1::HealthCheckRequest request_;
   grpc::ServerAsyncWriter<grpc::health::v1::HealthCheckResponse> writer_;
-  rpc::MethodEvent<WatchCall> accepted_, written_, over_;
-  int told_ = -1;
+  rpc::MethodEvent<HealthWatchCall> accepted_, written_, over_;
+  int last_sent_status_ = -1;
   bool writing_ = false;
   bool is_over_ = false;
 };

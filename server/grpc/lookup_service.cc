@@ -13,8 +13,8 @@
 namespace engram {
 
 void LookupService::Accept(EventLoop& loop) {
-  using DescribeCall = PlainCall<v1::DescribeRequest, v1::DescribeResponse>;
-  using AttachCall = PlainCall<v1::AttachRequest, v1::AttachResponse>;
+  using DescribeCall = UnaryMethodCall<v1::DescribeRequest, v1::DescribeResponse>;
+  using AttachCall = UnaryMethodCall<v1::AttachRequest, v1::AttachResponse>;
   DescribeCall::Accept(
       loop, std::make_shared<const DescribeCall::Method>(DescribeCall::Method{
                 [this](auto* context, auto* request, auto* responder, auto* queue, void* tag) {
@@ -34,7 +34,7 @@ void LookupService::Accept(EventLoop& loop) {
   UnaryCall::Accept(loop, this);
   StreamCall::Accept(loop, this);
   AttachRdmaCall::Accept(loop, this, rdma_);
-  NameWatchCall::Accept(loop, this);
+  WatchCall::Accept(loop, this);
 }
 
 grpc::Status LookupService::Describe(const Caller& caller, v1::DescribeResponse* response) const {

@@ -19,7 +19,7 @@
 namespace engram {
 
 template <typename Request, typename Response>
-struct PlainMethod {
+struct UnaryMethod {
   using Responder = grpc::ServerAsyncResponseWriter<Response>;
   // The generated Request... of the service.
   std::function<void(grpc::ServerContext*, Request*, Responder*, grpc::ServerCompletionQueue*,
@@ -30,36 +30,36 @@ struct PlainMethod {
 };
 
 template <typename Request, typename Response>
-class PlainCall final : public EventLoop::Call {
+class UnaryMethodCall final : public EventLoop::Call {
  public:
-  using Method = PlainMethod<Request, Response>;
+  using Method = UnaryMethod<Request, Response>;
 
   // Waits for the next call; again, each time one was accepted.
   static void Accept(EventLoop& loop, const std::shared_ptr<const Method>& method) {
-    auto* const call = new PlainCall(loop, method);  // its own until it is accepted
+    auto* const call = new UnaryMethodCall(loop, method);  // its own until it is accepted
     method->wait(&call->context_, &call->request_, &call->responder_, loop.queue(),
                  call->accepted_.tag());
   }
 
  private:
-  PlainCall(EventLoop& loop, std::shared_ptr<const Method> method)
+  UnaryMethodCall(EventLoop& loop, std::shared_ptr<const Method> method)
       : loop_(loop),
         method_(std::move(method)),
         responder_(&context_),
-        accepted_(this, &PlainCall::OnAccepted),
-        sent_(this, &PlainCall::OnSent) {}
+        accepted_(this, &UnaryMethodCall::OnAccepted),
+        sent_(this, &UnaryMethodCall::OnSent) {}
 
   void OnAccepted(bool ok) {
-    std::unique_ptr<PlainCall> self(this);
+    std::unique_ptr<UnaryMethodCall> self(this);
     if (!ok) return;  // the server ends
     Accept(loop_, method_);
     loop_.Add(std::move(self));
     since_ = std::chrono::steady_clock::now();
     Response response;
     grpc::Status status;
-    if (++loop_.context().plain_calls > kMaxPlainCalls) {
+    if (++loop_.context().unary_method_calls > kMaxUnaryMethodCalls) {
       status = ToGrpc(absl::ResourceExhaustedError(absl::StrCat(
-          "engramd has ", kMaxPlainCalls, " answers that were not taken yet: ask again")));
+          "engramd has ", kMaxUnaryMethodCalls, " answers that were not taken yet: ask again")));
     } else {
       status = Answer(&response);
     }
@@ -79,7 +79,7 @@ class PlainCall final : public EventLoop::Call {
     return method_->answer(caller, request_, response);
   }
   void OnSent(bool) {
-    --loop_.context().plain_calls;
+    --loop_.context().unary_method_calls;
     loop_.Remove(this);
   }
   // An answer that is not taken makes room for others'.
@@ -92,7 +92,7 @@ class PlainCall final : public EventLoop::Call {
   grpc::ServerContext context_;
   Request request_;
   typename Method::Responder responder_;
-  rpc::MethodEvent<PlainCall> accepted_, sent_;
+  rpc::MethodEvent<UnaryMethodCall> accepted_, sent_;
   std::chrono::steady_clock::time_point since_;
 };
 

@@ -9,28 +9,28 @@
 
 namespace engram {
 
-void NameWatchCall::Accept(EventLoop& loop, LookupService* service) {
-  auto* const call = new NameWatchCall(loop, service);  // its own until it is accepted
+void WatchCall::Accept(EventLoop& loop, LookupService* service) {
+  auto* const call = new WatchCall(loop, service);  // its own until it is accepted
   call->context_.AsyncNotifyWhenDone(call->over_.tag());
   service->RequestWatch(&call->context_, &call->request_, &call->writer_, loop.queue(),
                         loop.queue(), call->accepted_.tag());
 }
 
-NameWatchCall::NameWatchCall(EventLoop& loop, LookupService* service)
+WatchCall::WatchCall(EventLoop& loop, LookupService* service)
     : loop_(loop),
       service_(service),
       writer_(&context_),
-      accepted_(this, &NameWatchCall::OnAccepted),
-      written_(this, &NameWatchCall::OnWritten),
-      finished_(this, &NameWatchCall::OnFinished),
-      over_(this, &NameWatchCall::OnOver) {}
+      accepted_(this, &WatchCall::OnAccepted),
+      written_(this, &WatchCall::OnWritten),
+      finished_(this, &WatchCall::OnFinished),
+      over_(this, &WatchCall::OnOver) {}
 
-NameWatchCall::~NameWatchCall() {
+WatchCall::~WatchCall() {
   if (counted_) --loop_.context().watches;
 }
 
-void NameWatchCall::OnAccepted(bool ok) {
-  std::unique_ptr<NameWatchCall> self(this);
+void WatchCall::OnAccepted(bool ok) {
+  std::unique_ptr<WatchCall> self(this);
   if (!ok) return;  // the server ends
   Accept(loop_, service_);
   loop_.Add(std::move(self));
@@ -38,7 +38,7 @@ void NameWatchCall::OnAccepted(bool ok) {
   Tell();
 }
 
-absl::Status NameWatchCall::Begin() {
+absl::Status WatchCall::Begin() {
   ServingContext& context = loop_.context();
   counted_ = true;
   if (++context.watches > kMaxStreams) {
@@ -50,29 +50,29 @@ absl::Status NameWatchCall::Begin() {
   return context.access->MayHave(*caller, request_.name());
 }
 
-void NameWatchCall::Tell() {
+void WatchCall::Tell() {
   if (busy_ || ending_ || is_over_) return;
   const Store& store = *loop_.context().store;
   const uint64_t version = store.version();
-  if (told_ && version == version_) return;
+  if (last_sent_id_ && version == version_) return;
   version_ = version;
   std::string id;
   for (const std::shared_ptr<const TableSet>& set : store.List()) {
     if (set->name() == request_.name()) id = set->id();
   }
-  if (told_ == id) return;
-  told_ = id;
+  if (last_sent_id_ == id) return;
+  last_sent_id_ = id;
   busy_ = true;
   v1::WatchResponse response;
   response.set_table_set_id(id);
   writer_.Write(response, written_.tag());
 }
 
-void NameWatchCall::OnDrain() {
+void WatchCall::OnDrain() {
   End(absl::UnavailableError("engramd is stopping: watch another replica"));
 }
 
-void NameWatchCall::End(const absl::Status& status) {
+void WatchCall::End(const absl::Status& status) {
   if (ending_ || is_over_) return;
   ending_ = true;
   if (busy_) {
@@ -84,23 +84,23 @@ void NameWatchCall::End(const absl::Status& status) {
   writer_.Finish(ToGrpc(status), finished_.tag());
 }
 
-void NameWatchCall::OnWritten(bool) {
+void WatchCall::OnWritten(bool) {
   busy_ = false;
   Tell();
   Leave();
 }
 
-void NameWatchCall::OnFinished(bool) {
+void WatchCall::OnFinished(bool) {
   busy_ = false;
   Leave();
 }
 
-void NameWatchCall::OnOver(bool) {
+void WatchCall::OnOver(bool) {
   is_over_ = true;
   Leave();
 }
 
-void NameWatchCall::Leave() {
+void WatchCall::Leave() {
   if (is_over_ && !busy_) loop_.Remove(this);
 }
 

@@ -17,17 +17,17 @@ namespace engram {
 
 class LookupService;
 
-class NameWatchCall final : public EventLoop::Call {
+class WatchCall final : public EventLoop::Call {
  public:
   static void Accept(EventLoop& loop, LookupService* service);
-  ~NameWatchCall() override;
+  ~WatchCall() override;
 
   void OnTick(std::chrono::steady_clock::time_point, bool) override { Tell(); }
   void OnDrain() override;
   bool HoldsDrain() const override { return false; }
 
  private:
-  NameWatchCall(EventLoop& loop, LookupService* service);
+  WatchCall(EventLoop& loop, LookupService* service);
   void OnAccepted(bool ok);
   void OnWritten(bool ok);
   void OnFinished(bool ok);
@@ -42,9 +42,9 @@ class NameWatchCall final : public EventLoop::Call {
   grpc::ServerContext context_;
   v1::WatchRequest request_;
   grpc::ServerAsyncWriter<v1::WatchResponse> writer_;
-  rpc::MethodEvent<NameWatchCall> accepted_, written_, finished_, over_;
-  uint64_t version_ = 0;             // of the store, when it was looked at
-  std::optional<std::string> told_;  // the id
+  rpc::MethodEvent<WatchCall> accepted_, written_, finished_, over_;
+  uint64_t version_ = 0;                     // of the store, when it was looked at
+  std::optional<std::string> last_sent_id_;  // the id
   bool counted_ = false;
   bool busy_ = false;  // a write or the end is under way
   bool ending_ = false;
