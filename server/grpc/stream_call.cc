@@ -88,7 +88,7 @@ void StreamCall::OnWritten(bool ok) {
   --events_;
   writing_ = false;
   last_event_ = now_ = Clock::now();
-  loop_.metrics().Took(Stage::kSend, last_event_ - write_began_);
+  loop_.metrics().RecordLatency(Stage::kSend, last_event_ - write_began_);
   if (!ok) DropAll();  // the connection is gone; OnOver follows
   Advance();
 }
@@ -131,7 +131,7 @@ void StreamCall::TakeBatch() {
     AddError(batch->batch_id(), status, batch->received);
   } else {
     batch->waits_since = now_ = Clock::now();
-    loop_.metrics().Took(Stage::kPlan, now_ - batch->received);
+    loop_.metrics().RecordLatency(Stage::kPlan, now_ - batch->received);
     (IsSmall(*batch) ? small_ : large_).push_back(std::move(batch));
     return;
   }
@@ -288,11 +288,11 @@ void StreamCall::TakeTurn() {
   Batches& batches = from_large ? large_ : small_;
   LookupBatch& batch = *batches.front();
   const uint64_t before = batch.RowsLeftBytes();
-  loop_.metrics().Took(Stage::kQueue, begin - batch.waits_since);
+  loop_.metrics().RecordLatency(Stage::kQueue, begin - batch.waits_since);
   const absl::Span<std::byte> part =
       batch.FillMessage(kStreamMessageBytes, *loop_.context().team, slab_.back().memory());
   batch.waits_since = now_ = loop_.scheduler().Done(*this, before - batch.RowsLeftBytes());
-  loop_.metrics().Took(Stage::kGather, now_ - begin);
+  loop_.metrics().RecordLatency(Stage::kGather, now_ - begin);
   ahead_ = rpc::OneSlice(SliceOf(std::move(slab_.back()), part));
   slab_.clear();
   if (batch.done()) {

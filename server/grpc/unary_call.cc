@@ -51,7 +51,7 @@ void UnaryCall::OnAccepted(bool ok) {
   accepted_at_ = Clock::now();
   const absl::Status status = Prepare();
   since_ = Clock::now();
-  loop_.metrics().Took(Stage::kPlan, since_ - accepted_at_);
+  loop_.metrics().RecordLatency(Stage::kPlan, since_ - accepted_at_);
   request_.Clear();
   if (status.ok()) {
     loop_.scheduler().Ready(*this);
@@ -118,7 +118,7 @@ void UnaryCall::TakeTurn() {
   std::vector<ReplySlabs::Slab> slabs;
   if (!loop_.TakeSlabs(this, SlabsFor(batch_->ReplyBytes()), &slabs)) return;
   const Clock::time_point begin = Clock::now();
-  loop_.metrics().Took(Stage::kQueue, begin - since_);
+  loop_.metrics().RecordLatency(Stage::kQueue, begin - since_);
   std::vector<grpc::Slice> slices;
   for (ReplySlabs::Slab& slab : slabs) {
     if (batch_->done()) break;
@@ -128,7 +128,7 @@ void UnaryCall::TakeTurn() {
   since_ = loop_.scheduler().Done(*this, work);
   batch_->Release();
   sending_ = true;
-  loop_.metrics().Took(Stage::kGather, since_ - begin);
+  loop_.metrics().RecordLatency(Stage::kGather, since_ - begin);
   loop_.metrics().Answered(Path::kGrpcUnary, absl::StatusCode::kOk, rows_, rows_bytes,
                            since_ - accepted_at_);
   loop_.log().Ended(Path::kGrpcUnary, context_, batch_->batch_id(), absl::OkStatus(), rows_,
@@ -147,7 +147,7 @@ void UnaryCall::Send(const absl::Status& status) {
 }
 
 void UnaryCall::OnSent(bool) {
-  loop_.metrics().Took(Stage::kSend, Clock::now() - since_);
+  loop_.metrics().RecordLatency(Stage::kSend, Clock::now() - since_);
   loop_.Remove(this);
 }
 

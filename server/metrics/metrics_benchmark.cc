@@ -15,10 +15,10 @@ void BM_CountABatch(benchmark::State& state) {
   for (auto _ : state) {
     benchmark::DoNotOptimize(took);
     thread->Began();
-    thread->Took(Stage::kPlan, took);
-    thread->Took(Stage::kQueue, took);
-    thread->Took(Stage::kGather, took);
-    thread->Took(Stage::kSend, took);
+    thread->RecordLatency(Stage::kPlan, took);
+    thread->RecordLatency(Stage::kQueue, took);
+    thread->RecordLatency(Stage::kGather, took);
+    thread->RecordLatency(Stage::kSend, took);
     thread->Answered(Path::kGrpcStream, absl::StatusCode::kOk, 1536, 1 << 18, took);
     benchmark::ClobberMemory();
   }
@@ -35,10 +35,10 @@ void BM_CountABatchWithTheClock(benchmark::State& state) {
     for (int64_t i = 0; i < state.range(0); ++i) times[i] = Clock::now();
     benchmark::DoNotOptimize(times);
     thread->Began();
-    thread->Took(Stage::kPlan, times[0] - times[1]);
-    thread->Took(Stage::kQueue, times[1] - times[2]);
-    thread->Took(Stage::kGather, times[2] - times[3]);
-    thread->Took(Stage::kSend, times[3] - times[0]);
+    thread->RecordLatency(Stage::kPlan, times[0] - times[1]);
+    thread->RecordLatency(Stage::kQueue, times[1] - times[2]);
+    thread->RecordLatency(Stage::kGather, times[2] - times[3]);
+    thread->RecordLatency(Stage::kSend, times[3] - times[0]);
     thread->Answered(path, absl::StatusCode::kOk, 1536, 1 << 18, times[3] - times[2]);
     benchmark::ClobberMemory();
   }

@@ -39,7 +39,7 @@ TEST(Metrics, SumsThreadsAndKeepsWhatEndedOnesCounted) {
   two->Began();
   two->Answered(Path::kGrpcUnary, absl::StatusCode::kInvalidArgument, 7, 70, nanoseconds(10));
   two->Rejected(Rejection::kLate);
-  one->Took(Stage::kGather, microseconds(100));
+  one->RecordLatency(Stage::kGather, microseconds(100));
   one.reset();
   const MetricSums sums = metrics.Sum();
   EXPECT_EQ(sums.began - sums.ended, 1u);

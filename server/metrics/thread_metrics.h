@@ -90,7 +90,9 @@ class alignas(64) ThreadMetrics {
     bytes[at].Add(byte_count);
     batch_rows.Record(row_count, row_count);
   }
-  void Took(Stage stage, Duration took) { Record(stage_seconds[static_cast<size_t>(stage)], took); }
+  void RecordLatency(Stage stage, Duration took) {
+    Record(stage_seconds[static_cast<size_t>(stage)], took);
+  }
   void Rejected(Rejection why) { rejections[static_cast<size_t>(why)].Add(1); }
 
   SingleWriterCounter began, ended;

@@ -25,7 +25,7 @@ using Clock = std::chrono::steady_clock;
 
 // How long a shortage of descriptors or memory is left alone before it is looked at again.
 constexpr int kPauseMs = 50;
-constexpr std::chrono::seconds kComplaintInterval{5};
+constexpr std::chrono::seconds kThrottleInterval{5};
 
 // Of one connection that was gone before it was taken; accept(2) lists them.
 bool IsOfThePeer(int error) {
@@ -114,7 +114,7 @@ bool Acceptor::AcceptOne(int listen_fd) {
   const int fd = accept4(listen_fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
   if (fd < 0) {
     if (IsOfThePeer(errno)) return true;
-    Complain(strerrordesc_np(errno));
+    LogThrottled(strerrordesc_np(errno));
     return false;
   }
   if (fd < fd_limit_) {
@@ -123,15 +123,15 @@ bool Acceptor::AcceptOne(int listen_fd) {
     return true;
   }
   close(fd);
-  Complain("there are as many as engramd takes");
+  LogThrottled("there are as many as engramd takes");
   return true;
 }
 
-void Acceptor::Complain(const char* why) {
+void Acceptor::LogThrottled(const char* why) {
   ++turned_away_;
   const auto now = Clock::now();
-  if (now < next_complaint_) return;
-  next_complaint_ = now + kComplaintInterval;
+  if (now < next_log_) return;
+  next_log_ = now + kThrottleInterval;
   log_->warn(
       "cannot take a connection ({} so far): {}; {} descriptors are for connections: let "
       "idle clients go, or raise the limit of open files (ulimit -n, LimitNOFILE=)",

@@ -44,7 +44,7 @@ class Acceptor {
   // Whether it is worth asking again at once.
   bool AcceptOne(int listen_fd);
   // A log line now and then, however many are turned away.
-  void Complain(const char* why);
+  void LogThrottled(const char* why);
 
   std::vector<ListenSocket> sockets_;
   const int fd_limit_;
@@ -52,7 +52,7 @@ class Acceptor {
   const std::shared_ptr<spdlog::logger> log_;
   int stop_fd_ = -1;  // an eventfd: readable when the thread shall end
   uint64_t turned_away_ = 0;
-  std::chrono::steady_clock::time_point next_complaint_{};
+  std::chrono::steady_clock::time_point next_log_{};
   std::thread thread_;
 };
 

@@ -155,7 +155,7 @@ void RdmaClient::TakeCompletion(const ibv_wc& completion) {
   }
   if (completion.wr_id == kSent) {
     const Posted& posted = posted_[posted_tail_++ % posted_.size()];
-    served_.metrics->Took(Stage::kSend, Clock::now() - posted.since);
+    served_.metrics->RecordLatency(Stage::kSend, Clock::now() - posted.since);
     ring_.FreeTo(posted.ring_head);
     writes_out_ -= posted.writes;
     return;
@@ -173,9 +173,9 @@ bool RdmaClient::StartNext() {
     counts_->requests.fetch_add(1, std::memory_order_relaxed);
     served_.metrics->Began();
     const Clock::time_point begin = Clock::now();
-    served_.metrics->Took(Stage::kQueue, begin - current_.since);
+    served_.metrics->RecordLatency(Stage::kQueue, begin - current_.since);
     const absl::Status status = Start(current_);
-    served_.metrics->Took(Stage::kPlan, Clock::now() - begin);
+    served_.metrics->RecordLatency(Stage::kPlan, Clock::now() - begin);
     if (broken_) return false;
     if (status.ok()) return serving_ = true;
     Refuse(status);
@@ -309,7 +309,7 @@ bool RdmaClient::Turn() {
     const Clock::time_point begin = Clock::now();
     const uint64_t taken = tile_ >= 0 ? FillTile(left) : FillRows(left);
     if (taken == 0) break;
-    served_.metrics->Took(Stage::kGather, Clock::now() - begin);
+    served_.metrics->RecordLatency(Stage::kGather, Clock::now() - begin);
     worked = true;
     left -= taken;
     const bool all = tile_ >= 0 ? row_ == targets_[0].place.rows / targets_[0].place.group_rows

@@ -154,7 +154,7 @@ void RingWorker::ServeCounted(uint32_t piece) {
   Complete(piece, layer.status());
   const auto took = std::chrono::steady_clock::now() - begin;
   // It waits in no queue, and rows are sent by being gathered.
-  metrics_->Took(Stage::kGather, took);
+  metrics_->RecordLatency(Stage::kGather, took);
   metrics_->Answered(Path::kShmRing, layer.status().code(), rows,
                      rows == 0 ? 0 : rows * (*layer)->table.row_bytes, took);
 }
