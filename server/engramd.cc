@@ -317,7 +317,7 @@ absl::Status Engramd::Listen() {
   const auto accept = [this, reflects](EventLoop& loop) {
     service_->Accept(loop);
     health_->Accept(loop);
-    if (reflects) ReflectionCall::Accept(loop, reflection_.get());
+    if (reflects) reflection_->Accept(loop);
   };
   const uint32_t threads = LookupThreads(config_);
   for (uint32_t i = 0; i < threads; ++i) {

@@ -7,7 +7,6 @@
 #include "memstore/rdma/limits.h"
 #include "memstore/rdma/request.h"
 #include "server/grpc/grpc_status.h"
-#include "server/grpc/lookup_service.h"
 
 namespace engram {
 namespace {
@@ -46,30 +45,22 @@ void Describe(const RdmaRegion& region, v1::RdmaWindow* window) {
 
 }  // namespace
 
-void AttachRdmaCall::Accept(EventLoop& loop, LookupService* service, RdmaEndpoint* endpoint) {
-  auto* const call = new AttachRdmaCall(loop, service, endpoint);  // its own until it is accepted
-  call->context_.AsyncNotifyWhenDone(call->over_.tag());
-  service->RequestAttachRdma(&call->context_, &call->stream_, loop.queue(), loop.queue(),
-                             call->accepted_.tag());
+void AttachRdmaCall::Accept(EventLoop& loop, LookupRequests* requests, RdmaEndpoint* endpoint) {
+  auto* const call = new AttachRdmaCall(loop, requests, endpoint);  // its own until it is accepted
+  call->WatchEnd();
+  requests->RequestAttachRdma(&call->context_, &call->stream_, loop.queue(), loop.queue(),
+                              call->accepted_tag());
 }
 
-AttachRdmaCall::AttachRdmaCall(EventLoop& loop, LookupService* service, RdmaEndpoint* endpoint)
-    : loop_(loop),
-      service_(service),
+AttachRdmaCall::AttachRdmaCall(EventLoop& loop, LookupRequests* requests, RdmaEndpoint* endpoint)
+    : RpcCall(loop),
+      requests_(requests),
       endpoint_(endpoint),
       stream_(&context_),
-      accepted_(this, &AttachRdmaCall::OnAccepted),
       read_(this, &AttachRdmaCall::OnRead),
-      written_(this, &AttachRdmaCall::OnWritten),
-      finished_(this, &AttachRdmaCall::OnFinished),
-      over_(this, &AttachRdmaCall::OnOver) {}
+      write_(this, &AttachRdmaCall::OnWritten) {}
 
-void AttachRdmaCall::OnAccepted(bool ok) {
-  std::unique_ptr<AttachRdmaCall> self(this);
-  if (!ok) return;  // the server ends
-  Accept(loop_, service_, endpoint_);
-  loop_.Add(std::move(self));
-  events_ = 1;  // OnOver
+void AttachRdmaCall::OnAccepted() {
   since_ = std::chrono::steady_clock::now();
   if (endpoint_ == nullptr) {
     return End(absl::UnimplementedError(
@@ -79,46 +70,20 @@ void AttachRdmaCall::OnAccepted(bool ok) {
   absl::StatusOr<Caller> caller = loop_.context().access->Authenticate(context_);
   if (!caller.ok()) return End(caller.status());
   caller_ = *std::move(caller);
-  Read();
-}
-
-void AttachRdmaCall::Read() {
-  ++events_;
-  stream_.Read(&request_, read_.tag());
+  stream_.Read(&request_, read_.Begin());
 }
 
 void AttachRdmaCall::OnRead(bool ok) {
-  --events_;
-  if (finishing_ || over_seen_) return Leave();
+  if (ended()) return;
   if (!ok) return End(absl::OkStatus());  // the client detaches
   response_.Clear();
   if (absl::Status status = Answer(); !status.ok()) return End(status);
-  ++events_;
-  writing_ = true;
-  stream_.Write(response_, written_.tag());
+  stream_.Write(response_, write_.Begin());
 }
 
 void AttachRdmaCall::OnWritten(bool ok) {
-  --events_;
-  writing_ = false;
-  if (finishing_ || over_seen_) return Leave();
-  if (ok) Read();  // else the connection is gone; OnOver follows
-}
-
-void AttachRdmaCall::OnFinished(bool) {
-  --events_;
-  Leave();
-}
-
-void AttachRdmaCall::OnOver(bool) {
-  --events_;
-  over_seen_ = true;
-  LetGo();
-  Leave();
-}
-
-void AttachRdmaCall::Leave() {
-  if (over_seen_ && events_ == 0) loop_.Remove(this);
+  // Where it is not ok the connection is gone, and OnOver follows.
+  if (ok && !ended()) stream_.Read(&request_, read_.Begin());
 }
 
 absl::Status AttachRdmaCall::Answer() {
@@ -212,7 +177,7 @@ absl::Status AttachRdmaCall::ConnectReader(const RdmaPeer& peer, v1::RdmaConnect
 }
 
 void AttachRdmaCall::OnTick(std::chrono::steady_clock::time_point now, bool) {
-  if (finishing_ || over_seen_ || writing_) return;
+  if (ended() || write_.under_way()) return;
   if (draining_ && (client_ == nullptr || client_->Idle())) {
     return End(absl::UnavailableError("engramd is stopping: attach to another replica"));
   }
@@ -231,9 +196,7 @@ void AttachRdmaCall::OnDrain() {
 
 void AttachRdmaCall::End(const absl::Status& status) {
   LetGo();
-  finishing_ = true;
-  ++events_;
-  stream_.Finish(ToGrpc(status), finished_.tag());
+  stream_.Finish(ToGrpc(status), BeginFinish());
 }
 
 void AttachRdmaCall::LetGo() {

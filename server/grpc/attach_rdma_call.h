@@ -13,48 +13,42 @@
 #include <string>
 
 #include "absl/status/status.h"
-#include "proto/engram/v1/lookup.grpc.pb.h"
-#include "server/grpc/event_loop.h"
+#include "server/grpc/lookup_requests.h"
+#include "server/grpc/rpc_call.h"
 #include "server/rdma/endpoint.h"
 
 namespace engram {
 
-class LookupService;
-
-class AttachRdmaCall final : public EventLoop::Call {
+class AttachRdmaCall final : public RpcCall {
  public:
   // Waits for the next call; again, each time one was accepted. `endpoint` may be null: then all
   // are told so.
-  static void Accept(EventLoop& loop, LookupService* service, RdmaEndpoint* endpoint);
+  static void Accept(EventLoop& loop, LookupRequests* requests, RdmaEndpoint* endpoint);
   ~AttachRdmaCall() override { LetGo(); }
 
   void OnTick(std::chrono::steady_clock::time_point now, bool memory_is_short) override;
   void OnDrain() override;
 
  private:
-  AttachRdmaCall(EventLoop& loop, LookupService* service, RdmaEndpoint* endpoint);
-  void OnAccepted(bool ok);
+  AttachRdmaCall(EventLoop& loop, LookupRequests* requests, RdmaEndpoint* endpoint);
+  void AcceptNext() override { Accept(loop_, requests_, endpoint_); }
+  void OnAccepted() override;
   void OnRead(bool ok);
   void OnWritten(bool ok);
-  void OnFinished(bool ok);
-  void OnOver(bool ok);
+  void OnOver() override { LetGo(); }
 
   // What a message is answered with.
   absl::Status Answer();
   absl::Status Offer(const v1::RdmaOpen& open);
   absl::Status Connect(const v1::RdmaConnect& connect);
   absl::Status ConnectReader(const RdmaPeer& peer, v1::RdmaConnected* connected);
-  void Read();
   void End(const absl::Status& status);
   void LetGo();
-  void Leave();
 
-  EventLoop& loop_;
-  LookupService* const service_;
+  LookupRequests* const requests_;
   RdmaEndpoint* const endpoint_;
-  grpc::ServerContext context_;
   grpc::ServerAsyncReaderWriter<v1::RdmaAttachResponse, v1::RdmaAttachRequest> stream_;
-  rpc::MethodEvent<AttachRdmaCall> accepted_, read_, written_, finished_, over_;
+  Operation<AttachRdmaCall> read_, write_;
   v1::RdmaAttachRequest request_;
   v1::RdmaAttachResponse response_;
 
@@ -68,10 +62,6 @@ class AttachRdmaCall final : public EventLoop::Call {
   std::shared_ptr<RdmaClient> client_;
   std::unique_ptr<RdmaReader> reader_;
 
-  int events_ = 0;  // under way
-  bool finishing_ = false;
-  bool over_seen_ = false;
-  bool writing_ = false;
   bool draining_ = false;
 };
 

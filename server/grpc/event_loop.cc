@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "memstore/base/check.h"
 #include "memstore/os/thread.h"
 #include "proto/rpc/take_event.h"
 #include "server/base/limits.h"
@@ -147,6 +148,7 @@ void EventLoop::Remove(Call* call) {
   awaiting_.erase(std::remove(awaiting_.begin(), awaiting_.end(), call), awaiting_.end());
   const auto at = std::find_if(calls_.begin(), calls_.end(),
                                [call](const auto& one) { return one.get() == call; });
+  ENGRAM_CHECK(at != calls_.end(), "a call left its loop twice, or before it was added");
   removed_.push_back(std::move(*at));
   calls_.erase(at);
   if (call->HoldsDrain()) --live_calls_;

@@ -23,35 +23,14 @@
 #include <thread>
 #include <vector>
 
-#include "memstore/gather/parallel_gather.h"
-#include "memstore/store/store.h"
 #include "proto/rpc/queue_event.h"
-#include "server/base/limits.h"
 #include "server/grpc/request_log.h"
+#include "server/grpc/serving_context.h"
 #include "server/lookup/fair_scheduler.h"
-#include "server/lookup/id_memory.h"
 #include "server/lookup/lookup_batch.h"
 #include "server/lookup/reply_slabs.h"
-#include "server/metrics/metrics.h"
-#include "server/security/access.h"
 
 namespace engram {
-
-struct ServingContext {
-  const Store* store = nullptr;
-  AccessControl* access = nullptr;
-  Metrics* metrics = nullptr;
-  std::shared_ptr<spdlog::logger> log;
-  GatherTeam* team = nullptr;
-  uint64_t max_batch_rows = 0;
-  std::shared_ptr<ReplySlabs> slabs;
-  std::chrono::microseconds spin{0};  // looking for events before sleeping
-  IdMemoryPool ids{kSharedIdBytes};
-  std::atomic<uint32_t> unary_calls{0};
-  std::atomic<uint32_t> streams{0};
-  std::atomic<uint32_t> watches{0};
-  std::atomic<uint32_t> unary_method_calls{0};
-};
 
 class EventLoop {
  public:

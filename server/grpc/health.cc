@@ -1,16 +1,63 @@
 #include "server/grpc/health.h"
 
+#include <grpcpp/support/async_stream.h>
+
+#include <chrono>
 #include <memory>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "proto/engram/v1/lookup.grpc.pb.h"
+#include "server/grpc/rpc_call.h"
 #include "server/grpc/unary_method_call.h"
 
 namespace engram {
+namespace {
 
 using HealthRequest = grpc::health::v1::HealthCheckRequest;
 using HealthResponse = grpc::health::v1::HealthCheckResponse;
+
+// One Watch: the status, and again when it changes.
+class HealthWatchCall final : public RpcCall {
+ public:
+  static void Accept(EventLoop& loop, Health* health) {
+    auto* const call = new HealthWatchCall(loop, health);  // its own until it is accepted
+    call->WatchEnd();
+    health->service().RequestWatch(&call->context_, &call->request_, &call->writer_, loop.queue(),
+                                   loop.queue(), call->accepted_tag());
+  }
+
+  void OnTick(std::chrono::steady_clock::time_point, bool) override { SendChange(); }
+  void OnDrain() override { SendChange(); }
+  bool HoldsDrain() const override { return false; }
+
+ private:
+  HealthWatchCall(EventLoop& loop, Health* health)
+      : RpcCall(loop),
+        health_(health),
+        writer_(&context_),
+        write_(this, &HealthWatchCall::OnWritten) {}
+  void AcceptNext() override { Accept(loop_, health_); }
+  void OnAccepted() override { SendChange(); }
+  void OnWritten(bool) { SendChange(); }
+
+  void SendChange() {
+    const Health::Status status = health_->Of(request_.service());
+    if (write_.under_way() || ended() || status == last_sent_status_) return;
+    last_sent_status_ = status;
+    HealthResponse response;
+    response.set_status(status);
+    writer_.Write(response, write_.Begin());
+  }
+
+  Health* const health_;
+  grpc::health::v1::HealthCheckRequest request_;
+  grpc::ServerAsyncWriter<HealthResponse> writer_;
+  Operation<HealthWatchCall> write_;
+  int last_sent_status_ = -1;
+};
+
+}  // namespace
 
 Health::Status Health::Of(const std::string& service) const {
   if (!service.empty() && service != v1::Lookup::service_full_name()) {
@@ -34,53 +81,6 @@ void Health::Accept(EventLoop& loop) {
                                          "no such service here; engram.v1.Lookup is one");
                    }}));
   HealthWatchCall::Accept(loop, this);
-}
-
-void HealthWatchCall::Accept(EventLoop& loop, Health* health) {
-  auto* const call = new HealthWatchCall(loop, health);  // its own until it is accepted
-  call->context_.AsyncNotifyWhenDone(call->over_.tag());
-  health->service().RequestWatch(&call->context_, &call->request_, &call->writer_, loop.queue(),
-                                 loop.queue(), call->accepted_.tag());
-}
-
-HealthWatchCall::HealthWatchCall(EventLoop& loop, Health* health)
-    : loop_(loop),
-      health_(health),
-      writer_(&context_),
-      accepted_(this, &HealthWatchCall::OnAccepted),
-      written_(this, &HealthWatchCall::OnWritten),
-      over_(this, &HealthWatchCall::OnOver) {}
-
-void HealthWatchCall::OnAccepted(bool ok) {
-  std::unique_ptr<HealthWatchCall> self(this);
-  if (!ok) return;  // the server ends
-  Accept(loop_, health_);
-  loop_.Add(std::move(self));
-  Tell();
-}
-
-void HealthWatchCall::Tell() {
-  const Health::Status status = health_->Of(request_.service());
-  if (writing_ || is_over_ || status == last_sent_status_) return;
-  last_sent_status_ = status;
-  writing_ = true;
-  HealthResponse response;
-  response.set_status(status);
-  writer_.Write(response, written_.tag());
-}
-
-void HealthWatchCall::OnWritten(bool) {
-  writing_ = false;
-  if (is_over_) {
-    loop_.Remove(this);
-  } else {
-    Tell();
-  }
-}
-
-void HealthWatchCall::OnOver(bool) {
-  is_over_ = true;
-  if (!writing_) loop_.Remove(this);
 }
 
 }  // namespace engram

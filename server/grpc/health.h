@@ -3,7 +3,6 @@
 #pragma once
 
 #include <grpcpp/grpcpp.h>
-#include <grpcpp/support/async_stream.h>
 
 #include <atomic>
 #include <string>
@@ -28,32 +27,6 @@ class Health {
  private:
   std::atomic<bool> serving_{false};
   grpc::health::v1::Health::AsyncService service_;
-};
-
-class HealthWatchCall final : public EventLoop::Call {
- public:
-  static void Accept(EventLoop& loop, Health* health);
-
-  void OnTick(std::chrono::steady_clock::time_point, bool) override { Tell(); }
-  void OnDrain() override { Tell(); }
-  bool HoldsDrain() const override { return false; }
-
- private:
-  HealthWatchCall(EventLoop& loop, Health* health);
-  void OnAccepted(bool ok);
-  void OnWritten(bool ok);
-  void OnOver(bool ok);
-  void Tell();
-
-  EventLoop& loop_;
-  Health* const health_;
-  grpc::ServerContext context_;
-  grpc::health::v1::HealthCheckRequest request_;
-  grpc::ServerAsyncWriter<grpc::health::v1::HealthCheckResponse> writer_;
-  rpc::MethodEvent<HealthWatchCall> accepted_, written_, over_;
-  int last_sent_status_ = -1;
-  bool writing_ = false;
-  bool is_over_ = false;
 };
 
 }  // namespace engram

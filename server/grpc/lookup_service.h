@@ -1,8 +1,6 @@
 // The Lookup service (proto/engram/v1/lookup.proto) over the store.
 //
-// All of it runs on the loops (event_loop.h). Lookup and LookupStream take raw buffers, under
-// their registered names, so that reflection and every language's stubs find them as they are
-// described. Thread-safe.
+// All of it runs on the loops (event_loop.h). Thread-safe.
 #pragma once
 
 #include <grpcpp/grpcpp.h>
@@ -11,18 +9,14 @@
 #include <utility>
 
 #include "memstore/store/store.h"
-#include "proto/engram/v1/lookup.grpc.pb.h"
 #include "server/grpc/event_loop.h"
+#include "server/grpc/lookup_requests.h"
 #include "server/rdma/endpoint.h"
 #include "server/security/access.h"
 
 namespace engram {
 
-class LookupService final
-    : public v1::Lookup::WithRawMethod_LookupStream<
-          v1::Lookup::WithRawMethod_Lookup<v1::Lookup::WithAsyncMethod_Describe<
-              v1::Lookup::WithAsyncMethod_AttachRdma<v1::Lookup::WithAsyncMethod_Watch<
-                  v1::Lookup::WithAsyncMethod_Attach<v1::Lookup::Service>>>>>> {
+class LookupService final : public LookupRequests {
  public:
   // `store`, `access` and `rdma` outlive it; `rdma` may be null, `shm_socket` empty: then there is
   // none.

@@ -2,10 +2,13 @@
 
 #include <google/protobuf/descriptor.h>
 #include <google/protobuf/descriptor.pb.h>
+#include <grpcpp/support/async_stream.h>
 
 #include <memory>
 #include <set>
 #include <utility>
+
+#include "server/grpc/rpc_call.h"
 
 namespace engram {
 namespace {
@@ -23,6 +26,48 @@ void AddFile(const ProtoFile* file, std::set<const ProtoFile*>* seen,
       proto.SerializeAsString());
   for (int i = 0; i < file->dependency_count(); ++i) AddFile(file->dependency(i), seen, response);
 }
+
+// One request is read and answered at a time.
+class ReflectionCall final : public RpcCall {
+ public:
+  static void Accept(EventLoop& loop, Reflection* reflection) {
+    auto* const call = new ReflectionCall(loop, reflection);  // its own until it is accepted
+    call->WatchEnd();
+    reflection->service().RequestServerReflectionInfo(&call->context_, &call->stream_, loop.queue(),
+                                                      loop.queue(), call->accepted_tag());
+  }
+
+  bool HoldsDrain() const override { return false; }
+
+ private:
+  ReflectionCall(EventLoop& loop, Reflection* reflection)
+      : RpcCall(loop),
+        reflection_(reflection),
+        stream_(&context_),
+        read_(this, &ReflectionCall::OnRead),
+        write_(this, &ReflectionCall::OnWritten) {}
+  void AcceptNext() override { Accept(loop_, reflection_); }
+  void OnAccepted() override { stream_.Read(&request_, read_.Begin()); }
+
+  void OnRead(bool ok) {
+    if (ended()) return;
+    if (!ok) {
+      stream_.Finish(grpc::Status::OK, BeginFinish());
+      return;
+    }
+    Reflection::Response response;
+    reflection_->Answer(request_, &response);
+    stream_.Write(response, write_.Begin());
+  }
+  void OnWritten(bool ok) {
+    if (ok && !ended()) stream_.Read(&request_, read_.Begin());
+  }
+
+  Reflection* const reflection_;
+  grpc::ServerAsyncReaderWriter<Reflection::Response, Reflection::Request> stream_;
+  Reflection::Request request_;
+  Operation<ReflectionCall> read_, write_;
+};
 
 }  // namespace
 
@@ -55,66 +100,6 @@ void Reflection::Answer(const Request& request, Response* response) const {
   response->mutable_error_response()->set_error_message("there is no such thing here");
 }
 
-void ReflectionCall::Accept(EventLoop& loop, Reflection* reflection) {
-  auto* const call = new ReflectionCall(loop, reflection);  // its own until it is accepted
-  call->context_.AsyncNotifyWhenDone(call->over_.tag());
-  reflection->service().RequestServerReflectionInfo(&call->context_, &call->stream_, loop.queue(),
-                                                    loop.queue(), call->accepted_.tag());
-}
-
-ReflectionCall::ReflectionCall(EventLoop& loop, Reflection* reflection)
-    : loop_(loop),
-      reflection_(reflection),
-      stream_(&context_),
-      accepted_(this, &ReflectionCall::OnAccepted),
-      read_(this, &ReflectionCall::OnRead),
-      written_(this, &ReflectionCall::OnWritten),
-      finished_(this, &ReflectionCall::OnFinished),
-      over_(this, &ReflectionCall::OnOver) {}
-
-void ReflectionCall::OnAccepted(bool ok) {
-  std::unique_ptr<ReflectionCall> self(this);
-  if (!ok) return;  // the server ends
-  Accept(loop_, reflection_);
-  loop_.Add(std::move(self));
-  busy_ = true;
-  stream_.Read(&request_, read_.tag());
-}
-
-void ReflectionCall::OnRead(bool ok) {
-  if (is_over_) {
-    busy_ = false;
-    Leave();
-  } else if (ok) {
-    Reflection::Response response;
-    reflection_->Answer(request_, &response);
-    stream_.Write(response, written_.tag());
-  } else {
-    stream_.Finish(grpc::Status::OK, finished_.tag());
-  }
-}
-
-void ReflectionCall::OnWritten(bool ok) {
-  busy_ = ok && !is_over_;
-  if (busy_) {
-    stream_.Read(&request_, read_.tag());
-  } else {
-    Leave();
-  }
-}
-
-void ReflectionCall::OnFinished(bool) {
-  busy_ = false;
-  Leave();
-}
-
-void ReflectionCall::OnOver(bool) {
-  is_over_ = true;
-  Leave();
-}
-
-void ReflectionCall::Leave() {
-  if (is_over_ && !busy_) loop_.Remove(this);
-}
+void Reflection::Accept(EventLoop& loop) { ReflectionCall::Accept(loop, this); }
 
 }  // namespace engram

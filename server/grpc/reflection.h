@@ -3,7 +3,6 @@
 #pragma once
 
 #include <grpcpp/grpcpp.h>
-#include <grpcpp/support/async_stream.h>
 
 #include <string>
 #include <vector>
@@ -24,33 +23,12 @@ class Reflection {
   // Thread-safe. What is not there is NOT_FOUND in the response.
   void Answer(const Request& request, Response* response) const;
 
+  // Waits for the first call.
+  void Accept(EventLoop& loop);
+
  private:
   const std::vector<std::string> services_;
   grpc::reflection::v1alpha::ServerReflection::AsyncService service_;
-};
-
-class ReflectionCall final : public EventLoop::Call {
- public:
-  static void Accept(EventLoop& loop, Reflection* reflection);
-  bool HoldsDrain() const override { return false; }
-
- private:
-  ReflectionCall(EventLoop& loop, Reflection* reflection);
-  void OnAccepted(bool ok);
-  void OnRead(bool ok);
-  void OnWritten(bool ok);
-  void OnFinished(bool ok);
-  void OnOver(bool ok);
-  void Leave();
-
-  EventLoop& loop_;
-  Reflection* const reflection_;
-  grpc::ServerContext context_;
-  grpc::ServerAsyncReaderWriter<Reflection::Response, Reflection::Request> stream_;
-  Reflection::Request request_;
-  rpc::MethodEvent<ReflectionCall> accepted_, read_, written_, finished_, over_;
-  bool busy_ = false;  // an operation is under way, besides over_
-  bool is_over_ = false;
 };
 
 }  // namespace engram

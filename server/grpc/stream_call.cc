@@ -7,7 +7,6 @@
 #include "absl/strings/str_cat.h"
 #include "server/base/limits.h"
 #include "server/grpc/grpc_status.h"
-#include "server/grpc/lookup_service.h"
 #include "server/grpc/slab_slice.h"
 
 namespace engram {
@@ -19,24 +18,19 @@ bool IsSmall(const LookupBatch& batch) { return batch.ReplyBytes() <= kStreamMes
 
 }  // namespace
 
-void StreamCall::Accept(EventLoop& loop, LookupService* service) {
-  auto* const call =
-      new StreamCall(loop, service);  // its own until it is accepted, then the loop's
-  // Comes once the call was accepted, in whatever way it ends.
-  call->context_.AsyncNotifyWhenDone(call->over_.tag());
-  service->RequestLookupStream(&call->context_, &call->stream_, loop.queue(), loop.queue(),
-                               call->accepted_.tag());
+void StreamCall::Accept(EventLoop& loop, LookupRequests* requests) {
+  auto* const call = new StreamCall(loop, requests);  // its own until it is accepted
+  call->WatchEnd();
+  requests->RequestLookupStream(&call->context_, &call->stream_, loop.queue(), loop.queue(),
+                                call->accepted_tag());
 }
 
-StreamCall::StreamCall(EventLoop& loop, LookupService* service)
-    : loop_(loop),
-      service_(service),
+StreamCall::StreamCall(EventLoop& loop, LookupRequests* requests)
+    : RpcCall(loop),
+      requests_(requests),
       stream_(&context_),
-      accepted_(this, &StreamCall::OnAccepted),
       read_(this, &StreamCall::OnRead),
-      written_(this, &StreamCall::OnWritten),
-      finished_(this, &StreamCall::OnFinished),
-      over_(this, &StreamCall::OnOver),
+      write_(this, &StreamCall::OnWritten),
       ids_(&loop.context().ids, kOwnIdBytes) {}
 
 StreamCall::~StreamCall() {
@@ -44,18 +38,13 @@ StreamCall::~StreamCall() {
   if (counted_) --loop_.context().streams;
 }
 
-void StreamCall::OnAccepted(bool ok) {
-  std::unique_ptr<StreamCall> self(this);
-  if (!ok) return;  // the server ends
-  Accept(loop_, service_);
-  loop_.Add(std::move(self));
+void StreamCall::OnAccepted() {
   // Peers of a Unix socket have one name between them: there each stream is a client.
   std::string client = context_.peer();
   if (absl::StartsWith(client, "unix:")) {
     absl::StrAppend(&client, "#", reinterpret_cast<uintptr_t>(this));
   }
   loop_.scheduler().Join(*this, client);
-  events_ = 1;  // OnOver
   counted_ = true;
   last_event_ = now_ = Clock::now();
   absl::StatusOr<Caller> caller = loop_.context().access->Authenticate(context_);
@@ -75,38 +64,18 @@ void StreamCall::OnAccepted(bool ok) {
 }
 
 void StreamCall::OnRead(bool ok) {
-  --events_;
-  reading_ = false;
   last_event_ = now_ = Clock::now();
   if (!ok) read_all_ = true;
-  if (ok && !finishing_) TakeBatch();
+  if (ok && !ended()) TakeBatch();
   message_.Clear();
   Advance();
 }
 
 void StreamCall::OnWritten(bool ok) {
-  --events_;
-  writing_ = false;
   last_event_ = now_ = Clock::now();
   loop_.metrics().RecordLatency(Stage::kSend, last_event_ - write_began_);
   if (!ok) DropAll();  // the connection is gone; OnOver follows
   Advance();
-}
-
-void StreamCall::OnFinished(bool) {
-  --events_;
-  Leave();
-}
-
-void StreamCall::OnOver(bool) {
-  --events_;
-  over_seen_ = true;
-  DropAll();
-  Leave();
-}
-
-void StreamCall::Leave() {
-  if (over_seen_ && events_ == 0) loop_.Remove(this);
 }
 
 void StreamCall::TakeBatch() {
@@ -242,12 +211,9 @@ void StreamCall::DropExpired(Clock::time_point now, Batches& batches) {
 }
 
 void StreamCall::Advance() {
-  if (over_seen_) {
-    Leave();
-    return;
-  }
+  if (over()) return;
   WriteAhead();
-  if (!finishing_ && !ahead_ && !(small_.empty() && large_.empty())) {
+  if (!ended() && !ahead_ && !(small_.empty() && large_.empty())) {
     const bool at_once = loop_.scheduler().Empty();
     loop_.scheduler().Ready(*this);
     // The rows first; the turn comes back here.
@@ -258,16 +224,14 @@ void StreamCall::Advance() {
 }
 
 void StreamCall::WriteAhead() {
-  while (!finishing_) {
+  while (!ended()) {
     if (!ahead_ && !errors_.empty()) {
       ahead_ = rpc::OneSlice(grpc::Slice(errors_.front()));
       errors_.pop_front();
     }
-    if (!ahead_ || writing_) return;
-    writing_ = true;
-    ++events_;
+    if (!ahead_ || write_.under_way()) return;
     write_began_ = now_;
-    stream_.Write(*ahead_, written_.tag());
+    stream_.Write(*ahead_, write_.Begin());
     ahead_.reset();
   }
 }
@@ -278,7 +242,7 @@ void StreamCall::TakeTurn() {
   DropExpired(begin, small_);
   DropExpired(begin, large_);
   WriteAhead();
-  if (ahead_ || finishing_ || (small_.empty() && large_.empty())) return Advance();
+  if (ahead_ || ended() || (small_.empty() && large_.empty())) return Advance();
   if (!loop_.TakeSlabs(this, 1, &slab_)) {
     StartRead();
     return;  // OnSlabs asks for the turn again
@@ -307,33 +271,30 @@ void StreamCall::TakeTurn() {
 }
 
 void StreamCall::StartRead() {
-  if (reading_ || read_all_ || finishing_ || loop_.draining()) return;
+  if (read_.under_way() || read_all_ || ended() || loop_.draining()) return;
   if (small_.size() + large_.size() >= kMaxBatchesPerStream ||
       ids_.bytes() > kMaxIdBytesPerStream) {
     return;
   }
   // A client that asks for nothing but errors and does not read them is not read any more either.
   if (errors_.size() >= kMaxBatchesPerStream) return;
-  reading_ = true;
-  ++events_;
-  stream_.Read(&message_, read_.tag());
+  stream_.Read(&message_, read_.Begin());
 }
 
 void StreamCall::MaybeFinish() {
-  if (finishing_ || writing_ || ahead_ || !errors_.empty() || !small_.empty() || !large_.empty()) {
+  if (ended() || write_.under_way() || ahead_ || !errors_.empty() || !small_.empty() ||
+      !large_.empty()) {
     return;
   }
   if (!read_all_ && !loop_.draining()) return;
   if (end_.ok() && !read_all_) {
     end_ = absl::UnavailableError("engramd is stopping: open a stream to another replica");
   }
-  finishing_ = true;
-  ++events_;
-  stream_.Finish(ToGrpc(end_), finished_.tag());
+  stream_.Finish(ToGrpc(end_), BeginFinish());
 }
 
 std::optional<Clock::time_point> StreamCall::IdleSince() const {
-  const bool busy = finishing_ || over_seen_ || writing_ || ahead_ || !errors_.empty() ||
+  const bool busy = ended() || write_.under_way() || ahead_ || !errors_.empty() ||
                     !small_.empty() || !large_.empty();
   return busy ? std::nullopt : std::make_optional(last_event_);
 }
@@ -349,8 +310,9 @@ void StreamCall::EndIdle() {
 
 void StreamCall::OnTick(Clock::time_point now, bool memory_is_short) {
   now_ = now;
-  if (writing_ && memory_is_short && now - write_began_ > kMaxWriteStall) context_.TryCancel();
-  if (!writing_) Advance();  // batches that wait for slabs have deadlines
+  if (write_.under_way() && memory_is_short && now - write_began_ > kMaxWriteStall)
+    context_.TryCancel();
+  if (!write_.under_way()) Advance();  // batches that wait for slabs have deadlines
 }
 
 }  // namespace engram

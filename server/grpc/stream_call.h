@@ -17,16 +17,15 @@
 
 #include "absl/status/status.h"
 #include "proto/rpc/message_slices.h"
-#include "server/grpc/event_loop.h"
+#include "server/grpc/lookup_requests.h"
+#include "server/grpc/rpc_call.h"
 
 namespace engram {
 
-class LookupService;
-
-class StreamCall final : public EventLoop::Call, private FairScheduler::Call {
+class StreamCall final : public RpcCall, private FairScheduler::Call {
  public:
   // Waits for the next stream; again, each time one was accepted.
-  static void Accept(EventLoop& loop, LookupService* service);
+  static void Accept(EventLoop& loop, LookupRequests* requests);
   ~StreamCall() override;
 
   void OnSlabs() override { Advance(); }
@@ -38,12 +37,12 @@ class StreamCall final : public EventLoop::Call, private FairScheduler::Call {
  private:
   using Batches = std::deque<std::unique_ptr<LookupBatch>>;
 
-  StreamCall(EventLoop& loop, LookupService* service);
-  void OnAccepted(bool ok);
+  StreamCall(EventLoop& loop, LookupRequests* requests);
+  void AcceptNext() override { Accept(loop_, requests_); }
+  void OnAccepted() override;
   void OnRead(bool ok);
   void OnWritten(bool ok);
-  void OnFinished(bool ok);
-  void OnOver(bool ok);
+  void OnOver() override { DropAll(); }
 
   void TakeBatch();
   absl::Status Admit(LookupBatch& batch);
@@ -63,13 +62,10 @@ class StreamCall final : public EventLoop::Call, private FairScheduler::Call {
   void TakeTurn() override;
   void StartRead();
   void MaybeFinish();
-  void Leave();
 
-  EventLoop& loop_;
-  LookupService* const service_;
-  grpc::ServerContext context_;
+  LookupRequests* const requests_;
   grpc::ServerAsyncReaderWriter<grpc::ByteBuffer, grpc::ByteBuffer> stream_;
-  rpc::MethodEvent<StreamCall> accepted_, read_, written_, finished_, over_;
+  Operation<StreamCall> read_, write_;
   grpc::ByteBuffer message_;  // being read
   rpc::MessageSlices slices_;
 
@@ -81,14 +77,9 @@ class StreamCall final : public EventLoop::Call, private FairScheduler::Call {
   std::vector<ReplySlabs::Slab> slab_;     // at most one, between taking and filling it
   IdMemoryQuota ids_;
 
-  int events_ = 0;  // under way
   bool counted_ = false;
-  bool reading_ = false;
-  bool writing_ = false;
-  bool read_all_ = false;   // the client has no more
-  bool finishing_ = false;  // nothing is read or written any more
-  bool over_seen_ = false;  // the call is over, for whatever reason
-  absl::Status end_;        // what the stream ends with
+  bool read_all_ = false;  // the client has no more
+  absl::Status end_;       // what the stream ends with
   // The clock as it was last read, in the event, tick or turn that goes on: whatever leads to
   // Advance sets it.
   std::chrono::steady_clock::time_point now_;

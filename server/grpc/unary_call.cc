@@ -6,7 +6,6 @@
 #include "proto/rpc/message_slices.h"
 #include "server/base/limits.h"
 #include "server/grpc/grpc_status.h"
-#include "server/grpc/lookup_service.h"
 #include "server/grpc/slab_slice.h"
 
 namespace engram {
@@ -22,18 +21,16 @@ uint32_t SlabsFor(uint64_t reply_bytes) {
 
 }  // namespace
 
-void UnaryCall::Accept(EventLoop& loop, LookupService* service) {
-  auto* const call = new UnaryCall(loop, service);  // its own until it is accepted, then the loop's
-  service->RequestLookup(&call->context_, &call->request_, &call->responder_, loop.queue(),
-                         loop.queue(), call->accepted_.tag());
+void UnaryCall::Accept(EventLoop& loop, LookupRequests* requests) {
+  auto* const call = new UnaryCall(loop, requests);  // its own until it is accepted
+  requests->RequestLookup(&call->context_, &call->request_, &call->responder_, loop.queue(),
+                          loop.queue(), call->accepted_tag());
 }
 
-UnaryCall::UnaryCall(EventLoop& loop, LookupService* service)
-    : loop_(loop),
-      service_(service),
+UnaryCall::UnaryCall(EventLoop& loop, LookupRequests* requests)
+    : RpcCall(loop),
+      requests_(requests),
       responder_(&context_),
-      accepted_(this, &UnaryCall::OnAccepted),
-      sent_(this, &UnaryCall::OnSent),
       ids_(&loop.context().ids, kOwnIdBytes) {}
 
 UnaryCall::~UnaryCall() {
@@ -41,11 +38,7 @@ UnaryCall::~UnaryCall() {
   if (batch_ != nullptr) loop_.Recycle(std::move(batch_));
 }
 
-void UnaryCall::OnAccepted(bool ok) {
-  std::unique_ptr<UnaryCall> self(this);
-  if (!ok) return;  // the server ends
-  Accept(loop_, service_);
-  loop_.Add(std::move(self));
+void UnaryCall::OnAccepted() {
   loop_.scheduler().Join(*this, context_.peer());
   loop_.metrics().Began();
   accepted_at_ = Clock::now();
@@ -104,11 +97,11 @@ absl::Status UnaryCall::Prepare() {
 }
 
 void UnaryCall::OnSlabs() {
-  if (!sending_) loop_.scheduler().Ready(*this);
+  if (!ended()) loop_.scheduler().Ready(*this);
 }
 
 void UnaryCall::TakeTurn() {
-  if (sending_) return;
+  if (ended()) return;
   if (std::chrono::system_clock::now() >= context_.deadline()) {
     Send(absl::DeadlineExceededError("the deadline passed before the reply was gathered"));
     return;
@@ -127,32 +120,27 @@ void UnaryCall::TakeTurn() {
   }
   since_ = loop_.scheduler().Done(*this, work);
   batch_->Release();
-  sending_ = true;
   loop_.metrics().RecordLatency(Stage::kGather, since_ - begin);
   loop_.metrics().Answered(Path::kGrpcUnary, absl::StatusCode::kOk, rows_, rows_bytes,
                            since_ - accepted_at_);
   loop_.log().Ended(Path::kGrpcUnary, context_, batch_->batch_id(), absl::OkStatus(), rows_,
                     since_ - accepted_at_);
   const grpc::ByteBuffer reply(slices.data(), slices.size());
-  responder_.Finish(reply, grpc::Status::OK, sent_.tag());
+  responder_.Finish(reply, grpc::Status::OK, BeginFinish());
 }
 
 void UnaryCall::Send(const absl::Status& status) {
-  sending_ = true;
   since_ = Clock::now();
   loop_.metrics().Answered(Path::kGrpcUnary, status.code(), 0, 0, since_ - accepted_at_);
   loop_.log().Ended(Path::kGrpcUnary, context_, batch_ == nullptr ? 0 : batch_->batch_id(), status,
                     0, since_ - accepted_at_);
-  responder_.FinishWithError(ToGrpc(status), sent_.tag());
+  responder_.FinishWithError(ToGrpc(status), BeginFinish());
 }
 
-void UnaryCall::OnSent(bool) {
-  loop_.metrics().RecordLatency(Stage::kSend, Clock::now() - since_);
-  loop_.Remove(this);
-}
+void UnaryCall::OnFinished() { loop_.metrics().RecordLatency(Stage::kSend, Clock::now() - since_); }
 
 void UnaryCall::OnTick(Clock::time_point now, bool memory_is_short) {
-  if (sending_) {
+  if (ended()) {
     if (memory_is_short && now - since_ > kMaxWriteStall) context_.TryCancel();
   } else if (std::chrono::system_clock::now() >= context_.deadline()) {
     Send(absl::DeadlineExceededError("the deadline passed while the lookup waited its turn"));

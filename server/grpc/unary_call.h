@@ -9,16 +9,15 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "server/grpc/event_loop.h"
+#include "server/grpc/lookup_requests.h"
+#include "server/grpc/rpc_call.h"
 
 namespace engram {
 
-class LookupService;
-
-class UnaryCall final : public EventLoop::Call, private FairScheduler::Call {
+class UnaryCall final : public RpcCall, private FairScheduler::Call {
  public:
   // Waits for the next call; again, each time one was accepted.
-  static void Accept(EventLoop& loop, LookupService* service);
+  static void Accept(EventLoop& loop, LookupRequests* requests);
   ~UnaryCall() override;
 
   void OnSlabs() override;
@@ -26,24 +25,20 @@ class UnaryCall final : public EventLoop::Call, private FairScheduler::Call {
   void OnDrain() override {}  // it is soon over
 
  private:
-  UnaryCall(EventLoop& loop, LookupService* service);
-  void OnAccepted(bool ok);
-  void OnSent(bool ok);
+  UnaryCall(EventLoop& loop, LookupRequests* requests);
+  void AcceptNext() override { Accept(loop_, requests_); }
+  void OnAccepted() override;
+  void OnFinished() override;
   absl::Status Prepare();
   void TakeTurn() override;
   void Send(const absl::Status& status);
 
-  EventLoop& loop_;
-  LookupService* const service_;
-  grpc::ServerContext context_;
+  LookupRequests* const requests_;
   grpc::ByteBuffer request_;
   grpc::ServerAsyncResponseWriter<grpc::ByteBuffer> responder_;
-  rpc::MethodEvent<UnaryCall> accepted_;
-  rpc::MethodEvent<UnaryCall> sent_;
   std::unique_ptr<LookupBatch> batch_;
   IdMemoryQuota ids_;
   bool counted_ = false;
-  bool sending_ = false;
   std::chrono::steady_clock::time_point accepted_at_;
   std::chrono::steady_clock::time_point since_;  // waiting for slabs, or sending
   uint64_t rows_ = 0;                            // of its answer

@@ -13,8 +13,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/base/limits.h"
-#include "server/grpc/event_loop.h"
 #include "server/grpc/grpc_status.h"
+#include "server/grpc/rpc_call.h"
 
 namespace engram {
 
@@ -30,7 +30,7 @@ struct UnaryMethod {
 };
 
 template <typename Request, typename Response>
-class UnaryMethodCall final : public EventLoop::Call {
+class UnaryMethodCall final : public RpcCall {
  public:
   using Method = UnaryMethod<Request, Response>;
 
@@ -38,22 +38,15 @@ class UnaryMethodCall final : public EventLoop::Call {
   static void Accept(EventLoop& loop, const std::shared_ptr<const Method>& method) {
     auto* const call = new UnaryMethodCall(loop, method);  // its own until it is accepted
     method->wait(&call->context_, &call->request_, &call->responder_, loop.queue(),
-                 call->accepted_.tag());
+                 call->accepted_tag());
   }
 
  private:
   UnaryMethodCall(EventLoop& loop, std::shared_ptr<const Method> method)
-      : loop_(loop),
-        method_(std::move(method)),
-        responder_(&context_),
-        accepted_(this, &UnaryMethodCall::OnAccepted),
-        sent_(this, &UnaryMethodCall::OnSent) {}
+      : RpcCall(loop), method_(std::move(method)), responder_(&context_) {}
 
-  void OnAccepted(bool ok) {
-    std::unique_ptr<UnaryMethodCall> self(this);
-    if (!ok) return;  // the server ends
-    Accept(loop_, method_);
-    loop_.Add(std::move(self));
+  void AcceptNext() override { Accept(loop_, method_); }
+  void OnAccepted() override {
     since_ = std::chrono::steady_clock::now();
     Response response;
     grpc::Status status;
@@ -64,9 +57,9 @@ class UnaryMethodCall final : public EventLoop::Call {
       status = Answer(&response);
     }
     if (status.ok()) {
-      responder_.Finish(response, status, sent_.tag());
+      responder_.Finish(response, status, BeginFinish());
     } else {
-      responder_.FinishWithError(status, sent_.tag());
+      responder_.FinishWithError(status, BeginFinish());
     }
   }
   grpc::Status Answer(Response* response) {
@@ -78,21 +71,15 @@ class UnaryMethodCall final : public EventLoop::Call {
     }
     return method_->answer(caller, request_, response);
   }
-  void OnSent(bool) {
-    --loop_.context().unary_method_calls;
-    loop_.Remove(this);
-  }
+  void OnFinished() override { --loop_.context().unary_method_calls; }
   // An answer that is not taken makes room for others'.
   void OnTick(std::chrono::steady_clock::time_point now, bool /*memory_is_short*/) override {
     if (now - since_ > kMaxWriteStall) context_.TryCancel();
   }
 
-  EventLoop& loop_;
   const std::shared_ptr<const Method> method_;
-  grpc::ServerContext context_;
   Request request_;
   typename Method::Responder responder_;
-  rpc::MethodEvent<UnaryMethodCall> accepted_, sent_;
   std::chrono::steady_clock::time_point since_;
 };
 

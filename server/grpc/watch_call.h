@@ -10,45 +10,37 @@
 #include <string>
 
 #include "absl/status/status.h"
-#include "proto/engram/v1/lookup.grpc.pb.h"
-#include "server/grpc/event_loop.h"
+#include "server/grpc/lookup_requests.h"
+#include "server/grpc/rpc_call.h"
 
 namespace engram {
 
-class LookupService;
-
-class WatchCall final : public EventLoop::Call {
+class WatchCall final : public RpcCall {
  public:
-  static void Accept(EventLoop& loop, LookupService* service);
+  static void Accept(EventLoop& loop, LookupRequests* requests);
   ~WatchCall() override;
 
-  void OnTick(std::chrono::steady_clock::time_point, bool) override { Tell(); }
+  void OnTick(std::chrono::steady_clock::time_point, bool) override { SendChange(); }
   void OnDrain() override;
   bool HoldsDrain() const override { return false; }
 
  private:
-  WatchCall(EventLoop& loop, LookupService* service);
-  void OnAccepted(bool ok);
+  WatchCall(EventLoop& loop, LookupRequests* requests);
+  void AcceptNext() override { Accept(loop_, requests_); }
+  void OnAccepted() override;
   void OnWritten(bool ok);
-  void OnFinished(bool ok);
-  void OnOver(bool ok);
-  absl::Status Begin();
-  void Tell();
+  absl::Status Admit();
+  void SendChange();
   void End(const absl::Status& status);
-  void Leave();
 
-  EventLoop& loop_;
-  LookupService* const service_;
-  grpc::ServerContext context_;
+  LookupRequests* const requests_;
   v1::WatchRequest request_;
   grpc::ServerAsyncWriter<v1::WatchResponse> writer_;
-  rpc::MethodEvent<WatchCall> accepted_, written_, finished_, over_;
-  uint64_t version_ = 0;                     // of the store, when it was looked at
-  std::optional<std::string> last_sent_id_;  // the id
+  Operation<WatchCall> write_;
+  uint64_t version_ = 0;  // of the store, when it was looked at
+  std::optional<std::string> last_sent_id_;
   bool counted_ = false;
-  bool busy_ = false;  // a write or the end is under way
-  bool ending_ = false;
-  bool is_over_ = false;
+  bool cancelled_ = false;
 };
 
 }  // namespace engram

@@ -1,0 +1,93 @@
+// What the calls of a loop have in common: how each is accepted, what it has under way, its end.
+//
+// A call waits to be accepted as nobody's, then it is the loop's. What it asks of gRPC are its
+// operations, which count themselves: stream_.Read(&message_, read_.Begin()). When the last one is
+// over the call leaves the loop, which destroys it after the event; so nothing of a call is called
+// once it is gone, and no method of a call has to ask whether it is. A call that watches its end
+// has that under way from the start; one that does not is over with its answer.
+//
+// All of it runs on the loop's thread. Cost: a flag and a count an operation.
+#pragma once
+
+#include <grpcpp/grpcpp.h>
+
+#include "memstore/base/check.h"
+#include "proto/rpc/queue_event.h"
+#include "server/grpc/event_loop.h"
+
+namespace engram {
+
+class RpcCall : public EventLoop::Call {
+ protected:
+  // An operation of `CallType`'s, of which one is under way at a time.
+  template <typename CallType>
+  class Operation final : public rpc::QueueEvent {
+   public:
+    using Method = void (CallType::*)(bool);
+
+    // `method` is called when it is over.
+    Operation(CallType* call, Method method) : call_(call), method_(method) {}
+    Operation(const Operation&) = delete;
+    Operation& operator=(const Operation&) = delete;
+
+    // From here on it is under way: the tag for gRPC.
+    void* Begin() {
+      ENGRAM_CHECK(!under_way_, "an operation of a call was begun twice");
+      under_way_ = true;
+      ++static_cast<RpcCall*>(call_)->under_way_;
+      return tag();
+    }
+    bool under_way() const { return under_way_; }
+
+    void Done(bool ok) override {
+      RpcCall& call = *call_;
+      under_way_ = false;
+      --call.under_way_;
+      (call_->*method_)(ok);
+      if (call.under_way_ == 0) call.loop_.Remove(&call);
+    }
+
+   private:
+    CallType* const call_;
+    const Method method_;
+    bool under_way_ = false;
+  };
+
+  explicit RpcCall(EventLoop& loop);
+
+  // Waits for the next call of the method; each is followed by one as soon as it was accepted.
+  virtual void AcceptNext() = 0;
+  // It was accepted, and is the loop's.
+  virtual void OnAccepted() = 0;
+  // Its answer or end was sent, or could not be.
+  virtual void OnFinished() {}
+  // The call is over for whatever reason; what is under way comes back soon.
+  virtual void OnOver() {}
+
+  // Before it is accepted: it is to be told when it is over, and stays until then.
+  void WatchEnd();
+  // The tag for Request...
+  void* accepted_tag() { return accepted_.tag(); }
+  // The tag for Finish; nothing else is begun from here on.
+  void* BeginFinish();
+  // Nothing may be begun any more: it is finishing, or over.
+  bool ended() const { return finishing_ || over_; }
+  bool over() const { return over_; }
+
+  EventLoop& loop_;
+  grpc::ServerContext context_;
+
+ private:
+  void HandleAccepted(bool ok);
+  void HandleFinished(bool ok);
+  void HandleOver(bool ok);
+
+  rpc::MethodEvent<RpcCall> accepted_;
+  Operation<RpcCall> finish_, end_;
+  bool watches_end_ = false;
+  bool finishing_ = false;
+  bool over_ = false;
+  int under_way_ = 0;  // operations
+};
+
+}  // namespace engram

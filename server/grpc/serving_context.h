@@ -1,0 +1,39 @@
+// What all loops share: the store, who may call, the memory of replies, limits, counts.
+#pragma once
+
+#include <spdlog/logger.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+
+#include "memstore/gather/parallel_gather.h"
+#include "memstore/store/store.h"
+#include "server/base/limits.h"
+#include "server/lookup/id_memory.h"
+#include "server/lookup/reply_slabs.h"
+#include "server/metrics/metrics.h"
+#include "server/security/access.h"
+
+namespace engram {
+
+// Filled before the loops are made, and outlives them. What it points to is thread-safe.
+struct ServingContext {
+  const Store* store = nullptr;
+  AccessControl* access = nullptr;
+  Metrics* metrics = nullptr;
+  std::shared_ptr<spdlog::logger> log;
+  GatherTeam* team = nullptr;
+  uint64_t max_batch_rows = 0;
+  std::shared_ptr<ReplySlabs> slabs;
+  std::chrono::microseconds spin{0};  // looking for events before sleeping
+  IdMemoryPool ids{kSharedIdBytes};
+  // Calls under way, by kind.
+  std::atomic<uint32_t> unary_calls{0};
+  std::atomic<uint32_t> streams{0};
+  std::atomic<uint32_t> watches{0};
+  std::atomic<uint32_t> unary_method_calls{0};
+};
+
+}  // namespace engram
