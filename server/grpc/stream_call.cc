@@ -14,8 +14,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-bool IsSmall(const LookupBatch& batch) { return batch.ReplyBytes() <= kStreamMessageBytes; }
-
 }  // namespace
 
 void StreamCall::Accept(EventLoop& loop, LookupRequests* requests) {
@@ -91,7 +89,7 @@ void StreamCall::TakeBatch() {
     read_all_ = true;
   } else if (batch->cancels()) {
     Cancel(batch->batch_id());
-  } else if (Knows(batch->batch_id())) {
+  } else if (batches_.Has(batch->batch_id())) {
     end_ = absl::InvalidArgumentError(
         absl::StrCat("batch_id ", batch->batch_id(), " is under way already: give each its own"));
     read_all_ = true;
@@ -101,7 +99,7 @@ void StreamCall::TakeBatch() {
   } else {
     batch->waits_since = now_ = Clock::now();
     loop_.metrics().RecordLatency(Stage::kPlan, now_ - batch->received);
-    (IsSmall(*batch) ? small_ : large_).push_back(std::move(batch));
+    batches_.Add(std::move(batch));
     return;
   }
   loop_.Recycle(std::move(batch));
@@ -126,41 +124,18 @@ absl::Status StreamCall::Admit(LookupBatch& batch) {
   const Clock::duration left = batch.deadline() == Clock::time_point::max()
                                    ? Clock::duration::max()
                                    : batch.deadline() - Clock::now();
-  status = loop_.scheduler().Admit(*this, WorkAhead(batch),
+  status = loop_.scheduler().Admit(*this, batches_.WorkAhead(batch),
                                    FairScheduler::Work(batch.RowsLeftBytes()), left);
   if (status.ok()) return status;
   ids_.Give(batch.IdBytes());
   return turned_away(Rejection::kLate, status);
 }
 
-// Small batches are behind small ones, and a message of the large ones' behind each.
-uint64_t StreamCall::WorkAhead(const LookupBatch& batch) const {
-  const auto sum = [](const Batches& batches) {
-    uint64_t work = 0;
-    for (const auto& one : batches) work += FairScheduler::Work(one->RowsLeftBytes());
-    return work;
-  };
-  if (!IsSmall(batch)) return sum(small_) + sum(large_);
-  return sum(small_) + std::min(sum(large_), (small_.size() + 1) * kStreamMessageBytes);
-}
-
-bool StreamCall::Knows(uint64_t batch_id) const {
-  const auto same = [batch_id](const auto& batch) { return batch->batch_id() == batch_id; };
-  return std::any_of(small_.begin(), small_.end(), same) ||
-         std::any_of(large_.begin(), large_.end(), same);
-}
-
 void StreamCall::Cancel(uint64_t batch_id) {
-  for (Batches* batches : {&small_, &large_}) {
-    for (auto at = batches->begin(); at != batches->end(); ++at) {
-      if ((*at)->batch_id() != batch_id) continue;
-      const Clock::time_point received = (*at)->received;
-      Drop(std::move(*at));
-      batches->erase(at);
-      AddError(batch_id, absl::CancelledError("the batch was cancelled"), received);
-      return;
-    }
-  }
+  std::unique_ptr<LookupBatch> batch = batches_.TakeOut(batch_id);
+  if (batch == nullptr) return;
+  AddError(batch_id, absl::CancelledError("the batch was cancelled"), batch->received);
+  Drop(std::move(batch));
 }
 
 void StreamCall::AddError(uint64_t batch_id, const absl::Status& status,
@@ -183,37 +158,29 @@ void StreamCall::Drop(std::unique_ptr<LookupBatch> batch) {
 }
 
 void StreamCall::DropAll() {
-  for (Batches* batches : {&small_, &large_}) {
-    for (std::unique_ptr<LookupBatch>& batch : *batches) {
-      // Whose client is gone, or ended the call.
-      loop_.metrics().Answered(Path::kGrpcStream, absl::StatusCode::kCancelled, 0, 0,
-                               Clock::now() - batch->received);
-      Drop(std::move(batch));
-    }
-    batches->clear();
+  for (std::unique_ptr<LookupBatch>& batch : batches_.TakeAll()) {
+    // Whose client is gone, or ended the call.
+    loop_.metrics().Answered(Path::kGrpcStream, absl::StatusCode::kCancelled, 0, 0,
+                             Clock::now() - batch->received);
+    Drop(std::move(batch));
   }
   errors_.clear();
   ahead_.reset();
 }
 
-void StreamCall::DropExpired(Clock::time_point now, Batches& batches) {
-  for (auto at = batches.begin(); at != batches.end();) {
-    if (now < (*at)->deadline()) {
-      ++at;
-      continue;
-    }
-    AddError((*at)->batch_id(),
+void StreamCall::DropExpired() {
+  for (std::unique_ptr<LookupBatch>& batch : batches_.TakeExpired(now_)) {
+    AddError(batch->batch_id(),
              absl::DeadlineExceededError("the deadline passed before the batch was answered"),
-             (*at)->received);
-    Drop(std::move(*at));
-    at = batches.erase(at);
+             batch->received);
+    Drop(std::move(batch));
   }
 }
 
 void StreamCall::Advance() {
   if (over()) return;
   WriteAhead();
-  if (!ended() && !ahead_ && !(small_.empty() && large_.empty())) {
+  if (!ended() && !ahead_ && !batches_.empty()) {
     const bool at_once = loop_.scheduler().Empty();
     loop_.scheduler().Ready(*this);
     // The rows first; the turn comes back here.
@@ -239,18 +206,14 @@ void StreamCall::WriteAhead() {
 // Gathers a message, of the small and the large batches in turn.
 void StreamCall::TakeTurn() {
   const Clock::time_point begin = now_ = Clock::now();
-  DropExpired(begin, small_);
-  DropExpired(begin, large_);
+  DropExpired();
   WriteAhead();
-  if (ahead_ || ended() || (small_.empty() && large_.empty())) return Advance();
+  if (ahead_ || ended() || batches_.empty()) return Advance();
   if (!loop_.TakeSlabs(this, 1, &slab_)) {
     StartRead();
     return;  // OnSlabs asks for the turn again
   }
-  const bool from_large = !large_.empty() && (large_next_ || small_.empty());
-  large_next_ = !from_large;
-  Batches& batches = from_large ? large_ : small_;
-  LookupBatch& batch = *batches.front();
+  LookupBatch& batch = *batches_.Next();
   const uint64_t before = batch.RowsLeftBytes();
   loop_.metrics().RecordLatency(Stage::kQueue, begin - batch.waits_since);
   const absl::Span<std::byte> part =
@@ -259,21 +222,19 @@ void StreamCall::TakeTurn() {
   loop_.metrics().RecordLatency(Stage::kGather, now_ - begin);
   ahead_ = rpc::OneSlice(SliceOf(std::move(slab_.back()), part));
   slab_.clear();
-  if (batch.done()) {
+  if (std::unique_ptr<LookupBatch> done = batches_.Gathered()) {
     loop_.metrics().Answered(Path::kGrpcStream, absl::StatusCode::kOk, batch.Rows(),
                              batch.RowsBytes(), now_ - batch.received);
     loop_.log().Ended(Path::kGrpcStream, context_, batch.batch_id(), absl::OkStatus(), batch.Rows(),
                       now_ - batch.received);
-    Drop(std::move(batches.front()));
-    batches.pop_front();
+    Drop(std::move(done));
   }
   Advance();
 }
 
 void StreamCall::StartRead() {
   if (read_.under_way() || read_all_ || ended() || loop_.draining()) return;
-  if (small_.size() + large_.size() >= kMaxBatchesPerStream ||
-      ids_.bytes() > kMaxIdBytesPerStream) {
+  if (batches_.size() >= kMaxBatchesPerStream || ids_.bytes() > kMaxIdBytesPerStream) {
     return;
   }
   // A client that asks for nothing but errors and does not read them is not read any more either.
@@ -282,8 +243,7 @@ void StreamCall::StartRead() {
 }
 
 void StreamCall::MaybeFinish() {
-  if (ended() || write_.under_way() || ahead_ || !errors_.empty() || !small_.empty() ||
-      !large_.empty()) {
+  if (ended() || write_.under_way() || ahead_ || !errors_.empty() || !batches_.empty()) {
     return;
   }
   if (!read_all_ && !loop_.draining()) return;
@@ -294,8 +254,8 @@ void StreamCall::MaybeFinish() {
 }
 
 std::optional<Clock::time_point> StreamCall::IdleSince() const {
-  const bool busy = ended() || write_.under_way() || ahead_ || !errors_.empty() ||
-                    !small_.empty() || !large_.empty();
+  const bool busy =
+      ended() || write_.under_way() || ahead_ || !errors_.empty() || !batches_.empty();
   return busy ? std::nullopt : std::make_optional(last_event_);
 }
 

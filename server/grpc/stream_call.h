@@ -1,8 +1,8 @@
 // One LookupStream: reads batches ahead, answers them message by message. Belongs to a loop.
 //
 // At most one read and one write are under way, and one message is filled ahead, so a client that
-// stops reading holds two slabs and what gRPC has buffered. Small batches (one message) and large
-// ones take turns, each kind in the order in which it came; errors go first.
+// stops reading holds two slabs and what gRPC has buffered. Whose message is next is
+// batch_queue.h's business; errors go first.
 #pragma once
 
 #include <grpcpp/grpcpp.h>
@@ -19,6 +19,7 @@
 #include "proto/rpc/message_slices.h"
 #include "server/grpc/lookup_requests.h"
 #include "server/grpc/rpc_call.h"
+#include "server/lookup/batch_queue.h"
 
 namespace engram {
 
@@ -35,8 +36,6 @@ class StreamCall final : public RpcCall, private FairScheduler::Call {
   void EndIdle() override;
 
  private:
-  using Batches = std::deque<std::unique_ptr<LookupBatch>>;
-
   StreamCall(EventLoop& loop, LookupRequests* requests);
   void AcceptNext() override { Accept(loop_, requests_); }
   void OnAccepted() override;
@@ -46,14 +45,12 @@ class StreamCall final : public RpcCall, private FairScheduler::Call {
 
   void TakeBatch();
   absl::Status Admit(LookupBatch& batch);
-  uint64_t WorkAhead(const LookupBatch& batch) const;
   void Cancel(uint64_t batch_id);
-  bool Knows(uint64_t batch_id) const;
   void AddError(uint64_t batch_id, const absl::Status& status,
                 std::chrono::steady_clock::time_point received);
   void Drop(std::unique_ptr<LookupBatch> batch);
   void DropAll();
-  void DropExpired(std::chrono::steady_clock::time_point now, Batches& batches);
+  void DropExpired();
 
   // Does what can be done: writes, reads, finishes, and asks for a turn when there are rows to
   // gather.
@@ -70,8 +67,7 @@ class StreamCall final : public RpcCall, private FairScheduler::Call {
   rpc::MessageSlices slices_;
 
   Caller caller_;
-  Batches small_, large_;  // answers of one message, and of more
-  bool large_next_ = false;
+  BatchQueue batches_{kStreamMessageBytes};
   std::deque<std::string> errors_;         // framed, to be sent
   std::optional<grpc::ByteBuffer> ahead_;  // filled, to be sent next
   std::vector<ReplySlabs::Slab> slab_;     // at most one, between taking and filling it
