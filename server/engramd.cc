@@ -12,6 +12,7 @@
 
 #include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
+#include "memstore/base/clock.h"
 #include "memstore/os/thread.h"
 #include "server/admin/status_page.h"
 #include "server/base/limits.h"
@@ -271,6 +272,7 @@ absl::Status Engramd::StartService() {
       grpc::reflection::v1alpha::ServerReflection::service_full_name()});
   absl::StatusOr<std::shared_ptr<ReplySlabs>> slabs = ReplySlabs::Create(kSlabs, kSlabBytes);
   if (!slabs.ok()) return slabs.status();
+  context_.clock = &RealClock();
   context_.store = &store_;
   context_.access = access_.get();
   context_.metrics = metrics_.get();

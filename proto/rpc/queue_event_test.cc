@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+#include "proto/rpc/grpc_time.h"
 #include "proto/rpc/message_slices.h"
 #include "proto/rpc/take_event.h"
 
@@ -70,6 +71,25 @@ TEST(TakeEvent, AnAlarmForeverAwayDoesNotRing) {
   ASSERT_EQ(TakeEvent(queue, &tag, &ok, std::chrono::nanoseconds(0), kForever),
             grpc::CompletionQueue::GOT_EVENT);
   EXPECT_FALSE(ok);
+}
+
+TEST(GrpcTime, WhatIsLeftIsTheSameByEveryClock) {
+  using std::chrono::seconds;
+  for (const seconds span : {seconds(-100), seconds(0), seconds(100), seconds(1000000000)}) {
+    EXPECT_NEAR(LeftUntil(After(span)).count(), std::chrono::nanoseconds(span).count(), 5e9);
+    const gpr_timespec wall = gpr_time_add(gpr_now(GPR_CLOCK_REALTIME),
+                                           gpr_time_from_seconds(span.count(), GPR_TIMESPAN));
+    EXPECT_NEAR(LeftUntil(wall).count(), std::chrono::nanoseconds(span).count(), 5e9);
+  }
+}
+
+TEST(GrpcTime, WhatNeverComesIsForeverAway) {
+  EXPECT_EQ(LeftUntil(After(kForever)), kForever);
+  EXPECT_EQ(LeftUntil(gpr_inf_future(GPR_CLOCK_REALTIME)), kForever);
+  EXPECT_LT(LeftUntil(gpr_inf_past(GPR_CLOCK_MONOTONIC)).count(), 0);
+  // What a client may ask for is longer than nanoseconds can say.
+  const gpr_timespec late = {int64_t{1} << 60, 0, GPR_CLOCK_MONOTONIC};
+  EXPECT_EQ(LeftUntil(late), kForever);
 }
 
 TEST(MessageSlices, HoldsTheBytesOfAMessageInOrderUntilTheNext) {

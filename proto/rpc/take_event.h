@@ -3,28 +3,17 @@
 // A thread that sleeps is woken by another, which costs both about 20 us: most of a small batch's
 // time, and where one side fills what the other empties, all of the overlap. Between looks the
 // processor is given to whoever else can run, so a moment is all that anybody loses by it.
-// Thread-safe as the queue is. Time is gRPC's monotonic clock, by which the queue itself waits:
-// what the wall clock is set to meanwhile changes nothing.
+// Thread-safe as the queue is. Time is the queue's own (grpc_time.h).
 #pragma once
 
-#include <grpc/support/time.h>
 #include <grpcpp/grpcpp.h>
 #include <sched.h>
 
 #include <chrono>
 
+#include "proto/rpc/grpc_time.h"
+
 namespace engram::rpc {
-
-// The longest wait there is: it does not end by time.
-inline constexpr std::chrono::nanoseconds kForever = std::chrono::nanoseconds::max();
-
-// So long from now, as queues and alarms take it. It is gRPC's epoch, which is no other clock's:
-// to be handed to gRPC and to nothing else.
-inline gpr_timespec After(std::chrono::nanoseconds span) {
-  if (span == kForever) return gpr_inf_future(GPR_CLOCK_MONOTONIC);
-  return gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC),
-                      gpr_time_from_nanos(span.count(), GPR_TIMESPAN));
-}
 
 // Takes an event that is there; TIMEOUT where there is none. Never sleeps.
 inline grpc::CompletionQueue::NextStatus TakeReadyEvent(grpc::CompletionQueue& queue, void** tag,

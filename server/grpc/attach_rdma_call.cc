@@ -12,7 +12,7 @@ namespace engram {
 namespace {
 
 // A client says what it wants at once; one that does not is not waited for.
-constexpr std::chrono::seconds kSetUpTime{5};
+constexpr absl::Duration kSetUpTime = absl::Seconds(5);
 
 absl::StatusOr<RdmaPeer> PeerOf(const v1::RdmaQueuePair& pair) {
   RdmaPeer peer{.queue_pair = pair.number(),
@@ -61,7 +61,7 @@ AttachRdmaCall::AttachRdmaCall(EventLoop& loop, LookupRequests* requests, RdmaEn
       write_(this, &AttachRdmaCall::OnWritten) {}
 
 void AttachRdmaCall::OnAccepted() {
-  since_ = std::chrono::steady_clock::now();
+  since_ = loop_.clock().Now();
   if (endpoint_ == nullptr) {
     return End(absl::UnimplementedError(
         "this engramd serves nothing over RDMA: start it with --rdma-device"));
@@ -176,7 +176,7 @@ absl::Status AttachRdmaCall::ConnectReader(const RdmaPeer& peer, v1::RdmaConnect
   return absl::OkStatus();
 }
 
-void AttachRdmaCall::OnTick(std::chrono::steady_clock::time_point now, bool) {
+void AttachRdmaCall::OnTick(MonotonicTime now, bool) {
   if (ended() || write_.under_way()) return;
   if (draining_ && (client_ == nullptr || client_->Idle())) {
     return End(absl::UnavailableError("engramd is stopping: attach to another replica"));

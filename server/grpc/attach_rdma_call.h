@@ -8,7 +8,6 @@
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/support/async_stream.h>
 
-#include <chrono>
 #include <memory>
 #include <string>
 
@@ -26,7 +25,7 @@ class AttachRdmaCall final : public RpcCall {
   static void Accept(EventLoop& loop, LookupRequests* requests, RdmaEndpoint* endpoint);
   ~AttachRdmaCall() override { LetGo(); }
 
-  void OnTick(std::chrono::steady_clock::time_point now, bool memory_is_short) override;
+  void OnTick(MonotonicTime now, bool memory_is_short) override;
   void OnDrain() override;
 
  private:
@@ -52,7 +51,7 @@ class AttachRdmaCall final : public RpcCall {
   v1::RdmaAttachRequest request_;
   v1::RdmaAttachResponse response_;
 
-  std::chrono::steady_clock::time_point since_;  // it was accepted
+  MonotonicTime since_;  // it was accepted
   Caller caller_;
   bool opened_ = false;
   v1::RdmaMode mode_ = v1::RDMA_MODE_WRITE;

@@ -13,10 +13,10 @@ namespace engram {
 namespace {
 
 // How often a loop looks for calls that have waited or stalled too long.
-constexpr std::chrono::milliseconds kTickInterval{250};
+constexpr absl::Duration kTickInterval = absl::Milliseconds(250);
 // While calls wait for their turns, events are looked for this often (a look costs a microsecond or
 // two), and this many are taken at once at most: those of a few hundred clients.
-constexpr std::chrono::microseconds kEventInterval{100};
+constexpr absl::Duration kEventInterval = absl::Microseconds(100);
 constexpr int kEventsAtOnce = 256;
 // gRPC serves one socket a look, and a look that only moved bytes finds no event. So a look that
 // found none says little: there is one for each call, up to this many, before it is believed.
@@ -32,13 +32,14 @@ EventLoop::EventLoop(ServingContext* context, uint32_t number,
                      std::function<void(EventLoop&)> accept, grpc::ServerBuilder& builder)
     : context_(context),
       metrics_(context->metrics->NewThread()),
-      log_(context->log, number),
+      log_(context->log, number, *context->clock),
       number_(number),
       accept_(std::move(accept)),
       queue_(builder.AddCompletionQueue()),
-      wake_state_(std::make_shared<WakeState>()),
-      wake_([this, state = wake_state_] { Wake(this, *state); }),
-      woken_(this, &EventLoop::OnWake) {}
+      waker_(std::make_shared<Waker>(this)),
+      wake_([waker = waker_] { waker->Wake(); }),
+      woken_(this, &EventLoop::OnWake),
+      scheduler_(*context->clock) {}
 
 EventLoop::~EventLoop() { Stop(); }
 
@@ -52,26 +53,26 @@ absl::Status EventLoop::Start() {
 
 void EventLoop::Run() {
   accept_(*this);
-  next_tick_ = std::chrono::steady_clock::now() + kTickInterval;
+  next_tick_ = clock().After(kTickInterval);
   while (TakeEvents()) {
     if (!scheduler_.Empty()) scheduler_.RunNext();
     removed_.clear();
-    if (std::chrono::steady_clock::now() < next_tick_) continue;
+    if (clock().Now() < next_tick_) continue;
     Tick();
     removed_.clear();
-    next_tick_ = std::chrono::steady_clock::now() + kTickInterval;
+    next_tick_ = clock().After(kTickInterval);
   }
 }
 
 bool EventLoop::TakeEvents() {
   const bool idle = scheduler_.Empty();
-  if (!idle && std::chrono::steady_clock::now() - events_taken_ < kEventInterval) return true;
+  if (!idle && clock().Now() - events_taken_ < kEventInterval) return true;
   size_t empty_looks = 0;
   for (int taken = 0; taken < kEventsAtOnce;) {
     void* tag = nullptr;
     bool ok = false;
     const auto what = idle ? rpc::TakeEvent(*queue_, &tag, &ok, context_->spin,
-                                            next_tick_ - std::chrono::steady_clock::now())
+                                            Elapsed(clock().Now(), next_tick_))
                            : rpc::TakeReadyEvent(*queue_, &tag, &ok);
     if (what == grpc::CompletionQueue::SHUTDOWN) return false;
     if (what == grpc::CompletionQueue::GOT_EVENT) {
@@ -83,12 +84,12 @@ bool EventLoop::TakeEvents() {
     }
     if (idle) break;
   }
-  events_taken_ = std::chrono::steady_clock::now();
+  events_taken_ = clock().Now();
   return true;
 }
 
 void EventLoop::Tick() {
-  const auto now = std::chrono::steady_clock::now();
+  const MonotonicTime now = clock().Now();
   const bool memory_is_short =
       context_->slabs->FreeSlabs() < context_->slabs->slabs() / 4 || context_->ids.HalfUsed();
   for (auto at = calls_.begin(); at != calls_.end();) {
@@ -99,21 +100,29 @@ void EventLoop::Tick() {
 
 void EventLoop::Drain() {
   draining_.store(true);
-  Wake(this, *wake_state_);
+  waker_->Wake();
 }
 
-void EventLoop::Wake(EventLoop* loop, WakeState& state) {
-  const std::lock_guard<std::mutex> lock(state.mutex);
-  if (state.pending || state.stopping) return;
-  state.pending = true;
-  loop->alarm_.Set(loop->queue_.get(), rpc::After(std::chrono::nanoseconds(0)), loop->woken_.tag());
+void EventLoop::Waker::Wake() {
+  MutexLock lock(mutex_);
+  if (pending_ || loop_ == nullptr) return;
+  pending_ = true;
+  loop_->alarm_.Set(loop_->queue_.get(), rpc::After(std::chrono::nanoseconds(0)),
+                    loop_->woken_.tag());
+}
+
+void EventLoop::Waker::Woken() {
+  MutexLock lock(mutex_);
+  pending_ = false;
+}
+
+bool EventLoop::Waker::Stop() {
+  MutexLock lock(mutex_);
+  return std::exchange(loop_, nullptr) != nullptr;
 }
 
 void EventLoop::OnWake(bool) {
-  {
-    const std::lock_guard<std::mutex> lock(wake_state_->mutex);
-    wake_state_->pending = false;
-  }
+  waker_->Woken();
   wake_wanted_ = false;
   for (Call* call : std::exchange(awaiting_, {})) call->OnSlabs();
   if (!draining() || std::exchange(drain_told_, true)) return;
@@ -124,10 +133,7 @@ void EventLoop::OnWake(bool) {
 }
 
 void EventLoop::Stop() {
-  {
-    const std::lock_guard<std::mutex> lock(wake_state_->mutex);
-    if (std::exchange(wake_state_->stopping, true)) return;
-  }
+  if (!waker_->Stop()) return;
   queue_->Shutdown();
   if (thread_.joinable()) {
     thread_.join();
@@ -155,7 +161,7 @@ void EventLoop::Remove(Call* call) {
 }
 
 bool EventLoop::EndIdlest() {
-  auto longest = std::chrono::steady_clock::now() - kMinIdle;
+  MonotonicTime longest = clock().Now() - absl::FromChrono(kMinIdle);
   Call* idlest = nullptr;
   for (const std::unique_ptr<Call>& call : calls_) {
     const auto since = call->IdleSince();

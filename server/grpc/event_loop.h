@@ -12,17 +12,17 @@
 #include <grpcpp/grpcpp.h>
 
 #include <atomic>
-#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <list>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "memstore/base/clock.h"
+#include "memstore/base/mutex.h"
 #include "proto/rpc/queue_event.h"
 #include "server/grpc/request_log.h"
 #include "server/grpc/serving_context.h"
@@ -39,12 +39,10 @@ class EventLoop {
    public:
     virtual ~Call() = default;
     virtual void OnSlabs() {}  // slabs came back since TakeSlabs gave none
-    virtual void OnTick(std::chrono::steady_clock::time_point /*now*/, bool /*memory_is_short*/) {}
+    virtual void OnTick(MonotonicTime /*now*/, bool /*memory_is_short*/) {}
     virtual void OnDrain() {}
     // Since when it has nothing under way; nothing: it has.
-    virtual std::optional<std::chrono::steady_clock::time_point> IdleSince() const {
-      return std::nullopt;
-    }
+    virtual std::optional<MonotonicTime> IdleSince() const { return std::nullopt; }
     virtual void EndIdle() {}
     // Whether a drain waits for it to end.
     virtual bool HoldsDrain() const { return true; }
@@ -67,6 +65,7 @@ class EventLoop {
 
   // For calls, on the loop's thread.
   ServingContext& context() { return *context_; }
+  const Clock& clock() const { return *context_->clock; }
   FairScheduler& scheduler() { return scheduler_; }
   ThreadMetrics& metrics() { return *metrics_; }
   RequestLog& log() { return log_; }
@@ -87,13 +86,22 @@ class EventLoop {
   void Run();
   // Takes an event, or several where calls wait for their turns; false when the queue is shut down.
   bool TakeEvents();
-  // Outlives the loop: a slab may come back to the pool after it.
-  struct WakeState {
-    std::mutex mutex;
-    bool pending = false;   // guarded by mutex
-    bool stopping = false;  // guarded by mutex; from then on the loop may be gone
+  // Makes OnWake come, from any thread. Outlives the loop: a slab may come back to the pool after
+  // it.
+  class Waker {
+   public:
+    explicit Waker(EventLoop* loop) : loop_(loop) {}
+    void Wake();
+    // OnWake came: it comes again when Wake is called again.
+    void Woken();
+    // From here on the loop may be gone. False when it was called before.
+    bool Stop();
+
+   private:
+    Mutex mutex_;
+    EventLoop* loop_ ABSL_GUARDED_BY(mutex_);  // null: stopped
+    bool pending_ ABSL_GUARDED_BY(mutex_) = false;
   };
-  static void Wake(EventLoop* loop, WakeState& state);  // thread-safe
   void OnWake(bool ok);
   void Tick();
 
@@ -103,7 +111,7 @@ class EventLoop {
   const uint32_t number_;
   const std::function<void(EventLoop&)> accept_;
   const std::unique_ptr<grpc::ServerCompletionQueue> queue_;
-  const std::shared_ptr<WakeState> wake_state_;
+  const std::shared_ptr<Waker> waker_;
   const std::function<void()> wake_;
   std::thread thread_;
   std::atomic<bool> draining_{false};
@@ -113,8 +121,8 @@ class EventLoop {
   rpc::MethodEvent<EventLoop> woken_;
 
   FairScheduler scheduler_;  // calls_ leave it when they go
-  std::chrono::steady_clock::time_point events_taken_;
-  std::chrono::steady_clock::time_point next_tick_;
+  MonotonicTime events_taken_;
+  MonotonicTime next_tick_;
 
   std::vector<std::unique_ptr<LookupBatch>> spare_batches_;  // calls_ give theirs back when they go
   std::list<std::unique_ptr<Call>> calls_;

@@ -2,7 +2,6 @@
 
 #include <grpcpp/support/async_stream.h>
 
-#include <chrono>
 #include <memory>
 #include <utility>
 
@@ -27,7 +26,7 @@ class HealthWatchCall final : public RpcCall {
                                    loop.queue(), call->accepted_tag());
   }
 
-  void OnTick(std::chrono::steady_clock::time_point, bool) override { SendChange(); }
+  void OnTick(MonotonicTime, bool) override { SendChange(); }
   void OnDrain() override { SendChange(); }
   bool HoldsDrain() const override { return false; }
 

@@ -30,8 +30,8 @@ std::string TraceparentOf(const grpc::ServerContextBase& context) {
 }
 
 bool RequestLog::MayWrite(uint64_t most) {
-  const auto now = std::chrono::steady_clock::now();
-  if (now - second_ >= std::chrono::seconds(1)) {
+  const MonotonicTime now = clock_.Now();
+  if (now - second_ >= absl::Seconds(1)) {
     if (left_out_ > 0) log_->warn("{} lines of lookups were left out", left_out_);
     second_ = now;
     lines_ = 0;
@@ -46,8 +46,7 @@ bool RequestLog::MayWrite(uint64_t most) {
 }
 
 void RequestLog::Ended(Path path, const grpc::ServerContextBase& context, uint64_t batch_id,
-                       const absl::Status& status, uint64_t rows,
-                       std::chrono::steady_clock::duration took) {
+                       const absl::Status& status, uint64_t rows, std::chrono::nanoseconds took) {
   ++requests_;
   const bool debug = log_->should_log(spdlog::level::debug);
   if (status.ok() && !debug) return;

@@ -14,6 +14,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "memstore/base/clock.h"
 #include "server/metrics/thread_metrics.h"
 
 namespace engram {
@@ -24,20 +25,22 @@ class RequestLog {
   static constexpr uint64_t kLinesPerSecond = 20;
   static constexpr uint64_t kDebugLinesPerSecond = 2000;
 
-  RequestLog(std::shared_ptr<spdlog::logger> log, uint32_t loop)
-      : log_(std::move(log)), loop_(loop) {}
+  // `clock` outlives it.
+  RequestLog(std::shared_ptr<spdlog::logger> log, uint32_t loop, const Clock& clock)
+      : log_(std::move(log)), loop_(loop), clock_(clock) {}
 
   // `rows`: of an answer that is OK.
   void Ended(Path path, const grpc::ServerContextBase& context, uint64_t batch_id,
-             const absl::Status& status, uint64_t rows, std::chrono::steady_clock::duration took);
+             const absl::Status& status, uint64_t rows, std::chrono::nanoseconds took);
 
  private:
   bool MayWrite(uint64_t most);
 
   const std::shared_ptr<spdlog::logger> log_;
   const uint32_t loop_;
+  const Clock& clock_;
   uint64_t requests_ = 0;
-  std::chrono::steady_clock::time_point second_{};  // that lines are counted in
+  MonotonicTime second_;  // that lines are counted in
   uint64_t lines_ = 0;
   uint64_t left_out_ = 0;
 };

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "memstore/base/clock.h"
 #include "memstore/gather/parallel_gather.h"
 #include "memstore/store/store.h"
 #include "server/base/limits.h"
@@ -20,6 +21,7 @@ namespace engram {
 
 // Filled before the loops are made, and outlives them. What it points to is thread-safe.
 struct ServingContext {
+  const Clock* clock = nullptr;
   const Store* store = nullptr;
   AccessControl* access = nullptr;
   Metrics* metrics = nullptr;
@@ -35,5 +37,10 @@ struct ServingContext {
   std::atomic<uint32_t> watches{0};
   std::atomic<uint32_t> unary_method_calls{0};
 };
+
+// As histograms take it.
+inline std::chrono::nanoseconds Elapsed(MonotonicTime from, MonotonicTime to) {
+  return std::chrono::nanoseconds(to.nanoseconds() - from.nanoseconds());
+}
 
 }  // namespace engram

@@ -10,11 +10,7 @@
 #include "server/grpc/slab_slice.h"
 
 namespace engram {
-namespace {
-
-using Clock = std::chrono::steady_clock;
-
-}  // namespace
+namespace {}  // namespace
 
 void StreamCall::Accept(EventLoop& loop, LookupRequests* requests) {
   auto* const call = new StreamCall(loop, requests);  // its own until it is accepted
@@ -44,7 +40,7 @@ void StreamCall::OnAccepted() {
   }
   loop_.scheduler().Join(*this, client);
   counted_ = true;
-  last_event_ = now_ = Clock::now();
+  last_event_ = now_ = loop_.clock().Now();
   absl::StatusOr<Caller> caller = loop_.context().access->Authenticate(context_);
   if (!caller.ok()) {
     loop_.metrics().Rejected(Rejection::kUnauthenticated);
@@ -62,7 +58,7 @@ void StreamCall::OnAccepted() {
 }
 
 void StreamCall::OnRead(bool ok) {
-  last_event_ = now_ = Clock::now();
+  last_event_ = now_ = loop_.clock().Now();
   if (!ok) read_all_ = true;
   if (ok && !ended()) TakeBatch();
   message_.Clear();
@@ -70,8 +66,8 @@ void StreamCall::OnRead(bool ok) {
 }
 
 void StreamCall::OnWritten(bool ok) {
-  last_event_ = now_ = Clock::now();
-  loop_.metrics().RecordLatency(Stage::kSend, last_event_ - write_began_);
+  last_event_ = now_ = loop_.clock().Now();
+  loop_.metrics().RecordLatency(Stage::kSend, Elapsed(write_began_, last_event_));
   if (!ok) DropAll();  // the connection is gone; OnOver follows
   Advance();
 }
@@ -80,7 +76,7 @@ void StreamCall::TakeBatch() {
   std::unique_ptr<LookupBatch> batch = loop_.NewBatch();
   batch->received = last_event_;
   absl::Status status = slices_.Read(message_)
-                            ? batch->Parse(slices_.chain())
+                            ? batch->Parse(slices_.chain(), batch->received)
                             : absl::InvalidArgumentError("the message cannot be read");
   if (status.ok() && !batch->cancels()) loop_.metrics().Began();
   if (!status.ok()) {
@@ -93,12 +89,13 @@ void StreamCall::TakeBatch() {
     end_ = absl::InvalidArgumentError(
         absl::StrCat("batch_id ", batch->batch_id(), " is under way already: give each its own"));
     read_all_ = true;
-    loop_.metrics().Answered(Path::kGrpcStream, end_.code(), 0, 0, Clock::now() - last_event_);
+    loop_.metrics().Answered(Path::kGrpcStream, end_.code(), 0, 0,
+                             Elapsed(last_event_, loop_.clock().Now()));
   } else if (status = Admit(*batch); !status.ok()) {
     AddError(batch->batch_id(), status, batch->received);
   } else {
-    batch->waits_since = now_ = Clock::now();
-    loop_.metrics().RecordLatency(Stage::kPlan, now_ - batch->received);
+    batch->waits_since = now_ = loop_.clock().Now();
+    loop_.metrics().RecordLatency(Stage::kPlan, Elapsed(batch->received, now_));
     batches_.Add(std::move(batch));
     return;
   }
@@ -121,9 +118,7 @@ absl::Status StreamCall::Admit(LookupBatch& batch) {
   if (status = ids_.Take(batch.IdBytes()); !status.ok()) {
     return turned_away(Rejection::kBytesFull, status);
   }
-  const Clock::duration left = batch.deadline() == Clock::time_point::max()
-                                   ? Clock::duration::max()
-                                   : batch.deadline() - Clock::now();
+  const absl::Duration left = batch.deadline() - loop_.clock().Now();
   status = loop_.scheduler().Admit(*this, batches_.WorkAhead(batch),
                                    FairScheduler::Work(batch.RowsLeftBytes()), left);
   if (status.ok()) return status;
@@ -138,9 +133,8 @@ void StreamCall::Cancel(uint64_t batch_id) {
   Drop(std::move(batch));
 }
 
-void StreamCall::AddError(uint64_t batch_id, const absl::Status& status,
-                          Clock::time_point received) {
-  const Clock::duration took = Clock::now() - received;
+void StreamCall::AddError(uint64_t batch_id, const absl::Status& status, MonotonicTime received) {
+  const std::chrono::nanoseconds took = Elapsed(received, loop_.clock().Now());
   loop_.metrics().Answered(Path::kGrpcStream, status.code(), 0, 0, took);
   loop_.log().Ended(Path::kGrpcStream, context_, batch_id, status, 0, took);
   const bool retry = absl::IsResourceExhausted(status);
@@ -161,7 +155,7 @@ void StreamCall::DropAll() {
   for (std::unique_ptr<LookupBatch>& batch : batches_.TakeAll()) {
     // Whose client is gone, or ended the call.
     loop_.metrics().Answered(Path::kGrpcStream, absl::StatusCode::kCancelled, 0, 0,
-                             Clock::now() - batch->received);
+                             Elapsed(batch->received, loop_.clock().Now()));
     Drop(std::move(batch));
   }
   errors_.clear();
@@ -205,7 +199,7 @@ void StreamCall::WriteAhead() {
 
 // Gathers a message, of the small and the large batches in turn.
 void StreamCall::TakeTurn() {
-  const Clock::time_point begin = now_ = Clock::now();
+  const MonotonicTime begin = now_ = loop_.clock().Now();
   DropExpired();
   WriteAhead();
   if (ahead_ || ended() || batches_.empty()) return Advance();
@@ -215,18 +209,18 @@ void StreamCall::TakeTurn() {
   }
   LookupBatch& batch = *batches_.Next();
   const uint64_t before = batch.RowsLeftBytes();
-  loop_.metrics().RecordLatency(Stage::kQueue, begin - batch.waits_since);
+  loop_.metrics().RecordLatency(Stage::kQueue, Elapsed(batch.waits_since, begin));
   const absl::Span<std::byte> part =
       batch.FillMessage(kStreamMessageBytes, *loop_.context().team, slab_.back().memory());
   batch.waits_since = now_ = loop_.scheduler().Done(*this, before - batch.RowsLeftBytes());
-  loop_.metrics().RecordLatency(Stage::kGather, now_ - begin);
+  loop_.metrics().RecordLatency(Stage::kGather, Elapsed(begin, now_));
   ahead_ = rpc::OneSlice(SliceOf(std::move(slab_.back()), part));
   slab_.clear();
   if (std::unique_ptr<LookupBatch> done = batches_.Gathered()) {
     loop_.metrics().Answered(Path::kGrpcStream, absl::StatusCode::kOk, batch.Rows(),
-                             batch.RowsBytes(), now_ - batch.received);
+                             batch.RowsBytes(), Elapsed(batch.received, now_));
     loop_.log().Ended(Path::kGrpcStream, context_, batch.batch_id(), absl::OkStatus(), batch.Rows(),
-                      now_ - batch.received);
+                      Elapsed(batch.received, now_));
     Drop(std::move(done));
   }
   Advance();
@@ -253,7 +247,7 @@ void StreamCall::MaybeFinish() {
   stream_.Finish(ToGrpc(end_), BeginFinish());
 }
 
-std::optional<Clock::time_point> StreamCall::IdleSince() const {
+std::optional<MonotonicTime> StreamCall::IdleSince() const {
   const bool busy =
       ended() || write_.under_way() || ahead_ || !errors_.empty() || !batches_.empty();
   return busy ? std::nullopt : std::make_optional(last_event_);
@@ -264,13 +258,14 @@ void StreamCall::EndIdle() {
       absl::StrCat("engramd has ", kMaxStreams,
                    " streams, and this one was idle for longest: open it again when it is needed"));
   read_all_ = true;
-  now_ = Clock::now();
+  now_ = loop_.clock().Now();
   Advance();
 }
 
-void StreamCall::OnTick(Clock::time_point now, bool memory_is_short) {
+void StreamCall::OnTick(MonotonicTime now, bool memory_is_short) {
   now_ = now;
-  if (write_.under_way() && memory_is_short && now - write_began_ > kMaxWriteStall)
+  if (write_.under_way() && memory_is_short &&
+      now - write_began_ > absl::FromChrono(kMaxWriteStall))
     context_.TryCancel();
   if (!write_.under_way()) Advance();  // batches that wait for slabs have deadlines
 }

@@ -8,7 +8,6 @@
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/support/async_stream.h>
 
-#include <chrono>
 #include <deque>
 #include <memory>
 #include <optional>
@@ -30,9 +29,9 @@ class StreamCall final : public RpcCall, private FairScheduler::Call {
   ~StreamCall() override;
 
   void OnSlabs() override { Advance(); }
-  void OnTick(std::chrono::steady_clock::time_point now, bool memory_is_short) override;
+  void OnTick(MonotonicTime now, bool memory_is_short) override;
   void OnDrain() override { Advance(); }
-  std::optional<std::chrono::steady_clock::time_point> IdleSince() const override;
+  std::optional<MonotonicTime> IdleSince() const override;
   void EndIdle() override;
 
  private:
@@ -46,8 +45,7 @@ class StreamCall final : public RpcCall, private FairScheduler::Call {
   void TakeBatch();
   absl::Status Admit(LookupBatch& batch);
   void Cancel(uint64_t batch_id);
-  void AddError(uint64_t batch_id, const absl::Status& status,
-                std::chrono::steady_clock::time_point received);
+  void AddError(uint64_t batch_id, const absl::Status& status, MonotonicTime received);
   void Drop(std::unique_ptr<LookupBatch> batch);
   void DropAll();
   void DropExpired();
@@ -78,9 +76,9 @@ class StreamCall final : public RpcCall, private FairScheduler::Call {
   absl::Status end_;       // what the stream ends with
   // The clock as it was last read, in the event, tick or turn that goes on: whatever leads to
   // Advance sets it.
-  std::chrono::steady_clock::time_point now_;
-  std::chrono::steady_clock::time_point write_began_;
-  std::chrono::steady_clock::time_point last_event_;  // read or written
+  MonotonicTime now_;
+  MonotonicTime write_began_;
+  MonotonicTime last_event_;  // read or written
 };
 
 }  // namespace engram

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "proto/rpc/grpc_time.h"
 #include "proto/rpc/message_slices.h"
 #include "server/base/limits.h"
 #include "server/grpc/grpc_status.h"
@@ -11,12 +12,16 @@
 namespace engram {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 // Rows are not split between slabs, so each may end this much early.
 uint32_t SlabsFor(uint64_t reply_bytes) {
   constexpr uint64_t kUsable = kSlabBytes - kMaxRowBytes - 4096;
   return static_cast<uint32_t>((reply_bytes + kUsable - 1) / kUsable);
+}
+
+// What the client set, by our clock; asked once, so that it does not move.
+MonotonicTime DeadlineOf(const grpc::ServerContext& context, MonotonicTime now) {
+  const std::chrono::nanoseconds left = rpc::LeftUntil(context.raw_deadline());
+  return left == rpc::kForever ? MonotonicTime::Infinite() : now + absl::FromChrono(left);
 }
 
 }  // namespace
@@ -41,10 +46,11 @@ UnaryCall::~UnaryCall() {
 void UnaryCall::OnAccepted() {
   loop_.scheduler().Join(*this, context_.peer());
   loop_.metrics().Began();
-  accepted_at_ = Clock::now();
+  accepted_at_ = loop_.clock().Now();
+  deadline_ = DeadlineOf(context_, accepted_at_);
   const absl::Status status = Prepare();
-  since_ = Clock::now();
-  loop_.metrics().RecordLatency(Stage::kPlan, since_ - accepted_at_);
+  since_ = loop_.clock().Now();
+  loop_.metrics().RecordLatency(Stage::kPlan, Elapsed(accepted_at_, since_));
   request_.Clear();
   if (status.ok()) {
     loop_.scheduler().Ready(*this);
@@ -75,7 +81,7 @@ absl::Status UnaryCall::Prepare() {
   batch_ = loop_.NewBatch();
   rpc::MessageSlices slices;
   absl::Status status = slices.Read(request_)
-                            ? batch_->Parse(slices.chain())
+                            ? batch_->Parse(slices.chain(), accepted_at_)
                             : absl::InvalidArgumentError("the message cannot be read");
   if (!status.ok()) return status;
   status = batch_->Prepare(
@@ -88,9 +94,7 @@ absl::Status UnaryCall::Prepare() {
   if (status = ids_.Take(batch_->IdBytes()); !status.ok()) {
     return turned_away(Rejection::kBytesFull, status);
   }
-  const auto left = context_.deadline() == std::chrono::system_clock::time_point::max()
-                        ? Clock::duration::max()
-                        : context_.deadline() - std::chrono::system_clock::now();
+  const absl::Duration left = deadline_ - loop_.clock().Now();
   status = loop_.scheduler().Admit(*this, /*ahead=*/0, FairScheduler::Work(batch_->RowsLeftBytes()),
                                    left);
   return status.ok() ? status : turned_away(Rejection::kLate, status);
@@ -102,7 +106,7 @@ void UnaryCall::OnSlabs() {
 
 void UnaryCall::TakeTurn() {
   if (ended()) return;
-  if (std::chrono::system_clock::now() >= context_.deadline()) {
+  if (loop_.clock().Now() >= deadline_) {
     Send(absl::DeadlineExceededError("the deadline passed before the reply was gathered"));
     return;
   }
@@ -110,8 +114,8 @@ void UnaryCall::TakeTurn() {
   const uint64_t rows_bytes = batch_->RowsLeftBytes();
   std::vector<ReplySlabs::Slab> slabs;
   if (!loop_.TakeSlabs(this, SlabsFor(batch_->ReplyBytes()), &slabs)) return;
-  const Clock::time_point begin = Clock::now();
-  loop_.metrics().RecordLatency(Stage::kQueue, begin - since_);
+  const MonotonicTime begin = loop_.clock().Now();
+  loop_.metrics().RecordLatency(Stage::kQueue, Elapsed(since_, begin));
   std::vector<grpc::Slice> slices;
   for (ReplySlabs::Slab& slab : slabs) {
     if (batch_->done()) break;
@@ -120,31 +124,33 @@ void UnaryCall::TakeTurn() {
   }
   since_ = loop_.scheduler().Done(*this, work);
   batch_->Release();
-  loop_.metrics().RecordLatency(Stage::kGather, since_ - begin);
+  loop_.metrics().RecordLatency(Stage::kGather, Elapsed(begin, since_));
   loop_.metrics().Answered(Path::kGrpcUnary, absl::StatusCode::kOk, rows_, rows_bytes,
-                           since_ - accepted_at_);
+                           Elapsed(accepted_at_, since_));
   loop_.log().Ended(Path::kGrpcUnary, context_, batch_->batch_id(), absl::OkStatus(), rows_,
-                    since_ - accepted_at_);
+                    Elapsed(accepted_at_, since_));
   const grpc::ByteBuffer reply(slices.data(), slices.size());
   responder_.Finish(reply, grpc::Status::OK, BeginFinish());
 }
 
 void UnaryCall::Send(const absl::Status& status) {
-  since_ = Clock::now();
-  loop_.metrics().Answered(Path::kGrpcUnary, status.code(), 0, 0, since_ - accepted_at_);
+  since_ = loop_.clock().Now();
+  loop_.metrics().Answered(Path::kGrpcUnary, status.code(), 0, 0, Elapsed(accepted_at_, since_));
   loop_.log().Ended(Path::kGrpcUnary, context_, batch_ == nullptr ? 0 : batch_->batch_id(), status,
-                    0, since_ - accepted_at_);
+                    0, Elapsed(accepted_at_, since_));
   responder_.FinishWithError(ToGrpc(status), BeginFinish());
 }
 
-void UnaryCall::OnFinished() { loop_.metrics().RecordLatency(Stage::kSend, Clock::now() - since_); }
+void UnaryCall::OnFinished() {
+  loop_.metrics().RecordLatency(Stage::kSend, Elapsed(since_, loop_.clock().Now()));
+}
 
-void UnaryCall::OnTick(Clock::time_point now, bool memory_is_short) {
+void UnaryCall::OnTick(MonotonicTime now, bool memory_is_short) {
   if (ended()) {
-    if (memory_is_short && now - since_ > kMaxWriteStall) context_.TryCancel();
-  } else if (std::chrono::system_clock::now() >= context_.deadline()) {
+    if (memory_is_short && now - since_ > absl::FromChrono(kMaxWriteStall)) context_.TryCancel();
+  } else if (now >= deadline_) {
     Send(absl::DeadlineExceededError("the deadline passed while the lookup waited its turn"));
-  } else if (now - since_ > kMaxSlabWait) {
+  } else if (now - since_ > absl::FromChrono(kMaxSlabWait)) {
     Send(absl::ResourceExhaustedError(
         absl::StrCat("all ", kSlabs, " reply buffers of engramd are in use: ask again")));
   }

@@ -4,7 +4,6 @@
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/support/async_unary_call.h>
 
-#include <chrono>
 #include <memory>
 #include <vector>
 
@@ -21,7 +20,7 @@ class UnaryCall final : public RpcCall, private FairScheduler::Call {
   ~UnaryCall() override;
 
   void OnSlabs() override;
-  void OnTick(std::chrono::steady_clock::time_point now, bool memory_is_short) override;
+  void OnTick(MonotonicTime now, bool memory_is_short) override;
   void OnDrain() override {}  // it is soon over
 
  private:
@@ -39,9 +38,10 @@ class UnaryCall final : public RpcCall, private FairScheduler::Call {
   std::unique_ptr<LookupBatch> batch_;
   IdMemoryQuota ids_;
   bool counted_ = false;
-  std::chrono::steady_clock::time_point accepted_at_;
-  std::chrono::steady_clock::time_point since_;  // waiting for slabs, or sending
-  uint64_t rows_ = 0;                            // of its answer
+  MonotonicTime accepted_at_;
+  MonotonicTime deadline_;
+  MonotonicTime since_;  // waiting for slabs, or sending
+  uint64_t rows_ = 0;    // of its answer
 };
 
 }  // namespace engram

@@ -6,7 +6,6 @@
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/support/async_unary_call.h>
 
-#include <chrono>
 #include <functional>
 #include <memory>
 #include <utility>
@@ -47,7 +46,7 @@ class UnaryMethodCall final : public RpcCall {
 
   void AcceptNext() override { Accept(loop_, method_); }
   void OnAccepted() override {
-    since_ = std::chrono::steady_clock::now();
+    since_ = loop_.clock().Now();
     Response response;
     grpc::Status status;
     if (++loop_.context().unary_method_calls > kMaxUnaryMethodCalls) {
@@ -73,14 +72,14 @@ class UnaryMethodCall final : public RpcCall {
   }
   void OnFinished() override { --loop_.context().unary_method_calls; }
   // An answer that is not taken makes room for others'.
-  void OnTick(std::chrono::steady_clock::time_point now, bool /*memory_is_short*/) override {
-    if (now - since_ > kMaxWriteStall) context_.TryCancel();
+  void OnTick(MonotonicTime now, bool /*memory_is_short*/) override {
+    if (now - since_ > absl::FromChrono(kMaxWriteStall)) context_.TryCancel();
   }
 
   const std::shared_ptr<const Method> method_;
   Request request_;
   typename Method::Responder responder_;
-  std::chrono::steady_clock::time_point since_;
+  MonotonicTime since_;
 };
 
 }  // namespace engram

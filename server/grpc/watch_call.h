@@ -5,7 +5,6 @@
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/support/async_stream.h>
 
-#include <chrono>
 #include <optional>
 #include <string>
 
@@ -20,7 +19,7 @@ class WatchCall final : public RpcCall {
   static void Accept(EventLoop& loop, LookupRequests* requests);
   ~WatchCall() override;
 
-  void OnTick(std::chrono::steady_clock::time_point, bool) override { SendChange(); }
+  void OnTick(MonotonicTime, bool) override { SendChange(); }
   void OnDrain() override;
   bool HoldsDrain() const override { return false; }
 

@@ -58,7 +58,7 @@ BatchQueue::Batch BatchQueue::TakeOut(uint64_t batch_id) {
   return nullptr;
 }
 
-std::vector<BatchQueue::Batch> BatchQueue::TakeExpired(std::chrono::steady_clock::time_point now) {
+std::vector<BatchQueue::Batch> BatchQueue::TakeExpired(MonotonicTime now) {
   std::vector<Batch> expired;
   for (Batches* batches : {&small_, &large_}) {
     for (auto at = batches->begin(); at != batches->end();) {

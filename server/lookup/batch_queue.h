@@ -7,13 +7,13 @@
 // batch.
 #pragma once
 
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <memory>
 #include <vector>
 
+#include "memstore/base/clock.h"
 #include "server/lookup/lookup_batch.h"
 
 namespace engram {
@@ -42,7 +42,7 @@ class BatchQueue {
   // Null when it is not there.
   Batch TakeOut(uint64_t batch_id);
   // Those whose deadline has come.
-  std::vector<Batch> TakeExpired(std::chrono::steady_clock::time_point now);
+  std::vector<Batch> TakeExpired(MonotonicTime now);
   std::vector<Batch> TakeAll();
 
  private:

@@ -14,8 +14,7 @@
 namespace engram {
 namespace {
 
-using std::chrono::steady_clock;
-
+constexpr MonotonicTime kNow = MonotonicTime::FromNanoseconds(1000000);
 constexpr uint32_t kRowBytes = 264;
 // Messages of four rows and what frames them.
 constexpr uint64_t kMessageBytes = 5 * kRowBytes;
@@ -51,7 +50,7 @@ class BatchQueueTest : public ::testing::Test {
     wire::WriteRequestLayer(layer, wire::WriteRequestHead(head, bytes.data()));
     auto batch = std::make_unique<LookupBatch>();
     const wire::Bytes chain[] = {bytes};
-    EXPECT_TRUE(batch->Parse(chain).ok());
+    EXPECT_TRUE(batch->Parse(chain, kNow).ok());
     const absl::Status status =
         batch->Prepare(*store_, {.max_batch_rows = 1000, .max_reply_bytes = 0},
                        [](const TableSet&) { return absl::OkStatus(); });
@@ -132,18 +131,17 @@ TEST_F(BatchQueueTest, WhatIsTakenOutIsGatheredNoMore) {
 
 TEST_F(BatchQueueTest, ABatchExpiresAtItsDeadlineAndNotBefore) {
   queue_.Add(Make(1, kSmall, 1000000));
-  BatchQueue::Batch late = Make(10, kLarge, 2000000);
-  const auto deadline = late->deadline();
-  queue_.Add(std::move(late));
+  queue_.Add(Make(10, kLarge, 2000000));
   queue_.Add(Make(2, kSmall));
-  const steady_clock::duration tick(1);
+  const MonotonicTime deadline = kNow + absl::Seconds(2);
+  const absl::Duration tick = absl::Nanoseconds(1);
   std::vector<BatchQueue::Batch> expired = queue_.TakeExpired(deadline - tick);
   ASSERT_EQ(expired.size(), 1u);
   EXPECT_EQ(expired[0]->batch_id(), 1u);
   expired = queue_.TakeExpired(deadline);
   ASSERT_EQ(expired.size(), 1u);
   EXPECT_EQ(expired[0]->batch_id(), 10u);
-  EXPECT_TRUE(queue_.TakeExpired(steady_clock::time_point::max() - tick).empty());
+  EXPECT_TRUE(queue_.TakeExpired(deadline + absl::Hours(1)).empty());
   EXPECT_TRUE(queue_.Has(2));
 }
 

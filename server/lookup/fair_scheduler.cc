@@ -4,13 +4,10 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "memstore/base/check.h"
 
 namespace engram {
 namespace {
-
-using std::chrono::duration_cast;
-using std::chrono::microseconds;
-using std::chrono::nanoseconds;
 
 // Before anything was measured: 5 GB/s.
 constexpr double kFirstNsPerByte = 0.2;
@@ -22,7 +19,8 @@ constexpr double kMostNsPerByte = 100;
 // An answer that is gathered still travels.
 constexpr double kMargin = 1.25;
 
-void Measure(double took_ns, uint64_t work, double* ns_per_byte) {
+void Measure(MonotonicTime from, MonotonicTime to, uint64_t work, double* ns_per_byte) {
+  const auto took_ns = static_cast<double>(to.nanoseconds() - from.nanoseconds());
   const double measured = std::min(took_ns / static_cast<double>(work), kMostNsPerByte);
   *ns_per_byte += kWeight * (measured - *ns_per_byte);
 }
@@ -37,14 +35,14 @@ struct FairScheduler::Client {
       0;                // work done for it, or what it would have had if it had always been there
   uint64_t queued = 0;  // work admitted and not done
   double ns_per_byte = kFirstNsPerByte;  // of its own work while it has any queued
-  Clock::time_point since;               // the last of it was done, or the first queued
+  MonotonicTime since;                   // the last of it was done, or the first queued
 };
 
 FairScheduler::Call::~Call() {
   if (scheduler_ != nullptr) scheduler_->Leave(*this);
 }
 
-FairScheduler::FairScheduler() : ns_per_byte_(kFirstNsPerByte) {}
+FairScheduler::FairScheduler(const Clock& clock) : clock_(clock), ns_per_byte_(kFirstNsPerByte) {}
 FairScheduler::~FairScheduler() = default;
 
 void FairScheduler::Join(Call& call, const std::string& client) {
@@ -68,34 +66,35 @@ void FairScheduler::Leave(Call& call) {
   clients_.erase(at);
 }
 
-absl::Status FairScheduler::Admit(Call& call, uint64_t ahead, uint64_t work, Clock::duration left) {
-  if (left != Clock::duration::max()) {
-    const Clock::duration wait = Wait(call, ahead, work);
+absl::Status FairScheduler::Admit(Call& call, uint64_t ahead, uint64_t work, absl::Duration left) {
+  if (left != absl::InfiniteDuration()) {
+    const absl::Duration wait = Wait(call, ahead, work);
     if (wait > left) {
-      return absl::ResourceExhaustedError(absl::StrCat(
-          "engramd is behind: this batch would take ", duration_cast<microseconds>(wait).count(),
-          " us and has ", std::max<int64_t>(0, duration_cast<microseconds>(left).count()),
-          ": ask again, or give it more time"));
+      return absl::ResourceExhaustedError(
+          absl::StrCat("engramd is behind: this batch would take ", absl::ToInt64Microseconds(wait),
+                       " us and has ", std::max<int64_t>(0, absl::ToInt64Microseconds(left)),
+                       ": ask again, or give it more time"));
     }
   }
   Client& client = *call.client_;
-  if (client.queued == 0) client.since = Clock::now();
+  if (client.queued == 0) client.since = clock_.Now();
   client.queued += work;
   call.queued_ += work;
   return absl::OkStatus();
 }
 
 void FairScheduler::Drop(Call& call, uint64_t work) {
+  ENGRAM_CHECK(work <= call.queued_, "more work was done, or dropped, than was admitted");
   call.queued_ -= work;
   call.client_->queued -= work;
 }
 
-FairScheduler::Clock::time_point FairScheduler::Done(Call& call, uint64_t work) {
+MonotonicTime FairScheduler::Done(Call& call, uint64_t work) {
   Drop(call, work);
   Client& client = *call.client_;
   client.service_received += work;
-  const Clock::time_point now = Clock::now();
-  Measure(static_cast<double>(nanoseconds(now - client.since).count()), work, &client.ns_per_byte);
+  const MonotonicTime now = clock_.Now();
+  Measure(client.since, now, work, &client.ns_per_byte);
   client.since = now;
   return now;
 }
@@ -107,7 +106,7 @@ void FairScheduler::Ready(Call& call) {
   client.ready.push_back(&call);
   if (client.ready.size() > 1) return;
   client.service_received = std::max(client.service_received, virtual_time_);
-  if (ready_.empty()) busy_since_ = Clock::now();
+  if (ready_.empty()) busy_since_ = clock_.Now();
   ready_.push_back(&client);
 }
 
@@ -119,6 +118,7 @@ void FairScheduler::Unready(Call& call) {
 }
 
 void FairScheduler::RunNext() {
+  ENGRAM_CHECK(!ready_.empty(), "there is no call whose turn it is");
   const auto less = [](const Client* a, const Client* b) {
     return a->service_received < b->service_received;
   };
@@ -132,13 +132,12 @@ void FairScheduler::RunNext() {
   call.TakeTurn();
   const uint64_t work = client.service_received - before;
   if (work == 0) return;
-  const Clock::time_point now = Clock::now();
-  Measure(static_cast<double>(nanoseconds(now - busy_since_).count()), work, &ns_per_byte_);
+  const MonotonicTime now = clock_.Now();
+  Measure(busy_since_, now, work, &ns_per_byte_);
   busy_since_ = now;
 }
 
-FairScheduler::Clock::duration FairScheduler::Wait(const Call& call, uint64_t ahead,
-                                                   uint64_t work) const {
+absl::Duration FairScheduler::Wait(const Call& call, uint64_t ahead, uint64_t work) const {
   const Client& own = *call.client_;
   const uint64_t mine = ahead + work;
   // Others, and its client's other calls, go first with what they have queued, but no longer than
@@ -151,12 +150,12 @@ FairScheduler::Clock::duration FairScheduler::Wait(const Call& call, uint64_t ah
     if (client != &own) before += std::min(client->queued, mine);
   }
   // Nothing is in its way: it has all the time that there is.
-  if (before == work) return Clock::duration::zero();
+  if (before == work) return absl::ZeroDuration();
   double ns = static_cast<double>(before) * ns_per_byte_;
   // What holds its answers up may be its own connection. Not asked when none is ahead: else
   // what was slow once would never be tried again.
   if (ahead > 0) ns = std::max(ns, static_cast<double>(mine) * own.ns_per_byte);
-  return nanoseconds(static_cast<int64_t>(ns * kMargin));
+  return absl::Nanoseconds(static_cast<int64_t>(ns * kMargin));
 }
 
 }  // namespace engram

@@ -12,7 +12,6 @@
 // for each client that is ready.
 #pragma once
 
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -22,12 +21,13 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "memstore/base/clock.h"
 
 namespace engram {
 
 class FairScheduler {
  public:
-  using Clock = std::chrono::steady_clock;
   struct Client;
 
   // What takes turns: made a part of it by Join, until it is destroyed.
@@ -50,7 +50,8 @@ class FairScheduler {
     bool ready_ = false;
   };
 
-  FairScheduler();
+  // `clock` outlives it.
+  explicit FairScheduler(const Clock& clock);
   ~FairScheduler();
 
   // `client` names the connection, or whoever is to have one share.
@@ -60,9 +61,9 @@ class FairScheduler {
   static uint64_t Work(uint64_t row_bytes) { return row_bytes + kMessageBytes; }
   // `ahead`: what of the call's own goes before it. RESOURCE_EXHAUSTED: by the estimate `work`
   // would not be done when `left` has passed. Else it counts as queued.
-  absl::Status Admit(Call& call, uint64_t ahead, uint64_t work, Clock::duration left);
+  absl::Status Admit(Call& call, uint64_t ahead, uint64_t work, absl::Duration left);
   // Part of what was admitted is done, now, which it returns; or dropped, undone.
-  Clock::time_point Done(Call& call, uint64_t work);
+  MonotonicTime Done(Call& call, uint64_t work);
   void Drop(Call& call, uint64_t work);
 
   void Ready(Call& call);
@@ -72,7 +73,7 @@ class FairScheduler {
 
   // Until `work` of this call's, behind `ahead` of its own, would be done; zero where nothing is
   // queued by anybody.
-  Clock::duration Wait(const Call& call, uint64_t ahead, uint64_t work) const;
+  absl::Duration Wait(const Call& call, uint64_t ahead, uint64_t work) const;
 
  private:
   // A message's fixed cost - framing, a system call, an event - in row bytes gathered meanwhile.
@@ -81,11 +82,12 @@ class FairScheduler {
   void Leave(Call& call);
   void Unready(Call& call);
 
+  const Clock& clock_;
   absl::flat_hash_map<std::string, std::unique_ptr<Client>> clients_;
   std::vector<Client*> ready_;  // those with a call that is ready
   uint64_t virtual_time_ = 0;   // service received by the client of the last turn before it
   double ns_per_byte_;          // of the loop while it has work
-  Clock::time_point busy_since_;
+  MonotonicTime busy_since_;
 };
 
 }  // namespace engram

@@ -1,28 +1,26 @@
 #include "server/lookup/fair_scheduler.h"
 
 #include <map>
-#include <thread>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "gtest/gtest.h"
+#include "memstore/base/testing/fake_clock.h"
 
 namespace engram {
 namespace {
 
-using std::chrono::milliseconds;
-
-constexpr auto kNoDeadline = FairScheduler::Clock::duration::max();
+constexpr absl::Duration kNoDeadline = absl::InfiniteDuration();
 
 // A call with messages of one size queued; a turn takes the time that it is told.
 class FakeCall final : public FairScheduler::Call {
  public:
-  FakeCall(FairScheduler& scheduler, const std::string& client,
+  FakeCall(FairScheduler& scheduler, FakeClock& clock, const std::string& client,
            std::vector<FakeCall*>* order = nullptr)
-      : scheduler_(scheduler), order_(order) {
+      : scheduler_(scheduler), clock_(clock), order_(order) {
     scheduler.Join(*this, client);
   }
-  absl::Status Add(uint64_t work, FairScheduler::Clock::duration left = kNoDeadline) {
+  absl::Status Add(uint64_t work, absl::Duration left = kNoDeadline) {
     uint64_t ahead = 0;
     for (const uint64_t one : queue_) ahead += one;
     const absl::Status status = scheduler_.Admit(*this, ahead, work, left);
@@ -33,7 +31,7 @@ class FakeCall final : public FairScheduler::Call {
   }
   void TakeTurn() override {
     if (order_ != nullptr) order_->push_back(this);
-    if (took.count() > 0) std::this_thread::sleep_for(took);
+    clock_.Advance(took);
     const uint64_t work = queue_.back();
     queue_.pop_back();
     done += work;
@@ -46,19 +44,22 @@ class FakeCall final : public FairScheduler::Call {
   }
 
   uint64_t done = 0;
-  std::chrono::microseconds took{0};
+  absl::Duration took;
 
  private:
   FairScheduler& scheduler_;
+  FakeClock& clock_;
   std::vector<FakeCall*>* const order_;
   std::vector<uint64_t> queue_;
 };
 
 TEST(FairScheduler, ClientsShareEquallyWhateverTheyQueueAndHoweverManyCallsTheyHave) {
-  FairScheduler scheduler;
-  FakeCall modest(scheduler, "modest");
+  FakeClock clock;
+  FairScheduler scheduler(clock);
+  FakeCall modest(scheduler, clock, "modest");
   std::vector<std::unique_ptr<FakeCall>> greedy;
-  for (int i = 0; i < 10; ++i) greedy.push_back(std::make_unique<FakeCall>(scheduler, "greedy"));
+  for (int i = 0; i < 10; ++i)
+    greedy.push_back(std::make_unique<FakeCall>(scheduler, clock, "greedy"));
   for (int i = 0; i < 100; ++i) {
     ASSERT_TRUE(modest.Add(1000).ok());
     for (const auto& call : greedy) ASSERT_TRUE(call->Add(5000).ok());
@@ -74,9 +75,10 @@ TEST(FairScheduler, ClientsShareEquallyWhateverTheyQueueAndHoweverManyCallsTheyH
 }
 
 TEST(FairScheduler, WhoComesBackNeitherCatchesUpNorFallsBehind) {
-  FairScheduler scheduler;
+  FakeClock clock;
+  FairScheduler scheduler(clock);
   std::vector<FakeCall*> order;
-  FakeCall steady(scheduler, "steady", &order), late(scheduler, "late", &order);
+  FakeCall steady(scheduler, clock, "steady", &order), late(scheduler, clock, "late", &order);
   for (int i = 0; i < 100; ++i) ASSERT_TRUE(steady.Add(1000).ok());
   for (int i = 0; i < 50; ++i) scheduler.RunNext();
   for (int i = 0; i < 50; ++i) ASSERT_TRUE(late.Add(1000).ok());
@@ -86,29 +88,31 @@ TEST(FairScheduler, WhoComesBackNeitherCatchesUpNorFallsBehind) {
 }
 
 TEST(FairScheduler, TurnsAwayWhatCanNotBeDoneInTime) {
-  FairScheduler scheduler;
-  FakeCall call(scheduler, "a");
-  call.took = milliseconds(2);
+  FakeClock clock;
+  FairScheduler scheduler(clock);
+  FakeCall call(scheduler, clock, "a");
+  call.took = absl::Milliseconds(2);
   for (int i = 0; i < 100; ++i) ASSERT_TRUE(call.Add(100000).ok());
   for (int i = 0; i < 50; ++i) scheduler.RunNext();  // learns: 2 ms each
-  const absl::Status status = call.Add(100000, milliseconds(60));
+  const absl::Status status = call.Add(100000, absl::Milliseconds(60));
   EXPECT_TRUE(absl::IsResourceExhausted(status)) << status;
   EXPECT_NE(status.message().find("engramd is behind"), absl::string_view::npos) << status;
-  EXPECT_TRUE(call.Add(100000, milliseconds(100000)).ok());
+  EXPECT_TRUE(call.Add(100000, absl::Milliseconds(100000)).ok());
   // One that has nothing queued waits for its share alone, not for all of that.
-  FakeCall other(scheduler, "b");
-  EXPECT_TRUE(other.Add(100000, milliseconds(60)).ok());
+  FakeCall other(scheduler, clock, "b");
+  EXPECT_TRUE(other.Add(100000, absl::Milliseconds(60)).ok());
   EXPECT_LT(scheduler.Wait(other, 0, 1000), scheduler.Wait(call, 100000, 1000));
 }
 
 TEST(FairScheduler, AClientsOtherCallsAreWaitedForAsOtherClientsAre) {
-  FairScheduler scheduler;
+  FakeClock clock;
+  FairScheduler scheduler(clock);
   std::vector<std::unique_ptr<FakeCall>> calls;
   for (int i = 0; i < 8; ++i) {
-    calls.push_back(std::make_unique<FakeCall>(scheduler, "one"));
+    calls.push_back(std::make_unique<FakeCall>(scheduler, clock, "one"));
     ASSERT_TRUE(calls.back()->Add(100000).ok());
   }
-  FakeCall same(scheduler, "one"), other(scheduler, "other");
+  FakeCall same(scheduler, clock, "one"), other(scheduler, clock, "other");
   const auto waits = scheduler.Wait(same, 0, 100000);
   EXPECT_GT(waits, 6 * scheduler.Wait(same, 0, 1000));
   // To another client they are one, which has its share.
@@ -116,43 +120,46 @@ TEST(FairScheduler, AClientsOtherCallsAreWaitedForAsOtherClientsAre) {
 }
 
 TEST(FairScheduler, WhereNothingIsQueuedNothingIsTurnedAway) {
-  FairScheduler scheduler;
-  FakeCall call(scheduler, "a");
-  EXPECT_TRUE(call.Add(uint64_t{1} << 40, std::chrono::microseconds(1)).ok());
-  EXPECT_FALSE(call.Add(1000, milliseconds(1)).ok());
+  FakeClock clock;
+  FairScheduler scheduler(clock);
+  FakeCall call(scheduler, clock, "a");
+  EXPECT_TRUE(call.Add(uint64_t{1} << 40, absl::Microseconds(1)).ok());
+  EXPECT_FALSE(call.Add(1000, absl::Milliseconds(1)).ok());
   call.DropAll();
-  EXPECT_TRUE(call.Add(1000, std::chrono::nanoseconds(1)).ok());
+  EXPECT_TRUE(call.Add(1000, absl::Nanoseconds(1)).ok());
 }
 
 TEST(FairScheduler, AClientThatWasSlowOnceIsTriedAgain) {
-  FairScheduler scheduler;
-  FakeCall call(scheduler, "a");
-  call.took = milliseconds(20);
+  FakeClock clock;
+  FairScheduler scheduler(clock);
+  FakeCall call(scheduler, clock, "a");
+  call.took = absl::Milliseconds(20);
   for (int i = 0; i < 40; ++i) {
     ASSERT_TRUE(call.Add(100000).ok());
     scheduler.RunNext();
   }
-  call.took = std::chrono::microseconds(0);
+  call.took = absl::Microseconds(0);
   int tries = 0;
   for (; tries < 200; ++tries) {
     // Its loop is measured anew by others.
-    FakeCall other(scheduler, "b");
+    FakeCall other(scheduler, clock, "b");
     ASSERT_TRUE(other.Add(100000).ok());
     scheduler.RunNext();
-    if (call.Add(100000, milliseconds(5)).ok()) break;
+    if (call.Add(100000, absl::Milliseconds(5)).ok()) break;
   }
   EXPECT_LT(tries, 200);
 }
 
 TEST(FairScheduler, ACallThatGoesTakesWhatItQueuedWithIt) {
-  FairScheduler scheduler;
-  FakeCall stays(scheduler, "a");
+  FakeClock clock;
+  FairScheduler scheduler(clock);
+  FakeCall stays(scheduler, clock, "a");
   {
-    FakeCall goes(scheduler, "a");
+    FakeCall goes(scheduler, clock, "a");
     ASSERT_TRUE(goes.Add(1 << 30).ok());
     ASSERT_TRUE(stays.Add(1000).ok());
   }
-  EXPECT_LT(scheduler.Wait(stays, 1000, 1000), milliseconds(1));
+  EXPECT_LT(scheduler.Wait(stays, 1000, 1000), absl::Milliseconds(1));
   ASSERT_FALSE(scheduler.Empty());
   scheduler.RunNext();
   EXPECT_EQ(stays.done, 1000u);

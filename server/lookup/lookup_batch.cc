@@ -21,7 +21,7 @@ std::byte* Bytes(uint8_t* at) { return reinterpret_cast<std::byte*>(at); }
 
 }  // namespace
 
-absl::Status LookupBatch::Parse(absl::Span<const wire::Bytes> message) {
+absl::Status LookupBatch::Parse(absl::Span<const wire::Bytes> message, MonotonicTime now) {
   Release();
   if (!request_.Parse(message)) {
     return absl::InvalidArgumentError("the message is no engram.v1.LookupRequest");
@@ -29,8 +29,8 @@ absl::Status LookupBatch::Parse(absl::Span<const wire::Bytes> message) {
   // What is later than the clock can say is never.
   constexpr uint64_t kLongestUs = uint64_t{1} << 50;
   deadline_ = request_.timeout_us == 0 || request_.timeout_us > kLongestUs
-                  ? Clock::time_point::max()
-                  : Clock::now() + std::chrono::microseconds(request_.timeout_us);
+                  ? MonotonicTime::Infinite()
+                  : now + absl::Microseconds(static_cast<int64_t>(request_.timeout_us));
   return absl::OkStatus();
 }
 

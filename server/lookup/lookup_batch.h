@@ -5,13 +5,13 @@
 // the message, one pass to check them, one gather.
 #pragma once
 
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/types/span.h"
+#include "memstore/base/clock.h"
 #include "memstore/gather/parallel_gather.h"
 #include "memstore/store/store.h"
 #include "proto/wire/lookup_messages.h"
@@ -21,19 +21,18 @@ namespace engram {
 
 class LookupBatch {
  public:
-  using Clock = std::chrono::steady_clock;
-
-  // Replaces what it held. INVALID_ARGUMENT: no LookupRequest, or what lookup.h refuses;
+  // Replaces what it held. INVALID_ARGUMENT: no LookupRequest, or what prepared_lookup.h refuses;
   // FAILED_PRECONDITION: the set is not served. batch_id() is right after an error as well, where
-  // the message could be parsed. A message that only cancels is OK and not prepared.
-  absl::Status Parse(absl::Span<const wire::Bytes> message);
+  // the message could be parsed. A message that only cancels is OK and not prepared. Its deadline
+  // is counted from `now`.
+  absl::Status Parse(absl::Span<const wire::Bytes> message, MonotonicTime now);
   // `may_have` is asked about the set before anything is said of it.
   using MayHave = absl::FunctionRef<absl::Status(const TableSet&)>;
   absl::Status Prepare(const Store& store, const LookupLimits& limits, MayHave may_have);
 
   uint64_t batch_id() const { return request_.batch_id; }
   bool cancels() const { return request_.cancel; }
-  Clock::time_point deadline() const { return deadline_; }
+  MonotonicTime deadline() const { return deadline_; }
   // Bytes of its ids, and what it keeps for the next ones'.
   uint64_t IdBytes() const { return request_.ListBytes() + lookup_.AddressedBytes(); }
   uint64_t KeptBytes() const { return request_.KeptBytes() + lookup_.KeptBytes(); }
@@ -42,8 +41,8 @@ class LookupBatch {
   uint64_t Rows() const;
   uint64_t RowsBytes() const;
   // When its message was read, and when its turn was begun to be waited for: its owner's notes.
-  Clock::time_point received;
-  Clock::time_point waits_since;
+  MonotonicTime received;
+  MonotonicTime waits_since;
 
   // A stream's answer: the next message. As many rows as `slab` holds, at most `rows_bytes` of them
   // (one at least); those of several layers only where all of the batch fits. Returns the part of
@@ -75,7 +74,7 @@ class LookupBatch {
   wire::LookupRequest request_;
   std::vector<WantedRows> wanted_;
   PreparedLookup lookup_;
-  Clock::time_point deadline_ = Clock::time_point::max();
+  MonotonicTime deadline_ = MonotonicTime::Infinite();
   std::vector<Run> runs_;  // of the message being filled
   // What is gathered next.
   size_t layer_ = 0;
