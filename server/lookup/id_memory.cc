@@ -1,6 +1,7 @@
 #include "server/lookup/id_memory.h"
 
 #include "absl/strings/str_cat.h"
+#include "memstore/base/check.h"
 
 namespace engram {
 
@@ -23,6 +24,7 @@ absl::Status IdMemoryQuota::Take(uint64_t bytes) {
 }
 
 void IdMemoryQuota::Give(uint64_t bytes) {
+  ENGRAM_CHECK(bytes <= bytes_, "more memory for ids was given back than was taken");
   pool_->Give(Beyond(bytes_) - Beyond(bytes_ - bytes));
   bytes_ -= bytes;
 }

@@ -2,15 +2,17 @@
 
 #include <utility>
 
+#include "memstore/base/check.h"
+#include "memstore/base/status_macros.h"
+
 namespace engram {
 
 absl::StatusOr<std::shared_ptr<ReplySlabs>> ReplySlabs::Create(uint32_t slabs,
                                                                uint64_t slab_bytes) {
   ArenaOptions options;
   options.try_hugetlb = false;  // those are reserved for tables
-  absl::StatusOr<Arena> arena = Arena::Map(slabs * slab_bytes, options);
-  if (!arena.ok()) return arena.status();
-  return std::shared_ptr<ReplySlabs>(new ReplySlabs(*std::move(arena), slabs, slab_bytes));
+  ENGRAM_ASSIGN_OR_RETURN(Arena arena, Arena::Map(slabs * slab_bytes, options));
+  return std::shared_ptr<ReplySlabs>(new ReplySlabs(std::move(arena), slabs, slab_bytes));
 }
 
 ReplySlabs::ReplySlabs(Arena arena, uint32_t slabs, uint64_t slab_bytes)
@@ -22,7 +24,7 @@ ReplySlabs::ReplySlabs(Arena arena, uint32_t slabs, uint64_t slab_bytes)
 
 bool ReplySlabs::Take(uint32_t count, const std::function<void()>& on_free,
                       std::vector<Slab>* out) {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   if (free_.size() < count) {
     if (on_free) wake_next_.push_back(on_free);
     return false;
@@ -37,7 +39,8 @@ bool ReplySlabs::Take(uint32_t count, const std::function<void()>& on_free,
 void ReplySlabs::Give(uint32_t index) {
   std::vector<std::function<void()>> wake;
   {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    MutexLock lock(mutex_);
+    ENGRAM_CHECK(free_.size() < slabs_, "a slab came back twice");
     free_.push_back(index);
     wake.swap(wake_next_);
   }
@@ -45,7 +48,7 @@ void ReplySlabs::Give(uint32_t index) {
 }
 
 uint32_t ReplySlabs::FreeSlabs() const {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   return static_cast<uint32_t>(free_.size());
 }
 
@@ -56,6 +59,7 @@ void ReplySlabs::Slab::Reset() {
 
 void* ReplySlabs::Slab::Lend() && {
   Lent& lent = pool_->lent_[index_];
+  ENGRAM_CHECK(lent.pool == nullptr, "a slab was lent twice");
   lent.index = index_;
   lent.pool = std::move(pool_);
   return &lent;

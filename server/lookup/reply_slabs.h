@@ -10,10 +10,10 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <vector>
 
 #include "absl/types/span.h"
+#include "memstore/base/mutex.h"
 #include "memstore/store/arena.h"
 
 namespace engram {
@@ -78,9 +78,9 @@ class ReplySlabs : public std::enable_shared_from_this<ReplySlabs> {
   const uint32_t slabs_;
   const uint64_t slab_bytes_;
   std::vector<Lent> lent_;  // one a slab, each used by whoever has the slab
-  mutable std::mutex mutex_;
-  std::vector<uint32_t> free_;                    // guarded by mutex_; last in, first out: warm
-  std::vector<std::function<void()>> wake_next_;  // guarded by mutex_
+  mutable Mutex mutex_;
+  std::vector<uint32_t> free_ ABSL_GUARDED_BY(mutex_);  // last in, first out: warm
+  std::vector<std::function<void()>> wake_next_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace engram
