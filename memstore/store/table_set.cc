@@ -113,6 +113,10 @@ absl::StatusOr<std::shared_ptr<const TableSet>> TableSet::Load(const std::string
     set->checksums_.push_back(*std::move(checksums));
   }
   set->arenas_ = *std::move(arenas);
+  std::vector<GatherTable> tables;
+  for (const LoadedLayer& layer : set->layers_) tables.push_back(layer.table);
+  set->row_source_ = options.make_row_source ? options.make_row_source(std::move(tables))
+                                             : std::make_unique<ResidentRows>(std::move(tables));
   return std::shared_ptr<const TableSet>(std::move(set));
 }
 

@@ -18,6 +18,7 @@
 #include "memstore/addressing/addresser.h"
 #include "memstore/gather/gather.h"
 #include "memstore/store/arena.h"
+#include "memstore/store/row_source.h"
 #include "memstore/table/manifest.h"
 
 namespace engram {
@@ -39,6 +40,9 @@ struct LoadOptions {
   std::function<void(const LoadProgress&)> on_progress;
   // Asked by the threads that load, between blocks; true: Load ends with CANCELLED. Thread-safe.
   std::function<bool()> cancelled;
+  // Makes what lookups take rows from, given the tables as loaded, which outlive it; empty: those
+  // tables (ResidentRows).
+  std::function<std::unique_ptr<const RowSource>(std::vector<GatherTable>)> make_row_source;
 };
 
 struct LoadedLayer {
@@ -67,6 +71,8 @@ class TableSet {
   const Addresser& addresser() const { return *addresser_; }
   const std::vector<LoadedLayer>& layers() const { return layers_; }
   const LoadedLayer* FindLayer(uint32_t layer) const;  // nullptr when there is none
+  // Where lookups take rows from.
+  const RowSource& row_source() const { return *row_source_; }
   // The memory of layers()[i], for sending to other processes; its memfd is open when it was loaded
   // shareable.
   const Arena& arena(size_t i) const { return arenas_[i]; }
@@ -89,6 +95,7 @@ class TableSet {
   std::shared_ptr<const Addresser> addresser_;
   std::vector<Arena> arenas_;  // one a layer
   std::vector<LoadedLayer> layers_;
+  std::unique_ptr<const RowSource> row_source_;
   std::vector<std::vector<std::vector<uint32_t>>> checksums_;  // by layer and shard
 };
 

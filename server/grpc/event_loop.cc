@@ -105,15 +105,27 @@ void EventLoop::Drain() {
 
 void EventLoop::Waker::Wake() {
   MutexLock lock(mutex_);
+  WakeLocked();
+}
+
+void EventLoop::Waker::Post(std::function<void()> task) {
+  MutexLock lock(mutex_);
+  if (loop_ == nullptr) return;
+  tasks_.push_back(std::move(task));
+  WakeLocked();
+}
+
+void EventLoop::Waker::WakeLocked() {
   if (pending_ || loop_ == nullptr) return;
   pending_ = true;
   loop_->alarm_.Set(loop_->queue_.get(), rpc::After(std::chrono::nanoseconds(0)),
                     loop_->woken_.tag());
 }
 
-void EventLoop::Waker::Woken() {
+std::vector<std::function<void()>> EventLoop::Waker::Woken() {
   MutexLock lock(mutex_);
   pending_ = false;
+  return std::exchange(tasks_, {});
 }
 
 bool EventLoop::Waker::Stop() {
@@ -122,7 +134,7 @@ bool EventLoop::Waker::Stop() {
 }
 
 void EventLoop::OnWake(bool) {
-  waker_->Woken();
+  for (const std::function<void()>& task : waker_->Woken()) task();
   wake_wanted_ = false;
   for (Call* call : std::exchange(awaiting_, {})) call->OnSlabs();
   if (!draining() || std::exchange(drain_told_, true)) return;

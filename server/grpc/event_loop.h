@@ -23,6 +23,7 @@
 
 #include "memstore/base/clock.h"
 #include "memstore/base/mutex.h"
+#include "memstore/store/row_source.h"
 #include "proto/rpc/queue_event.h"
 #include "server/grpc/request_log.h"
 #include "server/grpc/serving_context.h"
@@ -78,6 +79,8 @@ class EventLoop {
   bool EndIdlest();
   // Appends `count` slabs, or none: then false, and OnSlabs is called when some came back.
   bool TakeSlabs(Call* call, uint32_t count, std::vector<ReplySlabs::Slab>* slabs);
+  // Runs tasks on the loop's thread, for row sources.
+  const std::shared_ptr<Executor>& executor() const { return executor_; }
   // Batches are kept from call to call, for their memory.
   std::unique_ptr<LookupBatch> NewBatch();
   void Recycle(std::unique_ptr<LookupBatch> batch);
@@ -86,21 +89,25 @@ class EventLoop {
   void Run();
   // Takes an event, or several where calls wait for their turns; false when the queue is shut down.
   bool TakeEvents();
-  // Makes OnWake come, from any thread. Outlives the loop: a slab may come back to the pool after
-  // it.
-  class Waker {
+  // Makes OnWake come, from any thread. Outlives the loop: a slab may come back to the pool, or a
+  // row source have rows, after it.
+  class Waker final : public Executor {
    public:
     explicit Waker(EventLoop* loop) : loop_(loop) {}
     void Wake();
-    // OnWake came: it comes again when Wake is called again.
-    void Woken();
+    void Post(std::function<void()> task) override;
+    // OnWake came: it comes again when Wake is called again. Returns what was posted.
+    std::vector<std::function<void()>> Woken();
     // From here on the loop may be gone. False when it was called before.
     bool Stop();
 
    private:
+    void WakeLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
     Mutex mutex_;
     EventLoop* loop_ ABSL_GUARDED_BY(mutex_);  // null: stopped
     bool pending_ ABSL_GUARDED_BY(mutex_) = false;
+    std::vector<std::function<void()>> tasks_ ABSL_GUARDED_BY(mutex_);
   };
   void OnWake(bool ok);
   void Tick();
@@ -112,6 +119,7 @@ class EventLoop {
   const std::function<void(EventLoop&)> accept_;
   const std::unique_ptr<grpc::ServerCompletionQueue> queue_;
   const std::shared_ptr<Waker> waker_;
+  const std::shared_ptr<Executor> executor_ = waker_;
   const std::function<void()> wake_;
   std::thread thread_;
   std::atomic<bool> draining_{false};

@@ -96,7 +96,9 @@ void StreamCall::TakeBatch() {
   } else {
     batch->waits_since = now_ = loop_.clock().Now();
     loop_.metrics().RecordLatency(Stage::kPlan, Elapsed(batch->received, now_));
+    LookupBatch& added = *batch;
     batches_.Add(std::move(batch));
+    AskForRows(added);
     return;
   }
   loop_.Recycle(std::move(batch));
@@ -131,6 +133,27 @@ void StreamCall::Cancel(uint64_t batch_id) {
   if (batch == nullptr) return;
   AddError(batch_id, absl::CancelledError("the batch was cancelled"), batch->received);
   Drop(std::move(batch));
+}
+
+void StreamCall::AskForRows(LookupBatch& batch) {
+  // Rows in memory are there at once, and nobody is called.
+  const auto when =
+      batch.BeginMessage(kStreamMessageBytes, loop_.executor(),
+                         [this, &batch](const absl::Status& status) { OnRows(batch, status); });
+  if (!when.ok()) Fail(batch, when.status());
+}
+
+// Not once the batch was dropped, so neither after the call.
+void StreamCall::OnRows(LookupBatch& batch, const absl::Status& status) {
+  now_ = loop_.clock().Now();
+  if (!status.ok()) Fail(batch, status);
+  Advance();
+}
+
+void StreamCall::Fail(LookupBatch& batch, const absl::Status& status) {
+  std::unique_ptr<LookupBatch> failed = batches_.TakeOut(batch.batch_id());
+  AddError(failed->batch_id(), status, failed->received);
+  Drop(std::move(failed));
 }
 
 void StreamCall::AddError(uint64_t batch_id, const absl::Status& status, MonotonicTime received) {
@@ -174,7 +197,7 @@ void StreamCall::DropExpired() {
 void StreamCall::Advance() {
   if (over()) return;
   WriteAhead();
-  if (!ended() && !ahead_ && !batches_.empty()) {
+  if (!ended() && !ahead_ && batches_.Next() != nullptr) {
     const bool at_once = loop_.scheduler().Empty();
     loop_.scheduler().Ready(*this);
     // The rows first; the turn comes back here.
@@ -202,26 +225,29 @@ void StreamCall::TakeTurn() {
   const MonotonicTime begin = now_ = loop_.clock().Now();
   DropExpired();
   WriteAhead();
-  if (ahead_ || ended() || batches_.empty()) return Advance();
+  LookupBatch* const next = batches_.Next();
+  if (ahead_ || ended() || next == nullptr) return Advance();
   if (!loop_.TakeSlabs(this, 1, &slab_)) {
     StartRead();
     return;  // OnSlabs asks for the turn again
   }
-  LookupBatch& batch = *batches_.Next();
+  LookupBatch& batch = *next;
   const uint64_t before = batch.RowsLeftBytes();
   loop_.metrics().RecordLatency(Stage::kQueue, Elapsed(batch.waits_since, begin));
   const absl::Span<std::byte> part =
-      batch.FillMessage(kStreamMessageBytes, *loop_.context().team, slab_.back().memory());
+      batch.FillMessage(*loop_.context().team, slab_.back().memory());
   batch.waits_since = now_ = loop_.scheduler().Done(*this, before - batch.RowsLeftBytes());
   loop_.metrics().RecordLatency(Stage::kGather, Elapsed(begin, now_));
   ahead_ = rpc::OneSlice(SliceOf(std::move(slab_.back()), part));
   slab_.clear();
-  if (std::unique_ptr<LookupBatch> done = batches_.Gathered()) {
+  if (std::unique_ptr<LookupBatch> done = batches_.Gathered(batch)) {
     loop_.metrics().Answered(Path::kGrpcStream, absl::StatusCode::kOk, batch.Rows(),
                              batch.RowsBytes(), Elapsed(batch.received, now_));
     loop_.log().Ended(Path::kGrpcStream, context_, batch.batch_id(), absl::OkStatus(), batch.Rows(),
                       Elapsed(batch.received, now_));
     Drop(std::move(done));
+  } else {
+    AskForRows(batch);
   }
   Advance();
 }
@@ -267,7 +293,9 @@ void StreamCall::OnTick(MonotonicTime now, bool memory_is_short) {
   if (write_.under_way() && memory_is_short &&
       now - write_began_ > absl::FromChrono(kMaxWriteStall))
     context_.TryCancel();
-  if (!write_.under_way()) Advance();  // batches that wait for slabs have deadlines
+  // Batches that wait, for slabs or for rows, have deadlines.
+  DropExpired();
+  if (!write_.under_way()) Advance();
 }
 
 }  // namespace engram

@@ -45,6 +45,11 @@ class StreamCall final : public RpcCall, private FairScheduler::Call {
   void TakeBatch();
   absl::Status Admit(LookupBatch& batch);
   void Cancel(uint64_t batch_id);
+  // Asks for the rows of its next message.
+  void AskForRows(LookupBatch& batch);
+  void OnRows(LookupBatch& batch, const absl::Status& status);
+  // Answers a batch that waits with an error.
+  void Fail(LookupBatch& batch, const absl::Status& status);
   void AddError(uint64_t batch_id, const absl::Status& status, MonotonicTime received);
   void Drop(std::unique_ptr<LookupBatch> batch);
   void DropAll();

@@ -48,15 +48,25 @@ void UnaryCall::OnAccepted() {
   loop_.metrics().Began();
   accepted_at_ = loop_.clock().Now();
   deadline_ = DeadlineOf(context_, accepted_at_);
-  const absl::Status status = Prepare();
+  absl::Status status = Prepare();
+  if (status.ok()) {
+    // Rows in memory are there at once, and nobody is called.
+    status =
+        batch_->BeginReply(loop_.executor(), [this](const absl::Status& rows) { OnRows(rows); })
+            .status();
+  }
   since_ = loop_.clock().Now();
   loop_.metrics().RecordLatency(Stage::kPlan, Elapsed(accepted_at_, since_));
   request_.Clear();
-  if (status.ok()) {
-    loop_.scheduler().Ready(*this);
-  } else {
-    Send(status);
-  }
+  if (!status.ok()) return Send(status);
+  if (batch_->rows_present()) loop_.scheduler().Ready(*this);
+}
+
+// Not once it is answered.
+void UnaryCall::OnRows(const absl::Status& status) {
+  if (!status.ok()) return Send(status);
+  since_ = loop_.clock().Now();
+  loop_.scheduler().Ready(*this);
 }
 
 absl::Status UnaryCall::Prepare() {
@@ -138,6 +148,8 @@ void UnaryCall::Send(const absl::Status& status) {
   loop_.metrics().Answered(Path::kGrpcUnary, status.code(), 0, 0, Elapsed(accepted_at_, since_));
   loop_.log().Ended(Path::kGrpcUnary, context_, batch_ == nullptr ? 0 : batch_->batch_id(), status,
                     0, Elapsed(accepted_at_, since_));
+  // What it waits for is given up.
+  if (batch_ != nullptr) batch_->Release();
   responder_.FinishWithError(ToGrpc(status), BeginFinish());
 }
 
@@ -149,8 +161,8 @@ void UnaryCall::OnTick(MonotonicTime now, bool memory_is_short) {
   if (ended()) {
     if (memory_is_short && now - since_ > absl::FromChrono(kMaxWriteStall)) context_.TryCancel();
   } else if (now >= deadline_) {
-    Send(absl::DeadlineExceededError("the deadline passed while the lookup waited its turn"));
-  } else if (now - since_ > absl::FromChrono(kMaxSlabWait)) {
+    Send(absl::DeadlineExceededError("the deadline passed while the lookup waited"));
+  } else if (batch_->rows_present() && now - since_ > absl::FromChrono(kMaxSlabWait)) {
     Send(absl::ResourceExhaustedError(
         absl::StrCat("all ", kSlabs, " reply buffers of engramd are in use: ask again")));
   }

@@ -29,6 +29,7 @@ class UnaryCall final : public RpcCall, private FairScheduler::Call {
   void OnAccepted() override;
   void OnFinished() override;
   absl::Status Prepare();
+  void OnRows(const absl::Status& status);
   void TakeTurn() override;
   void Send(const absl::Status& status);
 

@@ -29,21 +29,32 @@ uint64_t BatchQueue::WorkAhead(const LookupBatch& batch) const {
   return sum(small_) + std::min(sum(large_), (small_.size() + 1) * message_bytes_);
 }
 
-BatchQueue::Batches& BatchQueue::NextKind() {
-  if (small_.empty() || large_.empty()) return small_.empty() ? large_ : small_;
-  return large_next_ ? large_ : small_;
+LookupBatch* BatchQueue::Next() const {
+  const auto first = [](const Batches& batches) -> LookupBatch* {
+    for (const Batch& batch : batches) {
+      if (batch->rows_present()) return batch.get();
+    }
+    return nullptr;
+  };
+  LookupBatch* const small = first(small_);
+  LookupBatch* const large = first(large_);
+  if (small == nullptr || large == nullptr) return small == nullptr ? large : small;
+  return large_next_ ? large : small;
 }
 
-LookupBatch* BatchQueue::Next() { return empty() ? nullptr : NextKind().front().get(); }
-
-BatchQueue::Batch BatchQueue::Gathered() {
-  ENGRAM_CHECK(!empty(), "a message was gathered of no batch");
-  Batches& kind = NextKind();
-  large_next_ = &kind == &small_;
-  if (!kind.front()->done()) return nullptr;
-  Batch done = std::move(kind.front());
-  kind.pop_front();
-  return done;
+BatchQueue::Batch BatchQueue::Gathered(LookupBatch& batch) {
+  for (Batches* batches : {&small_, &large_}) {
+    for (auto at = batches->begin(); at != batches->end(); ++at) {
+      if (at->get() != &batch) continue;
+      large_next_ = batches == &small_;
+      if (!batch.done()) return nullptr;
+      Batch done = std::move(*at);
+      batches->erase(at);
+      return done;
+    }
+  }
+  ENGRAM_CHECK(false, "a message was gathered of a batch that does not wait");
+  return nullptr;
 }
 
 BatchQueue::Batch BatchQueue::TakeOut(uint64_t batch_id) {

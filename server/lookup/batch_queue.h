@@ -2,9 +2,9 @@
 //
 // Small batches (whose answer is one message) and large ones take turns, message by message, each
 // kind in the order in which it came: so a small batch waits for one message of the large ones at
-// most. It knows nothing of gRPC, and of time what it is told. Belongs to one thread; the owner
-// bounds how many batches are in it. Cost: Next and Gathered are constant; the others look at every
-// batch.
+// most. One whose rows are not there yet is passed by. It knows nothing of gRPC, and of time what
+// it is told. Belongs to one thread; the owner bounds how many batches are in it. Cost: Next and
+// Gathered are constant where rows are resident; else they, as the others, look at every batch.
 #pragma once
 
 #include <cstddef>
@@ -34,10 +34,11 @@ class BatchQueue {
   // small ones are behind small ones, and behind a message of the large ones' for each.
   uint64_t WorkAhead(const LookupBatch& batch) const;
 
-  // The batch whose message is next; null when there is none.
-  LookupBatch* Next();
-  // A message of Next()'s was gathered. Returns the batch when that was its last one, else null.
-  Batch Gathered();
+  // The batch whose message is next: one whose rows are there. Null when there is none.
+  LookupBatch* Next() const;
+  // A message of `batch`, which was Next(), was gathered. Returns the batch when that was its last
+  // one, else null.
+  Batch Gathered(LookupBatch& batch);
 
   // Null when it is not there.
   Batch TakeOut(uint64_t batch_id);
@@ -49,8 +50,6 @@ class BatchQueue {
   using Batches = std::deque<Batch>;
 
   bool IsSmall(const LookupBatch& batch) const { return batch.ReplyBytes() <= message_bytes_; }
-  // Whose front is next.
-  Batches& NextKind();
 
   const uint64_t message_bytes_;
   Batches small_, large_;

@@ -41,6 +41,17 @@ class BatchQueueTest : public ::testing::Test {
 
   // A batch of so many rows; without a deadline where `timeout_us` is 0.
   static BatchQueue::Batch Make(uint64_t batch_id, uint64_t rows, uint64_t timeout_us = 0) {
+    BatchQueue::Batch batch = MakeWithoutRows(batch_id, rows, timeout_us);
+    Begin(*batch);
+    return batch;
+  }
+  static void Begin(LookupBatch& batch) {
+    const auto when = batch.BeginMessage(4 * kRowBytes, nullptr, [](const absl::Status&) {});
+    EXPECT_TRUE(when.ok() && batch.rows_present());
+  }
+  // Its rows were not asked for, as those that do not come at once are not there yet.
+  static BatchQueue::Batch MakeWithoutRows(uint64_t batch_id, uint64_t rows,
+                                           uint64_t timeout_us = 0) {
     std::vector<uint64_t> ids;
     for (uint64_t i = 0; i < rows; ++i) ids.push_back(i);
     const wire::RequestHead head = {
@@ -63,8 +74,9 @@ class BatchQueueTest : public ::testing::Test {
     LookupBatch* const batch = queue.Next();
     if (batch == nullptr) return 0;
     const uint64_t id = batch->batch_id();
-    batch->FillMessage(4 * kRowBytes, *team_, absl::MakeSpan(slab));
-    const BatchQueue::Batch whole = queue.Gathered();
+    batch->FillMessage(*team_, absl::MakeSpan(slab));
+    const BatchQueue::Batch whole = queue.Gathered(*batch);
+    if (whole == nullptr) Begin(*batch);
     if (done != nullptr) *done = whole != nullptr;
     return id;
   }
@@ -158,6 +170,28 @@ TEST_F(BatchQueueTest, WorkAheadOfASmallBatchIsOneMessageOfTheLargeOnesForEachSm
   GatherNext(queue_);
   GatherNext(queue_);
   EXPECT_EQ(queue_.WorkAhead(*large), work(1000 - 4)) << "what was gathered is not ahead";
+}
+
+TEST_F(BatchQueueTest, ABatchWhoseRowsAreNotThereIsPassedBy) {
+  BatchQueue::Batch small = MakeWithoutRows(1, kSmall);
+  BatchQueue::Batch large = MakeWithoutRows(10, kLarge);
+  LookupBatch& small_rows = *small;
+  LookupBatch& large_rows = *large;
+  queue_.Add(std::move(small));
+  queue_.Add(std::move(large));
+  EXPECT_EQ(queue_.Next(), nullptr);
+  EXPECT_FALSE(queue_.empty());
+  queue_.Add(Make(2, kSmall));
+  queue_.Add(Make(11, kLarge));
+  EXPECT_EQ(GatherNext(queue_), 2u);
+  EXPECT_EQ(GatherNext(queue_), 11u);
+  EXPECT_EQ(GatherNext(queue_), 11u);
+  Begin(large_rows);
+  EXPECT_EQ(GatherNext(queue_), 10u) << "it came before";
+  Begin(small_rows);
+  bool done = false;
+  EXPECT_EQ(GatherNext(queue_, &done), 1u);
+  EXPECT_TRUE(done);
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "memstore/base/check.h"
 
 namespace engram {
 namespace {
@@ -70,9 +71,9 @@ absl::Status LookupBatch::Prepare(const Store& store, const LookupLimits& limits
 }
 
 void LookupBatch::Release() {
+  EndRows();
   lookup_.Release();
-  layer_ = 0;
-  row_ = 0;
+  at_ = {};
 }
 
 uint64_t LookupBatch::Rows() const {
@@ -89,44 +90,101 @@ uint64_t LookupBatch::RowsBytes() const {
 
 uint64_t LookupBatch::RowsLeftBytes() const {
   uint64_t bytes = 0;
-  for (size_t i = layer_; i < lookup_.layers(); ++i) bytes += lookup_.LayerBytes(i);
-  return layer_ < lookup_.layers() ? bytes - row_ * lookup_.row_bytes(layer_) : 0;
+  for (size_t i = at_.layer; i < lookup_.layers(); ++i) bytes += lookup_.LayerBytes(i);
+  return done() ? 0 : bytes - at_.row * lookup_.row_bytes(at_.layer);
 }
 
-// The next `rows` of the layer that is gathered.
+// The next `rows` of the layer where the runs are.
 void LookupBatch::AddRun(uint64_t rows) {
-  runs_.push_back({.layer = layer_,
-                   .first = row_,
+  runs_.push_back({.layer = next_.layer,
+                   .first = next_.row,
                    .rows = rows,
-                   .head = {.layer = lookup_.layer(layer_),
-                            .first_row = row_,
-                            .rows_bytes = rows * lookup_.row_bytes(layer_)}});
-  row_ += rows;
-  if (row_ < lookup_.rows(layer_)) return;
-  ++layer_;
-  row_ = 0;
+                   .head = {.layer = lookup_.layer(next_.layer),
+                            .first_row = next_.row,
+                            .rows_bytes = rows * lookup_.row_bytes(next_.layer)}});
+  next_.row += rows;
+  if (next_.row < lookup_.rows(next_.layer)) return;
+  ++next_.layer;
+  next_.row = 0;
 }
 
-absl::Span<std::byte> LookupBatch::FillMessage(uint64_t rows_bytes, GatherTeam& team,
-                                               absl::Span<std::byte> slab) {
+absl::StatusOr<RowSource::When> LookupBatch::BeginMessage(uint64_t rows_bytes,
+                                                          const std::shared_ptr<Executor>& executor,
+                                                          RowSource::Done done) {
+  EndRows();
+  next_ = at_;
   // All that is left, layer after layer, or a run of rows of one layer.
-  runs_.clear();
   if (RowsLeftBytes() <= rows_bytes) {
-    while (!done()) AddRun(lookup_.rows(layer_) - row_);
+    while (next_.layer < lookup_.layers()) AddRun(lookup_.rows(next_.layer) - next_.row);
   } else {
-    const uint64_t fit = std::max<uint64_t>(1, rows_bytes / lookup_.row_bytes(layer_));
-    AddRun(std::min(fit, lookup_.rows(layer_) - row_));
+    const uint64_t fit = std::max<uint64_t>(1, rows_bytes / lookup_.row_bytes(next_.layer));
+    AddRun(std::min(fit, lookup_.rows(next_.layer) - next_.row));
   }
-  const wire::ReplyHead head = {
-      .table_set_id = lookup_.set().id(), .batch_id = request_.batch_id, .last = done()};
+  return BeginRows(executor, std::move(done));
+}
+
+absl::StatusOr<RowSource::When> LookupBatch::BeginReply(const std::shared_ptr<Executor>& executor,
+                                                        RowSource::Done done) {
+  EndRows();
+  next_ = {};
+  while (next_.layer < lookup_.layers()) AddRun(lookup_.rows(next_.layer));
+  return BeginRows(executor, std::move(done));
+}
+
+absl::StatusOr<RowSource::When> LookupBatch::BeginRows(const std::shared_ptr<Executor>& executor,
+                                                       RowSource::Done done) {
+  ENGRAM_CHECK(!runs_.empty(), "rows were asked for of a batch that has none left");
+  rows_present_ = lookup_.source().resident();
+  if (rows_present_) return RowSource::When::kNow;
+  for (const Run& run : runs_) {
+    row_request_.wanted.push_back(lookup_.Wanted(run.layer, run.first, run.rows));
+  }
+  absl::StatusOr<RowSource::When> when = lookup_.source().Begin(
+      row_request_, executor, [this, done = std::move(done)](absl::Status status) mutable {
+        rows_present_ = status.ok();
+        done(std::move(status));
+      });
+  rows_present_ = when.ok() && *when == RowSource::When::kNow;
+  return when;
+}
+
+void LookupBatch::EndRows() {
+  runs_.clear();
+  row_request_.Clear();
+  rows_present_ = false;
+}
+
+void LookupBatch::GatherRun(const Run& run, uint64_t first, uint64_t count, GatherTeam& team,
+                            uint8_t* out) {
+  if (lookup_.source().resident()) {
+    lookup_.Gather(run.layer, run.first + first, count, team, Bytes(out));
+    return;
+  }
+  const PresentRun& rows = row_request_.present[static_cast<size_t>(&run - runs_.data())];
+  const Landing landing{.data = Bytes(out)};
+  if (!rows.ids32.empty()) {
+    team.Gather<uint32_t>(rows.table, rows.ids32.subspan(first, count), landing);
+  } else {
+    team.Gather<uint64_t>(rows.table, rows.ids64.subspan(first, count), landing);
+  }
+}
+
+absl::Span<std::byte> LookupBatch::FillMessage(GatherTeam& team, absl::Span<std::byte> slab) {
+  ENGRAM_CHECK(rows_present_, "a message is filled whose rows are not there");
+  const wire::ReplyHead head = {.table_set_id = lookup_.set().id(),
+                                .batch_id = request_.batch_id,
+                                .last = next_.layer == lookup_.layers()};
   std::byte* const begin =
       Skip(slab.data(), wire::ReplyHeadBytes(head) + wire::ReplyLayerHeadBytes(runs_[0].head));
   uint8_t* out = wire::WriteReplyHead(head, Raw(begin));
   for (const Run& run : runs_) {
     out = wire::WriteReplyLayerHead(run.head, out);
-    lookup_.Gather(run.layer, run.first, run.rows, team, Bytes(out));
+    GatherRun(run, 0, run.rows, team, out);
     out += run.head.rows_bytes;
   }
+  ENGRAM_CHECK(Bytes(out) <= slab.data() + slab.size(), "a message is larger than its slab");
+  at_ = next_;
+  EndRows();
   return absl::MakeSpan(begin, Bytes(out));
 }
 
@@ -143,32 +201,32 @@ uint64_t LookupBatch::ReplyBytes() const {
 }
 
 absl::Span<std::byte> LookupBatch::FillPart(GatherTeam& team, absl::Span<std::byte> slab) {
+  ENGRAM_CHECK(rows_present_, "a reply is filled whose rows are not there");
   uint8_t* out = Raw(slab.data());
   uint8_t* const end = out + slab.size();
   const wire::ReplyHead head = {
       .table_set_id = lookup_.set().id(), .batch_id = request_.batch_id, .last = false};
-  if (layer_ == 0 && row_ == 0) {
-    const wire::ReplyLayerHead first = {
-        .layer = lookup_.layer(0), .first_row = 0, .rows_bytes = lookup_.LayerBytes(0)};
-    out = Raw(Skip(slab.data(), wire::ReplyHeadBytes(head) + wire::ReplyLayerHeadBytes(first)));
+  const bool first_part = at_.layer == 0 && at_.row == 0;
+  if (first_part) {
+    out = Raw(
+        Skip(slab.data(), wire::ReplyHeadBytes(head) + wire::ReplyLayerHeadBytes(runs_[0].head)));
   }
   uint8_t* const begin = out;
-  if (layer_ == 0 && row_ == 0) out = wire::WriteReplyHead(head, out);
+  if (first_part) out = wire::WriteReplyHead(head, out);
   while (!done()) {
-    const wire::ReplyLayerHead layer = {
-        .layer = lookup_.layer(layer_), .first_row = 0, .rows_bytes = lookup_.LayerBytes(layer_)};
-    const uint64_t head_bytes = row_ == 0 ? wire::ReplyLayerHeadBytes(layer) : 0;
-    const uint64_t row_bytes = lookup_.row_bytes(layer_);
+    const Run& run = runs_[at_.layer];  // a layer each
+    const uint64_t head_bytes = at_.row == 0 ? wire::ReplyLayerHeadBytes(run.head) : 0;
+    const uint64_t row_bytes = lookup_.row_bytes(at_.layer);
     const auto room = static_cast<uint64_t>(end - out);
     if (room < head_bytes + row_bytes) break;
-    if (row_ == 0) out = wire::WriteReplyLayerHead(layer, out);
-    const uint64_t rows = std::min((room - head_bytes) / row_bytes, lookup_.rows(layer_) - row_);
-    lookup_.Gather(layer_, row_, rows, team, Bytes(out));
+    if (at_.row == 0) out = wire::WriteReplyLayerHead(run.head, out);
+    const uint64_t rows = std::min((room - head_bytes) / row_bytes, run.rows - at_.row);
+    GatherRun(run, at_.row, rows, team, out);
     out += rows * row_bytes;
-    row_ += rows;
-    if (row_ < lookup_.rows(layer_)) break;
-    ++layer_;
-    row_ = 0;
+    at_.row += rows;
+    if (at_.row < run.rows) break;
+    ++at_.layer;
+    at_.row = 0;
   }
   return absl::MakeSpan(Bytes(begin), Bytes(out));
 }

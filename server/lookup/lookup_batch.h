@@ -13,6 +13,7 @@
 #include "absl/types/span.h"
 #include "memstore/base/clock.h"
 #include "memstore/gather/parallel_gather.h"
+#include "memstore/store/row_source.h"
 #include "memstore/store/store.h"
 #include "proto/wire/lookup_messages.h"
 #include "server/lookup/prepared_lookup.h"
@@ -36,7 +37,7 @@ class LookupBatch {
   // Bytes of its ids, and what it keeps for the next ones'.
   uint64_t IdBytes() const { return request_.ListBytes() + lookup_.AddressedBytes(); }
   uint64_t KeptBytes() const { return request_.KeptBytes() + lookup_.KeptBytes(); }
-  bool done() const { return layer_ == lookup_.layers(); }
+  bool done() const { return at_.layer == lookup_.layers(); }
   // Of the whole answer.
   uint64_t Rows() const;
   uint64_t RowsBytes() const;
@@ -44,20 +45,30 @@ class LookupBatch {
   MonotonicTime received;
   MonotonicTime waits_since;
 
-  // A stream's answer: the next message. As many rows as `slab` holds, at most `rows_bytes` of them
-  // (one at least); those of several layers only where all of the batch fits. Returns the part of
-  // `slab` that was filled.
-  absl::Span<std::byte> FillMessage(uint64_t rows_bytes, GatherTeam& team,
-                                    absl::Span<std::byte> slab);
+  // Asks the set's source for the rows of what is filled next: a stream's next message, or all of a
+  // unary answer. As RowSource::Begin; `done` is not called any more after Release.
+  // A message has at most `rows_bytes` of rows (one row at least); those of several layers only
+  // where all of the batch fits.
+  absl::StatusOr<RowSource::When> BeginMessage(uint64_t rows_bytes,
+                                               const std::shared_ptr<Executor>& executor,
+                                               RowSource::Done done);
+  absl::StatusOr<RowSource::When> BeginReply(const std::shared_ptr<Executor>& executor,
+                                             RowSource::Done done);
+  // Its rows are there: it can be filled.
+  bool rows_present() const { return rows_present_; }
 
-  // Of rows that are to be gathered.
+  // A stream's answer: the message that was begun. `slab` holds its rows and what frames them.
+  // Returns the part of `slab` that was filled.
+  absl::Span<std::byte> FillMessage(GatherTeam& team, absl::Span<std::byte> slab);
+
+  // Of rows that were not gathered yet.
   uint64_t RowsLeftBytes() const;
 
-  // A unary answer is one message, filled into one slab after the other.
+  // A unary answer is one message, filled into one slab after the other once it was begun.
   uint64_t ReplyBytes() const;
   absl::Span<std::byte> FillPart(GatherTeam& team, absl::Span<std::byte> slab);
 
-  // Lets go of the table set.
+  // Lets go of its rows and the table set.
   void Release();
 
  private:
@@ -69,16 +80,31 @@ class LookupBatch {
     wire::ReplyLayerHead head;
   };
 
+  // Of rows that are to be gathered.
+  struct Place {
+    size_t layer = 0;
+    uint64_t row = 0;
+  };
+
   void AddRun(uint64_t rows);
+  absl::StatusOr<RowSource::When> BeginRows(const std::shared_ptr<Executor>& executor,
+                                            RowSource::Done done);
+  // `count` rows of a run of what was begun, from its row `first` on.
+  void GatherRun(const Run& run, uint64_t first, uint64_t count, GatherTeam& team, uint8_t* out);
+  // What was begun is filled.
+  void EndRows();
 
   wire::LookupRequest request_;
   std::vector<WantedRows> wanted_;
   PreparedLookup lookup_;
   MonotonicTime deadline_ = MonotonicTime::Infinite();
-  std::vector<Run> runs_;  // of the message being filled
-  // What is gathered next.
-  size_t layer_ = 0;
-  uint64_t row_ = 0;
+  // What was begun: its runs, in order, where the next begins, and its rows where they are not
+  // resident.
+  std::vector<Run> runs_;
+  Place next_;
+  RowRequest row_request_;
+  bool rows_present_ = false;
+  Place at_;  // what is gathered next
 };
 
 }  // namespace engram

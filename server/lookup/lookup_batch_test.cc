@@ -119,6 +119,12 @@ class LookupBatchTest : public ::testing::Test {
     }
   }
 
+  static void NotLater(const absl::Status&) { ADD_FAILURE() << "the rows were there"; }
+  static void BeginNow(const absl::StatusOr<RowSource::When>& when) {
+    ASSERT_TRUE(when.ok()) << when.status();
+    EXPECT_EQ(*when, RowSource::When::kNow);
+  }
+
   // All messages of a stream's answer; returns how many.
   static size_t ExpectStream(LookupBatch& batch, const std::vector<Asked>& asked,
                              uint64_t rows_bytes) {
@@ -130,7 +136,8 @@ class LookupBatchTest : public ::testing::Test {
     while (!batch.done()) {
       std::fill(slab.end() - kGuard, slab.end(), std::byte{0xA5});
       const absl::Span<std::byte> memory = absl::MakeSpan(slab).first(slab.size() - kGuard);
-      const absl::Span<std::byte> message = batch.FillMessage(rows_bytes, *team_, memory);
+      BeginNow(batch.BeginMessage(rows_bytes, nullptr, NotLater));
+      const absl::Span<std::byte> message = batch.FillMessage(*team_, memory);
       EXPECT_EQ(std::count(slab.end() - kGuard, slab.end(), std::byte{0xA5}), kGuard);
       const v1::LookupResponse response = Parsed(message);
       EXPECT_EQ(response.batch_id(), batch.batch_id());
@@ -162,6 +169,7 @@ class LookupBatchTest : public ::testing::Test {
                           uint64_t slab_bytes) {
     std::string message;
     const uint64_t expected_bytes = batch.ReplyBytes();
+    BeginNow(batch.BeginReply(nullptr, NotLater));
     for (int slabs = 0; !batch.done(); ++slabs) {
       ASSERT_LT(slabs, 100'000);
       // Where in the cache line a slab begins makes no difference.
@@ -287,7 +295,8 @@ TEST_F(LookupBatchTest, BatchesMayBeFilledByTurns) {
   while (!first.done() || !second.done()) {
     for (LookupBatch* batch : {&first, &second}) {
       if (batch->done()) continue;
-      const auto response = Parsed(batch->FillMessage(8192, *team_, absl::MakeSpan(slab)));
+      BeginNow(batch->BeginMessage(8192, nullptr, NotLater));
+      const auto response = Parsed(batch->FillMessage(*team_, absl::MakeSpan(slab)));
       ASSERT_EQ(response.batch_id(), batch->batch_id());
       merged[batch == &second].MergeFrom(response);
     }

@@ -153,7 +153,12 @@ absl::Status PreparedLookup::AddLayer(uint32_t number) {
       return InvalidLayer(number, "is asked for twice: merge its row ids");
     }
   }
-  layers_.push_back({.layer = number, .table = loaded->table, .rows = 0, .ids32 = {}, .ids64 = {}});
+  layers_.push_back({.layer = number,
+                     .index = static_cast<size_t>(loaded - set_->layers().data()),
+                     .table = loaded->table,
+                     .rows = 0,
+                     .ids32 = {},
+                     .ids64 = {}});
   return absl::OkStatus();
 }
 
@@ -187,6 +192,19 @@ absl::Status PreparedLookup::CheckSize(const LookupLimits& limits) const {
                    "at most ", room * rows / bytes, " rows of these layers a request"));
 }
 
+absl::Status PreparedLookup::CheckHeld() const {
+  if (source().holds_all()) return absl::OkStatus();
+  for (const Layer& layer : layers_) {
+    absl::Status status = layer.ids32.empty() ? source().CheckHeld(layer.index, layer.ids64)
+                                              : source().CheckHeld(layer.index, layer.ids32);
+    if (!status.ok()) {
+      return absl::Status(status.code(),
+                          absl::StrCat("layer ", layer.layer, ": ", status.message()));
+    }
+  }
+  return absl::OkStatus();
+}
+
 void PreparedLookup::Release() {
   set_.reset();
   layers_.clear();
@@ -199,6 +217,7 @@ absl::Status PreparedLookup::PrepareRows(std::shared_ptr<const TableSet> set,
   Release();
   set_ = std::move(set);
   absl::Status status = AddRows(wanted, limits);
+  if (status.ok()) status = CheckHeld();
   if (!status.ok()) Release();
   return status;
 }
@@ -208,6 +227,7 @@ absl::Status PreparedLookup::PrepareTokens(std::shared_ptr<const TableSet> set,
   Release();
   set_ = std::move(set);
   absl::Status status = AddTokens(wanted, limits);
+  if (status.ok()) status = CheckHeld();
   if (!status.ok()) Release();
   return status;
 }
@@ -218,6 +238,7 @@ absl::Status PreparedLookup::PrepareSequences(std::shared_ptr<const TableSet> se
   Release();
   set_ = std::move(set);
   absl::Status status = AddSequences(wanted, limits);
+  if (status.ok()) status = CheckHeld();
   if (!status.ok()) Release();
   return status;
 }
@@ -332,6 +353,17 @@ uint64_t PreparedLookup::KeptBytes() const {
   uint64_t bytes = 0;
   for (const std::vector<RowId>& ids : addressed_) bytes += ids.capacity() * sizeof(RowId);
   return bytes;
+}
+
+WantedRun PreparedLookup::Wanted(size_t i, uint64_t first, uint64_t count) const {
+  const Layer& layer = layers_[i];
+  WantedRun run{.layer = layer.index};
+  if (!layer.ids32.empty()) {
+    run.ids32 = layer.ids32.subspan(first, count);
+  } else {
+    run.ids64 = layer.ids64.subspan(first, count);
+  }
+  return run;
 }
 
 void PreparedLookup::Gather(size_t i, uint64_t first, uint64_t count, GatherTeam& team,

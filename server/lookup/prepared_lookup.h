@@ -20,6 +20,7 @@
 #include "memstore/addressing/addresser.h"
 #include "memstore/gather/gather.h"
 #include "memstore/gather/parallel_gather.h"
+#include "memstore/store/row_source.h"
 #include "memstore/store/table_set.h"
 
 namespace engram {
@@ -59,7 +60,8 @@ struct LookupLimits {
 class PreparedLookup {
  public:
   // All replace what it held; after an error it holds nothing. INVALID_ARGUMENT names layer,
-  // index, value and what would be right. What `wanted` refers to outlives the gathering.
+  // index, value and what would be right; FAILED_PRECONDITION a row that is not held here. What
+  // `wanted` refers to outlives the gathering.
   absl::Status PrepareRows(std::shared_ptr<const TableSet> set, absl::Span<const WantedRows> wanted,
                            const LookupLimits& limits);
   // Addresses the tokens of every sequence after its lookback.
@@ -72,6 +74,9 @@ class PreparedLookup {
   void Release();
 
   const TableSet& set() const { return *set_; }
+  // Where its rows come from. Gather may be called where that is resident; else its rows are asked
+  // for by Wanted.
+  const RowSource& source() const { return set_->row_source(); }
   // The layers of the reply, in the order of the request.
   size_t layers() const { return layers_.size(); }
   uint32_t layer(size_t i) const { return layers_[i].layer; }
@@ -82,6 +87,9 @@ class PreparedLookup {
   // Bytes of the ids that tokens were addressed to, and what is kept for them.
   uint64_t AddressedBytes() const;
   uint64_t KeptBytes() const;
+
+  // Rows [first, first + count) of layer i, for its source.
+  WantedRun Wanted(size_t i, uint64_t first, uint64_t count) const;
 
   // Rows [first, first + count) of layer i, back to back in the order of their ids, to `out`.
   void Gather(size_t i, uint64_t first, uint64_t count, GatherTeam& team, std::byte* out) const {
@@ -95,6 +103,7 @@ class PreparedLookup {
   using Outputs = absl::InlinedVector<LayerRowIdsOutput, 8>;
   struct Layer {
     uint32_t layer = 0;
+    size_t index = 0;  // in the table set's layers()
     GatherTable table;
     uint64_t rows = 0;
     absl::Span<const uint32_t> ids32;  // one of the two holds `rows` ids
@@ -105,6 +114,8 @@ class PreparedLookup {
   absl::Status AddTokens(const WantedTokens& wanted, const LookupLimits& limits);
   absl::Status AddSequences(const WantedSequences& wanted, const LookupLimits& limits);
   absl::Status AddLayer(uint32_t layer);
+  // FAILED_PRECONDITION: the source does not hold all of its rows.
+  absl::Status CheckHeld() const;
   // Room for the row ids of so many tokens in every layer; `outputs` says where they go.
   absl::Status MakeRoom(uint64_t tokens, const LookupLimits& limits, Outputs* outputs);
   // Before anything is allocated for the batch.

@@ -1,0 +1,281 @@
+// Streams and unary calls over a row source whose rows come later, through gRPC and a loop.
+#include "memstore/store/testing/deferred_rows.h"
+
+#include <grpcpp/grpcpp.h>
+#include <spdlog/sinks/null_sink.h>
+#include <spdlog/spdlog.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "gtest/gtest.h"
+#include "memstore/base/testing/fake_clock.h"
+#include "memstore/store/testing/small_table_set.h"
+#include "memstore/table/synthetic.h"
+#include "proto/engram/v1/lookup.grpc.pb.h"
+#include "server/grpc/lookup_service.h"
+
+namespace engram {
+namespace {
+
+constexpr uint32_t kSlabsHere = 4;
+// Of rows in one message of a stream.
+constexpr int kMessageRows = static_cast<int>(kStreamMessageBytes / 264);
+
+class DeferredRowsTest : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    directory_ = new std::string(absl::StrCat(::testing::TempDir(), "/deferred_rows_set"));
+    other_directory_ = new std::string(absl::StrCat(::testing::TempDir(), "/deferred_rows_other"));
+    ASSERT_TRUE(testing::WriteSmallTableSet({}, *directory_).ok());
+    testing::SmallTableSet other;
+    other.name = "other";
+    ASSERT_TRUE(testing::WriteSmallTableSet(other, *other_directory_).ok());
+  }
+  static void TearDownTestSuite() {
+    delete directory_;
+    delete other_directory_;
+  }
+
+  void SetUp() override {
+    LoadOptions options;
+    options.make_row_source = [this](std::vector<GatherTable> tables) {
+      return deferred_.MakeSource(std::move(tables));
+    };
+    auto later = TableSet::Load(*directory_, options);
+    ASSERT_TRUE(later.ok()) << later.status();
+    later_id_ = (*later)->id();
+    auto resident = TableSet::Load(*other_directory_, {});
+    ASSERT_TRUE(resident.ok()) << resident.status();
+    resident_id_ = (*resident)->id();
+    ASSERT_TRUE(store_.Publish(*std::move(later)).ok());
+    ASSERT_TRUE(store_.Publish(*std::move(resident)).ok());
+    team_ = GatherTeam::Create(1, "test").value();
+    context_.clock = &clock_;
+    context_.store = &store_;
+    context_.metrics = &metrics_;
+    context_.log =
+        std::make_shared<spdlog::logger>("test", std::make_shared<spdlog::sinks::null_sink_mt>());
+    access_ = AccessControl::Create({}, context_.log).value();
+    context_.access = access_.get();
+    context_.team = team_.get();
+    context_.max_batch_rows = 1 << 20;
+    context_.slabs = ReplySlabs::Create(kSlabsHere, kSlabBytes).value();
+    Start();
+  }
+  void Start() {
+    service_ = std::make_unique<LookupService>(&store_, access_.get(), context_.max_batch_rows,
+                                               /*rdma=*/nullptr, /*shm_socket=*/"");
+    grpc::ServerBuilder builder;
+    int port = 0;
+    builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
+    builder.RegisterService(service_.get());
+    loop_ = std::make_unique<EventLoop>(
+        &context_, 0, [this](EventLoop& loop) { service_->Accept(loop); }, builder);
+    server_ = builder.BuildAndStart();
+    ASSERT_NE(server_, nullptr);
+    ASSERT_TRUE(loop_->Start().ok());
+    stub_ = v1::Lookup::NewStub(
+        grpc::CreateChannel(absl::StrCat("127.0.0.1:", port), grpc::InsecureChannelCredentials()));
+  }
+  void TearDown() override { Stop(); }
+  void Stop() {
+    if (server_ == nullptr) return;
+    server_->Shutdown(std::chrono::system_clock::time_point());
+    loop_->Stop();
+    loop_.reset();
+    server_.reset();
+  }
+
+  v1::LookupRequest Request(const std::string& set, uint64_t batch_id, int rows) {
+    v1::LookupRequest request;
+    request.set_table_set_id(set);
+    request.set_batch_id(batch_id);
+    v1::LayerRowIds* layer = request.add_layers();
+    layer->set_layer(1);
+    for (int i = 0; i < rows; ++i) layer->add_row_ids32((i * 37 + batch_id) % 5000);
+    return request;
+  }
+  static void ExpectRows(const v1::LookupRequest& request, const v1::LayerRowData& run) {
+    ASSERT_EQ(run.rows().size() % 264, 0u);
+    for (size_t i = 0; i < run.rows().size() / 264; ++i) {
+      const auto* row = reinterpret_cast<const std::byte*>(run.rows().data()) + i * 264;
+      const uint32_t id = request.layers(0).row_ids32(static_cast<int>(run.first_row() + i));
+      ASSERT_TRUE(IsSyntheticRow(1, id, {row, 264})) << "row " << run.first_row() + i;
+    }
+  }
+
+  using Stream = std::unique_ptr<grpc::ClientReaderWriter<v1::LookupRequest, v1::LookupResponse>>;
+  // The next message, which is to be of this batch.
+  static v1::LookupResponse Read(const Stream& stream, uint64_t batch_id) {
+    v1::LookupResponse response;
+    EXPECT_TRUE(stream->Read(&response));
+    EXPECT_EQ(response.batch_id(), batch_id) << response.message();
+    return response;
+  }
+
+  static inline std::string* directory_ = nullptr;
+  static inline std::string* other_directory_ = nullptr;
+  testing::Deferred deferred_;
+  FakeClock clock_;
+  Store store_;
+  std::string later_id_, resident_id_;
+  std::unique_ptr<AccessControl> access_;
+  std::unique_ptr<GatherTeam> team_;
+  Metrics metrics_;
+  ServingContext context_;
+  std::unique_ptr<LookupService> service_;
+  std::unique_ptr<EventLoop> loop_;
+  std::unique_ptr<grpc::Server> server_;
+  std::unique_ptr<v1::Lookup::Stub> stub_;
+};
+
+TEST_F(DeferredRowsTest, AStreamsOtherBatchesGoByOneWhoseRowsAreOnTheirWay) {
+  grpc::ClientContext context;
+  const Stream stream = stub_->LookupStream(&context);
+  const v1::LookupRequest later = Request(later_id_, 1, 10);
+  ASSERT_TRUE(stream->Write(later));
+  deferred_.AwaitBegun(1);
+  // More replies than there are slabs: none is held by who waits.
+  for (uint64_t id = 2; id < 2 + 3 * kSlabsHere; ++id) {
+    const v1::LookupRequest resident = Request(resident_id_, id, 20);
+    ASSERT_TRUE(stream->Write(resident));
+    const v1::LookupResponse response = Read(stream, id);
+    EXPECT_TRUE(response.last());
+    ExpectRows(resident, response.layers(0));
+  }
+  EXPECT_EQ(deferred_.pinned(), 1u);
+  deferred_.Complete();
+  const v1::LookupResponse response = Read(stream, 1);
+  EXPECT_TRUE(response.last());
+  ExpectRows(later, response.layers(0));
+  EXPECT_EQ(deferred_.pinned(), 0u);
+  stream->WritesDone();
+  EXPECT_TRUE(stream->Finish().ok());
+}
+
+TEST_F(DeferredRowsTest, ALargeBatchAsksForTheRowsOfOneMessageAtATime) {
+  grpc::ClientContext context;
+  const Stream stream = stub_->LookupStream(&context);
+  const v1::LookupRequest request = Request(later_id_, 1, 3 * kMessageRows);
+  ASSERT_TRUE(stream->Write(request));
+  uint64_t rows = 0;
+  bool last = false;
+  for (size_t message = 1; !last; ++message) {
+    deferred_.AwaitBegun(message);
+    EXPECT_EQ(deferred_.pinned(), 1u);
+    deferred_.Complete();
+    const v1::LookupResponse response = Read(stream, 1);
+    ASSERT_EQ(response.layers_size(), 1);
+    EXPECT_EQ(response.layers(0).first_row(), rows);
+    ExpectRows(request, response.layers(0));
+    rows += response.layers(0).rows().size() / 264;
+    last = response.last();
+    ASSERT_LE(message, 3u);
+  }
+  EXPECT_EQ(rows, static_cast<uint64_t>(3 * kMessageRows));
+}
+
+TEST_F(DeferredRowsTest, ABatchWhoseRowsDoNotComeEndsWithTheReasonAndItsStreamGoesOn) {
+  grpc::ClientContext context;
+  const Stream stream = stub_->LookupStream(&context);
+  ASSERT_TRUE(stream->Write(Request(later_id_, 1, 10)));
+  deferred_.AwaitBegun(1);
+  deferred_.Fail(absl::DataLossError("the page is damaged"));
+  v1::LookupResponse response = Read(stream, 1);
+  EXPECT_EQ(response.code(), static_cast<uint32_t>(absl::StatusCode::kDataLoss));
+  EXPECT_EQ(response.message(), "the page is damaged");
+  deferred_.Refuse(absl::ResourceExhaustedError("no room to stage"));
+  ASSERT_TRUE(stream->Write(Request(later_id_, 2, 10)));
+  response = Read(stream, 2);
+  EXPECT_EQ(response.code(), static_cast<uint32_t>(absl::StatusCode::kResourceExhausted));
+  EXPECT_GT(response.retry_after_ms(), 0u);
+  const v1::LookupRequest resident = Request(resident_id_, 3, 20);
+  ASSERT_TRUE(stream->Write(resident));
+  ExpectRows(resident, Read(stream, 3).layers(0));
+}
+
+TEST_F(DeferredRowsTest, CancelAndDeadlineEndABatchThatWaitsForRows) {
+  grpc::ClientContext context;
+  const Stream stream = stub_->LookupStream(&context);
+  ASSERT_TRUE(stream->Write(Request(later_id_, 1, 10)));
+  v1::LookupRequest cancel;
+  cancel.set_batch_id(1);
+  cancel.set_cancel(true);
+  ASSERT_TRUE(stream->Write(cancel));
+  EXPECT_EQ(Read(stream, 1).code(), static_cast<uint32_t>(absl::StatusCode::kCancelled));
+  EXPECT_EQ(deferred_.pinned(), 0u);
+  v1::LookupRequest timed = Request(later_id_, 2, 10);
+  timed.set_timeout_us(60'000'000);
+  ASSERT_TRUE(stream->Write(timed));
+  deferred_.AwaitBegun(2);
+  clock_.Advance(absl::Seconds(61));
+  EXPECT_EQ(Read(stream, 2).code(), static_cast<uint32_t>(absl::StatusCode::kDeadlineExceeded));
+  EXPECT_EQ(deferred_.pinned(), 0u);
+}
+
+TEST_F(DeferredRowsTest, AUnaryCallIsAnsweredWhenItsRowsHaveCome) {
+  const v1::LookupRequest later = Request(later_id_, 1, 3 * kMessageRows);
+  grpc::ClientContext context;
+  grpc::CompletionQueue queue;
+  auto call = stub_->AsyncLookup(&context, later, &queue);
+  v1::LookupResponse response;
+  grpc::Status status;
+  call->Finish(&response, &status, nullptr);
+  deferred_.AwaitBegun(1);
+  EXPECT_EQ(context_.slabs->FreeSlabs(), kSlabsHere);
+  const v1::LookupRequest resident = Request(resident_id_, 2, 20);
+  {
+    grpc::ClientContext other;
+    v1::LookupResponse answer;
+    ASSERT_TRUE(stub_->Lookup(&other, resident, &answer).ok());
+    ExpectRows(resident, answer.layers(0));
+  }
+  // However long they take: it does not wait for slabs.
+  clock_.Advance(absl::Hours(1));
+  deferred_.Complete();
+  void* tag = nullptr;
+  bool ok = false;
+  ASSERT_TRUE(queue.Next(&tag, &ok));
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  ASSERT_EQ(response.layers_size(), 1);
+  EXPECT_EQ(response.layers(0).rows().size(), 3u * kMessageRows * 264);
+  ExpectRows(later, response.layers(0));
+  EXPECT_EQ(deferred_.pinned(), 0u);
+}
+
+TEST_F(DeferredRowsTest, AUnaryCallWhoseRowsDoNotComeEndsWithTheReason) {
+  for (const bool refused : {false, true}) {
+    grpc::ClientContext context;
+    grpc::CompletionQueue queue;
+    if (refused) deferred_.Refuse(absl::UnavailableError("the disk is gone"));
+    auto call = stub_->AsyncLookup(&context, Request(later_id_, 1, 10), &queue);
+    v1::LookupResponse response;
+    grpc::Status status;
+    call->Finish(&response, &status, nullptr);
+    if (!refused) {
+      deferred_.AwaitBegun(1);
+      deferred_.Fail(absl::UnavailableError("the disk is gone"));
+    }
+    void* tag = nullptr;
+    bool ok = false;
+    ASSERT_TRUE(queue.Next(&tag, &ok));
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
+    EXPECT_EQ(status.error_message(), "the disk is gone");
+  }
+}
+
+TEST_F(DeferredRowsTest, ALoopThatEndsGivesUpWhatItWaitsFor) {
+  grpc::ClientContext context;
+  const Stream stream = stub_->LookupStream(&context);
+  ASSERT_TRUE(stream->Write(Request(later_id_, 1, 10)));
+  deferred_.AwaitBegun(1);
+  Stop();
+  EXPECT_EQ(deferred_.pinned(), 0u);
+}
+
+}  // namespace
+}  // namespace engram
