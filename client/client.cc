@@ -10,6 +10,7 @@
 #include "client/transport/local/embedded_transport.h"
 #include "client/transport/rdma/rdma_transport.h"
 #include "client/transport/shm/shm_transport.h"
+#include "memstore/base/clock.h"
 
 namespace engram {
 namespace {
@@ -120,7 +121,7 @@ void Client::MakeDistinct(Plan* plan) {
 absl::StatusOr<Ticket> Client::Prefetch(const SequenceState& state,
                                         absl::Span<const int32_t> token_ids,
                                         absl::Span<const uint8_t> dead,
-                                        absl::Span<const Landing> landings, absl::Time deadline,
+                                        absl::Span<const Landing> landings, MonotonicTime deadline,
                                         Plan* plan) {
   absl::Status status = PlanTokens(state, token_ids, dead, plan);
   if (!status.ok()) return status;
@@ -130,7 +131,7 @@ absl::StatusOr<Ticket> Client::Prefetch(const SequenceState& state,
 absl::StatusOr<Ticket> Client::SubmitLayers(absl::Span<const std::vector<RowId>> row_ids,
                                             const TokenRows* tokens,
                                             absl::Span<const Landing> landings,
-                                            absl::Time deadline) {
+                                            MonotonicTime deadline) {
   const std::vector<LayerTableSpec>& layers = table_set().layers;
   if (landings.size() != layers.size()) {
     return absl::InvalidArgumentError(absl::StrCat("the table set has ", layers.size(),
@@ -146,7 +147,7 @@ absl::StatusOr<Ticket> Client::SubmitLayers(absl::Span<const std::vector<RowId>>
 }
 
 absl::StatusOr<Ticket> Client::Submit(const Plan& plan, absl::Span<const Landing> landings,
-                                      absl::Time deadline) {
+                                      MonotonicTime deadline) {
   const size_t layers = table_set().layers.size();
   if (plan.row_ids.size() != layers) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -175,7 +176,7 @@ absl::StatusOr<Ticket> Client::SubmitTokens(absl::Span<const SequenceTokens> seq
                                             absl::Span<const int32_t> token_ids,
                                             absl::Span<const uint8_t> dead,
                                             absl::Span<const Landing> landings,
-                                            absl::Time deadline) {
+                                            MonotonicTime deadline) {
   absl::Status status = CheckSequences(sequences, token_ids, dead);
   if (!status.ok()) return status;
   const std::lock_guard<std::mutex> lock(tokens_mutex_);
@@ -192,7 +193,8 @@ absl::StatusOr<Ticket> Client::SubmitTokens(absl::Span<const SequenceTokens> seq
 absl::StatusOr<Ticket> Client::SendTokens(absl::Span<const SequenceTokens> sequences,
                                           absl::Span<const int32_t> token_ids,
                                           absl::Span<const uint8_t> dead,
-                                          absl::Span<const Landing> landings, absl::Time deadline) {
+                                          absl::Span<const Landing> landings,
+                                          MonotonicTime deadline) {
   const uint32_t most = transport_->capabilities().max_sequence_tokens;
   tokens_parts_.clear();
   size_t at = 0;

@@ -37,6 +37,7 @@
 #include "client/transport/security_options.h"
 #include "client/transport/transport.h"
 #include "memstore/addressing/addresser.h"
+#include "memstore/base/clock.h"
 
 namespace engram {
 
@@ -104,11 +105,11 @@ class Client {
   // the layer's row_ids. A dense plan's groups are a token's columns (rows of a token lie together,
   // tokens are group_stride_bytes apart), a distinct plan's are single rows.
   absl::StatusOr<Ticket> Submit(const Plan& plan, absl::Span<const Landing> landings,
-                                absl::Time deadline);
+                                MonotonicTime deadline);
   // Plans a dense batch and submits it: from token ids known to rows under way in one call.
   absl::StatusOr<Ticket> Prefetch(const SequenceState& state, absl::Span<const int32_t> token_ids,
                                   absl::Span<const uint8_t> dead,
-                                  absl::Span<const Landing> landings, absl::Time deadline,
+                                  absl::Span<const Landing> landings, MonotonicTime deadline,
                                   Plan* plan);
   // The same for batches of many sequences (a decode step), without a plan of the caller's. Where
   // the transport takes token ids they travel as they are and the owner addresses them (rdma: a
@@ -117,7 +118,7 @@ class Client {
   absl::StatusOr<Ticket> SubmitTokens(absl::Span<const SequenceTokens> sequences,
                                       absl::Span<const int32_t> token_ids,
                                       absl::Span<const uint8_t> dead,
-                                      absl::Span<const Landing> landings, absl::Time deadline);
+                                      absl::Span<const Landing> landings, MonotonicTime deadline);
   // Over row ids of the caller's.
   absl::StatusOr<Ticket> Submit(const BatchRequest& batch);
   TicketState Poll(Ticket ticket) { return transport_->Poll(ticket); }
@@ -143,11 +144,11 @@ class Client {
   absl::StatusOr<Ticket> SendTokens(absl::Span<const SequenceTokens> sequences,
                                     absl::Span<const int32_t> token_ids,
                                     absl::Span<const uint8_t> dead,
-                                    absl::Span<const Landing> landings, absl::Time deadline);
+                                    absl::Span<const Landing> landings, MonotonicTime deadline);
   // Submits requests for all layers, each with its row ids, or by `tokens`.
   absl::StatusOr<Ticket> SubmitLayers(absl::Span<const std::vector<RowId>> row_ids,
                                       const TokenRows* tokens, absl::Span<const Landing> landings,
-                                      absl::Time deadline);
+                                      MonotonicTime deadline);
   // Room for a dense plan, and where its row ids go.
   LayerOutputs MakeRoom(uint64_t tokens, Plan* plan) const;
 

@@ -6,9 +6,9 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "memstore/base/clock.h"
 #include "memstore/store/testing/small_table_set.h"
 
 namespace engram {
@@ -30,7 +30,7 @@ TEST(ClientCollectable, ShowsWhatTheClientDid) {
   const LayerRequest layer = {.layer = client->table_set().layers[0].layer,
                               .row_ids = ids,
                               .landing = {.data = rows.data()}};
-  BatchRequest batch{.layers = {&layer, 1}, .deadline = absl::InfiniteFuture()};
+  BatchRequest batch{.layers = {&layer, 1}, .deadline = MonotonicTime::Infinite()};
   for (int i = 0; i < 3; ++i) ASSERT_TRUE(client->Lookup(batch).ok());
   const std::vector<RowId> beyond = {1'000'000'000};
   const LayerRequest wrong = {

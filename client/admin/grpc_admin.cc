@@ -9,12 +9,13 @@
 #include "client/transport/grpc/grpc_attach.h"
 #include "client/transport/grpc/grpc_credentials.h"
 #include "proto/engram/v1/admin.grpc.pb.h"
+#include "proto/rpc/grpc_time.h"
 
 namespace engram {
 namespace {
 
 // What is no load ends within this.
-constexpr std::chrono::seconds kCallTime{10};
+constexpr absl::Duration kCallTime = absl::Seconds(10);
 
 AdminTableSet Taken(const v1::TableSetEntry& entry) {
   AdminTableSet set{.name = entry.name(),
@@ -57,7 +58,7 @@ struct AdminClient::Connection {
     HandshakeWatch handshake(*credentials, address);
     do {
       grpc::ClientContext context;
-      context.set_deadline(std::chrono::system_clock::now() + kCallTime);
+      context.set_deadline(rpc::After(absl::ToChronoNanoseconds(kCallTime)));
       credentials->Apply(&context);
       v1::ListResponse response;
       absl::Status refused = handshake.Saw(stub->List(&context, {}, &response));
@@ -100,7 +101,7 @@ absl::StatusOr<AdminPublished> AdminClient::Publish(const std::string& directory
 absl::Status AdminClient::Retire(const std::string& id_or_name) {
   if (absl::Status status = connection_->Greet(); !status.ok()) return status;
   grpc::ClientContext context;
-  context.set_deadline(std::chrono::system_clock::now() + kCallTime);
+  context.set_deadline(rpc::After(absl::ToChronoNanoseconds(kCallTime)));
   connection_->credentials->Apply(&context);
   v1::RetireRequest request;
   request.set_table_set(id_or_name);
@@ -111,7 +112,7 @@ absl::Status AdminClient::Retire(const std::string& id_or_name) {
 absl::StatusOr<AdminList> AdminClient::List() {
   if (absl::Status status = connection_->Greet(); !status.ok()) return status;
   grpc::ClientContext context;
-  context.set_deadline(std::chrono::system_clock::now() + kCallTime);
+  context.set_deadline(rpc::After(absl::ToChronoNanoseconds(kCallTime)));
   connection_->credentials->Apply(&context);
   v1::ListResponse response;
   if (absl::Status status = connection_->Status(connection_->stub->List(&context, {}, &response));

@@ -13,8 +13,8 @@
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "client/cli/dense_rows.h"
+#include "memstore/base/clock.h"
 
 namespace engram::cli {
 namespace {
@@ -185,7 +185,7 @@ class Lane {
       plan = &slot.plan;
     }
     const absl::StatusOr<Ticket> ticket =
-        client_->Submit(*plan, slot.landings, absl::Now() + kBatchDeadline);
+        client_->Submit(*plan, slot.landings, RealClock().Now() + kBatchDeadline);
     if (!ticket.ok()) return ticket.status();
     slot.ticket = *ticket;
     ++next_;

@@ -9,13 +9,13 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "client/cli/command.h"
 #include "client/cli/dense_rows.h"
 #include "client/cli/streams.h"
 #include "client/cli/target_flags.h"
 #include "client/cli/token_stream.h"
 #include "client/client.h"
+#include "memstore/base/clock.h"
 
 namespace engram::cli {
 namespace {
@@ -95,7 +95,7 @@ class Pipeline {
     batch.tokens = ids.size();
     const absl::StatusOr<Ticket> ticket =
         client_->Submit(plan_, DenseLandings(client_->table_set(), batch.rows.data()),
-                        absl::Now() + kBatchDeadline);
+                        RealClock().Now() + kBatchDeadline);
     if (!ticket.ok()) return ticket.status();
     batch.ticket = *ticket;
     in_flight_.push_back(std::move(batch));

@@ -1,7 +1,7 @@
 #include "client/transport/batch_check.h"
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "memstore/base/clock.h"
 
 namespace engram {
 namespace {
@@ -97,7 +97,7 @@ absl::Status CheckBatch(const BatchRequest& batch, const Manifest& manifest,
     return absl::InvalidArgumentError(absl::StrCat("the batch has ", rows, " rows, more than the ",
                                                    max_batch_rows, " allowed: split it"));
   }
-  if (batch.deadline <= absl::Now()) {
+  if (batch.deadline <= RealClock().Now()) {
     return absl::DeadlineExceededError("the deadline had passed before the batch was submitted");
   }
   return absl::OkStatus();

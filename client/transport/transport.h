@@ -24,6 +24,7 @@
 #include "absl/types/span.h"
 #include "memstore/addressing/addresser.h"
 #include "memstore/addressing/token_map.h"
+#include "memstore/base/clock.h"
 #include "memstore/gather/gather.h"
 #include "memstore/table/manifest.h"
 
@@ -54,7 +55,7 @@ struct TokenRows {
 
 struct BatchRequest {
   absl::Span<const LayerRequest> layers;  // in the order of need: the first one travels first
-  absl::Time deadline = absl::InfiniteFuture();
+  MonotonicTime deadline = MonotonicTime::Infinite();
   // Where set, the layers have no row ids, and their landings groups of a token's columns or none.
   const TokenRows* tokens = nullptr;
 };

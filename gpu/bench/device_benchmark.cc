@@ -14,12 +14,12 @@
 #include <string>
 #include <vector>
 
-#include "absl/time/clock.h"
 #include "benchmark/benchmark.h"
 #include "gpu/device/device.h"
 #include "gpu/kernels/device_addresser.h"
 #include "gpu/kernels/mapped_gather.h"
 #include "memstore/addressing/testing/golden.h"
+#include "memstore/base/clock.h"
 
 namespace engram {
 namespace {
@@ -41,7 +41,7 @@ double Median(std::vector<double>& times) {
 // Microseconds that each of kLaunches of it takes.
 template <typename Enqueue>
 double TurnUs(Stream& stream, const Enqueue& enqueue) {
-  const absl::Time begin = absl::Now();
+  const MonotonicTime begin = RealClock().Now();
   absl::Status status;
   for (uint32_t i = 0; i < kLaunches && status.ok(); ++i) status = enqueue();
   if (status.ok()) status = stream.Synchronize();
@@ -49,7 +49,7 @@ double TurnUs(Stream& stream, const Enqueue& enqueue) {
     std::fprintf(stderr, "%s\n", status.ToString().c_str());
     std::abort();
   }
-  return absl::ToDoubleMicroseconds(absl::Now() - begin) / kLaunches;
+  return absl::ToDoubleMicroseconds(RealClock().Now() - begin) / kLaunches;
 }
 
 class Bench {

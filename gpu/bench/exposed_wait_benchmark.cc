@@ -17,12 +17,12 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "client/client.h"
 #include "client/transport/local/embedded_transport.h"
 #include "gpu/device/device.h"
 #include "gpu/prefetch/prefetcher.h"
 #include "memstore/addressing/families.h"
+#include "memstore/base/clock.h"
 #include "memstore/pack/pack_synthetic.h"
 
 namespace engram {
@@ -57,7 +57,7 @@ std::vector<int32_t> Text() {
   return ids;
 }
 
-int64_t NowNs() { return absl::GetCurrentTimeNanos(); }
+int64_t NowNs() { return RealClock().Now().nanoseconds(); }
 
 // One unit of a block's work: a product of two small matrices.
 void Multiply() {
@@ -127,7 +127,7 @@ struct Bench {
     return prefetcher
         ->Prefetch({.sequences = parts,
                     .token_ids = token_ids,
-                    .deadline = absl::Now() + absl::Seconds(10)})
+                    .deadline = RealClock().Now() + absl::Seconds(10)})
         .value();
   }
   void EnqueueStep(const StepTicket& step, int units, Stamps* stamps) {

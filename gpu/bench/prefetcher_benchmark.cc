@@ -6,11 +6,11 @@
 #include <random>
 #include <vector>
 
-#include "absl/time/clock.h"
 #include "client/transport/local/embedded_transport.h"
 #include "gpu/device/device.h"
 #include "gpu/prefetch/prefetcher.h"
 #include "gpu/testing/small_steps.h"
+#include "memstore/base/clock.h"
 
 namespace engram {
 namespace {
@@ -42,7 +42,7 @@ void BM_PrefetchToFinish(benchmark::State& state, RowSource source, bool only_th
     const StepTicket ticket = prefetcher
                                   ->Prefetch({.sequences = batch.sequences,
                                               .token_ids = batch.token_ids,
-                                              .deadline = absl::Now() + absl::Seconds(10)})
+                                              .deadline = RealClock().Now() + absl::Seconds(10)})
                                   .value();
     if (only_the_call) state.PauseTiming();
     if (!prefetcher->Finish(ticket).ok()) state.SkipWithError("a step failed");

@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "gpu/device/word_wait.h"
+#include "memstore/base/clock.h"
 #include "memstore/os/futex.h"
 
 namespace engram {
@@ -68,7 +69,7 @@ absl::StatusOr<std::unique_ptr<Event>> CudaEvent::Make(int ordinal) {
   return std::unique_ptr<Event>(new CudaEvent(event));
 }
 
-absl::Status CudaEvent::Wait(absl::Time deadline) {
+absl::Status CudaEvent::Wait(MonotonicTime deadline) {
   // An engine may be capturing in another thread meanwhile, in the mode that no query may disturb.
   cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
   cudaThreadExchangeStreamCaptureMode(&mode);
@@ -77,12 +78,12 @@ absl::Status CudaEvent::Wait(absl::Time deadline) {
   return status;
 }
 
-absl::Status CudaEvent::Look(absl::Time deadline) {
+absl::Status CudaEvent::Look(MonotonicTime deadline) {
   cudaError_t state = cudaErrorNotReady;
   const auto ended = [&] { return (state = cudaEventQuery(event_)) != cudaErrorNotReady; };
-  if (!SpinUntil(ended, std::min(kEventSpin, deadline - absl::Now()))) {
+  if (!SpinUntil(ended, std::min(kEventSpin, deadline - RealClock().Now()))) {
     while (!ended()) {
-      if (absl::Now() >= deadline) {
+      if (RealClock().Now() >= deadline) {
         return absl::DeadlineExceededError("the stream has not come to the event yet");
       }
       absl::SleepFor(kEventSleep);

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "gpu/device/device.h"
+#include "memstore/base/clock.h"
 
 namespace engram {
 
@@ -31,12 +32,12 @@ class CudaEvent : public Event {
  public:
   static absl::StatusOr<std::unique_ptr<Event>> Make(int ordinal);
   ~CudaEvent() override { cudaEventDestroy(event_); }
-  absl::Status Wait(absl::Time deadline) override;
+  absl::Status Wait(MonotonicTime deadline) override;
   cudaEvent_t native() const { return event_; }
 
  private:
   explicit CudaEvent(cudaEvent_t event) : event_(event) {}
-  absl::Status Look(absl::Time deadline);
+  absl::Status Look(MonotonicTime deadline);
 
   const cudaEvent_t event_;
 };

@@ -23,6 +23,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "memstore/base/clock.h"
 
 namespace engram {
 
@@ -68,7 +69,7 @@ class Event {
   virtual ~Event() = default;
   // Blocks the calling thread until the point last recorded has passed: DEADLINE_EXCEEDED when it
   // has not by `deadline`. For threads that are there to wait; an engine's own never calls it.
-  virtual absl::Status Wait(absl::Time deadline) = 0;
+  virtual absl::Status Wait(MonotonicTime deadline) = 0;
 };
 
 // What a stream captured, to be launched again and again.

@@ -5,9 +5,9 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "gpu/device/host_device.h"
 #include "gpu/device/word_wait.h"
+#include "memstore/base/clock.h"
 #include "memstore/os/futex.h"
 #include "memstore/os/thread.h"
 
@@ -19,12 +19,12 @@ class HostStream::Captured : public Graph {
   std::vector<Operation> operations;
 };
 
-absl::Status HostEvent::Wait(absl::Time deadline) {
+absl::Status HostEvent::Wait(MonotonicTime deadline) {
   const uint32_t wanted = recorded_.load(std::memory_order_acquire);
   for (;;) {
     const uint32_t seen = passed_.load(std::memory_order_acquire);
     if (WordPasses(seen, WordTest::kAtLeast, wanted)) return absl::OkStatus();
-    const absl::Duration left = deadline - absl::Now();
+    const absl::Duration left = deadline - RealClock().Now();
     if (left <= absl::ZeroDuration()) {
       return absl::DeadlineExceededError("the stream has not come to the event yet");
     }

@@ -10,12 +10,13 @@
 #include <vector>
 
 #include "gpu/device/device.h"
+#include "memstore/base/clock.h"
 
 namespace engram {
 
 class HostEvent : public Event {
  public:
-  absl::Status Wait(absl::Time deadline) override;
+  absl::Status Wait(MonotonicTime deadline) override;
 
  private:
   friend class HostStream;

@@ -7,10 +7,10 @@
 #include <iostream>
 #include <iterator>
 
-#include "absl/time/clock.h"
 #include "client/client.h"
 #include "gpu/device/device.h"
 #include "gpu/prefetch/prefetcher.h"
+#include "memstore/base/clock.h"
 #include "memstore/os/standard_streams.h"
 
 using namespace engram;
@@ -59,7 +59,7 @@ int main(int count, char** arguments) {
     Must(client->addresser().Advance(chunk, {}, &state));
     return Must(prefetcher->Prefetch({.sequences = {&sequence, 1},
                                       .token_ids = chunk,
-                                      .deadline = absl::Now() + absl::Seconds(10)}));
+                                      .deadline = RealClock().Now() + absl::Seconds(10)}));
   };
   StepTicket next = tokens > 0 ? prefetch(0) : StepTicket();
   for (size_t first = 0; first < tokens; first += kChunkTokens) {

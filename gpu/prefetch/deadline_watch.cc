@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/time/clock.h"
+#include "memstore/base/clock.h"
 #include "memstore/os/thread.h"
 
 namespace engram {
@@ -33,7 +33,7 @@ DeadlineWatch::~DeadlineWatch() {
   if (thread_.joinable()) thread_.join();
 }
 
-void DeadlineWatch::Watch(absl::Time deadline) {
+void DeadlineWatch::Watch(MonotonicTime deadline) {
   std::lock_guard<std::mutex> lock(mutex_);
   if (deadline < sleeps_until_) changed_.notify_one();
 }
@@ -41,12 +41,12 @@ void DeadlineWatch::Watch(absl::Time deadline) {
 void DeadlineWatch::Run() {
   std::unique_lock<std::mutex> lock(mutex_);
   while (!ending_) {
-    const absl::Time now = absl::Now();
+    const MonotonicTime now = RealClock().Now();
     sleeps_until_ = now + kLongestSleep;
     for (StepState* const state : states_) {
       sleeps_until_ = std::min(sleeps_until_, state->Expire(now));
     }
-    changed_.wait_until(lock, absl::ToChronoTime(sleeps_until_));
+    changed_.wait_until(lock, ToSteadyTime(sleeps_until_));
   }
 }
 

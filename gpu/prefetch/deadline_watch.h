@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "gpu/prefetch/step_state.h"
+#include "memstore/base/clock.h"
 
 namespace engram {
 
@@ -23,7 +24,7 @@ class DeadlineWatch {
   ~DeadlineWatch();
 
   // A step has begun that has this deadline.
-  void Watch(absl::Time deadline);
+  void Watch(MonotonicTime deadline);
 
  private:
   explicit DeadlineWatch(std::vector<StepState*> states) : states_(std::move(states)) {}
@@ -32,7 +33,7 @@ class DeadlineWatch {
   const std::vector<StepState*> states_;
   std::mutex mutex_;
   std::condition_variable changed_;  // an earlier deadline, or the end
-  absl::Time sleeps_until_ = absl::InfiniteFuture();
+  MonotonicTime sleeps_until_ = MonotonicTime::Infinite();
   bool ending_ = false;
   std::thread thread_;
 };

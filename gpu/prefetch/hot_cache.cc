@@ -1,8 +1,8 @@
 #include "gpu/prefetch/hot_cache.h"
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "gpu/kernels/copy_groups.h"
+#include "memstore/base/clock.h"
 
 namespace engram {
 namespace {
@@ -58,7 +58,8 @@ absl::Status HotCache::Check(absl::Span<const RowId> row_ids) const {
 absl::StatusOr<HotCache::List*> HotCache::NextList() {
   List& list = lists_[next_list_++ % kLists];
   if (list.used) {
-    if (absl::Status status = list.done->Wait(absl::Now() + kListTime); !status.ok()) return status;
+    if (absl::Status status = list.done->Wait(RealClock().Now() + kListTime); !status.ok())
+      return status;
   }
   list.count = 0;
   return &list;

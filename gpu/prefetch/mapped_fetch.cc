@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "memstore/base/clock.h"
 
 namespace engram {
 
@@ -74,7 +75,7 @@ absl::Status MappedFetch::EnqueueLayer(StepSlot& slot, size_t layer) {
 
 void MappedFetch::Land(StepSlot& slot) {
   for (size_t i = 0; i < layout_.layers.size(); ++i) {
-    absl::Status status = slot.placed_here[i]->Wait(absl::InfiniteFuture());
+    absl::Status status = slot.placed_here[i]->Wait(MonotonicTime::Infinite());
     if (status.ok() && slot.bad_ids.as<uint32_t>()[i] != 0) {
       status = absl::InvalidArgumentError(absl::StrCat(
           "a row id that the device made is not below the table's ", tables_[i].rows, " rows"));

@@ -42,6 +42,7 @@
 #include "gpu/device/device.h"
 #include "gpu/device/status_word.h"
 #include "memstore/addressing/addresser.h"
+#include "memstore/base/clock.h"
 
 namespace engram {
 
@@ -59,7 +60,7 @@ struct Step {
   uint32_t device_tokens = 0;
   Event* device_ready = nullptr;  // recorded behind what makes them; null: they are there
 
-  absl::Time deadline = absl::InfinitePast();  // by it every layer has ended; needed
+  MonotonicTime deadline = MonotonicTime();  // by it every layer has ended; needed
 };
 
 struct StepTicket {

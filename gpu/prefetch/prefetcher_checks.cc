@@ -1,6 +1,7 @@
 #include "gpu/prefetch/prefetcher_checks.h"
 
 #include "absl/strings/str_cat.h"
+#include "memstore/base/clock.h"
 
 namespace engram {
 
@@ -73,7 +74,7 @@ absl::Status CheckStep(const Step& step, const PrefetcherOptions& options,
     return absl::InvalidArgumentError(
         absl::StrCat("the family ", scheme.family, " has no dead positions"));
   }
-  if (step.deadline == absl::InfinitePast() || step.deadline == absl::InfiniteFuture()) {
+  if (step.deadline == MonotonicTime() || step.deadline == MonotonicTime::Infinite()) {
     return absl::InvalidArgumentError(
         "a step needs a deadline: streams wait for it at the longest");
   }

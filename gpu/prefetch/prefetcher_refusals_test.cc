@@ -6,6 +6,7 @@
 #include "gpu/prefetch/prefetcher.h"
 #include "gpu/testing/prefetch_fixture.h"
 #include "gtest/gtest.h"
+#include "memstore/base/clock.h"
 
 namespace engram {
 namespace {
@@ -69,7 +70,7 @@ TEST_F(PrefetcherRefusals, AStepThatContradictsItself) {
   RowId id = 0;
   step.device_row_ids = &id;
   refused(step, "not both");
-  refused(step_.Request(absl::InfiniteFuture()), "needs a deadline");
+  refused(step_.Request(MonotonicTime::Infinite()), "needs a deadline");
   step = step_.Request(Soon());
   step.deadline = Step().deadline;
   refused(step, "needs a deadline");
@@ -181,7 +182,7 @@ TEST_F(PrefetcherRefusals, AStoreThatRefusesOrIsGone) {
 TEST_F(PrefetcherRefusals, ADeadlineThatHasPassed) {
   PrefetchFixture fixture(Plain());
   const StepTicket ticket =
-      fixture.prefetcher->Prefetch(step_.Request(absl::Now() - absl::Seconds(1))).value();
+      fixture.prefetcher->Prefetch(step_.Request(RealClock().Now() - absl::Seconds(1))).value();
   ExpectStatus(fixture.prefetcher->Finish(ticket), absl::StatusCode::kDeadlineExceeded, "deadline");
 }
 

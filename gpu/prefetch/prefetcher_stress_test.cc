@@ -7,6 +7,7 @@
 #include "gpu/prefetch/prefetcher.h"
 #include "gpu/testing/prefetch_fixture.h"
 #include "gtest/gtest.h"
+#include "memstore/base/clock.h"
 
 namespace engram {
 namespace {
@@ -78,7 +79,8 @@ void RunSteps(const PrefetchWay& way, Outcomes* outcomes) {
     }
     Running& next = running.emplace_back();
     next.step = RandomStep(kMaxTokens, random);
-    const auto ticket = fixture.prefetcher->Prefetch(next.step.Request(absl::Now() + kDeadline));
+    const auto ticket =
+        fixture.prefetcher->Prefetch(next.step.Request(RealClock().Now() + kDeadline));
     ASSERT_TRUE(ticket.ok()) << ticket.status();
     next.ticket = *ticket;
     if (random() % 16 == 0) {

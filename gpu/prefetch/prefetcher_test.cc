@@ -7,6 +7,7 @@
 #include "gmock/gmock.h"
 #include "gpu/testing/prefetch_fixture.h"
 #include "gtest/gtest.h"
+#include "memstore/base/clock.h"
 
 namespace engram {
 namespace {
@@ -186,7 +187,7 @@ TEST(Prefetcher, EndsByItsDeadlineOverATransportThatDoesNot) {
   });
   std::mt19937 random(5);
   const SmallStep step = RandomStep(kMaxTokens, random);
-  const absl::Time deadline = absl::Now() + absl::Milliseconds(20);
+  const MonotonicTime deadline = RealClock().Now() + absl::Milliseconds(20);
   const StepTicket ticket = fixture.prefetcher->Prefetch(step.Request(deadline)).value();
   LayerSaw saw[2] = {};
   for (size_t layer : {0, 1}) ASSERT_TRUE(fixture.RunLayer(ticket, layer, step, &saw[layer]).ok());
@@ -212,12 +213,13 @@ TEST(Prefetcher, EndsByItsDeadlineWhenTheDevicesIdsDoNotCome) {
     auto* const go = word.as<std::atomic<uint32_t>>();
     ASSERT_TRUE(addresses->WaitWord(go, WordTest::kAnyBit, 1).ok());
     ASSERT_TRUE(addresses->Record(*ready).ok());
-    const StepTicket ticket = fixture.prefetcher
-                                  ->Prefetch({.device_row_ids = ids.as<RowId>(),
-                                              .device_tokens = 1,
-                                              .device_ready = ready.get(),
-                                              .deadline = absl::Now() + absl::Milliseconds(20)})
-                                  .value();
+    const StepTicket ticket =
+        fixture.prefetcher
+            ->Prefetch({.device_row_ids = ids.as<RowId>(),
+                        .device_tokens = 1,
+                        .device_ready = ready.get(),
+                        .deadline = RealClock().Now() + absl::Milliseconds(20)})
+            .value();
     const SmallStep no_step;  // its rows never come
     LayerSaw saw = LayerSaw::kNothing;
     ASSERT_TRUE(fixture.RunLayer(ticket, 0, no_step, &saw).ok());
@@ -235,7 +237,8 @@ TEST(Prefetcher, ALayerRunsWhileTheNextIsStillUnderWay) {
   std::mt19937 random(6);
   const SmallStep step = RandomStep(kMaxTokens, random);
   const StepTicket ticket =
-      fixture.prefetcher->Prefetch(step.Request(absl::Now() + absl::Milliseconds(300))).value();
+      fixture.prefetcher->Prefetch(step.Request(RealClock().Now() + absl::Milliseconds(300)))
+          .value();
   LayerSaw first = LayerSaw::kNothing;
   LayerSaw second = LayerSaw::kNothing;
   ASSERT_TRUE(fixture.RunLayer(ticket, 0, step, &first).ok());
@@ -260,7 +263,8 @@ TEST(Prefetcher, ALateCompletionSatisfiesNoLaterStep) {
     const SmallStep late = RandomStep(kMaxTokens, random);
     const SmallStep step = RandomStep(kMaxTokens, random);
     const StepTicket first =
-        fixture.prefetcher->Prefetch(late.Request(absl::Now() + absl::Milliseconds(5))).value();
+        fixture.prefetcher->Prefetch(late.Request(RealClock().Now() + absl::Milliseconds(5)))
+            .value();
     LayerSaw saw[3] = {};
     ASSERT_TRUE(fixture.RunLayer(first, 0, late, &saw[0]).ok());
     ASSERT_TRUE(fixture.stream->Synchronize().ok());

@@ -18,6 +18,7 @@
 #include "gpu/prefetch/prefetcher.h"
 #include "gpu/prefetch/step_state.h"
 #include "memstore/addressing/addresser.h"
+#include "memstore/base/clock.h"
 #include "memstore/table/manifest.h"
 
 namespace engram {
@@ -52,7 +53,7 @@ struct StepSlot {
 
   // The request.
   uint64_t step = 0;
-  absl::Time deadline;
+  MonotonicTime deadline;
   uint32_t tokens = 0;
   std::vector<SequenceTokens> sequences;
   std::vector<int32_t> token_ids;

@@ -1,11 +1,11 @@
 #include "gpu/prefetch/step_state.h"
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "memstore/base/clock.h"
 
 namespace engram {
 
-void StepState::Begin(uint64_t step, absl::Time deadline) {
+void StepState::Begin(uint64_t step, MonotonicTime deadline) {
   std::lock_guard<std::mutex> lock(mutex_);
   step_ = step;
   deadline_ = deadline;
@@ -61,13 +61,13 @@ bool StepState::AnyInFlight(uint64_t step) const {
   return step_ == step && in_flight_ > 0;
 }
 
-absl::Time StepState::Expire(absl::Time now) {
+MonotonicTime StepState::Expire(MonotonicTime now) {
   std::lock_guard<std::mutex> lock(mutex_);
   if (in_flight_ > 0 && deadline_ <= now) {
     const absl::Status late = absl::DeadlineExceededError("the rows had not come by the deadline");
     for (size_t i = 0; i < layers_.size(); ++i) EndLocked(step_, i, late);
   }
-  return in_flight_ > 0 ? deadline_ : absl::InfiniteFuture();
+  return in_flight_ > 0 ? deadline_ : MonotonicTime::Infinite();
 }
 
 bool StepState::Await(uint64_t step, absl::Duration patience) const {

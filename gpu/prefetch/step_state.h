@@ -18,6 +18,7 @@
 #include "absl/types/span.h"
 #include "gpu/device/device.h"
 #include "gpu/device/status_word.h"
+#include "memstore/base/clock.h"
 
 namespace engram {
 
@@ -31,7 +32,7 @@ class StepState {
       : device_(device), words_(words), layers_(layers.begin(), layers.end()) {}
 
   // The slot is `step`'s: every layer is in flight, the buffers are lent.
-  void Begin(uint64_t step, absl::Time deadline);
+  void Begin(uint64_t step, MonotonicTime deadline);
   // OK: LANDED; else FAILED, and the first such status is the step's. False: it had ended.
   bool End(uint64_t step, size_t layer, const absl::Status& status);
   // The same for all layers that have not ended.
@@ -41,9 +42,9 @@ class StepState {
 
   bool InFlight(uint64_t step, size_t layer) const;
   bool AnyInFlight(uint64_t step) const;
-  // Ends the layers whose deadline has passed. The deadline to look again at, InfiniteFuture when
+  // Ends the layers whose deadline has passed. The deadline to look again at, Infinite() when
   // there is none.
-  absl::Time Expire(absl::Time now);
+  MonotonicTime Expire(MonotonicTime now);
   // Until all layers have ended, and then until the buffers are back but at most `patience`.
   // Whether they are back.
   bool Await(uint64_t step, absl::Duration patience) const;
@@ -65,7 +66,7 @@ class StepState {
   mutable std::mutex mutex_;
   mutable std::condition_variable changed_;  // the last layer ended, or the buffers are back
   uint64_t step_ = 0;
-  absl::Time deadline_;
+  MonotonicTime deadline_;
   size_t in_flight_ = 0;  // layers
   bool released_ = true;
   absl::Status error_;

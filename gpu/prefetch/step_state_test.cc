@@ -7,6 +7,7 @@
 #include "gmock/gmock.h"
 #include "gpu/prefetch/deadline_watch.h"
 #include "gtest/gtest.h"
+#include "memstore/base/clock.h"
 
 namespace engram {
 namespace {
@@ -26,7 +27,7 @@ class StepStateTest : public ::testing::Test {
 };
 
 TEST_F(StepStateTest, ALayerEndsOnce) {
-  state_.Begin(1, absl::InfiniteFuture());
+  state_.Begin(1, MonotonicTime::Infinite());
   EXPECT_EQ(At(0), RowState::kInFlight);
   EXPECT_TRUE(state_.End(1, 0, absl::OkStatus()));
   EXPECT_FALSE(state_.End(1, 0, absl::UnavailableError("late"))) << "it has landed";
@@ -39,9 +40,9 @@ TEST_F(StepStateTest, ALayerEndsOnce) {
 }
 
 TEST_F(StepStateTest, ALateCompletionOfAnOldStepDoesNotSatisfyANewOne) {
-  state_.Begin(1, absl::InfiniteFuture());
+  state_.Begin(1, MonotonicTime::Infinite());
   state_.EndAll(1, absl::DeadlineExceededError("late"));
-  state_.Begin(5, absl::InfiniteFuture());
+  state_.Begin(5, MonotonicTime::Infinite());
   EXPECT_FALSE(state_.End(1, 0, absl::OkStatus()));
   state_.EndAll(1, absl::UnavailableError("late as well"));
   state_.Release(1);
@@ -54,16 +55,16 @@ TEST_F(StepStateTest, ALateCompletionOfAnOldStepDoesNotSatisfyANewOne) {
 }
 
 TEST_F(StepStateTest, TheFirstErrorIsTheSteps) {
-  state_.Begin(3, absl::InfiniteFuture());
+  state_.Begin(3, MonotonicTime::Infinite());
   state_.End(3, 1, absl::DataLossError("first"));
   state_.EndAll(3, absl::CancelledError("second"));
   EXPECT_EQ(state_.error().code(), absl::StatusCode::kDataLoss);
-  state_.Begin(4, absl::InfiniteFuture());
+  state_.Begin(4, MonotonicTime::Infinite());
   EXPECT_TRUE(state_.error().ok());
 }
 
 TEST_F(StepStateTest, AwaitsTheEndAndThenTheBuffers) {
-  state_.Begin(1, absl::InfiniteFuture());
+  state_.Begin(1, MonotonicTime::Infinite());
   state_.EndAll(1, absl::OkStatus());
   EXPECT_FALSE(state_.Await(1, absl::Milliseconds(1)));
   state_.Release(1);
@@ -74,12 +75,12 @@ TEST_F(StepStateTest, TheWatchEndsWhatIsLateAndNothingElse) {
   StepState& state = state_;
   const auto watch = DeadlineWatch::Start({&state}).value();
   for (uint64_t step = 1; step <= 3; ++step) {
-    const absl::Time deadline = absl::Now() + absl::Milliseconds(5);
+    const MonotonicTime deadline = RealClock().Now() + absl::Milliseconds(5);
     state.Begin(step, deadline);
     EXPECT_TRUE(state.End(step, 0, absl::OkStatus()));
     watch->Watch(deadline);
     state.Await(step, absl::ZeroDuration());
-    EXPECT_GE(absl::Now(), deadline);
+    EXPECT_GE(RealClock().Now(), deadline);
     EXPECT_EQ(At(0), RowState::kLanded);
     EXPECT_EQ(At(1), RowState::kFailed);
     EXPECT_EQ(state.error().code(), absl::StatusCode::kDeadlineExceeded);
@@ -91,10 +92,10 @@ TEST_F(StepStateTest, TheWatchTakesAnEarlierDeadlineThanTheOneItSleepsFor) {
       device_->Allocate(MemoryKind::kPinnedHost, 2 * kStatusWordStride * sizeof(uint32_t)).value();
   StepState other(*device_, words.as<std::atomic<uint32_t>>(), kLayers);
   const auto watch = DeadlineWatch::Start({&state_, &other}).value();
-  state_.Begin(1, absl::Now() + absl::Hours(2));
-  watch->Watch(absl::Now() + absl::Hours(2));
+  state_.Begin(1, RealClock().Now() + absl::Hours(2));
+  watch->Watch(RealClock().Now() + absl::Hours(2));
   absl::SleepFor(absl::Milliseconds(2));
-  const absl::Time soon = absl::Now() + absl::Milliseconds(5);
+  const MonotonicTime soon = RealClock().Now() + absl::Milliseconds(5);
   other.Begin(2, soon);
   watch->Watch(soon);
   other.Await(2, absl::ZeroDuration());  // for ever, if the watch slept on

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "memstore/base/clock.h"
+
 namespace engram {
 
 TransportFetch::~TransportFetch() {
@@ -36,7 +38,7 @@ bool TransportFetch::Issue(StepSlot& slot) {
   }
   if (!status.ok()) slot.state.EndAll(slot.step, status);
   // Ids that are late still come.
-  if (slot.device_row_ids != nullptr) slot.ids_here->Wait(absl::InfiniteFuture()).IgnoreError();
+  if (slot.device_row_ids != nullptr) slot.ids_here->Wait(MonotonicTime::Infinite()).IgnoreError();
   // What the hot cache held is on its way, though it is of no use.
   if (!status.ok() && hot_ != nullptr) Settle();
   return false;
@@ -123,7 +125,7 @@ void TransportFetch::Land(StepSlot& slot) {
 absl::Status TransportFetch::BringToPlace(StepSlot& slot, size_t layer) {
   if (!placer_.Moves(slot)) return absl::OkStatus();
   absl::Status status = EnqueuePlacing(slot, layer);
-  if (status.ok()) return slot.placed_here[layer]->Wait(absl::InfiniteFuture());
+  if (status.ok()) return slot.placed_here[layer]->Wait(MonotonicTime::Infinite());
   // What was enqueued before the error still reads and writes the slot's buffers.
   Settle();
   return status;

@@ -5,8 +5,8 @@
 #include <random>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "gpu/simulator/cuda_backbone.h"
+#include "memstore/base/clock.h"
 
 namespace engram::simulator {
 namespace {
@@ -106,7 +106,7 @@ absl::Status Engine::Allocate(uint64_t hidden_bytes, Device& device) {
 
 absl::Status Engine::Stamp(int64_t* at) {
   if (stream_->native() != nullptr) return EnqueueCudaStamp(at, *stream_);
-  return stream_->LaunchOnHost([at] { *at = absl::GetCurrentTimeNanos(); });
+  return stream_->LaunchOnHost([at] { *at = RealClock().Now().nanoseconds(); });
 }
 
 absl::Status Engine::EnqueueLayer(const Layer& layer, const TrafficStep& step, Way& way,
@@ -145,7 +145,7 @@ absl::Status Engine::Run(absl::Span<const TrafficStep> steps, Way* way, Taken* t
   };
   bool begun = false;  // the step at hand
   for (size_t i = 0; i < steps.size(); ++i) {
-    const int64_t start = absl::GetCurrentTimeNanos();
+    const int64_t start = RealClock().Now().nanoseconds();
     absl::Status status = begun ? absl::OkStatus() : begin(steps[i]);
     begun = status.ok() && i + 1 < steps.size() && steps[i + 1].is_prefill;
     if (begun) status = begin(steps[i + 1]);
@@ -153,7 +153,7 @@ absl::Status Engine::Run(absl::Span<const TrafficStep> steps, Way* way, Taken* t
     if (status.ok()) status = stream_->Synchronize();
     if (status.ok() && way != nullptr) status = way->End();
     if (!status.ok()) return status;
-    taken->ns += absl::GetCurrentTimeNanos() - start;
+    taken->ns += RealClock().Now().nanoseconds() - start;
     ++taken->steps;
     taken->tokens += steps[i].token_ids.size();
     for (size_t l = 0; way != nullptr && l < layers_.size(); ++l)

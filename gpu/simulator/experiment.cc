@@ -9,10 +9,10 @@
 #include <random>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "client/client.h"
 #include "gpu/simulator/engine.h"
 #include "gpu/simulator/own_server.h"
+#include "memstore/base/clock.h"
 
 namespace engram::simulator {
 namespace {
@@ -162,11 +162,11 @@ void Report(const std::vector<Contender>& contenders, const ExperimentOptions& o
 absl::Status Measure(Engine& engine, const std::vector<TrafficStep>& steps, double seconds,
                      std::vector<Contender>& contenders) {
   const bool shows_progress = isatty(STDERR_FILENO) != 0;
-  const absl::Time begin = absl::Now();
+  const MonotonicTime begin = RealClock().Now();
   const absl::Duration time = absl::Seconds(seconds);
   size_t first = 0;
   // The first slice warms up.
-  for (size_t slices = 0; slices < 2 || absl::Now() - begin < time; ++slices) {
+  for (size_t slices = 0; slices < 2 || RealClock().Now() - begin < time; ++slices) {
     const auto slice = absl::MakeConstSpan(steps).subspan(first, kSlice);
     for (Contender& one : contenders) {
       if (slices == 1) one.taken = {};
@@ -177,7 +177,7 @@ absl::Status Measure(Engine& engine, const std::vector<TrafficStep>& steps, doub
     first += kSlice;
     if (first >= steps.size()) first = 0;
     if (shows_progress) {
-      const double share = absl::FDivDuration(absl::Now() - begin, time);
+      const double share = absl::FDivDuration(RealClock().Now() - begin, time);
       std::fprintf(stderr, "\r%3.0f %%", 100 * std::min(1.0, share));
     }
   }

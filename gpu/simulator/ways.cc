@@ -5,11 +5,11 @@
 #include <deque>
 #include <optional>
 
-#include "absl/time/clock.h"
 #include "gpu/kernels/dequantize.h"
 #include "gpu/kernels/device_addresser.h"
 #include "gpu/kernels/mapped_gather.h"
 #include "gpu/prefetch/dequantize_on_arrival.h"
+#include "memstore/base/clock.h"
 
 namespace engram::simulator {
 namespace {
@@ -25,7 +25,7 @@ class Prefetched final : public Way {
     const absl::StatusOr<StepTicket> ticket =
         prefetcher_->Prefetch({.sequences = step.sequences,
                                .token_ids = step.token_ids,
-                               .deadline = absl::Now() + kStepTime});
+                               .deadline = RealClock().Now() + kStepTime});
     if (ticket.ok()) begun_.push_back(*ticket);
     return ticket.status();
   }

@@ -7,17 +7,17 @@
 #include <memory>
 #include <random>
 
-#include "absl/time/clock.h"
 #include "client/transport/local/embedded_transport.h"
 #include "client/transport/testing/fault_transport.h"
 #include "gpu/device/device.h"
 #include "gpu/prefetch/prefetcher.h"
 #include "gpu/testing/small_steps.h"
 #include "gtest/gtest.h"
+#include "memstore/base/clock.h"
 
 namespace engram::testing {
 
-inline absl::Time Soon() { return absl::Now() + absl::Seconds(60); }
+inline MonotonicTime Soon() { return RealClock().Now() + absl::Seconds(60); }
 
 // What a layer found when it ran.
 enum class LayerSaw { kNothing, kExactRows, kWrongRows, kGateShut };

@@ -10,6 +10,7 @@
 
 #include "gpu/prefetch/prefetcher.h"
 #include "memstore/addressing/addresser.h"
+#include "memstore/base/clock.h"
 #include "memstore/store/table_set.h"
 
 namespace engram::testing {
@@ -27,7 +28,7 @@ struct SmallStep {
   std::vector<uint8_t> dead;
   std::vector<std::vector<RowId>> row_ids;  // a layer: [tokens][columns]
 
-  Step Request(absl::Time deadline) const {
+  Step Request(MonotonicTime deadline) const {
     return {.sequences = sequences, .token_ids = token_ids, .dead = dead, .deadline = deadline};
   }
   uint32_t tokens() const { return static_cast<uint32_t>(token_ids.size()); }

@@ -11,6 +11,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "gtest/gtest.h"
+#include "memstore/base/clock.h"
 #include "memstore/rdma/device.h"
 #include "memstore/rdma/memlock.h"
 #include "memstore/rdma/verbs.h"
@@ -31,8 +32,8 @@ struct End {
   // Waits for one completion.
   ibv_wc Next() const {
     ibv_wc completion{};
-    const absl::Time end = absl::Now() + absl::Seconds(30);
-    while (completions.Poll({&completion, 1}) == 0 && absl::Now() < end) {
+    const MonotonicTime end = RealClock().Now() + absl::Seconds(30);
+    while (completions.Poll({&completion, 1}) == 0 && RealClock().Now() < end) {
     }
     return completion;
   }

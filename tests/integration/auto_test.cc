@@ -5,10 +5,10 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "client/client.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "memstore/base/clock.h"
 #include "tests/integration/programs.h"
 #include "tests/integration/small_sets.h"
 
@@ -36,7 +36,7 @@ class AutoTest : public ::testing::Test {
   }
   static absl::Status LookUpAndCheck(Client& client) {
     const std::vector<int32_t> ids = RealTokenIds(100);
-    const auto rows = LookUp(client, ids, absl::Now() + absl::Seconds(20));
+    const auto rows = LookUp(client, ids, RealClock().Now() + absl::Seconds(20));
     if (!rows.ok()) return rows.status();
     EXPECT_TRUE(*rows == ExpectedRows(client.table_set(), client.addresser(), ids));
     return absl::OkStatus();

@@ -86,9 +86,9 @@ class RotationTest : public ::testing::TestWithParam<Wrong> {
   }
   // Waits until `done`; a test failure when that takes a minute.
   static void WaitUntil(const std::string& what, const std::function<bool()>& done) {
-    const absl::Time deadline = absl::Now() + absl::Minutes(1);
+    const MonotonicTime deadline = RealClock().Now() + absl::Minutes(1);
     while (!done()) {
-      if (absl::Now() > deadline) FAIL() << "waited in vain until " << what;
+      if (RealClock().Now() > deadline) FAIL() << "waited in vain until " << what;
       absl::SleepFor(absl::Milliseconds(50));
     }
   }
@@ -96,7 +96,7 @@ class RotationTest : public ::testing::TestWithParam<Wrong> {
     const auto client =
         Client::Attach("grpc:" + address, {.timeout = absl::Seconds(20), .security = security});
     if (!client.ok()) return client.status();
-    return LookUp(**client, RealTokenIds(20), absl::Now() + absl::Seconds(20)).status();
+    return LookUp(**client, RealTokenIds(20), RealClock().Now() + absl::Seconds(20)).status();
   }
 
   ScratchDirectory scratch_;
@@ -163,7 +163,7 @@ TEST_P(ClientRotationTest, AClientKeepsWhatItHadAndTakesTheNextGoodOnes) {
   PutInPlace(worker_, "DNS:worker-a");
   WaitUntil("nothing is refused", [&] { return (*credentials)->Refusal().ok(); });
   EXPECT_TRUE(connects());
-  EXPECT_EQ(LookUp(**client, RealTokenIds(20), absl::Now() + absl::Seconds(20)).status(),
+  EXPECT_EQ(LookUp(**client, RealTokenIds(20), RealClock().Now() + absl::Seconds(20)).status(),
             absl::OkStatus());
   EXPECT_EQ(LookUpAnew(address, Worker()), absl::OkStatus());
 }

@@ -9,6 +9,7 @@
 #include "client/client.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "memstore/base/clock.h"
 #include "tests/integration/programs.h"
 #include "tests/integration/small_sets.h"
 
@@ -41,7 +42,7 @@ class ClosedStreams : public ::testing::Test {
     const auto client = Client::Attach("shm:" + Socket(), {.timeout = absl::Seconds(60)});
     ASSERT_TRUE(client.ok()) << client.status();
     const std::vector<int32_t> ids = RealTokenIds(kTokens);
-    const auto rows = LookUp(**client, ids, absl::InfiniteFuture());
+    const auto rows = LookUp(**client, ids, MonotonicTime::Infinite());
     ASSERT_TRUE(rows.ok()) << rows.status();
     EXPECT_TRUE(*rows == ExpectedRows((*client)->table_set(), (*client)->addresser(), ids));
   }

@@ -13,6 +13,7 @@
 #include "client/client.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "memstore/base/clock.h"
 #include "memstore/store/testing/resident_damage.h"
 #include "proto/engram/v1/admin.grpc.pb.h"
 #include "proto/grpc/health/v1/health.grpc.pb.h"
@@ -54,7 +55,7 @@ class DamageTest : public ::testing::Test {
     }
   }
   static absl::Status Ask(Client& client) {
-    return LookUp(client, RealTokenIds(20), absl::Now() + absl::Seconds(10)).status();
+    return LookUp(client, RealTokenIds(20), RealClock().Now() + absl::Seconds(10)).status();
   }
   grpc::health::v1::HealthCheckResponse::ServingStatus Health() {
     const auto stub = grpc::health::v1::Health::NewStub(

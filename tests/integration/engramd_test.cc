@@ -19,6 +19,7 @@
 #include "client/client.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "memstore/base/clock.h"
 #include "proto/engram/v1/lookup.grpc.pb.h"
 #include "tests/integration/programs.h"
 #include "tests/integration/small_sets.h"
@@ -308,7 +309,7 @@ TEST_F(EngramdTest, LookupsThatArriveWithSigtermAreWholeOrRefused) {
   for (std::string& one : rows) {
     const auto ticket = (*client)->Submit(
         plan, DenseLandings((*client)->table_set(), reinterpret_cast<std::byte*>(one.data())),
-        absl::Now() + absl::Seconds(60));
+        RealClock().Now() + absl::Seconds(60));
     ASSERT_TRUE(ticket.ok()) << ticket.status();
     tickets.push_back(*ticket);
   }
@@ -370,11 +371,11 @@ TEST_F(EngramdTest, ServesAgainAfterAFloodOfConnections) {
     flood.Open(300);
     ASSERT_TRUE(engramd.WaitForLine("cannot take a connection"));
     // Who was there is served all the time.
-    EXPECT_TRUE(LookUp(**before, ids, absl::Now() + absl::Seconds(60)).ok());
+    EXPECT_TRUE(LookUp(**before, ids, RealClock().Now() + absl::Seconds(60)).ok());
   }
   const auto after = Client::Attach("grpc:" + Socket(), {});
   ASSERT_TRUE(after.ok()) << after.status();
-  EXPECT_TRUE(LookUp(**after, ids, absl::Now() + absl::Seconds(60)).ok());
+  EXPECT_TRUE(LookUp(**after, ids, RealClock().Now() + absl::Seconds(60)).ok());
 }
 
 TEST_F(EngramdTest, TooFewFilesEndItWith1) {
@@ -392,7 +393,7 @@ TEST_F(EngramdTest, AttachWaitsForAServerThatStartsLater) {
   attaching.join();
   ASSERT_TRUE(client.ok()) << client.status();
   const std::vector<int32_t> ids = RealTokenIds(3);
-  EXPECT_TRUE(LookUp(**client, ids, absl::Now() + absl::Seconds(60)).ok());
+  EXPECT_TRUE(LookUp(**client, ids, RealClock().Now() + absl::Seconds(60)).ok());
 }
 
 TEST_F(EngramdTest, AttachGivesUpOnAServerThatIsNotThere) {
@@ -410,12 +411,12 @@ TEST_F(EngramdTest, ALookupEndsByItsDeadlineWhenTheServerHangs) {
   ASSERT_TRUE(client.ok()) << client.status();
   engramd.Signal(SIGSTOP);
   const std::vector<int32_t> ids = RealTokenIds(64);
-  const absl::Time deadline = absl::Now() + absl::Milliseconds(300);
+  const MonotonicTime deadline = RealClock().Now() + absl::Milliseconds(300);
   const auto rows = LookUp(**client, ids, deadline);
   EXPECT_EQ(rows.status().code(), absl::StatusCode::kDeadlineExceeded) << rows.status();
   engramd.Signal(SIGCONT);
   // The client recovers when the server does.
-  EXPECT_TRUE(LookUp(**client, ids, absl::Now() + absl::Seconds(60)).ok());
+  EXPECT_TRUE(LookUp(**client, ids, RealClock().Now() + absl::Seconds(60)).ok());
 }
 
 TEST_F(EngramdTest, ALookupNeverLandsWhenTheServerIsKilled) {
@@ -428,7 +429,7 @@ TEST_F(EngramdTest, ALookupNeverLandsWhenTheServerIsKilled) {
   std::vector<std::byte> rows(1000 * TokenBytes((*client)->table_set()));
   engramd.Signal(SIGSTOP);
   const auto ticket = (*client)->Submit(plan, DenseLandings((*client)->table_set(), rows.data()),
-                                        absl::Now() + absl::Seconds(30));
+                                        RealClock().Now() + absl::Seconds(30));
   ASSERT_TRUE(ticket.ok()) << ticket.status();
   EXPECT_EQ((*client)->Poll(*ticket), TicketState::kInFlight);
   engramd.Signal(SIGKILL);
@@ -493,7 +494,7 @@ TEST_F(EngramdTest, ServesExactRowsUnderEveryNumaPolicy) {
     ASSERT_FALSE(engramd.WaitUntilServing().empty()) << policy;
     const auto client = Client::Attach("grpc:" + Socket(), {});
     ASSERT_TRUE(client.ok()) << client.status();
-    const auto rows = LookUp(**client, ids, absl::Now() + absl::Seconds(60));
+    const auto rows = LookUp(**client, ids, RealClock().Now() + absl::Seconds(60));
     ASSERT_TRUE(rows.ok()) << rows.status();
     EXPECT_TRUE(*rows == ExpectedRows((*client)->table_set(), (*client)->addresser(), ids));
   }

@@ -7,12 +7,12 @@
 #include <string>
 #include <vector>
 
-#include "absl/time/clock.h"
 #include "client/client.h"
 #include "gpu/kernels/dequantize.h"
 #include "gpu/testing/fused_layer_fixture.h"
 #include "gpu/testing/fused_layer_reference.h"
 #include "gtest/gtest.h"
+#include "memstore/base/clock.h"
 #include "tests/integration/programs.h"
 #include "tests/integration/small_sets.h"
 
@@ -99,7 +99,7 @@ TEST_P(FusedLayerEndToEndTest, HiddenStatesAreTheSameWhicheverWayTheRowsCome) {
           ASSERT_NEAR(got, exact[i], std::abs(exact[i]) * 0x1p-8 + 1e-4) << l << " " << i;
         }
       }
-      const auto rows = LookUp(**client, token_ids, absl::Now() + absl::Seconds(30));
+      const auto rows = LookUp(**client, token_ids, RealClock().Now() + absl::Seconds(30));
       ASSERT_TRUE(rows.ok()) << target << ": " << rows.status();
       EXPECT_EQ(step(*rows), layers[l].expected) << target << ", layer " << l;
     }

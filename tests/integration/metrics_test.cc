@@ -15,6 +15,7 @@
 #include "client/client.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "memstore/base/clock.h"
 #include "proto/engram/v1/lookup.grpc.pb.h"
 #include "tests/integration/http_get.h"
 #include "tests/integration/programs.h"
@@ -76,7 +77,7 @@ TEST_F(MetricsTest, CountersAreWhatTheClientsCounted) {
     const Manifest& set = client->table_set();
     const uint64_t rows = uint64_t{10} * set.scheme.Columns() * set.layers.size();
     for (int i = 0; i < way.lookups; ++i) {
-      ASSERT_TRUE(LookUp(*client, token_ids, absl::Now() + absl::Seconds(10)).ok());
+      ASSERT_TRUE(LookUp(*client, token_ids, RealClock().Now() + absl::Seconds(10)).ok());
     }
     const std::string label = absl::StrCat("{transport=\"", way.name, "\"");
     Expect(absl::StrCat("requests_total", label, ",code=\"OK\"}"), way.lookups);
@@ -184,7 +185,7 @@ TEST_F(MetricsTest, ClientsThatMeanNoGoodHoldNothingUpForLong) {
     send(fd, part.data(), part.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
   }
   const auto client = Attach("grpc:" + address_, "stream");
-  EXPECT_TRUE(LookUp(*client, RealTokenIds(10), absl::Now() + absl::Seconds(5)).ok());
+  EXPECT_TRUE(LookUp(*client, RealTokenIds(10), RealClock().Now() + absl::Seconds(5)).ok());
   // Among them, as a probe asks.
   std::string answer;
   for (int i = 0; i < 10 && answer.empty(); ++i) answer = HttpGet(http_, "/readyz");

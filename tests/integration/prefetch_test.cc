@@ -14,6 +14,7 @@
 #include "gpu/device/device.h"
 #include "gpu/prefetch/prefetcher.h"
 #include "gtest/gtest.h"
+#include "memstore/base/clock.h"
 #include "tests/integration/programs.h"
 #include "tests/integration/small_sets.h"
 
@@ -84,7 +85,7 @@ std::string PrefetchTest::Prefill(Client& client, Worker& worker, absl::Span<con
     return worker.prefetcher
         ->Prefetch({.sequences = {&sequence, 1},
                     .token_ids = chunk,
-                    .deadline = absl::Now() + absl::Seconds(60)})
+                    .deadline = RealClock().Now() + absl::Seconds(60)})
         .value();
   };
   StepTicket next = prefetch(0);
@@ -177,11 +178,11 @@ absl::Status StoreDies(EngramdProcess& engramd, Client& client, Worker& worker,
   const std::vector<int32_t> ids = RealTokenIds(kChunkTokens);
   const SequenceTokens sequence{Addresser::Start(), kChunkTokens};
   engramd.Signal(SIGSTOP);  // it takes the request and answers nothing
-  const StepTicket step =
-      worker.prefetcher
-          ->Prefetch(
-              {.sequences = {&sequence, 1}, .token_ids = ids, .deadline = absl::Now() + deadline})
-          .value();
+  const StepTicket step = worker.prefetcher
+                              ->Prefetch({.sequences = {&sequence, 1},
+                                          .token_ids = ids,
+                                          .deadline = RealClock().Now() + deadline})
+                              .value();
   absl::SleepFor(absl::Milliseconds(50));
   engramd.Signal(SIGKILL);
   RowState states[2] = {RowState::kNone, RowState::kNone};
@@ -239,7 +240,7 @@ TEST_F(PrefetchTest, AStoreThatStopsInGoodOrderEndsMappedRows) {
   const StepTicket step = worker.prefetcher
                               ->Prefetch({.sequences = {&sequence, 1},
                                           .token_ids = ids,
-                                          .deadline = absl::Now() + absl::Seconds(60)})
+                                          .deadline = RealClock().Now() + absl::Seconds(60)})
                               .value();
   const absl::Status status = worker.prefetcher->Finish(step);
   EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable) << status;

@@ -19,6 +19,7 @@
 #include "client/transport/grpc/grpc_credentials.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "memstore/base/clock.h"
 #include "proto/engram/v1/lookup.grpc.pb.h"
 #include "proto/grpc/health/v1/health.grpc.pb.h"
 #include "tests/integration/certificates.h"
@@ -75,7 +76,7 @@ class SecurityTest : public ::testing::Test {
   }
   static void ExpectRows(Client& client) {
     const std::vector<int32_t> token_ids = RealTokenIds(50);
-    const auto rows = LookUp(client, token_ids, absl::Now() + absl::Seconds(20));
+    const auto rows = LookUp(client, token_ids, RealClock().Now() + absl::Seconds(20));
     ASSERT_TRUE(rows.ok()) << rows.status();
     EXPECT_EQ(*rows, ExpectedRows(client.table_set(), client.addresser(), token_ids));
   }
@@ -292,7 +293,7 @@ TEST_F(SecurityTest, NewTokensTakeOverAndOldOnesEndWhileStreamsAreOpen) {
   absl::Status status;
   for (int i = 0; i < 100 && status.ok(); ++i) {
     absl::SleepFor(absl::Milliseconds(100));
-    status = LookUp(**client, token_ids, absl::Now() + absl::Seconds(5)).status();
+    status = LookUp(**client, token_ids, RealClock().Now() + absl::Seconds(5)).status();
   }
   EXPECT_EQ(status.code(), absl::StatusCode::kUnauthenticated) << status;
   WriteFile(scratch_ / "mine", kOtherToken);
@@ -325,7 +326,7 @@ TEST_F(SecurityTest, NewCertificatesTakeOverUnderLoadAndNothingIsDropped) {
           ADD_FAILURE() << client.status();
           return;
         }
-        const auto rows = LookUp(**client, token_ids, absl::Now() + absl::Seconds(10));
+        const auto rows = LookUp(**client, token_ids, RealClock().Now() + absl::Seconds(10));
         if (!rows.ok()) {
           ADD_FAILURE() << rows.status();
           return;

@@ -9,10 +9,10 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "client/client.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "memstore/base/clock.h"
 #include "proto/engram/v1/lookup.grpc.pb.h"
 #include "tests/integration/programs.h"
 #include "tests/integration/small_sets.h"
@@ -27,7 +27,7 @@ using ::testing::HasSubstr;
 constexpr char kV41[] = "deepseek-v4.1-flash";
 constexpr char kQwen[] = "qwen4-exp";
 
-absl::Time Soon() { return absl::Now() + absl::Seconds(60); }
+MonotonicTime Soon() { return RealClock().Now() + absl::Seconds(60); }
 
 struct Served {
   ScratchDirectory scratch;

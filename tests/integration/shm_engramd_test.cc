@@ -8,6 +8,7 @@
 #include "client/client.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "memstore/base/clock.h"
 #include "tests/integration/programs.h"
 #include "tests/integration/small_sets.h"
 
@@ -19,7 +20,7 @@ using ::testing::Not;
 
 constexpr char kV41[] = "deepseek-v4.1-flash";
 
-absl::Time Soon() { return absl::Now() + absl::Seconds(60); }
+MonotonicTime Soon() { return RealClock().Now() + absl::Seconds(60); }
 
 class ShmEngramd : public ::testing::Test {
  protected:
@@ -81,9 +82,9 @@ TEST_F(ShmEngramd, AfterAKillMappedRowsStayAndASuccessorTakesTheSocket) {
   const LayerRequest layer = {.layer = 1, .row_ids = rows, .landing = {.data = landing.data()}};
   const auto ticket = ring->Submit({.layers = {&layer, 1}});
   ASSERT_TRUE(ticket.ok()) << ticket.status();
-  const absl::Time begin = absl::Now();
+  const MonotonicTime begin = RealClock().Now();
   while (ring->Poll(*ticket) == TicketState::kInFlight) {
-    ASSERT_LT(absl::Now(), begin + absl::Seconds(30));
+    ASSERT_LT(RealClock().Now(), begin + absl::Seconds(30));
     absl::SleepFor(absl::Milliseconds(1));
   }
   EXPECT_EQ(ring->Wait(*ticket).code(), absl::StatusCode::kUnavailable);

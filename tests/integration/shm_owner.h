@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "client/transport/shm/shm_transport.h"
 #include "gtest/gtest.h"
+#include "memstore/base/clock.h"
 #include "memstore/base/splitmix64.h"
 #include "memstore/store/store.h"
 #include "memstore/store/testing/small_table_set.h"
@@ -90,7 +91,7 @@ class ShmBatch {
                {.layer = 14, .row_ids = ids_, .landing = {rows14_.data()}}};
   }
 
-  absl::Status LookUp(Transport& transport, absl::Time deadline = absl::InfiniteFuture()) {
+  absl::Status LookUp(Transport& transport, MonotonicTime deadline = MonotonicTime::Infinite()) {
     const absl::StatusOr<Ticket> ticket =
         transport.Submit({.layers = layers_, .deadline = deadline});
     if (!ticket.ok()) return ticket.status();

@@ -14,6 +14,7 @@
 #include "client/transport/shm/shm_ring.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "memstore/base/clock.h"
 #include "tests/integration/shm_owner.h"
 
 namespace engram::integration {
@@ -259,18 +260,18 @@ TEST(Shm, DeadlinesCancelsAndReaps) {
   owner.Start();
   const auto ring = owner.Attach("ring");
   ShmBatch large(200000);
-  EXPECT_EQ(large.LookUp(*ring, absl::Now() + absl::Microseconds(300)).code(),
+  EXPECT_EQ(large.LookUp(*ring, RealClock().Now() + absl::Microseconds(300)).code(),
             absl::StatusCode::kDeadlineExceeded);
   // And for a caller that only polls.
-  const Ticket late =
-      ring->Submit({.layers = large.layers(), .deadline = absl::Now() + absl::Milliseconds(3)})
-          .value();
+  const Ticket late = ring->Submit({.layers = large.layers(),
+                                    .deadline = RealClock().Now() + absl::Milliseconds(3)})
+                          .value();
   while (ring->Poll(late) == TicketState::kInFlight) {
   }
   EXPECT_EQ(ring->Wait(late).code(), absl::StatusCode::kDeadlineExceeded);
   ring->Reap(late);
   const auto mapped = owner.Attach("");
-  EXPECT_EQ(large.LookUp(*mapped, absl::Now() + absl::Microseconds(300)).code(),
+  EXPECT_EQ(large.LookUp(*mapped, RealClock().Now() + absl::Microseconds(300)).code(),
             absl::StatusCode::kDeadlineExceeded);
   const Ticket cancelled = ring->Submit({.layers = large.layers()}).value();
   ring->Cancel(cancelled);

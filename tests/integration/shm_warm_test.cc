@@ -10,10 +10,10 @@
 
 #include <cstddef>
 
-#include "absl/time/clock.h"
 #include "client/client.h"
 #include "client/transport/local/embedded_transport.h"
 #include "gtest/gtest.h"
+#include "memstore/base/clock.h"
 #include "memstore/base/testing/count_allocations.h"
 #include "tests/integration/shm_owner.h"
 
@@ -22,7 +22,7 @@ namespace {
 
 constexpr int kLookups = 200;
 
-absl::Time Soon() { return absl::Now() + absl::Seconds(60); }
+MonotonicTime Soon() { return RealClock().Now() + absl::Seconds(60); }
 
 void ExpectNoAllocation(std::unique_ptr<Transport> transport) {
   SCOPED_TRACE(transport->capabilities().name);

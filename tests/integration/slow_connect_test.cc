@@ -15,6 +15,7 @@
 #include "absl/time/clock.h"
 #include "client/client.h"
 #include "gtest/gtest.h"
+#include "memstore/base/clock.h"
 #include "tests/integration/programs.h"
 #include "tests/integration/small_sets.h"
 
@@ -103,7 +104,7 @@ TEST(SlowConnect, EveryConnectionIsWaitedFor) {
     ASSERT_TRUE(client.ok()) << mode << ": " << client.status();
     const std::vector<int32_t> ids = RealTokenIds(3);
     for (int i = 0; i < 6; ++i) {  // connections take turns
-      const auto rows = LookUp(**client, ids, absl::Now() + absl::Seconds(60));
+      const auto rows = LookUp(**client, ids, RealClock().Now() + absl::Seconds(60));
       ASSERT_TRUE(rows.ok()) << mode << ", " << i << ": " << rows.status();
       EXPECT_TRUE(*rows == ExpectedRows((*client)->table_set(), (*client)->addresser(), ids));
     }

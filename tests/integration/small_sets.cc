@@ -8,6 +8,7 @@
 
 #include "gtest/gtest.h"
 #include "memstore/addressing/families.h"
+#include "memstore/base/clock.h"
 #include "memstore/pack/pack_synthetic.h"
 #include "memstore/table/synthetic.h"
 
@@ -91,7 +92,7 @@ std::string ExpectedRows(const Manifest& manifest, const Addresser& addresser,
 }
 
 absl::StatusOr<std::string> LookUp(Client& client, absl::Span<const int32_t> token_ids,
-                                   absl::Time deadline) {
+                                   MonotonicTime deadline) {
   Client::Plan plan;
   absl::Status status = client.PlanTokens(Addresser::Start(), token_ids, {}, &plan);
   if (!status.ok()) return status;

@@ -8,6 +8,7 @@
 
 #include "absl/types/span.h"
 #include "client/client.h"
+#include "memstore/base/clock.h"
 
 namespace engram::integration {
 
@@ -39,7 +40,7 @@ std::string ExpectedRows(const Manifest& manifest, const Addresser& addresser,
 
 // The same through the client, as one batch.
 absl::StatusOr<std::string> LookUp(Client& client, absl::Span<const int32_t> token_ids,
-                                   absl::Time deadline);
+                                   MonotonicTime deadline);
 
 // Landings of one buffer laid out [tokens, layers, columns * row_bytes], and the bytes of a token.
 std::vector<Landing> DenseLandings(const Manifest& manifest, std::byte* rows);

@@ -8,9 +8,9 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "client/client.h"
 #include "gtest/gtest.h"
+#include "memstore/base/clock.h"
 #include "tests/integration/hand_stream.h"
 #include "tests/integration/programs.h"
 #include "tests/integration/small_sets.h"
@@ -54,7 +54,7 @@ class StalledClientsTest : public ::testing::Test {
     for (const std::unique_ptr<Client>& client : others_) {
       for (const size_t tokens : {1, 300, 2000}) {
         const std::vector<int32_t> ids = RealTokenIds(tokens);
-        const auto rows = LookUp(*client, ids, absl::Now() + absl::Seconds(60));
+        const auto rows = LookUp(*client, ids, RealClock().Now() + absl::Seconds(60));
         ASSERT_TRUE(rows.ok()) << tokens << " tokens: " << rows.status();
         EXPECT_TRUE(*rows == ExpectedRows(client->table_set(), client->addresser(), ids));
       }

@@ -19,6 +19,7 @@
 #include "client/follower.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "memstore/base/clock.h"
 #include "proto/grpc/health/v1/health.grpc.pb.h"
 #include "tests/integration/programs.h"
 #include "tests/integration/small_sets.h"
@@ -71,7 +72,7 @@ class TableSetsTest : public ::testing::Test {
   }
   static absl::Status LookUpRight(Client& client, size_t tokens = 50) {
     const std::vector<int32_t> token_ids = RealTokenIds(tokens);
-    const auto rows = LookUp(client, token_ids, absl::Now() + absl::Seconds(10));
+    const auto rows = LookUp(client, token_ids, RealClock().Now() + absl::Seconds(10));
     if (!rows.ok()) return rows.status();
     if (*rows == ExpectedRows(client.table_set(), client.addresser(), token_ids)) {
       return absl::OkStatus();
@@ -259,8 +260,8 @@ TEST_F(TableSetsTest, SwapsUnderLoadFailNoLookupAndMixNothing) {
     });
   }
   int swaps = 0;
-  const absl::Time end = absl::Now() + absl::Seconds(seconds);
-  for (const char* next = "b"; absl::Now() < end; next = *next == 'b' ? "a" : "b") {
+  const MonotonicTime end = RealClock().Now() + absl::Seconds(seconds);
+  for (const char* next = "b"; RealClock().Now() < end; next = *next == 'b' ? "a" : "b") {
     const Outcome published = Publish(next);
     ASSERT_EQ(published.exit_code, 0) << published.err;
     ++swaps;

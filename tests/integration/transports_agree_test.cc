@@ -10,9 +10,9 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "client/client.h"
 #include "gtest/gtest.h"
+#include "memstore/base/clock.h"
 #include "tests/integration/programs.h"
 #include "tests/integration/small_sets.h"
 
@@ -76,7 +76,7 @@ class TransportsAgreeTest : public ::testing::Test {
          .landing = {
              .data = at + first_bytes, .group_rows = kGroup, .group_stride_bytes = kStride}}};
     const absl::Status status =
-        client.Lookup({.layers = layers, .deadline = absl::Now() + absl::Seconds(60)});
+        client.Lookup({.layers = layers, .deadline = RealClock().Now() + absl::Seconds(60)});
     if (!status.ok()) return status;
     return rows;
   }
@@ -133,7 +133,7 @@ TEST_F(TransportsAgreeTest, OnDistinctRowsAndTheirInverse) {
         ASSERT_EQ(plan.inverse[l].size(), tokens * columns);
         EXPECT_TRUE(tokens < 10 || plan.row_ids[l].size() < tokens * columns) << "no row repeats";
       }
-      const auto ticket = way.client->Submit(plan, landings, absl::Now() + absl::Seconds(60));
+      const auto ticket = way.client->Submit(plan, landings, RealClock().Now() + absl::Seconds(60));
       ASSERT_TRUE(ticket.ok()) << way.name << ": " << ticket.status();
       const char* want = expected.data();
       std::vector<const char*> of_layer;
@@ -190,7 +190,7 @@ TEST_F(TransportsAgreeTest, OnStepsThatArePrefetched) {
       const auto some = absl::MakeConstSpan(ids).subspan(s * kTokens, kTokens);
       const auto ticket =
           client.Prefetch(state, some, {}, DenseLandings(manifest, BytesOf(step.rows).data()),
-                          absl::Now() + absl::Seconds(60), &step.plan);
+                          RealClock().Now() + absl::Seconds(60), &step.plan);
       ASSERT_TRUE(ticket.ok()) << way.name << ": " << ticket.status();
       step.ticket = *ticket;
       ASSERT_TRUE(client.addresser().Advance(some, {}, &state).ok());
@@ -206,7 +206,7 @@ TEST_F(TransportsAgreeTest, OnTheLargestPrefill) {
   const std::string expected =
       ExpectedRows(ways_->front().client->table_set(), ways_->front().client->addresser(), ids);
   for (const Way& way : *ways_) {
-    const auto rows = LookUp(*way.client, ids, absl::Now() + absl::Seconds(120));
+    const auto rows = LookUp(*way.client, ids, RealClock().Now() + absl::Seconds(120));
     ASSERT_TRUE(rows.ok()) << way.name << ": " << rows.status();
     EXPECT_TRUE(*rows == expected) << way.name;
   }
@@ -238,7 +238,8 @@ TEST_F(TransportsAgreeTest, OnWhatIsWrong) {
           << way.name << ": " << what;
     }
     EXPECT_EQ(
-        client.Lookup({.layers = {&fine, 1}, .deadline = absl::Now() - absl::Seconds(1)}).code(),
+        client.Lookup({.layers = {&fine, 1}, .deadline = RealClock().Now() - absl::Seconds(1)})
+            .code(),
         absl::StatusCode::kDeadlineExceeded)
         << way.name;
     EXPECT_EQ(std::count(landing.begin(), landing.end(), std::byte{0xA5}),

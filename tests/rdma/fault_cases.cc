@@ -12,6 +12,7 @@
 #include "client/transport/grpc/grpc_transport.h"
 #include "client/transport/rdma/rdma_connection.h"
 #include "gtest/gtest.h"
+#include "memstore/base/clock.h"
 #include "tests/integration/programs.h"
 #include "tests/rdma/busy_clients.h"
 #include "tests/rdma/rdma_owner.h"
@@ -49,7 +50,7 @@ class HandClient {
 
   absl::StatusOr<std::unique_ptr<RdmaLease>> Lease() const {
     return RdmaLease::Open(route_.channel, *route_.credentials, route_.address, route_.set_id,
-                           route_.reads, absl::Now() + absl::Seconds(20));
+                           route_.reads, RealClock().Now() + absl::Seconds(20));
   }
   RdmaLease& lease() { return connection_->lease(); }
   const RdmaBuffer& memory() const { return memory_; }
@@ -83,8 +84,8 @@ class HandClient {
     return Answer();
   }
   absl::Status Answer() {
-    const absl::Time end = absl::Now() + absl::Seconds(20);
-    while (absl::Now() < end) {
+    const MonotonicTime end = RealClock().Now() + absl::Seconds(20);
+    while (RealClock().Now() < end) {
       ibv_wc completion;
       if (connection_->completions().Poll({&completion, 1}) != 1) {
         if (lease().ended()) return lease().End();
@@ -243,7 +244,7 @@ TEST_F(RdmaFaultTest, WhatIsNoRequestEndsTheConnectionWithTheReason) {
 TEST_F(RdmaFaultTest, SetUpIsCheckedStepByStep) {
   const auto credentials = *GrpcCredentials::Create({}, owner_->address());
   const auto channel = OpenChannel(owner_->address(), *credentials);
-  const absl::Time soon = absl::Now() + absl::Seconds(20);
+  const MonotonicTime soon = RealClock().Now() + absl::Seconds(20);
   EXPECT_EQ(RdmaLease::Open(channel, *credentials, owner_->address(), "nope", false, soon)
                 .status()
                 .code(),
@@ -339,9 +340,9 @@ TEST_F(RdmaFaultTest, AReapThatHasToCutTheConnectionCostsTheOtherBatchesNothing)
   ASSERT_TRUE(late.Register(**transport).ok());
   ASSERT_TRUE(other.Register(**transport).ok());
   engramd.Signal(SIGSTOP);
-  const auto first =
-      (*transport)
-          ->Submit({.layers = late.layers(), .deadline = absl::Now() + absl::Milliseconds(100)});
+  const auto first = (*transport)
+                         ->Submit({.layers = late.layers(),
+                                   .deadline = RealClock().Now() + absl::Milliseconds(100)});
   const auto second = (*transport)->Submit({.layers = other.layers()});
   ASSERT_TRUE(first.ok() && second.ok());
   EXPECT_EQ((*transport)->Wait(*first).code(), absl::StatusCode::kDeadlineExceeded);
@@ -388,8 +389,8 @@ TEST_F(RdmaFaultTest, ABatchWhoseConnectionBreaksTwiceFails) {
   Batch small(16, Layout::kLayers, 2);
   ASSERT_TRUE(small.Register(rdma).ok());
   // The break is seen, and there is no connection.
-  const absl::Time give_up = absl::Now() + absl::Seconds(20);
-  while (rdma.Counts().sends != 0 && absl::Now() < give_up) rdma.Poll(*ticket);
+  const MonotonicTime give_up = RealClock().Now() + absl::Seconds(20);
+  while (rdma.Counts().sends != 0 && RealClock().Now() < give_up) rdma.Poll(*ticket);
   const absl::StatusOr<Ticket> next = rdma.Submit({.layers = small.layers()});
   ASSERT_TRUE(next.ok()) << next.status();
   rdma.BreakForTest();
@@ -442,8 +443,8 @@ TEST_F(RdmaFaultTest, AutoTakesRdmaAndLosesNoLookupWhenItBreaks) {
     ASSERT_TRUE(batches.back()->Register(way).ok());
   }
   for (size_t i = 0; i < batches.size(); ++i) {
-    const auto ticket =
-        way.Submit({.layers = batches[i]->layers(), .deadline = absl::Now() + absl::Seconds(60)});
+    const auto ticket = way.Submit(
+        {.layers = batches[i]->layers(), .deadline = RealClock().Now() + absl::Seconds(60)});
     ASSERT_TRUE(ticket.ok()) << ticket.status();
     tickets.push_back(*ticket);
     if (i == 8) raw->BreakForTest();
@@ -496,8 +497,8 @@ std::vector<std::string> Flags(const SetDirectory& set) {
 // Long enough for an emulated machine whose cores are taken; how long it took is printed, not held
 // to a bar.
 bool WaitForClients(const RdmaEndpoint& endpoint, uint32_t count) {
-  const absl::Time give_up = absl::Now() + absl::Seconds(120);
-  while (endpoint.clients() != count && absl::Now() < give_up) {
+  const MonotonicTime give_up = RealClock().Now() + absl::Seconds(120);
+  while (endpoint.clients() != count && RealClock().Now() < give_up) {
     absl::SleepFor(absl::Milliseconds(10));
   }
   return endpoint.clients() == count;
@@ -529,10 +530,10 @@ TEST_F(RdmaFaultTest, AClientThatFallsSilentIsLetGo) {
   ASSERT_TRUE(WaitForClients(owner_->endpoint(), 2));
   absl::SleepFor(absl::Seconds(1));
   kill(client, SIGSTOP);
-  const absl::Time begin = absl::Now();
+  const MonotonicTime begin = RealClock().Now();
   EXPECT_TRUE(WaitForClients(owner_->endpoint(), 1));
   std::fprintf(stderr, "a silent client's is free after %.1f s\n",
-               absl::ToDoubleSeconds(absl::Now() - begin));
+               absl::ToDoubleSeconds(RealClock().Now() - begin));
   kill(client, SIGKILL);
 }
 
@@ -548,15 +549,15 @@ TEST_F(RdmaFaultTest, AnOwnerThatIsKilledOrStopsAnsweringIsSeen) {
   ASSERT_TRUE(batch.LookUp(**transport).ok());
   // Stopped: the batch ends at its deadline, Reap soon after, and then nothing of it lands.
   engramd->Signal(SIGSTOP);
-  const auto ticket =
-      (*transport)
-          ->Submit({.layers = late.layers(), .deadline = absl::Now() + absl::Milliseconds(300)});
+  const auto ticket = (*transport)
+                          ->Submit({.layers = late.layers(),
+                                    .deadline = RealClock().Now() + absl::Milliseconds(300)});
   ASSERT_TRUE(ticket.ok());
   EXPECT_EQ((*transport)->Wait(*ticket).code(), absl::StatusCode::kDeadlineExceeded);
   EXPECT_EQ((*transport)->Poll(*ticket), TicketState::kFailedLent);
-  const absl::Time begin = absl::Now();
+  const MonotonicTime begin = RealClock().Now();
   (*transport)->Reap(*ticket);
-  std::fprintf(stderr, "Reap took %.2f s\n", absl::ToDoubleSeconds(absl::Now() - begin));
+  std::fprintf(stderr, "Reap took %.2f s\n", absl::ToDoubleSeconds(RealClock().Now() - begin));
   late.Clear();
   engramd->Signal(SIGCONT);
   absl::SleepFor(absl::Milliseconds(500));

@@ -15,6 +15,7 @@
 #include "absl/time/clock.h"
 #include "client/transport/rdma/rdma_transport.h"
 #include "gtest/gtest.h"
+#include "memstore/base/clock.h"
 #include "memstore/base/splitmix64.h"
 #include "memstore/store/testing/small_table_set.h"
 #include "memstore/table/synthetic.h"
@@ -121,7 +122,7 @@ class Batch {
   absl::Status Register(Transport& transport) { return transport.Register(buffer()); }
   absl::Status LookUp(Transport& transport, absl::Duration time = absl::Seconds(60)) {
     const absl::StatusOr<Ticket> ticket =
-        transport.Submit({.layers = layers_, .deadline = absl::Now() + time});
+        transport.Submit({.layers = layers_, .deadline = RealClock().Now() + time});
     if (!ticket.ok()) return ticket.status();
     absl::Status status = transport.Wait(*ticket);
     transport.Reap(*ticket);
@@ -178,12 +179,12 @@ struct Resources {
   }
   // Waits until they are what they were; false when they are not in time.
   bool ComesBack(absl::Duration time = absl::Seconds(20)) const {
-    const absl::Time begin = absl::Now();
+    const MonotonicTime begin = RealClock().Now();
     while (!(Now() == *this)) {
-      if (absl::Now() - begin > time) return false;
+      if (RealClock().Now() - begin > time) return false;
       absl::SleepFor(absl::Milliseconds(50));
     }
-    std::fprintf(stderr, "freed after %.1f s\n", absl::ToDoubleSeconds(absl::Now() - begin));
+    std::fprintf(stderr, "freed after %.1f s\n", absl::ToDoubleSeconds(RealClock().Now() - begin));
     return true;
   }
 };

@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "client/follower.h"
 #include "gtest/gtest.h"
+#include "memstore/base/clock.h"
 #include "server/engramd.h"
 #include "tests/integration/http_get.h"
 #include "tests/integration/small_sets.h"
@@ -42,7 +43,8 @@ void Follow(const std::string& address, const std::atomic<bool>& stop, Worker& w
     const std::shared_ptr<Client> client = (*follower)->BeginStep();
     if (before != nullptr && client != before) ++worker.switches;
     before = client;
-    const auto rows = integration::LookUp(*client, token_ids, absl::Now() + absl::Seconds(60));
+    const auto rows =
+        integration::LookUp(*client, token_ids, RealClock().Now() + absl::Seconds(60));
     ASSERT_TRUE(rows.ok()) << worker.mode << ": " << rows.status();
     ASSERT_EQ(*rows, integration::ExpectedRows(client->table_set(), client->addresser(), token_ids))
         << worker.mode;

@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "client/client.h"
 #include "gtest/gtest.h"
+#include "memstore/base/clock.h"
 #include "tests/integration/programs.h"
 #include "tests/integration/small_sets.h"
 #include "tests/rdma/rdma_owner.h"
@@ -64,7 +65,7 @@ std::vector<Landing> Landings(const Manifest& manifest, bool tile, uint64_t toke
 
 absl::Status LookUp(Client& client, const Step& step, const std::vector<Landing>& landings) {
   const auto ticket = client.SubmitTokens(step.sequences, step.token_ids, step.dead, landings,
-                                          absl::Now() + absl::Seconds(60));
+                                          RealClock().Now() + absl::Seconds(60));
   if (!ticket.ok()) return ticket.status();
   absl::Status status = client.Wait(*ticket);
   client.Reap(*ticket);
@@ -143,9 +144,10 @@ TEST_P(RdmaTokenTest, WhatIsWrongIsRefusedAndTheConnectionGoesOn) {
   refused("a token's");
   landings = Landings(rdma_->table_set(), false, 6, &buffer);
   EXPECT_TRUE(LookUp(*rdma_, step, landings).ok());
-  EXPECT_EQ(
-      rdma_->Submit({.layers = {}, .deadline = absl::Now() + absl::Seconds(1)}).status().code(),
-      absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(rdma_->Submit({.layers = {}, .deadline = RealClock().Now() + absl::Seconds(1)})
+                .status()
+                .code(),
+            absl::StatusCode::kInvalidArgument);
 }
 
 TEST_P(RdmaTokenTest, ABreakInMidBatchIsMended) {
@@ -156,7 +158,7 @@ TEST_P(RdmaTokenTest, ABreakInMidBatchIsMended) {
   ASSERT_TRUE(LookUp(*embedded_, step, want).ok());
   ASSERT_TRUE(rdma_->Register(absl::MakeSpan(got)).ok());
   const auto ticket = rdma_->SubmitTokens(step.sequences, step.token_ids, step.dead, have,
-                                          absl::Now() + absl::Seconds(60));
+                                          RealClock().Now() + absl::Seconds(60));
   ASSERT_TRUE(ticket.ok()) << ticket.status();
   static_cast<RdmaTransport&>(rdma_->transport()).BreakForTest();
   const absl::Status status = rdma_->Wait(*ticket);

@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "client/target.h"
+#include "memstore/base/clock.h"
 #include "memstore/os/thread.h"
 
 namespace engram::soak {
@@ -45,8 +46,8 @@ Soak::Soak(const SoakOptions& options) : options_(options), draws_(options.seed)
 
 absl::Status Soak::Run() {
   absl::Status status = Attach();
-  const absl::Time end = absl::Now() + options_.time;
-  while (status.ok() && (absl::Now() < end || counts_.rows == 0)) status = Step();
+  const MonotonicTime end = RealClock().Now() + options_.time;
+  while (status.ok() && (RealClock().Now() < end || counts_.rows == 0)) status = Step();
   while (status.ok() && in_flight_ > 0) status = End(*Pick(/*in_flight=*/true));
   client_.reset();
   for (Slot& slot : slots_) {
@@ -88,7 +89,7 @@ absl::Status Soak::Reattach() {
 absl::Status Soak::Step() {
   if (const uint64_t now = stops.load(std::memory_order_relaxed); now != stops_seen_) {
     stops_seen_ = now;
-    stopped_until_ = absl::Now();
+    stopped_until_ = RealClock().Now();
   }
   absl::Status status;
   if (draws_.OneIn(16)) most_in_flight_ = 1 + draws_.Below(kMostInFlight);
@@ -128,10 +129,10 @@ Soak::Fate Soak::DrawFate() {
   }
 }
 
-absl::Time Soak::DrawDeadline(Slot& slot) {
+MonotonicTime Soak::DrawDeadline(Slot& slot) {
   slot.may_be_late = draws_.OneIn(12);
-  if (slot.may_be_late) return absl::Now() + draws_.Time(kLeastTime, kMostTime);
-  return draws_.OneIn(8) ? absl::InfiniteFuture() : absl::Now() + kLongDeadline;
+  if (slot.may_be_late) return RealClock().Now() + draws_.Time(kLeastTime, kMostTime);
+  return draws_.OneIn(8) ? MonotonicTime::Infinite() : RealClock().Now() + kLongDeadline;
 }
 
 absl::Status Soak::Begin() {
@@ -161,8 +162,8 @@ absl::Status Soak::Begin() {
 absl::Status Soak::Submit(Slot& slot) {
   slot.layers_in_place = 0;
   ++counts_.batches;
-  const absl::Time deadline = DrawDeadline(slot);
-  slot.begun = absl::Now();
+  const MonotonicTime deadline = DrawDeadline(slot);
+  slot.begun = RealClock().Now();
   const absl::StatusOr<Ticket> ticket =
       client_->Submit({.layers = slot.batch.layers(), .deadline = deadline});
   if (!ticket.ok()) {
@@ -183,7 +184,7 @@ absl::Status Soak::End(Slot& slot) {
     return Reap(slot);
   }
   const absl::Status outcome = WaitAsDrawn(slot);
-  const double us = absl::ToDoubleMicroseconds(absl::Now() - slot.begun);
+  const double us = absl::ToDoubleMicroseconds(RealClock().Now() - slot.begun);
   absl::Status status = wrong_;
   if (status.ok()) status = Judge(slot, outcome);
   if (status.ok() && outcome.ok()) status = CheckLanded(slot);
@@ -319,13 +320,13 @@ absl::Status Soak::AskWrongly() {
   if (absl::IsInvalidArgument(status)) return absl::OkStatus();
   // As a batch of the SDK's, which calls it UNAVAILABLE.
   const bool dropped = absl::IsCancelled(status) || absl::IsUnavailable(status);
-  if (dropped && WasStopped(stops_before, absl::Now())) return absl::OkStatus();
+  if (dropped && WasStopped(stops_before, RealClock().Now())) return absl::OkStatus();
   return absl::InternalError(
       absl::StrCat("engramd answered a wrong request with ", status.ToString()));
 }
 
 // Since there had been so many stops, or shortly before `begun`.
-bool Soak::WasStopped(uint64_t stops_before, absl::Time begun) const {
+bool Soak::WasStopped(uint64_t stops_before, MonotonicTime begun) const {
   return stops.load(std::memory_order_relaxed) != stops_before ||
          begun < stopped_until_ + kAfterStop;
 }

@@ -21,6 +21,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "client/client.h"
+#include "memstore/base/clock.h"
 #include "tests/soak/draws.h"
 #include "tests/soak/soak_batch.h"
 #include "tests/soak/wrong_requests.h"
@@ -67,7 +68,7 @@ class Soak {
     Fate fate = Fate::kWait;
     bool may_be_late = false;
     bool alone = false;
-    absl::Time begun;
+    MonotonicTime begun;
     uint64_t stops = 0;  // of this process when it was begun
     size_t layers_in_place = 0;
   };
@@ -87,10 +88,10 @@ class Soak {
   absl::Status CheckLanded(Slot& slot);
   absl::Status Reap(Slot& slot);
   absl::Status AskWrongly();
-  bool WasStopped(uint64_t stops_before, absl::Time begun) const;
+  bool WasStopped(uint64_t stops_before, MonotonicTime begun) const;
   Slot* Pick(bool in_flight);
   Fate DrawFate();
-  absl::Time DrawDeadline(Slot& slot);
+  MonotonicTime DrawDeadline(Slot& slot);
 
   const SoakOptions options_;
   Draws draws_;
@@ -101,7 +102,7 @@ class Soak {
   size_t in_flight_ = 0;
   size_t most_in_flight_ = 1;
   uint64_t stops_seen_ = 0;
-  absl::Time stopped_until_ = absl::InfinitePast();
+  MonotonicTime stopped_until_ = MonotonicTime();
   absl::Status wrong_;  // what Wait of a layer found, beside the batch's outcome
   SoakCounts counts_;
 };

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "proto/rpc/grpc_time.h"
 #include "tests/soak/soak_batch.h"
 
 namespace engram::soak {
@@ -73,7 +73,7 @@ absl::Status WrongRequests::Ask(const Manifest& manifest, absl::Duration timeout
       request.clear_layers();
   }
   grpc::ClientContext context;
-  context.set_deadline(absl::ToChronoTime(absl::Now() + timeout));
+  context.set_deadline(rpc::After(absl::ToChronoNanoseconds(timeout)));
   context.set_wait_for_ready(true);
   v1::LookupResponse response;
   const grpc::Status status = stub_->Lookup(&context, request, &response);

@@ -19,6 +19,7 @@
 #include "client/transport/security_options.h"
 #include "client/transport/ticket_table.h"
 #include "client/transport/transport.h"
+#include "memstore/base/clock.h"
 
 namespace engram {
 
@@ -63,7 +64,7 @@ class AutoTransport final : public Transport {
     Ticket ticket;  // of the way
     bool cancelled = false;
     absl::Status failed;  // it could not change over
-    absl::Time deadline;
+    MonotonicTime deadline;
     std::vector<LayerRequest> layers;
     std::vector<std::vector<RowId>> ids;
   };

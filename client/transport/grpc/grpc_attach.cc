@@ -9,6 +9,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "client/transport/asked_for.h"
+#include "memstore/base/clock.h"
+#include "proto/rpc/grpc_time.h"
 
 namespace engram {
 namespace {
@@ -87,13 +89,13 @@ absl::StatusOr<v1::AttachResponse> CallAttach(v1::Lookup::Stub* stub,
                                               const std::string& address,
                                               const std::string& table_set,
                                               absl::Duration timeout) {
-  const absl::Time deadline = absl::Now() + std::max(timeout, kMinAttachTime);
+  const MonotonicTime deadline = RealClock().Now() + std::max(timeout, kMinAttachTime);
   v1::AttachRequest request;
   request.set_table_set(table_set);
   HandshakeWatch handshake(credentials, address);
   while (true) {
     grpc::ClientContext context;
-    context.set_deadline(absl::ToChronoTime(deadline));
+    context.set_deadline(rpc::After(absl::ToChronoNanoseconds(deadline - RealClock().Now())));
     // With TLS a connection that fails may be one that will never do: its reason is looked at.
     context.set_wait_for_ready(!credentials.tls());
     credentials.Apply(&context);
@@ -110,7 +112,7 @@ absl::StatusOr<v1::AttachResponse> CallAttach(v1::Lookup::Stub* stub,
                           absl::StrCat("engramd at ", address, ": ", status.error_message()));
     }
     if (absl::Status refused = handshake.Saw(status); !refused.ok()) return refused;
-    if (absl::Now() + kAttachRetry >= deadline) {
+    if (RealClock().Now() + kAttachRetry >= deadline) {
       return absl::UnavailableError(absl::StrCat(
           "no engramd answered at ", address, " within ", absl::FormatDuration(timeout), " (",
           status.error_message(), "): is it running there, still loading, or flooded?",

@@ -14,11 +14,11 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "client/transport/row_deduplicator.h"
 #include "client/transport/transport.h"
+#include "memstore/base/clock.h"
 #include "proto/wire/lookup_messages.h"
 
 namespace engram {
@@ -65,8 +65,8 @@ class GrpcBatch {
   TicketState state() const { return state_.load(std::memory_order_acquire); }
   bool LayerSettled(size_t index) const;
   absl::Status status() const;
-  absl::Time deadline() const { return deadline_; }
-  absl::Time begin() const { return begin_; }
+  MonotonicTime deadline() const { return deadline_; }
+  MonotonicTime begin() const { return begin_; }
 
   // IN_FLIGHT becomes FAILED_LENT; false when it was something else already. Returns when no row is
   // being copied any more. Thread-safe.
@@ -99,8 +99,8 @@ class GrpcBatch {
                 const wire::Extent& rows) const;
 
   const GrpcPeer& peer_;
-  const absl::Time deadline_;
-  const absl::Time begin_ = absl::Now();
+  const MonotonicTime deadline_;
+  const MonotonicTime begin_ = RealClock().Now();
   std::vector<std::unique_ptr<Layer>> layers_;
   std::atomic<TicketState> state_{TicketState::kInFlight};
   mutable std::mutex mutex_;  // held while rows are copied

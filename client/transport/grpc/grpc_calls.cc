@@ -8,7 +8,8 @@
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
-#include "absl/time/clock.h"
+#include "memstore/base/clock.h"
+#include "proto/rpc/grpc_time.h"
 #include "proto/rpc/queue_event.h"
 
 namespace engram {
@@ -19,10 +20,10 @@ constexpr char kUnaryMethod[] = "/engram.v1.Lookup/Lookup";
 // Replies of unary calls that are in memory at once: 16 of 4 MiB.
 constexpr size_t kMaxUnaryCalls = 16;
 
-uint64_t TimeoutUs(absl::Time deadline) {
-  if (deadline == absl::InfiniteFuture()) return 0;
+uint64_t TimeoutUs(MonotonicTime deadline) {
+  if (deadline == MonotonicTime::Infinite()) return 0;
   return static_cast<uint64_t>(
-      std::max<int64_t>(1, absl::ToInt64Microseconds(deadline - absl::Now())));
+      std::max<int64_t>(1, absl::ToInt64Microseconds(deadline - RealClock().Now())));
 }
 
 uint8_t* Writable(const grpc::Slice& slice) { return const_cast<uint8_t*>(slice.begin()); }
@@ -240,9 +241,10 @@ void GrpcUnaryCalls::StartSome() {
     auto call = std::make_unique<Call>(this);
     call->part = std::move(waiting_.front());
     waiting_.pop_front();
-    const absl::Time deadline = call->part->batch->deadline();
-    if (deadline != absl::InfiniteFuture())
-      call->context.set_deadline(absl::ToChronoTime(deadline));
+    const MonotonicTime deadline = call->part->batch->deadline();
+    if (deadline != MonotonicTime::Infinite())
+      call->context.set_deadline(
+          rpc::After(absl::ToChronoNanoseconds(deadline - RealClock().Now())));
     credentials_->Apply(&call->context);
     call->reader =
         stub_->PrepareUnaryCall(&call->context, kUnaryMethod, EncodeRequest(*call->part), queue_);

@@ -6,10 +6,11 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "client/transport/batch_check.h"
 #include "client/transport/grpc/grpc_attach.h"
 #include "client/transport/grpc/grpc_watch.h"
+#include "memstore/base/clock.h"
+#include "proto/rpc/grpc_time.h"
 
 namespace engram {
 namespace {
@@ -160,7 +161,7 @@ absl::StatusOr<Ticket> GrpcTransport::Submit(const BatchRequest& batch) {
   if (!ticket.ok()) return ticket;
   driver_.Begin(open->parts.size());
   // A stream that broke while nobody looked is found out before it is written to.
-  if (absl::GetCurrentTimeNanos() - last_reply_ns_.load() > absl::ToInt64Nanoseconds(kQuiet)) {
+  if (RealClock().Now().nanoseconds() - last_reply_ns_.load() > absl::ToInt64Nanoseconds(kQuiet)) {
     driver_.TakeReady();
   }
   for (const PartPointer& part : open->parts) Send(part);
@@ -171,7 +172,7 @@ TicketState GrpcTransport::Poll(Ticket ticket) {
   const std::shared_ptr<Open> open = tickets_.Find(ticket);
   if (open == nullptr) return TicketState::kReaped;
   if (open->batch->state() == TicketState::kInFlight) driver_.TakeReady();
-  if (open->batch->deadline() <= absl::Now()) Fail(*open, Late());
+  if (open->batch->deadline() <= RealClock().Now()) Fail(*open, Late());
   return open->batch->state();
 }
 
@@ -232,7 +233,7 @@ void GrpcTransport::Reap(Ticket ticket) {
 
 void GrpcTransport::OnReply(const PartPointer& part, absl::Span<const wire::Bytes> chain,
                             const wire::LookupResponse& reply, bool ended) {
-  last_reply_ns_.store(absl::GetCurrentTimeNanos(), std::memory_order_relaxed);
+  last_reply_ns_.store(RealClock().Now().nanoseconds(), std::memory_order_relaxed);
   if (reply.code == 0) {
     part->batch->Land(*part, chain, reply, ended);
     if (ended) driver_.Finish();
@@ -270,17 +271,18 @@ void GrpcTransport::FailPart(const PartPointer& part, absl::Status status) {
 }
 
 void GrpcTransport::SendLater(const PartPointer& part, absl::Duration delay) {
-  const absl::Time at = absl::Now() + delay;
-  const absl::Time deadline = part->batch->deadline();
-  const absl::Time end =
-      deadline == absl::InfiniteFuture() ? part->batch->begin() + kMaxRetryTime : deadline;
+  const MonotonicTime at = RealClock().Now() + delay;
+  const MonotonicTime deadline = part->batch->deadline();
+  const MonotonicTime end =
+      deadline == MonotonicTime::Infinite() ? part->batch->begin() + kMaxRetryTime : deadline;
   if (at < end) {
     auto retry = std::make_unique<Retry>();
     retry->transport = this;
     retry->part = part;
     const std::lock_guard<std::mutex> lock(retries_mutex_);
     if (!ending_) {
-      retry->alarm.Set(driver_.queue(), absl::ToChronoTime(at), retry->tag());
+      retry->alarm.Set(driver_.queue(),
+                       rpc::After(absl::ToChronoNanoseconds(at - RealClock().Now())), retry->tag());
       retries_.push_back(std::move(retry));
       return;
     }

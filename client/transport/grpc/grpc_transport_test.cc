@@ -16,6 +16,7 @@
 #include "absl/time/clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "memstore/base/clock.h"
 #include "memstore/store/testing/small_table_set.h"
 #include "memstore/table/synthetic.h"
 
@@ -281,7 +282,7 @@ TEST_P(GrpcTransportTest, WaitReturnsByTheDeadlineAndTheBuffersStayAsTheyAre) {
   server_.Close();
   MakeBatch(8);
   const Ticket ticket =
-      transport->Submit({.layers = layers_, .deadline = absl::Now() + absl::Milliseconds(50)})
+      transport->Submit({.layers = layers_, .deadline = RealClock().Now() + absl::Milliseconds(50)})
           .value();
   EXPECT_EQ(transport->Poll(ticket), TicketState::kInFlight);
   EXPECT_EQ(transport->Wait(ticket).code(), absl::StatusCode::kDeadlineExceeded);
@@ -304,7 +305,7 @@ TEST_P(GrpcTransportTest, ADeadlineThatHasPassedIsNotSent) {
   const auto transport = Attach();
   MakeBatch(8);
   const auto ticket =
-      transport->Submit({.layers = layers_, .deadline = absl::Now() - absl::Milliseconds(1)});
+      transport->Submit({.layers = layers_, .deadline = RealClock().Now() - absl::Milliseconds(1)});
   EXPECT_EQ(ticket.status().code(), absl::StatusCode::kDeadlineExceeded);
   EXPECT_EQ(server_.calls(), 0);
 }
@@ -422,7 +423,7 @@ TEST_P(GrpcStreamTest, AsksAgainWhereTheServerHasNoRoom) {
   // Not beyond the deadline.
   refused = -1000000;
   const Ticket ticket =
-      transport->Submit({.layers = layers_, .deadline = absl::Now() + absl::Milliseconds(60)})
+      transport->Submit({.layers = layers_, .deadline = RealClock().Now() + absl::Milliseconds(60)})
           .value();
   const absl::StatusCode code = transport->Wait(ticket).code();
   EXPECT_TRUE(code == absl::StatusCode::kResourceExhausted ||
@@ -456,11 +457,11 @@ TEST_P(GrpcTransportTest, RowsLandWhileNobodyWaits) {
   const auto transport = Attach();
   MakeBatch(400);
   ASSERT_TRUE(transport->Submit({.layers = layers_}).ok());
-  const absl::Time end = absl::Now() + absl::Seconds(10);
+  const MonotonicTime end = RealClock().Now() + absl::Seconds(10);
   const auto* last = reinterpret_cast<const volatile std::byte*>(&landing14_.back());
   std::vector<std::byte> row(110);
   SyntheticRow(14, ids_.back(), absl::MakeSpan(row));
-  while (*last != row.back() && absl::Now() < end) absl::SleepFor(absl::Milliseconds(1));
+  while (*last != row.back() && RealClock().Now() < end) absl::SleepFor(absl::Milliseconds(1));
   EXPECT_TRUE(*last == row.back());
 }
 

@@ -2,8 +2,9 @@
 
 #include <algorithm>
 
-#include "absl/time/clock.h"
+#include "memstore/base/clock.h"
 #include "memstore/os/thread.h"
+#include "proto/rpc/grpc_time.h"
 #include "proto/rpc/take_event.h"
 
 namespace engram {
@@ -19,9 +20,8 @@ constexpr int kLingerRounds = 10;
 constexpr absl::Duration kBackgroundTurn = absl::Milliseconds(5);
 constexpr std::chrono::microseconds kNoSpin{0};
 
-std::chrono::nanoseconds LeftUntil(absl::Time deadline) {
-  return deadline == absl::InfiniteFuture() ? rpc::kForever
-                                            : absl::ToChronoNanoseconds(deadline - absl::Now());
+std::chrono::nanoseconds LeftUntil(MonotonicTime deadline) {
+  return absl::ToChronoNanoseconds(deadline - RealClock().Now());
 }
 
 }  // namespace
@@ -45,7 +45,7 @@ void QueueDriver::Stop(absl::FunctionRef<bool()> ended) {
     background_.notify_all();
   }
   if (thread_.joinable()) thread_.join();
-  DriveUntil(ended, absl::InfiniteFuture());
+  DriveUntil(ended, MonotonicTime::Infinite());
   queue_.Shutdown();
   void* tag = nullptr;
   bool ok = false;
@@ -64,7 +64,7 @@ void QueueDriver::Finish() {
 }
 
 QueueDriver::Taken QueueDriver::TakeOne(std::unique_lock<std::mutex>& lock,
-                                        std::chrono::microseconds spin, absl::Time deadline) {
+                                        std::chrono::microseconds spin, MonotonicTime deadline) {
   driving_ = true;
   lock.unlock();
   void* tag = nullptr;
@@ -83,19 +83,19 @@ QueueDriver::Taken QueueDriver::TakeOne(std::unique_lock<std::mutex>& lock,
                                                   : Taken::kShutdown;
 }
 
-bool QueueDriver::DriveUntil(absl::FunctionRef<bool()> done, absl::Time deadline) {
+bool QueueDriver::DriveUntil(absl::FunctionRef<bool()> done, MonotonicTime deadline) {
   std::unique_lock<std::mutex> lock(mutex_);
   while (!done()) {
-    if (deadline != absl::InfiniteFuture() && absl::Now() >= deadline) return false;
+    if (deadline != MonotonicTime::Infinite() && RealClock().Now() >= deadline) return false;
     if (!driving_) {
       TakeOne(lock, under_way_ == 1 ? spin_ : kNoSpin, deadline);
       continue;
     }
     ++waiting_;
-    if (deadline == absl::InfiniteFuture()) {
+    if (deadline == MonotonicTime::Infinite()) {
       changed_.wait(lock);
     } else {
-      changed_.wait_until(lock, absl::ToChronoTime(deadline));
+      changed_.wait_until(lock, ToSteadyTime(deadline));
     }
     --waiting_;
   }
@@ -106,7 +106,7 @@ bool QueueDriver::DriveUntil(absl::FunctionRef<bool()> done, absl::Time deadline
 
 void QueueDriver::TakeReady() {
   std::unique_lock<std::mutex> lock(mutex_);
-  while (!driving_ && TakeOne(lock, kNoSpin, absl::UnixEpoch()) == Taken::kEvent) {
+  while (!driving_ && TakeOne(lock, kNoSpin, MonotonicTime()) == Taken::kEvent) {
   }
 }
 
@@ -134,7 +134,7 @@ void QueueDriver::RunInBackground() {
     background_.wait_for(lock, kBackgroundDelay);
     if (turns != turns_) continue;  // somebody drives, now and then at least
     while (!stopping_ && !driving_ && waiting_ == 0 && under_way_ > 0) {
-      TakeOne(lock, kNoSpin, absl::Now() + kBackgroundTurn);
+      TakeOne(lock, kNoSpin, RealClock().Now() + kBackgroundTurn);
     }
   }
 }

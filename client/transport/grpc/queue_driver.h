@@ -20,6 +20,8 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "client/transport/grpc/grpc_calls.h"
+#include "memstore/base/clock.h"
 #include "proto/rpc/queue_event.h"
 
 namespace engram {
@@ -45,7 +47,7 @@ class QueueDriver {
 
   // Returns true when `done` holds, false when the deadline came first. `done` is called with a
   // lock of the driver's held; it must not call back.
-  bool DriveUntil(absl::FunctionRef<bool()> done, absl::Time deadline);
+  bool DriveUntil(absl::FunctionRef<bool()> done, MonotonicTime deadline);
   // Takes the events that are there; does nothing while another thread drives.
   void TakeReady();
   // Makes those who wait look at what they wait for again.
@@ -55,7 +57,7 @@ class QueueDriver {
   enum class Taken { kEvent, kTimeout, kShutdown };
   // Takes one event, without the lock, as the driver.
   Taken TakeOne(std::unique_lock<std::mutex>& lock, std::chrono::microseconds spin,
-                absl::Time deadline);
+                MonotonicTime deadline);
   void RunInBackground();
 
   struct Nudge final : rpc::QueueEvent {

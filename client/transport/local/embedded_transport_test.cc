@@ -4,9 +4,9 @@
 #include <string>
 #include <vector>
 
-#include "absl/time/clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "memstore/base/clock.h"
 #include "memstore/base/sha256.h"
 #include "memstore/store/testing/small_table_set.h"
 #include "memstore/table/synthetic.h"
@@ -51,7 +51,7 @@ TEST_F(EmbeddedTransportTest, RefusesWhatIsOutOfRangeOrLate) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("layer 1"));
   EXPECT_THAT(std::string(status.message()), HasSubstr("5000"));
   ids[0] = 1;
-  EXPECT_EQ(transport->Submit({.layers = layers, .deadline = absl::Now()}).status().code(),
+  EXPECT_EQ(transport->Submit({.layers = layers, .deadline = RealClock().Now()}).status().code(),
             absl::StatusCode::kDeadlineExceeded);
 }
 

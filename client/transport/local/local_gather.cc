@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "memstore/base/clock.h"
 
 namespace engram {
 namespace {
@@ -30,7 +30,7 @@ absl::Status GatherLocally(const BatchRequest& batch, absl::Span<const LoadedLay
     const size_t rows = request.row_ids.size();
     for (size_t first = 0; first < rows;) {
       if (since_look >= kRowsALook) {
-        if (batch.deadline <= absl::Now()) {
+        if (batch.deadline <= RealClock().Now()) {
           return absl::DeadlineExceededError(absl::StrCat("the deadline passed while layer ",
                                                           request.layer, " was gathered, at row ",
                                                           first, " of ", rows));

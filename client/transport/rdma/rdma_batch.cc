@@ -6,7 +6,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
+#include "memstore/base/clock.h"
 
 namespace engram {
 
@@ -85,7 +85,7 @@ absl::Status RdmaBatch::Take(const BatchRequest& request, const Manifest& manife
 }
 
 bool RdmaBatch::MayRestart() {
-  if (restarted_ || state != TicketState::kInFlight || deadline <= absl::Now()) return false;
+  if (restarted_ || state != TicketState::kInFlight || deadline <= RealClock().Now()) return false;
   restarted_ = true;
   requests_out = 0;
   next_part_ = 0;
@@ -114,7 +114,7 @@ void RdmaBatch::WriteHead(RdmaTag tag, const Writer& writer, uint32_t id_bytes,
                            .id_bytes = id_bytes,
                            .batch = number,
                            .timeout_us = 0};
-  const absl::Duration left = deadline - absl::Now();
+  const absl::Duration left = deadline - RealClock().Now();
   if (left < absl::Hours(1)) {
     header.timeout_us =
         static_cast<uint64_t>(std::max<int64_t>(1, absl::ToInt64Microseconds(left)));

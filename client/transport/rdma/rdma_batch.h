@@ -12,6 +12,7 @@
 #include "absl/time/time.h"
 #include "client/transport/rdma/rdma_windows.h"
 #include "client/transport/transport.h"
+#include "memstore/base/clock.h"
 #include "memstore/rdma/request.h"
 
 namespace engram {
@@ -63,7 +64,7 @@ class RdmaBatch {
   // The transport's.
   TicketState state = TicketState::kInFlight;
   absl::Status status;
-  absl::Time deadline;
+  MonotonicTime deadline;
   uint32_t requests_out = 0;  // sent and not answered: the owner may still write for them
   uint64_t number = 0;
   uint32_t state_slot = 0;  // where this side reads: the owner's state before and after

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "memstore/base/clock.h"
 
 namespace engram {
 namespace {
@@ -149,10 +150,10 @@ void RdmaConnection::Close() {
   if (pair_.get() == nullptr) return;
   pair_.MoveToError();
   // What was posted last is given back last.
-  const absl::Time end = absl::Now() + kDrainTime;
+  const MonotonicTime end = RealClock().Now() + kDrainTime;
   std::array<ibv_wc, 16> completions;
   bool flushed = false;
-  while (absl::Now() < end) {
+  while (RealClock().Now() < end) {
     const int count = completions_.Poll(absl::MakeSpan(completions));
     if (count < 0 || (count == 0 && flushed)) break;
     if (count > 0) flushed = completions[count - 1].status == IBV_WC_WR_FLUSH_ERR;

@@ -4,8 +4,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "client/transport/grpc/grpc_attach.h"
+#include "memstore/base/clock.h"
 #include "memstore/os/thread.h"
 #include "memstore/rdma/request.h"
 
@@ -19,7 +19,7 @@ constexpr absl::Duration kCallTime = absl::Seconds(5);
 
 absl::StatusOr<std::unique_ptr<RdmaLease>> RdmaLease::Open(
     const std::shared_ptr<grpc::Channel>& channel, const GrpcCredentials& credentials,
-    const std::string& address, const std::string& set_id, bool reads, absl::Time deadline) {
+    const std::string& address, const std::string& set_id, bool reads, MonotonicTime deadline) {
   std::unique_ptr<RdmaLease> lease(new RdmaLease(address));
   lease->stub_ = v1::Lookup::NewStub(channel);
   credentials.Apply(&lease->context_);
@@ -36,7 +36,7 @@ absl::StatusOr<std::unique_ptr<RdmaLease>> RdmaLease::Open(
   request.mutable_open()->set_table_set_id(set_id);
   request.mutable_open()->set_mode(reads ? v1::RDMA_MODE_READ : v1::RDMA_MODE_WRITE);
   absl::StatusOr<v1::RdmaAttachResponse> response =
-      lease->Call(request, std::min(deadline, absl::Now() + kCallTime));
+      lease->Call(request, std::min(deadline, RealClock().Now() + kCallTime));
   if (!response.ok()) return response.status();
   lease->offer_ = std::move(*response->mutable_offer());
   return lease;
@@ -71,11 +71,11 @@ absl::Status RdmaLease::End() const {
 }
 
 absl::StatusOr<v1::RdmaAttachResponse> RdmaLease::Call(const v1::RdmaAttachRequest& request,
-                                                       absl::Time deadline) {
+                                                       MonotonicTime deadline) {
   const std::lock_guard<std::mutex> call(call_mutex_);
   stream_->Write(request);  // a stream that is broken ends the reader
   std::unique_lock<std::mutex> lock(mutex_);
-  const bool came = changed_.wait_until(lock, absl::ToChronoTime(deadline),
+  const bool came = changed_.wait_until(lock, ToSteadyTime(deadline),
                                         [this] { return response_.has_value() || ended_.load(); });
   if (response_) return *std::exchange(response_, std::nullopt);
   if (came) return end_;
@@ -89,7 +89,7 @@ absl::StatusOr<v1::RdmaConnected> RdmaLease::Connect(uint32_t port, const RdmaPe
   v1::RdmaAttachRequest request;
   request.mutable_connect()->set_port(port);
   DescribeRdmaPeer(own, request.mutable_connect()->mutable_queue_pair());
-  absl::StatusOr<v1::RdmaAttachResponse> response = Call(request, absl::Now() + kCallTime);
+  absl::StatusOr<v1::RdmaAttachResponse> response = Call(request, RealClock().Now() + kCallTime);
   if (!response.ok()) return response.status();
   return std::move(*response->mutable_connected());
 }
@@ -101,13 +101,13 @@ absl::Status RdmaLease::Declare(uint32_t number, const RdmaRegion& region) {
   window->set_address(reinterpret_cast<uintptr_t>(region.data()));
   window->set_bytes(region.bytes());
   window->set_key(region.remote_key());
-  return Call(request, absl::Now() + kCallTime).status();
+  return Call(request, RealClock().Now() + kCallTime).status();
 }
 
 absl::Status RdmaLease::Forget(uint32_t number) {
   v1::RdmaAttachRequest request;
   request.set_forget(number);
-  return Call(request, absl::Now() + kCallTime).status();
+  return Call(request, RealClock().Now() + kCallTime).status();
 }
 
 void DescribeRdmaPeer(const RdmaPeer& peer, v1::RdmaQueuePair* pair) {

@@ -21,6 +21,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "client/transport/grpc/grpc_credentials.h"
+#include "memstore/base/clock.h"
 #include "memstore/rdma/verbs.h"
 #include "proto/engram/v1/lookup.grpc.pb.h"
 
@@ -32,7 +33,7 @@ class RdmaLease {
   // the set. UNAVAILABLE: it is not there.
   static absl::StatusOr<std::unique_ptr<RdmaLease>> Open(
       const std::shared_ptr<grpc::Channel>& channel, const GrpcCredentials& credentials,
-      const std::string& address, const std::string& set_id, bool reads, absl::Time deadline);
+      const std::string& address, const std::string& set_id, bool reads, MonotonicTime deadline);
   ~RdmaLease();  // detaches
 
   const v1::RdmaOffer& offer() const { return offer_; }
@@ -47,7 +48,7 @@ class RdmaLease {
  private:
   explicit RdmaLease(const std::string& address) : address_(address) {}
   absl::StatusOr<v1::RdmaAttachResponse> Call(const v1::RdmaAttachRequest& request,
-                                              absl::Time deadline);
+                                              MonotonicTime deadline);
   void Read();
 
   const std::string address_;

@@ -7,11 +7,11 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "client/transport/batch_check.h"
 #include "client/transport/grpc/grpc_attach.h"
 #include "client/transport/grpc/grpc_watch.h"
 #include "client/transport/rdma/rdma_read_transport.h"
+#include "memstore/base/clock.h"
 
 namespace engram {
 namespace {
@@ -35,7 +35,7 @@ constexpr size_t kPollBatch = 16;
 
 absl::StatusOr<RdmaAttachment> AttachRdma(const std::string& address, const std::string& table_set,
                                           const RdmaOptions& options) {
-  const absl::Time deadline = absl::Now() + options.timeout;
+  const MonotonicTime deadline = RealClock().Now() + options.timeout;
   if (options.spin < absl::ZeroDuration() || options.spin > kMaxWaitSpin) {
     return absl::InvalidArgumentError(absl::StrCat("a spin of ", absl::FormatDuration(options.spin),
                                                    ": at most ",
@@ -60,7 +60,7 @@ absl::StatusOr<RdmaAttachment> AttachRdma(const std::string& address, const std:
   route.set_id = attachment.attached.manifest.id;
   absl::StatusOr<std::unique_ptr<RdmaLease>> lease =
       RdmaLease::Open(route.channel, *route.credentials, address, route.set_id, route.reads,
-                      std::max(deadline, absl::Now() + absl::Seconds(1)));
+                      std::max(deadline, RealClock().Now() + absl::Seconds(1)));
   if (!lease.ok()) return lease.status();
   auto chosen = ChooseRdmaDevice((*lease)->offer(), options.device);
   if (!chosen.ok()) return chosen.status();
@@ -174,13 +174,14 @@ absl::StatusOr<Ticket> RdmaTransport::Submit(const BatchRequest& request) {
 }
 
 // Opens another connection, one thread at a time and not too often.
-absl::Status RdmaTransport::Reconnect(std::unique_lock<std::mutex>& lock, absl::Time deadline) {
-  if (reconnecting_ || absl::Now() < next_try_) return broken_;
+absl::Status RdmaTransport::Reconnect(std::unique_lock<std::mutex>& lock, MonotonicTime deadline) {
+  if (reconnecting_ || RealClock().Now() < next_try_) return broken_;
   reconnecting_ = true;
   lock.unlock();
   const auto open = [&]() -> absl::StatusOr<std::unique_ptr<RdmaConnection>> {
-    auto lease = RdmaLease::Open(route_.channel, *route_.credentials, route_.address, route_.set_id,
-                                 route_.reads, std::min(deadline, absl::Now() + kReconnectTime));
+    auto lease =
+        RdmaLease::Open(route_.channel, *route_.credentials, route_.address, route_.set_id,
+                        route_.reads, std::min(deadline, RealClock().Now() + kReconnectTime));
     if (!lease.ok()) return lease.status();
     auto connection = RdmaConnection::Connect(route_, *std::move(lease));
     if (!connection.ok()) return connection.status();
@@ -191,7 +192,7 @@ absl::Status RdmaTransport::Reconnect(std::unique_lock<std::mutex>& lock, absl::
   auto connection = open();
   lock.lock();
   reconnecting_ = false;
-  next_try_ = absl::Now() + kReconnectPause;
+  next_try_ = RealClock().Now() + kReconnectPause;
   if (!connection.ok()) {
     FailQueue(absl::UnavailableError(absl::StrCat(
         broken_.message(), "; and no other can be opened: ", connection.status().message())));
@@ -230,14 +231,14 @@ void RdmaTransport::Advance() {
     const bool bare = absl::IsUnavailable(end) || absl::IsCancelled(end);
     return Break(suspected_.ok() || !bare ? end : suspected_);
   }
-  if (!suspected_.ok() && absl::Now() - suspected_at_ > kReasonTime) return Break(suspected_);
+  if (!suspected_.ok() && RealClock().Now() - suspected_at_ > kReasonTime) return Break(suspected_);
   if (suspected_.ok()) SendRequests();
 }
 
 void RdmaTransport::Suspect(absl::Status status) {
   if (!suspected_.ok()) return;
   suspected_ = std::move(status);
-  suspected_at_ = absl::Now();
+  suspected_at_ = RealClock().Now();
 }
 
 void RdmaTransport::TakeCompletion(const ibv_wc& completion) {
@@ -345,7 +346,7 @@ void RdmaTransport::Break(absl::Status status) {
   connection_->Close();
   connection_.reset();
   broken_ = std::move(status);
-  broken_at_ = next_try_ = absl::Now();
+  broken_at_ = next_try_ = RealClock().Now();
   suspected_ = absl::OkStatus();
   interrupted_.clear();
   ForgetRequests();
@@ -390,7 +391,7 @@ TicketState RdmaTransport::Poll(Ticket ticket) {
   const std::shared_ptr<RdmaBatch> batch = tickets_.Find(ticket);
   if (batch == nullptr) return TicketState::kReaped;
   Advance();
-  if (!broken_.ok() && !reconnecting_ && absl::Now() - broken_at_ > kOrphanTime) {
+  if (!broken_.ok() && !reconnecting_ && RealClock().Now() - broken_at_ > kOrphanTime) {
     Fail(*batch, broken_);
   }
   FailLate(*batch);
@@ -398,7 +399,7 @@ TicketState RdmaTransport::Poll(Ticket ticket) {
 }
 
 void RdmaTransport::FailLate(RdmaBatch& batch) {
-  if (batch.deadline > absl::Now()) return;
+  if (batch.deadline > RealClock().Now()) return;
   Fail(batch, absl::DeadlineExceededError("the deadline passed before every row had landed"));
 }
 
@@ -411,7 +412,7 @@ absl::Status RdmaTransport::WaitLayer(Ticket ticket, size_t index) {
 // Until the layer that stands at `index` has landed, or with SIZE_MAX all have.
 absl::Status RdmaTransport::WaitUntil(Ticket ticket, size_t index) {
   std::unique_lock<std::mutex> lock(mutex_);
-  absl::Time spin_until = absl::Now() + spin_;
+  MonotonicTime spin_until = RealClock().Now() + spin_;
   while (true) {
     const std::shared_ptr<RdmaBatch> batch = tickets_.Find(ticket);
     if (batch == nullptr) {
@@ -424,23 +425,24 @@ absl::Status RdmaTransport::WaitUntil(Ticket ticket, size_t index) {
     if (batch->state == TicketState::kFailedLent) return batch->status;
     // It waits for another connection; where one can't be had, it has failed.
     if (!broken_.ok() && Reconnect(lock, batch->deadline).ok()) continue;
-    const absl::Time now = absl::Now();
+    const MonotonicTime now = RealClock().Now();
     if (broken_.ok() && now < spin_until) {
       lock.unlock();
       __builtin_ia32_pause();
       lock.lock();
     } else {
       Sleep(lock, std::min(batch->deadline, now + kSleep));
-      spin_until = absl::Now() + spin_;
+      spin_until = RealClock().Now() + spin_;
     }
   }
 }
 
 // Until something may have completed. One sleeps on the channel, the others on that one.
-void RdmaTransport::Sleep(std::unique_lock<std::mutex>& lock, absl::Time until) {
+void RdmaTransport::Sleep(std::unique_lock<std::mutex>& lock, MonotonicTime until) {
   if (somebody_sleeps_ || connection_ == nullptr || !suspected_.ok()) {
-    changed_.wait_for(lock, absl::ToChronoNanoseconds(std::clamp(
-                                until - absl::Now(), absl::ZeroDuration(), absl::Milliseconds(5))));
+    changed_.wait_for(
+        lock, absl::ToChronoNanoseconds(std::clamp(until - RealClock().Now(), absl::ZeroDuration(),
+                                                   absl::Milliseconds(5))));
     return;
   }
   const std::shared_ptr<RdmaConnection> connection = connection_;
@@ -452,7 +454,7 @@ void RdmaTransport::Sleep(std::unique_lock<std::mutex>& lock, absl::Time until) 
   somebody_sleeps_ = true;
   lock.unlock();
   pollfd wait{connection->channel().fd(), POLLIN, 0};
-  const auto left = std::clamp(until - absl::Now(), absl::ZeroDuration(), kSleep);
+  const auto left = std::clamp(until - RealClock().Now(), absl::ZeroDuration(), kSleep);
   const timespec time = absl::ToTimespec(left);
   ppoll(&wait, 1, &time, nullptr);
   connection->channel().TakeEvents();
@@ -477,11 +479,11 @@ void RdmaTransport::Reap(Ticket ticket) {
   if (batch->state == TicketState::kInFlight) {
     Fail(*batch, absl::CancelledError("the batch was reaped"));
   }
-  const absl::Time patience = absl::Now() + kReapPatience;
+  const MonotonicTime patience = RealClock().Now() + kReapPatience;
   while (batch->requests_out > 0) {
     Advance();
     if (batch->requests_out == 0) break;
-    if (absl::Now() >= patience) {
+    if (RealClock().Now() >= patience) {
       Break(absl::UnavailableError(
           absl::StrCat("engramd at ", route_.address,
                        " did not answer for a batch that was reaped, so its connection was cut")));

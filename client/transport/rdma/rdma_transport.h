@@ -27,6 +27,7 @@
 #include "client/transport/rdma/rdma_windows.h"
 #include "client/transport/ticket_table.h"
 #include "client/transport/transport.h"
+#include "memstore/base/clock.h"
 
 namespace engram {
 
@@ -112,8 +113,8 @@ class RdmaTransport : public Transport {
   };
 
   absl::Status WaitUntil(Ticket ticket, size_t index);
-  void Sleep(std::unique_lock<std::mutex>& lock, absl::Time until);
-  absl::Status Reconnect(std::unique_lock<std::mutex>& lock, absl::Time deadline);
+  void Sleep(std::unique_lock<std::mutex>& lock, MonotonicTime until);
+  absl::Status Reconnect(std::unique_lock<std::mutex>& lock, MonotonicTime deadline);
   // These need mutex_.
   std::shared_ptr<RdmaBatch> Spare();
   void Advance();
@@ -140,11 +141,11 @@ class RdmaTransport : public Transport {
   bool somebody_sleeps_ = false;  // on the channel; others on changed_
   std::shared_ptr<RdmaConnection> connection_;
   absl::Status suspected_;  // the queue pair broke: the lease may say why
-  absl::Time suspected_at_;
+  MonotonicTime suspected_at_;
   absl::Status broken_;  // why there is no connection
-  absl::Time broken_at_;
+  MonotonicTime broken_at_;
   bool reconnecting_ = false;
-  absl::Time next_try_;
+  MonotonicTime next_try_;
   uint64_t batches_ = 0;
   std::array<Slot, kRdmaCredits> slots_;
   std::vector<uint8_t> free_slots_;

@@ -15,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "client/transport/asked_for.h"
+#include "memstore/base/clock.h"
 #include "memstore/os/unix_socket.h"
 #include "memstore/shm/ring.h"
 
@@ -72,13 +73,13 @@ struct Answer {
 };
 
 absl::StatusOr<Answer> Ask(const FileDescriptor& socket, const ShmRequest& request,
-                           absl::Time deadline) {
+                           MonotonicTime deadline) {
   // A refusal may stand in the socket before the request is sent; it is read all the same.
   const absl::Status sent =
       SendMessage(socket, {reinterpret_cast<const std::byte*>(&request), sizeof(request)}, {});
   if (!sent.ok() && !absl::IsUnavailable(sent)) return sent;
   pollfd wait{socket.get(), POLLIN, 0};
-  const int64_t left_ms = absl::ToInt64Milliseconds(deadline - absl::Now());
+  const int64_t left_ms = absl::ToInt64Milliseconds(deadline - RealClock().Now());
   poll(&wait, 1, static_cast<int>(std::clamp<int64_t>(left_ms, 1, 1 << 30)));
   Answer answer{};
   absl::StatusOr<SocketMessage> received =
@@ -215,7 +216,7 @@ absl::StatusOr<ShmAttachment> AttachShm(const std::string& path, const std::stri
     return absl::InvalidArgumentError(
         absl::StrCat("the name of a table set has at most ", kShmTableSetBytes, " bytes"));
   }
-  const absl::Time deadline = absl::Now() + std::max(timeout, kMinAttachTime);
+  const MonotonicTime deadline = RealClock().Now() + std::max(timeout, kMinAttachTime);
   while (true) {
     absl::StatusOr<FileDescriptor> socket = Connect(path);
     absl::Status status = socket.status();
@@ -227,7 +228,7 @@ absl::StatusOr<ShmAttachment> AttachShm(const std::string& path, const std::stri
     if (!absl::IsAborted(status)) {
       return absl::Status(status.code(), absl::StrCat("engramd at ", path, ": ", status.message()));
     }
-    if (absl::Now() + kRetry >= deadline) {
+    if (RealClock().Now() + kRetry >= deadline) {
       return absl::UnavailableError(
           absl::StrCat("no engramd gave shared memory at ", path, " within ",
                        absl::FormatDuration(timeout), " (", status.message(),

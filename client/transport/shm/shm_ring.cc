@@ -9,8 +9,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "client/transport/batch_check.h"
+#include "memstore/base/clock.h"
 #include "memstore/os/futex.h"
 
 namespace engram {
@@ -197,7 +197,7 @@ void ShmRingTransport::Fail(Batch& batch, absl::Status status) {
   batch.status = std::move(status);
 }
 
-void ShmRingTransport::FailIfLate(Batch& batch, absl::Time now) {
+void ShmRingTransport::FailIfLate(Batch& batch, MonotonicTime now) {
   if (batch.deadline > now) return;
   Fail(batch, absl::DeadlineExceededError("the deadline passed before every row had landed"));
 }
@@ -221,7 +221,7 @@ TicketState ShmRingTransport::Poll(Ticket ticket) {
   Advance();
   if (batch->state != TicketState::kInFlight) return batch->state;
   // A caller that only polls learns all the same of what never comes.
-  const absl::Time now = absl::Now();
+  const MonotonicTime now = RealClock().Now();
   FailIfLate(*batch, now);
   if (now >= next_look_) {
     next_look_ = now + kSleep;
@@ -249,18 +249,18 @@ absl::Status ShmRingTransport::WaitUntil(Ticket ticket, size_t index) {
     if (index < batch->parts.size() && batch->parts[index].landed == batch->parts[index].rows) {
       return absl::OkStatus();
     }
-    FailIfLate(*batch, absl::Now());
+    FailIfLate(*batch, RealClock().Now());
     if (batch->state == TicketState::kLanded) return absl::OkStatus();
     if (batch->state == TicketState::kFailedLent) return batch->status;
     const uint32_t seen = taken_;
-    const absl::Time deadline = batch->deadline;
+    const MonotonicTime deadline = batch->deadline;
     lock.unlock();
     SleepOn(seen, deadline);
     lock.lock();
   }
 }
 
-void ShmRingTransport::SleepOn(uint32_t seen, absl::Time deadline) {
+void ShmRingTransport::SleepOn(uint32_t seen, MonotonicTime deadline) {
   RingHeader& header = ring_.header();
   static const bool kCoresToSpare = std::thread::hardware_concurrency() > 1;
   const auto changed = [&] {
@@ -268,7 +268,7 @@ void ShmRingTransport::SleepOn(uint32_t seen, absl::Time deadline) {
            header.closed.load(std::memory_order_relaxed) != 0;
   };
   if (SpinUntil(changed, kCoresToSpare ? kSpin : absl::ZeroDuration())) return;
-  const absl::Duration left = std::min(kSleep, deadline - absl::Now());
+  const absl::Duration left = std::min(kSleep, deadline - RealClock().Now());
   header.client_sleeps.fetch_add(1);
   if (header.closed.load() == 0) FutexWait(header.completed, seen, left);
   header.client_sleeps.fetch_sub(1);

@@ -22,6 +22,7 @@
 #include "client/transport/shm/shm_attach.h"
 #include "client/transport/ticket_table.h"
 #include "client/transport/transport.h"
+#include "memstore/base/clock.h"
 #include "memstore/shm/ring.h"
 
 namespace engram {
@@ -59,7 +60,7 @@ class ShmRingTransport : public Transport {
   };
   struct Batch {
     uint64_t number = 0;
-    absl::Time deadline;
+    MonotonicTime deadline;
     TicketState state = TicketState::kInFlight;
     absl::Status status;
     std::vector<Part> parts;
@@ -76,7 +77,7 @@ class ShmRingTransport : public Transport {
   };
 
   absl::Status WaitUntil(Ticket ticket, size_t parts);
-  void SleepOn(uint32_t seen, absl::Time deadline);
+  void SleepOn(uint32_t seen, MonotonicTime deadline);
   bool OwnerIsGone() const;
   // These need mutex_.
   std::shared_ptr<Batch> Take(const BatchRequest& batch);
@@ -85,7 +86,7 @@ class ShmRingTransport : public Transport {
   void SubmitPieces();
   void FillSlot(const std::shared_ptr<Batch>& batch);
   void Fail(Batch& batch, absl::Status status);
-  void FailIfLate(Batch& batch, absl::Time now);
+  void FailIfLate(Batch& batch, MonotonicTime now);
   void BreakAsGone();
   void LetGo(const std::shared_ptr<Batch>& batch);
   void Break(absl::Status status);
@@ -100,7 +101,7 @@ class ShmRingTransport : public Transport {
   uint32_t submitted_ = 0;  // pieces; this side's own counts, whatever the region says
   uint32_t taken_ = 0;
   uint64_t batches_ = 0;
-  absl::Time next_look_;  // of Poll's at the owner's socket
+  MonotonicTime next_look_;  // of Poll's at the owner's socket
   std::array<Piece, kRingSlots> pieces_;
   std::vector<std::shared_ptr<Batch>> queue_;  // with pieces to submit, oldest first
   std::vector<std::shared_ptr<Batch>> spare_;  // to be used again with what they have allocated

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/time/clock.h"
+#include "memstore/base/clock.h"
 #include "memstore/os/thread.h"
 
 namespace engram::testing {
@@ -32,7 +32,7 @@ absl::StatusOr<Ticket> FaultTransport::Submit(const BatchRequest& request) {
   batch->fate = fate_(submitted_++);
   if (!batch->fate.submit.ok()) return batch->fate.submit;
   batch->deadline = request.deadline;
-  batch->due = absl::Now() + batch->fate.delay;
+  batch->due = RealClock().Now() + batch->fate.delay;
   batch->layers.assign(request.layers.begin(), request.layers.end());
   for (LayerRequest& layer : batch->layers) {
     batch->ids.emplace_back(layer.row_ids.begin(), layer.row_ids.end());
@@ -53,8 +53,8 @@ void FaultTransport::Run() {
                          [](const auto& a, const auto& b) { return a->due < b->due; });
     if (next == pending_.end()) {
       changed_.wait(lock);
-    } else if ((*next)->due > absl::Now()) {
-      changed_.wait_until(lock, absl::ToChronoTime((*next)->due));
+    } else if ((*next)->due > RealClock().Now()) {
+      changed_.wait_until(lock, ToSteadyTime((*next)->due));
     } else {
       const std::shared_ptr<Batch> batch = *next;
       Advance(*batch, lock);
@@ -87,7 +87,7 @@ void FaultTransport::Advance(Batch& batch, std::unique_lock<std::mutex>& lock) {
   lock.lock();
   batch.working = false;
   ++batch.carried_out;
-  batch.due = absl::Now() + batch.fate.layer_delay;
+  batch.due = RealClock().Now() + batch.fate.layer_delay;
   if (batch.state == TicketState::kInFlight) {
     if (!status.ok()) {
       batch.state = TicketState::kFailedLent;
@@ -114,7 +114,7 @@ absl::Status FaultTransport::WaitUntil(Ticket ticket, size_t layers) {
   };
   if (batch->fate.deaf) {
     changed_.wait(lock, ended);
-  } else if (!changed_.wait_until(lock, absl::ToChronoTime(batch->deadline), ended)) {
+  } else if (!changed_.wait_until(lock, ToSteadyTime(batch->deadline), ended)) {
     batch->state = TicketState::kFailedLent;
     batch->status = absl::DeadlineExceededError("the batch's deadline passed");
   }

@@ -15,6 +15,7 @@
 
 #include "client/transport/ticket_table.h"
 #include "client/transport/transport.h"
+#include "memstore/base/clock.h"
 
 namespace engram::testing {
 
@@ -56,8 +57,8 @@ class FaultTransport : public Transport {
   struct Batch {
     std::vector<LayerRequest> layers;
     std::vector<std::vector<RowId>> ids;
-    absl::Time deadline;
-    absl::Time due;
+    MonotonicTime deadline;
+    MonotonicTime due;
     Fate fate;
     size_t carried_out = 0;  // layers
     size_t landed = 0;       // of them, before the batch failed

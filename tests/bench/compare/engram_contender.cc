@@ -12,9 +12,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "absl/time/clock.h"
 #include "client/client.h"
 #include "client/transport/local/embedded_transport.h"
+#include "memstore/base/clock.h"
 #include "memstore/base/splitmix64.h"
 #include "memstore/store/table_set.h"
 #include "tests/bench/compare/contender.h"
@@ -42,7 +42,7 @@ class TransportLane final : public Lane {
                    .landing = {.data = batch.layer_landing(l)}};
     }
     const absl::StatusOr<Ticket> ticket =
-        client_->Submit({.layers = layers, .deadline = absl::Now() + kBatchDeadline});
+        client_->Submit({.layers = layers, .deadline = RealClock().Now() + kBatchDeadline});
     if (!ticket.ok()) return ticket.status();
     tickets_[slot] = *ticket;
     return absl::OkStatus();
