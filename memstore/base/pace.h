@@ -5,28 +5,29 @@
 #pragma once
 
 #include <algorithm>
-#include <chrono>
 #include <cstdint>
+
+#include "absl/time/time.h"
+#include "memstore/base/clock.h"
 
 namespace engram {
 
 class Pace {
  public:
-  using Clock = std::chrono::steady_clock;
-  static constexpr std::chrono::milliseconds kMostCatchUp{100};
+  static constexpr absl::Duration kMostCatchUp = absl::Milliseconds(100);
 
-  Pace(double bytes_per_s, Clock::time_point now) : bytes_per_s_(bytes_per_s), due_(now) {}
+  Pace(double bytes_per_s, MonotonicTime now) : bytes_per_s_(bytes_per_s), due_(now) {}
 
   // `bytes` were done by `now`: when the next piece may begin.
-  Clock::time_point After(uint64_t bytes, Clock::time_point now) {
-    const std::chrono::duration<double> takes(static_cast<double>(bytes) / bytes_per_s_);
-    due_ = std::max(due_, now - kMostCatchUp) + std::chrono::duration_cast<Clock::duration>(takes);
+  MonotonicTime After(uint64_t bytes, MonotonicTime now) {
+    due_ = std::max(due_, now - kMostCatchUp) +
+           absl::Seconds(static_cast<double>(bytes) / bytes_per_s_);
     return due_;
   }
 
  private:
   const double bytes_per_s_;
-  Clock::time_point due_;
+  MonotonicTime due_;
 };
 
 }  // namespace engram

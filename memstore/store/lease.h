@@ -12,6 +12,8 @@
 #include <memory>
 #include <utility>
 
+#include "memstore/base/check.h"
+
 namespace engram {
 
 enum class LeaseKind : uint8_t { kMapped, kRing, kRdmaWrite, kRdmaRead };
@@ -45,7 +47,9 @@ class Lease {
     return *this;
   }
   ~Lease() {
-    if (counts_ != nullptr) counts_->counts_[static_cast<size_t>(kind_)].fetch_sub(1);
+    if (counts_ == nullptr) return;
+    const uint32_t held = counts_->counts_[static_cast<size_t>(kind_)].fetch_sub(1);
+    ENGRAM_CHECK(held > 0, "a lease was given back twice");
   }
 
  private:

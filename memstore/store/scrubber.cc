@@ -3,39 +3,41 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "memstore/base/status_macros.h"
 #include "memstore/os/thread.h"
 #include "memstore/store/resident_verifier.h"
 
 namespace engram {
 
-absl::StatusOr<std::unique_ptr<Scrubber>> Scrubber::Create(ScrubberOptions options) {
-  std::unique_ptr<Scrubber> scrubber(new Scrubber(std::move(options)));
+absl::StatusOr<std::unique_ptr<Scrubber>> Scrubber::Create(ScrubberOptions options, Clock& clock) {
+  std::unique_ptr<Scrubber> scrubber(new Scrubber(std::move(options), clock));
   if (scrubber->options_.mib_per_s == 0) return scrubber;
-  absl::StatusOr<std::thread> thread = StartThread("scrub", [raw = scrubber.get()] { raw->Run(); });
-  if (!thread.ok()) return thread.status();
-  scrubber->thread_ = *std::move(thread);
+  ENGRAM_ASSIGN_OR_RETURN(scrubber->thread_,
+                          StartThread("scrub", [raw = scrubber.get()] { raw->Run(); }));
   return scrubber;
 }
 
 Scrubber::~Scrubber() {
   {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    MutexLock lock(mutex_);
     ending_ = true;
   }
-  end_.notify_all();
+  end_.NotifyAll();
   if (thread_.joinable()) thread_.join();
 }
 
-bool Scrubber::RestUntil(Clock::time_point due) {
-  std::unique_lock<std::mutex> lock(mutex_);
-  return !end_.wait_until(lock, due, [this] { return ending_; });
+bool Scrubber::RestUntil(MonotonicTime due) {
+  MutexLock lock(mutex_);
+  while (!ending_ && clock_.WaitUntil(end_, mutex_, due)) {
+  }
+  return !ending_;
 }
 
 void Scrubber::Run() {
-  Pace pace(double{1 << 20} * options_.mib_per_s, Clock::now());
-  Clock::time_point next_pass;
+  Pace pace(double{1 << 20} * options_.mib_per_s, clock_.Now());
+  MonotonicTime next_pass;
   do {
-    next_pass = Clock::now() + kLeastPassTime;
+    next_pass = clock_.Now() + kLeastPassTime;
     if (!Pass(pace)) return;
   } while (RestUntil(next_pass));
 }
@@ -72,7 +74,7 @@ bool Scrubber::ScrubInSteps(const Share& share, Pace& pace) {
       bytes = *step;
     }  // let go of before the rest
     pass_bytes_done_ += bytes;
-    if (!RestUntil(pace.After(bytes, Clock::now()))) return false;
+    if (!RestUntil(pace.After(bytes, clock_.Now()))) return false;
   }
 }
 

@@ -7,17 +7,19 @@
 #pragma once
 
 #include <atomic>
-#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "memstore/base/clock.h"
+#include "memstore/base/mutex.h"
 #include "memstore/base/pace.h"
 #include "memstore/store/resident_verifier.h"
 #include "memstore/store/table_set.h"
@@ -47,10 +49,12 @@ struct ScrubProgress {
 class Scrubber {
  public:
   // A pass begins no sooner after the one before: small sets are not gone through without a rest.
-  static constexpr std::chrono::seconds kLeastPassTime{1};
+  static constexpr absl::Duration kLeastPassTime = absl::Seconds(1);
 
   // RESOURCE_EXHAUSTED when the thread can't be started. on_mismatch may come before it returns.
-  static absl::StatusOr<std::unique_ptr<Scrubber>> Create(ScrubberOptions options);
+  // `clock` outlives it.
+  static absl::StatusOr<std::unique_ptr<Scrubber>> Create(ScrubberOptions options,
+                                                          Clock& clock = RealClock());
   // Ends within a step. ScrubNow may not be under way.
   ~Scrubber();
   Scrubber(const Scrubber&) = delete;
@@ -66,31 +70,31 @@ class Scrubber {
   ScrubProgress progress() const;
 
  private:
-  using Clock = Pace::Clock;
   struct Share {  // of a pass
     std::weak_ptr<const TableSet> set;
     uint64_t bytes = 0;
   };
 
-  explicit Scrubber(ScrubberOptions options) : options_(std::move(options)) {}
+  Scrubber(ScrubberOptions options, Clock& clock) : options_(std::move(options)), clock_(clock) {}
   void Run();
   bool Pass(Pace& pace);  // it and the next one: false when it is to end
   bool ScrubInSteps(const Share& share, Pace& pace);
   // DATA_LOSS is counted and told.
   absl::StatusOr<uint64_t> CountedStep(const TableSet& set, ResidentVerifier& verifier);
-  bool RestUntil(Clock::time_point due);  // false when it is to end
+  bool RestUntil(MonotonicTime due);  // false when it is to end
 
   const ScrubberOptions options_;
+  Clock& clock_;
   std::atomic<uint64_t> bytes_verified_{0};
   std::atomic<uint64_t> passes_{0};
   std::atomic<uint64_t> mismatches_{0};
   std::atomic<uint64_t> pass_bytes_done_{0};
   std::atomic<uint64_t> pass_bytes_total_{0};
 
-  std::mutex mutex_;
-  std::condition_variable end_;
-  bool ending_ = false;  // guarded by mutex_
-  std::thread thread_;   // last: what it uses is there before it
+  Mutex mutex_;
+  CondVar end_;
+  bool ending_ ABSL_GUARDED_BY(mutex_) = false;
+  std::thread thread_;  // last: what it uses is there before it
 };
 
 }  // namespace engram

@@ -1,13 +1,14 @@
 #include "memstore/store/scrubber.h"
 
-#include <condition_variable>
 #include <filesystem>
-#include <mutex>
 #include <string>
+#include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "memstore/base/mutex.h"
+#include "memstore/base/testing/fake_clock.h"
 #include "memstore/store/store.h"
 #include "memstore/store/testing/resident_damage.h"
 #include "memstore/store/testing/small_table_set.h"
@@ -19,12 +20,13 @@ using testing::FlipResidentBit;
 using ::testing::HasSubstr;
 using testing::SmallLayer;
 
-// So fast that a pass takes no longer than its steps, and so slow that none ends in a test's time.
+// MiB/s of the test's clock. That clock moves when a test says so: by seconds again and again until
+// something has happened, or not at all, and then the thread rests after its first step.
 constexpr uint32_t kFast = 1u << 20;
 constexpr uint32_t kSlow = 1;
 
 constexpr uint64_t kShardRows = 1u << 20;
-constexpr uint64_t kManyRows = 160'000;  // 40 s at kSlow
+constexpr uint64_t kManyRows = 160'000;  // many steps
 
 // A scrubber over a store of small sets, which fences what is damaged.
 class ScrubberTest : public ::testing::Test {
@@ -52,32 +54,41 @@ class ScrubberTest : public ::testing::Test {
     options.mib_per_s = mib_per_s;
     options.sets = [this] { return store_.List(); };
     options.on_mismatch = [this](const TableSet& set, const absl::Status& status) {
-      const std::lock_guard<std::mutex> lock(mutex_);
       EXPECT_TRUE(store_.Fence(set.id()).ok());
+      MutexLock lock(mutex_);
       found_.push_back(status);
-      changed_.notify_all();
     };
-    auto scrubber = Scrubber::Create(std::move(options));
+    auto scrubber = Scrubber::Create(std::move(options), clock_);
     ASSERT_TRUE(scrubber.ok()) << scrubber.status();
     scrubber_ = *std::move(scrubber);
   }
 
+  std::vector<absl::Status> found() {
+    MutexLock lock(mutex_);
+    return found_;
+  }
+
   void WaitForPasses(uint64_t passes) {
-    while (scrubber_->progress().passes < passes) std::this_thread::yield();
+    while (scrubber_->progress().passes < passes) {
+      clock_.Advance(absl::Seconds(1));
+      std::this_thread::yield();
+    }
   }
 
   std::vector<absl::Status> WaitForMismatches(size_t count) {
-    std::unique_lock<std::mutex> lock(mutex_);
-    changed_.wait(lock, [&] { return found_.size() >= count; });
-    return found_;
+    while (found().size() < count) {
+      clock_.Advance(absl::Seconds(1));
+      std::this_thread::yield();
+    }
+    return found();
   }
 
   const std::string directory_ = absl::StrCat(
       ::testing::TempDir(), "/", ::testing::UnitTest::GetInstance()->current_test_info()->name());
-  Store store_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::vector<absl::Status> found_;
+  FakeClock clock_;
+  Store store_{clock_};
+  Mutex mutex_;
+  std::vector<absl::Status> found_ ABSL_GUARDED_BY(mutex_);
   std::unique_ptr<Scrubber> scrubber_;
 };
 
@@ -150,11 +161,28 @@ TEST_F(ScrubberTest, ScrubNowEndsWhenTold) {
   EXPECT_LT(scrubber_->progress().bytes_verified, ResidentVerifier::BytesOf(*set));
 }
 
-// At 1 MiB/s the thread is within the set, or rests there, for as long as this test takes.
+TEST_F(ScrubberTest, KeepsItsRate) {
+  const auto set = Publish("one", kManyRows);
+  Start(kSlow);
+  clock_.AwaitWaiters(1);
+  const uint64_t step = scrubber_->progress().bytes_verified;
+  ASSERT_GT(step, 0u);
+  // It rests for as long as the step's bytes take at its rate, and not a moment less.
+  const absl::Duration rest = absl::Seconds(static_cast<double>(step) / (1 << 20));
+  clock_.Advance(rest - absl::Milliseconds(1));
+  clock_.AwaitWaiters(1);
+  EXPECT_EQ(scrubber_->progress().bytes_verified, step);
+  clock_.Advance(absl::Milliseconds(1));
+  while (scrubber_->progress().bytes_verified == step) std::this_thread::yield();
+  clock_.AwaitWaiters(1);
+  EXPECT_EQ(scrubber_->progress().bytes_verified, 2 * step);
+}
+
+// At 1 MiB/s of a clock that stands the thread rests within the set.
 TEST_F(ScrubberTest, LetsGoOfASetThatIsRetired) {
   auto set = Publish("one", kManyRows);
   Start(kSlow);
-  while (scrubber_->progress().bytes_verified == 0) std::this_thread::yield();
+  clock_.AwaitWaiters(1);
   const ScrubProgress progress = scrubber_->progress();
   EXPECT_EQ(progress.pass_bytes_total, ResidentVerifier::BytesOf(*set));
   EXPECT_LT(progress.pass_bytes_done, progress.pass_bytes_total);
@@ -169,7 +197,7 @@ TEST_F(ScrubberTest, LetsGoOfASetThatIsRetired) {
 TEST_F(ScrubberTest, EndsInTheMiddleOfAPass) {
   const auto set = Publish("one", kManyRows);
   Start(kSlow);
-  while (scrubber_->progress().bytes_verified == 0) std::this_thread::yield();
+  clock_.AwaitWaiters(1);
   scrubber_.reset();
   EXPECT_EQ(set.use_count(), 2);  // the test's and the store's
 }

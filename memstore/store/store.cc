@@ -5,9 +5,20 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "memstore/base/check.h"
 #include "memstore/base/echo.h"
+#include "memstore/base/status_macros.h"
 
 namespace engram {
+namespace {
+
+void MakeSuperseded(ServedState& state, MonotonicTime now) {
+  state.current = false;
+  state.since = now;
+  state.served.control->Advance(SetState::kSuperseded);
+}
+
+}  // namespace
 
 std::string Store::ServedText() const {
   std::vector<std::string> texts;
@@ -33,66 +44,60 @@ ServedState* Store::Find(absl::string_view id) const {
 }
 
 absl::StatusOr<ServedSet> Store::Prepare(std::shared_ptr<const TableSet> set) {
-  absl::StatusOr<std::unique_ptr<ControlPage>> control = ControlPage::Create(set->id());
-  if (!control.ok()) return control.status();
-  return ServedSet{std::move(set), *std::move(control), std::make_shared<LeaseCounts>()};
+  ENGRAM_ASSIGN_OR_RETURN(std::unique_ptr<ControlPage> control, ControlPage::Create(set->id()));
+  return ServedSet{std::move(set), std::move(control), std::make_shared<LeaseCounts>()};
 }
 
 absl::Status Store::Publish(std::shared_ptr<const TableSet> set) {
-  absl::StatusOr<ServedSet> served = Prepare(std::move(set));
-  if (!served.ok()) return served.status();
-  return Publish(*std::move(served));
+  ENGRAM_ASSIGN_OR_RETURN(ServedSet served, Prepare(std::move(set)));
+  return Publish(std::move(served));
 }
 
 absl::Status Store::Publish(ServedSet served) {
+  ENGRAM_CHECK(served.set != nullptr && served.control != nullptr && served.leases != nullptr,
+               "a set is published as Prepare makes it");
   const TableSet& set = *served.set;
-  const std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   if (const ServedState* there = Find(set.id())) {
     return absl::AlreadyExistsError(absl::StrCat("table set ", set.name(), " ", set.id(),
                                                  " is served already, from ",
                                                  there->served.set->directory(), "; name it once"));
   }
-  const auto now = std::chrono::steady_clock::now();
-  for (ServedState& state : sets_) {
-    if (state.current && state.served.set->name() == set.name()) MakeSuperseded(state, now);
-  }
+  const auto now = clock_.Now();
+  SupersedeCurrent(set.name(), now);
   fenced_.erase(set.id());
   sets_.push_back({.served = std::move(served), .current = true, .since = now, .acquired = now});
   version_.fetch_add(1, std::memory_order_release);
   return absl::OkStatus();
 }
 
-void Store::MakeSuperseded(ServedState& state, std::chrono::steady_clock::time_point now) {
-  state.current = false;
-  state.since = now;
-  state.served.control->Advance(SetState::kSuperseded);
+void Store::SupersedeCurrent(absl::string_view name, MonotonicTime now) {
+  for (ServedState& state : sets_) {
+    if (state.current && state.served.set->name() == name) MakeSuperseded(state, now);
+  }
 }
 
 absl::Status Store::Supersede(absl::string_view id) {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   ServedState* const state = Find(id);
   if (state == nullptr || !state->current) {
     return absl::NotFoundError(
         absl::StrCat("no name leads to table set ", Echo(id), " here; ", ServedText()));
   }
-  MakeSuperseded(*state, std::chrono::steady_clock::now());
+  MakeSuperseded(*state, clock_.Now());
   version_.fetch_add(1, std::memory_order_release);
   return absl::OkStatus();
 }
 
 absl::Status Store::TakeBack(absl::string_view id) {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   ServedState* const found = Find(id);
   if (found == nullptr || found->current) {
     return absl::NotFoundError(
         absl::StrCat("no superseded table set ", Echo(id), " is here; ", ServedText()));
   }
-  const auto now = std::chrono::steady_clock::now();
-  for (ServedState& state : sets_) {
-    if (state.current && state.served.set->name() == found->served.set->name()) {
-      MakeSuperseded(state, now);
-    }
-  }
+  const auto now = clock_.Now();
+  SupersedeCurrent(found->served.set->name(), now);
   found->current = true;
   found->since = now;
   found->served.control->TakeBack();
@@ -103,7 +108,7 @@ absl::Status Store::TakeBack(absl::string_view id) {
 absl::Status Store::TakeOut(absl::string_view id, SetState how, bool even_current) {
   // Let go after the lock: when it is the last holder, that unmaps the tables.
   ServedState taken;
-  const std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   ServedState* const state = Find(id);
   if (state == nullptr) {
     return absl::NotFoundError(
@@ -129,8 +134,8 @@ absl::Status Store::RetireSuperseded(absl::string_view id) {
 absl::Status Store::Fence(absl::string_view id) { return TakeOut(id, SetState::kFenced); }
 
 absl::StatusOr<std::shared_ptr<const TableSet>> Store::Acquire(absl::string_view id) const {
-  const auto now = std::chrono::steady_clock::now();
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const auto now = clock_.Now();
+  MutexLock lock(mutex_);
   ServedState* const state = Find(id);
   if (state == nullptr) return NotServed(id);
   state->acquired = now;
@@ -139,13 +144,12 @@ absl::StatusOr<std::shared_ptr<const TableSet>> Store::Acquire(absl::string_view
 }
 
 absl::StatusOr<std::shared_ptr<const TableSet>> Store::Resolve(absl::string_view id_or_name) const {
-  absl::StatusOr<ServedSet> served = ResolveServed(id_or_name);
-  if (!served.ok()) return served.status();
-  return std::move(served->set);
+  ENGRAM_ASSIGN_OR_RETURN(ServedSet served, ResolveServed(id_or_name));
+  return std::move(served.set);
 }
 
 absl::StatusOr<ServedSet> Store::ResolveServed(absl::string_view id_or_name) const {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   const ServedState* only = nullptr;
   int current = 0;
   for (const ServedState& state : sets_) {
@@ -163,7 +167,7 @@ absl::StatusOr<ServedSet> Store::ResolveServed(absl::string_view id_or_name) con
 }
 
 std::vector<std::shared_ptr<const TableSet>> Store::List() const {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   std::vector<std::shared_ptr<const TableSet>> sets;
   for (const ServedState& state : sets_) {
     if (state.current) sets.push_back(state.served.set);
@@ -172,12 +176,12 @@ std::vector<std::shared_ptr<const TableSet>> Store::List() const {
 }
 
 std::vector<ServedState> Store::States() const {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   return sets_;
 }
 
 std::vector<std::string> Store::Fenced() const {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   return {fenced_.begin(), fenced_.end()};
 }
 

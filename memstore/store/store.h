@@ -6,17 +6,18 @@
 #pragma once
 
 #include <atomic>
-#include <chrono>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <set>
 #include <string>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "memstore/base/clock.h"
+#include "memstore/base/mutex.h"
 #include "memstore/store/control_page.h"
 #include "memstore/store/lease.h"
 #include "memstore/store/table_set.h"
@@ -33,15 +34,20 @@ struct ServedSet {
 // A served set as it stands.
 struct ServedState {
   ServedSet served;
-  bool current = true;                             // its name leads to it
-  std::chrono::steady_clock::time_point since;     // it became what it is
-  std::chrono::steady_clock::time_point acquired;  // the last time, by id: gRPC's lease
+  bool current = true;     // its name leads to it
+  MonotonicTime since;     // when it became current, or was superseded
+  MonotonicTime acquired;  // the last time, by id: the lease of a client over gRPC
   bool was_acquired = false;
 };
 
 class Store {
  public:
-  // What Publish takes; whoever has to know the set before its name leads to it does now.
+  // `clock` dates what becomes of sets, and outlives this.
+  explicit Store(const Clock& clock = RealClock()) : clock_(clock) {}
+
+  // Makes what Publish takes. Apart from Publish so that others (RDMA's tables, metrics) can be
+  // told of the set before its name leads to it. RESOURCE_EXHAUSTED and other errors of
+  // ControlPage::Create.
   static absl::StatusOr<ServedSet> Prepare(std::shared_ptr<const TableSet> set);
   // In one step the set is served, its name leads to it, and the one that it led to is superseded:
   // found by its id alone. ALREADY_EXISTS when the id is served.
@@ -76,16 +82,21 @@ class Store {
 
  private:
   absl::Status TakeOut(absl::string_view id, SetState how, bool even_current = true);
-  ServedState* Find(absl::string_view id) const;  // needs mutex_; null when there is none
-  static void MakeSuperseded(ServedState& state, std::chrono::steady_clock::time_point now);
-  absl::Status NotServed(absl::string_view id) const;  // needs mutex_
-  std::string ServedText() const;  // "name id, name id" for messages; needs mutex_
+  // Null when there is none.
+  ServedState* Find(absl::string_view id) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void SupersedeCurrent(absl::string_view name, MonotonicTime now)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status NotServed(absl::string_view id) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // "name id, name id" for messages.
+  std::string ServedText() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
-  mutable std::mutex mutex_;  // not absl::Mutex: ThreadSanitizer must see it
+  const Clock& clock_;
+  mutable Mutex mutex_;
   // `acquired` changes with every batch of a snapshot that is const otherwise.
-  mutable std::vector<ServedState> sets_;
+  mutable std::vector<ServedState> sets_ ABSL_GUARDED_BY(mutex_);
   std::atomic<uint64_t> version_{0};
-  std::set<std::string> fenced_;  // ids, at most one for each set that was ever published
+  // Ids, at most one for each set that was ever published.
+  std::set<std::string> fenced_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace engram

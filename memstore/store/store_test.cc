@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "memstore/base/testing/fake_clock.h"
 #include "memstore/store/testing/small_table_set.h"
 #include "memstore/table/synthetic.h"
 
@@ -37,7 +38,8 @@ class StoreTest : public ::testing::Test {
   }
 
   const std::string directory_;
-  Store store_;
+  FakeClock clock_;
+  Store store_{clock_};
 };
 
 TEST_F(StoreTest, FindsById) {
@@ -111,6 +113,25 @@ TEST_F(StoreTest, ASupersededSetIsFoundByItsIdAloneAndMayBeTakenBack) {
   ASSERT_TRUE(store_.Supersede(older->id()).ok());
   EXPECT_EQ(store_.Resolve("a").status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_TRUE(store_.Acquire(older->id()).ok());
+}
+
+TEST_F(StoreTest, StatesAreDatedByTheClock) {
+  const auto a = Set("a", 64);
+  const MonotonicTime start = clock_.Now();
+  ASSERT_TRUE(store_.Publish(a).ok());
+  EXPECT_EQ(store_.States()[0].since, start);
+  EXPECT_FALSE(store_.States()[0].was_acquired);
+  clock_.Advance(absl::Seconds(10));
+  ASSERT_TRUE(store_.Acquire(a->id()).ok());
+  EXPECT_EQ(store_.States()[0].acquired, start + absl::Seconds(10));
+  EXPECT_EQ(store_.States()[0].since, start);
+  clock_.Advance(absl::Seconds(10));
+  ASSERT_TRUE(store_.Supersede(a->id()).ok());
+  EXPECT_EQ(store_.States()[0].since, start + absl::Seconds(20));
+  clock_.Advance(absl::Seconds(10));
+  ASSERT_TRUE(store_.TakeBack(a->id()).ok());
+  EXPECT_EQ(store_.States()[0].since, start + absl::Seconds(30));
+  EXPECT_EQ(store_.States()[0].acquired, start + absl::Seconds(10));
 }
 
 TEST_F(StoreTest, LeasesAreCountedByTheirKind) {

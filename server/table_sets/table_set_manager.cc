@@ -84,9 +84,10 @@ void TableSets::LetGo() {
   const Clock::time_point now = Clock::now();
   for (const ServedState& state : store_->States()) {
     if (state.current) continue;
-    const bool held = state.served.leases->Total() > 0 ||
-                      (state.was_acquired && now - state.acquired < Clock::duration(kGrpcLease));
-    if (held && now - state.since < options_.retire_grace) continue;
+    const bool held =
+        state.served.leases->Total() > 0 ||
+        (state.was_acquired && now - ToSteadyTime(state.acquired) < Clock::duration(kGrpcLease));
+    if (held && now - ToSteadyTime(state.since) < options_.retire_grace) continue;
     const TableSet& set = *state.served.set;
     if (!store_->RetireSuperseded(set.id()).ok())
       continue;  // it was fenced meanwhile, or taken back
@@ -134,9 +135,9 @@ std::vector<TableSetState> TableSets::List() const {
                       .page_kind = set.page_kind(),
                       .leases = Counts(*state.served.leases),
                       .idle = std::nullopt,
-                      .age = seconds(state.since),
+                      .age = seconds(ToSteadyTime(state.since)),
                       .layers = LayoutOf(set)};
-    if (state.was_acquired) one.idle = seconds(state.acquired);
+    if (state.was_acquired) one.idle = seconds(ToSteadyTime(state.acquired));
     sets.push_back(std::move(one));
   }
   for (const std::string& id : store_->Fenced()) {
