@@ -69,10 +69,9 @@ struct DeriveOptions {
 
 // The scheme of `family` for some layers. Which layers take part decides the moduli (one used-set
 // of primes over all) and the indices of kSplitMix64:
-//   all of `options.layers` belong to the family: the family's layers take part, whichever are
-//   asked
-//     for, so that a subset gets exactly what it has in the full family;
-//   otherwise (a synthetic set; XOR families alone): those asked for, and no others.
+// * all of `options.layers` belong to the family: the family's layers take part, whichever of them
+//   are asked for, so that a subset gets exactly what it has in the full family;
+// * otherwise (a synthetic set; XOR families alone): those asked for, and no others.
 // INVALID_ARGUMENT for sizes or layers that can't be. Cost: a prime search, milliseconds.
 absl::StatusOr<AddressScheme> Derive(const Family& family, const DeriveOptions& options);
 

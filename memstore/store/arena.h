@@ -55,9 +55,9 @@ class Arena {
   // memory. Thread-safe over different ranges.
   absl::Status Populate(uint64_t offset, uint64_t length);
 
-  // Reads from the kernel's books how much of what is resident lies in transparent huge pages, and
-  // makes page_kind() kSmall when that is less than half. The books do not part neighbouring
-  // arenas.
+  // Asks the kernel (/proc/self/smaps) how much of what is resident lies in transparent huge pages,
+  // and makes page_kind() kSmall when that is less than half. The kernel may count neighbouring
+  // arenas together, as one mapping.
   void ConfirmPageKind();
 
   // Once all is loaded: from here on the memory is read alone, by this process too; a shareable

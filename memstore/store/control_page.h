@@ -47,8 +47,8 @@ struct SetStateAndEpoch {
 };
 
 // What a batch that wants to begin is told: OK while the set is served (superseded or not),
-// FAILED_PRECONDITION while
-// it retires, UNAVAILABLE once the owner has stopped, DATA_LOSS once it is fenced.
+// FAILED_PRECONDITION while it retires, UNAVAILABLE once the owner has stopped, DATA_LOSS once it
+// is fenced.
 absl::Status MayBegin(SetState state, absl::string_view set_id);
 // What a batch that has read its rows is told: OK, or DATA_LOSS once the set is fenced.
 absl::Status MayFinish(SetState state, absl::string_view set_id);
