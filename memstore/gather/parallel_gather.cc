@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "memstore/base/check.h"
 #include "memstore/os/thread.h"
 
 namespace engram {
@@ -60,10 +61,10 @@ absl::StatusOr<std::unique_ptr<GatherTeam>> GatherTeam::Create(uint32_t threads,
 
 GatherTeam::~GatherTeam() {
   {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    MutexLock lock(mutex_);
     ending_ = true;
   }
-  work_there_.notify_all();
+  work_there_.NotifyAll();
   for (std::thread& worker : workers_) worker.join();
 }
 
@@ -99,16 +100,16 @@ void GatherTeam::Share(Job& job) {
 // Whether there was room to offer it.
 bool GatherTeam::Offer(Job& job) {
   {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    MutexLock lock(mutex_);
     if (job_count_ == jobs_.size()) return false;
     jobs_[job_count_++] = &job;
   }
-  work_there_.notify_all();
+  work_there_.NotifyAll();
   return true;
 }
 
 // The oldest job with rows left, its worker counted; null when the team ends. Waits for one.
-GatherTeam::Job* GatherTeam::TakeJob(std::unique_lock<std::mutex>& lock) {
+GatherTeam::Job* GatherTeam::TakeJob() {
   for (;;) {
     for (size_t i = 0; i < job_count_; ++i) {
       Job* const job = jobs_[i];
@@ -117,35 +118,38 @@ GatherTeam::Job* GatherTeam::TakeJob(std::unique_lock<std::mutex>& lock) {
       return job;
     }
     if (ending_) return nullptr;
-    work_there_.wait(lock);
+    work_there_.Wait(mutex_);
   }
 }
 
 void GatherTeam::Work() {
-  std::unique_lock<std::mutex> lock(mutex_);
-  while (Job* const job = TakeJob(lock)) {
-    lock.unlock();
+  MutexLock lock(mutex_);
+  while (Job* const job = TakeJob()) {
+    lock.Unlock();
     job->Run();
-    lock.lock();
+    lock.Lock();
     // Under the lock, which the caller takes before its job goes: the job is still there here, and
     // its rows are in place for the caller once it has seen the count (release, for one that
     // spins).
-    if (job->workers.fetch_sub(1, std::memory_order_release) == 1) worker_left_.notify_all();
+    const uint32_t workers = job->workers.fetch_sub(1, std::memory_order_release);
+    ENGRAM_CHECK(workers > 0, "a worker left a job that has none");
+    if (workers == 1) worker_left_.NotifyAll();
   }
 }
 
 // Takes the job out, so that no further worker finds it, and waits for those that work on it.
 void GatherTeam::Withdraw(Job& job) {
-  std::unique_lock<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   Job** const end = std::remove(jobs_.data(), jobs_.data() + job_count_, &job);
-  job_count_ = end - jobs_.data();
+  ENGRAM_CHECK(end + 1 == jobs_.data() + job_count_, "a job that was offered is not there");
+  --job_count_;
   if (job.workers.load(std::memory_order_acquire) == 0) return;
-  lock.unlock();
+  lock.Unlock();
   for (int spin = 0; spin < kSpins && job.workers.load(std::memory_order_acquire) != 0; ++spin) {
     __builtin_ia32_pause();
   }
-  lock.lock();
-  worker_left_.wait(lock, [&job] { return job.workers.load(std::memory_order_acquire) == 0; });
+  lock.Lock();
+  while (job.workers.load(std::memory_order_acquire) != 0) worker_left_.Wait(mutex_);
 }
 
 }  // namespace engram

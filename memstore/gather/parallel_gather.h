@@ -10,17 +10,17 @@
 
 #include <array>
 #include <atomic>
-#include <condition_variable>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "memstore/base/mutex.h"
 #include "memstore/gather/gather.h"
 
 namespace engram {
@@ -55,15 +55,15 @@ class GatherTeam {
   void Share(Job& job);
   void Work();
   bool Offer(Job& job);
-  Job* TakeJob(std::unique_lock<std::mutex>& lock);
+  Job* TakeJob() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Withdraw(Job& job);
 
-  std::mutex mutex_;
-  std::condition_variable work_there_;   // a job was offered, or the team ends
-  std::condition_variable worker_left_;  // some job's last worker is done
-  std::array<Job*, kMaxJobs> jobs_{};    // oldest first; guarded by mutex_
-  size_t job_count_ = 0;                 // guarded by mutex_
-  bool ending_ = false;                  // guarded by mutex_
+  Mutex mutex_;
+  CondVar work_there_;   // a job was offered, or the team ends
+  CondVar worker_left_;  // some job's last worker is done
+  std::array<Job*, kMaxJobs> jobs_ ABSL_GUARDED_BY(mutex_){};  // oldest first
+  size_t job_count_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool ending_ ABSL_GUARDED_BY(mutex_) = false;
   std::vector<std::thread> workers_;
 };
 

@@ -20,6 +20,7 @@ uint32_t* AddressOf(const std::atomic<uint32_t>& word) {
 }  // namespace
 
 void FutexWait(const std::atomic<uint32_t>& word, uint32_t seen, absl::Duration most) {
+  // FUTEX_WAIT takes a span and measures it by CLOCK_MONOTONIC.
   const timespec time = absl::ToTimespec(std::max(most, absl::ZeroDuration()));
   syscall(SYS_futex, AddressOf(word), FUTEX_WAIT, seen, &time, nullptr, 0);
 }

@@ -1,13 +1,15 @@
 // Waiting for a word in memory that two processes share.
 //
-// Stateless and thread-safe. The wait may end for no reason: look again.
+// Stateless and thread-safe. Spans are measured by the machine's monotonic clock, the kernel's too,
+// and by no other: what is waited for happens in other processes, which no test's clock moves. The
+// wait may end for no reason: look again.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
 
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "memstore/base/clock.h"
 
 namespace engram {
 
@@ -23,13 +25,13 @@ bool SpinUntil(const Done& done, absl::Duration most) {
   if (done()) return true;
   if (most <= absl::ZeroDuration()) return false;
   constexpr int kLooksAClockReading = 32;  // a pause takes 10 to 50 ns, a clock reading as long
-  const absl::Time end = absl::Now() + most;
+  const MonotonicTime end = RealClock().After(most);
   do {
     for (int i = 0; i < kLooksAClockReading; ++i) {
       __builtin_ia32_pause();
       if (done()) return true;
     }
-  } while (absl::Now() < end);
+  } while (RealClock().Now() < end);
   return false;
 }
 

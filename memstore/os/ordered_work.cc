@@ -16,13 +16,13 @@ namespace {
 struct Shared {
   std::atomic<uint64_t> next{0};
   std::atomic<uint64_t> end;  // units from here on are not begun
-  std::mutex mutex;
-  absl::Status error;  // of unit `end`, once there is one
+  Mutex mutex;
+  absl::Status error ABSL_GUARDED_BY(mutex);  // of unit `end`, once there is one
 };
 
 // `unit` failed: nothing from it on is to be done.
 void Fail(Shared& shared, uint64_t unit, absl::Status status) {
-  std::lock_guard<std::mutex> lock(shared.mutex);
+  MutexLock lock(shared.mutex);
   if (unit >= shared.end.load()) return;
   shared.end.store(unit);
   shared.error = std::move(status);
@@ -51,13 +51,13 @@ void ProgressCount::Add(uint64_t done) {
   const uint64_t sum = done_.fetch_add(done) + done;
   if (!report_) return;
   // The last one must be told; of the others one that meets a busy reporter is left out.
-  std::unique_lock<std::mutex> lock(reporting_, std::defer_lock);
   if (sum == total_) {
-    lock.lock();
-  } else if (!lock.try_lock()) {
+    reporting_.Lock();
+  } else if (!reporting_.TryLock()) {
     return;
   }
   report_(done_.load(), total_);
+  reporting_.Unlock();
 }
 
 uint32_t ChooseTableThreads(uint32_t asked) {
@@ -82,6 +82,7 @@ absl::Status DoInOrder(uint64_t units, uint32_t threads, const WorkerFactory& fa
   }
   if (units > 0) Work(shared, factory);
   for (std::thread& thread : others) thread.join();
+  MutexLock lock(shared.mutex);
   return shared.error;
 }
 

@@ -9,13 +9,14 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
-#include <mutex>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
+#include "memstore/base/mutex.h"
 
 namespace engram {
 
-// Called now and then with bytes done and in all, from one thread at a time.
+// Called now and then with bytes done and in all, from one thread at a time. It may not throw.
 using ProgressFunction = std::function<void(uint64_t done, uint64_t total)>;
 
 // Adds up what threads have done and passes it on. Thread-safe; an Add never waits for another.
@@ -29,7 +30,7 @@ class ProgressCount {
   const uint64_t total_;
   const ProgressFunction report_;  // may be empty
   std::atomic<uint64_t> done_{0};
-  std::mutex reporting_;
+  Mutex reporting_;  // held while report_ runs
 };
 
 // A worker does units, one after the other; its buffers are its own.

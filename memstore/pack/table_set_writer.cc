@@ -6,11 +6,14 @@
 #include <atomic>
 #include <cstring>
 #include <memory>
-#include <mutex>
 #include <utility>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
+#include "memstore/base/check.h"
+#include "memstore/base/mutex.h"
 #include "memstore/base/sha256.h"
+#include "memstore/base/status_macros.h"
 #include "memstore/os/direct_file.h"
 #include "memstore/table/shard_format.h"
 
@@ -42,6 +45,7 @@ class LayerWriter {
         layer_(std::move(layer)),
         unit_rows_(RowsOfAbout(std::min(kTargetUnitBytes, shard_bytes), layer_.row_bytes)) {
     PlanShards(shard_bytes);
+    open_.resize(layer_.shards.size());
   }
 
   uint64_t units() const { return (layer_.rows + unit_rows_ - 1) / unit_rows_; }
@@ -64,8 +68,9 @@ class LayerWriter {
   LayerTableSpec layer_;
   const uint64_t unit_rows_;
   uint64_t units_per_shard_ = 1;
-  std::mutex mutex_;
-  std::vector<std::shared_ptr<OpenShard>> open_;  // [shards], null before and after
+  Mutex mutex_;
+  // [shards], null before and after.
+  std::vector<std::shared_ptr<OpenShard>> open_ ABSL_GUARDED_BY(mutex_);
 };
 
 void LayerWriter::PlanShards(uint64_t shard_bytes) {
@@ -83,17 +88,16 @@ void LayerWriter::PlanShards(uint64_t shard_bytes) {
     shard.file_bytes = ShardFileBytes(shard.rows, layer_.row_bytes);
     layer_.shards.push_back(std::move(shard));
   }
-  open_.resize(layer_.shards.size());
 }
 
 absl::StatusOr<std::shared_ptr<OpenShard>> LayerWriter::Open(size_t index) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   if (open_[index] == nullptr) {
     const ShardSpec& shard = layer_.shards[index];
-    absl::StatusOr<DirectWriter> writer =
-        DirectWriter::Create(JoinPath(directory_, shard.file), shard.file_bytes);
-    if (!writer.ok()) return writer.status();
-    open_[index] = std::make_shared<OpenShard>(std::move(*writer), ShardBlocks(shard),
+    ENGRAM_ASSIGN_OR_RETURN(
+        DirectWriter writer,
+        DirectWriter::Create(JoinPath(directory_, shard.file), shard.file_bytes));
+    open_[index] = std::make_shared<OpenShard>(std::move(writer), ShardBlocks(shard),
                                                (shard.rows + unit_rows_ - 1) / unit_rows_);
   }
   return open_[index];
@@ -102,8 +106,7 @@ absl::StatusOr<std::shared_ptr<OpenShard>> LayerWriter::Open(size_t index) {
 absl::Status LayerWriter::WriteUnit(uint64_t unit, const RowFill& fill, PageBuffer& buffer) {
   const size_t index = unit / units_per_shard_;
   const ShardSpec& shard = layer_.shards[index];
-  absl::StatusOr<std::shared_ptr<OpenShard>> open = Open(index);
-  if (!open.ok()) return open.status();
+  ENGRAM_ASSIGN_OR_RETURN(const std::shared_ptr<OpenShard> open, Open(index));
 
   const RowId first_row = unit * unit_rows_;
   const uint64_t first_block = (first_row - shard.first_row) / shard.block_rows;
@@ -112,20 +115,20 @@ absl::Status LayerWriter::WriteUnit(uint64_t unit, const RowFill& fill, PageBuff
   const bool last = first_row + UnitRows(unit) == shard.first_row + shard.rows;
   const uint64_t bytes = last ? shard.file_bytes - begin : row_bytes;
   const absl::Span<std::byte> pages = buffer.Reserve(bytes).first(bytes);
-  absl::Status status = fill(first_row, pages.first(row_bytes));
-  if (!status.ok()) return status;
+  ENGRAM_RETURN_IF_ERROR(fill(first_row, pages.first(row_bytes)));
   std::memset(pages.data() + row_bytes, 0, bytes - row_bytes);
 
   uint64_t at = 0;
   for (uint64_t block = first_block; at < bytes; ++block) {
     const uint64_t block_bytes = BlockBytes(layer_, shard, block);
-    (*open)->checksums[1 + block] = Crc32c(pages.subspan(at, block_bytes));
+    open->checksums[1 + block] = Crc32c(pages.subspan(at, block_bytes));
     at += block_bytes;
   }
-  status = (*open)->writer.Write(begin, pages);
-  if (!status.ok()) return status;
+  ENGRAM_RETURN_IF_ERROR(open->writer.Write(begin, pages));
   // The others' checksums are seen by whoever takes the last unit: acquire and release in one.
-  if ((*open)->units_left.fetch_sub(1) == 1) return FinishShard(index, **open);
+  const uint64_t left = open->units_left.fetch_sub(1);
+  ENGRAM_CHECK(left > 0, "a unit was written to a shard that has all of its units");
+  if (left == 1) return FinishShard(index, *open);
   return absl::OkStatus();
 }
 
@@ -136,14 +139,13 @@ absl::Status LayerWriter::FinishShard(size_t index, OpenShard& open) {
   PageBuffer buffer;
   const absl::Span<std::byte> page = buffer.Reserve(header.size()).first(header.size());
   std::memcpy(page.data(), header.data(), header.size());
-  absl::Status status = open.writer.Write(0, page);
-  if (status.ok()) status = open.writer.Sync();
-  if (!status.ok()) return status;
+  ENGRAM_RETURN_IF_ERROR(open.writer.Write(0, page));
+  ENGRAM_RETURN_IF_ERROR(open.writer.Sync());
   const absl::string_view checksums(reinterpret_cast<const char*>(open.checksums.data()),
                                     open.checksums.size() * sizeof(uint32_t));
   shard.checksum_file_sha256 = Sha256Hex(checksums);
-  status = WriteNewFileDurably(JoinPath(directory_, shard.checksum_file), checksums);
-  std::lock_guard<std::mutex> lock(mutex_);
+  absl::Status status = WriteNewFileDurably(JoinPath(directory_, shard.checksum_file), checksums);
+  MutexLock lock(mutex_);
   open_[index] = nullptr;
   return status;
 }

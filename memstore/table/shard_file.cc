@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "memstore/base/check.h"
+#include "memstore/base/status_macros.h"
 #include "memstore/os/posix_file.h"
 #include "memstore/table/shard_format.h"
 
@@ -71,24 +73,26 @@ size_t ShardFiles::Add(const LayerTableSpec& layer, const ShardSpec& shard, uint
   Slot& slot = slots_.emplace_back();
   slot.layer = &layer;
   slot.shard = &shard;
+  MutexLock lock(slot.mutex);
   slot.shares_left = shares;
   return slots_.size() - 1;
 }
 
 absl::StatusOr<const ShardFile*> ShardFiles::BeginShare(size_t number) {
   Slot& slot = slots_[number];
-  const std::lock_guard<std::mutex> lock(slot.mutex);
+  MutexLock lock(slot.mutex);
+  ENGRAM_CHECK(slot.shares_left > 0, "a share was begun of a shard whose shares are all done");
   if (slot.file == nullptr) {
-    absl::StatusOr<ShardFile> file = ShardFile::Open(directory_, *slot.layer, *slot.shard);
-    if (!file.ok()) return file.status();
-    slot.file = std::make_unique<ShardFile>(*std::move(file));
+    ENGRAM_ASSIGN_OR_RETURN(ShardFile file, ShardFile::Open(directory_, *slot.layer, *slot.shard));
+    slot.file = std::make_unique<ShardFile>(std::move(file));
   }
   return slot.file.get();
 }
 
 void ShardFiles::EndShare(size_t number) {
   Slot& slot = slots_[number];
-  const std::lock_guard<std::mutex> lock(slot.mutex);
+  MutexLock lock(slot.mutex);
+  ENGRAM_CHECK(slot.shares_left > 0, "a shard's share was ended twice");
   if (--slot.shares_left == 0) slot.file.reset();
 }
 

@@ -8,14 +8,15 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "memstore/base/mutex.h"
 #include "memstore/os/direct_file.h"
 #include "memstore/table/manifest.h"
 
@@ -65,9 +66,10 @@ class ShardFiles {
   struct Slot {
     const LayerTableSpec* layer = nullptr;
     const ShardSpec* shard = nullptr;
-    std::mutex mutex;  // of what follows
-    uint64_t shares_left = 0;
-    std::unique_ptr<ShardFile> file;  // null before the first share and after the last
+    Mutex mutex;
+    uint64_t shares_left ABSL_GUARDED_BY(mutex) = 0;
+    // Null before the first share and after the last.
+    std::unique_ptr<ShardFile> file ABSL_GUARDED_BY(mutex);
   };
 
   const std::string directory_;
