@@ -1,8 +1,9 @@
-// The gather loop: rows of one table, by id, into a landing buffer.
+// The gather loop: rows of one table, by id, into a landing buffer (landing.h).
 //
 // Reads from memory at random, so it lives on software prefetch and fixed row sizes; each call
 // takes the kernel for its row width and the machine's instruction set. Stateless and thread-safe;
-// never allocates. Ids must have been checked (CheckRowIds): the loop does not look again.
+// never allocates. Ids must have been checked (CheckRowIds) and the landing too (Landing::Extent):
+// the loop does not look again.
 #pragma once
 
 #include <cstddef>
@@ -11,27 +12,22 @@
 #include "absl/status/status.h"
 #include "absl/types/span.h"
 #include "memstore/addressing/scheme.h"
+#include "memstore/gather/landing.h"
 
 namespace engram {
 
-// Where rows land: row i at data + (i / group_rows) * group_stride_bytes + (i % group_rows) *
-// row_bytes. A group is one token's columns in dense placement; group_rows 0 means one group: back
-// to back.
-struct Landing {
-  std::byte* data = nullptr;
-  uint64_t group_rows = 0;
-  uint64_t group_stride_bytes = 0;
-};
-
-// One table as the loop sees it: row r at base + r * row_bytes.
+// The rows of a table that are held here, as the loop sees them: row ids
+// first_row..first_row+rows-1, row r at base + (r - first_row) * row_bytes. Ids are always those of
+// the whole table. first_row + rows <= 2^63.
 struct GatherTable {
   const std::byte* base = nullptr;
   uint64_t rows = 0;
   uint32_t row_bytes = 0;
+  uint64_t first_row = 0;
 };
 
-// INVALID_ARGUMENT names the first id that is not below table.rows and its place.
-// Id is uint32_t or uint64_t (RowId).
+// INVALID_ARGUMENT names the first id that is not one of the table's rows, its place, and the rows
+// that there are. Id is uint32_t or uint64_t (RowId).
 template <typename Id>
 absl::Status CheckRowIds(const GatherTable& table, absl::Span<const Id> ids);
 

@@ -14,11 +14,13 @@ namespace {
 
 }  // namespace
 
-template <typename Id>
-Kernel<Id> FindAvx2Kernel(uint32_t row_bytes) {
-  return KernelForWidth<Id>(row_bytes);
+template <typename Id, typename Cursor>
+Kernel<Id, Cursor> FindAvx2Kernel(uint32_t row_bytes) {
+  return KernelForWidth<Id, Cursor>(row_bytes);
 }
-template Kernel<uint32_t> FindAvx2Kernel<uint32_t>(uint32_t row_bytes);
-template Kernel<uint64_t> FindAvx2Kernel<uint64_t>(uint32_t row_bytes);
+template Kernel<uint32_t, LandingCursor> FindAvx2Kernel<uint32_t, LandingCursor>(uint32_t);
+template Kernel<uint64_t, LandingCursor> FindAvx2Kernel<uint64_t, LandingCursor>(uint32_t);
+template Kernel<uint32_t, ListedPlaces> FindAvx2Kernel<uint32_t, ListedPlaces>(uint32_t);
+template Kernel<uint64_t, ListedPlaces> FindAvx2Kernel<uint64_t, ListedPlaces>(uint32_t);
 
 }  // namespace engram::gather_internal

@@ -18,6 +18,7 @@ using gather_internal::BestInstructionSet;
 using gather_internal::FindKernel;
 using gather_internal::InstructionSet;
 using gather_internal::LandingCursor;
+using gather_internal::ListedPlaces;
 using gather_internal::PrefetchDistance;
 
 // `bytes` bytes that end where an unreadable page begins: one byte too far is a fault.
@@ -91,6 +92,19 @@ void ExpectExactAtEveryWidth(InstructionSet set) {
 
     FindKernel<Id>(set, row_bytes)(table, ids.data(), ids.size(),
                                    LandingCursor{landing.data(), kGroupRows, kGroupRows, gap}, 4);
+    ASSERT_EQ(std::memcmp(landing.data(), expected.data(), landing_bytes), 0);
+
+    // The same places, listed, of rows in another order.
+    std::memset(landing.data(), static_cast<int>(kUntouched), landing_bytes);
+    std::vector<Id> listed_ids(ids.size());
+    std::vector<uint32_t> places(ids.size());
+    for (uint32_t i = 0; i < ids.size(); ++i) {
+      places[i] = (i * 7 + 3) % ids.size();
+      listed_ids[i] = ids[places[i]];
+    }
+    FindKernel<Id, ListedPlaces>(set, row_bytes)(
+        table, listed_ids.data(), ids.size(),
+        ListedPlaces{landing.data(), places.data(), kGroupRows, stride}, 4);
     ASSERT_EQ(std::memcmp(landing.data(), expected.data(), landing_bytes), 0);
   }
 }
@@ -176,6 +190,50 @@ TEST(GatherTest, GroupsLandAtTheirStrideAndGapsStayUntouched) {
   }
 }
 
+TEST(GatherTest, ListedRowsLandAtTheirPlaces) {
+  const SmallTable small(1000, 110);
+  const std::vector<uint64_t> ids = SomeIds(100, small.table.rows);
+  std::vector<uint32_t> places(100);
+  for (uint32_t i = 0; i < 100; ++i) places[i] = (i * 37 + 5) % 100 * 2;  // every other place
+  // Without groups, in groups, and in one group that has more places than a list can name.
+  for (const uint64_t group_rows : {uint64_t{0}, uint64_t{24}, uint64_t{1} << 33}) {
+    SCOPED_TRACE(group_rows);
+    std::vector<std::byte> bytes(200 * 110 + 200, std::byte{0xEE});
+    std::vector<std::byte> expected = bytes;
+    const Landing landing{bytes.data(), group_rows, group_rows * 110 + 20, places};
+    for (size_t i = 0; i < ids.size(); ++i) {
+      std::memcpy(expected.data() + (landing.PlaceOf(i, 110) - landing.data),
+                  small.table.base + ids[i] * 110, 110);
+    }
+    for (size_t first = 0; first < ids.size(); first += 13) {
+      GatherRange<uint64_t>(small.table, ids, first, std::min<size_t>(13, ids.size() - first),
+                            landing);
+    }
+    EXPECT_EQ(bytes, expected);
+  }
+}
+
+// Row 0 of such a table would lie far before its memory, or at no address at all.
+TEST(GatherTest, PartOfATableIsReadByTheWholeTablesIds) {
+  for (const uint64_t first_row : {uint64_t{1}, uint64_t{4000}, (uint64_t{1} << 63) - 1000}) {
+    SCOPED_TRACE(first_row);
+    SmallTable small(1000, 264);
+    const std::vector<uint64_t> ids = SomeIds(300, small.table.rows);
+    std::vector<std::byte> whole(300 * 264), part(300 * 264);
+    Gather<uint64_t>(small.table, ids, Landing{whole.data()});
+    std::vector<uint64_t> far(ids);
+    for (uint64_t& id : far) id += first_row;
+    small.table.first_row = first_row;
+    Gather<uint64_t>(small.table, far, Landing{part.data()});
+    EXPECT_EQ(whole, part);
+    if (first_row > 5000) continue;
+    std::fill(part.begin(), part.end(), std::byte{});
+    const std::vector<uint32_t> narrow(far.begin(), far.end());
+    Gather<uint32_t>(small.table, narrow, Landing{part.data()});
+    EXPECT_EQ(whole, part);
+  }
+}
+
 TEST(GatherTest, RangesTogetherAreTheWholeBatch) {
   const SmallTable small(500, 110);
   constexpr size_t kStride = 16 * 110 + 6;
@@ -230,6 +288,40 @@ TYPED_TEST(CheckRowIdsTest, RefusesTheLargestIdAndAnyIdOfAnEmptyTable) {
   EXPECT_FALSE(CheckRowIds<TypeParam>({nullptr, 100, 264}, std::vector<TypeParam>{largest}).ok());
   EXPECT_FALSE(CheckRowIds<TypeParam>({nullptr, 0, 264}, std::vector<TypeParam>{0}).ok());
   EXPECT_TRUE(CheckRowIds<TypeParam>({nullptr, 0, 264}, {}).ok());
+}
+
+TYPED_TEST(CheckRowIdsTest, APartOfATableHasItsOwnRowsAlone) {
+  const GatherTable table{.rows = 100, .row_bytes = 264, .first_row = 5000};
+  const auto check = [&](uint64_t id) {
+    return CheckRowIds<TypeParam>(table, std::vector<TypeParam>{static_cast<TypeParam>(id)});
+  };
+  for (const uint64_t id : {5000, 5001, 5099}) EXPECT_TRUE(check(id).ok()) << id;
+  for (const uint64_t id : {uint64_t{0}, uint64_t{99}, uint64_t{4999}, uint64_t{5100},
+                            uint64_t{static_cast<TypeParam>(-1)}}) {
+    const absl::Status status = check(id);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << id;
+    EXPECT_TRUE(absl::StrContains(status.message(), "row id " + std::to_string(id) + " at index 0"))
+        << status;
+    EXPECT_TRUE(absl::StrContains(status.message(), "rows 5000 to 5100")) << status;
+  }
+  const GatherTable none{.rows = 0, .row_bytes = 264, .first_row = 5000};
+  EXPECT_FALSE(CheckRowIds<TypeParam>(none, std::vector<TypeParam>{5000}).ok());
+}
+
+TEST(CheckRowIdsWideTest, KnowsPartsThatReach32BitsOrBeginBeyond) {
+  const std::vector<uint32_t> last = {UINT32_MAX};
+  EXPECT_TRUE(CheckRowIds<uint32_t>({nullptr, 10, 264, UINT32_MAX}, last).ok());
+  EXPECT_TRUE(CheckRowIds<uint32_t>({nullptr, uint64_t{1} << 40, 264, 7}, last).ok());
+  EXPECT_FALSE(
+      CheckRowIds<uint32_t>({nullptr, uint64_t{1} << 40, 264, 7}, std::vector<uint32_t>{6}).ok());
+  EXPECT_FALSE(CheckRowIds<uint32_t>({nullptr, 10, 264, uint64_t{1} << 32}, last).ok());
+  EXPECT_TRUE(CheckRowIds<uint32_t>({nullptr, 10, 264, uint64_t{1} << 32}, {}).ok());
+  const uint64_t end = uint64_t{1} << 63;
+  const GatherTable far{nullptr, 1000, 264, end - 1000};
+  EXPECT_TRUE(CheckRowIds<uint64_t>(far, std::vector<uint64_t>{end - 1000, end - 1}).ok());
+  for (const uint64_t id : {uint64_t{0}, end - 1001, end, end + 5, UINT64_MAX}) {
+    EXPECT_FALSE(CheckRowIds<uint64_t>(far, std::vector<uint64_t>{id}).ok()) << id;
+  }
 }
 
 TEST(CheckRowIdsWideTest, KnowsIdsAndTablesBeyond32Bits) {
