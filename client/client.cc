@@ -82,7 +82,7 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Attach(absl::string_view target,
 absl::StatusOr<std::unique_ptr<Client>> Client::Create(std::unique_ptr<Transport> transport) {
   const AttachedTableSet& set = transport->table_set();
   absl::StatusOr<std::shared_ptr<const Addresser>> addresser =
-      Addresser::Create(set.manifest.scheme, set.token_map);
+      Addresser::Create(set.manifest.scheme, set.token_map, ShortSetId::Of(set.manifest.id));
   if (!addresser.ok()) return addresser.status();
   return std::unique_ptr<Client>(new Client(std::move(transport), *std::move(addresser)));
 }

@@ -41,8 +41,9 @@ absl::StatusOr<std::unique_ptr<Prefetcher>> StepPrefetcher::Make(Transport& tran
                                                                  Device& device,
                                                                  const PrefetcherOptions& options) {
   std::unique_ptr<StepPrefetcher> made(new StepPrefetcher(transport, device, options));
+  const AttachedTableSet& set = transport.table_set();
   absl::StatusOr<std::shared_ptr<const Addresser>> addresser =
-      Addresser::Create(transport.table_set().manifest.scheme, transport.table_set().token_map);
+      Addresser::Create(set.manifest.scheme, set.token_map, ShortSetId::Of(set.manifest.id));
   if (!addresser.ok()) return addresser.status();
   made->addresser_ = *std::move(addresser);
   absl::Status status = made->MakeSlots();

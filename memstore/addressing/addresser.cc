@@ -7,17 +7,19 @@
 #include "absl/strings/str_cat.h"
 #include "memstore/addressing/hash_kernels.h"
 #include "memstore/addressing/ngram_hash.h"
+#include "memstore/base/status_macros.h"
 
 namespace engram {
-namespace {
 
 // The ids of a tile and of the window before it, oldest first.
-struct EntryTile {
+struct Addresser::EntryTile {
   uint32_t tokens = 0;
   uint32_t own[kTileTokens];  // kBlockedEntry: dead
   uint32_t
       history[kMaxOrder - 1 + kTileTokens];  // as later positions see it; the window comes first
 };
+
+namespace {
 
 absl::Status CheckTokenMap(const AddressScheme& scheme, const TokenMap* token_map) {
   if (!scheme.token_map) {
@@ -47,19 +49,26 @@ absl::Status CheckTokenMap(const AddressScheme& scheme, const TokenMap* token_ma
 
 absl::Status CheckOutput(const AddressScheme& scheme, size_t tokens,
                          const LayerRowIdsOutput& output) {
-  if (output.rows == nullptr && tokens > 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("output for layer index ", output.layer_index, " has no memory to write to"));
-  }
   if (output.layer_index >= scheme.layers.size()) {
     return absl::InvalidArgumentError(absl::StrCat("output for layer index ", output.layer_index,
                                                    ": the scheme has ", scheme.layers.size(),
                                                    " layers"));
   }
-  if (output.token_stride < scheme.Columns()) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "output for layer index ", output.layer_index, " is too small: its stride is ",
-        output.token_stride, " row ids a token, the scheme has ", scheme.Columns(), " columns"));
+  uint32_t columns = scheme.Columns();
+  if (output.slice != nullptr) {
+    const uint32_t layer = scheme.layers[output.layer_index].layer;
+    ENGRAM_RETURN_IF_ERROR(output.slice->Check(layer, columns));
+    columns = output.slice->columns();
+  }
+  if (output.rows == nullptr && tokens > 0 && columns > 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("output for layer index ", output.layer_index, " has no memory to write to"));
+  }
+  if (output.token_stride < columns) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("output for layer index ", output.layer_index, " is too small: its stride is ",
+                     output.token_stride, " row ids a token, the ",
+                     output.slice != nullptr ? "slice" : "scheme", " has ", columns, " columns"));
   }
   return absl::OkStatus();
 }
@@ -81,6 +90,39 @@ absl::Status ForeignState(const AddressScheme& scheme) {
   return absl::InvalidArgumentError(
       absl::StrCat("the sequence state holds an id that the scheme of ", scheme.family,
                    " does not have: begin with Addresser::Start() and this scheme's Advance()"));
+}
+
+// Row ids of all columns of some tokens, before a slice is taken of them: 32 KiB, which the first
+// cache holds beside the tile.
+constexpr uint32_t kSlicedIds = 4096;
+static_assert(kSlicedIds >= kBlockLanes * kMaxHeadsPerOrder * (kMaxOrder - 1));
+
+bool IsPart(const LayerRowIdsOutput& output) {
+  return output.slice != nullptr && !output.slice->is_all();
+}
+
+// As many tokens as a tile takes; fewer where slices are taken of very many columns.
+uint32_t TokensATile(const AddressScheme& scheme, absl::Span<const LayerRowIdsOutput> outputs) {
+  if (std::none_of(outputs.begin(), outputs.end(), IsPart)) return kTileTokens;
+  const uint32_t most = kSlicedIds / scheme.Columns();
+  return std::min(kTileTokens, most / kBlockLanes * kBlockLanes);
+}
+
+// All columns are hashed and the slice's are kept: columns that share an order share its mix and
+// its vectors, so hashing a part of them alone would save the stores and little else.
+void HashSlice(HashKernel hash, const LayerHash& layer, const WindowTile& windows,
+               uint32_t layer_columns, const ColumnSlice& slice, RowId* rows, size_t token_stride) {
+  alignas(64) RowId all[kSlicedIds];
+  hash(layer, windows, all, layer_columns);
+  slice.ForEachRun([&](uint32_t slice_column, uint32_t layer_column, uint32_t columns) {
+    for (uint32_t c = 0; c < columns; ++c) {
+      const RowId* from = all + layer_column + c;
+      RowId* to = rows + slice_column + c;
+      for (uint32_t t = 0; t < windows.tokens; ++t, from += layer_columns, to += token_stride) {
+        *to = *from;
+      }
+    }
+  });
 }
 
 }  // namespace
@@ -167,29 +209,32 @@ struct Addresser::Kernel {
 };
 
 absl::StatusOr<std::shared_ptr<const Addresser>> Addresser::Create(
-    AddressScheme scheme, std::shared_ptr<const TokenMap> token_map) {
-  if (absl::Status s = Validate(scheme); !s.ok()) return s;
-  if (absl::Status s = CheckTokenMap(scheme, token_map.get()); !s.ok()) return s;
-  return std::shared_ptr<const Addresser>(new Addresser(std::move(scheme), std::move(token_map)));
+    AddressScheme scheme, std::shared_ptr<const TokenMap> token_map, ShortSetId set) {
+  ENGRAM_RETURN_IF_ERROR(Validate(scheme));
+  ENGRAM_RETURN_IF_ERROR(CheckTokenMap(scheme, token_map.get()));
+  return std::shared_ptr<const Addresser>(
+      new Addresser(std::move(scheme), std::move(token_map), set));
 }
 
-Addresser::Addresser(AddressScheme scheme, std::shared_ptr<const TokenMap> token_map)
+Addresser::Addresser(AddressScheme scheme, std::shared_ptr<const TokenMap> token_map,
+                     ShortSetId set)
     : scheme_(std::move(scheme)),
       token_map_(std::move(token_map)),
+      set_(set),
       kernel_(std::make_unique<const Kernel>(scheme_, token_map_.get())) {}
 
 Addresser::~Addresser() = default;
 
-absl::StatusOr<std::shared_ptr<const Addresser>> Addresser::Load(
-    AddressScheme scheme, const std::string& token_map_path) {
+absl::StatusOr<std::shared_ptr<const Addresser>> Addresser::Load(AddressScheme scheme,
+                                                                 const std::string& token_map_path,
+                                                                 ShortSetId set) {
   std::shared_ptr<const TokenMap> token_map;
   if (scheme.token_map) {
-    absl::StatusOr<TokenMap> loaded =
-        TokenMap::Load(token_map_path, scheme.vocab_size, *scheme.token_map);
-    if (!loaded.ok()) return loaded.status();
-    token_map = std::make_shared<const TokenMap>(*std::move(loaded));
+    ENGRAM_ASSIGN_OR_RETURN(TokenMap loaded,
+                            TokenMap::Load(token_map_path, scheme.vocab_size, *scheme.token_map));
+    token_map = std::make_shared<const TokenMap>(std::move(loaded));
   }
-  return Create(std::move(scheme), std::move(token_map));
+  return Create(std::move(scheme), std::move(token_map), set);
 }
 
 SequenceState Addresser::Start() {
@@ -198,26 +243,48 @@ SequenceState Addresser::Start() {
   return state;
 }
 
+absl::Status Addresser::CheckState(const SequenceState& state) const {
+  EntryTile entries;
+  return TakeState(state, &entries);
+}
+
+absl::Status Addresser::TakeState(const SequenceState& state, EntryTile* entries) const {
+  if (state.set != set_ && !state.set.is_none()) {
+    return CheckSameSet("the sequence state", state.set, set_,
+                        "start the sequence again from its last tokens (Addresser::Start(), then "
+                        "Advance())");
+  }
+  return kernel_->FromState(state, entries) ? absl::OkStatus() : ForeignState(scheme_);
+}
+
 absl::Status Addresser::Address(const SequenceState& state, absl::Span<const int32_t> token_ids,
                                 absl::Span<const uint8_t> dead,
                                 absl::Span<const LayerRowIdsOutput> outputs) const {
-  if (absl::Status s = CheckMask(scheme_, token_ids.size(), dead); !s.ok()) return s;
+  ENGRAM_RETURN_IF_ERROR(CheckMask(scheme_, token_ids.size(), dead));
   for (const LayerRowIdsOutput& output : outputs) {
-    if (absl::Status s = CheckOutput(scheme_, token_ids.size(), output); !s.ok()) return s;
+    ENGRAM_RETURN_IF_ERROR(CheckOutput(scheme_, token_ids.size(), output));
   }
   EntryTile entries;
   WindowTile windows;
-  if (!kernel_->FromState(state, &entries)) return ForeignState(scheme_);
-  for (size_t begin = 0; begin < token_ids.size(); begin += kTileTokens) {
+  ENGRAM_RETURN_IF_ERROR(TakeState(state, &entries));
+  const uint32_t tile_tokens = TokensATile(scheme_, outputs);
+  for (size_t begin = 0; begin < token_ids.size(); begin += tile_tokens) {
     const uint32_t tokens =
-        static_cast<uint32_t>(std::min<size_t>(kTileTokens, token_ids.size() - begin));
+        static_cast<uint32_t>(std::min<size_t>(tile_tokens, token_ids.size() - begin));
     const uint8_t* const tile_dead = dead.empty() ? nullptr : dead.data() + begin;
     const uint32_t taken = kernel_->Fill(token_ids.data() + begin, tile_dead, tokens, &entries);
     if (taken < tokens) return kernel_->BadToken(scheme_, begin + taken, token_ids[begin + taken]);
     kernel_->FillWindow(entries, &windows);
     for (const LayerRowIdsOutput& output : outputs) {
-      kernel_->hash(kernel_->layers[output.layer_index], windows,
-                    output.rows + begin * output.token_stride, output.token_stride);
+      if (output.slice != nullptr && output.slice->empty()) continue;
+      const LayerHash& layer = kernel_->layers[output.layer_index];
+      RowId* const rows = output.rows + begin * output.token_stride;
+      if (!IsPart(output)) {
+        kernel_->hash(layer, windows, rows, output.token_stride);
+      } else {
+        HashSlice(kernel_->hash, layer, windows, scheme_.Columns(), *output.slice, rows,
+                  output.token_stride);
+      }
     }
     // The last entries are the next tile's window.
     std::copy_n(entries.history + tokens, kernel_->lookback, entries.history);
@@ -239,16 +306,18 @@ absl::Status Addresser::AddressSequences(absl::Span<const SequenceTokens> sequen
       return absl::Status(status.code(), absl::StrCat("sequence ", i, ": ", status.message()));
     }
     at += tokens;
-    for (LayerRowIdsOutput& output : next) output.rows += tokens * output.token_stride;
+    for (LayerRowIdsOutput& output : next) {
+      if (output.rows != nullptr) output.rows += tokens * output.token_stride;
+    }
   }
   return absl::OkStatus();
 }
 
 absl::Status Addresser::Advance(absl::Span<const int32_t> token_ids, absl::Span<const uint8_t> dead,
                                 SequenceState* state) const {
-  if (absl::Status s = CheckMask(scheme_, token_ids.size(), dead); !s.ok()) return s;
+  ENGRAM_RETURN_IF_ERROR(CheckMask(scheme_, token_ids.size(), dead));
   EntryTile entries;
-  if (!kernel_->FromState(*state, &entries)) return ForeignState(scheme_);
+  ENGRAM_RETURN_IF_ERROR(TakeState(*state, &entries));
   const uint32_t tokens =
       static_cast<uint32_t>(std::min<size_t>(kernel_->lookback, token_ids.size()));
   const size_t begin = token_ids.size() - tokens;
@@ -256,6 +325,7 @@ absl::Status Addresser::Advance(absl::Span<const int32_t> token_ids, absl::Span<
   const uint32_t taken = kernel_->Fill(token_ids.data() + begin, last_dead, tokens, &entries);
   if (taken < tokens) return kernel_->BadToken(scheme_, begin + taken, token_ids[begin + taken]);
   *state = Start();
+  state->set = set_;
   for (uint32_t age = 0; age < kernel_->lookback; ++age) {
     const uint32_t entry = entries.history[tokens + kernel_->lookback - 1 - age];
     if (entry == kBlockedEntry) break;

@@ -1,10 +1,12 @@
 // From token ids to row ids: the whole path (range check, compression, window, hash, modulo).
 //
 // An Addresser is immutable after Create and shared freely between threads. A SequenceState is a
-// small value (the last N-1 ids of one sequence): copy it to fork a sequence or to keep a point to
-// roll back to. Address() leaves it as it is (draft tokens), Advance() commits tokens to it.
-// Nothing allocates after Create but an error's message. Cost: addresser_benchmark; well below a
-// nanosecond a row id where there is AVX2.
+// small value (the last N-1 ids of one sequence, and the table set that they are of): copy it to
+// fork a sequence or to keep a point to roll back to. Address() leaves it as it is (draft tokens),
+// Advance() commits tokens to it. A state of one set is never used with another's addresser: that
+// is FAILED_PRECONDITION with both ids, for token maps and windows differ from set to set. Nothing
+// allocates after Create but an error's message. Cost: addresser_benchmark; well below a nanosecond
+// a row id where there is AVX2.
 #pragma once
 
 #include <array>
@@ -16,17 +18,22 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "memstore/addressing/column_slice.h"
 #include "memstore/addressing/scheme.h"
+#include "memstore/addressing/set_id.h"
 #include "memstore/addressing/token_map.h"
 
 namespace engram {
 
 // The window before the next token. Entry 0 is the newest. Blocking is sticky: at and behind the
-// first blocked entry the pad is used, and everything behind it is kBlocked too, so that equal
-// states are those that address alike.
+// first blocked entry the pad is used, and everything behind it is kBlocked too, so that states
+// with equal ids address alike.
 struct SequenceState {
   static constexpr int64_t kBlocked = INT64_MIN;
   std::array<int64_t, kMaxOrder - 1> ids;  // compressed, or kBlocked
+  // Of the addresser that last advanced it. None at a sequence's start, which is the same for every
+  // set, and where somebody filled in the ids: such a state is taken by every addresser.
+  ShortSetId set;
 
   friend bool operator==(const SequenceState&, const SequenceState&) = default;
 };
@@ -37,34 +44,46 @@ struct SequenceTokens {
   uint32_t tokens = 0;
 };
 
-// Where one layer's row ids go: token t, column c at rows[t * token_stride + c].
+// Where one layer's row ids go: token t, column c at rows[t * token_stride + c]; with a slice, c is
+// the slice's column. A slice of no columns writes nothing and needs no memory.
 struct LayerRowIdsOutput {
   uint32_t layer_index = 0;  // in scheme().layers
   RowId* rows = nullptr;
-  size_t token_stride = 0;  // in row ids, at least columns
+  size_t token_stride = 0;             // in row ids, at least columns
+  const ColumnSlice* slice = nullptr;  // of this layer; null: all of its columns
 };
 
 class Addresser {
  public:
-  // The scheme is validated; a scheme with a token map needs one (INVALID_ARGUMENT names it).
+  // The scheme is validated; a scheme with a token map needs one (INVALID_ARGUMENT names it). `set`
+  // is the table set whose scheme it is; none for a scheme alone (tools, tests).
   static absl::StatusOr<std::shared_ptr<const Addresser>> Create(
-      AddressScheme scheme, std::shared_ptr<const TokenMap> token_map);
+      AddressScheme scheme, std::shared_ptr<const TokenMap> token_map, ShortSetId set = {});
   // The same with the token map, where the scheme has one, from this file. Errors of
   // TokenMap::Load.
   static absl::StatusOr<std::shared_ptr<const Addresser>> Load(AddressScheme scheme,
-                                                               const std::string& token_map_path);
+                                                               const std::string& token_map_path,
+                                                               ShortSetId set = {});
 
   const AddressScheme& scheme() const { return scheme_; }
   const std::shared_ptr<const TokenMap>& token_map() const { return token_map_; }
+  ShortSetId set() const { return set_; }
 
-  // The state at a sequence's start.
+  // The state at a sequence's start, for any addresser; the first one that advances it makes it its
+  // own.
   static SequenceState Start();
+
+  // Whether a state may be used here: FAILED_PRECONDITION names its set and this one,
+  // INVALID_ARGUMENT says that it holds an id that the scheme has not. Address and Advance ask by
+  // themselves; for those who send a state's ids elsewhere.
+  absl::Status CheckState(const SequenceState& state) const;
 
   // Row ids of `token_ids`, which follow `state`. `dead`: empty, or a byte for each token, non-zero
   // is dead: it is addressed as all pads and blocks the window of later ones; its id is not looked
   // at. INVALID_ARGUMENT names the first token id that is out of range and its position (output is
-  // then undefined), a mask of the wrong length, or a mask given to a scheme without dead
-  // positions.
+  // then undefined), a mask of the wrong length, a mask given to a scheme without dead positions,
+  // or an output that cannot be. Errors of CheckState. A slice costs as much as all columns and
+  // some tenths of a nanosecond for each row id of its own.
   absl::Status Address(const SequenceState& state, absl::Span<const int32_t> token_ids,
                        absl::Span<const uint8_t> dead,
                        absl::Span<const LayerRowIdsOutput> outputs) const;
@@ -86,10 +105,15 @@ class Addresser {
   Addresser& operator=(const Addresser&) = delete;
 
  private:
-  Addresser(AddressScheme scheme, std::shared_ptr<const TokenMap> token_map);
+  struct EntryTile;  // ids of some tokens and of the window before them (addresser.cc)
+
+  Addresser(AddressScheme scheme, std::shared_ptr<const TokenMap> token_map, ShortSetId set);
+
+  absl::Status TakeState(const SequenceState& state, EntryTile* entries) const;
 
   AddressScheme scheme_;
   std::shared_ptr<const TokenMap> token_map_;
+  ShortSetId set_;
   std::unique_ptr<const Kernel> kernel_;
 };
 

@@ -5,6 +5,7 @@
 
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
@@ -13,6 +14,7 @@
 #include <vector>
 
 #include "memstore/addressing/addresser.h"
+#include "memstore/addressing/column_check.h"
 #include "memstore/addressing/families.h"
 #include "memstore/addressing/hash_kernels.h"
 #include "memstore/addressing/testing/plain_addresser.h"
@@ -73,6 +75,65 @@ void WholePath(benchmark::State& state, const char* family) {
   CountRows(state, rows.size());
 }
 
+// Of every order the first quarter of its heads: what one of four owners is asked for.
+ColumnSlice QuarterOfHeads(const AddressScheme& scheme) {
+  std::vector<ColumnRun> runs;
+  for (uint32_t order = 2; order <= scheme.max_order; ++order) {
+    runs.push_back(
+        {(order - 2) * scheme.heads_per_order, std::max(1u, scheme.heads_per_order / 4)});
+  }
+  return ColumnSlice::Create(runs, scheme.Columns()).value();
+}
+
+// Beside WholePath: row ids counted are those of all columns, so that rates compare.
+void SlicePath(benchmark::State& state, const char* family) {
+  const std::shared_ptr<const Addresser> addresser = MakeAddresser(family);
+  const AddressScheme& scheme = addresser->scheme();
+  const std::vector<int32_t> ids = RandomIds(scheme, state.range(0));
+  const ColumnSlice slice = QuarterOfHeads(scheme);
+  const size_t stride = scheme.layers.size() * slice.columns();
+  std::vector<RowId> rows(ids.size() * stride);
+  std::vector<LayerRowIdsOutput> outputs;
+  for (uint32_t l = 0; l < scheme.layers.size(); ++l) {
+    outputs.push_back({l, rows.data() + size_t{l} * slice.columns(), stride, &slice});
+  }
+  for (auto _ : state) {
+    if (!addresser->Address(Addresser::Start(), ids, {}, outputs).ok()) std::abort();
+    benchmark::DoNotOptimize(rows.data());
+    benchmark::ClobberMemory();
+  }
+  CountRows(state, ids.size() * scheme.layers.size() * scheme.Columns());
+}
+
+// The other way to a slice: a layer that has its columns alone, a block an order as before.
+LayerHash SlicedLayer(const AddressScheme& scheme, const ColumnSlice& slice) {
+  LayerHash layer(scheme, scheme.layers[0]);
+  uint32_t column = 0;
+  for (ColumnBlock& block : layer.blocks) {
+    block.first_column = column;
+    block.lanes = slice.columns() / static_cast<uint32_t>(layer.blocks.size());
+    column += block.lanes;
+  }
+  return layer;
+}
+
+template <typename Id>
+void ColumnCheck(benchmark::State& state) {
+  const std::shared_ptr<const Addresser> addresser = MakeAddresser("deepseek-v4.1-flash");
+  const LayerAddressing& layer = addresser->scheme().layers[0];
+  const ColumnSlice all = ColumnSlice::All(24);
+  std::vector<Id> ids;
+  for (int64_t t = 0; t < state.range(0); ++t) {
+    for (uint32_t c = 0; c < 24; ++c) ids.push_back(static_cast<Id>(layer.offsets[c] + t));
+  }
+  for (auto _ : state) {
+    if (!CheckColumnIds<Id>(layer, all, ids).ok()) std::abort();
+  }
+  CountRows(state, ids.size());
+}
+BENCHMARK(ColumnCheck<uint32_t>)->Arg(1)->Arg(256)->Arg(8192);
+BENCHMARK(ColumnCheck<uint64_t>)->Arg(1)->Arg(256)->Arg(8192);
+
 void PlainPath(benchmark::State& state, const char* family) {
   const std::shared_ptr<const Addresser> addresser = MakeAddresser(family);
   const std::vector<int32_t> ids = RandomIds(addresser->scheme(), state.range(0));
@@ -85,10 +146,11 @@ void PlainPath(benchmark::State& state, const char* family) {
   CountRows(state, rows.size());
 }
 
-void Kernel(benchmark::State& state, const NamedHashKernel& kernel) {
+void Kernel(benchmark::State& state, const NamedHashKernel& kernel, bool sliced) {
   const std::shared_ptr<const Addresser> addresser = MakeAddresser("deepseek-v4.1-flash");
   const AddressScheme& scheme = addresser->scheme();
-  const LayerHash layer(scheme, scheme.layers[0]);
+  const LayerHash layer =
+      sliced ? SlicedLayer(scheme, QuarterOfHeads(scheme)) : LayerHash(scheme, scheme.layers[0]);
   const std::vector<int32_t> ids = RandomIds(scheme, kTileTokens);
   WindowTile tile = {};
   tile.tokens = kTileTokens;
@@ -108,7 +170,8 @@ void Register() {
   for (const Family& family : Families()) {
     const std::string name(family.name);
     for (const auto& [path, run] :
-         {std::pair("whole/", &WholePath), std::pair("plain/", &PlainPath)}) {
+         {std::pair("whole/", &WholePath), std::pair("plain/", &PlainPath),
+          std::pair("slice/", &SlicePath)}) {
       auto* one = benchmark::RegisterBenchmark((path + name).c_str(), run, family.name.data());
       // A decode step, a step with drafts, prefill.
       one->Arg(1)->Arg(6)->Arg(256)->Arg(8192);
@@ -116,7 +179,10 @@ void Register() {
   }
   for (const NamedHashKernel& kernel : HashKernels()) {
     if (!kernel.supported) continue;
-    benchmark::RegisterBenchmark((std::string("kernel/") + kernel.name).c_str(), Kernel, kernel);
+    benchmark::RegisterBenchmark((std::string("kernel/") + kernel.name).c_str(), Kernel, kernel,
+                                 false);
+    benchmark::RegisterBenchmark((std::string("kernel_of_slice/") + kernel.name).c_str(), Kernel,
+                                 kernel, true);
   }
 }
 

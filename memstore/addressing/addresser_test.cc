@@ -4,6 +4,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "memstore/addressing/column_check.h"
 #include "memstore/addressing/testing/golden.h"
 #include "memstore/addressing/testing/plain_addresser.h"
 #include "memstore/base/sha256.h"
@@ -236,6 +237,102 @@ TEST_P(AddresserPropertyTest, LayersGoWhereTheirOutputsSay) {
   }
 }
 
+// One of every kind: no columns, one, the same heads of every order, single ones as far apart as
+// there are runs for, all.
+std::vector<ColumnSlice> SomeSlices(const AddressScheme& scheme) {
+  const uint32_t columns = scheme.Columns(), heads = scheme.heads_per_order;
+  std::vector<ColumnRun> orders, single;
+  for (uint32_t order = 2; order <= scheme.max_order; ++order) {
+    orders.push_back({(order - 2) * heads + heads / 2, heads - heads / 2});
+  }
+  for (uint32_t c = 0; c < columns && single.size() < ColumnSlice::kMaxRuns; c += columns / 8 + 1) {
+    single.push_back({c, 1});
+  }
+  std::vector<ColumnSlice> slices = {ColumnSlice::All(columns)};
+  for (const std::vector<ColumnRun>& runs :
+       {std::vector<ColumnRun>{}, {{columns - 1, 1}}, {{1, columns - 1}}, orders, single}) {
+    const auto slice = ColumnSlice::Create(runs, columns);
+    EXPECT_TRUE(slice.ok()) << slice.status();
+    slices.push_back(*slice);
+  }
+  return slices;
+}
+
+TEST_P(AddresserPropertyTest, ASliceIsTheLayersColumnsAtItsPlaces) {
+  const AddressScheme& scheme = addresser_->scheme();
+  const size_t columns = scheme.Columns(), layers = scheme.layers.size();
+  for (const size_t tokens : {size_t{1}, size_t{7}, size_t{64}, size_t{201}}) {
+    const Sequence s = Random(tokens);
+    const Rows whole = AddressAll(*addresser_, s.ids, s.dead);
+    for (const ColumnSlice& slice : SomeSlices(scheme)) {
+      SCOPED_TRACE(absl::StrCat(slice.ToString(), ", tokens ", tokens));
+      const size_t stride = slice.columns() + 2;
+      Rows rows(tokens * stride, 77);
+      // With another layer's columns all beside it, which fill tiles in their own way.
+      Rows all(tokens * columns);
+      const auto last = static_cast<uint32_t>(layers - 1);
+      const LayerRowIdsOutput outputs[] = {{last, rows.data(), stride, &slice},
+                                           {0, all.data(), columns}};
+      const absl::Status status = addresser_->Address(Addresser::Start(), s.ids, s.dead, outputs);
+      ASSERT_TRUE(status.ok()) << status;
+      for (size_t t = 0; t < tokens; ++t) {
+        for (uint32_t c = 0; c < stride; ++c) {
+          const RowId want = c < slice.columns()
+                                 ? whole[(t * layers + last) * columns + slice.LayerColumn(c)]
+                                 : 77;
+          ASSERT_EQ(rows[t * stride + c], want);
+        }
+        for (size_t c = 0; c < columns; ++c) {
+          ASSERT_EQ(all[t * columns + c], whole[t * layers * columns + c]);
+        }
+      }
+    }
+  }
+}
+
+TEST_P(AddresserPropertyTest, IdsOfEveryColumnPassItsCheckAndNoOthers) {
+  const AddressScheme& scheme = addresser_->scheme();
+  const uint32_t columns = scheme.Columns();
+  const Sequence s = Random(9);
+  for (uint32_t l = 0; l < scheme.layers.size(); ++l) {
+    const LayerAddressing& layer = scheme.layers[l];
+    for (const ColumnSlice& slice : SomeSlices(scheme)) {
+      Rows ids(s.ids.size() * slice.columns());
+      const LayerRowIdsOutput output = {l, ids.data(), slice.columns(), &slice};
+      ASSERT_TRUE(addresser_->Address(Addresser::Start(), s.ids, s.dead, {&output, 1}).ok());
+      EXPECT_TRUE(CheckColumnIds<RowId>(layer, slice, ids).ok());
+      const auto narrow = [&](const Rows& wide) {
+        return std::vector<uint32_t>(wide.begin(), wide.end());
+      };
+      const bool fits = layer.Rows() <= uint64_t{1} << 31;
+      if (fits) {
+        EXPECT_TRUE(CheckColumnIds<uint32_t>(layer, slice, narrow(ids)).ok());
+      }
+      // Any id of the first and of the last token, at the ends of its column and one beyond.
+      for (size_t i = 0; i < ids.size(); ++i) {
+        if (i >= slice.columns() && i < ids.size() - slice.columns()) continue;
+        const uint32_t column = slice.LayerColumn(i % slice.columns());
+        const RowId right = ids[i], first = layer.offsets[column];
+        const RowId end = first + layer.moduli[column];
+        for (const auto& [id, good] : {std::pair<RowId, bool>{first, true},
+                                       {end - 1, true},
+                                       {end, false},
+                                       {first - 1, false},
+                                       {right + (uint64_t{1} << 63), false}}) {
+          ids[i] = id;
+          ASSERT_EQ(CheckColumnIds<RowId>(layer, slice, ids).ok(), good)
+              << id << " column " << column;
+          if (!fits) continue;
+          ASSERT_EQ(CheckColumnIds<uint32_t>(layer, slice, narrow(ids)).ok(),
+                    static_cast<uint32_t>(id) - first < end - first);
+        }
+        ids[i] = right;
+      }
+    }
+  }
+  EXPECT_FALSE(CheckColumnIds<RowId>(scheme.layers[0], ColumnSlice::All(columns), Rows(1)).ok());
+}
+
 TEST_P(AddresserPropertyTest, IdsOutOfRangeAreNamedWithTheirPosition) {
   const AddressScheme& scheme = addresser_->scheme();
   for (const int32_t bad : {-1, INT32_MIN, INT32_MAX, static_cast<int32_t>(scheme.vocab_size)}) {
@@ -298,6 +395,121 @@ TEST(AddresserTest, StatesThatAddressAlikeAreEqual) {
   EXPECT_EQ(one, other);
 }
 
+// The largest scheme that there may be: slices of it are taken of few tokens at a time.
+TEST(AddresserTest, SlicesOfTheMostColumnsThatThereMayBe) {
+  AddressScheme scheme;
+  scheme.family = "widest";
+  scheme.max_order = kMaxOrder;
+  scheme.heads_per_order = kMaxHeadsPerOrder;
+  scheme.vocab_size = 50000;
+  LayerAddressing& layer = scheme.layers.emplace_back();
+  for (uint32_t k = 0; k < kMaxOrder; ++k) layer.multipliers.push_back(1234577 + 1000 * k);
+  for (uint32_t c = 0; c < scheme.Columns(); ++c) {
+    layer.offsets.push_back(layer.moduli.empty() ? 0 : layer.Rows());
+    layer.moduli.push_back(10007 + 2 * c);
+  }
+  const auto addresser = AddresserFor(scheme);
+  Ids ids(200);
+  for (size_t t = 0; t < ids.size(); ++t) ids[t] = static_cast<int32_t>(t * 7919 % 50000);
+  const Rows whole = AddressAll(*addresser, ids);
+  EXPECT_EQ(whole, Plain(*addresser, ids));
+  for (const ColumnSlice& slice : SomeSlices(scheme)) {
+    Rows rows(ids.size() * slice.columns());
+    const LayerRowIdsOutput output = {0, rows.data(), slice.columns(), &slice};
+    ASSERT_TRUE(addresser->Address(Addresser::Start(), ids, {}, {&output, 1}).ok());
+    for (size_t i = 0; i < rows.size(); ++i) {
+      const size_t token = i / slice.columns();
+      ASSERT_EQ(rows[i], whole[token * scheme.Columns() + slice.LayerColumn(i % slice.columns())]);
+    }
+  }
+}
+
+// ---- Ids of another column.
+
+TEST(CheckColumnIdsTest, SaysWhatWentWrong) {
+  const AddressScheme scheme = DeriveOrDie("deepseek-v4.1-flash");
+  const LayerAddressing& layer = scheme.layers[1];
+  const ColumnSlice all = ColumnSlice::All(24);
+  const auto message = [&](uint64_t id, const ColumnSlice& slice, size_t index) {
+    Rows ids(2 * slice.columns());
+    for (size_t i = 0; i < ids.size(); ++i) {
+      ids[i] = layer.offsets[slice.LayerColumn(i % slice.columns())] + i;
+    }
+    ids[index] = id;
+    const absl::Status status = CheckColumnIds<RowId>(layer, slice, ids);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    return std::string(status.message());
+  };
+  const uint64_t offset = layer.offsets[7], modulus = layer.moduli[7];
+  EXPECT_THAT(message(5, all, 24 + 7),
+              HasSubstr(absl::StrCat("row id 5 at index 31 (token 1, column 7) is not a row of its "
+                                     "column, which has ",
+                                     offset, "..", offset + modulus - 1)));
+  EXPECT_THAT(message(5, all, 7), HasSubstr("ids local to a head?"));
+  EXPECT_THAT(message(modulus - 1, all, 7), HasSubstr("ids local to a head?"));
+  EXPECT_THAT(message(2 * offset, all, 7), HasSubstr("offset added twice?"));
+  EXPECT_THAT(message(2 * offset + modulus - 1, all, 7), HasSubstr("offset added twice?"));
+  EXPECT_THAT(message(layer.offsets[9] + 3, all, 7), HasSubstr("it is of column 9"));
+  EXPECT_THAT(message(layer.offsets[3] + 3, all, 7), HasSubstr("it is of column 3"));
+  EXPECT_THAT(message(layer.Rows(), all, 7), HasSubstr("beyond the table"));
+  // Column 1 of the slice is the layer's 9.
+  const auto slice = ColumnSlice::Create({{1, 1}, {9, 1}}, 24, layer.layer);
+  EXPECT_THAT(message(layer.offsets[1] + 1, *slice, 3), HasSubstr("(token 1, column 9)"));
+}
+
+TEST(CheckColumnIdsTest, WantsWholeTokensOfItsLayer) {
+  const AddressScheme scheme = DeriveOrDie("deepseek-v4.1-flash");
+  const auto check = [&](const ColumnSlice& slice, const Rows& ids) {
+    return std::string(CheckColumnIds<RowId>(scheme.layers[0], slice, ids).message());
+  };
+  EXPECT_THAT(check(ColumnSlice::All(24), Rows(25)), HasSubstr("25 row ids are not whole tokens"));
+  EXPECT_THAT(check(ColumnSlice::All(12), Rows(12)), HasSubstr("12 columns"));
+  EXPECT_THAT(check(*ColumnSlice::Create({}, 24), Rows(1)), HasSubstr("not whole tokens"));
+  EXPECT_EQ(check(*ColumnSlice::Create({}, 24), Rows()), "");
+  const auto other = ColumnSlice::Create({{0, 1}}, 24, scheme.layers[1].layer);
+  EXPECT_THAT(check(*other, Rows(1)), HasSubstr("was given for layer"));
+}
+
+// ---- States of another set.
+
+TEST(AddresserSetTest, AStateOfAnotherSetIsRefusedWithBothIds) {
+  const AddressScheme scheme = DeriveOrDie("longcat-flash-lite");
+  const auto of = [&](char digit) {
+    return Addresser::Create(scheme, nullptr, ShortSetId::Of(std::string(64, digit))).value();
+  };
+  const auto one = of('1'), other = of('2'), none = AddresserFor(scheme);
+  const std::string here(16, '1'), there(16, '2');
+  SequenceState state = Addresser::Start();
+  EXPECT_TRUE(state.set.is_none());
+  EXPECT_TRUE(other->CheckState(state).ok());  // a start is everybody's
+  Commit(*one, Ids{11, 523}, {}, &state);
+  EXPECT_EQ(state.set, one->set());
+  EXPECT_TRUE(one->CheckState(state).ok());
+
+  SequenceState kept = state;
+  Rows rows(12);
+  for (const absl::Status& status : {other->CheckState(state), other->Advance({1}, {}, &state),
+                                     other->Address(state, {1}, {}, {{0, rows.data(), 12}})}) {
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+    EXPECT_THAT(std::string(status.message()), HasSubstr(here));
+    EXPECT_THAT(std::string(status.message()), HasSubstr(there));
+  }
+  EXPECT_EQ(state, kept);
+  const SequenceTokens sequences[] = {{Addresser::Start(), 1}, {state, 1}};
+  const absl::Status status =
+      other->AddressSequences(sequences, {1, 2}, {}, {{0, Rows(24).data(), 12}});
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("sequence 1: "));
+
+  // One without a set cannot tell, and so refuses; what it made itself goes everywhere.
+  EXPECT_EQ(none->CheckState(state).code(), absl::StatusCode::kFailedPrecondition);
+  SequenceState free = Addresser::Start();
+  Commit(*none, Ids{11, 523}, {}, &free);
+  EXPECT_TRUE(one->CheckState(free).ok());
+  Commit(*one, Ids{5}, {}, &free);
+  EXPECT_EQ(free.set, one->set());
+}
+
 // ---- Bad calls.
 
 TEST(AddresserTest, MasksAreChecked) {
@@ -322,6 +534,17 @@ TEST(AddresserTest, OutputsAndStatesAreChecked) {
   EXPECT_FALSE(addresser->Address(state, {1}, {}, {{2, rows.data(), 24}}).ok());
   EXPECT_FALSE(addresser->Address(state, {1}, {}, {{0, rows.data(), 23}}).ok());
   EXPECT_FALSE(addresser->Address(state, {1}, {}, {{0, nullptr, 24}}).ok());
+  const auto two = ColumnSlice::Create({{3, 2}}, 24, 1), none = ColumnSlice::Create({}, 24);
+  const ColumnSlice of_12 = ColumnSlice::All(12);
+  ASSERT_EQ(addresser->scheme().layers[0].layer, 1u);
+  EXPECT_TRUE(addresser->Address(state, {1}, {}, {{0, rows.data(), 2, &*two}}).ok());
+  EXPECT_FALSE(addresser->Address(state, {1}, {}, {{0, rows.data(), 1, &*two}}).ok());
+  EXPECT_FALSE(addresser->Address(state, {1}, {}, {{0, nullptr, 2, &*two}}).ok());
+  EXPECT_TRUE(addresser->Address(state, {1}, {}, {{0, nullptr, 0, &*none}}).ok());
+  const absl::Status layer = addresser->Address(state, {1}, {}, {{1, rows.data(), 2, &*two}});
+  EXPECT_EQ(layer.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(layer.message()), HasSubstr("slice of layer 1 was given for layer"));
+  EXPECT_FALSE(addresser->Address(state, {1}, {}, {{0, rows.data(), 24, &of_12}}).ok());
   state.ids[0] = 99092;
   EXPECT_FALSE(addresser->Address(state, {1}, {}, {{0, rows.data(), 24}}).ok());
   EXPECT_FALSE(addresser->Advance({1}, {}, &state).ok());

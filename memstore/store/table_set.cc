@@ -81,7 +81,8 @@ absl::StatusOr<std::shared_ptr<const TableSet>> TableSet::Load(const std::string
   if (!status.ok()) return status;
   const AddressScheme& scheme = set->manifest_.scheme;
   auto addresser = Addresser::Load(
-      scheme, scheme.token_map ? JoinPath(directory, scheme.token_map->file) : std::string());
+      scheme, scheme.token_map ? JoinPath(directory, scheme.token_map->file) : std::string(),
+      ShortSetId::Of(set->manifest_.id));
   if (!addresser.ok()) return addresser.status();
   set->addresser_ = *std::move(addresser);
 
