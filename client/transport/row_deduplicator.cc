@@ -48,13 +48,13 @@ void Planner::ForEach(absl::Span<const RowId> ids, Visit&& visit) {
 
 bool Planner::Distinct(absl::Span<const RowId> ids, std::vector<RowId>* distinct,
                        std::vector<uint32_t>* places, std::vector<RowCopy>* copies) {
-  if (ids.size() < kMinRows || ids.size() > std::numeric_limits<uint32_t>::max()) return false;
-  const std::lock_guard<std::mutex> lock(mutex_);
-  if (!pays_ && ++skipped_ < kTryEvery) return false;
-  skipped_ = 0;
   distinct->clear();
   places->clear();
   copies->clear();
+  if (ids.size() < kMinRows || ids.size() > std::numeric_limits<uint32_t>::max()) return false;
+  MutexLock lock(mutex_);
+  if (!pays_ && ++skipped_ < kTryEvery) return false;
+  skipped_ = 0;
   ForEach(ids, [&](uint32_t i, uint32_t rank, bool is_new) {
     if (is_new) {
       distinct->push_back(ids[i]);
@@ -73,7 +73,7 @@ bool Planner::Distinct(absl::Span<const RowId> ids, std::vector<RowId>* distinct
 
 void Planner::DistinctInverse(absl::Span<const RowId> ids, std::vector<RowId>* distinct,
                               std::vector<uint32_t>* inverse) {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   distinct->clear();
   inverse->resize(ids.size());
   ForEach(ids, [&](uint32_t i, uint32_t rank, bool is_new) {

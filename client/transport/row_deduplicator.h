@@ -4,15 +4,17 @@
 // again. Where rows cross a wire it pays to fetch each once and to copy it; where they are read
 // from memory it does not. Exact for any ids. Reuses its memory: warm, it allocates nothing, but
 // for batches of more than half a million ids a layer, whose memory is let go.
-// Thread-safe: a lock for each call.
+// Thread-safe: a lock for each call. The hash table is its own, for absl::flat_hash_map takes 1.1
+// to 1.7 times as long and allocates in each call (row_deduplicator_benchmark).
 #pragma once
 
 #include <cstdint>
-#include <mutex>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/types/span.h"
 #include "memstore/addressing/scheme.h"
+#include "memstore/base/mutex.h"
 
 namespace engram {
 
@@ -51,15 +53,15 @@ class Planner {
     uint32_t mark = 0;
     uint32_t rank = 0;
   };
-  // Needs mutex_. visit(i, rank, is_new) for each id.
+  // visit(i, rank, is_new) for each id.
   template <typename Visit>
-  void ForEach(absl::Span<const RowId> ids, Visit&& visit);
+  void ForEach(absl::Span<const RowId> ids, Visit&& visit) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
-  std::mutex mutex_;
-  std::vector<Slot> slots_;  // a power of two
-  uint32_t mark_ = 0;
-  uint32_t skipped_ = 0;  // calls since the last look
-  bool pays_ = true;
+  Mutex mutex_;
+  std::vector<Slot> slots_ ABSL_GUARDED_BY(mutex_);  // a power of two
+  uint32_t mark_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint32_t skipped_ ABSL_GUARDED_BY(mutex_) = 0;  // calls since the last look
+  bool pays_ ABSL_GUARDED_BY(mutex_) = true;
 };
 
 }  // namespace engram

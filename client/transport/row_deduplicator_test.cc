@@ -143,6 +143,9 @@ TEST(Planner, SmallBatchesAreLeftAlone) {
   ExpectNothing(result);
   EXPECT_TRUE(Distinct(planner, AllTheSame(Planner::kMinRows), &result));
   ExpectExact(AllTheSame(Planner::kMinRows), result);
+  // What the last batch left is gone.
+  EXPECT_FALSE(Distinct(planner, AllTheSame(Planner::kMinRows - 1), &result));
+  ExpectNothing(result);
 }
 
 TEST(Planner, StopsLookingWhereNothingRepeatsAndTriesAgain) {
@@ -151,12 +154,12 @@ TEST(Planner, StopsLookingWhereNothingRepeatsAndTriesAgain) {
   const Ids repeating = AllTheSame(2 * Planner::kMinRows),
             different = AllDifferent(2 * Planner::kMinRows);
   ASSERT_TRUE(Distinct(planner, repeating, &result));
-  result = {};
   for (int tries = 0; tries < 3; ++tries) {
     ASSERT_FALSE(Distinct(planner, different, &result));
     ExpectNothing(result);
     // Now even repeats are let through, until its next try.
     for (uint32_t i = 1; i < Planner::kTryEvery; ++i) {
+      result = {.distinct = {1}, .places = {0}, .copies = {{0, 1}}};
       ASSERT_FALSE(Distinct(planner, repeating, &result)) << i;
       ExpectNothing(result);
     }
