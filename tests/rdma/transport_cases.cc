@@ -38,17 +38,40 @@ void* Allocate(size_t bytes, size_t align) {
 
 }  // namespace
 
+// The whole family: memory of a new that is not replaced here would reach a delete that is, which
+// AddressSanitizer takes for a mistake.
 void* operator new(size_t bytes) { return Allocate(bytes, 0); }
 void* operator new[](size_t bytes) { return Allocate(bytes, 0); }
+void* operator new(size_t bytes, const std::nothrow_t&) noexcept { return Allocate(bytes, 0); }
+void* operator new[](size_t bytes, const std::nothrow_t&) noexcept { return Allocate(bytes, 0); }
 void* operator new(size_t bytes, std::align_val_t align) {
+  return Allocate(bytes, static_cast<size_t>(align));
+}
+void* operator new[](size_t bytes, std::align_val_t align) {
+  return Allocate(bytes, static_cast<size_t>(align));
+}
+void* operator new(size_t bytes, std::align_val_t align, const std::nothrow_t&) noexcept {
+  return Allocate(bytes, static_cast<size_t>(align));
+}
+void* operator new[](size_t bytes, std::align_val_t align, const std::nothrow_t&) noexcept {
   return Allocate(bytes, static_cast<size_t>(align));
 }
 void operator delete(void* memory) noexcept { std::free(memory); }
 void operator delete[](void* memory) noexcept { std::free(memory); }
 void operator delete(void* memory, size_t) noexcept { std::free(memory); }
 void operator delete[](void* memory, size_t) noexcept { std::free(memory); }
+void operator delete(void* memory, const std::nothrow_t&) noexcept { std::free(memory); }
+void operator delete[](void* memory, const std::nothrow_t&) noexcept { std::free(memory); }
 void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
+void operator delete[](void* memory, std::align_val_t) noexcept { std::free(memory); }
 void operator delete(void* memory, size_t, std::align_val_t) noexcept { std::free(memory); }
+void operator delete[](void* memory, size_t, std::align_val_t) noexcept { std::free(memory); }
+void operator delete(void* memory, std::align_val_t, const std::nothrow_t&) noexcept {
+  std::free(memory);
+}
+void operator delete[](void* memory, std::align_val_t, const std::nothrow_t&) noexcept {
+  std::free(memory);
+}
 
 namespace engram::rdma {
 namespace {
