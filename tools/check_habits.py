@@ -24,7 +24,7 @@ COMMENT = re.compile(r"//.*$")
 # kind -> (what is looked for, where it may be, whether in comments)
 KINDS = {
     "direct clock calls": (
-        re.compile(r"absl::Now\(|\b(?:steady|system|high_resolution)_clock::now|\bSleepFor\(|\bsleep_for\("), EXEMPT, False),
+        re.compile(r"absl::Now\(|\b(?:steady|system|high_resolution)_clock::now|(?<![.>\w])SleepFor\(|\bsleep_for\("), EXEMPT, False),
     "std::mutex": (
         re.compile(r"std::(?:recursive_|shared_|timed_)?mutex\b|std::(?:lock_guard|unique_lock|scoped_lock|condition_variable)"),
         EXEMPT, False),

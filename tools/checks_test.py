@@ -103,6 +103,7 @@ class Habits(unittest.TestCase):
             for path in ("memstore/base/clock.cc", "server/a_test.cc", "server/a_benchmark.cc", "tests/soak/a.cc",
                          "gpu/testing/a.cc"):
                 self.assertEqual(self.counts(path, line), {}, path)
+        self.assertEqual(self.counts("server/a.cc", "clock_->SleepFor(span);"), {})
         self.assertEqual(self.counts("server/a.cc", "clock.Now();  // never absl::Now()"), {})
 
     def test_locks(self):
