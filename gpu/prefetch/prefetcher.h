@@ -92,7 +92,7 @@ struct Arrival {
 // time.
 using PlaceRows = std::function<absl::Status(const Arrival& arrival, Stream& side)>;
 
-enum class RowSource {
+enum class FetchPath {
   kTransport,  // the client's transport lands them
   kMapped,     // kernels on the side stream read the tables in place (embedded and mapped shm)
 };
@@ -107,7 +107,7 @@ struct HotCacheCounts {
 struct PrefetcherOptions {
   uint32_t max_tokens = 0;  // of a batch; sizes the buffers
   uint32_t slots = 2;       // steps in flight
-  RowSource source = RowSource::kTransport;
+  FetchPath path = FetchPath::kTransport;
   // Each row travels once a layer and step and is put in its places by place_rows.
   bool distinct = false;
   PlaceRows place_rows = {};            // empty: rows are left as they are fetched

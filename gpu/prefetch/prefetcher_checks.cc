@@ -22,11 +22,11 @@ absl::Status CheckPrefetcherOptions(const PrefetcherOptions& options, const Mani
     return absl::InvalidArgumentError(
         "distinct needs place_rows, which puts each row in all its places");
   }
-  if (options.distinct && options.source == RowSource::kMapped) {
+  if (options.distinct && options.path == FetchPath::kMapped) {
     return absl::InvalidArgumentError("distinct is for transports: mapped rows are read in place");
   }
   if (options.hot_cache_bytes > 0) {
-    if (options.source == RowSource::kMapped || options.distinct) {
+    if (options.path == FetchPath::kMapped || options.distinct) {
       return absl::InvalidArgumentError(
           "a hot cache is for rows that travel as they are: without kMapped and without distinct");
     }

@@ -116,7 +116,7 @@ TEST_P(PrefetcherDeviceTest, RowsThatLandAsynchronously) {
 }
 
 TEST_P(PrefetcherDeviceTest, RowsGatheredInPlace) {
-  Make({.source = RowSource::kMapped});
+  Make({.path = FetchPath::kMapped});
   ExpectExactSteps();
 }
 
@@ -128,8 +128,8 @@ TEST_P(PrefetcherDeviceTest, RowsOfAHotCache) {
 }
 
 TEST_P(PrefetcherDeviceTest, RowIdsThatAreOnTheDevice) {
-  for (const RowSource source : {RowSource::kTransport, RowSource::kMapped}) {
-    Make({.source = source});
+  for (const FetchPath path : {FetchPath::kTransport, FetchPath::kMapped}) {
+    Make({.path = path});
     const auto addresses = device_->MakeStream("addresses").value();
     const auto ready = device_->MakeEvent().value();
     std::mt19937 random(4);

@@ -110,7 +110,7 @@ TEST(PrefetcherHotCache, RefusesWhatItIsNotFor) {
     change(options);
     return Prefetcher::Create(*transport, *device, options).status();
   };
-  EXPECT_THAT(std::string(create([](auto& o) { o.source = RowSource::kMapped; }).message()),
+  EXPECT_THAT(std::string(create([](auto& o) { o.path = FetchPath::kMapped; }).message()),
               HasSubstr("without kMapped"));
   EXPECT_THAT(std::string(create([&](auto& o) {
                             o.distinct = true;

@@ -90,9 +90,9 @@ TEST_F(PrefetcherRefusals, ATokenIdThatIsOutOfRangeIsFinishsError) {
 }
 
 TEST_F(PrefetcherRefusals, ARowIdOfTheDevicesThatIsOutOfRangeIsFinishsError) {
-  for (const RowSource source : {RowSource::kTransport, RowSource::kMapped}) {
+  for (const FetchPath path : {FetchPath::kTransport, FetchPath::kMapped}) {
     PrefetchWay way = Plain();
-    way.options.source = source;
+    way.options.path = path;
     PrefetchFixture fixture(way);
     const uint32_t columns = testing::SmallV41()->manifest().scheme.Columns();
     const DeviceBuffer ids =
@@ -213,7 +213,7 @@ TEST_F(PrefetcherRefusals, OptionsThatCannotBe) {
   refused({.max_tokens = 8, .distinct = true}, "distinct needs place_rows");
   refused({.max_tokens = 8, .place_rows = CopyingPlaceRows(&calls)}, "placed_row_bytes");
   refused({.max_tokens = 8,
-           .source = RowSource::kMapped,
+           .path = FetchPath::kMapped,
            .distinct = true,
            .place_rows = CopyingPlaceRows(&calls),
            .placed_row_bytes = 264},
@@ -225,7 +225,7 @@ TEST_F(PrefetcherRefusals, MappedRowsOverATransportThatMapsNone) {
   testing::FaultTransport transport(EmbeddedTransport::Over(testing::SmallV41()),
                                     [](uint64_t) { return Fate{}; });
   ExpectStatus(
-      Prefetcher::Create(transport, *device, {.max_tokens = 8, .source = RowSource::kMapped})
+      Prefetcher::Create(transport, *device, {.max_tokens = 8, .path = FetchPath::kMapped})
           .status(),
       absl::StatusCode::kFailedPrecondition, "fault maps no tables");
 }

@@ -131,9 +131,9 @@ TEST(PrefetcherStress, RowsFromAHotCacheAreExactOrTheStepFails) {
 }
 
 TEST(PrefetcherStress, RowsGatheredInPlaceAreExact) {
-  for (const RowSource source : {RowSource::kTransport, RowSource::kMapped}) {
+  for (const FetchPath path : {FetchPath::kTransport, FetchPath::kMapped}) {
     PrefetchWay way{.separate_memory = true};
-    way.options = {.max_tokens = kMaxTokens, .slots = kSlots, .source = source};
+    way.options = {.max_tokens = kMaxTokens, .slots = kSlots, .path = path};
     Outcomes outcomes;
     RunSteps(way, &outcomes);
     EXPECT_GT(outcomes.good, kSteps / 2);

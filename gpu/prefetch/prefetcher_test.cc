@@ -44,7 +44,7 @@ std::vector<PrefetchWay> AllWays(std::atomic<int>* placed) {
           way.options.distinct = false;
         }
         if (faulty) continue;  // it maps nothing
-        way.options.source = RowSource::kMapped;
+        way.options.path = FetchPath::kMapped;
         ways.push_back(way);
       }
     }
@@ -59,7 +59,7 @@ TEST(Prefetcher, RowsAreExactWhicheverWayTheyCome) {
     SCOPED_TRACE(::testing::Message()
                  << "separate " << way.separate_memory << " async " << way.faulty << " places "
                  << (way.options.place_rows != nullptr) << " distinct " << way.options.distinct
-                 << " mapped " << (way.options.source == RowSource::kMapped));
+                 << " mapped " << (way.options.path == FetchPath::kMapped));
     PrefetchFixture fixture(way);
     std::mt19937 random(3);
     for (int i = 0; i < kSteps; ++i) {
@@ -85,7 +85,7 @@ TEST(Prefetcher, TakesRowIdsThatTheDeviceMakes) {
     for (const bool separate : {false, true}) {
       PrefetchWay way{.separate_memory = separate};
       way.options = {.max_tokens = kMaxTokens,
-                     .source = mapped ? RowSource::kMapped : RowSource::kTransport};
+                     .path = mapped ? FetchPath::kMapped : FetchPath::kTransport};
       PrefetchFixture fixture(way);
       const auto addresses = fixture.device->MakeStream("addresses").value();
       const auto ready = fixture.device->MakeEvent().value();
@@ -203,8 +203,8 @@ TEST(Prefetcher, EndsByItsDeadlineOverATransportThatDoesNot) {
 }
 
 TEST(Prefetcher, EndsByItsDeadlineWhenTheDevicesIdsDoNotCome) {
-  for (const RowSource source : {RowSource::kTransport, RowSource::kMapped}) {
-    PrefetchFixture fixture({.options = {.max_tokens = kMaxTokens, .source = source}});
+  for (const FetchPath path : {FetchPath::kTransport, FetchPath::kMapped}) {
+    PrefetchFixture fixture({.options = {.max_tokens = kMaxTokens, .path = path}});
     const auto addresses = fixture.device->MakeStream("addresses").value();
     const auto ready = fixture.device->MakeEvent().value();
     const DeviceBuffer word = fixture.device->Allocate(MemoryKind::kPinnedHost, 4).value();

@@ -34,12 +34,12 @@ void RunStep(PrefetchFixture& fixture, const SmallStep& step) {
 
 TEST(PrefetcherWarm, NothingAllocates) {
   for (const bool separate : {false, true}) {
-    for (const RowSource source : {RowSource::kTransport, RowSource::kMapped}) {
+    for (const FetchPath path : {FetchPath::kTransport, FetchPath::kMapped}) {
       for (const bool distinct : {false, true}) {
-        if (distinct && source == RowSource::kMapped) continue;
+        if (distinct && path == FetchPath::kMapped) continue;
         std::atomic<int> calls{0};
         PrefetchWay way{.separate_memory = separate};
-        way.options = {.max_tokens = kMaxTokens, .source = source, .distinct = distinct};
+        way.options = {.max_tokens = kMaxTokens, .path = path, .distinct = distinct};
         if (distinct) {
           way.options.place_rows = CopyingPlaceRows(&calls);
           way.options.placed_row_bytes = 264;
@@ -52,7 +52,7 @@ TEST(PrefetcherWarm, NothingAllocates) {
         const uint64_t before = testing::Allocations();
         for (int i = 0; i < kSteps; ++i) RunStep(fixture, largest);
         EXPECT_EQ(testing::Allocations(), before)
-            << "separate " << separate << " mapped " << (source == RowSource::kMapped)
+            << "separate " << separate << " mapped " << (path == FetchPath::kMapped)
             << " distinct " << distinct;
       }
     }

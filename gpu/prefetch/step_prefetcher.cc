@@ -79,7 +79,7 @@ absl::Status StepPrefetcher::MakeSlots() {
     slots_.push_back(std::make_unique<StepSlot>(device_, first, layer_numbers_));
     absl::Status status = AllocateSlot(device_, layout_, options_, slots_.back().get());
     if (!status.ok()) return status;
-    if (options_.source == RowSource::kMapped) continue;
+    if (options_.path == FetchPath::kMapped) continue;
     const absl::Span<std::byte> landing(slots_.back()->landing, layout_.fetched_bytes);
     status = transport_.Register(landing);
     if (!status.ok()) return status;
@@ -94,7 +94,7 @@ absl::Status StepPrefetcher::MakeFetch() {
     if (!made.ok()) return made.status();
     *stream = *std::move(made);
   }
-  if (options_.source == RowSource::kTransport) {
+  if (options_.path == FetchPath::kTransport) {
     auto fetch =
         std::make_unique<TransportFetch>(transport_, *addresser_, layout_, options_, *side_);
     if (options_.hot_cache_bytes > 0) {
@@ -200,7 +200,7 @@ absl::Status StepPrefetcher::CheckStep(const Step& step) const {
 absl::Status StepPrefetcher::EnqueueIds(const Step& step, StepSlot& slot) {
   absl::Status status;
   if (step.device_ready != nullptr) status = ids_stream_->WaitEvent(*step.device_ready);
-  if (status.ok() && options_.source == RowSource::kTransport) {
+  if (status.ok() && options_.path == FetchPath::kTransport) {
     const uint64_t rows = layout_.layers.size() * uint64_t{slot.tokens} * layout_.columns;
     status = ids_stream_->Copy(slot.row_ids.data(), step.device_row_ids, rows * sizeof(RowId));
   }

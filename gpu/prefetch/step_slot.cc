@@ -40,7 +40,7 @@ absl::Status AllocateSlot(Device& device, const StepLayout& layout,
   };
   const bool places = options.place_rows != nullptr;
   const bool one_memory = device.host_writes_device_memory();
-  const bool mapped = options.source == RowSource::kMapped;
+  const bool mapped = options.path == FetchPath::kMapped;
   const bool caches = options.hot_cache_bytes > 0;
   const uint64_t rows = layout.layers.size() * layout.max_layer_rows();
 

@@ -79,7 +79,7 @@ absl::StatusOr<Contender> MakeContender(const std::string& rows, const OwnServer
       rows == "resident"
           ? MakeResident(*contender.client, device, tokens, tokens)
           : MakePrefetched(*contender.client, device,
-                           {.source = mapped ? RowSource::kMapped : RowSource::kTransport,
+                           {.path = mapped ? FetchPath::kMapped : FetchPath::kTransport,
                             .max_tokens = tokens,
                             .hot_cache_bytes = mapped ? 0 : options.hot_cache_bytes});
   if (!way.ok()) return way.status();

@@ -181,7 +181,7 @@ absl::StatusOr<std::unique_ptr<Way>> MakePrefetched(Client& client, Device& devi
                                                     const PrefetchedOptions& options) {
   PrefetcherOptions prefetch{.max_tokens = options.max_tokens,
                              .slots = 2,
-                             .source = options.source,
+                             .path = options.path,
                              .hot_cache_bytes = options.hot_cache_bytes};
   if (client.table_set().layers.front().encoding.kind != RowEncodingKind::kBf16) {
     absl::StatusOr<RowPlacing> placing = DequantizeOnArrival(client.table_set(), device);

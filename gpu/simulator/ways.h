@@ -31,7 +31,7 @@ class Way {
 
 // Over a transport, with the prefetcher; rows that are not bf16 are dequantised as they arrive.
 struct PrefetchedOptions {
-  RowSource source = RowSource::kTransport;
+  FetchPath path = FetchPath::kTransport;
   uint32_t max_tokens = 0;
   uint64_t hot_cache_bytes = 0;
 };

@@ -26,13 +26,13 @@ constexpr size_t kTokens = 1500;
 
 // What a worker of one way is made of.
 struct Worker {
-  Worker(Client& client, RowSource source, bool separate_memory, uint64_t hot_cache_bytes = 0)
+  Worker(Client& client, FetchPath path, bool separate_memory, uint64_t hot_cache_bytes = 0)
       : device(OpenDevice(DeviceKind::kHost, {.separate_memory = separate_memory}).value()),
         stream(device->MakeStream("compute").value()),
         prefetcher(Prefetcher::Create(client.transport(), *device,
                                       {.max_tokens = kChunkTokens,
                                        .slots = 2,
-                                       .source = source,
+                                       .path = path,
                                        .hot_cache_bytes = hot_cache_bytes})
                        .value()) {}
   std::unique_ptr<Device> device;
@@ -116,11 +116,11 @@ TEST_F(PrefetchTest, EveryWayPutsTheSameRowsInPlace) {
   const struct {
     std::string target;
     std::string mode;
-    RowSource source = RowSource::kTransport;
+    FetchPath path = FetchPath::kTransport;
   } ways[] = {{"embedded:" + (scratch_ / "set"), ""},
-              {"embedded:" + (scratch_ / "set"), "", RowSource::kMapped},
+              {"embedded:" + (scratch_ / "set"), "", FetchPath::kMapped},
               {"shm:" + (scratch_ / "shm"), ""},
-              {"shm:" + (scratch_ / "shm"), "", RowSource::kMapped},
+              {"shm:" + (scratch_ / "shm"), "", FetchPath::kMapped},
               {"shm:" + (scratch_ / "shm"), "ring"},
               {"grpc:" + address_, "stream"},
               {"grpc:" + address_, "unary"},
@@ -128,9 +128,9 @@ TEST_F(PrefetchTest, EveryWayPutsTheSameRowsInPlace) {
   for (const auto& way : ways) {
     for (const bool separate : {false, true}) {
       SCOPED_TRACE(absl::StrCat(way.target, " ", way.mode, " mapped ",
-                                way.source == RowSource::kMapped, " separate ", separate));
+                                way.path == FetchPath::kMapped, " separate ", separate));
       const auto client = Attach(way.target, way.mode);
-      Worker worker(*client, way.source, separate);
+      Worker worker(*client, way.path, separate);
       const std::string expected = ExpectedRows(client->table_set(), client->addresser(), ids);
       // The strings are megabytes: not to be printed.
       EXPECT_TRUE(Prefill(*client, worker, ids) == expected);
@@ -146,7 +146,7 @@ TEST_F(PrefetchTest, AHotCacheChangesNoRow) {
     for (const bool separate : {false, true}) {
       SCOPED_TRACE(absl::StrCat(target, " separate ", separate));
       const auto client = Attach(target);
-      Worker worker(*client, RowSource::kTransport, separate, 1 << 20);
+      Worker worker(*client, FetchPath::kTransport, separate, 1 << 20);
       const std::string expected = ExpectedRows(client->table_set(), client->addresser(), ids);
       for (int round = 0; round < 2; ++round) {
         EXPECT_TRUE(Prefill(*client, worker, ids) == expected);
@@ -202,7 +202,7 @@ absl::Status StoreDies(EngramdProcess& engramd, Client& client, Worker& worker,
 
 TEST_F(PrefetchTest, AStoreThatDiesBetweenPrefetchAndWait) {
   const auto client = Attach("grpc:" + address_);
-  Worker worker(*client, RowSource::kTransport, false);
+  Worker worker(*client, FetchPath::kTransport, false);
   const absl::Status status =
       StoreDies(*engramd_, *client, worker, absl::Seconds(2), RowState::kFailed);
   EXPECT_THAT(status.code(),
@@ -212,27 +212,27 @@ TEST_F(PrefetchTest, AStoreThatDiesBetweenPrefetchAndWait) {
 
 TEST_F(PrefetchTest, ARingWhoseOwnerDiesBetweenPrefetchAndWait) {
   const auto client = Attach("shm:" + (scratch_ / "shm"), "ring");
-  Worker worker(*client, RowSource::kTransport, false);
+  Worker worker(*client, FetchPath::kTransport, false);
   const absl::Status status =
       StoreDies(*engramd_, *client, worker, absl::Seconds(10), RowState::kFailed);
   EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable) << status;
 }
 
 TEST_F(PrefetchTest, MappedRowsOutliveTheirOwner) {
-  for (const RowSource source : {RowSource::kTransport, RowSource::kMapped}) {
+  for (const FetchPath path : {FetchPath::kTransport, FetchPath::kMapped}) {
     const auto client = Attach("shm:" + (scratch_ / "shm"));
-    Worker worker(*client, source, false);
+    Worker worker(*client, path, false);
     // The pages are this process's as well.
     const absl::Status status =
         StoreDies(*engramd_, *client, worker, absl::Seconds(60), RowState::kLanded);
     EXPECT_TRUE(status.ok()) << status;
-    if (source == RowSource::kTransport) Serve();
+    if (path == FetchPath::kTransport) Serve();
   }
 }
 
 TEST_F(PrefetchTest, AStoreThatStopsInGoodOrderEndsMappedRows) {
   const auto client = Attach("shm:" + (scratch_ / "shm"));
-  Worker worker(*client, RowSource::kMapped, false);
+  Worker worker(*client, FetchPath::kMapped, false);
   engramd_->Signal(SIGTERM);
   engramd_->WaitForEnd();
   const std::vector<int32_t> ids = RealTokenIds(4);
