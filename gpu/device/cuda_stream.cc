@@ -3,7 +3,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "gpu/device/word_wait.h"
 #include "memstore/base/clock.h"
 #include "memstore/os/futex.h"
@@ -86,7 +85,7 @@ absl::Status CudaEvent::Look(MonotonicTime deadline) {
       if (RealClock().Now() >= deadline) {
         return absl::DeadlineExceededError("the stream has not come to the event yet");
       }
-      absl::SleepFor(kEventSleep);
+      RealClock().SleepFor(kEventSleep);
     }
   }
   return CudaStatus(state, "waiting for an event");

@@ -45,23 +45,23 @@ HostStream::HostStream(absl::Duration spin) : spin_(spin), operations_(kHostStre
 
 HostStream::~HostStream() {
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    MutexLock lock(mutex_);
     ending_ = true;
   }
-  work_there_.notify_one();
+  work_there_.NotifyOne();
   if (thread_.joinable()) thread_.join();
 }
 
 void HostStream::Run() {
-  std::unique_lock<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   for (;;) {
-    work_there_.wait(lock, [this] { return ending_ || done_ < queued_; });
+    while (!ending_ && done_ == queued_) work_there_.Wait(mutex_);
     if (done_ == queued_) return;
     const Operation& operation = operations_[done_ % operations_.size()];
-    lock.unlock();
+    lock.Unlock();
     operation.run(operation.arguments);
-    lock.lock();
-    if (++done_ == queued_) caught_up_.notify_all();
+    lock.Lock();
+    if (++done_ == queued_) caught_up_.NotifyAll();
   }
 }
 
@@ -73,7 +73,7 @@ absl::Status HostStream::EnqueueKernel(void (*run)(const void*), const void* ker
     return absl::OkStatus();
   }
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    MutexLock lock(mutex_);
     if (queued_ - done_ == operations_.size()) {
       return absl::ResourceExhaustedError(
           absl::StrCat("the stream holds ", operations_.size(),
@@ -83,7 +83,7 @@ absl::Status HostStream::EnqueueKernel(void (*run)(const void*), const void* ker
     operation.run = run;
     std::memcpy(operation.arguments, kernel, bytes);
   }
-  work_there_.notify_one();
+  work_there_.NotifyOne();
   return absl::OkStatus();
 }
 
@@ -128,8 +128,8 @@ absl::Status HostStream::CallHost(void (*function)(void*), void* argument) {
 
 absl::Status HostStream::Synchronize() {
   if (capturing()) return absl::FailedPreconditionError("the stream is capturing");
-  std::unique_lock<std::mutex> lock(mutex_);
-  caught_up_.wait(lock, [this] { return done_ == queued_; });
+  MutexLock lock(mutex_);
+  while (done_ != queued_) caught_up_.Wait(mutex_);
   return absl::OkStatus();
 }
 

@@ -2,15 +2,14 @@
 #pragma once
 
 #include <atomic>
-#include <condition_variable>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "gpu/device/device.h"
 #include "memstore/base/clock.h"
+#include "memstore/base/mutex.h"
 
 namespace engram {
 
@@ -60,13 +59,15 @@ class HostStream : public Stream {
   const absl::Duration spin_;
   std::unique_ptr<Captured> capture_;  // while capturing; the enqueuing thread's
 
-  std::mutex mutex_;
-  std::condition_variable work_there_;  // an operation was queued, or the stream ends
-  std::condition_variable caught_up_;   // all that was queued is done
-  std::vector<Operation> operations_;   // a ring: operation i is at i % size
-  uint64_t queued_ = 0;
-  uint64_t done_ = 0;
-  bool ending_ = false;
+  Mutex mutex_;
+  CondVar work_there_;  // an operation was queued, or the stream ends
+  CondVar caught_up_;   // all that was queued is done
+  // A ring: operation i is at i % size. One that was queued and is not done is the thread's, which
+  // reads it without the lock.
+  std::vector<Operation> operations_ ABSL_GUARDED_BY(mutex_);
+  uint64_t queued_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t done_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool ending_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread thread_;
 };
 

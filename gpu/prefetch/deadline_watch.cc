@@ -7,16 +7,10 @@
 #include "memstore/os/thread.h"
 
 namespace engram {
-namespace {
 
-// Clocks of the standard library hold no infinite time.
-constexpr absl::Duration kLongestSleep = absl::Hours(1);
-
-}  // namespace
-
-absl::StatusOr<std::unique_ptr<DeadlineWatch>> DeadlineWatch::Start(
-    std::vector<StepState*> states) {
-  std::unique_ptr<DeadlineWatch> watch(new DeadlineWatch(std::move(states)));
+absl::StatusOr<std::unique_ptr<DeadlineWatch>> DeadlineWatch::Start(std::vector<StepState*> states,
+                                                                    Clock& clock) {
+  std::unique_ptr<DeadlineWatch> watch(new DeadlineWatch(std::move(states), clock));
   absl::StatusOr<std::thread> thread =
       StartThread("engram-deadline", [raw = watch.get()] { raw->Run(); });
   if (!thread.ok()) return thread.status();
@@ -26,27 +20,27 @@ absl::StatusOr<std::unique_ptr<DeadlineWatch>> DeadlineWatch::Start(
 
 DeadlineWatch::~DeadlineWatch() {
   {
-    std::lock_guard<std::mutex> lock(mutex_);
+    MutexLock lock(mutex_);
     ending_ = true;
   }
-  changed_.notify_one();
+  changed_.NotifyOne();
   if (thread_.joinable()) thread_.join();
 }
 
 void DeadlineWatch::Watch(MonotonicTime deadline) {
-  std::lock_guard<std::mutex> lock(mutex_);
-  if (deadline < sleeps_until_) changed_.notify_one();
+  MutexLock lock(mutex_);
+  if (deadline < sleeps_until_) changed_.NotifyOne();
 }
 
 void DeadlineWatch::Run() {
-  std::unique_lock<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   while (!ending_) {
-    const MonotonicTime now = RealClock().Now();
-    sleeps_until_ = now + kLongestSleep;
+    const MonotonicTime now = clock_.Now();
+    sleeps_until_ = MonotonicTime::Infinite();
     for (StepState* const state : states_) {
       sleeps_until_ = std::min(sleeps_until_, state->Expire(now));
     }
-    changed_.wait_until(lock, ToSteadyTime(sleeps_until_));
+    clock_.WaitUntil(changed_, mutex_, sleeps_until_);
   }
 }
 

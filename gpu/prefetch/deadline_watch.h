@@ -4,9 +4,7 @@
 // at its deadline, one look. Watch is thread-safe.
 #pragma once
 
-#include <condition_variable>
 #include <memory>
-#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -14,27 +12,31 @@
 #include "absl/time/time.h"
 #include "gpu/prefetch/step_state.h"
 #include "memstore/base/clock.h"
+#include "memstore/base/mutex.h"
 
 namespace engram {
 
 class DeadlineWatch {
  public:
-  // `states` outlive it.
-  static absl::StatusOr<std::unique_ptr<DeadlineWatch>> Start(std::vector<StepState*> states);
+  // `states` and `clock` outlive it.
+  static absl::StatusOr<std::unique_ptr<DeadlineWatch>> Start(std::vector<StepState*> states,
+                                                              Clock& clock);
   ~DeadlineWatch();
 
   // A step has begun that has this deadline.
   void Watch(MonotonicTime deadline);
 
  private:
-  explicit DeadlineWatch(std::vector<StepState*> states) : states_(std::move(states)) {}
+  DeadlineWatch(std::vector<StepState*> states, Clock& clock)
+      : states_(std::move(states)), clock_(clock) {}
   void Run();
 
   const std::vector<StepState*> states_;
-  std::mutex mutex_;
-  std::condition_variable changed_;  // an earlier deadline, or the end
-  MonotonicTime sleeps_until_ = MonotonicTime::Infinite();
-  bool ending_ = false;
+  Clock& clock_;
+  Mutex mutex_;
+  CondVar changed_;  // an earlier deadline, or the end
+  MonotonicTime sleeps_until_ ABSL_GUARDED_BY(mutex_) = MonotonicTime::Infinite();
+  bool ending_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread thread_;
 };
 

@@ -116,6 +116,8 @@ struct PrefetcherOptions {
   // kTransport, not distinct: device memory for the rows of n-grams that come again and again
   // (hot_cache.h); what is found there does not travel. 0: none.
   uint64_t hot_cache_bytes = 0;
+  // What deadlines are counted by; outlives the prefetcher.
+  Clock* clock = &RealClock();
 };
 
 class Prefetcher {

@@ -4,12 +4,12 @@
 // before its pop, and that orders what both sides write to the slot.
 #pragma once
 
-#include <condition_variable>
 #include <cstdint>
-#include <mutex>
 #include <vector>
 
 #include "gpu/prefetch/step_slot.h"
+#include "memstore/base/check.h"
+#include "memstore/base/mutex.h"
 
 namespace engram {
 
@@ -19,32 +19,33 @@ class SlotQueue {
 
   void Push(StepSlot* slot) {
     {
-      std::lock_guard<std::mutex> lock(mutex_);
+      MutexLock lock(mutex_);
+      ENGRAM_CHECK(pushed_ - popped_ < ring_.size(), "a slot is in the queue twice");
       ring_[pushed_++ % ring_.size()] = slot;
     }
-    changed_.notify_one();
+    changed_.NotifyOne();
   }
   // Waits for one; null once Close was called and all were taken.
   StepSlot* Pop() {
-    std::unique_lock<std::mutex> lock(mutex_);
-    changed_.wait(lock, [this] { return popped_ < pushed_ || closed_; });
+    MutexLock lock(mutex_);
+    while (popped_ == pushed_ && !closed_) changed_.Wait(mutex_);
     return popped_ < pushed_ ? ring_[popped_++ % ring_.size()] : nullptr;
   }
   void Close() {
     {
-      std::lock_guard<std::mutex> lock(mutex_);
+      MutexLock lock(mutex_);
       closed_ = true;
     }
-    changed_.notify_one();
+    changed_.NotifyOne();
   }
 
  private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::vector<StepSlot*> ring_;
-  uint64_t pushed_ = 0;
-  uint64_t popped_ = 0;
-  bool closed_ = false;
+  Mutex mutex_;
+  CondVar changed_;
+  std::vector<StepSlot*> ring_ ABSL_GUARDED_BY(mutex_);
+  uint64_t pushed_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t popped_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool closed_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace engram

@@ -76,7 +76,7 @@ absl::Status StepPrefetcher::MakeSlots() {
   device_words_ = *std::move(memory);
   for (uint32_t i = 0; i < options_.slots; ++i) {
     auto* const first = words_.as<std::atomic<uint32_t>>() + i * layers * kStatusWordStride;
-    slots_.push_back(std::make_unique<StepSlot>(device_, first, layer_numbers_));
+    slots_.push_back(std::make_unique<StepSlot>(device_, first, layer_numbers_, *options_.clock));
     absl::Status status = AllocateSlot(device_, layout_, options_, slots_.back().get());
     if (!status.ok()) return status;
     if (options_.path == FetchPath::kMapped) continue;
@@ -114,7 +114,8 @@ absl::Status StepPrefetcher::MakeFetch() {
 absl::Status StepPrefetcher::StartThreads() {
   std::vector<StepState*> states;
   for (const std::unique_ptr<StepSlot>& slot : slots_) states.push_back(&slot->state);
-  absl::StatusOr<std::unique_ptr<DeadlineWatch>> watch = DeadlineWatch::Start(std::move(states));
+  absl::StatusOr<std::unique_ptr<DeadlineWatch>> watch =
+      DeadlineWatch::Start(std::move(states), *options_.clock);
   if (!watch.ok()) return watch.status();
   watch_ = *std::move(watch);
   absl::StatusOr<std::thread> thread = StartThread("engram-issue", [this] { Issue(); });

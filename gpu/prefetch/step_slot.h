@@ -46,8 +46,9 @@ struct StepLayout {
 };
 
 struct StepSlot {
-  StepSlot(Device& device, std::atomic<uint32_t>* words, absl::Span<const uint32_t> layers)
-      : state(device, words, layers) {}
+  StepSlot(Device& device, std::atomic<uint32_t>* words, absl::Span<const uint32_t> layers,
+           Clock& clock)
+      : state(device, words, layers, clock) {}
 
   StepState state;
 

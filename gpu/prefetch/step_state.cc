@@ -6,7 +6,7 @@
 namespace engram {
 
 void StepState::Begin(uint64_t step, MonotonicTime deadline) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   step_ = step;
   deadline_ = deadline;
   in_flight_ = layers_.size();
@@ -31,25 +31,25 @@ bool StepState::EndLocked(uint64_t step, size_t layer, const absl::Status& statu
   word.store(StatusWord(step, status.ok() ? RowState::kLanded : RowState::kFailed),
              std::memory_order_release);
   device_.WordChanged(word);
-  if (--in_flight_ == 0) changed_.notify_all();
+  if (--in_flight_ == 0) changed_.NotifyAll();
   return true;
 }
 
 bool StepState::End(uint64_t step, size_t layer, const absl::Status& status) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   return EndLocked(step, layer, status);
 }
 
 void StepState::EndAll(uint64_t step, const absl::Status& status) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   for (size_t i = 0; i < layers_.size(); ++i) EndLocked(step, i, status);
 }
 
 void StepState::Release(uint64_t step) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   if (step_ != step) return;
   released_ = true;
-  changed_.notify_all();
+  changed_.NotifyAll();
 }
 
 bool StepState::InFlight(uint64_t step, size_t layer) const {
@@ -57,12 +57,12 @@ bool StepState::InFlight(uint64_t step, size_t layer) const {
 }
 
 bool StepState::AnyInFlight(uint64_t step) const {
-  std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   return step_ == step && in_flight_ > 0;
 }
 
 MonotonicTime StepState::Expire(MonotonicTime now) {
-  std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   if (in_flight_ > 0 && deadline_ <= now) {
     const absl::Status late = absl::DeadlineExceededError("the rows had not come by the deadline");
     for (size_t i = 0; i < layers_.size(); ++i) EndLocked(step_, i, late);
@@ -71,20 +71,22 @@ MonotonicTime StepState::Expire(MonotonicTime now) {
 }
 
 bool StepState::Await(uint64_t step, absl::Duration patience) const {
-  std::unique_lock<std::mutex> lock(mutex_);
-  changed_.wait(lock, [&] { return step_ != step || in_flight_ == 0; });
-  // A span, not a date: a clock that is set meanwhile does not use it up.
-  return changed_.wait_for(lock, absl::ToChronoNanoseconds(patience),
-                           [&] { return step_ != step || released_; });
+  MutexLock lock(mutex_);
+  while (step_ == step && in_flight_ > 0) changed_.Wait(mutex_);
+  const MonotonicTime end = clock_.After(patience);
+  while (step_ == step && !released_) {
+    if (!clock_.WaitUntil(changed_, mutex_, end)) break;
+  }
+  return step_ != step || released_;
 }
 
 bool StepState::released() const {
-  std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   return released_;
 }
 
 absl::Status StepState::error() const {
-  std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   return error_;
 }
 

@@ -8,9 +8,7 @@
 #pragma once
 
 #include <atomic>
-#include <condition_variable>
 #include <cstdint>
-#include <mutex>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -19,6 +17,7 @@
 #include "gpu/device/device.h"
 #include "gpu/device/status_word.h"
 #include "memstore/base/clock.h"
+#include "memstore/base/mutex.h"
 
 namespace engram {
 
@@ -27,9 +26,11 @@ inline constexpr size_t kStatusWordStride = 16;
 
 class StepState {
  public:
-  // `words`: kStatusWordStride a layer; `layers`: their numbers, for messages.
-  StepState(Device& device, std::atomic<uint32_t>* words, absl::Span<const uint32_t> layers)
-      : device_(device), words_(words), layers_(layers.begin(), layers.end()) {}
+  // `words`: kStatusWordStride a layer; `layers`: their numbers, for messages. `device` and `clock`
+  // outlive it.
+  StepState(Device& device, std::atomic<uint32_t>* words, absl::Span<const uint32_t> layers,
+            Clock& clock)
+      : device_(device), words_(words), layers_(layers.begin(), layers.end()), clock_(clock) {}
 
   // The slot is `step`'s: every layer is in flight, the buffers are lent.
   void Begin(uint64_t step, MonotonicTime deadline);
@@ -56,20 +57,22 @@ class StepState {
   }
 
  private:
-  // Needs mutex_.
-  bool EndLocked(uint64_t step, size_t layer, const absl::Status& status);
+  bool EndLocked(uint64_t step, size_t layer, const absl::Status& status)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   Device& device_;
   std::atomic<uint32_t>* const words_;
   const std::vector<uint32_t> layers_;
 
-  mutable std::mutex mutex_;
-  mutable std::condition_variable changed_;  // the last layer ended, or the buffers are back
-  uint64_t step_ = 0;
-  MonotonicTime deadline_;
-  size_t in_flight_ = 0;  // layers
-  bool released_ = true;
-  absl::Status error_;
+  Clock& clock_;
+
+  mutable Mutex mutex_;
+  mutable CondVar changed_;  // the last layer ended, or the buffers are back
+  uint64_t step_ ABSL_GUARDED_BY(mutex_) = 0;
+  MonotonicTime deadline_ ABSL_GUARDED_BY(mutex_);
+  size_t in_flight_ ABSL_GUARDED_BY(mutex_) = 0;  // layers
+  bool released_ ABSL_GUARDED_BY(mutex_) = true;
+  absl::Status error_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace engram

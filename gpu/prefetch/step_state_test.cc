@@ -1,13 +1,14 @@
 #include "gpu/prefetch/step_state.h"
 
 #include <memory>
+#include <thread>
 #include <vector>
 
-#include "absl/time/clock.h"
 #include "gmock/gmock.h"
 #include "gpu/prefetch/deadline_watch.h"
 #include "gtest/gtest.h"
 #include "memstore/base/clock.h"
+#include "memstore/base/testing/fake_clock.h"
 
 namespace engram {
 namespace {
@@ -23,7 +24,8 @@ class StepStateTest : public ::testing::Test {
   std::unique_ptr<Device> device_ = OpenDevice(DeviceKind::kHost, {}).value();
   DeviceBuffer words_ =
       device_->Allocate(MemoryKind::kPinnedHost, 2 * kStatusWordStride * sizeof(uint32_t)).value();
-  StepState state_{*device_, words_.as<std::atomic<uint32_t>>(), kLayers};
+  FakeClock clock_;
+  StepState state_{*device_, words_.as<std::atomic<uint32_t>>(), kLayers, clock_};
 };
 
 TEST_F(StepStateTest, ALayerEndsOnce) {
@@ -66,21 +68,31 @@ TEST_F(StepStateTest, TheFirstErrorIsTheSteps) {
 TEST_F(StepStateTest, AwaitsTheEndAndThenTheBuffers) {
   state_.Begin(1, MonotonicTime::Infinite());
   state_.EndAll(1, absl::OkStatus());
-  EXPECT_FALSE(state_.Await(1, absl::Milliseconds(1)));
+  EXPECT_FALSE(state_.Await(1, absl::ZeroDuration()));
+  bool came_back = true;
+  std::thread waiter([&] { came_back = state_.Await(1, absl::Seconds(2)); });
+  clock_.AwaitWaiters(1);
+  clock_.Advance(absl::Seconds(2));
+  waiter.join();
+  EXPECT_FALSE(came_back);
   state_.Release(1);
   EXPECT_TRUE(state_.Await(1, absl::ZeroDuration()));
 }
 
 TEST_F(StepStateTest, TheWatchEndsWhatIsLateAndNothingElse) {
   StepState& state = state_;
-  const auto watch = DeadlineWatch::Start({&state}).value();
+  const auto watch = DeadlineWatch::Start({&state}, clock_).value();
   for (uint64_t step = 1; step <= 3; ++step) {
-    const MonotonicTime deadline = RealClock().Now() + absl::Milliseconds(5);
+    const MonotonicTime deadline = clock_.After(absl::Seconds(5));
     state.Begin(step, deadline);
     EXPECT_TRUE(state.End(step, 0, absl::OkStatus()));
     watch->Watch(deadline);
+    clock_.AwaitWaiters(1);
+    clock_.Advance(absl::Seconds(4));
+    clock_.AwaitWaiters(1);
+    EXPECT_TRUE(state.InFlight(step, 1)) << "a second is left";
+    clock_.Advance(absl::Seconds(1));
     state.Await(step, absl::ZeroDuration());
-    EXPECT_GE(RealClock().Now(), deadline);
     EXPECT_EQ(At(0), RowState::kLanded);
     EXPECT_EQ(At(1), RowState::kFailed);
     EXPECT_EQ(state.error().code(), absl::StatusCode::kDeadlineExceeded);
@@ -90,14 +102,15 @@ TEST_F(StepStateTest, TheWatchEndsWhatIsLateAndNothingElse) {
 TEST_F(StepStateTest, TheWatchTakesAnEarlierDeadlineThanTheOneItSleepsFor) {
   DeviceBuffer words =
       device_->Allocate(MemoryKind::kPinnedHost, 2 * kStatusWordStride * sizeof(uint32_t)).value();
-  StepState other(*device_, words.as<std::atomic<uint32_t>>(), kLayers);
-  const auto watch = DeadlineWatch::Start({&state_, &other}).value();
-  state_.Begin(1, RealClock().Now() + absl::Hours(2));
-  watch->Watch(RealClock().Now() + absl::Hours(2));
-  absl::SleepFor(absl::Milliseconds(2));
-  const MonotonicTime soon = RealClock().Now() + absl::Milliseconds(5);
+  StepState other(*device_, words.as<std::atomic<uint32_t>>(), kLayers, clock_);
+  const auto watch = DeadlineWatch::Start({&state_, &other}, clock_).value();
+  state_.Begin(1, clock_.After(absl::Hours(2)));
+  watch->Watch(clock_.After(absl::Hours(2)));
+  clock_.AwaitWaiters(1);
+  const MonotonicTime soon = clock_.After(absl::Seconds(5));
   other.Begin(2, soon);
   watch->Watch(soon);
+  clock_.Advance(absl::Seconds(5));
   other.Await(2, absl::ZeroDuration());  // for ever, if the watch slept on
   EXPECT_EQ(other.error().code(), absl::StatusCode::kDeadlineExceeded);
   EXPECT_EQ(At(0), RowState::kInFlight);

@@ -19,7 +19,7 @@ absl::Status TransportFetch::AddHotCache(uint64_t bytes, Device& device) {
 
 HotCacheCounts TransportFetch::hot_cache() const {
   if (hot_ == nullptr) return {};
-  const std::lock_guard<std::mutex> lock(side_mutex_);
+  MutexLock lock(side_mutex_);
   return hot_->counts();
 }
 
@@ -69,7 +69,7 @@ absl::Status TransportFetch::PlanLayer(StepSlot& slot, size_t layer, LayerReques
   }
   if (distinct_) MakeDistinct(slot, layer);
   if (hot_ != nullptr) {
-    const std::lock_guard<std::mutex> lock(side_mutex_);
+    MutexLock lock(side_mutex_);
     if (absl::Status status = hot_->Lookup(slot, layer, side_); !status.ok()) return status;
   }
   const absl::Span<const RowId> all = LayerIds(layout_, slot, layer);
@@ -132,7 +132,7 @@ absl::Status TransportFetch::BringToPlace(StepSlot& slot, size_t layer) {
 }
 
 absl::Status TransportFetch::EnqueuePlacing(StepSlot& slot, size_t layer) {
-  const std::lock_guard<std::mutex> lock(side_mutex_);
+  MutexLock lock(side_mutex_);
   if (hot_ == nullptr) return placer_.BringLanded(slot, layer);
   absl::Status status = hot_->Place(slot, layer, side_);
   if (status.ok()) status = placer_.PlaceFetched(slot, layer);
@@ -141,7 +141,7 @@ absl::Status TransportFetch::EnqueuePlacing(StepSlot& slot, size_t layer) {
 }
 
 void TransportFetch::Settle() {
-  const std::lock_guard<std::mutex> lock(side_mutex_);
+  MutexLock lock(side_mutex_);
   side_.Synchronize().IgnoreError();
 }
 

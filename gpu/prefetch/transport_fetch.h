@@ -9,7 +9,6 @@
 #pragma once
 
 #include <memory>
-#include <mutex>
 #include <vector>
 
 #include "client/transport/row_deduplicator.h"
@@ -17,6 +16,7 @@
 #include "gpu/prefetch/hot_rows.h"
 #include "gpu/prefetch/row_fetch.h"
 #include "gpu/prefetch/row_placer.h"
+#include "memstore/base/mutex.h"
 
 namespace engram {
 
@@ -62,8 +62,8 @@ class TransportFetch : public RowFetch {
   const bool distinct_;
   RowPlacer placer_;
   Stream& side_;
-  mutable std::mutex side_mutex_;  // of the side stream and the hot cache
-  std::unique_ptr<HotRows> hot_;   // null: none
+  mutable Mutex side_mutex_;  // of the side stream, and of what the hot cache does on it
+  std::unique_ptr<HotRows> hot_ ABSL_PT_GUARDED_BY(side_mutex_);  // null: none
   Planner planner_;
   std::vector<LayerRequest> requests_;  // the issuing thread's, reused
   std::vector<uint32_t> inverse_;       // the same
