@@ -16,7 +16,7 @@
 namespace engram {
 namespace {
 
-using Clock = std::chrono::steady_clock;
+using SteadyClock = std::chrono::steady_clock;
 
 // An event that was missed delays a request by this much at most.
 constexpr int kLongestSleepMs = 100;
@@ -72,16 +72,16 @@ void RdmaPoller::Run() {
   const int node = device_->numa_node();
   // Without it lookups are slower, and as right.
   if (node >= 0 && numa_available() >= 0) numa_run_on_node(node);
-  Clock::time_point last_work = Clock::now();
+  SteadyClock::time_point last_work = SteadyClock::now();
   while (!stop_.load(std::memory_order_relaxed)) {
     if (mail_.load(std::memory_order_relaxed)) TakeMail();
     if (AdvanceAll()) {
-      last_work = Clock::now();
-    } else if (!clients_.empty() && Clock::now() - last_work < spin_) {
+      last_work = SteadyClock::now();
+    } else if (!clients_.empty() && SteadyClock::now() - last_work < spin_) {
       Pause();
     } else {
       Sleep();
-      last_work = Clock::now();
+      last_work = SteadyClock::now();
     }
   }
 }
