@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""./run check links: what pages link to and the files that they name are there.
+"""./run check links: what pages (*.md) link to and the files that they name are there.
 
 Links and images: the file, and a heading of it where the link has a #. Code spans: the first word, where it is a path
 that begins with a folder of the tree's root or of the page's; without an extension it may be a target's name. A source
@@ -8,11 +8,10 @@ file's name alone is one that some folder has.
 import glob
 import os
 import re
+import subprocess
 import sys
 from urllib.parse import unquote
 
-PAGES = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "proto/FORMATS.md", "gpu/README.md", "deploy/*.md",
-         "tests/rdma/README.md")
 LINK = re.compile(r"!?\[[^\]]*\]\(\s*<?([^)\s>]+)>?[^)]*\)")
 CODE = re.compile(r"`([^`\n]+)`")
 FENCE = re.compile(r"^```.*?^```", re.M | re.S)
@@ -82,8 +81,9 @@ def file_names(root):
 
 
 def main():
-    root = sys.argv[1] if len(sys.argv) > 1 else os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
-    pages = sorted(os.path.relpath(page, root) for pattern in PAGES for page in glob.glob(os.path.join(root, pattern)))
+    root = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+    listed = subprocess.run(["git", "-C", root, "ls-files", "*.md"], check=True, stdout=subprocess.PIPE, text=True).stdout
+    pages = [page for page in listed.splitlines() if os.path.exists(os.path.join(root, page))]
     names = set(file_names(root))
     found = [what for page in pages for what in wrong(root, page, names)]
     for what in found:
