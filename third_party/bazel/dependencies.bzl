@@ -63,7 +63,6 @@ def engram_dependencies():
             "rdmacm": ["librdmacm"],
             "spdlog": ["spdlog"],
             "systemd": ["libsystemd"],
-            "uring": ["liburing"],
         },
         tools = [
             "grpc_cpp_plugin",
