@@ -64,6 +64,8 @@ FLOORS = {
 # What every package of a room declares as its default visibility: inside a room a target is opened on purpose.
 # proto is opened as a whole: its targets are the wire, which both ends share.
 VISIBILITY = {room: "//visibility:private" for room in ("memstore", "server", "client", "gpu")} | {"proto": "//:proto_users"}
+# What other workspaces may use: the SDK, and nothing else.
+PUBLIC = {("client/BUILD.bazel", "sdk")}
 # A folder that holds more than this, with its tests, has more than one subject.
 MAX_FILES = 40
 
@@ -77,6 +79,7 @@ INCLUDE = re.compile(r'^\s*(?:#\s*include|import(?:\s+(?:public|weak))?)\s+"([^"
 LABEL = re.compile(r'"//([a-z0-9_]+)[^"]*"')
 VISIBLE = re.compile(r'package\(\s*(?:[^)]*?)default_visibility\s*=\s*\[([^\]]*)\]')
 OPENED = re.compile(r'(?<!default_)visibility\s*=\s*\[([^\]]*)\]')
+NAME = re.compile(r'\bname\s*=\s*"([^"]+)"')
 TESTING = re.compile(r"(_test|_benchmark|_cases)\.(cc|cu)$|/testing/")
 
 
@@ -104,12 +107,33 @@ def floor_violations(path, includes):
 
 
 def opened_wrongly(path, text):
-    """Targets opened further than to their room, its users, or tests."""
+    """Targets opened further than to their room, its users, or tests; PUBLIC ones apart."""
     room = path.split(os.sep)[0]
-    for labels in OPENED.findall(text):
-        for label in re.findall(r'"([^"]+)"', labels):
+    for opened in OPENED.finditer(text):
+        name = NAME.findall(text, 0, opened.start())[-1:]
+        for label in re.findall(r'"([^"]+)"', opened.group(1)):
+            if label == "//visibility:public" and (path, *name) in PUBLIC:
+                continue
             if label not in (f"//:{room}_users", "//tests:__subpackages__", "//visibility:private") and not label.startswith(f"//{room}"):
                 yield f"{path}: {label} opens a target of {room} too far"
+
+
+def public_headers(root):
+    """The paths of //client:sdk's headers, as client/BUILD.bazel lists them."""
+    with open(os.path.join(root, "client/BUILD.bazel"), encoding="utf-8") as file:
+        listed = re.search(r"SDK_HEADERS = \[(.*?)\]", file.read(), re.S).group(1)
+    labels = re.findall(r'^\s*"([^"]+)"', listed, re.M)
+    return [label[2:].replace(":", "/") if label.startswith("//") else "client/" + label for label in labels]
+
+
+def face_violations(root):
+    """Public headers that include one that is not: its name would be part of the face, and nobody would have listed it."""
+    headers = public_headers(root)
+    for path in headers:
+        with open(os.path.join(root, path), encoding="utf-8") as file:
+            for include in INCLUDE.findall(file.read()):
+                if include.split("/")[0] in ALLOWED and include not in headers:
+                    yield f"{path}: {include} is no public header: name it in SDK_HEADERS, or do without it"
 
 
 def full_folders(root):
