@@ -42,7 +42,7 @@ inline constexpr uint32_t kMaxUnaryMethodCalls = 64;
 // read: the client feels it as flow control.
 inline constexpr size_t kMaxBatchesPerStream = 64;
 inline constexpr uint64_t kMaxIdBytesPerStream = uint64_t{16} << 20;
-// Bytes of ids, as they came and as they were addressed, of the batches under way (id_bytes.h).
+// Bytes of ids, as they came and as they were addressed, of the batches under way (id_memory.h).
 // What is each call's own: a decode step's, 8,192 row ids. Of all calls that is 48 MiB.
 inline constexpr uint64_t kOwnIdBytes = 32 << 10;
 // And what they share; a batch that finds it used up is turned away.

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "memstore/base/status_macros.h"
 #include "memstore/rdma/limits.h"
 #include "memstore/rdma/request.h"
 #include "server/grpc/grpc_status.h"
@@ -125,11 +126,9 @@ absl::Status AttachRdmaCall::Offer(const v1::RdmaOpen& open) {
     return absl::UnimplementedError(
         "this engramd lets nobody read its tables over RDMA: start it with --rdma-read");
   }
-  const absl::StatusOr<std::shared_ptr<const TableSet>> set =
-      loop_.context().store->Acquire(open.table_set_id());
-  if (!set.ok()) return set.status();
-  absl::Status status = loop_.context().access->MayHave(caller_, (*set)->name());
-  if (!status.ok()) return status;
+  ENGRAM_ASSIGN_OR_RETURN(const std::shared_ptr<const TableSet> set,
+                          loop_.context().store->Acquire(open.table_set_id()));
+  ENGRAM_RETURN_IF_ERROR(loop_.context().access->MayHave(caller_, set->name()));
   opened_ = true;
   mode_ = open.mode();
   set_id_ = open.table_set_id();
@@ -147,23 +146,17 @@ absl::Status AttachRdmaCall::Offer(const v1::RdmaOpen& open) {
 }
 
 absl::Status AttachRdmaCall::Connect(const v1::RdmaConnect& connect) {
-  const absl::StatusOr<RdmaPeer> peer = PeerOf(connect.queue_pair());
-  if (!peer.ok()) return peer.status();
+  ENGRAM_ASSIGN_OR_RETURN(const RdmaPeer peer, PeerOf(connect.queue_pair()));
   port_ = connect.port();
   v1::RdmaConnected* connected = response_.mutable_connected();
-  if (mode_ == v1::RDMA_MODE_READ) return ConnectReader(*peer, connected);
-  absl::StatusOr<std::shared_ptr<RdmaClient>> client = endpoint_->Attach(port_, set_id_, *peer);
-  if (!client.ok()) return client.status();
-  client_ = *std::move(client);
+  if (mode_ == v1::RDMA_MODE_READ) return ConnectReader(peer, connected);
+  ENGRAM_ASSIGN_OR_RETURN(client_, endpoint_->Attach(port_, set_id_, peer));
   Describe(client_->Own(), connected->mutable_queue_pair());
   return absl::OkStatus();
 }
 
 absl::Status AttachRdmaCall::ConnectReader(const RdmaPeer& peer, v1::RdmaConnected* connected) {
-  absl::StatusOr<std::unique_ptr<RdmaReader>> reader =
-      endpoint_->AttachReader(port_, set_id_, peer);
-  if (!reader.ok()) return reader.status();
-  reader_ = *std::move(reader);
+  ENGRAM_ASSIGN_OR_RETURN(reader_, endpoint_->AttachReader(port_, set_id_, peer));
   Describe(reader_->Own(), connected->mutable_queue_pair());
   const RdmaTables& tables = reader_->tables();
   const std::vector<LoadedLayer>& layers = tables.served().set->layers();

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "memstore/base/check.h"
+#include "memstore/base/status_macros.h"
 
 namespace engram {
 namespace {
@@ -41,16 +42,16 @@ absl::Status LookupBatch::Prepare(const Store& store, const LookupLimits& limits
     return absl::InvalidArgumentError(
         "table_set_id is empty: name the table set by the id that Attach or Describe gave");
   }
-  absl::StatusOr<std::shared_ptr<const TableSet>> set = store.Acquire(request_.table_set_id);
-  if (!set.ok()) return set.status();
-  if (absl::Status status = may_have(**set); !status.ok()) return status;
+  ENGRAM_ASSIGN_OR_RETURN(std::shared_ptr<const TableSet> set,
+                          store.Acquire(request_.table_set_id));
+  ENGRAM_RETURN_IF_ERROR(may_have(*set));
   if (request_.has_tokens) {
     if (request_.layers_named > 0) {
       return absl::InvalidArgumentError(
           "both layers (row ids) and tokens are given: a batch is by one of them");
     }
     const wire::LookupRequest::Tokens& tokens = request_.tokens;
-    return lookup_.PrepareTokens(*std::move(set),
+    return lookup_.PrepareTokens(std::move(set),
                                  {.layers = tokens.layers,
                                   .token_ids = tokens.token_ids,
                                   .dead = tokens.dead_mask,
@@ -58,16 +59,16 @@ absl::Status LookupBatch::Prepare(const Store& store, const LookupLimits& limits
                                   .sequence_lookback = tokens.sequence_lookback},
                                  limits);
   }
-  if (request_.layers_named > (*set)->layers().size()) {
+  if (request_.layers_named > set->layers().size()) {
     return absl::InvalidArgumentError(
         absl::StrCat("the request names ", request_.layers_named, " layers, the table set has ",
-                     (*set)->layers().size(), ": name each at most once"));
+                     set->layers().size(), ": name each at most once"));
   }
   wanted_.clear();
   for (const wire::LookupRequest::Layer& layer : request_.layers()) {
     wanted_.push_back({.layer = layer.layer, .ids32 = layer.ids32, .ids64 = layer.ids64});
   }
-  return lookup_.PrepareRows(*std::move(set), wanted_, limits);
+  return lookup_.PrepareRows(std::move(set), wanted_, limits);
 }
 
 void LookupBatch::Release() {
@@ -80,12 +81,6 @@ uint64_t LookupBatch::Rows() const {
   uint64_t rows = 0;
   for (size_t i = 0; i < lookup_.layers(); ++i) rows += lookup_.rows(i);
   return rows;
-}
-
-uint64_t LookupBatch::RowsBytes() const {
-  uint64_t bytes = 0;
-  for (size_t i = 0; i < lookup_.layers(); ++i) bytes += lookup_.LayerBytes(i);
-  return bytes;
 }
 
 uint64_t LookupBatch::RowsLeftBytes() const {

@@ -40,7 +40,7 @@ class LookupBatch {
   bool done() const { return at_.layer == lookup_.layers(); }
   // Of the whole answer.
   uint64_t Rows() const;
-  uint64_t RowsBytes() const;
+  uint64_t RowsBytes() const { return lookup_.RowsBytes(); }
   // When its message was read, and when its turn was begun to be waited for: its owner's notes.
   MonotonicTime received;
   MonotonicTime waits_since;

@@ -6,6 +6,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "memstore/base/check.h"
+#include "memstore/base/status_macros.h"
 
 namespace engram {
 namespace {
@@ -211,42 +213,37 @@ void PreparedLookup::Release() {
   for (std::vector<RowId>& ids : addressed_) ids.clear();
 }
 
-absl::Status PreparedLookup::PrepareRows(std::shared_ptr<const TableSet> set,
-                                         absl::Span<const WantedRows> wanted,
-                                         const LookupLimits& limits) {
+absl::Status PreparedLookup::Prepare(std::shared_ptr<const TableSet> set,
+                                     absl::FunctionRef<absl::Status()> add) {
   Release();
   set_ = std::move(set);
-  absl::Status status = AddRows(wanted, limits);
+  absl::Status status = add();
   if (status.ok()) status = CheckHeld();
   if (!status.ok()) Release();
   return status;
 }
 
+absl::Status PreparedLookup::PrepareRows(std::shared_ptr<const TableSet> set,
+                                         absl::Span<const WantedRows> wanted,
+                                         const LookupLimits& limits) {
+  return Prepare(std::move(set), [&] { return AddRows(wanted, limits); });
+}
+
 absl::Status PreparedLookup::PrepareTokens(std::shared_ptr<const TableSet> set,
                                            const WantedTokens& wanted, const LookupLimits& limits) {
-  Release();
-  set_ = std::move(set);
-  absl::Status status = AddTokens(wanted, limits);
-  if (status.ok()) status = CheckHeld();
-  if (!status.ok()) Release();
-  return status;
+  return Prepare(std::move(set), [&] { return AddTokens(wanted, limits); });
 }
 
 absl::Status PreparedLookup::PrepareSequences(std::shared_ptr<const TableSet> set,
                                               const WantedSequences& wanted,
                                               const LookupLimits& limits) {
-  Release();
-  set_ = std::move(set);
-  absl::Status status = AddSequences(wanted, limits);
-  if (status.ok()) status = CheckHeld();
-  if (!status.ok()) Release();
-  return status;
+  return Prepare(std::move(set), [&] { return AddSequences(wanted, limits); });
 }
 
 absl::Status PreparedLookup::AddRows(absl::Span<const WantedRows> wanted,
                                      const LookupLimits& limits) {
   for (const WantedRows& rows : wanted) {
-    if (absl::Status status = AddLayer(rows.layer); !status.ok()) return status;
+    ENGRAM_RETURN_IF_ERROR(AddLayer(rows.layer));
     Layer& layer = layers_.back();
     layer.ids32 = rows.ids32;
     layer.ids64 = rows.ids64;
@@ -278,26 +275,22 @@ absl::Status PreparedLookup::AddTokens(const WantedTokens& wanted, const LookupL
   }
   if (wanted.layers.empty()) {
     for (const LayerAddressing& layer : scheme.layers) {
-      if (absl::Status status = AddLayer(layer.layer); !status.ok()) return status;
+      ENGRAM_RETURN_IF_ERROR(AddLayer(layer.layer));
     }
   }
   for (const uint32_t layer : wanted.layers) {
-    if (absl::Status status = AddLayer(layer); !status.ok()) return status;
+    ENGRAM_RETURN_IF_ERROR(AddLayer(layer));
   }
-  const absl::StatusOr<Sequences> sequences = CheckSequences(wanted, scheme.Lookback());
-  if (!sequences.ok()) return sequences.status();
-
+  ENGRAM_ASSIGN_OR_RETURN(const Sequences sequences, CheckSequences(wanted, scheme.Lookback()));
   Outputs outputs;
-  if (absl::Status status = MakeRoom(sequences->total_tokens, limits, &outputs); !status.ok()) {
-    return status;
-  }
-  return AddressSequences(addresser, wanted, *sequences, absl::MakeSpan(outputs));
+  ENGRAM_RETURN_IF_ERROR(MakeRoom(sequences.total_tokens, limits, &outputs));
+  return AddressSequences(addresser, wanted, sequences, absl::MakeSpan(outputs));
 }
 
 absl::Status PreparedLookup::AddSequences(const WantedSequences& wanted,
                                           const LookupLimits& limits) {
   for (const uint32_t layer : wanted.layers) {
-    if (absl::Status status = AddLayer(layer); !status.ok()) return status;
+    ENGRAM_RETURN_IF_ERROR(AddLayer(layer));
   }
   const Addresser& addresser = set_->addresser();
   const AddressScheme& scheme = addresser.scheme();
@@ -329,7 +322,7 @@ absl::Status PreparedLookup::MakeRoom(uint64_t tokens, const LookupLimits& limit
   const AddressScheme& scheme = set_->addresser().scheme();
   const uint64_t layer_rows = tokens * scheme.Columns();
   for (Layer& layer : layers_) layer.rows = layer_rows;
-  if (absl::Status status = CheckSize(limits); !status.ok()) return status;
+  ENGRAM_RETURN_IF_ERROR(CheckSize(limits));
   if (addressed_.size() < layers_.size()) addressed_.resize(layers_.size());
   for (size_t i = 0; i < layers_.size(); ++i) {
     const auto at = std::find_if(scheme.layers.begin(), scheme.layers.end(),
@@ -368,6 +361,7 @@ WantedRun PreparedLookup::Wanted(size_t i, uint64_t first, uint64_t count) const
 
 void PreparedLookup::Gather(size_t i, uint64_t first, uint64_t count, GatherTeam& team,
                             const Landing& landing) const {
+  ENGRAM_CHECK(source().resident(), "rows are gathered where they do not lie");
   const Layer& layer = layers_[i];
   if (!layer.ids32.empty()) {
     team.Gather<uint32_t>(layer.table, layer.ids32.subspan(first, count), landing);

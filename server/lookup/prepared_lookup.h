@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "absl/container/inlined_vector.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
@@ -110,6 +111,8 @@ class PreparedLookup {
     absl::Span<const uint64_t> ids64;
   };
 
+  // Holds what `add` adds of the set, or nothing.
+  absl::Status Prepare(std::shared_ptr<const TableSet> set, absl::FunctionRef<absl::Status()> add);
   absl::Status AddRows(absl::Span<const WantedRows> wanted, const LookupLimits& limits);
   absl::Status AddTokens(const WantedTokens& wanted, const LookupLimits& limits);
   absl::Status AddSequences(const WantedSequences& wanted, const LookupLimits& limits);
