@@ -268,6 +268,25 @@ TEST_F(DeferredRowsTest, AUnaryCallWhoseRowsDoNotComeEndsWithTheReason) {
   }
 }
 
+// The client set it by its own clock; from there on it is the server's.
+TEST_F(DeferredRowsTest, AUnaryCallsDeadlineIsByTheServersClock) {
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(100));
+  grpc::CompletionQueue queue;
+  auto call = stub_->AsyncLookup(&context, Request(later_id_, 1, 10), &queue);
+  v1::LookupResponse response;
+  grpc::Status status;
+  call->Finish(&response, &status, nullptr);
+  deferred_.AwaitBegun(1);
+  clock_.Advance(absl::Seconds(101));
+  void* tag = nullptr;
+  bool ok = false;
+  ASSERT_TRUE(queue.Next(&tag, &ok));
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+  EXPECT_EQ(status.error_message(), "the deadline passed while the lookup waited");
+  EXPECT_EQ(deferred_.pinned(), 0u);
+}
+
 TEST_F(DeferredRowsTest, ALoopThatEndsGivesUpWhatItWaitsFor) {
   grpc::ClientContext context;
   const Stream stream = stub_->LookupStream(&context);
