@@ -22,6 +22,10 @@ inline gpr_timespec After(std::chrono::nanoseconds span) {
                       gpr_time_from_nanos(span.count(), GPR_TIMESPAN));
 }
 
+// A moment that has passed: an alarm for it rings in the call that sets it, where After(0) is
+// rounded up to the next millisecond and waits for gRPC's timer thread.
+inline gpr_timespec AtOnce() { return gpr_time_0(GPR_CLOCK_MONOTONIC); }
+
 // How much is left until a moment of any of gRPC's clocks: a call's raw_deadline(), which is
 // monotonic at the server. Below zero where it has passed; kForever where it never comes.
 inline std::chrono::nanoseconds LeftUntil(gpr_timespec moment) {

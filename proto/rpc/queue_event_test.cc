@@ -52,10 +52,24 @@ TEST(TakeEvent, AnEventIsTakenWhetherItIsLookedForOrWaitedFor) {
     grpc::Alarm alarm;
     alarm.Set(&queue, After(std::chrono::nanoseconds(0)), owner.told_.tag());
     ASSERT_EQ(TakeEvent(queue, &tag, &ok, spin, kForever), grpc::CompletionQueue::GOT_EVENT);
+    EXPECT_TRUE(ok);
     QueueEvent::Dispatch(tag, ok);
     EXPECT_EQ(owner.seen, (std::vector<std::string>{"7seven"}));
     queue.Shutdown();
     EXPECT_EQ(TakeEvent(queue, &tag, &ok, spin, kForever), grpc::CompletionQueue::SHUTDOWN);
+  }
+}
+
+TEST(TakeEvent, AnAlarmAtOnceHasRungWhenItIsSet) {
+  Owner owner;
+  grpc::CompletionQueue queue;
+  grpc::Alarm alarm;
+  for (int i = 0; i < 100; ++i) {
+    alarm.Set(&queue, AtOnce(), owner.plain_.tag());
+    void* tag = nullptr;
+    bool ok = false;
+    ASSERT_EQ(TakeReadyEvent(queue, &tag, &ok), grpc::CompletionQueue::GOT_EVENT) << i;
+    EXPECT_TRUE(ok);
   }
 }
 

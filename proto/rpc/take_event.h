@@ -18,8 +18,7 @@ namespace engram::rpc {
 // Takes an event that is there; TIMEOUT where there is none. Never sleeps.
 inline grpc::CompletionQueue::NextStatus TakeReadyEvent(grpc::CompletionQueue& queue, void** tag,
                                                         bool* ok) {
-  // A time that has passed: the queue looks once.
-  return queue.AsyncNext(tag, ok, gpr_time_0(GPR_CLOCK_MONOTONIC));
+  return queue.AsyncNext(tag, ok, AtOnce());
 }
 
 // Waits for an event for at most `wait` (rounded up to a millisecond by gRPC), of which it looks

@@ -118,8 +118,7 @@ void EventLoop::Waker::Post(std::function<void()> task) {
 void EventLoop::Waker::WakeLocked() {
   if (pending_ || loop_ == nullptr) return;
   pending_ = true;
-  loop_->alarm_.Set(loop_->queue_.get(), rpc::After(std::chrono::nanoseconds(0)),
-                    loop_->woken_.tag());
+  loop_->alarm_.Set(loop_->queue_.get(), rpc::AtOnce(), loop_->woken_.tag());
 }
 
 std::vector<std::function<void()>> EventLoop::Waker::Woken() {

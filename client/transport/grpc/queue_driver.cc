@@ -115,7 +115,7 @@ void QueueDriver::Kick() {
   if (waiting_ > 0) changed_.notify_all();
   if (!driving_ || nudged_ || stopping_) return;
   nudged_ = true;
-  alarm_.Set(&queue_, rpc::After(std::chrono::nanoseconds(0)), nudge_.tag());
+  alarm_.Set(&queue_, rpc::AtOnce(), nudge_.tag());
 }
 
 void QueueDriver::RunInBackground() {
