@@ -36,9 +36,9 @@ EventLoop::EventLoop(ServingContext* context, uint32_t number,
       number_(number),
       accept_(std::move(accept)),
       queue_(builder.AddCompletionQueue()),
-      waker_(std::make_shared<Waker>(this)),
-      wake_([waker = waker_] { waker->Wake(); }),
-      woken_(this, &EventLoop::OnWake),
+      mailbox_(std::make_shared<Mailbox>(this)),
+      on_slabs_free_([this, mailbox = mailbox_] { mailbox->Post([this] { OnSlabsFree(); }); }),
+      woken_(this, &EventLoop::OnWoken),
       scheduler_(*context->clock) {}
 
 EventLoop::~EventLoop() { Stop(); }
@@ -100,51 +100,48 @@ void EventLoop::Tick() {
 
 void EventLoop::Drain() {
   draining_.store(true);
-  waker_->Wake();
+  mailbox_->Post([this] { TellDrain(); });
 }
 
-void EventLoop::Waker::Wake() {
-  MutexLock lock(mutex_);
-  WakeLocked();
-}
-
-void EventLoop::Waker::Post(std::function<void()> task) {
-  MutexLock lock(mutex_);
-  if (loop_ == nullptr) return;
-  tasks_.push_back(std::move(task));
-  WakeLocked();
-}
-
-void EventLoop::Waker::WakeLocked() {
-  if (pending_ || loop_ == nullptr) return;
-  pending_ = true;
-  loop_->alarm_.Set(loop_->queue_.get(), rpc::AtOnce(), loop_->woken_.tag());
-}
-
-std::vector<std::function<void()>> EventLoop::Waker::Woken() {
-  MutexLock lock(mutex_);
-  pending_ = false;
-  return std::exchange(tasks_, {});
-}
-
-bool EventLoop::Waker::Stop() {
-  MutexLock lock(mutex_);
-  return std::exchange(loop_, nullptr) != nullptr;
-}
-
-void EventLoop::OnWake(bool) {
-  for (const std::function<void()>& task : waker_->Woken()) task();
-  wake_wanted_ = false;
-  for (Call* call : std::exchange(awaiting_, {})) call->OnSlabs();
-  if (!draining() || std::exchange(drain_told_, true)) return;
+void EventLoop::TellDrain() {
+  if (std::exchange(drain_told_, true)) return;
   for (auto at = calls_.begin(); at != calls_.end();) {
     Call* const call = (at++)->get();
     call->OnDrain();
   }
 }
 
+void EventLoop::Mailbox::Post(std::function<void()> task) {
+  MutexLock lock(mutex_);
+  if (loop_ == nullptr) return;
+  tasks_.push_back(std::move(task));
+  // Else it was woken for those before, and has not taken them yet.
+  if (tasks_.size() == 1) {
+    loop_->alarm_.Set(loop_->queue_.get(), rpc::AtOnce(), loop_->woken_.tag());
+  }
+}
+
+std::vector<std::function<void()>> EventLoop::Mailbox::TakeTasks() {
+  MutexLock lock(mutex_);
+  return std::exchange(tasks_, {});
+}
+
+bool EventLoop::Mailbox::Close() {
+  MutexLock lock(mutex_);
+  return std::exchange(loop_, nullptr) != nullptr;
+}
+
+void EventLoop::OnWoken(bool) {
+  for (const std::function<void()>& task : mailbox_->TakeTasks()) task();
+}
+
+void EventLoop::OnSlabsFree() {
+  pool_tells_ = false;
+  for (Call* call : std::exchange(awaiting_, {})) call->OnSlabs();
+}
+
 void EventLoop::Stop() {
-  if (!waker_->Stop()) return;
+  if (!mailbox_->Close()) return;
   queue_->Shutdown();
   if (thread_.joinable()) {
     thread_.join();
@@ -187,10 +184,10 @@ bool EventLoop::EndIdlest() {
 
 bool EventLoop::TakeSlabs(Call* call, uint32_t count, std::vector<ReplySlabs::Slab>* slabs) {
   static const std::function<void()> kNobody;
-  // Whoever waits is called by the same OnWake, which runs on this thread and so cannot come too
-  // early.
-  if (context_->slabs->Take(count, wake_wanted_ ? kNobody : wake_, slabs)) return true;
-  wake_wanted_ = true;
+  // Whoever waits is called by the same OnSlabsFree, which runs on this thread and so cannot come
+  // too early.
+  if (context_->slabs->Take(count, pool_tells_ ? kNobody : on_slabs_free_, slabs)) return true;
+  pool_tells_ = true;
   if (std::find(awaiting_.begin(), awaiting_.end(), call) == awaiting_.end()) {
     awaiting_.push_back(call);
   }

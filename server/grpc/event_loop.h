@@ -89,27 +89,25 @@ class EventLoop {
   void Run();
   // Takes an event, or several where calls wait for their turns; false when the queue is shut down.
   bool TakeEvents();
-  // Makes OnWake come, from any thread. Outlives the loop: a slab may come back to the pool, or a
+  // Tasks from any thread for the loop's. Outlives the loop: a slab may come back to the pool, or a
   // row source have rows, after it.
-  class Waker final : public Executor {
+  class Mailbox final : public Executor {
    public:
-    explicit Waker(EventLoop* loop) : loop_(loop) {}
-    void Wake();
+    explicit Mailbox(EventLoop* loop) : loop_(loop) {}
     void Post(std::function<void()> task) override;
-    // OnWake came: it comes again when Wake is called again. Returns what was posted.
-    std::vector<std::function<void()>> Woken();
-    // From here on the loop may be gone. False when it was called before.
-    bool Stop();
+    // On the loop's thread, when it was woken.
+    std::vector<std::function<void()>> TakeTasks();
+    // From here on the loop may be gone, and tasks are dropped. False when it was called before.
+    bool Close();
 
    private:
-    void WakeLocked() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-
     Mutex mutex_;
-    EventLoop* loop_ ABSL_GUARDED_BY(mutex_);  // null: stopped
-    bool pending_ ABSL_GUARDED_BY(mutex_) = false;
+    EventLoop* loop_ ABSL_GUARDED_BY(mutex_);  // null: closed
     std::vector<std::function<void()>> tasks_ ABSL_GUARDED_BY(mutex_);
   };
-  void OnWake(bool ok);
+  void OnWoken(bool ok);
+  void OnSlabsFree();
+  void TellDrain();
   void Tick();
 
   ServingContext* const context_;
@@ -118,9 +116,9 @@ class EventLoop {
   const uint32_t number_;
   const std::function<void(EventLoop&)> accept_;
   const std::unique_ptr<grpc::ServerCompletionQueue> queue_;
-  const std::shared_ptr<Waker> waker_;
-  const std::shared_ptr<Executor> executor_ = waker_;
-  const std::function<void()> wake_;
+  const std::shared_ptr<Mailbox> mailbox_;
+  const std::shared_ptr<Executor> executor_ = mailbox_;
+  const std::function<void()> on_slabs_free_;  // for the pool, from any thread
   std::thread thread_;
   std::atomic<bool> draining_{false};
   std::atomic<size_t> live_calls_{0};
@@ -136,7 +134,7 @@ class EventLoop {
   std::list<std::unique_ptr<Call>> calls_;
   std::vector<std::unique_ptr<Call>> removed_;
   std::vector<Call*> awaiting_;  // slabs
-  bool wake_wanted_ = false;     // the pool has wake_, to call it when slabs come back
+  bool pool_tells_ = false;      // the pool has on_slabs_free_, to call it when some come back
   bool drain_told_ = false;
 };
 
