@@ -201,6 +201,7 @@ absl::Status Engramd::StartShm() {
       .allowed_uids = {config_.shm_allow_uids.begin(), config_.shm_allow_uids.end()},
       .max_batch_rows = config_.max_batch_rows,
       .metrics = metrics_,
+      .clock = &RealClock(),
       .may_have = [this](absl::string_view set) {
         return access_->MayHave({.names = {kUnixIdentity}}, set);
       }};

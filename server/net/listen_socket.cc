@@ -13,11 +13,12 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "memstore/base/status_macros.h"
 
 namespace engram {
 namespace {
 
-constexpr int kSocketFlags = SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK;
+constexpr int kSocketFlags = SOCK_CLOEXEC | SOCK_NONBLOCK;
 
 absl::Status CannotListen(const ListenAddress& address, absl::string_view why) {
   return absl::UnavailableError(absl::StrCat("cannot listen on ", address.Text(), ": ", why));
@@ -56,7 +57,7 @@ in_port_t PortOf(int fd) {
 }
 
 // /etc/hosts may name one address twice.
-bool StoodBefore(const addrinfo* first, const addrinfo* at) {
+bool IsDuplicate(const addrinfo* first, const addrinfo* at) {
   for (; first != at; first = first->ai_next) {
     if (first->ai_addrlen == at->ai_addrlen &&
         std::memcmp(first->ai_addr, at->ai_addr, at->ai_addrlen) == 0) {
@@ -73,8 +74,8 @@ sockaddr_un UnixName(const std::string& path) {
   return name;
 }
 
-// Makes way at a Unix socket's path: the file of a process that is gone is removed.
-absl::Status MakeWay(const ListenAddress& address) {
+// Makes a Unix socket's path free: the file of a process that is gone is removed.
+absl::Status RemoveStaleSocket(const ListenAddress& address) {
   const std::string& path = address.unix_path;
   const size_t slash = path.rfind('/');
   const std::string directory = slash == std::string::npos ? "."
@@ -92,7 +93,7 @@ absl::Status MakeWay(const ListenAddress& address) {
     return CannotListen(address, "a file that is no socket is there; move it or choose another");
   }
   const sockaddr_un name = UnixName(path);
-  const int fd = socket(AF_UNIX, kSocketFlags, 0);
+  const int fd = socket(AF_UNIX, SOCK_STREAM | kSocketFlags, 0);
   if (fd < 0) return FromErrno(address);
   const int connected = connect(fd, reinterpret_cast<const sockaddr*>(&name), sizeof(name));
   const int error = connected == 0 ? 0 : errno;
@@ -122,7 +123,11 @@ ListenSocket::~ListenSocket() {
 }
 
 absl::StatusOr<std::vector<ListenSocket>> ListenSocket::Bind(const ListenAddress& address) {
-  return address.is_unix() ? BindUnix(address) : BindTcp(address);
+  if (!address.is_unix()) return BindTcp(address);
+  ENGRAM_ASSIGN_OR_RETURN(ListenSocket one, BindUnix(address, SOCK_STREAM));
+  std::vector<ListenSocket> bound;
+  bound.push_back(std::move(one));
+  return bound;
 }
 
 absl::StatusOr<std::vector<ListenSocket>> ListenSocket::BindTcp(const ListenAddress& address) {
@@ -140,8 +145,8 @@ absl::StatusOr<std::vector<ListenSocket>> ListenSocket::BindTcp(const ListenAddr
   std::vector<ListenSocket> bound;
   absl::Status passed_over = CannotListen(address, "the host has no address");
   for (const addrinfo* at = found.get(); at != nullptr; at = at->ai_next) {
-    if (StoodBefore(found.get(), at)) continue;
-    ListenSocket one(socket(at->ai_family, kSocketFlags, 0), address);
+    if (IsDuplicate(found.get(), at)) continue;
+    ListenSocket one(socket(at->ai_family, SOCK_STREAM | kSocketFlags, 0), address);
     sockaddr_storage name{};
     std::memcpy(&name, at->ai_addr, at->ai_addrlen);
     if (!bound.empty()) SetPort(&name, PortOf(bound.front().fd_));
@@ -166,17 +171,24 @@ absl::StatusOr<std::vector<ListenSocket>> ListenSocket::BindTcp(const ListenAddr
   return bound;
 }
 
-absl::StatusOr<std::vector<ListenSocket>> ListenSocket::BindUnix(const ListenAddress& address) {
-  if (absl::Status status = MakeWay(address); !status.ok()) return status;
+absl::StatusOr<ListenSocket> ListenSocket::BindUnix(const ListenAddress& address, int type) {
+  ENGRAM_RETURN_IF_ERROR(RemoveStaleSocket(address));
   const sockaddr_un name = UnixName(address.unix_path);
-  ListenSocket one(socket(AF_UNIX, kSocketFlags, 0), address);
+  ListenSocket one(socket(AF_UNIX, type | kSocketFlags, 0), address);
   if (one.fd_ < 0 || bind(one.fd_, reinterpret_cast<const sockaddr*>(&name), sizeof(name)) != 0 ||
       lstat(address.unix_path.c_str(), &one.file_) != 0) {
     return FromErrno(address);
   }
-  std::vector<ListenSocket> bound;
-  bound.push_back(std::move(one));
-  return bound;
+  return one;
+}
+
+absl::StatusOr<ListenSocket> ListenSocket::BindPackets(const std::string& path, mode_t mode) {
+  ENGRAM_ASSIGN_OR_RETURN(const ListenAddress address,
+                          ParseListenAddress(absl::StrCat("unix:", path)));
+  ENGRAM_ASSIGN_OR_RETURN(ListenSocket one, BindUnix(address, SOCK_SEQPACKET));
+  // It does not listen yet, so nobody has connected on terms of the umask.
+  if (chmod(path.c_str(), mode) != 0) return FromErrno(address);
+  return one;
 }
 
 absl::Status ListenSocket::Listen() {
@@ -184,7 +196,7 @@ absl::Status ListenSocket::Listen() {
 }
 
 absl::Status CheckCanListen(const ListenAddress& address) {
-  return address.is_unix() ? MakeWay(address) : ListenSocket::Bind(address).status();
+  return address.is_unix() ? RemoveStaleSocket(address) : ListenSocket::Bind(address).status();
 }
 
 }  // namespace engram

@@ -25,6 +25,9 @@ class ListenSocket {
   // somebody listens there, UNAVAILABLE with the system's reason otherwise. The socket file of a
   // process that is gone is replaced; any other file is left alone.
   static absl::StatusOr<std::vector<ListenSocket>> Bind(const ListenAddress& address);
+  // A Unix socket of packets (SOCK_SEQPACKET) whose file has `mode`, whatever the umask. Errors as
+  // Bind's; INVALID_ARGUMENT: the path is longer than a socket's may be, or empty.
+  static absl::StatusOr<ListenSocket> BindPackets(const std::string& path, mode_t mode);
   ListenSocket(ListenSocket&& other) noexcept;
   ~ListenSocket();
   ListenSocket& operator=(ListenSocket&&) = delete;
@@ -40,7 +43,8 @@ class ListenSocket {
  private:
   explicit ListenSocket(int fd, ListenAddress address) : fd_(fd), address_(std::move(address)) {}
   static absl::StatusOr<std::vector<ListenSocket>> BindTcp(const ListenAddress& address);
-  static absl::StatusOr<std::vector<ListenSocket>> BindUnix(const ListenAddress& address);
+  // `type`: SOCK_STREAM or SOCK_SEQPACKET.
+  static absl::StatusOr<ListenSocket> BindUnix(const ListenAddress& address, int type);
 
   int fd_ = -1;
   ListenAddress address_;

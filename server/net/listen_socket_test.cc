@@ -148,5 +148,33 @@ TEST_F(ListenSocketTest, LeavesTheSocketFileOfItsSuccessor) {
   close(successor);
 }
 
+TEST_F(ListenSocketTest, ASocketOfPacketsHasItsModeWhateverTheUmask) {
+  const mode_t before = umask(0777);
+  auto bound = ListenSocket::BindPackets(SocketPath(), 0660);
+  umask(before);
+  ASSERT_TRUE(bound.ok()) << bound.status();
+  struct stat file;
+  ASSERT_EQ(stat(SocketPath().c_str(), &file), 0);
+  EXPECT_EQ(file.st_mode & 0777, 0660u);
+  int type = 0;
+  socklen_t length = sizeof(type);
+  ASSERT_EQ(getsockopt(bound->fd(), SOL_SOCKET, SO_TYPE, &type, &length), 0);
+  EXPECT_EQ(type, SOCK_SEQPACKET);
+  ASSERT_TRUE(bound->Listen().ok());
+  EXPECT_EQ(ListenSocket::BindPackets(SocketPath(), 0660).status().code(),
+            absl::StatusCode::kAlreadyExists);
+  { const ListenSocket gone = *std::move(bound); }
+  EXPECT_NE(access(SocketPath().c_str(), F_OK), 0);
+}
+
+TEST_F(ListenSocketTest, ASocketOfPacketsReplacesWhatAKilledProcessLeft) {
+  close(Listen());
+  EXPECT_TRUE(ListenSocket::BindPackets(SocketPath(), 0660).ok());
+  EXPECT_EQ(ListenSocket::BindPackets(std::string(200, 'a'), 0660).status().code(),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(ListenSocket::BindPackets("", 0660).status().code(),
+            absl::StatusCode::kInvalidArgument);
+}
+
 }  // namespace
 }  // namespace engram

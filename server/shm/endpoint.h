@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -21,9 +22,11 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "memstore/base/clock.h"
 #include "memstore/os/memfd.h"
 #include "memstore/store/store.h"
 #include "server/metrics/metrics.h"
+#include "server/net/listen_socket.h"
 #include "server/shm/handshake.h"
 #include "server/shm/ring_worker.h"
 
@@ -39,6 +42,7 @@ struct ShmEndpointOptions {
   std::vector<uid_t> allowed_uids = {};  // beside the process's own
   uint64_t max_batch_rows = 0;           // what a client of a ring is told
   std::shared_ptr<Metrics> metrics = std::make_shared<Metrics>();  // of the rings
+  Clock* clock = nullptr;                                          // outlives the endpoint
   // Whether clients of the socket may have the set of this name.
   std::function<absl::Status(absl::string_view)> may_have = [](absl::string_view) {
     return absl::OkStatus();
@@ -65,20 +69,18 @@ class ShmEndpoint {
   struct Client;
 
   ShmEndpoint(const ShmEndpointOptions& options, const Store* store);
-  absl::Status Bind();
   void Run();
   void Accept();
-  void Hear(Client& client);
-  absl::Status Lend(Client& client, absl::StatusOr<ShmAsked> asked);
+  void HandleMessage(Client& client);
+  absl::Status Lend(Client& client, const ParsedShmRequest& request);
   void Refuse(const FileDescriptor& socket, const absl::Status& status);
+  void Pause() const;
   void DropEnded();
 
   const ShmEndpointOptions options_;
   const Store* const store_;
-  FileDescriptor listener_;
-  FileDescriptor stop_;  // an eventfd
-  ino_t inode_ = 0;      // of the socket's file
-  dev_t device_ = 0;
+  std::optional<ListenSocket> listener_;  // from Start on
+  FileDescriptor stop_;                   // an eventfd
   std::atomic<uint32_t> clients_{0};
   RingCount rings_{0};
   uint32_t ring_number_ = 0;

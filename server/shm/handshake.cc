@@ -21,14 +21,14 @@ ShmReply EmptyReply() {
   return reply;
 }
 
-absl::Status Add(absl::StatusOr<FileDescriptor> made, ShmAnswer* answer) {
+absl::Status Add(absl::StatusOr<FileDescriptor> made, ShmGrant* grant) {
   if (!made.ok()) return made.status();
-  answer->descriptors.push_back(made->get());
-  answer->own.push_back(*std::move(made));
+  grant->descriptors.push_back(made->get());
+  grant->own.push_back(*std::move(made));
   return absl::OkStatus();
 }
 
-absl::Status AddTables(const TableSet& set, ShmAnswer* answer) {
+absl::Status AddTables(const TableSet& set, ShmGrant* grant) {
   if (set.layers().size() > kShmMaxMappedLayers) {
     return absl::UnimplementedError(absl::StrCat("a set of ", set.layers().size(),
                                                  " layers is not mapped, at most ",
@@ -39,12 +39,12 @@ absl::Status AddTables(const TableSet& set, ShmAnswer* answer) {
     if (!table.is_open()) {
       return absl::UnimplementedError("its tables were not loaded into shared memory");
     }
-    answer->descriptors.push_back(table.get());
+    grant->descriptors.push_back(table.get());
   }
   return absl::OkStatus();
 }
 
-absl::Status AddRing(ShmAnswer* answer) {
+absl::Status AddRing(ShmGrant* grant) {
   absl::StatusOr<FileDescriptor> memfd =
       CreateMemfd("engram-ring", kRingBytes, MemfdPages::kAsTheKernelChooses);
   if (!memfd.ok()) return memfd.status();
@@ -57,13 +57,13 @@ absl::Status AddRing(ShmAnswer* answer) {
   if (!status.ok()) return status;
   absl::StatusOr<Mapping> region = MapMemfd(*memfd, kRingBytes, Access::kReadWrite);
   if (!region.ok()) return region.status();
-  answer->ring = *std::move(region);
-  return Add(std::move(memfd), answer);
+  grant->ring = *std::move(region);
+  return Add(std::move(memfd), grant);
 }
 
 }  // namespace
 
-absl::StatusOr<ShmAsked> ReadShmRequest(absl::Span<const std::byte> bytes) {
+absl::StatusOr<ParsedShmRequest> ParseShmRequest(absl::Span<const std::byte> bytes) {
   ShmRequest request{};
   std::memcpy(&request, bytes.data(), std::min(bytes.size(), sizeof(request)));
   if (std::memcmp(request.magic, kShmMagic, sizeof(kShmMagic)) != 0) {
@@ -87,36 +87,36 @@ absl::StatusOr<ShmAsked> ReadShmRequest(absl::Span<const std::byte> bytes) {
                                                    kShmTableSetBytes, " bytes, not ",
                                                    request.table_set_bytes));
   }
-  return ShmAsked{mode, std::string(request.table_set, request.table_set_bytes)};
+  return ParsedShmRequest{mode, std::string(request.table_set, request.table_set_bytes)};
 }
 
-absl::StatusOr<ShmAnswer> AnswerShmRequest(const ShmAsked& asked, const Store& store,
-                                           uint64_t max_batch_rows) {
-  absl::StatusOr<ServedSet> served = store.ResolveServed(asked.table_set);
+absl::StatusOr<ShmGrant> GrantShmRequest(const ParsedShmRequest& request, const Store& store,
+                                         uint64_t max_batch_rows) {
+  absl::StatusOr<ServedSet> served = store.ResolveServed(request.table_set);
   if (!served.ok()) return served.status();
-  ShmAnswer answer;
-  answer.served = *std::move(served);
-  answer.reply = EmptyReply();
-  const TableSet& set = *answer.served.set;
-  if (!answer.served.control->memfd().is_open()) {
+  ShmGrant grant;
+  grant.served = *std::move(served);
+  grant.reply = EmptyReply();
+  const TableSet& set = *grant.served.set;
+  if (!grant.served.control->memfd().is_open()) {
     return absl::UnavailableError("this kernel has no memory that can be shared and sealed");
   }
 
-  absl::Status status = Add(SealedCopy("engram-manifest", set.manifest().text), &answer);
-  answer.reply.manifest_bytes = set.manifest().text.size();
+  absl::Status status = Add(SealedCopy("engram-manifest", set.manifest().text), &grant);
+  grant.reply.manifest_bytes = set.manifest().text.size();
   if (const auto& map = set.addresser().token_map(); status.ok() && map != nullptr) {
-    status = Add(SealedCopy("engram-token-map", map->bytes()), &answer);
-    answer.reply.token_map_bytes = map->bytes().size();
+    status = Add(SealedCopy("engram-token-map", map->bytes()), &grant);
+    grant.reply.token_map_bytes = map->bytes().size();
   }
   if (!status.ok()) return status;
-  answer.descriptors.push_back(answer.served.control->memfd().get());
-  status = asked.mode == ShmMode::kMapped ? AddTables(set, &answer) : AddRing(&answer);
+  grant.descriptors.push_back(grant.served.control->memfd().get());
+  status = request.mode == ShmMode::kMapped ? AddTables(set, &grant) : AddRing(&grant);
   if (!status.ok()) return status;
-  answer.reply.descriptors = static_cast<uint32_t>(answer.descriptors.size());
-  answer.reply.max_batch_rows = max_batch_rows;
-  std::memcpy(answer.reply.set_id, set.id().data(),
-              std::min(set.id().size(), sizeof(answer.reply.set_id)));
-  return answer;
+  grant.reply.descriptors = static_cast<uint32_t>(grant.descriptors.size());
+  grant.reply.max_batch_rows = max_batch_rows;
+  std::memcpy(grant.reply.set_id, set.id().data(),
+              std::min(set.id().size(), sizeof(grant.reply.set_id)));
+  return grant;
 }
 
 ShmReply ShmErrorReply(const absl::Status& status) {

@@ -19,14 +19,14 @@
 namespace engram {
 
 // A request that holds what it should.
-struct ShmAsked {
+struct ParsedShmRequest {
   ShmMode mode = ShmMode::kMapped;
   std::string table_set;
 };
 // INVALID_ARGUMENT names what is wrong with it.
-absl::StatusOr<ShmAsked> ReadShmRequest(absl::Span<const std::byte> bytes);
+absl::StatusOr<ParsedShmRequest> ParseShmRequest(absl::Span<const std::byte> bytes);
 
-struct ShmAnswer {
+struct ShmGrant {
   ShmReply reply;
   ServedSet served;                 // what is lent
   Mapping ring;                     // the region, mapped; empty when the tables are
@@ -36,8 +36,8 @@ struct ShmAnswer {
 
 // The store's errors; UNIMPLEMENTED when the set cannot be mapped (the client asks for a ring
 // then).
-absl::StatusOr<ShmAnswer> AnswerShmRequest(const ShmAsked& asked, const Store& store,
-                                           uint64_t max_batch_rows);
+absl::StatusOr<ShmGrant> GrantShmRequest(const ParsedShmRequest& request, const Store& store,
+                                         uint64_t max_batch_rows);
 // A reply that carries an error and nothing else.
 ShmReply ShmErrorReply(const absl::Status& status);
 

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "memstore/base/status_macros.h"
 #include "memstore/gather/gather.h"
 #include "memstore/os/futex.h"
 #include "memstore/os/thread.h"
@@ -23,24 +24,25 @@ constexpr absl::Duration kLongestSleep = absl::Seconds(1);
 
 absl::StatusOr<std::unique_ptr<RingWorker>> RingWorker::Start(
     Mapping region, ServedSet served, uint32_t number, RingCount* count,
-    std::shared_ptr<ThreadMetrics> metrics, std::function<void()> on_broken) {
+    std::shared_ptr<ThreadMetrics> metrics, std::function<void()> on_broken, const Clock* clock) {
   std::unique_ptr<RingWorker> worker(new RingWorker(std::move(region), std::move(served), count,
-                                                    std::move(metrics), std::move(on_broken)));
-  absl::StatusOr<std::thread> thread =
-      StartThread(absl::StrCat("engram-ring/", number), [raw = worker.get()] { raw->Run(); });
-  if (!thread.ok()) return thread.status();
-  worker->thread_ = *std::move(thread);
+                                                    std::move(metrics), std::move(on_broken),
+                                                    clock));
+  ENGRAM_ASSIGN_OR_RETURN(worker->thread_, StartThread(absl::StrCat("engram-ring/", number),
+                                                       [raw = worker.get()] { raw->Run(); }));
   return worker;
 }
 
 RingWorker::RingWorker(Mapping region, ServedSet served, RingCount* count,
-                       std::shared_ptr<ThreadMetrics> metrics, std::function<void()> on_broken)
+                       std::shared_ptr<ThreadMetrics> metrics, std::function<void()> on_broken,
+                       const Clock* clock)
     : region_(std::move(region)),
       ring_(region_.data()),
       served_(std::move(served)),
       count_(count),
       metrics_(std::move(metrics)),
       on_broken_(std::move(on_broken)),
+      clock_(clock),
       ids_(kRingSlotIds) {
   auto* const header = new (region_.data()) RingHeader{};
   std::memcpy(header->magic, kRingMagic, sizeof(kRingMagic));
@@ -120,8 +122,7 @@ absl::StatusOr<const LoadedLayer*> RingWorker::CopyOut(uint32_t piece) {
         absl::StrCat(rows, " rows in one piece: 1 to ", most, " go into a slot"));
   }
   if (!batch_began_ || batch != batch_) {
-    absl::Status status = MayBegin(served_.control->Read().state, served_.set->id());
-    if (!status.ok()) return status;
+    ENGRAM_RETURN_IF_ERROR(MayBegin(served_.control->Read().state, served_.set->id()));
     batch_ = batch;
     batch_began_ = true;
   }
@@ -129,8 +130,7 @@ absl::StatusOr<const LoadedLayer*> RingWorker::CopyOut(uint32_t piece) {
   std::memcpy(ids_.data(), ring_.ids(piece), rows * sizeof(RowId));
   // The compiler may not go back to the region for what it finds in ids_.
   asm volatile("" : : "r"(ids_.data()) : "memory");
-  absl::Status status = CheckRowIds<RowId>(layer->table, ids_);
-  if (!status.ok()) return status;
+  ENGRAM_RETURN_IF_ERROR(CheckRowIds<RowId>(layer->table, ids_));
   return layer;
 }
 
@@ -140,19 +140,18 @@ absl::StatusOr<const LoadedLayer*> RingWorker::Serve(uint32_t piece) {
   Gather<RowId>((*layer)->table, ids_, {.data = ring_.rows(piece)});
   std::atomic_signal_fence(
       std::memory_order_seq_cst);  // x86 keeps loads in order, compilers do not
-  absl::Status status = MayFinish(served_.control->Read().state, served_.set->id());
-  if (!status.ok()) return status;
+  ENGRAM_RETURN_IF_ERROR(MayFinish(served_.control->Read().state, served_.set->id()));
   return layer;
 }
 
 // Each piece counts as a request.
 void RingWorker::ServeCounted(uint32_t piece) {
-  const auto begin = std::chrono::steady_clock::now();
+  const MonotonicTime begin = clock_->Now();
   metrics_->Began();
   const absl::StatusOr<const LoadedLayer*> layer = Serve(piece);
   const uint64_t rows = layer.ok() ? ids_.size() : 0;
   Complete(piece, layer.status());
-  const auto took = std::chrono::steady_clock::now() - begin;
+  const auto took = absl::ToChronoNanoseconds(clock_->Now() - begin);
   // It waits in no queue, and rows are sent by being gathered.
   metrics_->RecordLatency(Stage::kGather, took);
   metrics_->Answered(Path::kShmRing, layer.status().code(), rows,

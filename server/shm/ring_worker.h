@@ -17,6 +17,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "memstore/addressing/scheme.h"
+#include "memstore/base/clock.h"
 #include "memstore/os/memfd.h"
 #include "memstore/shm/ring.h"
 #include "memstore/store/store.h"
@@ -29,13 +30,15 @@ using RingCount = std::atomic<uint32_t>;
 
 class RingWorker {
  public:
-  // Fills in the region's header and starts the thread "engram-ring/NUMBER". `count` outlives it.
+  // Fills in the region's header and starts the thread "engram-ring/NUMBER". `count` and `clock`
+  // outlive it.
   // `on_broken` is called from the thread when the client broke the rules, at most once.
   // RESOURCE_EXHAUSTED when no thread can be started.
   static absl::StatusOr<std::unique_ptr<RingWorker>> Start(Mapping region, ServedSet served,
                                                            uint32_t number, RingCount* count,
                                                            std::shared_ptr<ThreadMetrics> metrics,
-                                                           std::function<void()> on_broken);
+                                                           std::function<void()> on_broken,
+                                                           const Clock* clock);
   // Tells the client UNAVAILABLE, and joins the thread: at the latest after the piece under way.
   ~RingWorker();
   RingWorker(const RingWorker&) = delete;
@@ -43,7 +46,8 @@ class RingWorker {
 
  private:
   RingWorker(Mapping region, ServedSet served, RingCount* count,
-             std::shared_ptr<ThreadMetrics> metrics, std::function<void()> on_broken);
+             std::shared_ptr<ThreadMetrics> metrics, std::function<void()> on_broken,
+             const Clock* clock);
   void Run();
   void WaitForWork();
   absl::StatusOr<const LoadedLayer*> CopyOut(uint32_t piece);
@@ -58,6 +62,7 @@ class RingWorker {
   RingCount* const count_;
   const std::shared_ptr<ThreadMetrics> metrics_;
   const std::function<void()> on_broken_;
+  const Clock* const clock_;
   std::atomic<bool> stop_{false};
 
   // The thread's own.

@@ -17,6 +17,7 @@
 #include "absl/strings/str_cat.h"
 #include "client/transport/local/embedded_transport.h"
 #include "client/transport/shm/shm_transport.h"
+#include "memstore/base/clock.h"
 #include "memstore/base/splitmix64.h"
 #include "memstore/store/store.h"
 #include "memstore/table/synthetic.h"
@@ -120,8 +121,8 @@ absl::Status Run(const std::string& directory, const std::vector<uint64_t>& toke
   absl::Status status = store.Publish(*std::move(shared));
   if (!status.ok()) return status;
   const std::string socket = absl::StrCat("/tmp/engram-shm-compare-", getpid());
-  const auto endpoint =
-      ShmEndpoint::Start({.socket_path = socket, .max_batch_rows = 1 << 24}, &store);
+  const auto endpoint = ShmEndpoint::Start(
+      {.socket_path = socket, .max_batch_rows = 1 << 24, .clock = &RealClock()}, &store);
   if (!endpoint.ok()) return endpoint.status();
   const auto mapped = ShmTransport::Attach(socket, "", absl::Seconds(10), "");
   if (!mapped.ok()) return mapped.status();

@@ -54,8 +54,8 @@ class ShmOwner {
     ASSERT_TRUE(store_.Publish(*std::move(set)).ok());
   }
   void Start() {
-    auto endpoint =
-        ShmEndpoint::Start({.socket_path = socket(), .max_batch_rows = 1 << 20}, &store_);
+    auto endpoint = ShmEndpoint::Start(
+        {.socket_path = socket(), .max_batch_rows = 1 << 20, .clock = &RealClock()}, &store_);
     ASSERT_TRUE(endpoint.ok()) << endpoint.status();
     endpoint_ = *std::move(endpoint);
   }

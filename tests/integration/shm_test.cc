@@ -317,8 +317,9 @@ TEST(Shm, ARingsTwoSidesNeverTouchAByteAtOnce) {
   attachment.control = ControlView::Map(served.control->memfd(), owner.id()).value();
   attachment.max_batch_rows = 1 << 20;
   attachment.memory.emplace_back(region.data(), region.bytes());
-  auto worker = RingWorker::Start(std::move(region), served, 0, &count,
-                                  std::make_shared<ThreadMetrics>(), [] {})
+  auto worker = RingWorker::Start(
+                    std::move(region), served, 0, &count, std::make_shared<ThreadMetrics>(), [] {},
+                    &RealClock())
                     .value();
   ShmRingTransport transport(ForkMark::Make().value(), std::move(attachment));
   std::vector<std::thread> threads;
