@@ -5,15 +5,16 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <future>
 #include <limits>
 #include <thread>
 #include <utility>
 
 #include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
-#include "memstore/base/clock.h"
+#include "memstore/base/status_macros.h"
 #include "memstore/os/thread.h"
+#include "memstore/tls/pem.h"
+#include "proto/rpc/grpc_time.h"
 #include "server/admin/status_page.h"
 #include "server/base/limits.h"
 #include "server/metrics/exposition.h"
@@ -24,11 +25,8 @@
 namespace engram {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 // What clients that were told to go have for closing their connections themselves.
-constexpr std::chrono::milliseconds kGoodbye{100};
-constexpr std::chrono::milliseconds kDrainPoll{2};
+constexpr absl::Duration kGoodbye = absl::Milliseconds(100);
 
 uint32_t LookupThreads(const ServerConfig& config) {
   if (config.lookup_threads > 0) return config.lookup_threads;
@@ -59,24 +57,21 @@ void Configure(bool has_leases, grpc::ServerBuilder& builder) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Engramd>> Engramd::Load(const ServerConfig& config,
-                                                       std::shared_ptr<spdlog::logger> log) {
-  std::unique_ptr<Engramd> engramd(new Engramd(config, std::move(log)));
-  const absl::StatusOr<int> fd_limit = RaiseFileLimit();
-  if (!fd_limit.ok()) return fd_limit.status();
-  engramd->fd_limit_ = *fd_limit;
-  if (absl::Status status = CheckBeforeLoading(config); !status.ok()) return status;
-  absl::StatusOr<std::unique_ptr<AccessControl>> access = AccessControl::Create(
-      {.token_file = config.token_file, .allow = config.allow}, engramd->log_);
-  if (!access.ok()) return access.status();
-  engramd->access_ = *std::move(access);
+                                                       std::shared_ptr<spdlog::logger> log,
+                                                       Clock* clock) {
+  std::unique_ptr<Engramd> engramd(new Engramd(config, std::move(log), clock));
+  ENGRAM_ASSIGN_OR_RETURN(engramd->fd_limit_, RaiseFileLimit());
+  ENGRAM_RETURN_IF_ERROR(CheckBeforeLoading(config));
+  ENGRAM_ASSIGN_OR_RETURN(engramd->access_, AccessControl::Create({.token_file = config.token_file,
+                                                                   .allow = config.allow},
+                                                                  engramd->log_, clock));
   // Before the minutes that loading takes: a device that is not there is known at once.
   for (const auto start : {&Engramd::OpenTls, &Engramd::StartHttp, &Engramd::StartGatherTeam,
                            &Engramd::StartRdma, &Engramd::StartTableSets}) {
-    if (absl::Status status = ((*engramd).*start)(); !status.ok()) return status;
+    ENGRAM_RETURN_IF_ERROR(((*engramd).*start)());
   }
   for (const std::string& directory : config.table_sets) {
-    const auto set = engramd->table_sets_->Publish(directory, nullptr, nullptr);
-    if (!set.ok()) return set.status();
+    ENGRAM_RETURN_IF_ERROR(engramd->table_sets_->Publish(directory, nullptr, nullptr).status());
   }
   return engramd;
 }
@@ -84,14 +79,15 @@ absl::StatusOr<std::unique_ptr<Engramd>> Engramd::Load(const ServerConfig& confi
 ServerSnapshot Engramd::Snapshot() const {
   ServerSnapshot snapshot;
   snapshot.state = life_.state();
-  snapshot.start_time = std::chrono::duration<double>(started_.time_since_epoch()).count();
+  snapshot.start_time = absl::ToDoubleSeconds(start_time_ - absl::UnixEpoch());
+  snapshot.uptime = clock_->Now() - started_;
   snapshot.grpc_streams = context_.streams.load();
   if (tls_ != nullptr) snapshot.certificate_expiry = tls_->Expiry();
   for (const auto& tls : {tls_, admin_tls_}) {
     if (tls == nullptr) continue;
     snapshot.tls_refused = snapshot.tls_refused.value_or(false) || !tls->Refusal().ok();
   }
-  const std::lock_guard<std::mutex> lock(watched_mutex_);
+  MutexLock lock(watched_mutex_);
   if (table_sets_ != nullptr) {
     snapshot.table_sets = table_sets_->List();
     snapshot.loading = table_sets_->loading();
@@ -123,9 +119,7 @@ absl::Status Engramd::OpenTls() {
 // First, so that loading can be watched.
 absl::Status Engramd::StartHttp() {
   if (!config_.admin_listen) return absl::OkStatus();
-  absl::StatusOr<std::unique_ptr<History>> history = History::Start(metrics_.get());
-  if (!history.ok()) return history.status();
-  history_ = *std::move(history);
+  ENGRAM_ASSIGN_OR_RETURN(history_, History::Start(metrics_.get(), clock_));
   HttpServer::Pages pages;
   pages["/metrics"] = [this] {
     return HttpPage{.content_type = "text/plain; version=0.0.4; charset=utf-8",
@@ -142,16 +136,13 @@ absl::Status Engramd::StartHttp() {
         .content_type = "text/html; charset=utf-8",
         .body = MakeStatusPage(Snapshot(), metrics_->Sum(), history_->Points(), config_.effective)};
   };
-  absl::StatusOr<std::unique_ptr<HttpServer>> http =
-      HttpServer::Start(*config_.admin_listen, std::move(pages));
-  if (!http.ok()) return http.status();
-  http_ = *std::move(http);
+  ENGRAM_ASSIGN_OR_RETURN(http_, HttpServer::Start(*config_.admin_listen, std::move(pages)));
   log_->info("metrics and status at http://{}", http_->address());
   return absl::OkStatus();
 }
 
 absl::Status Engramd::StartTableSets() {
-  TableSets::Options options;
+  TableSetManager::Options options;
   options.memory_limit_bytes = config_.memory_limit_bytes;
   options.retire_grace = config_.retire_grace;
   options.max_batch_rows = config_.max_batch_rows;
@@ -164,22 +155,24 @@ absl::Status Engramd::StartTableSets() {
   options.on_retire = [this](const std::string& id) {
     if (rdma_ != nullptr) rdma_->ForgetTables(id);
   };
-  auto sets = std::make_unique<TableSets>(&store_, std::move(options), &life_, log_);
-  if (absl::Status status = sets->Start(); !status.ok()) return status;
-  const std::lock_guard<std::mutex> lock(watched_mutex_);
+  auto sets = std::make_unique<TableSetManager>(&store_, std::move(options), &life_, log_, clock_);
+  ENGRAM_RETURN_IF_ERROR(sets->Start());
+  MutexLock lock(watched_mutex_);
   table_sets_ = std::move(sets);
   return absl::OkStatus();
 }
 
 absl::Status Engramd::StartScrubber() {
-  absl::StatusOr<std::unique_ptr<Scrubber>> scrubber = Scrubber::Create(
-      {.mib_per_s = config_.scrub_mib_per_s,
-       .sets = [this] { return table_sets_->Held(); },
-       .on_mismatch = [this](const TableSet& set,
-                             const absl::Status& status) { OnDamage(set, status); }});
-  if (!scrubber.ok()) return scrubber.status();
-  const std::lock_guard<std::mutex> lock(watched_mutex_);
-  scrubber_ = *std::move(scrubber);
+  ENGRAM_ASSIGN_OR_RETURN(
+      std::unique_ptr<Scrubber> scrubber,
+      Scrubber::Create(
+          {.mib_per_s = config_.scrub_mib_per_s,
+           .sets = [this] { return table_sets_->Held(); },
+           .on_mismatch = [this](const TableSet& set,
+                                 const absl::Status& status) { OnDamage(set, status); }},
+          *clock_));
+  MutexLock lock(watched_mutex_);
+  scrubber_ = std::move(scrubber);
   return absl::OkStatus();
 }
 
@@ -201,15 +194,15 @@ absl::Status Engramd::StartShm() {
       .allowed_uids = {config_.shm_allow_uids.begin(), config_.shm_allow_uids.end()},
       .max_batch_rows = config_.max_batch_rows,
       .metrics = metrics_,
-      .clock = &RealClock(),
+      .clock = clock_,
       .may_have = [this](absl::string_view set) {
         return access_->MayHave({.names = {kUnixIdentity}}, set);
       }};
-  absl::StatusOr<std::unique_ptr<ShmEndpoint>> endpoint = ShmEndpoint::Start(options, &store_);
-  if (!endpoint.ok()) return endpoint.status();
+  ENGRAM_ASSIGN_OR_RETURN(std::unique_ptr<ShmEndpoint> endpoint,
+                          ShmEndpoint::Start(options, &store_));
   {
-    const std::lock_guard<std::mutex> lock(watched_mutex_);
-    shm_ = *std::move(endpoint);
+    MutexLock lock(watched_mutex_);
+    shm_ = std::move(endpoint);
   }
   log_->info("shared memory at {}", config_.shm_socket);
   return absl::OkStatus();
@@ -226,7 +219,7 @@ absl::Status Engramd::StartRdma() {
                           &store_, team_.get());
   if (!endpoint.ok()) return endpoint.status();
   {
-    const std::lock_guard<std::mutex> lock(watched_mutex_);
+    MutexLock lock(watched_mutex_);
     rdma_ = *std::move(endpoint);
   }
   for (size_t i = 0; i < rdma_->ports(); ++i) {
@@ -238,28 +231,25 @@ absl::Status Engramd::StartRdma() {
 }
 
 absl::Status Engramd::StartGatherTeam() {
-  absl::StatusOr<std::unique_ptr<GatherTeam>> team =
-      GatherTeam::Create(config_.gather_threads, "gather");
-  if (!team.ok()) return team.status();
-  team_ = *std::move(team);
+  ENGRAM_ASSIGN_OR_RETURN(team_, GatherTeam::Create(config_.gather_threads, "gather"));
   return absl::OkStatus();
 }
 
 absl::Status Engramd::StartAdmin() {
   if (!config_.admin_grpc_listen) return absl::OkStatus();
   const bool asks = !config_.admin_grpc_listen->is_unix() && config_.admin_tls.on();
-  absl::StatusOr<std::unique_ptr<AccessControl>> access =
+  ENGRAM_ASSIGN_OR_RETURN(
+      admin_access_,
       AccessControl::Create(asks ? AccessControl::Options{.token_file = config_.token_file,
                                                           .only = config_.admin_identities}
                                  : AccessControl::Options{},
-                            log_);
-  if (!access.ok()) return access.status();
-  admin_access_ = *std::move(access);
-  absl::StatusOr<std::unique_ptr<AdminServer>> admin =
-      AdminServer::Start(*config_.admin_grpc_listen, admin_tls_.get(), table_sets_.get(), &life_,
-                         scrubber_.get(), admin_access_.get());
-  if (!admin.ok()) return admin.status();
-  admin_ = *std::move(admin);
+                            log_, clock_));
+  ENGRAM_ASSIGN_OR_RETURN(admin_, AdminServer::Start(*config_.admin_grpc_listen, admin_tls_.get(),
+                                                     {.table_sets = table_sets_.get(),
+                                                      .life = &life_,
+                                                      .scrubber = scrubber_.get(),
+                                                      .access = admin_access_.get(),
+                                                      .clock = clock_}));
   log_->info("operators at {}", admin_->address());
   return absl::OkStatus();
 }
@@ -271,9 +261,12 @@ absl::Status Engramd::StartService() {
   reflection_ = std::make_unique<Reflection>(std::vector<std::string>{
       v1::Lookup::service_full_name(), grpc::health::v1::Health::service_full_name(),
       grpc::reflection::v1alpha::ServerReflection::service_full_name()});
-  absl::StatusOr<std::shared_ptr<ReplySlabs>> slabs = ReplySlabs::Create(kSlabs, kSlabBytes);
-  if (!slabs.ok()) return slabs.status();
-  context_.clock = &RealClock();
+  ENGRAM_ASSIGN_OR_RETURN(context_.slabs, ReplySlabs::Create(kSlabs, kSlabBytes));
+  context_.clock = clock_;
+  context_.on_drained = [this] {
+    MutexLock lock(drain_mutex_);
+    drained_.NotifyAll();
+  };
   context_.store = &store_;
   context_.access = access_.get();
   context_.metrics = metrics_.get();
@@ -281,24 +274,20 @@ absl::Status Engramd::StartService() {
   context_.team = team_.get();
   context_.max_batch_rows = config_.max_batch_rows;
   context_.spin = config_.spin;
-  context_.slabs = *std::move(slabs);
   return absl::OkStatus();
 }
 
 absl::Status Engramd::StartLoops() {
-  for (const auto& loop : loops_) {
-    if (absl::Status status = loop->Start(); !status.ok()) return status;
-  }
+  for (const auto& loop : loops_) ENGRAM_RETURN_IF_ERROR(loop->Start());
   return absl::OkStatus();
 }
 
 absl::Status Engramd::Listen() {
-  if (absl::Status status = StartService(); !status.ok()) return status;
+  ENGRAM_RETURN_IF_ERROR(StartService());
   for (const ListenAddress& address : config_.listen) {
-    absl::StatusOr<std::vector<ListenSocket>> bound = ListenSocket::Bind(address);
-    if (!bound.ok()) return bound.status();
-    addresses_.push_back(bound->front().address().Text());
-    for (ListenSocket& socket : *bound) sockets_.push_back(std::move(socket));
+    ENGRAM_ASSIGN_OR_RETURN(std::vector<ListenSocket> bound, ListenSocket::Bind(address));
+    addresses_.push_back(bound.front().address().Text());
+    for (ListenSocket& socket : bound) sockets_.push_back(std::move(socket));
   }
   // gRPC's own would bring threads that poll beside the loops.
   grpc::EnableDefaultHealthCheckService(false);
@@ -328,9 +317,9 @@ absl::Status Engramd::Listen() {
   }
   server_ = builder.BuildAndStart();
   if (server_ == nullptr) return absl::InternalError("gRPC does not start");
-  if (absl::Status status = StartLoops(); !status.ok()) return status;
-  if (absl::Status status = StartShm(); !status.ok()) return status;
-  if (absl::Status status = StartScrubber(); !status.ok()) return status;
+  ENGRAM_RETURN_IF_ERROR(StartLoops());
+  ENGRAM_RETURN_IF_ERROR(StartShm());
+  ENGRAM_RETURN_IF_ERROR(StartScrubber());
   return StartAdmin();
 }
 
@@ -363,15 +352,13 @@ absl::Status Engramd::Accept() {
   health_->SetServing(true);
   life_.Advance(LifeState::kServing);
   Acceptor::Take take = TakeConnections();
-  absl::StatusOr<std::unique_ptr<Acceptor>> acceptor =
-      Acceptor::Start(std::move(sockets_), fd_limit_, std::move(take), log_);
-  if (!acceptor.ok()) return acceptor.status();
-  acceptor_ = *std::move(acceptor);
+  ENGRAM_ASSIGN_OR_RETURN(
+      acceptor_, Acceptor::Start(std::move(sockets_), fd_limit_, std::move(take), log_, clock_));
   for (const std::string& address : addresses_) log_->info("listening on {}", address);
   return absl::OkStatus();
 }
 
-void Engramd::Drain(std::chrono::milliseconds grace) {
+void Engramd::Drain(absl::Duration grace) {
   if (server_ == nullptr) return;
   life_.Advance(LifeState::kDraining);
   health_->SetServing(false);
@@ -379,37 +366,21 @@ void Engramd::Drain(std::chrono::milliseconds grace) {
   table_sets_->Cancel();
   std::unique_ptr<ShmEndpoint> shm;
   {
-    const std::lock_guard<std::mutex> lock(watched_mutex_);
+    MutexLock lock(watched_mutex_);
     shm = std::move(shm_);
   }
   shm.reset();  // batches under way end in the clients; further ones are told to go
   // Before gRPC ends: it leaks what it is handed after.
   acceptor_.reset();
-  const auto deadline = std::chrono::system_clock::now() + grace;
+  const MonotonicTime deadline = clock_->After(grace);
   for (const auto& loop : loops_) loop->Drain();
   const auto ended = [](const auto& loop) { return loop->Ended(); };
-  while (!std::all_of(loops_.begin(), loops_.end(), ended) &&
-         std::chrono::system_clock::now() < deadline) {
-    std::this_thread::sleep_for(kDrainPoll);
-  }
-  // Shutdown waits for every connection, and idle clients may not look at theirs for seconds; once
-  // the last call is over those that stayed are closed.
-  std::promise<void> down;
-  absl::StatusOr<std::thread> shutdown = StartThread("shutdown", [this, &down] {
-    server_->Shutdown(std::chrono::system_clock::now() + kGoodbye);
-    down.set_value();
-  });
-  if (shutdown.ok()) {
-    const std::future<void> is_down = down.get_future();
-    while (is_down.wait_for(kGoodbye) != std::future_status::ready) {
-      grpc_server_cancel_all_calls(server_->c_server());
+  {
+    MutexLock lock(drain_mutex_);
+    while (!absl::c_all_of(loops_, ended) && clock_->WaitUntil(drained_, drain_mutex_, deadline)) {
     }
-    shutdown->join();
-  } else {
-    grpc_server_cancel_all_calls(server_->c_server());
-    server_->Shutdown(std::chrono::system_clock::now() + kGoodbye);
   }
-  server_->Wait();
+  ShutGrpcDown();
   for (const auto& loop : loops_) loop->Stop();
   server_.reset();
   admin_.reset();
@@ -419,6 +390,36 @@ void Engramd::Drain(std::chrono::milliseconds grace) {
   life_.Advance(LifeState::kStopped);
 }
 
-Engramd::~Engramd() { Drain(std::chrono::milliseconds(0)); }
+// Shutdown waits for every connection, and idle clients may not look at theirs for seconds; once
+// the last call is over those that stayed are closed.
+void Engramd::ShutGrpcDown() {
+  Mutex mutex;
+  CondVar changed;
+  bool is_down = false;  // guarded by mutex
+  absl::StatusOr<std::thread> shutdown = StartThread("shutdown", [&] {
+    server_->Shutdown(rpc::After(absl::ToChronoNanoseconds(kGoodbye)));
+    MutexLock lock(mutex);
+    is_down = true;
+    changed.NotifyAll();
+  });
+  if (!shutdown.ok()) {
+    grpc_server_cancel_all_calls(server_->c_server());
+    server_->Shutdown(rpc::After(absl::ToChronoNanoseconds(kGoodbye)));
+  } else {
+    MutexLock lock(mutex);
+    while (!is_down) {
+      const MonotonicTime next = clock_->After(kGoodbye);
+      while (!is_down && clock_->WaitUntil(changed, mutex, next)) {
+      }
+      if (!is_down) grpc_server_cancel_all_calls(server_->c_server());
+    }
+    lock.Unlock();
+    shutdown->join();
+    lock.Lock();
+  }
+  server_->Wait();
+}
+
+Engramd::~Engramd() { Drain(absl::ZeroDuration()); }
 
 }  // namespace engram

@@ -7,14 +7,16 @@
 #include <grpcpp/grpcpp.h>
 #include <spdlog/logger.h>
 
-#include <chrono>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "memstore/base/clock.h"
+#include "memstore/base/mutex.h"
 #include "memstore/gather/parallel_gather.h"
 #include "memstore/store/scrubber.h"
 #include "memstore/store/store.h"
@@ -41,9 +43,11 @@ namespace engram {
 class Engramd {
  public:
   // Loads every table set; nothing listens yet. Raises the process's limit of open files.
-  // RaiseFileLimit, CheckBeforeLoading and TableSet::Load have the errors.
+  // RaiseFileLimit, CheckBeforeLoading and TableSet::Load have the errors. All that it waits for or
+  // counts down goes by `clock`, which outlives it; gRPC's own part by the machine's.
   static absl::StatusOr<std::unique_ptr<Engramd>> Load(const ServerConfig& config,
-                                                       std::shared_ptr<spdlog::logger> log);
+                                                       std::shared_ptr<spdlog::logger> log,
+                                                       Clock* clock);
   // Binds every address and makes all ready to serve, and starts every thread that outlives the
   // call (so that a caller can block signals in all of them first), but takes no connection yet.
   // ListenSocket::Bind has the errors; nothing is left bound then.
@@ -53,7 +57,7 @@ class Engramd {
   // As bound: where port 0 was asked for, with the port that came of it.
   const std::vector<std::string>& addresses() const { return addresses_; }
   const LifeCycle& life() const { return life_; }
-  TableSets& table_sets() { return *table_sets_; }
+  TableSetManager& table_sets() { return *table_sets_; }
   // "HOST:PORT" of the pages over HTTP; empty: none.
   std::string http_address() const { return http_ == nullptr ? "" : http_->address(); }
   ServerSnapshot Snapshot() const;  // thread-safe
@@ -62,14 +66,14 @@ class Engramd {
 
   // Stops accepting, lets lookups under way finish for up to `grace`, then cancels them. Returns
   // as soon as none is left, whether or not idle clients let go of their connections.
-  void Drain(std::chrono::milliseconds grace);
+  void Drain(absl::Duration grace);
   ~Engramd();  // drains without grace
   Engramd(const Engramd&) = delete;
   Engramd& operator=(const Engramd&) = delete;
 
  private:
-  Engramd(const ServerConfig& config, std::shared_ptr<spdlog::logger> log)
-      : config_(config), log_(std::move(log)) {}
+  Engramd(const ServerConfig& config, std::shared_ptr<spdlog::logger> log, Clock* clock)
+      : config_(config), log_(std::move(log)), clock_(clock), started_(clock->Now()) {}
   absl::Status StartGatherTeam();
   absl::Status OpenTls();
   absl::Status StartHttp();
@@ -82,27 +86,33 @@ class Engramd {
   Acceptor::Take TakeConnections();
   absl::Status StartShm();
   absl::Status StartRdma();
+  void ShutGrpcDown();
 
   const ServerConfig config_;
   const std::shared_ptr<spdlog::logger> log_;
-  int fd_limit_ = 0;  // for connections
-  Store store_;
+  Clock* const clock_;
+  const MonotonicTime started_;
+  const absl::Time start_time_ = absl::Now();  // for people's eyes
+  int fd_limit_ = 0;                           // for connections
+  Store store_{*clock_};
   std::unique_ptr<AccessControl> access_;
   // Set before others may look; null where no port speaks it.
   std::shared_ptr<ServerTls> tls_;
   std::shared_ptr<ServerTls> admin_tls_;
   LifeCycle life_;
-  const std::chrono::system_clock::time_point started_ = std::chrono::system_clock::now();
-  // Of the pointers that Snapshot looks at, which are set while others may look.
-  mutable std::mutex watched_mutex_;
+  // Of the pointers that Snapshot looks at, which are set while others may look. The thread that
+  // Engramd's methods belong to reads them without it.
+  mutable Mutex watched_mutex_;
   const std::shared_ptr<Metrics> metrics_ = std::make_shared<Metrics>();
   std::unique_ptr<GatherTeam> team_;
-  std::unique_ptr<RdmaEndpoint> rdma_;     // null where there is none
-  std::unique_ptr<TableSets> table_sets_;  // after what it calls back, before what uses it
-  std::unique_ptr<ShmEndpoint> shm_;       // null while there is none
+  std::unique_ptr<RdmaEndpoint> rdma_;           // null where there is none
+  std::unique_ptr<TableSetManager> table_sets_;  // after what it calls back, before what uses it
+  std::unique_ptr<ShmEndpoint> shm_;             // null while there is none
   std::unique_ptr<LookupService> service_;
   std::unique_ptr<Health> health_;
   std::unique_ptr<Reflection> reflection_;
+  Mutex drain_mutex_;
+  CondVar drained_;  // a loop has no call left that a drain waits for
   ServingContext context_;
   std::vector<std::unique_ptr<EventLoop>> loops_;
   std::unique_ptr<grpc::Server> server_;  // null while it does not listen

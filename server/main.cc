@@ -5,17 +5,17 @@
 #include <grpc/grpc.h>
 #include <unistd.h>
 
-#include <condition_variable>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <thread>
 
 #include "absl/types/span.h"
+#include "memstore/base/clock.h"
+#include "memstore/base/mutex.h"
 #include "memstore/os/malloc_tuning.h"
 #include "memstore/os/standard_streams.h"
 #include "server/base/log.h"
@@ -44,12 +44,12 @@ class StopSignals {
   // From now on a signal is for Wait. Before, it ends the process: nothing is served yet and
   // nothing has to be finished.
   void Serving() {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    MutexLock lock(mutex_);
     serving_ = true;
   }
   int Wait() {
-    std::unique_lock<std::mutex> lock(mutex_);
-    came_.wait(lock, [this] { return signal_ != 0; });
+    MutexLock lock(mutex_);
+    while (signal_ == 0) came_.Wait(mutex_);
     return signal_;
   }
 
@@ -66,14 +66,14 @@ class StopSignals {
     int signal = 0;
     sigwait(&signals_, &signal);
     {
-      const std::lock_guard<std::mutex> lock(mutex_);
+      MutexLock lock(mutex_);
       if (!serving_) {
         std::fputs("engramd was told to stop before it served\n", stderr);
         std::_Exit(kStopped);
       }
       signal_ = signal;
     }
-    came_.notify_all();
+    came_.NotifyAll();
     // A second one ends a drain that takes too long for whoever sent it.
     std::signal(SIGTERM, SIG_DFL);
     std::signal(SIGINT, SIG_DFL);
@@ -82,17 +82,17 @@ class StopSignals {
   }
 
   const sigset_t signals_;
-  std::mutex mutex_;
-  std::condition_variable came_;
-  bool serving_ = false;  // guarded by mutex_
-  int signal_ = 0;        // guarded by mutex_
+  Mutex mutex_;
+  CondVar came_;
+  bool serving_ ABSL_GUARDED_BY(mutex_) = false;
+  int signal_ ABSL_GUARDED_BY(mutex_) = 0;
   std::thread thread_;
 };
 
 int Serve(const ServerConfig& config, StopSignals& signals) {
   const std::shared_ptr<spdlog::logger> log = MakeLog(config.log_json, config.log_level);
   log->info("engramd {} starts", kEngramdVersion);
-  absl::StatusOr<std::unique_ptr<Engramd>> engramd = Engramd::Load(config, log);
+  absl::StatusOr<std::unique_ptr<Engramd>> engramd = Engramd::Load(config, log, &RealClock());
   if (!engramd.ok()) {
     log->error("{}", std::string(engramd.status().message()));
     return kFailed;
@@ -111,7 +111,7 @@ int Serve(const ServerConfig& config, StopSignals& signals) {
   }
   log->info("got {}, draining for up to {} s", signals.Wait() == SIGTERM ? "SIGTERM" : "SIGINT",
             config.drain_grace.count());
-  (*engramd)->Drain(config.drain_grace);
+  (*engramd)->Drain(absl::FromChrono(config.drain_grace));
   log->info("stopped");
   return kStopped;
 }

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "memstore/base/status_macros.h"
 #include "memstore/table/manifest.h"
 #include "server/net/listen_socket.h"
 #include "server/security/access.h"
@@ -46,14 +47,14 @@ absl::Status CheckTokenFits(const Named& set, uint64_t max_batch_rows) {
 absl::Status CheckSecurity(const ServerConfig& config) {
   for (const TlsFiles* files : {&config.tls, &config.admin_tls}) {
     if (!files->on()) continue;
-    if (absl::Status status = CheckTlsFiles(*files); !status.ok()) return status;
+    ENGRAM_RETURN_IF_ERROR(CheckTlsFiles(*files));
   }
   return config.token_file.empty() ? absl::OkStatus()
                                    : AccessControl::CheckTokenFile(config.token_file);
 }
 
 absl::Status CheckBeforeLoading(const ServerConfig& config) {
-  if (absl::Status status = CheckSecurity(config); !status.ok()) return status;
+  ENGRAM_RETURN_IF_ERROR(CheckSecurity(config));
   std::vector<Named> sets;
   for (const std::string& directory : config.table_sets) {
     absl::StatusOr<Manifest> manifest = LoadManifest(directory);
@@ -63,14 +64,13 @@ absl::Status CheckBeforeLoading(const ServerConfig& config) {
     }
     Named set{directory, *std::move(manifest)};
     for (const Named& other : sets) {
-      if (absl::Status status = CheckDistinct(other, set); !status.ok()) return status;
+      ENGRAM_RETURN_IF_ERROR(CheckDistinct(other, set));
     }
-    absl::Status status = CheckTokenFits(set, config.max_batch_rows);
-    if (!status.ok()) return status;
+    ENGRAM_RETURN_IF_ERROR(CheckTokenFits(set, config.max_batch_rows));
     sets.push_back(std::move(set));
   }
   for (const ListenAddress& address : config.listen) {
-    if (absl::Status status = CheckCanListen(address); !status.ok()) return status;
+    ENGRAM_RETURN_IF_ERROR(CheckCanListen(address));
   }
   if (config.shm_socket.empty()) return absl::OkStatus();
   const absl::StatusOr<ListenAddress> shm =

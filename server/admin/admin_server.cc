@@ -5,7 +5,9 @@
 #include <grpcpp/resource_quota.h>
 
 #include "absl/strings/str_cat.h"
+#include "memstore/base/status_macros.h"
 #include "proto/engram/v1/lookup.grpc.pb.h"
+#include "proto/rpc/grpc_time.h"
 #include "server/grpc/grpc_status.h"
 
 namespace engram {
@@ -13,7 +15,8 @@ namespace {
 
 // Operators and their dashboards; a publication has one for as long as it lasts.
 constexpr int kMaxAdminThreads = 16;
-constexpr std::chrono::milliseconds kGoodbye{100};
+// What operators' calls have to end when engramd does.
+constexpr absl::Duration kGoodbye = absl::Milliseconds(100);
 
 // Asks before every method of the port, gRPC's own services' included.
 class Gate : public grpc::AuthMetadataProcessor {
@@ -30,12 +33,12 @@ class Gate : public grpc::AuthMetadataProcessor {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::Start(
-    const ListenAddress& address, const ServerTls* tls, TableSets* sets, const LifeCycle* life,
-    Scrubber* scrubber, AccessControl* access) {
+absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::Start(const ListenAddress& address,
+                                                                const ServerTls* tls,
+                                                                const AdminTargets& targets) {
   // gRPC's own message for a port that is taken says nothing.
-  if (absl::Status status = CheckCanListen(address); !status.ok()) return status;
-  std::unique_ptr<AdminServer> admin(new AdminServer(sets, life, scrubber));
+  ENGRAM_RETURN_IF_ERROR(CheckCanListen(address));
+  std::unique_ptr<AdminServer> admin(new AdminServer(targets));
   grpc::EnableDefaultHealthCheckService(true);
   grpc::channelz::experimental::InitChannelzService();
   grpc::ServerBuilder builder;
@@ -48,7 +51,7 @@ absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::Start(
   std::shared_ptr<grpc::ServerCredentials> credentials = grpc::InsecureServerCredentials();
   if (!address.is_unix() && tls != nullptr) {
     credentials = tls->MakeCredentials();
-    credentials->SetAuthMetadataProcessor(std::make_shared<Gate>(access));
+    credentials->SetAuthMetadataProcessor(std::make_shared<Gate>(targets.access));
   }
   builder.AddListeningPort(address.Text(), credentials, &port);
   builder.RegisterService(&admin->service_);
@@ -85,7 +88,7 @@ void AdminServer::SetServing(bool serving) {
 }
 
 AdminServer::~AdminServer() {
-  if (server_ != nullptr) server_->Shutdown(std::chrono::system_clock::now() + kGoodbye);
+  if (server_ != nullptr) server_->Shutdown(rpc::After(absl::ToChronoNanoseconds(kGoodbye)));
 }
 
 }  // namespace engram

@@ -7,7 +7,6 @@
 
 #include <grpcpp/grpcpp.h>
 
-#include <functional>
 #include <memory>
 #include <string>
 
@@ -20,16 +19,22 @@
 
 namespace engram {
 
+// What the services speak for. All outlive the server.
+struct AdminTargets {
+  TableSetManager* table_sets = nullptr;
+  const LifeCycle* life = nullptr;
+  Scrubber* scrubber = nullptr;
+  AccessControl* access = nullptr;  // asked before every method, where the port speaks TLS
+  const Clock* clock = nullptr;
+};
+
 class AdminServer {
  public:
-  // ListenSocket::Bind has the errors. Where it speaks TLS `access` is asked before every method;
-  // a null `tls` is plain text, and none is of any account for a Unix socket. What is passed
-  // outlives it.
+  // ListenSocket::Bind has the errors. A null `tls` is plain text, and none is of any account for a
+  // Unix socket. `tls` outlives the server.
   static absl::StatusOr<std::unique_ptr<AdminServer>> Start(const ListenAddress& address,
-                                                            const ServerTls* tls, TableSets* sets,
-                                                            const LifeCycle* life,
-                                                            Scrubber* scrubber,
-                                                            AccessControl* access);
+                                                            const ServerTls* tls,
+                                                            const AdminTargets& targets);
   ~AdminServer();
   const std::string& address() const { return address_; }
   // As health tells it, for "", engram.v1.Admin and engram.v1.Lookup.
@@ -50,8 +55,8 @@ class AdminServer {
                                   "grpc.reflection.v1alpha.ServerReflection"}};
   };
 
-  AdminServer(TableSets* sets, const LifeCycle* life, Scrubber* scrubber)
-      : service_(sets, life, scrubber) {}
+  explicit AdminServer(const AdminTargets& targets)
+      : service_(targets.table_sets, targets.life, targets.scrubber, targets.clock) {}
 
   AdminService service_;
   Reflects reflects_;

@@ -1,6 +1,5 @@
 #include "server/admin/admin_service.h"
 
-#include <chrono>
 #include <string>
 
 #include "server/grpc/grpc_status.h"
@@ -8,14 +7,15 @@
 namespace engram {
 namespace {
 
-constexpr std::chrono::milliseconds kProgressInterval{200};
+// Between messages of a publication or a scrub that say how far it is.
+constexpr absl::Duration kProgressInterval = absl::Milliseconds(200);
 
-void Describe(const TableSetState& set, v1::TableSetEntry* entry) {
+void Describe(const TableSetStatus& set, v1::TableSetEntry* entry) {
   const auto leases = [&](LeaseKind kind) { return set.leases[static_cast<size_t>(kind)]; };
   entry->set_name(set.name);
   entry->set_id(set.id);
   entry->set_directory(set.directory);
-  entry->set_state(set.state);
+  entry->set_state(std::string(Name(set.state)));
   entry->set_resident_bytes(set.resident_bytes);
   entry->set_page_kind(std::string(Name(set.page_kind)));
   entry->set_mapped_leases(leases(LeaseKind::kMapped));
@@ -33,12 +33,12 @@ grpc::Status AdminService::Publish(grpc::ServerContext* context, const v1::Publi
   if (life_->state() != LifeState::kServing) {
     return ToGrpc(absl::UnavailableError("engramd is stopping: nothing is published any more"));
   }
-  auto next = std::chrono::steady_clock::now();
+  MonotonicTime next = clock_->Now();
   const auto set = sets_->Publish(
       request->directory(),
       [&](const LoadProgress& progress) {
-        if (std::chrono::steady_clock::now() < next) return;
-        next = std::chrono::steady_clock::now() + kProgressInterval;
+        if (clock_->Now() < next) return;
+        next = clock_->After(kProgressInterval);
         v1::PublishProgress message;
         message.set_bytes_done(progress.bytes_done);
         message.set_bytes_total(progress.bytes_total);
@@ -63,7 +63,7 @@ grpc::Status AdminService::Retire(grpc::ServerContext*, const v1::RetireRequest*
 grpc::Status AdminService::List(grpc::ServerContext*, const v1::ListRequest*,
                                 v1::ListResponse* response) {
   response->set_state(std::string(Name(life_->state())));
-  for (const TableSetState& set : sets_->List()) Describe(set, response->add_table_sets());
+  for (const TableSetStatus& set : sets_->List()) Describe(set, response->add_table_sets());
   if (const auto loading = sets_->loading()) {
     response->mutable_loading()->set_directory(loading->directory);
     response->mutable_loading()->set_bytes_done(loading->progress.bytes_done);
@@ -79,12 +79,12 @@ grpc::Status AdminService::Scrub(grpc::ServerContext* context, const v1::ScrubRe
   for (const auto& set : sets) total += set->resident_bytes();
   v1::ScrubReport report;
   report.set_bytes_total(total);
-  auto next = std::chrono::steady_clock::now();
+  MonotonicTime next = clock_->Now();
   uint64_t before = 0;
   for (const auto& set : sets) {
     const absl::Status status = scrubber_->ScrubNow(*set, [&](uint64_t done, uint64_t) {
-      if (std::chrono::steady_clock::now() >= next) {
-        next = std::chrono::steady_clock::now() + kProgressInterval;
+      if (clock_->Now() >= next) {
+        next = clock_->After(kProgressInterval);
         report.set_bytes_done(before + done);
         writer->Write(report);
       }

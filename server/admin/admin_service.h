@@ -6,6 +6,7 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include "memstore/base/clock.h"
 #include "memstore/store/scrubber.h"
 #include "proto/engram/v1/admin.grpc.pb.h"
 #include "server/base/life_cycle.h"
@@ -16,8 +17,8 @@ namespace engram {
 class AdminService final : public v1::Admin::Service {
  public:
   // All outlive it.
-  AdminService(TableSets* sets, const LifeCycle* life, Scrubber* scrubber)
-      : sets_(sets), life_(life), scrubber_(scrubber) {}
+  AdminService(TableSetManager* sets, const LifeCycle* life, Scrubber* scrubber, const Clock* clock)
+      : sets_(sets), life_(life), scrubber_(scrubber), clock_(clock) {}
 
   grpc::Status Publish(grpc::ServerContext* context, const v1::PublishRequest* request,
                        grpc::ServerWriter<v1::PublishProgress>* writer) override;
@@ -29,9 +30,10 @@ class AdminService final : public v1::Admin::Service {
                      grpc::ServerWriter<v1::ScrubReport>* writer) override;
 
  private:
-  TableSets* const sets_;
+  TableSetManager* const sets_;
   const LifeCycle* const life_;
   Scrubber* const scrubber_;
+  const Clock* const clock_;
 };
 
 }  // namespace engram

@@ -8,15 +8,15 @@ namespace engram {
 namespace {
 
 struct Sample {
-  std::chrono::steady_clock::time_point when;
+  MonotonicTime when;
   uint64_t requests = 0;
   uint64_t rows = 0;
   std::array<uint64_t, 22> times{};
 };
 
-Sample Look(const Metrics& metrics) {
+Sample Look(const Metrics& metrics, const Clock& clock) {
   const MetricSums sums = metrics.Sum();
-  Sample sample{.when = std::chrono::steady_clock::now()};
+  Sample sample{.when = clock.Now()};
   sample.requests = sums.ended;
   for (size_t path = 0; path < kPaths; ++path) {
     sample.rows += sums.rows[path];
@@ -42,7 +42,7 @@ double Quantile(const Sample& now, const Sample& before, double share) {
 }
 
 HistoryPoint Between(const Sample& now, const Sample& before) {
-  const double seconds = std::chrono::duration<double>(now.when - before.when).count();
+  const double seconds = absl::ToDoubleSeconds(now.when - before.when);
   return {.requests_per_s = static_cast<double>(now.requests - before.requests) / seconds,
           .rows_per_s = static_cast<double>(now.rows - before.rows) / seconds,
           .p50_s = Quantile(now, before, 0.5),
@@ -51,9 +51,8 @@ HistoryPoint Between(const Sample& now, const Sample& before) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<History>> History::Start(const Metrics* metrics,
-                                                        std::chrono::milliseconds interval) {
-  std::unique_ptr<History> history(new History(metrics, interval));
+absl::StatusOr<std::unique_ptr<History>> History::Start(const Metrics* metrics, Clock* clock) {
+  std::unique_ptr<History> history(new History(metrics, clock));
   absl::StatusOr<std::thread> thread =
       StartThread("engram-history", [raw = history.get()] { raw->Run(); });
   if (!thread.ok()) return thread.status();
@@ -63,18 +62,25 @@ absl::StatusOr<std::unique_ptr<History>> History::Start(const Metrics* metrics,
 
 History::~History() {
   {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    MutexLock lock(mutex_);
     ending_ = true;
   }
-  changed_.notify_all();
+  changed_.NotifyAll();
   if (thread_.joinable()) thread_.join();
 }
 
 void History::Run() {
-  Sample before = Look(*metrics_);
-  std::unique_lock<std::mutex> lock(mutex_);
-  while (!changed_.wait_for(lock, interval_, [this] { return ending_; })) {
-    const Sample now = Look(*metrics_);
+  Sample before = Look(*metrics_, *clock_);
+  while (true) {
+    const MonotonicTime next = before.when + kInterval;
+    {
+      MutexLock lock(mutex_);
+      while (!ending_ && clock_->WaitUntil(changed_, mutex_, next)) {
+      }
+      if (ending_) return;
+    }
+    const Sample now = Look(*metrics_, *clock_);
+    MutexLock lock(mutex_);
     points_.push_back(Between(now, before));
     if (points_.size() > kPoints) points_.pop_front();
     before = now;
@@ -82,7 +88,7 @@ void History::Run() {
 }
 
 std::vector<HistoryPoint> History::Points() const {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   return {points_.begin(), points_.end()};
 }
 

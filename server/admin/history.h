@@ -1,18 +1,17 @@
 // The last minutes of an engramd's lookups, for the status page's charts.
 //
-// One thread ("engram-history") looks at the counters every few seconds and keeps a bounded number
+// One thread ("engram-history") looks at the counters every kInterval and keeps a bounded number
 // of points. Thread-safe.
 #pragma once
 
-#include <chrono>
-#include <condition_variable>
 #include <deque>
 #include <memory>
-#include <mutex>
 #include <thread>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "memstore/base/clock.h"
+#include "memstore/base/mutex.h"
 #include "server/metrics/metrics.h"
 
 namespace engram {
@@ -28,27 +27,25 @@ struct HistoryPoint {
 
 class History {
  public:
-  static constexpr std::chrono::seconds kInterval{5};
+  static constexpr absl::Duration kInterval = absl::Seconds(5);
   static constexpr size_t kPoints = 120;  // ten minutes
 
-  // `metrics` outlives it. RESOURCE_EXHAUSTED when the thread can't be started.
-  static absl::StatusOr<std::unique_ptr<History>> Start(
-      const Metrics* metrics, std::chrono::milliseconds interval = kInterval);
+  // `metrics` and `clock` outlive it. RESOURCE_EXHAUSTED when the thread can't be started.
+  static absl::StatusOr<std::unique_ptr<History>> Start(const Metrics* metrics, Clock* clock);
   ~History();
   // Oldest first.
   std::vector<HistoryPoint> Points() const;
 
  private:
-  History(const Metrics* metrics, std::chrono::milliseconds interval)
-      : metrics_(metrics), interval_(interval) {}
-  void Run();
+  History(const Metrics* metrics, Clock* clock) : metrics_(metrics), clock_(clock) {}
+  void Run() ABSL_LOCKS_EXCLUDED(mutex_);
 
   const Metrics* const metrics_;
-  const std::chrono::milliseconds interval_;
-  mutable std::mutex mutex_;
-  std::condition_variable changed_;
-  bool ending_ = false;              // guarded by mutex_
-  std::deque<HistoryPoint> points_;  // guarded by mutex_
+  Clock* const clock_;
+  mutable Mutex mutex_;
+  CondVar changed_;
+  bool ending_ ABSL_GUARDED_BY(mutex_) = false;
+  std::deque<HistoryPoint> points_ ABSL_GUARDED_BY(mutex_);
   std::thread thread_;
 };
 

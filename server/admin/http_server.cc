@@ -17,11 +17,11 @@ constexpr char kRequestTimeoutMs[] = "1000";
 // A path and a browser's headers.
 constexpr char kMaxRequestBytes[] = "16384";
 
-int KeepComplaint(const mg_connection* connection, const char* message) {
-  auto* const complaint = static_cast<HttpComplaint*>(mg_get_user_data(mg_get_context(connection)));
-  if (complaint == nullptr) return 1;
-  const std::lock_guard<std::mutex> lock(complaint->mutex);
-  if (complaint->text.empty()) complaint->text = message;
+int KeepStartError(const mg_connection* connection, const char* message) {
+  auto* const error = static_cast<HttpStartError*>(mg_get_user_data(mg_get_context(connection)));
+  if (error == nullptr) return 1;
+  MutexLock lock(error->mutex);
+  if (error->text.empty()) error->text = message;
   return 1;
 }
 
@@ -59,12 +59,13 @@ absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(const ListenAddres
   std::unique_ptr<HttpServer> server(new HttpServer(std::move(pages)));
   mg_init_library(0);
   mg_callbacks callbacks{};
-  callbacks.log_message = KeepComplaint;
-  server->context_ = mg_start(&callbacks, &server->complaint_, options);
+  callbacks.log_message = KeepStartError;
+  server->context_ = mg_start(&callbacks, &server->start_error_, options);
   mg_server_port bound{};
   if (server->context_ == nullptr || mg_get_server_ports(server->context_, 1, &bound) != 1) {
+    MutexLock lock(server->start_error_.mutex);
     return absl::UnavailableError(
-        absl::StrCat("cannot listen on ", address.Text(), " for HTTP: ", server->complaint_.text,
+        absl::StrCat("cannot listen on ", address.Text(), " for HTTP: ", server->start_error_.text,
                      "; is the port taken, and ", address.host, " an address of this machine?"));
   }
   server->address_ = absl::StrCat(host, ":", bound.port);

@@ -9,10 +9,10 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "memstore/base/mutex.h"
 #include "server/net/listen_address.h"
 
 struct mg_context;
@@ -26,10 +26,11 @@ struct HttpPage {
   std::string body;
 };
 
-// civetweb's first: what kept it from starting. Its threads complain of clients later.
-struct HttpComplaint {
-  std::mutex mutex;
-  std::string text;  // guarded by mutex; read alone where it did not start
+// civetweb's first message: what kept it from starting. Its threads have more of them later, of
+// clients.
+struct HttpStartError {
+  Mutex mutex;
+  std::string text ABSL_GUARDED_BY(mutex);
 };
 
 class HttpServer {
@@ -51,7 +52,7 @@ class HttpServer {
 
   const Pages pages_;
   std::string address_;
-  HttpComplaint complaint_;
+  HttpStartError start_error_;
   mg_context* context_ = nullptr;
 };
 

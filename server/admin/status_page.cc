@@ -1,7 +1,6 @@
 #include "server/admin/status_page.h"
 
 #include <algorithm>
-#include <chrono>
 #include <functional>
 
 #include "absl/strings/str_cat.h"
@@ -135,20 +134,18 @@ std::string Charts(absl::Span<const HistoryPoint> history) {
 }
 
 std::string Header(const ServerSnapshot& snapshot) {
-  const double now =
-      std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
   const std::string why = snapshot.WhyNotReady();
   const bool wait = snapshot.state == LifeState::kLoading;
   return absl::StrCat(
       "<header><h1>engramd</h1><span id=\"state\" class=\"state",
       why.empty() ? "" : (wait ? " wait" : " bad"), "\">", Name(snapshot.state),
       "</span><span class=\"dim\">version ", kEngramdVersion, ", up ",
-      Age(now - snapshot.start_time), "</span></header>",
+      Age(absl::ToDoubleSeconds(snapshot.uptime)), "</span></header>",
       why.empty() ? "" : absl::StrCat("<div class=\"card\">", Escape(why), "</div>"));
 }
 
 // "layer 1: 9.45 M rows of 264 B, 2.5 GB in 10 shards".
-std::string Layers(const TableSetState& set) {
+std::string Layers(const TableSetStatus& set) {
   std::string text;
   for (const TableLayout& layer : set.layers) {
     absl::StrAppend(&text, "<br>layer ", layer.layer, ": ", Short(static_cast<double>(layer.rows)),
@@ -162,9 +159,9 @@ std::string Layers(const TableSetState& set) {
 std::string Sets(const ServerSnapshot& snapshot) {
   constexpr const char* kKinds[kLeaseKinds] = {"mapped", "ring", "RDMA", "RDMA-read"};
   std::string text = "<div class=\"card\" id=\"sets\"><h2>Table sets</h2>";
-  for (const TableSetState& set : snapshot.table_sets) {
-    absl::StrAppend(&text, "<div class=\"set\"><span class=\"tag ", set.state, "\">", set.state,
-                    "</span><b>", Escape(set.name), "</b> ",
+  for (const TableSetStatus& set : snapshot.table_sets) {
+    absl::StrAppend(&text, "<div class=\"set\"><span class=\"tag ", Name(set.state), "\">",
+                    Name(set.state), "</span><b>", Escape(set.name), "</b> ",
                     Short(static_cast<double>(set.resident_bytes)), "B on ",
                     Escape(Name(set.page_kind)), " pages, for ",
                     Age(static_cast<double>(set.age.count())), "<br><code class=\"dim\">",

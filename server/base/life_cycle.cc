@@ -30,8 +30,8 @@ void LifeCycle::Advance(LifeState state) {
   if (state == LifeState::kDraining) sd_notify(0, "STOPPING=1\nSTATUS=draining");
 }
 
-void LifeCycle::Tell(const std::string& what) const {
-  sd_notify(0, absl::StrCat("STATUS=", what).c_str());
+void LifeCycle::SetStatusLine(const std::string& line) const {
+  sd_notify(0, absl::StrCat("STATUS=", line).c_str());
 }
 
 }  // namespace engram

@@ -22,7 +22,7 @@ class LifeCycle {
   // Has no effect when it has come as far already.
   void Advance(LifeState state);
   // A line for `systemctl status`: what it is at.
-  void Tell(const std::string& what) const;
+  void SetStatusLine(const std::string& line) const;
 
  private:
   std::atomic<LifeState> state_{LifeState::kLoading};

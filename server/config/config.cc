@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "memstore/base/status_macros.h"
 #include "memstore/gather/parallel_gather.h"
 #include "server/config/config_fields.h"
 
@@ -208,7 +209,7 @@ absl::Status TakeAllowances(const ConfigLayers& layers, ServerConfig* config) {
 absl::Status TakeSecurity(const ConfigLayers& layers, ServerConfig* config) {
   const v1::ServerConfig& given = layers.config();
   config->tls = {given.tls_cert(), given.tls_key(), given.tls_client_ca()};
-  if (absl::Status status = TakeTls(layers, "", &config->tls); !status.ok()) return status;
+  ENGRAM_RETURN_IF_ERROR(TakeTls(layers, "", &config->tls));
   config->admin_tls = {given.admin_tls_cert(), given.admin_tls_key(), given.admin_tls_client_ca()};
   if (config->admin_tls.cert.empty() && config->admin_tls.key.empty()) {
     config->admin_tls.cert = config->tls.cert;
@@ -218,7 +219,7 @@ absl::Status TakeSecurity(const ConfigLayers& layers, ServerConfig* config) {
   if (absl::Status status = TakeTls(layers, "admin_", &config->admin_tls); !status.ok()) {
     return status;
   }
-  if (absl::Status status = TakeAllowances(layers, config); !status.ok()) return status;
+  ENGRAM_RETURN_IF_ERROR(TakeAllowances(layers, config));
   const bool admin_speaks_tls = config->admin_grpc_listen.has_value() &&
                                 !config->admin_grpc_listen->is_unix() && config->admin_tls.on();
   if (!admin_speaks_tls) return absl::OkStatus();
@@ -305,9 +306,9 @@ absl::StatusOr<ServerConfig> Understand(const ConfigLayers& layers) {
   ServerConfig config;
   for (const auto take :
        {TakeListen, TakeNumbers, TakeNuma, TakeShm, TakeRdma, TakeAdmin, TakeSecurity}) {
-    if (absl::Status status = take(layers, &config); !status.ok()) return status;
+    ENGRAM_RETURN_IF_ERROR(take(layers, &config));
   }
-  if (absl::Status status = CheckPlaintext(layers, config); !status.ok()) return status;
+  ENGRAM_RETURN_IF_ERROR(CheckPlaintext(layers, config));
   config.effective = Effective(layers);
   return config;
 }
@@ -326,16 +327,16 @@ absl::StatusOr<CommandLine> ParseCommandLine(int argc, const char* const* argv,
                                              absl::Span<const char* const> environment) {
   const absl::StatusOr<ConfigLayers> layers = ConfigLayers::Read(argc, argv, environment);
   if (!layers.ok()) return layers.status();
-  if (layers->wish() == ConfigLayers::Wish::kText) {
+  if (layers->action() == ConfigLayers::Action::kText) {
     return CommandLine{.config = std::nullopt, .text = layers->text()};
   }
   absl::StatusOr<ServerConfig> config = Understand(*layers);
   if (!config.ok()) return config.status();
-  if (layers->wish() == ConfigLayers::Wish::kPrint) {
+  if (layers->action() == ConfigLayers::Action::kPrint) {
     return CommandLine{.config = std::nullopt, .text = PrintConfig(config->effective)};
   }
   return CommandLine{.config = *std::move(config),
-                     .check_only = layers->wish() == ConfigLayers::Wish::kCheck,
+                     .check_only = layers->action() == ConfigLayers::Action::kCheck,
                      .text = {}};
 }
 

@@ -17,6 +17,7 @@
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "memstore/base/echo.h"
+#include "memstore/base/status_macros.h"
 #include "memstore/base/text_format.h"
 #include "memstore/os/posix_file.h"
 #include "server/base/limits.h"
@@ -102,10 +103,10 @@ absl::StatusOr<ConfigLayers> ConfigLayers::Read(int argc, const char* const* arg
                                                 absl::Span<const char* const> environment) {
   ConfigLayers layers;
   // From the strongest to the weakest: each sets what the ones before left open.
-  if (absl::Status status = layers.ReadFlags(argc, argv); !status.ok()) return status;
-  if (layers.wish_ == Wish::kText) return layers;
-  if (absl::Status status = layers.ReadEnvironment(environment); !status.ok()) return status;
-  if (absl::Status status = layers.ReadFile(); !status.ok()) return status;
+  ENGRAM_RETURN_IF_ERROR(layers.ReadFlags(argc, argv));
+  if (layers.action_ == Action::kText) return layers;
+  ENGRAM_RETURN_IF_ERROR(layers.ReadEnvironment(environment));
+  ENGRAM_RETURN_IF_ERROR(layers.ReadFile());
   return layers;
 }
 
@@ -139,17 +140,17 @@ absl::Status ConfigLayers::ReadFlags(int argc, const char* const* argv) {
   try {
     app.parse(argc, const_cast<char**>(argv));
   } catch (const CLI::CallForVersion& version) {
-    wish_ = Wish::kText;
+    action_ = Action::kText;
     text_ = absl::StrCat(version.what(), "\n");
     return absl::OkStatus();
   } catch (const CLI::CallForHelp&) {
-    wish_ = Wish::kText;
+    action_ = Action::kText;
     text_ = app.help();
     return absl::OkStatus();
   } catch (const CLI::ParseError& error) {
     return absl::InvalidArgumentError(error.what());
   }
-  if (print || check) wish_ = print ? Wish::kPrint : Wish::kCheck;
+  if (print || check) action_ = print ? Action::kPrint : Action::kCheck;
   for (const auto& [field, values] : given) {
     if (values.empty()) continue;
     const FieldDescriptor* const descriptor = Find(field);
@@ -157,8 +158,7 @@ absl::Status ConfigLayers::ReadFlags(int argc, const char* const* argv) {
       return absl::InvalidArgumentError(absl::StrCat(FlagName(field), " is given twice"));
     }
     for (const std::string& value : values) {
-      absl::Status status = SetFromText(*descriptor, FlagName(field), value, &config_);
-      if (!status.ok()) return status;
+      ENGRAM_RETURN_IF_ERROR(SetFromText(*descriptor, FlagName(field), value, &config_));
     }
     origins_[field].kind = Kind::kFlag;
   }
@@ -188,8 +188,7 @@ absl::Status ConfigLayers::ReadEnvironment(absl::Span<const char* const> environ
     std::vector<std::string> values = {variable.second};
     if (descriptor->is_repeated()) values = absl::StrSplit(variable.second, ',');
     for (const std::string& value : values) {
-      absl::Status status = SetFromText(*descriptor, variable.first, value, &config_);
-      if (!status.ok()) return status;
+      ENGRAM_RETURN_IF_ERROR(SetFromText(*descriptor, variable.first, value, &config_));
     }
     origins_[field].kind = Kind::kEnvironment;
   }

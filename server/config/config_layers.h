@@ -23,7 +23,7 @@ inline constexpr char kEnvironmentPrefix[] = "ENGRAMD_";
 class ConfigLayers {
  public:
   // What else the command line may ask for.
-  enum class Wish { kServe, kPrint, kCheck, kText };
+  enum class Action { kServe, kPrint, kCheck, kText };
 
   // `environment`: NAME=VALUE each; those without the prefix are left alone. INVALID_ARGUMENT (the
   // system's code for a file that can't be read) names the flag, the variable, or the file and
@@ -31,7 +31,7 @@ class ConfigLayers {
   static absl::StatusOr<ConfigLayers> Read(int argc, const char* const* argv,
                                            absl::Span<const char* const> environment);
 
-  Wish wish() const { return wish_; }
+  Action action() const { return action_; }
   const std::string& text() const { return text_; }  // to print, for kText
   const v1::ServerConfig& config() const { return config_; }
 
@@ -51,7 +51,7 @@ class ConfigLayers {
   absl::Status ReadEnvironment(absl::Span<const char* const> environment);
   absl::Status ReadFile();
 
-  Wish wish_ = Wish::kServe;
+  Action action_ = Action::kServe;
   std::string text_;
   std::string file_;
   v1::ServerConfig config_;

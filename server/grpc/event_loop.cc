@@ -165,7 +165,7 @@ void EventLoop::Remove(Call* call) {
   ENGRAM_CHECK(at != calls_.end(), "a call left its loop twice, or before it was added");
   removed_.push_back(std::move(*at));
   calls_.erase(at);
-  if (call->HoldsDrain()) --live_calls_;
+  if (call->HoldsDrain() && --live_calls_ == 0 && draining_.load()) context_->on_drained();
 }
 
 bool EventLoop::EndIdlest() {

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 
 #include "memstore/base/clock.h"
@@ -36,6 +37,8 @@ struct ServingContext {
   std::atomic<uint32_t> streams{0};
   std::atomic<uint32_t> watches{0};
   std::atomic<uint32_t> unary_method_calls{0};
+  // Called by a loop that drains when its last call that holds the drain has ended.
+  std::function<void()> on_drained = [] {};
 };
 
 // As histograms take it.

@@ -142,8 +142,9 @@ void AddTableSets(const ServerSnapshot& snapshot, Families& out) {
                                    "Clients that have a table set, by the way they have it; those "
                                    "over gRPC are not counted.");
   constexpr const char* kKinds[kLeaseKinds] = {"mapped", "ring", "rdma", "rdma_read"};
-  for (const TableSetState& set : snapshot.table_sets) {
-    Families::AddGauge(infos, {{"name", set.name}, {"id", set.id}, {"state", set.state}}, 1);
+  for (const TableSetStatus& set : snapshot.table_sets) {
+    Families::AddGauge(
+        infos, {{"name", set.name}, {"id", set.id}, {"state", std::string(Name(set.state))}}, 1);
     Families::AddGauge(
         resident, {{"name", set.name}, {"id", set.id}, {"pages", std::string(Name(set.page_kind))}},
         static_cast<double>(set.resident_bytes));

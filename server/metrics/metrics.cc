@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "memstore/base/check.h"
+
 namespace engram {
 namespace {
 
@@ -36,20 +38,22 @@ void MetricSums::Add(const ThreadMetrics& thread) {
 std::shared_ptr<ThreadMetrics> Metrics::NewThread() {
   std::shared_ptr<ThreadMetrics> thread(new ThreadMetrics,
                                         [this](ThreadMetrics* gone) { Ended(gone); });
-  const std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   threads_.push_back(thread.get());
   return thread;
 }
 
 void Metrics::Ended(ThreadMetrics* thread) {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   ended_.Add(*thread);
-  threads_.erase(std::remove(threads_.begin(), threads_.end(), thread), threads_.end());
+  const auto at = std::find(threads_.begin(), threads_.end(), thread);
+  ENGRAM_CHECK(at != threads_.end(), "a thread's counters are given back once");
+  threads_.erase(at);
   delete thread;
 }
 
 MetricSums Metrics::Sum() const {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   MetricSums sums = ended_;
   for (const ThreadMetrics* thread : threads_) sums.Add(*thread);
   return sums;

@@ -7,9 +7,9 @@
 #include <array>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <vector>
 
+#include "memstore/base/mutex.h"
 #include "server/metrics/thread_metrics.h"
 
 namespace engram {
@@ -42,11 +42,11 @@ class Metrics {
   MetricSums Sum() const;
 
  private:
-  void Ended(ThreadMetrics* thread);
+  void Ended(ThreadMetrics* thread) ABSL_LOCKS_EXCLUDED(mutex_);
 
-  mutable std::mutex mutex_;
-  std::vector<ThreadMetrics*> threads_;  // guarded by mutex_
-  MetricSums ended_;                     // guarded by mutex_
+  mutable Mutex mutex_;
+  std::vector<ThreadMetrics*> threads_ ABSL_GUARDED_BY(mutex_);
+  MetricSums ended_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace engram

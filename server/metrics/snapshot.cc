@@ -5,8 +5,8 @@
 namespace engram {
 
 std::string ServerSnapshot::WhyNotReady() const {
-  for (const TableSetState& set : table_sets) {
-    if (set.state == "fenced") {
+  for (const TableSetStatus& set : table_sets) {
+    if (set.state == SetState::kFenced) {
       return absl::StrCat("table set ", set.id,
                           " is fenced: its memory was found to be damaged; start engramd again");
     }

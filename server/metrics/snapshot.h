@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/time/time.h"
 #include "memstore/store/scrubber.h"
 #include "server/base/life_cycle.h"
 #include "server/table_sets/table_set_manager.h"
@@ -14,8 +15,9 @@ namespace engram {
 
 struct ServerSnapshot {
   LifeState state = LifeState::kLoading;
-  double start_time = 0;  // seconds since 1970
-  std::vector<TableSetState> table_sets;
+  double start_time = 0;  // seconds since 1970, by the wall clock as it was then
+  absl::Duration uptime;
+  std::vector<TableSetStatus> table_sets;
   std::optional<TableSetLoad> loading;
   ScrubProgress scrub;
   uint64_t scrub_bytes_per_s = 0;  // as configured; 0: it is off

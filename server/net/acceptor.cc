@@ -10,22 +10,21 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <chrono>
 #include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "memstore/base/status_macros.h"
 #include "memstore/os/thread.h"
 #include "server/base/limits.h"
 
 namespace engram {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 // How long a shortage of descriptors or memory is left alone before it is looked at again.
 constexpr int kPauseMs = 50;
-constexpr std::chrono::seconds kThrottleInterval{5};
+// Between lines about connections that were turned away, however many are.
+constexpr absl::Duration kLogInterval = absl::Seconds(5);
 
 // Of one connection that was gone before it was taken; accept(2) lists them.
 bool IsOfThePeer(int error) {
@@ -64,20 +63,19 @@ void KeepAlive(int fd) {
 
 absl::StatusOr<std::unique_ptr<Acceptor>> Acceptor::Start(std::vector<ListenSocket> sockets,
                                                           int fd_limit, Take take,
-                                                          std::shared_ptr<spdlog::logger> log) {
+                                                          std::shared_ptr<spdlog::logger> log,
+                                                          const Clock* clock) {
   std::unique_ptr<Acceptor> acceptor(
-      new Acceptor(std::move(sockets), fd_limit, std::move(take), std::move(log)));
+      new Acceptor(std::move(sockets), fd_limit, std::move(take), std::move(log), clock));
   acceptor->stop_fd_ = eventfd(0, EFD_CLOEXEC);
   if (acceptor->stop_fd_ < 0) {
     return absl::ResourceExhaustedError(absl::StrCat("no eventfd: ", strerrordesc_np(errno)));
   }
   for (ListenSocket& socket : acceptor->sockets_) {
-    if (absl::Status status = socket.Listen(); !status.ok()) return status;
+    ENGRAM_RETURN_IF_ERROR(socket.Listen());
   }
-  absl::StatusOr<std::thread> thread =
-      StartThread("accept", [one = acceptor.get()] { one->Run(); });
-  if (!thread.ok()) return thread.status();
-  acceptor->thread_ = *std::move(thread);
+  ENGRAM_ASSIGN_OR_RETURN(acceptor->thread_,
+                          StartThread("accept", [one = acceptor.get()] { one->Run(); }));
   return acceptor;
 }
 
@@ -95,13 +93,13 @@ void Acceptor::Run() {
     ready.push_back({.fd = socket.fd(), .events = POLLIN, .revents = 0});
   }
   while (true) {
+    bool go_on = true;
     if (poll(ready.data(), ready.size(), -1) < 0) {
       // ENOMEM passes, or not; EINTR has nothing to wait for.
-      if (errno != EINTR) std::this_thread::sleep_for(std::chrono::milliseconds(kPauseMs));
-      continue;
+      go_on = errno == EINTR;
+      for (pollfd& one : ready) one.revents = 0;
     }
     if (ready[0].revents != 0) return;
-    bool go_on = true;
     // One of each at a time, so that no address is served at the cost of another.
     for (size_t i = 1; i < ready.size(); ++i) {
       if (ready[i].revents != 0) go_on = AcceptOne(ready[i].fd) && go_on;
@@ -129,9 +127,9 @@ bool Acceptor::AcceptOne(int listen_fd) {
 
 void Acceptor::LogThrottled(const char* why) {
   ++turned_away_;
-  const auto now = Clock::now();
+  const MonotonicTime now = clock_->Now();
   if (now < next_log_) return;
-  next_log_ = now + kThrottleInterval;
+  next_log_ = now + kLogInterval;
   log_->warn(
       "cannot take a connection ({} so far): {}; {} descriptors are for connections: let "
       "idle clients go, or raise the limit of open files (ulimit -n, LimitNOFILE=)",

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "memstore/base/clock.h"
 #include "server/net/listen_socket.h"
 
 namespace engram {
@@ -24,10 +25,12 @@ class Acceptor {
   using Take = std::function<void(int listen_fd, int fd)>;
 
   // The sockets listen when it returns OK. Connections whose descriptor is `fd_limit` or more are
-  // turned away: the kernel gives the lowest that is free, so that many are in use then.
+  // turned away: the kernel gives the lowest that is free, so that many are in use then. `clock`
+  // outlives it.
   static absl::StatusOr<std::unique_ptr<Acceptor>> Start(std::vector<ListenSocket> sockets,
                                                          int fd_limit, Take take,
-                                                         std::shared_ptr<spdlog::logger> log);
+                                                         std::shared_ptr<spdlog::logger> log,
+                                                         const Clock* clock);
   // Ends the thread and closes the sockets; `take` is not called any more.
   ~Acceptor();
   Acceptor(const Acceptor&) = delete;
@@ -35,11 +38,12 @@ class Acceptor {
 
  private:
   Acceptor(std::vector<ListenSocket> sockets, int fd_limit, Take take,
-           std::shared_ptr<spdlog::logger> log)
+           std::shared_ptr<spdlog::logger> log, const Clock* clock)
       : sockets_(std::move(sockets)),
         fd_limit_(fd_limit),
         take_(std::move(take)),
-        log_(std::move(log)) {}
+        log_(std::move(log)),
+        clock_(clock) {}
   void Run();
   // Whether it is worth asking again at once.
   bool AcceptOne(int listen_fd);
@@ -50,9 +54,10 @@ class Acceptor {
   const int fd_limit_;
   const Take take_;
   const std::shared_ptr<spdlog::logger> log_;
+  const Clock* const clock_;
   int stop_fd_ = -1;  // an eventfd: readable when the thread shall end
   uint64_t turned_away_ = 0;
-  std::chrono::steady_clock::time_point next_log_{};
+  MonotonicTime next_log_;
   std::thread thread_;
 };
 

@@ -6,15 +6,15 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <condition_variable>
 #include <cstdlib>
 #include <cstring>
-#include <mutex>
 #include <string>
 #include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "memstore/base/clock.h"
+#include "memstore/base/mutex.h"
 
 namespace engram {
 namespace {
@@ -30,6 +30,7 @@ class AcceptorTest : public ::testing::Test {
   }
   void TearDown() override {
     acceptor_.reset();
+    MutexLock lock(mutex_);
     for (const int fd : taken_) close(fd);
     for (const int fd : clients_) close(fd);
     rmdir(directory_.c_str());
@@ -42,11 +43,11 @@ class AcceptorTest : public ::testing::Test {
     auto acceptor = Acceptor::Start(
         *std::move(bound), fd_limit,
         [this](int, int fd) {
-          const std::lock_guard<std::mutex> lock(mutex_);
+          MutexLock lock(mutex_);
           taken_.push_back(fd);
-          changed_.notify_all();
+          changed_.NotifyAll();
         },
-        std::move(log));
+        std::move(log), &RealClock());
     ASSERT_TRUE(acceptor.ok()) << acceptor.status();
     acceptor_ = *std::move(acceptor);
   }
@@ -63,8 +64,12 @@ class AcceptorTest : public ::testing::Test {
   }
   // Waits until so many were taken.
   void WaitForTaken(size_t count) {
-    std::unique_lock<std::mutex> lock(mutex_);
-    changed_.wait(lock, [&] { return taken_.size() >= count; });
+    MutexLock lock(mutex_);
+    while (taken_.size() < count) changed_.Wait(mutex_);
+  }
+  int Taken(size_t index) {
+    MutexLock lock(mutex_);
+    return taken_[index];
   }
   // The next descriptor that this process gets.
   static int NextFd() {
@@ -76,9 +81,9 @@ class AcceptorTest : public ::testing::Test {
   std::string directory_, path_;
   std::unique_ptr<Acceptor> acceptor_;
   std::vector<int> clients_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::vector<int> taken_;  // guarded by mutex_
+  Mutex mutex_;
+  CondVar changed_;
+  std::vector<int> taken_ ABSL_GUARDED_BY(mutex_);
 };
 
 TEST_F(AcceptorTest, HandsOnWhatConnects) {
@@ -90,7 +95,7 @@ TEST_F(AcceptorTest, HandsOnWhatConnects) {
   EXPECT_EQ(write(second, "y", 1), 1);
   char byte = 0;
   for (const char expected : {'x', 'y'}) {
-    const int fd = taken_[expected == 'x' ? 0 : 1];
+    const int fd = Taken(expected == 'x' ? 0 : 1);
     EXPECT_NE(fcntl(fd, F_GETFL) & O_NONBLOCK, 0);
     ASSERT_EQ(fcntl(fd, F_SETFL, 0), 0);
     ASSERT_EQ(read(fd, &byte, 1), 1);
@@ -108,7 +113,7 @@ TEST_F(AcceptorTest, TurnsAwayWhatIsTooManyAndTakesAgainLater) {
   char byte = 0;
   EXPECT_EQ(read(Connect(), &byte, 1), 0);
   {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    MutexLock lock(mutex_);
     EXPECT_EQ(taken_.size(), 1u);
     close(taken_.back());
     taken_.pop_back();

@@ -10,15 +10,14 @@
 #include "absl/strings/str_split.h"
 #include "memstore/base/echo.h"
 #include "memstore/base/sha256.h"
+#include "memstore/base/status_macros.h"
 #include "memstore/os/posix_file.h"
 
 namespace engram {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 // How often the token file is looked at, while calls come.
-constexpr std::chrono::seconds kLookInterval{1};
+constexpr absl::Duration kLookInterval = absl::Seconds(1);
 // Ten thousand identities.
 constexpr uint64_t kMaxTokenFileBytes = 1 << 20;
 // Shorter ones can be guessed; 16 bytes in base64 have 22 characters.
@@ -44,15 +43,19 @@ std::string Named(const Caller& caller) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<AccessControl>> AccessControl::Create(
-    Options options, std::shared_ptr<spdlog::logger> log) {
-  std::unique_ptr<AccessControl> access(new AccessControl(std::move(options), std::move(log)));
+    Options options, std::shared_ptr<spdlog::logger> log, const Clock* clock) {
+  std::unique_ptr<AccessControl> access(
+      new AccessControl(std::move(options), std::move(log), clock));
   for (const Allowance& allowance : access->options_.allow) {
     access->allowed_[allowance.identity].push_back(allowance.table_set);
   }
   if (access->options_.token_file.empty()) return access;
   absl::StatusOr<std::pair<std::string, Tokens>> read = ReadTokens(access->options_.token_file);
   if (!read.ok()) return read.status();
-  std::tie(access->tokens_text_, access->tokens_) = *std::move(read);
+  {
+    MutexLock lock(access->mutex_);
+    std::tie(access->tokens_text_, access->tokens_) = *std::move(read);
+  }
   return access;
 }
 
@@ -99,21 +102,21 @@ absl::StatusOr<AccessControl::Tokens> AccessControl::ParseTokens(absl::string_vi
 }
 
 void AccessControl::ReadAgain() {
-  const Clock::rep now = Clock::now().time_since_epoch().count();
-  Clock::rep next = next_look_.load(std::memory_order_relaxed);
-  if (now < next ||
-      !next_look_.compare_exchange_strong(next, now + Clock::duration(kLookInterval).count())) {
+  const MonotonicTime now = clock_->Now();
+  int64_t next = next_look_.load(std::memory_order_relaxed);
+  if (now.nanoseconds() < next ||
+      !next_look_.compare_exchange_strong(next, (now + kLookInterval).nanoseconds())) {
     return;
   }
   absl::StatusOr<std::pair<std::string, Tokens>> read = ReadTokens(options_.token_file);
-  const std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   if (!read.ok()) {
-    if (!std::exchange(complained_, true)) {
+    if (!std::exchange(read_failed_, true)) {
       log_->error("{}; the tokens read before stay", std::string(read.status().message()));
     }
     return;
   }
-  complained_ = false;
+  read_failed_ = false;
   if (read->first == tokens_text_) return;
   std::tie(tokens_text_, tokens_) = *std::move(read);
   log_->info("read {} again: {} tokens", options_.token_file, tokens_.size());
@@ -121,7 +124,7 @@ void AccessControl::ReadAgain() {
 }
 
 absl::StatusOr<std::string> AccessControl::IdentityOf(const std::string& digest) {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   const auto token = tokens_.find(digest);
   if (token != tokens_.end()) return token->second;
   return absl::UnauthenticatedError(
@@ -142,9 +145,8 @@ absl::StatusOr<Caller> AccessControl::ByToken(const Metadata& metadata) {
   Caller caller;
   caller.token_digest = Sha256Hex(value.substr(kBearer.size()));
   caller.tokens_read = tokens_read_.load();
-  absl::StatusOr<std::string> identity = IdentityOf(caller.token_digest);
-  if (!identity.ok()) return identity.status();
-  caller.names.push_back(*std::move(identity));
+  ENGRAM_ASSIGN_OR_RETURN(std::string identity, IdentityOf(caller.token_digest));
+  caller.names.push_back(std::move(identity));
   return caller;
 }
 
@@ -163,9 +165,7 @@ absl::StatusOr<Caller> AccessControl::Authenticate(const grpc::AuthContext* conn
                                                    absl::FunctionRef<bool()> over_unix) {
   Caller caller;
   if (!options_.token_file.empty()) {
-    absl::StatusOr<Caller> by_token = ByToken(metadata);
-    if (!by_token.ok()) return by_token.status();
-    caller = *std::move(by_token);
+    ENGRAM_ASSIGN_OR_RETURN(caller, ByToken(metadata));
   } else if (!allowed_.empty() || !options_.only.empty()) {
     caller.names = NamesOf(connection);
     if (caller.names.empty() && over_unix()) caller.names.emplace_back(kUnixIdentity);
@@ -183,9 +183,8 @@ absl::Status AccessControl::Recheck(Caller& caller) {
   ReadAgain();
   const uint64_t read = tokens_read_.load(std::memory_order_relaxed);
   if (caller.tokens_read == read) return absl::OkStatus();
-  absl::StatusOr<std::string> identity = IdentityOf(caller.token_digest);
-  if (!identity.ok()) return identity.status();
-  caller.names = {*std::move(identity)};
+  ENGRAM_ASSIGN_OR_RETURN(std::string identity, IdentityOf(caller.token_digest));
+  caller.names = {std::move(identity)};
   caller.tokens_read = read;
   return absl::OkStatus();
 }

@@ -11,10 +11,8 @@
 #include <spdlog/logger.h>
 
 #include <atomic>
-#include <chrono>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
@@ -24,6 +22,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "memstore/base/clock.h"
+#include "memstore/base/mutex.h"
 #include "server/security/options.h"
 
 namespace engram {
@@ -48,9 +48,10 @@ class AccessControl {
     std::vector<std::string> only = {};
   };
   // INVALID_ARGUMENT (the system's code for a file that can't be read): the token file, with its
-  // line.
+  // line. `clock` outlives it.
   static absl::StatusOr<std::unique_ptr<AccessControl>> Create(Options options,
-                                                               std::shared_ptr<spdlog::logger> log);
+                                                               std::shared_ptr<spdlog::logger> log,
+                                                               const Clock* clock);
   // What Create would say of it.
   static absl::Status CheckTokenFile(const std::string& path);
 
@@ -68,27 +69,28 @@ class AccessControl {
   // By the token's SHA-256: looking one up says nothing about the others by the time it takes.
   using Tokens = absl::flat_hash_map<std::string, std::string>;
 
-  AccessControl(Options options, std::shared_ptr<spdlog::logger> log)
-      : options_(std::move(options)), log_(std::move(log)) {}
+  AccessControl(Options options, std::shared_ptr<spdlog::logger> log, const Clock* clock)
+      : options_(std::move(options)), log_(std::move(log)), clock_(clock) {}
   // INVALID_ARGUMENT: "LINE: WHAT".
   static absl::StatusOr<Tokens> ParseTokens(absl::string_view text);
   // The file's text and what it says.
   static absl::StatusOr<std::pair<std::string, Tokens>> ReadTokens(const std::string& path);
-  void ReadAgain();
-  absl::StatusOr<std::string> IdentityOf(const std::string& digest);
+  void ReadAgain() ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::StatusOr<std::string> IdentityOf(const std::string& digest) ABSL_LOCKS_EXCLUDED(mutex_);
   absl::StatusOr<Caller> ByToken(const Metadata& metadata);
   absl::StatusOr<Caller> Authenticate(const grpc::AuthContext* connection, const Metadata& metadata,
                                       absl::FunctionRef<bool()> over_unix);
 
   const Options options_;
   const std::shared_ptr<spdlog::logger> log_;
+  const Clock* const clock_;
   absl::flat_hash_map<std::string, std::vector<std::string>> allowed_;  // identity: table sets
-  std::mutex mutex_;
-  Tokens tokens_;                         // guarded by mutex_
-  std::string tokens_text_;               // guarded by mutex_; what they were read from
-  bool complained_ = false;               // guarded by mutex_
+  Mutex mutex_;
+  Tokens tokens_ ABSL_GUARDED_BY(mutex_);
+  std::string tokens_text_ ABSL_GUARDED_BY(mutex_);  // what they were read from
+  bool read_failed_ ABSL_GUARDED_BY(mutex_) = false;
   std::atomic<uint64_t> tokens_read_{0};  // changes when they do
-  std::atomic<std::chrono::steady_clock::rep> next_look_{0};
+  std::atomic<int64_t> next_look_{0};     // nanoseconds of the clock
 };
 
 }  // namespace engram

@@ -6,6 +6,7 @@
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "memstore/base/status_macros.h"
 #include "memstore/os/thread.h"
 #include "memstore/table/manifest.h"
 #include "server/base/limits.h"
@@ -13,9 +14,10 @@
 namespace engram {
 namespace {
 
-constexpr std::chrono::milliseconds kLookInterval{100};
+// A set that nobody has any more is gone within this time.
+constexpr absl::Duration kLookInterval = absl::Milliseconds(100);
 // Between lines that say how far loading is.
-constexpr std::chrono::seconds kLineInterval{2};
+constexpr absl::Duration kLineInterval = absl::Seconds(2);
 constexpr const char* kLeaseNames[kLeaseKinds] = {"mapped", "ring", "rdma", "rdma-read"};
 
 double Gigabytes(uint64_t bytes) { return static_cast<double>(bytes) / 1e9; }
@@ -37,7 +39,7 @@ std::vector<TableLayout> LayoutOf(const TableSet& set) {
   return layers;
 }
 
-std::string HeldBy(const TableSetState& set) {
+std::string HeldBy(const TableSetStatus& set) {
   std::string text;
   for (size_t i = 0; i < kLeaseKinds; ++i) {
     if (set.leases[i] == 0) continue;
@@ -49,137 +51,151 @@ std::string HeldBy(const TableSetState& set) {
   return text;
 }
 
+std::chrono::seconds WholeSeconds(absl::Duration span) {
+  return std::chrono::seconds(absl::ToInt64Seconds(span));
+}
+
+// What can be said of a set whatever its state.
+TableSetStatus StatusOf(const TableSet& set, SetState state) {
+  return {.name = set.name(),
+          .id = set.id(),
+          .directory = set.directory(),
+          .state = state,
+          .resident_bytes = set.resident_bytes(),
+          .page_kind = set.page_kind(),
+          .layers = LayoutOf(set)};
+}
+
 }  // namespace
 
-absl::Status TableSets::Start() {
+absl::string_view Name(SetState state) {
+  switch (state) {
+    case SetState::kServing:
+      return "serving";
+    case SetState::kSuperseded:
+      return "superseded";
+    case SetState::kRetiring:
+      return "retired";
+    case SetState::kGone:
+      return "gone";
+    case SetState::kFenced:
+      return "fenced";
+  }
+  return "?";
+}
+
+absl::Status TableSetManager::Start() {
   absl::StatusOr<std::thread> thread = StartThread("engram-retire", [this] { Run(); });
   if (!thread.ok()) return thread.status();
   thread_ = *std::move(thread);
   return absl::OkStatus();
 }
 
-TableSets::~TableSets() {
+TableSetManager::~TableSetManager() {
   Cancel();
   {
-    std::unique_lock<std::mutex> lock(mutex_);
+    MutexLock lock(mutex_);
     ending_ = true;
-    changed_.notify_all();
-    changed_.wait(lock, [this] { return !publishing_; });
+    changed_.NotifyAll();
+    while (publishing_) changed_.Wait(mutex_);
   }
   if (thread_.joinable()) thread_.join();
 }
 
-void TableSets::Run() {
-  std::unique_lock<std::mutex> lock(mutex_);
-  while (!ending_) {
-    lock.unlock();
-    LetGo();
-    lock.lock();
-    changed_.wait_for(lock, kLookInterval, [this] { return ending_; });
+void TableSetManager::Run() {
+  while (true) {
+    RetireUnused();
+    const MonotonicTime next = clock_->After(kLookInterval);
+    MutexLock lock(mutex_);
+    while (!ending_ && clock_->WaitUntil(changed_, mutex_, next)) {
+    }
+    if (ending_) return;
   }
 }
 
 // Superseded sets that nobody has, or whose grace is over, and retired ones whose memory is free.
-void TableSets::LetGo() {
-  const Clock::time_point now = Clock::now();
+void TableSetManager::RetireUnused() {
+  const MonotonicTime now = clock_->Now();
   for (const ServedState& state : store_->States()) {
     if (state.current) continue;
-    const bool held =
-        state.served.leases->Total() > 0 ||
-        (state.was_acquired && now - ToSteadyTime(state.acquired) < Clock::duration(kGrpcLease));
-    if (held && now - ToSteadyTime(state.since) < options_.retire_grace) continue;
+    const bool held = state.served.leases->Total() > 0 ||
+                      (state.was_acquired && now - state.acquired < absl::FromChrono(kGrpcLease));
+    if (held && now - state.since < absl::FromChrono(options_.retire_grace)) continue;
     const TableSet& set = *state.served.set;
-    if (!store_->RetireSuperseded(set.id()).ok())
-      continue;  // it was fenced meanwhile, or taken back
+    // It was fenced meanwhile, or taken back.
+    if (!store_->RetireSuperseded(set.id()).ok()) continue;
     options_.on_retire(set.id());
     log_->info("retired {} {}{}", set.name(), set.id(),
                held ? ": the grace is over, and clients still had it" : "");
-    const std::lock_guard<std::mutex> lock(mutex_);
+    MutexLock lock(mutex_);
     leaving_.push_back({.set = state.served.set,
-                        .state = {.name = set.name(),
-                                  .id = set.id(),
-                                  .directory = set.directory(),
-                                  .state = "retired",
-                                  .resident_bytes = set.resident_bytes(),
-                                  .page_kind = set.page_kind(),
-                                  .layers = LayoutOf(set)},
+                        .status = StatusOf(set, SetState::kRetiring),
                         .leases = state.served.leases,
                         .since = now});
   }
-  const std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   for (auto at = leaving_.begin(); at != leaving_.end();) {
     // The endpoint holds it for each client that maps it, until that one closes its socket.
     if (!at->set.expired()) {
       ++at;
       continue;
     }
-    log_->info("freed {} {}: {:.2f} GB", at->state.name, at->state.id,
-               Gigabytes(at->state.resident_bytes));
+    log_->info("freed {} {}: {:.2f} GB", at->status.name, at->status.id,
+               Gigabytes(at->status.resident_bytes));
     at = leaving_.erase(at);
   }
 }
 
-std::vector<TableSetState> TableSets::List() const {
-  const Clock::time_point now = Clock::now();
-  const auto seconds = [&](Clock::time_point since) {
-    return std::chrono::duration_cast<std::chrono::seconds>(now - since);
-  };
-  std::vector<TableSetState> sets;
+std::vector<TableSetStatus> TableSetManager::List() const {
+  const MonotonicTime now = clock_->Now();
+  std::vector<TableSetStatus> sets;
   for (const ServedState& state : store_->States()) {
-    const TableSet& set = *state.served.set;
-    TableSetState one{.name = set.name(),
-                      .id = set.id(),
-                      .directory = set.directory(),
-                      .state = state.current ? "serving" : "superseded",
-                      .resident_bytes = set.resident_bytes(),
-                      .page_kind = set.page_kind(),
-                      .leases = Counts(*state.served.leases),
-                      .idle = std::nullopt,
-                      .age = seconds(ToSteadyTime(state.since)),
-                      .layers = LayoutOf(set)};
-    if (state.was_acquired) one.idle = seconds(ToSteadyTime(state.acquired));
-    sets.push_back(std::move(one));
+    TableSetStatus& one = sets.emplace_back(
+        StatusOf(*state.served.set, state.current ? SetState::kServing : SetState::kSuperseded));
+    one.leases = Counts(*state.served.leases);
+    one.age = WholeSeconds(now - state.since);
+    if (state.was_acquired) one.idle = WholeSeconds(now - state.acquired);
   }
   for (const std::string& id : store_->Fenced()) {
-    TableSetState& one = sets.emplace_back();
+    TableSetStatus& one = sets.emplace_back();
     one.id = id;
-    one.state = "fenced";
+    one.state = SetState::kFenced;
   }
-  const std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   for (const Leaving& leaving : leaving_) {
-    sets.push_back(leaving.state);
+    sets.push_back(leaving.status);
     sets.back().leases = Counts(*leaving.leases);
-    sets.back().age = seconds(leaving.since);
+    sets.back().age = WholeSeconds(now - leaving.since);
   }
   return sets;
 }
 
-std::vector<std::shared_ptr<const TableSet>> TableSets::Held() const {
+std::vector<std::shared_ptr<const TableSet>> TableSetManager::Held() const {
   std::vector<std::shared_ptr<const TableSet>> sets;
   for (const ServedState& state : store_->States()) sets.push_back(state.served.set);
   return sets;
 }
 
-std::optional<TableSetLoad> TableSets::loading() const {
-  const std::lock_guard<std::mutex> lock(mutex_);
+std::optional<TableSetLoad> TableSetManager::loading() const {
+  MutexLock lock(mutex_);
   return loading_;
 }
 
-std::string TableSets::Holders() const {
+std::string TableSetManager::Holders() const {
   std::string text;
-  for (const TableSetState& set : List()) {
+  for (const TableSetStatus& set : List()) {
     if (set.resident_bytes == 0) continue;
     const std::string by = HeldBy(set);
-    absl::StrAppend(&text, text.empty() ? "" : "; ", set.name, " ", set.id, " (", set.state, ", ",
-                    set.resident_bytes, " bytes", by.empty() ? "" : ", held by ", by, ")");
+    absl::StrAppend(&text, text.empty() ? "" : "; ", set.name, " ", set.id, " (", Name(set.state),
+                    ", ", set.resident_bytes, " bytes", by.empty() ? "" : ", held by ", by, ")");
   }
   return text.empty() ? "nothing is here" : absl::StrCat("here are ", text);
 }
 
-absl::Status TableSets::CheckMemory(const Manifest& manifest) const {
+absl::Status TableSetManager::CheckMemory(const Manifest& manifest) const {
   if (options_.memory_limit_bytes == 0) return absl::OkStatus();
   uint64_t here = 0;
-  for (const TableSetState& set : List()) here += set.resident_bytes;
+  for (const TableSetStatus& set : List()) here += set.resident_bytes;
   if (here + manifest.TableBytes() <= options_.memory_limit_bytes) return absl::OkStatus();
   return absl::ResourceExhaustedError(absl::StrCat(
       "table set ", manifest.name, " ", manifest.id, " has ", manifest.TableBytes(),
@@ -187,29 +203,28 @@ absl::Status TableSets::CheckMemory(const Manifest& manifest) const {
       " lets: ", Holders(), "; retire one first, or raise the limit"));
 }
 
-absl::StatusOr<Manifest> TableSets::Check(const std::string& directory) const {
-  absl::StatusOr<Manifest> manifest = LoadManifest(directory);
-  if (!manifest.ok()) return manifest.status();
-  const uint64_t token_rows = uint64_t{manifest->scheme.Columns()} * manifest->layers.size();
+absl::StatusOr<Manifest> TableSetManager::Check(const std::string& directory) const {
+  ENGRAM_ASSIGN_OR_RETURN(Manifest manifest, LoadManifest(directory));
+  const uint64_t token_rows = uint64_t{manifest.scheme.Columns()} * manifest.layers.size();
   if (token_rows > options_.max_batch_rows) {
     return absl::InvalidArgumentError(
         absl::StrCat("--max-batch-rows ", options_.max_batch_rows, " is less than one token of it ",
                      "has: start engramd with ", token_rows, " or more"));
   }
   for (const ServedState& state : store_->States()) {
-    if (state.served.set->id() != manifest->id || !state.current) continue;
-    return absl::AlreadyExistsError(absl::StrCat("table set ", manifest->name, " ", manifest->id,
+    if (state.served.set->id() != manifest.id || !state.current) continue;
+    return absl::AlreadyExistsError(absl::StrCat("table set ", manifest.name, " ", manifest.id,
                                                  " is served already, from ",
                                                  state.served.set->directory()));
   }
   return manifest;
 }
 
-absl::StatusOr<std::shared_ptr<const TableSet>> TableSets::Publish(
+absl::StatusOr<std::shared_ptr<const TableSet>> TableSetManager::Publish(
     const std::string& directory, std::function<void(const LoadProgress&)> on_progress,
     std::function<bool()> cancelled) {
   {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    MutexLock lock(mutex_);
     if (publishing_) {
       return absl::AbortedError(absl::StrCat("another table set is being published, from ",
                                              loading_ ? loading_->directory : "",
@@ -217,16 +232,16 @@ absl::StatusOr<std::shared_ptr<const TableSet>> TableSets::Publish(
     }
     publishing_ = true;
     loading_ = TableSetLoad{.directory = directory, .progress = {}};
-    on_progress_ = std::move(on_progress);
-    give_up_ = std::move(cancelled);
   }
+  on_progress_ = std::move(on_progress);
+  give_up_ = std::move(cancelled);
   const absl::Cleanup done = [this] {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    publishing_ = false;
-    loading_.reset();
     on_progress_ = nullptr;
     give_up_ = nullptr;
-    changed_.notify_all();
+    MutexLock lock(mutex_);
+    publishing_ = false;
+    loading_.reset();
+    changed_.NotifyAll();
   };
   absl::StatusOr<std::shared_ptr<const TableSet>> set = Load(directory);
   if (set.ok()) return set;
@@ -234,29 +249,42 @@ absl::StatusOr<std::shared_ptr<const TableSet>> TableSets::Publish(
                       absl::StrCat("table set ", directory, ": ", set.status().message()));
 }
 
-absl::StatusOr<std::shared_ptr<const TableSet>> TableSets::Load(const std::string& directory) {
-  const absl::StatusOr<Manifest> manifest = Check(directory);
-  if (!manifest.ok()) return manifest.status();
-  if (store_->TakeBack(manifest->id).ok()) {
-    log_->info("took {} {} back: it was still here", manifest->name, manifest->id);
-    return store_->Resolve(manifest->id);
+absl::StatusOr<std::shared_ptr<const TableSet>> TableSetManager::Load(
+    const std::string& directory) {
+  ENGRAM_ASSIGN_OR_RETURN(const Manifest manifest, Check(directory));
+  if (store_->TakeBack(manifest.id).ok()) {
+    log_->info("took {} {} back: it was still here", manifest.name, manifest.id);
+    return store_->Resolve(manifest.id);
   }
-  if (absl::Status status = CheckMemory(*manifest); !status.ok()) return status;
+  ENGRAM_RETURN_IF_ERROR(CheckMemory(manifest));
+  const MonotonicTime begin = clock_->Now();
+  ENGRAM_ASSIGN_OR_RETURN(std::shared_ptr<const TableSet> set, LoadFiles(directory));
+  LogLoaded(*set, clock_->Now() - begin);
+  ENGRAM_ASSIGN_OR_RETURN(const ServedSet served, Store::Prepare(set));
+  ENGRAM_RETURN_IF_ERROR(options_.on_publish(served));
+  if (absl::Status status = store_->Publish(served); !status.ok()) {
+    options_.on_retire(set->id());
+    return status;
+  }
+  return set;
+}
+
+absl::StatusOr<std::shared_ptr<const TableSet>> TableSetManager::LoadFiles(
+    const std::string& directory) {
   LoadOptions options = options_.load;
   log_->info("loading {}", directory);
-  const Clock::time_point begin = Clock::now();
-  Clock::time_point told = begin;
-  options.on_progress = [this, &directory, &told](const LoadProgress& progress) {
-    if (Clock::now() - told > kLineInterval && progress.bytes_total > 0) {
-      told = Clock::now();
+  MonotonicTime next_line = clock_->After(kLineInterval);
+  options.on_progress = [this, &directory, &next_line](const LoadProgress& progress) {
+    if (clock_->Now() > next_line && progress.bytes_total > 0) {
+      next_line = clock_->After(kLineInterval);
       const std::string line = absl::StrFormat("loading %s: %d %% of %.2f GB", directory,
                                                progress.bytes_done * 100 / progress.bytes_total,
                                                Gigabytes(progress.bytes_total));
       log_->info("{}", line);
-      life_->Tell(line);
+      life_->SetStatusLine(line);
     }
     {
-      const std::lock_guard<std::mutex> lock(mutex_);
+      MutexLock lock(mutex_);
       loading_->progress = progress;
     }
     if (on_progress_) on_progress_(progress);
@@ -266,31 +294,23 @@ absl::StatusOr<std::shared_ptr<const TableSet>> TableSets::Load(const std::strin
   if (absl::IsResourceExhausted(set.status())) {
     return absl::ResourceExhaustedError(absl::StrCat(set.status().message(), "; ", Holders()));
   }
-  if (!set.ok()) return set.status();
-  LogLoaded(**set, std::chrono::duration<double>(Clock::now() - begin).count());
-  absl::StatusOr<ServedSet> served = Store::Prepare(*set);
-  if (!served.ok()) return served.status();
-  if (absl::Status status = options_.on_publish(*served); !status.ok()) return status;
-  if (absl::Status status = store_->Publish(*served); !status.ok()) {
-    options_.on_retire((*set)->id());
-    return status;
-  }
   return set;
 }
 
-void TableSets::LogLoaded(const TableSet& set, double seconds) const {
+void TableSetManager::LogLoaded(const TableSet& set, absl::Duration took) const {
   log_->info(
       "loaded {} {}: {} layers, {:.2f} GB in {:.1f} s, every checksum held, {:.2f} GB resident on "
       "{} pages",
-      set.name(), set.id(), set.layers().size(), Gigabytes(set.manifest().TableBytes()), seconds,
-      Gigabytes(set.resident_bytes()), std::string(Name(set.page_kind())));
+      set.name(), set.id(), set.layers().size(), Gigabytes(set.manifest().TableBytes()),
+      absl::ToDoubleSeconds(took), Gigabytes(set.resident_bytes()),
+      std::string(Name(set.page_kind())));
   if (options_.load.arena.shareable && set.page_kind() == PageKind::kSmall) {
     log_->warn("the tables that are shared lie on 4 KiB pages, which makes lookups slower: {}",
                HowToGetHugePages(set.resident_bytes(), /*shareable=*/true));
   }
 }
 
-absl::Status TableSets::Retire(const std::string& id_or_name) {
+absl::Status TableSetManager::Retire(const std::string& id_or_name) {
   const absl::StatusOr<ServedSet> served = store_->ResolveServed(id_or_name);
   if (!served.ok() || id_or_name.empty()) {
     return absl::NotFoundError(served.ok() ? "name the table set to retire, by its name or id"

@@ -5,7 +5,8 @@
 // retired, it is superseded: whoever has it goes on by its id. It goes once its last lease ended
 // (shared memory, RDMA: the client's; gRPC: kGrpcLease after it was last asked for), or after the
 // grace: then batches for it are refused, and its memory is freed when the last client lets go.
-// Thread-safe. One thread ("engram-retire") lets sets go; loading takes its own and the caller's.
+// Thread-safe. One thread ("engram-retire") retires sets, every 100 ms of the clock; loading takes
+// its own and the caller's.
 #pragma once
 
 #include <spdlog/logger.h>
@@ -13,10 +14,8 @@
 #include <array>
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <thread>
@@ -25,11 +24,17 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "memstore/base/clock.h"
+#include "memstore/base/mutex.h"
+#include "memstore/store/control_page.h"
 #include "memstore/store/store.h"
 #include "memstore/store/table_set.h"
 #include "server/base/life_cycle.h"
 
 namespace engram {
+
+// As operators read it: "serving", "superseded", "retired", "gone", "fenced".
+absl::string_view Name(SetState state);
 
 // A layer's table, as it lies in files.
 struct TableLayout {
@@ -40,11 +45,11 @@ struct TableLayout {
 };
 
 // A set that is here, whatever its state.
-struct TableSetState {
+struct TableSetStatus {
   std::string name;
   std::string id;
   std::string directory;
-  std::string state;  // "serving", "superseded", "retired" (clients still map it), "fenced"
+  SetState state = SetState::kServing;  // kRetiring: clients still map it; never kGone
   uint64_t resident_bytes = 0;
   PageKind page_kind = PageKind::kSmall;
   std::array<uint32_t, kLeaseKinds> leases{};  // by LeaseKind
@@ -60,7 +65,7 @@ struct TableSetLoad {
   LoadProgress progress;
 };
 
-class TableSets {
+class TableSetManager {
  public:
   struct Options {
     uint64_t memory_limit_bytes = 0;  // of all sets together; 0: what the machine has
@@ -75,13 +80,19 @@ class TableSets {
     std::function<void(const std::string& id)> on_retire = [](const std::string&) {};
   };
 
-  // `store` and `life` outlive it; loading is told to `life`.
-  TableSets(Store* store, Options options, const LifeCycle* life,
-            std::shared_ptr<spdlog::logger> log)
-      : store_(store), options_(std::move(options)), life_(life), log_(std::move(log)) {}
+  // `store`, `life` and `clock` outlive it; loading is told to `life`. The clock is the store's
+  // too.
+  TableSetManager(Store* store, Options options, const LifeCycle* life,
+                  std::shared_ptr<spdlog::logger> log, Clock* clock)
+      : store_(store),
+        options_(std::move(options)),
+        life_(life),
+        log_(std::move(log)),
+        clock_(clock) {}
+  // RESOURCE_EXHAUSTED when the thread cannot be started.
   absl::Status Start();
   // Cancels a publication that is under way, and ends the thread.
-  ~TableSets();
+  ~TableSetManager();
   void Cancel() { cancelled_.store(true); }
 
   // Loads the set in `directory` beside those that are here and moves its name to it; one that is
@@ -96,42 +107,44 @@ class TableSets {
   // is on its way out already.
   absl::Status Retire(const std::string& id_or_name);
 
-  std::vector<TableSetState> List() const;
+  std::vector<TableSetStatus> List() const;
   // All that are served, superseded ones too; each stays while it is held.
   std::vector<std::shared_ptr<const TableSet>> Held() const;
   std::optional<TableSetLoad> loading() const;
 
  private:
-  using Clock = std::chrono::steady_clock;
   // One that nobody finds any more, for as long as it is held.
   struct Leaving {
     std::weak_ptr<const TableSet> set;
-    TableSetState state;
+    TableSetStatus status;
     std::shared_ptr<LeaseCounts> leases;
-    Clock::time_point since;
+    MonotonicTime since;
   };
 
   absl::StatusOr<Manifest> Check(const std::string& directory) const;
   absl::Status CheckMemory(const Manifest& manifest) const;
   absl::StatusOr<std::shared_ptr<const TableSet>> Load(const std::string& directory);
+  absl::StatusOr<std::shared_ptr<const TableSet>> LoadFiles(const std::string& directory);
   std::string Holders() const;
-  void LogLoaded(const TableSet& set, double seconds) const;
-  void Run();
-  void LetGo();
+  void LogLoaded(const TableSet& set, absl::Duration took) const;
+  void Run() ABSL_LOCKS_EXCLUDED(mutex_);
+  void RetireUnused() ABSL_LOCKS_EXCLUDED(mutex_);
 
   Store* const store_;
   const Options options_;
   const LifeCycle* const life_;
   const std::shared_ptr<spdlog::logger> log_;
+  Clock* const clock_;
   std::atomic<bool> cancelled_{false};
-  mutable std::mutex mutex_;
-  std::condition_variable changed_;
-  bool ending_ = false;                                   // guarded by mutex_
-  bool publishing_ = false;                               // guarded by mutex_
-  std::optional<TableSetLoad> loading_;                   // guarded by mutex_
-  std::function<void(const LoadProgress&)> on_progress_;  // of the publication under way
-  std::function<bool()> give_up_;                         // of the publication under way
-  std::vector<Leaving> leaving_;                          // guarded by mutex_
+  mutable Mutex mutex_;
+  CondVar changed_;
+  bool ending_ ABSL_GUARDED_BY(mutex_) = false;
+  bool publishing_ ABSL_GUARDED_BY(mutex_) = false;
+  std::optional<TableSetLoad> loading_ ABSL_GUARDED_BY(mutex_);
+  std::vector<Leaving> leaving_ ABSL_GUARDED_BY(mutex_);
+  // Of the publication under way, and its thread's alone while publishing_ is set.
+  std::function<void(const LoadProgress&)> on_progress_;
+  std::function<bool()> give_up_;
   std::thread thread_;
 };
 

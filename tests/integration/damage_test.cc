@@ -38,8 +38,10 @@ class DamageTest : public ::testing::Test {
     config.admin_grpc_listen = {{.host = {}, .port = {}, .unix_path = scratch_ / "admin"}};
     config.scrub_mib_per_s = scrub_mib_per_s;
     auto engramd =
-        Engramd::Load(config, std::make_shared<spdlog::logger>(
-                                  "test", std::make_shared<spdlog::sinks::ostream_sink_mt>(log_)));
+        Engramd::Load(config,
+                      std::make_shared<spdlog::logger>(
+                          "test", std::make_shared<spdlog::sinks::ostream_sink_mt>(log_)),
+                      &RealClock());
     ASSERT_TRUE(engramd.ok()) << engramd.status();
     engramd_ = *std::move(engramd);
     ASSERT_TRUE(engramd_->Listen().ok());

@@ -64,7 +64,8 @@ class RdmaOwner {
     config.rdma_read = true;
     auto engramd = Engramd::Load(
         config,
-        std::make_shared<spdlog::logger>("test", std::make_shared<spdlog::sinks::null_sink_mt>()));
+        std::make_shared<spdlog::logger>("test", std::make_shared<spdlog::sinks::null_sink_mt>()),
+        &RealClock());
     EXPECT_TRUE(engramd.ok()) << engramd.status();
     engramd_ = *std::move(engramd);
     EXPECT_TRUE(engramd_->Listen().ok());

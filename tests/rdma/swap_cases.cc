@@ -69,7 +69,8 @@ TEST(RdmaSwaps, UnderLoadNoLookupFailsAndNoBatchMixesSets) {
     config.rdma_read = true;
     auto engramd = Engramd::Load(
         config,
-        std::make_shared<spdlog::logger>("test", std::make_shared<spdlog::sinks::null_sink_mt>()));
+        std::make_shared<spdlog::logger>("test", std::make_shared<spdlog::sinks::null_sink_mt>()),
+        &RealClock());
     ASSERT_TRUE(engramd.ok()) << engramd.status();
     ASSERT_TRUE((*engramd)->Listen().ok());
     ASSERT_TRUE((*engramd)->Accept().ok());
