@@ -2,6 +2,8 @@
 
 #include <grpc/grpc.h>
 #include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/impl/server_builder_option.h>
+#include <grpcpp/impl/server_builder_plugin.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -53,6 +55,16 @@ void Configure(bool has_leases, grpc::ServerBuilder& builder) {
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, static_cast<int>(kLeasePing.count()));
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
 }
+
+// Keeps what gRPC's libraries add to every server of the process (reflection, channelz) off this
+// one: their methods have threads that poll beside the loops.
+class NoPlugins final : public grpc::ServerBuilderOption {
+ public:
+  void UpdateArguments(grpc::ChannelArguments*) override {}
+  void UpdatePlugins(std::vector<std::unique_ptr<grpc::ServerBuilderPlugin>>* plugins) override {
+    plugins->clear();
+  }
+};
 
 }  // namespace
 
@@ -260,7 +272,7 @@ absl::Status Engramd::StartService() {
   health_ = std::make_unique<Health>();
   reflection_ = std::make_unique<Reflection>(std::vector<std::string>{
       v1::Lookup::service_full_name(), grpc::health::v1::Health::service_full_name(),
-      grpc::reflection::v1alpha::ServerReflection::service_full_name()});
+      Reflection::kServiceName});
   ENGRAM_ASSIGN_OR_RETURN(context_.slabs, ReplySlabs::Create(kSlabs, kSlabBytes));
   context_.clock = clock_;
   context_.on_drained = [this] {
@@ -292,6 +304,7 @@ absl::Status Engramd::Listen() {
   // gRPC's own would bring threads that poll beside the loops.
   grpc::EnableDefaultHealthCheckService(false);
   grpc::ServerBuilder builder;
+  builder.SetOption(std::make_unique<NoPlugins>());
   Configure(/*has_leases=*/rdma_ != nullptr, builder);
   using ConnectionType = grpc::ServerBuilder::experimental_type::ExternalConnectionType;
   plain_connections_ = builder.experimental().AddExternalConnectionAcceptor(

@@ -1,6 +1,7 @@
 #include "server/admin/admin_server.h"
 
 #include <grpcpp/ext/channelz_service_plugin.h>
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/resource_quota.h>
 
@@ -41,6 +42,7 @@ absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::Start(const ListenAddr
   std::unique_ptr<AdminServer> admin(new AdminServer(targets));
   grpc::EnableDefaultHealthCheckService(true);
   grpc::channelz::experimental::InitChannelzService();
+  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
   builder.SetResourceQuota(grpc::ResourceQuota("admin").SetMaxThreads(kMaxAdminThreads));
   builder.SetSyncServerOption(grpc::ServerBuilder::NUM_CQS, 1);
@@ -55,7 +57,6 @@ absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::Start(const ListenAddr
   }
   builder.AddListeningPort(address.Text(), credentials, &port);
   builder.RegisterService(&admin->service_);
-  builder.RegisterService(&admin->reflects_);
   admin->server_ = builder.BuildAndStart();
   if (admin->server_ == nullptr || (port == 0 && !address.is_unix())) {
     return absl::UnavailableError(
@@ -64,19 +65,6 @@ absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::Start(const ListenAddr
   admin->address_ = address.is_unix() ? address.Text() : absl::StrCat(address.host, ":", port);
   admin->SetServing(true);
   return admin;
-}
-
-grpc::Status AdminServer::Reflects::ServerReflectionInfo(
-    grpc::ServerContext*,
-    grpc::ServerReaderWriter<Reflection::Response, Reflection::Request>* stream) {
-  Reflection::Request request;
-  Reflection::Response response;
-  while (stream->Read(&request)) {
-    response.Clear();
-    reflection_.Answer(request, &response);
-    if (!stream->Write(response)) break;
-  }
-  return grpc::Status::OK;
 }
 
 void AdminServer::SetServing(bool serving) {

@@ -1,8 +1,9 @@
 // gRPC for operators on a port of its own: the Admin service, health, reflection and channelz.
 //
 // A server apart from the lookup loops: its threads (at most kMaxAdminThreads of gRPC's) and its
-// connections are its own. Start it after the lookup server was built: channelz adds itself to
-// every server that is built from then on. Thread-compatible.
+// connections are its own. Health, reflection and channelz are gRPC's own services, which add
+// themselves to every server that is built once they are switched on: the lookup server keeps them
+// out (server/engramd.cc). Thread-compatible.
 #pragma once
 
 #include <grpcpp/grpcpp.h>
@@ -12,7 +13,6 @@
 
 #include "absl/status/statusor.h"
 #include "server/admin/admin_service.h"
-#include "server/grpc/reflection.h"
 #include "server/net/listen_socket.h"
 #include "server/security/access.h"
 #include "server/security/tls.h"
@@ -41,25 +41,10 @@ class AdminServer {
   void SetServing(bool serving);
 
  private:
-  // gRPC's own library of it describes the same protocol as ours, which one process can't have
-  // twice.
-  class Reflects final : public grpc::reflection::v1alpha::ServerReflection::Service {
-   public:
-    grpc::Status ServerReflectionInfo(
-        grpc::ServerContext* context,
-        grpc::ServerReaderWriter<Reflection::Response, Reflection::Request>* stream) override;
-
-   private:
-    const Reflection reflection_{{v1::Admin::service_full_name(), "grpc.health.v1.Health",
-                                  "grpc.channelz.v1.Channelz",
-                                  "grpc.reflection.v1alpha.ServerReflection"}};
-  };
-
   explicit AdminServer(const AdminTargets& targets)
       : service_(targets.table_sets, targets.life, targets.scrubber, targets.clock) {}
 
   AdminService service_;
-  Reflects reflects_;
   std::string address_;
   std::unique_ptr<grpc::Server> server_;
 };

@@ -2,7 +2,6 @@
 
 #include <google/protobuf/descriptor.h>
 #include <google/protobuf/descriptor.pb.h>
-#include <grpcpp/support/async_stream.h>
 
 #include <memory>
 #include <set>
@@ -70,6 +69,13 @@ class ReflectionCall final : public RpcCall {
 };
 
 }  // namespace
+
+Reflection::Service::Service() {
+  AddMethod(new grpc::internal::RpcServiceMethod(
+      "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+      grpc::internal::RpcMethod::BIDI_STREAMING, /*handler=*/nullptr));
+  MarkMethodAsync(0);
+}
 
 void Reflection::Answer(const Request& request, Response* response) const {
   response->set_valid_host(request.host());

@@ -1,25 +1,39 @@
 // gRPC's server reflection on the loops: what services and messages there are, for grpcurl and
-// the like.
+// the like. gRPC's own library of it (on the operators' port) would bring threads that poll.
 #pragma once
 
 #include <grpcpp/grpcpp.h>
+#include <grpcpp/impl/codegen/proto_utils.h>
+#include <grpcpp/support/async_stream.h>
 
 #include <string>
 #include <vector>
 
-#include "proto/grpc/reflection/v1alpha/reflection.grpc.pb.h"
+#include "proto/grpc/reflection/v1alpha/reflection.pb.h"
 #include "server/grpc/event_loop.h"
 
 namespace engram {
 
 class Reflection {
  public:
-  using Request = grpc::reflection::v1alpha::ServerReflectionRequest;
-  using Response = grpc::reflection::v1alpha::ServerReflectionResponse;
+  using Request = reflection::ServerReflectionRequest;
+  using Response = reflection::ServerReflectionResponse;
+  static constexpr char kServiceName[] = "grpc.reflection.v1alpha.ServerReflection";
+  // The service under its public name, as a generated one would be.
+  class Service final : public grpc::Service {
+   public:
+    Service();
+    void RequestServerReflectionInfo(grpc::ServerContext* context,
+                                     grpc::ServerAsyncReaderWriter<Response, Request>* stream,
+                                     grpc::CompletionQueue* call_queue,
+                                     grpc::ServerCompletionQueue* queue, void* tag) {
+      RequestAsyncBidiStreaming(0, context, stream, call_queue, queue, tag);
+    }
+  };
 
   // `services`: full names of what the server has.
   explicit Reflection(std::vector<std::string> services) : services_(std::move(services)) {}
-  grpc::reflection::v1alpha::ServerReflection::AsyncService& service() { return service_; }
+  Service& service() { return service_; }
   // Thread-safe. What is not there is NOT_FOUND in the response.
   void Answer(const Request& request, Response* response) const;
 
@@ -28,7 +42,7 @@ class Reflection {
 
  private:
   const std::vector<std::string> services_;
-  grpc::reflection::v1alpha::ServerReflection::AsyncService service_;
+  Service service_;
 };
 
 }  // namespace engram
