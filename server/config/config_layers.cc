@@ -219,7 +219,9 @@ absl::Status ConfigLayers::ReadFile() {
     origin.kind = Kind::kFile;
     const int values = field->is_repeated() ? reflection.FieldSize(read, field) : 1;
     for (int i = 0; i < values; ++i) {
-      origin.lines.push_back(places.GetLocation(field, field->is_repeated() ? i : -1).line + 1);
+      const int line = places.GetLocation(field, field->is_repeated() ? i : -1).line + 1;
+      // Of a list in brackets protobuf keeps the first value's place alone.
+      origin.lines.push_back(line > 0 || i == 0 ? line : origin.lines.back());
     }
   }
   config_.MergeFrom(read);
