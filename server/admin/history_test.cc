@@ -1,0 +1,61 @@
+#include "server/admin/history.h"
+
+#include <memory>
+#include <thread>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "memstore/base/testing/fake_clock.h"
+
+namespace engram {
+namespace {
+
+using ::testing::SizeIs;
+
+// Moves the time once the thread waits for it, and waits until it has taken what came of it.
+void Advance(FakeClock& clock, const History& history, size_t points) {
+  clock.AwaitWaiters(1);
+  clock.Advance(History::kInterval);
+  while (history.Points().size() < points) std::this_thread::yield();
+}
+
+TEST(History, APointIsTheRateSinceTheOneBefore) {
+  FakeClock clock;
+  Metrics metrics;
+  const auto thread = metrics.NewThread();
+  const auto history = History::Start(&metrics, &clock).value();
+  clock.AwaitWaiters(1);
+  EXPECT_THAT(history->Points(), SizeIs(0));
+  for (int i = 0; i < 100; ++i) {
+    thread->Began();
+    thread->Answered(Path::kGrpcStream, absl::StatusCode::kOk, 20, 1000,
+                     std::chrono::microseconds(i < 98 ? 3 : 1000));
+  }
+  Advance(clock, *history, 1);
+  Advance(clock, *history, 2);
+  const std::vector<HistoryPoint> points = history->Points();
+  EXPECT_DOUBLE_EQ(points[0].requests_per_s, 20);
+  EXPECT_DOUBLE_EQ(points[0].rows_per_s, 400);
+  EXPECT_DOUBLE_EQ(points[0].p50_s, 4e-6);
+  EXPECT_DOUBLE_EQ(points[0].p99_s, 1024e-6);
+  EXPECT_DOUBLE_EQ(points[1].requests_per_s, 0);
+  EXPECT_DOUBLE_EQ(points[1].p99_s, 0);
+}
+
+TEST(History, KeepsTheLastPointsAlone) {
+  FakeClock clock;
+  Metrics metrics;
+  const auto thread = metrics.NewThread();
+  const auto history = History::Start(&metrics, &clock).value();
+  for (size_t i = 0; i < History::kPoints; ++i) Advance(clock, *history, i + 1);
+  thread->Began();
+  thread->Answered(Path::kRdma, absl::StatusCode::kOk, 5, 5, std::chrono::microseconds(1));
+  clock.AwaitWaiters(1);
+  clock.Advance(History::kInterval);
+  while (history->Points().back().rows_per_s == 0) std::this_thread::yield();
+  EXPECT_THAT(history->Points(), SizeIs(History::kPoints));
+  EXPECT_DOUBLE_EQ(history->Points().back().rows_per_s, 1);
+}
+
+}  // namespace
+}  // namespace engram

@@ -1,0 +1,338 @@
+#include "server/table_sets/table_set_manager.h"
+
+#include <spdlog/sinks/null_sink.h>
+
+#include <filesystem>
+#include <fstream>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "memstore/base/testing/fake_clock.h"
+#include "memstore/store/testing/small_table_set.h"
+#include "server/base/limits.h"
+
+namespace engram {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+
+constexpr std::chrono::seconds kGrace{1000};
+
+// A fake clock that knows how long the manager's thread wants to wait.
+class ThreadClock final : public Clock {
+ public:
+  MonotonicTime Now() const override { return clock_.Now(); }
+  bool WaitUntil(CondVar& changed, Mutex& mutex, MonotonicTime deadline) override
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
+    {
+      MutexLock lock(mutex_);
+      deadline_ = deadline;
+      waits_.NotifyAll();
+    }
+    return clock_.WaitUntil(changed, mutex, deadline);
+  }
+  // Returns once the thread has looked at all sets after the time was moved.
+  void Advance(absl::Duration span) {
+    clock_.AwaitWaiters(1);
+    clock_.Advance(span);
+    const MonotonicTime now = clock_.Now();
+    MutexLock lock(mutex_);
+    while (deadline_ <= now) waits_.Wait(mutex_);
+  }
+
+ private:
+  FakeClock clock_;
+  Mutex mutex_;
+  CondVar waits_;
+  MonotonicTime deadline_ ABSL_GUARDED_BY(mutex_);
+};
+
+class TableSetManagerTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    root_ = absl::StrCat(::testing::TempDir(), "/table_set_manager");
+    std::filesystem::create_directories(root_);
+    // Two of one name, and another.
+    Write("a", "first", 5000);
+    Write("b", "first", 6000);
+    Write("other", "second", 4096);
+  }
+  void TearDown() override {
+    manager_.reset();
+    std::filesystem::remove_all(root_);
+  }
+  void Write(const std::string& directory, const std::string& name, uint64_t rows) {
+    const auto written = testing::WriteSmallTableSet(
+        {.name = name, .layers = {{.layer = 1, .row_bytes = 264, .rows = rows}}},
+        Directory(directory));
+    ASSERT_TRUE(written.ok()) << written.status();
+  }
+  std::string Directory(const std::string& name) const { return absl::StrCat(root_, "/", name); }
+  void Start(uint64_t memory_limit_bytes = 0) {
+    TableSetManager::Options options;
+    options.memory_limit_bytes = memory_limit_bytes;
+    options.retire_grace = kGrace;
+    options.max_batch_rows = kDefaultMaxBatchRows;
+    options.load.threads = 2;
+    options.on_publish = [this](const ServedSet& served) {
+      published_.push_back(served.set->id());
+      return publish_status_;
+    };
+    options.on_retire = [this](const std::string& id) {
+      MutexLock lock(mutex_);
+      retired_.push_back(id);
+    };
+    auto log =
+        std::make_shared<spdlog::logger>("test", std::make_shared<spdlog::sinks::null_sink_mt>());
+    manager_ = std::make_unique<TableSetManager>(&store_, std::move(options), &life_,
+                                                 std::move(log), &clock_);
+    ASSERT_TRUE(manager_->Start().ok());
+  }
+  absl::Status Publish(const std::string& name) {
+    return manager_->Publish(Directory(name), nullptr, nullptr).status();
+  }
+  // Its id; empty, and a failure of the test, where it cannot be published.
+  std::string PublishId(const std::string& name) {
+    const auto set = manager_->Publish(Directory(name), nullptr, nullptr);
+    EXPECT_TRUE(set.ok()) << set.status();
+    return set.ok() ? (*set)->id() : "";
+  }
+  std::vector<std::string> Retired() {
+    MutexLock lock(mutex_);
+    return retired_;
+  }
+  // "NAME STATE" of each.
+  std::vector<std::string> States() const {
+    std::vector<std::string> states;
+    for (const TableSetStatus& set : manager_->List()) {
+      states.push_back(absl::StrCat(set.name, " ", Name(set.state)));
+    }
+    return states;
+  }
+  Lease Hold(const std::string& id, LeaseKind kind) const {
+    return Lease(store_.ResolveServed(id)->leases, kind);
+  }
+
+  std::string root_;
+  ThreadClock clock_;
+  Store store_{clock_};
+  LifeCycle life_;
+  absl::Status publish_status_;
+  std::vector<std::string> published_;
+  Mutex mutex_;
+  std::vector<std::string> retired_ ABSL_GUARDED_BY(mutex_);
+  std::unique_ptr<TableSetManager> manager_;
+};
+
+TEST_F(TableSetManagerTest, AnUnusedSetGoesWhenAnotherTakesItsName) {
+  Start();
+  const std::string a = PublishId("a");
+  EXPECT_THAT(States(), ElementsAre("first serving"));
+  const std::string b = PublishId("b");
+  EXPECT_EQ((*store_.Resolve("first"))->id(), b);
+  clock_.Advance(absl::Seconds(1));
+  EXPECT_THAT(States(), ElementsAre("first serving"));
+  EXPECT_THAT(Retired(), ElementsAre(a));
+  EXPECT_EQ(store_.Acquire(a).status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_TRUE(store_.Acquire(b).ok());
+}
+
+TEST_F(TableSetManagerTest, ALeaseKeepsASupersededSetUntilItEnds) {
+  Start();
+  const std::string a = PublishId("a");
+  Lease lease = Hold(a, LeaseKind::kRing);
+  PublishId("b");
+  clock_.Advance(absl::FromChrono(kGrace) / 2);
+  ASSERT_THAT(States(), ElementsAre("first superseded", "first serving"));
+  const TableSetStatus held = manager_->List().front();
+  EXPECT_EQ(held.id, a);
+  EXPECT_EQ(held.leases[static_cast<size_t>(LeaseKind::kRing)], 1u);
+  EXPECT_EQ(held.age, kGrace / 2);
+  EXPECT_THAT(manager_->Held(), SizeIs(2));
+  lease = Lease();
+  clock_.Advance(absl::Seconds(1));
+  EXPECT_THAT(States(), ElementsAre("first serving"));
+}
+
+// Its clients are refused then; the memory is there for as long as one of them maps it.
+TEST_F(TableSetManagerTest, AfterTheGraceASetIsRetiredThoughItIsHeld) {
+  Start();
+  const std::string a = PublishId("a");
+  const Lease lease = Hold(a, LeaseKind::kMapped);
+  ServedSet mapped = *store_.ResolveServed(a);
+  PublishId("b");
+  EXPECT_EQ(mapped.control->Read().state, SetState::kSuperseded);
+  clock_.Advance(absl::FromChrono(kGrace) - absl::Seconds(1));
+  ASSERT_THAT(States(), ElementsAre("first superseded", "first serving"));
+  clock_.Advance(absl::Seconds(1));
+  ASSERT_THAT(States(), ElementsAre("first serving", "first retired"));
+  EXPECT_EQ(manager_->List().back().leases[static_cast<size_t>(LeaseKind::kMapped)], 1u);
+  EXPECT_EQ(mapped.control->Read().state, SetState::kRetiring);
+  EXPECT_EQ(store_.Acquire(a).status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(Retired(), ElementsAre(a));
+  mapped = ServedSet();
+  clock_.Advance(absl::Seconds(1));
+  EXPECT_THAT(States(), ElementsAre("first serving"));
+}
+
+// gRPC's clients have no lease but what they asked last.
+TEST_F(TableSetManagerTest, ASetThatWasAskedForStaysForTheLeaseOfGrpc) {
+  Start();
+  const std::string a = PublishId("a");
+  ASSERT_TRUE(store_.Acquire(a).ok());
+  PublishId("b");
+  clock_.Advance(absl::FromChrono(kGrpcLease) / 2);
+  ASSERT_THAT(States(), ElementsAre("first superseded", "first serving"));
+  ASSERT_TRUE(manager_->List().front().idle.has_value());
+  EXPECT_EQ(*manager_->List().front().idle, kGrpcLease / 2);
+  clock_.Advance(absl::FromChrono(kGrpcLease) / 2);
+  EXPECT_THAT(States(), ElementsAre("first serving"));
+}
+
+TEST_F(TableSetManagerTest, ASupersededSetIsTakenBackWithoutALoad) {
+  Start();
+  const std::string a = PublishId("a");
+  const Lease a_lease = Hold(a, LeaseKind::kRdmaWrite);
+  const std::string b = PublishId("b");
+  const Lease b_lease = Hold(b, LeaseKind::kRdmaWrite);
+  EXPECT_EQ(PublishId("a"), a);
+  EXPECT_THAT(published_, ElementsAre(a, b));
+  EXPECT_EQ((*store_.Resolve("first"))->id(), a);
+  // Neither goes for what it was before.
+  clock_.Advance(absl::FromChrono(kGrace) / 2);
+  EXPECT_THAT(States(), ElementsAre("first serving", "first superseded"));
+  EXPECT_THAT(Retired(), IsEmpty());
+}
+
+TEST_F(TableSetManagerTest, OneIsPublishedAtATime) {
+  Start();
+  Mutex mutex;
+  CondVar changed;
+  bool loads = false;
+  bool go_on = false;
+  std::thread first([&] {
+    const auto set = manager_->Publish(
+        Directory("a"),
+        [&](const LoadProgress&) {
+          MutexLock lock(mutex);
+          loads = true;
+          changed.NotifyAll();
+          while (!go_on) changed.Wait(mutex);
+        },
+        nullptr);
+    EXPECT_TRUE(set.ok()) << set.status();
+  });
+  {
+    MutexLock lock(mutex);
+    while (!loads) changed.Wait(mutex);
+  }
+  const absl::Status second = Publish("other");
+  EXPECT_EQ(second.code(), absl::StatusCode::kAborted) << second;
+  EXPECT_THAT(std::string(second.message()), HasSubstr(Directory("a")));
+  ASSERT_TRUE(manager_->loading().has_value());
+  EXPECT_EQ(manager_->loading()->directory, Directory("a"));
+  {
+    MutexLock lock(mutex);
+    go_on = true;
+    changed.NotifyAll();
+  }
+  first.join();
+  EXPECT_FALSE(manager_->loading().has_value());
+  EXPECT_TRUE(Publish("other").ok());
+}
+
+TEST_F(TableSetManagerTest, WhatIsServedAlreadyIsRefused) {
+  Start();
+  PublishId("a");
+  const absl::Status again = Publish("a");
+  EXPECT_EQ(again.code(), absl::StatusCode::kAlreadyExists) << again;
+  EXPECT_THAT(States(), ElementsAre("first serving"));
+}
+
+TEST_F(TableSetManagerTest, AFailedLoadLeavesNothing) {
+  Start();
+  const std::string a = PublishId("a");
+  const std::string shard = [&] {
+    for (const auto& file : std::filesystem::recursive_directory_iterator(Directory("b"))) {
+      if (file.is_regular_file() && file.file_size() > 100'000) return file.path().string();
+    }
+    return std::string();
+  }();
+  std::fstream file(shard, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(50'000);
+  file.put(static_cast<char>(file.peek() ^ 1));
+  file.close();
+  const absl::Status status = Publish("b");
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr(Directory("b")));
+  EXPECT_THAT(published_, ElementsAre(a));
+  EXPECT_THAT(States(), ElementsAre("first serving"));
+  EXPECT_FALSE(manager_->loading().has_value());
+  EXPECT_EQ((*store_.Resolve("first"))->id(), a);
+  EXPECT_EQ(Publish("nothing").code(), absl::StatusCode::kNotFound);
+  EXPECT_TRUE(Publish("other").ok());
+}
+
+TEST_F(TableSetManagerTest, WhoMustKnowASetMayRefuseIt) {
+  Start();
+  publish_status_ = absl::ResourceExhaustedError("no room at the device");
+  const absl::Status status = Publish("a");
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("no room at the device"));
+  EXPECT_THAT(States(), IsEmpty());
+  publish_status_ = absl::OkStatus();
+  EXPECT_TRUE(Publish("a").ok());
+}
+
+TEST_F(TableSetManagerTest, ALoadIsCancelledByWhoAsked) {
+  Start();
+  const auto set = manager_->Publish(Directory("a"), nullptr, [] { return true; });
+  EXPECT_EQ(set.status().code(), absl::StatusCode::kCancelled) << set.status();
+  EXPECT_TRUE(Publish("a").ok());
+  manager_->Cancel();
+  EXPECT_EQ(Publish("other").code(), absl::StatusCode::kCancelled);
+}
+
+TEST_F(TableSetManagerTest, AMemoryLimitCountsWhatIsStillHereAndNamesIt) {
+  Start(/*memory_limit_bytes=*/6'000 * 264 + 2'000'000);
+  const std::string a = PublishId("a");
+  const Lease lease = Hold(a, LeaseKind::kRdmaRead);
+  const absl::Status status = Publish("b");
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr(a));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("serving"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("1 rdma-read"));
+  EXPECT_THAT(States(), ElementsAre("first serving"));
+}
+
+TEST_F(TableSetManagerTest, RetiringTakesTheNameAndNeverTheLastOne) {
+  Start();
+  const std::string a = PublishId("a");
+  EXPECT_EQ(manager_->Retire("none").code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(manager_->Retire("").code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(manager_->Retire("first").code(), absl::StatusCode::kFailedPrecondition);
+  PublishId("other");
+  const Lease lease = Hold(a, LeaseKind::kRing);
+  EXPECT_TRUE(manager_->Retire("first").ok());
+  EXPECT_THAT(States(), ElementsAre("first superseded", "second serving"));
+  EXPECT_EQ(manager_->Retire(a).code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_TRUE(store_.Acquire(a).ok());
+}
+
+TEST_F(TableSetManagerTest, AFencedSetIsListedAndIsLoadedAnew) {
+  Start();
+  const std::string a = PublishId("a");
+  PublishId("other");
+  ASSERT_TRUE(store_.Fence(a).ok());
+  EXPECT_THAT(States(), ElementsAre("second serving", " fenced"));
+  EXPECT_EQ(PublishId("a"), a);
+  EXPECT_THAT(States(), ElementsAre("second serving", "first serving"));
+}
+
+}  // namespace
+}  // namespace engram
