@@ -1,0 +1,72 @@
+// A client that waits, for tests that set its clock or stop its server meanwhile:
+//
+//   waiting_client TARGET MODE DEADLINE_S TOKENS
+//
+// attaches and says "attached"; at a line of its input it asks for the rows of TOKENS tokens, with
+// that deadline, and says "submitted"; then how that ended: "EXACT", "WRONG ROWS" or a status.
+#include <cstdio>
+#include <string>
+
+#include "absl/strings/numbers.h"
+#include "absl/time/clock.h"
+#include "client/client.h"
+#include "memstore/base/clock.h"
+#include "tests/integration/small_sets.h"
+
+namespace engram::integration {
+namespace {
+
+void Say(const std::string& line) {
+  std::printf("%s\n", line.c_str());
+  std::fflush(stdout);
+}
+
+[[maybe_unused]] void SetDeadline(absl::Duration span, absl::Time* deadline) {
+  *deadline = absl::Now() + span;
+}
+[[maybe_unused]] void SetDeadline(absl::Duration span, MonotonicTime* deadline) {
+  *deadline = RealClock().After(span);
+}
+
+absl::Status Run(const std::string& target, const std::string& mode, absl::Duration span,
+                 size_t tokens) {
+  auto client = Client::Attach(target, {.mode = mode});
+  if (!client.ok()) return client.status();
+  const Manifest& set = (*client)->table_set();
+  const std::vector<int32_t> token_ids = RealTokenIds(tokens);
+  Client::Plan plan;
+  absl::Status status = (*client)->PlanTokens(Addresser::Start(), token_ids, {}, &plan);
+  if (!status.ok()) return status;
+  std::string rows(tokens * TokenBytes(set), '\0');
+  Say("attached");
+  char line[64];
+  if (std::fgets(line, sizeof(line), stdin) == nullptr) return absl::CancelledError("no input");
+  decltype(BatchRequest::deadline) deadline;
+  SetDeadline(span, &deadline);
+  const absl::StatusOr<Ticket> ticket = (*client)->Submit(
+      plan, DenseLandings(set, reinterpret_cast<std::byte*>(rows.data())), deadline);
+  if (!ticket.ok()) return ticket.status();
+  Say("submitted");
+  status = (*client)->Wait(*ticket);
+  (*client)->Reap(*ticket);
+  if (!status.ok()) return status;
+  Say(rows == ExpectedRows(set, (*client)->addresser(), token_ids) ? "EXACT" : "WRONG ROWS");
+  return absl::OkStatus();
+}
+
+int Main(int argc, char** argv) {
+  double seconds = 0;
+  size_t tokens = 0;
+  if (argc != 5 || !absl::SimpleAtod(argv[3], &seconds) || !absl::SimpleAtoi(argv[4], &tokens)) {
+    std::fputs("waiting_client TARGET MODE DEADLINE_S TOKENS\n", stderr);
+    return 2;
+  }
+  const absl::Status status = Run(argv[1], argv[2], absl::Seconds(seconds), tokens);
+  if (!status.ok()) Say(status.ToString());
+  return status.ok() ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace engram::integration
+
+int main(int argc, char** argv) { return engram::integration::Main(argc, argv); }
