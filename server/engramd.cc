@@ -159,6 +159,7 @@ absl::Status Engramd::StartTableSets() {
   options.retire_grace = config_.retire_grace;
   options.max_batch_rows = config_.max_batch_rows;
   options.load.threads = config_.load_threads;
+  options.load.gather_ahead_rows = config_.gather_ahead;
   options.load.arena.numa = config_.numa;
   options.load.arena.shareable = !config_.shm_socket.empty();
   options.on_publish = [this](const ServedSet& served) {

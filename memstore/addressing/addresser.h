@@ -83,7 +83,7 @@ class Addresser {
   // at. INVALID_ARGUMENT names the first token id that is out of range and its position (output is
   // then undefined), a mask of the wrong length, a mask given to a scheme without dead positions,
   // or an output that cannot be. Errors of CheckState. A slice costs as much as all columns and
-  // some tenths of a nanosecond for each row id of its own.
+  // about a nanosecond more for each row id of its own.
   absl::Status Address(const SequenceState& state, absl::Span<const int32_t> token_ids,
                        absl::Span<const uint8_t> dead,
                        absl::Span<const LayerRowIdsOutput> outputs) const;

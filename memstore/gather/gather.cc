@@ -123,7 +123,7 @@ void GatherRange(const GatherTable& table, absl::Span<const Id> ids, size_t firs
   using namespace gather_internal;  // NOLINT: the kernels are this file's own
   static const InstructionSet kSet = BestInstructionSet();
   const uint32_t row_bytes = table.row_bytes;
-  const size_t distance = PrefetchDistance(row_bytes);
+  const size_t distance = table.ahead_rows != 0 ? table.ahead_rows : PrefetchDistance(row_bytes);
   if (landing.places.empty()) {
     FindKernel<Id>(kSet, row_bytes)(table, ids.data() + first, count,
                                     CursorAt(landing, row_bytes, first), distance);

@@ -16,6 +16,9 @@
 
 namespace engram {
 
+// Farther ahead, what was prefetched first would be gone from the first cache when it is copied.
+inline constexpr uint32_t kMostAheadRows = 64;
+
 // The rows of a table that are held here, as the loop sees them: row ids
 // first_row..first_row+rows-1, row r at base + (r - first_row) * row_bytes. Ids are always those of
 // the whole table. first_row + rows <= 2^63.
@@ -24,6 +27,8 @@ struct GatherTable {
   uint64_t rows = 0;
   uint32_t row_bytes = 0;
   uint64_t first_row = 0;
+  // How many rows before its turn a row is prefetched; 0: the width's default (gather_tuning.h).
+  uint32_t ahead_rows = 0;
 };
 
 // INVALID_ARGUMENT names the first id that is not one of the table's rows, its place, and the rows

@@ -43,7 +43,7 @@ InstructionSet BestInstructionSet();
 template <typename Id, typename Cursor = LandingCursor>
 Kernel<Id, Cursor> FindKernel(InstructionSet set, uint32_t row_bytes);
 
-// Rows to prefetch ahead.
+// Rows to prefetch ahead where nothing was measured.
 size_t PrefetchDistance(uint32_t row_bytes);
 
 // One for each instruction set, in a file each (gather_sse2.cc and so on).

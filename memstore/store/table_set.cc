@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "memstore/base/status_macros.h"
 #include "memstore/os/posix_file.h"
 #include "memstore/store/available_memory.h"
 #include "memstore/store/row_loader.h"
@@ -103,22 +104,47 @@ absl::StatusOr<std::shared_ptr<const TableSet>> TableSet::Load(const std::string
                     ChooseLoadThreads(options.threads), progress, options.cancelled);
   if (!status.ok()) return status;
 
-  for (size_t i = 0; i < arenas->size(); ++i) {
-    const LayerTableSpec& layer = set->manifest_.layers[i];
-    Arena& arena = (*arenas)[i];
-    arena.ConfirmPageKind();
-    if (status = arena.Seal(); !status.ok()) return status;
-    set->layers_.push_back({layer.layer, GatherTable{arena.data(), layer.rows, layer.row_bytes}});
-    auto checksums = LoadLayerChecksums(directory, layer);
-    if (!checksums.ok()) return checksums.status();
-    set->checksums_.push_back(*std::move(checksums));
-  }
-  set->arenas_ = *std::move(arenas);
+  ENGRAM_RETURN_IF_ERROR(set->TakeLayers(*std::move(arenas)));
+  set->Calibrate(options);
   std::vector<GatherTable> tables;
   for (const LoadedLayer& layer : set->layers_) tables.push_back(layer.table);
   set->row_source_ = options.make_row_source ? options.make_row_source(std::move(tables))
                                              : std::make_unique<ResidentRows>(std::move(tables));
   return std::shared_ptr<const TableSet>(std::move(set));
+}
+
+// Loaded and verified: from here on their memory is read alone.
+absl::Status TableSet::TakeLayers(std::vector<Arena> arenas) {
+  for (size_t i = 0; i < arenas.size(); ++i) {
+    const LayerTableSpec& layer = manifest_.layers[i];
+    arenas[i].ConfirmPageKind();
+    ENGRAM_RETURN_IF_ERROR(arenas[i].Seal());
+    layers_.push_back({layer.layer, {arenas[i].data(), layer.rows, layer.row_bytes}});
+    auto checksums = LoadLayerChecksums(directory_, layer);
+    if (!checksums.ok()) return checksums.status();
+    checksums_.push_back(*std::move(checksums));
+  }
+  arenas_ = std::move(arenas);
+  return absl::OkStatus();
+}
+
+// The first layer of each width and kind of page is measured for all of them.
+void TableSet::Calibrate(const LoadOptions& options) {
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    GatherTable& table = layers_[i].table;
+    const PageKind page_kind = arenas_[i].page_kind();
+    auto found = std::find_if(
+        calibrations_.begin(), calibrations_.end(), [&](const WidthCalibration& calibration) {
+          return calibration.row_bytes == table.row_bytes && calibration.page_kind == page_kind;
+        });
+    if (found == calibrations_.end()) {
+      const GatherCalibration gather = options.gather_ahead_rows != 0
+                                           ? GivenAhead(table, options.gather_ahead_rows)
+                                           : CalibrateGather(table, *options.clock);
+      found = calibrations_.insert(found, {table.row_bytes, page_kind, gather});
+    }
+    table.ahead_rows = found->gather.ahead_rows;
+  }
 }
 
 TableSet::~TableSet() = default;

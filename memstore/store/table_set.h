@@ -16,7 +16,9 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "memstore/addressing/addresser.h"
+#include "memstore/base/clock.h"
 #include "memstore/gather/gather.h"
+#include "memstore/gather/gather_tuning.h"
 #include "memstore/store/arena.h"
 #include "memstore/store/row_source.h"
 #include "memstore/table/manifest.h"
@@ -43,11 +45,22 @@ struct LoadOptions {
   // Makes what lookups take rows from, given the tables as loaded, which outlive it; empty: those
   // tables (ResidentRows).
   std::function<std::unique_ptr<const RowSource>(std::vector<GatherTable>)> make_row_source;
+  // How many rows ahead the gather prefetches, 1..kMostAheadRows; 0: measured once the rows are in
+  // memory, some tens of milliseconds for each row width.
+  uint32_t gather_ahead_rows = 0;
+  const Clock* clock = &RealClock();  // that measures it
 };
 
 struct LoadedLayer {
   uint32_t layer = 0;
   GatherTable table;
+};
+
+// How rows of one width, on pages of one kind, are gathered.
+struct WidthCalibration {
+  uint32_t row_bytes = 0;
+  PageKind page_kind = PageKind::kSmall;
+  GatherCalibration gather;
 };
 
 class TableSet {
@@ -86,9 +99,14 @@ class TableSet {
   // smallest kind where layers differ.
   uint64_t resident_bytes() const;
   PageKind page_kind() const;
+  // What the layers' tables are gathered with (GatherTable::ahead_rows), one for each row width and
+  // kind of page that there is, in the order of the layers; for log lines and metrics.
+  const std::vector<WidthCalibration>& calibrations() const { return calibrations_; }
 
  private:
   TableSet() = default;
+  absl::Status TakeLayers(std::vector<Arena> arenas);
+  void Calibrate(const LoadOptions& options);
 
   std::string directory_;
   Manifest manifest_;
@@ -96,6 +114,7 @@ class TableSet {
   std::vector<Arena> arenas_;  // one a layer
   std::vector<LoadedLayer> layers_;
   std::unique_ptr<const RowSource> row_source_;
+  std::vector<WidthCalibration> calibrations_;
   std::vector<std::vector<std::vector<uint32_t>>> checksums_;  // by layer and shard
 };
 

@@ -173,6 +173,40 @@ TEST_F(TableSetTest, ItsTokenMapIsLoadedAndItsAddresserWorks) {
   EXPECT_EQ(row, 7 * 3u ^ 0 * 5u);  // id 17 is compressed to 7; before it stands the pad, 0
 }
 
+TEST_F(TableSetTest, ItsAddresserMakesStatesOfItsSet) {
+  const Manifest manifest = Write({});
+  const auto set = Load();
+  ASSERT_TRUE(set.ok()) << set.status();
+  EXPECT_EQ((*set)->addresser().set(), ShortSetId::Of(manifest.id));
+  EXPECT_FALSE((*set)->addresser().set().is_none());
+}
+
+// Small tables are not measured (gather_tuning_test.cc has those that are).
+TEST_F(TableSetTest, SaysHowItsRowsAreGathered) {
+  SmallTableSet three = TwoLayers();
+  three.layers.push_back(three.layers[0]);
+  three.layers.back().layer = three.layers[1].layer + 1;
+  Write(three);
+  const auto set = Load();
+  ASSERT_TRUE(set.ok()) << set.status();
+  const std::vector<WidthCalibration>& widths = (*set)->calibrations();
+  ASSERT_EQ(widths.size(), 2u);
+  for (size_t i = 0; i < 3; ++i) {
+    const GatherTable& table = (*set)->layers()[i].table;
+    EXPECT_EQ(widths[i % 2].row_bytes, table.row_bytes);
+    EXPECT_EQ(widths[i % 2].gather.ahead_rows, table.ahead_rows);
+    EXPECT_EQ(widths[i % 2].gather.source, GatherCalibration::Source::kDefault);
+    EXPECT_GT(table.ahead_rows, 0u);
+  }
+  LoadOptions options;
+  options.gather_ahead_rows = 40;
+  const auto given = Load(options);
+  ASSERT_TRUE(given.ok()) << given.status();
+  for (const LoadedLayer& loaded : (*given)->layers()) EXPECT_EQ(loaded.table.ahead_rows, 40u);
+  EXPECT_EQ((*given)->calibrations()[0].gather.source, GatherCalibration::Source::kGiven);
+  ExpectAllRowsRight(**given);
+}
+
 TEST_F(TableSetTest, TwoSetsLiveSideBySide) {
   Write({.name = "first"});
   const auto first = Load();

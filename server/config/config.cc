@@ -12,6 +12,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "memstore/base/status_macros.h"
+#include "memstore/gather/gather.h"
 #include "memstore/gather/parallel_gather.h"
 #include "server/config/config_fields.h"
 
@@ -68,6 +69,7 @@ absl::Status TakeNumbers(const ConfigLayers& layers, ServerConfig* config) {
   config->memory_limit_bytes = given.memory_limit_bytes();
   config->load_threads = given.load_threads();
   if (given.has_gather_threads()) config->gather_threads = given.gather_threads();
+  config->gather_ahead = given.gather_ahead();
   config->lookup_threads = given.lookup_threads();
   if (given.has_spin_us()) config->spin = std::chrono::microseconds(given.spin_us());
   if (given.has_max_batch_rows()) config->max_batch_rows = given.max_batch_rows();
@@ -80,6 +82,7 @@ absl::Status TakeNumbers(const ConfigLayers& layers, ServerConfig* config) {
   for (const absl::Status& status : {
            CheckRange(layers, "load_threads", config->load_threads, 0, kMaxLoadThreads),
            CheckRange(layers, "gather_threads", config->gather_threads, 1, GatherTeam::kMaxThreads),
+           CheckRange(layers, "gather_ahead", config->gather_ahead, 0, kMostAheadRows),
            CheckRange(layers, "lookup_threads", config->lookup_threads, 0, kMaxLookupThreads),
            CheckRange(layers, "spin_us", count(config->spin), 0, count(kMaxSpin)),
            CheckRange(layers, "max_batch_rows", config->max_batch_rows, 1, kMostBatchRows),

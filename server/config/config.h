@@ -32,6 +32,7 @@ struct ServerConfig {
   uint64_t memory_limit_bytes = 0;  // 0: what the machine has
   uint32_t load_threads = 0;        // 0: enough to keep a device's queue filled
   uint32_t gather_threads = 1;
+  uint32_t gather_ahead = 0;    // rows; 0: measured
   uint32_t lookup_threads = 0;  // 0: half of the machine's, at most 8
   std::chrono::microseconds spin = kDefaultSpin;
   uint64_t max_batch_rows = kDefaultMaxBatchRows;

@@ -57,6 +57,9 @@ constexpr ConfigField kFields[] = {
     {"allow_plaintext", "PORT",
      "data, admin or admin-grpc: may listen without TLS on other addresses than this machine's "
      "own; repeatable"},
+    {"gather_ahead", "N",
+     "rows ahead that the gather prefetches, up to 64 (default 0: measured when tables are "
+     "loaded)"},
 };
 
 }  // namespace

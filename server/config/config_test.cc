@@ -158,6 +158,7 @@ TEST(ParseCommandLine, NamesWhatIsMissingOrWrong) {
   EXPECT_THAT(with("--numa", "bind:4096"), HasSubstr("4096"));
   EXPECT_THAT(with("--gather-threads", "0"), HasSubstr("--gather-threads 0 is not between 1"));
   EXPECT_THAT(with("--gather-threads", "-1"), HasSubstr("--gather-threads"));
+  EXPECT_THAT(with("--gather-ahead", "65"), HasSubstr("--gather-ahead 65 is not between 0 and 64"));
   EXPECT_THAT(with("--load-threads", "100000"), HasSubstr("--load-threads 100000"));
   EXPECT_THAT(with("--max-batch-rows", "0"), HasSubstr("--max-batch-rows 0"));
   EXPECT_THAT(with("--max-batch-rows", "many"), HasSubstr("--max-batch-rows"));

@@ -141,6 +141,9 @@ void AddTableSets(const ServerSnapshot& snapshot, Families& out) {
   MetricFamily& leases = out.Begin("leases", MetricType::Gauge,
                                    "Clients that have a table set, by the way they have it; those "
                                    "over gRPC are not counted.");
+  MetricFamily& ahead = out.Begin("gather_ahead_rows", MetricType::Gauge,
+                                  "How many rows ahead the gather prefetches, by row width and "
+                                  "pages; measured when the table set was loaded, unless given.");
   constexpr const char* kKinds[kLeaseKinds] = {"mapped", "ring", "rdma", "rdma_read"};
   for (const TableSetStatus& set : snapshot.table_sets) {
     Families::AddGauge(
@@ -148,6 +151,14 @@ void AddTableSets(const ServerSnapshot& snapshot, Families& out) {
     Families::AddGauge(
         resident, {{"name", set.name}, {"id", set.id}, {"pages", std::string(Name(set.page_kind))}},
         static_cast<double>(set.resident_bytes));
+    for (const WidthCalibration& width : set.calibrations) {
+      Families::AddGauge(ahead,
+                         {{"name", set.name},
+                          {"id", set.id},
+                          {"row_bytes", absl::StrCat(width.row_bytes)},
+                          {"pages", std::string(Name(width.page_kind))}},
+                         width.gather.ahead_rows);
+    }
     for (size_t kind = 0; kind < kLeaseKinds; ++kind) {
       Families::AddGauge(leases, {{"name", set.name}, {"id", set.id}, {"kind", kKinds[kind]}},
                          set.leases[kind]);

@@ -63,7 +63,8 @@ TableSetStatus StatusOf(const TableSet& set, SetState state) {
           .state = state,
           .resident_bytes = set.resident_bytes(),
           .page_kind = set.page_kind(),
-          .layers = LayoutOf(set)};
+          .layers = LayoutOf(set),
+          .calibrations = set.calibrations()};
 }
 
 }  // namespace
@@ -304,6 +305,10 @@ void TableSetManager::LogLoaded(const TableSet& set, absl::Duration took) const 
       set.name(), set.id(), set.layers().size(), Gigabytes(set.manifest().TableBytes()),
       absl::ToDoubleSeconds(took), Gigabytes(set.resident_bytes()),
       std::string(Name(set.page_kind())));
+  for (const WidthCalibration& width : set.calibrations()) {
+    log_->info("gathering rows of {} bytes on {} pages: {}", width.row_bytes,
+               std::string(Name(width.page_kind)), width.gather.ToString());
+  }
   if (options_.load.arena.shareable && set.page_kind() == PageKind::kSmall) {
     log_->warn("the tables that are shared lie on 4 KiB pages, which makes lookups slower: {}",
                HowToGetHugePages(set.resident_bytes(), /*shareable=*/true));

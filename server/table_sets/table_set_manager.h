@@ -55,8 +55,9 @@ struct TableSetStatus {
   std::array<uint32_t, kLeaseKinds> leases{};  // by LeaseKind
   // Since it was asked for over gRPC; nothing: by nobody since it is here, or it is retired.
   std::optional<std::chrono::seconds> idle = std::nullopt;
-  std::chrono::seconds age{0};           // in this state
-  std::vector<TableLayout> layers = {};  // nothing where it is fenced
+  std::chrono::seconds age{0};                      // in this state
+  std::vector<TableLayout> layers = {};             // nothing where it is fenced
+  std::vector<WidthCalibration> calibrations = {};  // nor this
 };
 
 // What is being loaded.

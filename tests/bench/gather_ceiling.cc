@@ -79,7 +79,7 @@ std::vector<HandTunedLoop> Sweep(std::index_sequence<kAhead...>) {
   return loops;
 }
 
-using Distances = std::index_sequence<4, 6, 8, 12, 16, 20, 24, 32>;
+using Distances = std::index_sequence<4, 6, 8, 12, 16, 20, 24, 32, 40, 48, 64>;
 
 }  // namespace
 

@@ -17,7 +17,7 @@ struct HandTunedLoop {
   Loop run;
 };
 
-// Fixed-size AVX2 and, where the processor has it, AVX-512 copies x prefetch distances 4 to 32.
+// Fixed-size AVX2 and, where the processor has it, AVX-512 copies x prefetch distances 4 to 64.
 // Row widths are 160, 264 and 320 bytes; empty for any other, and where there is no AVX2.
 std::vector<HandTunedLoop> HandTunedLoops(uint32_t row_bytes);
 

@@ -15,6 +15,7 @@
 #include <cstring>
 #include <fstream>
 #include <functional>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <string>
@@ -22,7 +23,9 @@
 
 #include "CLI/CLI.hpp"
 #include "absl/strings/str_format.h"
+#include "memstore/base/clock.h"
 #include "memstore/gather/gather.h"
+#include "memstore/gather/gather_tuning.h"
 #include "memstore/gather/parallel_gather.h"
 #include "memstore/store/arena.h"
 #include "tests/bench/gather_ceiling.h"
@@ -135,8 +138,24 @@ class Comparison {
   }
 
  private:
-  GatherTable Table(uint32_t row_bytes) const {
-    return {table_.data(), table_.bytes() / row_bytes, row_bytes};
+  // As engramd holds it: calibrated, when it is first asked for.
+  const GatherTable& Table(uint32_t row_bytes) {
+    const auto found = tables_.find(row_bytes);
+    if (found != tables_.end()) return found->second;
+    GatherTable table{table_.data(), table_.bytes() / row_bytes, row_bytes};
+    const GatherCalibration calibration = CalibrateGather(table, RealClock());
+    table.ahead_rows = calibration.ahead_rows;
+    if (options_.json) {
+      PrintObject({{"benchmark", "gather_calibration"},
+                   {"row_bytes", row_bytes},
+                   {"ahead_rows", calibration.ahead_rows},
+                   {"ns", calibration.chosen.ns_a_row},
+                   {"default_ahead_rows", calibration.standard.rows},
+                   {"default_ns", calibration.standard.ns_a_row}});
+    } else {
+      absl::PrintF("row %d: %s\n", row_bytes, calibration.ToString());
+    }
+    return tables_.emplace(row_bytes, table).first->second;
   }
 
   Contender BestHandTuned(const GatherTable& table, size_t batch, Indices& indices,
@@ -155,7 +174,7 @@ class Comparison {
   }
 
   void CompareLoops(uint32_t row_bytes, bool zipf, size_t batch, Indices& indices) {
-    const GatherTable table = Table(row_bytes);
+    const GatherTable& table = Table(row_bytes);
     std::vector<std::byte> bytes(batch * row_bytes);
     std::byte* const landing = bytes.data();
     std::vector<Contender> contenders = {BestHandTuned(table, batch, indices, landing)};
@@ -211,7 +230,7 @@ class Comparison {
       absl::FPrintF(stderr, "gather_compare: %s\n", team.status().ToString());
       return;
     }
-    const GatherTable table = Table(kRowBytes);
+    const GatherTable& table = Table(kRowBytes);
     Indices indices(false, table.rows);
     std::vector<std::byte> bytes(kTwoThreadsBatch * kRowBytes);
     const Landing landing{bytes.data(), 0, 0};
@@ -257,6 +276,7 @@ class Comparison {
 
   const Arena& table_;
   const Options& options_;
+  std::map<uint32_t, GatherTable> tables_;
   double least_ceiling_over_memcpy_ = INFINITY;
   double least_over_memcpy_ = INFINITY;
   double least_of_ceiling_ = INFINITY;
