@@ -15,7 +15,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "memstore/base/clock.h"
-#include "tests/integration/shm_owner.h"
+#include "tests/integration/shm/shm_owner.h"
 
 namespace engram::integration {
 namespace {

@@ -15,7 +15,7 @@
 #include "gtest/gtest.h"
 #include "memstore/base/clock.h"
 #include "memstore/base/testing/count_allocations.h"
-#include "tests/integration/shm_owner.h"
+#include "tests/integration/shm/shm_owner.h"
 
 namespace engram::integration {
 namespace {

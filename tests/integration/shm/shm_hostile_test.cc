@@ -17,7 +17,7 @@
 #include "memstore/os/unix_socket.h"
 #include "memstore/shm/protocol.h"
 #include "memstore/shm/ring.h"
-#include "tests/integration/shm_owner.h"
+#include "tests/integration/shm/shm_owner.h"
 
 namespace engram::integration {
 namespace {
