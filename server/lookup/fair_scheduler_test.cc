@@ -36,7 +36,7 @@ class FakeCall final : public FairScheduler::Call {
     queue_.pop_back();
     done += work;
     scheduler_.Done(*this, work);
-    if (!queue_.empty()) scheduler_.Ready(*this);
+    if (!queue_.empty() && !held_up) scheduler_.Ready(*this);
   }
   void DropAll() {
     for (const uint64_t work : queue_) scheduler_.Drop(*this, work);
@@ -45,6 +45,7 @@ class FakeCall final : public FairScheduler::Call {
 
   uint64_t done = 0;
   absl::Duration took;
+  bool held_up = false;  // by its client: the test says when it is ready again
 
  private:
   FairScheduler& scheduler_;
@@ -148,6 +149,25 @@ TEST(FairScheduler, AClientThatWasSlowOnceIsTriedAgain) {
     if (call.Add(100000, absl::Milliseconds(5)).ok()) break;
   }
   EXPECT_LT(tries, 200);
+}
+
+TEST(FairScheduler, AClientThatTakesItsAnswersSlowlyWaitsByItsOwnRate) {
+  FakeClock clock;
+  FairScheduler scheduler(clock);
+  FakeCall slow(scheduler, clock, "slow");
+  slow.held_up = true;
+  for (int i = 0; i < 40; ++i) ASSERT_TRUE(slow.Add(100000).ok());
+  for (int i = 0; i < 39; ++i) {
+    scheduler.RunNext();
+    clock.Advance(absl::Milliseconds(1));
+    scheduler.Ready(slow);
+  }
+  // Two milliseconds and what an answer travels, though the loop does nothing meanwhile.
+  EXPECT_GT(scheduler.Wait(slow, 100000, 100000), absl::Microseconds(1500));
+  EXPECT_LT(scheduler.Wait(slow, 100000, 100000), absl::Milliseconds(3));
+  FakeCall quick(scheduler, clock, "quick");
+  EXPECT_LT(scheduler.Wait(quick, 0, 100000), absl::Milliseconds(1));
+  slow.DropAll();
 }
 
 TEST(FairScheduler, ACallThatGoesTakesWhatItQueuedWithIt) {
