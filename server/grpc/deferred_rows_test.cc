@@ -292,8 +292,38 @@ TEST_F(DeferredRowsTest, ALoopThatEndsGivesUpWhatItWaitsFor) {
   const Stream stream = stub_->LookupStream(&context);
   ASSERT_TRUE(stream->Write(Request(later_id_, 1, 10)));
   deferred_.AwaitBegun(1);
+  grpc::ClientContext unary_context;
+  grpc::CompletionQueue queue;
+  auto call = stub_->AsyncLookup(&unary_context, Request(later_id_, 2, 10), &queue);
+  v1::LookupResponse response;
+  grpc::Status status;
+  call->Finish(&response, &status, nullptr);
+  deferred_.AwaitBegun(2);
   Stop();
   EXPECT_EQ(deferred_.pinned(), 0u);
+  void* tag = nullptr;
+  bool ok = false;
+  ASSERT_TRUE(queue.Next(&tag, &ok));
+  EXPECT_FALSE(status.ok());
+  EXPECT_FALSE(stream->Finish().ok());
+}
+
+// Streams that are read from, or written to, when the server ends, time after time.
+TEST_F(DeferredRowsTest, ALoopEndsWhateverItsStreamsAreAt) {
+  for (int round = 0; round < 20; ++round) {
+    grpc::ClientContext context;
+    const Stream stream = stub_->LookupStream(&context);
+    for (uint64_t id = 1; id < 20; ++id) {
+      ASSERT_TRUE(stream->Write(Request(resident_id_, id, 1 + 500 * (round % 4))));
+    }
+    if (round % 2 == 0) Read(stream, 1);
+    Stop();
+    v1::LookupResponse response;
+    while (stream->Read(&response)) {
+    }
+    EXPECT_FALSE(stream->Finish().ok());
+    Start();
+  }
 }
 
 }  // namespace

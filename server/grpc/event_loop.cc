@@ -57,6 +57,11 @@ void EventLoop::Run() {
   while (TakeEvents()) {
     if (!scheduler_.Empty()) scheduler_.RunNext();
     removed_.clear();
+    if (stop_told_ && calls_.empty() && accepting_ == 0) {
+      mailbox_->Close();
+      queue_->Shutdown();
+      stop_told_ = false;
+    }
     if (clock().Now() < next_tick_) continue;
     Tick();
     removed_.clear();
@@ -126,9 +131,9 @@ std::vector<std::function<void()>> EventLoop::Mailbox::TakeTasks() {
   return std::exchange(tasks_, {});
 }
 
-bool EventLoop::Mailbox::Close() {
+void EventLoop::Mailbox::Close() {
   MutexLock lock(mutex_);
-  return std::exchange(loop_, nullptr) != nullptr;
+  loop_ = nullptr;
 }
 
 void EventLoop::OnWoken(bool) {
@@ -141,15 +146,25 @@ void EventLoop::OnSlabsFree() {
 }
 
 void EventLoop::Stop() {
-  if (!mailbox_->Close()) return;
-  queue_->Shutdown();
+  if (std::exchange(stopped_, true)) return;
   if (thread_.joinable()) {
+    mailbox_->Post([this] { TellStop(); });
     thread_.join();
-  } else {
-    void* tag = nullptr;
-    bool ok = false;
-    while (queue_->Next(&tag, &ok)) {
-    }
+    return;
+  }
+  mailbox_->Close();
+  queue_->Shutdown();
+  void* tag = nullptr;
+  bool ok = false;
+  while (queue_->Next(&tag, &ok)) {
+  }
+}
+
+void EventLoop::TellStop() {
+  stop_told_ = true;
+  for (auto at = calls_.begin(); at != calls_.end();) {
+    Call* const call = (at++)->get();
+    call->OnStop();
   }
 }
 

@@ -42,6 +42,9 @@ class EventLoop {
     virtual void OnSlabs() {}  // slabs came back since TakeSlabs gave none
     virtual void OnTick(MonotonicTime /*now*/, bool /*memory_is_short*/) {}
     virtual void OnDrain() {}
+    // The server has ended. A call that has nothing under way with gRPC ends now; the others are
+    // told by what they have.
+    virtual void OnStop() {}
     // Since when it has nothing under way; nothing: it has.
     virtual std::optional<MonotonicTime> IdleSince() const { return std::nullopt; }
     virtual void EndIdle() {}
@@ -61,7 +64,9 @@ class EventLoop {
   // have read. Ended says when the last call is gone.
   void Drain();
   bool Ended() const { return live_calls_.load() == 0; }
-  // After grpc::Server::Shutdown: takes the last events and ends the thread.
+  // After grpc::Server::Shutdown, which ends all calls: waits until the last one has left, takes
+  // the last events and ends the thread. gRPC ends the process where something is begun on a queue
+  // that was shut down, so that is done by the loop itself, when nothing is left to begin anything.
   void Stop();
 
   // For calls, on the loop's thread.
@@ -72,6 +77,9 @@ class EventLoop {
   RequestLog& log() { return log_; }
   grpc::ServerCompletionQueue* queue() { return queue_.get(); }
   bool draining() const { return draining_.load(std::memory_order_relaxed); }
+  // A call waits to be accepted; it does no more, for it was or never is.
+  void BeginAccept() { ++accepting_; }
+  void EndAccept() { --accepting_; }
   void Add(std::unique_ptr<Call> call);
   // Destroys the call, after it has returned to the loop.
   void Remove(Call* call);
@@ -97,8 +105,8 @@ class EventLoop {
     void Post(std::function<void()> task) override;
     // On the loop's thread, when it was woken.
     std::vector<std::function<void()>> TakeTasks();
-    // From here on the loop may be gone, and tasks are dropped. False when it was called before.
-    bool Close();
+    // From here on the loop may be gone, and tasks are dropped.
+    void Close();
 
    private:
     Mutex mutex_;
@@ -108,6 +116,7 @@ class EventLoop {
   void OnWoken(bool ok);
   void OnSlabsFree();
   void TellDrain();
+  void TellStop();
   void Tick();
 
   ServingContext* const context_;
@@ -120,6 +129,7 @@ class EventLoop {
   const std::shared_ptr<Executor> executor_ = mailbox_;
   const std::function<void()> on_slabs_free_;  // for the pool, from any thread
   std::thread thread_;
+  bool stopped_ = false;  // Stop's
   std::atomic<bool> draining_{false};
   std::atomic<size_t> live_calls_{0};
 
@@ -135,7 +145,9 @@ class EventLoop {
   std::vector<std::unique_ptr<Call>> removed_;
   std::vector<Call*> awaiting_;  // slabs
   bool pool_tells_ = false;      // the pool has on_slabs_free_, to call it when some come back
+  size_t accepting_ = 0;
   bool drain_told_ = false;
+  bool stop_told_ = false;
 };
 
 }  // namespace engram

@@ -9,7 +9,9 @@ RpcCall::RpcCall(EventLoop& loop)
     : loop_(loop),
       accepted_(this, &RpcCall::HandleAccepted),
       finish_(this, &RpcCall::HandleFinished),
-      end_(this, &RpcCall::HandleOver) {}
+      end_(this, &RpcCall::HandleOver) {
+  loop_.BeginAccept();
+}
 
 void RpcCall::WatchEnd() {
   watches_end_ = true;
@@ -18,6 +20,7 @@ void RpcCall::WatchEnd() {
 
 void RpcCall::HandleAccepted(bool ok) {
   std::unique_ptr<RpcCall> self(this);
+  loop_.EndAccept();
   if (!ok) return;  // the server ends, and says so of no call that was not accepted
   AcceptNext();
   loop_.Add(std::move(self));

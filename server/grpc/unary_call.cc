@@ -110,6 +110,10 @@ absl::Status UnaryCall::Prepare() {
   return status.ok() ? status : turned_away(Rejection::kLate, status);
 }
 
+void UnaryCall::OnStop() {
+  if (!ended()) Send(absl::UnavailableError("engramd has stopped: ask another replica"));
+}
+
 void UnaryCall::OnSlabs() {
   if (!ended()) loop_.scheduler().Ready(*this);
 }

@@ -22,6 +22,7 @@ class UnaryCall final : public RpcCall, private FairScheduler::Call {
   void OnSlabs() override;
   void OnTick(MonotonicTime now, bool memory_is_short) override;
   void OnDrain() override {}  // it is soon over
+  void OnStop() override;
 
  private:
   UnaryCall(EventLoop& loop, LookupRequests* requests);
