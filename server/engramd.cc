@@ -357,6 +357,7 @@ Acceptor::Take Engramd::TakeConnections() {
     grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;
     connection.listener_fd = listen_fd;
     connection.fd = fd;
+    connections_.Add(fd);
     const bool tls = !is_unix && tls_connections_ != nullptr;
     (tls ? tls_connections_ : plain_connections_)->HandleNewConnection(&connection);
   };
@@ -405,32 +406,39 @@ void Engramd::Drain(absl::Duration grace) {
 }
 
 // Shutdown waits for every connection, and idle clients may not look at theirs for seconds; once
-// the last call is over those that stayed are closed.
+// the last call is over those that stayed are closed. A peer that takes nothing (it was stopped)
+// would keep gRPC from closing its own: those are ended under it.
 void Engramd::ShutGrpcDown() {
-  Mutex mutex;
-  CondVar changed;
-  bool is_down = false;  // guarded by mutex
+  struct Down {
+    Mutex mutex;
+    CondVar changed;
+    bool is_down ABSL_GUARDED_BY(mutex) = false;
+  } down;
   absl::StatusOr<std::thread> shutdown = StartThread("shutdown", [&] {
     server_->Shutdown(rpc::After(absl::ToChronoNanoseconds(kGoodbye)));
-    MutexLock lock(mutex);
-    is_down = true;
-    changed.NotifyAll();
+    MutexLock lock(down.mutex);
+    down.is_down = true;
+    down.changed.NotifyAll();
   });
   if (!shutdown.ok()) {
     grpc_server_cancel_all_calls(server_->c_server());
+    connections_.ShutDown();
     server_->Shutdown(rpc::After(absl::ToChronoNanoseconds(kGoodbye)));
-  } else {
-    MutexLock lock(mutex);
-    while (!is_down) {
-      const MonotonicTime next = clock_->After(kGoodbye);
-      while (!is_down && clock_->WaitUntil(changed, mutex, next)) {
-      }
-      if (!is_down) grpc_server_cancel_all_calls(server_->c_server());
-    }
-    lock.Unlock();
-    shutdown->join();
-    lock.Lock();
+    server_->Wait();
+    return;
   }
+  {
+    MutexLock lock(down.mutex);
+    for (bool cancelled = false; !down.is_down; cancelled = true) {
+      const MonotonicTime next = clock_->After(kGoodbye);
+      while (!down.is_down && clock_->WaitUntil(down.changed, down.mutex, next)) {
+      }
+      if (down.is_down) break;
+      if (cancelled) connections_.ShutDown();
+      grpc_server_cancel_all_calls(server_->c_server());
+    }
+  }
+  shutdown->join();
   server_->Wait();
 }
 

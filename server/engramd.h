@@ -32,6 +32,7 @@
 #include "server/metrics/metrics.h"
 #include "server/metrics/snapshot.h"
 #include "server/net/acceptor.h"
+#include "server/net/connections.h"
 #include "server/rdma/endpoint.h"
 #include "server/security/access.h"
 #include "server/security/tls.h"
@@ -119,6 +120,7 @@ class Engramd {
   // To server_: in the clear, and by TLS (null where no port speaks it).
   std::shared_ptr<grpc::experimental::ExternalConnectionAcceptor> plain_connections_;
   std::shared_ptr<grpc::experimental::ExternalConnectionAcceptor> tls_connections_;
+  Connections connections_;             // to server_
   std::vector<ListenSocket> sockets_;   // until Accept
   std::unique_ptr<Scrubber> scrubber_;  // since Accept
   std::unique_ptr<AccessControl> admin_access_;

@@ -15,7 +15,8 @@ import time
 import unittest
 
 SHIM = os.path.abspath("tests/integration/libwall_clock_shim.so")
-CLIENT = "tests/integration/waiting_client"
+WAITING_CLIENT = "tests/integration/waiting_client"
+HOLDING_CLIENT = "tests/integration/holding_client"
 ENGRAM = "client/cli/engram"
 ENGRAMD = "server/engramd"
 HOUR_NS = 3600 * 10**9
@@ -26,8 +27,8 @@ SHORT_S = 3
 LONG_S = 1200
 # How long a wait that must go on is looked at: one that a step ends ends at once.
 LOOK_S = 1.5
-# So many rows that no socket holds them: what a stopped client was sent stays at the server.
-TOKENS = 2000
+# Rows that no socket holds.
+MANY_TOKENS = 2000
 
 
 class WallClock:
@@ -130,9 +131,9 @@ class WallClockTest(unittest.TestCase):
         grpc = "grpc:unix:" + self.path("s")
         return [(grpc, "stream"), (grpc, "unary"), ("shm:" + self.path("m"), "ring")]
 
-    def submit_to_stopped(self, engramd, target, mode, deadline_s):
+    def submit_to_stopped(self, engramd, target, mode, deadline_s, tokens=20):
         """A client whose batch waits for an engramd that does not run."""
-        client = self.start(CLIENT, target, mode, str(deadline_s), str(TOKENS))
+        client = self.start(WAITING_CLIENT, target, mode, str(deadline_s), str(tokens))
         self.wait_for(client, "attached")
         engramd.send_signal(signal.SIGSTOP)
         self.go(client)
@@ -206,28 +207,27 @@ class WallClockTest(unittest.TestCase):
     def hold_a_drain(self, grace_s):
         """An engramd that drains, and a client that has not taken all of its rows."""
         engramd = self.serve("--drain-grace-s", str(grace_s))
-        client = self.submit_to_stopped(engramd, "grpc:unix:" + self.path("s"), "stream", LONG_S)
-        client.send_signal(signal.SIGSTOP)
-        engramd.send_signal(signal.SIGCONT)
-        # The batch is taken, and the socket full, well before the signal is seen.
-        time.sleep(LOOK_S)
+        client = self.start(HOLDING_CLIENT, "unix:" + self.path("s"))
+        self.wait_for(client, "held")
         engramd.send_signal(signal.SIGTERM)
         self.wait_for(engramd, "draining")
         return engramd, client
 
     def test_a_drain_ends_though_the_clock_is_set_back(self):
-        engramd, _ = self.hold_a_drain(SHORT_S)
+        engramd, client = self.hold_a_drain(SHORT_S)
         self.clock.back()
         text, code = self.ends(engramd)
         self.assertEqual(code, 0)
         self.assertIn("stopped", text)
+        self.go(client)
+        self.assertEqual(self.ends(client)[1], 1)
 
     def test_a_drain_lasts_though_the_clock_is_set_forward(self):
         engramd, client = self.hold_a_drain(LONG_S)
         self.clock.forth()
         self.goes_on(engramd)
-        client.send_signal(signal.SIGCONT)
-        self.ends_exact(client)
+        self.go(client)
+        self.assertEqual(self.ends(client), ("held\nEXACT\n", 0))
         text, code = self.ends(engramd)
         self.assertEqual(code, 0)
         self.assertIn("stopped", text)
@@ -239,6 +239,17 @@ class WallClockTest(unittest.TestCase):
             step()
             self.assertEqual(self.ends(engramd)[1], 0)
 
+    def test_a_drain_ends_though_a_client_was_stopped(self):
+        """What was sent to such a client fills its socket, and nobody takes it."""
+        engramd = self.serve("--drain-grace-s", "1")
+        client = self.submit_to_stopped(engramd, "grpc:unix:" + self.path("s"), "stream", LONG_S, MANY_TOKENS)
+        client.send_signal(signal.SIGSTOP)
+        engramd.send_signal(signal.SIGCONT)
+        # The batch is taken, and the socket full, before the signal comes.
+        time.sleep(LOOK_S)
+        engramd.send_signal(signal.SIGTERM)
+        self.assertEqual(self.ends(engramd)[1], 0)
+
     def admin(self, *words):
         done = subprocess.run([ENGRAM, "admin", *words, "--admin", "unix:" + self.path("admin")], capture_output=True,
                               text=True, timeout=END_S, check=False, env=self.clock.environment)
@@ -248,7 +259,7 @@ class WallClockTest(unittest.TestCase):
     def superseded(self, grace_s):
         """An engramd one of whose sets is superseded, and held by a client."""
         engramd = self.serve("--retire-grace-s", str(grace_s), "--admin-grpc-listen", "unix:" + self.path("admin"))
-        client = self.start(CLIENT, "shm:" + self.path("m"), "", str(LONG_S), "10")
+        client = self.start(WAITING_CLIENT, "shm:" + self.path("m"), "", str(LONG_S), "10")
         self.wait_for(client, "attached")
         self.admin("publish", self.other)
         return engramd, client
