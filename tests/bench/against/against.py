@@ -132,10 +132,12 @@ class Side:
 
     def benchmark(self, name, seconds):
         """(benchmark, case) -> runs a second of the processor's time."""
-        text = self.run([self.benchmarks[name], f"--benchmark_filter={BENCHMARKS[name]}",
-                         f"--benchmark_min_time={seconds}", "--benchmark_format=json"])
-        # What a program prints of its bars comes after the object.
-        cases = json.JSONDecoder().raw_decode(text[text.index("{"):])[0]["benchmarks"]
+        # Into a file: what is printed is for people, and some print their bars as well.
+        out = os.path.join(self.scratch, "benchmark.json")
+        self.run([self.benchmarks[name], f"--benchmark_filter={BENCHMARKS[name]}", f"--benchmark_min_time={seconds}",
+                  f"--benchmark_out={out}", "--benchmark_out_format=json"])
+        with open(out, encoding="utf-8") as file:
+            cases = json.load(file)["benchmarks"]
         return {(name.removesuffix("_benchmark"), case["name"]): 1e9 / case["cpu_time"]
                 for case in cases if not case.get("error_occurred") and case["cpu_time"] > 0}
 
