@@ -3,6 +3,7 @@
 
 #include "absl/status/status.h"
 #include "client/transport/transport.h"
+#include "memstore/base/clock.h"
 
 namespace engram {
 
@@ -13,6 +14,7 @@ namespace engram {
 // INVALID_ARGUMENT for sequences that are not the token ids there are; the ids themselves are the
 // owner's to check. Cost: one pass over the row ids, or the sequences.
 absl::Status CheckBatch(const BatchRequest& batch, const Manifest& manifest,
-                        uint64_t max_batch_rows, uint32_t max_sequence_tokens = 0);
+                        uint64_t max_batch_rows, uint32_t max_sequence_tokens = 0,
+                        const Clock& clock = RealClock());
 
 }  // namespace engram

@@ -17,10 +17,6 @@
 
 namespace engram {
 
-// Batches that a worker may have open at once: dozens are useful; a caller that never reaps is told
-// so.
-inline constexpr uint32_t kMaxOpenTickets = 1024;
-
 // `Batch` is what the transport keeps for a ticket.
 template <typename Batch>
 class TicketTable {

@@ -33,6 +33,10 @@ namespace engram {
 // Reap returns within this time, whatever the other side does.
 inline constexpr absl::Duration kReapTime = absl::Seconds(1);
 
+// Batches that a worker may have open at once: dozens are useful; a caller that never reaps is told
+// so.
+inline constexpr uint32_t kMaxOpenTickets = 1024;
+
 // How long a wait may look for rows before it sleeps: a large batch takes milliseconds to travel;
 // beyond it a core is only kept warm.
 inline constexpr absl::Duration kMaxWaitSpin = absl::Milliseconds(10);
@@ -53,11 +57,36 @@ struct TokenRows {
   absl::Span<const uint8_t> dead;       // empty, or a byte a token
 };
 
+// Is told how a ticket goes, beside Poll and Wait, so that nobody needs a thread a ticket.
+//
+// For each ticket that Submit returned: OnLayerLanded once for each layer that landed while the
+// ticket was IN_FLIGHT, in the order in which they landed, then OnTicketEnded exactly once, when it
+// is no longer IN_FLIGHT; nothing after that. For a Submit that returned an error: nothing. A call
+// may come before Submit returns, and after a Wait for the same thing has returned, but none once
+// Reap has: Reap ends an IN_FLIGHT ticket with CANCELLED and returns after the sink was told.
+//
+// Calls for one ticket come one after the other, those for several at the same time, from whichever
+// thread moves the transport along: one within Submit, Poll, Wait, WaitLayer, Cancel or Reap of any
+// ticket, or a thread of the transport's own where it has one. Where it has none (shm-ring, rdma),
+// nothing lands and no deadline is noticed while nobody is in such a call. No lock of the transport
+// is held. A call does a bounded amount of work: it does not block, and calls no method of the
+// transport, but hands on what is to be done.
+class CompletionSink {
+ public:
+  virtual ~CompletionSink() = default;
+  // `tag`: the batch's. `index`: of the layer in the batch; its rows may be read from now on.
+  virtual void OnLayerLanded(uint64_t tag, size_t index) = 0;
+  // OK: LANDED. An error: FAILED_LENT, and the buffers are the transport's until Reap.
+  virtual void OnTicketEnded(uint64_t tag, const absl::Status& status) = 0;
+};
+
 struct BatchRequest {
   absl::Span<const LayerRequest> layers;  // in the order of need: the first one travels first
   MonotonicTime deadline = MonotonicTime::Infinite();
   // Where set, the layers have no row ids, and their landings groups of a token's columns or none.
   const TokenRows* tokens = nullptr;
+  CompletionSink* sink = nullptr;  // outlives Reap
+  uint64_t sink_tag = 0;           // what the sink is told to know the batch by
 };
 
 struct Ticket {
@@ -128,7 +157,8 @@ class Transport {
   // Never blocks. An unknown or reaped ticket is kReaped.
   virtual TicketState Poll(Ticket ticket) = 0;
   // Blocks until the ticket is no longer IN_FLIGHT, at the latest at its deadline. OK when LANDED,
-  // the batch's error otherwise. May be called again; FAILED_PRECONDITION after Reap.
+  // the batch's error otherwise. May be called again; FAILED_PRECONDITION after Reap. One that is
+  // under way when another thread reaps the ticket returns how the batch ended.
   virtual absl::Status Wait(Ticket ticket) = 0;
   // As Wait, but returns OK as soon as the layer that stands at `index` in the batch has landed:
   // its rows may be read from then on. An error is the whole batch's: the layers that landed before
