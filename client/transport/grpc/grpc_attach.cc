@@ -7,10 +7,8 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
-#include "client/transport/asked_for.h"
-#include "memstore/base/clock.h"
-#include "proto/rpc/grpc_time.h"
+#include "client/transport/attach_check.h"
+#include "client/transport/grpc/grpc_deadline.h"
 
 namespace engram {
 namespace {
@@ -87,15 +85,15 @@ std::shared_ptr<grpc::Channel> OpenChannel(const std::string& address,
 absl::StatusOr<v1::AttachResponse> CallAttach(v1::Lookup::Stub* stub,
                                               const GrpcCredentials& credentials,
                                               const std::string& address,
-                                              const std::string& table_set,
-                                              absl::Duration timeout) {
-  const MonotonicTime deadline = RealClock().Now() + std::max(timeout, kMinAttachTime);
+                                              const std::string& table_set, absl::Duration timeout,
+                                              Clock& clock) {
+  const MonotonicTime deadline = clock.After(std::max(timeout, kMinAttachTime));
   v1::AttachRequest request;
   request.set_table_set(table_set);
   HandshakeWatch handshake(credentials, address);
   while (true) {
     grpc::ClientContext context;
-    context.set_deadline(rpc::After(absl::ToChronoNanoseconds(deadline - RealClock().Now())));
+    context.set_deadline(GrpcDeadline(deadline, clock));
     // With TLS a connection that fails may be one that will never do: its reason is looked at.
     context.set_wait_for_ready(!credentials.tls());
     credentials.Apply(&context);
@@ -112,39 +110,23 @@ absl::StatusOr<v1::AttachResponse> CallAttach(v1::Lookup::Stub* stub,
                           absl::StrCat("engramd at ", address, ": ", status.error_message()));
     }
     if (absl::Status refused = handshake.Saw(status); !refused.ok()) return refused;
-    if (RealClock().Now() + kAttachRetry >= deadline) {
+    if (clock.After(kAttachRetry) >= deadline) {
       return absl::UnavailableError(absl::StrCat(
           "no engramd answered at ", address, " within ", absl::FormatDuration(timeout), " (",
           status.error_message(), "): is it running there, still loading, or flooded?",
           credentials.tls() ? "" : " If it speaks TLS, give its authority (tls_ca)."));
     }
-    absl::SleepFor(kAttachRetry);
+    clock.SleepFor(kAttachRetry);
   }
 }
 
 absl::StatusOr<AttachedTableSet> CheckAttached(const v1::AttachResponse& response,
                                                absl::string_view table_set,
                                                const std::string& address) {
-  const std::string source = absl::StrCat("the manifest that engramd at ", address, " sent");
-  absl::StatusOr<Manifest> manifest = ParseManifest(response.manifest(), source);
-  if (!manifest.ok()) return absl::DataLossError(manifest.status().message());
-  if (manifest->id != response.table_set_id()) {
-    return absl::DataLossError(absl::StrCat(source, " has digest ", manifest->id,
-                                            ", but it is said to be table set ",
-                                            response.table_set_id()));
-  }
-  absl::Status status = CheckAskedFor(*manifest, table_set, absl::StrCat("engramd at ", address));
-  if (!status.ok()) return status;
-  AttachedTableSet attached{.manifest = *std::move(manifest), .token_map = nullptr};
-  const AddressScheme& scheme = attached.manifest.scheme;
-  if (scheme.token_map) {
-    absl::StatusOr<TokenMap> map =
-        TokenMap::Parse(response.token_map(), scheme.vocab_size, *scheme.token_map,
-                        absl::StrCat("the token map that engramd at ", address, " sent"));
-    if (!map.ok()) return absl::DataLossError(map.status().message());
-    attached.token_map = std::make_shared<const TokenMap>(*std::move(map));
-  }
-  return attached;
+  const std::string owner = absl::StrCat("engramd at ", address);
+  return CheckAttached(
+      {.owner = owner, .table_set_id = response.table_set_id(), .manifest = response.manifest()},
+      table_set, [&]() -> absl::StatusOr<absl::string_view> { return response.token_map(); });
 }
 
 absl::Status FromGrpc(const grpc::Status& status, const std::string& address) {

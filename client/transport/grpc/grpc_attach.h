@@ -15,6 +15,7 @@
 #include "absl/time/time.h"
 #include "client/transport/grpc/grpc_credentials.h"
 #include "client/transport/transport.h"
+#include "memstore/base/clock.h"
 #include "proto/engram/v1/lookup.grpc.pb.h"
 
 namespace engram {
@@ -27,7 +28,8 @@ std::shared_ptr<grpc::Channel> OpenChannel(const std::string& address,
 absl::StatusOr<v1::AttachResponse> CallAttach(v1::Lookup::Stub* stub,
                                               const GrpcCredentials& credentials,
                                               const std::string& address,
-                                              const std::string& table_set, absl::Duration timeout);
+                                              const std::string& table_set, absl::Duration timeout,
+                                              Clock& clock = RealClock());
 
 // What the owner sent, after it was held against the id that it says and against what it was asked
 // for; DATA_LOSS.

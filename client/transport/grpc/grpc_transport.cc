@@ -8,8 +8,8 @@
 #include "absl/strings/str_cat.h"
 #include "client/transport/batch_check.h"
 #include "client/transport/grpc/grpc_attach.h"
-#include "client/transport/grpc/grpc_watch.h"
 #include "memstore/base/clock.h"
+#include "memstore/base/status_macros.h"
 #include "proto/rpc/grpc_time.h"
 
 namespace engram {
@@ -27,6 +27,38 @@ constexpr uint64_t kDefaultReplyBytes = 4 << 20;
 constexpr uint64_t kDefaultBatchRows = 1 << 20;
 // Whatever a server says, one row id and what stands around it fits.
 constexpr uint64_t kMinMessageBytes = 4 << 10;
+
+absl::Status CheckOptions(const GrpcOptions& options) {
+  if (options.connections < 1 || options.connections > GrpcOptions::kMaxConnections ||
+      options.streams < 1 || options.streams > GrpcOptions::kMaxStreams) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        options.connections, " connections of ", options.streams, " streams: 1 to ",
+        GrpcOptions::kMaxConnections, " of 1 to ", GrpcOptions::kMaxStreams, " are possible"));
+  }
+  if (options.spin < absl::ZeroDuration() || options.spin > kMaxWaitSpin) {
+    return absl::InvalidArgumentError(absl::StrCat("a client may spin for 0 to ",
+                                                   absl::FormatDuration(kMaxWaitSpin), ", not for ",
+                                                   absl::FormatDuration(options.spin)));
+  }
+  return absl::OkStatus();
+}
+
+GrpcPeer PeerOf(const GrpcAttachment& attachment, bool unary) {
+  const GrpcOffer& offer = attachment.offer();
+  const uint64_t reply_bytes =
+      offer.max_unary_reply_bytes > 0 ? offer.max_unary_reply_bytes : kDefaultReplyBytes;
+  const uint64_t request_bytes =
+      offer.max_request_bytes > 0 ? offer.max_request_bytes : kDefaultReplyBytes;
+  return {.address = attachment.address(),
+          .table_set_id = attachment.table_set().manifest.id,
+          .manifest = &attachment.table_set().manifest,
+          .max_request_bytes = std::max(request_bytes, kMinMessageBytes),
+          // Room for at least one row of the widest kind.
+          .max_reply_bytes =
+              unary ? std::max<uint64_t>(kMaxRowBytes,
+                                         reply_bytes - std::min(reply_bytes, kReplyOverheadBytes))
+                    : std::numeric_limits<uint64_t>::max()};
+}
 
 }  // namespace
 
@@ -46,72 +78,42 @@ struct GrpcTransport::Connection {
 absl::StatusOr<std::unique_ptr<Transport>> GrpcTransport::Attach(const std::string& address,
                                                                  const std::string& table_set,
                                                                  const GrpcOptions& options) {
-  if (options.connections < 1 || options.connections > GrpcOptions::kMaxConnections ||
-      options.streams < 1 || options.streams > GrpcOptions::kMaxStreams) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        options.connections, " connections of ", options.streams, " streams: 1 to ",
-        GrpcOptions::kMaxConnections, " of 1 to ", GrpcOptions::kMaxStreams, " are possible"));
-  }
-  if (options.spin < absl::ZeroDuration() || options.spin > kMaxWaitSpin) {
-    return absl::InvalidArgumentError(absl::StrCat("a client may spin for 0 to ",
-                                                   absl::FormatDuration(kMaxWaitSpin), ", not for ",
-                                                   absl::FormatDuration(options.spin)));
-  }
-  absl::StatusOr<std::shared_ptr<const GrpcCredentials>> credentials =
-      GrpcCredentials::Create(options.security, address);
-  if (!credentials.ok()) return credentials.status();
-  // Connected now, so that the first lookup finds them.
-  std::vector<std::shared_ptr<grpc::Channel>> channels;
-  for (uint32_t i = 0; i < options.connections; ++i) {
-    channels.push_back(OpenChannel(address, **credentials));
-    channels.back()->GetState(/*try_to_connect=*/true);
-  }
-  const std::unique_ptr<v1::Lookup::Stub> stub = v1::Lookup::NewStub(channels.front());
-  const absl::StatusOr<v1::AttachResponse> response =
-      CallAttach(stub.get(), **credentials, address, table_set, options.timeout);
-  if (!response.ok()) return response.status();
-  absl::StatusOr<AttachedTableSet> attached = CheckAttached(*response, table_set, address);
-  if (!attached.ok()) return attached.status();
-  std::unique_ptr<GrpcTransport> transport(new GrpcTransport(
-      address, *std::move(attached), response->limits(), options, *credentials, channels));
-  if (absl::Status status = transport->driver_.Start(options.spin); !status.ok()) return status;
+  ENGRAM_RETURN_IF_ERROR(CheckOptions(options));
+  ENGRAM_ASSIGN_OR_RETURN(
+      std::shared_ptr<const GrpcAttachment> attachment,
+      GrpcAttachment::Create(address, table_set,
+                             {.timeout = options.timeout, .security = options.security}));
+  return Create(std::move(attachment), options);
+}
+
+absl::StatusOr<std::unique_ptr<Transport>> GrpcTransport::Create(
+    std::shared_ptr<const GrpcAttachment> attachment, const GrpcOptions& options) {
+  ENGRAM_RETURN_IF_ERROR(CheckOptions(options));
+  std::unique_ptr<GrpcTransport> transport(new GrpcTransport(std::move(attachment), options));
+  ENGRAM_RETURN_IF_ERROR(transport->driver_.Start(options.spin));
   return std::unique_ptr<Transport>(std::move(transport));
 }
 
-GrpcTransport::GrpcTransport(std::string address, AttachedTableSet attached,
-                             const v1::Limits& limits, const GrpcOptions& options,
-                             std::shared_ptr<const GrpcCredentials> credentials,
-                             const std::vector<std::shared_ptr<grpc::Channel>>& channels)
-    : attached_(std::move(attached)),
+GrpcTransport::GrpcTransport(std::shared_ptr<const GrpcAttachment> attachment,
+                             const GrpcOptions& options)
+    : attachment_(std::move(attachment)),
       capabilities_{.name = "grpc",
                     .lands_asynchronously = true,
-                    .max_batch_rows =
-                        limits.max_batch_rows() > 0 ? limits.max_batch_rows() : kDefaultBatchRows},
+                    .max_batch_rows = attachment_->offer().max_batch_rows > 0
+                                          ? attachment_->offer().max_batch_rows
+                                          : kDefaultBatchRows},
       unary_(options.unary),
-      credentials_(std::move(credentials)),
-      channel_(channels.front()) {
-  const uint64_t reply_bytes =
-      limits.max_unary_reply_bytes() > 0 ? limits.max_unary_reply_bytes() : kDefaultReplyBytes;
-  const uint64_t request_bytes =
-      limits.max_request_bytes() > 0 ? limits.max_request_bytes() : kDefaultReplyBytes;
-  peer_ = {.address = std::move(address),
-           .table_set_id = attached_.manifest.id,
-           .manifest = &attached_.manifest,
-           .max_request_bytes = std::max(request_bytes, kMinMessageBytes),
-           // Room for at least one row of the widest kind.
-           .max_reply_bytes =
-               unary_ ? std::max<uint64_t>(kMaxRowBytes,
-                                           reply_bytes - std::min(reply_bytes, kReplyOverheadBytes))
-                      : std::numeric_limits<uint64_t>::max()};
+      peer_(PeerOf(*attachment_, options.unary)) {
   PartSink* const sink = this;
-  for (const std::shared_ptr<grpc::Channel>& channel : channels) {
-    connections_.push_back(std::make_unique<Connection>(channel, credentials_.get(),
-                                                        driver_.queue(), sink, options.streams));
+  for (uint32_t i = 0; i < options.connections; ++i) {
+    connections_.push_back(std::make_unique<Connection>(
+        i == 0 ? attachment_->channel() : attachment_->OpenChannel(), &attachment_->credentials(),
+        driver_.queue(), sink, options.streams));
   }
 }
 
 absl::Status GrpcTransport::WaitSuperseded(std::stop_token stop) {
-  return WatchUntilSuperseded(channel_, *credentials_, attached_.manifest, std::move(stop));
+  return attachment_->WaitSuperseded(std::move(stop));
 }
 
 GrpcTransport::~GrpcTransport() {
@@ -151,7 +153,7 @@ void GrpcTransport::Send(const PartPointer& part) {
 }
 
 absl::StatusOr<Ticket> GrpcTransport::Submit(const BatchRequest& batch) {
-  absl::Status status = CheckBatch(batch, attached_.manifest, capabilities_.max_batch_rows);
+  absl::Status status = CheckBatch(batch, *peer_.manifest, capabilities_.max_batch_rows);
   if (!status.ok()) return status;
   auto open = std::make_shared<Open>();
   open->batch = GrpcBatch::Create(peer_, batch, planner_);

@@ -17,14 +17,13 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "client/transport/grpc/grpc_attachment.h"
 #include "client/transport/grpc/grpc_batch.h"
 #include "client/transport/grpc/grpc_calls.h"
-#include "client/transport/grpc/grpc_credentials.h"
 #include "client/transport/grpc/queue_driver.h"
 #include "client/transport/row_deduplicator.h"
 #include "client/transport/ticket_table.h"
 #include "client/transport/transport.h"
-#include "proto/engram/v1/lookup.grpc.pb.h"
 
 namespace engram {
 
@@ -43,17 +42,17 @@ struct GrpcOptions {
 
 class GrpcTransport : public Transport, private PartSink {
  public:
-  // Waits up to the time-out while nobody listens or the server is loading; UNAVAILABLE after that.
-  // The manifest is checked against the id and the token map against the manifest: DATA_LOSS.
-  // FAILED_PRECONDITION: the server has no such set, or several and none was named.
-  // INVALID_ARGUMENT: options out of range. GrpcCredentials::Create and CallAttach have the rest.
+  // Attaches first: GrpcAttachment::Create has the errors. INVALID_ARGUMENT: options out of range.
   static absl::StatusOr<std::unique_ptr<Transport>> Attach(const std::string& address,
                                                            const std::string& table_set,
                                                            const GrpcOptions& options);
+  // From an attachment that is there; of the options, time-out and security are not asked.
+  static absl::StatusOr<std::unique_ptr<Transport>> Create(
+      std::shared_ptr<const GrpcAttachment> attachment, const GrpcOptions& options);
   ~GrpcTransport() override;
 
   const Capabilities& capabilities() const override { return capabilities_; }
-  const AttachedTableSet& table_set() const override { return attached_; }
+  const AttachedTableSet& table_set() const override { return attachment_->table_set(); }
   absl::Status Register(absl::Span<std::byte>) override { return absl::OkStatus(); }
   absl::Status Unregister(absl::Span<std::byte>) override { return absl::OkStatus(); }
   absl::Status WaitSuperseded(std::stop_token stop) override;
@@ -79,9 +78,7 @@ class GrpcTransport : public Transport, private PartSink {
     grpc::Alarm alarm;
   };
 
-  GrpcTransport(std::string address, AttachedTableSet attached, const v1::Limits& limits,
-                const GrpcOptions& options, std::shared_ptr<const GrpcCredentials> credentials,
-                const std::vector<std::shared_ptr<grpc::Channel>>& channels);
+  GrpcTransport(std::shared_ptr<const GrpcAttachment> attachment, const GrpcOptions& options);
   void Send(const PartPointer& part);
   void Fail(Open& open, absl::Status status);
   void CancelParts(Open& open);
@@ -96,12 +93,10 @@ class GrpcTransport : public Transport, private PartSink {
                const wire::LookupResponse& reply, bool ended) override;
   void OnGone(const PartPointer& part, const grpc::Status& status, bool had_answered) override;
 
-  const AttachedTableSet attached_;
+  const std::shared_ptr<const GrpcAttachment> attachment_;
   const Capabilities capabilities_;
   const bool unary_;
-  const std::shared_ptr<const GrpcCredentials> credentials_;
-  const std::shared_ptr<grpc::Channel> channel_;  // the first of them
-  GrpcPeer peer_;
+  const GrpcPeer peer_;
   Planner planner_;
   QueueDriver driver_;
   std::vector<std::unique_ptr<Connection>> connections_;

@@ -19,6 +19,7 @@
 #include "memstore/base/clock.h"
 #include "memstore/store/testing/small_table_set.h"
 #include "memstore/table/synthetic.h"
+#include "proto/engram/v1/lookup.grpc.pb.h"
 
 namespace engram {
 namespace {
@@ -45,6 +46,7 @@ class FakeServer final : public v1::Lookup::Service {
   // Lookups wait until Open, or until they are cancelled.
   void Close() { closed_ = true; }
   void Open() { closed_ = false; }
+  int attaches() const { return attaches_; }
   int calls() const { return calls_; }
   int cancelled() const { return cancelled_; }
   uint64_t rows_sent() const { return rows_sent_; }
@@ -57,6 +59,7 @@ class FakeServer final : public v1::Lookup::Service {
 
   grpc::Status Attach(grpc::ServerContext*, const v1::AttachRequest*,
                       v1::AttachResponse* response) override {
+    ++attaches_;
     response->set_table_set_id(manifest_.id);
     response->set_manifest(manifest_.text);
     response->mutable_limits()->set_max_unary_reply_bytes(max_reply_bytes);
@@ -165,7 +168,7 @@ class FakeServer final : public v1::Lookup::Service {
   const Manifest manifest_;
   int port_ = 0;
   std::atomic<bool> closed_{false};
-  std::atomic<int> calls_{0}, cancelled_{0};
+  std::atomic<int> attaches_{0}, calls_{0}, cancelled_{0};
   std::atomic<uint64_t> rows_sent_{0};
   std::unique_ptr<grpc::Server> server_;
 };
@@ -489,6 +492,30 @@ TEST_P(GrpcTransportTest, RefusesABadBatchBeforeAnythingIsSent) {
   MakeBatch(60000);
   EXPECT_EQ(code_of(layers_), kInvalid);
   EXPECT_EQ(server_.calls(), 0);
+}
+
+TEST_P(GrpcTransportTest, SeveralTransportsAreMadeFromOneAttachment) {
+  server_.on_attach = [](v1::AttachResponse* r) { r->set_shm_socket("/run/shm.sock"); };
+  const auto attachment = GrpcAttachment::Create(server_.address(), "", {}).value();
+  EXPECT_EQ(attachment->table_set().manifest.id, manifest_.id);
+  EXPECT_EQ(attachment->address(), server_.address());
+  EXPECT_EQ(attachment->offer().shm_socket, "/run/shm.sock");
+  EXPECT_EQ(attachment->offer().max_batch_rows, 100000u);
+  const GrpcOptions options = {.unary = unary(), .connections = 2};
+  auto first = GrpcTransport::Create(attachment, options).value();
+  const auto second = GrpcTransport::Create(attachment, options).value();
+  for (Transport* transport : {first.get(), second.get()}) {
+    EXPECT_EQ(transport->capabilities().max_batch_rows, 100000u);
+    MakeBatch(8);
+    EXPECT_TRUE(transport->Wait(transport->Submit({.layers = layers_}).value()).ok());
+    ExpectLanded();
+  }
+  // The channel that they share outlives the one that goes.
+  first.reset();
+  MakeBatch(16);
+  EXPECT_TRUE(second->Wait(second->Submit({.layers = layers_}).value()).ok());
+  ExpectLanded();
+  EXPECT_EQ(server_.attaches(), 1);
 }
 
 TEST_P(GrpcTransportTest, AttachChecksWhatTheOwnerSends) {

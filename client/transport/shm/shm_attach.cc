@@ -14,7 +14,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
-#include "client/transport/asked_for.h"
+#include "client/transport/attach_check.h"
 #include "memstore/base/clock.h"
 #include "memstore/os/unix_socket.h"
 #include "memstore/shm/ring.h"
@@ -121,35 +121,26 @@ struct Question {
 
 // Manifest and token map, held against the id that came with them and against what was asked for;
 // `*next` is the first descriptor after them.
-absl::StatusOr<AttachedTableSet> CheckAttached(const Answer& answer, const Question& asked,
-                                               size_t* next) {
+absl::StatusOr<AttachedTableSet> TakeAttached(const Answer& answer, const Question& asked,
+                                              size_t* next) {
   const auto take = [&] { return &answer.descriptors[(*next)++]; };
-  const std::string source = "the manifest that engramd sent";
-  const absl::StatusOr<std::string> text =
-      ReadSealed(*take(), answer.reply.manifest_bytes, kMaxManifestBytes, source);
-  if (!text.ok()) return text.status();
-  absl::StatusOr<Manifest> manifest = ParseManifest(*text, source);
-  if (!manifest.ok()) return absl::DataLossError(manifest.status().message());
-  const absl::string_view id(answer.reply.set_id, sizeof(answer.reply.set_id));
-  if (manifest->id != id) {
-    return absl::DataLossError(absl::StrCat(source, " has digest ", manifest->id,
-                                            ", but it is said to be table set ", id));
-  }
-  absl::Status status =
-      CheckAskedFor(*manifest, asked.table_set, absl::StrCat("engramd at ", asked.path));
-  if (!status.ok()) return status;
-  AttachedTableSet attached{.manifest = *std::move(manifest), .token_map = nullptr};
-  const AddressScheme& scheme = attached.manifest.scheme;
-  if (!scheme.token_map) return attached;
-  const std::string what = "the token map that engramd sent";
-  const absl::StatusOr<std::string> bytes =
-      ReadSealed(*take(), answer.reply.token_map_bytes, kMaxTokenMapBytes, what);
-  if (!bytes.ok()) return bytes.status();
-  absl::StatusOr<TokenMap> map =
-      TokenMap::Parse(*bytes, scheme.vocab_size, *scheme.token_map, what);
-  if (!map.ok()) return absl::DataLossError(map.status().message());
-  attached.token_map = std::make_shared<const TokenMap>(*std::move(map));
-  return attached;
+  const absl::StatusOr<std::string> manifest = ReadSealed(
+      *take(), answer.reply.manifest_bytes, kMaxManifestBytes, "the manifest that engramd sent");
+  if (!manifest.ok()) return manifest.status();
+  const std::string owner = absl::StrCat("engramd at ", asked.path);
+  std::string map;
+  return CheckAttached(
+      {.owner = owner,
+       .table_set_id = absl::string_view(answer.reply.set_id, sizeof(answer.reply.set_id)),
+       .manifest = *manifest},
+      asked.table_set, [&]() -> absl::StatusOr<absl::string_view> {
+        absl::StatusOr<std::string> bytes =
+            ReadSealed(*take(), answer.reply.token_map_bytes, kMaxTokenMapBytes,
+                       "the token map that engramd sent");
+        if (!bytes.ok()) return bytes.status();
+        map = *std::move(bytes);
+        return absl::string_view(map);
+      });
 }
 
 absl::Status MapTables(const Answer& answer, size_t next, ShmAttachment* attachment) {
@@ -189,7 +180,7 @@ absl::StatusOr<ShmAttachment> Check(const Answer& answer, const Question& asked,
                    "limit of open files too low? ulimit -n)"));
   if (count != answer.reply.descriptors || count < kShmOtherDescriptors) return few;
   size_t next = 0;
-  absl::StatusOr<AttachedTableSet> attached = CheckAttached(answer, asked, &next);
+  absl::StatusOr<AttachedTableSet> attached = TakeAttached(answer, asked, &next);
   if (!attached.ok()) return attached.status();
   const size_t shared = asked.mode == ShmMode::kRing ? 1 : attached->manifest.layers.size();
   if (count != next + 1 + shared) return few;

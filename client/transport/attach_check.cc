@@ -1,0 +1,37 @@
+#include "client/transport/attach_check.h"
+
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "client/transport/asked_for.h"
+#include "memstore/base/status_macros.h"
+
+namespace engram {
+
+absl::StatusOr<AttachedTableSet> CheckAttached(
+    const AttachAnswer& answer, absl::string_view asked,
+    absl::FunctionRef<absl::StatusOr<absl::string_view>()> token_map) {
+  const std::string source = absl::StrCat("the manifest that ", answer.owner, " sent");
+  absl::StatusOr<Manifest> manifest = ParseManifest(answer.manifest, source);
+  if (!manifest.ok()) return absl::DataLossError(manifest.status().message());
+  if (manifest->id != answer.table_set_id) {
+    return absl::DataLossError(absl::StrCat(source, " has digest ", manifest->id,
+                                            ", but it is said to be table set ",
+                                            answer.table_set_id));
+  }
+  ENGRAM_RETURN_IF_ERROR(CheckAskedFor(*manifest, asked, answer.owner));
+  AttachedTableSet attached{.manifest = *std::move(manifest), .token_map = nullptr};
+  const AddressScheme& scheme = attached.manifest.scheme;
+  if (!scheme.token_map) return attached;
+  ENGRAM_ASSIGN_OR_RETURN(const absl::string_view bytes, token_map());
+  absl::StatusOr<TokenMap> map =
+      TokenMap::Parse(bytes, scheme.vocab_size, *scheme.token_map,
+                      absl::StrCat("the token map that ", answer.owner, " sent"));
+  if (!map.ok()) return absl::DataLossError(map.status().message());
+  attached.token_map = std::make_shared<const TokenMap>(*std::move(map));
+  return attached;
+}
+
+}  // namespace engram

@@ -1,0 +1,28 @@
+// The check of what an owner sends to a client that attaches, the same for every transport that
+// attaches to another process: the manifest against the id it came with, the token map against the
+// manifest, and the set against what was asked for. Nothing of an answer is used before it.
+//
+// Stateless and thread-safe. Cost: one SHA-256 over the manifest, one over the token map.
+#pragma once
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "client/transport/transport.h"
+
+namespace engram {
+
+struct AttachAnswer {
+  absl::string_view owner;         // for messages: "engramd at ADDRESS"
+  absl::string_view table_set_id;  // of the set that the owner says it sent
+  absl::string_view manifest;      // the manifest's bytes
+};
+
+// `asked`: an id or a name, or empty (asked_for.h). `token_map` gives the map's bytes, which live
+// until the check returns; it is called only where the manifest has a map, and its error is the
+// check's. DATA_LOSS: what came is not what its id says, or is another set than was asked for.
+absl::StatusOr<AttachedTableSet> CheckAttached(
+    const AttachAnswer& answer, absl::string_view asked,
+    absl::FunctionRef<absl::StatusOr<absl::string_view>()> token_map);
+
+}  // namespace engram
