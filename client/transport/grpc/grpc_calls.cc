@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
+#include "client/transport/grpc/grpc_deadline.h"
 #include "memstore/base/clock.h"
 #include "proto/rpc/grpc_time.h"
 #include "proto/rpc/queue_event.h"

@@ -20,7 +20,6 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
-#include "client/transport/grpc/grpc_calls.h"
 #include "memstore/base/clock.h"
 #include "proto/rpc/queue_event.h"
 
