@@ -2,14 +2,14 @@
 
 #include <grpcpp/grpcpp.h>
 
-#include <chrono>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "client/transport/grpc/grpc_attach.h"
 #include "client/transport/grpc/grpc_credentials.h"
+#include "client/transport/grpc/grpc_deadline.h"
+#include "memstore/base/status_macros.h"
 #include "proto/engram/v1/admin.grpc.pb.h"
-#include "proto/rpc/grpc_time.h"
 
 namespace engram {
 namespace {
@@ -17,7 +17,7 @@ namespace {
 // What is no load ends within this.
 constexpr absl::Duration kCallTime = absl::Seconds(10);
 
-AdminTableSet Taken(const v1::TableSetEntry& entry) {
+AdminTableSet FromMessage(const v1::TableSetEntry& entry) {
   AdminTableSet set{.name = entry.name(),
                     .id = entry.id(),
                     .directory = entry.directory(),
@@ -40,8 +40,16 @@ struct AdminClient::Connection {
   std::string address;
   std::shared_ptr<const GrpcCredentials> credentials;
   std::unique_ptr<v1::Admin::Stub> stub;
+  const Clock* clock = nullptr;
 
-  absl::Status Status(const grpc::Status& status) const {
+  // Readies a call for as long as its work takes, or for one that answers at once.
+  void PrepareLong(grpc::ClientContext* context) const { credentials->Apply(context); }
+  void PrepareShort(grpc::ClientContext* context) const {
+    context->set_deadline(GrpcDeadline(clock->After(kCallTime), *clock));
+    credentials->Apply(context);
+  }
+
+  absl::Status StatusOf(const grpc::Status& status) const {
     if (status.ok()) return absl::OkStatus();
     if (status.error_code() == grpc::StatusCode::UNAVAILABLE) {
       return absl::UnavailableError(absl::StrCat(
@@ -53,16 +61,14 @@ struct AdminClient::Connection {
 
   // Before a call over TLS: whether the two sides take each other's certificates. Whatever else
   // there is to say, the call itself will.
-  absl::Status Greet() const {
+  absl::Status CheckHandshake() const {
     if (!credentials->tls()) return absl::OkStatus();
     HandshakeWatch handshake(*credentials, address);
     do {
       grpc::ClientContext context;
-      context.set_deadline(rpc::After(absl::ToChronoNanoseconds(kCallTime)));
-      credentials->Apply(&context);
+      PrepareShort(&context);
       v1::ListResponse response;
-      absl::Status refused = handshake.Saw(stub->List(&context, {}, &response));
-      if (!refused.ok()) return refused;
+      ENGRAM_RETURN_IF_ERROR(handshake.Observe(stub->List(&context, {}, &response)));
     } while (handshake.undecided());
     return absl::OkStatus();
   }
@@ -73,55 +79,50 @@ AdminClient::AdminClient(std::unique_ptr<Connection> connection)
 AdminClient::~AdminClient() = default;
 
 absl::StatusOr<std::unique_ptr<AdminClient>> AdminClient::Create(const std::string& address,
-                                                                 const SecurityOptions& security) {
-  auto credentials = GrpcCredentials::Create(security, address);
-  if (!credentials.ok()) return credentials.status();
+                                                                 const SecurityOptions& security,
+                                                                 const Clock& clock) {
   auto connection = std::make_unique<Connection>();
+  ENGRAM_ASSIGN_OR_RETURN(connection->credentials,
+                          GrpcCredentials::Create(security, address, clock));
   connection->address = address;
-  connection->credentials = *std::move(credentials);
   connection->stub = v1::Admin::NewStub(OpenChannel(address, *connection->credentials));
+  connection->clock = &clock;
   return std::unique_ptr<AdminClient>(new AdminClient(std::move(connection)));
 }
 
 absl::StatusOr<AdminPublished> AdminClient::Publish(const std::string& directory,
                                                     const Progress& progress) {
-  if (absl::Status status = connection_->Greet(); !status.ok()) return status;
+  ENGRAM_RETURN_IF_ERROR(connection_->CheckHandshake());
   grpc::ClientContext context;
-  connection_->credentials->Apply(&context);
+  connection_->PrepareLong(&context);
   v1::PublishRequest request;
   request.set_directory(directory);
   const auto reader = connection_->stub->Publish(&context, request);
   v1::PublishProgress message;
   while (reader->Read(&message)) progress(message.bytes_done(), message.bytes_total());
-  absl::Status status = connection_->Status(reader->Finish());
-  if (!status.ok()) return status;
+  ENGRAM_RETURN_IF_ERROR(connection_->StatusOf(reader->Finish()));
   return AdminPublished{.name = message.name(), .id = message.id(), .bytes = message.bytes_total()};
 }
 
 absl::Status AdminClient::Retire(const std::string& id_or_name) {
-  if (absl::Status status = connection_->Greet(); !status.ok()) return status;
+  ENGRAM_RETURN_IF_ERROR(connection_->CheckHandshake());
   grpc::ClientContext context;
-  context.set_deadline(rpc::After(absl::ToChronoNanoseconds(kCallTime)));
-  connection_->credentials->Apply(&context);
+  connection_->PrepareShort(&context);
   v1::RetireRequest request;
   request.set_table_set(id_or_name);
   v1::RetireResponse response;
-  return connection_->Status(connection_->stub->Retire(&context, request, &response));
+  return connection_->StatusOf(connection_->stub->Retire(&context, request, &response));
 }
 
 absl::StatusOr<AdminList> AdminClient::List() {
-  if (absl::Status status = connection_->Greet(); !status.ok()) return status;
+  ENGRAM_RETURN_IF_ERROR(connection_->CheckHandshake());
   grpc::ClientContext context;
-  context.set_deadline(rpc::After(absl::ToChronoNanoseconds(kCallTime)));
-  connection_->credentials->Apply(&context);
+  connection_->PrepareShort(&context);
   v1::ListResponse response;
-  if (absl::Status status = connection_->Status(connection_->stub->List(&context, {}, &response));
-      !status.ok()) {
-    return status;
-  }
+  ENGRAM_RETURN_IF_ERROR(connection_->StatusOf(connection_->stub->List(&context, {}, &response)));
   AdminList list{.state = response.state(), .table_sets = {}, .loading = std::nullopt};
   for (const v1::TableSetEntry& entry : response.table_sets()) {
-    list.table_sets.push_back(Taken(entry));
+    list.table_sets.push_back(FromMessage(entry));
   }
   if (response.has_loading()) {
     list.loading = AdminLoading{.directory = response.loading().directory(),
@@ -132,14 +133,13 @@ absl::StatusOr<AdminList> AdminClient::List() {
 }
 
 absl::StatusOr<uint64_t> AdminClient::Scrub(const Progress& progress) {
-  if (absl::Status status = connection_->Greet(); !status.ok()) return status;
+  ENGRAM_RETURN_IF_ERROR(connection_->CheckHandshake());
   grpc::ClientContext context;
-  connection_->credentials->Apply(&context);
+  connection_->PrepareLong(&context);
   const auto reader = connection_->stub->Scrub(&context, {});
   v1::ScrubReport report;
   while (reader->Read(&report)) progress(report.bytes_done(), report.bytes_total());
-  absl::Status status = connection_->Status(reader->Finish());
-  if (!status.ok()) return status;
+  ENGRAM_RETURN_IF_ERROR(connection_->StatusOf(reader->Finish()));
   if (report.damages_size() > 0) return absl::DataLossError(report.damages(0));
   return report.bytes_total();
 }

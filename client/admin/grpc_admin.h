@@ -13,6 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "client/transport/security_options.h"
+#include "memstore/base/clock.h"
 
 namespace engram {
 
@@ -55,9 +56,10 @@ class AdminClient {
   using Progress = std::function<void(uint64_t done, uint64_t total)>;
 
   // `address`: HOST:PORT or unix:PATH of engramd --admin-grpc-listen. Connects with the first call.
-  // GrpcCredentials::Create has the errors.
+  // GrpcCredentials::Create has the errors. `clock` outlives it.
   static absl::StatusOr<std::unique_ptr<AdminClient>> Create(const std::string& address,
-                                                             const SecurityOptions& security);
+                                                             const SecurityOptions& security,
+                                                             const Clock& clock = RealClock());
   ~AdminClient();
 
   // For as long as it loads; a process that ends meanwhile cancels it there as well.

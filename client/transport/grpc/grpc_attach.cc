@@ -43,7 +43,7 @@ constexpr int kClosedAtOnce = 5;
 
 }  // namespace
 
-absl::Status HandshakeWatch::Saw(const grpc::Status& status) {
+absl::Status HandshakeWatch::Observe(const grpc::Status& status) {
   const bool down = credentials_.tls() && status.error_code() == grpc::StatusCode::UNAVAILABLE;
   const bool closed = down && absl::StrContains(status.error_message(), "Socket closed");
   closed_ = closed ? closed_ + 1 : 0;
@@ -109,7 +109,7 @@ absl::StatusOr<v1::AttachResponse> CallAttach(v1::Lookup::Stub* stub,
       return absl::Status(static_cast<absl::StatusCode>(status.error_code()),
                           absl::StrCat("engramd at ", address, ": ", status.error_message()));
     }
-    if (absl::Status refused = handshake.Saw(status); !refused.ok()) return refused;
+    if (absl::Status refused = handshake.Observe(status); !refused.ok()) return refused;
     if (clock.After(kAttachRetry) >= deadline) {
       return absl::UnavailableError(absl::StrCat(
           "no engramd answered at ", address, " within ", absl::FormatDuration(timeout), " (",

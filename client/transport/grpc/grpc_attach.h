@@ -44,7 +44,7 @@ class HandshakeWatch {
   HandshakeWatch(const GrpcCredentials& credentials, const std::string& address)
       : credentials_(credentials), address_(address) {}
   // After each try: UNAUTHENTICATED once it is known that no try will do.
-  absl::Status Saw(const grpc::Status& status);
+  absl::Status Observe(const grpc::Status& status);
   // Whether the last try may have been refused for its certificate: another one tells.
   bool undecided() const { return closed_ > 0; }
 

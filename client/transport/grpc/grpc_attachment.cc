@@ -9,7 +9,7 @@ namespace engram {
 absl::StatusOr<std::shared_ptr<const GrpcAttachment>> GrpcAttachment::Create(
     const std::string& address, const std::string& table_set, const GrpcAttachOptions& options) {
   ENGRAM_ASSIGN_OR_RETURN(std::shared_ptr<const GrpcCredentials> credentials,
-                          GrpcCredentials::Create(options.security, address));
+                          GrpcCredentials::Create(options.security, address, *options.clock));
   std::shared_ptr<grpc::Channel> channel = engram::OpenChannel(address, *credentials);
   const std::unique_ptr<v1::Lookup::Stub> stub = v1::Lookup::NewStub(channel);
   ENGRAM_ASSIGN_OR_RETURN(
@@ -33,7 +33,8 @@ std::shared_ptr<grpc::Channel> GrpcAttachment::OpenChannel() const {
 }
 
 absl::Status GrpcAttachment::WaitSuperseded(std::stop_token stop) const {
-  return WatchUntilSuperseded(channel_, *credentials_, table_set_.manifest, std::move(stop));
+  return WatchUntilSuperseded(channel_, *credentials_, table_set_.manifest, std::move(stop),
+                              *clock_);
 }
 
 }  // namespace engram

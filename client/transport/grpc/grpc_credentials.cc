@@ -9,6 +9,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "memstore/base/status_macros.h"
 #include "memstore/os/posix_file.h"
 #include "memstore/tls/pem.h"
 
@@ -17,6 +18,7 @@ namespace {
 
 // How often files are looked at.
 constexpr unsigned kRefreshSeconds = 1;
+constexpr absl::Duration kRefreshInterval = absl::Seconds(kRefreshSeconds);
 // What a header may hold, and more than any token has.
 constexpr uint64_t kMaxTokenBytes = 4096;
 
@@ -72,7 +74,7 @@ absl::Status Check(const SecurityOptions& options, const std::string& address) {
         "traceparent holds what no header may: see W3C Trace Context");
   }
   if (!options.tls()) return absl::OkStatus();
-  if (absl::Status status = CheckAuthoritiesFile(options.tls_ca); !status.ok()) return status;
+  ENGRAM_RETURN_IF_ERROR(CheckAuthoritiesFile(options.tls_ca));
   return options.tls_cert.empty() ? absl::OkStatus()
                                   : CheckKeyPairFiles(options.tls_cert, options.tls_key);
 }
@@ -80,9 +82,9 @@ absl::Status Check(const SecurityOptions& options, const std::string& address) {
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<const GrpcCredentials>> GrpcCredentials::Create(
-    const SecurityOptions& options, const std::string& address) {
-  if (absl::Status status = Check(options, address); !status.ok()) return status;
-  std::shared_ptr<GrpcCredentials> credentials(new GrpcCredentials(options));
+    const SecurityOptions& options, const std::string& address, const Clock& clock) {
+  ENGRAM_RETURN_IF_ERROR(Check(options, address));
+  std::shared_ptr<GrpcCredentials> credentials(new GrpcCredentials(options, clock));
   // A Unix socket stays on this machine; engramd speaks no TLS there.
   if (absl::StartsWith(address, "unix:")) credentials->options_.tls_ca.clear();
   if (credentials->tls()) {
@@ -95,11 +97,10 @@ absl::StatusOr<std::shared_ptr<const GrpcCredentials>> GrpcCredentials::Create(
     credentials->channel_ = grpc::InsecureChannelCredentials();
   }
   if (options.token_file.empty()) return credentials;
-  absl::StatusOr<std::string> bearer = ReadBearer(options.token_file);
-  if (!bearer.ok()) return bearer.status();
-  credentials->bearer_ = *std::move(bearer);
-  credentials->next_look_ =
-      std::chrono::steady_clock::now() + std::chrono::seconds(kRefreshSeconds);
+  ENGRAM_ASSIGN_OR_RETURN(std::string bearer, ReadBearer(options.token_file));
+  MutexLock lock(credentials->mutex_);
+  credentials->bearer_ = std::move(bearer);
+  credentials->next_look_ = clock.After(kRefreshInterval);
   return credentials;
 }
 
@@ -109,17 +110,20 @@ absl::Status GrpcCredentials::Refusal() const {
 
 void GrpcCredentials::Apply(grpc::ClientContext* context) const {
   if (!options_.traceparent.empty()) context->AddMetadata("traceparent", options_.traceparent);
-  if (options_.token_file.empty()) return;
-  const auto now = std::chrono::steady_clock::now();
-  const std::lock_guard<std::mutex> lock(mutex_);
+  if (!options_.token_file.empty()) context->AddMetadata("authorization", Bearer());
+}
+
+std::string GrpcCredentials::Bearer() const {
+  const MonotonicTime now = clock_.Now();
+  MutexLock lock(mutex_);
   if (now >= next_look_) {
-    next_look_ = now + std::chrono::seconds(kRefreshSeconds);
+    next_look_ = now + kRefreshInterval;
     // While it cannot be read (it is being replaced) the last one stays.
     if (absl::StatusOr<std::string> bearer = ReadBearer(options_.token_file); bearer.ok()) {
       bearer_ = *std::move(bearer);
     }
   }
-  context->AddMetadata("authorization", bearer_);
+  return bearer_;
 }
 
 }  // namespace engram

@@ -7,14 +7,14 @@
 #include <grpcpp/client_context.h>
 #include <grpcpp/security/credentials.h>
 
-#include <chrono>
 #include <memory>
-#include <mutex>
 #include <string>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "client/transport/security_options.h"
+#include "memstore/base/clock.h"
+#include "memstore/base/mutex.h"
 #include "memstore/tls/pem_watch.h"
 
 namespace engram {
@@ -23,9 +23,10 @@ class GrpcCredentials {
  public:
   // `address`: HOST:PORT or unix:PATH, which speaks no TLS. INVALID_ARGUMENT (the system's code for
   // a file that can't be read): options or files that cannot be used, each named; UNAUTHENTICATED:
-  // a certificate that has expired.
+  // a certificate that has expired. `clock`, by which the token's file is read again, outlives
+  // them.
   static absl::StatusOr<std::shared_ptr<const GrpcCredentials>> Create(
-      const SecurityOptions& options, const std::string& address);
+      const SecurityOptions& options, const std::string& address, const Clock& clock = RealClock());
 
   bool tls() const { return options_.tls(); }
   // Of a new channel.
@@ -37,14 +38,18 @@ class GrpcCredentials {
   void Apply(grpc::ClientContext* context) const;
 
  private:
-  explicit GrpcCredentials(const SecurityOptions& options) : options_(options) {}
+  GrpcCredentials(const SecurityOptions& options, const Clock& clock)
+      : clock_(clock), options_(options) {}
+  // What a call carries for a token.
+  std::string Bearer() const;
 
+  const Clock& clock_;
   SecurityOptions options_;
   std::unique_ptr<PemWatch> watch_;  // null without TLS
   std::shared_ptr<grpc::ChannelCredentials> channel_;
-  mutable std::mutex mutex_;
-  mutable std::string bearer_;                               // guarded by mutex_; "Bearer TOKEN"
-  mutable std::chrono::steady_clock::time_point next_look_;  // guarded by mutex_
+  mutable Mutex mutex_;
+  mutable std::string bearer_ ABSL_GUARDED_BY(mutex_);  // "Bearer TOKEN"
+  mutable MonotonicTime next_look_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace engram

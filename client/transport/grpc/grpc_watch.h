@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "client/transport/grpc/grpc_credentials.h"
+#include "memstore/base/clock.h"
 #include "memstore/table/manifest.h"
 
 namespace engram {
@@ -17,6 +18,6 @@ namespace engram {
 // (engramd was started again) is begun again; errors that time does not mend end it.
 absl::Status WatchUntilSuperseded(const std::shared_ptr<grpc::Channel>& channel,
                                   const GrpcCredentials& credentials, const Manifest& manifest,
-                                  std::stop_token stop);
+                                  std::stop_token stop, Clock& clock = RealClock());
 
 }  // namespace engram
