@@ -17,7 +17,6 @@ namespace {
 // A socket that is here answers at once; the owner has been seen to be there.
 constexpr absl::Duration kLocalTime = absl::Milliseconds(500);
 constexpr absl::Duration kRdmaTime = absl::Seconds(5);
-constexpr size_t kSpareBatches = 16;
 
 // The first way that there is, null when there is none; `*why` says why not the others.
 std::unique_ptr<Transport> FirstWay(const std::string& address, const std::string& set_id,

@@ -12,205 +12,189 @@ namespace {
 // Beside ids a request holds its set's id, a few numbers and, for each layer, a short head.
 constexpr uint64_t kRequestFramingBytes = 256;
 constexpr uint64_t kLayerFramingBytes = 32;
+// Of a batch that is kept to be used again: a prefill's of thousands of tokens, some MiB of ids.
+constexpr size_t kMaxKeptRows = size_t{1} << 18;
 
-std::byte* PlaceOf(const Landing& landing, uint64_t place, uint32_t row_bytes) {
-  if (landing.group_rows == 0) return landing.data + place * row_bytes;
-  return landing.data + place / landing.group_rows * landing.group_stride_bytes +
-         place % landing.group_rows * row_bytes;
-}
+// Rows of a reply where gRPC put them, taken from the front.
+class RowBytes {
+ public:
+  RowBytes(absl::Span<const wire::Bytes> chain, const wire::Extent& rows)
+      : chain_(chain), chunk_(rows.chunk), offset_(rows.offset) {}
 
-// Bytes that lie together from `place` on.
-uint64_t RunBytes(const Landing& landing, uint64_t place, uint32_t row_bytes, uint64_t bytes) {
-  if (landing.group_rows == 0) return bytes;
-  return std::min(bytes, (landing.group_rows - place % landing.group_rows) * row_bytes);
-}
+  // The next of them, which are there.
+  void CopyTo(std::byte* out, uint64_t bytes) {
+    while (bytes > 0) {
+      const wire::Bytes& chunk = chain_[chunk_];
+      const uint64_t step = std::min<uint64_t>(bytes, chunk.size() - offset_);
+      std::memcpy(out, chunk.data() + offset_, step);
+      out += step;
+      bytes -= step;
+      offset_ += step;
+      if (offset_ < chunk.size()) continue;
+      ++chunk_;
+      offset_ = 0;
+    }
+  }
+
+ private:
+  const absl::Span<const wire::Bytes> chain_;
+  size_t chunk_;
+  size_t offset_;
+};
 
 }  // namespace
 
-std::shared_ptr<GrpcBatch> GrpcBatch::Create(const GrpcPeer& peer, const BatchRequest& batch,
-                                             Planner& planner) {
-  return std::shared_ptr<GrpcBatch>(new GrpcBatch(peer, batch, planner));
-}
-
-GrpcBatch::GrpcBatch(const GrpcPeer& peer, const BatchRequest& batch, Planner& planner)
-    : peer_(peer), deadline_(batch.deadline) {
-  for (const LayerRequest& request : batch.layers) {
-    const LayerTableSpec* spec = peer.manifest->FindLayer(request.layer);
-    auto layer = std::make_unique<Layer>();
-    layer->layer = request.layer;
-    layer->row_bytes = spec->row_bytes;
-    layer->wide = spec->rows > uint64_t{1} << 32;
-    layer->landing = request.landing;
-    if (!planner.Distinct(request.row_ids, &layer->ids, &layer->places, &layer->copies)) {
-      layer->ids.assign(request.row_ids.begin(), request.row_ids.end());
-    }
-    layer->left = layer->ids.size();
-    layers_.push_back(std::move(layer));
+void GrpcBatch::Fill(const GrpcPeer& peer, const BatchRequest& request, Planner& planner,
+                     MonotonicTime now) {
+  peer_ = &peer;
+  begin_ = now;
+  layer_count_ = request.layers.size();
+  if (layers_.size() < layer_count_) layers_.resize(layer_count_);
+  for (size_t i = 0; i < layer_count_; ++i) {
+    const LayerRequest& layer = request.layers[i];
+    FillLayer(*peer.manifest->FindLayer(layer.layer), layer, planner, &layers_[i]);
   }
 }
 
-std::vector<std::shared_ptr<GrpcBatch::Part>> GrpcBatch::Cut() {
-  std::vector<std::shared_ptr<Part>> parts;
+void GrpcBatch::FillLayer(const LayerTableSpec& spec, const LayerRequest& request, Planner& planner,
+                          Layer* layer) {
+  layer->layer = request.layer;
+  layer->row_bytes = spec.row_bytes;
+  layer->wide = spec.rows > uint64_t{1} << 32;
+  layer->landing = request.landing;
+  // The caller's list is not lent.
+  const absl::Span<const uint32_t> listed = request.landing.places;
+  if (planner.Distinct(request.row_ids, &layer->ids, &layer->places, &layer->copies)) {
+    if (!listed.empty()) {
+      for (uint32_t& place : layer->places) place = listed[place];
+      for (RowCopy& copy : layer->copies) copy = {listed[copy.from], listed[copy.to]};
+    }
+  } else {
+    layer->ids.assign(request.row_ids.begin(), request.row_ids.end());
+    layer->places.assign(listed.begin(), listed.end());
+    layer->copies.clear();
+  }
+  layer->landing.places = layer->places;
+  layer->left = layer->ids.size();
+}
+
+bool GrpcBatch::MayBeKept() const {
+  size_t rows = 0;
+  for (const Layer& layer : layers_) rows += layer.ids.capacity();
+  return rows <= kMaxKeptRows;
+}
+
+std::vector<std::shared_ptr<GrpcBatch::Request>> GrpcBatch::Cut() {
+  std::vector<std::shared_ptr<Request>> requests;
   uint64_t reply_room = 0, request_room = 0;
-  for (size_t i = 0; i < layers_.size(); ++i) {
-    const Layer& layer = *layers_[i];
+  for (size_t i = 0; i < layer_count_; ++i) {
+    const Layer& layer = layers_[i];
     const uint64_t id_bytes = layer.wide ? 8 : 4;
     for (uint64_t first = 0; first < layer.ids.size();) {
-      if (parts.empty() || reply_room < layer.row_bytes ||
+      if (requests.empty() || reply_room < layer.row_bytes ||
           request_room < kLayerFramingBytes + id_bytes) {
-        parts.push_back(std::make_shared<Part>());
-        reply_room = peer_.max_reply_bytes;
-        request_room = peer_.max_request_bytes - kRequestFramingBytes;
+        requests.push_back(std::make_shared<Request>());
+        requests.back()->batch = TicketRef<GrpcBatch>(this);
+        reply_room = peer_->max_reply_bytes;
+        request_room = peer_->max_request_bytes - kRequestFramingBytes;
       }
       request_room -= kLayerFramingBytes;
       const uint64_t rows = std::min(
           {layer.ids.size() - first, reply_room / layer.row_bytes, request_room / id_bytes});
-      parts.back()->pieces.push_back({.layer = i, .first = first, .rows = rows});
+      requests.back()->runs.push_back({.layer = i, .first = first, .rows = rows});
       reply_room -= rows * layer.row_bytes;
       request_room -= rows * id_bytes;
       first += rows;
     }
   }
-  parts_left_ = parts.size();
-  return parts;
+  return requests;
 }
 
-wire::RequestHead GrpcBatch::HeadOf(const Part& part) const {
-  return {.table_set_id = peer_.table_set_id,
-          .batch_id = part.wire_id,
-          .timeout_us = part.timeout_us,
+wire::RequestHead GrpcBatch::HeadOf(const Request& request) const {
+  return {.table_set_id = peer_->table_set_id,
+          .batch_id = request.wire_id,
+          .timeout_us = request.timeout_us,
           .cancel = false};
 }
 
-wire::RequestLayer GrpcBatch::LayerOf(const Piece& piece) const {
-  const Layer& layer = *layers_[piece.layer];
+wire::RequestLayer GrpcBatch::LayerOf(const Run& run) const {
+  const Layer& layer = layers_[run.layer];
   return {.layer = layer.layer,
           .wide = layer.wide,
-          .ids = absl::MakeConstSpan(layer.ids).subspan(piece.first, piece.rows)};
+          .ids = absl::MakeConstSpan(layer.ids).subspan(run.first, run.rows)};
 }
 
-uint64_t GrpcBatch::RequestBytes(const Part& part) const {
-  uint64_t bytes = wire::RequestHeadBytes(HeadOf(part));
-  for (const Piece& piece : part.pieces) bytes += wire::RequestLayerBytes(LayerOf(piece));
+uint64_t GrpcBatch::RequestBytes(const Request& request) const {
+  uint64_t bytes = wire::RequestHeadBytes(HeadOf(request));
+  for (const Run& run : request.runs) bytes += wire::RequestLayerBytes(LayerOf(run));
   return bytes;
 }
 
-void GrpcBatch::WriteRequest(const Part& part, uint8_t* out) const {
-  out = wire::WriteRequestHead(HeadOf(part), out);
-  for (const Piece& piece : part.pieces) out = wire::WriteRequestLayer(LayerOf(piece), out);
+void GrpcBatch::WriteRequest(const Request& request, uint8_t* out) const {
+  out = wire::WriteRequestHead(HeadOf(request), out);
+  for (const Run& run : request.runs) out = wire::WriteRequestLayer(LayerOf(run), out);
 }
 
-bool GrpcBatch::LayerSettled(size_t index) const {
-  if (state() != TicketState::kInFlight) return true;
-  return index < layers_.size() && layers_[index]->left.load(std::memory_order_acquire) == 0;
-}
-
-absl::Status GrpcBatch::status() const {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  return status_;
-}
-
-bool GrpcBatch::Fail(absl::Status status) {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  if (state() != TicketState::kInFlight) return false;
-  status_ = std::move(status);
-  state_.store(TicketState::kFailedLent, std::memory_order_release);
-  return true;
-}
-
-bool GrpcBatch::MayRestart(Part& part) {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  return state() == TicketState::kInFlight && part.at == 0 && part.pieces[0].landed == 0;
-}
-
-absl::Status GrpcBatch::CheckReply(const Part& part, const wire::LookupResponse& reply,
+absl::Status GrpcBatch::CheckReply(const Request& request, const wire::LookupResponse& reply,
                                    bool ended) const {
   const auto wrong = [&](const std::string& what) {
-    return absl::InternalError(absl::StrCat("engramd at ", peer_.address,
+    return absl::InternalError(absl::StrCat("engramd at ", peer_->address,
                                             " answered something else than was asked for: ", what));
   };
-  if (reply.table_set_id != peer_.table_set_id) {
+  if (reply.table_set_id != peer_->table_set_id) {
     return wrong(absl::StrCat("rows of table set ", reply.table_set_id));
   }
-  size_t at = part.at;
-  uint64_t landed = at < part.pieces.size() ? part.pieces[at].landed : 0;
-  for (const wire::LookupResponse::Layer& run : reply.layers) {
-    if (at == part.pieces.size()) return wrong("more rows");
-    const Piece& piece = part.pieces[at];
-    const Layer& layer = *layers_[piece.layer];
-    if (run.layer != layer.layer) return wrong(absl::StrCat("layer ", run.layer));
-    const uint64_t rows = run.rows.size / layer.row_bytes;
-    if (run.first_row != landed || rows == 0 || run.rows.size % layer.row_bytes != 0 ||
-        rows > piece.rows - landed) {
-      return wrong(absl::StrCat(run.rows.size, " bytes from row ", run.first_row, " on, for ",
-                                piece.rows - landed, " rows of layer ", layer.layer, " from row ",
+  size_t at = request.at;
+  uint64_t landed = at < request.runs.size() ? request.runs[at].landed : 0;
+  for (const wire::LookupResponse::Layer& part : reply.layers) {
+    if (at == request.runs.size()) return wrong("more rows");
+    const Run& run = request.runs[at];
+    const Layer& layer = layers_[run.layer];
+    if (part.layer != layer.layer) return wrong(absl::StrCat("layer ", part.layer));
+    const uint64_t rows = part.rows.size / layer.row_bytes;
+    if (part.first_row != landed || rows == 0 || part.rows.size % layer.row_bytes != 0 ||
+        rows > run.rows - landed) {
+      return wrong(absl::StrCat(part.rows.size, " bytes from row ", part.first_row, " on, for ",
+                                run.rows - landed, " rows of layer ", layer.layer, " from row ",
                                 landed, " on"));
     }
     landed += rows;
-    if (landed < piece.rows) continue;
+    if (landed < run.rows) continue;
     ++at;
     landed = 0;
   }
-  if (ended && at < part.pieces.size()) return wrong("fewer rows");
-  if (!ended && at == part.pieces.size()) return wrong("all rows, and not the end");
+  if (ended && at < request.runs.size()) return wrong("fewer rows");
+  if (!ended && at == request.runs.size()) return wrong("all rows, and not the end");
   return absl::OkStatus();
 }
 
-void GrpcBatch::LandRows(Layer& layer, uint64_t first, absl::Span<const wire::Bytes> chain,
-                         const wire::Extent& rows) const {
-  const uint32_t row_bytes = layer.row_bytes;
-  uint64_t row = first;  // being written
-  uint64_t written = 0;  // bytes of it and of those behind it that lie together
-  const auto start = [&](uint64_t bytes_left) {
-    const bool listed = !layer.places.empty();
-    const uint64_t place = listed ? layer.places[row] : row;
-    const uint64_t most =
-        listed ? row_bytes : RunBytes(layer.landing, place, row_bytes, bytes_left);
-    return absl::MakeSpan(PlaceOf(layer.landing, place, row_bytes), most);
-  };
-  uint64_t left = rows.size;
-  absl::Span<std::byte> to = start(left);
-  wire::ForEachRun(chain, rows, [&](wire::Bytes part) {
-    while (!part.empty()) {
-      const uint64_t step = std::min<uint64_t>(part.size(), to.size() - written);
-      std::memcpy(to.data() + written, part.data(), step);
-      part.remove_prefix(step);
-      written += step;
-      left -= step;
-      if (written < to.size() || left == 0) continue;
-      row += written / row_bytes;
-      written = 0;
-      to = start(left);
-    }
-  });
+void GrpcBatch::LandRepeats(const Layer& layer) {
+  const LandingShape shape = layer.landing.shape();
+  for (const RowCopy& copy : layer.copies) {
+    std::memcpy(layer.landing.data + shape.OffsetOf(copy.to, layer.row_bytes),
+                layer.landing.data + shape.OffsetOf(copy.from, layer.row_bytes), layer.row_bytes);
+  }
 }
 
-void GrpcBatch::Land(Part& part, absl::Span<const wire::Bytes> chain,
-                     const wire::LookupResponse& reply, bool ended) {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  if (state() != TicketState::kInFlight) return;
-  if (absl::Status status = CheckReply(part, reply, ended); !status.ok()) {
-    status_ = std::move(status);
-    state_.store(TicketState::kFailedLent, std::memory_order_release);
-    return;
+void GrpcBatch::LandRows(Request& request, absl::Span<const wire::Bytes> chain,
+                         const wire::LookupResponse& reply, std::vector<size_t>* landed_layers) {
+  for (const wire::LookupResponse::Layer& part : reply.layers) {
+    Run& run = request.runs[request.at];
+    Layer& layer = layers_[run.layer];
+    const uint64_t rows = part.rows.size / layer.row_bytes;
+    const uint64_t first = run.first + run.landed;
+    RowBytes bytes(chain, part.rows);
+    layer.landing.ForEachRun(first, first + rows, layer.row_bytes,
+                             [&](std::byte* place, uint64_t, uint64_t count) {
+                               bytes.CopyTo(place, count * layer.row_bytes);
+                             });
+    run.landed += rows;
+    if (run.landed == run.rows) ++request.at;
+    layer.left -= rows;
+    if (layer.left > 0) continue;
+    LandRepeats(layer);
+    landed_layers->push_back(run.layer);
   }
-  for (const wire::LookupResponse::Layer& run : reply.layers) {
-    Piece& piece = part.pieces[part.at];
-    Layer& layer = *layers_[piece.layer];
-    LandRows(layer, piece.first + piece.landed, chain, run.rows);
-    const uint64_t rows = run.rows.size / layer.row_bytes;
-    piece.landed += rows;
-    if (piece.landed == piece.rows) ++part.at;
-    if (layer.left.load(std::memory_order_relaxed) == rows) {
-      for (const RowCopy& copy : layer.copies) {
-        std::memcpy(PlaceOf(layer.landing, copy.to, layer.row_bytes),
-                    PlaceOf(layer.landing, copy.from, layer.row_bytes), layer.row_bytes);
-      }
-    }
-    layer.left.fetch_sub(rows, std::memory_order_release);
-  }
-  if (!ended || --parts_left_ > 0) return;
-  state_.store(TicketState::kLanded, std::memory_order_release);
 }
 
 }  // namespace engram

@@ -1,22 +1,22 @@
-// One batch on its way over gRPC: the requests it was cut into, and what of it has landed.
+// One batch on its way over gRPC: the requests it is cut into, what of it has come, and where that
+// lands.
 //
-// A batch is cut into parts, each one request; replies are held against what was asked for before
-// their rows are copied, once, from gRPC's buffers to where they land. Rows are copied only while
-// the batch is IN_FLIGHT: after it failed, was cancelled or reaped nothing is written any more.
-// Knows the wire, nothing of calls and queues. Thread-safe where said; state() never blocks.
+// A batch is cut into requests, each one message; replies are held against what was asked for
+// before their rows are copied, once, from gRPC's buffers to where they land (landing.h). Knows the
+// wire, nothing of calls and queues; whether rows may be copied at all is its transport's to say
+// (ticketed_transport.h). Thread-compatible: one thread makes it, then one at a time takes replies;
+// requests are encoded by any.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
-#include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "client/transport/row_deduplicator.h"
+#include "client/transport/ticketed_batch.h"
 #include "client/transport/transport.h"
 #include "memstore/base/clock.h"
 #include "proto/wire/lookup_messages.h"
@@ -32,80 +32,76 @@ struct GrpcPeer {
   uint64_t max_reply_bytes = 0;    // of the rows one request may ask for
 };
 
-class GrpcBatch {
+class GrpcBatch final : public TicketedBatch {
  public:
-  // A run of one layer's rows within a part, in the order in which they come.
-  struct Piece {
+  // Rows of one layer within a request, in the order in which they come.
+  struct Run {
     size_t layer = 0;    // index into the batch's layers
     uint64_t first = 0;  // of the layer's rows that travel
     uint64_t rows = 0;
     uint64_t landed = 0;  // rows of these
   };
-  struct Part {
-    std::shared_ptr<GrpcBatch> batch;
-    std::vector<Piece> pieces;
-    size_t at = 0;  // the piece whose rows come next
+  struct Request {
+    TicketRef<GrpcBatch> batch;
+    std::vector<Run> runs;
+    size_t at = 0;  // the run whose rows come next
     // The sender's.
     bool sent_again = false;
     uint64_t wire_id = 0;
     uint64_t timeout_us = 0;
+
+    // Whether a row of it has landed.
+    bool HasBegun() const { return at > 0 || runs[0].landed > 0; }
   };
 
-  // `batch` has been checked. Row ids that repeat within a layer travel once, where `planner` finds
-  // that it pays.
-  static std::shared_ptr<GrpcBatch> Create(const GrpcPeer& peer, const BatchRequest& batch,
-                                           Planner& planner);
+  // Makes it the batch that `request`, which has been checked, asks for. Row ids that repeat within
+  // a layer travel once, where `planner` finds that it pays. `now` is when it begins.
+  void Fill(const GrpcPeer& peer, const BatchRequest& request, Planner& planner, MonotonicTime now);
+  // All of it, in the order of need. Once; the requests hold a reference to it.
+  std::vector<std::shared_ptr<Request>> Cut();
 
-  // All of the batch, in the order of need.
-  std::vector<std::shared_ptr<Part>> Cut();
-  // The bytes of a part's request. Any number of times.
-  uint64_t RequestBytes(const Part& part) const;
-  void WriteRequest(const Part& part, uint8_t* out) const;
-
-  TicketState state() const { return state_.load(std::memory_order_acquire); }
-  bool LayerSettled(size_t index) const;
-  absl::Status status() const;
-  MonotonicTime deadline() const { return deadline_; }
   MonotonicTime begin() const { return begin_; }
 
-  // IN_FLIGHT becomes FAILED_LENT; false when it was something else already. Returns when no row is
-  // being copied any more. Thread-safe.
-  bool Fail(absl::Status status);
-  // Readies the part to be sent once more; false when some of it has landed or the batch is not
-  // IN_FLIGHT.
-  bool MayRestart(Part& part);
-  // Rows of a part's reply. The batch fails when they are not what comes next. `ended`: no more of
-  // this part follows.
-  void Land(Part& part, absl::Span<const wire::Bytes> chain, const wire::LookupResponse& reply,
-            bool ended);
+  // The bytes of a request's message. Any number of times.
+  uint64_t RequestBytes(const Request& request) const;
+  void WriteRequest(const Request& request, uint8_t* out) const;
+
+  // INTERNAL: the reply is not what comes next of the request. `ended`: no more of it follows.
+  absl::Status CheckReply(const Request& request, const wire::LookupResponse& reply,
+                          bool ended) const;
+  // Copies the rows of a reply that was checked, and appends the layers that are now in place.
+  void LandRows(Request& request, absl::Span<const wire::Bytes> chain,
+                const wire::LookupResponse& reply, std::vector<size_t>* landed_layers);
+
+  // What it was cut into, kept by its transport (which guards it) until the ticket is reaped.
+  std::vector<std::shared_ptr<Request>>& requests() { return requests_; }
+
+ protected:
+  bool MayBeKept() const override;
 
  private:
   struct Layer {
     uint32_t layer = 0;
     uint32_t row_bytes = 0;
     bool wide = false;
-    Landing landing;
-    std::vector<RowId> ids;         // that travel
-    std::vector<uint32_t> places;   // of each of them; empty: row i lands at place i
-    std::vector<RowCopy> copies;    // places that take what another place has
-    std::atomic<uint64_t> left{0};  // rows that have not landed
+    std::vector<RowId> ids;        // that travel
+    std::vector<uint32_t> places;  // of each of them; empty: row i lands at place i
+    std::vector<RowCopy> copies;   // places that take what another place has
+    Landing landing;               // of what travels, its list `places`
+    uint64_t left = 0;             // rows that have not landed
   };
 
-  GrpcBatch(const GrpcPeer& peer, const BatchRequest& batch, Planner& planner);
-  wire::RequestHead HeadOf(const Part& part) const;
-  wire::RequestLayer LayerOf(const Piece& piece) const;
-  absl::Status CheckReply(const Part& part, const wire::LookupResponse& reply, bool ended) const;
-  void LandRows(Layer& layer, uint64_t first, absl::Span<const wire::Bytes> chain,
-                const wire::Extent& rows) const;
+  static void FillLayer(const LayerTableSpec& spec, const LayerRequest& request, Planner& planner,
+                        Layer* layer);
+  wire::RequestHead HeadOf(const Request& request) const;
+  wire::RequestLayer LayerOf(const Run& run) const;
+  static void LandRepeats(const Layer& layer);
 
-  const GrpcPeer& peer_;
-  const MonotonicTime deadline_;
-  const MonotonicTime begin_ = RealClock().Now();
-  std::vector<std::unique_ptr<Layer>> layers_;
-  std::atomic<TicketState> state_{TicketState::kInFlight};
-  mutable std::mutex mutex_;  // held while rows are copied
-  absl::Status status_;       // guarded by mutex_
-  uint64_t parts_left_ = 0;   // guarded by mutex_
+  const GrpcPeer* peer_ = nullptr;
+  MonotonicTime begin_;
+  std::vector<Layer> layers_;  // beyond layer_count_: kept for their memory
+  size_t layer_count_ = 0;
+  std::vector<std::shared_ptr<Request>> requests_;
 };
 
 }  // namespace engram

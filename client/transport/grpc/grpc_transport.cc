@@ -1,16 +1,17 @@
 #include "client/transport/grpc/grpc_transport.h"
 
 #include <algorithm>
-#include <deque>
 #include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "client/transport/batch_check.h"
 #include "client/transport/grpc/grpc_attach.h"
-#include "memstore/base/clock.h"
+#include "client/transport/grpc/grpc_deadline.h"
+#include "client/transport/grpc/grpc_stream.h"
+#include "client/transport/grpc/grpc_unary_calls.h"
+#include "memstore/base/check.h"
 #include "memstore/base/status_macros.h"
-#include "proto/rpc/grpc_time.h"
 
 namespace engram {
 namespace {
@@ -62,254 +63,264 @@ GrpcPeer PeerOf(const GrpcAttachment& attachment, bool unary) {
 
 }  // namespace
 
-struct GrpcTransport::Connection {
-  Connection(std::shared_ptr<grpc::Channel> channel, const GrpcCredentials* credentials,
-             grpc::CompletionQueue* queue, PartSink* sink, uint32_t stream_count)
-      : stub(std::move(channel)), unary(&stub, credentials, queue, sink) {
-    for (uint32_t i = 0; i < stream_count; ++i) {
-      streams.emplace_back(&stub, credentials, queue, sink);
-    }
-  }
-  RawStub stub;
-  GrpcUnaryCalls unary;
-  std::deque<GrpcStream> streams;
-};
-
 absl::StatusOr<std::unique_ptr<Transport>> GrpcTransport::Attach(const std::string& address,
                                                                  const std::string& table_set,
                                                                  const GrpcOptions& options) {
   ENGRAM_RETURN_IF_ERROR(CheckOptions(options));
   ENGRAM_ASSIGN_OR_RETURN(
       std::shared_ptr<const GrpcAttachment> attachment,
-      GrpcAttachment::Create(address, table_set,
-                             {.timeout = options.timeout, .security = options.security}));
+      GrpcAttachment::Create(
+          address, table_set,
+          {.timeout = options.timeout, .security = options.security, .clock = options.clock}));
   return Create(std::move(attachment), options);
 }
 
 absl::StatusOr<std::unique_ptr<Transport>> GrpcTransport::Create(
-    std::shared_ptr<const GrpcAttachment> attachment, const GrpcOptions& options) {
+    std::shared_ptr<const GrpcAttachment> attachment, const GrpcOptions& options,
+    std::shared_ptr<QueueDriver> driver) {
   ENGRAM_RETURN_IF_ERROR(CheckOptions(options));
-  std::unique_ptr<GrpcTransport> transport(new GrpcTransport(std::move(attachment), options));
-  ENGRAM_RETURN_IF_ERROR(transport->driver_.Start(options.spin));
-  return std::unique_ptr<Transport>(std::move(transport));
+  if (driver == nullptr) {
+    ENGRAM_ASSIGN_OR_RETURN(driver, QueueDriver::Create(options.spin, attachment->clock()));
+  }
+  return std::unique_ptr<Transport>(
+      new GrpcTransport(std::move(attachment), options, std::move(driver)));
 }
 
 GrpcTransport::GrpcTransport(std::shared_ptr<const GrpcAttachment> attachment,
-                             const GrpcOptions& options)
-    : attachment_(std::move(attachment)),
+                             const GrpcOptions& options, std::shared_ptr<QueueDriver> driver)
+    : TicketedTransport({.clock = &attachment->clock(),
+                         .owner = absl::StrCat("engramd at ", attachment->address())}),
+      attachment_(std::move(attachment)),
       capabilities_{.name = "grpc",
                     .lands_asynchronously = true,
                     .max_batch_rows = attachment_->offer().max_batch_rows > 0
                                           ? attachment_->offer().max_batch_rows
                                           : kDefaultBatchRows},
-      unary_(options.unary),
-      peer_(PeerOf(*attachment_, options.unary)) {
-  PartSink* const sink = this;
+      peer_(PeerOf(*attachment_, options.unary)),
+      driver_(std::move(driver)) {
   for (uint32_t i = 0; i < options.connections; ++i) {
-    connections_.push_back(std::make_unique<Connection>(
-        i == 0 ? attachment_->channel() : attachment_->OpenChannel(), &attachment_->credentials(),
-        driver_.queue(), sink, options.streams));
+    stubs_.push_back(
+        std::make_unique<RawStub>(i == 0 ? attachment_->channel() : attachment_->OpenChannel()));
   }
-}
-
-absl::Status GrpcTransport::WaitSuperseded(std::stop_token stop) {
-  return attachment_->WaitSuperseded(std::move(stop));
+  // One connection after the other, so that neighbours in turn are on different ones.
+  for (uint32_t i = 0; i < (options.unary ? 1 : options.streams); ++i) {
+    for (const std::unique_ptr<RawStub>& stub : stubs_) {
+      const GrpcCallContext context = {.stub = stub.get(),
+                                       .credentials = &attachment_->credentials(),
+                                       .queue = driver_->queue(),
+                                       .sink = this,
+                                       .clock = &clock()};
+      if (options.unary) {
+        lanes_.push_back(std::make_unique<GrpcUnaryCalls>(context));
+      } else {
+        lanes_.push_back(std::make_unique<GrpcStream>(context));
+      }
+    }
+  }
 }
 
 GrpcTransport::~GrpcTransport() {
-  for (const Ticket ticket : tickets_.OpenTickets()) GrpcTransport::Reap(ticket);
+  ReapAll();
   {
-    const std::lock_guard<std::mutex> lock(retries_mutex_);
+    MutexLock lock(alarms_mutex_);
     ending_ = true;
     for (const std::unique_ptr<Retry>& retry : retries_) retry->alarm.Cancel();
+    if (deadline_pending_) deadline_alarm_.Cancel();
   }
-  for (const std::unique_ptr<Connection>& connection : connections_) {
-    connection->unary.End();
-    for (GrpcStream& stream : connection->streams) stream.End();
+  for (const std::unique_ptr<GrpcCalls>& lane : lanes_) {
+    for (uint64_t never_sent = lane->End(); never_sent > 0; --never_sent) driver_->Finish();
   }
-  driver_.Stop([this] { return Ended(); });
+  driver_->DriveOut([this] { return Ended(); });
 }
 
 bool GrpcTransport::Ended() const {
   {
-    const std::lock_guard<std::mutex> lock(retries_mutex_);
-    if (!retries_.empty()) return false;
+    MutexLock lock(alarms_mutex_);
+    if (!retries_.empty() || deadline_pending_) return false;
   }
-  return std::all_of(connections_.begin(), connections_.end(), [](const auto& connection) {
-    return connection->unary.Ended() &&
-           std::all_of(connection->streams.begin(), connection->streams.end(),
-                       [](const GrpcStream& stream) { return stream.Ended(); });
-  });
+  return std::all_of(lanes_.begin(), lanes_.end(), [](const auto& lane) { return lane->Ended(); });
 }
 
-void GrpcTransport::Send(const PartPointer& part) {
-  const uint32_t turn = next_.fetch_add(1, std::memory_order_relaxed);
-  Connection& connection = *connections_[turn % connections_.size()];
-  if (unary_) {
-    connection.unary.Send(part);
-  } else {
-    connection.streams[turn / connections_.size() % connection.streams.size()].Send(part);
-  }
+absl::Status GrpcTransport::Prepare(const BatchRequest& request) {
+  return CheckBatch(request, *peer_.manifest, capabilities_.max_batch_rows,
+                    /*max_sequence_tokens=*/0, clock());
 }
 
-absl::StatusOr<Ticket> GrpcTransport::Submit(const BatchRequest& batch) {
-  absl::Status status = CheckBatch(batch, *peer_.manifest, capabilities_.max_batch_rows);
-  if (!status.ok()) return status;
-  auto open = std::make_shared<Open>();
-  open->batch = GrpcBatch::Create(peer_, batch, planner_);
-  open->parts = open->batch->Cut();
-  for (const PartPointer& part : open->parts) part->batch = open->batch;
-  absl::StatusOr<Ticket> ticket = tickets_.Open(open);
-  if (!ticket.ok()) return ticket;
-  driver_.Begin(open->parts.size());
+absl::Status GrpcTransport::Start(const BatchRequest& request, TicketedBatch& ticketed) {
+  auto& batch = static_cast<GrpcBatch&>(ticketed);
+  const MonotonicTime now = clock().Now();
+  batch.Fill(peer_, request, planner_, now);
+  const std::vector<RequestPointer> requests = batch.Cut();
+  {
+    TicketLock lock(*this);
+    batch.requests() = requests;
+  }
+  driver_->Begin(requests.size());
   // A stream that broke while nobody looked is found out before it is written to.
-  if (RealClock().Now().nanoseconds() - last_reply_ns_.load() > absl::ToInt64Nanoseconds(kQuiet)) {
-    driver_.TakeReady();
+  const MonotonicTime last_reply = MonotonicTime::FromNanoseconds(last_reply_ns_.load());
+  if (now - last_reply > kQuiet) driver_->TakeReady();
+  for (const RequestPointer& one : requests) Send(one);
+  if (request.sink != nullptr) WatchDeadline(request.deadline);
+  return absl::OkStatus();
+}
+
+void GrpcTransport::Send(const RequestPointer& request) {
+  const uint32_t turn = next_lane_.fetch_add(1, std::memory_order_relaxed);
+  lanes_[turn % lanes_.size()]->Send(request);
+}
+
+void GrpcTransport::Advance(TicketedBatch&) { driver_->TakeReady(); }
+
+void GrpcTransport::Drive(TicketedBatch&, const Awaited& awaited, MonotonicTime until) {
+  const bool reached = driver_->DriveUntil([&] { return awaited.Reached(); }, until);
+  // Rows that are there count.
+  if (!reached) driver_->TakeReady();
+}
+
+void GrpcTransport::TryCancel(TicketedBatch& batch) {
+  std::vector<RequestPointer> requests;
+  {
+    TicketLock lock(*this);
+    requests = static_cast<GrpcBatch&>(batch).requests();
   }
-  for (const PartPointer& part : open->parts) Send(part);
-  return ticket;
-}
-
-TicketState GrpcTransport::Poll(Ticket ticket) {
-  const std::shared_ptr<Open> open = tickets_.Find(ticket);
-  if (open == nullptr) return TicketState::kReaped;
-  if (open->batch->state() == TicketState::kInFlight) driver_.TakeReady();
-  if (open->batch->deadline() <= RealClock().Now()) Fail(*open, Late());
-  return open->batch->state();
-}
-
-absl::Status GrpcTransport::Late() const {
-  return absl::DeadlineExceededError(
-      absl::StrCat("engramd at ", peer_.address, " did not answer by the batch's deadline"));
-}
-
-absl::Status GrpcTransport::WaitUntil(Ticket ticket,
-                                      absl::FunctionRef<bool(const GrpcBatch&)> done) {
-  const std::shared_ptr<Open> open = tickets_.Find(ticket);
-  if (open == nullptr) {
-    return absl::FailedPreconditionError("the ticket was reaped, or never given out");
-  }
-  const GrpcBatch& batch = *open->batch;
-  if (!driver_.DriveUntil([&] { return done(batch); }, batch.deadline())) Fail(*open, Late());
-  return batch.state() == TicketState::kFailedLent ? batch.status() : absl::OkStatus();
-}
-
-absl::Status GrpcTransport::Wait(Ticket ticket) {
-  return WaitUntil(ticket,
-                   [](const GrpcBatch& batch) { return batch.state() != TicketState::kInFlight; });
-}
-
-absl::Status GrpcTransport::WaitLayer(Ticket ticket, size_t index) {
-  return WaitUntil(ticket, [index](const GrpcBatch& batch) { return batch.LayerSettled(index); });
-}
-
-void GrpcTransport::Fail(Open& open, absl::Status status) {
-  if (open.batch->Fail(std::move(status))) CancelParts(open);
-}
-
-void GrpcTransport::CancelParts(Open& open) {
-  // Its parts are finished when the server has answered that they are: until then somebody takes
-  // their events, or the wish to cancel might never leave.
-  for (const PartPointer& part : open.parts) {
-    for (const std::unique_ptr<Connection>& connection : connections_) {
-      if (unary_ && connection->unary.Cancel(part)) driver_.Finish();
-      for (GrpcStream& stream : connection->streams) stream.Cancel(part);
+  // They are finished when the server has answered that they are: until then somebody takes their
+  // events, or the wish to cancel might never leave.
+  for (const RequestPointer& request : requests) {
+    for (const std::unique_ptr<GrpcCalls>& lane : lanes_) {
+      if (lane->Cancel(request)) driver_->Finish();
     }
   }
-  driver_.Kick();
+  driver_->Kick();
 }
 
-void GrpcTransport::Cancel(Ticket ticket) {
-  const std::shared_ptr<Open> open = tickets_.Find(ticket);
-  if (open != nullptr) Fail(*open, absl::CancelledError("the batch was cancelled"));
+void GrpcTransport::Forget(TicketedBatch& batch) {
+  static_cast<GrpcBatch&>(batch).requests().clear();
 }
 
-void GrpcTransport::Reap(Ticket ticket) {
-  const std::shared_ptr<Open> open = tickets_.Close(ticket);
-  if (open == nullptr) return;
-  // After Fail returns no row is copied any more: both hold the batch's lock.
-  open->batch->Fail(absl::CancelledError("the batch was reaped"));
-  // Those of a batch that failed by itself, too: one part did, the others may be under way.
-  if (open->batch->state() != TicketState::kLanded) CancelParts(*open);
-}
-
-void GrpcTransport::OnReply(const PartPointer& part, absl::Span<const wire::Bytes> chain,
+void GrpcTransport::OnReply(const RequestPointer& request, absl::Span<const wire::Bytes> chain,
                             const wire::LookupResponse& reply, bool ended) {
-  last_reply_ns_.store(RealClock().Now().nanoseconds(), std::memory_order_relaxed);
+  last_reply_ns_.store(clock().Now().nanoseconds(), std::memory_order_relaxed);
   if (reply.code == 0) {
-    part->batch->Land(*part, chain, reply, ended);
-    if (ended) driver_.Finish();
+    Land(request, chain, reply, ended);
+    if (ended) driver_->Finish();
     return;
   }
-  if (reply.retry_after_ms > 0 && part->batch->MayRestart(*part)) {
-    SendLater(part, absl::Milliseconds(reply.retry_after_ms));
+  if (reply.retry_after_ms > 0 && MayRestart(request)) {
+    SendLater(request, absl::Milliseconds(reply.retry_after_ms));
     return;
   }
-  FailPart(part,
-           FromGrpc({static_cast<grpc::StatusCode>(reply.code), reply.message}, peer_.address));
+  FailRequest(request,
+              FromGrpc({static_cast<grpc::StatusCode>(reply.code), reply.message}, peer_.address));
 }
 
-void GrpcTransport::OnGone(const PartPointer& part, const grpc::Status& status, bool had_answered) {
+void GrpcTransport::Land(const RequestPointer& request, absl::Span<const wire::Bytes> chain,
+                         const wire::LookupResponse& reply, bool ended) {
+  GrpcBatch& batch = *request->batch;
+  {
+    TicketLock lock(*this);
+    if (!BeginWrite(batch)) return;
+  }
+  landed_layers_.clear();
+  absl::Status status = batch.CheckReply(*request, reply, ended);
+  if (status.ok()) batch.LandRows(*request, chain, reply, &landed_layers_);
+  TicketLock lock(*this);
+  if (!status.ok()) Fail(batch, std::move(status));
+  for (const size_t layer : landed_layers_) LandLayer(batch, layer);
+  EndWrite(batch);
+}
+
+bool GrpcTransport::MayRestart(const RequestPointer& request) {
+  TicketLock lock(*this);
+  return MayAskAgain(*request->batch) && !request->HasBegun();
+}
+
+void GrpcTransport::OnGone(const RequestPointer& request, const grpc::Status& status,
+                           bool had_answered) {
   // CANCELLED: by the server, which ends a call that takes nothing while others want the memory.
   const bool broke = status.error_code() == grpc::StatusCode::UNAVAILABLE ||
                      status.error_code() == grpc::StatusCode::CANCELLED;
-  if (had_answered && broke && !part->sent_again && part->batch->MayRestart(*part)) {
-    part->sent_again = true;
-    Send(part);
+  if (had_answered && broke && !request->sent_again && MayRestart(request)) {
+    request->sent_again = true;
+    Send(request);
     return;
   }
   // With details the server says that it is a matter of time.
   if (status.error_code() == grpc::StatusCode::RESOURCE_EXHAUSTED &&
-      !status.error_details().empty() && part->batch->MayRestart(*part)) {
-    SendLater(part, kUnaryRetryDelay);
+      !status.error_details().empty() && MayRestart(request)) {
+    SendLater(request, kUnaryRetryDelay);
     return;
   }
-  FailPart(part, FromGrpc(status, peer_.address));
+  FailRequest(request, FromGrpc(status, peer_.address));
 }
 
-void GrpcTransport::FailPart(const PartPointer& part, absl::Status status) {
-  part->batch->Fail(std::move(status));
-  driver_.Finish();
+void GrpcTransport::FailRequest(const RequestPointer& request, absl::Status status) {
+  {
+    TicketLock lock(*this);
+    Fail(*request->batch, std::move(status));
+  }
+  driver_->Finish();
 }
 
-void GrpcTransport::SendLater(const PartPointer& part, absl::Duration delay) {
-  const MonotonicTime at = RealClock().Now() + delay;
-  const MonotonicTime deadline = part->batch->deadline();
+void GrpcTransport::SendLater(const RequestPointer& request, absl::Duration delay) {
+  const MonotonicTime at = clock().After(delay);
+  const GrpcBatch& batch = *request->batch;
   const MonotonicTime end =
-      deadline == MonotonicTime::Infinite() ? part->batch->begin() + kMaxRetryTime : deadline;
+      batch.deadline().is_infinite() ? batch.begin() + kMaxRetryTime : batch.deadline();
   if (at < end) {
     auto retry = std::make_unique<Retry>();
     retry->transport = this;
-    retry->part = part;
-    const std::lock_guard<std::mutex> lock(retries_mutex_);
+    retry->request = request;
+    MutexLock lock(alarms_mutex_);
     if (!ending_) {
-      retry->alarm.Set(driver_.queue(),
-                       rpc::After(absl::ToChronoNanoseconds(at - RealClock().Now())), retry->tag());
+      retry->alarm.Set(driver_->queue(), GrpcDeadline(at, clock()), retry->tag());
       retries_.push_back(std::move(retry));
       return;
     }
   }
-  FailPart(part, absl::ResourceExhaustedError(
-                     absl::StrCat("engramd at ", peer_.address,
-                                  " had no room for the batch for as long as it could wait: send "
-                                  "less at a time, or give it a later deadline")));
+  FailRequest(request, absl::ResourceExhaustedError(absl::StrCat(
+                           "engramd at ", peer_.address,
+                           " had no room for the batch for as long as it could wait: send "
+                           "less at a time, or give it a later deadline")));
 }
 
 void GrpcTransport::OnRetry(Retry* retry, bool ok) {
   std::unique_ptr<Retry> over;
   {
-    const std::lock_guard<std::mutex> lock(retries_mutex_);
+    MutexLock lock(alarms_mutex_);
     const auto at = std::find_if(retries_.begin(), retries_.end(),
                                  [&](const auto& one) { return one.get() == retry; });
+    ENGRAM_CHECK(at != retries_.end(), "a request's time to be sent again came twice");
     over = std::move(*at);
     retries_.erase(at);
     ok = ok && !ending_;
   }
-  if (ok && over->part->batch->state() == TicketState::kInFlight) {
-    Send(over->part);
+  if (ok && over->request->batch->in_flight()) {
+    Send(over->request);
   } else {
-    driver_.Finish();
+    driver_->Finish();
   }
+}
+
+void GrpcTransport::WatchDeadline(MonotonicTime deadline) {
+  MutexLock lock(alarms_mutex_);
+  if (ending_ || deadline >= next_deadline_) return;
+  next_deadline_ = deadline;
+  if (deadline_pending_) {
+    deadline_alarm_.Cancel();  // its event sets it anew
+    return;
+  }
+  deadline_pending_ = true;
+  deadline_alarm_.Set(driver_->queue(), GrpcDeadline(deadline, clock()), deadline_event_.tag());
+}
+
+void GrpcTransport::OnDeadline(bool) {
+  {
+    MutexLock lock(alarms_mutex_);
+    deadline_pending_ = false;
+    next_deadline_ = MonotonicTime::Infinite();
+  }
+  // After that: a ticket that is opened from now on asks for its own.
+  WatchDeadline(EndLate());
 }
 
 }  // namespace engram

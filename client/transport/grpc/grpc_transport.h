@@ -3,7 +3,9 @@
 // Batches travel on long-lived streams, or as unary calls; either way without protobuf, and rows
 // are copied once, from the buffers they were received in to where they land. The thread that waits
 // takes the replies itself (queue_driver.h). Row ids that repeat in a large batch travel once
-// (planner.h). Contract: transport.h.
+// (row_deduplicator.h). Contract: transport.h; the life of tickets: ticketed_transport.h. A batch's
+// writer is the thread that copies rows of a reply, so an earlier attempt of a request never writes
+// beside a later one.
 #pragma once
 
 #include <grpcpp/alarm.h>
@@ -11,7 +13,6 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <vector>
 
@@ -22,7 +23,7 @@
 #include "client/transport/grpc/grpc_calls.h"
 #include "client/transport/grpc/queue_driver.h"
 #include "client/transport/row_deduplicator.h"
-#include "client/transport/ticket_table.h"
+#include "client/transport/ticketed_transport.h"
 #include "client/transport/transport.h"
 
 namespace engram {
@@ -35,77 +36,89 @@ struct GrpcOptions {
   absl::Duration spin =
       absl::ZeroDuration();  // looking for a reply before sleeping, up to kMaxWaitSpin
   SecurityOptions security = {};
+  Clock* clock = &RealClock();  // outlives the transport
 
   static constexpr uint32_t kMaxConnections = 16;
   static constexpr uint32_t kMaxStreams = 16;
 };
 
-class GrpcTransport : public Transport, private PartSink {
+class GrpcTransport final : public TicketedTransport, private RequestSink {
  public:
   // Attaches first: GrpcAttachment::Create has the errors. INVALID_ARGUMENT: options out of range.
   static absl::StatusOr<std::unique_ptr<Transport>> Attach(const std::string& address,
                                                            const std::string& table_set,
                                                            const GrpcOptions& options);
-  // From an attachment that is there; of the options, time-out and security are not asked.
+  // From an attachment that is there, whose time-out, security and clock are in the place of the
+  // options'. `driver`: shared with other transports, which drive this one's events too; its spin
+  // is in the place of the options', its clock is the attachment's. Null: one of its own.
   static absl::StatusOr<std::unique_ptr<Transport>> Create(
-      std::shared_ptr<const GrpcAttachment> attachment, const GrpcOptions& options);
+      std::shared_ptr<const GrpcAttachment> attachment, const GrpcOptions& options,
+      std::shared_ptr<QueueDriver> driver = nullptr);
   ~GrpcTransport() override;
 
   const Capabilities& capabilities() const override { return capabilities_; }
   const AttachedTableSet& table_set() const override { return attachment_->table_set(); }
   absl::Status Register(absl::Span<std::byte>) override { return absl::OkStatus(); }
   absl::Status Unregister(absl::Span<std::byte>) override { return absl::OkStatus(); }
-  absl::Status WaitSuperseded(std::stop_token stop) override;
-  absl::StatusOr<Ticket> Submit(const BatchRequest& batch) override;
-  TicketState Poll(Ticket ticket) override;
-  absl::Status Wait(Ticket ticket) override;
-  absl::Status WaitLayer(Ticket ticket, size_t index) override;
-  void Cancel(Ticket ticket) override;
-  void Reap(Ticket ticket) override;
+  absl::Status WaitSuperseded(std::stop_token stop) override {
+    return attachment_->WaitSuperseded(std::move(stop));
+  }
 
  private:
-  // What is kept for a ticket.
-  struct Open {
-    std::shared_ptr<GrpcBatch> batch;
-    std::vector<PartPointer> parts;
-  };
-  struct Connection;
-  // A part that the server had no room for, to be sent again.
+  // A request that the server had no room for, to be sent again.
   struct Retry final : rpc::QueueEvent {
     void Done(bool ok) override { transport->OnRetry(this, ok); }
     GrpcTransport* transport = nullptr;
-    PartPointer part;
+    RequestPointer request;
     grpc::Alarm alarm;
   };
 
-  GrpcTransport(std::shared_ptr<const GrpcAttachment> attachment, const GrpcOptions& options);
-  void Send(const PartPointer& part);
-  void Fail(Open& open, absl::Status status);
-  void CancelParts(Open& open);
-  void FailPart(const PartPointer& part, absl::Status status);
-  absl::Status WaitUntil(Ticket ticket, absl::FunctionRef<bool(const GrpcBatch&)> done);
-  void SendLater(const PartPointer& part, absl::Duration delay);
-  void OnRetry(Retry* retry, bool ok);
-  absl::Status Late() const;
-  bool Ended() const;
+  GrpcTransport(std::shared_ptr<const GrpcAttachment> attachment, const GrpcOptions& options,
+                std::shared_ptr<QueueDriver> driver);
 
-  void OnReply(const PartPointer& part, absl::Span<const wire::Bytes> chain,
+  absl::Status Prepare(const BatchRequest& request) override;
+  std::unique_ptr<TicketedBatch> NewBatch() override { return std::make_unique<GrpcBatch>(); }
+  absl::Status Start(const BatchRequest& request, TicketedBatch& batch) override;
+  void Advance(TicketedBatch& batch) override;
+  void Drive(TicketedBatch& batch, const Awaited& awaited, MonotonicTime until) override;
+  void TryCancel(TicketedBatch& batch) override;
+  void Forget(TicketedBatch& batch) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  void OnReply(const RequestPointer& request, absl::Span<const wire::Bytes> chain,
                const wire::LookupResponse& reply, bool ended) override;
-  void OnGone(const PartPointer& part, const grpc::Status& status, bool had_answered) override;
+  void OnGone(const RequestPointer& request, const grpc::Status& status,
+              bool had_answered) override;
+
+  void Send(const RequestPointer& request);
+  void Land(const RequestPointer& request, absl::Span<const wire::Bytes> chain,
+            const wire::LookupResponse& reply, bool ended);
+  // Whether the request may be sent once more into the same memory.
+  bool MayRestart(const RequestPointer& request);
+  void FailRequest(const RequestPointer& request, absl::Status status);
+  void SendLater(const RequestPointer& request, absl::Duration delay);
+  void OnRetry(Retry* retry, bool ok);
+  // Has tickets that are late by then ended, whoever looks: for those with a sink.
+  void WatchDeadline(MonotonicTime deadline);
+  void OnDeadline(bool ok);
+  bool Ended() const;
 
   const std::shared_ptr<const GrpcAttachment> attachment_;
   const Capabilities capabilities_;
-  const bool unary_;
   const GrpcPeer peer_;
   Planner planner_;
-  QueueDriver driver_;
-  std::vector<std::unique_ptr<Connection>> connections_;
-  std::atomic<uint32_t> next_{0};
+  const std::shared_ptr<QueueDriver> driver_;
+  std::vector<std::unique_ptr<RawStub>> stubs_;    // of each connection
+  std::vector<std::unique_ptr<GrpcCalls>> lanes_;  // what requests are spread over, in turn
+  std::atomic<uint32_t> next_lane_{0};
   std::atomic<int64_t> last_reply_ns_{0};
-  mutable std::mutex retries_mutex_;
-  std::vector<std::unique_ptr<Retry>> retries_;
-  bool ending_ = false;  // guarded by retries_mutex_
-  TicketTable<Open> tickets_;
+  std::vector<size_t> landed_layers_;  // of a reply; the driver's
+  mutable Mutex alarms_mutex_;
+  std::vector<std::unique_ptr<Retry>> retries_ ABSL_GUARDED_BY(alarms_mutex_);
+  rpc::MethodEvent<GrpcTransport> deadline_event_{this, &GrpcTransport::OnDeadline};
+  grpc::Alarm deadline_alarm_ ABSL_GUARDED_BY(alarms_mutex_);
+  bool deadline_pending_ ABSL_GUARDED_BY(alarms_mutex_) = false;  // its event has not been taken
+  MonotonicTime next_deadline_ ABSL_GUARDED_BY(alarms_mutex_) = MonotonicTime::Infinite();
+  bool ending_ ABSL_GUARDED_BY(alarms_mutex_) = false;
 };
 
 }  // namespace engram

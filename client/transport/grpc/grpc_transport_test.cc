@@ -1,223 +1,26 @@
 // The gRPC transport against a server of the test's own that can be told to misbehave.
 #include "client/transport/grpc/grpc_transport.h"
 
-#include <grpcpp/grpcpp.h>
-
 #include <atomic>
 #include <functional>
-#include <memory>
-#include <mutex>
-#include <set>
 #include <string>
 #include <thread>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "client/transport/grpc/testing/fake_lookup_server.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "memstore/base/clock.h"
-#include "memstore/store/testing/small_table_set.h"
 #include "memstore/table/synthetic.h"
-#include "proto/engram/v1/lookup.grpc.pb.h"
 
 namespace engram {
 namespace {
 
-using ::testing::Each;
 using ::testing::HasSubstr;
 
-constexpr std::byte kUntouched{0xA5};
-
-class FakeServer final : public v1::Lookup::Service {
- public:
-  explicit FakeServer(Manifest manifest) : manifest_(std::move(manifest)) {
-    grpc::ServerBuilder builder;
-    builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port_);
-    builder.RegisterService(this);
-    server_ = builder.BuildAndStart();
-  }
-  ~FakeServer() override {
-    Open();
-    server_->Shutdown(std::chrono::system_clock::now());
-  }
-  std::string address() const { return absl::StrCat("127.0.0.1:", port_); }
-  void Stop() { server_->Shutdown(std::chrono::system_clock::now()); }
-  // Lookups wait until Open, or until they are cancelled.
-  void Close() { closed_ = true; }
-  void Open() { closed_ = false; }
-  int attaches() const { return attaches_; }
-  int calls() const { return calls_; }
-  int cancelled() const { return cancelled_; }
-  uint64_t rows_sent() const { return rows_sent_; }
-
-  std::function<void(v1::AttachResponse*)> on_attach = [](auto*) {};
-  std::function<grpc::Status(v1::LookupResponse*)> on_lookup = [](auto*) {
-    return grpc::Status::OK;
-  };
-  uint64_t max_reply_bytes = 0;
-
-  grpc::Status Attach(grpc::ServerContext*, const v1::AttachRequest*,
-                      v1::AttachResponse* response) override {
-    ++attaches_;
-    response->set_table_set_id(manifest_.id);
-    response->set_manifest(manifest_.text);
-    response->mutable_limits()->set_max_unary_reply_bytes(max_reply_bytes);
-    response->mutable_limits()->set_max_batch_rows(100000);
-    on_attach(response);
-    return grpc::Status::OK;
-  }
-
-  grpc::Status Lookup(grpc::ServerContext* context, const v1::LookupRequest* request,
-                      v1::LookupResponse* response) override {
-    return Answer(*request, response, [&] { return context->IsCancelled(); });
-  }
-
-  // Each batch is answered in a thread of its own, so that they finish in any order.
-  grpc::Status LookupStream(
-      grpc::ServerContext* context,
-      grpc::ServerReaderWriter<v1::LookupResponse, v1::LookupRequest>* stream) override {
-    std::mutex mutex;  // of writes and what follows
-    std::set<uint64_t> cancelled;
-    std::vector<std::thread> threads;
-    v1::LookupRequest request;
-    while (stream->Read(&request)) {
-      if (request.cancel()) {
-        const std::lock_guard<std::mutex> lock(mutex);
-        cancelled.insert(request.batch_id());
-        continue;
-      }
-      threads.emplace_back([&, request] {
-        v1::LookupResponse response;
-        const grpc::Status status = Answer(request, &response, [&] {
-          const std::lock_guard<std::mutex> lock(mutex);
-          return context->IsCancelled() || cancelled.count(request.batch_id()) > 0;
-        });
-        const std::lock_guard<std::mutex> lock(mutex);
-        if (status.ok()) {
-          WriteInChunks(response, stream);
-        } else {
-          response.Clear();
-          response.set_batch_id(request.batch_id());
-          response.set_code(static_cast<uint32_t>(status.error_code()));
-          response.set_message(status.error_message());
-          response.set_retry_after_ms(retry_after_ms);
-          stream->Write(response);
-        }
-      });
-    }
-    for (std::thread& thread : threads) thread.join();
-    return grpc::Status::OK;
-  }
-
-  uint64_t chunk_rows = 1 << 20;
-  uint32_t retry_after_ms = 0;
-
- private:
-  grpc::Status Answer(const v1::LookupRequest& request, v1::LookupResponse* response,
-                      const std::function<bool()>& is_cancelled) {
-    ++calls_;
-    while (closed_) {
-      if (is_cancelled()) {
-        ++cancelled_;
-        return grpc::Status::CANCELLED;
-      }
-      absl::SleepFor(absl::Milliseconds(1));
-    }
-    response->set_table_set_id(request.table_set_id());
-    response->set_batch_id(request.batch_id());
-    for (const v1::LayerRowIds& layer : request.layers()) {
-      const uint32_t row_bytes = manifest_.FindLayer(layer.layer())->row_bytes;
-      v1::LayerRowData* out = response->add_layers();
-      out->set_layer(layer.layer());
-      std::string* rows = out->mutable_rows();
-      for (const uint32_t id : layer.row_ids32()) {
-        std::vector<std::byte> row(row_bytes);
-        SyntheticRow(layer.layer(), id, absl::MakeSpan(row));
-        rows->append(reinterpret_cast<const char*>(row.data()), row.size());
-      }
-      rows_sent_ += layer.row_ids32_size();
-    }
-    return on_lookup(response);
-  }
-
-  void WriteInChunks(const v1::LookupResponse& whole,
-                     grpc::ServerReaderWriter<v1::LookupResponse, v1::LookupRequest>* stream) {
-    v1::LookupResponse message = whole;
-    message.set_last(true);
-    if (chunk_rows == 1 << 20) {
-      stream->Write(message);
-      return;
-    }
-    for (int i = 0; i < whole.layers_size(); ++i) {
-      const v1::LayerRowData& layer = whole.layers(i);
-      const uint64_t row_bytes = manifest_.FindLayer(layer.layer())->row_bytes;
-      const uint64_t rows = layer.rows().size() / row_bytes;
-      for (uint64_t first = 0; first < rows; first += chunk_rows) {
-        message.clear_layers();
-        v1::LayerRowData* run = message.add_layers();
-        run->set_layer(layer.layer());
-        run->set_first_row(first);
-        run->set_rows(layer.rows().substr(first * row_bytes, chunk_rows * row_bytes));
-        message.set_last(i + 1 == whole.layers_size() && first + chunk_rows >= rows);
-        stream->Write(message);
-      }
-    }
-  }
-
-  const Manifest manifest_;
-  int port_ = 0;
-  std::atomic<bool> closed_{false};
-  std::atomic<int> attaches_{0}, calls_{0}, cancelled_{0};
-  std::atomic<uint64_t> rows_sent_{0};
-  std::unique_ptr<grpc::Server> server_;
-};
-
 // Each test runs over a stream and over unary calls.
-class GrpcTransportTest : public ::testing::TestWithParam<bool> {
- protected:
-  GrpcTransportTest()
-      : manifest_(testing::WriteSmallTableSet(
-                      {.layers = {{.layer = 1}, {.layer = 14, .row_bytes = 110, .rows = 3000}}},
-                      ::testing::TempDir() + "/grpc_transport_test")
-                      .value()),
-        server_(manifest_) {}
-
-  std::unique_ptr<Transport> Attach() {
-    return GrpcTransport::Attach(server_.address(), "", {.unary = unary()}).value();
-  }
-  static bool unary() { return GetParam(); }
-  // Rows of both layers; layer 1 in groups of 4 with a gap after each.
-  void MakeBatch(uint64_t rows) {
-    ids_.resize(rows);
-    for (uint64_t i = 0; i < rows; ++i) ids_[i] = i * 7919 % 3000;
-    landing1_.assign(rows / 4 * kStride, kUntouched);
-    landing14_.assign(rows * 110, kUntouched);
-    layers_ = {{.layer = 1, .row_ids = ids_, .landing = {landing1_.data(), 4, kStride}},
-               {.layer = 14, .row_ids = ids_, .landing = {landing14_.data()}}};
-  }
-  void ExpectLanded() const {
-    for (uint64_t i = 0; i < ids_.size(); ++i) {
-      const std::byte* row = &landing1_[i / 4 * kStride + i % 4 * 264];
-      ASSERT_TRUE(IsSyntheticRow(1, ids_[i], {row, 264})) << i;
-      ASSERT_TRUE(IsSyntheticRow(14, ids_[i], {&landing14_[i * 110], 110})) << i;
-      if (i % 4 == 3) {
-        ASSERT_EQ(row[264], kUntouched) << "after group " << i / 4;
-      }
-    }
-  }
-  void ExpectUntouched() const {
-    EXPECT_THAT(landing1_, Each(kUntouched));
-    EXPECT_THAT(landing14_, Each(kUntouched));
-  }
-
-  static constexpr uint64_t kStride = 4 * 264 + 40;
-  const Manifest manifest_;
-  FakeServer server_;
-  std::vector<RowId> ids_;
-  std::vector<std::byte> landing1_, landing14_;
-  std::vector<LayerRequest> layers_;
-};
+using GrpcTransportTest = testing::GrpcFixture;
 
 // What a unary reply has not: it lands as a whole, and the fake refuses nothing for a while.
 class GrpcStreamTest : public GrpcTransportTest {};
@@ -494,64 +297,10 @@ TEST_P(GrpcTransportTest, RefusesABadBatchBeforeAnythingIsSent) {
   EXPECT_EQ(server_.calls(), 0);
 }
 
-TEST_P(GrpcTransportTest, SeveralTransportsAreMadeFromOneAttachment) {
-  server_.on_attach = [](v1::AttachResponse* r) { r->set_shm_socket("/run/shm.sock"); };
-  const auto attachment = GrpcAttachment::Create(server_.address(), "", {}).value();
-  EXPECT_EQ(attachment->table_set().manifest.id, manifest_.id);
-  EXPECT_EQ(attachment->address(), server_.address());
-  EXPECT_EQ(attachment->offer().shm_socket, "/run/shm.sock");
-  EXPECT_EQ(attachment->offer().max_batch_rows, 100000u);
-  const GrpcOptions options = {.unary = unary(), .connections = 2};
-  auto first = GrpcTransport::Create(attachment, options).value();
-  const auto second = GrpcTransport::Create(attachment, options).value();
-  for (Transport* transport : {first.get(), second.get()}) {
-    EXPECT_EQ(transport->capabilities().max_batch_rows, 100000u);
-    MakeBatch(8);
-    EXPECT_TRUE(transport->Wait(transport->Submit({.layers = layers_}).value()).ok());
-    ExpectLanded();
-  }
-  // The channel that they share outlives the one that goes.
-  first.reset();
-  MakeBatch(16);
-  EXPECT_TRUE(second->Wait(second->Submit({.layers = layers_}).value()).ok());
-  ExpectLanded();
-  EXPECT_EQ(server_.attaches(), 1);
-}
-
-TEST_P(GrpcTransportTest, AttachChecksWhatTheOwnerSends) {
-  server_.on_attach = [](v1::AttachResponse* r) { r->mutable_manifest()->append("# more\n"); };
-  const auto other_text = GrpcTransport::Attach(server_.address(), "", {});
-  EXPECT_EQ(other_text.status().code(), absl::StatusCode::kDataLoss);
-  server_.on_attach = [](v1::AttachResponse* r) { r->set_manifest("nonsense {"); };
-  const auto nonsense = GrpcTransport::Attach(server_.address(), "", {});
-  EXPECT_EQ(nonsense.status().code(), absl::StatusCode::kDataLoss);
-}
-
 INSTANTIATE_TEST_SUITE_P(Modes, GrpcStreamTest, ::testing::Values(false),
                          [](const auto&) { return "stream"; });
 INSTANTIATE_TEST_SUITE_P(Modes, GrpcTransportTest, ::testing::Bool(),
                          [](const auto& mode) { return mode.param ? "unary" : "stream"; });
-
-TEST(GrpcTransportAttach, ChecksTheTokenMap) {
-  const Manifest manifest =
-      testing::WriteSmallTableSet({.with_token_map = true},
-                                  ::testing::TempDir() + "/grpc_transport_test_map")
-          .value();
-  FakeServer server(manifest);
-  server.on_attach = [](v1::AttachResponse* r) { r->set_token_map(std::string(400, '\1')); };
-  const auto status = GrpcTransport::Attach(server.address(), "", {}).status();
-  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
-  EXPECT_THAT(std::string(status.message()), HasSubstr("token map"));
-}
-
-TEST(GrpcTransportAttach, SaysWhereNobodyAnswered) {
-  const std::string address =
-      "unix:/tmp/engram-nobody-listens.sock";  // a test's folder is too long
-  const auto status =
-      GrpcTransport::Attach(address, "", {.timeout = absl::ZeroDuration()}).status();
-  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
-  EXPECT_THAT(std::string(status.message()), HasSubstr(address));
-}
 
 }  // namespace
 }  // namespace engram

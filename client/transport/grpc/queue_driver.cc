@@ -1,8 +1,9 @@
 #include "client/transport/grpc/queue_driver.h"
 
-#include <algorithm>
+#include <utility>
 
-#include "memstore/base/clock.h"
+#include "memstore/base/check.h"
+#include "memstore/base/status_macros.h"
 #include "memstore/os/thread.h"
 #include "proto/rpc/grpc_time.h"
 #include "proto/rpc/take_event.h"
@@ -12,129 +13,143 @@ namespace {
 
 // How long work is under way without anybody waiting before the driver's own thread sees to it:
 // longer than a small batch takes, far shorter than a step of a model.
-constexpr std::chrono::microseconds kBackgroundDelay{1000};
+constexpr absl::Duration kBackgroundDelay = absl::Milliseconds(1);
 // How long that thread stays near after the last work, so that a caller with one batch after the
 // other does not wake it each time.
 constexpr int kLingerRounds = 10;
 // It gives way to a waiting thread at the latest after this long without an event.
-constexpr absl::Duration kBackgroundTurn = absl::Milliseconds(5);
-constexpr std::chrono::microseconds kNoSpin{0};
-
-std::chrono::nanoseconds LeftUntil(MonotonicTime deadline) {
-  return absl::ToChronoNanoseconds(deadline - RealClock().Now());
-}
+constexpr std::chrono::milliseconds kBackgroundTurn{5};
+constexpr std::chrono::nanoseconds kNoTime{0};
 
 }  // namespace
 
+absl::StatusOr<std::shared_ptr<QueueDriver>> QueueDriver::Create(absl::Duration spin,
+                                                                 Clock& clock) {
+  std::shared_ptr<QueueDriver> driver(new QueueDriver(spin, clock));
+  ENGRAM_ASSIGN_OR_RETURN(driver->thread_, StartThread("engram-grpc", [raw = driver.get()] {
+                            raw->RunInBackground();
+                          }));
+  return driver;
+}
+
+QueueDriver::QueueDriver(absl::Duration spin, Clock& clock)
+    : spin_(absl::ToChronoNanoseconds(spin)), clock_(clock) {}
+
 QueueDriver::~QueueDriver() {
-  if (thread_.joinable()) Stop([] { return true; });
-}
-
-absl::Status QueueDriver::Start(absl::Duration spin) {
-  spin_ = absl::ToChronoMicroseconds(spin);
-  absl::StatusOr<std::thread> thread = StartThread("engram-grpc", [this] { RunInBackground(); });
-  if (!thread.ok()) return thread.status();
-  thread_ = *std::move(thread);
-  return absl::OkStatus();
-}
-
-void QueueDriver::Stop(absl::FunctionRef<bool()> ended) {
   {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    MutexLock lock(mutex_);
+    ENGRAM_CHECK(under_way_ == 0, "a transport went and left work in the queue that it shared");
+    ENGRAM_CHECK(waiting_ == 0, "somebody waits for a queue that goes");
     stopping_ = true;
-    background_.notify_all();
+    background_.NotifyAll();
   }
   if (thread_.joinable()) thread_.join();
-  DriveUntil(ended, MonotonicTime::Infinite());
   queue_.Shutdown();
+  // A nudge may be left.
   void* tag = nullptr;
   bool ok = false;
   while (queue_.Next(&tag, &ok)) rpc::QueueEvent::Dispatch(tag, ok);
 }
 
 void QueueDriver::Begin(uint64_t pieces) {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   under_way_ += pieces;
-  if (background_idle_) background_.notify_all();
+  if (background_idle_) background_.NotifyAll();
 }
 
 void QueueDriver::Finish() {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
+  ENGRAM_CHECK(under_way_ > 0, "a piece of work finished twice, or was never begun");
   --under_way_;
 }
 
-QueueDriver::Taken QueueDriver::TakeOne(std::unique_lock<std::mutex>& lock,
-                                        std::chrono::microseconds spin, MonotonicTime deadline) {
+std::chrono::nanoseconds QueueDriver::LeftUntil(MonotonicTime deadline) const {
+  if (deadline.is_infinite()) return rpc::kForever;
+  return absl::ToChronoNanoseconds(deadline - clock_.Now());
+}
+
+bool QueueDriver::TakeOne(std::chrono::nanoseconds spin, std::chrono::nanoseconds wait) {
   driving_ = true;
-  lock.unlock();
+  mutex_.Unlock();
   void* tag = nullptr;
   bool ok = false;
-  const auto what = rpc::TakeEvent(queue_, &tag, &ok, spin, LeftUntil(deadline));
-  if (what == grpc::CompletionQueue::GOT_EVENT) rpc::QueueEvent::Dispatch(tag, ok);
-  lock.lock();
+  const auto what = wait == kNoTime ? rpc::TakeReadyEvent(queue_, &tag, &ok)
+                                    : rpc::TakeEvent(queue_, &tag, &ok, spin, wait);
+  const bool taken = what == grpc::CompletionQueue::GOT_EVENT;
+  if (taken) rpc::QueueEvent::Dispatch(tag, ok);
+  mutex_.Lock();
   driving_ = false;
   ++turns_;
-  if (what == grpc::CompletionQueue::GOT_EVENT && tag == nudge_.tag()) {
-    nudged_ = false;
-  }
-  if (waiting_ > 0) changed_.notify_all();
-  return what == grpc::CompletionQueue::GOT_EVENT ? Taken::kEvent
-         : what == grpc::CompletionQueue::TIMEOUT ? Taken::kTimeout
-                                                  : Taken::kShutdown;
+  if (taken && tag == nudge_.tag()) nudged_ = false;
+  // All of them: what came may be anybody's, and one of them drives next.
+  if (waiting_ > 0) changed_.NotifyAll();
+  return taken;
+}
+
+void QueueDriver::AwaitTurn(MonotonicTime deadline) {
+  ++waiting_;
+  clock_.WaitUntil(changed_, mutex_, deadline);
+  --waiting_;
 }
 
 bool QueueDriver::DriveUntil(absl::FunctionRef<bool()> done, MonotonicTime deadline) {
-  std::unique_lock<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   while (!done()) {
-    if (deadline != MonotonicTime::Infinite() && RealClock().Now() >= deadline) return false;
-    if (!driving_) {
-      TakeOne(lock, under_way_ == 1 ? spin_ : kNoSpin, deadline);
-      continue;
-    }
-    ++waiting_;
-    if (deadline == MonotonicTime::Infinite()) {
-      changed_.wait(lock);
+    const std::chrono::nanoseconds left = LeftUntil(deadline);
+    if (left <= kNoTime) return false;
+    if (driving_) {
+      AwaitTurn(deadline);
     } else {
-      changed_.wait_until(lock, ToSteadyTime(deadline));
+      TakeOne(under_way_ == 1 ? spin_ : kNoTime, left);
     }
-    --waiting_;
   }
-  // Whoever waits takes over.
-  if (waiting_ > 0) changed_.notify_all();
   return true;
 }
 
+void QueueDriver::DriveOut(absl::FunctionRef<bool()> ended) {
+  DriveUntil(ended, MonotonicTime::Infinite());
+  // Whoever drives at this moment may have taken the last of the events and be telling it.
+  MutexLock lock(mutex_);
+  const uint64_t turn = turns_;
+  NudgeDriver();
+  while (driving_ && turns_ == turn) AwaitTurn(MonotonicTime::Infinite());
+}
+
 void QueueDriver::TakeReady() {
-  std::unique_lock<std::mutex> lock(mutex_);
-  while (!driving_ && TakeOne(lock, kNoSpin, MonotonicTime()) == Taken::kEvent) {
+  MutexLock lock(mutex_);
+  while (!driving_ && TakeOne(kNoTime, kNoTime)) {
   }
 }
 
 void QueueDriver::Kick() {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  if (waiting_ > 0) changed_.notify_all();
-  if (!driving_ || nudged_ || stopping_) return;
+  MutexLock lock(mutex_);
+  if (waiting_ > 0) changed_.NotifyAll();
+  NudgeDriver();
+}
+
+void QueueDriver::NudgeDriver() {
+  if (!driving_ || nudged_) return;
   nudged_ = true;
   alarm_.Set(&queue_, rpc::AtOnce(), nudge_.tag());
 }
 
 void QueueDriver::RunInBackground() {
-  std::unique_lock<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   int quiet = 0;
   while (!stopping_) {
     if (under_way_ == 0 && ++quiet > kLingerRounds) {
       background_idle_ = true;
-      background_.wait(lock, [this] { return stopping_ || under_way_ > 0; });
+      while (!stopping_ && under_way_ == 0) background_.Wait(mutex_);
       background_idle_ = false;
       quiet = 0;
       continue;
     }
     if (under_way_ > 0) quiet = 0;
     const uint64_t turns = turns_;
-    background_.wait_for(lock, kBackgroundDelay);
+    if (clock_.WaitUntil(background_, mutex_, clock_.After(kBackgroundDelay))) continue;
     if (turns != turns_) continue;  // somebody drives, now and then at least
     while (!stopping_ && !driving_ && waiting_ == 0 && under_way_ > 0) {
-      TakeOne(lock, kNoSpin, RealClock().Now() + kBackgroundTurn);
+      TakeOne(kNoTime, kBackgroundTurn);
     }
   }
 }

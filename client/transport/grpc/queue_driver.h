@@ -4,38 +4,40 @@
 // batch's time. So the thread that waits takes the events itself, one at a time, until what it
 // waits for is there; others that wait meanwhile sleep and take over. When nobody waits for a while
 // and work is under way, a thread of the driver's own ("engram-grpc") takes the events, so that
-// rows land while the caller computes. Thread-safe.
+// rows land while the caller computes.
+//
+// Several transports may share one, and so its thread: each keeps a shared_ptr, and calls DriveOut
+// before it goes, so that nothing of its own is in the queue. Whoever drives tells the events of
+// all of them. Events (proto/rpc/queue_event.h) are told without a lock of the driver's, one at a
+// time. Thread-safe, but for the destructor, which runs when the last of them has gone.
 #pragma once
 
 #include <grpcpp/alarm.h>
 #include <grpcpp/grpcpp.h>
 
 #include <chrono>
-#include <condition_variable>
 #include <cstdint>
-#include <functional>
-#include <mutex>
+#include <memory>
 #include <thread>
 
 #include "absl/functional/function_ref.h"
-#include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "memstore/base/clock.h"
+#include "memstore/base/mutex.h"
 #include "proto/rpc/queue_event.h"
 
 namespace engram {
 
 class QueueDriver {
  public:
-  QueueDriver() = default;
-  ~QueueDriver();  // Stop has been called
-
   // A thread that waits for the only piece of work under way looks for it for up to `spin` before
   // it sleeps (take_event.h); with several under way their events come together while it sleeps.
-  // RESOURCE_EXHAUSTED when the thread cannot be started.
-  absl::Status Start(absl::Duration spin);
-  // Ends the thread; then drives the queue until `ended`, shuts it down and empties it.
-  void Stop(absl::FunctionRef<bool()> ended);
+  // RESOURCE_EXHAUSTED: the thread cannot be started. `clock` outlives the driver.
+  static absl::StatusOr<std::shared_ptr<QueueDriver>> Create(absl::Duration spin,
+                                                             Clock& clock = RealClock());
+  // Every piece of work has finished, and nobody waits.
+  ~QueueDriver();
 
   grpc::CompletionQueue* queue() { return &queue_; }
 
@@ -47,36 +49,46 @@ class QueueDriver {
   // Returns true when `done` holds, false when the deadline came first. `done` is called with a
   // lock of the driver's held; it must not call back.
   bool DriveUntil(absl::FunctionRef<bool()> done, MonotonicTime deadline);
+  // For one who goes: drives until `ended` (as `done` above: all of its events have been taken),
+  // and returns when none of them is still being told by another thread.
+  void DriveOut(absl::FunctionRef<bool()> ended);
   // Takes the events that are there; does nothing while another thread drives.
   void TakeReady();
   // Makes those who wait look at what they wait for again.
   void Kick();
 
  private:
-  enum class Taken { kEvent, kTimeout, kShutdown };
-  // Takes one event, without the lock, as the driver.
-  Taken TakeOne(std::unique_lock<std::mutex>& lock, std::chrono::microseconds spin,
-                MonotonicTime deadline);
-  void RunInBackground();
-
   struct Nudge final : rpc::QueueEvent {
     void Done(bool) override {}
   };
 
-  std::chrono::microseconds spin_{0};
+  QueueDriver(absl::Duration spin, Clock& clock);
+
+  // Takes one event, without the lock, as the driver; whether there was one.
+  bool TakeOne(std::chrono::nanoseconds spin, std::chrono::nanoseconds wait)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Sleeps until somebody has driven for a turn, or the deadline.
+  void AwaitTurn(MonotonicTime deadline) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Ends the turn of a thread that sleeps in the queue.
+  void NudgeDriver() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  std::chrono::nanoseconds LeftUntil(MonotonicTime deadline) const;
+  void RunInBackground();
+
+  const std::chrono::nanoseconds spin_;
+  Clock& clock_;
   grpc::CompletionQueue queue_;
-  std::mutex mutex_;
-  std::condition_variable changed_;  // an event was taken, or the role of the driver is free
-  std::condition_variable background_;
-  bool driving_ = false;  // guarded by mutex_, as what follows
-  uint64_t turns_ = 0;    // how often somebody drove
-  uint32_t waiting_ = 0;  // threads in DriveUntil that do not drive
-  uint64_t under_way_ = 0;
-  bool background_idle_ = false;
-  bool stopping_ = false;
+  Mutex mutex_;
+  CondVar changed_;  // a turn is over: an event was taken, or the role of the driver is free
+  CondVar background_;
+  bool driving_ ABSL_GUARDED_BY(mutex_) = false;
+  uint64_t turns_ ABSL_GUARDED_BY(mutex_) = 0;    // how often somebody drove
+  uint32_t waiting_ ABSL_GUARDED_BY(mutex_) = 0;  // threads in AwaitTurn
+  uint64_t under_way_ ABSL_GUARDED_BY(mutex_) = 0;
+  bool background_idle_ ABSL_GUARDED_BY(mutex_) = false;
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  bool nudged_ ABSL_GUARDED_BY(mutex_) = false;  // its event has not been taken
   Nudge nudge_;
-  grpc::Alarm alarm_;
-  bool nudged_ = false;
+  grpc::Alarm alarm_ ABSL_GUARDED_BY(mutex_);
   std::thread thread_;
 };
 
