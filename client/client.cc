@@ -47,7 +47,8 @@ absl::StatusOr<std::unique_ptr<Transport>> AttachTransport(const Target& target,
                                     .connections = options.connections,
                                     .streams = options.streams,
                                     .spin = options.spin,
-                                    .security = options.security});
+                                    .security = options.security,
+                                    .clock = options.clock});
     case Target::Kind::kShm:
       return ShmTransport::Attach(target.place, options.table_set, options.timeout, options.mode);
     case Target::Kind::kRdma:
@@ -76,15 +77,16 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Attach(absl::string_view target,
   if (absl::Status status = CheckMode(*parsed, options.mode); !status.ok()) return status;
   absl::StatusOr<std::unique_ptr<Transport>> transport = AttachTransport(*parsed, options);
   if (!transport.ok()) return transport.status();
-  return Create(*std::move(transport));
+  return Create(*std::move(transport), *options.clock);
 }
 
-absl::StatusOr<std::unique_ptr<Client>> Client::Create(std::unique_ptr<Transport> transport) {
+absl::StatusOr<std::unique_ptr<Client>> Client::Create(std::unique_ptr<Transport> transport,
+                                                       const Clock& clock) {
   const AttachedTableSet& set = transport->table_set();
   absl::StatusOr<std::shared_ptr<const Addresser>> addresser =
       Addresser::Create(set.manifest.scheme, set.token_map, ShortSetId::Of(set.manifest.id));
   if (!addresser.ok()) return addresser.status();
-  return std::unique_ptr<Client>(new Client(std::move(transport), *std::move(addresser)));
+  return std::unique_ptr<Client>(new Client(std::move(transport), *std::move(addresser), clock));
 }
 
 Client::~Client() = default;
@@ -179,7 +181,7 @@ absl::StatusOr<Ticket> Client::SubmitTokens(absl::Span<const SequenceTokens> seq
                                             MonotonicTime deadline) {
   absl::Status status = CheckSequences(sequences, token_ids, dead);
   if (!status.ok()) return status;
-  const std::lock_guard<std::mutex> lock(tokens_mutex_);
+  MutexLock lock(tokens_mutex_);
   if (transport_->capabilities().max_sequence_tokens > 0) {
     return SendTokens(sequences, token_ids, dead, landings, deadline);
   }
@@ -241,17 +243,17 @@ absl::StatusOr<Ticket> Client::Submit(const BatchRequest& batch) {
 }
 
 absl::Status Client::Wait(Ticket ticket) {
-  const ClientCounters::Clock::time_point begin = ClientCounters::Clock::now();
+  const MonotonicTime begin = clock_.Now();
   absl::Status status = transport_->Wait(ticket);
-  counters_.Took(ClientCounters::Clock::now() - begin);
+  counters_.RecordLatency(clock_.Now() - begin);
   counters_.Waited(status.code());
   return status;
 }
 
 absl::Status Client::WaitLayer(Ticket ticket, size_t index) {
-  const ClientCounters::Clock::time_point begin = ClientCounters::Clock::now();
+  const MonotonicTime begin = clock_.Now();
   absl::Status status = transport_->WaitLayer(ticket, index);
-  counters_.Took(ClientCounters::Clock::now() - begin);
+  counters_.RecordLatency(clock_.Now() - begin);
   return status;
 }
 

@@ -22,7 +22,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <vector>
 
@@ -38,6 +37,7 @@
 #include "client/transport/transport.h"
 #include "memstore/addressing/addresser.h"
 #include "memstore/base/clock.h"
+#include "memstore/base/mutex.h"
 
 namespace engram {
 
@@ -56,6 +56,8 @@ struct AttachOptions {
   std::string rdma_device = {};
   // gRPC, RDMA. Shared memory has its socket's users for it, embedded needs none.
   SecurityOptions security = {};
+  // Of everything that waits, is late or is tried again; outlives the client.
+  Clock* clock = &RealClock();
 };
 
 class Client {
@@ -69,8 +71,10 @@ class Client {
   // sent is not what its id says.
   static absl::StatusOr<std::unique_ptr<Client>> Attach(absl::string_view target,
                                                         const AttachOptions& options);
-  // Over a transport of the caller's (tests, wrappers).
-  static absl::StatusOr<std::unique_ptr<Client>> Create(std::unique_ptr<Transport> transport);
+  // Over a transport of the caller's (tests, wrappers). The clock times waits for metrics(), and
+  // outlives the client.
+  static absl::StatusOr<std::unique_ptr<Client>> Create(std::unique_ptr<Transport> transport,
+                                                        const Clock& clock = RealClock());
   ~Client();
 
   const Manifest& table_set() const { return transport_->table_set().manifest; }
@@ -135,8 +139,9 @@ class Client {
   absl::Status Lookup(const BatchRequest& batch);
 
  private:
-  Client(std::unique_ptr<Transport> transport, std::shared_ptr<const Addresser> addresser)
-      : transport_(std::move(transport)), addresser_(std::move(addresser)) {}
+  Client(std::unique_ptr<Transport> transport, std::shared_ptr<const Addresser> addresser,
+         const Clock& clock)
+      : clock_(clock), transport_(std::move(transport)), addresser_(std::move(addresser)) {}
 
   absl::Status CheckSequences(absl::Span<const SequenceTokens> sequences,
                               absl::Span<const int32_t> token_ids,
@@ -144,7 +149,8 @@ class Client {
   absl::StatusOr<Ticket> SendTokens(absl::Span<const SequenceTokens> sequences,
                                     absl::Span<const int32_t> token_ids,
                                     absl::Span<const uint8_t> dead,
-                                    absl::Span<const Landing> landings, MonotonicTime deadline);
+                                    absl::Span<const Landing> landings, MonotonicTime deadline)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(tokens_mutex_);
   // Submits requests for all layers, each with its row ids, or by `tokens`.
   absl::StatusOr<Ticket> SubmitLayers(absl::Span<const std::vector<RowId>> row_ids,
                                       const TokenRows* tokens, absl::Span<const Landing> landings,
@@ -152,13 +158,14 @@ class Client {
   // Room for a dense plan, and where its row ids go.
   LayerOutputs MakeRoom(uint64_t tokens, Plan* plan) const;
 
+  const Clock& clock_;
   ClientCounters counters_;
   std::unique_ptr<Transport> transport_;
   std::shared_ptr<const Addresser> addresser_;
   Planner planner_;
-  std::mutex tokens_mutex_;
-  Plan tokens_plan_;                          // guarded by tokens_mutex_
-  std::vector<SequenceTokens> tokens_parts_;  // guarded by tokens_mutex_
+  Mutex tokens_mutex_;
+  Plan tokens_plan_ ABSL_GUARDED_BY(tokens_mutex_);
+  std::vector<SequenceTokens> tokens_parts_ ABSL_GUARDED_BY(tokens_mutex_);
 };
 
 }  // namespace engram

@@ -7,11 +7,11 @@
 #include <array>
 #include <atomic>
 #include <bit>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 
 #include "absl/status/status.h"
+#include "absl/time/time.h"
 
 namespace engram {
 
@@ -32,8 +32,6 @@ struct ClientMetrics {
 
 class ClientCounters {
  public:
-  using Clock = std::chrono::steady_clock;
-
   void Submitted(uint64_t rows, uint64_t bytes) {
     Add(submitted_, 1);
     Add(rows_, rows);
@@ -41,9 +39,8 @@ class ClientCounters {
   }
   void Refused(absl::StatusCode code) { Add(refused_[Index(code)], 1); }
   void Waited(absl::StatusCode code) { Add(waited_[Index(code)], 1); }
-  void Took(Clock::duration time) {
-    const auto ns =
-        static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(time).count());
+  void RecordLatency(absl::Duration time) {
+    const auto ns = static_cast<uint64_t>(absl::ToInt64Nanoseconds(time));
     const uint64_t us = (ns + 999) / 1000;
     const auto at = static_cast<size_t>(us <= 1 ? 0 : std::bit_width(us - 1));
     Add(waits_[at < ClientMetrics::kBounds ? at : ClientMetrics::kBounds], 1);

@@ -18,7 +18,6 @@
 
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <stop_token>
 #include <string>
 #include <thread>
@@ -27,6 +26,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "client/client.h"
+#include "memstore/base/mutex.h"
 
 namespace engram {
 
@@ -54,14 +54,17 @@ class Follower {
       : target_(std::move(target)), options_(std::move(options)), prepare_(std::move(prepare)) {}
   absl::StatusOr<std::shared_ptr<Client>> AttachNext();
   void Run(const std::stop_token& stop);
-  void Say(absl::Status status);
+  // Why it does not follow now.
+  void SetStatus(absl::Status status);
+  // What steps get from now on.
+  void SetClient(std::shared_ptr<Client> client);
 
   const std::string target_;
   AttachOptions options_;
   const Prepare prepare_;
-  mutable std::mutex mutex_;
-  std::shared_ptr<Client> client_;  // guarded by mutex_
-  absl::Status status_;             // guarded by mutex_
+  mutable Mutex mutex_;
+  std::shared_ptr<Client> client_ ABSL_GUARDED_BY(mutex_);
+  absl::Status status_ ABSL_GUARDED_BY(mutex_);
   std::stop_source stop_;
   std::thread thread_;
 };

@@ -77,14 +77,14 @@ class Page {
 }  // namespace
 
 void ClientCollectable::Add(std::weak_ptr<const Client> client, std::string name) {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   clients_.push_back({std::move(client), std::move(name)});
 }
 
 std::vector<MetricFamily> ClientCollectable::Collect() const {
   std::vector<Seen> seen;
   {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    MutexLock lock(mutex_);
     for (const Named& named : clients_) {
       if (const std::shared_ptr<const Client> client = named.client.lock()) {
         seen.push_back({{"client", named.name}, client->metrics()});

@@ -12,11 +12,11 @@
 #include <prometheus/metric_family.h>
 
 #include <memory>
-#include <mutex>
 #include <string>
 #include <vector>
 
 #include "client/client.h"
+#include "memstore/base/mutex.h"
 
 namespace engram {
 
@@ -32,8 +32,8 @@ class ClientCollectable final : public prometheus::Collectable {
     std::weak_ptr<const Client> client;
     std::string name;
   };
-  mutable std::mutex mutex_;
-  std::vector<Named> clients_;  // guarded by mutex_
+  mutable Mutex mutex_;
+  std::vector<Named> clients_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace engram
