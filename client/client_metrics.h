@@ -6,18 +6,18 @@
 
 #include <array>
 #include <atomic>
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "memstore/base/power_of_two_histogram.h"
 
 namespace engram {
 
 struct ClientMetrics {
-  static constexpr size_t kCodes = 17;
-  static constexpr size_t kBounds = 21;  // of waits: 1 us to 1.05 s, in powers of two, and above
+  static constexpr size_t kCodes = kStatusCodes;
+  static constexpr size_t kBounds = kLatencyBounds;
 
   uint64_t submitted = 0;                     // batches that the transport took
   std::array<uint64_t, kCodes> refused{};     // by Submit, by code
@@ -33,39 +33,36 @@ struct ClientMetrics {
 class ClientCounters {
  public:
   void Submitted(uint64_t rows, uint64_t bytes) {
-    Add(submitted_, 1);
-    Add(rows_, rows);
-    Add(row_bytes_, bytes);
+    submitted_.Add(1);
+    rows_.Add(rows);
+    row_bytes_.Add(bytes);
   }
-  void Refused(absl::StatusCode code) { Add(refused_[Index(code)], 1); }
-  void Waited(absl::StatusCode code) { Add(waited_[Index(code)], 1); }
+  void Refused(absl::StatusCode code) { refused_[StatusCodeIndex(code)].Add(1); }
+  void Waited(absl::StatusCode code) { waited_[StatusCodeIndex(code)].Add(1); }
   void RecordLatency(absl::Duration time) {
     const auto ns = static_cast<uint64_t>(absl::ToInt64Nanoseconds(time));
-    const uint64_t us = (ns + 999) / 1000;
-    const auto at = static_cast<size_t>(us <= 1 ? 0 : std::bit_width(us - 1));
-    Add(waits_[at < ClientMetrics::kBounds ? at : ClientMetrics::kBounds], 1);
-    Add(wait_ns_, ns);
+    waits_.Record((ns + 999) / 1000, ns);
   }
   void MadeDistinct(uint64_t planned, uint64_t distinct) {
-    Add(planned_rows_, planned);
-    Add(distinct_rows_, distinct);
+    planned_rows_.Add(planned);
+    distinct_rows_.Add(distinct);
   }
   ClientMetrics Read() const;
 
  private:
-  using Counter = std::atomic<uint64_t>;
-  static void Add(Counter& counter, uint64_t value) {
-    counter.fetch_add(value, std::memory_order_relaxed);
-  }
-  static size_t Index(absl::StatusCode code) {
-    const auto number = static_cast<size_t>(code);
-    return number < ClientMetrics::kCodes ? number
-                                          : static_cast<size_t>(absl::StatusCode::kUnknown);
+  struct Counter {
+    void Add(uint64_t more) { value.fetch_add(more, std::memory_order_relaxed); }
+    uint64_t Read() const { return value.load(std::memory_order_relaxed); }
+    std::atomic<uint64_t> value{0};
+  };
+  template <size_t kSize>
+  static void Copy(const std::array<Counter, kSize>& from, std::array<uint64_t, kSize>& to) {
+    for (size_t i = 0; i < kSize; ++i) to[i] = from[i].Read();
   }
 
-  Counter submitted_{0}, rows_{0}, row_bytes_{0}, planned_rows_{0}, distinct_rows_{0}, wait_ns_{0};
-  std::array<Counter, ClientMetrics::kCodes> refused_{}, waited_{};
-  std::array<Counter, ClientMetrics::kBounds + 1> waits_{};
+  Counter submitted_, rows_, row_bytes_, planned_rows_, distinct_rows_;
+  std::array<Counter, ClientMetrics::kCodes> refused_, waited_;
+  PowerOfTwoHistogram<Counter, ClientMetrics::kBounds> waits_;
 };
 
 }  // namespace engram

@@ -7,12 +7,12 @@
 
 #include <array>
 #include <atomic>
-#include <bit>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 
 #include "absl/status/status.h"
+#include "memstore/base/power_of_two_histogram.h"
 
 namespace engram {
 
@@ -40,8 +40,6 @@ inline constexpr size_t kRejections = 6;
 inline constexpr std::array<const char*, kRejections> kRejectionNames = {
     "late", "queue_full", "bytes_full", "draining", "unauthenticated", "permission_denied"};
 
-inline constexpr size_t kStatusCodes = 17;  // absl::StatusCode, which are gRPC's
-
 class SingleWriterCounter {
  public:
   void Add(uint64_t value) {
@@ -53,23 +51,10 @@ class SingleWriterCounter {
   std::atomic<uint64_t> value_{0};
 };
 
-// Counts by powers of `1 << kShift` up to the (kBounds - 1)th, and above.
-template <size_t kBounds, int kShift>
-struct PowerHistogram {
-  static uint64_t Bound(size_t i) { return uint64_t{1} << (i * kShift); }
-  void Record(uint64_t value, uint64_t sum) {
-    const int bits = value <= 1 ? 0 : std::bit_width(value - 1);
-    const size_t at = static_cast<size_t>(bits + kShift - 1) / kShift;
-    counts[at < kBounds ? at : kBounds].Add(1);
-    total.Add(sum);
-  }
-  std::array<SingleWriterCounter, kBounds + 1> counts;  // the last: above all bounds
-  SingleWriterCounter total;
-};
 // 1 us to 1.05 s; the sum in nanoseconds.
-using LatencyHistogram = PowerHistogram<21, 1>;
+using LatencyHistogram = PowerOfTwoHistogram<SingleWriterCounter, kLatencyBounds>;
 // 1 to 4^12 rows.
-using RowsHistogram = PowerHistogram<13, 2>;
+using RowsHistogram = PowerOfTwoHistogram<SingleWriterCounter, 13, 2>;
 
 class alignas(64) ThreadMetrics {
  public:
@@ -81,8 +66,7 @@ class alignas(64) ThreadMetrics {
   void Answered(Path path, absl::StatusCode code, uint64_t row_count, uint64_t byte_count,
                 Duration took) {
     const auto at = static_cast<size_t>(path);
-    const auto number = static_cast<size_t>(code);
-    requests[at][number < kStatusCodes ? number : 2].Add(1);
+    requests[at][StatusCodeIndex(code)].Add(1);
     Record(request_seconds[at], took);
     ended.Add(1);
     if (code != absl::StatusCode::kOk) return;
