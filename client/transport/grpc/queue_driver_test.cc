@@ -206,6 +206,7 @@ TEST_F(QueueDriverTest, NobodyGoesWhileOneOfItsEventsIsBeingTold) {
   Waiter drives(*driver_, [&] { return stays.told(); });
   grpc::Alarm alarm;
   alarm.Set(driver_->queue(), rpc::AtOnce(), slow.tag());
+  while (!slow.taken.load()) std::this_thread::yield();
   driver_->DriveOut([&] { return slow.taken.load(); });
   EXPECT_TRUE(slow.told.load());
   stays.Ring();
