@@ -207,6 +207,25 @@ absl::Status RdmaQueuePair::Connect(const RdmaPeer& peer) {
   return Failed("a queue pair that is not connected", device, error);
 }
 
+absl::Status RdmaQueuePair::PostReceive(uint64_t wr_id, const RdmaBuffer& buffer, uint64_t offset,
+                                        uint32_t bytes) const {
+  ibv_sge piece{reinterpret_cast<uintptr_t>(buffer.data()) + offset, bytes, buffer.local_key()};
+  ibv_recv_wr request{}, *bad = nullptr;
+  request.wr_id = wr_id;
+  request.sg_list = &piece;
+  request.num_sge = 1;
+  const int error = ibv_post_recv(get(), &request, &bad);
+  if (error == 0) return absl::OkStatus();
+  return absl::InternalError(absl::StrCat("cannot post a receive: ", strerrordesc_np(error)));
+}
+
+absl::Status RdmaQueuePair::PostSends(ibv_send_wr* first, absl::string_view what) const {
+  ibv_send_wr* bad = nullptr;
+  const int error = ibv_post_send(get(), first, &bad);
+  if (error == 0) return absl::OkStatus();
+  return absl::InternalError(absl::StrCat("cannot post ", what, ": ", strerrordesc_np(error)));
+}
+
 void RdmaQueuePair::MoveToError() const {
   ibv_qp_attr to{};
   to.qp_state = IBV_QPS_ERR;

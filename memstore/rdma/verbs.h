@@ -15,6 +15,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "memstore/rdma/device.h"
 
@@ -163,6 +164,13 @@ class RdmaQueuePair {
   RdmaPeer Own() const;
   // Ready to send and to receive. INVALID_ARGUMENT: what the peer said is not possible.
   absl::Status Connect(const RdmaPeer& peer);
+  // A receive into bytes [offset, offset + bytes) of `buffer`, which outlives it; its completion
+  // has `wr_id`. INTERNAL when the device refuses.
+  absl::Status PostReceive(uint64_t wr_id, const RdmaBuffer& buffer, uint64_t offset,
+                           uint32_t bytes) const;
+  // Sends, writes or reads that are linked by `next`, with one doorbell. INTERNAL names `what` when
+  // the device refuses.
+  absl::Status PostSends(ibv_send_wr* first, absl::string_view what) const;
   // From here on nothing that the peer sends reaches memory, and all that was posted completes with
   // an error.
   void MoveToError() const;
