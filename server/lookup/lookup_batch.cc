@@ -77,12 +77,6 @@ void LookupBatch::Release() {
   at_ = {};
 }
 
-uint64_t LookupBatch::Rows() const {
-  uint64_t rows = 0;
-  for (size_t i = 0; i < lookup_.layers(); ++i) rows += lookup_.rows(i);
-  return rows;
-}
-
 uint64_t LookupBatch::RowsLeftBytes() const {
   uint64_t bytes = 0;
   for (size_t i = at_.layer; i < lookup_.layers(); ++i) bytes += lookup_.LayerBytes(i);

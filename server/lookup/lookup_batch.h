@@ -39,7 +39,7 @@ class LookupBatch {
   uint64_t KeptBytes() const { return request_.KeptBytes() + lookup_.KeptBytes(); }
   bool done() const { return at_.layer == lookup_.layers(); }
   // Of the whole answer.
-  uint64_t Rows() const;
+  uint64_t Rows() const { return lookup_.Rows(); }
   uint64_t RowsBytes() const { return lookup_.RowsBytes(); }
   // When its message was read, and when its turn was begun to be waited for: its owner's notes.
   MonotonicTime received;

@@ -164,6 +164,12 @@ absl::Status PreparedLookup::AddLayer(uint32_t number) {
   return absl::OkStatus();
 }
 
+uint64_t PreparedLookup::Rows() const {
+  uint64_t rows = 0;
+  for (const Layer& layer : layers_) rows += layer.rows;
+  return rows;
+}
+
 uint64_t PreparedLookup::RowsBytes() const {
   uint64_t bytes = 0;
   for (size_t i = 0; i < layers_.size(); ++i) bytes += LayerBytes(i);
@@ -171,8 +177,7 @@ uint64_t PreparedLookup::RowsBytes() const {
 }
 
 absl::Status PreparedLookup::CheckSize(const LookupLimits& limits) const {
-  uint64_t rows = 0;
-  for (const Layer& layer : layers_) rows += layer.rows;
+  const uint64_t rows = Rows();
   if (rows == 0) {
     return absl::InvalidArgumentError("the batch is empty: ask for at least one row");
   }

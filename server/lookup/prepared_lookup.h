@@ -84,6 +84,8 @@ class PreparedLookup {
   uint64_t rows(size_t i) const { return layers_[i].rows; }
   uint32_t row_bytes(size_t i) const { return layers_[i].table.row_bytes; }
   uint64_t LayerBytes(size_t i) const { return layers_[i].rows * layers_[i].table.row_bytes; }
+  // Of all layers together.
+  uint64_t Rows() const;
   uint64_t RowsBytes() const;
   // Bytes of the ids that tokens were addressed to, and what is kept for them.
   uint64_t AddressedBytes() const;
