@@ -96,41 +96,28 @@ RdmaRefusal MakeRdmaRefusal(uint32_t tag, const absl::Status& status) {
   return refusal;
 }
 
-absl::Status ReadRdmaRefusal(absl::Span<const std::byte> bytes, uint32_t* tag) {
+absl::StatusOr<RdmaRefused> ReadRdmaRefusal(absl::Span<const std::byte> bytes) {
   RdmaRefusal refusal{};
   std::memcpy(&refusal, bytes.data(), std::min(bytes.size(), sizeof(refusal)));
   if (bytes.size() != sizeof(refusal) || refusal.magic != kRdmaRefusalMagic || refusal.code == 0) {
     return absl::InternalError("the owner sent a message that is no refusal: attach again");
   }
-  *tag = refusal.tag;
-  return absl::Status(
-      static_cast<absl::StatusCode>(refusal.code),
-      absl::string_view(refusal.message,
-                        std::min<size_t>(refusal.message_bytes, sizeof(refusal.message))));
+  const size_t message_bytes = std::min<size_t>(refusal.message_bytes, sizeof(refusal.message));
+  return RdmaRefused{.tag = refusal.tag,
+                     .status = absl::Status(static_cast<absl::StatusCode>(refusal.code),
+                                            {refusal.message, message_bytes})};
 }
 
 absl::StatusOr<uint64_t> RdmaExtent(const RdmaPlace& place) {
-  const uint64_t group_rows = place.group_rows == 0 ? place.rows : place.group_rows;
   if (place.rows == 0) return absl::InvalidArgumentError("it has no rows");
-  // Row widths and counts have 32 bits here.
-  if (place.group_rows > 0 && place.group_stride_bytes < place.group_rows * place.row_bytes) {
-    return absl::InvalidArgumentError("its groups overlap");
-  }
-  const uint64_t groups = (place.rows - 1) / group_rows;
-  const uint64_t last = (place.rows - groups * group_rows) * place.row_bytes;
-  uint64_t extent = 0;
-  if (__builtin_mul_overflow(groups, place.group_stride_bytes, &extent) ||
-      __builtin_add_overflow(extent, last, &extent)) {
-    return absl::InvalidArgumentError("its rows lie beyond any memory");
-  }
-  return extent;
+  return place.shape.Extent(place.rows, place.row_bytes);
 }
 
 int RdmaTile(absl::Span<const RdmaPlace> places) {
   if (places.size() < 2 || places.size() > kRdmaRequestLayers) return -1;
   const RdmaPlace& one = places[0];
-  if (one.group_rows == 0 || one.group_stride_bytes > kRdmaSlabBytes) return -1;
-  const uint64_t groups = one.rows / one.group_rows;
+  if (one.shape.group_rows == 0 || one.shape.group_stride_bytes > kRdmaSlabBytes) return -1;
+  const uint64_t groups = one.rows / one.shape.group_rows;
   std::array<uint8_t, kRdmaRequestLayers> order;
   std::iota(order.begin(), order.end(), uint8_t{0});
   std::sort(order.begin(), order.begin() + places.size(),
@@ -138,13 +125,14 @@ int RdmaTile(absl::Span<const RdmaPlace> places) {
   uint64_t at = places[order[0]].offset;
   for (size_t i = 0; i < places.size(); ++i) {
     const RdmaPlace& place = places[order[i]];
-    if (place.window != one.window || place.group_stride_bytes != one.group_stride_bytes ||
-        place.group_rows == 0 || place.rows != groups * place.group_rows || place.offset != at) {
+    const LandingShape& shape = place.shape;
+    if (place.window != one.window || shape.group_stride_bytes != one.shape.group_stride_bytes ||
+        shape.group_rows == 0 || place.rows != groups * shape.group_rows || place.offset != at) {
       return -1;
     }
-    at += place.group_rows * place.row_bytes;
+    at += shape.group_rows * place.row_bytes;
   }
-  return at - places[order[0]].offset == one.group_stride_bytes ? order[0] : -1;
+  return at - places[order[0]].offset == one.shape.group_stride_bytes ? order[0] : -1;
 }
 
 }  // namespace engram

@@ -16,6 +16,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "memstore/gather/landing.h"
 #include "memstore/rdma/limits.h"
 
 namespace engram {
@@ -121,24 +122,26 @@ struct RdmaRequestView {
 absl::Status ParseRdmaRequest(absl::Span<const std::byte> bytes, RdmaRequestView* view);
 
 RdmaRefusal MakeRdmaRefusal(uint32_t tag, const absl::Status& status);
+// Whose request was refused, and why.
+struct RdmaRefused {
+  uint32_t tag = 0;
+  absl::Status status;  // never OK
+};
 // INTERNAL when the bytes are no refusal.
-absl::Status ReadRdmaRefusal(absl::Span<const std::byte> bytes, uint32_t* tag);
+absl::StatusOr<RdmaRefused> ReadRdmaRefusal(absl::Span<const std::byte> bytes);
 
 // A layer's place in a window, with the width of its rows.
 struct RdmaPlace {
   uint32_t window = 0;
-  uint64_t offset = 0;
+  uint64_t offset = 0;  // of the first row, in the window
   uint64_t rows = 0;
   uint32_t row_bytes = 0;
-  uint64_t group_rows = 0;
-  uint64_t group_stride_bytes = 0;
+  LandingShape shape = {};
 
-  bool IsOneRun() const {
-    return group_rows == 0 || group_stride_bytes == group_rows * row_bytes || rows <= group_rows;
-  }
+  bool IsOneRun() const { return shape.IsOneRun(rows, row_bytes); }
 };
-// From the first byte to the end of the last row. INVALID_ARGUMENT: groups that overlap, or a place
-// that has no such number.
+// From the first byte to the end of the last row. INVALID_ARGUMENT: no rows, groups that overlap,
+// or a place that has no such number.
 absl::StatusOr<uint64_t> RdmaExtent(const RdmaPlace& place);
 // Whether the layers, in whatever order, fill each group's stride without a gap, as [tokens,
 // layers, columns] does: all of it is then one run, which begins with the layer that this returns.

@@ -140,39 +140,31 @@ TEST(RdmaRequest, ImmediatesKeepSlotLayerAndGeneration) {
 TEST(RdmaRequest, RefusalsCarryCodeAndText) {
   const RdmaRefusal refusal =
       MakeRdmaRefusal(5, absl::InvalidArgumentError(std::string(2000, 'x')));
-  uint32_t tag = 0;
   absl::Span<const std::byte> bytes(reinterpret_cast<const std::byte*>(&refusal), sizeof(refusal));
-  const absl::Status status = ReadRdmaRefusal(bytes, &tag);
-  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(status.message(), std::string(sizeof(refusal.message), 'x'));
-  EXPECT_EQ(tag, 5u);
-  EXPECT_EQ(ReadRdmaRefusal(bytes.subspan(1), &tag).code(), absl::StatusCode::kInternal);
+  const absl::StatusOr<RdmaRefused> refused = ReadRdmaRefusal(bytes);
+  ASSERT_TRUE(refused.ok()) << refused.status();
+  EXPECT_EQ(refused->status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(refused->status.message(), std::string(sizeof(refusal.message), 'x'));
+  EXPECT_EQ(refused->tag, 5u);
+  EXPECT_EQ(ReadRdmaRefusal(bytes.subspan(1)).status().code(), absl::StatusCode::kInternal);
 }
 
 TEST(RdmaPlace, ExtentsReachToTheLastRow) {
   RdmaPlace place{.rows = 10, .row_bytes = 8};
   EXPECT_EQ(RdmaExtent(place).value(), 80u);
-  place.group_rows = 4;
-  place.group_stride_bytes = 100;
+  place.shape = {.group_rows = 4, .group_stride_bytes = 100};
   EXPECT_EQ(RdmaExtent(place).value(), 216u);
-  place.group_stride_bytes = 31;
+  place.shape.group_stride_bytes = 31;
   EXPECT_FALSE(RdmaExtent(place).ok());
-  place.group_stride_bytes = ~uint64_t{0} / 2;
-  EXPECT_TRUE(
-      RdmaExtent(
-          {.rows = 8, .row_bytes = 8, .group_rows = 4, .group_stride_bytes = ~uint64_t{0} / 2})
-          .ok());
-  EXPECT_FALSE(
-      RdmaExtent(
-          {.rows = 13, .row_bytes = 8, .group_rows = 4, .group_stride_bytes = ~uint64_t{0} / 2})
-          .ok());
+  constexpr LandingShape kHuge{.group_rows = 4, .group_stride_bytes = ~uint64_t{0} / 2};
+  EXPECT_TRUE(RdmaExtent({.rows = 8, .row_bytes = 8, .shape = kHuge}).ok());
+  EXPECT_FALSE(RdmaExtent({.rows = 13, .row_bytes = 8, .shape = kHuge}).ok());
   EXPECT_FALSE(RdmaExtent({.rows = 0, .row_bytes = 8}).ok());
 }
 
 TEST(RdmaPlace, LayersThatFillTheStrideAreOneRun) {
-  std::vector<RdmaPlace> places = {
-      {.offset = 132, .rows = 8, .row_bytes = 16, .group_rows = 4, .group_stride_bytes = 96},
-      {.offset = 100, .rows = 8, .row_bytes = 8, .group_rows = 4, .group_stride_bytes = 96}};
+  std::vector<RdmaPlace> places = {{.offset = 132, .rows = 8, .row_bytes = 16, .shape = {4, 96}},
+                                   {.offset = 100, .rows = 8, .row_bytes = 8, .shape = {4, 96}}};
   EXPECT_EQ(RdmaTile(places), 1);
   const auto broken = [&](auto change) {
     std::vector<RdmaPlace> other = places;
@@ -183,10 +175,11 @@ TEST(RdmaPlace, LayersThatFillTheStrideAreOneRun) {
   EXPECT_TRUE(broken([](auto& p) { p[0].rows = 12; }));
   EXPECT_TRUE(broken([](auto& p) { p[0].rows = 7; }));
   EXPECT_TRUE(broken([](auto& p) { p[0].window = 2; }));
-  EXPECT_TRUE(broken([](auto& p) { p[0].group_stride_bytes = p[1].group_stride_bytes = 97; }));
-  EXPECT_TRUE(broken([](auto& p) { p[1].group_stride_bytes = 97; }));
+  EXPECT_TRUE(
+      broken([](auto& p) { p[0].shape.group_stride_bytes = p[1].shape.group_stride_bytes = 97; }));
+  EXPECT_TRUE(broken([](auto& p) { p[1].shape.group_stride_bytes = 97; }));
   EXPECT_TRUE(broken([](auto& p) { p.pop_back(); }));
-  EXPECT_TRUE(broken([](auto& p) { p[0].group_rows = 0; }));
+  EXPECT_TRUE(broken([](auto& p) { p[0].shape.group_rows = 0; }));
 }
 
 TEST(RdmaReplyRing, GivesRunsInOneLapAndTakesThemBack) {

@@ -7,6 +7,7 @@
 #include "memstore/base/status_macros.h"
 #include "memstore/rdma/limits.h"
 #include "memstore/rdma/request.h"
+#include "proto/rpc/queue_pair.h"
 #include "server/grpc/grpc_status.h"
 
 namespace engram {
@@ -14,35 +15,6 @@ namespace {
 
 // A client says what it wants at once; one that does not is not waited for.
 constexpr absl::Duration kSetUpTime = absl::Seconds(5);
-
-absl::StatusOr<RdmaPeer> PeerOf(const v1::RdmaQueuePair& pair) {
-  RdmaPeer peer{.queue_pair = pair.number(),
-                .first_sequence = pair.first_sequence(),
-                .gid = {},
-                .lid = static_cast<uint16_t>(pair.lid()),
-                .mtu = pair.mtu(),
-                .reads = pair.reads()};
-  if (pair.gid().size() != peer.gid.size()) {
-    return absl::InvalidArgumentError("a GID has 16 bytes");
-  }
-  std::copy(pair.gid().begin(), pair.gid().end(), peer.gid.begin());
-  return peer;
-}
-
-void Describe(const RdmaPeer& own, v1::RdmaQueuePair* pair) {
-  pair->set_number(own.queue_pair);
-  pair->set_first_sequence(own.first_sequence);
-  pair->set_gid(own.gid.data(), own.gid.size());
-  pair->set_lid(own.lid);
-  pair->set_mtu(own.mtu);
-  pair->set_reads(own.reads);
-}
-
-void Describe(const RdmaRegion& region, v1::RdmaWindow* window) {
-  window->set_address(reinterpret_cast<uintptr_t>(region.data()));
-  window->set_bytes(region.bytes());
-  window->set_key(region.remote_key());
-}
 
 }  // namespace
 
@@ -146,26 +118,28 @@ absl::Status AttachRdmaCall::Offer(const v1::RdmaOpen& open) {
 }
 
 absl::Status AttachRdmaCall::Connect(const v1::RdmaConnect& connect) {
-  ENGRAM_ASSIGN_OR_RETURN(const RdmaPeer peer, PeerOf(connect.queue_pair()));
+  ENGRAM_ASSIGN_OR_RETURN(const RdmaPeer peer, ReadQueuePair<RdmaPeer>(connect.queue_pair()));
   port_ = connect.port();
   v1::RdmaConnected* connected = response_.mutable_connected();
   if (mode_ == v1::RDMA_MODE_READ) return ConnectReader(peer, connected);
   ENGRAM_ASSIGN_OR_RETURN(client_, endpoint_->Attach(port_, set_id_, peer));
-  Describe(client_->Own(), connected->mutable_queue_pair());
+  WriteQueuePair(client_->Own(), connected->mutable_queue_pair());
   return absl::OkStatus();
 }
 
 absl::Status AttachRdmaCall::ConnectReader(const RdmaPeer& peer, v1::RdmaConnected* connected) {
   ENGRAM_ASSIGN_OR_RETURN(reader_, endpoint_->AttachReader(port_, set_id_, peer));
-  Describe(reader_->Own(), connected->mutable_queue_pair());
+  WriteQueuePair(reader_->Own(), connected->mutable_queue_pair());
   const RdmaTables& tables = reader_->tables();
   const std::vector<LoadedLayer>& layers = tables.served().set->layers();
   for (size_t i = 0; i < layers.size(); ++i) {
     v1::RdmaTable* table = connected->add_tables();
     table->set_layer(layers[i].layer);
-    for (const RdmaRegion& piece : tables.pieces(i)) Describe(piece, table->add_pieces());
+    table->set_first_row(layers[i].table.first_row);
+    table->set_rows(layers[i].table.rows);
+    for (const RdmaRegion& piece : tables.pieces(i)) WriteWindow(piece, table->add_pieces());
   }
-  Describe(tables.control(), connected->mutable_state());
+  WriteWindow(tables.control(), connected->mutable_state());
   return absl::OkStatus();
 }
 

@@ -58,7 +58,7 @@ class AttachRdmaCall final : public RpcCall {
   std::string set_id_;
   size_t port_ = 0;
   // One of the two once it is connected.
-  std::shared_ptr<RdmaClient> client_;
+  std::shared_ptr<RdmaSession> client_;
   std::unique_ptr<RdmaReader> reader_;
 
   bool draining_ = false;

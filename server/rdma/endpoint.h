@@ -8,16 +8,17 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "memstore/base/clock.h"
+#include "memstore/base/mutex.h"
 #include "memstore/rdma/device.h"
 #include "memstore/store/store.h"
-#include "server/rdma/client.h"
 #include "server/rdma/poller.h"
+#include "server/rdma/session.h"
 #include "server/rdma/tables.h"
 
 namespace engram {
@@ -29,6 +30,7 @@ struct RdmaEndpointOptions {
   // How long a polling thread looks for requests before it sleeps.
   std::chrono::microseconds spin{50};
   std::shared_ptr<Metrics> metrics = std::make_shared<Metrics>();
+  Clock* clock = &RealClock();  // outlives the endpoint
 };
 
 class RdmaEndpoint {
@@ -50,9 +52,9 @@ class RdmaEndpoint {
 
   // FAILED_PRECONDITION: the set is not served; RESOURCE_EXHAUSTED: enough clients are attached;
   // INVALID_ARGUMENT: no such port.
-  absl::StatusOr<std::shared_ptr<RdmaClient>> Attach(size_t port, const std::string& set_id,
-                                                     const RdmaPeer& peer);
-  void Detach(size_t port, const std::shared_ptr<RdmaClient>& client);
+  absl::StatusOr<std::shared_ptr<RdmaSession>> Attach(size_t port, const std::string& set_id,
+                                                      const RdmaPeer& peer);
+  void Detach(size_t port, const std::shared_ptr<RdmaSession>& session);
   absl::StatusOr<std::unique_ptr<RdmaReader>> AttachReader(size_t port, const std::string& set_id,
                                                            const RdmaPeer& peer);
 
@@ -65,13 +67,12 @@ class RdmaEndpoint {
     std::shared_ptr<ThreadMetrics> metrics;  // the poller's
     std::unique_ptr<RdmaPoller> poller;
     std::shared_ptr<RdmaDomain> readers;  // the tables' domain; null where nobody reads them
-    std::vector<std::shared_ptr<const RdmaTables>> tables;
   };
 
   RdmaEndpoint(const RdmaEndpointOptions& options, const Store* store, GatherTeam* team)
       : options_(options), store_(store), team_(team) {}
   absl::Status Open(const RdmaDeviceChoice& choice);
-  absl::Status CheckPinned(const Nic& nic, const TableSet& next);
+  absl::Status CheckPinned(size_t port, const TableSet& next);
   // Whether a client may attach to the port.
   absl::Status CheckPlace(size_t port) const;
 
@@ -79,8 +80,11 @@ class RdmaEndpoint {
   const Store* const store_;
   GatherTeam* const team_;
   RdmaOwnerCounts counts_;
-  std::vector<Nic> nics_;  // `tables` are guarded by tables_mutex_
-  std::mutex tables_mutex_;
+  std::vector<Nic> nics_;  // one a device, as they stand after Start
+  Mutex tables_mutex_;
+  // Of each device: the sets that clients may read, one after the other.
+  std::vector<std::vector<std::shared_ptr<const RdmaTables>>> tables_
+      ABSL_GUARDED_BY(tables_mutex_);
 };
 
 }  // namespace engram

@@ -7,16 +7,14 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <chrono>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "memstore/base/status_macros.h"
 #include "memstore/os/thread.h"
 
 namespace engram {
 namespace {
-
-using SteadyClock = std::chrono::steady_clock;
 
 // An event that was missed delays a request by this much at most.
 constexpr int kLongestSleepMs = 100;
@@ -26,17 +24,14 @@ void Pause() { __builtin_ia32_pause(); }
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<RdmaPoller>> RdmaPoller::Start(
-    std::shared_ptr<const RdmaDevice> device, uint32_t number, std::chrono::microseconds spin) {
-  std::unique_ptr<RdmaPoller> poller(new RdmaPoller(std::move(device), spin));
-  absl::StatusOr<std::shared_ptr<RdmaChannel>> channel = RdmaChannel::Create(poller->device_);
-  if (!channel.ok()) return channel.status();
-  poller->channel_ = *std::move(channel);
+    std::shared_ptr<const RdmaDevice> device, uint32_t number, absl::Duration spin,
+    const Clock& clock) {
+  std::unique_ptr<RdmaPoller> poller(new RdmaPoller(std::move(device), spin, clock));
+  ENGRAM_ASSIGN_OR_RETURN(poller->channel_, RdmaChannel::Create(poller->device_));
   poller->wake_ = FileDescriptor(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!poller->wake_.is_open()) return absl::ErrnoToStatus(errno, "no eventfd for RDMA");
-  absl::StatusOr<std::thread> thread =
-      StartThread(absl::StrCat("engram-rdma/", number), [raw = poller.get()] { raw->Run(); });
-  if (!thread.ok()) return thread.status();
-  poller->thread_ = *std::move(thread);
+  ENGRAM_ASSIGN_OR_RETURN(poller->thread_, StartThread(absl::StrCat("engram-rdma/", number),
+                                                       [raw = poller.get()] { raw->Run(); }));
   return poller;
 }
 
@@ -52,17 +47,17 @@ void RdmaPoller::Wake() {
   [[maybe_unused]] const ssize_t written = write(wake_.get(), &one, sizeof(one));
 }
 
-void RdmaPoller::Add(std::shared_ptr<RdmaClient> client) {
+void RdmaPoller::Add(std::shared_ptr<RdmaSession> client) {
   {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const MutexLock lock(mutex_);
     added_.push_back(std::move(client));
   }
   Wake();
 }
 
-void RdmaPoller::Remove(const std::shared_ptr<RdmaClient>& client) {
+void RdmaPoller::Remove(const std::shared_ptr<RdmaSession>& client) {
   {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const MutexLock lock(mutex_);
     removed_.push_back(client);
   }
   Wake();
@@ -72,42 +67,42 @@ void RdmaPoller::Run() {
   const int node = device_->numa_node();
   // Without it lookups are slower, and as right.
   if (node >= 0 && numa_available() >= 0) numa_run_on_node(node);
-  SteadyClock::time_point last_work = SteadyClock::now();
+  MonotonicTime last_work = clock_.Now();
   while (!stop_.load(std::memory_order_relaxed)) {
     if (mail_.load(std::memory_order_relaxed)) TakeMail();
     if (AdvanceAll()) {
-      last_work = SteadyClock::now();
-    } else if (!clients_.empty() && SteadyClock::now() - last_work < spin_) {
+      last_work = clock_.Now();
+    } else if (!clients_.empty() && clock_.Now() - last_work < spin_) {
       Pause();
     } else {
       Sleep();
-      last_work = SteadyClock::now();
+      last_work = clock_.Now();
     }
   }
 }
 
 void RdmaPoller::TakeMail() {
   mail_.store(false);
-  std::vector<std::shared_ptr<RdmaClient>> added, removed;
+  std::vector<std::shared_ptr<RdmaSession>> added, removed;
   {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const MutexLock lock(mutex_);
     added.swap(added_);
     removed.swap(removed_);
   }
-  for (std::shared_ptr<RdmaClient>& client : added) clients_.push_back(std::move(client));
-  for (const std::shared_ptr<RdmaClient>& client : removed) {
+  for (std::shared_ptr<RdmaSession>& client : added) clients_.push_back(std::move(client));
+  for (const std::shared_ptr<RdmaSession>& client : removed) {
     clients_.erase(std::remove(clients_.begin(), clients_.end(), client), clients_.end());
   }
 }
 
 bool RdmaPoller::AdvanceAll() {
   bool worked = false;
-  for (const std::shared_ptr<RdmaClient>& client : clients_) worked |= client->Advance();
+  for (const std::shared_ptr<RdmaSession>& client : clients_) worked |= client->Advance();
   return worked;
 }
 
 void RdmaPoller::Sleep() {
-  for (const std::shared_ptr<RdmaClient>& client : clients_) {
+  for (const std::shared_ptr<RdmaSession>& client : clients_) {
     if (!client->broken()) static_cast<void>(client->Arm());
   }
   // What came before the queues were armed makes no event.

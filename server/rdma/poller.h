@@ -6,16 +6,17 @@
 #pragma once
 
 #include <atomic>
-#include <chrono>
 #include <memory>
-#include <mutex>
 #include <thread>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "memstore/base/clock.h"
+#include "memstore/base/mutex.h"
 #include "memstore/os/posix_file.h"
 #include "memstore/rdma/verbs.h"
-#include "server/rdma/client.h"
+#include "server/rdma/session.h"
 
 namespace engram {
 
@@ -23,8 +24,8 @@ class RdmaPoller {
  public:
   // RESOURCE_EXHAUSTED: no thread or descriptor.
   static absl::StatusOr<std::unique_ptr<RdmaPoller>> Start(std::shared_ptr<const RdmaDevice> device,
-                                                           uint32_t number,
-                                                           std::chrono::microseconds spin);
+                                                           uint32_t number, absl::Duration spin,
+                                                           const Clock& clock);
   ~RdmaPoller();  // lets go of every client
   RdmaPoller(const RdmaPoller&) = delete;
   RdmaPoller& operator=(const RdmaPoller&) = delete;
@@ -33,13 +34,13 @@ class RdmaPoller {
   // For the clients' queues.
   const std::shared_ptr<RdmaChannel>& channel() const { return channel_; }
 
-  void Add(std::shared_ptr<RdmaClient> client);
+  void Add(std::shared_ptr<RdmaSession> client);
   // The thread lets go of it soon, and whoever holds the last reference frees it.
-  void Remove(const std::shared_ptr<RdmaClient>& client);
+  void Remove(const std::shared_ptr<RdmaSession>& client);
 
  private:
-  RdmaPoller(std::shared_ptr<const RdmaDevice> device, std::chrono::microseconds spin)
-      : device_(std::move(device)), spin_(spin) {}
+  RdmaPoller(std::shared_ptr<const RdmaDevice> device, absl::Duration spin, const Clock& clock)
+      : device_(std::move(device)), spin_(spin), clock_(clock) {}
   void Run();
   void TakeMail();
   bool AdvanceAll();
@@ -47,15 +48,16 @@ class RdmaPoller {
   void Wake();
 
   const std::shared_ptr<const RdmaDevice> device_;
-  const std::chrono::microseconds spin_;
+  const absl::Duration spin_;
+  const Clock& clock_;
   std::shared_ptr<RdmaChannel> channel_;
   FileDescriptor wake_;  // an eventfd
   std::atomic<bool> stop_{false};
   std::atomic<bool> mail_{false};
-  std::mutex mutex_;
-  std::vector<std::shared_ptr<RdmaClient>> added_;    // guarded by mutex_
-  std::vector<std::shared_ptr<RdmaClient>> removed_;  // guarded by mutex_
-  std::vector<std::shared_ptr<RdmaClient>> clients_;  // the thread's own
+  Mutex mutex_;
+  std::vector<std::shared_ptr<RdmaSession>> added_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::shared_ptr<RdmaSession>> removed_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::shared_ptr<RdmaSession>> clients_;  // the thread's own
   std::thread thread_;
 };
 

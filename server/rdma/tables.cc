@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "memstore/base/status_macros.h"
 #include "memstore/rdma/limits.h"
 
 namespace engram {
@@ -19,16 +20,16 @@ absl::StatusOr<std::shared_ptr<const RdmaTables>> RdmaTables::Register(
     std::byte* const base = set.arena(i).data();
     const uint64_t bytes = set.arena(i).bytes();
     for (uint64_t at = 0; at < bytes; at += kRdmaPieceBytes) {
-      absl::StatusOr<RdmaRegion> piece = RdmaRegion::Register(
-          tables->domain_, {base + at, std::min(kRdmaPieceBytes, bytes - at)}, access);
-      if (!piece.ok()) return piece.status();
-      pieces.push_back(*std::move(piece));
+      ENGRAM_ASSIGN_OR_RETURN(
+          RdmaRegion piece,
+          RdmaRegion::Register(tables->domain_, {base + at, std::min(kRdmaPieceBytes, bytes - at)},
+                               access));
+      pieces.push_back(std::move(piece));
     }
   }
-  absl::StatusOr<RdmaRegion> control = RdmaRegion::Register(
-      tables->domain_, tables->served_.control->memory(), IBV_ACCESS_REMOTE_READ);
-  if (!control.ok()) return control.status();
-  tables->control_ = *std::move(control);
+  ENGRAM_ASSIGN_OR_RETURN(tables->control_,
+                          RdmaRegion::Register(tables->domain_, tables->served_.control->memory(),
+                                               IBV_ACCESS_REMOTE_READ));
   return tables;
 }
 
@@ -37,15 +38,12 @@ absl::StatusOr<std::unique_ptr<RdmaReader>> RdmaReader::Create(
     const RdmaPeer& peer, RdmaOwnerCounts* counts) {
   std::unique_ptr<RdmaReader> reader(new RdmaReader(std::move(tables), counts));
   const std::shared_ptr<RdmaDomain>& domain = reader->tables_->domain();
-  absl::StatusOr<RdmaCompletions> completions =
-      RdmaCompletions::Create(std::move(channel), *domain->device(), 2);
-  if (!completions.ok()) return completions.status();
-  reader->completions_ = *std::move(completions);
-  absl::StatusOr<RdmaQueuePair> pair = RdmaQueuePair::Create(
-      domain, reader->completions_, {.sends = 1, .receives = 1}, IBV_ACCESS_REMOTE_READ);
-  if (!pair.ok()) return pair.status();
-  reader->pair_ = *std::move(pair);
-  if (absl::Status status = reader->pair_.Connect(peer); !status.ok()) return status;
+  ENGRAM_ASSIGN_OR_RETURN(reader->completions_,
+                          RdmaCompletions::Create(std::move(channel), *domain->device(), 2));
+  constexpr RdmaQueueSizes kSizes{.sends = 1, .receives = 1};
+  ENGRAM_ASSIGN_OR_RETURN(reader->pair_, RdmaQueuePair::Create(domain, reader->completions_, kSizes,
+                                                               IBV_ACCESS_REMOTE_READ));
+  ENGRAM_RETURN_IF_ERROR(reader->pair_.Connect(peer));
   return reader;
 }
 

@@ -11,7 +11,7 @@
 #include "absl/status/statusor.h"
 #include "memstore/rdma/verbs.h"
 #include "memstore/store/store.h"
-#include "server/rdma/client.h"
+#include "server/rdma/session.h"
 
 namespace engram {
 

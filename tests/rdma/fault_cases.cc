@@ -8,7 +8,7 @@
 
 #include "client/client.h"
 #include "client/transport/auto/auto_transport.h"
-#include "client/transport/grpc/grpc_attach.h"
+#include "client/transport/grpc/grpc_attachment.h"
 #include "client/transport/grpc/grpc_transport.h"
 #include "client/transport/rdma/rdma_connection.h"
 #include "gtest/gtest.h"
@@ -26,14 +26,11 @@ using integration::EngramdProcess;
 class HandClient {
  public:
   HandClient(const RdmaOwner& owner, bool reads = false) {
-    route_.address = owner.address();
-    route_.credentials = *GrpcCredentials::Create({}, route_.address);
-    route_.channel = OpenChannel(route_.address, *route_.credentials);
+    auto grpc = GrpcAttachment::Create(owner.address(), "", {.timeout = absl::Seconds(20)});
+    EXPECT_TRUE(grpc.ok()) << grpc.status();
+    route_.grpc = *std::move(grpc);
+    route_.set_id = route_.grpc->table_set().manifest.id;
     route_.reads = reads;
-    const auto stub = v1::Lookup::NewStub(route_.channel);
-    route_.set_id =
-        CallAttach(stub.get(), *route_.credentials, route_.address, "", absl::Seconds(20))
-            ->table_set_id();
     auto lease = Lease();
     EXPECT_TRUE(lease.ok()) << lease.status();
     auto chosen = ChooseRdmaDevice((*lease)->offer(), "");
@@ -49,8 +46,7 @@ class HandClient {
   ~HandClient() { connection_.reset(); }
 
   absl::StatusOr<std::unique_ptr<RdmaLease>> Lease() const {
-    return RdmaLease::Open(route_.channel, *route_.credentials, route_.address, route_.set_id,
-                           route_.reads, RealClock().Now() + absl::Seconds(20));
+    return RdmaLease::Open(route_, RealClock().Now() + absl::Seconds(20));
   }
   RdmaLease& lease() { return connection_->lease(); }
   const RdmaBuffer& memory() const { return memory_; }
@@ -93,11 +89,12 @@ class HandClient {
       }
       if (completion.status != IBV_WC_SUCCESS) return WhyEnded();
       if ((completion.wr_id & RdmaConnection::kSent) != 0) continue;
-      uint32_t tag = 0;
-      const absl::Status status =
-          completion.opcode == IBV_WC_RECV_RDMA_WITH_IMM
-              ? absl::OkStatus()
-              : ReadRdmaRefusal(connection_->Received(completion.wr_id, completion.byte_len), &tag);
+      absl::Status status;
+      if (completion.opcode != IBV_WC_RECV_RDMA_WITH_IMM) {
+        const auto refused =
+            ReadRdmaRefusal(connection_->Received(completion.wr_id, completion.byte_len));
+        status = refused.ok() ? refused->status : refused.status();
+      }
       EXPECT_TRUE(connection_->PostReceive(completion.wr_id).ok());
       return status;
     }
@@ -115,7 +112,7 @@ class HandClient {
 
  private:
   RdmaRoute route_;
-  std::unique_ptr<RdmaConnection> connection_;
+  std::shared_ptr<RdmaConnection> connection_;
   RdmaBuffer memory_;
   uint32_t id_ = 4;
 };
@@ -242,14 +239,11 @@ TEST_F(RdmaFaultTest, WhatIsNoRequestEndsTheConnectionWithTheReason) {
 }
 
 TEST_F(RdmaFaultTest, SetUpIsCheckedStepByStep) {
-  const auto credentials = *GrpcCredentials::Create({}, owner_->address());
-  const auto channel = OpenChannel(owner_->address(), *credentials);
-  const MonotonicTime soon = RealClock().Now() + absl::Seconds(20);
-  EXPECT_EQ(RdmaLease::Open(channel, *credentials, owner_->address(), "nope", false, soon)
-                .status()
-                .code(),
-            absl::StatusCode::kFailedPrecondition);
   HandClient hand(*owner_);
+  RdmaRoute unknown = hand.route();
+  unknown.set_id = "nope";
+  EXPECT_EQ(RdmaLease::Open(unknown, RealClock().Now() + absl::Seconds(20)).status().code(),
+            absl::StatusCode::kFailedPrecondition);
   auto again = hand.Lease();
   ASSERT_TRUE(again.ok());
   EXPECT_EQ((*again)->Connect(5, {.queue_pair = 1, .mtu = 5}).status().code(),

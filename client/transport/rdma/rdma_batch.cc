@@ -4,11 +4,24 @@
 #include <cstring>
 #include <limits>
 #include <string>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "memstore/base/clock.h"
+#include "memstore/base/check.h"
+#include "memstore/base/status_macros.h"
 
 namespace engram {
+namespace {
+
+// The same error with the layer's name in front; what it carries for code stays with it.
+absl::Status OfLayer(uint32_t layer, const absl::Status& status) {
+  absl::Status named(status.code(), absl::StrCat("layer ", layer, ": ", status.message()));
+  status.ForEachPayload(
+      [&](absl::string_view url, const absl::Cord& payload) { named.SetPayload(url, payload); });
+  return named;
+}
+
+}  // namespace
 
 // A request while it is written: layers are added, then ids behind all of them.
 struct RdmaBatch::Writer {
@@ -17,115 +30,131 @@ struct RdmaBatch::Writer {
   std::array<const RowId*, kRdmaRequestLayers> ids;
   uint64_t bytes = sizeof(RdmaRequestHeader);
 
-  void Add(uint32_t part, const RdmaRequestLayer& layer, const RowId* first, uint32_t id_bytes) {
-    request.pieces[request.layers] = {part, layer.rows};
-    layers[request.layers] = layer;
-    ids[request.layers] = first;
-    ++request.layers;
+  void Add(uint32_t place, const RdmaRequestLayer& layer, const RowId* first, uint32_t id_bytes) {
+    ENGRAM_CHECK(request.layer_count < kRdmaRequestLayers, "a request has too many layers");
+    request.layers[request.layer_count] = {place, layer.rows};
+    layers[request.layer_count] = layer;
+    ids[request.layer_count] = first;
+    ++request.layer_count;
     bytes += sizeof(RdmaRequestLayer) + RdmaIdBytes(layer.rows, id_bytes);
   }
 };
 
 absl::Status RdmaBatch::Take(const BatchRequest& request, const Manifest& manifest,
-                             const RdmaWindows& windows) {
+                             FindRdmaLanding find) {
+  Reset(request, manifest);
+  if (by_tokens_ && request.layers.size() > kRdmaRequestLayers) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a batch by token ids for ", request.layers.size(), " layers: over RDMA ",
+                     kRdmaRequestLayers, " at most, split it by layers"));
+  }
+  for (const LayerRequest& layer : request.layers) {
+    const LayerTableSpec* const spec = manifest.FindLayer(layer.layer);
+    ENGRAM_CHECK(spec != nullptr, "a batch that was not checked");
+    if (absl::Status taken = TakeLayer(layer, *spec, find); !taken.ok()) {
+      return OfLayer(layer.layer, taken);
+    }
+  }
+  is_tile_ = RdmaTile(places_) >= 0;
+  return absl::OkStatus();
+}
+
+void RdmaBatch::Reset(const BatchRequest& request, const Manifest& manifest) {
   state = TicketState::kInFlight;
   status = absl::OkStatus();
   deadline = request.deadline;
   requests_out = 0;
-  parts_.clear();
+  layers_.clear();
   places_.clear();
   ids_.clear();
   id_bytes_ = sizeof(uint32_t);
-  next_part_ = 0;
+  next_layer_ = 0;
   restarted_ = false;
+  is_tile_ = false;
   by_tokens_ = request.tokens != nullptr;
   sequences_.clear();
   next_sequence_ = next_token_ = 0;
   columns_ = manifest.scheme.Columns();
   lookback_ = manifest.scheme.Lookback();
   to_land_ = 0;
-  if (by_tokens_) {
-    const TokenRows& tokens = *request.tokens;
-    sequences_.assign(tokens.sequences.begin(), tokens.sequences.end());
-    token_ids_.assign(tokens.token_ids.begin(), tokens.token_ids.end());
-    dead_.assign(tokens.dead.begin(), tokens.dead.end());
+  if (!by_tokens_) return;
+  const TokenRows& tokens = *request.tokens;
+  sequences_.assign(tokens.sequences.begin(), tokens.sequences.end());
+  token_ids_.assign(tokens.token_ids.begin(), tokens.token_ids.end());
+  dead_.assign(tokens.dead.begin(), tokens.dead.end());
+}
+
+absl::Status RdmaBatch::TakeLayer(const LayerRequest& layer, const LayerTableSpec& spec,
+                                  FindRdmaLanding find) {
+  if (!layer.landing.places.empty()) {
+    return absl::UnimplementedError(
+        "its landing lists places, which do not travel over RDMA: order the rows as they land");
   }
-  for (const LayerRequest& layer : request.layers) {
-    const LayerTableSpec& spec = *manifest.FindLayer(layer.layer);
-    if (spec.rows > uint64_t{1} << 32) id_bytes_ = sizeof(uint64_t);
-    Part part{.layer = layer.layer,
-              .place = {},
-              .data = layer.landing.data,
-              .first_id = ids_.size(),
-              .rows = by_tokens_ ? token_ids_.size() * columns_ : layer.row_ids.size()};
-    part.place = {.rows = part.rows,
-                  .row_bytes = spec.row_bytes,
-                  .group_rows = layer.landing.group_rows,
-                  .group_stride_bytes = layer.landing.group_stride_bytes};
-    const absl::StatusOr<uint64_t> extent = RdmaExtent(part.place);
-    absl::StatusOr<RdmaLandingPlace> landing =
-        extent.ok() ? windows.Find(layer.landing.data, *extent) : extent.status();
-    if (!landing.ok()) {
-      if (IsUnregistered(landing.status())) return landing.status();
-      return absl::Status(landing.status().code(),
-                          absl::StrCat("layer ", layer.layer, ": ", landing.status().message()));
-    }
-    part.place.window = landing->window;
-    part.place.offset = landing->offset;
-    part.local_key = landing->local_key;
-    // On the wire a group has 32 bits; a larger one is never full here.
-    if (part.place.group_rows > std::numeric_limits<uint32_t>::max()) part.place.group_rows = 0;
-    parts_.push_back(part);
-    places_.push_back(part.place);
-    ids_.insert(ids_.end(), layer.row_ids.begin(), layer.row_ids.end());
-    to_land_ += part.rows;
-  }
-  is_tile_ = RdmaTile(places_) >= 0;
+  if (spec.rows > uint64_t{1} << 32) id_bytes_ = sizeof(uint64_t);
+  LayerProgress taken{.layer = layer.layer,
+                      .place = {},
+                      .data = layer.landing.data,
+                      .first_id = ids_.size(),
+                      .rows = by_tokens_ ? token_ids_.size() * columns_ : layer.row_ids.size()};
+  taken.place.rows = taken.rows;
+  taken.place.row_bytes = spec.row_bytes;
+  taken.place.shape = layer.landing.shape();
+  ENGRAM_ASSIGN_OR_RETURN(const uint64_t extent, RdmaExtent(taken.place));
+  ENGRAM_ASSIGN_OR_RETURN(const RdmaLandingPlace landing, find(layer.landing.data, extent));
+  taken.place.window = landing.window;
+  taken.place.offset = landing.offset;
+  taken.local_key = landing.local_key;
+  // On the wire a group has 32 bits; a larger one is never full here.
+  if (taken.place.shape.group_rows > std::numeric_limits<uint32_t>::max()) taken.place.shape = {};
+  layers_.push_back(taken);
+  places_.push_back(taken.place);
+  ids_.insert(ids_.end(), layer.row_ids.begin(), layer.row_ids.end());
+  to_land_ += taken.rows;
   return absl::OkStatus();
 }
 
-bool RdmaBatch::MayRestart() {
-  if (restarted_ || state != TicketState::kInFlight || deadline <= RealClock().Now()) return false;
+bool RdmaBatch::MayRestart(MonotonicTime now) {
+  if (restarted_ || state != TicketState::kInFlight || deadline <= now) return false;
   restarted_ = true;
   requests_out = 0;
-  next_part_ = 0;
+  next_layer_ = 0;
   next_sequence_ = next_token_ = 0;
   to_land_ = 0;
-  for (Part& part : parts_) {
+  for (LayerProgress& layer : layers_) {
     // Of a layer that has landed nothing is written once more: its reader may be at work in place.
-    if (part.landed == part.rows) {
-      part.written = part.rows;
+    if (layer.landed == layer.rows) {
+      layer.written = layer.rows;
       is_tile_ = false;
       continue;
     }
-    part.written = part.landed = 0;
-    to_land_ += part.rows;
+    layer.written = layer.landed = 0;
+    to_land_ += layer.rows;
   }
   SkipWritten();
   return true;
 }
 
-void RdmaBatch::WriteHead(RdmaTag tag, const Writer& writer, uint32_t id_bytes,
+void RdmaBatch::WriteHead(RdmaTag tag, MonotonicTime now, const Writer& writer, uint32_t id_bytes,
                           std::byte* out) const {
   RdmaRequestHeader header{.magic = kRdmaRequestMagic,
                            .version = kRdmaVersion,
-                           .layers = static_cast<uint16_t>(writer.request.layers),
+                           .layers = static_cast<uint16_t>(writer.request.layer_count),
                            .tag = RdmaImmediate(tag, kRdmaAllLayers),
                            .id_bytes = id_bytes,
                            .batch = number,
                            .timeout_us = 0};
-  const absl::Duration left = deadline - RealClock().Now();
+  const absl::Duration left = deadline - now;
   if (left < absl::Hours(1)) {
     header.timeout_us =
         static_cast<uint64_t>(std::max<int64_t>(1, absl::ToInt64Microseconds(left)));
   }
   std::memcpy(out, &header, sizeof(header));
   std::memcpy(out + sizeof(header), writer.layers.data(),
-              writer.request.layers * sizeof(RdmaRequestLayer));
+              writer.request.layer_count * sizeof(RdmaRequestLayer));
 }
 
 // As many whole sequences as fit, of every layer that has not landed.
-RdmaBatch::Request RdmaBatch::WriteTokens(RdmaTag tag, std::byte* out) {
+RdmaBatch::Request RdmaBatch::WriteTokens(RdmaTag tag, MonotonicTime now, std::byte* out) {
   RdmaTokens tokens{.tokens = 0,
                     .sequences = 0,
                     .lookback = lookback_,
@@ -136,27 +165,26 @@ RdmaBatch::Request RdmaBatch::WriteTokens(RdmaTag tag, std::byte* out) {
     tokens.tokens += next;
     ++tokens.sequences;
   }
+  ENGRAM_CHECK(tokens.sequences > 0, "a sequence is longer than a request");
   const uint64_t rows = uint64_t{tokens.tokens} * columns_;
   const uint64_t first = next_token_ * columns_;
   Writer writer;
-  for (uint32_t i = 0; i < parts_.size(); ++i) {
-    Part& part = parts_[i];
-    if (part.landed == part.rows) continue;
-    const RdmaPlace& place = part.place;
-    writer.Add(
-        i,
-        {.layer = part.layer,
-         .window = place.window,
-         .offset = place.offset + (place.group_rows == 0 ? first * place.row_bytes
-                                                         : next_token_ * place.group_stride_bytes),
-         .group_stride_bytes = place.group_stride_bytes,
-         .group_rows = static_cast<uint32_t>(place.group_rows),
-         .rows = static_cast<uint32_t>(rows)},
-        nullptr, sizeof(uint32_t));
-    part.written += rows;
+  for (uint32_t i = 0; i < layers_.size(); ++i) {
+    LayerProgress& layer = layers_[i];
+    if (layer.landed == layer.rows) continue;
+    const LandingShape& shape = layer.place.shape;
+    writer.Add(i,
+               {.layer = layer.layer,
+                .window = layer.place.window,
+                .offset = layer.place.offset + layer.OffsetOf(first),
+                .group_stride_bytes = shape.group_stride_bytes,
+                .group_rows = static_cast<uint32_t>(shape.group_rows),
+                .rows = static_cast<uint32_t>(rows)},
+               nullptr, sizeof(uint32_t));
+    layer.written += rows;
   }
-  WriteHead(tag, writer, kRdmaTokenIds, out);
-  std::byte* at = out + RdmaHeadBytes(writer.request.layers);
+  WriteHead(tag, now, writer, kRdmaTokenIds, out);
+  std::byte* at = out + RdmaHeadBytes(writer.request.layer_count);
   const auto put = [&at](const void* from, size_t bytes) {
     std::memcpy(at, from, bytes);
     at += bytes;
@@ -177,18 +205,19 @@ RdmaBatch::Request RdmaBatch::WriteTokens(RdmaTag tag, std::byte* out) {
   next_sequence_ += tokens.sequences;
   next_token_ += tokens.tokens;
   writer.request.bytes =
-      static_cast<uint32_t>(RdmaHeadBytes(writer.request.layers) + RdmaTokenBytes(tokens));
+      static_cast<uint32_t>(RdmaHeadBytes(writer.request.layer_count) + RdmaTokenBytes(tokens));
   return writer.request;
 }
 
-RdmaBatch::Request RdmaBatch::WriteNext(RdmaTag tag, std::byte* out) {
-  if (by_tokens_) return WriteTokens(tag, out);
+RdmaBatch::Request RdmaBatch::WriteNext(RdmaTag tag, MonotonicTime now, std::byte* out) {
+  ENGRAM_CHECK(!AllWritten(), "a batch that has been written is written on");
+  if (by_tokens_) return WriteTokens(tag, now, out);
   Writer writer;
   // Groups too large for a request travel layer by layer.
   if (!is_tile_ || AddTile(writer) == 0) AddRows(writer);
-  WriteHead(tag, writer, id_bytes_, out);
-  uint64_t at = RdmaHeadBytes(writer.request.layers);
-  for (uint32_t i = 0; i < writer.request.layers; ++i) {
+  WriteHead(tag, now, writer, id_bytes_, out);
+  uint64_t at = RdmaHeadBytes(writer.request.layer_count);
+  for (uint32_t i = 0; i < writer.request.layer_count; ++i) {
     const uint64_t rows = writer.layers[i].rows;
     if (id_bytes_ == sizeof(RowId)) {
       std::memcpy(out + at, writer.ids[i], rows * sizeof(RowId));
@@ -205,99 +234,116 @@ RdmaBatch::Request RdmaBatch::WriteNext(RdmaTag tag, std::byte* out) {
 // The next groups of all layers; 0 when not even one fits.
 uint64_t RdmaBatch::AddTile(Writer& writer) {
   uint64_t group_ids = 0;
-  for (const Part& part : parts_) group_ids += part.place.group_rows;
+  for (const LayerProgress& layer : layers_) group_ids += layer.place.shape.group_rows;
   if (group_ids == 0) return 0;
   // Each layer's ids may end 4 bytes short of where the next one's begin.
-  const uint64_t room = kRdmaRequestBytes - RdmaHeadBytes(parts_.size()) - 8 * parts_.size();
-  const uint64_t left = (parts_[0].rows - parts_[0].written) / parts_[0].place.group_rows;
+  const uint64_t room = kRdmaRequestBytes - RdmaHeadBytes(layers_.size()) - 8 * layers_.size();
+  const uint64_t left = (layers_[0].rows - layers_[0].written) / layers_[0].place.shape.group_rows;
   const uint64_t groups = std::min(left, room / (group_ids * id_bytes_));
   if (groups == 0) return 0;
-  for (uint32_t i = 0; i < parts_.size(); ++i) {
-    Part& part = parts_[i];
-    const RdmaPlace& place = part.place;
+  for (uint32_t i = 0; i < layers_.size(); ++i) {
+    LayerProgress& layer = layers_[i];
+    const LandingShape& shape = layer.place.shape;
     writer.Add(i,
-               {.layer = part.layer,
-                .window = place.window,
-                .offset = place.offset + part.written / place.group_rows * place.group_stride_bytes,
-                .group_stride_bytes = place.group_stride_bytes,
-                .group_rows = static_cast<uint32_t>(place.group_rows),
-                .rows = static_cast<uint32_t>(groups * place.group_rows)},
-               &ids_[part.first_id + part.written], id_bytes_);
-    part.written += groups * place.group_rows;
+               {.layer = layer.layer,
+                .window = layer.place.window,
+                .offset = layer.place.offset + layer.OffsetOf(layer.written),
+                .group_stride_bytes = shape.group_stride_bytes,
+                .group_rows = static_cast<uint32_t>(shape.group_rows),
+                .rows = static_cast<uint32_t>(groups * shape.group_rows)},
+               &ids_[layer.first_id + layer.written], id_bytes_);
+    layer.written += groups * shape.group_rows;
   }
-  if (parts_[0].written == parts_[0].rows) next_part_ = parts_.size();
+  if (layers_[0].written == layers_[0].rows) next_layer_ = layers_.size();
   return groups;
 }
 
 // Rows of one layer after the other, as many as fit. A request that does not take all of a layer
 // takes whole groups, or a run within a group that is too large.
 void RdmaBatch::AddRows(Writer& writer) {
-  while (next_part_ < parts_.size() && writer.request.layers < kRdmaRequestLayers) {
-    Part& part = parts_[next_part_];
-    const RdmaPlace& place = part.place;
+  while (next_layer_ < layers_.size() && writer.request.layer_count < kRdmaRequestLayers) {
+    LayerProgress& layer = layers_[next_layer_];
+    const RdmaPlace& place = layer.place;
     const uint64_t head = writer.bytes + sizeof(RdmaRequestLayer);
     if (head + RdmaIdBytes(1, id_bytes_) > kRdmaRequestBytes) return;
-    uint64_t rows =
-        std::min((kRdmaRequestBytes - head) / 8 * 8 / id_bytes_, part.rows - part.written);
-    RdmaRequestLayer layer{.layer = part.layer,
-                           .window = place.window,
-                           .offset = place.offset + part.written * place.row_bytes,
-                           .group_stride_bytes = 0,
-                           .group_rows = 0,
-                           .rows = 0};
+    const uint64_t left = layer.rows - layer.written;
+    uint64_t rows = std::min((kRdmaRequestBytes - head) / 8 * 8 / id_bytes_, left);
+    RdmaRequestLayer wire{.layer = layer.layer,
+                          .window = place.window,
+                          .offset = place.offset + layer.OffsetOf(layer.written),
+                          .group_stride_bytes = 0,
+                          .group_rows = 0,
+                          .rows = 0};
     if (!place.IsOneRun()) {
-      const uint64_t in_group = part.written % place.group_rows;
-      layer.offset = place.offset + part.written / place.group_rows * place.group_stride_bytes +
-                     in_group * place.row_bytes;
-      if (in_group != 0 || rows < place.group_rows) {
-        rows = std::min(rows, place.group_rows - in_group);
+      const uint64_t group_rows = place.shape.group_rows;
+      const uint64_t run = place.shape.RunRows(layer.written);
+      if (run < group_rows || rows < group_rows) {
+        rows = std::min(rows, run);  // within a group: back to back
       } else {
-        if (rows < part.rows - part.written) rows -= rows % place.group_rows;
-        layer.group_rows = static_cast<uint32_t>(place.group_rows);
-        layer.group_stride_bytes = place.group_stride_bytes;
+        if (rows < left) rows -= rows % group_rows;
+        wire.group_rows = static_cast<uint32_t>(group_rows);
+        wire.group_stride_bytes = place.shape.group_stride_bytes;
       }
     }
-    layer.rows = static_cast<uint32_t>(rows);
-    writer.Add(static_cast<uint32_t>(next_part_), layer, &ids_[part.first_id + part.written],
+    wire.rows = static_cast<uint32_t>(rows);
+    writer.Add(static_cast<uint32_t>(next_layer_), wire, &ids_[layer.first_id + layer.written],
                id_bytes_);
-    part.written += rows;
-    if (part.written < part.rows) return;
+    layer.written += rows;
+    if (layer.written < layer.rows) return;
     SkipWritten();
   }
 }
 
 // Past what is written, or had landed before the batch began again.
 void RdmaBatch::SkipWritten() {
-  while (next_part_ < parts_.size() && parts_[next_part_].written == parts_[next_part_].rows) {
-    ++next_part_;
+  while (next_layer_ < layers_.size() &&
+         layers_[next_layer_].written == layers_[next_layer_].rows) {
+    ++next_layer_;
   }
 }
 
 RdmaBatch::Read RdmaBatch::NextRead() {
-  Part& part = parts_[next_part_];
-  const RdmaPlace& place = part.place;
-  uint64_t at = part.written * place.row_bytes;
-  if (place.group_rows != 0) {
-    at = part.written / place.group_rows * place.group_stride_bytes +
-         part.written % place.group_rows * place.row_bytes;
-  }
-  const Read read{.layer = part.layer,
-                  .row_bytes = place.row_bytes,
-                  .row = ids_[part.first_id + part.written],
-                  .to = part.data + at,
-                  .local_key = part.local_key};
-  if (++part.written == part.rows) SkipWritten();
+  ENGRAM_CHECK(!AllWritten(), "a batch that has been read is read on");
+  LayerProgress& layer = layers_[next_layer_];
+  const Read read{.layer = layer.layer,
+                  .row_bytes = layer.place.row_bytes,
+                  .row = ids_[layer.first_id + layer.written],
+                  .to = layer.data + layer.OffsetOf(layer.written),
+                  .local_key = layer.local_key};
+  if (++layer.written == layer.rows) SkipWritten();
   return read;
 }
 
 void RdmaBatch::LandAll() {
-  for (Part& part : parts_) part.landed = part.rows;
+  for (LayerProgress& layer : layers_) layer.landed = layer.rows;
   to_land_ = 0;
 }
 
-void RdmaBatch::Land(const Piece& piece) {
-  parts_[piece.part].landed += piece.rows;
-  to_land_ -= piece.rows;
+void RdmaBatch::Land(const RequestLayer& rows) {
+  ENGRAM_CHECK(rows.rows <= to_land_, "more rows landed than were asked for");
+  layers_[rows.place].landed += rows.rows;
+  to_land_ -= rows.rows;
+}
+
+void RdmaBatch::EndRequest() {
+  ENGRAM_CHECK(requests_out > 0, "a request was answered twice");
+  --requests_out;
+  if (AllLanded() && state == TicketState::kInFlight) state = TicketState::kLanded;
+}
+
+void RdmaBatch::Fail(absl::Status why) {
+  if (state != TicketState::kInFlight) return;
+  state = TicketState::kFailedLent;
+  status = std::move(why);
+}
+
+absl::Status RdmaBatch::CheckRows(absl::FunctionRef<absl::Status(uint32_t, RowId)> check) const {
+  for (const LayerProgress& layer : layers_) {
+    for (uint64_t i = 0; i < layer.rows; ++i) {
+      ENGRAM_RETURN_IF_ERROR(check(layer.layer, ids_[layer.first_id + i]));
+    }
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace engram

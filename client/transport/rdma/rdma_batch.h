@@ -1,6 +1,13 @@
-// One batch of an RDMA client: what it asks for, cut into requests, and how much of it has landed.
+// One batch of an RDMA client: what it asks for, cut into requests or into single reads, and how
+// much of it has landed.
 //
-// Kept from batch to batch for its memory. Guarded by the transport's lock; nothing here blocks.
+// Cutting: rows of a layer lie back to back or in groups with a stride (landing.h), and a request
+// holds kRdmaRequestBytes. Layers that fill each stride together, as [tokens, layers, columns]
+// does, travel in whole groups of all of them; else layer after layer, in whole groups where a
+// group fits. A request by token ids holds whole sequences, for every layer.
+//
+// Pure: no device, thread or lock, and time is passed in. Kept from batch to batch for its memory;
+// once that has grown, nothing allocates. Whoever has it guards it.
 #pragma once
 
 #include <array>
@@ -8,31 +15,37 @@
 #include <cstdint>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
-#include "absl/time/time.h"
-#include "client/transport/rdma/rdma_windows.h"
+#include "absl/status/statusor.h"
 #include "client/transport/transport.h"
 #include "memstore/base/clock.h"
 #include "memstore/rdma/request.h"
 
 namespace engram {
 
+// Where a landing lies in what this client has registered.
+struct RdmaLandingPlace {
+  uint32_t window = 0;
+  uint64_t offset = 0;  // in the window
+  uint32_t local_key = 0;
+};
+// INVALID_ARGUMENT: these bytes lie in no registered buffer.
+using FindRdmaLanding =
+    absl::FunctionRef<absl::StatusOr<RdmaLandingPlace>(const std::byte* data, uint64_t bytes)>;
+
 class RdmaBatch {
  public:
   // What a request that was written carries of each of its layers.
-  struct Piece {
-    uint32_t part = 0;
+  struct RequestLayer {
+    uint32_t place = 0;  // of the layer in the batch
     uint64_t rows = 0;
   };
   struct Request {
-    std::array<Piece, kRdmaRequestLayers> pieces;
-    uint32_t layers = 0;
+    std::array<RequestLayer, kRdmaRequestLayers> layers;
+    uint32_t layer_count = 0;
     uint32_t bytes = 0;
   };
-
-  // Replaces everything. INVALID_ARGUMENT: a landing that is not registered.
-  absl::Status Take(const BatchRequest& request, const Manifest& manifest,
-                    const RdmaWindows& windows);
   // One row, where this side reads by itself.
   struct Read {
     uint32_t layer = 0;
@@ -42,24 +55,38 @@ class RdmaBatch {
     uint32_t local_key = 0;
   };
 
+  // Replaces everything; the batch has passed CheckBatch. INVALID_ARGUMENT names the layer whose
+  // landing overlaps itself or is not registered (with the payload that `find` gave), or says that
+  // there are too many layers. UNIMPLEMENTED: a landing that lists places.
+  absl::Status Take(const BatchRequest& request, const Manifest& manifest, FindRdmaLanding find);
+
   // After a connection that broke: what has landed stays, the rest is to be written again. False
   // when that was done once already, or the batch is over.
-  bool MayRestart();
+  bool MayRestart(MonotonicTime now);
+  bool has_restarted() const { return restarted_; }
 
-  // Writes the next request into `out`, which has kRdmaRequestBytes.
-  Request WriteNext(RdmaTag tag, std::byte* out);
-  // The next row, in the place of a request.
+  // Writes the next request into `out`, which has kRdmaRequestBytes. Not when AllWritten().
+  Request WriteNext(RdmaTag tag, MonotonicTime now, std::byte* out);
+  // The next row, in the place of a request. Not when AllWritten().
   Read NextRead();
   bool AllWritten() const {
-    return by_tokens_ ? next_sequence_ == sequences_.size() : next_part_ == parts_.size();
+    return by_tokens_ ? next_sequence_ == sequences_.size() : next_layer_ == layers_.size();
   }
-  bool NoneWritten() const { return next_part_ == 0 && parts_[0].written == 0; }
-  // A piece of it is in place.
-  void Land(const Piece& piece);
+  bool NoneWritten() const { return next_layer_ == 0 && layers_[0].written == 0; }
+
+  // Rows of a request are in place; whatever has become of the batch meanwhile.
+  void Land(const RequestLayer& rows);
   void LandAll();
-  bool HasLanded(size_t part) const { return parts_[part].landed == parts_[part].rows; }
+  // The owner writes no more for one request of it. The last one lands the batch, unless it failed.
+  void EndRequest();
+  // No effect on a batch that has landed, or failed before.
+  void Fail(absl::Status why);
+
+  bool HasLanded(size_t place) const { return layers_[place].landed == layers_[place].rows; }
   bool AllLanded() const { return to_land_ == 0; }
-  size_t parts() const { return parts_.size(); }
+  size_t layers() const { return layers_.size(); }
+  // Calls check(layer, row id) until one is not OK.
+  absl::Status CheckRows(absl::FunctionRef<absl::Status(uint32_t, RowId)> check) const;
 
   // The transport's.
   TicketState state = TicketState::kInFlight;
@@ -70,7 +97,7 @@ class RdmaBatch {
   uint32_t state_slot = 0;  // where this side reads: the owner's state before and after
 
  private:
-  struct Part {
+  struct LayerProgress {
     uint32_t layer = 0;
     RdmaPlace place;
     std::byte* data = nullptr;
@@ -79,16 +106,22 @@ class RdmaBatch {
     uint64_t rows = 0;
     uint64_t written = 0;  // to requests
     uint64_t landed = 0;
+
+    uint64_t OffsetOf(uint64_t row) const { return place.shape.OffsetOf(row, place.row_bytes); }
   };
   struct Writer;
 
-  void WriteHead(RdmaTag tag, const Writer& writer, uint32_t id_bytes, std::byte* out) const;
-  Request WriteTokens(RdmaTag tag, std::byte* out);
+  void Reset(const BatchRequest& request, const Manifest& manifest);
+  absl::Status TakeLayer(const LayerRequest& layer, const LayerTableSpec& spec,
+                         FindRdmaLanding find);
+  void WriteHead(RdmaTag tag, MonotonicTime now, const Writer& writer, uint32_t id_bytes,
+                 std::byte* out) const;
+  Request WriteTokens(RdmaTag tag, MonotonicTime now, std::byte* out);
   uint64_t AddTile(Writer& writer);
   void AddRows(Writer& writer);
   void SkipWritten();
 
-  std::vector<Part> parts_;
+  std::vector<LayerProgress> layers_;
   std::vector<RdmaPlace> places_;
   std::vector<RowId> ids_;
   bool is_tile_ = false;
@@ -100,7 +133,7 @@ class RdmaBatch {
   uint32_t lookback_ = 0, columns_ = 0;
   size_t next_sequence_ = 0, next_token_ = 0;  // that are not written
   uint32_t id_bytes_ = 4;
-  size_t next_part_ = 0;  // the first with rows that are not written
+  size_t next_layer_ = 0;  // the first with rows that are not written
   uint64_t to_land_ = 0;
 };
 

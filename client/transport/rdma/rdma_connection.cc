@@ -1,14 +1,15 @@
 #include "client/transport/rdma/rdma_connection.h"
 
+#include <poll.h>
+
 #include <algorithm>
 #include <array>
-#include <cstring>
 #include <random>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
-#include "memstore/base/clock.h"
+#include "memstore/base/status_macros.h"
+#include "proto/rpc/queue_pair.h"
 
 namespace engram {
 namespace {
@@ -16,6 +17,9 @@ namespace {
 // How long a queue pair in error may take to give back what was posted; then it is destroyed, which
 // waits for it in any case.
 constexpr absl::Duration kDrainTime = absl::Milliseconds(200);
+constexpr absl::Duration kDrainPause = absl::Microseconds(100);
+// Completions taken at once.
+constexpr size_t kPollBatch = 16;
 
 }  // namespace
 
@@ -62,12 +66,10 @@ absl::StatusOr<std::pair<std::shared_ptr<const RdmaDevice>, uint32_t>> ChooseRdm
       absl::StrCat("no RDMA device of this machine leads to the owner", tried));
 }
 
-absl::StatusOr<std::unique_ptr<RdmaConnection>> RdmaConnection::Connect(
+absl::StatusOr<std::shared_ptr<RdmaConnection>> RdmaConnection::Connect(
     const RdmaRoute& route, std::unique_ptr<RdmaLease> lease) {
-  std::unique_ptr<RdmaConnection> connection(new RdmaConnection);
-  connection->lease_ = std::move(lease);
-  absl::Status status = connection->Open(route);
-  if (!status.ok()) return status;
+  std::shared_ptr<RdmaConnection> connection(new RdmaConnection(route, std::move(lease)));
+  ENGRAM_RETURN_IF_ERROR(connection->Open(route));
   return connection;
 }
 
@@ -75,59 +77,67 @@ RdmaConnection::~RdmaConnection() { Close(); }
 
 absl::Status RdmaConnection::Open(const RdmaRoute& route) {
   const std::shared_ptr<const RdmaDevice>& device = route.domain->device();
-  absl::StatusOr<std::shared_ptr<RdmaChannel>> channel = RdmaChannel::Create(device);
-  if (!channel.ok()) return channel.status();
-  channel_ = *std::move(channel);
-  const auto make = [&](uint64_t bytes, int access, RdmaBuffer* buffer) -> absl::Status {
-    absl::StatusOr<RdmaBuffer> made = RdmaBuffer::Create(route.domain, bytes, access);
-    if (made.ok()) *buffer = *std::move(made);
-    return made.status();
-  };
+  ENGRAM_ASSIGN_OR_RETURN(channel_, RdmaChannel::Create(device));
   RdmaQueueSizes sizes{.sends = kRdmaReadQueue, .receives = 1};
   if (!route.reads) {
     sizes = {.sends = kRdmaClientSendQueue,
              .receives = kRdmaClientReceives,
              .inline_bytes = kRdmaInlineBytes};
-    absl::Status status = make(uint64_t{kRdmaCredits} * kRdmaRequestBytes, 0, &requests_);
-    if (status.ok()) {
-      status = make(uint64_t{kRdmaClientReceives} * kRdmaRefusalBytes, IBV_ACCESS_LOCAL_WRITE,
-                    &receives_);
-    }
-    if (!status.ok()) return status;
+    ENGRAM_ASSIGN_OR_RETURN(
+        requests_, RdmaBuffer::Create(route.domain, uint64_t{kRdmaCredits} * kRdmaRequestBytes, 0));
+    ENGRAM_ASSIGN_OR_RETURN(
+        receives_,
+        RdmaBuffer::Create(route.domain, uint64_t{kRdmaClientReceives} * kRdmaRefusalBytes,
+                           IBV_ACCESS_LOCAL_WRITE));
   }
-  absl::StatusOr<RdmaCompletions> completions =
-      RdmaCompletions::Create(channel_, *device, sizes.sends + sizes.receives);
-  if (!completions.ok()) return completions.status();
-  completions_ = *std::move(completions);
-  absl::StatusOr<RdmaQueuePair> pair = RdmaQueuePair::Create(
-      route.domain, completions_, sizes, route.reads ? 0 : IBV_ACCESS_REMOTE_WRITE);
-  if (!pair.ok()) return pair.status();
-  pair_ = *std::move(pair);
+  ENGRAM_ASSIGN_OR_RETURN(completions_,
+                          RdmaCompletions::Create(channel_, *device, sizes.sends + sizes.receives));
+  ENGRAM_ASSIGN_OR_RETURN(pair_, RdmaQueuePair::Create(route.domain, completions_, sizes,
+                                                       route.reads ? 0 : IBV_ACCESS_REMOTE_WRITE));
   for (uint32_t i = 0; !route.reads && i < kRdmaClientReceives; ++i) {
-    if (absl::Status status = PostReceive(i); !status.ok()) return status;
+    ENGRAM_RETURN_IF_ERROR(PostReceive(i));
   }
-  absl::StatusOr<v1::RdmaConnected> connected = lease_->Connect(route.port, pair_.Own());
-  if (!connected.ok()) return connected.status();
-  connected_ = *std::move(connected);
-  const absl::StatusOr<RdmaPeer> peer = ReadRdmaPeer(connected_.queue_pair());
-  return peer.ok() ? pair_.Connect(*peer) : peer.status();
+  ENGRAM_ASSIGN_OR_RETURN(connected_, lease_->Connect(route.port, pair_.Own()));
+  ENGRAM_ASSIGN_OR_RETURN(const RdmaPeer peer, ReadQueuePair<RdmaPeer>(connected_.queue_pair()));
+  return pair_.Connect(peer);
 }
 
-absl::Status RdmaConnection::PostReceive(uint64_t wr_id) {
-  ibv_sge piece{reinterpret_cast<uintptr_t>(receives_.data()) + wr_id * kRdmaRefusalBytes,
-                kRdmaRefusalBytes, receives_.local_key()};
-  ibv_recv_wr request{}, *bad = nullptr;
-  request.wr_id = wr_id;
-  request.sg_list = &piece;
-  request.num_sge = 1;
-  const int error = ibv_post_recv(pair_.get(), &request, &bad);
-  if (error == 0) return absl::OkStatus();
-  return absl::InternalError(absl::StrCat("cannot post a receive: ", strerrordesc_np(error)));
+absl::Status RdmaConnection::Ended() const {
+  return lease_->ended() ? lease_->End() : absl::OkStatus();
+}
+
+void RdmaConnection::Sleep(absl::Duration most) {
+  pollfd wait{channel_->fd(), POLLIN, 0};
+  const timespec time = absl::ToTimespec(most);
+  ppoll(&wait, 1, &time, nullptr);
+  channel_->TakeEvents();
+}
+
+absl::StatusOr<bool> RdmaConnection::TakeCompletions(
+    absl::FunctionRef<absl::Status(const ibv_wc&)> take) {
+  std::array<ibv_wc, kPollBatch> completions;
+  const int count = completions_.Poll(absl::MakeSpan(completions));
+  if (count < 0) return absl::UnavailableError("the completion queue is broken");
+  counts_.completions += static_cast<uint64_t>(count);
+  for (int i = 0; i < count; ++i) {
+    if (completions[i].status != IBV_WC_SUCCESS) {
+      return absl::UnavailableError(absl::StrCat("the RDMA connection to engramd at ", address_,
+                                                 " broke: ", RdmaFailure(completions[i])));
+    }
+    ENGRAM_RETURN_IF_ERROR(take(completions[i]));
+  }
+  return count > 0;
+}
+
+absl::Status RdmaConnection::PostReads(ibv_send_wr* first, uint32_t count) {
+  counts_.sends += count;
+  ++counts_.doorbells;
+  return pair_.PostSends(first, "reads");
 }
 
 absl::Status RdmaConnection::SendRequest(uint32_t slot, uint32_t bytes) {
   ibv_sge piece{reinterpret_cast<uintptr_t>(request(slot)), bytes, requests_.local_key()};
-  ibv_send_wr send{}, *bad = nullptr;
+  ibv_send_wr send{};
   send.sg_list = &piece;
   send.num_sge = 1;
   send.opcode = IBV_WR_SEND;
@@ -141,23 +151,21 @@ absl::Status RdmaConnection::SendRequest(uint32_t slot, uint32_t bytes) {
   }
   ++counts_.sends;
   ++counts_.doorbells;
-  const int error = ibv_post_send(pair_.get(), &send, &bad);
-  if (error == 0) return absl::OkStatus();
-  return absl::InternalError(absl::StrCat("cannot post a request: ", strerrordesc_np(error)));
+  return pair_.PostSends(&send, "a request");
 }
 
 void RdmaConnection::Close() {
   if (pair_.get() == nullptr) return;
   pair_.MoveToError();
   // What was posted last is given back last.
-  const MonotonicTime end = RealClock().Now() + kDrainTime;
-  std::array<ibv_wc, 16> completions;
+  const MonotonicTime end = clock_.After(kDrainTime);
+  std::array<ibv_wc, kPollBatch> completions;
   bool flushed = false;
-  while (RealClock().Now() < end) {
+  while (clock_.Now() < end) {
     const int count = completions_.Poll(absl::MakeSpan(completions));
     if (count < 0 || (count == 0 && flushed)) break;
     if (count > 0) flushed = completions[count - 1].status == IBV_WC_WR_FLUSH_ERR;
-    if (count == 0) absl::SleepFor(absl::Microseconds(100));
+    if (count == 0) clock_.SleepFor(kDrainPause);
   }
   pair_ = {};  // waits until the device has let go of it
 }

@@ -5,60 +5,51 @@
 // thread-safe, but for what the lease does.
 #pragma once
 
-#include <grpcpp/grpcpp.h>
-
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
-#include "client/transport/grpc/grpc_credentials.h"
 #include "client/transport/rdma/rdma_lease.h"
+#include "client/transport/rdma/request_way.h"
+#include "memstore/base/clock.h"
 #include "memstore/rdma/limits.h"
 #include "memstore/rdma/verbs.h"
 
 namespace engram {
-
-// Where a client's connections go, and from where.
-struct RdmaRoute {
-  std::string address;  // of the owner's gRPC
-  std::shared_ptr<const GrpcCredentials> credentials;
-  std::shared_ptr<grpc::Channel> channel;
-  std::string set_id;
-  bool reads = false;
-  std::shared_ptr<RdmaDomain> domain;  // of the client, on the device that it uses
-  uint32_t port = 0;                   // of the owner's offer
-};
-
-// What was posted and what completed, counted since the connection was opened.
-struct RdmaCounts {
-  uint64_t sends = 0;        // requests, or reads
-  uint64_t doorbells = 0;    // calls that posted them
-  uint64_t completions = 0;  // taken, of whatever kind
-};
 
 // The device that leads to one of the ports of the offer, and its place there; `device` names one
 // (DEV[:PORT[:GID]]) or is empty. NOT_FOUND says what was tried.
 absl::StatusOr<std::pair<std::shared_ptr<const RdmaDevice>, uint32_t>> ChooseRdmaDevice(
     const v1::RdmaOffer& offer, absl::string_view device);
 
-class RdmaConnection {
+class RdmaConnection final : public RdmaLink {
  public:
   // Over a lease that is open and not connected yet. RdmaLease and RdmaDevice have the errors.
-  static absl::StatusOr<std::unique_ptr<RdmaConnection>> Connect(const RdmaRoute& route,
+  static absl::StatusOr<std::shared_ptr<RdmaConnection>> Connect(const RdmaRoute& route,
                                                                  std::unique_ptr<RdmaLease> lease);
-  ~RdmaConnection();
+  ~RdmaConnection() override;
+
+  void Close() override;
+  absl::Status Ended() const override;
+  bool Arm() override { return completions_.Arm(); }
+  void Sleep(absl::Duration most) override;
+  RdmaCounts Counts() const override { return counts_; }
+  void BreakForTest() override { pair_.MoveToError(); }
 
   RdmaLease& lease() { return *lease_; }
-  RdmaChannel& channel() { return *channel_; }
   const v1::RdmaConnected& connected() const { return connected_; }
-  ibv_qp* pair() const { return pair_.get(); }
   const RdmaCompletions& completions() const { return completions_; }
-  RdmaCounts& counts() { return counts_; }
+
+  // Takes what has completed, a few at a time; false when there was nothing. An error: `take`'s, or
+  // UNAVAILABLE when the queue pair broke.
+  absl::StatusOr<bool> TakeCompletions(absl::FunctionRef<absl::Status(const ibv_wc&)> take);
 
   // The buffer of a slot, and sending its first `bytes` bytes.
   std::byte* request(uint32_t slot) const {
@@ -75,15 +66,20 @@ class RdmaConnection {
   absl::Span<const std::byte> Received(uint64_t wr_id, uint32_t bytes) const {
     return {receives_.data() + wr_id * kRdmaRefusalBytes, bytes};
   }
-  absl::Status PostReceive(uint64_t wr_id);
+  absl::Status PostReceive(uint64_t wr_id) {
+    return pair_.PostReceive(wr_id, receives_, wr_id * kRdmaRefusalBytes, kRdmaRefusalBytes);
+  }
 
-  // From its return on nothing that the owner sends reaches memory. Takes some milliseconds.
-  void Close();
+  // Posts `count` reads, linked by `next`, with one doorbell. INTERNAL when the device refuses.
+  absl::Status PostReads(ibv_send_wr* first, uint32_t count);
 
  private:
-  RdmaConnection() = default;
+  RdmaConnection(const RdmaRoute& route, std::unique_ptr<RdmaLease> lease)
+      : address_(route.grpc->address()), clock_(route.grpc->clock()), lease_(std::move(lease)) {}
   absl::Status Open(const RdmaRoute& route);
 
+  const std::string address_;  // of the owner, for messages
+  Clock& clock_;
   std::unique_ptr<RdmaLease> lease_;
   std::shared_ptr<RdmaChannel> channel_;
   RdmaBuffer requests_, receives_;

@@ -9,31 +9,38 @@
 #include <grpcpp/grpcpp.h>
 
 #include <atomic>
-#include <condition_variable>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <thread>
-#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
-#include "client/transport/grpc/grpc_credentials.h"
+#include "client/transport/grpc/grpc_attachment.h"
 #include "memstore/base/clock.h"
+#include "memstore/base/mutex.h"
 #include "memstore/rdma/verbs.h"
 #include "proto/engram/v1/lookup.grpc.pb.h"
 
 namespace engram {
 
+// Where a client's connections go, and from where.
+struct RdmaRoute {
+  std::shared_ptr<const GrpcAttachment> grpc;  // of the owner
+  std::string set_id;
+  bool reads = false;
+  std::shared_ptr<RdmaDomain> domain;  // of the client, on the device that it uses
+  uint32_t port = 0;                   // of the owner's offer
+};
+
 class RdmaLease {
  public:
   // UNIMPLEMENTED: the owner has no RDMA, or not this mode. FAILED_PRECONDITION: it does not serve
   // the set. UNAVAILABLE: it is not there.
-  static absl::StatusOr<std::unique_ptr<RdmaLease>> Open(
-      const std::shared_ptr<grpc::Channel>& channel, const GrpcCredentials& credentials,
-      const std::string& address, const std::string& set_id, bool reads, MonotonicTime deadline);
+  // Needs no domain and no port of the route yet.
+  static absl::StatusOr<std::unique_ptr<RdmaLease>> Open(const RdmaRoute& route,
+                                                         MonotonicTime deadline);
   ~RdmaLease();  // detaches
 
   const v1::RdmaOffer& offer() const { return offer_; }
@@ -46,28 +53,26 @@ class RdmaLease {
   absl::Status End() const;
 
  private:
-  explicit RdmaLease(const std::string& address) : address_(address) {}
+  RdmaLease(const std::string& address, Clock& clock) : address_(address), clock_(clock) {}
+  // One call at a time: takes call_mutex_ for its round trip.
   absl::StatusOr<v1::RdmaAttachResponse> Call(const v1::RdmaAttachRequest& request,
                                               MonotonicTime deadline);
   void Read();
 
   const std::string address_;
+  Clock& clock_;
   std::unique_ptr<v1::Lookup::Stub> stub_;
   grpc::ClientContext context_;
   std::unique_ptr<grpc::ClientReaderWriter<v1::RdmaAttachRequest, v1::RdmaAttachResponse>> stream_;
   v1::RdmaOffer offer_;
 
-  std::mutex call_mutex_;  // one call at a time
-  mutable std::mutex mutex_;
-  std::condition_variable changed_;
-  std::optional<v1::RdmaAttachResponse> response_;  // guarded by mutex_
-  absl::Status end_;                                // guarded by mutex_
-  std::atomic<bool> ended_{false};
+  Mutex call_mutex_;
+  mutable Mutex mutex_;
+  CondVar changed_;
+  std::optional<v1::RdmaAttachResponse> response_ ABSL_GUARDED_BY(mutex_);
+  absl::Status end_ ABSL_GUARDED_BY(mutex_);
+  std::atomic<bool> ended_{false};  // end_ is there
   std::thread reader_;
 };
-
-// A queue pair as a message, and back. INVALID_ARGUMENT when the message is not one.
-void DescribeRdmaPeer(const RdmaPeer& peer, v1::RdmaQueuePair* pair);
-absl::StatusOr<RdmaPeer> ReadRdmaPeer(const v1::RdmaQueuePair& pair);
 
 }  // namespace engram

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
+#include "memstore/base/status_macros.h"
 
 namespace engram {
 
@@ -17,38 +17,56 @@ bool IsUnregistered(const absl::Status& status) {
   return status.GetPayload(kUnregistered).has_value();
 }
 
-absl::Status RdmaWindows::Register(absl::Span<std::byte> buffer, RdmaLease* lease) {
-  if (buffer.empty()) return absl::InvalidArgumentError("a landing buffer of no bytes");
-  const std::lock_guard<std::mutex> change(change_mutex_);
-  absl::StatusOr<RdmaRegion> region = RdmaRegion::Register(domain_, buffer, Access());
-  return region.ok() ? Add(*std::move(region), lease) : region.status();
+absl::Status RdmaWindows::MoveTo(const std::shared_ptr<RdmaConnection>& connection) {
+  if (reads_) return absl::OkStatus();  // nobody has a key
+  const MutexLock change(change_mutex_);
+  std::vector<std::pair<uint32_t, const RdmaRegion*>> all;
+  {
+    const MutexLock lock(mutex_);
+    for (const Window& window : windows_) all.emplace_back(window.number, &window.region);
+  }
+  // They stay where they are: nothing changes windows_ meanwhile.
+  for (const auto& [number, region] : all) {
+    ENGRAM_RETURN_IF_ERROR(connection->lease().Declare(number, *region));
+  }
+  connection_ = connection;
+  return absl::OkStatus();
 }
 
-absl::Status RdmaWindows::RegisterDmabuf(int fd, uint64_t offset, absl::Span<std::byte> buffer,
-                                         RdmaLease* lease) {
+absl::Status RdmaWindows::Register(absl::Span<std::byte> buffer) {
   if (buffer.empty()) return absl::InvalidArgumentError("a landing buffer of no bytes");
-  const std::lock_guard<std::mutex> change(change_mutex_);
-  absl::StatusOr<RdmaRegion> region =
-      RdmaRegion::RegisterDmabuf(domain_, fd, offset, buffer, Access());
-  return region.ok() ? Add(*std::move(region), lease) : region.status();
+  const MutexLock change(change_mutex_);
+  ENGRAM_ASSIGN_OR_RETURN(RdmaRegion region, RdmaRegion::Register(domain_, buffer, Access()));
+  return Add(std::move(region));
+}
+
+absl::Status RdmaWindows::RegisterDmabuf(int fd, uint64_t offset, absl::Span<std::byte> buffer) {
+  if (buffer.empty()) return absl::InvalidArgumentError("a landing buffer of no bytes");
+  const MutexLock change(change_mutex_);
+  ENGRAM_ASSIGN_OR_RETURN(RdmaRegion region,
+                          RdmaRegion::RegisterDmabuf(domain_, fd, offset, buffer, Access()));
+  return Add(std::move(region));
 }
 
 // The owner has the key of what it may write; where this side reads, nobody has one.
-absl::Status RdmaWindows::Add(RdmaRegion region, RdmaLease* lease) {
+absl::Status RdmaWindows::Add(RdmaRegion region) {
   const uint32_t number = next_number_++;
-  if (!reads_ && lease != nullptr) {
-    if (absl::Status status = lease->Declare(number, region); !status.ok()) return status;
+  if (const auto connection = connection_.lock(); connection != nullptr) {
+    RdmaLease& lease = connection->lease();
+    absl::Status declared = lease.Declare(number, region);
+    // An owner that is gone need not know; the next one is told.
+    if (!declared.ok() && !lease.ended()) return declared;
   }
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const MutexLock lock(mutex_);
   windows_.push_back({number, std::move(region)});
   return absl::OkStatus();
 }
 
-absl::Status RdmaWindows::Unregister(absl::Span<std::byte> buffer, RdmaLease* lease) {
-  const std::lock_guard<std::mutex> change(change_mutex_);
+absl::Status RdmaWindows::Unregister(absl::Span<std::byte> buffer) {
+  const MutexLock change(change_mutex_);
   Window window;
   {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    const MutexLock lock(mutex_);
     const auto at = std::find_if(windows_.begin(), windows_.end(), [&](const Window& one) {
       return one.region.data() == buffer.data() && one.region.bytes() == buffer.size();
     });
@@ -59,23 +77,14 @@ absl::Status RdmaWindows::Unregister(absl::Span<std::byte> buffer, RdmaLease* le
     windows_.erase(at);
   }
   // A connection that is gone has forgotten it.
-  if (!reads_ && lease != nullptr) static_cast<void>(lease->Forget(window.number));
-  return absl::OkStatus();
-}
-
-absl::Status RdmaWindows::DeclareAll(RdmaLease& lease) {
-  if (reads_) return absl::OkStatus();
-  const std::lock_guard<std::mutex> change(change_mutex_);
-  for (const Window& window : windows_) {
-    if (absl::Status status = lease.Declare(window.number, window.region); !status.ok()) {
-      return status;
-    }
+  if (const auto connection = connection_.lock(); connection != nullptr) {
+    static_cast<void>(connection->lease().Forget(window.number));
   }
   return absl::OkStatus();
 }
 
 absl::StatusOr<RdmaLandingPlace> RdmaWindows::Find(const std::byte* data, uint64_t bytes) const {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const MutexLock lock(mutex_);
   for (const Window& window : windows_) {
     if (data < window.region.data()) continue;
     const auto offset = static_cast<uint64_t>(data - window.region.data());

@@ -1,10 +1,14 @@
-#include "server/rdma/client.h"
+#include "server/rdma/session.h"
+
+#include <endian.h>
 
 #include <algorithm>
 #include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "memstore/base/check.h"
+#include "memstore/base/status_macros.h"
 
 namespace engram {
 namespace {
@@ -16,74 +20,50 @@ constexpr uint64_t kSent = uint64_t{1} << 32;
 
 }  // namespace
 
-RdmaClient::RdmaClient(RdmaServed served, RdmaOwnerCounts* counts)
+RdmaSession::RdmaSession(RdmaServed served, RdmaOwnerCounts* counts)
     : served_(std::move(served)),
       lease_(served_.served.leases, LeaseKind::kRdmaWrite),
+      clock_(*served_.clock),
       counts_(counts) {
   windows_.reserve(kRdmaWindows);
   counts_->clients.fetch_add(1);
 }
 
-RdmaClient::~RdmaClient() { counts_->clients.fetch_sub(1); }
+RdmaSession::~RdmaSession() { counts_->clients.fetch_sub(1); }
 
-absl::StatusOr<std::shared_ptr<RdmaClient>> RdmaClient::Create(std::shared_ptr<RdmaDomain> domain,
-                                                               std::shared_ptr<RdmaChannel> channel,
-                                                               RdmaServed served,
-                                                               const RdmaPeer& peer,
-                                                               RdmaOwnerCounts* counts) {
-  std::shared_ptr<RdmaClient> client(new RdmaClient(std::move(served), counts));
-  absl::Status status = client->Open(std::move(domain), std::move(channel), peer);
-  if (!status.ok()) return status;
-  return client;
+absl::StatusOr<std::shared_ptr<RdmaSession>> RdmaSession::Create(
+    std::shared_ptr<RdmaDomain> domain, std::shared_ptr<RdmaChannel> channel, RdmaServed served,
+    const RdmaPeer& peer, RdmaOwnerCounts* counts) {
+  std::shared_ptr<RdmaSession> session(new RdmaSession(std::move(served), counts));
+  ENGRAM_RETURN_IF_ERROR(session->Open(std::move(domain), std::move(channel), peer));
+  return session;
 }
 
-absl::Status RdmaClient::Open(std::shared_ptr<RdmaDomain> domain,
-                              std::shared_ptr<RdmaChannel> channel, const RdmaPeer& peer) {
-  const auto make = [&](uint64_t bytes, int access, RdmaBuffer* buffer) -> absl::Status {
-    absl::StatusOr<RdmaBuffer> made = RdmaBuffer::Create(domain, bytes, access);
-    if (!made.ok()) return made.status();
-    *buffer = *std::move(made);
-    return absl::OkStatus();
-  };
-  absl::Status status =
-      make(uint64_t{kRdmaCredits} * kRdmaRequestBytes, IBV_ACCESS_LOCAL_WRITE, &receives_);
-  if (status.ok()) status = make(kRdmaRingBytes, 0, &rows_);
-  if (status.ok()) status = make(uint64_t{kRdmaCredits} * kRdmaRefusalBytes, 0, &refusals_);
-  if (!status.ok()) return status;
-  absl::StatusOr<RdmaCompletions> completions = RdmaCompletions::Create(
-      std::move(channel), *domain->device(), kRdmaCredits + kRdmaOwnerSendQueue);
-  if (!completions.ok()) return completions.status();
-  completions_ = *std::move(completions);
+absl::Status RdmaSession::Open(std::shared_ptr<RdmaDomain> domain,
+                               std::shared_ptr<RdmaChannel> channel, const RdmaPeer& peer) {
+  const std::shared_ptr<const RdmaDevice> device = domain->device();
+  ENGRAM_ASSIGN_OR_RETURN(receives_,
+                          RdmaBuffer::Create(domain, uint64_t{kRdmaCredits} * kRdmaRequestBytes,
+                                             IBV_ACCESS_LOCAL_WRITE));
+  ENGRAM_ASSIGN_OR_RETURN(rows_, RdmaBuffer::Create(domain, kRdmaRingBytes, 0));
+  ENGRAM_ASSIGN_OR_RETURN(
+      refusals_, RdmaBuffer::Create(domain, uint64_t{kRdmaCredits} * kRdmaRefusalBytes, 0));
+  ENGRAM_ASSIGN_OR_RETURN(
+      completions_,
+      RdmaCompletions::Create(std::move(channel), *device, kRdmaCredits + kRdmaOwnerSendQueue));
   // The owner's memory is nobody's to read or write: no remote access.
-  absl::StatusOr<RdmaQueuePair> pair = RdmaQueuePair::Create(
-      domain, completions_, {.sends = kRdmaOwnerSendQueue, .receives = kRdmaCredits}, 0);
-  if (!pair.ok()) return pair.status();
-  pair_ = *std::move(pair);
-  for (uint16_t i = 0; i < kRdmaCredits; ++i) {
-    if (status = PostReceive(i); !status.ok()) return status;
-  }
+  constexpr RdmaQueueSizes kSizes{.sends = kRdmaOwnerSendQueue, .receives = kRdmaCredits};
+  ENGRAM_ASSIGN_OR_RETURN(pair_, RdmaQueuePair::Create(std::move(domain), completions_, kSizes, 0));
+  for (uint16_t i = 0; i < kRdmaCredits; ++i) ENGRAM_RETURN_IF_ERROR(PostReceive(i));
   return pair_.Connect(peer);
 }
 
-absl::Status RdmaClient::PostReceive(uint16_t receive) {
-  ibv_sge piece{
-      reinterpret_cast<uintptr_t>(receives_.data()) + uint64_t{receive} * kRdmaRequestBytes,
-      kRdmaRequestBytes, receives_.local_key()};
-  ibv_recv_wr request{}, *bad = nullptr;
-  request.wr_id = receive;
-  request.sg_list = &piece;
-  request.num_sge = 1;
-  const int error = ibv_post_recv(pair_.get(), &request, &bad);
-  if (error == 0) return absl::OkStatus();
-  return absl::InternalError(absl::StrCat("cannot post a receive: ", strerrordesc_np(error)));
-}
-
-absl::Status RdmaClient::Declare(const RdmaClientWindow& window) {
+absl::Status RdmaSession::Declare(const RdmaClientWindow& window) {
   if (window.bytes == 0 || window.address + window.bytes < window.address) {
     return absl::InvalidArgumentError(
         absl::StrCat("window ", window.number, " is no memory: ", window.bytes, " bytes"));
   }
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const MutexLock lock(mutex_);
   for (const RdmaClientWindow& other : windows_) {
     if (other.number != window.number) continue;
     return absl::InvalidArgumentError(
@@ -97,8 +77,8 @@ absl::Status RdmaClient::Declare(const RdmaClientWindow& window) {
   return absl::OkStatus();
 }
 
-absl::Status RdmaClient::Forget(uint32_t number) {
-  const std::lock_guard<std::mutex> lock(mutex_);
+absl::Status RdmaSession::Forget(uint32_t number) {
+  const MutexLock lock(mutex_);
   for (RdmaClientWindow& window : windows_) {
     if (window.number != number) continue;
     window = windows_.back();
@@ -108,23 +88,23 @@ absl::Status RdmaClient::Forget(uint32_t number) {
   return absl::InvalidArgumentError(absl::StrCat("there is no window ", number, " to forget"));
 }
 
-absl::Status RdmaClient::Health() const {
-  const std::lock_guard<std::mutex> lock(mutex_);
+absl::Status RdmaSession::Health() const {
+  const MutexLock lock(mutex_);
   return health_;
 }
 
-void RdmaClient::Break(absl::Status status) {
+void RdmaSession::Break(absl::Status status) {
   if (broken_) return;
   broken_ = true;
   pair_.MoveToError();
   lookup_.Release();
   serving_ = false;
   idle_.store(true);
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const MutexLock lock(mutex_);
   health_ = std::move(status);
 }
 
-bool RdmaClient::Advance() {
+bool RdmaSession::Advance() {
   if (broken_) return false;
   std::array<ibv_wc, kPollBatch> completions;
   const int count = completions_.Poll(absl::MakeSpan(completions));
@@ -137,7 +117,7 @@ bool RdmaClient::Advance() {
   return count > 0 || served;
 }
 
-void RdmaClient::TakeCompletion(const ibv_wc& completion) {
+void RdmaSession::TakeCompletion(const ibv_wc& completion) {
   if (completion.status != IBV_WC_SUCCESS) {
     const std::string failure = RdmaFailure(completion);
     // Devices differ in what they call a message that its buffer does not hold.
@@ -154,28 +134,31 @@ void RdmaClient::TakeCompletion(const ibv_wc& completion) {
     return Break(absl::UnavailableError(absl::StrCat("the queue pair broke: ", failure)));
   }
   if (completion.wr_id == kSent) {
+    ENGRAM_CHECK(posted_tail_ != posted_head_, "writes completed that were not posted");
     const Posted& posted = posted_[posted_tail_++ % posted_.size()];
-    served_.metrics->RecordLatency(Stage::kSend, Clock::now() - posted.since);
+    RecordSince(Stage::kSend, posted.since);
     ring_.FreeTo(posted.ring_head);
+    ENGRAM_CHECK(writes_out_ >= posted.writes, "more writes completed than are under way");
     writes_out_ -= posted.writes;
     return;
   }
-  // A receive was posted for it, so there is room.
+  // A receive is posted again once its request was served, however many the client sends.
+  ENGRAM_CHECK(waiting_head_ - waiting_tail_ < kRdmaCredits, "more requests than receives");
   waiting_[waiting_head_++ % waiting_.size()] = {static_cast<uint16_t>(completion.wr_id),
-                                                 completion.byte_len, Clock::now()};
+                                                 completion.byte_len, clock_.Now()};
 }
 
 // The next request that is not refused; false when there is none.
-bool RdmaClient::StartNext() {
+bool RdmaSession::StartNext() {
   // A refusal takes a place in the queue, too.
   while (waiting_head_ != waiting_tail_ && writes_out_ < kRdmaOwnerSendQueue - kRdmaTurnWrites) {
     current_ = waiting_[waiting_tail_++ % waiting_.size()];
     counts_->requests.fetch_add(1, std::memory_order_relaxed);
     served_.metrics->Began();
-    const Clock::time_point begin = Clock::now();
-    served_.metrics->RecordLatency(Stage::kQueue, begin - current_.since);
+    const MonotonicTime begin = clock_.Now();
+    RecordSince(Stage::kQueue, current_.since);
     const absl::Status status = Start(current_);
-    served_.metrics->RecordLatency(Stage::kPlan, Clock::now() - begin);
+    RecordSince(Stage::kPlan, begin);
     if (broken_) return false;
     if (status.ok()) return serving_ = true;
     Refuse(status);
@@ -183,7 +166,7 @@ bool RdmaClient::StartNext() {
   return false;
 }
 
-absl::Status RdmaClient::Start(const Waiting& waiting) {
+absl::Status RdmaSession::Start(const Waiting& waiting) {
   const std::byte* const bytes = receives_.data() + uint64_t{waiting.receive} * kRdmaRequestBytes;
   view_.header = {};
   absl::Status status = ParseRdmaRequest({bytes, waiting.bytes}, &view_);
@@ -196,10 +179,7 @@ absl::Status RdmaClient::Start(const Waiting& waiting) {
     served_.metrics->Rejected(Rejection::kDraining);
     return absl::UnavailableError("engramd is stopping: attach to another replica");
   }
-  if (status = MayBegin(served_.served.control->Read().state, served_.served.set->id());
-      !status.ok()) {
-    return status;
-  }
+  ENGRAM_RETURN_IF_ERROR(MayBegin(served_.served.control->Read().state, served_.served.set->id()));
   status = Prepare();
   if (status.ok()) status = FindTargets();
   if (!status.ok()) lookup_.Release();
@@ -209,7 +189,7 @@ absl::Status RdmaClient::Start(const Waiting& waiting) {
 }
 
 // By row ids or by token ids.
-absl::Status RdmaClient::Prepare() {
+absl::Status RdmaSession::Prepare() {
   const uint32_t layers = view_.header.layers;
   const LookupLimits limits{.max_batch_rows = served_.max_batch_rows, .max_reply_bytes = 0};
   if (view_.header.id_bytes == kRdmaTokenIds) {
@@ -244,17 +224,16 @@ absl::Status RdmaClient::Prepare() {
 }
 
 // Every byte that will be written is within a window that this client declared.
-absl::Status RdmaClient::FindTargets() {
+absl::Status RdmaSession::FindTargets() {
   std::array<RdmaPlace, kRdmaRequestLayers> places;
-  const std::lock_guard<std::mutex> lock(mutex_);
+  const MutexLock lock(mutex_);
   for (uint32_t i = 0; i < view_.header.layers; ++i) {
     const RdmaRequestLayer& layer = view_.layers[i];
     places[i] = {.window = layer.window,
                  .offset = layer.offset,
                  .rows = layer.rows,
                  .row_bytes = lookup_.row_bytes(i),
-                 .group_rows = layer.group_rows,
-                 .group_stride_bytes = layer.group_stride_bytes};
+                 .shape = {layer.group_rows, layer.group_stride_bytes}};
     const auto window =
         std::find_if(windows_.begin(), windows_.end(),
                      [&](const RdmaClientWindow& one) { return one.number == layer.window; });
@@ -280,12 +259,13 @@ absl::Status RdmaClient::FindTargets() {
 }
 
 // Looked at before each slab.
-absl::Status RdmaClient::MayGoOn() const {
-  absl::Status status = MayFinish(served_.served.control->Read().state, served_.served.set->id());
-  if (!status.ok()) return status;
+absl::Status RdmaSession::MayGoOn() const {
+  ENGRAM_RETURN_IF_ERROR(MayFinish(served_.served.control->Read().state, served_.served.set->id()));
+  // The client's number may be any; beyond 12 days it is none.
+  constexpr uint64_t kLongestTimeoutUs = uint64_t{1} << 40;
   const uint64_t timeout_us = view_.header.timeout_us;
-  if (timeout_us != 0 && timeout_us < uint64_t{1} << 40 &&
-      Clock::now() - current_.since > std::chrono::microseconds(timeout_us)) {
+  if (timeout_us != 0 && timeout_us < kLongestTimeoutUs &&
+      clock_.Now() - current_.since > absl::Microseconds(timeout_us)) {
     return absl::DeadlineExceededError("the deadline passed before the batch was answered");
   }
   return absl::OkStatus();
@@ -293,7 +273,7 @@ absl::Status RdmaClient::MayGoOn() const {
 
 // Gathers up to a slab of one request after the other, and posts its writes at once. False when
 // there is nothing to do, or no room yet.
-bool RdmaClient::Turn() {
+bool RdmaSession::Turn() {
   uint64_t left = kRdmaSlabBytes;
   bool worked = false;
   while (serving_ || StartNext()) {
@@ -306,15 +286,13 @@ bool RdmaClient::Turn() {
     }
     const uint64_t next = std::min(left, NextBytes());
     if (filled_ == writes_.size() || next == 0 || !ring_.Has(next)) break;
-    const Clock::time_point begin = Clock::now();
+    const MonotonicTime begin = clock_.Now();
     const uint64_t taken = tile_ >= 0 ? FillTile(left) : FillRows(left);
     if (taken == 0) break;
-    served_.metrics->RecordLatency(Stage::kGather, Clock::now() - begin);
+    RecordSince(Stage::kGather, begin);
     worked = true;
     left -= taken;
-    const bool all = tile_ >= 0 ? row_ == targets_[0].place.rows / targets_[0].place.group_rows
-                                : layer_ == lookup_.layers();
-    if (!all) continue;
+    if (!AllGathered()) continue;
     // Before its last write, so that the credit that goes back with it is one.
     if (absl::Status status = PostReceive(current_.receive); !status.ok()) Break(status);
     CountAnswer();
@@ -325,62 +303,63 @@ bool RdmaClient::Turn() {
   return worked;
 }
 
+bool RdmaSession::AllGathered() const {
+  if (tile_ < 0) return layer_ == lookup_.layers();
+  return row_ == targets_[0].place.rows / targets_[0].place.shape.group_rows;
+}
+
 // Of the run that is gathered next, as far as it is known to be of use at once.
-uint64_t RdmaClient::NextBytes() const {
+uint64_t RdmaSession::NextBytes() const {
   const RdmaPlace& place = targets_[tile_ >= 0 ? 0 : layer_].place;
-  if (tile_ >= 0) {
-    return std::min<uint64_t>(kRdmaSlabBytes,
-                              (place.rows / place.group_rows - row_) * place.group_stride_bytes);
-  }
-  return std::min<uint64_t>(kRdmaSlabBytes, (place.rows - row_) * place.row_bytes);
+  const LandingShape& shape = place.shape;
+  const uint64_t left = tile_ >= 0
+                            ? (place.rows / shape.group_rows - row_) * shape.group_stride_bytes
+                            : (place.rows - row_) * place.row_bytes;
+  return std::min<uint64_t>(kRdmaSlabBytes, left);
 }
 
 // Whole groups of all layers, as they lie at the client: one write.
-uint64_t RdmaClient::FillTile(uint64_t room) {
-  const uint64_t stride = targets_[0].place.group_stride_bytes;
-  const uint64_t groups =
-      std::min(targets_[0].place.rows / targets_[0].place.group_rows - row_, room / stride);
+uint64_t RdmaSession::FillTile(uint64_t room) {
+  const uint64_t stride = targets_[0].place.shape.group_stride_bytes;
+  const uint64_t all = targets_[0].place.rows / targets_[0].place.shape.group_rows;
+  const uint64_t groups = std::min(all - row_, room / stride);
   if (groups == 0) return 0;
   const uint64_t bytes = groups * stride;
   const uint64_t offset = ring_.Take(bytes);
   const Target& first = targets_[tile_];
   for (size_t i = 0; i < lookup_.layers(); ++i) {
     const RdmaPlace& place = targets_[i].place;
-    lookup_.Gather(i, row_ * place.group_rows, groups * place.group_rows, *served_.team,
+    const uint64_t group_rows = place.shape.group_rows;
+    lookup_.Gather(i, row_ * group_rows, groups * group_rows, *served_.team,
                    Landing{.data = rows_.data() + offset + (place.offset - first.place.offset),
-                           .group_rows = place.group_rows,
+                           .group_rows = group_rows,
                            .group_stride_bytes = stride});
   }
   AddWrite(offset, bytes, first, row_ * stride);
   row_ += groups;
-  if (row_ == targets_[0].place.rows / targets_[0].place.group_rows) MarkLanded(kRdmaAllLayers);
+  if (AllGathered()) MarkLanded(kRdmaAllLayers);
   return bytes;
 }
 
 // Rows of one layer: a write for each run that lies together at the client.
-uint64_t RdmaClient::FillRows(uint64_t room) {
+uint64_t RdmaSession::FillRows(uint64_t room) {
   const Target& target = targets_[layer_];
   const RdmaPlace& place = target.place;
   uint64_t rows = std::min(place.rows - row_, room / place.row_bytes);
-  const bool one_run = place.IsOneRun();
-  if (!one_run) {
+  const uint64_t runs = writes_.size() - filled_;
+  if (!place.IsOneRun()) {
     // The first run may begin within a group.
-    const uint64_t runs = writes_.size() - filled_;
-    rows = std::min(rows, runs * place.group_rows - row_ % place.group_rows);
+    rows = std::min(rows, (runs - 1) * place.shape.group_rows + place.shape.RunRows(row_));
   }
   if (rows == 0) return 0;
   uint64_t offset = ring_.Take(rows * place.row_bytes);
   lookup_.Gather(layer_, row_, rows, *served_.team, rows_.data() + offset);
-  for (uint64_t left = rows; left > 0;) {
-    const uint64_t group = one_run ? 0 : row_ / place.group_rows;
-    const uint64_t in_group = one_run ? row_ : row_ % place.group_rows;
-    const uint64_t run = one_run ? left : std::min(left, place.group_rows - in_group);
-    AddWrite(offset, run * place.row_bytes, target,
-             group * place.group_stride_bytes + in_group * place.row_bytes);
-    offset += run * place.row_bytes;
-    row_ += run;
-    left -= run;
-  }
+  place.shape.ForEachRun(row_, row_ + rows, place.row_bytes,
+                         [&](uint64_t at, uint64_t /*first*/, uint64_t run) {
+                           AddWrite(offset, run * place.row_bytes, target, at);
+                           offset += run * place.row_bytes;
+                         });
+  row_ += rows;
   if (row_ == place.rows) {
     MarkLanded(static_cast<uint8_t>(layer_));
     ++layer_;
@@ -389,9 +368,11 @@ uint64_t RdmaClient::FillRows(uint64_t room) {
   return rows * place.row_bytes;
 }
 
-void RdmaClient::AddWrite(uint64_t ring_offset, uint64_t bytes, const Target& target, uint64_t at) {
+void RdmaSession::AddWrite(uint64_t ring_offset, uint64_t bytes, const Target& target,
+                           uint64_t at) {
   pieces_[filled_] = {reinterpret_cast<uintptr_t>(rows_.data()) + ring_offset,
                       static_cast<uint32_t>(bytes), rows_.local_key()};
+  ENGRAM_CHECK(filled_ < writes_.size(), "more writes than are posted at once");
   ibv_send_wr& write = writes_[filled_];
   write = {};
   write.wr_id = kSent;
@@ -403,27 +384,26 @@ void RdmaClient::AddWrite(uint64_t ring_offset, uint64_t bytes, const Target& ta
   ++filled_;
 }
 
-void RdmaClient::MarkLanded(uint8_t layer) {
+void RdmaSession::MarkLanded(uint8_t layer) {
   ibv_send_wr& last = writes_[filled_ - 1];
   counts_->immediates.fetch_add(1, std::memory_order_relaxed);
   last.opcode = IBV_WR_RDMA_WRITE_WITH_IMM;
   last.imm_data = htobe32(RdmaImmediate(RdmaTagOf(view_.header.tag), layer));
 }
 
-// Rows of the request that are on their way are void.
-void RdmaClient::CountAnswer() const {
-  uint64_t rows = 0;
-  uint64_t bytes = 0;
-  for (size_t i = 0; i < lookup_.layers(); ++i) {
-    rows += lookup_.rows(i);
-    bytes += lookup_.LayerBytes(i);
-  }
-  served_.metrics->Answered(Path::kRdma, absl::StatusCode::kOk, rows, bytes,
-                            Clock::now() - current_.since);
+void RdmaSession::CountAnswer() const {
+  served_.metrics->Answered(Path::kRdma, absl::StatusCode::kOk, lookup_.Rows(), lookup_.RowsBytes(),
+                            absl::ToChronoNanoseconds(clock_.Now() - current_.since));
 }
 
-void RdmaClient::Refuse(const absl::Status& status) {
-  served_.metrics->Answered(Path::kRdma, status.code(), 0, 0, Clock::now() - current_.since);
+void RdmaSession::RecordSince(Stage stage, MonotonicTime since) const {
+  served_.metrics->Took(stage, absl::ToChronoNanoseconds(clock_.Now() - since));
+}
+
+// Rows of the request that are on their way are void.
+void RdmaSession::Refuse(const absl::Status& status) {
+  served_.metrics->Answered(Path::kRdma, status.code(), 0, 0,
+                            absl::ToChronoNanoseconds(clock_.Now() - current_.since));
   Post();
   if (broken_) return;
   const uint64_t offset = uint64_t{refusals_sent_++ % kRdmaCredits} * kRdmaRefusalBytes;
@@ -443,26 +423,24 @@ void RdmaClient::Refuse(const absl::Status& status) {
   Post();
 }
 
-void RdmaClient::Finish() {
+void RdmaSession::Finish() {
   lookup_.Release();
   serving_ = false;
 }
 
 // One doorbell and one completion for all that was filled.
-void RdmaClient::Post() {
+void RdmaSession::Post() {
   if (filled_ == 0) return;
   for (uint32_t i = 0; i + 1 < filled_; ++i) writes_[i].next = &writes_[i + 1];
   writes_[filled_ - 1].next = nullptr;
   writes_[filled_ - 1].send_flags = IBV_SEND_SIGNALED;
-  posted_[posted_head_++ % posted_.size()] = {ring_.head(), filled_, Clock::now()};
+  posted_[posted_head_++ % posted_.size()] = {ring_.head(), filled_, clock_.Now()};
   writes_out_ += filled_;
   counts_->writes.fetch_add(filled_, std::memory_order_relaxed);  // a refusal counts, too
   counts_->doorbells.fetch_add(1, std::memory_order_relaxed);
   filled_ = 0;
-  ibv_send_wr* bad = nullptr;
-  const int error = ibv_post_send(pair_.get(), &writes_[0], &bad);
-  if (error != 0) {
-    Break(absl::InternalError(absl::StrCat("cannot post writes: ", strerrordesc_np(error))));
+  if (absl::Status posted = pair_.PostSends(&writes_[0], "writes"); !posted.ok()) {
+    Break(std::move(posted));
   }
 }
 

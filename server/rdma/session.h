@@ -1,4 +1,5 @@
-// One RDMA client at the owner: its queue pair, what it sent, what is being gathered for it.
+// The owner's session with one RDMA client: its queue pair, what it sent, what is being gathered
+// for it.
 //
 // Everything is its own - protection domain, queues, buffers, the windows it declared - so that its
 // keys open nothing of another's, and all goes when the object goes. The polling thread calls
@@ -11,16 +12,16 @@
 
 #include <array>
 #include <atomic>
-#include <chrono>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "memstore/base/clock.h"
+#include "memstore/base/mutex.h"
 #include "memstore/gather/parallel_gather.h"
 #include "memstore/rdma/limits.h"
 #include "memstore/rdma/reply_ring.h"
@@ -34,7 +35,7 @@ namespace engram {
 
 // What all clients of an endpoint did. Each number is written by polling threads alone.
 struct RdmaOwnerCounts {
-  std::atomic<uint32_t> clients{0};  // that there are
+  std::atomic<uint32_t> clients{0};  // attached now
   std::atomic<uint64_t> requests{0};
   std::atomic<uint64_t> refusals{0};
   std::atomic<uint64_t> writes{0};      // with and without immediates, and refusals
@@ -56,19 +57,21 @@ struct RdmaServed {
   GatherTeam* team = nullptr;  // outlives the client
   uint64_t max_batch_rows = 0;
   std::shared_ptr<ThreadMetrics> metrics;  // the polling thread's
+  Clock* clock = &RealClock();             // outlives the client
 };
 
-class RdmaClient {
+class RdmaSession {
  public:
   // Connected, with its receives posted. RESOURCE_EXHAUSTED: no more of what the device or the
   // limit of pinned memory has; INVALID_ARGUMENT: the peer's queue pair is none.
-  static absl::StatusOr<std::shared_ptr<RdmaClient>> Create(std::shared_ptr<RdmaDomain> domain,
-                                                            std::shared_ptr<RdmaChannel> channel,
-                                                            RdmaServed served, const RdmaPeer& peer,
-                                                            RdmaOwnerCounts* counts);
-  ~RdmaClient();
-  RdmaClient(const RdmaClient&) = delete;
-  RdmaClient& operator=(const RdmaClient&) = delete;
+  static absl::StatusOr<std::shared_ptr<RdmaSession>> Create(std::shared_ptr<RdmaDomain> domain,
+                                                             std::shared_ptr<RdmaChannel> channel,
+                                                             RdmaServed served,
+                                                             const RdmaPeer& peer,
+                                                             RdmaOwnerCounts* counts);
+  ~RdmaSession();
+  RdmaSession(const RdmaSession&) = delete;
+  RdmaSession& operator=(const RdmaSession&) = delete;
 
   RdmaPeer Own() const { return pair_.Own(); }
 
@@ -90,11 +93,10 @@ class RdmaClient {
   bool broken() const { return broken_; }
 
  private:
-  using Clock = std::chrono::steady_clock;
   struct Waiting {
     uint16_t receive = 0;
     uint32_t bytes = 0;
-    Clock::time_point since;
+    MonotonicTime since;
   };
   // Where a layer of the request under way lands.
   struct Target {
@@ -106,13 +108,16 @@ class RdmaClient {
   struct Posted {
     uint64_t ring_head = 0;
     uint32_t writes = 0;
-    Clock::time_point since;
+    MonotonicTime since;
   };
 
-  RdmaClient(RdmaServed served, RdmaOwnerCounts* counts);
+  RdmaSession(RdmaServed served, RdmaOwnerCounts* counts);
   absl::Status Open(std::shared_ptr<RdmaDomain> domain, std::shared_ptr<RdmaChannel> channel,
                     const RdmaPeer& peer);
-  absl::Status PostReceive(uint16_t receive);
+  absl::Status PostReceive(uint16_t receive) {
+    return pair_.PostReceive(receive, receives_, uint64_t{receive} * kRdmaRequestBytes,
+                             kRdmaRequestBytes);
+  }
   void TakeCompletion(const ibv_wc& completion);
   void Break(absl::Status status);
 
@@ -121,8 +126,10 @@ class RdmaClient {
   absl::Status Prepare();
   absl::Status FindTargets();
   void CountAnswer() const;
+  void RecordSince(Stage stage, MonotonicTime since) const;
   absl::Status MayGoOn() const;
   bool Turn();
+  bool AllGathered() const;
   uint64_t NextBytes() const;
   uint64_t FillTile(uint64_t room);
   uint64_t FillRows(uint64_t room);
@@ -134,14 +141,15 @@ class RdmaClient {
 
   const RdmaServed served_;
   const Lease lease_;
+  const Clock& clock_;
   RdmaOwnerCounts* const counts_;
   RdmaBuffer receives_, rows_, refusals_;
   RdmaCompletions completions_;
   RdmaQueuePair pair_;  // goes before what it uses
 
-  mutable std::mutex mutex_;
-  std::vector<RdmaClientWindow> windows_;  // guarded by mutex_
-  absl::Status health_;                    // guarded by mutex_
+  mutable Mutex mutex_;
+  std::vector<RdmaClientWindow> windows_ ABSL_GUARDED_BY(mutex_);
+  absl::Status health_ ABSL_GUARDED_BY(mutex_);
   std::atomic<bool> draining_{false};
   std::atomic<bool> idle_{true};
 
@@ -172,7 +180,7 @@ class RdmaClient {
 };
 
 // What each client pins.
-inline constexpr uint64_t kRdmaClientBytes =
+inline constexpr uint64_t kRdmaSessionBytes =
     uint64_t{kRdmaCredits} * kRdmaRequestBytes + kRdmaRingBytes + kRdmaCredits * kRdmaRefusalBytes;
 
 }  // namespace engram
