@@ -94,6 +94,10 @@ class Exchange {
     for (uint32_t i = 0; i < request.layer_count; ++i) {
       EXPECT_EQ(view.layers[i].rows, request.layers[i].rows);
       EXPECT_EQ(view.layers[i].layer, layers_[request.layers[i].place].layer);
+      // Groups travel whole.
+      if (view.layers[i].group_rows != 0) {
+        EXPECT_EQ(view.layers[i].rows % view.layers[i].group_rows, 0u);
+      }
     }
     ++batch.requests_out;
     return request;
@@ -242,29 +246,41 @@ TEST(RdmaBatch, ARequestHasAtMostItsLayersAndTheRestFollow) {
 
 TEST(RdmaBatch, WhatHadLandedIsLeftAloneWhenItBeginsAgain) {
   for (const Layout layout : {Layout::kLayers, Layout::kTokens}) {
-    Exchange exchange(ManifestOf({24, 8}), layout, 4088);
-    ASSERT_TRUE(exchange.Take().ok());
-    const RdmaBatch::Request request = exchange.Write();
-    ASSERT_EQ(request.layer_count, 2u);
-    ASSERT_TRUE(exchange.batch.AllWritten());
-    exchange.Serve(request, 0);
-    ASSERT_TRUE(exchange.batch.HasLanded(0));
-    // Its reader is at work in place.
-    std::byte& first = *exchange.layers()[0].landing.data;
-    const std::byte right = std::exchange(first, std::byte{0x77});
-    ASSERT_TRUE(exchange.batch.MayRestart(kNow));
-    EXPECT_EQ(exchange.batch.requests_out, 0u);
-    EXPECT_FALSE(exchange.batch.AllWritten());
-    while (!exchange.batch.AllWritten()) {
-      const RdmaBatch::Request again = exchange.Write();
-      for (uint32_t i = 0; i < again.layer_count; ++i) EXPECT_EQ(again.layers[i].place, 1u);
-      exchange.ServeAll(again);
+    for (const uint32_t landed : {0u, 1u}) {
+      Exchange exchange(ManifestOf({24, 8}), layout, 4088);
+      ASSERT_TRUE(exchange.Take().ok());
+      const RdmaBatch::Request request = exchange.Write();
+      ASSERT_EQ(request.layer_count, 2u);
+      ASSERT_TRUE(exchange.batch.AllWritten());
+      exchange.Serve(request, landed);
+      ASSERT_TRUE(exchange.batch.HasLanded(landed));
+      // Its reader is at work in place.
+      std::byte& first = *exchange.layers()[landed].landing.data;
+      const std::byte right = std::exchange(first, std::byte{0x77});
+      ASSERT_TRUE(exchange.batch.MayRestart(kNow));
+      EXPECT_EQ(exchange.batch.requests_out, 0u);
+      EXPECT_FALSE(exchange.batch.AllWritten());
+      while (!exchange.batch.AllWritten()) {
+        const RdmaBatch::Request again = exchange.Write();
+        for (uint32_t i = 0; i < again.layer_count; ++i) {
+          EXPECT_EQ(again.layers[i].place, 1 - landed);
+        }
+        exchange.ServeAll(again);
+      }
+      EXPECT_EQ(exchange.batch.state, TicketState::kLanded);
+      EXPECT_EQ(first, std::byte{0x77});
+      first = right;
+      EXPECT_TRUE(exchange.IsExact());
     }
-    EXPECT_EQ(exchange.batch.state, TicketState::kLanded);
-    EXPECT_EQ(first, std::byte{0x77});
-    first = right;
-    EXPECT_TRUE(exchange.IsExact());
   }
+}
+
+TEST(RdmaBatch, IdsOfEachLayerBeginOnEightBytesAndStillFit) {
+  // 3,267 groups of one id would fit, were it not for what each layer is filled up by.
+  Exchange exchange(ManifestOf(std::vector<uint32_t>(5, 8)), Layout::kTokens, 4001, 1);
+  ASSERT_TRUE(exchange.Take().ok());
+  exchange.WriteAndServeAll();
+  EXPECT_TRUE(exchange.IsExact());
 }
 
 TEST(RdmaBatch, ALayerThatLandedInPartIsAskedForAsAWholeWhenItBeginsAgain) {
