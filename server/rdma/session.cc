@@ -397,7 +397,7 @@ void RdmaSession::CountAnswer() const {
 }
 
 void RdmaSession::RecordSince(Stage stage, MonotonicTime since) const {
-  served_.metrics->Took(stage, absl::ToChronoNanoseconds(clock_.Now() - since));
+  served_.metrics->RecordLatency(stage, absl::ToChronoNanoseconds(clock_.Now() - since));
 }
 
 // Rows of the request that are on their way are void.
