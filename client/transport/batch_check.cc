@@ -1,42 +1,57 @@
 #include "client/transport/batch_check.h"
 
+#include <string>
+
 #include "absl/strings/str_cat.h"
+#include "memstore/base/status_macros.h"
 
 namespace engram {
 namespace {
 
-absl::Status CheckLayer(const LayerRequest& request, const Manifest& manifest, bool by_tokens) {
-  const LayerTableSpec* layer = manifest.FindLayer(request.layer);
-  if (layer == nullptr) {
-    std::string there;
-    for (const LayerTableSpec& l : manifest.layers) absl::StrAppend(&there, " ", l.layer);
-    return absl::InvalidArgumentError(
-        absl::StrCat("it is not in table set ", manifest.name, ", which has layers", there));
+std::string LayersOf(const Manifest& manifest) {
+  std::string there;
+  for (const LayerTableSpec& layer : manifest.layers) absl::StrAppend(&there, " ", layer.layer);
+  return there;
+}
+
+absl::Status CheckLanding(const Landing& landing, uint64_t rows, const LayerTableSpec& layer,
+                          const Capabilities& capabilities) {
+  if (landing.data == nullptr) {
+    return absl::InvalidArgumentError("no landing buffer: set landing.data");
   }
-  if (by_tokens != request.row_ids.empty()) {
-    if (by_tokens) {
-      return absl::InvalidArgumentError("row ids in a batch by token ids: give one of the two");
-    }
+  if (!landing.places.empty() && !capabilities.lands_at_places) {
+    return absl::UnimplementedError(
+        absl::StrCat("a list of places, which the ", capabilities.name,
+                     " transport has no way to land at: ask for the rows in the order of places"));
+  }
+  return landing.Extent(rows, layer.row_bytes).status();
+}
+
+absl::Status CheckRows(const LayerRequest& request, const LayerTableSpec& layer,
+                       const Capabilities& capabilities) {
+  if (request.row_ids.empty()) {
     return absl::InvalidArgumentError("no row ids: leave the layer out or ask for rows");
   }
+  ENGRAM_RETURN_IF_ERROR(
+      CheckLanding(request.landing, request.row_ids.size(), layer, capabilities));
+  return CheckRowIds<RowId>({.rows = layer.rows, .row_bytes = layer.row_bytes}, request.row_ids);
+}
+
+absl::Status CheckRowsByTokens(const LayerRequest& request, const LayerTableSpec& layer,
+                               const Capabilities& capabilities, uint64_t tokens,
+                               uint32_t columns) {
+  if (!request.row_ids.empty()) {
+    return absl::InvalidArgumentError("row ids in a batch by token ids: give one of the two");
+  }
   const Landing& landing = request.landing;
-  if (landing.data == nullptr) {
-    return absl::InvalidArgumentError("there is no landing buffer for it");
+  ENGRAM_RETURN_IF_ERROR(CheckLanding(landing, tokens * columns, layer, capabilities));
+  if (!landing.places.empty()) {
+    return absl::InvalidArgumentError("a list of places in a batch by token ids: leave it out");
   }
-  if (landing.group_rows > 0 &&
-      landing.group_rows > landing.group_stride_bytes / layer->row_bytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("a group of ", landing.group_rows, " rows of ", layer->row_bytes,
-                     " bytes does not fit a stride of ", landing.group_stride_bytes, " bytes"));
-  }
-  if (by_tokens) {
-    const uint32_t columns = manifest.scheme.Columns();
-    if (landing.group_rows == 0 || landing.group_rows == columns) return absl::OkStatus();
-    return absl::InvalidArgumentError(absl::StrCat("groups of ", landing.group_rows,
-                                                   " rows in a batch by token ids: a token's ",
-                                                   columns, " rows land together"));
-  }
-  return CheckRowIds<RowId>({.rows = layer->rows, .row_bytes = layer->row_bytes}, request.row_ids);
+  if (landing.group_rows == 0 || landing.group_rows == columns) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("groups of ", landing.group_rows,
+                                                 " rows in a batch by token ids: a token's ",
+                                                 columns, " rows land together"));
 }
 
 absl::Status CheckTokens(const TokenRows& tokens, uint32_t max_sequence_tokens) {
@@ -67,15 +82,15 @@ absl::Status CheckTokens(const TokenRows& tokens, uint32_t max_sequence_tokens) 
 }  // namespace
 
 absl::Status CheckBatch(const BatchRequest& batch, const Manifest& manifest,
-                        uint64_t max_batch_rows, uint32_t max_sequence_tokens, const Clock& clock) {
+                        const Capabilities& capabilities, const Clock& clock) {
   if (batch.layers.empty()) {
     return absl::InvalidArgumentError("the batch is empty: ask for at least one row");
   }
-  const bool by_tokens = batch.tokens != nullptr;
-  if (by_tokens) {
-    absl::Status status = CheckTokens(*batch.tokens, max_sequence_tokens);
-    if (!status.ok()) return status;
+  const TokenRows* const tokens = batch.tokens;
+  if (tokens != nullptr) {
+    ENGRAM_RETURN_IF_ERROR(CheckTokens(*tokens, capabilities.max_sequence_tokens));
   }
+  const uint32_t columns = manifest.scheme.Columns();
   uint64_t rows = 0;
   for (size_t i = 0; i < batch.layers.size(); ++i) {
     const LayerRequest& request = batch.layers[i];
@@ -85,19 +100,30 @@ absl::Status CheckBatch(const BatchRequest& batch, const Manifest& manifest,
             absl::StrCat("layer ", request.layer, " is named twice: merge its row ids"));
       }
     }
-    if (absl::Status status = CheckLayer(request, manifest, by_tokens); !status.ok()) {
+    const LayerTableSpec* const layer = manifest.FindLayer(request.layer);
+    if (layer == nullptr) {
+      return absl::InvalidArgumentError(absl::StrCat("layer ", request.layer,
+                                                     ": it is not in table set ", manifest.name,
+                                                     ", which has layers", LayersOf(manifest)));
+    }
+    const absl::Status status =
+        tokens == nullptr
+            ? CheckRows(request, *layer, capabilities)
+            : CheckRowsByTokens(request, *layer, capabilities, tokens->token_ids.size(), columns);
+    if (!status.ok()) {
       return absl::Status(status.code(),
                           absl::StrCat("layer ", request.layer, ": ", status.message()));
     }
-    rows += by_tokens ? batch.tokens->token_ids.size() * manifest.scheme.Columns()
-                      : request.row_ids.size();
+    rows += tokens == nullptr ? request.row_ids.size() : tokens->token_ids.size() * columns;
   }
-  if (rows > max_batch_rows) {
+  if (rows > capabilities.max_batch_rows) {
     return absl::InvalidArgumentError(absl::StrCat("the batch has ", rows, " rows, more than the ",
-                                                   max_batch_rows, " allowed: split it"));
+                                                   capabilities.max_batch_rows,
+                                                   " allowed: split it"));
   }
   if (!batch.deadline.is_infinite() && batch.deadline <= clock.Now()) {
-    return absl::DeadlineExceededError("the deadline had passed before the batch was submitted");
+    return absl::DeadlineExceededError(
+        "the deadline had passed before the batch was submitted: give it a later one");
   }
   return absl::OkStatus();
 }

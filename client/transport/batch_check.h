@@ -8,13 +8,13 @@
 namespace engram {
 
 // INVALID_ARGUMENT names the layer and what is wrong: an empty batch, a layer that the table set
-// has not or that is named twice, no rows, a row id out of range, a landing that is null or whose
-// groups overlap, more rows than `max_batch_rows`. DEADLINE_EXCEEDED when the deadline has passed.
-// Of a batch by token ids besides: UNIMPLEMENTED when `max_sequence_tokens` is 0, and
-// INVALID_ARGUMENT for sequences that are not the token ids there are; the ids themselves are the
-// owner's to check. Cost: one pass over the row ids, or the sequences.
+// has not or that is named twice, no rows, a row id out of range, a landing that is null, whose
+// groups overlap or whose list of places is not as long as the rows, more rows than
+// `capabilities.max_batch_rows`. UNIMPLEMENTED: token ids, or a list of places, where the transport
+// takes none. DEADLINE_EXCEEDED when the deadline has passed. The token ids of a batch by tokens
+// are the owner's to check, their number and sequences are checked here. Cost: one pass over the
+// row ids and places, or the sequences.
 absl::Status CheckBatch(const BatchRequest& batch, const Manifest& manifest,
-                        uint64_t max_batch_rows, uint32_t max_sequence_tokens = 0,
-                        const Clock& clock = RealClock());
+                        const Capabilities& capabilities, const Clock& clock);
 
 }  // namespace engram

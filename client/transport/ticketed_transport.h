@@ -115,6 +115,9 @@ class TicketedTransport : public Transport {
     bool held_ = true;
   };
 
+  // What a TicketLock ends with.
+  void UnlockAndTell() ABSL_UNLOCK_FUNCTION(mutex_);
+
   // Hooks. Those without a lock in their declaration are called without it, and take it where they
   // need it; a batch given to one stays until the hook returns.
 
@@ -164,6 +167,10 @@ class TicketedTransport : public Transport {
   bool MayAskAgain(const TicketedBatch& batch) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     return batch.in_flight() && batch.writers() == 0;
   }
+  // Null when the ticket is unknown or reaped.
+  TicketedBatch* Find(Ticket ticket) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return slots_.Find(ticket);
+  }
   // Ends all tickets whose deadline has come, as Poll would each; returns when the next one may be
   // due. For transports that have a thread of their own, so that sinks are told without a Poll.
   MonotonicTime EndLate();
@@ -175,7 +182,7 @@ class TicketedTransport : public Transport {
 
   Clock& clock() const { return clock_; }
 
-  Mutex mutex_;
+  mutable Mutex mutex_;
   // Notified whenever a layer lands, a ticket ends or a writer ends.
   CondVar changed_;
 
@@ -196,7 +203,6 @@ class TicketedTransport : public Transport {
   void LandIfComplete(TicketedBatch& batch) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   void HasNews(TicketedBatch& batch) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void UnlockAndTell() ABSL_UNLOCK_FUNCTION(mutex_);
   void TellAll() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Tell(TicketedBatch& batch) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void TellRest(TicketedBatch& batch) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

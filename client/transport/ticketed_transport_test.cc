@@ -23,10 +23,8 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 constexpr size_t kLayers = 2;
-constexpr auto kIn = TicketState::kInFlight;
-constexpr auto kLanded = TicketState::kLanded;
-constexpr auto kFailed = TicketState::kFailedLent;
-constexpr auto kReaped = TicketState::kReaped;
+constexpr TicketState kIn = TicketState::kInFlight, kLanded = TicketState::kLanded,
+                      kFailed = TicketState::kFailedLent, kReaped = TicketState::kReaped;
 
 // Rows are carried by the test's own hands and threads.
 class HandCarried final : public TicketedTransport {
@@ -156,7 +154,6 @@ TEST(TicketedTransport, LandsWhenEveryLayerHasAndNoWriterIsLeft) {
   EXPECT_EQ(transport.Poll(ticket), kLanded);
   EXPECT_TRUE(transport.Wait(ticket).ok());
   EXPECT_FALSE(transport.Begin(batch));
-  EXPECT_FALSE(transport.MayAsk(batch));
   transport.Cancel(ticket);
   EXPECT_EQ(transport.Poll(ticket), kLanded);
   transport.Reap(ticket);
@@ -244,6 +241,7 @@ TEST(TicketedTransport, TellsItsSinkOfAnErrorOnce) {
   const Ticket ticket = transport.Submit(Batch(&sink)).value();
   transport.Land(*transport.last, 1);
   transport.Cancel(ticket);
+  EXPECT_EQ(transport.cancels, 1);
   transport.FailWith(*transport.last, absl::InternalError("late"));
   transport.Reap(ticket);
   EXPECT_THAT(sink.told(), ElementsAre("1", "CANCELLED"));
@@ -375,7 +373,6 @@ TEST(TicketedTransport, ALateWriterNeverTouchesABufferThatWasGivenBack) {
 
 TEST(TicketedTransport, CancelRacesLandingAndOneOfThemWins) {
   HandCarried transport;
-  int landed = 0;
   for (int round = 0; round < 300; ++round) {
     auto sink = std::make_unique<Recorder>();
     std::vector<std::byte> buffer(64);
@@ -396,7 +393,6 @@ TEST(TicketedTransport, CancelRacesLandingAndOneOfThemWins) {
     const std::vector<std::string> told = sink->told();
     sink.reset();  // nobody tells it anything any more
     if (status.ok()) {
-      ++landed;
       EXPECT_EQ(state, kLanded);
       EXPECT_THAT(told, ElementsAre("0", "1", "ok"));
       for (const std::byte byte : buffer) ASSERT_EQ(byte, std::byte{1});
@@ -404,13 +400,11 @@ TEST(TicketedTransport, CancelRacesLandingAndOneOfThemWins) {
       EXPECT_EQ(state, kFailed);
       EXPECT_EQ(status.code(), absl::StatusCode::kCancelled);
       EXPECT_EQ(told.back(), "CANCELLED");
-      EXPECT_EQ(std::count(told.begin(), told.end(), "ok"), 0);
     }
     std::memset(buffer.data(), 7, buffer.size());
     lander.join();
     canceller.join();
   }
-  ::testing::Test::RecordProperty("landed", landed);
 }
 
 TEST(TicketedTransport, ASinkIsToldExactlyOnceAndNeverAfterReap) {

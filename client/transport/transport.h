@@ -41,7 +41,8 @@ inline constexpr uint32_t kMaxOpenTickets = 1024;
 // beyond it a core is only kept warm.
 inline constexpr absl::Duration kMaxWaitSpin = absl::Milliseconds(10);
 
-// The rows wanted of one layer, and where they land (gather.h says how).
+// The rows wanted of one layer, and where they land (landing.h says how). A list of places is
+// copied before Submit returns, as row ids are.
 struct LayerRequest {
   uint32_t layer = 0;
   absl::Span<const RowId> row_ids;
@@ -101,6 +102,7 @@ struct Capabilities {
   bool lands_asynchronously;  // Submit returns before rows have landed
   uint64_t max_batch_rows;    // Submit refuses more, INVALID_ARGUMENT
   uint32_t max_sequence_tokens = 0;  // of TokenRows; 0: row ids alone are taken
+  bool lands_at_places = false;      // takes landings with a list of places
 };
 
 // What the owner says of the table set when a client attaches; it is the one that was asked for.

@@ -2,8 +2,11 @@
 
 #include <algorithm>
 #include <atomic>
+#include <memory>
 #include <vector>
 
+#include "client/transport/local/embedded_transport.h"
+#include "client/transport/ticketed_transport.h"
 #include "gmock/gmock.h"
 #include "gpu/testing/prefetch_fixture.h"
 #include "gtest/gtest.h"
@@ -141,23 +144,26 @@ TEST(Prefetcher, TheLayerThatIsDueFirstTravelsFirst) {
 }
 
 // Gathers in the caller's thread, as the one it stands on, but layer 14 only when it is let.
-class GatedTransport : public testing::FaultTransport {
+class GatedTransport final : public TicketedTransport {
  public:
-  GatedTransport()
-      : FaultTransport(EmbeddedTransport::Over(testing::SmallV41()),
-                       [](uint64_t) { return Fate{}; }),
-        capabilities_{.name = "gated", .lands_asynchronously = false, .max_batch_rows = 1 << 20} {}
-  const Capabilities& capabilities() const override { return capabilities_; }
-  absl::StatusOr<Ticket> Submit(const BatchRequest& batch) override {
-    for (const LayerRequest& layer : batch.layers) {
-      while (layer.layer == 14 && !open) absl::SleepFor(absl::Milliseconds(1));
-    }
-    return FaultTransport::Submit(batch);
-  }
+  GatedTransport() : TicketedTransport({}), over_(EmbeddedTransport::Over(testing::SmallV41())) {}
+  ~GatedTransport() override { ReapAll(); }
+  const Capabilities& capabilities() const override { return over_->capabilities(); }
+  const AttachedTableSet& table_set() const override { return over_->table_set(); }
+  absl::Status Register(absl::Span<std::byte>) override { return absl::OkStatus(); }
+  absl::Status Unregister(absl::Span<std::byte>) override { return absl::OkStatus(); }
   std::atomic<bool> open{false};
 
  private:
-  const Capabilities capabilities_;
+  absl::Status Prepare(const BatchRequest& batch) override {
+    for (const LayerRequest& layer : batch.layers) {
+      while (layer.layer == 14 && !open) absl::SleepFor(absl::Milliseconds(1));
+    }
+    const absl::StatusOr<Ticket> landed = over_->Submit(batch);
+    if (landed.ok()) over_->Reap(*landed);
+    return landed.status();
+  }
+  const std::unique_ptr<Transport> over_;
 };
 
 TEST(Prefetcher, WhereRowsAreGatheredInPlaceALayerIsThereBeforeTheNextIsBegun) {

@@ -142,8 +142,7 @@ bool GrpcTransport::Ended() const {
 }
 
 absl::Status GrpcTransport::Prepare(const BatchRequest& request) {
-  return CheckBatch(request, *peer_.manifest, capabilities_.max_batch_rows,
-                    /*max_sequence_tokens=*/0, clock());
+  return CheckBatch(request, *peer_.manifest, capabilities_, clock());
 }
 
 absl::Status GrpcTransport::Start(const BatchRequest& request, TicketedBatch& ticketed) {

@@ -6,8 +6,10 @@
 #include "client/transport/asked_for.h"
 #include "client/transport/batch_check.h"
 #include "client/transport/local/local_gather.h"
+#include "memstore/base/status_macros.h"
 
 namespace engram {
+
 absl::StatusOr<std::unique_ptr<Transport>> EmbeddedTransport::Attach(const std::string& directory,
                                                                      absl::string_view table_set) {
   absl::StatusOr<std::shared_ptr<const TableSet>> set = TableSet::Load(directory, {});
@@ -24,35 +26,23 @@ absl::StatusOr<std::unique_ptr<Transport>> EmbeddedTransport::Attach(const std::
   return Over(*std::move(set));
 }
 
-std::unique_ptr<Transport> EmbeddedTransport::Over(std::shared_ptr<const TableSet> set) {
-  return std::unique_ptr<Transport>(new EmbeddedTransport(std::move(set)));
+std::unique_ptr<Transport> EmbeddedTransport::Over(std::shared_ptr<const TableSet> set,
+                                                   Clock& clock) {
+  return std::unique_ptr<Transport>(new EmbeddedTransport(std::move(set), clock));
 }
 
-EmbeddedTransport::EmbeddedTransport(std::shared_ptr<const TableSet> set)
-    : set_(std::move(set)),
+EmbeddedTransport::EmbeddedTransport(std::shared_ptr<const TableSet> set, Clock& clock)
+    : TicketedTransport({.clock = &clock, .spare_batches = kMaxOpenTickets}),
+      set_(std::move(set)),
       attached_{.manifest = set_->manifest(), .token_map = set_->addresser().token_map()},
-      capabilities_{
-          .name = "embedded", .lands_asynchronously = false, .max_batch_rows = kMaxLocalBatchRows} {
-}
+      capabilities_{.name = "embedded",
+                    .lands_asynchronously = false,
+                    .max_batch_rows = kMaxLocalBatchRows,
+                    .lands_at_places = true} {}
 
-absl::StatusOr<Ticket> EmbeddedTransport::Submit(const BatchRequest& batch) {
-  absl::Status status = CheckBatch(batch, set_->manifest(), kMaxLocalBatchRows);
-  if (!status.ok()) return status;
-  absl::StatusOr<Ticket> ticket = tickets_.Open(set_);
-  if (!ticket.ok()) return ticket.status();
-  status = GatherLocally(batch, set_->layers());
-  if (status.ok()) return ticket;
-  tickets_.Close(*ticket);
-  return status;
-}
-
-TicketState EmbeddedTransport::Poll(Ticket ticket) {
-  return tickets_.Find(ticket) != nullptr ? TicketState::kLanded : TicketState::kReaped;
-}
-
-absl::Status EmbeddedTransport::Wait(Ticket ticket) {
-  if (tickets_.Find(ticket) != nullptr) return absl::OkStatus();
-  return absl::FailedPreconditionError("the ticket was reaped, or never given out");
+absl::Status EmbeddedTransport::Prepare(const BatchRequest& batch) {
+  ENGRAM_RETURN_IF_ERROR(CheckBatch(batch, set_->manifest(), capabilities_, clock()));
+  return GatherLocally(batch, set_->layers(), clock());
 }
 
 }  // namespace engram

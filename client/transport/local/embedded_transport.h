@@ -8,13 +8,14 @@
 #include <string>
 
 #include "absl/status/statusor.h"
-#include "client/transport/ticket_table.h"
+#include "client/transport/ticketed_transport.h"
 #include "client/transport/transport.h"
+#include "memstore/base/clock.h"
 #include "memstore/store/table_set.h"
 
 namespace engram {
 
-class EmbeddedTransport : public Transport {
+class EmbeddedTransport final : public TicketedTransport {
  public:
   // Loads and verifies the table set in `directory` (TableSet::Load has the errors; a token map
   // that is not the manifest's is DATA_LOSS). `table_set`: empty, or its id or name
@@ -22,8 +23,9 @@ class EmbeddedTransport : public Transport {
   static absl::StatusOr<std::unique_ptr<Transport>> Attach(const std::string& directory,
                                                            absl::string_view table_set);
   // Over a set that is loaded already.
-  static std::unique_ptr<Transport> Over(std::shared_ptr<const TableSet> set);
-  ~EmbeddedTransport() override = default;
+  static std::unique_ptr<Transport> Over(std::shared_ptr<const TableSet> set,
+                                         Clock& clock = RealClock());
+  ~EmbeddedTransport() override { ReapAll(); }
 
   const Capabilities& capabilities() const override { return capabilities_; }
   const AttachedTableSet& table_set() const override { return attached_; }
@@ -32,21 +34,14 @@ class EmbeddedTransport : public Transport {
   const GatherTable* MappedTable(size_t index) const override {
     return &set_->layers()[index].table;
   }
-  absl::StatusOr<Ticket> Submit(const BatchRequest& batch) override;
-  TicketState Poll(Ticket ticket) override;
-  absl::Status Wait(Ticket ticket) override;
-  absl::Status WaitLayer(Ticket ticket, size_t) override { return Wait(ticket); }
-  void Cancel(Ticket) override {}
-  void Reap(Ticket ticket) override { tickets_.Close(ticket); }
 
  private:
-  explicit EmbeddedTransport(std::shared_ptr<const TableSet> set);
+  EmbeddedTransport(std::shared_ptr<const TableSet> set, Clock& clock);
+  absl::Status Prepare(const BatchRequest& batch) override;
 
   const std::shared_ptr<const TableSet> set_;
   const AttachedTableSet attached_;
   const Capabilities capabilities_;
-  // A landed batch needs no memory of its own: each ticket holds the set.
-  TicketTable<const TableSet> tickets_;
 };
 
 }  // namespace engram

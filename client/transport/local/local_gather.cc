@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
-#include "memstore/base/clock.h"
 
 namespace engram {
 namespace {
@@ -20,7 +19,8 @@ const GatherTable* FindTable(absl::Span<const LoadedLayer> layers, uint32_t laye
 
 }  // namespace
 
-absl::Status GatherLocally(const BatchRequest& batch, absl::Span<const LoadedLayer> layers) {
+absl::Status GatherLocally(const BatchRequest& batch, absl::Span<const LoadedLayer> layers,
+                           const Clock& clock) {
   size_t since_look = 0;
   for (const LayerRequest& request : batch.layers) {
     const GatherTable* const table = FindTable(layers, request.layer);
@@ -30,7 +30,7 @@ absl::Status GatherLocally(const BatchRequest& batch, absl::Span<const LoadedLay
     const size_t rows = request.row_ids.size();
     for (size_t first = 0; first < rows;) {
       if (since_look >= kRowsALook) {
-        if (batch.deadline <= RealClock().Now()) {
+        if (batch.deadline <= clock.Now()) {
           return absl::DeadlineExceededError(absl::StrCat("the deadline passed while layer ",
                                                           request.layer, " was gathered, at row ",
                                                           first, " of ", rows));

@@ -4,9 +4,9 @@
 #pragma once
 
 #include "absl/status/status.h"
-#include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "client/transport/transport.h"
+#include "memstore/base/clock.h"
 #include "memstore/store/table_set.h"
 
 namespace engram {
@@ -16,6 +16,7 @@ inline constexpr uint64_t kMaxLocalBatchRows = uint64_t{1} << 30;
 
 // `batch` has been checked against `layers`. DEADLINE_EXCEEDED when the deadline passes before the
 // last row is in place; looked at every fraction of a millisecond.
-absl::Status GatherLocally(const BatchRequest& batch, absl::Span<const LoadedLayer> layers);
+absl::Status GatherLocally(const BatchRequest& batch, absl::Span<const LoadedLayer> layers,
+                           const Clock& clock);
 
 }  // namespace engram

@@ -6,16 +6,13 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <chrono>
-#include <condition_variable>
 #include <cstring>
-#include <mutex>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "client/transport/attach_check.h"
-#include "memstore/base/clock.h"
+#include "memstore/base/mutex.h"
+#include "memstore/base/status_macros.h"
 #include "memstore/os/unix_socket.h"
 #include "memstore/shm/ring.h"
 
@@ -23,7 +20,7 @@ namespace engram {
 namespace {
 
 // How often the control page is looked at by who follows a name.
-constexpr std::chrono::milliseconds kLookInterval{50};
+constexpr absl::Duration kLookInterval = absl::Milliseconds(50);
 
 constexpr absl::Duration kRetry = absl::Milliseconds(50);
 constexpr absl::Duration kMinAttachTime = absl::Milliseconds(200);
@@ -73,13 +70,13 @@ struct Answer {
 };
 
 absl::StatusOr<Answer> Ask(const FileDescriptor& socket, const ShmRequest& request,
-                           MonotonicTime deadline) {
+                           absl::Duration most) {
   // A refusal may stand in the socket before the request is sent; it is read all the same.
   const absl::Status sent =
       SendMessage(socket, {reinterpret_cast<const std::byte*>(&request), sizeof(request)}, {});
   if (!sent.ok() && !absl::IsUnavailable(sent)) return sent;
   pollfd wait{socket.get(), POLLIN, 0};
-  const int64_t left_ms = absl::ToInt64Milliseconds(deadline - RealClock().Now());
+  const int64_t left_ms = absl::ToInt64Milliseconds(most);
   poll(&wait, 1, static_cast<int>(std::clamp<int64_t>(left_ms, 1, 1 << 30)));
   Answer answer{};
   absl::StatusOr<SocketMessage> received =
@@ -106,10 +103,9 @@ absl::StatusOr<Answer> Ask(const FileDescriptor& socket, const ShmRequest& reque
 // A copy of a small sealed memfd.
 absl::StatusOr<std::string> ReadSealed(const FileDescriptor& memfd, uint64_t bytes, uint64_t most,
                                        absl::string_view what) {
-  const absl::StatusOr<Mapping> mapping =
-      MapSealed(memfd, kReadOnlySeals, Access::kRead, bytes, std::min(bytes, most), what);
-  if (!mapping.ok()) return mapping.status();
-  return std::string(reinterpret_cast<const char*>(mapping->data()), bytes);
+  ENGRAM_ASSIGN_OR_RETURN(const Mapping mapping, MapSealed(memfd, kReadOnlySeals, Access::kRead,
+                                                           bytes, std::min(bytes, most), what));
+  return std::string(reinterpret_cast<const char*>(mapping.data()), bytes);
 }
 
 // What a client asks of the owner whose socket is at `path`.
@@ -124,21 +120,19 @@ struct Question {
 absl::StatusOr<AttachedTableSet> TakeAttached(const Answer& answer, const Question& asked,
                                               size_t* next) {
   const auto take = [&] { return &answer.descriptors[(*next)++]; };
-  const absl::StatusOr<std::string> manifest = ReadSealed(
-      *take(), answer.reply.manifest_bytes, kMaxManifestBytes, "the manifest that engramd sent");
-  if (!manifest.ok()) return manifest.status();
+  ENGRAM_ASSIGN_OR_RETURN(const std::string manifest,
+                          ReadSealed(*take(), answer.reply.manifest_bytes, kMaxManifestBytes,
+                                     "the manifest that engramd sent"));
   const std::string owner = absl::StrCat("engramd at ", asked.path);
   std::string map;
   return CheckAttached(
       {.owner = owner,
        .table_set_id = absl::string_view(answer.reply.set_id, sizeof(answer.reply.set_id)),
-       .manifest = *manifest},
+       .manifest = manifest},
       asked.table_set, [&]() -> absl::StatusOr<absl::string_view> {
-        absl::StatusOr<std::string> bytes =
-            ReadSealed(*take(), answer.reply.token_map_bytes, kMaxTokenMapBytes,
-                       "the token map that engramd sent");
-        if (!bytes.ok()) return bytes.status();
-        map = *std::move(bytes);
+        ENGRAM_ASSIGN_OR_RETURN(map,
+                                ReadSealed(*take(), answer.reply.token_map_bytes, kMaxTokenMapBytes,
+                                           "the token map that engramd sent"));
         return absl::string_view(map);
       });
 }
@@ -146,28 +140,27 @@ absl::StatusOr<AttachedTableSet> TakeAttached(const Answer& answer, const Questi
 absl::Status MapTables(const Answer& answer, size_t next, ShmAttachment* attachment) {
   for (const LayerTableSpec& layer : attachment->attached.manifest.layers) {
     const uint64_t bytes = layer.rows * layer.row_bytes;
-    absl::StatusOr<Mapping> table =
+    ENGRAM_ASSIGN_OR_RETURN(
+        Mapping table,
         MapSealed(answer.descriptors[next++], kReadOnlySeals, Access::kRead, bytes,
-                  bytes + kMaxTablePadding, absl::StrCat("the table of layer ", layer.layer));
-    if (!table.ok()) return table.status();
+                  bytes + kMaxTablePadding, absl::StrCat("the table of layer ", layer.layer)));
     attachment->layers.push_back(
-        {layer.layer, GatherTable{table->data(), layer.rows, layer.row_bytes}});
-    attachment->memory.push_back(*std::move(table));
+        {layer.layer, GatherTable{table.data(), layer.rows, layer.row_bytes}});
+    attachment->memory.push_back(std::move(table));
   }
   return absl::OkStatus();
 }
 
 absl::Status MapRing(const Answer& answer, size_t next, ShmAttachment* attachment) {
-  absl::StatusOr<Mapping> region =
-      MapSealed(answer.descriptors[next], kWritableSeals, Access::kReadWrite, kRingBytes,
-                kRingBytes, "the ring");
-  if (!region.ok()) return region.status();
-  const RingHeader& header = RingView(region->data()).header();
+  ENGRAM_ASSIGN_OR_RETURN(Mapping region,
+                          MapSealed(answer.descriptors[next], kWritableSeals, Access::kReadWrite,
+                                    kRingBytes, kRingBytes, "the ring"));
+  const RingHeader& header = RingView(region.data()).header();
   if (std::memcmp(header.magic, kRingMagic, sizeof(kRingMagic)) != 0 ||
       header.version != kRingVersion || header.slots != kRingSlots) {
     return absl::DataLossError("the ring that engramd sent is not of this version");
   }
-  attachment->memory.push_back(*std::move(region));
+  attachment->memory.push_back(std::move(region));
   return absl::OkStatus();
 }
 
@@ -180,62 +173,64 @@ absl::StatusOr<ShmAttachment> Check(const Answer& answer, const Question& asked,
                    "limit of open files too low? ulimit -n)"));
   if (count != answer.reply.descriptors || count < kShmOtherDescriptors) return few;
   size_t next = 0;
-  absl::StatusOr<AttachedTableSet> attached = TakeAttached(answer, asked, &next);
-  if (!attached.ok()) return attached.status();
-  const size_t shared = asked.mode == ShmMode::kRing ? 1 : attached->manifest.layers.size();
+  ENGRAM_ASSIGN_OR_RETURN(AttachedTableSet attached, TakeAttached(answer, asked, &next));
+  const size_t shared = asked.mode == ShmMode::kRing ? 1 : attached.manifest.layers.size();
   if (count != next + 1 + shared) return few;
-  absl::StatusOr<ControlView> control =
-      ControlView::Map(answer.descriptors[next++], attached->manifest.id);
-  if (!control.ok()) return control.status();
+  ENGRAM_ASSIGN_OR_RETURN(ControlView control,
+                          ControlView::Map(answer.descriptors[next++], attached.manifest.id));
   ShmAttachment attachment{.socket = std::move(socket),
-                           .attached = *std::move(attached),
-                           .control = *std::move(control),
+                           .attached = std::move(attached),
+                           .control = std::move(control),
                            .memory = {},
                            .layers = {},
                            .max_batch_rows = answer.reply.max_batch_rows};
-  absl::Status status = asked.mode == ShmMode::kRing ? MapRing(answer, next, &attachment)
-                                                     : MapTables(answer, next, &attachment);
-  if (!status.ok()) return status;
+  ENGRAM_RETURN_IF_ERROR(asked.mode == ShmMode::kRing ? MapRing(answer, next, &attachment)
+                                                      : MapTables(answer, next, &attachment));
   return attachment;
 }
 
 }  // namespace
 
 absl::StatusOr<ShmAttachment> AttachShm(const std::string& path, const std::string& table_set,
-                                        ShmMode mode, absl::Duration timeout) {
+                                        ShmMode mode, absl::Duration timeout, Clock& clock) {
   if (table_set.size() > kShmTableSetBytes) {
     return absl::InvalidArgumentError(
         absl::StrCat("the name of a table set has at most ", kShmTableSetBytes, " bytes"));
   }
-  const MonotonicTime deadline = RealClock().Now() + std::max(timeout, kMinAttachTime);
+  const MonotonicTime deadline = clock.Now() + std::max(timeout, kMinAttachTime);
   while (true) {
     absl::StatusOr<FileDescriptor> socket = Connect(path);
     absl::Status status = socket.status();
     if (status.ok()) {
-      const absl::StatusOr<Answer> answer = Ask(*socket, MakeRequest(table_set, mode), deadline);
+      const absl::StatusOr<Answer> answer =
+          Ask(*socket, MakeRequest(table_set, mode), deadline - clock.Now());
       if (answer.ok()) return Check(*answer, {path, table_set, mode}, *std::move(socket));
       status = answer.status();
     }
     if (!absl::IsAborted(status)) {
       return absl::Status(status.code(), absl::StrCat("engramd at ", path, ": ", status.message()));
     }
-    if (RealClock().Now() + kRetry >= deadline) {
+    if (clock.Now() + kRetry >= deadline) {
       return absl::UnavailableError(
           absl::StrCat("no engramd gave shared memory at ", path, " within ",
                        absl::FormatDuration(timeout), " (", status.message(),
                        "): does one run with --shm-socket ", path, ", or is it still loading?"));
     }
-    absl::SleepFor(kRetry);
+    clock.SleepFor(kRetry);
   }
 }
 
-absl::Status ShmAttachment::WaitSuperseded(const std::stop_token& stop) const {
-  std::mutex mutex;
-  std::condition_variable_any look;
-  std::unique_lock<std::mutex> lock(mutex);
+absl::Status ShmAttachment::WaitSuperseded(const std::stop_token& stop, Clock& clock) const {
+  Mutex mutex;
+  CondVar stopped;
+  const std::stop_callback wake(stop, [&] {
+    MutexLock lock(mutex);
+    stopped.NotifyAll();
+  });
+  MutexLock lock(mutex);
   while (!stop.stop_requested()) {
     if (control.Read().state != SetState::kServing) return absl::OkStatus();
-    look.wait_for(lock, stop, kLookInterval, [] { return false; });
+    clock.WaitUntil(stopped, mutex, clock.After(kLookInterval));
   }
   return absl::CancelledError("nobody follows the table set any more");
 }

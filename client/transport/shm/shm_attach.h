@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "client/transport/transport.h"
+#include "memstore/base/clock.h"
 #include "memstore/os/memfd.h"
 #include "memstore/shm/protocol.h"
 #include "memstore/store/control_page.h"
@@ -28,7 +29,7 @@ struct ShmAttachment {
   uint64_t max_batch_rows = 0;
 
   // Transport::WaitSuperseded's contract; looks at the control page.
-  absl::Status WaitSuperseded(const std::stop_token& stop) const;
+  absl::Status WaitSuperseded(const std::stop_token& stop, Clock& clock) const;
 };
 
 // UNAVAILABLE: nobody listened all the time. PERMISSION_DENIED: the owner does not know this user.
@@ -36,6 +37,7 @@ struct ShmAttachment {
 // not what the id says. FAILED_PRECONDITION: no such set, or several and none was named.
 // INVALID_ARGUMENT: the path is not an engramd's socket for shared memory.
 absl::StatusOr<ShmAttachment> AttachShm(const std::string& path, const std::string& table_set,
-                                        ShmMode mode, absl::Duration timeout);
+                                        ShmMode mode, absl::Duration timeout,
+                                        Clock& clock = RealClock());
 
 }  // namespace engram

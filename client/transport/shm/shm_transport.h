@@ -19,19 +19,21 @@
 #include "absl/time/time.h"
 #include "client/transport/shm/fork_mark.h"
 #include "client/transport/shm/shm_attach.h"
-#include "client/transport/ticket_table.h"
+#include "client/transport/ticketed_transport.h"
 #include "client/transport/transport.h"
+#include "memstore/base/clock.h"
 
 namespace engram {
 
-class ShmTransport : public Transport {
+class ShmTransport final : public TicketedTransport {
  public:
   // `mode`: "" maps the tables, or takes a ring when the owner cannot have them mapped; "ring"
   // takes a ring. AttachShm has the errors; INVALID_ARGUMENT for another mode.
   static absl::StatusOr<std::unique_ptr<Transport>> Attach(const std::string& socket_path,
                                                            const std::string& table_set,
                                                            absl::Duration timeout,
-                                                           absl::string_view mode);
+                                                           absl::string_view mode,
+                                                           Clock& clock = RealClock());
   ~ShmTransport() override;
 
   const Capabilities& capabilities() const override { return capabilities_; }
@@ -44,24 +46,17 @@ class ShmTransport : public Transport {
   absl::Status MayReadMapped() const override;
   absl::Status MayUseMapped() const override;
   absl::Status WaitSuperseded(std::stop_token stop) override {
-    return attachment_.WaitSuperseded(stop);
+    return attachment_.WaitSuperseded(stop, clock());
   }
-  absl::StatusOr<Ticket> Submit(const BatchRequest& batch) override;
-  TicketState Poll(Ticket ticket) override;
-  absl::Status Wait(Ticket ticket) override;
-  absl::Status WaitLayer(Ticket ticket, size_t) override { return Wait(ticket); }
-  void Cancel(Ticket) override {}
-  void Reap(Ticket ticket) override;
 
  private:
-  ShmTransport(ForkMark mark, ShmAttachment attachment);
+  ShmTransport(ForkMark mark, ShmAttachment attachment, Clock& clock);
+  absl::Status CheckUsable() const override { return mark_.Check(); }
+  absl::Status Prepare(const BatchRequest& batch) override;
 
   const ForkMark mark_;
   ShmAttachment attachment_;
   const Capabilities capabilities_;
-  // A landed batch needs nothing of its own: each ticket holds the same.
-  const std::shared_ptr<const bool> landed_ = std::make_shared<const bool>(true);
-  TicketTable<const bool> tickets_;
 };
 
 }  // namespace engram

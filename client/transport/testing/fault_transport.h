@@ -5,15 +5,14 @@
 // whatever it stands on. Contract: client/transport/transport.h.
 #pragma once
 
-#include <condition_variable>
+#include <atomic>
 #include <functional>
 #include <list>
 #include <memory>
-#include <mutex>
 #include <thread>
 #include <vector>
 
-#include "client/transport/ticket_table.h"
+#include "client/transport/ticketed_transport.h"
 #include "client/transport/transport.h"
 #include "memstore/base/clock.h"
 
@@ -28,10 +27,11 @@ struct Fate {
   size_t failing_layer = 0;  // index; layers before it land
 };
 
-class FaultTransport : public Transport {
+class FaultTransport final : public TicketedTransport {
  public:
   // `fate`: of each batch, by its number from 0; called by the thread that submits.
-  FaultTransport(std::unique_ptr<Transport> over, std::function<Fate(uint64_t)> fate);
+  FaultTransport(std::unique_ptr<Transport> over, std::function<Fate(uint64_t)> fate,
+                 Clock& clock = RealClock());
   ~FaultTransport() override;
 
   const Capabilities& capabilities() const override { return capabilities_; }
@@ -40,51 +40,43 @@ class FaultTransport : public Transport {
   absl::Status Unregister(absl::Span<std::byte> buffer) override {
     return over_->Unregister(buffer);
   }
-  absl::StatusOr<Ticket> Submit(const BatchRequest& batch) override;
-  TicketState Poll(Ticket ticket) override;
-  absl::Status Wait(Ticket ticket) override;
-  absl::Status WaitLayer(Ticket ticket, size_t index) override;
-  void Cancel(Ticket ticket) override;
-  void Reap(Ticket ticket) override;
 
   // Batches whose rows were written after they had failed: late completions that tests brought
   // about.
-  uint64_t late_batches() const;
+  uint64_t late_batches();
   // The layers' numbers in the order in which they were carried out, over all batches.
-  std::vector<uint32_t> order() const;
+  std::vector<uint32_t> order();
 
  private:
-  struct Batch {
-    std::vector<LayerRequest> layers;
+  // One writer of its buffers until all its layers were carried out, whatever became of it.
+  struct Batch final : TicketedBatch {
+    std::vector<LayerRequest> layer_requests;
     std::vector<std::vector<RowId>> ids;
-    MonotonicTime deadline;
     MonotonicTime due;
     Fate fate;
     size_t carried_out = 0;  // layers
-    size_t landed = 0;       // of them, before the batch failed
     bool working = false;    // rows are being written
-    bool reaped = false;
     bool counted_late = false;
-    TicketState state = TicketState::kInFlight;
-    absl::Status status;
   };
 
+  absl::Status Prepare(const BatchRequest&) override { return absl::OkStatus(); }
+  std::unique_ptr<TicketedBatch> NewBatch() override { return std::make_unique<Batch>(); }
+  absl::Status Start(const BatchRequest& request, TicketedBatch& batch) override;
+  void Drive(TicketedBatch& batch, const Awaited& awaited, MonotonicTime until) override;
+  void StopWriters(TicketedBatch& batch) override;
+
   void Run();
-  // Carries out the next piece of a batch, with the lock given up meanwhile.
-  void Advance(Batch& batch, std::unique_lock<std::mutex>& lock);
-  absl::Status WaitUntil(Ticket ticket, size_t layers);
+  // The next layer of a batch, with the lock given up while rows are written.
+  void CarryOut(Batch& batch) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const std::unique_ptr<Transport> over_;
   const std::function<Fate(uint64_t)> fate_;
   const Capabilities capabilities_;
-  TicketTable<Batch> tickets_;
-  mutable std::mutex mutex_;
-  std::condition_variable changed_;
-  std::list<std::shared_ptr<Batch>> pending_;
-  uint64_t submitted_ = 0;
-  uint64_t late_batches_ = 0;
-  std::vector<uint32_t> order_;
-  bool ending_ = false;
+  std::list<TicketRef<Batch>> pending_ ABSL_GUARDED_BY(mutex_);
+  std::atomic<uint64_t> submitted_{0};
+  uint64_t late_batches_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::vector<uint32_t> order_ ABSL_GUARDED_BY(mutex_);
+  bool ending_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread thread_;
 };
 
