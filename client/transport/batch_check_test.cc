@@ -1,0 +1,173 @@
+#include "client/transport/batch_check.h"
+
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "memstore/base/testing/fake_clock.h"
+
+namespace engram {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+constexpr uint32_t kRowBytes = 264;
+constexpr uint32_t kColumns = 4;
+
+class BatchCheckTest : public ::testing::Test {
+ protected:
+  BatchCheckTest() {
+    manifest_.name = "small";
+    manifest_.scheme.max_order = 3;
+    manifest_.scheme.heads_per_order = 2;
+    AddLayer(1, 100);
+    AddLayer(4, 50);
+  }
+
+  void AddLayer(uint32_t layer, uint64_t rows) {
+    LayerTableSpec& spec = manifest_.layers.emplace_back();
+    spec.layer = layer;
+    spec.rows = rows;
+    spec.row_bytes = kRowBytes;
+  }
+  LayerRequest Layer(uint32_t layer) {
+    return {.layer = layer, .row_ids = ids_, .landing = {.data = buffer_.data()}};
+  }
+  absl::Status Check(const BatchRequest& batch) const {
+    return CheckBatch(batch, manifest_, capabilities_, clock_);
+  }
+  absl::Status Check(const std::vector<LayerRequest>& layers) const {
+    return Check(BatchRequest{.layers = layers});
+  }
+  absl::Status CheckTokens(const TokenRows& tokens, LayerRequest layer) const {
+    layer.row_ids = {};
+    return Check(BatchRequest{.layers = {&layer, 1}, .tokens = &tokens});
+  }
+  void ExpectInvalid(const absl::Status& status, const std::string& thing,
+                     const std::string& fix) const {
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
+    EXPECT_THAT(std::string(status.message()), AllOf(HasSubstr(thing), HasSubstr(fix)));
+  }
+
+  FakeClock clock_;
+  Manifest manifest_;
+  Capabilities capabilities_ = {.name = "test",
+                                .lands_asynchronously = true,
+                                .max_batch_rows = 8,
+                                .max_sequence_tokens = 3,
+                                .lands_at_places = true};
+  std::vector<RowId> ids_ = {0, 49, 7, 7};
+  std::vector<std::byte> buffer_ = std::vector<std::byte>(8);  // nothing is written
+};
+
+TEST_F(BatchCheckTest, TakesWhatIsRight) {
+  EXPECT_TRUE(Check({Layer(4), Layer(1)}).ok());
+  LayerRequest grouped = Layer(1);
+  grouped.landing.group_rows = 2;
+  grouped.landing.group_stride_bytes = 2 * kRowBytes;
+  EXPECT_TRUE(Check({grouped}).ok());
+  const std::vector<uint32_t> places = {3, 0, 9, 1};
+  grouped.landing.places = places;
+  EXPECT_TRUE(Check({grouped}).ok());
+}
+
+TEST_F(BatchCheckTest, NamesWhatIsWrongWithTheBatch) {
+  ExpectInvalid(Check(std::vector<LayerRequest>{}), "the batch is empty", "ask for");
+  ExpectInvalid(Check({Layer(1), Layer(4), Layer(1)}), "layer 1 is named twice", "merge");
+  ExpectInvalid(Check({Layer(2)}), "layer 2", "which has layers 1 4");
+  capabilities_.max_batch_rows = 7;
+  EXPECT_TRUE(Check({Layer(1)}).ok());
+  ExpectInvalid(Check({Layer(1), Layer(4)}), "8 rows, more than the 7", "split it");
+}
+
+TEST_F(BatchCheckTest, NamesWhatIsWrongWithALayersRows) {
+  LayerRequest none = Layer(4);
+  none.row_ids = {};
+  ExpectInvalid(Check({Layer(1), none}), "layer 4: no row ids", "leave the layer out");
+  ids_[2] = 50;
+  EXPECT_TRUE(Check({Layer(1)}).ok());
+  ExpectInvalid(Check({Layer(4)}), "layer 4: row id 50 at index 2", "50 rows; address with");
+}
+
+TEST_F(BatchCheckTest, NamesWhatIsWrongWithALanding) {
+  LayerRequest layer = Layer(1);
+  layer.landing.data = nullptr;
+  ExpectInvalid(Check({layer}), "layer 1: no landing buffer", "set landing.data");
+  layer = Layer(1);
+  layer.landing.group_rows = 2;
+  layer.landing.group_stride_bytes = 2 * kRowBytes - 1;
+  ExpectInvalid(Check({layer}), "layer 1: a group of 2 rows", "give a stride");
+  layer.landing.group_stride_bytes = std::numeric_limits<uint64_t>::max();
+  ExpectInvalid(Check({layer}), "layer 1", "beyond any memory");
+  const std::vector<uint32_t> places = {3, 0, 9};
+  layer = Layer(1);
+  layer.landing.places = places;
+  ExpectInvalid(Check({layer}), "layer 1: the landing lists 3 places for 4 rows", "one for each");
+}
+
+TEST_F(BatchCheckTest, PlacesAreForTransportsThatLandAtThem) {
+  const std::vector<uint32_t> places = {3, 0, 9, 1};
+  LayerRequest layer = Layer(1);
+  layer.landing.places = places;
+  capabilities_.lands_at_places = false;
+  const absl::Status status = Check({layer});
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented);
+  EXPECT_THAT(std::string(status.message()),
+              AllOf(HasSubstr("layer 1"), HasSubstr("test"), HasSubstr("in the order")));
+}
+
+TEST_F(BatchCheckTest, ABatchByTokensHasSequencesOfItsTokens) {
+  const std::vector<int32_t> ids = {1, 2};
+  const std::vector<uint8_t> dead = {0, 1};
+  std::vector<SequenceTokens> sequences = {{{}, 1}, {{}, 1}};
+  EXPECT_TRUE(CheckTokens({sequences, ids, dead}, Layer(1)).ok());
+  EXPECT_TRUE(CheckTokens({sequences, ids, {}}, Layer(1)).ok());
+  ExpectInvalid(CheckTokens({sequences, ids, {dead.data(), 1}}, Layer(1)), "1 bytes of dead mask",
+                "or no mask");
+  ExpectInvalid(CheckTokens({{sequences.data(), 1}, ids, {}}, Layer(1)), "sequences have 1 tokens",
+                "one of each");
+  sequences[1].tokens = 0;
+  ExpectInvalid(CheckTokens({sequences, ids, {}}, Layer(1)), "sequence 1 has 0 tokens", "1 to 3");
+  sequences[1].tokens = 4;
+  ExpectInvalid(CheckTokens({sequences, ids, {}}, Layer(1)), "sequence 1 has 4 tokens", "in parts");
+  capabilities_.max_sequence_tokens = 0;
+  EXPECT_EQ(CheckTokens({sequences, ids, {}}, Layer(1)).code(), absl::StatusCode::kUnimplemented);
+}
+
+TEST_F(BatchCheckTest, ABatchByTokensLandsATokensColumnsTogether) {
+  const std::vector<int32_t> ids = {1, 2};
+  const std::vector<SequenceTokens> sequences = {{{}, 2}};
+  const TokenRows tokens = {sequences, ids, {}};
+  LayerRequest layer = Layer(1);
+  layer.landing.group_stride_bytes = kColumns * kRowBytes;
+  layer.landing.group_rows = kColumns;
+  EXPECT_TRUE(CheckTokens(tokens, layer).ok());
+  layer.landing.group_rows = 2;
+  ExpectInvalid(CheckTokens(tokens, layer), "groups of 2 rows", "a token's 4 rows");
+  const std::vector<uint32_t> places = {0, 1, 2, 3, 4, 5, 6, 7};
+  layer = Layer(1);
+  layer.landing.places = places;
+  ExpectInvalid(CheckTokens(tokens, layer), "a list of places", "leave it out");
+  layer = Layer(1);
+  ExpectInvalid(Check(BatchRequest{.layers = {&layer, 1}, .tokens = &tokens}), "row ids in a batch",
+                "give one of the two");
+  capabilities_.max_batch_rows = 7;
+  ExpectInvalid(CheckTokens(tokens, layer), "8 rows", "split it");
+}
+
+TEST_F(BatchCheckTest, ADeadlineThatHasComeIsRefused) {
+  const std::vector<LayerRequest> layers = {Layer(1)};
+  const MonotonicTime soon = clock_.After(absl::Nanoseconds(1));
+  EXPECT_TRUE(Check(BatchRequest{.layers = layers, .deadline = soon}).ok());
+  clock_.Advance(absl::Nanoseconds(1));
+  const absl::Status status = Check(BatchRequest{.layers = layers, .deadline = soon});
+  EXPECT_EQ(status.code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("give it a later one"));
+  EXPECT_TRUE(Check(layers).ok());
+}
+
+}  // namespace
+}  // namespace engram
