@@ -85,7 +85,7 @@ absl::StatusOr<RdmaOpened> RdmaTransport::Open(std::unique_ptr<RdmaLease> lease)
 }
 
 absl::StatusOr<Ticket> RdmaTransport::Submit(const BatchRequest& request) {
-  ENGRAM_RETURN_IF_ERROR(CheckBatch(request, table_set().manifest, capabilities_, clock_));
+  ENGRAM_RETURN_IF_ERROR(CheckBatch(request, table_set().manifest, capabilities_, route_.grpc->clock()));
   const auto find = [this](const std::byte* data, uint64_t bytes) {
     return windows_.Find(data, bytes);
   };
