@@ -1,15 +1,20 @@
 #include "client/transport/auto/auto_transport.h"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
-#include "client/transport/grpc/grpc_attach.h"
+#include "client/transport/auto/auto_choice.h"
+#include "client/transport/grpc/grpc_attachment.h"
 #include "client/transport/grpc/grpc_transport.h"
 #include "client/transport/rdma/rdma_transport.h"
 #include "client/transport/rdma/rdma_windows.h"
 #include "client/transport/shm/shm_transport.h"
+#include "memstore/base/check.h"
+#include "memstore/base/status_macros.h"
 
 namespace engram {
 namespace {
@@ -18,28 +23,38 @@ namespace {
 constexpr absl::Duration kLocalTime = absl::Milliseconds(500);
 constexpr absl::Duration kRdmaTime = absl::Seconds(5);
 
-// The first way that there is, null when there is none; `*why` says why not the others.
-std::unique_ptr<Transport> FirstWay(const std::string& address, const std::string& set_id,
-                                    const std::string& shm_socket, const AutoOptions& options,
-                                    std::string* why) {
-  if (shm_socket.empty()) {
-    *why = "no shm: the owner offers none";
-  } else {
-    // The set's id says what its rows are, so any owner of it will do.
-    auto shm = ShmTransport::Attach(shm_socket, set_id, kLocalTime, "");
-    if (shm.ok()) return *std::move(shm);
-    *why = absl::StrCat("no shm: ", shm.status().message());
+absl::StatusOr<std::unique_ptr<Transport>> Try(AutoWay way, const GrpcAttachment& attachment,
+                                               const AutoOptions& options) {
+  // The set's id says what its rows are, so any owner of it will do.
+  const std::string& id = attachment.table_set().manifest.id;
+  if (way == AutoWay::kShm) {
+    return ShmTransport::Attach(attachment.offer().shm_socket, id, kLocalTime, "", *options.clock);
   }
-  auto rdma = RdmaTransport::Attach(address, set_id,
-                                    {.timeout = std::min(options.timeout, kRdmaTime),
-                                     .device = options.device,
-                                     .reads = false,
-                                     .resend = false,  // gRPC takes what a connection dropped
-                                     .spin = options.spin,
-                                     .security = options.security});
-  if (rdma.ok()) return *std::move(rdma);
-  absl::StrAppend(why, "; no rdma: ", rdma.status().message());
-  return nullptr;
+  return RdmaTransport::Attach(attachment.address(), id,
+                               {.timeout = std::min(options.timeout, kRdmaTime),
+                                .device = options.device,
+                                .reads = false,
+                                .resend = false,  // gRPC takes what a connection dropped
+                                .spin = options.spin,
+                                .security = options.security});
+}
+
+// The first way that there is, null when there is none but gRPC; `*why` says why not the others.
+std::unique_ptr<Transport> FirstWay(const GrpcAttachment& attachment, const AutoOptions& options,
+                                    std::string* why) {
+  AutoFindings findings{.shm_socket = attachment.offer().shm_socket,
+                        .socket_is_here = false,
+                        .shm = std::nullopt,
+                        .rdma = std::nullopt};
+  findings.socket_is_here = access(findings.shm_socket.c_str(), F_OK) == 0;
+  while (true) {
+    AutoChoice choice = ChooseWay(findings);
+    *why = std::move(choice.why);
+    if (choice.way == AutoWay::kGrpc) return nullptr;
+    absl::StatusOr<std::unique_ptr<Transport>> tried = Try(choice.way, attachment, options);
+    if (tried.ok()) return *std::move(tried);
+    (choice.way == AutoWay::kShm ? findings.shm : findings.rdma) = tried.status();
+  }
 }
 
 }  // namespace
@@ -47,207 +62,334 @@ std::unique_ptr<Transport> FirstWay(const std::string& address, const std::strin
 absl::StatusOr<std::unique_ptr<Transport>> AutoTransport::Attach(const std::string& address,
                                                                  const std::string& table_set,
                                                                  const AutoOptions& options) {
-  const GrpcOptions grpc_options = {
-      .timeout = options.timeout, .spin = options.spin, .security = options.security};
-  auto grpc = GrpcTransport::Attach(address, table_set, grpc_options);
-  if (!grpc.ok()) return grpc.status();
-  const absl::StatusOr<std::shared_ptr<const GrpcCredentials>> credentials =
-      GrpcCredentials::Create(options.security, address);
-  if (!credentials.ok()) return credentials.status();
-  const std::string id = (*grpc)->table_set().manifest.id;
-  const std::unique_ptr<v1::Lookup::Stub> stub =
-      v1::Lookup::NewStub(OpenChannel(address, **credentials));
-  const absl::StatusOr<v1::AttachResponse> response =
-      CallAttach(stub.get(), **credentials, address, id, options.timeout);
-  if (!response.ok()) return response.status();
+  ENGRAM_ASSIGN_OR_RETURN(
+      const std::shared_ptr<const GrpcAttachment> attachment,
+      GrpcAttachment::Create(
+          address, table_set,
+          {.timeout = options.timeout, .security = options.security, .clock = options.clock}));
+  ENGRAM_ASSIGN_OR_RETURN(std::unique_ptr<Transport> grpc,
+                          GrpcTransport::Create(attachment, {.spin = options.spin}));
   std::string why;
-  auto first = FirstWay(address, id, response->shm_socket(), options, &why);
-  return std::unique_ptr<Transport>(
-      std::make_unique<AutoTransport>(std::move(first), *std::move(grpc), std::move(why)));
+  std::unique_ptr<Transport> first = FirstWay(*attachment, options, &why);
+  return std::unique_ptr<Transport>(std::make_unique<AutoTransport>(
+      std::move(first), std::move(grpc), std::move(why), *options.clock));
 }
 
 AutoTransport::AutoTransport(std::unique_ptr<Transport> first, std::unique_ptr<Transport> fallback,
-                             std::string why)
-    : first_(std::move(first)),
+                             std::string why, Clock& clock)
+    : TicketedTransport({.clock = &clock, .reap_patience = absl::ZeroDuration()}),
+      first_(std::move(first)),
       fallback_(std::move(fallback)),
       capabilities_{.name = "auto",
                     .lands_asynchronously = true,
                     .max_batch_rows = std::min(
                         fallback_->capabilities().max_batch_rows,
-                        (first_ != nullptr ? first_ : fallback_)->capabilities().max_batch_rows)},
+                        (first_ != nullptr ? first_ : fallback_)->capabilities().max_batch_rows),
+                    .lands_at_places =
+                        fallback_->capabilities().lands_at_places &&
+                        (first_ != nullptr ? first_ : fallback_)->capabilities().lands_at_places},
       why_(std::move(why)) {
   left_.store(first_ == nullptr);
-  spare_.reserve(kSpareBatches);
+  finished_.reserve(kMaxOpenTickets);
 }
 
 AutoTransport::~AutoTransport() {
-  for (const Ticket ticket : tickets_.OpenTickets()) AutoTransport::Reap(ticket);
+  ReapAll();
+  ReapFinished();
 }
 
 std::string AutoTransport::Describe() const {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   const Transport& way = left_.load() ? *fallback_ : *first_;
   return absl::StrCat("auto took ", way.capabilities().name, why_.empty() ? "" : " (", why_,
                       why_.empty() ? "" : ")");
 }
 
 absl::Status AutoTransport::Register(absl::Span<std::byte> buffer) {
-  absl::Status status = fallback_->Register(buffer);
-  if (!status.ok() || first_ == nullptr) return status;
-  status = first_->Register(buffer);
+  ENGRAM_RETURN_IF_ERROR(fallback_->Register(buffer));
+  if (first_ == nullptr) return absl::OkStatus();
+  absl::Status status = first_->Register(buffer);
   // A way that is broken is left at the next batch.
   return absl::IsUnavailable(status) ? absl::OkStatus() : status;
 }
 
 absl::Status AutoTransport::Unregister(absl::Span<std::byte> buffer) {
-  absl::Status status = fallback_->Unregister(buffer);
-  if (!status.ok() || first_ == nullptr) return status;
-  return first_->Unregister(buffer);
+  ENGRAM_RETURN_IF_ERROR(fallback_->Unregister(buffer));
+  return first_ == nullptr ? absl::OkStatus() : first_->Unregister(buffer);
 }
 
-std::shared_ptr<AutoTransport::Open> AutoTransport::Spare() {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  if (spare_.empty()) return std::make_shared<Open>();
-  std::shared_ptr<Open> open = std::move(spare_.back());
-  spare_.pop_back();
-  return open;
-}
-
-void AutoTransport::Remember(const BatchRequest& batch, Open* open) const {
-  open->deadline = batch.deadline;
-  open->cancelled = false;
-  open->failed = absl::OkStatus();
-  open->layers.assign(batch.layers.begin(), batch.layers.end());
-  if (open->ids.size() < batch.layers.size()) open->ids.resize(batch.layers.size());
-  for (size_t i = 0; i < batch.layers.size(); ++i) {
-    open->ids[i].assign(batch.layers[i].row_ids.begin(), batch.layers[i].row_ids.end());
-    open->layers[i].row_ids = open->ids[i];
-  }
-}
-
-absl::StatusOr<Ticket> AutoTransport::Submit(const BatchRequest& batch) {
+absl::Status AutoTransport::Prepare(const BatchRequest& request) {
   // What has to be asked for again elsewhere is kept as row ids.
-  if (batch.tokens != nullptr) {
-    return absl::UnimplementedError("auto takes row ids: Client::SubmitTokens works them out");
+  if (request.tokens == nullptr) return absl::OkStatus();
+  return absl::UnimplementedError("auto takes row ids: Client::SubmitTokens works them out");
+}
+
+void AutoTransport::Remember(const BatchRequest& request, Batch& batch) {
+  const size_t layers = request.layers.size();
+  batch.layer_requests.assign(request.layers.begin(), request.layers.end());
+  if (batch.ids.size() < layers) {
+    batch.ids.resize(layers);
+    batch.places.resize(layers);
   }
+  for (size_t i = 0; i < layers; ++i) {
+    LayerRequest& kept = batch.layer_requests[i];
+    batch.ids[i].assign(kept.row_ids.begin(), kept.row_ids.end());
+    batch.places[i].assign(kept.landing.places.begin(), kept.landing.places.end());
+    kept.row_ids = batch.ids[i];
+    kept.landing.places = batch.places[i];
+  }
+}
+
+absl::Status AutoTransport::Start(const BatchRequest& request, TicketedBatch& batch) {
+  auto& own = static_cast<Batch&>(batch);
+  ReapFinished();
+  own.on_way = {};
+  own.interrupted = false;
   if (!left_.load()) {
-    const absl::StatusOr<Ticket> ticket = first_->Submit(batch);
-    if (ticket.ok()) {
-      std::shared_ptr<Open> open = Spare();
-      // What has landed by now is not asked for again.
-      if (first_->capabilities().lands_asynchronously) Remember(batch, open.get());
-      open->way = first_.get();
-      open->ticket = *ticket;
-      absl::StatusOr<Ticket> own = tickets_.Open(std::move(open));
-      if (!own.ok()) first_->Reap(*ticket);
-      return own;
-    }
+    // What has landed when Submit returns is not asked for again.
+    if (first_->capabilities().lands_asynchronously) Remember(request, own);
+    const absl::Status status = StartOn(*first_, request, own);
     // gRPC lands in any memory.
-    const bool unregistered = IsUnregistered(ticket.status());
-    if (!unregistered && !absl::IsUnavailable(ticket.status())) return ticket;
-    if (!unregistered) Leave(ticket.status());
+    const bool unregistered = IsUnregistered(status);
+    if (!unregistered && !absl::IsUnavailable(status)) return status;
+    if (!unregistered) Leave(status);
   }
-  const absl::StatusOr<Ticket> ticket = fallback_->Submit(batch);
-  if (!ticket.ok()) return ticket;
-  std::shared_ptr<Open> open = Spare();
-  open->deadline = batch.deadline;
-  open->cancelled = false;
-  open->failed = absl::OkStatus();
-  open->way = fallback_.get();
-  open->ticket = *ticket;
-  absl::StatusOr<Ticket> own = tickets_.Open(std::move(open));
-  if (!own.ok()) fallback_->Reap(*ticket);
-  return own;
+  return StartOn(*fallback_, request, own);
+}
+
+absl::Status AutoTransport::StartOn(Transport& way, const BatchRequest& request, Batch& own) {
+  const bool later = way.capabilities().lands_asynchronously;
+  BatchRequest on_way = request;
+  on_way.sink = later && request.sink != nullptr ? this : nullptr;
+  on_way.sink_tag = own.ticket().number;
+  {
+    TicketLock lock(*this);
+    own.asked.resize(request.layers.size());
+    for (size_t i = 0; i < own.asked.size(); ++i) own.asked[i] = i;
+    own.on_way.way = &way;
+    BeginWrite(own);
+  }
+  const absl::StatusOr<Ticket> ticket = way.Submit(on_way);
+  if (ticket.ok() && !later) way.Reap(*ticket);
+  TicketLock lock(*this);
+  if (!ticket.ok()) {
+    EndAllWrites(own);
+    own.on_way = {};
+    return ticket.status();
+  }
+  if (later) {
+    own.on_way.ticket = *ticket;
+  } else {
+    own.on_way = {};
+    LandRest(own);
+  }
+  return absl::OkStatus();
+}
+
+void AutoTransport::Advance(TicketedBatch& batch) {
+  auto& own = static_cast<Batch&>(batch);
+  WayTicket on_way;
+  {
+    TicketLock lock(*this);
+    if (!own.interrupted) on_way = own.on_way;
+  }
+  if (on_way.way != nullptr) {
+    const TicketState state = on_way.way->Poll(on_way.ticket);
+    if (state == TicketState::kLanded || state == TicketState::kFailedLent) {
+      TakeOutcome(own, on_way, Awaited::kTicket, on_way.way->Wait(on_way.ticket));
+    }
+  }
+  ChangeOverInterrupted();
+}
+
+void AutoTransport::Drive(TicketedBatch& batch, const Awaited& awaited, MonotonicTime until) {
+  auto& own = static_cast<Batch&>(batch);
+  ChangeOverInterrupted();
+  WayTicket on_way;
+  size_t index = Awaited::kTicket;
+  {
+    TicketLock lock(*this);
+    // Another thread has it change over.
+    while (own.interrupted && !awaited.Reached()) {
+      if (!clock().WaitUntil(changed_, mutex_, until)) return;
+    }
+    if (awaited.Reached() || own.on_way.way == nullptr) return;
+    on_way = own.on_way;
+    const auto at = std::find(own.asked.begin(), own.asked.end(), awaited.layer());
+    if (at != own.asked.end()) index = static_cast<size_t>(at - own.asked.begin());
+  }
+  const absl::Status status = index == Awaited::kTicket
+                                  ? on_way.way->Wait(on_way.ticket)
+                                  : on_way.way->WaitLayer(on_way.ticket, index);
+  TakeOutcome(own, on_way, index, status);
+  ChangeOverInterrupted();
+}
+
+void AutoTransport::TakeOutcome(Batch& batch, const WayTicket& on_way, size_t index,
+                                const absl::Status& status) {
+  TicketLock lock(*this);
+  // It changed over meanwhile, and its ticket was reaped there.
+  if (batch.interrupted || !(batch.on_way == on_way)) return;
+  if (!status.ok()) {
+    WayFailed(batch, status);
+  } else if (index == Awaited::kTicket) {
+    LandRest(batch);
+  } else {
+    LandOne(batch, index);
+  }
+}
+
+void AutoTransport::OnLayerLanded(uint64_t tag, size_t index) {
+  TicketLock lock(*this);
+  if (TicketedBatch* const batch = Find({tag})) LandOne(static_cast<Batch&>(*batch), index);
+}
+
+void AutoTransport::OnTicketEnded(uint64_t tag, const absl::Status& status) {
+  TicketLock lock(*this);
+  TicketedBatch* const batch = Find({tag});
+  if (batch == nullptr) return;
+  if (status.ok()) {
+    LandRest(static_cast<Batch&>(*batch));
+  } else {
+    WayFailed(static_cast<Batch&>(*batch), status);
+  }
+}
+
+void AutoTransport::LandOne(Batch& batch, size_t way_index) {
+  const size_t index = batch.asked[way_index];
+  if (!batch.LayerLanded(index)) LandLayer(batch, index);
+}
+
+// The way's ticket has landed: nothing is written for it any more.
+void AutoTransport::LandRest(Batch& batch) {
+  if (batch.in_flight()) {
+    for (size_t i = 0; i < batch.asked.size(); ++i) LandOne(batch, i);
+  }
+  EndAllWrites(batch);
+}
+
+void AutoTransport::WayFailed(Batch& batch, const absl::Status& status) {
+  if (!batch.in_flight()) return;
+  if (!absl::IsUnavailable(status) || batch.on_way.way != first_.get()) {
+    Fail(batch, status);
+    return;
+  }
+  if (std::exchange(batch.interrupted, true)) return;
+  batch.why = status;
+  interrupted_.emplace_back(&batch);
+}
+
+void AutoTransport::ChangeOverInterrupted() {
+  while (true) {
+    TicketRef<Batch> batch;
+    {
+      TicketLock lock(*this);
+      if (interrupted_.empty()) return;
+      batch = std::move(interrupted_.back());
+      interrupted_.pop_back();
+    }
+    ChangeOver(*batch);
+  }
+}
+
+void AutoTransport::ChangeOver(Batch& batch) {
+  Leave(batch.why);
+  // From here on nothing of it lands but what gRPC brings.
+  first_->Reap(batch.on_way.ticket);
+  std::vector<LayerRequest> layers;
+  {
+    TicketLock lock(*this);
+    EndAllWrites(batch);
+    batch.on_way = {};
+    AskAgain(batch, &layers);
+  }
+  absl::StatusOr<Ticket> again = absl::CancelledError("the batch ended meanwhile");
+  if (!layers.empty()) {
+    again = fallback_->Submit({.layers = layers,
+                               .deadline = batch.deadline(),
+                               .sink = this,
+                               .sink_tag = batch.ticket().number});
+  }
+  bool cancelled = false;
+  {
+    TicketLock lock(*this);
+    if (again.ok()) {
+      batch.on_way.ticket = *again;
+    } else {
+      EndAllWrites(batch);
+      batch.on_way = {};
+      Fail(batch, again.status());
+    }
+    batch.interrupted = false;
+    cancelled = again.ok() && batch.state() == TicketState::kFailedLent;
+    changed_.NotifyAll();
+  }
+  if (cancelled) fallback_->Cancel(*again);
+}
+
+// What has not landed; nothing where the batch has ended meanwhile.
+void AutoTransport::AskAgain(Batch& batch, std::vector<LayerRequest>* layers) {
+  if (!batch.in_flight()) return;
+  ENGRAM_CHECK(MayAskAgain(batch), "a batch is asked for again that may still be written to");
+  batch.asked.clear();
+  for (size_t i = 0; i < batch.layers(); ++i) {
+    if (batch.LayerLanded(i)) continue;
+    batch.asked.push_back(i);
+    layers->push_back(batch.layer_requests[i]);
+  }
+  batch.on_way.way = fallback_.get();
+  BeginWrite(batch);
 }
 
 void AutoTransport::Leave(const absl::Status& status) {
   if (left_.exchange(true)) return;
-  const std::lock_guard<std::mutex> lock(mutex_);
+  TicketLock lock(*this);
   why_ = absl::StrCat("left ", first_->capabilities().name, ": ", status.message());
 }
 
-bool AutoTransport::ChangeOver(Open& open, const absl::Status& status) {
-  if (!absl::IsUnavailable(status)) return false;
-  Leave(status);
-  const std::lock_guard<std::mutex> lock(open.mutex);
-  if (open.way != first_.get()) return false;
-  if (open.cancelled) return false;
-  // From here on nothing of it lands but what gRPC brings.
-  first_->Reap(open.ticket);
-  open.way = fallback_.get();
-  const absl::StatusOr<Ticket> again =
-      fallback_->Submit({.layers = open.layers, .deadline = open.deadline});
-  open.ticket = again.ok() ? *again : Ticket{};
-  open.failed = again.status();
-  return again.ok();
-}
-
-TicketState AutoTransport::Poll(Ticket ticket) {
-  const std::shared_ptr<Open> open = tickets_.Find(ticket);
-  if (open == nullptr) return TicketState::kReaped;
-  Transport* way = nullptr;
-  Ticket on_way;
+void AutoTransport::TryCancel(TicketedBatch& batch) {
+  WayTicket on_way;
   {
-    const std::lock_guard<std::mutex> lock(open->mutex);
-    if (!open->failed.ok()) return TicketState::kFailedLent;
-    way = open->way;
-    on_way = open->ticket;
+    TicketLock lock(*this);
+    // One that changes over is cancelled when it has.
+    auto& own = static_cast<Batch&>(batch);
+    if (!own.interrupted) on_way = own.on_way;
   }
-  const TicketState state = way->Poll(on_way);
-  if (state != TicketState::kFailedLent || way == fallback_.get()) {
-    // It changed over meanwhile.
-    return state == TicketState::kReaped ? TicketState::kInFlight : state;
-  }
-  return ChangeOver(*open, way->Wait(on_way)) ? TicketState::kInFlight : TicketState::kFailedLent;
+  if (on_way.way != nullptr) on_way.way->Cancel(on_way.ticket);
 }
 
-absl::Status AutoTransport::Wait(Ticket ticket) { return WaitFor(ticket, SIZE_MAX); }
-
-absl::Status AutoTransport::WaitLayer(Ticket ticket, size_t index) {
-  return WaitFor(ticket, index);
+void AutoTransport::StopWriters(TicketedBatch& batch) {
+  auto& own = static_cast<Batch&>(batch);
+  WayTicket on_way;
+  {
+    TicketLock lock(*this);
+    if (std::erase_if(interrupted_, [&](const auto& one) { return one == &own; }) > 0) {
+      own.interrupted = false;
+    }
+    while (own.interrupted) changed_.Wait(mutex_);
+    on_way = std::exchange(own.on_way, {});
+  }
+  if (on_way.way != nullptr) on_way.way->Reap(on_way.ticket);
+  TicketLock lock(*this);
+  EndAllWrites(own);
 }
 
-absl::Status AutoTransport::WaitFor(Ticket ticket, size_t index) {
+void AutoTransport::Forget(TicketedBatch& batch) {
+  auto& own = static_cast<Batch&>(batch);
+  if (own.on_way.way != nullptr) finished_.push_back(std::exchange(own.on_way, {}));
+}
+
+void AutoTransport::ReapFinished() {
   while (true) {
-    const std::shared_ptr<Open> open = tickets_.Find(ticket);
-    if (open == nullptr) {
-      return absl::FailedPreconditionError("the ticket was reaped, or never given out");
-    }
-    Transport* way = nullptr;
-    Ticket on_way;
+    WayTicket finished;
     {
-      const std::lock_guard<std::mutex> lock(open->mutex);
-      if (!open->failed.ok()) return open->failed;
-      way = open->way;
-      on_way = open->ticket;
+      TicketLock lock(*this);
+      if (finished_.empty()) return;
+      finished = finished_.back();
+      finished_.pop_back();
     }
-    absl::Status status = index == SIZE_MAX ? way->Wait(on_way) : way->WaitLayer(on_way, index);
-    if (status.ok() || way == fallback_.get()) return status;
-    const bool changed = ChangeOver(*open, status);
-    const std::lock_guard<std::mutex> lock(open->mutex);
-    // Another thread may have changed it over.
-    if (!changed && open->way == way) return status;
+    finished.way->Reap(finished.ticket);
   }
-}
-
-void AutoTransport::Cancel(Ticket ticket) {
-  const std::shared_ptr<Open> open = tickets_.Find(ticket);
-  if (open == nullptr) return;
-  const std::lock_guard<std::mutex> lock(open->mutex);
-  open->cancelled = true;
-  open->way->Cancel(open->ticket);
-}
-
-void AutoTransport::Reap(Ticket ticket) {
-  const std::shared_ptr<Open> open = tickets_.Close(ticket);
-  if (open == nullptr) return;
-  {
-    const std::lock_guard<std::mutex> lock(open->mutex);
-    open->way->Reap(open->ticket);
-  }
-  const std::lock_guard<std::mutex> lock(mutex_);
-  // Another holder may still look at it.
-  if (spare_.size() < kSpareBatches && open.use_count() == 1) spare_.push_back(open);
 }
 
 }  // namespace engram
