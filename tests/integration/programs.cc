@@ -106,7 +106,11 @@ std::string EngramdProcess::WaitUntilServing(size_t index) {
   return address;
 }
 
-void EngramdProcess::Signal(int signal) const { kill(pid_, signal); }
+void EngramdProcess::Signal(int signal) const {
+  kill(pid_, signal);
+  siginfo_t stopped;
+  if (signal == SIGSTOP) waitid(P_PID, static_cast<id_t>(pid_), &stopped, WSTOPPED);
+}
 
 void EngramdProcess::Reap(int options) {
   int status = 0;

@@ -32,6 +32,7 @@ class EngramdProcess {
   std::string WaitUntilServing(size_t index = 0);
 
   pid_t pid() const { return pid_; }
+  // SIGSTOP: returns when every thread has stopped; until then one may still answer.
   void Signal(int signal) const;
   bool IsRunning();
   // Waits for the end: the exit code, or minus the signal that ended it.

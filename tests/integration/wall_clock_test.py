@@ -136,6 +136,7 @@ class WallClockTest(unittest.TestCase):
         client = self.start(WAITING_CLIENT, target, mode, str(deadline_s), str(tokens))
         self.wait_for(client, "attached")
         engramd.send_signal(signal.SIGSTOP)
+        os.waitpid(engramd.pid, os.WUNTRACED)  # every thread has stopped
         self.go(client)
         self.wait_for(client, "submitted")
         return client
