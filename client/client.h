@@ -162,7 +162,7 @@ class Client {
   ClientCounters counters_;
   std::unique_ptr<Transport> transport_;
   std::shared_ptr<const Addresser> addresser_;
-  Planner planner_;
+  RowDeduplicator deduplicator_;
   Mutex tokens_mutex_;
   Plan tokens_plan_ ABSL_GUARDED_BY(tokens_mutex_);
   std::vector<SequenceTokens> tokens_parts_ ABSL_GUARDED_BY(tokens_mutex_);

@@ -16,7 +16,7 @@ uint64_t SlotOf(RowId id, int shift) { return (id * 0x9E3779B97F4A7C15u) >> shif
 }  // namespace
 
 template <typename Visit>
-void Planner::ForEach(absl::Span<const RowId> ids, Visit&& visit) {
+void RowDeduplicator::ForEach(absl::Span<const RowId> ids, Visit&& visit) {
   // At most half full.
   size_t wanted = 1024;
   int bits = 10;
@@ -46,8 +46,8 @@ void Planner::ForEach(absl::Span<const RowId> ids, Visit&& visit) {
   if (slots_.size() > kMostKeptSlots) std::vector<Slot>().swap(slots_);
 }
 
-bool Planner::Distinct(absl::Span<const RowId> ids, std::vector<RowId>* distinct,
-                       std::vector<uint32_t>* places, std::vector<RowCopy>* copies) {
+bool RowDeduplicator::Distinct(absl::Span<const RowId> ids, std::vector<RowId>* distinct,
+                               std::vector<uint32_t>* places, std::vector<RowCopy>* copies) {
   distinct->clear();
   places->clear();
   copies->clear();
@@ -71,8 +71,8 @@ bool Planner::Distinct(absl::Span<const RowId> ids, std::vector<RowId>* distinct
   return false;
 }
 
-void Planner::DistinctInverse(absl::Span<const RowId> ids, std::vector<RowId>* distinct,
-                              std::vector<uint32_t>* inverse) {
+void RowDeduplicator::DistinctInverse(absl::Span<const RowId> ids, std::vector<RowId>* distinct,
+                                      std::vector<uint32_t>* inverse) {
   MutexLock lock(mutex_);
   distinct->clear();
   inverse->resize(ids.size());

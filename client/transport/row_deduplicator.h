@@ -25,7 +25,7 @@ struct RowCopy {
   friend bool operator==(const RowCopy&, const RowCopy&) = default;
 };
 
-class Planner {
+class RowDeduplicator {
  public:
   // The distinct ids in the order of their first place, that place for each, and the places that
   // repeat one of them, ascending: ids[i] == (*distinct)[k] for i = (*places)[k], and ids[c.to] ==

@@ -73,7 +73,7 @@ void Measure(benchmark::State& state, const Run& run) {
 }
 
 void BM_Own(benchmark::State& state) {
-  Planner planner;
+  RowDeduplicator planner;
   Measure(state, [&](const std::vector<RowId>& ids, Outputs* out) {
     (void)planner.Distinct(ids, &out->distinct, &out->places, &out->copies);
   });

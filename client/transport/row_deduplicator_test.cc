@@ -19,7 +19,7 @@ struct Result {
   std::vector<RowCopy> copies;
 };
 
-bool Distinct(Planner& planner, const Ids& ids, Result* out) {
+bool Distinct(RowDeduplicator& planner, const Ids& ids, Result* out) {
   return planner.Distinct(ids, &out->distinct, &out->places, &out->copies);
 }
 
@@ -76,16 +76,16 @@ void ExpectNothing(const Result& result) {
   EXPECT_TRUE(result.copies.empty());
 }
 
-TEST(Planner, IsExactForAnyIds) {
-  Planner planner;
+TEST(RowDeduplicator, IsExactForAnyIds) {
+  RowDeduplicator planner;
   Result result;
   int done = 0;
   for (uint32_t seed = 0; seed < 300; ++seed) {
-    const size_t count = Planner::kMinRows + seed * 37 % 5000;
+    const size_t count = RowDeduplicator::kMinRows + seed * 37 % 5000;
     const uint64_t values = uint64_t{1} << (seed % 14);
     const Ids ids = AnyIds(count, values, seed);
     // A planner of its own looks at its first batch.
-    Planner fresh;
+    RowDeduplicator fresh;
     if (Distinct(fresh, ids, &result)) {
       ++done;
       ExpectExact(ids, result);
@@ -109,22 +109,22 @@ TEST(Planner, IsExactForAnyIds) {
   EXPECT_GT(done, 200);
 }
 
-TEST(Planner, TheFirstPlaceOfAnIdCounts) {
-  Planner planner;
-  Ids ids = AllTheSame(Planner::kMinRows);
+TEST(RowDeduplicator, TheFirstPlaceOfAnIdCounts) {
+  RowDeduplicator planner;
+  Ids ids = AllTheSame(RowDeduplicator::kMinRows);
   ids[3] = 9;
   ids[700] = 9;
   Result result;
   ASSERT_TRUE(Distinct(planner, ids, &result));
   EXPECT_EQ(result.distinct, (Ids{5, 9}));
   EXPECT_EQ(result.places, (std::vector<uint32_t>{0, 3}));
-  EXPECT_EQ(result.copies.size(), Planner::kMinRows - 2);
+  EXPECT_EQ(result.copies.size(), RowDeduplicator::kMinRows - 2);
   EXPECT_EQ(result.copies[0], (RowCopy{0, 1}));
   EXPECT_EQ(std::count(result.copies.begin(), result.copies.end(), RowCopy{3, 700}), 1);
 }
 
-TEST(Planner, TheInverseIsAlwaysDone) {
-  Planner planner;
+TEST(RowDeduplicator, TheInverseIsAlwaysDone) {
+  RowDeduplicator planner;
   Ids distinct = {1, 2, 3};
   std::vector<uint32_t> inverse = {4};
   planner.DistinctInverse({}, &distinct, &inverse);
@@ -135,30 +135,30 @@ TEST(Planner, TheInverseIsAlwaysDone) {
   EXPECT_EQ(inverse, (std::vector<uint32_t>{0, 1, 0, 2, 1}));
 }
 
-TEST(Planner, SmallBatchesAreLeftAlone) {
-  Planner planner;
+TEST(RowDeduplicator, SmallBatchesAreLeftAlone) {
+  RowDeduplicator planner;
   Result result;
   EXPECT_FALSE(Distinct(planner, {}, &result));
-  EXPECT_FALSE(Distinct(planner, AllTheSame(Planner::kMinRows - 1), &result));
+  EXPECT_FALSE(Distinct(planner, AllTheSame(RowDeduplicator::kMinRows - 1), &result));
   ExpectNothing(result);
-  EXPECT_TRUE(Distinct(planner, AllTheSame(Planner::kMinRows), &result));
-  ExpectExact(AllTheSame(Planner::kMinRows), result);
+  EXPECT_TRUE(Distinct(planner, AllTheSame(RowDeduplicator::kMinRows), &result));
+  ExpectExact(AllTheSame(RowDeduplicator::kMinRows), result);
   // What the last batch left is gone.
-  EXPECT_FALSE(Distinct(planner, AllTheSame(Planner::kMinRows - 1), &result));
+  EXPECT_FALSE(Distinct(planner, AllTheSame(RowDeduplicator::kMinRows - 1), &result));
   ExpectNothing(result);
 }
 
-TEST(Planner, StopsLookingWhereNothingRepeatsAndTriesAgain) {
-  Planner planner;
+TEST(RowDeduplicator, StopsLookingWhereNothingRepeatsAndTriesAgain) {
+  RowDeduplicator planner;
   Result result;
-  const Ids repeating = AllTheSame(2 * Planner::kMinRows),
-            different = AllDifferent(2 * Planner::kMinRows);
+  const Ids repeating = AllTheSame(2 * RowDeduplicator::kMinRows),
+            different = AllDifferent(2 * RowDeduplicator::kMinRows);
   ASSERT_TRUE(Distinct(planner, repeating, &result));
   for (int tries = 0; tries < 3; ++tries) {
     ASSERT_FALSE(Distinct(planner, different, &result));
     ExpectNothing(result);
     // Now even repeats are let through, until its next try.
-    for (uint32_t i = 1; i < Planner::kTryEvery; ++i) {
+    for (uint32_t i = 1; i < RowDeduplicator::kTryEvery; ++i) {
       result = {.distinct = {1}, .places = {0}, .copies = {{0, 1}}};
       ASSERT_FALSE(Distinct(planner, repeating, &result)) << i;
       ExpectNothing(result);
@@ -171,23 +171,23 @@ TEST(Planner, StopsLookingWhereNothingRepeatsAndTriesAgain) {
   ExpectExact(repeating, result);
 }
 
-TEST(Planner, AnEmptyPlanIsLeftWhereTooFewRepeat) {
-  Planner planner;
-  const size_t count = 2 * Planner::kMinRows;
+TEST(RowDeduplicator, AnEmptyPlanIsLeftWhereTooFewRepeat) {
+  RowDeduplicator planner;
+  const size_t count = 2 * RowDeduplicator::kMinRows;
   Ids ids = AllDifferent(count);
-  const size_t enough = count / Planner::kMinRepeatShare;
+  const size_t enough = count / RowDeduplicator::kMinRepeatShare;
   for (size_t i = 1; i < enough; ++i) ids[i] = ids[0];  // one short of it
   Result result;
   EXPECT_FALSE(Distinct(planner, ids, &result));
   ExpectNothing(result);
   ids[enough] = ids[0];
-  Planner another;
+  RowDeduplicator another;
   EXPECT_TRUE(Distinct(another, ids, &result));
   ExpectExact(ids, result);
 }
 
-TEST(Planner, AWarmOneAllocatesNothing) {
-  Planner planner;
+TEST(RowDeduplicator, AWarmOneAllocatesNothing) {
+  RowDeduplicator planner;
   Result result;
   std::vector<uint32_t> inverse;
   const Ids repeating = AnyIds(6000, 500, 1), different = AllDifferent(6000);
@@ -195,7 +195,8 @@ TEST(Planner, AWarmOneAllocatesNothing) {
   planner.DistinctInverse(different, &result.distinct, &inverse);
   ASSERT_FALSE(Distinct(planner, different, &result));
   // The copies' place is what the most of them took.
-  for (uint32_t i = 0; i < Planner::kTryEvery; ++i) (void)Distinct(planner, repeating, &result);
+  for (uint32_t i = 0; i < RowDeduplicator::kTryEvery; ++i)
+    (void)Distinct(planner, repeating, &result);
   const uint64_t before = testing::Allocations();
   for (int i = 0; i < 200; ++i) {
     (void)Distinct(planner, i % 3 == 0 ? different : repeating, &result);
@@ -204,8 +205,8 @@ TEST(Planner, AWarmOneAllocatesNothing) {
   EXPECT_EQ(testing::Allocations(), before);
 }
 
-TEST(Planner, ThreadsShareOne) {
-  Planner planner;
+TEST(RowDeduplicator, ThreadsShareOne) {
+  RowDeduplicator planner;
   std::vector<std::thread> threads;
   for (uint32_t t = 0; t < 4; ++t) {
     threads.emplace_back([&planner, t] {

@@ -64,7 +64,7 @@ class TransportFetch : public RowFetch {
   Stream& side_;
   mutable Mutex side_mutex_;  // of the side stream, and of what the hot cache does on it
   std::unique_ptr<HotRows> hot_ ABSL_PT_GUARDED_BY(side_mutex_);  // null: none
-  Planner planner_;
+  RowDeduplicator deduplicator_;
   std::vector<LayerRequest> requests_;  // the issuing thread's, reused
   std::vector<uint32_t> inverse_;       // the same
 };

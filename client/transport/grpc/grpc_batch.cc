@@ -44,7 +44,7 @@ class RowBytes {
 
 }  // namespace
 
-void GrpcBatch::Fill(const GrpcPeer& peer, const BatchRequest& request, Planner& planner,
+void GrpcBatch::Fill(const GrpcPeer& peer, const BatchRequest& request, RowDeduplicator& planner,
                      MonotonicTime now) {
   peer_ = &peer;
   begin_ = now;
@@ -56,8 +56,8 @@ void GrpcBatch::Fill(const GrpcPeer& peer, const BatchRequest& request, Planner&
   }
 }
 
-void GrpcBatch::FillLayer(const LayerTableSpec& spec, const LayerRequest& request, Planner& planner,
-                          Layer* layer) {
+void GrpcBatch::FillLayer(const LayerTableSpec& spec, const LayerRequest& request,
+                          RowDeduplicator& planner, Layer* layer) {
   layer->layer = request.layer;
   layer->row_bytes = spec.row_bytes;
   layer->wide = spec.rows > uint64_t{1} << 32;

@@ -56,7 +56,8 @@ class GrpcBatch final : public TicketedBatch {
 
   // Makes it the batch that `request`, which has been checked, asks for. Row ids that repeat within
   // a layer travel once, where `planner` finds that it pays. `now` is when it begins.
-  void Fill(const GrpcPeer& peer, const BatchRequest& request, Planner& planner, MonotonicTime now);
+  void Fill(const GrpcPeer& peer, const BatchRequest& request, RowDeduplicator& planner,
+            MonotonicTime now);
   // All of it, in the order of need. Once; the requests hold a reference to it.
   std::vector<std::shared_ptr<Request>> Cut();
 
@@ -91,8 +92,8 @@ class GrpcBatch final : public TicketedBatch {
     uint64_t left = 0;             // rows that have not landed
   };
 
-  static void FillLayer(const LayerTableSpec& spec, const LayerRequest& request, Planner& planner,
-                        Layer* layer);
+  static void FillLayer(const LayerTableSpec& spec, const LayerRequest& request,
+                        RowDeduplicator& planner, Layer* layer);
   wire::RequestHead HeadOf(const Request& request) const;
   wire::RequestLayer LayerOf(const Run& run) const;
   static void LandRepeats(const Layer& layer);

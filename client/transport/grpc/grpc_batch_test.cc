@@ -114,7 +114,7 @@ class GrpcBatchTest : public ::testing::Test {
   void Create() {
     landed_.clear();
     error_ = absl::OkStatus();
-    batch_->Fill(peer_, {.layers = asked_}, planner_, kBegin);
+    batch_->Fill(peer_, {.layers = asked_}, deduplicator_, kBegin);
     requests_ = batch_->Cut();
   }
 
@@ -192,7 +192,7 @@ class GrpcBatchTest : public ::testing::Test {
 
   Manifest manifest_;
   GrpcPeer peer_;
-  Planner planner_;
+  RowDeduplicator deduplicator_;
   std::map<uint32_t, std::vector<RowId>> ids_;
   std::map<uint32_t, std::vector<uint32_t>> places_;
   std::map<uint32_t, std::vector<std::byte>> buffers_;

@@ -105,7 +105,7 @@ class GrpcTransport final : public TicketedTransport, private RequestSink {
   const std::shared_ptr<const GrpcAttachment> attachment_;
   const Capabilities capabilities_;
   const GrpcPeer peer_;
-  Planner planner_;
+  RowDeduplicator deduplicator_;
   const std::shared_ptr<QueueDriver> driver_;
   std::vector<std::unique_ptr<RawStub>> stubs_;    // of each connection
   std::vector<std::unique_ptr<GrpcCalls>> lanes_;  // what requests are spread over, in turn
