@@ -4,7 +4,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
-#include "memstore/base/echo.h"
+#include "memstore/base/quote_for_message.h"
 
 namespace engram {
 namespace {
@@ -28,9 +28,9 @@ bool IsAskedFor(const Manifest& manifest, absl::string_view asked) {
 absl::Status CheckAskedFor(const Manifest& manifest, absl::string_view asked,
                            absl::string_view owner) {
   if (IsAskedFor(manifest, asked)) return absl::OkStatus();
-  return absl::DataLossError(absl::StrCat(owner, " was asked for table set ", Echo(asked),
-                                          " and answered with ", manifest.name, " ", manifest.id,
-                                          ": is it the right engramd?"));
+  return absl::DataLossError(absl::StrCat(
+      owner, " was asked for table set ", QuoteForMessage(asked), " and answered with ",
+      manifest.name, " ", manifest.id, ": is it the right engramd?"));
 }
 
 }  // namespace engram

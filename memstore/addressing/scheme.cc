@@ -5,7 +5,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include "memstore/base/echo.h"
+#include "memstore/base/quote_for_message.h"
 
 namespace engram {
 namespace {
@@ -25,7 +25,8 @@ absl::Status ValidateTokenMap(const TokenMapReference& map, uint32_t vocab_size)
     return absl::ascii_isdigit(c) || (c >= 'a' && c <= 'f');
   });
   if (map.sha256.size() != 64 || !is_hex) {
-    return OutOfRange("token_map.sha256", Echo(map.sha256), "64 lower-case hexadecimal digits");
+    return OutOfRange("token_map.sha256", QuoteForMessage(map.sha256),
+                      "64 lower-case hexadecimal digits");
   }
   if (map.compressed_vocab_size < 1 || map.compressed_vocab_size > vocab_size) {
     return OutOfRange("token_map.compressed_vocab_size", map.compressed_vocab_size,

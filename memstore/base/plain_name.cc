@@ -2,7 +2,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
-#include "memstore/base/echo.h"
+#include "memstore/base/quote_for_message.h"
 
 namespace engram {
 namespace {
@@ -20,7 +20,7 @@ bool IsPlainName(absl::string_view name) {
 absl::Status CheckPlainName(absl::string_view name, absl::string_view field) {
   if (IsPlainName(name)) return absl::OkStatus();
   return absl::InvalidArgumentError(
-      absl::StrCat(field, " is \"", Echo(name), "\": it must be 1..", kMaxNameBytes,
+      absl::StrCat(field, " is \"", QuoteForMessage(name), "\": it must be 1..", kMaxNameBytes,
                    " letters, digits, '.', '_' and '-', not beginning with '.'"));
 }
 

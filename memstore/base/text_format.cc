@@ -5,7 +5,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
-#include "memstore/base/echo.h"
+#include "memstore/base/quote_for_message.h"
 
 namespace engram {
 namespace {
@@ -16,7 +16,8 @@ class FirstError : public google::protobuf::io::ErrorCollector {
   // Both count from 0.
   void AddError(int line, google::protobuf::io::ColumnNumber column,
                 const std::string& message) override {
-    if (text_.empty()) text_ = absl::StrCat(line + 1, ":", column + 1, ": ", Echo(message));
+    if (text_.empty())
+      text_ = absl::StrCat(line + 1, ":", column + 1, ": ", QuoteForMessage(message));
   }
   const std::string& text() const { return text_; }
 

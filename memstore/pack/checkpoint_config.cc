@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "memstore/base/echo.h"
+#include "memstore/base/quote_for_message.h"
 #include "memstore/os/posix_file.h"
 #include "memstore/pack/json_walk.h"
 
@@ -66,9 +66,10 @@ absl::Status CheckKeys(const json& object, const std::vector<Expectation>& expec
     const auto it = object.find(expectation.key);
     if (it == object.end() || it->is_null() || Agrees(*it, expectation.value)) continue;
     constexpr auto kReplace = json::error_handler_t::replace;
-    return absl::FailedPreconditionError(absl::StrCat(
-        path, ": ", prefix, expectation.key, " is ", Echo(it->dump(-1, ' ', false, kReplace)),
-        ", expected ", expectation.value.dump(), ": ", expectation.fix));
+    return absl::FailedPreconditionError(
+        absl::StrCat(path, ": ", prefix, expectation.key, " is ",
+                     QuoteForMessage(it->dump(-1, ' ', false, kReplace)), ", expected ",
+                     expectation.value.dump(), ": ", expectation.fix));
   }
   return absl::OkStatus();
 }

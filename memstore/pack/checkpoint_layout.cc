@@ -13,7 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/strip.h"
-#include "memstore/base/echo.h"
+#include "memstore/base/quote_for_message.h"
 #include "memstore/os/posix_file.h"
 
 namespace engram {
@@ -48,8 +48,8 @@ bool IsName(const std::string& pattern, absl::string_view name) {
 }
 
 absl::Status DoesNotFit(const TensorPlace& tensor, absl::string_view expected) {
-  return absl::FailedPreconditionError(absl::StrCat("the tensor ", Echo(tensor.name), " in ",
-                                                    tensor.file, " is ", Describe(tensor),
+  return absl::FailedPreconditionError(absl::StrCat("the tensor ", QuoteForMessage(tensor.name),
+                                                    " in ", tensor.file, " is ", Describe(tensor),
                                                     ", expected ", expected));
 }
 
@@ -147,8 +147,8 @@ absl::StatusOr<float> ReadScalar(const TensorPlace& tensor) {
   float value;
   std::memcpy(&value, bytes, sizeof(value));
   if (std::isfinite(value) && value > 0) return value;
-  return absl::FailedPreconditionError(absl::StrCat("the tensor ", Echo(tensor.name), " in ",
-                                                    tensor.file, " is ", value,
+  return absl::FailedPreconditionError(absl::StrCat("the tensor ", QuoteForMessage(tensor.name),
+                                                    " in ", tensor.file, " is ", value,
                                                     ", expected a positive, finite scale"));
 }
 

@@ -11,7 +11,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "memstore/base/echo.h"
+#include "memstore/base/quote_for_message.h"
 #include "memstore/os/posix_file.h"
 #include "memstore/pack/json_walk.h"
 
@@ -58,8 +58,9 @@ absl::Status ReadEntryValue(const std::string& path, const JsonPath& at, const J
     numbers->push_back(*value.number);
     return absl::OkStatus();
   }
-  return absl::DataLossError(absl::StrCat("the tensor ", Echo(at[0]), " in ", path,
-                                          " has an entry that is no safetensors: ", Echo(key)));
+  return absl::DataLossError(
+      absl::StrCat("the tensor ", QuoteForMessage(at[0]), " in ", path,
+                   " has an entry that is no safetensors: ", QuoteForMessage(key)));
 }
 
 // The text of the header; the data begin behind it.
@@ -92,14 +93,15 @@ absl::StatusOr<uint64_t> TensorBytes(const TensorPlace& tensor) {
     if (tensor.dtype == dtype.name) bytes = dtype.bytes;
   }
   if (bytes == 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("the tensor ", Echo(tensor.name), " in ", tensor.file, " has the dtype \"",
-                     Echo(tensor.dtype), "\", which this program does not know"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "the tensor ", QuoteForMessage(tensor.name), " in ", tensor.file, " has the dtype \"",
+        QuoteForMessage(tensor.dtype), "\", which this program does not know"));
   }
   for (const uint64_t size : tensor.shape) {
     bytes *= size;
     if (bytes > INT64_MAX) {
-      return absl::DataLossError(absl::StrCat("the tensor ", Echo(tensor.name), " in ", tensor.file,
+      return absl::DataLossError(absl::StrCat("the tensor ", QuoteForMessage(tensor.name), " in ",
+                                              tensor.file,
                                               " has a shape that can't be: ", Describe(tensor)));
     }
   }
@@ -110,20 +112,20 @@ absl::StatusOr<TensorPlace> Place(const std::string& name, const Entry& entry,
                                   const std::string& path, uint64_t data_begin,
                                   uint64_t file_bytes) {
   if (entry.keys.size() != 3 || entry.offsets.size() != 2 || entry.offsets[0] > entry.offsets[1]) {
-    return absl::DataLossError(absl::StrCat("the tensor ", Echo(name), " in ", path,
+    return absl::DataLossError(absl::StrCat("the tensor ", QuoteForMessage(name), " in ", path,
                                             " lacks a sound dtype, shape or data_offsets"));
   }
   TensorPlace place{name, path, entry.dtype, entry.shape, 0, entry.offsets[1] - entry.offsets[0]};
   absl::StatusOr<uint64_t> bytes = TensorBytes(place);
   if (!bytes.ok()) return bytes.status();
   if (*bytes != place.bytes) {
-    return absl::DataLossError(absl::StrCat("the tensor ", Echo(name), " in ", path, " is ",
-                                            Describe(place), ", which is ", *bytes,
+    return absl::DataLossError(absl::StrCat("the tensor ", QuoteForMessage(name), " in ", path,
+                                            " is ", Describe(place), ", which is ", *bytes,
                                             " bytes, but its data_offsets span ", place.bytes));
   }
   if (entry.offsets[1] > file_bytes - data_begin) {
     return absl::DataLossError(
-        absl::StrCat(path, " is cut off: the tensor ", Echo(name), " ends at byte ",
+        absl::StrCat(path, " is cut off: the tensor ", QuoteForMessage(name), " ends at byte ",
                      entry.offsets[1], " of its data, the file holds ", file_bytes - data_begin,
                      " bytes of data; download it again"));
   }
@@ -165,8 +167,9 @@ class Extents {
       const Extent &before = extents_[i - 1], &after = extents_[i];
       if (after.begin >= before.end) continue;
       return absl::DataLossError(absl::StrCat(
-          path, ": the tensors ", Echo(before.name), " (bytes ", before.begin, "..", before.end - 1,
-          " of its data) and ", Echo(after.name), " (bytes ", after.begin, "..", after.end - 1,
+          path, ": the tensors ", QuoteForMessage(before.name), " (bytes ", before.begin, "..",
+          before.end - 1, " of its data) and ", QuoteForMessage(after.name), " (bytes ",
+          after.begin, "..", after.end - 1,
           ") overlap: the file is damaged, or not what its header says; download it again"));
     }
     return absl::OkStatus();
@@ -216,7 +219,7 @@ absl::StatusOr<TensorsByFile> ReadIndex(const std::string& path, absl::string_vi
     if (at.size() != 2 || at[0] != "weight_map" || !wanted(at[1])) return absl::OkStatus();
     if (value.text == nullptr || value.text->empty() || absl::StrContains(*value.text, '/')) {
       return absl::InvalidArgumentError(
-          absl::StrCat("the tensor ", Echo(at[1]), " has no plain file name"));
+          absl::StrCat("the tensor ", QuoteForMessage(at[1]), " has no plain file name"));
     }
     files[*value.text].insert(at[1]);
     return absl::OkStatus();
@@ -230,7 +233,7 @@ absl::StatusOr<TensorsByFile> ReadIndex(const std::string& path, absl::string_vi
 }  // namespace
 
 std::string Describe(const TensorPlace& tensor) {
-  return absl::StrCat(Echo(tensor.dtype), " [", absl::StrJoin(tensor.shape, ", "), "]");
+  return absl::StrCat(QuoteForMessage(tensor.dtype), " [", absl::StrJoin(tensor.shape, ", "), "]");
 }
 
 absl::StatusOr<Checkpoint> Checkpoint::Open(const std::string& directory,
@@ -259,16 +262,16 @@ absl::StatusOr<Checkpoint> Checkpoint::Open(const std::string& directory,
     };
     absl::Status status = ReadFileTensors(path, is_here, checkpoint.tensors_);
     if (absl::IsNotFound(status)) {
-      return absl::NotFoundError(absl::StrCat(Echo(path), ", which holds the tensor ",
-                                              Echo(*names.begin()),
+      return absl::NotFoundError(absl::StrCat(QuoteForMessage(path), ", which holds the tensor ",
+                                              QuoteForMessage(*names.begin()),
                                               " by the index, is missing: download it"));
     }
     if (!status.ok()) return status;
     for (const std::string& name : names) {
       if (checkpoint.tensors_.count(name) > 0) continue;
-      return absl::NotFoundError(
-          absl::StrCat(path, " does not hold the tensor ", Echo(name), ", which the index ",
-                       index_path, " says it does: index and file are of different downloads"));
+      return absl::NotFoundError(absl::StrCat(
+          path, " does not hold the tensor ", QuoteForMessage(name), ", which the index ",
+          index_path, " says it does: index and file are of different downloads"));
     }
   }
   return checkpoint;

@@ -6,7 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "memstore/base/check.h"
-#include "memstore/base/echo.h"
+#include "memstore/base/quote_for_message.h"
 #include "memstore/base/status_macros.h"
 
 namespace engram {
@@ -33,7 +33,7 @@ std::string Store::ServedText() const {
 absl::Status Store::NotServed(absl::string_view id) const {
   if (fenced_.count(std::string(id)) != 0) return MayBegin(SetState::kFenced, id);
   return absl::FailedPreconditionError(
-      absl::StrCat("table set ", Echo(id), " is not served here; ", ServedText()));
+      absl::StrCat("table set ", QuoteForMessage(id), " is not served here; ", ServedText()));
 }
 
 ServedState* Store::Find(absl::string_view id) const {
@@ -82,7 +82,7 @@ absl::Status Store::Supersede(absl::string_view id) {
   ServedState* const state = Find(id);
   if (state == nullptr || !state->current) {
     return absl::NotFoundError(
-        absl::StrCat("no name leads to table set ", Echo(id), " here; ", ServedText()));
+        absl::StrCat("no name leads to table set ", QuoteForMessage(id), " here; ", ServedText()));
   }
   MakeSuperseded(*state, clock_.Now());
   version_.fetch_add(1, std::memory_order_release);
@@ -94,7 +94,7 @@ absl::Status Store::TakeBack(absl::string_view id) {
   ServedState* const found = Find(id);
   if (found == nullptr || found->current) {
     return absl::NotFoundError(
-        absl::StrCat("no superseded table set ", Echo(id), " is here; ", ServedText()));
+        absl::StrCat("no superseded table set ", QuoteForMessage(id), " is here; ", ServedText()));
   }
   const auto now = clock_.Now();
   SupersedeCurrent(found->served.set->name(), now);
@@ -112,10 +112,11 @@ absl::Status Store::TakeOut(absl::string_view id, SetState how, bool even_curren
   ServedState* const state = Find(id);
   if (state == nullptr) {
     return absl::NotFoundError(
-        absl::StrCat("table set ", Echo(id), " is not served here; ", ServedText()));
+        absl::StrCat("table set ", QuoteForMessage(id), " is not served here; ", ServedText()));
   }
   if (state->current && !even_current) {
-    return absl::FailedPreconditionError(absl::StrCat("a name leads to table set ", Echo(id)));
+    return absl::FailedPreconditionError(
+        absl::StrCat("a name leads to table set ", QuoteForMessage(id)));
   }
   if (how == SetState::kFenced) fenced_.insert(state->served.set->id());
   taken = std::move(*state);

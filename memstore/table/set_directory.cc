@@ -6,7 +6,7 @@
 #include <system_error>
 
 #include "absl/strings/str_cat.h"
-#include "memstore/base/echo.h"
+#include "memstore/base/quote_for_message.h"
 #include "memstore/os/posix_file.h"
 #include "memstore/table/shard_format.h"
 
@@ -36,8 +36,8 @@ absl::Status CheckEntry(const fs::directory_entry& entry, bool expected,
                         std::optional<uint64_t> bytes) {
   const std::string path = entry.path();
   if (!expected) {
-    return absl::DataLossError(
-        absl::StrCat(Echo(path), " does not belong to the table set: remove it, or ", kFix));
+    return absl::DataLossError(absl::StrCat(
+        QuoteForMessage(path), " does not belong to the table set: remove it, or ", kFix));
   }
   std::error_code error;
   if (entry.symlink_status(error).type() != fs::file_type::regular) {

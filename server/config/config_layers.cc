@@ -16,7 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
-#include "memstore/base/echo.h"
+#include "memstore/base/quote_for_message.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/base/text_format.h"
 #include "memstore/os/posix_file.h"
@@ -36,7 +36,7 @@ const FieldDescriptor* Find(absl::string_view field) {
 
 absl::Status NotANumber(absl::string_view where, absl::string_view text, uint64_t most) {
   return absl::InvalidArgumentError(
-      absl::StrCat(where, " ", Echo(text), " is not a whole number from 0 to ", most));
+      absl::StrCat(where, " ", QuoteForMessage(text), " is not a whole number from 0 to ", most));
 }
 
 // Sets or adds one value that was given as text.
@@ -67,7 +67,7 @@ absl::Status SetFromText(const FieldDescriptor& field, absl::string_view where,
     case FieldDescriptor::CPPTYPE_BOOL: {
       if (text != "true" && text != "false") {
         return absl::InvalidArgumentError(
-            absl::StrCat(where, " ", Echo(text), " is neither true nor false"));
+            absl::StrCat(where, " ", QuoteForMessage(text), " is neither true nor false"));
       }
       reflection.SetBool(config, &field, text == "true");
       return absl::OkStatus();
@@ -180,7 +180,7 @@ absl::Status ConfigLayers::ReadEnvironment(absl::Span<const char* const> environ
     const FieldDescriptor* const descriptor = Find(field);
     if (descriptor == nullptr) {
       return absl::InvalidArgumentError(
-          absl::StrCat(Echo(variable.first),
+          absl::StrCat(QuoteForMessage(variable.first),
                        " is set in the environment, and engramd has no such setting: unset it "
                        "(engramd --help lists what there is)"));
     }

@@ -2,7 +2,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
-#include "memstore/base/echo.h"
+#include "memstore/base/quote_for_message.h"
 
 namespace engram {
 namespace {
@@ -52,15 +52,16 @@ void RequestLog::Ended(Path path, const grpc::ServerContextBase& context, uint64
   if (status.ok() && !debug) return;
   if (!MayWrite(debug ? kDebugLinesPerSecond : kLinesPerSecond)) return;
   const std::string traceparent = TraceparentOf(context);
-  std::string line = absl::StrCat(
-      "lookup ", loop_, "-", requests_, " ", kPathNames[static_cast<size_t>(path)], " from ",
-      Echo(context.peer()), " batch ", batch_id, " ", absl::StatusCodeToString(status.code()),
-      " in ", std::chrono::duration_cast<std::chrono::microseconds>(took).count(), " us");
+  std::string line =
+      absl::StrCat("lookup ", loop_, "-", requests_, " ", kPathNames[static_cast<size_t>(path)],
+                   " from ", QuoteForMessage(context.peer()), " batch ", batch_id, " ",
+                   absl::StatusCodeToString(status.code()), " in ",
+                   std::chrono::duration_cast<std::chrono::microseconds>(took).count(), " us");
   if (!traceparent.empty()) absl::StrAppend(&line, " traceparent ", traceparent);
   if (status.ok()) {
     log_->debug("{}, {} rows", line, rows);
   } else {
-    log_->info("{}: {}", line, Echo(status.message()));
+    log_->info("{}: {}", line, QuoteForMessage(status.message()));
   }
 }
 

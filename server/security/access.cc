@@ -8,7 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
-#include "memstore/base/echo.h"
+#include "memstore/base/quote_for_message.h"
 #include "memstore/base/sha256.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/os/posix_file.h"
@@ -37,7 +37,8 @@ std::vector<std::string> NamesOf(const grpc::AuthContext* connection) {
 }
 
 std::string Named(const Caller& caller) {
-  return caller.names.empty() ? "who has no identity" : Echo(absl::StrJoin(caller.names, " or "));
+  return caller.names.empty() ? "who has no identity"
+                              : QuoteForMessage(absl::StrJoin(caller.names, " or "));
 }
 
 }  // namespace
@@ -88,13 +89,13 @@ absl::StatusOr<AccessControl::Tokens> AccessControl::ParseTokens(absl::string_vi
     }
     // The token itself is never shown.
     if (words[1].size() < kMinTokenBytes) {
-      return absl::InvalidArgumentError(absl::StrCat(line_number, ": the token of ", Echo(words[0]),
-                                                     " has less than ", kMinTokenBytes,
-                                                     " characters: it could be guessed"));
+      return absl::InvalidArgumentError(
+          absl::StrCat(line_number, ": the token of ", QuoteForMessage(words[0]), " has less than ",
+                       kMinTokenBytes, " characters: it could be guessed"));
     }
     if (!tokens.emplace(Sha256Hex(words[1]), words[0]).second) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(line_number, ": the token of ", Echo(words[0]), " stands in a line before"));
+      return absl::InvalidArgumentError(absl::StrCat(
+          line_number, ": the token of ", QuoteForMessage(words[0]), " stands in a line before"));
     }
   }
   if (tokens.empty()) return absl::InvalidArgumentError("1: it has no token");
@@ -199,7 +200,7 @@ absl::Status AccessControl::MayHave(const Caller& caller, absl::string_view tabl
     }
   }
   return absl::PermissionDeniedError(absl::StrCat(Named(caller), " may not have table set ",
-                                                  Echo(table_set),
+                                                  QuoteForMessage(table_set),
                                                   ": engramd's --allow lists who may"));
 }
 

@@ -1,4 +1,4 @@
-#include "memstore/base/echo.h"
+#include "memstore/base/quote_for_message.h"
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
@@ -18,9 +18,9 @@ std::string Escaped(absl::string_view value) {
 
 }  // namespace
 
-std::string Echo(absl::string_view value) {
-  if (value.size() <= kMaxEchoBytes) return Escaped(value);
-  return absl::StrCat(Escaped(value.substr(0, kMaxEchoBytes)), "... (", value.size(), " bytes)");
+std::string QuoteForMessage(absl::string_view value) {
+  if (value.size() <= kMaxQuotedBytes) return Escaped(value);
+  return absl::StrCat(Escaped(value.substr(0, kMaxQuotedBytes)), "... (", value.size(), " bytes)");
 }
 
 }  // namespace engram

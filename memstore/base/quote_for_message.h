@@ -13,10 +13,10 @@ namespace engram {
 
 // Of a value's bytes, the most that are shown: a digest, a tensor's name or a path is shown whole,
 // and a message stays readable.
-inline constexpr size_t kMaxEchoBytes = 200;
+inline constexpr size_t kMaxQuotedBytes = 200;
 
-// `value` with all but printable ASCII written as C escapes, and cut after kMaxEchoBytes of it with
-// a note of its length.
-std::string Echo(absl::string_view value);
+// `value` with all but printable ASCII written as C escapes, and cut after kMaxQuotedBytes of it
+// with a note of its length.
+std::string QuoteForMessage(absl::string_view value);
 
 }  // namespace engram
