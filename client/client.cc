@@ -114,7 +114,7 @@ void Client::MakeDistinct(Plan* plan) {
   if (!plan->inverse.empty()) return;  // its inverse is of the dense order, which is gone
   plan->inverse.resize(plan->row_ids.size());
   for (size_t i = 0; i < plan->row_ids.size(); ++i) {
-    planner_.DistinctInverse(plan->row_ids[i], &plan->scratch, &plan->inverse[i]);
+    deduplicator_.DistinctInverse(plan->row_ids[i], &plan->scratch, &plan->inverse[i]);
     counters_.MadeDistinct(plan->row_ids[i].size(), plan->scratch.size());
     plan->row_ids[i].swap(plan->scratch);
   }

@@ -73,9 +73,9 @@ void Measure(benchmark::State& state, const Run& run) {
 }
 
 void BM_Own(benchmark::State& state) {
-  RowDeduplicator planner;
+  RowDeduplicator deduplicator;
   Measure(state, [&](const std::vector<RowId>& ids, Outputs* out) {
-    (void)planner.Distinct(ids, &out->distinct, &out->places, &out->copies);
+    (void)deduplicator.Distinct(ids, &out->distinct, &out->places, &out->copies);
   });
 }
 void BM_Library(benchmark::State& state) {

@@ -19,8 +19,8 @@ struct Result {
   std::vector<RowCopy> copies;
 };
 
-bool Distinct(RowDeduplicator& planner, const Ids& ids, Result* out) {
-  return planner.Distinct(ids, &out->distinct, &out->places, &out->copies);
+bool Distinct(RowDeduplicator& deduplicator, const Ids& ids, Result* out) {
+  return deduplicator.Distinct(ids, &out->distinct, &out->places, &out->copies);
 }
 
 // `count` ids of `values` values, spread over all of 64 bits or crowded.
@@ -77,14 +77,14 @@ void ExpectNothing(const Result& result) {
 }
 
 TEST(RowDeduplicator, IsExactForAnyIds) {
-  RowDeduplicator planner;
+  RowDeduplicator deduplicator;
   Result result;
   int done = 0;
   for (uint32_t seed = 0; seed < 300; ++seed) {
     const size_t count = RowDeduplicator::kMinRows + seed * 37 % 5000;
     const uint64_t values = uint64_t{1} << (seed % 14);
     const Ids ids = AnyIds(count, values, seed);
-    // A planner of its own looks at its first batch.
+    // A deduplicator of its own looks at its first batch.
     RowDeduplicator fresh;
     if (Distinct(fresh, ids, &result)) {
       ++done;
@@ -95,7 +95,7 @@ TEST(RowDeduplicator, IsExactForAnyIds) {
     // One that has seen others, larger and smaller, says the same.
     std::vector<uint32_t> inverse;
     Ids distinct;
-    planner.DistinctInverse(ids, &distinct, &inverse);
+    deduplicator.DistinctInverse(ids, &distinct, &inverse);
     ASSERT_EQ(inverse.size(), ids.size());
     for (size_t i = 0; i < ids.size(); ++i) ASSERT_EQ(distinct[inverse[i]], ids[i]);
     const std::map<RowId, int> once = [&] {
@@ -110,12 +110,12 @@ TEST(RowDeduplicator, IsExactForAnyIds) {
 }
 
 TEST(RowDeduplicator, TheFirstPlaceOfAnIdCounts) {
-  RowDeduplicator planner;
+  RowDeduplicator deduplicator;
   Ids ids = AllTheSame(RowDeduplicator::kMinRows);
   ids[3] = 9;
   ids[700] = 9;
   Result result;
-  ASSERT_TRUE(Distinct(planner, ids, &result));
+  ASSERT_TRUE(Distinct(deduplicator, ids, &result));
   EXPECT_EQ(result.distinct, (Ids{5, 9}));
   EXPECT_EQ(result.places, (std::vector<uint32_t>{0, 3}));
   EXPECT_EQ(result.copies.size(), RowDeduplicator::kMinRows - 2);
@@ -124,61 +124,61 @@ TEST(RowDeduplicator, TheFirstPlaceOfAnIdCounts) {
 }
 
 TEST(RowDeduplicator, TheInverseIsAlwaysDone) {
-  RowDeduplicator planner;
+  RowDeduplicator deduplicator;
   Ids distinct = {1, 2, 3};
   std::vector<uint32_t> inverse = {4};
-  planner.DistinctInverse({}, &distinct, &inverse);
+  deduplicator.DistinctInverse({}, &distinct, &inverse);
   EXPECT_TRUE(distinct.empty());
   EXPECT_TRUE(inverse.empty());
-  planner.DistinctInverse(Ids{8, 0, 8, ~RowId{0}, 0}, &distinct, &inverse);
+  deduplicator.DistinctInverse(Ids{8, 0, 8, ~RowId{0}, 0}, &distinct, &inverse);
   EXPECT_EQ(distinct, (Ids{8, 0, ~RowId{0}}));
   EXPECT_EQ(inverse, (std::vector<uint32_t>{0, 1, 0, 2, 1}));
 }
 
 TEST(RowDeduplicator, SmallBatchesAreLeftAlone) {
-  RowDeduplicator planner;
+  RowDeduplicator deduplicator;
   Result result;
-  EXPECT_FALSE(Distinct(planner, {}, &result));
-  EXPECT_FALSE(Distinct(planner, AllTheSame(RowDeduplicator::kMinRows - 1), &result));
+  EXPECT_FALSE(Distinct(deduplicator, {}, &result));
+  EXPECT_FALSE(Distinct(deduplicator, AllTheSame(RowDeduplicator::kMinRows - 1), &result));
   ExpectNothing(result);
-  EXPECT_TRUE(Distinct(planner, AllTheSame(RowDeduplicator::kMinRows), &result));
+  EXPECT_TRUE(Distinct(deduplicator, AllTheSame(RowDeduplicator::kMinRows), &result));
   ExpectExact(AllTheSame(RowDeduplicator::kMinRows), result);
   // What the last batch left is gone.
-  EXPECT_FALSE(Distinct(planner, AllTheSame(RowDeduplicator::kMinRows - 1), &result));
+  EXPECT_FALSE(Distinct(deduplicator, AllTheSame(RowDeduplicator::kMinRows - 1), &result));
   ExpectNothing(result);
 }
 
 TEST(RowDeduplicator, StopsLookingWhereNothingRepeatsAndTriesAgain) {
-  RowDeduplicator planner;
+  RowDeduplicator deduplicator;
   Result result;
   const Ids repeating = AllTheSame(2 * RowDeduplicator::kMinRows),
             different = AllDifferent(2 * RowDeduplicator::kMinRows);
-  ASSERT_TRUE(Distinct(planner, repeating, &result));
+  ASSERT_TRUE(Distinct(deduplicator, repeating, &result));
   for (int tries = 0; tries < 3; ++tries) {
-    ASSERT_FALSE(Distinct(planner, different, &result));
+    ASSERT_FALSE(Distinct(deduplicator, different, &result));
     ExpectNothing(result);
     // Now even repeats are let through, until its next try.
     for (uint32_t i = 1; i < RowDeduplicator::kTryEvery; ++i) {
       result = {.distinct = {1}, .places = {0}, .copies = {{0, 1}}};
-      ASSERT_FALSE(Distinct(planner, repeating, &result)) << i;
+      ASSERT_FALSE(Distinct(deduplicator, repeating, &result)) << i;
       ExpectNothing(result);
     }
   }
-  ASSERT_TRUE(Distinct(planner, repeating, &result));
+  ASSERT_TRUE(Distinct(deduplicator, repeating, &result));
   ExpectExact(repeating, result);
   // And looks at every one again.
-  ASSERT_TRUE(Distinct(planner, repeating, &result));
+  ASSERT_TRUE(Distinct(deduplicator, repeating, &result));
   ExpectExact(repeating, result);
 }
 
 TEST(RowDeduplicator, AnEmptyPlanIsLeftWhereTooFewRepeat) {
-  RowDeduplicator planner;
+  RowDeduplicator deduplicator;
   const size_t count = 2 * RowDeduplicator::kMinRows;
   Ids ids = AllDifferent(count);
   const size_t enough = count / RowDeduplicator::kMinRepeatShare;
   for (size_t i = 1; i < enough; ++i) ids[i] = ids[0];  // one short of it
   Result result;
-  EXPECT_FALSE(Distinct(planner, ids, &result));
+  EXPECT_FALSE(Distinct(deduplicator, ids, &result));
   ExpectNothing(result);
   ids[enough] = ids[0];
   RowDeduplicator another;
@@ -187,35 +187,35 @@ TEST(RowDeduplicator, AnEmptyPlanIsLeftWhereTooFewRepeat) {
 }
 
 TEST(RowDeduplicator, AWarmOneAllocatesNothing) {
-  RowDeduplicator planner;
+  RowDeduplicator deduplicator;
   Result result;
   std::vector<uint32_t> inverse;
   const Ids repeating = AnyIds(6000, 500, 1), different = AllDifferent(6000);
-  ASSERT_TRUE(Distinct(planner, repeating, &result));
-  planner.DistinctInverse(different, &result.distinct, &inverse);
-  ASSERT_FALSE(Distinct(planner, different, &result));
+  ASSERT_TRUE(Distinct(deduplicator, repeating, &result));
+  deduplicator.DistinctInverse(different, &result.distinct, &inverse);
+  ASSERT_FALSE(Distinct(deduplicator, different, &result));
   // The copies' place is what the most of them took.
   for (uint32_t i = 0; i < RowDeduplicator::kTryEvery; ++i)
-    (void)Distinct(planner, repeating, &result);
+    (void)Distinct(deduplicator, repeating, &result);
   const uint64_t before = testing::Allocations();
   for (int i = 0; i < 200; ++i) {
-    (void)Distinct(planner, i % 3 == 0 ? different : repeating, &result);
-    planner.DistinctInverse(i % 2 == 0 ? different : repeating, &result.distinct, &inverse);
+    (void)Distinct(deduplicator, i % 3 == 0 ? different : repeating, &result);
+    deduplicator.DistinctInverse(i % 2 == 0 ? different : repeating, &result.distinct, &inverse);
   }
   EXPECT_EQ(testing::Allocations(), before);
 }
 
 TEST(RowDeduplicator, ThreadsShareOne) {
-  RowDeduplicator planner;
+  RowDeduplicator deduplicator;
   std::vector<std::thread> threads;
   for (uint32_t t = 0; t < 4; ++t) {
-    threads.emplace_back([&planner, t] {
+    threads.emplace_back([&deduplicator, t] {
       Result result;
       std::vector<uint32_t> inverse;
       for (uint32_t i = 0; i < 50; ++i) {
         const Ids ids = AnyIds(1024 + 100 * t + i, 300, t * 1000 + i);
-        if (Distinct(planner, ids, &result)) ExpectExact(ids, result);
-        planner.DistinctInverse(ids, &result.distinct, &inverse);
+        if (Distinct(deduplicator, ids, &result)) ExpectExact(ids, result);
+        deduplicator.DistinctInverse(ids, &result.distinct, &inverse);
         for (size_t k = 0; k < ids.size(); ++k) ASSERT_EQ(result.distinct[inverse[k]], ids[k]);
       }
     });

@@ -83,7 +83,7 @@ absl::Status TransportFetch::PlanLayer(StepSlot& slot, size_t layer, LayerReques
 }
 
 void TransportFetch::MakeDistinct(StepSlot& slot, size_t layer) {
-  planner_.DistinctInverse(LayerIds(layout_, slot, layer), &slot.travel_ids[layer], &inverse_);
+  deduplicator_.DistinctInverse(LayerIds(layout_, slot, layer), &slot.travel_ids[layer], &inverse_);
   std::copy(inverse_.begin(), inverse_.end(),
             slot.inverse.as<uint32_t>() + layer * layout_.max_layer_rows());
 }

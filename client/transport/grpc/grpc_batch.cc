@@ -44,27 +44,27 @@ class RowBytes {
 
 }  // namespace
 
-void GrpcBatch::Fill(const GrpcPeer& peer, const BatchRequest& request, RowDeduplicator& planner,
-                     MonotonicTime now) {
+void GrpcBatch::Fill(const GrpcPeer& peer, const BatchRequest& request,
+                     RowDeduplicator& deduplicator, MonotonicTime now) {
   peer_ = &peer;
   begin_ = now;
   layer_count_ = request.layers.size();
   if (layers_.size() < layer_count_) layers_.resize(layer_count_);
   for (size_t i = 0; i < layer_count_; ++i) {
     const LayerRequest& layer = request.layers[i];
-    FillLayer(*peer.manifest->FindLayer(layer.layer), layer, planner, &layers_[i]);
+    FillLayer(*peer.manifest->FindLayer(layer.layer), layer, deduplicator, &layers_[i]);
   }
 }
 
 void GrpcBatch::FillLayer(const LayerTableSpec& spec, const LayerRequest& request,
-                          RowDeduplicator& planner, Layer* layer) {
+                          RowDeduplicator& deduplicator, Layer* layer) {
   layer->layer = request.layer;
   layer->row_bytes = spec.row_bytes;
   layer->wide = spec.rows > uint64_t{1} << 32;
   layer->landing = request.landing;
   // The caller's list is not lent.
   const absl::Span<const uint32_t> listed = request.landing.places;
-  if (planner.Distinct(request.row_ids, &layer->ids, &layer->places, &layer->copies)) {
+  if (deduplicator.Distinct(request.row_ids, &layer->ids, &layer->places, &layer->copies)) {
     if (!listed.empty()) {
       for (uint32_t& place : layer->places) place = listed[place];
       for (RowCopy& copy : layer->copies) copy = {listed[copy.from], listed[copy.to]};

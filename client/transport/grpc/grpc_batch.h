@@ -55,8 +55,8 @@ class GrpcBatch final : public TicketedBatch {
   };
 
   // Makes it the batch that `request`, which has been checked, asks for. Row ids that repeat within
-  // a layer travel once, where `planner` finds that it pays. `now` is when it begins.
-  void Fill(const GrpcPeer& peer, const BatchRequest& request, RowDeduplicator& planner,
+  // a layer travel once, where `deduplicator` finds that it pays. `now` is when it begins.
+  void Fill(const GrpcPeer& peer, const BatchRequest& request, RowDeduplicator& deduplicator,
             MonotonicTime now);
   // All of it, in the order of need. Once; the requests hold a reference to it.
   std::vector<std::shared_ptr<Request>> Cut();
@@ -93,7 +93,7 @@ class GrpcBatch final : public TicketedBatch {
   };
 
   static void FillLayer(const LayerTableSpec& spec, const LayerRequest& request,
-                        RowDeduplicator& planner, Layer* layer);
+                        RowDeduplicator& deduplicator, Layer* layer);
   wire::RequestHead HeadOf(const Request& request) const;
   wire::RequestLayer LayerOf(const Run& run) const;
   static void LandRepeats(const Layer& layer);

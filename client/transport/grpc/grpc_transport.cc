@@ -148,7 +148,7 @@ absl::Status GrpcTransport::Prepare(const BatchRequest& request) {
 absl::Status GrpcTransport::Start(const BatchRequest& request, TicketedBatch& ticketed) {
   auto& batch = static_cast<GrpcBatch&>(ticketed);
   const MonotonicTime now = clock().Now();
-  batch.Fill(peer_, request, planner_, now);
+  batch.Fill(peer_, request, deduplicator_, now);
   const std::vector<RequestPointer> requests = batch.Cut();
   {
     TicketLock lock(*this);
