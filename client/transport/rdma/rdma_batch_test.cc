@@ -24,7 +24,8 @@ Manifest ManifestOf(std::vector<uint32_t> row_bytes, uint64_t rows = 20'000) {
   manifest.scheme.max_order = kLookback + 1;
   manifest.scheme.heads_per_order = kColumns / kLookback;
   for (uint32_t i = 0; i < row_bytes.size(); ++i) {
-    manifest.layers.push_back({.layer = 10 + i, .rows = rows, .row_bytes = row_bytes[i]});
+    manifest.layers.push_back(
+        {.layer = 10 + i, .rows = rows, .row_bytes = row_bytes[i], .encoding = {}, .shards = {}});
   }
   return manifest;
 }
@@ -439,7 +440,9 @@ TEST(RdmaBatch, TokenIdsTravelInWholeSequencesAndAllLayersAtOnce) {
         }
         for (size_t i = 0; i < view.token_ids.size(); ++i) {
           EXPECT_EQ(view.token_ids[i], tokens.token_ids[next_token + i]);
-          if (dead) EXPECT_EQ(view.dead[i], tokens.dead[next_token + i]);
+          if (dead) {
+            EXPECT_EQ(view.dead[i], tokens.dead[next_token + i]);
+          }
         }
         EXPECT_EQ(view.dead.empty(), !dead);
         next_sequence += view.sequence_tokens.size();

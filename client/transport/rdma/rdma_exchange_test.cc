@@ -99,7 +99,8 @@ class RdmaExchangeTest : public ::testing::Test {
   RdmaExchangeTest() {
     manifest_.scheme.max_order = 2;
     manifest_.scheme.heads_per_order = 1;
-    manifest_.layers.push_back({.layer = 1, .rows = 10, .row_bytes = 8});
+    manifest_.layers.push_back(
+        {.layer = 1, .rows = 10, .row_bytes = 8, .encoding = {}, .shards = {}});
     Make(true);
   }
   void Make(bool resend) {

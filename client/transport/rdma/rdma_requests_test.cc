@@ -19,7 +19,8 @@ class RdmaRequestsTest : public ::testing::Test {
     std::vector<LayerRequest> wanted;
     static constexpr RowId kRow = 3;
     for (uint32_t i = 0; i < layers; ++i) {
-      manifest.layers.push_back({.layer = i, .rows = 10, .row_bytes = 8});
+      manifest.layers.push_back(
+          {.layer = i, .rows = 10, .row_bytes = 8, .encoding = {}, .shards = {}});
       wanted.push_back(
           {.layer = i, .row_ids = {&kRow, 1}, .landing = {.data = memory_ + size_t{8} * i}});
     }
