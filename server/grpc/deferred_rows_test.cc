@@ -59,7 +59,7 @@ class DeferredRowsTest : public ::testing::Test {
     context_.metrics = &metrics_;
     context_.log =
         std::make_shared<spdlog::logger>("test", std::make_shared<spdlog::sinks::null_sink_mt>());
-    access_ = AccessControl::Create({}, context_.log).value();
+    access_ = AccessControl::Create({}, context_.log, &RealClock()).value();
     context_.access = access_.get();
     context_.team = team_.get();
     context_.max_batch_rows = 1 << 20;
