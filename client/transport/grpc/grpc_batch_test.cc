@@ -304,9 +304,9 @@ TEST_F(GrpcBatchTest, RowsThatRepeatTravelOnce) {
   Ask(1, ids, {.group_rows = 4, .group_stride_bytes = 4 * 264 + 8});
   Ask(20, ids, {}, backwards);
   Create();
-  for (const wire::LookupRequest::Layer& layer : Sent(requests_[0]).layers()) {
-    const std::vector<RowId> sent = IdsOf(layer);
-    EXPECT_EQ(sent.size(), std::set<RowId>(ids.begin(), ids.end()).size());
+  const wire::LookupRequest sent = Sent(requests_[0]);
+  for (const wire::LookupRequest::Layer& layer : sent.layers()) {
+    EXPECT_EQ(IdsOf(layer).size(), std::set<RowId>(ids.begin(), ids.end()).size());
   }
   Land(requests_[0], AnswerTo(requests_[0], 37), true, /*chunk=*/1000);
   ExpectLanded();
