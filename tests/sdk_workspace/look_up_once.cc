@@ -18,7 +18,7 @@ int main(int argc, char** argv) {
   }
   engram::Client::Plan plan;
   const auto ticket = (*client)->Prefetch(engram::Addresser::Start(), token_ids, {}, landings,
-                                          absl::InfiniteFuture(), &plan);
+                                          engram::MonotonicTime::Infinite(), &plan);
   const absl::Status status = ticket.ok() ? (*client)->Wait(*ticket) : ticket.status();
   std::printf("%s: %s\n", set.id.c_str(), status.ToString().c_str());
   return status.ok() ? 0 : 1;
