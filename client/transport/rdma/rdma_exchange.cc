@@ -243,7 +243,10 @@ void RdmaExchange::Reap(Ticket ticket) {
   const MutexLock lock(mutex_);
   const std::shared_ptr<RdmaBatch> batch = tickets_.Close(ticket);
   if (batch == nullptr) return;
-  batch->Fail(absl::CancelledError("the batch was reaped"));
+  // An error is memory: a batch that has ended takes none.
+  if (batch->state == TicketState::kInFlight) {
+    batch->Fail(absl::CancelledError("the batch was reaped"));
+  }
   const MonotonicTime patience = clock_.After(kReapPatience);
   while (batch->requests_out > 0) {
     Advance();
