@@ -8,7 +8,7 @@
 #include <string>
 
 #include "absl/strings/numbers.h"
-#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "client/client.h"
 #include "memstore/base/clock.h"
 #include "tests/integration/small_sets.h"
@@ -19,13 +19,6 @@ namespace {
 void Say(const std::string& line) {
   std::printf("%s\n", line.c_str());
   std::fflush(stdout);
-}
-
-[[maybe_unused]] void SetDeadline(absl::Duration span, absl::Time* deadline) {
-  *deadline = absl::Now() + span;
-}
-[[maybe_unused]] void SetDeadline(absl::Duration span, MonotonicTime* deadline) {
-  *deadline = RealClock().After(span);
 }
 
 absl::Status Run(const std::string& target, const std::string& mode, absl::Duration span,
@@ -41,8 +34,7 @@ absl::Status Run(const std::string& target, const std::string& mode, absl::Durat
   Say("attached");
   char line[64];
   if (std::fgets(line, sizeof(line), stdin) == nullptr) return absl::CancelledError("no input");
-  decltype(BatchRequest::deadline) deadline;
-  SetDeadline(span, &deadline);
+  const MonotonicTime deadline = RealClock().After(span);
   const absl::StatusOr<Ticket> ticket = (*client)->Submit(
       plan, DenseLandings(set, reinterpret_cast<std::byte*>(rows.data())), deadline);
   if (!ticket.ok()) return ticket.status();
