@@ -11,8 +11,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/transport/attach_check.h"
-#include "memstore/base/mutex.h"
 #include "memstore/base/status_macros.h"
+#include "memstore/base/stoppable_sleep.h"
 #include "memstore/os/unix_socket.h"
 #include "memstore/shm/ring.h"
 
@@ -221,16 +221,9 @@ absl::StatusOr<ShmAttachment> AttachShm(const std::string& path, const std::stri
 }
 
 absl::Status ShmAttachment::WaitSuperseded(const std::stop_token& stop, Clock& clock) const {
-  Mutex mutex;
-  CondVar stopped;
-  const std::stop_callback wake(stop, [&] {
-    MutexLock lock(mutex);
-    stopped.NotifyAll();
-  });
-  MutexLock lock(mutex);
   while (!stop.stop_requested()) {
     if (control.Read().state != SetState::kServing) return absl::OkStatus();
-    clock.WaitUntil(stopped, mutex, clock.After(kLookInterval));
+    SleepUnlessStopped(clock, kLookInterval, stop);
   }
   return absl::CancelledError("nobody follows the table set any more");
 }
