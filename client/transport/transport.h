@@ -23,6 +23,7 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "memstore/addressing/addresser.h"
+#include "memstore/addressing/column_slice.h"
 #include "memstore/addressing/token_map.h"
 #include "memstore/base/clock.h"
 #include "memstore/gather/gather.h"
@@ -47,6 +48,10 @@ struct LayerRequest {
   uint32_t layer = 0;
   absl::Span<const RowId> row_ids;
   Landing landing;
+  // Where set, the ids stand [tokens, the slice's columns], and each is held against the rows of
+  // its own column; a slice of no columns has no ids, needs no landing, and has landed at once.
+  // Null: ids in any order, held against the layer's rows. Read within Submit.
+  const ColumnSlice* columns = nullptr;
 };
 
 // In the place of row ids, for transports that take them: the owner addresses the tokens. A layer's
@@ -56,6 +61,9 @@ struct TokenRows {
   absl::Span<const SequenceTokens> sequences;
   absl::Span<const int32_t> token_ids;  // sequence after sequence
   absl::Span<const uint8_t> dead;       // empty, or a byte a token
+  // Empty: all columns of every layer of the batch. Else one slice a layer of it, in its order;
+  // rows are then [tokens, the slice's columns].
+  absl::Span<const ColumnSlice> slices = {};
 };
 
 // Is told how a ticket goes, beside Poll and Wait, so that nobody needs a thread a ticket.
@@ -103,6 +111,7 @@ struct Capabilities {
   uint64_t max_batch_rows;    // Submit refuses more, INVALID_ARGUMENT
   uint32_t max_sequence_tokens = 0;  // of TokenRows; 0: row ids alone are taken
   bool lands_at_places = false;      // takes landings with a list of places
+  bool token_slices = false;         // the owner takes TokenRows of slices
 };
 
 // What the owner says of the table set when a client attaches; it is the one that was asked for.
