@@ -18,8 +18,8 @@
 #include "memstore/base/mutex.h"
 #include "memstore/os/malloc_tuning.h"
 #include "memstore/os/standard_streams.h"
+#include "proto/wire/version.h"
 #include "server/base/log.h"
-#include "server/base/version.h"
 #include "server/config/config.h"
 #include "server/engramd.h"
 #include "server/start_checks.h"
@@ -91,7 +91,7 @@ class StopSignals {
 
 int Serve(const ServerConfig& config, StopSignals& signals) {
   const std::shared_ptr<spdlog::logger> log = MakeLog(config.log_json, config.log_level);
-  log->info("engramd {} starts", kEngramdVersion);
+  log->info("engramd {} starts", kEngramVersion);
   absl::StatusOr<std::unique_ptr<Engramd>> engramd = Engramd::Load(config, log, &RealClock());
   if (!engramd.ok()) {
     log->error("{}", std::string(engramd.status().message()));

@@ -6,7 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_replace.h"
-#include "server/base/version.h"
+#include "proto/wire/version.h"
 
 namespace engram {
 namespace {
@@ -139,7 +139,7 @@ std::string Header(const ServerSnapshot& snapshot) {
   return absl::StrCat(
       "<header><h1>engramd</h1><span id=\"state\" class=\"state",
       why.empty() ? "" : (wait ? " wait" : " bad"), "\">", Name(snapshot.state),
-      "</span><span class=\"dim\">version ", kEngramdVersion, ", up ",
+      "</span><span class=\"dim\">version ", kEngramVersion, ", up ",
       Age(absl::ToDoubleSeconds(snapshot.uptime)), "</span></header>",
       why.empty() ? "" : absl::StrCat("<div class=\"card\">", Escape(why), "</div>"));
 }

@@ -20,8 +20,8 @@
 #include "memstore/base/status_macros.h"
 #include "memstore/base/text_format.h"
 #include "memstore/os/posix_file.h"
+#include "proto/wire/version.h"
 #include "server/base/limits.h"
-#include "server/base/version.h"
 #include "server/config/config_fields.h"
 
 namespace engram {
@@ -118,7 +118,7 @@ absl::Status ConfigLayers::ReadFlags(int argc, const char* const* argv) {
       "strongest, then variables.\n"
       "Exit codes: 0 stopped by a signal, 1 it failed, 2 bad usage.",
       "engramd"};
-  app.set_version_flag("--version", absl::StrCat("engramd ", kEngramdVersion));
+  app.set_version_flag("--version", absl::StrCat("engramd ", kEngramVersion));
   app.add_option("--config", file_, "configuration file, textproto")->type_name("FILE");
   bool print = false;
   bool check = false;

@@ -11,7 +11,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
-#include "server/base/version.h"
+#include "proto/wire/version.h"
 
 namespace engram {
 namespace {
@@ -189,7 +189,7 @@ void AddScrub(const ServerSnapshot& snapshot, Families& out) {
 
 void AddProcess(const ServerSnapshot& snapshot, Families& out) {
   MetricFamily& build = out.Begin("build_info", MetricType::Gauge, "1, with the version.");
-  Families::AddGauge(build, {{"version", kEngramdVersion}}, 1);
+  Families::AddGauge(build, {{"version", kEngramVersion}}, 1);
   MetricFamily& state = out.Begin("state", MetricType::Gauge,
                                   "1 for the state that engramd is in, 0 for the others.");
   for (const LifeState one : {LifeState::kLoading, LifeState::kServing, LifeState::kDraining}) {
