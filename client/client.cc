@@ -1,5 +1,6 @@
 #include "client/client.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/container/inlined_vector.h"
@@ -91,23 +92,52 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Create(std::unique_ptr<Transport
 
 Client::~Client() = default;
 
-Client::LayerOutputs Client::MakeRoom(uint64_t tokens, Plan* plan) const {
+absl::Status Client::CheckSlices(absl::Span<const ColumnSlice> slices) const {
   const AddressScheme& scheme = addresser_->scheme();
-  const uint32_t columns = scheme.Columns();
+  if (slices.empty()) return absl::OkStatus();
+  if (slices.size() != scheme.layers.size()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(slices.size(), " slices of columns for ", scheme.layers.size(),
+                     " layers: one for each layer of the table set, or none"));
+  }
+  for (size_t i = 0; i < slices.size(); ++i) {
+    absl::Status status = slices[i].Check(scheme.layers[i].layer, scheme.Columns());
+    if (!status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+Client::LayerOutputs Client::MakeRoom(uint64_t tokens, absl::Span<const ColumnSlice> slices,
+                                      Plan* plan) const {
+  const AddressScheme& scheme = addresser_->scheme();
   plan->tokens = tokens;
+  plan->set = addresser_->set();
+  if (slices.data() != plan->slices.data() || slices.size() != plan->slices.size()) {
+    plan->slices.assign(slices.begin(), slices.end());
+  }
   plan->inverse.clear();
   plan->row_ids.resize(scheme.layers.size());
   LayerOutputs outputs(scheme.layers.size());
   for (uint32_t i = 0; i < scheme.layers.size(); ++i) {
+    const ColumnSlice* const slice = plan->slices.empty() ? nullptr : &plan->slices[i];
+    const uint32_t columns = slice == nullptr ? scheme.Columns() : slice->columns();
     plan->row_ids[i].resize(tokens * columns);
-    outputs[i] = {.layer_index = i, .rows = plan->row_ids[i].data(), .token_stride = columns};
+    outputs[i] = {
+        .layer_index = i, .rows = plan->row_ids[i].data(), .token_stride = columns, .slice = slice};
   }
   return outputs;
 }
 
 absl::Status Client::PlanTokens(const SequenceState& state, absl::Span<const int32_t> token_ids,
-                                absl::Span<const uint8_t> dead, Plan* plan) const {
-  return addresser_->Address(state, token_ids, dead, MakeRoom(token_ids.size(), plan));
+                                absl::Span<const uint8_t> dead, Plan* plan,
+                                absl::Span<const ColumnSlice> slices) const {
+  absl::Status status = CheckSlices(slices);
+  if (status.ok()) {
+    status = addresser_->Address(state, token_ids, dead, MakeRoom(token_ids.size(), slices, plan));
+  }
+  // Whoever submits it all the same is told, and gets no rows of the batch before.
+  if (!status.ok()) plan->row_ids.clear();
+  return status;
 }
 
 void Client::MakeDistinct(Plan* plan) {
@@ -124,14 +154,13 @@ absl::StatusOr<Ticket> Client::Prefetch(const SequenceState& state,
                                         absl::Span<const int32_t> token_ids,
                                         absl::Span<const uint8_t> dead,
                                         absl::Span<const Landing> landings, MonotonicTime deadline,
-                                        Plan* plan) {
-  absl::Status status = PlanTokens(state, token_ids, dead, plan);
+                                        Plan* plan, absl::Span<const ColumnSlice> slices) {
+  absl::Status status = PlanTokens(state, token_ids, dead, plan, slices);
   if (!status.ok()) return status;
   return Submit(*plan, landings, deadline);
 }
 
-absl::StatusOr<Ticket> Client::SubmitLayers(absl::Span<const std::vector<RowId>> row_ids,
-                                            const TokenRows* tokens,
+absl::StatusOr<Ticket> Client::SubmitLayers(const Plan* plan, const TokenRows* tokens,
                                             absl::Span<const Landing> landings,
                                             MonotonicTime deadline) {
   const std::vector<LayerTableSpec>& layers = table_set().layers;
@@ -141,21 +170,33 @@ absl::StatusOr<Ticket> Client::SubmitLayers(absl::Span<const std::vector<RowId>>
                                                    " landings"));
   }
   absl::InlinedVector<LayerRequest, kInlineLayers> requests(layers.size());
+  // Distinct ids have no order, and were in the order of columns before they were made so.
+  const bool dense = plan != nullptr && plan->inverse.empty();
+  const ColumnSlice all = ColumnSlice::All(addresser_->scheme().Columns());
   for (size_t i = 0; i < layers.size(); ++i) {
     requests[i] = {.layer = layers[i].layer, .row_ids = {}, .landing = landings[i]};
-    if (tokens == nullptr) requests[i].row_ids = row_ids[i];
+    if (plan == nullptr) continue;
+    requests[i].row_ids = plan->row_ids[i];
+    const ColumnSlice* const slice = plan->slices.empty() ? &all : &plan->slices[i];
+    if (dense || slice->empty()) requests[i].columns = slice;
   }
   return Submit(BatchRequest{.layers = requests, .deadline = deadline, .tokens = tokens});
 }
 
 absl::StatusOr<Ticket> Client::Submit(const Plan& plan, absl::Span<const Landing> landings,
                                       MonotonicTime deadline) {
+  if (!plan.set.is_none()) {
+    absl::Status status = CheckSameSet("the plan", plan.set, addresser_->set(),
+                                       "plan the tokens again with this client");
+    if (!status.ok()) return status;
+  }
   const size_t layers = table_set().layers.size();
   if (plan.row_ids.size() != layers) {
     return absl::InvalidArgumentError(absl::StrCat(
         "the table set has ", layers, " layers: the plan is for ", plan.row_ids.size()));
   }
-  return SubmitLayers(plan.row_ids, nullptr, landings, deadline);
+  if (absl::Status status = CheckSlices(plan.slices); !status.ok()) return status;
+  return SubmitLayers(&plan, nullptr, landings, deadline);
 }
 
 absl::Status Client::CheckSequences(absl::Span<const SequenceTokens> sequences,
@@ -178,15 +219,22 @@ absl::StatusOr<Ticket> Client::SubmitTokens(absl::Span<const SequenceTokens> seq
                                             absl::Span<const int32_t> token_ids,
                                             absl::Span<const uint8_t> dead,
                                             absl::Span<const Landing> landings,
-                                            MonotonicTime deadline) {
+                                            MonotonicTime deadline,
+                                            absl::Span<const ColumnSlice> slices) {
   absl::Status status = CheckSequences(sequences, token_ids, dead);
   if (!status.ok()) return status;
+  status = CheckSlices(slices);
+  if (!status.ok()) return status;
+  if (std::all_of(slices.begin(), slices.end(), [](const auto& slice) { return slice.is_all(); })) {
+    slices = {};  // what every owner takes
+  }
   MutexLock lock(tokens_mutex_);
-  if (transport_->capabilities().max_sequence_tokens > 0) {
-    return SendTokens(sequences, token_ids, dead, landings, deadline);
+  const Capabilities& transport = transport_->capabilities();
+  if (transport.max_sequence_tokens > 0 && (slices.empty() || transport.token_slices)) {
+    return SendTokens(sequences, token_ids, dead, landings, deadline, slices);
   }
   status = addresser_->AddressSequences(sequences, token_ids, dead,
-                                        MakeRoom(token_ids.size(), &tokens_plan_));
+                                        MakeRoom(token_ids.size(), slices, &tokens_plan_));
   if (!status.ok()) return status;
   return Submit(tokens_plan_, landings, deadline);
 }
@@ -196,7 +244,8 @@ absl::StatusOr<Ticket> Client::SendTokens(absl::Span<const SequenceTokens> seque
                                           absl::Span<const int32_t> token_ids,
                                           absl::Span<const uint8_t> dead,
                                           absl::Span<const Landing> landings,
-                                          MonotonicTime deadline) {
+                                          MonotonicTime deadline,
+                                          absl::Span<const ColumnSlice> slices) {
   const uint32_t most = transport_->capabilities().max_sequence_tokens;
   tokens_parts_.clear();
   size_t at = 0;
@@ -216,8 +265,8 @@ absl::StatusOr<Ticket> Client::SendTokens(absl::Span<const SequenceTokens> seque
       at += part;
     }
   }
-  const TokenRows tokens{tokens_parts_, token_ids, dead};
-  return SubmitLayers({}, &tokens, landings, deadline);
+  const TokenRows tokens{tokens_parts_, token_ids, dead, slices};
+  return SubmitLayers(nullptr, &tokens, landings, deadline);
 }
 
 absl::StatusOr<Ticket> Client::Submit(const BatchRequest& batch) {
@@ -228,10 +277,13 @@ absl::StatusOr<Ticket> Client::Submit(const BatchRequest& batch) {
   }
   uint64_t rows = 0;
   uint64_t bytes = 0;
-  for (const LayerRequest& request : batch.layers) {
+  for (size_t i = 0; i < batch.layers.size(); ++i) {
+    const LayerRequest& request = batch.layers[i];
     uint64_t layer_rows = request.row_ids.size();
     if (batch.tokens != nullptr) {
-      layer_rows = batch.tokens->token_ids.size() * addresser_->scheme().Columns();
+      const absl::Span<const ColumnSlice> slices = batch.tokens->slices;
+      layer_rows = batch.tokens->token_ids.size() *
+                   (slices.empty() ? addresser_->scheme().Columns() : slices[i].columns());
     }
     rows += layer_rows;
     for (const LayerTableSpec& layer : table_set().layers) {

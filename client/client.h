@@ -36,6 +36,8 @@
 #include "client/transport/security_options.h"
 #include "client/transport/transport.h"
 #include "memstore/addressing/addresser.h"
+#include "memstore/addressing/column_slice.h"
+#include "memstore/addressing/set_id.h"
 #include "memstore/base/clock.h"
 #include "memstore/base/mutex.h"
 
@@ -84,17 +86,25 @@ class Client {
   // Row ids of a batch, ready to be submitted, and where rows land. Dense: row_ids[layer] is
   // [tokens * columns], rows land in that order, inverse is empty. Distinct: each row id stands,
   // and lands, once a layer, in the order of its first use; the row of token t and column c is the
-  // one at place inverse[layer][t * columns + c]. Reused from batch to batch it allocates only when
-  // a batch is larger than any before.
+  // one at place inverse[layer][t * columns + c]. Columns are the slice's where there are slices.
+  // Reused from batch to batch it allocates only when a batch is larger than any before.
   struct Plan {
     uint64_t tokens = 0;
     std::vector<std::vector<RowId>> row_ids;     // one a layer of the table set
     std::vector<std::vector<uint32_t>> inverse;  // one a layer, or none
     std::vector<RowId> scratch;                  // MakeDistinct's
+    std::vector<ColumnSlice> slices;             // one a layer; none: all columns of every layer
+    // Of the table set that it was planned for, and is refused by any other. None: filled in by
+    // somebody else, and taken by every client whose layers and columns it fits.
+    ShortSetId set;
   };
-  // A dense one. INVALID_ARGUMENT: what Addresser::Address refuses.
+  // A dense one. `slices`: empty, or one a layer of the table set, that its ids are of and its rows
+  // land by; a slice of no columns asks nothing of its layer. INVALID_ARGUMENT: what
+  // Addresser::Address refuses, or another number of slices; FAILED_PRECONDITION: a state of
+  // another table set. On error the plan is empty.
   absl::Status PlanTokens(const SequenceState& state, absl::Span<const int32_t> token_ids,
-                          absl::Span<const uint8_t> dead, Plan* plan) const;
+                          absl::Span<const uint8_t> dead, Plan* plan,
+                          absl::Span<const ColumnSlice> slices = {}) const;
   // Makes a dense plan distinct; one that is distinct stays as it is. For consumers that un-permute
   // by themselves (a GPU's gather, a fused layer): the least bytes travel and none is copied to a
   // second place. Cost: a hash look-up a row id.
@@ -106,24 +116,30 @@ class Client {
   absl::Status Unregister(absl::Span<std::byte> buffer) { return transport_->Unregister(buffer); }
 
   // The ticket interface over planned tokens. landings: one a layer of the table set, with room for
-  // the layer's row_ids. A dense plan's groups are a token's columns (rows of a token lie together,
-  // tokens are group_stride_bytes apart), a distinct plan's are single rows.
+  // the layer's row_ids; none is needed (data null) for a layer whose slice has no columns. A dense
+  // plan's groups are a token's columns (rows of a token lie together, tokens are
+  // group_stride_bytes apart), a distinct plan's are single rows. FAILED_PRECONDITION names both
+  // ids: a plan of another table set. A dense plan's ids are held against their columns once more
+  // (LayerRequest::columns).
   absl::StatusOr<Ticket> Submit(const Plan& plan, absl::Span<const Landing> landings,
                                 MonotonicTime deadline);
   // Plans a dense batch and submits it: from token ids known to rows under way in one call.
   absl::StatusOr<Ticket> Prefetch(const SequenceState& state, absl::Span<const int32_t> token_ids,
                                   absl::Span<const uint8_t> dead,
                                   absl::Span<const Landing> landings, MonotonicTime deadline,
-                                  Plan* plan);
+                                  Plan* plan, absl::Span<const ColumnSlice> slices = {});
   // The same for batches of many sequences (a decode step), without a plan of the caller's. Where
   // the transport takes token ids they travel as they are and the owner addresses them (rdma: a
-  // request is then a tenth of the size, or less); else row ids are worked out here, one such batch
-  // at a time. Same errors as PlanTokens, from here or from the owner.
+  // request is then a tenth of the size, or less), slices too where the owner takes them; else row
+  // ids are worked out here, one such batch at a time. Same errors as PlanTokens, from here or from
+  // the owner.
   absl::StatusOr<Ticket> SubmitTokens(absl::Span<const SequenceTokens> sequences,
                                       absl::Span<const int32_t> token_ids,
                                       absl::Span<const uint8_t> dead,
-                                      absl::Span<const Landing> landings, MonotonicTime deadline);
-  // Over row ids of the caller's.
+                                      absl::Span<const Landing> landings, MonotonicTime deadline,
+                                      absl::Span<const ColumnSlice> slices = {});
+  // Over row ids of the caller's: of another engine's kernels, say. With LayerRequest::columns they
+  // are held against their columns, which nothing else does.
   absl::StatusOr<Ticket> Submit(const BatchRequest& batch);
   TicketState Poll(Ticket ticket) { return transport_->Poll(ticket); }
   absl::Status Wait(Ticket ticket);
@@ -149,14 +165,17 @@ class Client {
   absl::StatusOr<Ticket> SendTokens(absl::Span<const SequenceTokens> sequences,
                                     absl::Span<const int32_t> token_ids,
                                     absl::Span<const uint8_t> dead,
-                                    absl::Span<const Landing> landings, MonotonicTime deadline)
+                                    absl::Span<const Landing> landings, MonotonicTime deadline,
+                                    absl::Span<const ColumnSlice> slices)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(tokens_mutex_);
-  // Submits requests for all layers, each with its row ids, or by `tokens`.
-  absl::StatusOr<Ticket> SubmitLayers(absl::Span<const std::vector<RowId>> row_ids,
-                                      const TokenRows* tokens, absl::Span<const Landing> landings,
-                                      MonotonicTime deadline);
-  // Room for a dense plan, and where its row ids go.
-  LayerOutputs MakeRoom(uint64_t tokens, Plan* plan) const;
+  // Submits requests for all layers, by a plan or by `tokens`.
+  absl::StatusOr<Ticket> SubmitLayers(const Plan* plan, const TokenRows* tokens,
+                                      absl::Span<const Landing> landings, MonotonicTime deadline);
+  // INVALID_ARGUMENT: neither none nor one that fits each layer.
+  absl::Status CheckSlices(absl::Span<const ColumnSlice> slices) const;
+  // Room for a dense plan, and where its row ids go. The slices have been checked, and may be the
+  // plan's own.
+  LayerOutputs MakeRoom(uint64_t tokens, absl::Span<const ColumnSlice> slices, Plan* plan) const;
 
   const Clock& clock_;
   ClientCounters counters_;

@@ -37,7 +37,9 @@ TEST(ClientCollectable, ShowsWhatTheClientDid) {
       .layer = layer.layer, .row_ids = beyond, .landing = {.data = rows.data()}};
   batch.layers = {&wrong, 1};
   EXPECT_EQ(client->Lookup(batch).code(), absl::StatusCode::kInvalidArgument);
-  Client::Plan plan{.tokens = 1, .row_ids = {ids}, .inverse = {}, .scratch = {}};
+  Client::Plan plan;
+  plan.tokens = 1;
+  plan.row_ids = {ids};
   client->MakeDistinct(&plan);
 
   const std::shared_ptr<Client> idle = Client::Attach("embedded:" + directory, {}).value();

@@ -112,6 +112,9 @@ struct Capabilities {
   uint32_t max_sequence_tokens = 0;  // of TokenRows; 0: row ids alone are taken
   bool lands_at_places = false;      // takes landings with a list of places
   bool token_slices = false;         // the owner takes TokenRows of slices
+  // As the owner said it when it was attached to, for messages. Empty: there is none, or it said
+  // none.
+  absl::string_view owner_version = {};
 };
 
 // What the owner says of the table set when a client attaches; it is the one that was asked for.
