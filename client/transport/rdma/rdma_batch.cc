@@ -13,6 +13,10 @@
 namespace engram {
 namespace {
 
+// A batch is kept to be used again with ids of at most so many bytes, a prefill's of ten thousand
+// tokens.
+constexpr size_t kSpareBytes = 4 << 20;
+
 // The same error with the layer's name in front; what it carries for code stays with it.
 absl::Status OfLayer(uint32_t layer, const absl::Status& status) {
   absl::Status named(status.code(), absl::StrCat("layer ", layer, ": ", status.message()));
@@ -60,16 +64,13 @@ absl::Status RdmaBatch::Take(const BatchRequest& request, const Manifest& manife
 }
 
 void RdmaBatch::Reset(const BatchRequest& request, const Manifest& manifest) {
-  state = TicketState::kInFlight;
-  status = absl::OkStatus();
-  deadline = request.deadline;
-  requests_out = 0;
+  until_ = request.deadline;
   layers_.clear();
   places_.clear();
   ids_.clear();
   id_bytes_ = sizeof(uint32_t);
   next_layer_ = 0;
-  restarted_ = false;
+  begun_ = restarted_ = false;
   is_tile_ = false;
   by_tokens_ = request.tokens != nullptr;
   sequences_.clear();
@@ -113,10 +114,15 @@ absl::Status RdmaBatch::TakeLayer(const LayerRequest& layer, const LayerTableSpe
   return absl::OkStatus();
 }
 
-bool RdmaBatch::MayRestart(MonotonicTime now) {
-  if (restarted_ || state != TicketState::kInFlight || deadline <= now) return false;
-  restarted_ = true;
-  requests_out = 0;
+bool RdmaBatch::MayBeKept() const {
+  return ids_.capacity() * sizeof(RowId) + token_ids_.capacity() * sizeof(int32_t) +
+             sequences_.capacity() * sizeof(SequenceTokens) <=
+         kSpareBytes;
+}
+
+bool RdmaBatch::Restart() {
+  if (std::exchange(restarted_, true)) return false;
+  begun_ = false;
   next_layer_ = 0;
   next_sequence_ = next_token_ = 0;
   to_land_ = 0;
@@ -143,7 +149,7 @@ void RdmaBatch::WriteHead(RdmaTag tag, MonotonicTime now, const Writer& writer, 
                            .id_bytes = id_bytes,
                            .batch = number,
                            .timeout_us = 0};
-  const absl::Duration left = deadline - now;
+  const absl::Duration left = until_ - now;
   if (left < absl::Hours(1)) {
     header.timeout_us =
         static_cast<uint64_t>(std::max<int64_t>(1, absl::ToInt64Microseconds(left)));
@@ -211,6 +217,7 @@ RdmaBatch::Request RdmaBatch::WriteTokens(RdmaTag tag, MonotonicTime now, std::b
 
 RdmaBatch::Request RdmaBatch::WriteNext(RdmaTag tag, MonotonicTime now, std::byte* out) {
   ENGRAM_CHECK(!AllWritten(), "a batch that has been written is written on");
+  begun_ = true;
   if (by_tokens_) return WriteTokens(tag, now, out);
   Writer writer;
   // Groups too large for a request travel layer by layer.
@@ -304,6 +311,7 @@ void RdmaBatch::SkipWritten() {
 
 RdmaBatch::Read RdmaBatch::NextRead() {
   ENGRAM_CHECK(!AllWritten(), "a batch that has been read is read on");
+  begun_ = true;
   LayerProgress& layer = layers_[next_layer_];
   const Read read{.layer = layer.layer,
                   .row_bytes = layer.place.row_bytes,
@@ -314,27 +322,11 @@ RdmaBatch::Read RdmaBatch::NextRead() {
   return read;
 }
 
-void RdmaBatch::LandAll() {
-  for (LayerProgress& layer : layers_) layer.landed = layer.rows;
-  to_land_ = 0;
-}
-
-void RdmaBatch::Land(const RequestLayer& rows) {
+bool RdmaBatch::Land(const RequestLayer& rows) {
   ENGRAM_CHECK(rows.rows <= to_land_, "more rows landed than were asked for");
   layers_[rows.place].landed += rows.rows;
   to_land_ -= rows.rows;
-}
-
-void RdmaBatch::EndRequest() {
-  ENGRAM_CHECK(requests_out > 0, "a request was answered twice");
-  --requests_out;
-  if (AllLanded() && state == TicketState::kInFlight) state = TicketState::kLanded;
-}
-
-void RdmaBatch::Fail(absl::Status why) {
-  if (state != TicketState::kInFlight) return;
-  state = TicketState::kFailedLent;
-  status = std::move(why);
+  return HasLanded(rows.place);
 }
 
 absl::Status RdmaBatch::CheckRows(absl::FunctionRef<absl::Status(uint32_t, RowId)> check) const {

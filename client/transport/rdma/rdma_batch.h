@@ -6,8 +6,8 @@
 // does, travel in whole groups of all of them; else layer after layer, in whole groups where a
 // group fits. A request by token ids holds whole sequences, for every layer.
 //
-// Pure: no device, thread or lock, and time is passed in. Kept from batch to batch for its memory;
-// once that has grown, nothing allocates. Whoever has it guards it.
+// Pure but for what it derives from: no device, thread or lock, and time is passed in. Kept from
+// batch to batch for its memory; once that has grown, nothing allocates. Its exchange guards it.
 #pragma once
 
 #include <array>
@@ -18,6 +18,7 @@
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "client/transport/ticketed_batch.h"
 #include "client/transport/transport.h"
 #include "memstore/base/clock.h"
 #include "memstore/rdma/request.h"
@@ -34,7 +35,7 @@ struct RdmaLandingPlace {
 using FindRdmaLanding =
     absl::FunctionRef<absl::StatusOr<RdmaLandingPlace>(const std::byte* data, uint64_t bytes)>;
 
-class RdmaBatch {
+class RdmaBatch final : public TicketedBatch {
  public:
   // What a request that was written carries of each of its layers.
   struct RequestLayer {
@@ -60,10 +61,9 @@ class RdmaBatch {
   // there are too many layers. UNIMPLEMENTED: a landing that lists places.
   absl::Status Take(const BatchRequest& request, const Manifest& manifest, FindRdmaLanding find);
 
-  // After a connection that broke: what has landed stays, the rest is to be written again. False
-  // when that was done once already, or the batch is over.
-  bool MayRestart(MonotonicTime now);
-  bool has_restarted() const { return restarted_; }
+  // After a connection that broke, when nothing is under way: what has landed stays, the rest is to
+  // be written again. False when that was done once already.
+  bool Restart();
 
   // Writes the next request into `out`, which has kRdmaRequestBytes. Not when AllWritten().
   Request WriteNext(RdmaTag tag, MonotonicTime now, std::byte* out);
@@ -72,29 +72,23 @@ class RdmaBatch {
   bool AllWritten() const {
     return by_tokens_ ? next_sequence_ == sequences_.size() : next_layer_ == layers_.size();
   }
-  bool NoneWritten() const { return next_layer_ == 0 && layers_[0].written == 0; }
+  bool NoneWritten() const { return !begun_; }
 
-  // Rows of a request are in place; whatever has become of the batch meanwhile.
-  void Land(const RequestLayer& rows);
-  void LandAll();
-  // The owner writes no more for one request of it. The last one lands the batch, unless it failed.
-  void EndRequest();
-  // No effect on a batch that has landed, or failed before.
-  void Fail(absl::Status why);
-
+  // Rows of a request are in place. True: so is the whole layer.
+  bool Land(const RequestLayer& rows);
   bool HasLanded(size_t place) const { return layers_[place].landed == layers_[place].rows; }
   bool AllLanded() const { return to_land_ == 0; }
-  size_t layers() const { return layers_.size(); }
+  size_t layer_count() const { return layers_.size(); }
+  uint64_t rows(size_t place) const { return layers_[place].rows; }
   // Calls check(layer, row id) until one is not OK.
   absl::Status CheckRows(absl::FunctionRef<absl::Status(uint32_t, RowId)> check) const;
 
-  // The transport's.
-  TicketState state = TicketState::kInFlight;
-  absl::Status status;
-  MonotonicTime deadline;
-  uint32_t requests_out = 0;  // sent and not answered: the owner may still write for them
+  // The exchange's.
   uint64_t number = 0;
   uint32_t state_slot = 0;  // where this side reads: the owner's state before and after
+
+ protected:
+  bool MayBeKept() const override;
 
  private:
   struct LayerProgress {
@@ -126,7 +120,9 @@ class RdmaBatch {
   std::vector<RowId> ids_;
   bool is_tile_ = false;
   bool by_tokens_ = false;
+  bool begun_ = false;  // something is written, since it restarted
   bool restarted_ = false;
+  MonotonicTime until_;                    // its deadline
   std::vector<SequenceTokens> sequences_;  // of a batch by token ids
   std::vector<int32_t> token_ids_;
   std::vector<uint8_t> dead_;

@@ -100,7 +100,6 @@ class Exchange {
         EXPECT_EQ(view.layers[i].rows % view.layers[i].group_rows, 0u);
       }
     }
-    ++batch.requests_out;
     return request;
   }
   // What an owner does for layer `i` of the request that was written last.
@@ -117,12 +116,12 @@ class Exchange {
       ASSERT_LE(at + row_bytes, memory_.size());
       for (uint64_t b = 0; b < row_bytes; ++b) memory_[at + b] = ByteOf(layer.layer, id, b);
     }
-    batch.Land(request.layers[i]);
+    const bool whole = batch.Land(request.layers[i]);
+    EXPECT_EQ(whole, batch.HasLanded(request.layers[i].place));
   }
   void ServeAll(const RdmaBatch::Request& request) {
     for (uint32_t i = 0; i < request.layer_count; ++i) Serve(request, i);
     if (view.header.id_bytes == 0) addressed_ += view.layers[0].rows;
-    batch.EndRequest();
   }
   void WriteAndServeAll() {
     while (!batch.AllWritten()) ServeAll(Write());
@@ -185,7 +184,6 @@ TEST(RdmaBatch, EveryRowIsAskedForOnceWhateverTheirNumberLayoutAndWidthOfIds) {
         EXPECT_TRUE(exchange.batch.NoneWritten());
         exchange.WriteAndServeAll();
         EXPECT_TRUE(exchange.batch.AllLanded());
-        EXPECT_EQ(exchange.batch.state, TicketState::kLanded);
         EXPECT_TRUE(exchange.IsExact())
             << table_rows << " " << static_cast<int>(layout) << " " << rows;
         EXPECT_EQ(exchange.view.header.id_bytes, table_rows > 20'000 ? 8u : 4u);
@@ -258,8 +256,7 @@ TEST(RdmaBatch, WhatHadLandedIsLeftAloneWhenItBeginsAgain) {
       // Its reader is at work in place.
       std::byte& first = *exchange.layers()[landed].landing.data;
       const std::byte right = std::exchange(first, std::byte{0x77});
-      ASSERT_TRUE(exchange.batch.MayRestart(kNow));
-      EXPECT_EQ(exchange.batch.requests_out, 0u);
+      ASSERT_TRUE(exchange.batch.Restart());
       EXPECT_FALSE(exchange.batch.AllWritten());
       while (!exchange.batch.AllWritten()) {
         const RdmaBatch::Request again = exchange.Write();
@@ -268,7 +265,7 @@ TEST(RdmaBatch, WhatHadLandedIsLeftAloneWhenItBeginsAgain) {
         }
         exchange.ServeAll(again);
       }
-      EXPECT_EQ(exchange.batch.state, TicketState::kLanded);
+      EXPECT_TRUE(exchange.batch.AllLanded());
       EXPECT_EQ(first, std::byte{0x77});
       first = right;
       EXPECT_TRUE(exchange.IsExact());
@@ -290,26 +287,21 @@ TEST(RdmaBatch, ALayerThatLandedInPartIsAskedForAsAWholeWhenItBeginsAgain) {
     ASSERT_TRUE(exchange.Take().ok());
     exchange.ServeAll(exchange.Write());
     static_cast<void>(exchange.Write());  // under way, and never answered
-    ASSERT_TRUE(exchange.batch.MayRestart(kNow));
+    ASSERT_TRUE(exchange.batch.Restart());
     EXPECT_TRUE(exchange.batch.NoneWritten());
     exchange.WriteAndServeAll();
-    EXPECT_EQ(exchange.batch.state, TicketState::kLanded);
+    EXPECT_TRUE(exchange.batch.AllLanded());
     EXPECT_TRUE(exchange.IsExact()) << static_cast<int>(layout);
   }
 }
 
-TEST(RdmaBatch, ItBeginsAgainOnceAndOnlyWhileSomebodyWaitsForIt) {
+TEST(RdmaBatch, ItBeginsAgainOnce) {
   Exchange exchange(ManifestOf({24}), Layout::kLayers, 4);
-  const MonotonicTime deadline = kNow + absl::Seconds(1);
-  ASSERT_TRUE(exchange.Take(deadline).ok());
-  EXPECT_FALSE(exchange.batch.MayRestart(deadline));
-  EXPECT_TRUE(exchange.batch.MayRestart(kNow));
-  EXPECT_FALSE(exchange.batch.MayRestart(kNow));
-  ASSERT_TRUE(exchange.Take(deadline).ok());
-  exchange.batch.Fail(absl::CancelledError("the batch was cancelled"));
-  EXPECT_FALSE(exchange.batch.MayRestart(kNow));
-  ASSERT_TRUE(exchange.Take(deadline).ok());
-  EXPECT_TRUE(exchange.batch.MayRestart(kNow));
+  ASSERT_TRUE(exchange.Take().ok());
+  EXPECT_TRUE(exchange.batch.Restart());
+  EXPECT_FALSE(exchange.batch.Restart());
+  ASSERT_TRUE(exchange.Take().ok());  // for another ticket
+  EXPECT_TRUE(exchange.batch.Restart());
 }
 
 TEST(RdmaBatch, TheOwnerIsToldHowLongItHas) {
@@ -324,23 +316,6 @@ TEST(RdmaBatch, TheOwnerIsToldHowLongItHas) {
   EXPECT_EQ(told(kNow - absl::Seconds(1), kNow), 1u);
   EXPECT_EQ(told(kNow + absl::Hours(1), kNow), 0u);
   EXPECT_EQ(told(MonotonicTime::Infinite(), kNow), 0u);
-}
-
-TEST(RdmaBatch, AnAnswerToWhatHasFailedGivesTheRequestBackAndNothingElse) {
-  Exchange exchange(ManifestOf({24}), Layout::kLayers, 4);
-  ASSERT_TRUE(exchange.Take().ok());
-  const RdmaBatch::Request request = exchange.Write();
-  exchange.batch.Fail(absl::DeadlineExceededError("late"));
-  exchange.batch.Fail(absl::CancelledError("later"));
-  exchange.ServeAll(request);
-  EXPECT_EQ(exchange.batch.state, TicketState::kFailedLent);
-  EXPECT_EQ(exchange.batch.status.message(), "late");
-  EXPECT_EQ(exchange.batch.requests_out, 0u);
-  // Nor does one that landed fail any more.
-  ASSERT_TRUE(exchange.Take().ok());
-  exchange.WriteAndServeAll();
-  exchange.batch.Fail(absl::CancelledError("too late"));
-  EXPECT_EQ(exchange.batch.state, TicketState::kLanded);
 }
 
 TEST(RdmaBatch, LandingsThatCannotBeAreRefusedWithTheLayersName) {
@@ -376,9 +351,6 @@ TEST(RdmaBatch, ByReadingEveryRowIsReadOnceToItsPlace) {
       }
     }
     EXPECT_EQ(reads, 200u);
-    EXPECT_FALSE(exchange.batch.AllLanded());
-    exchange.batch.LandAll();
-    EXPECT_TRUE(exchange.batch.AllLanded());
     EXPECT_TRUE(exchange.IsExact()) << static_cast<int>(layout);
   }
 }
@@ -450,7 +422,7 @@ TEST(RdmaBatch, TokenIdsTravelInWholeSequencesAndAllLayersAtOnce) {
         exchange.ServeAll(request);
       }
       EXPECT_EQ(sequences, (std::vector<size_t>{2, 1, 1, 3}));
-      EXPECT_EQ(exchange.batch.state, TicketState::kLanded);
+      EXPECT_TRUE(exchange.batch.AllLanded());
       EXPECT_TRUE(exchange.IsExact()) << static_cast<int>(layout);
     }
   }
@@ -464,7 +436,7 @@ TEST(RdmaBatch, ByTokenIdsALayerThatHadLandedIsLeftAloneToo) {
   const RdmaBatch::Request second = exchange.Write();
   exchange.Serve(second, 1);
   ASSERT_TRUE(exchange.batch.HasLanded(1));
-  ASSERT_TRUE(exchange.batch.MayRestart(kNow));
+  ASSERT_TRUE(exchange.batch.Restart());
   exchange.BeginAgain();
   while (!exchange.batch.AllWritten()) {
     const RdmaBatch::Request again = exchange.Write();
@@ -472,7 +444,7 @@ TEST(RdmaBatch, ByTokenIdsALayerThatHadLandedIsLeftAloneToo) {
     EXPECT_EQ(again.layers[0].place, 0u);
     exchange.ServeAll(again);
   }
-  EXPECT_EQ(exchange.batch.state, TicketState::kLanded);
+  EXPECT_TRUE(exchange.batch.AllLanded());
   EXPECT_TRUE(exchange.IsExact());
 }
 

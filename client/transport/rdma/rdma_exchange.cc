@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "memstore/base/check.h"
 #include "memstore/base/status_macros.h"
 
 namespace engram {
@@ -13,104 +14,102 @@ namespace {
 constexpr absl::Duration kSleep = absl::Milliseconds(50);
 // The same of those who wait for another one's sleep to end, or for the owner's word.
 constexpr absl::Duration kShortSleep = absl::Milliseconds(5);
-// What Reap gives the owner to answer for a batch that failed, before it closes the connection; the
-// rest of kReapTime is for that.
-constexpr absl::Duration kReapPatience = absl::Milliseconds(500);
 // The owner says on the lease why it broke a queue pair, a moment after it did.
 constexpr absl::Duration kReasonTime = absl::Milliseconds(400);
 constexpr absl::Duration kReconnectPause = absl::Milliseconds(250);
 constexpr absl::Duration kReconnectTime = absl::Seconds(5);
 // A batch that is only polled waits this long for somebody to open another connection.
 constexpr absl::Duration kOrphanTime = absl::Seconds(1);
-// Batches kept to be used again: more than a worker has open as a rule.
-constexpr size_t kSpareBatches = 16;
 
 }  // namespace
 
-RdmaExchange::RdmaExchange(RdmaOpened first, Open open, const RdmaExchangeOptions& options)
-    : open_(std::move(open)),
+RdmaExchange::RdmaExchange(const RdmaExchangeOptions& options)
+    : TicketedTransport(
+          {.clock = options.clock, .owner = absl::StrCat("engramd at ", options.address)}),
       address_(options.address),
       spin_(options.spin),
       resend_(options.resend),
-      clock_(*options.clock),
-      link_(std::move(first.link)),
-      way_(std::move(first.way)) {
-  spare_.reserve(kSpareBatches);
+      broken_(absl::UnavailableError("there is no connection yet")) {}
+
+RdmaExchange::~RdmaExchange() = default;
+
+void RdmaExchange::Begin(RdmaOpened first) {
+  TicketLock lock(*this);
+  Take(std::move(first));
 }
 
-RdmaExchange::~RdmaExchange() {
-  // Nothing lands after it, so no ticket has to be waited for.
-  const MutexLock lock(mutex_);
-  if (broken_.ok()) Break(absl::CancelledError("the client was destroyed"));
-}
-
-std::shared_ptr<RdmaBatch> RdmaExchange::Spare() {
-  if (spare_.empty()) return std::make_shared<RdmaBatch>();
-  std::shared_ptr<RdmaBatch> batch = std::move(spare_.back());
-  spare_.pop_back();
-  return batch;
-}
-
-void RdmaExchange::Keep(std::shared_ptr<RdmaBatch> batch) {
-  if (spare_.size() < kSpareBatches) spare_.push_back(std::move(batch));
-}
-
-absl::StatusOr<Ticket> RdmaExchange::Submit(MonotonicTime deadline,
-                                            absl::FunctionRef<absl::Status(RdmaBatch&)> fill) {
-  const MutexLock lock(mutex_);
-  // A connection that broke while nobody looked is found out now.
-  Advance();
-  if (!broken_.ok()) ENGRAM_RETURN_IF_ERROR(Reconnect(deadline));
-  std::shared_ptr<RdmaBatch> batch = Spare();
-  absl::Status status = fill(*batch);
-  if (status.ok()) status = way_->Check(*batch);
-  absl::StatusOr<Ticket> ticket = status.ok() ? tickets_.Open(batch) : status;
-  if (!ticket.ok()) {
-    Keep(std::move(batch));
-    return ticket;
+void RdmaExchange::EndAll() {
+  {
+    TicketLock lock(*this);
+    if (link_ != nullptr) Break(absl::CancelledError("the client was destroyed"));
   }
-  batch->number = ++batches_;
-  queue_.Add(std::move(batch));
+  ReapAll();
+}
+
+absl::Status RdmaExchange::Start(const BatchRequest& request, TicketedBatch& ticketed) {
+  auto& batch = static_cast<RdmaBatch&>(ticketed);
+  ENGRAM_RETURN_IF_ERROR(Fill(request, batch));
+  TicketLock lock(*this);
+  // A connection that broke while nobody looked is found out now.
+  MoveAlong();
+  if (link_ == nullptr) ENGRAM_RETURN_IF_ERROR(Reconnect(request.deadline));
+  ENGRAM_RETURN_IF_ERROR(way_->Check(batch));
+  batch.number = ++batches_;
+  queue_.Add(&batch);
   Send();
-  return ticket;
+  return absl::OkStatus();
 }
 
 // Opens another connection, one thread at a time and not too often.
 absl::Status RdmaExchange::Reconnect(MonotonicTime deadline) {
-  if (reconnecting_ || clock_.Now() < next_try_) return broken_;
+  if (reconnecting_ || clock().Now() < next_try_) return broken_;
   reconnecting_ = true;
-  mutex_.Unlock();
-  absl::StatusOr<RdmaOpened> opened = open_(std::min(deadline, clock_.After(kReconnectTime)));
+  UnlockAndTell();
+  absl::StatusOr<RdmaOpened> opened =
+      OpenAnother(std::min(deadline, clock().After(kReconnectTime)));
   mutex_.Lock();
   reconnecting_ = false;
-  next_try_ = clock_.After(kReconnectPause);
+  next_try_ = clock().After(kReconnectPause);
   changed_.NotifyAll();
   if (!opened.ok()) {
     const absl::Status failed = absl::UnavailableError(absl::StrCat(
         broken_.message(), "; and no other can be opened: ", opened.status().message()));
     interrupted_.clear();
     queue_.MoveTo(&interrupted_);
-    for (const std::shared_ptr<RdmaBatch>& batch : interrupted_) batch->Fail(failed);
-    interrupted_.clear();
+    for (RdmaBatch* const batch : interrupted_) Fail(*batch, failed);
     return broken_ = opened.status();
   }
-  link_ = std::move(opened->link);
-  way_ = std::move(opened->way);
-  suspected_ = broken_ = absl::OkStatus();
-  Send();
+  Take(*std::move(opened));
   return absl::OkStatus();
+}
+
+void RdmaExchange::Take(RdmaOpened opened) {
+  link_ = std::move(opened.link);
+  way_ = std::move(opened.way);
+  suspected_ = broken_ = absl::OkStatus();
+  // The owner may be another one than that which a batch was submitted to.
+  interrupted_.clear();
+  queue_.MoveTo(&interrupted_);
+  for (RdmaBatch* const batch : interrupted_) {
+    if (absl::Status status = way_->Check(*batch); status.ok()) {
+      queue_.Add(batch);
+    } else {
+      Fail(*batch, std::move(status));
+    }
+  }
+  Send();
 }
 
 // What is suspect gets nothing more: the batch waits for another connection.
 void RdmaExchange::Send() {
   if (!suspected_.ok()) return;
-  if (absl::Status sent = way_->Send(queue_); !sent.ok()) Suspect(std::move(sent));
+  if (absl::Status sent = way_->Send(queue_, *this); !sent.ok()) Suspect(std::move(sent));
 }
 
-void RdmaExchange::Advance() {
-  if (!broken_.ok()) return;
+void RdmaExchange::MoveAlong() {
+  if (link_ == nullptr) return;
   while (suspected_.ok()) {
-    const absl::StatusOr<bool> some = way_->TakeCompletions();
+    const absl::StatusOr<bool> some = way_->TakeCompletions(*this);
     if (!some.ok()) Suspect(some.status());
     if (!some.ok() || !*some) break;
   }
@@ -119,14 +118,14 @@ void RdmaExchange::Advance() {
     const bool bare = absl::IsUnavailable(end) || absl::IsCancelled(end);
     return Break(suspected_.ok() || !bare ? std::move(end) : suspected_);
   }
-  if (!suspected_.ok() && clock_.Now() - suspected_at_ > kReasonTime) return Break(suspected_);
+  if (!suspected_.ok() && clock().Now() - suspected_at_ > kReasonTime) return Break(suspected_);
   Send();
 }
 
 void RdmaExchange::Suspect(absl::Status status) {
   if (!suspected_.ok()) return;
   suspected_ = std::move(status);
-  suspected_at_ = clock_.Now();
+  suspected_at_ = clock().Now();
 }
 
 // From its return on nothing lands. What was under way waits for another connection, or has failed.
@@ -138,139 +137,112 @@ void RdmaExchange::Break(absl::Status status) {
   link_.reset();
   way_.reset();
   broken_ = std::move(status);
-  broken_at_ = next_try_ = clock_.Now();
+  broken_at_ = next_try_ = clock().Now();
   suspected_ = absl::OkStatus();
   // A batch may have been interrupted in several requests.
   std::sort(interrupted_.begin(), interrupted_.end(),
-            [](const auto& a, const auto& b) { return a->number < b->number; });
+            [](const auto* a, const auto* b) { return a->number < b->number; });
   interrupted_.erase(std::unique(interrupted_.begin(), interrupted_.end()), interrupted_.end());
-  for (std::shared_ptr<RdmaBatch>& batch : interrupted_) {
-    batch->requests_out = 0;
-    if (resend_ && absl::IsUnavailable(broken_) && batch->MayRestart(broken_at_)) {
-      queue_.Add(std::move(batch));
+  for (RdmaBatch* const batch : interrupted_) {
+    EndAllWrites(*batch);
+    if (resend_ && absl::IsUnavailable(broken_) && batch->deadline() > broken_at_ &&
+        MayAskAgain(*batch) && batch->Restart()) {
+      queue_.Add(batch);
     } else {
-      batch->Fail(broken_);
+      Fail(*batch, broken_);
     }
   }
-  interrupted_.clear();
   changed_.NotifyAll();
 }
 
-TicketState RdmaExchange::Poll(Ticket ticket) {
-  const MutexLock lock(mutex_);
-  const std::shared_ptr<RdmaBatch> batch = tickets_.Find(ticket);
-  if (batch == nullptr) return TicketState::kReaped;
-  Advance();
-  if (!broken_.ok() && !reconnecting_ && clock_.Now() - broken_at_ > kOrphanTime) {
-    batch->Fail(broken_);
+void RdmaExchange::Advance(TicketedBatch& batch) {
+  TicketLock lock(*this);
+  MoveAlong();
+  if (link_ == nullptr && !reconnecting_ && clock().Now() - broken_at_ > kOrphanTime) {
+    Fail(batch, broken_);
   }
-  FailLate(*batch);
-  return batch->state;
 }
 
-void RdmaExchange::FailLate(RdmaBatch& batch) {
-  if (batch.deadline > clock_.Now()) return;
-  batch.Fail(absl::DeadlineExceededError("the deadline passed before every row had landed"));
+void RdmaExchange::Drive(TicketedBatch&, const Awaited& awaited, MonotonicTime until) {
+  if (Look(awaited, until)) return;
+  Sleep(awaited, until);
+  // Of those that nobody else looks at.
+  EndLate();
 }
 
-absl::Status RdmaExchange::Wait(Ticket ticket) { return WaitUntilLanded(ticket, SIZE_MAX); }
-
-absl::Status RdmaExchange::WaitLayer(Ticket ticket, size_t index) {
-  return WaitUntilLanded(ticket, index);
-}
-
-// Until the layer that stands at `index` has landed, or with SIZE_MAX all have.
-absl::Status RdmaExchange::WaitUntilLanded(Ticket ticket, size_t index) {
-  const MutexLock lock(mutex_);
-  MonotonicTime spin_until = clock_.After(spin_);
+// Looks for completions for a while, once at least; true when what is awaited was reached.
+bool RdmaExchange::Look(const Awaited& awaited, MonotonicTime until) {
+  const MonotonicTime end = std::min(until, clock().After(spin_));
   while (true) {
-    const std::shared_ptr<RdmaBatch> batch = tickets_.Find(ticket);
-    if (batch == nullptr) {
-      return absl::FailedPreconditionError("the ticket was reaped, or never given out");
+    {
+      TicketLock lock(*this);
+      MoveAlong();
+      if (awaited.Reached()) return true;
+      if (link_ == nullptr) {
+        // It waits for another connection; where one can't be had, it has failed.
+        const bool connected = Reconnect(until).ok();
+        if (awaited.Reached()) return true;
+        if (!connected) return false;
+      }
     }
-    Advance();
-    if (index < batch->layers() && batch->HasLanded(index)) return absl::OkStatus();
-    FailLate(*batch);
-    if (batch->state == TicketState::kLanded) return absl::OkStatus();
-    if (batch->state == TicketState::kFailedLent) return batch->status;
-    if (!broken_.ok()) {
-      // It waits for another connection; where one can't be had, it has failed.
-      const bool connected = Reconnect(batch->deadline).ok();
-      if (connected || batch->state != TicketState::kInFlight) continue;
-    }
-    const MonotonicTime now = clock_.Now();
-    if (broken_.ok() && now < spin_until) {
-      mutex_.Unlock();
-      __builtin_ia32_pause();
-      mutex_.Lock();
-    } else {
-      Sleep(std::min(batch->deadline, now + kSleep));
-      spin_until = clock_.After(spin_);
-    }
+    if (clock().Now() >= end) return false;
+    __builtin_ia32_pause();
   }
 }
 
 // Until something may have completed. One sleeps on the link, the others on that one.
-void RdmaExchange::Sleep(MonotonicTime until) {
-  if (somebody_sleeps_ || link_ == nullptr || !suspected_.ok()) {
-    clock_.WaitUntil(changed_, mutex_, std::min(until, clock_.After(kShortSleep)));
-    return;
-  }
-  const std::shared_ptr<RdmaLink> link = link_;
-  if (!link->Arm()) return;
-  // What came before it was armed wakes nobody.
-  const uint64_t before = link->Counts().completions;
-  Advance();
-  if (link_ != link || link->Counts().completions != before) return;
-  somebody_sleeps_ = true;
-  mutex_.Unlock();
-  link->Sleep(std::clamp(until - clock_.Now(), absl::ZeroDuration(), kSleep));
-  mutex_.Lock();
-  somebody_sleeps_ = false;
-  Advance();
-  changed_.NotifyAll();
-}
-
-void RdmaExchange::Cancel(Ticket ticket) {
-  const MutexLock lock(mutex_);
-  const std::shared_ptr<RdmaBatch> batch = tickets_.Find(ticket);
-  if (batch == nullptr) return;
-  batch->Fail(absl::CancelledError("the batch was cancelled"));
-  changed_.NotifyAll();
-}
-
-void RdmaExchange::Reap(Ticket ticket) {
-  const MutexLock lock(mutex_);
-  const std::shared_ptr<RdmaBatch> batch = tickets_.Close(ticket);
-  if (batch == nullptr) return;
-  // An error is memory: a batch that has ended takes none.
-  if (batch->state == TicketState::kInFlight) {
-    batch->Fail(absl::CancelledError("the batch was reaped"));
-  }
-  const MonotonicTime patience = clock_.After(kReapPatience);
-  while (batch->requests_out > 0) {
-    Advance();
-    if (batch->requests_out == 0) break;
-    if (clock_.Now() >= patience) {
-      Break(absl::UnavailableError(
-          absl::StrCat("engramd at ", address_,
-                       " did not answer for a batch that was reaped, so its connection was cut")));
-      break;
+void RdmaExchange::Sleep(const Awaited& awaited, MonotonicTime until) {
+  std::shared_ptr<RdmaLink> link;
+  {
+    TicketLock lock(*this);
+    if (awaited.Reached()) return;
+    if (somebody_sleeps_ || link_ == nullptr || !suspected_.ok()) {
+      clock().WaitUntil(changed_, mutex_, std::min(until, clock().After(kShortSleep)));
+      return;
     }
-    Sleep(patience);
+    link = link_;
+    if (!link->Arm()) return;
+    // What came before it was armed wakes nobody.
+    const uint64_t before = link->Counts().completions;
+    MoveAlong();
+    if (link_ != link || link->Counts().completions != before || awaited.Reached()) return;
+    somebody_sleeps_ = true;
   }
-  batch->state = TicketState::kReaped;
-  queue_.Remove(batch);
-  Keep(batch);
+  link->Sleep(std::clamp(until - clock().Now(), absl::ZeroDuration(), kSleep));
+  TicketLock lock(*this);
+  somebody_sleeps_ = false;
+  MoveAlong();
+  changed_.NotifyAll();
 }
+
+// Nothing that was posted is answered: it can be written no more once the connection is closed.
+void RdmaExchange::StopWriters(TicketedBatch& batch) {
+  TicketLock lock(*this);
+  if (batch.writers() == 0) return;
+  Break(absl::UnavailableError(
+      absl::StrCat("engramd at ", address_,
+                   " did not answer for a batch that was reaped, so its connection was cut")));
+}
+
+void RdmaExchange::Forget(TicketedBatch& batch) { queue_.Remove(static_cast<RdmaBatch*>(&batch)); }
+
+void RdmaExchange::OnPosted(RdmaBatch& batch) {
+  ENGRAM_CHECK(BeginWrite(batch), "something of a batch that has ended was posted");
+}
+
+void RdmaExchange::OnAnswered(RdmaBatch& batch) { EndWrite(batch); }
+
+void RdmaExchange::OnLayerLanded(RdmaBatch& batch, size_t place) { LandLayer(batch, place); }
+
+void RdmaExchange::OnFailed(RdmaBatch& batch, absl::Status why) { Fail(batch, std::move(why)); }
 
 RdmaCounts RdmaExchange::Counts() {
-  const MutexLock lock(mutex_);
+  TicketLock lock(*this);
   return link_ == nullptr ? RdmaCounts() : link_->Counts();
 }
 
 void RdmaExchange::BreakForTest() {
-  const MutexLock lock(mutex_);
+  TicketLock lock(*this);
   if (link_ != nullptr) link_->BreakForTest();
 }
 

@@ -1,33 +1,33 @@
-// The tickets of an RDMA client and the connection that they travel over: submit, wait, reap, and
-// what happens when the connection breaks.
+// The tickets of an RDMA client over the connection that there is: what is put under way, who looks
+// for completions, and what happens when the connection breaks. The life of tickets itself:
+// ticketed_transport.h. What a transport adds: the connections and how a batch is described.
 //
 // It has no thread: whoever submits, polls or waits takes completions, under one lock. A wait spins
-// for a short while, then one waiter sleeps on the connection and the others on that one.
+// for a short while, then one waiter sleeps on the connection and the others on that one; a ticket
+// that is cancelled by another thread is seen within 50 ms.
 //
-// What is lent stays so until nothing can land any more: a batch that failed is reaped once the
-// owner has answered for every request of it, or, when that takes too long, once the connection was
-// closed. A connection that is suspect is closed first, and only then is what had not landed asked
-// for over another one, which whoever waits or submits next opens; a batch that this happens to
-// twice, or for which no other connection can be had, fails with UNAVAILABLE.
+// A batch's writers are the requests (or chains of reads) that were posted and not answered, each
+// of which the owner may still write for: what is lent stays so until it has answered for all of
+// them, or, when a reap waits too long for that, until the connection was closed. A connection that
+// is suspect is closed first, and only then is what had not landed asked for over another one,
+// which whoever waits or submits next opens; a batch that this happens to twice, or for which no
+// other connection can be had, fails with UNAVAILABLE.
 //
 // Thread-safe, with transport.h's contract for tickets; a warm lookup allocates nothing.
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "client/transport/rdma/request_way.h"
-#include "client/transport/ticket_table.h"
+#include "client/transport/ticketed_transport.h"
 #include "client/transport/transport.h"
 #include "memstore/base/clock.h"
-#include "memstore/base/mutex.h"
 
 namespace engram {
 
@@ -40,50 +40,58 @@ struct RdmaExchangeOptions {
   Clock* clock = &RealClock();  // outlives it
 };
 
-class RdmaExchange {
+class RdmaExchange : public TicketedTransport, private RdmaTickets {
  public:
-  // Opens another connection, until the deadline; called by one thread at a time, without the lock.
-  using Open = std::function<absl::StatusOr<RdmaOpened>(MonotonicTime deadline)>;
-
-  RdmaExchange(RdmaOpened first, Open open, const RdmaExchangeOptions& options);
-  ~RdmaExchange();  // nothing lands after it
-
-  // `fill` describes the batch, under the lock; its errors and the way's are returned.
-  absl::StatusOr<Ticket> Submit(MonotonicTime deadline,
-                                absl::FunctionRef<absl::Status(RdmaBatch&)> fill);
-  TicketState Poll(Ticket ticket);
-  absl::Status Wait(Ticket ticket);
-  absl::Status WaitLayer(Ticket ticket, size_t index);
-  void Cancel(Ticket ticket);
-  void Reap(Ticket ticket);
+  ~RdmaExchange() override;  // EndAll has been called
 
   // Of the connection there is now.
   RdmaCounts Counts();
   void BreakForTest();
 
- private:
-  absl::Status WaitUntilLanded(Ticket ticket, size_t index);
-  // These two give the lock back for a while and take it again.
-  void Sleep(MonotonicTime until) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status Reconnect(MonotonicTime deadline) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+ protected:
+  explicit RdmaExchange(const RdmaExchangeOptions& options);
 
-  void Advance() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Takes the first connection, before anything is submitted.
+  void Begin(RdmaOpened first);
+  // Of every derived destructor, first: closes the connection, so that no ticket has to be waited
+  // for, ends all with CANCELLED and reaps them.
+  void EndAll();
+
+  // Hooks; both are called without the lock.
+
+  // What the batch asks for and where that lands; its errors are Submit's.
+  virtual absl::Status Fill(const BatchRequest& request, RdmaBatch& batch) const = 0;
+  // Opens another connection, until the deadline. One call at a time.
+  virtual absl::StatusOr<RdmaOpened> OpenAnother(MonotonicTime deadline) = 0;
+
+ private:
+  std::unique_ptr<TicketedBatch> NewBatch() override { return std::make_unique<RdmaBatch>(); }
+  absl::Status Start(const BatchRequest& request, TicketedBatch& batch) override;
+  void Advance(TicketedBatch& batch) override;
+  void Drive(TicketedBatch& batch, const Awaited& awaited, MonotonicTime until) override;
+  void StopWriters(TicketedBatch& batch) override;
+  void Forget(TicketedBatch& batch) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  void OnPosted(RdmaBatch& batch) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void OnAnswered(RdmaBatch& batch) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void OnLayerLanded(RdmaBatch& batch, size_t place) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void OnFailed(RdmaBatch& batch, absl::Status why) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  bool Look(const Awaited& awaited, MonotonicTime until);
+  void Sleep(const Awaited& awaited, MonotonicTime until);
+
+  // Gives the lock back for a while and takes it again.
+  absl::Status Reconnect(MonotonicTime deadline) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Take(RdmaOpened opened) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void MoveAlong() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Send() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Suspect(absl::Status status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Break(absl::Status status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void FailLate(RdmaBatch& batch) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  std::shared_ptr<RdmaBatch> Spare() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void Keep(std::shared_ptr<RdmaBatch> batch) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
-  const Open open_;
   const std::string address_;
   const absl::Duration spin_;
   const bool resend_;
-  Clock& clock_;
-  TicketTable<RdmaBatch> tickets_;
 
-  Mutex mutex_;
-  CondVar changed_;
   bool somebody_sleeps_ ABSL_GUARDED_BY(mutex_) = false;    // on the link; others on changed_
   std::shared_ptr<RdmaLink> link_ ABSL_GUARDED_BY(mutex_);  // null while there is no connection
   std::unique_ptr<RequestWay> way_ ABSL_GUARDED_BY(mutex_);
@@ -97,8 +105,7 @@ class RdmaExchange {
   uint64_t batches_ ABSL_GUARDED_BY(mutex_) = 0;
   RdmaSendQueue queue_ ABSL_GUARDED_BY(mutex_){kMaxOpenTickets};
   // While a connection is let go.
-  std::vector<std::shared_ptr<RdmaBatch>> interrupted_ ABSL_GUARDED_BY(mutex_);
-  std::vector<std::shared_ptr<RdmaBatch>> spare_ ABSL_GUARDED_BY(mutex_);
+  std::vector<RdmaBatch*> interrupted_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace engram

@@ -1,151 +1,25 @@
 #include "client/transport/rdma/rdma_exchange.h"
 
-#include <algorithm>
 #include <atomic>
-#include <deque>
 #include <string>
 #include <thread>
-#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "client/transport/rdma/testing/fake_exchange.h"
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "memstore/base/testing/fake_clock.h"
+#include "memstore/base/testing/count_allocations.h"
 
 namespace engram {
 namespace {
 
-// What was done to connections, in order: "open 2", "send 2:1" (a batch, by its number, over the
-// second connection), "close 1".
-using Events = std::vector<std::string>;
+using ::testing::ElementsAre;
+using testing::Events;
+using testing::Recorder;
 
-// A connection that sends whole batches and completes what a test says.
-struct FakeConnection {
-  int number = 0;
-  bool closed = false;
-  bool told_closed_first = true;  // nothing was forgotten before Close
-  absl::Status ended;             // the lease's word
-  absl::Status failure;           // what the next look for completions finds
-  std::vector<std::shared_ptr<RdmaBatch>> under_way;
-  std::atomic<uint32_t> to_answer{0};            // of those under way, by the next look
-  std::atomic<uint32_t> after_sleep{0};          // the same, once somebody slept
-  absl::Duration sleeps = absl::ZeroDuration();  // what a sleep takes; else all that is allowed
-  RdmaCounts counts;
-};
-
-class FakeLink final : public RdmaLink {
- public:
-  FakeLink(std::shared_ptr<FakeConnection> connection, Events* events, FakeClock* clock)
-      : connection_(std::move(connection)), events_(events), clock_(clock) {}
-  void Close() override {
-    connection_->closed = true;
-    events_->push_back(absl::StrCat("close ", connection_->number));
-  }
-  absl::Status Ended() const override { return connection_->ended; }
-  bool Arm() override { return true; }
-  void Sleep(absl::Duration most) override {
-    clock_->Advance(connection_->sleeps > absl::ZeroDuration() ? connection_->sleeps : most);
-    connection_->to_answer += connection_->after_sleep.exchange(0);
-  }
-  RdmaCounts Counts() const override { return connection_->counts; }
-  void BreakForTest() override { connection_->failure = absl::UnavailableError("broken"); }
-
- private:
-  const std::shared_ptr<FakeConnection> connection_;
-  Events* const events_;
-  FakeClock* const clock_;
-};
-
-class FakeWay final : public RequestWay {
- public:
-  FakeWay(std::shared_ptr<FakeConnection> connection, Events* events)
-      : connection_(std::move(connection)), events_(events) {}
-  absl::Status Send(RdmaSendQueue& queue) override {
-    while (const std::shared_ptr<RdmaBatch> batch = queue.Next()) {
-      EXPECT_FALSE(connection_->closed);
-      while (!batch->AllWritten()) static_cast<void>(batch->NextRead());
-      ++batch->requests_out;
-      connection_->under_way.push_back(batch);
-      events_->push_back(absl::StrCat("send ", batch->number, ":", connection_->number));
-    }
-    return absl::OkStatus();
-  }
-  absl::StatusOr<bool> TakeCompletions() override {
-    if (!connection_->failure.ok()) return connection_->failure;
-    const bool some = connection_->to_answer > 0;
-    for (; connection_->to_answer > 0; --connection_->to_answer) {
-      ++connection_->counts.completions;
-      const std::shared_ptr<RdmaBatch> batch = connection_->under_way.front();
-      connection_->under_way.erase(connection_->under_way.begin());
-      batch->LandAll();
-      batch->EndRequest();
-    }
-    return some;
-  }
-  void ForgetAll(std::vector<std::shared_ptr<RdmaBatch>>* batches) override {
-    connection_->told_closed_first = connection_->closed;
-    for (auto& batch : connection_->under_way) batches->push_back(batch);
-    for (auto& batch : connection_->under_way) batches->push_back(std::move(batch));  // twice
-    connection_->under_way.clear();
-  }
-
- private:
-  const std::shared_ptr<FakeConnection> connection_;
-  Events* const events_;
-};
-
-class RdmaExchangeTest : public ::testing::Test {
- protected:
-  RdmaExchangeTest() {
-    manifest_.scheme.max_order = 2;
-    manifest_.scheme.heads_per_order = 1;
-    manifest_.layers.push_back(
-        {.layer = 1, .rows = 10, .row_bytes = 8, .encoding = {}, .shards = {}});
-    Make(true);
-  }
-  void Make(bool resend) {
-    exchange_.reset();
-    connections_.clear();
-    events_.clear();
-    exchange_ = std::make_unique<RdmaExchange>(
-        Connection(),
-        [this](MonotonicTime) -> absl::StatusOr<RdmaOpened> {
-          if (!refuse_.ok()) return refuse_;
-          return Connection();
-        },
-        RdmaExchangeOptions{.address = "owner:1",
-                            .spin = absl::ZeroDuration(),
-                            .resend = resend,
-                            .clock = &clock_});
-  }
-  RdmaOpened Connection() {
-    auto connection = std::make_shared<FakeConnection>();
-    connection->number = static_cast<int>(connections_.size()) + 1;
-    connection->after_sleep = answers_of_next_;
-    connections_.push_back(connection);
-    events_.push_back(absl::StrCat("open ", connection->number));
-    return {.link = std::make_shared<FakeLink>(connection, &events_, &clock_),
-            .way = std::make_unique<FakeWay>(connection, &events_)};
-  }
-  absl::StatusOr<Ticket> Submit(absl::Duration time = absl::Hours(2)) {
-    static constexpr RowId kRow = 3;
-    const LayerRequest layer{.layer = 1, .row_ids = {&kRow, 1}, .landing = {.data = memory_}};
-    return exchange_->Submit(clock_.After(time), [&](RdmaBatch& batch) {
-      return batch.Take({.layers = {&layer, 1}, .deadline = clock_.After(time)}, manifest_,
-                        [](const std::byte*, uint64_t) { return RdmaLandingPlace{}; });
-    });
-  }
-  FakeConnection& connection(size_t number) { return *connections_[number - 1]; }
-
-  FakeClock clock_;
-  Manifest manifest_;
-  std::byte memory_[8] = {};
-  Events events_;
-  uint32_t answers_of_next_ = 0;  // a connection's that is opened, once somebody slept
-  absl::Status refuse_;           // what opening another connection ends with
-  std::deque<std::shared_ptr<FakeConnection>> connections_;
-  std::unique_ptr<RdmaExchange> exchange_;
-};
+using RdmaExchangeTest = testing::ExchangeFixture;
 
 TEST_F(RdmaExchangeTest, ABatchLandsAndItsTicketIsForgotten) {
   const auto ticket = Submit();
@@ -285,12 +159,57 @@ TEST_F(RdmaExchangeTest, ABatchThatIsOnlyPolledDoesNotWaitForEverForAnotherConne
 }
 
 TEST_F(RdmaExchangeTest, WhatCannotBeTakenOpensNoTicket) {
-  const auto refused = exchange_->Submit(
-      MonotonicTime::Infinite(), [](RdmaBatch&) { return absl::InvalidArgumentError("no"); });
+  const LayerRequest nowhere{.layer = 1, .row_ids = {}, .landing = {}};
+  const auto refused = exchange_->Submit({.layers = {&nowhere, 1}});
   EXPECT_EQ(refused.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(events_, (Events{"open 1"}));
   for (uint32_t i = 0; i < kMaxOpenTickets; ++i) ASSERT_TRUE(Submit().ok()) << i;
   EXPECT_EQ(Submit().status().code(), absl::StatusCode::kResourceExhausted);
+}
+
+TEST_F(RdmaExchangeTest, WhatWasLateWhenItsConnectionBrokeIsNotAskedForAgain) {
+  const auto ticket = Submit(absl::Seconds(1));
+  clock_.Advance(absl::Seconds(1));
+  connection(1).ended = absl::UnavailableError("over");
+  // Its deadline is found at the same look.
+  EXPECT_EQ(exchange_->Poll(*ticket), TicketState::kFailedLent);
+  EXPECT_TRUE(Submit().ok());
+  EXPECT_EQ(events_, (Events{"open 1", "send 1:1", "close 1", "open 2", "send 2:2"}));
+}
+
+TEST_F(RdmaExchangeTest, LayersThatHadLandedAreNotAskedForAgain) {
+  Recorder sink;
+  const auto ticket = Submit(absl::Hours(2), &sink);
+  connection(1).to_land = 1;
+  EXPECT_EQ(exchange_->Poll(*ticket), TicketState::kInFlight);
+  EXPECT_TRUE(exchange_->WaitLayer(*ticket, 1).ok());
+  connection(1).ended = absl::UnavailableError("over");
+  answers_of_next_ = 1;
+  EXPECT_TRUE(exchange_->Wait(*ticket).ok());
+  EXPECT_THAT(sink.told(), ElementsAre("1", "0", "OK"));  // layer 1 landed once
+}
+
+TEST_F(RdmaExchangeTest, WhatTheNextOwnerDoesNotTakeFailsThere) {
+  const auto ticket = Submit();
+  connection(1).ended = absl::UnavailableError("over");
+  refusal_of_next_ = absl::InvalidArgumentError("held elsewhere");
+  EXPECT_EQ(exchange_->Wait(*ticket).message(), "held elsewhere");
+  EXPECT_EQ(Submit().status().message(), "held elsewhere");
+  EXPECT_EQ(events_, (Events{"open 1", "send 1:1", "close 1", "open 2"}));
+}
+
+TEST_F(RdmaExchangeTest, AWarmLookupAllocatesNothing) {
+  connection(1).quiet = true;
+  const auto look_up = [&] {
+    const Ticket ticket = Submit().value();
+    connection(1).to_answer = 1;
+    EXPECT_TRUE(exchange_->Wait(ticket).ok());
+    exchange_->Reap(ticket);
+  };
+  for (int i = 0; i < 3; ++i) look_up();
+  const uint64_t before = testing::Allocations();
+  for (int i = 0; i < 10; ++i) look_up();
+  EXPECT_EQ(testing::Allocations(), before);
 }
 
 TEST_F(RdmaExchangeTest, AfterTheDestructorNothingLands) {

@@ -63,17 +63,11 @@ absl::Status RdmaReadWay::Check(const RdmaBatch& batch) const {
       [this](uint32_t layer, RowId row) { return TableOf(layer).CheckRow(row); });
 }
 
-absl::Status RdmaReadWay::Send(RdmaSendQueue& queue) {
+absl::Status RdmaReadWay::Send(RdmaSendQueue& queue, RdmaTickets& tickets) {
   while (reads_out_ + kChain <= kRdmaReadQueue) {
-    std::shared_ptr<RdmaBatch> batch = queue.Next();
+    RdmaBatch* const batch = queue.Next();
     if (batch == nullptr) break;
     if (batch->NoneWritten()) {
-      // The owner of this connection may hold other rows than the one that it was submitted to.
-      absl::Status held = batch->has_restarted() ? Check(*batch) : absl::OkStatus();
-      if (!held.ok()) {
-        batch->Fail(std::move(held));
-        continue;
-      }
       // Those with reads posted are fewer than these.
       batch->state_slot = static_cast<uint32_t>(started_++ % kRdmaReadQueue);
       AddState(2 * batch->state_slot);
@@ -81,7 +75,8 @@ absl::Status RdmaReadWay::Send(RdmaSendQueue& queue) {
     while (filled_ + 3 <= kChain && !batch->AllWritten()) AddRow(batch->NextRead());
     const bool last = batch->AllWritten();
     if (last) AddState(2 * batch->state_slot + 1);
-    ENGRAM_RETURN_IF_ERROR(PostChain({std::move(batch), 0, last}));
+    tickets.OnPosted(*batch);
+    ENGRAM_RETURN_IF_ERROR(PostChain({batch, 0, last}));
   }
   return absl::OkStatus();
 }
@@ -117,43 +112,43 @@ absl::Status RdmaReadWay::PostChain(Posted posted) {
   for (uint32_t i = 0; i + 1 < filled_; ++i) reads_[i].next = &reads_[i + 1];
   reads_[filled_ - 1].send_flags = IBV_SEND_SIGNALED;
   posted.reads = filled_;
-  ++posted.batch->requests_out;
-  posted_[posted_head_++ % posted_.size()] = std::move(posted);
+  posted_[posted_head_++ % posted_.size()] = posted;
   reads_out_ += filled_;
   return connection_->PostReads(reads_.data(), std::exchange(filled_, 0));
 }
 
-absl::StatusOr<bool> RdmaReadWay::TakeCompletions() {
-  return connection_->TakeCompletions([this](const ibv_wc&) {
-    TakeChain();
+absl::StatusOr<bool> RdmaReadWay::TakeCompletions(RdmaTickets& tickets) {
+  return connection_->TakeCompletions([&](const ibv_wc&) {
+    TakeChain(tickets);
     return absl::OkStatus();
   });
 }
 
-void RdmaReadWay::TakeChain() {
+void RdmaReadWay::TakeChain(RdmaTickets& tickets) {
   ENGRAM_CHECK(posted_tail_ != posted_head_, "reads completed that were not posted");
-  const Posted posted = std::move(posted_[posted_tail_++ % posted_.size()]);
+  const Posted posted = posted_[posted_tail_++ % posted_.size()];
   reads_out_ -= posted.reads;
-  if (posted.last && posted.batch->state == TicketState::kInFlight) Finish(*posted.batch);
-  posted.batch->EndRequest();
+  if (posted.last && posted.batch->in_flight()) Finish(*posted.batch, tickets);
+  tickets.OnAnswered(*posted.batch);
 }
 
 // The rows count when the set was served before they were read, and was not fenced after.
-void RdmaReadWay::Finish(RdmaBatch& batch) const {
+void RdmaReadWay::Finish(RdmaBatch& batch, RdmaTickets& tickets) const {
   uint64_t words[2];
   std::memcpy(words, states_.data() + 2 * batch.state_slot * sizeof(uint64_t), sizeof(words));
   absl::Status status = MayBegin(static_cast<SetState>(words[0] & 0xff), set_id_);
   if (status.ok()) status = MayFinish(static_cast<SetState>(words[1] & 0xff), set_id_);
-  if (status.ok()) {
-    batch.LandAll();
-  } else {
-    batch.Fail(std::move(status));
+  if (!status.ok()) return tickets.OnFailed(batch, std::move(status));
+  for (uint32_t i = 0; i < batch.layer_count(); ++i) {
+    if (batch.HasLanded(i)) continue;
+    batch.Land({.place = i, .rows = batch.rows(i)});
+    tickets.OnLayerLanded(batch, i);
   }
 }
 
-void RdmaReadWay::ForgetAll(std::vector<std::shared_ptr<RdmaBatch>>* batches) {
+void RdmaReadWay::ForgetAll(std::vector<RdmaBatch*>* batches) {
   while (posted_tail_ != posted_head_) {
-    batches->push_back(std::move(posted_[posted_tail_++ % posted_.size()].batch));
+    batches->push_back(posted_[posted_tail_++ % posted_.size()].batch);
   }
   reads_out_ = 0;
 }

@@ -30,14 +30,14 @@ class RdmaReadWay final : public RequestWay {
       const Manifest& manifest);
 
   absl::Status Check(const RdmaBatch& batch) const override;
-  absl::Status Send(RdmaSendQueue& queue) override;
-  absl::StatusOr<bool> TakeCompletions() override;
-  void ForgetAll(std::vector<std::shared_ptr<RdmaBatch>>* batches) override;
+  absl::Status Send(RdmaSendQueue& queue, RdmaTickets& tickets) override;
+  absl::StatusOr<bool> TakeCompletions(RdmaTickets& tickets) override;
+  void ForgetAll(std::vector<RdmaBatch*>* batches) override;
 
  private:
   // Reads that were posted together; they complete together and in order.
   struct Posted {
-    std::shared_ptr<RdmaBatch> batch;
+    RdmaBatch* batch = nullptr;
     uint32_t reads = 0;
     bool last = false;  // of the batch
   };
@@ -50,8 +50,8 @@ class RdmaReadWay final : public RequestWay {
   void AddState(uint32_t word);
   void Add(std::byte* to, uint32_t local_key, const RemoteRegion& from);
   absl::Status PostChain(Posted posted);
-  void TakeChain();
-  void Finish(RdmaBatch& batch) const;
+  void TakeChain(RdmaTickets& tickets);
+  void Finish(RdmaBatch& batch, RdmaTickets& tickets) const;
 
   const std::shared_ptr<RdmaConnection> connection_;
   const std::string set_id_;

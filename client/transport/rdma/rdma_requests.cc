@@ -23,13 +23,12 @@ RdmaTag RdmaRequests::NextTag() {
   return {free_.back(), ++slots_[free_.back()].generation};
 }
 
-void RdmaRequests::Sent(const RdmaBatch::Request& request, std::shared_ptr<RdmaBatch> batch) {
+void RdmaRequests::Sent(const RdmaBatch::Request& request, RdmaBatch* batch) {
   Slot& slot = slots_[free_.back()];
   free_.pop_back();
   slot.request = request;
   slot.answered = 0;
-  slot.batch = std::move(batch);
-  ++slot.batch->requests_out;
+  slot.batch = batch;
 }
 
 RdmaRequests::Slot* RdmaRequests::Find(RdmaTag tag) {
@@ -38,7 +37,7 @@ RdmaRequests::Slot* RdmaRequests::Find(RdmaTag tag) {
   return slot.batch != nullptr && slot.generation == tag.generation ? &slot : nullptr;
 }
 
-absl::Status RdmaRequests::TakeImmediate(uint32_t immediate) {
+absl::Status RdmaRequests::TakeImmediate(uint32_t immediate, RdmaTickets& tickets) {
   Slot* const slot = Find(RdmaTagOf(immediate));
   if (slot == nullptr) return NotUnderWay();
   const uint8_t layer = RdmaLayerOf(immediate);
@@ -50,28 +49,30 @@ absl::Status RdmaRequests::TakeImmediate(uint32_t immediate) {
   }
   slot->answered |= landed;
   for (uint32_t i = 0; i < layers; ++i) {
-    if ((landed >> i & 1) != 0) slot->batch->Land(slot->request.layers[i]);
+    if ((landed >> i & 1) == 0) continue;
+    const RdmaBatch::RequestLayer& rows = slot->request.layers[i];
+    if (slot->batch->Land(rows)) tickets.OnLayerLanded(*slot->batch, rows.place);
   }
-  if (slot->answered == all) Answered(*slot);
+  if (slot->answered == all) Answered(*slot, tickets);
   return absl::OkStatus();
 }
 
-absl::Status RdmaRequests::TakeRefusal(absl::Span<const std::byte> bytes) {
+absl::Status RdmaRequests::TakeRefusal(absl::Span<const std::byte> bytes, RdmaTickets& tickets) {
   ENGRAM_ASSIGN_OR_RETURN(RdmaRefused refused, ReadRdmaRefusal(bytes));
   Slot* const slot = Find(RdmaTagOf(refused.tag));
   if (slot == nullptr) return NotUnderWay();
-  slot->batch->Fail(std::move(refused.status));
-  Answered(*slot);
+  tickets.OnFailed(*slot->batch, std::move(refused.status));
+  Answered(*slot, tickets);
   return absl::OkStatus();
 }
 
 // The credit is back.
-void RdmaRequests::Answered(Slot& slot) {
-  std::exchange(slot.batch, nullptr)->EndRequest();
+void RdmaRequests::Answered(Slot& slot, RdmaTickets& tickets) {
+  tickets.OnAnswered(*std::exchange(slot.batch, nullptr));
   free_.push_back(static_cast<uint8_t>(&slot - slots_.data()));
 }
 
-void RdmaRequests::ForgetAll(std::vector<std::shared_ptr<RdmaBatch>>* batches) {
+void RdmaRequests::ForgetAll(std::vector<RdmaBatch*>* batches) {
   for (uint32_t i = 0; i < kRdmaCredits; ++i) {
     if (slots_[i].batch == nullptr) continue;
     batches->push_back(std::exchange(slots_[i].batch, nullptr));

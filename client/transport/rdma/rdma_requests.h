@@ -9,12 +9,12 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/types/span.h"
 #include "client/transport/rdma/rdma_batch.h"
+#include "client/transport/rdma/rdma_tickets.h"
 #include "memstore/rdma/request.h"
 
 namespace engram {
@@ -26,27 +26,27 @@ class RdmaRequests {
   bool HasRoom() const { return !free_.empty(); }
   // What the next request is called; its slot is taken by Sent alone. There is room.
   RdmaTag NextTag();
-  // The request that was called so is under way.
-  void Sent(const RdmaBatch::Request& request, std::shared_ptr<RdmaBatch> batch);
+  // The request that was called so is under way; the batch's tickets were told (OnPosted).
+  void Sent(const RdmaBatch::Request& request, RdmaBatch* batch);
 
   // INTERNAL: it answers nothing that was asked; the owner is not to be trusted any more.
-  absl::Status TakeImmediate(uint32_t immediate);
-  absl::Status TakeRefusal(absl::Span<const std::byte> bytes);
+  absl::Status TakeImmediate(uint32_t immediate, RdmaTickets& tickets);
+  absl::Status TakeRefusal(absl::Span<const std::byte> bytes, RdmaTickets& tickets);
 
   // Nothing is under way any more; appends the batch of each request that was.
-  void ForgetAll(std::vector<std::shared_ptr<RdmaBatch>>* batches);
+  void ForgetAll(std::vector<RdmaBatch*>* batches);
 
  private:
-  // The batch is there until the owner has answered, whatever became of it.
+  // What is posted is a writer of the batch, which is therefore there until the owner has answered.
   struct Slot {
-    std::shared_ptr<RdmaBatch> batch;
+    RdmaBatch* batch = nullptr;
     RdmaBatch::Request request;
     uint32_t answered = 0;  // a bit a layer
     uint16_t generation = 0;
   };
 
   Slot* Find(RdmaTag tag);
-  void Answered(Slot& slot);
+  void Answered(Slot& slot, RdmaTickets& tickets);
 
   std::array<Slot, kRdmaCredits> slots_;
   std::vector<uint8_t> free_;  // the last one is taken next

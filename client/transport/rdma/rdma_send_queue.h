@@ -1,12 +1,12 @@
 // Batches of an RDMA client with something left to send, oldest first.
 //
-// Pure; whoever has it guards it. Room for every open ticket is there from the start, so it never
-// allocates; taking from the front moves the rest, a few hundred pointers at most.
+// Pure; whoever has it guards it, and has those removed that are used for another ticket. Room for
+// every open ticket is there from the start, so it never allocates; taking from the front moves the
+// rest, a few hundred pointers at most.
 #pragma once
 
 #include <algorithm>
-#include <memory>
-#include <utility>
+#include <cstddef>
 #include <vector>
 
 #include "client/transport/rdma/rdma_batch.h"
@@ -18,29 +18,29 @@ class RdmaSendQueue {
   explicit RdmaSendQueue(size_t most) { batches_.reserve(most); }
 
   // Batches come in the order in which they were submitted.
-  void Add(std::shared_ptr<RdmaBatch> batch) { batches_.push_back(std::move(batch)); }
+  void Add(RdmaBatch* batch) { batches_.push_back(batch); }
 
   // The oldest batch that has something to send; forgets those that have not. Null: none has.
-  std::shared_ptr<RdmaBatch> Next() {
+  RdmaBatch* Next() {
     while (!batches_.empty()) {
-      const std::shared_ptr<RdmaBatch>& batch = batches_.front();
-      if (batch->state == TicketState::kInFlight && !batch->AllWritten()) return batch;
+      RdmaBatch* const batch = batches_.front();
+      if (batch->in_flight() && !batch->AllWritten()) return batch;
       batches_.erase(batches_.begin());
     }
     return nullptr;
   }
 
-  void Remove(const std::shared_ptr<RdmaBatch>& batch) {
+  void Remove(const RdmaBatch* batch) {
     batches_.erase(std::remove(batches_.begin(), batches_.end(), batch), batches_.end());
   }
   // Appends all, and is empty.
-  void MoveTo(std::vector<std::shared_ptr<RdmaBatch>>* batches) {
-    for (std::shared_ptr<RdmaBatch>& batch : batches_) batches->push_back(std::move(batch));
+  void MoveTo(std::vector<RdmaBatch*>* batches) {
+    batches->insert(batches->end(), batches_.begin(), batches_.end());
     batches_.clear();
   }
 
  private:
-  std::vector<std::shared_ptr<RdmaBatch>> batches_;
+  std::vector<RdmaBatch*> batches_;
 };
 
 }  // namespace engram

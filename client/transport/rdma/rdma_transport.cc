@@ -37,38 +37,41 @@ absl::StatusOr<std::unique_ptr<Transport>> RdmaTransport::Create(
                                                    ": at most ",
                                                    absl::FormatDuration(kMaxWaitSpin)));
   }
-  const std::string address = attachment->address();
-  Clock& clock = attachment->clock();
   RdmaRoute route{.grpc = attachment,
                   .set_id = attachment->table_set().manifest.id,
                   .reads = options.reads,
                   .domain = nullptr};
-  const MonotonicTime deadline = clock.After(std::max(options.timeout, kLeastLeaseTime));
+  const MonotonicTime deadline =
+      attachment->clock().After(std::max(options.timeout, kLeastLeaseTime));
   ENGRAM_ASSIGN_OR_RETURN(std::unique_ptr<RdmaLease> lease, RdmaLease::Open(route, deadline));
   ENGRAM_ASSIGN_OR_RETURN(auto chosen, ChooseRdmaDevice(lease->offer(), options.device));
   ENGRAM_ASSIGN_OR_RETURN(route.domain, RdmaDomain::Create(chosen.first));
   route.port = chosen.second;
   std::unique_ptr<RdmaTransport> transport(
-      new RdmaTransport(std::move(route), lease->offer().max_batch_rows()));
+      new RdmaTransport(std::move(route), lease->offer().max_batch_rows(), options));
   ENGRAM_ASSIGN_OR_RETURN(RdmaOpened first, transport->Open(std::move(lease)));
-  const auto open = [raw = transport.get()](MonotonicTime until) -> absl::StatusOr<RdmaOpened> {
-    ENGRAM_ASSIGN_OR_RETURN(std::unique_ptr<RdmaLease> next, RdmaLease::Open(raw->route_, until));
-    return raw->Open(std::move(next));
-  };
-  transport->exchange_ = std::make_unique<RdmaExchange>(
-      std::move(first), open,
-      RdmaExchangeOptions{
-          .address = address, .spin = options.spin, .resend = options.resend, .clock = &clock});
+  transport->Begin(std::move(first));
   return std::unique_ptr<Transport>(std::move(transport));
 }
 
-RdmaTransport::RdmaTransport(RdmaRoute route, uint64_t max_batch_rows)
-    : route_(std::move(route)),
+RdmaTransport::RdmaTransport(RdmaRoute route, uint64_t max_batch_rows, const RdmaOptions& options)
+    : RdmaExchange({.address = route.grpc->address(),
+                    .spin = options.spin,
+                    .resend = options.resend,
+                    .clock = &route.grpc->clock()}),
+      route_(std::move(route)),
       capabilities_{.name = route_.reads ? "rdma-read" : "rdma",
                     .lands_asynchronously = true,
                     .max_batch_rows = max_batch_rows,
                     .max_sequence_tokens = route_.reads ? uint32_t{0} : kRdmaRequestTokens},
       windows_(route_.domain, route_.reads) {}
+
+RdmaTransport::~RdmaTransport() { EndAll(); }
+
+absl::StatusOr<RdmaOpened> RdmaTransport::OpenAnother(MonotonicTime deadline) {
+  ENGRAM_ASSIGN_OR_RETURN(std::unique_ptr<RdmaLease> lease, RdmaLease::Open(route_, deadline));
+  return Open(std::move(lease));
+}
 
 absl::StatusOr<RdmaOpened> RdmaTransport::Open(std::unique_ptr<RdmaLease> lease) {
   ENGRAM_ASSIGN_OR_RETURN(std::shared_ptr<RdmaConnection> connection,
@@ -79,18 +82,18 @@ absl::StatusOr<RdmaOpened> RdmaTransport::Open(std::unique_ptr<RdmaLease> lease)
     ENGRAM_ASSIGN_OR_RETURN(opened.way, RdmaReadWay::Create(std::move(connection), route_.domain,
                                                             table_set().manifest));
   } else {
-    opened.way = std::make_unique<RdmaWriteWay>(std::move(connection), route_.grpc->clock());
+    opened.way = std::make_unique<RdmaWriteWay>(std::move(connection), clock());
   }
   return opened;
 }
 
-absl::StatusOr<Ticket> RdmaTransport::Submit(const BatchRequest& request) {
-  ENGRAM_RETURN_IF_ERROR(CheckBatch(request, table_set().manifest, capabilities_, route_.grpc->clock()));
-  const auto find = [this](const std::byte* data, uint64_t bytes) {
+absl::Status RdmaTransport::Prepare(const BatchRequest& request) {
+  return CheckBatch(request, table_set().manifest, capabilities_, clock());
+}
+
+absl::Status RdmaTransport::Fill(const BatchRequest& request, RdmaBatch& batch) const {
+  return batch.Take(request, table_set().manifest, [this](const std::byte* data, uint64_t bytes) {
     return windows_.Find(data, bytes);
-  };
-  return exchange_->Submit(request.deadline, [&](RdmaBatch& batch) {
-    return batch.Take(request, table_set().manifest, find);
   });
 }
 

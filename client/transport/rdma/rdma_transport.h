@@ -33,7 +33,7 @@ struct RdmaOptions {
   Clock* clock = &RealClock();  // outlives the transport
 };
 
-class RdmaTransport final : public Transport {
+class RdmaTransport final : public RdmaExchange {
  public:
   // GrpcAttachment::Create's errors, and Create's.
   static absl::StatusOr<std::unique_ptr<Transport>> Attach(const std::string& address,
@@ -45,6 +45,7 @@ class RdmaTransport final : public Transport {
   // a spin that is too long. INTERNAL: the tables to be read are not what the manifest says.
   static absl::StatusOr<std::unique_ptr<Transport>> Create(
       std::shared_ptr<const GrpcAttachment> attachment, const RdmaOptions& options);
+  ~RdmaTransport() override;
 
   const Capabilities& capabilities() const override { return capabilities_; }
   const AttachedTableSet& table_set() const override { return route_.grpc->table_set(); }
@@ -58,29 +59,19 @@ class RdmaTransport final : public Transport {
   absl::Status WaitSuperseded(std::stop_token stop) override {
     return route_.grpc->WaitSuperseded(std::move(stop));
   }
-  absl::StatusOr<Ticket> Submit(const BatchRequest& batch) override;
-  TicketState Poll(Ticket ticket) override { return exchange_->Poll(ticket); }
-  absl::Status Wait(Ticket ticket) override { return exchange_->Wait(ticket); }
-  absl::Status WaitLayer(Ticket ticket, size_t index) override {
-    return exchange_->WaitLayer(ticket, index);
-  }
-  void Cancel(Ticket ticket) override { exchange_->Cancel(ticket); }
-  void Reap(Ticket ticket) override { exchange_->Reap(ticket); }
-
-  // For measurement: of the connection there is now.
-  RdmaCounts Counts() { return exchange_->Counts(); }
-  // For tests: the queue pair to error, as a fault would.
-  void BreakForTest() { exchange_->BreakForTest(); }
 
  private:
-  RdmaTransport(RdmaRoute route, uint64_t max_batch_rows);
+  RdmaTransport(RdmaRoute route, uint64_t max_batch_rows, const RdmaOptions& options);
+
+  absl::Status Prepare(const BatchRequest& request) override;
+  absl::Status Fill(const BatchRequest& request, RdmaBatch& batch) const override;
+  absl::StatusOr<RdmaOpened> OpenAnother(MonotonicTime deadline) override;
   // A connection over the lease, which knows the windows, and its way.
   absl::StatusOr<RdmaOpened> Open(std::unique_ptr<RdmaLease> lease);
 
   const RdmaRoute route_;
   const Capabilities capabilities_;
   RdmaWindows windows_;
-  std::unique_ptr<RdmaExchange> exchange_;  // goes first; set once, by Attach
 };
 
 }  // namespace engram

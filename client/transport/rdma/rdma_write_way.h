@@ -20,14 +20,12 @@ class RdmaWriteWay final : public RequestWay {
   RdmaWriteWay(std::shared_ptr<RdmaConnection> connection, const Clock& clock)
       : connection_(std::move(connection)), clock_(clock) {}
 
-  absl::Status Send(RdmaSendQueue& queue) override;
-  absl::StatusOr<bool> TakeCompletions() override;
-  void ForgetAll(std::vector<std::shared_ptr<RdmaBatch>>* batches) override {
-    requests_.ForgetAll(batches);
-  }
+  absl::Status Send(RdmaSendQueue& queue, RdmaTickets& tickets) override;
+  absl::StatusOr<bool> TakeCompletions(RdmaTickets& tickets) override;
+  void ForgetAll(std::vector<RdmaBatch*>* batches) override { requests_.ForgetAll(batches); }
 
  private:
-  absl::Status TakeSuccess(const ibv_wc& completion);
+  absl::Status TakeSuccess(const ibv_wc& completion, RdmaTickets& tickets);
 
   const std::shared_ptr<RdmaConnection> connection_;
   const Clock& clock_;

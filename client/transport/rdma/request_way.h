@@ -15,6 +15,7 @@
 #include "absl/time/time.h"
 #include "client/transport/rdma/rdma_batch.h"
 #include "client/transport/rdma/rdma_send_queue.h"
+#include "client/transport/rdma/rdma_tickets.h"
 
 namespace engram {
 
@@ -49,14 +50,15 @@ class RequestWay {
 
   // INVALID_ARGUMENT: rows that this owner does not hold.
   virtual absl::Status Check(const RdmaBatch& /*batch*/) const { return absl::OkStatus(); }
-  // As much of the queue as there is room for. An error: the connection is of no more use.
-  virtual absl::Status Send(RdmaSendQueue& queue) = 0;
-  // Takes what has completed, a few at a time, and does to batches what that says. False: there
-  // was nothing. An error: the connection is of no more use.
-  virtual absl::StatusOr<bool> TakeCompletions() = 0;
+  // As much of the queue, whose batches were checked, as there is room for. An error: the
+  // connection is of no more use.
+  virtual absl::Status Send(RdmaSendQueue& queue, RdmaTickets& tickets) = 0;
+  // Takes what has completed, a few at a time, and tells tickets what that says. False: there was
+  // nothing. An error: the connection is of no more use.
+  virtual absl::StatusOr<bool> TakeCompletions(RdmaTickets& tickets) = 0;
   // Nothing is under way any more: after Close. Appends the batches of what was, some several
   // times.
-  virtual void ForgetAll(std::vector<std::shared_ptr<RdmaBatch>>* batches) = 0;
+  virtual void ForgetAll(std::vector<RdmaBatch*>* batches) = 0;
 };
 
 // A connection that was opened.
