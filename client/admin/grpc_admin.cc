@@ -5,9 +5,11 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "client/transport/grpc/blocking_call.h"
 #include "client/transport/grpc/grpc_attach.h"
 #include "client/transport/grpc/grpc_credentials.h"
 #include "client/transport/grpc/grpc_deadline.h"
+#include "client/transport/grpc/queue_driver.h"
 #include "memstore/base/status_macros.h"
 #include "proto/engram/v1/admin.grpc.pb.h"
 
@@ -39,14 +41,29 @@ AdminTableSet FromMessage(const v1::TableSetEntry& entry) {
 struct AdminClient::Connection {
   std::string address;
   std::shared_ptr<const GrpcCredentials> credentials;
+  std::shared_ptr<grpc::Channel> channel;
   std::unique_ptr<v1::Admin::Stub> stub;
-  const Clock* clock = nullptr;
+  Clock* clock = nullptr;
+  std::shared_ptr<QueueDriver> driver;  // of calls that answer at once
 
-  // Readies a call for as long as its work takes, or for one that answers at once.
+  // Readies a call for as long as its work takes.
   void PrepareLong(grpc::ClientContext* context) const { credentials->Apply(context); }
-  void PrepareShort(grpc::ClientContext* context) const {
-    context->set_deadline(GrpcDeadline(clock->After(kCallTime), *clock));
-    credentials->Apply(context);
+
+  // A call that answers at once: `method` is the stub's.
+  template <typename Request, typename Response>
+  grpc::Status CallShort(std::unique_ptr<grpc::ClientAsyncResponseReader<Response>> (
+                             v1::Admin::Stub::*method)(grpc::ClientContext*, const Request&,
+                                                       grpc::CompletionQueue*),
+                         const Request& request, Response* response) const {
+    const MonotonicTime deadline = clock->After(kCallTime);
+    grpc::ClientContext context;
+    context.set_deadline(GrpcDeadline(deadline, *clock));
+    credentials->Apply(&context);
+    const auto reader = (stub.get()->*method)(&context, request, driver->queue());
+    return BlockingCall(*driver, *channel, *clock).Finish(context, *reader, response, deadline);
+  }
+  grpc::Status List(v1::ListResponse* response) const {
+    return CallShort(&v1::Admin::Stub::AsyncList, v1::ListRequest(), response);
   }
 
   absl::Status StatusOf(const grpc::Status& status) const {
@@ -65,10 +82,8 @@ struct AdminClient::Connection {
     if (!credentials->tls()) return absl::OkStatus();
     HandshakeWatch handshake(*credentials, address);
     do {
-      grpc::ClientContext context;
-      PrepareShort(&context);
       v1::ListResponse response;
-      ENGRAM_RETURN_IF_ERROR(handshake.Observe(stub->List(&context, {}, &response)));
+      ENGRAM_RETURN_IF_ERROR(handshake.Observe(List(&response)));
     } while (handshake.undecided());
     return absl::OkStatus();
   }
@@ -80,12 +95,14 @@ AdminClient::~AdminClient() = default;
 
 absl::StatusOr<std::unique_ptr<AdminClient>> AdminClient::Create(const std::string& address,
                                                                  const SecurityOptions& security,
-                                                                 const Clock& clock) {
+                                                                 Clock& clock) {
   auto connection = std::make_unique<Connection>();
   ENGRAM_ASSIGN_OR_RETURN(connection->credentials,
                           GrpcCredentials::Create(security, address, clock));
   connection->address = address;
-  connection->stub = v1::Admin::NewStub(OpenChannel(address, *connection->credentials));
+  connection->channel = OpenChannel(address, *connection->credentials);
+  connection->stub = v1::Admin::NewStub(connection->channel);
+  ENGRAM_ASSIGN_OR_RETURN(connection->driver, QueueDriver::Create(absl::ZeroDuration(), clock));
   connection->clock = &clock;
   return std::unique_ptr<AdminClient>(new AdminClient(std::move(connection)));
 }
@@ -106,20 +123,17 @@ absl::StatusOr<AdminPublished> AdminClient::Publish(const std::string& directory
 
 absl::Status AdminClient::Retire(const std::string& id_or_name) {
   ENGRAM_RETURN_IF_ERROR(connection_->CheckHandshake());
-  grpc::ClientContext context;
-  connection_->PrepareShort(&context);
   v1::RetireRequest request;
   request.set_table_set(id_or_name);
   v1::RetireResponse response;
-  return connection_->StatusOf(connection_->stub->Retire(&context, request, &response));
+  return connection_->StatusOf(
+      connection_->CallShort(&v1::Admin::Stub::AsyncRetire, request, &response));
 }
 
 absl::StatusOr<AdminList> AdminClient::List() {
   ENGRAM_RETURN_IF_ERROR(connection_->CheckHandshake());
-  grpc::ClientContext context;
-  connection_->PrepareShort(&context);
   v1::ListResponse response;
-  ENGRAM_RETURN_IF_ERROR(connection_->StatusOf(connection_->stub->List(&context, {}, &response)));
+  ENGRAM_RETURN_IF_ERROR(connection_->StatusOf(connection_->List(&response)));
   AdminList list{.state = response.state(), .table_sets = {}, .loading = std::nullopt};
   for (const v1::TableSetEntry& entry : response.table_sets()) {
     list.table_sets.push_back(FromMessage(entry));

@@ -59,7 +59,7 @@ class AdminClient {
   // GrpcCredentials::Create has the errors. `clock` outlives it.
   static absl::StatusOr<std::unique_ptr<AdminClient>> Create(const std::string& address,
                                                              const SecurityOptions& security,
-                                                             const Clock& clock = RealClock());
+                                                             Clock& clock = RealClock());
   ~AdminClient();
 
   // For as long as it loads; a process that ends meanwhile cancels it there as well.

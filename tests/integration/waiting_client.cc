@@ -1,15 +1,20 @@
 // A client that waits, for tests that set its clock or stop its server meanwhile:
 //
-//   waiting_client TARGET MODE DEADLINE_S TOKENS
+//   waiting_client TARGET MODE DEADLINE_S TOKENS [FOLLOWED]
 //
-// attaches and says "attached"; at a line of its input it asks for the rows of TOKENS tokens, with
-// that deadline, and says "submitted"; then how that ended: "EXACT", "WRONG ROWS" or a status.
+// attaches within DEADLINE_S and says "attached"; at a line of its input it asks for the rows of
+// TOKENS tokens, with that deadline, and says "submitted"; then how that ended: "EXACT", "WRONG
+// ROWS" or a status. With FOLLOWED, a follower of that target is there from the beginning ("follows
+// it"), so that a thread of its sleeps in gRPC, and looks at the sockets, meanwhile.
 #include <cstdio>
+#include <memory>
 #include <string>
+#include <utility>
 
 #include "absl/strings/numbers.h"
 #include "absl/time/time.h"
 #include "client/client.h"
+#include "client/follower.h"
 #include "memstore/base/clock.h"
 #include "tests/integration/small_sets.h"
 
@@ -22,8 +27,15 @@ void Say(const std::string& line) {
 }
 
 absl::Status Run(const std::string& target, const std::string& mode, absl::Duration span,
-                 size_t tokens) {
-  auto client = Client::Attach(target, {.mode = mode});
+                 size_t tokens, const std::string& followed) {
+  std::unique_ptr<Follower> follower;
+  if (!followed.empty()) {
+    auto attached = Follower::Attach(followed, {}, nullptr);
+    if (!attached.ok()) return attached.status();
+    follower = *std::move(attached);
+    Say("follows it");
+  }
+  auto client = Client::Attach(target, {.timeout = span, .mode = mode});
   if (!client.ok()) return client.status();
   const Manifest& set = (*client)->table_set();
   const std::vector<int32_t> token_ids = RealTokenIds(tokens);
@@ -49,11 +61,13 @@ absl::Status Run(const std::string& target, const std::string& mode, absl::Durat
 int Main(int argc, char** argv) {
   double seconds = 0;
   size_t tokens = 0;
-  if (argc != 5 || !absl::SimpleAtod(argv[3], &seconds) || !absl::SimpleAtoi(argv[4], &tokens)) {
-    std::fputs("waiting_client TARGET MODE DEADLINE_S TOKENS\n", stderr);
+  if (argc < 5 || argc > 6 || !absl::SimpleAtod(argv[3], &seconds) ||
+      !absl::SimpleAtoi(argv[4], &tokens)) {
+    std::fputs("waiting_client TARGET MODE DEADLINE_S TOKENS [FOLLOWED]\n", stderr);
     return 2;
   }
-  const absl::Status status = Run(argv[1], argv[2], absl::Seconds(seconds), tokens);
+  const absl::Status status =
+      Run(argv[1], argv[2], absl::Seconds(seconds), tokens, argc == 6 ? argv[5] : "");
   if (!status.ok()) Say(status.ToString());
   return status.ok() ? 0 : 1;
 }

@@ -131,9 +131,9 @@ class WallClockTest(unittest.TestCase):
         grpc = "grpc:unix:" + self.path("s")
         return [(grpc, "stream"), (grpc, "unary"), ("shm:" + self.path("m"), "ring")]
 
-    def submit_to_stopped(self, engramd, target, mode, deadline_s, tokens=20):
+    def submit_to_stopped(self, engramd, target, mode, deadline_s, tokens=20, followed=()):
         """A client whose batch waits for an engramd that does not run."""
-        client = self.start(WAITING_CLIENT, target, mode, str(deadline_s), str(tokens))
+        client = self.start(WAITING_CLIENT, target, mode, str(deadline_s), str(tokens), *followed)
         self.wait_for(client, "attached")
         engramd.send_signal(signal.SIGSTOP)
         os.waitpid(engramd.pid, os.WUNTRACED)  # every thread has stopped
@@ -146,6 +146,18 @@ class WallClockTest(unittest.TestCase):
         for target, mode in self.targets():
             with self.subTest(target=target, mode=mode):
                 client = self.submit_to_stopped(engramd, target, mode, SHORT_S)
+                self.clock.back()
+                text, code = self.ends(client)
+                self.assertEqual(code, 1)
+                self.assertIn("DEADLINE_EXCEEDED", text)
+            engramd.send_signal(signal.SIGCONT)
+
+    # One thread of a process looks at gRPC's sockets; the others sleep by the wall clock until it wakes them.
+    def test_a_lookups_deadline_comes_though_another_thread_looks_at_the_sockets(self):
+        engramd = self.serve()
+        for target, mode in self.targets()[:2]:
+            with self.subTest(mode=mode):
+                client = self.submit_to_stopped(engramd, target, mode, SHORT_S, followed=[target])
                 self.clock.back()
                 text, code = self.ends(client)
                 self.assertEqual(code, 1)
@@ -182,17 +194,45 @@ class WallClockTest(unittest.TestCase):
         return ["grpc:unix:" + self.path("mute"), "shm:" + self.path("mute-shm"),
                 "grpc:unix:" + self.path("absent"), "shm:" + self.path("absent-shm")]
 
-    # Not over gRPC yet: its blocking calls wait by the wall clock, so that attaching ends late by as much.
     def test_attaching_ends_in_its_time_though_the_clock_is_set_back(self):
         for target in self.mute_targets():
-            if target.startswith("grpc:"):
-                continue
             with self.subTest(target=target):
                 client = self.attach(target, SHORT_S)
                 time.sleep(SHORT_S / 3)
                 self.clock.back()
                 _, code = self.ends(client)
                 self.assertEqual(code, 1)
+
+    def test_attaching_ends_in_its_time_though_another_thread_looks_at_the_sockets(self):
+        self.serve()
+        followed = "grpc:unix:" + self.path("s")
+        for target in self.mute_targets():
+            with self.subTest(target=target):
+                client = self.start(WAITING_CLIENT, target, "", str(SHORT_S), "1", followed)
+                self.wait_for(client, "follows it")
+                time.sleep(SHORT_S / 3)
+                self.clock.back()
+                text, code = self.ends(client)
+                self.assertEqual(code, 1)
+                self.assertIn("UNAVAILABLE", text)
+
+    def test_whoever_waits_for_a_server_finds_it_though_the_clock_is_set_back(self):
+        clients = [self.attach("grpc:unix:" + self.path("s"), LONG_S), self.attach("shm:" + self.path("m"), LONG_S)]
+        time.sleep(LOOK_S)
+        self.clock.back()
+        self.serve()
+        for client in clients:
+            text, code = self.ends(client)
+            self.assertEqual(code, 0, text)
+
+    def test_an_operators_call_ends_in_its_time_though_the_clock_is_set_back(self):
+        self.listener(socket.SOCK_STREAM, "mute-admin")
+        client = self.start(ENGRAM, "admin", "list", "--admin", "unix:" + self.path("mute-admin"))
+        time.sleep(LOOK_S)
+        self.clock.back()
+        text, code = self.ends(client)
+        self.assertEqual(code, 1)
+        self.assertIn("Deadline Exceeded", text)
 
     def test_attaching_goes_on_though_the_clock_is_set_forward(self):
         clients = [(target, self.attach(target, LONG_S)) for target in self.mute_targets()]

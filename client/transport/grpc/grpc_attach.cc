@@ -8,7 +8,10 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "client/transport/attach_check.h"
+#include "client/transport/grpc/blocking_call.h"
 #include "client/transport/grpc/grpc_deadline.h"
+#include "client/transport/grpc/queue_driver.h"
+#include "memstore/base/status_macros.h"
 
 namespace engram {
 namespace {
@@ -82,7 +85,7 @@ std::shared_ptr<grpc::Channel> OpenChannel(const std::string& address,
   return grpc::CreateCustomChannel(address, credentials.channel(), arguments);
 }
 
-absl::StatusOr<v1::AttachResponse> CallAttach(v1::Lookup::Stub* stub,
+absl::StatusOr<v1::AttachResponse> CallAttach(const std::shared_ptr<grpc::Channel>& channel,
                                               const GrpcCredentials& credentials,
                                               const std::string& address,
                                               const std::string& table_set, absl::Duration timeout,
@@ -91,6 +94,9 @@ absl::StatusOr<v1::AttachResponse> CallAttach(v1::Lookup::Stub* stub,
   v1::AttachRequest request;
   request.set_table_set(table_set);
   HandshakeWatch handshake(credentials, address);
+  const std::unique_ptr<v1::Lookup::Stub> stub = v1::Lookup::NewStub(channel);
+  ENGRAM_ASSIGN_OR_RETURN(const std::shared_ptr<QueueDriver> driver,
+                          QueueDriver::Create(absl::ZeroDuration(), clock));
   while (true) {
     grpc::ClientContext context;
     context.set_deadline(GrpcDeadline(deadline, clock));
@@ -98,7 +104,9 @@ absl::StatusOr<v1::AttachResponse> CallAttach(v1::Lookup::Stub* stub,
     context.set_wait_for_ready(!credentials.tls());
     credentials.Apply(&context);
     v1::AttachResponse response;
-    const grpc::Status status = stub->Attach(&context, request, &response);
+    const auto reader = stub->AsyncAttach(&context, request, driver->queue());
+    const grpc::Status status =
+        BlockingCall(*driver, *channel, clock).Finish(context, *reader, &response, deadline);
     if (status.ok()) return response;
     // With details the server says that it is a matter of time.
     const bool may_pass = status.error_code() == grpc::StatusCode::UNAVAILABLE ||

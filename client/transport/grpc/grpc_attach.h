@@ -25,7 +25,8 @@ std::shared_ptr<grpc::Channel> OpenChannel(const std::string& address,
 
 // Waits while nobody listens or the server is loading; UNAVAILABLE after that. UNAUTHENTICATED: one
 // side does not take the other's certificate, or the token; PERMISSION_DENIED: not this table set.
-absl::StatusOr<v1::AttachResponse> CallAttach(v1::Lookup::Stub* stub,
+// RESOURCE_EXHAUSTED: no thread can be started (one lives while it waits), or the server is full.
+absl::StatusOr<v1::AttachResponse> CallAttach(const std::shared_ptr<grpc::Channel>& channel,
                                               const GrpcCredentials& credentials,
                                               const std::string& address,
                                               const std::string& table_set, absl::Duration timeout,

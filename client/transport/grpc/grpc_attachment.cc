@@ -11,10 +11,9 @@ absl::StatusOr<std::shared_ptr<const GrpcAttachment>> GrpcAttachment::Create(
   ENGRAM_ASSIGN_OR_RETURN(std::shared_ptr<const GrpcCredentials> credentials,
                           GrpcCredentials::Create(options.security, address, *options.clock));
   std::shared_ptr<grpc::Channel> channel = engram::OpenChannel(address, *credentials);
-  const std::unique_ptr<v1::Lookup::Stub> stub = v1::Lookup::NewStub(channel);
   ENGRAM_ASSIGN_OR_RETURN(
       const v1::AttachResponse response,
-      CallAttach(stub.get(), *credentials, address, table_set, options.timeout, *options.clock));
+      CallAttach(channel, *credentials, address, table_set, options.timeout, *options.clock));
   ENGRAM_ASSIGN_OR_RETURN(AttachedTableSet attached, CheckAttached(response, table_set, address));
   const v1::Limits& limits = response.limits();
   GrpcOffer offer = {.max_batch_rows = limits.max_batch_rows(),

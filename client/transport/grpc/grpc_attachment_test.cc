@@ -1,6 +1,7 @@
 // Attaching over gRPC, and what several transports share: an attachment, a queue's driver.
 #include "client/transport/grpc/grpc_attachment.h"
 
+#include <atomic>
 #include <filesystem>
 #include <fstream>
 #include <mutex>
@@ -197,6 +198,31 @@ TEST(GrpcAttachment, ATokenThatIsReplacedIsReadAgain) {
   clock.Advance(absl::Seconds(1));
   look_up();
   EXPECT_EQ(server.last_token(), "Bearer two");
+}
+
+// By its clock, whatever gRPC sleeps by.
+TEST(GrpcAttachment, AnAttachThatIsNotAnsweredEndsInItsTime) {
+  testing::FakeLookupServer server(
+      testing::WriteSmallTableSet({}, ::testing::TempDir() + "/grpc_attachment_test_late").value());
+  std::atomic<bool> asked{false}, over{false};
+  server.on_attach = [&](v1::AttachResponse*) {
+    asked.store(true);
+    while (!over.load()) absl::SleepFor(absl::Milliseconds(1));
+  };
+  FakeClock clock;
+  absl::Status status;
+  std::thread attaches([&] {
+    status =
+        GrpcAttachment::Create(server.address(), "", {.timeout = absl::Hours(1), .clock = &clock})
+            .status();
+  });
+  while (!asked.load()) absl::SleepFor(absl::Milliseconds(1));
+  clock.Advance(absl::Minutes(59));
+  clock.Advance(absl::Minutes(2));
+  attaches.join();
+  over.store(true);
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("within 1h (Deadline Exceeded)"));
 }
 
 TEST(GrpcAttachment, SaysWhereNobodyAnswered) {

@@ -7,7 +7,6 @@
 #include "absl/strings/str_cat.h"
 #include "client/transport/batch_check.h"
 #include "client/transport/grpc/grpc_attach.h"
-#include "client/transport/grpc/grpc_deadline.h"
 #include "client/transport/grpc/grpc_stream.h"
 #include "client/transport/grpc/grpc_unary_calls.h"
 #include "memstore/base/check.h"
@@ -22,6 +21,8 @@ constexpr uint64_t kReplyOverheadBytes = 64 << 10;
 constexpr absl::Duration kQuiet = absl::Milliseconds(1);
 // How long a batch without a deadline asks again where the server has no room.
 constexpr absl::Duration kMaxRetryTime = absl::Seconds(10);
+// A batch that is late while it is being submitted is ended this much later.
+constexpr absl::Duration kLookAgain = absl::Milliseconds(1);
 constexpr absl::Duration kUnaryRetryDelay = absl::Milliseconds(20);
 // When a server names none: gRPC's own default for a message, and what fits a few hundred of them.
 constexpr uint64_t kDefaultReplyBytes = 4 << 20;
@@ -122,10 +123,10 @@ GrpcTransport::GrpcTransport(std::shared_ptr<const GrpcAttachment> attachment,
 GrpcTransport::~GrpcTransport() {
   ReapAll();
   {
-    MutexLock lock(alarms_mutex_);
+    MutexLock lock(timers_mutex_);
     ending_ = true;
-    for (const std::unique_ptr<Retry>& retry : retries_) retry->alarm.Cancel();
-    if (deadline_pending_) deadline_alarm_.Cancel();
+    for (const std::unique_ptr<Retry>& retry : retries_) driver_->CallOff(*retry);
+    if (deadline_pending_) driver_->CallOff(deadline_event_);
   }
   for (const std::unique_ptr<GrpcCalls>& lane : lanes_) {
     for (uint64_t never_sent = lane->End(); never_sent > 0; --never_sent) driver_->Finish();
@@ -134,11 +135,8 @@ GrpcTransport::~GrpcTransport() {
 }
 
 bool GrpcTransport::Ended() const {
-  {
-    MutexLock lock(alarms_mutex_);
-    if (!retries_.empty() || deadline_pending_) return false;
-  }
-  return std::all_of(lanes_.begin(), lanes_.end(), [](const auto& lane) { return lane->Ended(); });
+  return timers_pending_.load() == 0 &&
+         std::all_of(lanes_.begin(), lanes_.end(), [](const auto& lane) { return lane->Ended(); });
 }
 
 absl::Status GrpcTransport::Prepare(const BatchRequest& request) {
@@ -269,9 +267,10 @@ void GrpcTransport::SendLater(const RequestPointer& request, absl::Duration dela
     auto retry = std::make_unique<Retry>();
     retry->transport = this;
     retry->request = request;
-    MutexLock lock(alarms_mutex_);
+    MutexLock lock(timers_mutex_);
     if (!ending_) {
-      retry->alarm.Set(driver_->queue(), GrpcDeadline(at, clock()), retry->tag());
+      ++timers_pending_;
+      driver_->SetTimer(at, *retry);
       retries_.push_back(std::move(retry));
       return;
     }
@@ -285,7 +284,7 @@ void GrpcTransport::SendLater(const RequestPointer& request, absl::Duration dela
 void GrpcTransport::OnRetry(Retry* retry, bool ok) {
   std::unique_ptr<Retry> over;
   {
-    MutexLock lock(alarms_mutex_);
+    MutexLock lock(timers_mutex_);
     const auto at = std::find_if(retries_.begin(), retries_.end(),
                                  [&](const auto& one) { return one.get() == retry; });
     ENGRAM_CHECK(at != retries_.end(), "a request's time to be sent again came twice");
@@ -293,6 +292,7 @@ void GrpcTransport::OnRetry(Retry* retry, bool ok) {
     retries_.erase(at);
     ok = ok && !ending_;
   }
+  --timers_pending_;
   if (ok && over->request->batch->in_flight()) {
     Send(over->request);
   } else {
@@ -301,25 +301,28 @@ void GrpcTransport::OnRetry(Retry* retry, bool ok) {
 }
 
 void GrpcTransport::WatchDeadline(MonotonicTime deadline) {
-  MutexLock lock(alarms_mutex_);
+  MutexLock lock(timers_mutex_);
   if (ending_ || deadline >= next_deadline_) return;
   next_deadline_ = deadline;
   if (deadline_pending_) {
-    deadline_alarm_.Cancel();  // its event sets it anew
+    driver_->CallOff(deadline_event_);  // which is told, and sets it anew
     return;
   }
   deadline_pending_ = true;
-  deadline_alarm_.Set(driver_->queue(), GrpcDeadline(deadline, clock()), deadline_event_.tag());
+  ++timers_pending_;
+  driver_->SetTimer(deadline, deadline_event_);
 }
 
 void GrpcTransport::OnDeadline(bool) {
   {
-    MutexLock lock(alarms_mutex_);
+    MutexLock lock(timers_mutex_);
     deadline_pending_ = false;
     next_deadline_ = MonotonicTime::Infinite();
   }
   // After that: a ticket that is opened from now on asks for its own.
-  WatchDeadline(EndLate());
+  // One that it cannot end yet is looked at again, not at once.
+  WatchDeadline(std::max(EndLate(), clock().After(kLookAgain)));
+  --timers_pending_;
 }
 
 }  // namespace engram

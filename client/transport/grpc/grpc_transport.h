@@ -8,8 +8,6 @@
 // beside a later one.
 #pragma once
 
-#include <grpcpp/alarm.h>
-
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -70,7 +68,6 @@ class GrpcTransport final : public TicketedTransport, private RequestSink {
     void Done(bool ok) override { transport->OnRetry(this, ok); }
     GrpcTransport* transport = nullptr;
     RequestPointer request;
-    grpc::Alarm alarm;
   };
 
   GrpcTransport(std::shared_ptr<const GrpcAttachment> attachment, const GrpcOptions& options,
@@ -112,13 +109,15 @@ class GrpcTransport final : public TicketedTransport, private RequestSink {
   std::atomic<uint32_t> next_lane_{0};
   std::atomic<int64_t> last_reply_ns_{0};
   std::vector<size_t> landed_layers_;  // of a reply; the driver's
-  mutable Mutex alarms_mutex_;
-  std::vector<std::unique_ptr<Retry>> retries_ ABSL_GUARDED_BY(alarms_mutex_);
+  // Of all timers: how many have not been told. The driver's lock is taken under the mutex, never
+  // the other way round.
+  std::atomic<size_t> timers_pending_{0};
+  Mutex timers_mutex_;
+  std::vector<std::unique_ptr<Retry>> retries_ ABSL_GUARDED_BY(timers_mutex_);
   rpc::MethodEvent<GrpcTransport> deadline_event_{this, &GrpcTransport::OnDeadline};
-  grpc::Alarm deadline_alarm_ ABSL_GUARDED_BY(alarms_mutex_);
-  bool deadline_pending_ ABSL_GUARDED_BY(alarms_mutex_) = false;  // its event has not been taken
-  MonotonicTime next_deadline_ ABSL_GUARDED_BY(alarms_mutex_) = MonotonicTime::Infinite();
-  bool ending_ ABSL_GUARDED_BY(alarms_mutex_) = false;
+  bool deadline_pending_ ABSL_GUARDED_BY(timers_mutex_) = false;  // its event has not been told
+  MonotonicTime next_deadline_ ABSL_GUARDED_BY(timers_mutex_) = MonotonicTime::Infinite();
+  bool ending_ ABSL_GUARDED_BY(timers_mutex_) = false;
 };
 
 }  // namespace engram

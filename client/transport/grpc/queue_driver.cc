@@ -1,5 +1,6 @@
 #include "client/transport/grpc/queue_driver.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "memstore/base/check.h"
@@ -18,7 +19,10 @@ constexpr absl::Duration kBackgroundDelay = absl::Milliseconds(1);
 // other does not wake it each time.
 constexpr int kLingerRounds = 10;
 // It gives way to a waiting thread at the latest after this long without an event.
-constexpr std::chrono::milliseconds kBackgroundTurn{5};
+constexpr absl::Duration kBackgroundTurn = absl::Milliseconds(5);
+// How late a thread may come back from the queue before it is woken: gRPC rounds up to a
+// millisecond, and the machine is busy.
+constexpr absl::Duration kLate = absl::Milliseconds(5);
 constexpr std::chrono::nanoseconds kNoTime{0};
 
 }  // namespace
@@ -68,39 +72,54 @@ std::chrono::nanoseconds QueueDriver::LeftUntil(MonotonicTime deadline) const {
   return absl::ToChronoNanoseconds(deadline - clock_.Now());
 }
 
-bool QueueDriver::TakeOne(std::chrono::nanoseconds spin, std::chrono::nanoseconds wait) {
+bool QueueDriver::TakeDueTimer(Timer* due) {
+  if (timers_.empty() || clock_.Now() < timers_.begin()->first) return false;
+  *due = timers_.begin()->second;
+  timers_.erase(timers_.begin());
+  return true;
+}
+
+bool QueueDriver::TakeOne(std::chrono::nanoseconds spin, MonotonicTime until) {
   driving_ = true;
+  Timer event;
+  bool taken = TakeDueTimer(&event);
+  if (!timers_.empty()) until = std::min(until, timers_.begin()->first);
+  // A look alone is over at once.
+  const bool sleeps = !taken && until != MonotonicTime();
+  driving_until_ = sleeps ? until : MonotonicTime::Infinite();
   mutex_.Unlock();
-  void* tag = nullptr;
-  bool ok = false;
-  const auto what = wait == kNoTime ? rpc::TakeReadyEvent(queue_, &tag, &ok)
-                                    : rpc::TakeEvent(queue_, &tag, &ok, spin, wait);
-  const bool taken = what == grpc::CompletionQueue::GOT_EVENT;
-  if (taken) rpc::QueueEvent::Dispatch(tag, ok);
+  if (!taken) {
+    const std::chrono::nanoseconds left = sleeps ? LeftUntil(until) : kNoTime;
+    const auto what = left <= kNoTime ? rpc::TakeReadyEvent(queue_, &event.tag, &event.ok)
+                                      : rpc::TakeEvent(queue_, &event.tag, &event.ok, spin, left);
+    taken = what == grpc::CompletionQueue::GOT_EVENT;
+  }
+  if (taken) rpc::QueueEvent::Dispatch(event.tag, event.ok);
   mutex_.Lock();
   driving_ = false;
   ++turns_;
-  if (taken && tag == nudge_.tag()) nudged_ = false;
+  if (taken && event.tag == nudge_.tag()) nudged_ = false;
   // All of them: what came may be anybody's, and one of them drives next.
   if (waiting_ > 0) changed_.NotifyAll();
   return taken;
 }
 
 void QueueDriver::AwaitTurn(MonotonicTime deadline) {
+  NudgeLateDriver();
   ++waiting_;
-  clock_.WaitUntil(changed_, mutex_, deadline);
+  clock_.WaitUntil(changed_, mutex_,
+                   nudged_ ? deadline : std::min(deadline, driving_until_ + kLate));
   --waiting_;
 }
 
 bool QueueDriver::DriveUntil(absl::FunctionRef<bool()> done, MonotonicTime deadline) {
   MutexLock lock(mutex_);
   while (!done()) {
-    const std::chrono::nanoseconds left = LeftUntil(deadline);
-    if (left <= kNoTime) return false;
+    if (!deadline.is_infinite() && clock_.Now() >= deadline) return false;
     if (driving_) {
       AwaitTurn(deadline);
     } else {
-      TakeOne(under_way_ == 1 ? spin_ : kNoTime, left);
+      TakeOne(under_way_ == 1 ? spin_ : kNoTime, deadline);
     }
   }
   return true;
@@ -117,7 +136,7 @@ void QueueDriver::DriveOut(absl::FunctionRef<bool()> ended) {
 
 void QueueDriver::TakeReady() {
   MutexLock lock(mutex_);
-  while (!driving_ && TakeOne(kNoTime, kNoTime)) {
+  while (!driving_ && TakeOne(kNoTime, MonotonicTime())) {
   }
 }
 
@@ -125,6 +144,26 @@ void QueueDriver::Kick() {
   MutexLock lock(mutex_);
   if (waiting_ > 0) changed_.NotifyAll();
   NudgeDriver();
+}
+
+void QueueDriver::SetTimer(MonotonicTime at, rpc::QueueEvent& event) {
+  MutexLock lock(mutex_);
+  timers_.emplace(at, Timer{.tag = event.tag()});
+  if (at < driving_until_) NudgeDriver();
+}
+
+void QueueDriver::CallOff(rpc::QueueEvent& event) {
+  MutexLock lock(mutex_);
+  const auto at = std::find_if(timers_.begin(), timers_.end(),
+                               [&](const auto& timer) { return timer.second.tag == event.tag(); });
+  if (at == timers_.end()) return;
+  timers_.erase(at);
+  timers_.emplace(MonotonicTime(), Timer{.tag = event.tag(), .ok = false});
+  NudgeDriver();
+}
+
+void QueueDriver::NudgeLateDriver() {
+  if (driving_ && clock_.Now() > driving_until_ + kLate) NudgeDriver();
 }
 
 void QueueDriver::NudgeDriver() {
@@ -147,9 +186,10 @@ void QueueDriver::RunInBackground() {
     if (under_way_ > 0) quiet = 0;
     const uint64_t turns = turns_;
     if (clock_.WaitUntil(background_, mutex_, clock_.After(kBackgroundDelay))) continue;
+    NudgeLateDriver();
     if (turns != turns_) continue;  // somebody drives, now and then at least
     while (!stopping_ && !driving_ && waiting_ == 0 && under_way_ > 0) {
-      TakeOne(kNoTime, kBackgroundTurn);
+      TakeOne(kNoTime, clock_.After(kBackgroundTurn));
     }
   }
 }

@@ -10,6 +10,12 @@
 // before it goes, so that nothing of its own is in the queue. Whoever drives tells the events of
 // all of them. Events (proto/rpc/queue_event.h) are told without a lock of the driver's, one at a
 // time. Thread-safe, but for the destructor, which runs when the last of them has gone.
+//
+// Time is the Clock's, for timers too. gRPC's own alarms are rung by a thread that sleeps by the
+// wall clock, and so does a thread in a queue while another one of the process looks at the
+// sockets: set back, they come late by as much. So whoever sleeps in the queue for longer than it
+// meant to is woken, by those who wait and, while work is under way, by the driver's own thread.
+// Left over: that thread itself, where nobody waits.
 #pragma once
 
 #include <grpcpp/alarm.h>
@@ -17,6 +23,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <thread>
 
@@ -57,20 +64,35 @@ class QueueDriver {
   // Makes those who wait look at what they wait for again.
   void Kick();
 
+  // Tells the event once, as those of the queue: with ok when `at` has come, by whoever drives then
+  // (its own thread while work is under way), else when it is called off.
+  void SetTimer(MonotonicTime at, rpc::QueueEvent& event);
+  // Does nothing where the event has been told. A look at every timer.
+  void CallOff(rpc::QueueEvent& event);
+
  private:
   struct Nudge final : rpc::QueueEvent {
     void Done(bool) override {}
   };
 
+  struct Timer {
+    void* tag = nullptr;
+    bool ok = true;
+  };
+
   QueueDriver(absl::Duration spin, Clock& clock);
 
-  // Takes one event, without the lock, as the driver; whether there was one.
-  bool TakeOne(std::chrono::nanoseconds spin, std::chrono::nanoseconds wait)
+  // Takes one event, or rings a timer, without the lock, as the driver; whether there was one. It
+  // sleeps until then at most; MonotonicTime() does not sleep.
+  bool TakeOne(std::chrono::nanoseconds spin, MonotonicTime until)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool TakeDueTimer(Timer* due) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Sleeps until somebody has driven for a turn, or the deadline.
   void AwaitTurn(MonotonicTime deadline) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Ends the turn of a thread that sleeps in the queue.
   void NudgeDriver() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The same where it should have ended by itself.
+  void NudgeLateDriver() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::chrono::nanoseconds LeftUntil(MonotonicTime deadline) const;
   void RunInBackground();
 
@@ -81,12 +103,14 @@ class QueueDriver {
   CondVar changed_;  // a turn is over: an event was taken, or the role of the driver is free
   CondVar background_;
   bool driving_ ABSL_GUARDED_BY(mutex_) = false;
-  uint64_t turns_ ABSL_GUARDED_BY(mutex_) = 0;    // how often somebody drove
-  uint32_t waiting_ ABSL_GUARDED_BY(mutex_) = 0;  // threads in AwaitTurn
+  MonotonicTime driving_until_ ABSL_GUARDED_BY(mutex_);  // of who drives
+  uint64_t turns_ ABSL_GUARDED_BY(mutex_) = 0;           // how often somebody drove
+  uint32_t waiting_ ABSL_GUARDED_BY(mutex_) = 0;         // threads in AwaitTurn
   uint64_t under_way_ ABSL_GUARDED_BY(mutex_) = 0;
   bool background_idle_ ABSL_GUARDED_BY(mutex_) = false;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   bool nudged_ ABSL_GUARDED_BY(mutex_) = false;  // its event has not been taken
+  std::multimap<MonotonicTime, Timer> timers_ ABSL_GUARDED_BY(mutex_);
   Nudge nudge_;
   grpc::Alarm alarm_ ABSL_GUARDED_BY(mutex_);
   std::thread thread_;

@@ -213,6 +213,96 @@ TEST_F(QueueDriverTest, NobodyGoesWhileOneOfItsEventsIsBeingTold) {
   EXPECT_TRUE(drives.Join());
 }
 
+// As happens where the wall clock is set back: the queue sleeps for an hour, and this clock's is
+// over.
+TEST_F(QueueDriverTest, WhoOversleepsInTheQueueIsWokenByTheDriversThread) {
+  Work work(*driver_);
+  clock_.AwaitWaiters(kBackground);
+  Waiter drives(
+      *driver_, [] { return false; }, clock_.After(absl::Hours(1)));
+  clock_.Advance(absl::Hours(1) + absl::Seconds(1));
+  EXPECT_FALSE(drives.Join());
+  work.Ring();
+  driver_->TakeReady();
+}
+
+TEST_F(QueueDriverTest, WhoOversleepsInTheQueueIsWokenByWhoWaits) {
+  for (int round = 0; round < 10; ++round) {  // until its own thread idles
+    clock_.AwaitWaiters(kBackground);
+    clock_.Advance(absl::Milliseconds(1));
+  }
+  Waiter drives(
+      *driver_, [] { return false; }, clock_.After(absl::Hours(1)));
+  std::atomic<bool> over{false};
+  Waiter waits(*driver_, [&] { return over.load(); });
+  clock_.AwaitWaiters(1);
+  clock_.Advance(absl::Hours(1) + absl::Seconds(1));
+  EXPECT_FALSE(drives.Join());
+  over.store(true);
+  driver_->Kick();
+  EXPECT_TRUE(waits.Join());
+}
+
+// Remembers how it was told.
+struct Timer final : rpc::QueueEvent {
+  void Done(bool ok) override { (ok ? rang : called_off)++; }
+  std::atomic<int> rang{0}, called_off{0};
+};
+
+TEST_F(QueueDriverTest, TimersRingInOrderWhenTheirTimeHasCome) {
+  Timer first, second;
+  driver_->SetTimer(clock_.After(absl::Seconds(2)), second);
+  driver_->SetTimer(clock_.After(absl::Seconds(1)), first);
+  clock_.Advance(absl::Milliseconds(999));
+  driver_->TakeReady();
+  EXPECT_EQ(first.rang, 0);
+  clock_.Advance(absl::Milliseconds(1));
+  driver_->TakeReady();
+  EXPECT_EQ(first.rang, 1);
+  EXPECT_EQ(second.rang, 0);
+  // Set while somebody sleeps in the queue until later.
+  Timer earlier;
+  Waiter drives(
+      *driver_, [&] { return earlier.rang > 0; }, clock_.After(absl::Hours(1)));
+  driver_->SetTimer(clock_.Now(), earlier);
+  EXPECT_TRUE(drives.Join());
+  clock_.Advance(absl::Seconds(1));
+  driver_->TakeReady();
+  driver_->TakeReady();
+  EXPECT_EQ(second.rang, 1);
+  EXPECT_EQ(first.rang, 1);
+}
+
+TEST_F(QueueDriverTest, ATimerThatIsCalledOffIsToldSoOnce) {
+  Timer timer, other;
+  driver_->SetTimer(clock_.After(absl::Hours(1)), timer);
+  driver_->SetTimer(clock_.After(absl::Hours(1)), other);
+  Waiter drives(*driver_, [&] { return timer.called_off > 0; });
+  driver_->CallOff(timer);
+  EXPECT_TRUE(drives.Join());
+  driver_->CallOff(timer);  // nothing any more
+  clock_.Advance(absl::Hours(1));
+  driver_->TakeReady();
+  EXPECT_EQ(timer.called_off, 1);
+  EXPECT_EQ(timer.rang, 0);
+  EXPECT_EQ(other.rang, 1);
+}
+
+TEST_F(QueueDriverTest, ItsOwnThreadRingsTimersWhileWorkIsUnderWay) {
+  Work work(*driver_);
+  Timer timer;
+  driver_->SetTimer(clock_.After(absl::Milliseconds(3)), timer);
+  while (timer.rang == 0) {
+    clock_.Advance(absl::Milliseconds(1));
+    std::this_thread::yield();
+  }
+  work.Ring();
+  while (!work.told()) {
+    clock_.Advance(absl::Milliseconds(1));
+    std::this_thread::yield();
+  }
+}
+
 TEST_F(QueueDriverTest, ItEndsWithItsThreadNearOrIdle) {
   clock_.AwaitWaiters(kBackground);
   driver_.reset();
