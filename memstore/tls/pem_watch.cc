@@ -1,10 +1,8 @@
 #include "memstore/tls/pem_watch.h"
 
-#include <chrono>
-#include <condition_variable>
 #include <deque>
 #include <map>
-#include <mutex>
+#include <optional>
 #include <thread>
 #include <tuple>
 #include <utility>
@@ -13,6 +11,9 @@
 #include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/time/time.h"
+#include "memstore/base/clock.h"
+#include "memstore/base/mutex.h"
 #include "memstore/os/thread.h"
 #include "memstore/tls/pem.h"
 #include "memstore/tls/pem_slot.h"
@@ -22,10 +23,11 @@ namespace {
 
 // How often files are looked at. A change is seen by one look and acted on by the next; gRPC looks
 // once a second.
-constexpr std::chrono::milliseconds kLookInterval{500};
+constexpr absl::Duration kLookInterval = absl::Milliseconds(500);
 
-// What belongs together: a certificate and its key, or authorities. One thread at a time looks;
-// what others ask for is guarded by the owner.
+// What belongs together: a certificate and its key, or authorities. Thread-safe; one thread at a
+// time looks. Files are read without the lock: a file system may be slow, and what is asked of a
+// watch must not wait for it.
 class Part {
  public:
   explicit Part(std::vector<std::string> paths) : paths_(std::move(paths)) {}
@@ -52,6 +54,47 @@ class Part {
 
   // Has what was read in the slot, if it can be used.
   absl::Status Use(Reading reading) {
+    MutexLock lock(mutex_);
+    return UseLocked(std::move(reading));
+  }
+
+  // Looks once; what is new, if anything: OK where other files are used, else why they are not.
+  std::optional<absl::Status> Look(Reading reading) {
+    MutexLock lock(mutex_);
+    const bool settled = reading == seen_;
+    seen_ = reading;
+    // One that was refused is asked again: its time may have come.
+    if (!settled || (refusal_.ok() && reading == used_)) return std::nullopt;
+    absl::Status status = UseLocked(std::move(reading));
+    if (!status.ok() && status == refusal_) return std::nullopt;
+    refusal_ = status;
+    return status;
+  }
+
+  std::string Files() const { return absl::StrJoin(paths_, " and "); }
+  std::string Path() const {
+    MutexLock lock(mutex_);
+    return slot_.Path();
+  }
+  double Expiry() const {
+    MutexLock lock(mutex_);
+    return expiry_;
+  }
+  absl::Status Refusal() const {
+    MutexLock lock(mutex_);
+    return refusal_;
+  }
+
+ private:
+  static absl::StatusOr<KeyPair> Check(const Reading& reading) {
+    if (!reading.status.ok()) return reading.status;
+    if (reading.files.size() == 2) return CheckKeyPair(reading.files[0], reading.files[1]);
+    absl::StatusOr<std::string> pem = CheckAuthorities(reading.files[0]);
+    if (!pem.ok()) return pem.status();
+    return KeyPair{*std::move(pem), 0};
+  }
+
+  absl::Status UseLocked(Reading reading) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     if (slot_.Path().empty() || !(reading == used_)) {
       absl::StatusOr<KeyPair> checked = Check(reading);
       if (!checked.ok()) return checked.status();
@@ -63,37 +106,13 @@ class Part {
     return absl::OkStatus();
   }
 
-  // Looks once, and tells `on_change` what is new.
-  void Look(Reading reading, const PemWatch::OnChange& on_change) {
-    const bool settled = reading == seen_;
-    seen_ = reading;
-    // One that was refused is asked again: its time may have come.
-    if (!settled || (refusal_.ok() && reading == used_)) return;
-    absl::Status status = Use(std::move(reading));
-    if (!status.ok() && status == refusal_) return;
-    refusal_ = std::move(status);
-    on_change(refusal_, absl::StrJoin(paths_, " and "));
-  }
-
-  std::string Path() const { return slot_.Path(); }
-  double expiry() const { return expiry_; }
-  const absl::Status& refusal() const { return refusal_; }
-
- private:
-  static absl::StatusOr<KeyPair> Check(const Reading& reading) {
-    if (!reading.status.ok()) return reading.status;
-    if (reading.files.size() == 2) return CheckKeyPair(reading.files[0], reading.files[1]);
-    absl::StatusOr<std::string> pem = CheckAuthorities(reading.files[0]);
-    if (!pem.ok()) return pem.status();
-    return KeyPair{*std::move(pem), 0};
-  }
-
   const std::vector<std::string> paths_;
-  PemSlot slot_;
-  Reading used_;
-  Reading seen_;
-  absl::Status refusal_;
-  double expiry_ = 0;
+  mutable Mutex mutex_;
+  PemSlot slot_ ABSL_GUARDED_BY(mutex_);
+  Reading used_ ABSL_GUARDED_BY(mutex_);
+  Reading seen_ ABSL_GUARDED_BY(mutex_);
+  absl::Status refusal_ ABSL_GUARDED_BY(mutex_);
+  double expiry_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace
@@ -101,9 +120,10 @@ class Part {
 // The files that watches share; never destroyed, for its slots' sake.
 class WatchedPem {
  public:
-  // One for the same files. Registry is held by whoever calls Start, Join and Leave.
-  static WatchedPem* Of(const PemWatch::Files& files);
-  static std::mutex& Registry();
+  // Of all of them, and of their beginning and end.
+  static inline Mutex registry_;
+  // One for the same files.
+  static WatchedPem* Of(const PemWatch::Files& files) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registry_);
 
   explicit WatchedPem(const PemWatch::Files& files) {
     if (!files.cert.empty()) pair_ = &parts_.emplace_back(Paths{files.cert, files.key});
@@ -112,50 +132,42 @@ class WatchedPem {
   }
 
   // For the first that joins: has the files in their slots, and looks at them from now on.
-  absl::Status Start() {
+  absl::Status Start() ABSL_EXCLUSIVE_LOCKS_REQUIRED(registry_) {
     if (thread_.joinable()) return absl::OkStatus();
     for (Part& part : parts_) {
-      Part::Reading reading = part.Read();
-      const std::lock_guard<std::mutex> lock(mutex_);
-      if (absl::Status status = part.Use(std::move(reading)); !status.ok()) return status;
+      if (absl::Status status = part.Use(part.Read()); !status.ok()) return status;
     }
-    stop_ = false;
+    {
+      MutexLock lock(mutex_);
+      stop_ = false;
+    }
     absl::StatusOr<std::thread> thread = StartThread("tls-files", [this] { Watch(); });
     if (!thread.ok()) return thread.status();
     thread_ = *std::move(thread);
     return absl::OkStatus();
   }
   // What follows Start.
-  void Join(PemWatch* watch) {
-    const std::lock_guard<std::mutex> lock(mutex_);
+  void Join(PemWatch* watch) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registry_) {
+    MutexLock lock(mutex_);
     watches_.push_back(watch);
   }
 
-  void Leave(PemWatch* watch) {
+  void Leave(PemWatch* watch) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registry_) {
     {
-      const std::lock_guard<std::mutex> lock(mutex_);
+      MutexLock lock(mutex_);
       watches_.erase(absl::c_find(watches_, watch));
       stop_ = watches_.empty();
       if (!stop_) return;
+      wake_.NotifyAll();
     }
-    wake_.notify_all();
     thread_.join();
   }
 
-  std::string PathOf(const Part* part) const {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    return part == nullptr ? "" : part->Path();
-  }
   const Part* pair() const { return pair_; }
   const Part* authorities() const { return authorities_; }
-  double Expiry() const {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    return pair_ == nullptr ? 0 : pair_->expiry();
-  }
   absl::Status Refusal() const {
-    const std::lock_guard<std::mutex> lock(mutex_);
     for (const Part& part : parts_) {
-      if (!part.refusal().ok()) return part.refusal();
+      if (absl::Status refusal = part.Refusal(); !refusal.ok()) return refusal;
     }
     return absl::OkStatus();
   }
@@ -164,36 +176,38 @@ class WatchedPem {
   using Paths = std::vector<std::string>;
 
   void Watch() {
-    std::unique_lock<std::mutex> lock(mutex_);
-    while (!wake_.wait_for(lock, kLookInterval, [this] { return stop_; })) {
+    while (SleepUntilNextLook()) {
       for (Part& part : parts_) {
-        // A file system may be slow, and what is asked of a watch must not wait for it.
-        lock.unlock();
-        Part::Reading reading = part.Read();
-        lock.lock();
-        part.Look(std::move(reading), [this](const absl::Status& status, absl::string_view files) {
-          for (const PemWatch* watch : watches_) {
-            if (watch->on_change_) watch->on_change_(status, files);
-          }
-        });
+        const std::optional<absl::Status> news = part.Look(part.Read());
+        if (news.has_value()) Tell(*news, part.Files());
       }
     }
   }
+  // False when it is to stop.
+  bool SleepUntilNextLook() {
+    const MonotonicTime next = RealClock().After(kLookInterval);
+    MutexLock lock(mutex_);
+    while (!stop_ && RealClock().WaitUntil(wake_, mutex_, next)) {
+    }
+    return !stop_;
+  }
+  // Under the lock: a watch that has gone is told nothing.
+  void Tell(const absl::Status& status, const std::string& files) {
+    MutexLock lock(mutex_);
+    for (const PemWatch* watch : watches_) {
+      if (watch->on_change_) watch->on_change_(status, files);
+    }
+  }
 
-  mutable std::mutex mutex_;
-  std::condition_variable wake_;
-  bool stop_ = false;               // guarded by mutex_
-  std::deque<Part> parts_;          // guarded by mutex_, but for Read
-  Part* pair_ = nullptr;            // const; into parts_
-  Part* authorities_ = nullptr;     // const; into parts_
-  std::vector<PemWatch*> watches_;  // guarded by mutex_
-  std::thread thread_;              // guarded by Registry; runs while there are watches
+  std::deque<Part> parts_;       // as many as there are from the beginning
+  Part* pair_ = nullptr;         // const; into parts_
+  Part* authorities_ = nullptr;  // const; into parts_
+  Mutex mutex_;
+  CondVar wake_;
+  bool stop_ ABSL_GUARDED_BY(mutex_) = false;
+  std::vector<PemWatch*> watches_ ABSL_GUARDED_BY(mutex_);
+  std::thread thread_ ABSL_GUARDED_BY(registry_);  // runs while there are watches
 };
-
-std::mutex& WatchedPem::Registry() {
-  static std::mutex* const mutex = new std::mutex;
-  return *mutex;
-}
 
 WatchedPem* WatchedPem::Of(const PemWatch::Files& files) {
   using Key = std::tuple<std::string, std::string, std::string>;
@@ -205,7 +219,7 @@ PemWatch::PemWatch(WatchedPem* watched, OnChange on_change)
     : watched_(watched), on_change_(std::move(on_change)) {}
 
 absl::StatusOr<std::unique_ptr<PemWatch>> PemWatch::Open(const Files& files, OnChange on_change) {
-  const std::lock_guard<std::mutex> lock(WatchedPem::Registry());
+  MutexLock lock(WatchedPem::registry_);
   WatchedPem* const watched = WatchedPem::Of(files);
   if (absl::Status status = watched->Start(); !status.ok()) return status;
   std::unique_ptr<PemWatch> watch(new PemWatch(watched, std::move(on_change)));
@@ -214,13 +228,19 @@ absl::StatusOr<std::unique_ptr<PemWatch>> PemWatch::Open(const Files& files, OnC
 }
 
 PemWatch::~PemWatch() {
-  const std::lock_guard<std::mutex> lock(WatchedPem::Registry());
+  MutexLock lock(WatchedPem::registry_);
   watched_->Leave(this);
 }
 
-std::string PemWatch::PairPath() const { return watched_->PathOf(watched_->pair()); }
-std::string PemWatch::AuthoritiesPath() const { return watched_->PathOf(watched_->authorities()); }
-double PemWatch::Expiry() const { return watched_->Expiry(); }
+std::string PemWatch::PairPath() const {
+  return watched_->pair() == nullptr ? "" : watched_->pair()->Path();
+}
+std::string PemWatch::AuthoritiesPath() const {
+  return watched_->authorities() == nullptr ? "" : watched_->authorities()->Path();
+}
+double PemWatch::Expiry() const {
+  return watched_->pair() == nullptr ? 0 : watched_->pair()->Expiry();
+}
 absl::Status PemWatch::Refusal() const { return watched_->Refusal(); }
 
 }  // namespace engram

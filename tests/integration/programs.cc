@@ -64,46 +64,47 @@ void EngramdProcess::ReadLog() {
   ssize_t count = 0;
   while ((count = read(log_fd_, bytes, sizeof(bytes))) > 0) {
     rest.append(bytes, count);
-    const std::lock_guard<std::mutex> lock(mutex_);
+    MutexLock lock(mutex_);
     for (size_t end = 0; (end = rest.find('\n')) != std::string::npos; rest.erase(0, end + 1)) {
       lines_.push_back(rest.substr(0, end));
     }
-    changed_.notify_all();
+    changed_.NotifyAll();
   }
-  const std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   log_ended_ = true;
-  changed_.notify_all();
+  changed_.NotifyAll();
 }
 
 std::optional<std::string> EngramdProcess::WaitForLine(absl::string_view text) {
-  std::unique_lock<std::mutex> lock(mutex_);
-  std::optional<std::string> found;
-  changed_.wait(lock, [&] {
+  MutexLock lock(mutex_);
+  while (true) {
     const auto line = std::find_if(lines_.begin(), lines_.end(), [&](const std::string& one) {
       return absl::StrContains(one, text);
     });
-    if (line != lines_.end()) found = *line;
-    return found || log_ended_;
-  });
-  return found;
+    if (line != lines_.end()) return *line;
+    if (log_ended_) return std::nullopt;
+    changed_.Wait(mutex_);
+  }
 }
 
 std::string EngramdProcess::WaitUntilServing(size_t index) {
+  std::string address = AddressInLog(index);
+  if (address.empty()) ADD_FAILURE() << "engramd does not serve: " << Log();
+  return address;
+}
+
+std::string EngramdProcess::AddressInLog(size_t index) {
   constexpr absl::string_view kListening = "listening on ";
-  std::unique_lock<std::mutex> lock(mutex_);
-  std::string address;
-  changed_.wait(lock, [&] {
+  MutexLock lock(mutex_);
+  while (true) {
     size_t seen = 0;
     for (const std::string& line : lines_) {
       const size_t at = line.find(kListening.data());
-      if (at == std::string::npos || seen++ != index) continue;
-      address = line.substr(at + kListening.size());
+      if (at != std::string::npos && seen++ == index) return line.substr(at + kListening.size());
     }
-    return !address.empty() || log_ended_;
-  });
-  lock.unlock();
-  if (address.empty()) ADD_FAILURE() << "engramd does not serve: " << Log();
-  return address;
+    if (log_ended_) return "";
+    changed_.Wait(mutex_);
+  }
 }
 
 void EngramdProcess::Signal(int signal) const {
@@ -128,7 +129,7 @@ int EngramdProcess::WaitForEnd() {
 }
 
 std::string EngramdProcess::Log() {
-  const std::lock_guard<std::mutex> lock(mutex_);
+  MutexLock lock(mutex_);
   std::string log;
   for (const std::string& line : lines_) absl::StrAppend(&log, line, "\n");
   return log;

@@ -4,14 +4,13 @@
 
 #include <sys/types.h>
 
-#include <condition_variable>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "absl/strings/string_view.h"
+#include "memstore/base/mutex.h"
 
 namespace engram::integration {
 
@@ -41,15 +40,17 @@ class EngramdProcess {
 
  private:
   void ReadLog();
+  // Waited for; "" when the log ends before it.
+  std::string AddressInLog(size_t index);
   void Reap(int options);
 
   pid_t pid_ = -1;
   int log_fd_ = -1;
   std::thread reader_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::vector<std::string> lines_;  // guarded by mutex_
-  bool log_ended_ = false;          // guarded by mutex_
+  Mutex mutex_;
+  CondVar changed_;
+  std::vector<std::string> lines_ ABSL_GUARDED_BY(mutex_);
+  bool log_ended_ ABSL_GUARDED_BY(mutex_) = false;
   std::optional<int> end_;
 };
 

@@ -3,7 +3,7 @@
 //
 // For measurement, and for owners with no CPU to spare: a NIC's message rate caps it. The state of
 // the set is read before and after a batch's rows, as by who maps the tables (control_page.h); all
-// layers land at once. As RequestWay; guarded by the exchange's lock.
+// layers land at once. As RequestWay: called under the exchange's lock.
 #pragma once
 
 #include <array>

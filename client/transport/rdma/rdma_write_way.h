@@ -1,7 +1,7 @@
 // RDMA's way by requests (mode "write"): the client sends row ids or token ids from a registered
 // buffer, and the owner gathers and writes rows to where they land; no copy is made here.
 //
-// As RequestWay; guarded by the exchange's lock.
+// As RequestWay: called under the exchange's lock.
 #pragma once
 
 #include <memory>
