@@ -13,10 +13,10 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "memstore/base/clock.h"
 #include "memstore/base/mutex.h"
+#include "memstore/base/wall_clock.h"
 #include "memstore/gather/parallel_gather.h"
 #include "memstore/store/scrubber.h"
 #include "memstore/store/store.h"
@@ -93,7 +93,7 @@ class Engramd {
   const std::shared_ptr<spdlog::logger> log_;
   Clock* const clock_;
   const MonotonicTime started_;
-  const absl::Time start_time_ = absl::Now();  // for people's eyes
+  const absl::Time start_time_ = WallNow();  // for people's eyes
   int fd_limit_ = 0;                           // for connections
   Store store_{*clock_};
   std::unique_ptr<AccessControl> access_;
