@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/transport/attach_check.h"
+#include "client/transport/shm/mapped_gather.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/base/stoppable_sleep.h"
 #include "memstore/os/unix_socket.h"
@@ -137,7 +138,8 @@ absl::StatusOr<AttachedTableSet> TakeAttached(const Answer& answer, const Questi
       });
 }
 
-absl::Status MapTables(const Answer& answer, size_t next, ShmAttachment* attachment) {
+absl::Status MapTables(const Answer& answer, size_t next, const Clock& clock,
+                       ShmAttachment* attachment) {
   for (const LayerTableSpec& layer : attachment->attached.manifest.layers) {
     const uint64_t bytes = layer.rows * layer.row_bytes;
     ENGRAM_ASSIGN_OR_RETURN(
@@ -148,6 +150,7 @@ absl::Status MapTables(const Answer& answer, size_t next, ShmAttachment* attachm
         {layer.layer, GatherTable{table.data(), layer.rows, layer.row_bytes}});
     attachment->memory.push_back(std::move(table));
   }
+  CalibrateMapped(absl::MakeSpan(attachment->layers), clock);
   return absl::OkStatus();
 }
 
@@ -165,7 +168,7 @@ absl::Status MapRing(const Answer& answer, size_t next, ShmAttachment* attachmen
 }
 
 absl::StatusOr<ShmAttachment> Check(const Answer& answer, const Question& asked,
-                                    FileDescriptor socket) {
+                                    FileDescriptor socket, const Clock& clock) {
   const size_t count = answer.descriptors.size();
   const absl::Status few = absl::DataLossError(
       absl::StrCat("engramd sent ", count,
@@ -184,8 +187,9 @@ absl::StatusOr<ShmAttachment> Check(const Answer& answer, const Question& asked,
                            .memory = {},
                            .layers = {},
                            .max_batch_rows = answer.reply.max_batch_rows};
-  ENGRAM_RETURN_IF_ERROR(asked.mode == ShmMode::kRing ? MapRing(answer, next, &attachment)
-                                                      : MapTables(answer, next, &attachment));
+  ENGRAM_RETURN_IF_ERROR(asked.mode == ShmMode::kRing
+                             ? MapRing(answer, next, &attachment)
+                             : MapTables(answer, next, clock, &attachment));
   return attachment;
 }
 
@@ -204,7 +208,7 @@ absl::StatusOr<ShmAttachment> AttachShm(const std::string& path, const std::stri
     if (status.ok()) {
       const absl::StatusOr<Answer> answer =
           Ask(*socket, MakeRequest(table_set, mode), deadline - clock.Now());
-      if (answer.ok()) return Check(*answer, {path, table_set, mode}, *std::move(socket));
+      if (answer.ok()) return Check(*answer, {path, table_set, mode}, *std::move(socket), clock);
       status = answer.status();
     }
     if (!absl::IsAborted(status)) {

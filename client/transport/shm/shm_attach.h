@@ -1,7 +1,8 @@
 // Attaching to engramd's shared-memory socket: the handshake, and the checks of everything that
 // comes with it before any of it is used.
 //
-// Stateless and thread-safe; blocks for at most the time it is given (and no less than one try).
+// Stateless and thread-safe; blocks for at most the time it is given (and no less than one try),
+// then for as long as mapping and measuring the tables take (mapped_gather.h).
 #pragma once
 
 #include <cstdint>

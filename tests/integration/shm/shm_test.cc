@@ -52,6 +52,8 @@ TEST(Shm, EveryWayGivesExactRows) {
   EXPECT_EQ(owner.endpoint().rings(), 2u);
   EXPECT_EQ(transports[0]->table_set().manifest.id, owner.id());
   EXPECT_NE(transports[1]->table_set().token_map, nullptr);
+  // Of its width, or measured: never left open.
+  EXPECT_GT(transports[0]->MappedTable(0)->ahead_rows, 0u);
 
   std::vector<std::thread> threads;
   for (size_t t = 0; t < 2 * transports.size(); ++t) {  // two threads a client
