@@ -3,7 +3,10 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "memstore/addressing/column_check.h"
+#include "memstore/addressing/set_id.h"
 #include "memstore/base/status_macros.h"
+#include "proto/wire/features.h"
 
 namespace engram {
 namespace {
@@ -27,22 +30,44 @@ absl::Status CheckLanding(const Landing& landing, uint64_t rows, const LayerTabl
   return landing.Extent(rows, layer.row_bytes).status();
 }
 
-absl::Status CheckRows(const LayerRequest& request, const LayerTableSpec& layer,
-                       const Capabilities& capabilities) {
-  if (request.row_ids.empty()) {
-    return absl::InvalidArgumentError("no row ids: leave the layer out or ask for rows");
+// A column's rows are the table's (CheckManifest), so that check is enough where it is made.
+absl::Status CheckIds(const LayerRequest& request, const LayerTableSpec& layer,
+                      const AddressScheme& scheme) {
+  if (request.columns == nullptr) {
+    return CheckRowIds<RowId>({.rows = layer.rows, .row_bytes = layer.row_bytes}, request.row_ids);
   }
-  ENGRAM_RETURN_IF_ERROR(
-      CheckLanding(request.landing, request.row_ids.size(), layer, capabilities));
-  return CheckRowIds<RowId>({.rows = layer.rows, .row_bytes = layer.row_bytes}, request.row_ids);
+  const LayerAddressing* const addressing = scheme.FindLayer(layer.layer);
+  if (addressing == nullptr) {
+    return absl::InvalidArgumentError("a slice of columns, and the scheme has no such layer");
+  }
+  return CheckColumnIds(*addressing, *request.columns, request.row_ids);
 }
 
+absl::Status CheckRows(const LayerRequest& request, const LayerTableSpec& layer,
+                       const AddressScheme& scheme, const Capabilities& capabilities) {
+  const bool nothing_asked = request.columns != nullptr && request.columns->empty();
+  if (request.row_ids.empty() && !nothing_asked) {
+    return absl::InvalidArgumentError("no row ids: leave the layer out or ask for rows");
+  }
+  if (!nothing_asked) {
+    ENGRAM_RETURN_IF_ERROR(
+        CheckLanding(request.landing, request.row_ids.size(), layer, capabilities));
+  }
+  return CheckIds(request, layer, scheme);
+}
+
+// `columns`: of the layer's slice, or all.
 absl::Status CheckRowsByTokens(const LayerRequest& request, const LayerTableSpec& layer,
                                const Capabilities& capabilities, uint64_t tokens,
                                uint32_t columns) {
   if (!request.row_ids.empty()) {
     return absl::InvalidArgumentError("row ids in a batch by token ids: give one of the two");
   }
+  if (request.columns != nullptr) {
+    return absl::InvalidArgumentError(
+        "a slice for row ids in a batch by token ids: give slices with the tokens");
+  }
+  if (columns == 0) return absl::OkStatus();
   const Landing& landing = request.landing;
   ENGRAM_RETURN_IF_ERROR(CheckLanding(landing, tokens * columns, layer, capabilities));
   if (!landing.places.empty()) {
@@ -54,18 +79,44 @@ absl::Status CheckRowsByTokens(const LayerRequest& request, const LayerTableSpec
                                                  columns, " rows land together"));
 }
 
-absl::Status CheckTokens(const TokenRows& tokens, uint32_t max_sequence_tokens) {
-  if (max_sequence_tokens == 0) {
+absl::Status CheckSlices(const BatchRequest& batch, const AddressScheme& scheme,
+                         const Capabilities& capabilities) {
+  const absl::Span<const ColumnSlice> slices = batch.tokens->slices;
+  if (slices.empty()) return absl::OkStatus();
+  if (slices.size() != batch.layers.size()) {
+    return absl::InvalidArgumentError(absl::StrCat(slices.size(), " slices of columns for ",
+                                                   batch.layers.size(),
+                                                   " layers: one for each layer, or none"));
+  }
+  for (size_t i = 0; i < slices.size(); ++i) {
+    ENGRAM_RETURN_IF_ERROR(slices[i].Check(batch.layers[i].layer, scheme.Columns()));
+  }
+  if (capabilities.token_slices) return absl::OkStatus();
+  return wire::LacksFeature(wire::kTokenSlices, absl::StrCat("the owner over ", capabilities.name),
+                            capabilities.owner_version);
+}
+
+absl::Status CheckTokens(const BatchRequest& batch, const Manifest& manifest,
+                         const Capabilities& capabilities) {
+  const TokenRows& tokens = *batch.tokens;
+  const uint32_t most = capabilities.max_sequence_tokens;
+  if (most == 0) {
     return absl::UnimplementedError(
         "this transport takes row ids: Client::SubmitTokens works them out where it is so");
   }
+  const ShortSetId set = ShortSetId::Of(manifest.id);
   uint64_t count = 0;
   for (size_t i = 0; i < tokens.sequences.size(); ++i) {
-    const uint32_t length = tokens.sequences[i].tokens;
-    if (length < 1 || length > max_sequence_tokens) {
+    const auto& [state, length] = tokens.sequences[i];
+    if (length < 1 || length > most) {
       return absl::InvalidArgumentError(absl::StrCat("sequence ", i, " has ", length,
-                                                     " tokens: 1 to ", max_sequence_tokens,
+                                                     " tokens: 1 to ", most,
                                                      " at once, longer ones in parts"));
+    }
+    // Where the tokens are addressed nothing shows any more whose state it was.
+    if (state.set != set && !state.set.is_none()) {
+      return CheckSameSet(absl::StrCat("the state of sequence ", i), state.set, set,
+                          "start the sequence again from its last tokens");
     }
     count += length;
   }
@@ -76,7 +127,7 @@ absl::Status CheckTokens(const TokenRows& tokens, uint32_t max_sequence_tokens) 
                      tokens.token_ids.size(), " token ids and ", tokens.dead.size(),
                      " bytes of dead mask: one of each for each token, or no mask"));
   }
-  return absl::OkStatus();
+  return CheckSlices(batch, manifest.scheme, capabilities);
 }
 
 }  // namespace
@@ -88,9 +139,8 @@ absl::Status CheckBatch(const BatchRequest& batch, const Manifest& manifest,
   }
   const TokenRows* const tokens = batch.tokens;
   if (tokens != nullptr) {
-    ENGRAM_RETURN_IF_ERROR(CheckTokens(*tokens, capabilities.max_sequence_tokens));
+    ENGRAM_RETURN_IF_ERROR(CheckTokens(batch, manifest, capabilities));
   }
-  const uint32_t columns = manifest.scheme.Columns();
   uint64_t rows = 0;
   for (size_t i = 0; i < batch.layers.size(); ++i) {
     const LayerRequest& request = batch.layers[i];
@@ -106,9 +156,12 @@ absl::Status CheckBatch(const BatchRequest& batch, const Manifest& manifest,
                                                      ": it is not in table set ", manifest.name,
                                                      ", which has layers", LayersOf(manifest)));
     }
+    const uint32_t columns = tokens == nullptr || tokens->slices.empty()
+                                 ? manifest.scheme.Columns()
+                                 : tokens->slices[i].columns();
     const absl::Status status =
         tokens == nullptr
-            ? CheckRows(request, *layer, capabilities)
+            ? CheckRows(request, *layer, manifest.scheme, capabilities)
             : CheckRowsByTokens(request, *layer, capabilities, tokens->token_ids.size(), columns);
     if (!status.ok()) {
       return absl::Status(status.code(),

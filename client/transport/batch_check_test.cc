@@ -1,12 +1,14 @@
 #include "client/transport/batch_check.h"
 
 #include <limits>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "memstore/base/testing/fake_clock.h"
+#include "proto/wire/version.h"
 
 namespace engram {
 namespace {
@@ -156,6 +158,111 @@ TEST_F(BatchCheckTest, ABatchByTokensLandsATokensColumnsTogether) {
                 "give one of the two");
   capabilities_.max_batch_rows = 7;
   ExpectInvalid(CheckTokens(tokens, layer), "8 rows", "split it");
+}
+
+class SlicesCheckTest : public BatchCheckTest {
+ protected:
+  SlicesCheckTest() {
+    // Layer 1: columns of 10, 20, 30 and 40 rows. Layer 4: of 5, 10, 15 and 20.
+    manifest_.scheme.layers = {{1, {}, {10, 20, 30, 40}, {0, 10, 30, 60}},
+                               {4, {}, {5, 10, 15, 20}, {0, 5, 15, 30}}};
+    capabilities_.token_slices = true;
+  }
+  LayerRequest Sliced(uint32_t layer, const ColumnSlice& slice, const std::vector<RowId>& ids) {
+    return {.layer = layer, .row_ids = ids, .landing = {.data = buffer_.data()}, .columns = &slice};
+  }
+  static ColumnSlice Slice(const std::vector<ColumnRun>& runs,
+                           std::optional<uint32_t> layer = std::nullopt) {
+    return ColumnSlice::Create(runs, kColumns, layer).value();
+  }
+  const ColumnSlice all_ = ColumnSlice::All(kColumns), ends_ = Slice({{0, 1}, {3, 1}}),
+                    none_ = Slice({});
+};
+
+TEST_F(SlicesCheckTest, HoldsIdsAgainstTheirColumns) {
+  const std::vector<RowId> of_all = {9, 29, 30, 99}, of_ends = {0, 60, 9, 99};
+  EXPECT_TRUE(Check({Sliced(1, all_, of_all)}).ok());
+  EXPECT_TRUE(Check({Sliced(1, ends_, of_ends)}).ok());
+  ExpectInvalid(Check({Sliced(1, ends_, of_all)}), "layer 1: row id 29 at index 1 (token 0, col",
+                "local to a head?");
+  ExpectInvalid(Check({Sliced(1, all_, {0, 45, 30, 60})}), "row id 45 at index 1", "of column 2");
+  ExpectInvalid(Check({Sliced(1, all_, {0, 10, 5, 60})}), "row id 5", "local to a head?");
+  ExpectInvalid(Check({Sliced(1, all_, {0, 20, 70, 60})}), "row id 70", "offset added twice?");
+  ExpectInvalid(Check({Sliced(1, all_, {0, 10, 30, 100})}), "row id 100", "beyond the table");
+  ExpectInvalid(Check({Sliced(1, all_, {0, 10, 30, ~RowId{0}})}), "row id 1844",
+                "beyond the table");
+  // Without a slice they are rows like any others.
+  const std::vector<RowId> mixed = {0, 45, 5, 70};
+  EXPECT_TRUE(Check({{.layer = 1, .row_ids = mixed, .landing = {.data = buffer_.data()}}}).ok());
+}
+
+TEST_F(SlicesCheckTest, ASliceIsOfItsLayer) {
+  const std::vector<RowId> ids = {0, 60};
+  const ColumnSlice of_four = Slice({{0, 1}, {3, 1}}, 4);
+  ExpectInvalid(Check({Sliced(1, of_four, ids)}), "slice of layer 4", "layer 1");
+  const ColumnSlice wider = ColumnSlice::Create({{{0, 1}, {3, 1}}}, kColumns + 1).value();
+  ExpectInvalid(Check({Sliced(1, wider, ids)}), "layer of 5 columns", "has 4");
+  ExpectInvalid(Check({Sliced(1, ends_, {0, 60, 1})}), "3 row ids are not whole tokens",
+                "2 columns");
+  ExpectInvalid(Check({Sliced(1, ends_, {})}), "no row ids", "ask for rows");
+}
+
+TEST_F(SlicesCheckTest, ASliceOfNoColumnsAsksForNothing) {
+  LayerRequest nothing = {.layer = 1, .row_ids = {}, .landing = {}, .columns = &none_};
+  EXPECT_TRUE(Check({nothing}).ok());
+  EXPECT_TRUE(Check({nothing, Layer(4)}).ok());
+  const std::vector<RowId> one = {0};
+  nothing.row_ids = one;
+  ExpectInvalid(Check({nothing}), "layer 1: 1 row ids", "0 columns");
+  nothing.row_ids = {};
+  nothing.layer = 2;
+  ExpectInvalid(Check({nothing}), "layer 2", "not in table set");
+}
+
+TEST_F(SlicesCheckTest, TokensHaveASliceALayerWhereTheOwnerTakesThem) {
+  const std::vector<int32_t> ids = {1, 2};
+  const std::vector<SequenceTokens> sequences = {{Addresser::Start(), 2}};
+  LayerRequest layers[2] = {{.layer = 1, .row_ids = {}, .landing = {.data = buffer_.data()}},
+                            {.layer = 4, .row_ids = {}, .landing = {}}};
+  const auto check = [&](absl::Span<const ColumnSlice> slices) {
+    const TokenRows tokens = {sequences, ids, {}, slices};
+    return Check(BatchRequest{.layers = layers, .tokens = &tokens});
+  };
+  capabilities_.max_batch_rows = 4;
+  EXPECT_TRUE(check({{ends_, none_}}).ok());  // 2 tokens of 2 columns
+  ExpectInvalid(check({{all_, none_}}), "8 rows, more than the 4", "split it");
+  ExpectInvalid(check({&ends_, 1}), "1 slices of columns for 2 layers", "one for each");
+  ExpectInvalid(check({{ends_, ends_}}), "layer 4: no landing buffer", "set landing");
+  ExpectInvalid(check({{Slice({{0, 1}}, 4), none_}}), "slice of layer 4", "layer 1");
+  layers[0].landing.group_rows = kColumns;
+  layers[0].landing.group_stride_bytes = kColumns * kRowBytes;
+  ExpectInvalid(check({{ends_, none_}}), "groups of 4 rows", "a token's 2 rows");
+  layers[0].landing = {.data = buffer_.data()};
+  layers[0].columns = &ends_;
+  ExpectInvalid(check({{ends_, none_}}), "a slice for row ids", "with the tokens");
+  layers[0].columns = nullptr;
+  capabilities_.token_slices = false;
+  capabilities_.owner_version = "0.0.9";
+  const absl::Status status = check({{ends_, none_}});
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented);
+  EXPECT_THAT(std::string(status.message()),
+              AllOf(HasSubstr("token_slices"), HasSubstr("0.0.9"), HasSubstr(kEngramVersion),
+                    HasSubstr("upgrade the owner")));
+}
+
+TEST_F(BatchCheckTest, AStateIsOfTheSetThatIsAsked) {
+  manifest_.id = std::string(64, 'a');
+  const std::vector<int32_t> ids = {1};
+  SequenceTokens sequence = {Addresser::Start(), 1};
+  EXPECT_TRUE(CheckTokens({{&sequence, 1}, ids, {}}, Layer(1)).ok());
+  sequence.state.set = ShortSetId::Of(manifest_.id);
+  EXPECT_TRUE(CheckTokens({{&sequence, 1}, ids, {}}, Layer(1)).ok());
+  sequence.state.set = ShortSetId::Of(std::string(64, 'b'));
+  const absl::Status status = CheckTokens({{&sequence, 1}, ids, {}}, Layer(1));
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(status.message()),
+              AllOf(HasSubstr("sequence 0"), HasSubstr("aaaaaaaaaaaaaaaa"),
+                    HasSubstr("bbbbbbbbbbbbbbbb"), HasSubstr("start the sequence again")));
 }
 
 TEST_F(BatchCheckTest, ADeadlineThatHasComeIsRefused) {

@@ -66,6 +66,10 @@ absl::StatusOr<Ticket> TicketedTransport::Submit(const BatchRequest& request) {
   }
   ENGRAM_ASSIGN_OR_RETURN(TicketedBatch* const batch, Open(request, TicketState::kInFlight));
   const Ticket ticket = batch->ticket();
+  if (LandEmptyLayers(request, *batch)) {
+    Publish(*batch);
+    return ticket;
+  }
   if (absl::Status status = Start(request, *batch); !status.ok()) {
     Abandon(*batch);
     return status;
@@ -89,6 +93,17 @@ absl::StatusOr<TicketedBatch*> TicketedTransport::Open(const BatchRequest& reque
   next_deadline_ = std::min(next_deadline_, request.deadline);
   if (state == TicketState::kLanded) HasNews(*opened);
   return opened;
+}
+
+bool TicketedTransport::LandEmptyLayers(const BatchRequest& request, TicketedBatch& batch) {
+  bool any = false;
+  for (size_t i = 0; i < request.layers.size() && !any; ++i) any = AsksForNoRows(request, i);
+  if (!any) return false;
+  TicketLock lock(*this);
+  for (size_t i = 0; i < request.layers.size(); ++i) {
+    if (AsksForNoRows(request, i)) LandLayer(batch, i);
+  }
+  return batch.AllLayersLanded();
 }
 
 // From now on sinks are told of it: of what happened meanwhile, too.

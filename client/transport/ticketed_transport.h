@@ -131,7 +131,8 @@ class TicketedTransport : public Transport {
   // A batch of the transport's own kind, to be used for one ticket after the other.
   virtual std::unique_ptr<TicketedBatch> NewBatch() { return std::make_unique<TicketedBatch>(); }
   // Puts the batch, which is IN_FLIGHT, under way. The request's ids are copied or sent before it
-  // returns. An error is Submit's: nothing was begun, and no writer is left.
+  // returns. An error is Submit's: nothing was begun, and no writer is left. Layers that ask for no
+  // rows (AsksForNoRows) have landed before, and are skipped; at least one asks for some.
   virtual absl::Status Start(const BatchRequest& request, TicketedBatch& batch);
   // Takes what is there, of any batch; does not block.
   virtual void Advance(TicketedBatch& batch);
@@ -188,6 +189,8 @@ class TicketedTransport : public Transport {
 
  private:
   absl::StatusOr<TicketedBatch*> Open(const BatchRequest& request, TicketState state);
+  // Whether that is all of them.
+  bool LandEmptyLayers(const BatchRequest& request, TicketedBatch& batch);
   void Publish(TicketedBatch& batch);
   void Abandon(TicketedBatch& batch);
   void Close(TicketedBatch& batch) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

@@ -98,6 +98,15 @@ struct BatchRequest {
   uint64_t sink_tag = 0;           // what the sink is told to know the batch by
 };
 
+// Whether the layer at `index` of a batch asks for nothing: its slice has no columns.
+inline bool AsksForNoRows(const BatchRequest& batch, size_t index) {
+  if (batch.tokens != nullptr) {
+    return index < batch.tokens->slices.size() && batch.tokens->slices[index].empty();
+  }
+  const ColumnSlice* const columns = batch.layers[index].columns;
+  return columns != nullptr && columns->empty();
+}
+
 struct Ticket {
   uint64_t number = 0;  // never reused by one transport
   friend bool operator==(const Ticket&, const Ticket&) = default;

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/transport/auto/auto_choice.h"
+#include "client/transport/batch_check.h"
 #include "client/transport/grpc/grpc_attachment.h"
 #include "client/transport/grpc/grpc_transport.h"
 #include "client/transport/rdma/rdma_transport.h"
@@ -120,8 +121,16 @@ absl::Status AutoTransport::Unregister(absl::Span<std::byte> buffer) {
 
 absl::Status AutoTransport::Prepare(const BatchRequest& request) {
   // What has to be asked for again elsewhere is kept as row ids.
-  if (request.tokens == nullptr) return absl::OkStatus();
-  return absl::UnimplementedError("auto takes row ids: Client::SubmitTokens works them out");
+  if (request.tokens != nullptr) {
+    return absl::UnimplementedError("auto takes row ids: Client::SubmitTokens works them out");
+  }
+  // A way checks what it is asked, and nothing of it is asked where no layer has rows.
+  for (size_t i = 0; i < request.layers.size(); ++i) {
+    if (AsksForNoRows(request, i)) {
+      return CheckBatch(request, table_set().manifest, capabilities_, clock());
+    }
+  }
+  return absl::OkStatus();
 }
 
 void AutoTransport::Remember(const BatchRequest& request, Batch& batch) {
@@ -136,6 +145,7 @@ void AutoTransport::Remember(const BatchRequest& request, Batch& batch) {
     batch.ids[i].assign(kept.row_ids.begin(), kept.row_ids.end());
     batch.places[i].assign(kept.landing.places.begin(), kept.landing.places.end());
     kept.row_ids = batch.ids[i];
+    kept.columns = nullptr;  // the caller's; the first way has held the ids against it
     kept.landing.places = batch.places[i];
   }
 }

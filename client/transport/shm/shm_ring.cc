@@ -81,6 +81,14 @@ void ShmRingTransport::Take(const BatchRequest& request, Batch& batch) {
     layer.landing.places = absl::MakeConstSpan(batch.places).subspan(at, listed);
     at += listed;
   }
+  SkipSubmitted(batch);
+}
+
+void ShmRingTransport::SkipSubmitted(Batch& batch) {
+  const auto all = [](const LayerProgress& layer) { return layer.submitted == layer.rows; };
+  while (batch.next_layer < batch.progress.size() && all(batch.progress[batch.next_layer])) {
+    ++batch.next_layer;
+  }
 }
 
 absl::Status ShmRingTransport::Start(const BatchRequest& request, TicketedBatch& batch) {
@@ -179,7 +187,7 @@ void ShmRingTransport::FillSlot(Batch& batch) {
   assigned_[submitted_ % kRingSlots] = {&batch, batch.next_layer, layer.submitted, rows};
   ++submitted_;
   layer.submitted += rows;
-  if (layer.submitted == layer.rows) ++batch.next_layer;
+  SkipSubmitted(batch);
 }
 
 void ShmRingTransport::Break(absl::Status status) {

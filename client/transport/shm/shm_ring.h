@@ -78,6 +78,8 @@ class ShmRingTransport final : public TicketedTransport {
   void SleepOn(uint32_t seen, MonotonicTime until);
   bool OwnerIsGone() const;
   void Take(const BatchRequest& request, Batch& batch) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // To the next layer with rows to ask for; one that asks for none is skipped so, too.
+  static void SkipSubmitted(Batch& batch);
   void MoveAlong() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void TakeRows() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void TakeSlot(uint32_t number, const SlotAssignment& assigned)

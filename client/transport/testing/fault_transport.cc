@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "client/transport/batch_check.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/os/thread.h"
 
@@ -28,6 +29,15 @@ FaultTransport::~FaultTransport() {
   thread_.join();
 }
 
+absl::Status FaultTransport::Prepare(const BatchRequest& request) {
+  return CheckBatch(request, table_set().manifest, capabilities_, clock());
+}
+
+size_t FaultTransport::Batch::NextWithRows(size_t layer) const {
+  while (layer < ids.size() && ids[layer].empty()) ++layer;
+  return layer;
+}
+
 absl::Status FaultTransport::Start(const BatchRequest& request, TicketedBatch& batch) {
   auto& own = static_cast<Batch&>(batch);
   own.fate = fate_(submitted_.fetch_add(1));
@@ -38,9 +48,10 @@ absl::Status FaultTransport::Start(const BatchRequest& request, TicketedBatch& b
   own.ids.clear();
   for (LayerRequest& layer : own.layer_requests) {
     own.ids.emplace_back(layer.row_ids.begin(), layer.row_ids.end());
+    layer.columns = nullptr;  // the caller's; the ids have been held against it
   }
   for (size_t i = 0; i < own.ids.size(); ++i) own.layer_requests[i].row_ids = own.ids[i];
-  own.carried_out = 0;
+  own.carried_out = own.NextWithRows(0);
   own.counted_late = false;
   BeginWrite(own);
   pending_.emplace_back(&own);
@@ -70,7 +81,7 @@ void FaultTransport::Run() {
 
 void FaultTransport::CarryOut(Batch& batch) {
   const size_t layer = batch.carried_out;
-  if (!batch.fate.error.ok() && layer == batch.fate.failing_layer) Fail(batch, batch.fate.error);
+  if (!batch.fate.error.ok() && layer >= batch.fate.failing_layer) Fail(batch, batch.fate.error);
   if (batch.state() == TicketState::kFailedLent && !std::exchange(batch.counted_late, true)) {
     ++late_batches_;
   }
@@ -86,7 +97,7 @@ void FaultTransport::CarryOut(Batch& batch) {
   }
   mutex_.Lock();
   batch.working = false;
-  ++batch.carried_out;
+  batch.carried_out = batch.NextWithRows(layer + 1);
   batch.due = clock().After(batch.fate.layer_delay);
   if (status.ok()) {
     LandLayer(batch, layer);

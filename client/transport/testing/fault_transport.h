@@ -50,16 +50,19 @@ class FaultTransport final : public TicketedTransport {
  private:
   // One writer of its buffers until all its layers were carried out, whatever became of it.
   struct Batch final : TicketedBatch {
+    // The first layer from this one on that has rows; the number of layers when there is none.
+    size_t NextWithRows(size_t layer) const;
+
     std::vector<LayerRequest> layer_requests;
     std::vector<std::vector<RowId>> ids;
     MonotonicTime due;
     Fate fate;
-    size_t carried_out = 0;  // layers
+    size_t carried_out = 0;  // all layers before it
     bool working = false;    // rows are being written
     bool counted_late = false;
   };
 
-  absl::Status Prepare(const BatchRequest&) override { return absl::OkStatus(); }
+  absl::Status Prepare(const BatchRequest& request) override;
   std::unique_ptr<TicketedBatch> NewBatch() override { return std::make_unique<Batch>(); }
   absl::Status Start(const BatchRequest& request, TicketedBatch& batch) override;
   void Drive(TicketedBatch& batch, const Awaited& awaited, MonotonicTime until) override;
