@@ -12,7 +12,6 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
-#include "absl/types/span.h"
 #include "proto/wire/version.h"
 
 namespace engram::wire {
@@ -21,6 +20,8 @@ namespace engram::wire {
 inline constexpr absl::string_view kTokenSlices = "token_slices";
 // An owner holds row ids that stand [tokens, columns] against the rows of their columns.
 inline constexpr absl::string_view kColumnChecks = "column_checks";
+// What this build knows, and what engramd offers over gRPC; other ways offer their own.
+inline constexpr std::array<absl::string_view, 2> kKnownFeatures = {kTokenSlices, kColumnChecks};
 
 // Names and versions that an end reads of the other: more, or longer ones, are cut off or skipped,
 // so that a hostile one costs nothing.

@@ -20,7 +20,13 @@ enum : uint32_t {
 };
 }
 namespace row_ids {
-enum : uint32_t { kLayer = 1, kIds32 = 2, kIds64 = 3 };
+enum : uint32_t { kLayer = 1, kIds32 = 2, kIds64 = 3, kColumns = 4 };
+}
+namespace column_slice {
+enum : uint32_t { kRuns = 1 };
+}
+namespace column_run {
+enum : uint32_t { kFirstColumn = 1, kColumns = 2 };
 }
 namespace token_batch {
 enum : uint32_t {
@@ -28,7 +34,8 @@ enum : uint32_t {
   kTokenIds = 2,
   kDeadMask = 3,
   kSequenceTokens = 4,
-  kSequenceLookback = 5
+  kSequenceLookback = 5,
+  kColumns = 6
 };
 }
 namespace response {
@@ -128,6 +135,52 @@ bool ReadVarints(Reader& reader, WireType type, std::vector<uint32_t>* out, bool
   return true;
 }
 
+bool ReadRun(Reader& reader, LookupRequest::Run* run) {
+  uint64_t length = 0;
+  if (!reader.Length(&length)) return false;
+  const uint64_t behind = reader.Enter(length);
+  while (!reader.AtEnd()) {
+    uint32_t field = 0;
+    WireType type;
+    if (!reader.Tag(&field, &type)) return false;
+    bool ok = false;
+    if (field == column_run::kFirstColumn && type == WireType::kVarint) {
+      ok = ReadUint32(reader, &run->first_column);
+    } else if (field == column_run::kColumns && type == WireType::kVarint) {
+      ok = ReadUint32(reader, &run->columns);
+    } else {
+      ok = reader.SkipValue(field, type);
+    }
+    if (!ok) return false;
+  }
+  reader.Leave(behind);
+  return true;
+}
+
+// Adds to what the slice has: a message that comes in parts is one, as in protobuf.
+bool ReadSlice(Reader& reader, LookupRequest::Slice* slice) {
+  uint64_t length = 0;
+  if (!reader.Length(&length)) return false;
+  const uint64_t behind = reader.Enter(length);
+  while (!reader.AtEnd()) {
+    uint32_t field = 0;
+    WireType type;
+    if (!reader.Tag(&field, &type)) return false;
+    bool ok = false;
+    if (field == column_slice::kRuns && type == WireType::kLengthDelimited) {
+      LookupRequest::Run run;
+      ok = ReadRun(reader, &run);
+      if (slice->runs_named < kMaxKeptRuns) slice->kept[slice->runs_named] = run;
+      ++slice->runs_named;
+    } else {
+      ok = reader.SkipValue(field, type);
+    }
+    if (!ok) return false;
+  }
+  reader.Leave(behind);
+  return true;
+}
+
 uint64_t VarintBytes(uint64_t value) {
   uint64_t bytes = 1;
   for (; value >= 0x80; value >>= 7) ++bytes;
@@ -182,12 +235,15 @@ void LookupRequest::Clear() {
   tokens.dead_mask.clear();
   tokens.sequence_tokens.clear();
   tokens.sequence_lookback.clear();
+  tokens.columns.clear();
+  tokens.columns_named = 0;
 }
 
 uint64_t LookupRequest::ListBytes() const {
   uint64_t bytes = 4 * (tokens.layers.size() + tokens.token_ids.size() +
                         tokens.sequence_tokens.size() + tokens.sequence_lookback.size()) +
-                   tokens.dead_mask.size() + table_set_id.size();
+                   tokens.dead_mask.size() + table_set_id.size() +
+                   tokens.columns.size() * sizeof(Slice);
   for (const Layer& layer : layers()) bytes += 4 * layer.ids32.size() + 8 * layer.ids64.size();
   return bytes;
 }
@@ -196,7 +252,7 @@ uint64_t LookupRequest::KeptBytes() const {
   uint64_t bytes = 4 * (tokens.layers.capacity() + tokens.token_ids.capacity() +
                         tokens.sequence_tokens.capacity() + tokens.sequence_lookback.capacity()) +
                    tokens.dead_mask.capacity() + table_set_id.capacity() +
-                   layers_.capacity() * sizeof(Layer);
+                   tokens.columns.capacity() * sizeof(Slice) + layers_.capacity() * sizeof(Layer);
   for (const Layer& layer : layers_) {
     bytes += 4 * layer.ids32.capacity() + 8 * layer.ids64.capacity();
   }
@@ -238,6 +294,8 @@ bool LookupRequest::ParseLayer(Reader& reader) {
   layer.layer = 0;
   layer.ids32.clear();
   layer.ids64.clear();
+  layer.has_columns = false;
+  layer.columns.runs_named = 0;
   const uint64_t behind = reader.Enter(length);
   while (!reader.AtEnd()) {
     uint32_t field = 0;
@@ -251,6 +309,9 @@ bool LookupRequest::ParseLayer(Reader& reader) {
     } else if (field == row_ids::kLayer && type == WireType::kVarint) {
       if (!ReadUint32(reader, &layer.layer)) return false;
       matched = true;
+    } else if (field == row_ids::kColumns && type == WireType::kLengthDelimited) {
+      if (!ReadSlice(reader, &layer.columns)) return false;
+      matched = layer.has_columns = true;
     }
     if (!matched && !reader.SkipValue(field, type)) return false;
   }
@@ -282,6 +343,11 @@ bool LookupRequest::ParseTokens(Reader& reader) {
       if (!reader.Length(&bytes)) return false;
       tokens.dead_mask.resize(bytes);
       ok = reader.Copy(tokens.dead_mask.data(), bytes);
+      matched = true;
+    } else if (field == token_batch::kColumns && type == WireType::kLengthDelimited) {
+      Slice slice;
+      ok = ReadSlice(reader, &slice);
+      if (tokens.columns_named++ < kMaxKeptLayers) tokens.columns.push_back(slice);
       matched = true;
     }
     if (!ok || (!matched && !reader.SkipValue(field, type))) return false;

@@ -6,6 +6,8 @@
 // allocates nothing once it has seen the largest. Thread-compatible.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -19,12 +21,29 @@ namespace engram::wire {
 // Layers of a request that are kept; a request that names more is still parsed to its end. Far
 // above the layers of any model, so whoever checks a request finds it wrong.
 inline constexpr size_t kMaxKeptLayers = 1024;
+// Runs of a slice of columns that are kept: as many as one may have. Further ones are counted.
+inline constexpr size_t kMaxKeptRuns = 8;
 
 struct LookupRequest {
+  // As it came, unchecked.
+  struct Run {
+    uint32_t first_column = 0;
+    uint32_t columns = 0;
+  };
+  struct Slice {
+    uint64_t runs_named = 0;
+    std::array<Run, kMaxKeptRuns> kept;
+
+    absl::Span<const Run> runs() const {
+      return {kept.data(), static_cast<size_t>(std::min<uint64_t>(runs_named, kMaxKeptRuns))};
+    }
+  };
   struct Layer {
     uint32_t layer = 0;
     std::vector<uint32_t> ids32;
     std::vector<uint64_t> ids64;
+    bool has_columns = false;
+    Slice columns;
   };
   struct Tokens {
     std::vector<uint32_t> layers;
@@ -32,6 +51,8 @@ struct LookupRequest {
     std::vector<uint8_t> dead_mask;
     std::vector<uint32_t> sequence_tokens;
     std::vector<uint32_t> sequence_lookback;
+    std::vector<Slice> columns;  // the first kMaxKeptLayers of them
+    uint64_t columns_named = 0;
   };
 
   std::string table_set_id;

@@ -136,6 +136,14 @@ void ExpectSame(const std::vector<T>& ours, const Field& theirs) {
   EXPECT_EQ(ours, std::vector<T>(theirs.begin(), theirs.end()));
 }
 
+void ExpectSame(const LookupRequest::Slice& ours, const v1::ColumnSlice& theirs) {
+  ASSERT_EQ(ours.runs_named, theirs.runs_size());
+  for (size_t i = 0; i < ours.runs().size(); ++i) {
+    EXPECT_EQ(ours.runs()[i].first_column, theirs.runs(static_cast<int>(i)).first_column());
+    EXPECT_EQ(ours.runs()[i].columns, theirs.runs(static_cast<int>(i)).columns());
+  }
+}
+
 void ExpectSame(const LookupRequest& ours, const v1::LookupRequest& theirs) {
   EXPECT_EQ(ours.table_set_id, theirs.table_set_id());
   EXPECT_EQ(ours.batch_id, theirs.batch_id());
@@ -147,6 +155,8 @@ void ExpectSame(const LookupRequest& ours, const v1::LookupRequest& theirs) {
     EXPECT_EQ(ours.layers()[i].layer, theirs.layers(i).layer());
     ExpectSame(ours.layers()[i].ids32, theirs.layers(i).row_ids32());
     ExpectSame(ours.layers()[i].ids64, theirs.layers(i).row_ids64());
+    ASSERT_EQ(ours.layers()[i].has_columns, theirs.layers(i).has_columns());
+    ExpectSame(ours.layers()[i].columns, theirs.layers(i).columns());
   }
   ExpectSame(ours.tokens.layers, theirs.tokens().layers());
   ExpectSame(ours.tokens.token_ids, theirs.tokens().token_ids());
@@ -154,6 +164,10 @@ void ExpectSame(const LookupRequest& ours, const v1::LookupRequest& theirs) {
   ExpectSame(ours.tokens.sequence_lookback, theirs.tokens().sequence_lookback());
   EXPECT_EQ(std::string(ours.tokens.dead_mask.begin(), ours.tokens.dead_mask.end()),
             theirs.tokens().dead_mask());
+  ASSERT_EQ(ours.tokens.columns_named, theirs.tokens().columns_size());
+  for (size_t i = 0; i < ours.tokens.columns.size(); ++i) {
+    ExpectSame(ours.tokens.columns[i], theirs.tokens().columns(static_cast<int>(i)));
+  }
 }
 
 void ExpectSame(absl::Span<const Bytes> chain, const LookupResponse& ours,
@@ -190,6 +204,49 @@ TEST(LookupMessages, RequestsParseAsProtobufParsesThem) {
     ASSERT_FALSE(HasFailure()) << absl::BytesToHexString(bytes);
   }
   EXPECT_GT(good, 20000) << "the generator makes too few well-formed messages to compare content";
+}
+
+// What the generator above hits too seldom.
+TEST(LookupMessages, SlicesOfColumnsParseAsProtobufParsesThem) {
+  Random random(5);
+  LookupRequest ours;
+  for (int round = 0; round < 2000; ++round) {
+    v1::LookupRequest request;
+    const auto fill = [&](v1::ColumnSlice* slice) {
+      for (uint64_t runs = Below(random, 12); runs > 0; --runs) {
+        v1::ColumnRun* const run = slice->add_runs();
+        run->set_first_column(static_cast<uint32_t>(AnyNumber(random)));
+        run->set_columns(static_cast<uint32_t>(AnyNumber(random)));
+      }
+    };
+    for (uint64_t layers = Below(random, 3); layers > 0; --layers) {
+      v1::LayerRowIds* const layer = request.add_layers();
+      layer->add_row_ids32(7);
+      if (Below(random, 2) == 0) fill(layer->mutable_columns());
+    }
+    for (uint64_t slices = Below(random, 3); slices > 0; --slices) {
+      fill(request.mutable_tokens()->add_columns());
+    }
+    std::string bytes = request.SerializeAsString();
+    // A second part of the tokens, and a layer whose slice comes in two.
+    v1::LookupRequest more;
+    fill(more.mutable_tokens()->add_columns());
+    v1::LayerRowIds split, rest;
+    fill(split.mutable_columns());
+    fill(rest.mutable_columns());
+    const std::string layer = split.SerializeAsString() + rest.SerializeAsString();
+    bytes += more.SerializeAsString();
+    AppendTag(3, 2, &bytes);
+    AppendVarint(layer.size(), &bytes);
+    bytes += layer;
+    if (Below(random, 4) == 0) bytes[Below(random, bytes.size())] = static_cast<char>(random());
+    v1::LookupRequest theirs;
+    const google::protobuf::LogSilencer quiet;
+    const bool expected = theirs.ParseFromString(bytes);
+    ASSERT_EQ(ours.Parse(CutAnywhere(random, bytes)), expected) << absl::BytesToHexString(bytes);
+    if (expected) ExpectSame(ours, theirs);
+    ASSERT_FALSE(HasFailure()) << absl::BytesToHexString(bytes);
+  }
 }
 
 TEST(LookupMessages, ResponsesParseAsProtobufParsesThem) {
@@ -231,6 +288,29 @@ TEST(LookupMessages, MillionsOfLayersCostNoMemory) {
   ASSERT_TRUE(request.Parse(chain));
   EXPECT_EQ(request.layers_named, 2000000);
   EXPECT_EQ(request.layers().size(), kMaxKeptLayers);
+  EXPECT_LT(request.KeptBytes(), 1 << 20);
+}
+
+TEST(LookupMessages, MillionsOfRunsAndSlicesCostNoMemory) {
+  std::string runs, slices;
+  for (int i = 0; i < 1000000; ++i) {
+    runs += std::string("\x0a\x00", 2);
+    slices += std::string("\x32\x00", 2);
+  }
+  const auto field = [](uint32_t number, const std::string& bytes) {
+    std::string out;
+    AppendTag(number, 2, &out);
+    AppendVarint(bytes.size(), &out);
+    return out + bytes;
+  };
+  const std::string bytes = field(3, field(4, runs)) + field(4, slices);
+  const Bytes chain[] = {{reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}};
+  LookupRequest request;
+  ASSERT_TRUE(request.Parse(chain));
+  EXPECT_EQ(request.layers()[0].columns.runs_named, 1000000);
+  EXPECT_EQ(request.layers()[0].columns.runs().size(), kMaxKeptRuns);
+  EXPECT_EQ(request.tokens.columns_named, 1000000);
+  EXPECT_EQ(request.tokens.columns.size(), kMaxKeptLayers);
   EXPECT_LT(request.KeptBytes(), 1 << 20);
 }
 
