@@ -51,8 +51,9 @@ struct AttachOptions {
   std::string mode = {};
   uint32_t connections = 1;  // gRPC
   uint32_t streams = 1;      // gRPC: of each connection
-  // gRPC, RDMA: how long a thread that waits for a batch under way looks for its rows before it
-  // sleeps; up to 10 ms. Being woken costs about 20 us, so 0 saves power and costs latency.
+  // gRPC, RDMA: how long at most a thread that waits for a batch under way looks for its rows
+  // before it sleeps; up to 10 ms, 0: never. Being woken costs about 20 us. It does not look where
+  // waits last longer than this anyway, or where other threads want the core.
   absl::Duration spin = absl::Microseconds(200);
   // RDMA: this side's device, DEV[:PORT[:GID]]. Empty: the one that leads to the owner.
   std::string rdma_device = {};

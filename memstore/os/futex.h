@@ -19,18 +19,26 @@ void FutexWait(const std::atomic<uint32_t>& word, uint32_t seen, absl::Duration 
 // All who wait for it.
 void FutexWakeAll(const std::atomic<uint32_t>& word);
 
+// Looks some times, a pause apart: about a microsecond, less than a reading of the clock and a
+// system call would add to each look.
+template <typename Done>
+bool LookWithPauses(const Done& done) {
+  constexpr int kLooks = 32;  // a pause takes 10 to 50 ns
+  for (int i = 0; i < kLooks; ++i) {
+    if (done()) return true;
+    __builtin_ia32_pause();
+  }
+  return done();
+}
+
 // Looks again and again, without a system call, until `done()` or for about `most`; whether it is.
 template <typename Done>
 bool SpinUntil(const Done& done, absl::Duration most) {
   if (done()) return true;
   if (most <= absl::ZeroDuration()) return false;
-  constexpr int kLooksAClockReading = 32;  // a pause takes 10 to 50 ns, a clock reading as long
   const MonotonicTime end = RealClock().After(most);
   do {
-    for (int i = 0; i < kLooksAClockReading; ++i) {
-      __builtin_ia32_pause();
-      if (done()) return true;
-    }
+    if (LookWithPauses(done)) return true;
   } while (RealClock().Now() < end);
   return false;
 }

@@ -1,13 +1,10 @@
-// Taking an event of a completion queue: looks for it for a moment before it sleeps.
+// Taking an event of a completion queue: one that is there, or the next one within a time.
 //
-// A thread that sleeps is woken by another, which costs both about 20 us: most of a small batch's
-// time, and where one side fills what the other empties, all of the overlap. Between looks the
-// processor is given to whoever else can run, so a moment is all that anybody loses by it.
+// Looking for one for a moment before sleeping is memstore/os/adaptive_spin.h's, over these two.
 // Thread-safe as the queue is. Time is the queue's own (grpc_time.h).
 #pragma once
 
 #include <grpcpp/grpcpp.h>
-#include <sched.h>
 
 #include <chrono>
 
@@ -21,21 +18,11 @@ inline grpc::CompletionQueue::NextStatus TakeReadyEvent(grpc::CompletionQueue& q
   return queue.AsyncNext(tag, ok, AtOnce());
 }
 
-// Waits for an event for at most `wait` (rounded up to a millisecond by gRPC), of which it looks
-// for it for `spin` and sleeps for the rest. TIMEOUT where none came.
+// Sleeps until there is one, for at most `wait` (rounded up to a millisecond by gRPC). TIMEOUT
+// where none came.
 inline grpc::CompletionQueue::NextStatus TakeEvent(grpc::CompletionQueue& queue, void** tag,
-                                                   bool* ok, std::chrono::nanoseconds spin,
-                                                   std::chrono::nanoseconds wait) {
-  const gpr_timespec deadline = After(wait);
-  if (spin.count() > 0) {
-    const gpr_timespec until = gpr_time_min(After(spin), deadline);
-    do {
-      const auto taken = TakeReadyEvent(queue, tag, ok);
-      if (taken != grpc::CompletionQueue::TIMEOUT) return taken;
-      sched_yield();
-    } while (gpr_time_cmp(gpr_now(GPR_CLOCK_MONOTONIC), until) < 0);
-  }
-  return queue.AsyncNext(tag, ok, deadline);
+                                                   bool* ok, std::chrono::nanoseconds wait) {
+  return queue.AsyncNext(tag, ok, After(wait));
 }
 
 }  // namespace engram::rpc

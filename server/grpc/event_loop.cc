@@ -39,6 +39,7 @@ EventLoop::EventLoop(ServingContext* context, uint32_t number,
       mailbox_(std::make_shared<Mailbox>(this)),
       on_slabs_free_([this, mailbox = mailbox_] { mailbox->Post([this] { OnSlabsFree(); }); }),
       woken_(this, &EventLoop::OnWoken),
+      spin_(absl::FromChrono(context->spin)),
       scheduler_(*context->clock) {}
 
 EventLoop::~EventLoop() { Stop(); }
@@ -76,9 +77,7 @@ bool EventLoop::TakeEvents() {
   for (int taken = 0; taken < kEventsAtOnce;) {
     void* tag = nullptr;
     bool ok = false;
-    const auto what = idle ? rpc::TakeEvent(*queue_, &tag, &ok, context_->spin,
-                                            Elapsed(clock().Now(), next_tick_))
-                           : rpc::TakeReadyEvent(*queue_, &tag, &ok);
+    const auto what = idle ? AwaitEvent(&tag, &ok) : rpc::TakeReadyEvent(*queue_, &tag, &ok);
     if (what == grpc::CompletionQueue::SHUTDOWN) return false;
     if (what == grpc::CompletionQueue::GOT_EVENT) {
       rpc::QueueEvent::Dispatch(tag, ok);
@@ -91,6 +90,17 @@ bool EventLoop::TakeEvents() {
   }
   events_taken_ = clock().Now();
   return true;
+}
+
+grpc::CompletionQueue::NextStatus EventLoop::AwaitEvent(void** tag, bool* ok) {
+  auto what = grpc::CompletionQueue::TIMEOUT;
+  spin_.Wait(
+      [&] {
+        what = rpc::TakeReadyEvent(*queue_, tag, ok);
+        return what != grpc::CompletionQueue::TIMEOUT;
+      },
+      [&] { what = rpc::TakeEvent(*queue_, tag, ok, Elapsed(clock().Now(), next_tick_)); });
+  return what;
 }
 
 void EventLoop::Tick() {

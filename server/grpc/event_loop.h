@@ -23,6 +23,7 @@
 
 #include "memstore/base/clock.h"
 #include "memstore/base/mutex.h"
+#include "memstore/os/adaptive_spin.h"
 #include "memstore/store/row_source.h"
 #include "proto/rpc/queue_event.h"
 #include "server/grpc/request_log.h"
@@ -97,6 +98,8 @@ class EventLoop {
   void Run();
   // Takes an event, or several where calls wait for their turns; false when the queue is shut down.
   bool TakeEvents();
+  // The next event, or TIMEOUT when a tick is due.
+  grpc::CompletionQueue::NextStatus AwaitEvent(void** tag, bool* ok);
   // Tasks from any thread for the loop's. Outlives the loop: a slab may come back to the pool, or a
   // row source have rows, after it.
   class Mailbox final : public Executor {
@@ -136,6 +139,7 @@ class EventLoop {
   grpc::Alarm alarm_;
   rpc::MethodEvent<EventLoop> woken_;
 
+  AdaptiveSpin spin_;
   FairScheduler scheduler_;  // calls_ leave it when they go
   MonotonicTime events_taken_;
   MonotonicTime next_tick_;

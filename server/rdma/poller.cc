@@ -19,8 +19,6 @@ namespace {
 // An event that was missed delays a request by this much at most.
 constexpr int kLongestSleepMs = 100;
 
-void Pause() { __builtin_ia32_pause(); }
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<RdmaPoller>> RdmaPoller::Start(
@@ -67,16 +65,17 @@ void RdmaPoller::Run() {
   const int node = device_->numa_node();
   // Without it lookups are slower, and as right.
   if (node >= 0 && numa_available() >= 0) numa_run_on_node(node);
-  MonotonicTime last_work = clock_.Now();
+  const auto look = [this] {
+    return AdvanceAll() || mail_.load(std::memory_order_relaxed) ||
+           stop_.load(std::memory_order_relaxed);
+  };
+  const auto sleep = [this] { Sleep(); };
   while (!stop_.load(std::memory_order_relaxed)) {
     if (mail_.load(std::memory_order_relaxed)) TakeMail();
-    if (AdvanceAll()) {
-      last_work = clock_.Now();
-    } else if (!clients_.empty() && clock_.Now() - last_work < spin_) {
-      Pause();
-    } else {
-      Sleep();
-      last_work = clock_.Now();
+    if (clients_.empty()) {
+      sleep();
+    } else if (!AdvanceAll()) {
+      spin_.Wait(look, sleep);
     }
   }
 }

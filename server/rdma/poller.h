@@ -1,8 +1,9 @@
 // The thread that serves the RDMA clients of one device ("engram-rdma/N").
 //
-// It polls every client's queue in turn; when nothing came for a while (`spin`) it arms the queues
-// and sleeps until one of them, or a newcomer, wakes it. It runs on the cores of the device's NUMA
-// node where the system says which that is. Thread-safe.
+// It polls every client's queue in turn; when nothing came for a while (up to `spin`, where looking
+// does any good: adaptive_spin.h) it arms the queues and sleeps until one of them, or a newcomer,
+// wakes it. It runs on the cores of the device's NUMA node where the system says which that is.
+// Thread-safe.
 #pragma once
 
 #include <atomic>
@@ -14,6 +15,7 @@
 #include "absl/time/time.h"
 #include "memstore/base/clock.h"
 #include "memstore/base/mutex.h"
+#include "memstore/os/adaptive_spin.h"
 #include "memstore/os/posix_file.h"
 #include "memstore/rdma/verbs.h"
 #include "server/rdma/session.h"
@@ -40,7 +42,7 @@ class RdmaPoller {
 
  private:
   RdmaPoller(std::shared_ptr<const RdmaDevice> device, absl::Duration spin, const Clock& clock)
-      : device_(std::move(device)), spin_(spin), clock_(clock) {}
+      : device_(std::move(device)), spin_(spin, clock) {}
   void Run();
   void TakeMail();
   bool AdvanceAll();
@@ -48,8 +50,7 @@ class RdmaPoller {
   void Wake();
 
   const std::shared_ptr<const RdmaDevice> device_;
-  const absl::Duration spin_;
-  const Clock& clock_;
+  AdaptiveSpin spin_;  // the thread's own
   std::shared_ptr<RdmaChannel> channel_;
   FileDescriptor wake_;  // an eventfd
   std::atomic<bool> stop_{false};

@@ -43,6 +43,7 @@ RingWorker::RingWorker(Mapping region, ServedSet served, RingCount* count,
       metrics_(std::move(metrics)),
       on_broken_(std::move(on_broken)),
       clock_(clock),
+      spin_(kSpin),
       ids_(kRingSlotIds) {
   auto* const header = new (region_.data()) RingHeader{};
   std::memcpy(header->magic, kRingMagic, sizeof(kRingMagic));
@@ -89,15 +90,17 @@ void RingWorker::WaitForWork() {
     return stop_.load(std::memory_order_relaxed) ||
            header.submitted.load(std::memory_order_relaxed) != completed_;
   };
-  const bool cores_to_spare = count_->load() < std::thread::hardware_concurrency();
-  if (SpinUntil(there_is_some, cores_to_spare ? kSpin : absl::ZeroDuration())) return;
-  // Either the client sees that this side sleeps and rings, or this side sees what it submitted.
-  const uint32_t bell = header.doorbell.load();
-  header.owner_sleeps.store(1);
-  if (!stop_.load() && header.submitted.load() == completed_) {
-    FutexWait(header.doorbell, bell, kLongestSleep);
-  }
-  header.owner_sleeps.store(0);
+  spin_.Wait([&] { return LookWithPauses(there_is_some); },
+             [&] {
+               // Either the client sees that this side sleeps and rings, or this side sees what it
+               // submitted.
+               const uint32_t bell = header.doorbell.load();
+               header.owner_sleeps.store(1);
+               if (!stop_.load() && header.submitted.load() == completed_) {
+                 FutexWait(header.doorbell, bell, kLongestSleep);
+               }
+               header.owner_sleeps.store(0);
+             });
 }
 
 // Everything of a piece that the client wrote, read once: its layer and ids_, checked.

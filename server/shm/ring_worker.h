@@ -18,6 +18,7 @@
 #include "absl/status/statusor.h"
 #include "memstore/addressing/scheme.h"
 #include "memstore/base/clock.h"
+#include "memstore/os/adaptive_spin.h"
 #include "memstore/os/memfd.h"
 #include "memstore/shm/ring.h"
 #include "memstore/store/store.h"
@@ -25,7 +26,7 @@
 
 namespace engram {
 
-// How many rings there are, so that they do not spin on more cores than the machine has to spare.
+// How many rings there are.
 using RingCount = std::atomic<uint32_t>;
 
 class RingWorker {
@@ -66,6 +67,7 @@ class RingWorker {
   std::atomic<bool> stop_{false};
 
   // The thread's own.
+  AdaptiveSpin spin_;
   uint32_t completed_ = 0;
   uint64_t batch_ = 0;  // the one that was let begin last
   bool batch_began_ = false;

@@ -23,7 +23,6 @@ constexpr absl::Duration kBackgroundTurn = absl::Milliseconds(5);
 // How late a thread may come back from the queue before it is woken: gRPC rounds up to a
 // millisecond, and the machine is busy.
 constexpr absl::Duration kLate = absl::Milliseconds(5);
-constexpr std::chrono::nanoseconds kNoTime{0};
 
 }  // namespace
 
@@ -36,8 +35,7 @@ absl::StatusOr<std::shared_ptr<QueueDriver>> QueueDriver::Create(absl::Duration 
   return driver;
 }
 
-QueueDriver::QueueDriver(absl::Duration spin, Clock& clock)
-    : spin_(absl::ToChronoNanoseconds(spin)), clock_(clock) {}
+QueueDriver::QueueDriver(absl::Duration spin, Clock& clock) : clock_(clock), spin_(spin) {}
 
 QueueDriver::~QueueDriver() {
   {
@@ -79,7 +77,7 @@ bool QueueDriver::TakeDueTimer(Timer* due) {
   return true;
 }
 
-bool QueueDriver::TakeOne(std::chrono::nanoseconds spin, MonotonicTime until) {
+bool QueueDriver::TakeOne(bool look, MonotonicTime until) {
   driving_ = true;
   Timer event;
   bool taken = TakeDueTimer(&event);
@@ -89,9 +87,26 @@ bool QueueDriver::TakeOne(std::chrono::nanoseconds spin, MonotonicTime until) {
   driving_until_ = sleeps ? until : MonotonicTime::Infinite();
   mutex_.Unlock();
   if (!taken) {
-    const std::chrono::nanoseconds left = sleeps ? LeftUntil(until) : kNoTime;
-    const auto what = left <= kNoTime ? rpc::TakeReadyEvent(queue_, &event.tag, &event.ok)
-                                      : rpc::TakeEvent(queue_, &event.tag, &event.ok, spin, left);
+    auto what = grpc::CompletionQueue::TIMEOUT;
+    const auto take_ready = [&] {
+      what = rpc::TakeReadyEvent(queue_, &event.tag, &event.ok);
+      return what != grpc::CompletionQueue::TIMEOUT;
+    };
+    const auto sleep = [&] {
+      const std::chrono::nanoseconds left = LeftUntil(until);
+      if (left <= std::chrono::nanoseconds(0)) {
+        take_ready();
+      } else {
+        what = rpc::TakeEvent(queue_, &event.tag, &event.ok, left);
+      }
+    };
+    if (!sleeps) {
+      take_ready();
+    } else if (look) {
+      spin_.Wait(take_ready, sleep);
+    } else {
+      sleep();
+    }
     taken = what == grpc::CompletionQueue::GOT_EVENT;
   }
   if (taken) rpc::QueueEvent::Dispatch(event.tag, event.ok);
@@ -119,7 +134,7 @@ bool QueueDriver::DriveUntil(absl::FunctionRef<bool()> done, MonotonicTime deadl
     if (driving_) {
       AwaitTurn(deadline);
     } else {
-      TakeOne(under_way_ == 1 ? spin_ : kNoTime, deadline);
+      TakeOne(/*look=*/under_way_ == 1, deadline);
     }
   }
   return true;
@@ -136,7 +151,7 @@ void QueueDriver::DriveOut(absl::FunctionRef<bool()> ended) {
 
 void QueueDriver::TakeReady() {
   MutexLock lock(mutex_);
-  while (!driving_ && TakeOne(kNoTime, MonotonicTime())) {
+  while (!driving_ && TakeOne(/*look=*/false, MonotonicTime())) {
   }
 }
 
@@ -189,7 +204,7 @@ void QueueDriver::RunInBackground() {
     NudgeLateDriver();
     if (turns != turns_) continue;  // somebody drives, now and then at least
     while (!stopping_ && !driving_ && waiting_ == 0 && under_way_ > 0) {
-      TakeOne(kNoTime, clock_.After(kBackgroundTurn));
+      TakeOne(/*look=*/false, clock_.After(kBackgroundTurn));
     }
   }
 }

@@ -32,6 +32,7 @@
 #include "absl/time/time.h"
 #include "memstore/base/clock.h"
 #include "memstore/base/mutex.h"
+#include "memstore/os/adaptive_spin.h"
 #include "proto/rpc/queue_event.h"
 
 namespace engram {
@@ -39,8 +40,9 @@ namespace engram {
 class QueueDriver {
  public:
   // A thread that waits for the only piece of work under way looks for it for up to `spin` before
-  // it sleeps (take_event.h); with several under way their events come together while it sleeps.
-  // RESOURCE_EXHAUSTED: the thread cannot be started. `clock` outlives the driver.
+  // it sleeps, where that does any good (adaptive_spin.h); with several under way their events come
+  // together while it sleeps. RESOURCE_EXHAUSTED: the thread cannot be started. `clock` outlives
+  // the driver.
   static absl::StatusOr<std::shared_ptr<QueueDriver>> Create(absl::Duration spin,
                                                              Clock& clock = RealClock());
   // Every piece of work has finished, and nobody waits.
@@ -83,9 +85,9 @@ class QueueDriver {
   QueueDriver(absl::Duration spin, Clock& clock);
 
   // Takes one event, or rings a timer, without the lock, as the driver; whether there was one. It
-  // sleeps until then at most; MonotonicTime() does not sleep.
-  bool TakeOne(std::chrono::nanoseconds spin, MonotonicTime until)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // sleeps until then at most, having looked for a moment if it is to; MonotonicTime() does not
+  // sleep.
+  bool TakeOne(bool look, MonotonicTime until) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool TakeDueTimer(Timer* due) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Sleeps until somebody has driven for a turn, or the deadline.
   void AwaitTurn(MonotonicTime deadline) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -96,7 +98,6 @@ class QueueDriver {
   std::chrono::nanoseconds LeftUntil(MonotonicTime deadline) const;
   void RunInBackground();
 
-  const std::chrono::nanoseconds spin_;
   Clock& clock_;
   grpc::CompletionQueue queue_;
   Mutex mutex_;
@@ -112,6 +113,7 @@ class QueueDriver {
   bool nudged_ ABSL_GUARDED_BY(mutex_) = false;  // its event has not been taken
   std::multimap<MonotonicTime, Timer> timers_ ABSL_GUARDED_BY(mutex_);
   Nudge nudge_;
+  AdaptiveSpin spin_;  // the driver's
   grpc::Alarm alarm_ ABSL_GUARDED_BY(mutex_);
   std::thread thread_;
 };

@@ -6,7 +6,6 @@
 #include <cerrno>
 #include <cstring>
 #include <string>
-#include <thread>
 #include <utility>
 
 #include "client/transport/batch_check.h"
@@ -16,8 +15,6 @@
 namespace engram {
 namespace {
 
-// A token's rows come within this time when the owner is awake.
-constexpr absl::Duration kSpin = absl::Microseconds(50);
 // How long a sleeper goes without looking whether the owner is still there, and whether its ticket
 // was cancelled.
 constexpr absl::Duration kSleep = absl::Milliseconds(50);
@@ -224,17 +221,19 @@ void ShmRingTransport::Drive(TicketedBatch&, const Awaited& awaited, MonotonicTi
 
 void ShmRingTransport::SleepOn(uint32_t seen, MonotonicTime until) {
   RingHeader& header = ring_.header();
-  static const bool kCoresToSpare = std::thread::hardware_concurrency() > 1;
   const auto changed = [&] {
     return header.completed.load(std::memory_order_relaxed) != seen ||
            header.closed.load(std::memory_order_relaxed) != 0;
   };
-  if (SpinUntil(changed, kCoresToSpare ? kSpin : absl::ZeroDuration())) return;
-  const absl::Duration left = std::min(kSleep, until - clock().Now());
-  header.client_sleeps.fetch_add(1);
-  if (header.closed.load() == 0) FutexWait(header.completed, seen, left);
-  header.client_sleeps.fetch_sub(1);
-  if (changed() || !OwnerIsGone()) return;
+  bool looked = false;
+  spin_.Wait([&] { return looked = LookWithPauses(changed); },
+             [&] {
+               const absl::Duration left = std::min(kSleep, until - clock().Now());
+               header.client_sleeps.fetch_add(1);
+               if (header.closed.load() == 0) FutexWait(header.completed, seen, left);
+               header.client_sleeps.fetch_sub(1);
+             });
+  if (looked || changed() || !OwnerIsGone()) return;
   TicketLock lock(*this);
   BreakAsGone();
 }

@@ -20,9 +20,13 @@
 #include "client/transport/ticketed_transport.h"
 #include "client/transport/transport.h"
 #include "memstore/base/clock.h"
+#include "memstore/os/adaptive_spin.h"
 #include "memstore/shm/ring.h"
 
 namespace engram {
+
+// A token's rows come within this time when the owner is awake.
+inline constexpr absl::Duration kRingSpin = absl::Microseconds(50);
 
 class ShmRingTransport final : public TicketedTransport {
  public:
@@ -93,6 +97,7 @@ class ShmRingTransport final : public TicketedTransport {
   ShmAttachment attachment_;
   const RingView ring_;
   const Capabilities capabilities_;
+  AdaptiveSpin spin_{kRingSpin};                 // of all who wait
   absl::Status broken_ ABSL_GUARDED_BY(mutex_);  // why the ring serves no more
   // Slots filled and taken; this side's own counts, whatever the region says.
   uint32_t submitted_ ABSL_GUARDED_BY(mutex_) = 0;

@@ -1,0 +1,52 @@
+#include "memstore/os/adaptive_spin.h"
+
+#include <utility>
+
+namespace engram {
+namespace {
+
+// A wait that was slept through and lasted no longer than this beyond the limit would have been
+// found by looking: it includes being woken.
+constexpr absl::Duration kWaking = absl::Microseconds(20);
+// Of the time between two questions. A thread that is woken on a core which is free waits for
+// microseconds; with as many busy threads as cores it waits for a tenth of the time and more.
+constexpr double kCrowdedShare = 0.05;
+
+}  // namespace
+
+AdaptiveSpin::AdaptiveSpin(absl::Duration most, const Clock& clock, ReadDelay read_delay)
+    : most_(most), clock_(clock), read_delay_(std::move(read_delay)) {}
+
+bool AdaptiveSpin::MayLook(MonotonicTime now) {
+  if (now.nanoseconds() >= next_question_ns_.load(std::memory_order_relaxed) &&
+      !asking_.test_and_set(std::memory_order_acquire)) {
+    AskWhetherCrowded(now);
+    asking_.clear(std::memory_order_release);
+  }
+  return looks();
+}
+
+void AdaptiveSpin::AskWhetherCrowded(MonotonicTime now) {
+  next_question_ns_.store((now + kCrowdedInterval).nanoseconds(), std::memory_order_relaxed);
+  const std::optional<RunDelay::Reading> reading =
+      read_delay_ == nullptr ? run_delay_.Read() : read_delay_();
+  if (reading.has_value() && reading_.has_value() &&
+      pthread_equal(reading->thread, reading_->thread) != 0) {
+    const absl::Duration delay = absl::Nanoseconds(reading->delay_ns - reading_->delay_ns);
+    crowded_.store(delay > kCrowdedShare * (now - asked_), std::memory_order_relaxed);
+  }
+  reading_ = reading;
+  asked_ = now;
+}
+
+void AdaptiveSpin::Ended(absl::Duration took) {
+  const int32_t now = took <= most_ + kWaking ? kAll : 0;
+  const int32_t share = short_share_.load(std::memory_order_relaxed);
+  if (now == share) return;
+  // An eighth of the way, and never stuck short of the end.
+  const int32_t step = (now - share) / 8;
+  short_share_.store(share + (step != 0 ? step : (now > share ? 1 : -1)),
+                     std::memory_order_relaxed);
+}
+
+}  // namespace engram

@@ -1,0 +1,93 @@
+// Looking for something for a moment before sleeping until it comes, where that does any good.
+//
+// Being woken costs about 20 us, most of a small batch's round trip, so it is worth looking first
+// where what is waited for comes within a moment. It is not where it takes longer than that, and it
+// harms where others want the core: the thread that would bring it, say. So two things are watched,
+// and either one alone stops the looking:
+//   * how waits went lately, slept through or not: whether they were short enough to be looked
+//     through (a moving share, so that it begins again with the waits);
+//   * how long the thread, when it was ready, waited for a core (run_delay.h), now and then.
+// What it costs where it does not look: two readings of the clock a wait, and one of the kernel's
+// figure each kCrowdedInterval.
+//
+// Thread-safe: threads that wait for the like share what was learned. Allocates nothing.
+#pragma once
+
+#include <sched.h>
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <optional>
+
+#include "absl/time/time.h"
+#include "memstore/base/clock.h"
+#include "memstore/os/run_delay.h"
+
+namespace engram {
+
+// How often the kernel is asked whether cores are wanted by more threads than there are.
+inline constexpr absl::Duration kCrowdedInterval = absl::Milliseconds(2);
+
+class AdaptiveSpin {
+ public:
+  // What is read in the place of RunDelay, for tests.
+  using ReadDelay = std::function<std::optional<RunDelay::Reading>()>;
+
+  // Looks for at most `most` a wait; 0: never. `clock` outlives it.
+  explicit AdaptiveSpin(absl::Duration most, const Clock& clock = RealClock(),
+                        ReadDelay read_delay = nullptr);
+
+  // `found()` looks once, without blocking, and says whether it is there; `sleep()` waits for it
+  // and returns when it is there, or when there is another reason to go on. At least one of the two
+  // is called. Between looks the core is given to whoever else can run there.
+  template <typename Found, typename Sleep>
+  void Wait(const Found& found, const Sleep& sleep) {
+    if (most_ <= absl::ZeroDuration()) {
+      sleep();
+      return;
+    }
+    const MonotonicTime begin = clock_.Now();
+    if (!MayLook(begin)) {
+      sleep();
+    } else {
+      bool there = found();
+      for (MonotonicTime now = begin; !there && now - begin < most_; now = clock_.Now()) {
+        sched_yield();
+        there = found();
+      }
+      if (!there) sleep();
+    }
+    Ended(clock_.Now() - begin);
+  }
+
+  // Whether the next wait begins with looking, as far as is known.
+  bool looks() const {
+    return most_ > absl::ZeroDuration() && !crowded_.load(std::memory_order_relaxed) &&
+           short_share_.load(std::memory_order_relaxed) >= kEnough;
+  }
+
+ private:
+  // Shares are of 256. Three waits of four may be long before looking stops: on a core that nobody
+  // else wants a look in vain costs nothing but power.
+  static constexpr int32_t kAll = 256, kEnough = kAll / 4;
+
+  bool MayLook(MonotonicTime now);
+  void AskWhetherCrowded(MonotonicTime now);
+  void Ended(absl::Duration took);
+
+  const absl::Duration most_;
+  const Clock& clock_;
+  // Two waits that end at the same moment may count as one.
+  std::atomic<int32_t> short_share_{kAll};
+  std::atomic<bool> crowded_{false};
+  std::atomic<int64_t> next_question_ns_{0};
+  // Whoever sets it may ask; the others go by what is known.
+  std::atomic_flag asking_;
+  RunDelay run_delay_;
+  const ReadDelay read_delay_;
+  MonotonicTime asked_;
+  std::optional<RunDelay::Reading> reading_;  // at asked_
+};
+
+}  // namespace engram

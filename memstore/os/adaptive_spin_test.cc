@@ -1,0 +1,168 @@
+#include "memstore/os/adaptive_spin.h"
+
+#include <atomic>
+#include <optional>
+#include <thread>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "memstore/base/testing/fake_clock.h"
+
+namespace engram {
+namespace {
+
+constexpr absl::Duration kMost = absl::Microseconds(50);
+constexpr absl::Duration kLook = absl::Microseconds(1);
+
+// One who waits: each look takes a microsecond of a clock that stands still otherwise.
+class Waiter {
+ public:
+  explicit Waiter(absl::Duration most = kMost) : spin_(most, clock_, [this] { return reading_; }) {}
+
+  // A wait for what comes so long after it began.
+  void Wait(absl::Duration comes_after) {
+    const MonotonicTime there = clock_.Now() + comes_after;
+    looks_ = 0;
+    slept_ = false;
+    spin_.Wait(
+        [&] {
+          ++looks_;
+          clock_.Advance(kLook);
+          return clock_.Now() >= there;
+        },
+        [&] {
+          slept_ = true;
+          if (there > clock_.Now()) clock_.Advance(there - clock_.Now());
+        });
+  }
+  // The thread has waited for a core for this share of the time from now on.
+  void PassTime(absl::Duration span, double waiting_share) {
+    clock_.Advance(span);
+    if (reading_.has_value()) {
+      reading_->delay_ns += absl::ToInt64Nanoseconds(waiting_share * span);
+    }
+  }
+
+  FakeClock clock_;
+  std::optional<RunDelay::Reading> reading_ = RunDelay::Reading{.thread = pthread_self()};
+  AdaptiveSpin spin_;
+  int looks_ = 0;
+  bool slept_ = false;
+};
+
+TEST(AdaptiveSpin, WhatComesSoonIsFoundByLooking) {
+  Waiter waiter;
+  for (int i = 0; i < 100; ++i) {
+    waiter.Wait(kMost / 2);
+    EXPECT_FALSE(waiter.slept_);
+    EXPECT_EQ(waiter.looks_, 25);
+  }
+}
+
+TEST(AdaptiveSpin, LooksForNoLongerThanItMay) {
+  Waiter waiter;
+  waiter.Wait(absl::Milliseconds(1));
+  EXPECT_TRUE(waiter.slept_);
+  EXPECT_EQ(waiter.looks_, kMost / kLook);
+}
+
+TEST(AdaptiveSpin, ZeroNeverLooks) {
+  Waiter waiter(absl::ZeroDuration());
+  waiter.Wait(absl::ZeroDuration());
+  EXPECT_TRUE(waiter.slept_);
+  EXPECT_EQ(waiter.looks_, 0);
+  EXPECT_FALSE(waiter.spin_.looks());
+}
+
+TEST(AdaptiveSpin, StopsWhereLookingDoesNotFindAndBeginsAgainByItself) {
+  Waiter waiter;
+  int waits = 0;
+  do {
+    waiter.Wait(absl::Milliseconds(1));
+    ASSERT_LT(++waits, 50) << "it goes on looking for what takes a millisecond";
+  } while (waiter.looks_ > 0);
+  EXPECT_GT(waits, 5) << "one slow reply is no reason to stop";
+  for (int i = 0; i < 1000; ++i) {
+    waiter.Wait(absl::Milliseconds(1));
+    ASSERT_EQ(waiter.looks_, 0);
+  }
+  // It sleeps, and sees that it need not have.
+  waits = 0;
+  do {
+    waiter.Wait(kMost / 2);
+    ASSERT_LT(++waits, 20);
+  } while (waiter.looks_ == 0);
+  EXPECT_TRUE(waiter.spin_.looks());
+}
+
+TEST(AdaptiveSpin, AWaitThatIsLongNowAndThenDoesNotStopIt) {
+  Waiter waiter;
+  for (int i = 0; i < 1000; ++i) {
+    waiter.Wait(i % 2 == 0 ? absl::Milliseconds(1) : kMost / 2);
+    EXPECT_GT(waiter.looks_, 0) << i;
+  }
+}
+
+TEST(AdaptiveSpin, StopsWhereOthersWantTheCoreAndBeginsAgainWhenTheyDoNot) {
+  Waiter waiter;
+  waiter.Wait(kMost / 2);
+  waiter.PassTime(kCrowdedInterval, 0.5);
+  waiter.Wait(kMost / 2);
+  EXPECT_EQ(waiter.looks_, 0);
+  EXPECT_TRUE(waiter.slept_);
+  waiter.Wait(kMost / 2);
+  EXPECT_EQ(waiter.looks_, 0) << "it is not asked at each wait";
+  waiter.PassTime(kCrowdedInterval, 0.001);
+  waiter.Wait(kMost / 2);
+  EXPECT_GT(waiter.looks_, 0);
+}
+
+TEST(AdaptiveSpin, TwoThreadsFiguresAreNotCompared) {
+  Waiter waiter;
+  waiter.Wait(kMost / 2);
+  std::thread([&] {
+    waiter.PassTime(kCrowdedInterval, 1);
+    waiter.reading_->thread = pthread_self();
+    waiter.Wait(kMost / 2);
+  }).join();
+  EXPECT_GT(waiter.looks_, 0);
+}
+
+TEST(AdaptiveSpin, WithoutTheKernelsFigureItGoesByTheWaitsAlone) {
+  Waiter waiter;
+  waiter.reading_.reset();
+  for (int i = 0; i < 100; ++i) {
+    waiter.PassTime(kCrowdedInterval, 1);
+    waiter.Wait(kMost / 2);
+    EXPECT_GT(waiter.looks_, 0);
+  }
+}
+
+TEST(RunDelay, GrowsWhereMoreThreadsWantToRunThanThereAreCores) {
+  RunDelay delay;
+  if (!delay.Read().has_value()) GTEST_SKIP() << "the kernel does not count it";
+  std::atomic<bool> stop = false;
+  std::vector<std::thread> busy;
+  for (unsigned i = 0; i < 2 * std::thread::hardware_concurrency(); ++i) {
+    busy.emplace_back([&] {
+      while (!stop.load(std::memory_order_relaxed)) {
+      }
+    });
+  }
+  const int64_t before = delay.Read()->delay_ns;
+  while (delay.Read()->delay_ns <= before + 1'000'000) {
+  }
+  stop = true;
+  for (std::thread& thread : busy) thread.join();
+}
+
+TEST(RunDelay, SaysWhoseItIs) {
+  RunDelay delay;
+  const auto here = delay.Read();
+  if (!here.has_value()) GTEST_SKIP() << "the kernel does not count it";
+  std::thread([&] { EXPECT_FALSE(pthread_equal(delay.Read()->thread, here->thread)); }).join();
+  EXPECT_TRUE(pthread_equal(delay.Read()->thread, here->thread));
+}
+
+}  // namespace
+}  // namespace engram
