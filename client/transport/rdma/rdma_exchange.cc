@@ -164,30 +164,32 @@ void RdmaExchange::Advance(TicketedBatch& batch) {
 }
 
 void RdmaExchange::Drive(TicketedBatch&, const Awaited& awaited, MonotonicTime until) {
-  if (Look(awaited, until)) return;
-  Sleep(awaited, until);
+  // Once at least, whatever has come already.
+  Found found = Look(awaited, until);
+  if (found == Found::kNothing) {
+    spin_.Wait(
+        [&] {
+          __builtin_ia32_pause();
+          found = Look(awaited, until);
+          return found != Found::kNothing || clock().Now() >= until;
+        },
+        [&] { Sleep(awaited, until); });
+  } else if (found == Found::kNoConnection) {
+    Sleep(awaited, until);
+  }
   // Of those that nobody else looks at.
-  EndLate();
+  if (found != Found::kAwaited) EndLate();
 }
 
-// Looks for completions for a while, once at least; true when what is awaited was reached.
-bool RdmaExchange::Look(const Awaited& awaited, MonotonicTime until) {
-  const MonotonicTime end = std::min(until, clock().After(spin_));
-  while (true) {
-    {
-      TicketLock lock(*this);
-      MoveAlong();
-      if (awaited.Reached()) return true;
-      if (link_ == nullptr) {
-        // It waits for another connection; where one can't be had, it has failed.
-        const bool connected = Reconnect(until).ok();
-        if (awaited.Reached()) return true;
-        if (!connected) return false;
-      }
-    }
-    if (clock().Now() >= end) return false;
-    __builtin_ia32_pause();
-  }
+RdmaExchange::Found RdmaExchange::Look(const Awaited& awaited, MonotonicTime until) {
+  TicketLock lock(*this);
+  MoveAlong();
+  if (awaited.Reached()) return Found::kAwaited;
+  if (link_ != nullptr) return Found::kNothing;
+  // It waits for another connection; where one can't be had, it has failed.
+  const bool connected = Reconnect(until).ok();
+  if (awaited.Reached()) return Found::kAwaited;
+  return connected ? Found::kNothing : Found::kNoConnection;
 }
 
 // Until something may have completed. One sleeps on the link, the others on that one.

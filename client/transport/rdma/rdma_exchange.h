@@ -2,9 +2,10 @@
 // for completions, and what happens when the connection breaks. The life of tickets itself:
 // ticketed_transport.h. What a transport adds: the connections and how a batch is described.
 //
-// It has no thread: whoever submits, polls or waits takes completions, under one lock. A wait spins
-// for a short while, then one waiter sleeps on the connection and the others on that one; a ticket
-// that is cancelled by another thread is seen within 50 ms.
+// It has no thread: whoever submits, polls or waits takes completions, under one lock. A wait looks
+// for a short while, where that does any good (adaptive_spin.h), then one waiter sleeps on the
+// connection and the others on that one; a ticket that is cancelled by another thread is seen
+// within 50 ms.
 //
 // A batch's writers are the requests (or chains of reads) that were posted and not answered, each
 // of which the owner may still write for: what is lent stays so until it has answered for all of
@@ -28,6 +29,7 @@
 #include "client/transport/ticketed_transport.h"
 #include "client/transport/transport.h"
 #include "memstore/base/clock.h"
+#include "memstore/os/adaptive_spin.h"
 
 namespace engram {
 
@@ -77,7 +79,9 @@ class RdmaExchange : public TicketedTransport, private RdmaTickets {
   void OnLayerLanded(RdmaBatch& batch, size_t place) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnFailed(RdmaBatch& batch, absl::Status why) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
-  bool Look(const Awaited& awaited, MonotonicTime until);
+  enum class Found { kNothing, kAwaited, kNoConnection };
+  // Takes what has completed, and opens another connection where there is none.
+  Found Look(const Awaited& awaited, MonotonicTime until);
   void Sleep(const Awaited& awaited, MonotonicTime until);
 
   // Gives the lock back for a while and takes it again.
@@ -89,7 +93,7 @@ class RdmaExchange : public TicketedTransport, private RdmaTickets {
   void Break(absl::Status status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const std::string address_;
-  const absl::Duration spin_;
+  AdaptiveSpin spin_;
   const bool resend_;
 
   bool somebody_sleeps_ ABSL_GUARDED_BY(mutex_) = false;    // on the link; others on changed_
