@@ -32,11 +32,11 @@ struct Batch {
 };
 
 // A decode batch: as many sequences as tokens.
-void BM_PrefetchToFinish(benchmark::State& state, FetchPath path, bool only_the_call) {
+void BM_PrefetchToFinish(benchmark::State& state, PrefetcherOptions options, bool only_the_call) {
   const auto device = OpenDevice(DeviceKind::kHost, {}).value();
   const auto transport = EmbeddedTransport::Over(SmallV41());
-  const auto prefetcher =
-      Prefetcher::Create(*transport, *device, {.max_tokens = kMaxTokens, .path = path}).value();
+  options.max_tokens = kMaxTokens;
+  const auto prefetcher = Prefetcher::Create(*transport, *device, options).value();
   const Batch batch(static_cast<uint32_t>(state.range(0)));
   for (auto _ : state) {
     const StepTicket ticket = prefetcher
@@ -50,19 +50,28 @@ void BM_PrefetchToFinish(benchmark::State& state, FetchPath path, bool only_the_
   }
   state.SetItemsProcessed(state.iterations() * state.range(0) * 48);
 }
-BENCHMARK_CAPTURE(BM_PrefetchToFinish, transport, FetchPath::kTransport, false)
+BENCHMARK_CAPTURE(BM_PrefetchToFinish, transport, PrefetcherOptions{}, false)
     ->Arg(1)
     ->Arg(64)
     ->Arg(512)
     ->Arg(2048)
     ->UseRealTime();
-BENCHMARK_CAPTURE(BM_PrefetchToFinish, mapped, FetchPath::kMapped, false)
+BENCHMARK_CAPTURE(BM_PrefetchToFinish, mapped, PrefetcherOptions{.path = FetchPath::kMapped}, false)
     ->Arg(1)
     ->Arg(64)
     ->Arg(512)
     ->Arg(2048)
     ->UseRealTime();
-BENCHMARK_CAPTURE(BM_PrefetchToFinish, the_call_alone, FetchPath::kTransport, true)
+BENCHMARK_CAPTURE(BM_PrefetchToFinish, the_call_alone, PrefetcherOptions{}, true)
+    ->Arg(1)
+    ->Arg(64)
+    ->Arg(512)
+    ->Arg(2048)
+    ->UseRealTime();
+
+// All rows are held after the first steps: what looking them up and copying them out takes.
+BENCHMARK_CAPTURE(BM_PrefetchToFinish, hot_cache,
+                  PrefetcherOptions{.hot_cache_bytes = uint64_t{64} << 20}, false)
     ->Arg(1)
     ->Arg(64)
     ->Arg(512)
