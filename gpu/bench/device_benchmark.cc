@@ -71,7 +71,8 @@ class Bench {
     for (uint32_t s = 0; s <= sequences; ++s) starts[s] = uint64_t{tokens} * s / sequences;
     std::vector<uint32_t> lookback(sequences * addresser_->lookback());
     for (uint32_t s = 0; s < sequences; ++s) {
-      addresser_->WriteLookback(Addresser::Start(), &lookback[s * addresser_->lookback()]);
+      uint32_t* const words = &lookback[s * addresser_->lookback()];
+      if (!addresser_->WriteLookback(Addresser::Start(), words).ok()) std::abort();
     }
     const DeviceBuffer ids_there = ToDevice(ids.data(), ids.size() * sizeof(ids[0]));
     const DeviceBuffer starts_there = ToDevice(starts.data(), starts.size() * sizeof(starts[0]));

@@ -36,17 +36,17 @@ __global__ void __launch_bounds__(kMaxThreads)
   if (threadIdx.x < tokens) {
     Report(WindowOfToken(tables, batch, first + threadIdx.x, window), error);
   }
-  const uint32_t column = threadIdx.x % tables.columns;
-  const uint32_t row = threadIdx.x / tables.columns;
-  const uint32_t rows_at_once = blockDim.x / tables.columns;
-  for (uint32_t layer = blockIdx.y; layer < tables.layers; layer += gridDim.y) {
+  for (uint32_t l = blockIdx.y; l < tables.layers; l += gridDim.y) {
+    const LayerColumns layer = ColumnsOf(tables, l);
+    if (layer.columns == 0) continue;  // the same for all threads of the block
     __syncthreads();
-    if (threadIdx.x < tokens) MixToken(tables, layer, window, threadIdx.x, &tile);
+    if (threadIdx.x < tokens) MixToken(tables, l, window, threadIdx.x, &tile);
     __syncthreads();
+    const uint32_t row = threadIdx.x / layer.columns;
+    const uint32_t rows_at_once = blockDim.x / layer.columns;
     if (row < rows_at_once) {
-      uint64_t* const to =
-          rows + (static_cast<uint64_t>(layer) * batch.tokens + first) * tables.columns;
-      HashColumn(tables, layer, column, tile, row, rows_at_once, tokens, to);
+      HashColumn(tables, layer, threadIdx.x - row * layer.columns, tile, row, rows_at_once, tokens,
+                 RowIdsOf(layer, batch.tokens, first, rows));
     }
   }
 }
@@ -70,8 +70,10 @@ const char* LastError() {
 
 const char* LaunchAddress(const AddressTables& tables, const AddressTokens& batch, uint64_t* rows,
                           uint64_t* error, uint32_t multiprocessors, void* stream) {
-  const uint32_t at_once = std::max(kThreads / tables.columns, 1u);
-  const uint32_t threads = std::max(at_once * tables.columns, kAddressTile);
+  const uint32_t columns = std::max(tables.columns, 1u);
+  // No more tokens at once than a tile has: a block of few columns would be too large else.
+  const uint32_t at_once = std::clamp(kThreads / columns, 1u, kAddressTile);
+  const uint32_t threads = std::max(at_once * columns, kAddressTile);
   // Large tiles where there are tokens enough for all multiprocessors; else tiles small enough to
   // give each a block, and a layer to each block.
   const uint64_t places = uint64_t{multiprocessors} * kBlocksAMultiprocessor;

@@ -30,23 +30,43 @@ inline constexpr uint64_t kNoRow = UINT64_MAX;
 struct ColumnHash {
   Reciprocal reciprocal;
   uint64_t offset = 0;
+  uint32_t order = 0;
 };
 
-// A scheme as the kernel reads it; the arrays are device memory.
+// A scheme, or what slices leave of it, as the kernel reads it; the arrays are device memory. The
+// layers' columns are numbered through: layer l has first_columns[l]..first_columns[l + 1]-1.
 struct AddressTables {
-  const int32_t* compressed = nullptr;     // [vocab_size]; null: raw ids are hashed
-  const uint64_t* multipliers = nullptr;   // [layers][order], XOR schemes
-  const uint64_t* coefficients = nullptr;  // [layers][columns][order], polynomial ones, else null
-  const ColumnHash* hashes = nullptr;      // [layers][columns]
+  const int32_t* compressed = nullptr;      // [vocab_size]; null: raw ids are hashed
+  const uint64_t* multipliers = nullptr;    // [layers][order], XOR schemes
+  const uint64_t* coefficients = nullptr;   // [all columns][order], polynomial ones, else null
+  const ColumnHash* hashes = nullptr;       // [all columns]
+  const uint32_t* first_columns = nullptr;  // [layers + 1]
   uint32_t vocab_size = 0;
   uint32_t hashed_vocab_size = 0;
   uint32_t pad = 0;
   uint32_t reset = kBlockedEntry;  // raw; kBlockedEntry: none
   uint32_t order = 0;              // the largest
-  uint32_t heads = 0;
-  uint32_t columns = 0;
+  uint32_t columns = 0;            // of the layer that has most
   uint32_t layers = 0;
 };
+
+// The columns of a layer, and where its row ids begin: [layers][tokens][its columns].
+struct LayerColumns {
+  uint32_t first_column = 0;
+  uint32_t columns = 0;
+};
+
+ENGRAM_LOOP_FUNCTION LayerColumns ColumnsOf(const AddressTables& tables, uint32_t layer) {
+  const uint32_t first = tables.first_columns[layer];
+  return {first, tables.first_columns[layer + 1] - first};
+}
+
+// The row ids of a layer's token `token`, of a batch of `tokens`.
+ENGRAM_LOOP_FUNCTION uint64_t* RowIdsOf(const LayerColumns& layer, uint32_t tokens, uint32_t token,
+                                        uint64_t* rows) {
+  return rows + static_cast<uint64_t>(layer.first_column) * tokens +
+         static_cast<uint64_t>(token) * layer.columns;
+}
 
 // A ragged batch; all of it is device memory. Sequence s has the tokens starts[s] to starts[s + 1]:
 // a prefill chunk, a decode step, a decode step and its drafts, or none.
@@ -163,31 +183,30 @@ ENGRAM_LOOP_FUNCTION void MixToken(const AddressTables& tables, uint32_t layer,
   }
 }
 
-// Row ids of one column, of every `step`th of the tile's tokens from `first` on: token t's at
-// rows[t * columns + column], `rows` being the tile's first token's in this layer.
-ENGRAM_LOOP_FUNCTION void HashColumn(const AddressTables& tables, uint32_t layer, uint32_t column,
-                                     const AddressTile& tile, uint32_t first, uint32_t step,
-                                     uint32_t tokens, uint64_t* rows) {
-  const ColumnHash hash = tables.hashes[layer * tables.columns + column];
-  const uint32_t order = column / tables.heads + 2;
+// Row ids of one of the layer's columns, of every `step`th of the tile's tokens from `first` on:
+// token t's at rows[t * columns + column], `rows` being the tile's first token's in this layer.
+ENGRAM_LOOP_FUNCTION void HashColumn(const AddressTables& tables, const LayerColumns& layer,
+                                     uint32_t column, const AddressTile& tile, uint32_t first,
+                                     uint32_t step, uint32_t tokens, uint64_t* rows) {
+  const ColumnHash hash = tables.hashes[layer.first_column + column];
   if (tables.coefficients == nullptr) {
-    const uint64_t* const mixes = tile.mixes[order - 2];
+    const uint64_t* const mixes = tile.mixes[hash.order - 2];
     for (uint32_t t = first; t < tokens; t += step) {
       const uint64_t row = Modulo(mixes[t], hash.reciprocal) + hash.offset;
-      rows[static_cast<uint64_t>(t) * tables.columns + column] = mixes[t] == kNoRow ? kNoRow : row;
+      rows[static_cast<uint64_t>(t) * layer.columns + column] = mixes[t] == kNoRow ? kNoRow : row;
     }
     return;
   }
   const uint64_t* const coefficients =
-      tables.coefficients + static_cast<uint64_t>(layer * tables.columns + column) * tables.order;
+      tables.coefficients + static_cast<uint64_t>(layer.first_column + column) * tables.order;
   for (uint32_t t = first; t < tokens; t += step) {
     uint64_t sum = 0;
-    for (uint32_t d = 0; d < order; ++d) {
+    for (uint32_t d = 0; d < hash.order; ++d) {
       sum = PolynomialStep(sum, tile.windows[d][t], coefficients[d]);
     }
     const uint64_t row = Modulo(sum, hash.reciprocal) + hash.offset;
     const bool bad = tile.windows[0][t] == kBlockedEntry;
-    rows[static_cast<uint64_t>(t) * tables.columns + column] = bad ? kNoRow : row;
+    rows[static_cast<uint64_t>(t) * layer.columns + column] = bad ? kNoRow : row;
   }
 }
 

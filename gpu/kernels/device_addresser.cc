@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "gpu/kernels/address_cuda.h"
+#include "memstore/base/status_macros.h"
 
 namespace engram {
 namespace {
@@ -33,15 +34,21 @@ struct LayerConstants {
   std::vector<uint64_t> multipliers;
   std::vector<uint64_t> coefficients;
   std::vector<ColumnHash> hashes;
+  std::vector<uint32_t> first_columns = {0};
+  uint32_t most_columns = 0;
 };
 
-void AddLayer(const AddressScheme& scheme, const LayerAddressing& layer, LayerConstants* all) {
+void AddLayer(const AddressScheme& scheme, const LayerAddressing& layer, const ColumnSlice& slice,
+              LayerConstants* all) {
   for (const int64_t multiplier : layer.multipliers) {
     all->multipliers.push_back(static_cast<uint64_t>(multiplier));
   }
-  for (uint32_t column = 0; column < scheme.Columns(); ++column) {
+  for (uint32_t i = 0; i < slice.columns(); ++i) {
+    const uint32_t column = slice.LayerColumn(i);
     const uint64_t modulus = layer.moduli[column];
-    all->hashes.push_back({MakeReciprocal(modulus), layer.offsets[column]});
+    all->hashes.push_back({.reciprocal = MakeReciprocal(modulus),
+                           .offset = layer.offsets[column],
+                           .order = column / scheme.heads_per_order + 2});
     if (scheme.combine != Combine::kPolynomial) continue;
     unsigned __int128 coefficient = 1;
     for (uint32_t d = 0; d < scheme.max_order; ++d) {
@@ -49,18 +56,29 @@ void AddLayer(const AddressScheme& scheme, const LayerAddressing& layer, LayerCo
       coefficient = coefficient * scheme.radix % modulus;
     }
   }
+  all->first_columns.push_back(static_cast<uint32_t>(all->hashes.size()));
+  all->most_columns = std::max(all->most_columns, slice.columns());
 }
 
 absl::StatusOr<LayerConstants> ConstantsOf(const AddressScheme& scheme,
-                                           const std::vector<uint32_t>& layers) {
+                                           const std::vector<uint32_t>& layers,
+                                           const std::vector<ColumnSlice>& slices) {
+  if (!slices.empty() && slices.size() != layers.size()) {
+    return absl::InvalidArgumentError(absl::StrCat("there are ", slices.size(), " slices for ",
+                                                   layers.size(), " layers: one each, or none"));
+  }
   LayerConstants all;
-  for (const uint32_t number : layers) {
-    const LayerAddressing* const layer = scheme.FindLayer(number);
+  for (size_t i = 0; i < layers.size(); ++i) {
+    const LayerAddressing* const layer = scheme.FindLayer(layers[i]);
     if (layer == nullptr) {
-      return absl::InvalidArgumentError(absl::StrCat("layer ", number, " is none of those that ",
+      return absl::InvalidArgumentError(absl::StrCat("layer ", layers[i], " is none of those that ",
                                                      scheme.family, "'s scheme addresses"));
     }
-    AddLayer(scheme, *layer, &all);
+    const ColumnSlice slice = slices.empty() ? ColumnSlice::All(scheme.Columns()) : slices[i];
+    if (const absl::Status s = slice.Check(layers[i], scheme.Columns()); !s.ok()) {
+      return absl::Status(s.code(), absl::StrCat("slices[", i, "]: ", s.message()));
+    }
+    AddLayer(scheme, *layer, slice, &all);
   }
   return all;
 }
@@ -85,10 +103,11 @@ uint64_t AddressOnHost(const AddressTables& tables, const AddressTokens& batch, 
     for (uint32_t t = 0; t < tokens; ++t) {
       error = std::max(error, WindowOfToken(tables, batch, first + t, windows[t]));
     }
-    for (uint32_t layer = 0; layer < tables.layers; ++layer) {
-      for (uint32_t t = 0; t < tokens; ++t) MixToken(tables, layer, windows[t], t, &tile);
-      uint64_t* const to = rows + (uint64_t{layer} * batch.tokens + first) * tables.columns;
-      for (uint32_t column = 0; column < tables.columns; ++column) {
+    for (uint32_t l = 0; l < tables.layers; ++l) {
+      const LayerColumns layer = ColumnsOf(tables, l);
+      for (uint32_t t = 0; t < tokens; ++t) MixToken(tables, l, windows[t], t, &tile);
+      uint64_t* const to = RowIdsOf(layer, batch.tokens, first, rows);
+      for (uint32_t column = 0; column < layer.columns; ++column) {
         HashColumn(tables, layer, column, tile, 0, 1, tokens, to);
       }
     }
@@ -130,7 +149,7 @@ absl::StatusOr<std::unique_ptr<DeviceAddresser>> DeviceAddresser::Create(
   if (layers.empty()) {
     for (const LayerAddressing& layer : scheme.layers) layers.push_back(layer.layer);
   }
-  const absl::StatusOr<LayerConstants> constants = ConstantsOf(scheme, layers);
+  const absl::StatusOr<LayerConstants> constants = ConstantsOf(scheme, layers, options.slices);
   if (!constants.ok()) return constants.status();
   const TokenMap* const map = addresser->token_map().get();
 
@@ -138,6 +157,7 @@ absl::StatusOr<std::unique_ptr<DeviceAddresser>> DeviceAddresser::Create(
   const size_t multipliers = packed.Add(constants->multipliers);
   const size_t coefficients = packed.Add(constants->coefficients);
   const size_t hashes = packed.Add(constants->hashes);
+  const size_t first_columns = packed.Add(constants->first_columns);
   const size_t compressed = map == nullptr ? 0 : packed.Add(map->compressed());
   absl::StatusOr<DeviceBuffer> memory = device.Allocate(MemoryKind::kDevice, packed.bytes().size());
   if (!memory.ok()) return memory.status();
@@ -151,20 +171,17 @@ absl::StatusOr<std::unique_ptr<DeviceAddresser>> DeviceAddresser::Create(
       .multipliers = words(multipliers),
       .coefficients = scheme.combine == Combine::kPolynomial ? words(coefficients) : nullptr,
       .hashes = reinterpret_cast<const ColumnHash*>(base + hashes),
+      .first_columns = reinterpret_cast<const uint32_t*>(base + first_columns),
       .vocab_size = scheme.vocab_size,
       .hashed_vocab_size =
           scheme.token_map ? scheme.token_map->compressed_vocab_size : scheme.vocab_size,
       .pad = static_cast<uint32_t>(scheme.pad_id),
       .reset = scheme.reset_token_id.value_or(kBlockedEntry),
       .order = scheme.max_order,
-      .heads = scheme.heads_per_order,
-      .columns = scheme.Columns(),
+      .columns = constants->most_columns,
       .layers = static_cast<uint32_t>(layers.size())};
+  made->all_columns_ = static_cast<uint32_t>(constants->hashes.size());
   return made;
-}
-
-uint64_t DeviceAddresser::RowIds(uint32_t tokens) const {
-  return uint64_t{tables_.layers} * tokens * tables_.columns;
 }
 
 absl::Status DeviceAddresser::Check(const AddressTokens& batch) const {
@@ -193,7 +210,7 @@ absl::Status DeviceAddresser::EnqueueAddress(const AddressTokens& batch, RowId* 
                                              uint64_t* error, Stream& stream) const {
   if (absl::Status s = Check(batch); !s.ok()) return s;
   if (batch.tokens == 0) return absl::OkStatus();
-  if (rows == nullptr || error == nullptr) {
+  if ((rows == nullptr && all_columns_ > 0) || error == nullptr) {
     return absl::InvalidArgumentError("addresses need memory for row ids and for the error word");
   }
   if (stream.native() != nullptr) {
@@ -246,11 +263,13 @@ absl::Status DeviceAddresser::StatusOf(uint64_t error) const {
   return absl::InternalError(absl::StrCat("not an address error word: ", error));
 }
 
-void DeviceAddresser::WriteLookback(const SequenceState& state, uint32_t* words) const {
+absl::Status DeviceAddresser::WriteLookback(const SequenceState& state, uint32_t* words) const {
+  ENGRAM_RETURN_IF_ERROR(addresser_->CheckState(state));
   for (uint32_t age = 0; age < lookback(); ++age) {
     const int64_t id = state.ids[age];
     words[age] = id == SequenceState::kBlocked ? kBlockedEntry : static_cast<uint32_t>(id);
   }
+  return absl::OkStatus();
 }
 
 }  // namespace engram

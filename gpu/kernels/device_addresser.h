@@ -29,6 +29,7 @@
 #include "gpu/device/device.h"
 #include "gpu/kernels/address_loop.h"
 #include "memstore/addressing/addresser.h"
+#include "memstore/addressing/column_slice.h"
 
 namespace engram {
 
@@ -36,12 +37,15 @@ struct DeviceAddresserOptions {
   uint32_t max_tokens = 0;            // of a batch
   uint32_t max_sequences = 0;         // of a batch
   std::vector<uint32_t> layers = {};  // the model's numbers, ascending; empty: all the scheme has
+  // One a layer, in their order; empty: all columns of each.
+  std::vector<ColumnSlice> slices = {};
 };
 
 class DeviceAddresser {
  public:
   // Copies the scheme's constants and token map to the device. INVALID_ARGUMENT: a layer that the
-  // scheme does not have, or no room for a batch; RESOURCE_EXHAUSTED: no memory.
+  // scheme does not have, slices that are not its layers', or no room for a batch;
+  // RESOURCE_EXHAUSTED: no memory.
   static absl::StatusOr<std::unique_ptr<DeviceAddresser>> Create(
       const std::shared_ptr<const Addresser>& addresser, Device& device,
       const DeviceAddresserOptions& options);
@@ -49,12 +53,13 @@ class DeviceAddresser {
   const AddressScheme& scheme() const { return addresser_->scheme(); }
   uint32_t lookback() const { return tables_.order - 1; }
   const AddressTables& tables() const { return tables_; }
-  // Row ids of a batch: layers * tokens * columns.
-  uint64_t RowIds(uint32_t tokens) const;
+  // Row ids of a batch: tokens * columns, of all layers.
+  uint64_t RowIds(uint32_t tokens) const { return uint64_t{tokens} * all_columns_; }
 
-  // Writes rows[layers][tokens][columns], in the options' order. `error`: a word of device memory
-  // that was 0. INVALID_ARGUMENT: a batch larger than the options', memory that is missing, a dead
-  // mask for a scheme without dead positions. What the ids are is seen on the device.
+  // Writes rows[layers][tokens][the layer's slice's columns], in the options' order. `error`: a
+  // word of device memory that was 0. INVALID_ARGUMENT: a batch larger than the options', memory
+  // that is missing, a dead mask for a scheme without dead positions. What the ids are is seen on
+  // the device.
   absl::Status EnqueueAddress(const AddressTokens& batch, RowId* rows, uint64_t* error,
                               Stream& stream) const;
   // Commits the first accepted[s] tokens of each sequence (null: all of them) to `lookback`, which
@@ -64,8 +69,10 @@ class DeviceAddresser {
 
   // What a word says; OK for 0. INVALID_ARGUMENT names the first bad position of the batch.
   absl::Status StatusOf(uint64_t error) const;
-  // A sequence's state as `lookback()` words for AddressTokens::lookback.
-  void WriteLookback(const SequenceState& state, uint32_t* words) const;
+  // A sequence's state as `lookback()` words for AddressTokens::lookback. Errors of
+  // Addresser::CheckState, with which nothing is written: FAILED_PRECONDITION for a state of
+  // another table set, of which the words say nothing any more.
+  absl::Status WriteLookback(const SequenceState& state, uint32_t* words) const;
 
  private:
   DeviceAddresser() = default;
@@ -76,6 +83,7 @@ class DeviceAddresser {
   uint32_t multiprocessors_ = 0;
   DeviceBuffer memory_;
   AddressTables tables_;
+  uint32_t all_columns_ = 0;
 };
 
 }  // namespace engram

@@ -5,6 +5,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "memstore/addressing/head_slice.h"
 #include "memstore/addressing/testing/golden.h"
 
 namespace engram {
@@ -26,11 +27,13 @@ struct HostBatch {
 class Bench {
  public:
   Bench(std::shared_ptr<const Addresser> addresser, Device& device,
-        std::vector<uint32_t> layers = {})
+        std::vector<uint32_t> layers = {}, std::vector<ColumnSlice> slices = {})
       : addresser_(std::move(addresser)), device_(device) {
-    on_device_ = DeviceAddresser::Create(
-                     addresser_, device,
-                     {.max_tokens = kMaxTokens, .max_sequences = kMaxSequences, .layers = layers})
+    on_device_ = DeviceAddresser::Create(addresser_, device,
+                                         {.max_tokens = kMaxTokens,
+                                          .max_sequences = kMaxSequences,
+                                          .layers = layers,
+                                          .slices = slices})
                      .value();
     stream_ = device.MakeStream("test").value();
     ids_ = Allocate(kMaxTokens * 4);
@@ -110,18 +113,23 @@ class Bench {
 // accepted, and nothing at all; every batch is held against the CPU's addresser.
 class RaggedSteps {
  public:
-  RaggedSteps(std::shared_ptr<const Addresser> addresser, Device& device, uint64_t seed)
+  RaggedSteps(std::shared_ptr<const Addresser> addresser, Device& device, uint64_t seed,
+              std::vector<ColumnSlice> slices = {})
       : addresser_(addresser),
-        bench_(addresser, device),
+        bench_(addresser, device, {}, slices),
+        slices_(std::move(slices)),
         random_(seed),
-        states_(kMaxSequences, Addresser::Start()) {}
+        states_(kMaxSequences, Addresser::Start()) {
+    slices_.resize(addresser_->scheme().layers.size(),
+                   ColumnSlice::All(addresser_->scheme().Columns()));
+  }
 
   // One batch; how many windows it had.
   uint64_t Step() {
     HostBatch batch;
     for (const SequenceState& state : states_) {
       std::vector<uint32_t> words(bench_.addresser().lookback());
-      bench_.addresser().WriteLookback(state, words.data());
+      EXPECT_TRUE(bench_.addresser().WriteLookback(state, words.data()).ok());
       batch.lookback.insert(batch.lookback.end(), words.begin(), words.end());
       AppendTokens(&batch);
     }
@@ -162,13 +170,19 @@ class RaggedSteps {
 
   std::vector<RowId> ByCpu(const HostBatch& batch) {
     const AddressScheme& scheme = addresser_->scheme();
-    const size_t layer_rows = batch.ids.size() * scheme.Columns();
-    std::vector<RowId> rows(scheme.layers.size() * layer_rows);
+    std::vector<size_t> begins = {0};
+    for (const ColumnSlice& slice : slices_) {
+      begins.push_back(begins.back() + batch.ids.size() * slice.columns());
+    }
+    std::vector<RowId> rows(begins.back());
     for (size_t s = 0; s < states_.size(); ++s) {
       std::vector<LayerRowIdsOutput> outputs;
       for (uint32_t l = 0; l < scheme.layers.size(); ++l) {
-        outputs.push_back(
-            {l, &rows[l * layer_rows] + batch.starts[s] * scheme.Columns(), scheme.Columns()});
+        const uint32_t columns = slices_[l].columns();
+        outputs.push_back({.layer_index = l,
+                           .rows = rows.data() + begins[l] + batch.starts[s] * columns,
+                           .token_stride = columns,
+                           .slice = &slices_[l]});
       }
       const auto ids = Ids(batch, s);
       const absl::Status status =
@@ -191,7 +205,8 @@ class RaggedSteps {
     }
     std::vector<uint32_t> expected(batch.lookback.size());
     for (size_t s = 0; s < states_.size(); ++s) {
-      bench_.addresser().WriteLookback(states_[s], &expected[s * bench_.addresser().lookback()]);
+      uint32_t* const words = &expected[s * bench_.addresser().lookback()];
+      EXPECT_TRUE(bench_.addresser().WriteLookback(states_[s], words).ok());
     }
     uint64_t error = 1;
     EXPECT_EQ(bench_.Advance(batch, accepted, &error), expected);
@@ -200,6 +215,7 @@ class RaggedSteps {
 
   std::shared_ptr<const Addresser> addresser_;
   Bench bench_;
+  std::vector<ColumnSlice> slices_;  // of each layer
   std::mt19937_64 random_;
   std::vector<SequenceState> states_;
 };
@@ -226,38 +242,103 @@ TEST_P(DeviceAddresserTest, TenMillionWindowsOfRaggedBatchesEqualTheCpusAddresse
   EXPECT_GE(windows, 10'000'000u);
 }
 
+AddressScheme OddScheme(bool polynomial, uint32_t order) {
+  AddressScheme scheme;
+  scheme.family = "odd";
+  scheme.combine = polynomial ? Combine::kPolynomial : Combine::kXorOfProducts;
+  scheme.max_order = order;
+  scheme.heads_per_order = 9;
+  scheme.vocab_size = 1000;
+  scheme.pad_id = 999;
+  scheme.reset_token_id = 5;
+  scheme.dead_positions = true;
+  scheme.radix = polynomial ? 1000u : 0u;
+  std::mt19937_64 random(order);
+  for (const uint32_t number : {3u, 4u, 9u}) {
+    LayerAddressing layer;
+    layer.layer = number;
+    for (uint32_t k = 0; k < order && !polynomial; ++k) {
+      layer.multipliers.push_back(static_cast<int64_t>(random() >> 12 | 1));
+    }
+    for (uint32_t c = 0; c < scheme.Columns(); ++c) {
+      layer.offsets.push_back(layer.Rows());
+      layer.moduli.push_back(c == 1 ? 1 : random() % (uint64_t{1} << (c % 3 == 0 ? 32 : 14)) + 1);
+    }
+    scheme.layers.push_back(layer);
+  }
+  return scheme;
+}
+
 // Moduli of one row and of 2^31 and more, orders up to eight, columns that do not fill a block.
 TEST_P(DeviceAddresserTest, OddSchemesEqualTheCpusAddresserToo) {
   for (const bool polynomial : {false, true}) {
     for (const uint32_t order : {2u, 5u, 8u}) {
-      AddressScheme scheme;
-      scheme.family = "odd";
-      scheme.combine = polynomial ? Combine::kPolynomial : Combine::kXorOfProducts;
-      scheme.max_order = order;
-      scheme.heads_per_order = 9;
-      scheme.vocab_size = 1000;
-      scheme.pad_id = 999;
-      scheme.reset_token_id = 5;
-      scheme.dead_positions = true;
-      scheme.radix = polynomial ? 1000u : 0u;
-      std::mt19937_64 random(order);
-      for (const uint32_t number : {3u, 4u, 9u}) {
-        LayerAddressing layer;
-        layer.layer = number;
-        for (uint32_t k = 0; k < order && !polynomial; ++k) {
-          layer.multipliers.push_back(static_cast<int64_t>(random() >> 12 | 1));
-        }
-        for (uint32_t c = 0; c < scheme.Columns(); ++c) {
-          layer.offsets.push_back(layer.Rows());
-          layer.moduli.push_back(c == 1 ? 1
-                                        : random() % (uint64_t{1} << (c % 3 == 0 ? 32 : 14)) + 1);
-        }
-        scheme.layers.push_back(layer);
-      }
+      const AddressScheme scheme = OddScheme(polynomial, order);
       RaggedSteps steps(Addresser::Create(scheme, nullptr).value(), *device_, order);
       for (int i = 0; i < 3; ++i) steps.Step();
     }
   }
+}
+
+// Layers of differing slices, of no columns, of one, of those of all orders, and of all.
+TEST_P(DeviceAddresserTest, SlicesEqualTheCpusAddressersSlices) {
+  for (const bool polynomial : {false, true}) {
+    const auto cpu = Addresser::Create(OddScheme(polynomial, 5), nullptr).value();
+    const auto of = [](std::vector<ColumnRun> runs, std::optional<uint32_t> layer = {}) {
+      return ColumnSlice::Create(runs, 36, layer).value();
+    };
+    const ColumnSlice none = of({}), one = of({{17, 1}}), all = ColumnSlice::All(36);
+    const ColumnSlice heads = SliceOfHeads(cpu->scheme(), 2, 3).value();
+    const ColumnSlice uneven = of({{0, 1}, {7, 4}, {20, 16}}, 4);
+    const std::vector<ColumnSlice> ways[] = {
+        {heads, heads, heads}, {none, uneven, one}, {one, none, all}, {all, uneven, none},
+        {one, one, one},       {none, none, none},  {all, all, all}};
+    for (const std::vector<ColumnSlice>& slices : ways) {
+      RaggedSteps steps(cpu, *device_, 5, slices);
+      for (int i = 0; i < 3; ++i) steps.Step();
+    }
+  }
+}
+
+TEST_P(DeviceAddresserTest, SlicesThatAreNotTheLayersAreRefused) {
+  const auto cpu = Addresser::Create(OddScheme(false, 5), nullptr).value();
+  const auto refused = [&](std::vector<ColumnSlice> slices) {
+    const absl::Status status =
+        DeviceAddresser::Create(
+            cpu, *device_,
+            {.max_tokens = 8, .max_sequences = 8, .layers = {3, 9}, .slices = slices})
+            .status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    return std::string(status.message());
+  };
+  const ColumnSlice all = ColumnSlice::All(36);
+  EXPECT_THAT(refused({all}), HasSubstr("there are 1 slices for 2 layers"));
+  EXPECT_THAT(refused({all, ColumnSlice::All(24)}),
+              HasSubstr("slices[1]: a slice of a layer of 24"));
+  const std::vector<ColumnRun> runs = {{0, 2}};
+  EXPECT_THAT(refused({ColumnSlice::Create(runs, 36, 9).value(), all}),
+              HasSubstr("slices[0]: a slice of layer 9 was given for layer 3"));
+}
+
+TEST_P(DeviceAddresserTest, AStateOfAnotherSetWritesNoLookback) {
+  const ShortSetId mine = ShortSetId::Of(std::string(64, 'a'));
+  const AddressScheme scheme = OddScheme(false, 5);
+  Bench bench(Addresser::Create(scheme, nullptr, mine).value(), *device_);
+  SequenceState state = Addresser::Start();
+  const auto other = Addresser::Create(scheme, nullptr, ShortSetId::Of(std::string(64, 'b')));
+  ASSERT_TRUE((*other)->Advance(std::vector<int32_t>{7, 8, 9}, {}, &state).ok());
+  std::vector<uint32_t> words(4, 12345);
+  const absl::Status status = bench.addresser().WriteLookback(state, words.data());
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("aaaaaaaaaaaaaaaa"));
+  state.set = mine;
+  state.ids[1] = 1000;  // the vocabulary's size
+  EXPECT_EQ(bench.addresser().WriteLookback(state, words.data()).code(),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(words, std::vector<uint32_t>(4, 12345));
+  state.ids[1] = 8;
+  EXPECT_TRUE(bench.addresser().WriteLookback(state, words.data()).ok());
+  EXPECT_EQ(words, (std::vector<uint32_t>{9, 8, 7, kBlockedEntry}));
 }
 
 HostBatch OneSequence(const DeviceAddresser& addresser, std::vector<int32_t> ids) {
@@ -265,7 +346,7 @@ HostBatch OneSequence(const DeviceAddresser& addresser, std::vector<int32_t> ids
   batch.ids = std::move(ids);
   batch.starts.push_back(static_cast<uint32_t>(batch.ids.size()));
   batch.lookback.resize(addresser.lookback());
-  addresser.WriteLookback(Addresser::Start(), batch.lookback.data());
+  EXPECT_TRUE(addresser.WriteLookback(Addresser::Start(), batch.lookback.data()).ok());
   return batch;
 }
 
@@ -405,8 +486,9 @@ TEST(AddressLoopTest, AnyNumberOfRowsAtOnceWritesEveryRowId) {
           MixToken(tables, layer, window, t, &tile);
         }
         for (uint32_t thread = 0; thread < at_once * tables.columns; ++thread) {
-          HashColumn(tables, layer, thread % tables.columns, tile, thread / tables.columns, at_once,
-                     kAddressTile, &rows[layer * kAddressTile * tables.columns]);
+          const LayerColumns columns = ColumnsOf(tables, layer);
+          HashColumn(tables, columns, thread % columns.columns, tile, thread / columns.columns,
+                     at_once, kAddressTile, RowIdsOf(columns, kAddressTile, 0, rows.data()));
         }
       }
       ASSERT_EQ(rows, expected) << at_once;

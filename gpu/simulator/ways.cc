@@ -140,7 +140,8 @@ class Resident final : public Way {
         layer.memory = *std::move(memory);
         layer.table = {.base = layer.memory.data(),
                        .rows = layer.table.rows,
-                       .row_bytes = layer.table.row_bytes};
+                       .row_bytes = layer.table.row_bytes,
+                       .first_row = layer.table.first_row};
       }
       if (specs[i].encoding.kind != RowEncodingKind::kBf16) {
         absl::StatusOr<Dequantizer> made = Dequantizer::Create(specs[i].encoding);
@@ -157,8 +158,9 @@ class Resident final : public Way {
     auto* const starts = starts_.as<uint32_t>();
     for (size_t s = 0; s < step.sequences.size(); ++s) {
       starts[s + 1] = starts[s] + step.sequences[s].tokens;
-      addresser_->WriteLookback(step.sequences[s].state,
-                                lookback_.as<uint32_t>() + s * addresser_->lookback());
+      absl::Status status = addresser_->WriteLookback(
+          step.sequences[s].state, lookback_.as<uint32_t>() + s * addresser_->lookback());
+      if (!status.ok()) return status;
     }
     return addresser_->EnqueueAddress({.token_ids = ids_.as<int32_t>(),
                                        .starts = starts,
