@@ -1,7 +1,6 @@
 #include <cuda_runtime.h>
 
 #include "gpu/kernels/mapped_gather_cuda.h"
-#include "gpu/kernels/mapped_gather_loop.h"
 
 namespace engram {
 namespace {
@@ -10,10 +9,10 @@ namespace {
 constexpr int kThreadsPerBlock = 1024;
 
 template <typename Word>
-__global__ void __launch_bounds__(kThreadsPerBlock) GatherRows(MappedGatherArguments gather) {
+__global__ void __launch_bounds__(kThreadsPerBlock) Gather(MappedGatherArguments gather) {
   const uint32_t first = blockIdx.x * blockDim.x + threadIdx.x;
   const uint32_t stride = gridDim.x * blockDim.x;
-  const bool good = GatherWords(reinterpret_cast<const Word*>(gather.table), gather.table_rows,
+  const bool good = GatherWords(reinterpret_cast<const Word*>(gather.table), gather.from,
                                 static_cast<uint32_t>(gather.row_bytes / sizeof(Word)), gather.ids,
                                 gather.count, reinterpret_cast<Word*>(gather.rows), first, stride);
   if (!good) *static_cast<volatile uint32_t*>(gather.bad_ids) = 1;
@@ -21,7 +20,7 @@ __global__ void __launch_bounds__(kThreadsPerBlock) GatherRows(MappedGatherArgum
 
 template <typename Word>
 void Launch(const MappedGatherArguments& gather, uint32_t blocks, cudaStream_t stream) {
-  GatherRows<Word><<<blocks, kThreadsPerBlock, 0, stream>>>(gather);
+  Gather<Word><<<blocks, kThreadsPerBlock, 0, stream>>>(gather);
 }
 
 }  // namespace

@@ -4,12 +4,14 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "gpu/kernels/mapped_gather_loop.h"
+
 namespace engram {
 
 // What the kernel reads; as MappedGather, in plain types.
 struct MappedGatherArguments {
   const std::byte* table;
-  uint64_t table_rows;
+  GatherRows from;
   uint32_t row_bytes;
   const uint64_t* ids;
   uint32_t count;
