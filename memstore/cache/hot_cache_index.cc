@@ -33,9 +33,9 @@ uint64_t HotCacheIndex::HashOf(uint32_t layer, absl::Span<const RowId> row_ids) 
 }
 
 bool HotCacheIndex::Holds(uint32_t place, uint32_t layer, absl::Span<const RowId> row_ids) const {
-  return layers_[place] == layer &&
-         std::equal(row_ids.begin(), row_ids.end(),
-                    keys_.begin() + static_cast<ptrdiff_t>(uint64_t{place} * heads_));
+  const RowId* const key = &keys_[uint64_t{place} * heads_];
+  return layers_[place] == layer && std::equal(row_ids.begin(), row_ids.end(), key) &&
+         (row_ids.size() == heads_ || key[row_ids.size()] == kNoRow);
 }
 
 uint32_t HotCacheIndex::Seen(uint64_t hash) const {
@@ -87,8 +87,8 @@ uint32_t HotCacheIndex::Admit(uint32_t layer, absl::Span<const RowId> row_ids) {
   if (rarest == kMiss) return kMiss;
   layers_[rarest] = layer;
   hashes_[rarest] = hash;
-  std::copy(row_ids.begin(), row_ids.end(),
-            keys_.begin() + static_cast<ptrdiff_t>(uint64_t{rarest} * heads_));
+  RowId* const key = &keys_[uint64_t{rarest} * heads_];
+  std::fill(std::copy(row_ids.begin(), row_ids.end(), key), key + heads_, kNoRow);
   return rarest;
 }
 

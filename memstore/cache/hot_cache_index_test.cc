@@ -2,6 +2,7 @@
 
 #include <map>
 #include <random>
+#include <set>
 
 #include "gtest/gtest.h"
 
@@ -44,6 +45,20 @@ TEST(HotCacheIndex, AllRowIdsCountNotOnlyThoseThatAreHashed) {
   EXPECT_EQ(index.Find(0, other), HotCacheIndex::kMiss);
   EXPECT_EQ(index.Find(1, one), HotCacheIndex::kMiss);
   EXPECT_EQ(index.Admit(0, one), place);  // twice in one batch
+}
+
+TEST(HotCacheIndex, GroupsOfFewerRowIdsAreNoPartOfLongerOnes) {
+  HotCacheIndex index = HotCacheIndex::Create(8, 4).value();
+  const std::vector<RowId> groups[] = {{1, 2, 3, 4}, {1, 2, 3}, {1, 3}, {1}, {3}, {1, 2, 3, 3}};
+  uint32_t places[6];
+  for (int round = 0; round < 2; ++round) {
+    for (int i = 0; i < 6; ++i) {
+      const uint32_t found = index.Find(0, groups[i]);
+      EXPECT_EQ(found, round == 0 ? HotCacheIndex::kMiss : places[i]) << i;
+      if (round == 0) places[i] = index.Admit(0, groups[i]);
+    }
+  }
+  EXPECT_EQ(std::set<uint32_t>(places, places + 6).size(), 6u);
 }
 
 TEST(HotCacheIndex, WhatIsSeenOftenStaysAndWhatIsSeenOncePassesBy) {
