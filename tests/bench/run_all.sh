@@ -36,6 +36,10 @@ show tests/bench/shm_pages.sh
 section "Overload: three times the capacity"
 show tests/bench/overload/overload.py --turns 3
 
+section "Looking for events before sleeping: the defaults beside fixed settings"
+bazel build --noshow_progress //server:engramd //client/cli:engram 2>/dev/null || exit 1
+show tests/bench/spin/spin_settings.py --engramd bazel-bin/server/engramd --engram bazel-bin/client/cli/engram
+
 section "Worker side: what a step's stream waits for rows, one core computing, one prefetching"
 bazel build --noshow_progress //gpu/bench:exposed_wait_benchmark 2>/dev/null || exit 1
 show bazel-bin/gpu/bench/exposed_wait_benchmark --benchmark_min_time=1 --benchmark_repetitions=5 \

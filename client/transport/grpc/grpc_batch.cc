@@ -64,7 +64,8 @@ void GrpcBatch::FillLayer(const LayerTableSpec& spec, const LayerRequest& reques
   layer->landing = request.landing;
   // The caller's list is not lent.
   const absl::Span<const uint32_t> listed = request.landing.places;
-  if (deduplicator.Distinct(request.row_ids, &layer->ids, &layer->places, &layer->copies)) {
+  if (request.row_ids.size() >= RowDeduplicator::kMinRows &&
+      deduplicator.Distinct(request.row_ids, &layer->ids, &layer->places, &layer->copies)) {
     if (!listed.empty()) {
       for (uint32_t& place : layer->places) place = listed[place];
       for (RowCopy& copy : layer->copies) copy = {listed[copy.from], listed[copy.to]};

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Whether looking for events before sleeping is set well by itself, on this machine.
+"""Whether looking for events before sleeping sets itself well, on this machine.
 
-Measures `engram bench` over gRPC by turns: with the default settings at both ends, and with each of four fixed ones
-(engramd --spin-us 0 or 50, client --spin-us 0 or 200, both without adapting when --fixed names programs that do not).
-For each number of clients, batch size and kind of socket it prints rows per second and the median of p50, and the default
-beside the best of the four. Exit status 1: the default is below 0.9 of the best somewhere; 2: it could not be measured.
+Measures `engram bench` over gRPC by turns: with the defaults of both ends, and with each of four fixed settings (engramd
+--spin-us 0 or 50, client --spin-us 0 or 200). The programs stop looking by themselves where it does harm, whatever the
+setting allows; those of --fixed may be of a revision that did not. For each number of clients, batch size and kind of
+socket it prints the medians of rows per second and of p50, and the default's rows beside the best of the four. Exit status
+1: the default is below 0.9 of the best somewhere; 2: it could not be measured.
 """
 import argparse
 import json
@@ -31,11 +32,11 @@ PROGRESS_S = 2
 class Side:
     """One engramd with its setting, and the clients that ask it."""
 
-    def __init__(self, name, programs_at, owner_spin, client_spin, scratch, table_set):
+    def __init__(self, name, binaries, owner_spin, client_spin, scratch, table_set):
         self.name = name
-        self.engram = os.path.join(programs_at, "engram")
+        engramd, self.engram = binaries
         unix, port = os.path.join(scratch, f"{len(os.listdir(scratch))}.sock"), programs.free_port()
-        command = [os.path.join(programs_at, "engramd"), "--table-set", table_set, "--listen", f"unix:{unix}",
+        command = [engramd, "--table-set", table_set, "--listen", f"unix:{unix}",
                    "--listen", f"127.0.0.1:{port}"]
         command += [] if owner_spin is None else ["--spin-us", str(owner_spin)]
         self.client = [] if client_spin is None else ["--spin-us", str(client_spin)]
@@ -59,8 +60,9 @@ def numbers(text):
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--programs", default=os.path.join(ROOT, "bin"), help="where engramd and engram are")
-    parser.add_argument("--fixed", help="where those of the four fixed settings are; default: the same")
+    parser.add_argument("--engramd", default=os.path.join(ROOT, "bin/engramd"))
+    parser.add_argument("--engram", default=os.path.join(ROOT, "bin/engram"))
+    parser.add_argument("--fixed", help="a folder with engramd and engram for the four fixed settings; default: the same ones")
     parser.add_argument("--clients", type=numbers, default=[1, 8, 32])
     parser.add_argument("--batch-tokens", type=numbers, default=[1, 16])
     parser.add_argument("--sockets", type=lambda text: text.split(","), default=["unix", "tcp"])
@@ -74,11 +76,12 @@ def main():
     misses = 0
     with tempfile.TemporaryDirectory() as scratch:
         table_set = os.path.join(scratch, "set")
-        programs.pack_synthetic(os.path.join(options.programs, "engram"), "deepseek-v4.1-flash", ROWS_PER_HEAD, TOKEN_MAP,
+        programs.pack_synthetic(options.engram, "deepseek-v4.1-flash", ROWS_PER_HEAD, TOKEN_MAP,
                                 table_set)
-        fixed_at = options.fixed or options.programs
-        sides = [Side("default", options.programs, None, None, scratch, table_set)]
-        sides += [Side(f"{owner}/{client}", fixed_at, owner, client, scratch, table_set) for owner, client in FIXED]
+        own = (options.engramd, options.engram)
+        fixed = tuple(os.path.join(options.fixed, name) for name in ("engramd", "engram")) if options.fixed else own
+        sides = [Side("default", own, None, None, scratch, table_set)]
+        sides += [Side(f"{owner}/{client}", fixed, owner, client, scratch, table_set) for owner, client in FIXED]
         try:
             print("clients tokens socket  " + "".join(f"{side.name:>18}" for side in sides) + "   of the best", flush=True)
             for socket in options.sockets:
