@@ -24,26 +24,26 @@ namespace {
 constexpr absl::Duration kLocalTime = absl::Milliseconds(500);
 constexpr absl::Duration kRdmaTime = absl::Seconds(5);
 
-absl::StatusOr<std::unique_ptr<Transport>> Try(AutoWay way, const GrpcAttachment& attachment,
-                                               const AutoOptions& options) {
-  // The set's id says what its rows are, so any owner of it will do.
-  const std::string& id = attachment.table_set().manifest.id;
+absl::StatusOr<std::unique_ptr<Transport>> Try(
+    AutoWay way, const std::shared_ptr<const GrpcAttachment>& attachment,
+    const AutoOptions& options) {
   if (way == AutoWay::kShm) {
-    return ShmTransport::Attach(attachment.offer().shm_socket, id, kLocalTime, "", *options.clock);
+    // The set's id says what its rows are, so any owner of it will do.
+    return ShmTransport::Attach(attachment->offer().shm_socket, attachment->table_set().manifest.id,
+                                kLocalTime, "", *options.clock);
   }
-  return RdmaTransport::Attach(attachment.address(), id,
+  return RdmaTransport::Create(attachment,
                                {.timeout = std::min(options.timeout, kRdmaTime),
                                 .device = options.device,
                                 .reads = false,
                                 .resend = false,  // gRPC takes what a connection dropped
-                                .spin = options.spin,
-                                .security = options.security});
+                                .spin = options.spin});
 }
 
 // The first way that there is, null when there is none but gRPC; `*why` says why not the others.
-std::unique_ptr<Transport> FirstWay(const GrpcAttachment& attachment, const AutoOptions& options,
-                                    std::string* why) {
-  AutoFindings findings{.shm_socket = attachment.offer().shm_socket,
+std::unique_ptr<Transport> FirstWay(const std::shared_ptr<const GrpcAttachment>& attachment,
+                                    const AutoOptions& options, std::string* why) {
+  AutoFindings findings{.shm_socket = attachment->offer().shm_socket,
                         .socket_is_here = false,
                         .shm = std::nullopt,
                         .rdma = std::nullopt};
@@ -71,7 +71,7 @@ absl::StatusOr<std::unique_ptr<Transport>> AutoTransport::Attach(const std::stri
   ENGRAM_ASSIGN_OR_RETURN(std::unique_ptr<Transport> grpc,
                           GrpcTransport::Create(attachment, {.spin = options.spin}));
   std::string why;
-  std::unique_ptr<Transport> first = FirstWay(*attachment, options, &why);
+  std::unique_ptr<Transport> first = FirstWay(attachment, options, &why);
   return std::unique_ptr<Transport>(std::make_unique<AutoTransport>(
       std::move(first), std::move(grpc), std::move(why), *options.clock));
 }

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "client/transport/grpc/testing/fake_lookup_server.h"
 #include "client/transport/local/embedded_transport.h"
 #include "client/transport/testing/fault_transport.h"
 #include "gmock/gmock.h"
@@ -17,6 +18,7 @@ namespace engram {
 namespace {
 
 using ::testing::ElementsAre;
+using testing::FakeLookupServer;
 using testing::Fate;
 using testing::FaultTransport;
 using ::testing::HasSubstr;
@@ -124,6 +126,15 @@ TEST_F(AutoTransportTest, AWayThatRefusesABatchIsLeftAtOnce) {
   EXPECT_TRUE(transport_->Wait(ticket).ok());
   transport_->Reap(ticket);
   ExpectRows();
+}
+
+TEST_F(AutoTransportTest, AttachesOnceWhicheverWaysItTries) {
+  FakeLookupServer server(set_->manifest());
+  const auto transport = AutoTransport::Attach(server.address(), "", {});
+  ASSERT_TRUE(transport.ok()) << transport.status();
+  EXPECT_THAT((*transport)->Describe(), HasSubstr("auto took grpc"));
+  EXPECT_THAT((*transport)->Describe(), HasSubstr("no rdma"));
+  EXPECT_EQ(server.attaches(), 1);
 }
 
 TEST_F(AutoTransportTest, NothingIsWrittenOnceABatchIsReaped) {
