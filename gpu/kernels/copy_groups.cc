@@ -9,8 +9,8 @@ namespace {
 
 void CopyOnHost(const CopyGroupsArguments& a) {
   for (uint32_t i = a.groups; i-- > 0;) {
-    const uint64_t from_at = a.from_at == nullptr ? i : a.from_at[i];
-    std::memcpy(a.to + a.to_at[i] * a.to_stride, a.from + from_at * a.from_stride, a.group_bytes);
+    std::memcpy(a.to + a.to_at[i] * a.to_stride, a.from + a.from_at[i] * a.from_stride,
+                uint64_t{a.rows[i]} * a.row_bytes);
   }
 }
 

@@ -14,6 +14,7 @@ namespace {
 using ::testing::HasSubstr;
 
 constexpr uint32_t kHeads = 4, kRowBytes = 24, kGroupBytes = kHeads * kRowBytes, kMaxGroups = 200;
+constexpr uint32_t kGroups[] = {kHeads};  // of a token
 
 class HotCacheTest : public ::testing::TestWithParam<DeviceKind> {
  protected:
@@ -34,19 +35,22 @@ class HotCacheTest : public ::testing::TestWithParam<DeviceKind> {
     return rows;
   }
   // One layer of a step, as a worker does it; what is in place in the end.
-  std::string Step(HotCache& cache, uint32_t layer, const std::vector<RowId>& row_ids) {
+  std::string Step(HotCache& cache, uint32_t layer, const std::vector<RowId>& row_ids,
+                   absl::Span<const uint32_t> groups = kGroups) {
     std::string rows(row_ids.size() * kRowBytes, 'x');
     EXPECT_TRUE(stream_->Copy(to_.data(), rows.data(), rows.size()).ok());
-    std::vector<uint32_t> missing;
-    EXPECT_TRUE(cache.Lookup(layer, row_ids, to_.data(), kGroupBytes, *stream_, &missing).ok());
+    std::vector<RowGroup> missing;
+    EXPECT_TRUE(cache.Lookup(layer, groups, row_ids, to_.data(), *stream_, &missing).ok());
     std::vector<std::string> fetched;
-    for (const uint32_t group : missing) {
+    for (const RowGroup& group : missing) {
       fetched.push_back(
-          RowsOf(layer, absl::MakeConstSpan(row_ids).subspan(group * kHeads, kHeads)));
-      EXPECT_TRUE(
-          stream_->Copy(to_.data() + group * kGroupBytes, fetched.back().data(), kGroupBytes).ok());
+          RowsOf(layer, absl::MakeConstSpan(row_ids).subspan(group.first, group.rows)));
+      EXPECT_TRUE(stream_
+                      ->Copy(to_.data() + group.first * kRowBytes, fetched.back().data(),
+                             fetched.back().size())
+                      .ok());
     }
-    EXPECT_TRUE(cache.Keep(layer, row_ids, missing, to_.data(), kGroupBytes, *stream_).ok());
+    EXPECT_TRUE(cache.Keep(layer, row_ids, missing, to_.data(), *stream_).ok());
     EXPECT_TRUE(stream_->Copy(rows.data(), to_.data(), rows.size()).ok());
     EXPECT_TRUE(stream_->Synchronize().ok());
     return rows;
@@ -61,7 +65,7 @@ class HotCacheTest : public ::testing::TestWithParam<DeviceKind> {
 TEST_P(HotCacheTest, RowsAreAlwaysThoseOfTheTable) {
   for (const uint64_t places : {8, 24, 400}) {
     auto cache = HotCache::Create({.bytes = places * kGroupBytes,
-                                   .heads = kHeads,
+                                   .group_rows = kHeads,
                                    .row_bytes = kRowBytes,
                                    .max_groups = kMaxGroups},
                                   *device_);
@@ -89,7 +93,7 @@ TEST_P(HotCacheTest, RowsAreAlwaysThoseOfTheTable) {
 // device might: two copies to one place would leave the wrong rows.
 TEST_P(HotCacheTest, APlaceThatIsGivenAwayTwiceInAStepHasTheRowsOfItsOwner) {
   auto cache = HotCache::Create({.bytes = HotCacheIndex::kWays * kGroupBytes,
-                                 .heads = kHeads,
+                                 .group_rows = kHeads,
                                  .row_bytes = kRowBytes,
                                  .max_groups = kMaxGroups},
                                 *device_)
@@ -118,30 +122,62 @@ TEST_P(HotCacheTest, APlaceThatIsGivenAwayTwiceInAStepHasTheRowsOfItsOwner) {
 
 TEST_P(HotCacheTest, RefusesWhatItCanNotHold) {
   const HotCacheOptions good{
-      .bytes = 80 * kGroupBytes, .heads = kHeads, .row_bytes = kRowBytes, .max_groups = 4};
+      .bytes = 80 * kGroupBytes, .group_rows = kHeads, .row_bytes = kRowBytes, .max_groups = 4};
   const auto refused = [&](auto change) {
     HotCacheOptions options = good;
     change(options);
     return std::string(HotCache::Create(options, *device_).status().message());
   };
   EXPECT_THAT(refused([](auto& o) { o.bytes = 100; }), HasSubstr("8 groups at least"));
-  EXPECT_THAT(refused([](auto& o) { o.heads = 0; }), HasSubstr("multiple of 8"));
-  EXPECT_THAT(refused([](auto& o) { o.row_bytes = 81; }), HasSubstr("multiple of 8"));
+  EXPECT_THAT(refused([](auto& o) { o.group_rows = 0; }), HasSubstr("a row at least"));
+  EXPECT_THAT(refused([](auto& o) { o.row_bytes = 0; }), HasSubstr("a row at least"));
   EXPECT_THAT(refused([](auto& o) { o.max_groups = 0; }), HasSubstr("one group at least"));
   auto cache = HotCache::Create(good, *device_).value();
-  std::vector<uint32_t> missing;
+  std::vector<RowGroup> missing;
   const std::vector<RowId> many(5 * kHeads), ragged(kHeads + 1), one(kHeads);
-  const auto look_up = [&](const std::vector<RowId>& ids) {
-    return std::string(
-        cache->Lookup(1, ids, to_.data(), kGroupBytes, *stream_, &missing).message());
+  const auto look_up = [&](const std::vector<RowId>& ids,
+                           const std::vector<uint32_t>& groups = {kHeads}) {
+    return std::string(cache->Lookup(1, groups, ids, to_.data(), *stream_, &missing).message());
   };
   EXPECT_THAT(look_up(many), HasSubstr("at most 4"));
-  EXPECT_THAT(look_up(ragged), HasSubstr("whole groups"));
+  EXPECT_THAT(look_up(ragged), HasSubstr("whole tokens"));
+  EXPECT_THAT(look_up(one, {}), HasSubstr("whole tokens"));
+  EXPECT_THAT(look_up(one, {0, kHeads}), HasSubstr("groups of 1 to 4 rows"));
+  EXPECT_THAT(look_up(ragged, {kHeads + 1}), HasSubstr("groups of 1 to 4 rows"));
   EXPECT_EQ(look_up(one), "");
   // A caller that is wrong about what it fetched: nothing is found from then on.
-  const std::vector<uint32_t> wrong = {0, 7};
-  EXPECT_FALSE(cache->Keep(1, one, wrong, to_.data(), kGroupBytes, *stream_).ok());
-  EXPECT_THAT(look_up(one), HasSubstr("group 7"));
+  const std::vector<RowGroup> wrong = {{0, kHeads}, {1, kHeads}};
+  EXPECT_FALSE(cache->Keep(1, one, wrong, to_.data(), *stream_).ok());
+  EXPECT_THAT(look_up(one), HasSubstr("a group of 4 rows from 1 on"));
+}
+
+// Slices give layers groups of other sizes, and a layer's orders too.
+TEST_P(HotCacheTest, GroupsOfAnySizesKeepTheirRows) {
+  const std::vector<uint32_t> by_layer[] = {{3, 1, 4}, {2, 2}, {1}};
+  auto cache = HotCache::Create({.bytes = 48 * kGroupBytes,
+                                 .group_rows = kHeads,
+                                 .row_bytes = kRowBytes,
+                                 .max_groups = kMaxGroups},
+                                *device_)
+                   .value();
+  std::mt19937 random(6);
+  std::geometric_distribution<uint64_t> often(0.1);
+  for (int step = 0; step < 400; ++step) {
+    const uint32_t layer = step % 3;
+    std::vector<RowId> row_ids;
+    for (uint32_t token = random() % 60; token-- > 0;) {
+      uint64_t column = 0;
+      for (const uint32_t rows : by_layer[layer]) {
+        const uint64_t number = often(random);
+        for (uint32_t row = 0; row < rows; ++row) {
+          row_ids.push_back(number * 31 + column++ * 1000);
+        }
+      }
+    }
+    ASSERT_EQ(Step(*cache, layer, row_ids, by_layer[layer]), RowsOf(layer, row_ids))
+        << "step " << step;
+  }
+  EXPECT_GT(cache->hits(), 1000u);
 }
 
 INSTANTIATE_TEST_SUITE_P(Devices, HotCacheTest,

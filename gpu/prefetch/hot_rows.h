@@ -31,11 +31,19 @@ class HotRows {
   HotCacheCounts counts() const;
 
  private:
+  // Of one layer in StepSlot::missing_places, in rows: from where among those that travelled, to
+  // where among all, and how many.
+  struct Lists {
+    uint32_t* from_at = nullptr;
+    uint32_t* to_at = nullptr;
+    uint32_t* rows = nullptr;
+  };
+
   HotRows(const StepLayout& layout, std::unique_ptr<HotCache> cache);
+  Lists ListsOf(const StepSlot& slot, size_t layer) const;
 
   const StepLayout& layout_;
   const std::unique_ptr<HotCache> cache_;
-  const uint64_t group_bytes_;
 };
 
 }  // namespace engram

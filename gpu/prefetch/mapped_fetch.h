@@ -41,9 +41,12 @@ class MappedFetch : public RowFetch {
         placer_(layout, options.place_rows, side),
         side_(side) {}
 
+  // What row ids that the device makes are held against.
+  absl::Status MakeColumns(Device& device);
   // The layer's ids, where the device will have them.
   absl::Status BringIds(StepSlot& slot, size_t layer, const RowId** ids);
   absl::Status EnqueueLayer(StepSlot& slot, size_t layer);
+  absl::Status BadIds(const StepSlot& slot, size_t layer) const;
 
   Transport& transport_;
   const bool one_memory_;  // the device reads the host's
@@ -54,6 +57,7 @@ class MappedFetch : public RowFetch {
   Stream& side_;
   std::vector<std::unique_ptr<RegisteredMemory>> registered_;
   std::vector<GatherTable> tables_;  // as the device sees them
+  DeviceBuffer columns_;             // a RowRange for each column of each layer's slice
 };
 
 }  // namespace engram

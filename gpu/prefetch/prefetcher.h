@@ -20,6 +20,9 @@
 // waits goes on in both cases; after FAILED the rows are undefined and the layer's gate must be 0
 // (GateMayOpen of the word that Rows points to).
 //
+// A rank that reads some of the columns alone (tensor parallelism) says so in `slices`: its rows
+// lie [tokens, slice columns], its buffers are sized by that, and nothing else travels.
+//
 // CUDA graphs: Wait can be captured; a graph belongs to the slot it was captured with, and is
 // launched for later steps of the slot after their Prefetch (which does what Wait would).
 //
@@ -42,6 +45,7 @@
 #include "gpu/device/device.h"
 #include "gpu/device/status_word.h"
 #include "memstore/addressing/addresser.h"
+#include "memstore/addressing/column_slice.h"
 #include "memstore/base/clock.h"
 
 namespace engram {
@@ -55,7 +59,9 @@ struct Step {
   absl::Span<const int32_t> token_ids = {};
   absl::Span<const uint8_t> dead = {};  // empty, or a byte a token
 
-  // Device memory [layers][tokens][columns], in the table set's order; stays until Finish.
+  // Device memory [layers][tokens][columns], in the table set's order; with slices [layers][tokens]
+  // [the layer's slice's columns]. Stays until Finish. An id that is not of its own column's rows
+  // fails its layer.
   const RowId* device_row_ids = nullptr;
   uint32_t device_tokens = 0;
   Event* device_ready = nullptr;  // recorded behind what makes them; null: they are there
@@ -70,17 +76,17 @@ struct StepTicket {
 
 // Where a layer reads its rows: fixed for a slot.
 struct PlacedRows {
-  const std::byte* rows = nullptr;   // device memory [tokens][columns] of row_bytes each
+  const std::byte* rows = nullptr;   // device memory [tokens][slice columns] of row_bytes each
   uint32_t row_bytes = 0;            // as placed
   const uint32_t* status = nullptr;  // device memory; right once the stream has passed Wait
 };
 
 // A layer's rows that have come to the device and are to be placed where the layer reads them:
-// dequantised, say.
+// dequantised, say. There is none for a slice of no columns.
 struct Arrival {
   size_t layer_index = 0;  // in the table set
   uint32_t tokens = 0;
-  uint32_t columns = 0;
+  uint32_t columns = 0;             // of the layer's slice
   uint32_t row_bytes = 0;           // as fetched
   const std::byte* rows = nullptr;  // device memory: row_count rows
   uint32_t row_count = 0;           // tokens * columns, or how many distinct ones
@@ -97,7 +103,8 @@ enum class FetchPath {
   kMapped,     // kernels on the side stream read the tables in place (embedded and mapped shm)
 };
 
-// What a hot cache has been good for. A group: the rows of all heads of one order at one position.
+// What a hot cache has been good for. A group: the rows of all heads of one order at one position,
+// or of those heads that the slice has.
 struct HotCacheCounts {
   uint64_t groups = 0;  // that it can hold; 0: there is none
   uint64_t hits = 0;    // groups that were found, and did not travel
@@ -107,6 +114,10 @@ struct HotCacheCounts {
 struct PrefetcherOptions {
   uint32_t max_tokens = 0;  // of a batch; sizes the buffers
   uint32_t slots = 2;       // steps in flight
+  // What is fetched of each layer, one slice a layer of the table set, in its order
+  // (SliceOfHeads makes those of a rank). Empty: all columns of every layer. A slice of no columns
+  // has landed at once.
+  std::vector<ColumnSlice> slices = {};
   FetchPath path = FetchPath::kTransport;
   // Each row travels once a layer and step and is put in its places by place_rows.
   bool distinct = false;
@@ -123,8 +134,9 @@ struct PrefetcherOptions {
 class Prefetcher {
  public:
   // `transport` and `device` outlive it; streams that wait for its words are synchronized before it
-  // goes. INVALID_ARGUMENT names the option; FAILED_PRECONDITION:
-  // kMapped over a transport that maps no tables; RESOURCE_EXHAUSTED: memory or threads.
+  // goes. INVALID_ARGUMENT names the option, or which slice is not its layer's;
+  // FAILED_PRECONDITION: kMapped over a transport that maps no tables; RESOURCE_EXHAUSTED: memory
+  // or threads.
   static absl::StatusOr<std::unique_ptr<Prefetcher>> Create(Transport& transport, Device& device,
                                                             const PrefetcherOptions& options);
   virtual ~Prefetcher() = default;  // cancels what is under way and waits for its buffers
@@ -133,7 +145,8 @@ class Prefetcher {
   // INVALID_ARGUMENT: more tokens than max_tokens or none, spans that disagree, or no
   // deadline. FAILED_PRECONDITION: the
   // slot's last step is not finished. RESOURCE_EXHAUSTED: its buffers have not come back yet. What
-  // is wrong with token ids or the store comes from Finish.
+  // is wrong with token ids or the store comes from Finish, as FAILED_PRECONDITION for a sequence's
+  // state that is of another table set does.
   virtual absl::StatusOr<StepTicket> Prefetch(const Step& step) = 0;
   // What `stream` does from here on waits until the layer has ended. `layer`: the model's number.
   // INVALID_ARGUMENT: no such layer. FAILED_PRECONDITION: not prefetched, finished, or waited for

@@ -1,23 +1,69 @@
 #include "gpu/prefetch/prefetcher_checks.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "memstore/base/clock.h"
+#include "memstore/base/status_macros.h"
 
 namespace engram {
+
+namespace {
+
+absl::Status CheckSlices(absl::Span<const ColumnSlice> slices, const Manifest& manifest) {
+  if (slices.empty()) return absl::OkStatus();
+  if (slices.size() != manifest.layers.size()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "there are ", slices.size(), " slices, and the table set has ", manifest.layers.size(),
+        " layers: give one a layer, one of no columns for what is not read, or none at all"));
+  }
+  for (size_t i = 0; i < slices.size(); ++i) {
+    const absl::Status status =
+        slices[i].Check(manifest.layers[i].layer, manifest.scheme.Columns());
+    if (status.ok()) continue;
+    return absl::Status(status.code(), absl::StrCat("slices[", i, "]: ", status.message()));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckMaxTokens(const PrefetcherOptions& options, const Manifest& manifest) {
+  for (size_t i = 0; i < manifest.layers.size(); ++i) {
+    const LayerTableSpec& layer = manifest.layers[i];
+    const uint32_t columns =
+        options.slices.empty() ? manifest.scheme.Columns() : options.slices[i].columns();
+    const uint64_t most = kMaxLayerBytes / (uint64_t{std::max(columns, 1u)} * layer.row_bytes);
+    if (options.max_tokens >= 1 && options.max_tokens <= most) continue;
+    return absl::InvalidArgumentError(absl::StrCat("max_tokens is ", options.max_tokens,
+                                                   ": for layer ", layer.layer, " it may be 1 to ",
+                                                   most));
+  }
+  return absl::OkStatus();
+}
+
+// Row sizes of what has columns; a layer of none has no rows.
+absl::Status CheckOneRowSize(const PrefetcherOptions& options, const Manifest& manifest) {
+  const LayerTableSpec* first = nullptr;
+  for (size_t i = 0; i < manifest.layers.size(); ++i) {
+    const LayerTableSpec& layer = manifest.layers[i];
+    if (!options.slices.empty() && options.slices[i].empty()) continue;
+    if (first == nullptr) first = &layer;
+    if (layer.row_bytes == first->row_bytes) continue;
+    return absl::InvalidArgumentError(absl::StrCat(
+        "a hot cache is for rows of one size: those of layer ", layer.layer, " have ",
+        layer.row_bytes, " bytes, those of layer ", first->layer, " ", first->row_bytes));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
 
 absl::Status CheckPrefetcherOptions(const PrefetcherOptions& options, const Manifest& manifest) {
   if (options.slots < 1 || options.slots > kMaxSlots) {
     return absl::InvalidArgumentError(
         absl::StrCat("slots is ", options.slots, ": it may be 1 to ", kMaxSlots));
   }
-  for (const LayerTableSpec& layer : manifest.layers) {
-    const uint64_t most = kMaxLayerBytes / (uint64_t{manifest.scheme.Columns()} * layer.row_bytes);
-    if (options.max_tokens < 1 || options.max_tokens > most) {
-      return absl::InvalidArgumentError(absl::StrCat("max_tokens is ", options.max_tokens,
-                                                     ": for layer ", layer.layer,
-                                                     " it may be 1 to ", most));
-    }
-  }
+  ENGRAM_RETURN_IF_ERROR(CheckSlices(options.slices, manifest));
+  ENGRAM_RETURN_IF_ERROR(CheckMaxTokens(options, manifest));
   if (options.distinct && options.place_rows == nullptr) {
     return absl::InvalidArgumentError(
         "distinct needs place_rows, which puts each row in all its places");
@@ -30,13 +76,7 @@ absl::Status CheckPrefetcherOptions(const PrefetcherOptions& options, const Mani
       return absl::InvalidArgumentError(
           "a hot cache is for rows that travel as they are: without kMapped and without distinct");
     }
-    for (const LayerTableSpec& layer : manifest.layers) {
-      if (layer.row_bytes == manifest.layers[0].row_bytes) continue;
-      return absl::InvalidArgumentError(
-          absl::StrCat("a hot cache is for rows of one size: those of layer ", layer.layer,
-                       " have ", layer.row_bytes, " bytes, those of layer ",
-                       manifest.layers[0].layer, " ", manifest.layers[0].row_bytes));
-    }
+    ENGRAM_RETURN_IF_ERROR(CheckOneRowSize(options, manifest));
   }
   if (options.place_rows != nullptr && options.placed_row_bytes == 0) {
     return absl::InvalidArgumentError("place_rows needs placed_row_bytes");

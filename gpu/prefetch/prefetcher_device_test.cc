@@ -21,8 +21,10 @@ namespace {
 using testing::DequantizedRows;
 using testing::Fate;
 using testing::FaultTransport;
+using testing::NamedSlices;
 using testing::PrefetchFixture;
 using testing::RandomStep;
+using testing::SmallSlices;
 using testing::SmallStep;
 using testing::SmallV41;
 using testing::Soon;
@@ -43,6 +45,7 @@ class PrefetcherDeviceTest : public ::testing::TestWithParam<DeviceKind> {
   void Make(PrefetcherOptions options) {
     options.max_tokens = kMaxTokens;
     options.slots = kSlots;
+    slices_ = options.slices;
     auto made = Prefetcher::Create(*transport_, *device_, options);
     ASSERT_TRUE(made.ok()) << made.status();
     prefetcher_ = *std::move(made);
@@ -65,10 +68,16 @@ class PrefetcherDeviceTest : public ::testing::TestWithParam<DeviceKind> {
     const uint32_t number = PrefetchFixture::LayerNumber(layer);
     ASSERT_TRUE(prefetcher_->Wait(ticket, number, stream).ok());
     const PlacedRows rows = prefetcher_->Rows(ticket, number).value();
-    const size_t bytes =
-        uint64_t{kMaxTokens} * SmallV41()->manifest().scheme.Columns() * rows.row_bytes;
+    const ColumnSlice* const slice = Slice(layer);
+    const uint32_t columns =
+        slice == nullptr ? SmallV41()->manifest().scheme.Columns() : slice->columns();
+    const size_t bytes = uint64_t{kMaxTokens} * columns * rows.row_bytes;
     ASSERT_TRUE(stream.Copy(reads_[layer].word.data(), rows.status, sizeof(uint32_t)).ok());
+    if (bytes == 0) return;
     ASSERT_TRUE(stream.Copy(reads_[layer].rows.data(), rows.rows, bytes).ok());
+  }
+  const ColumnSlice* Slice(size_t layer) const {
+    return slices_.empty() ? nullptr : &slices_[layer];
   }
   bool GateOpen(size_t layer) const { return GateMayOpen(*reads_[layer].word.as<uint32_t>()); }
   // Reads both layers of a step that was prefetched; what Finish says.
@@ -89,10 +98,37 @@ class PrefetcherDeviceTest : public ::testing::TestWithParam<DeviceKind> {
       ExpectExact(step);
     }
   }
+  void ExpectExactStepsOfDeviceIds() {
+    const auto addresses = device_->MakeStream("addresses").value();
+    const auto ready = device_->MakeEvent().value();
+    std::mt19937 random(4);
+    for (int i = 0; i < kSteps && !HasFailure(); ++i) {
+      const SmallStep step = RandomStep(kMaxTokens, random);
+      std::vector<RowId> made;
+      for (size_t layer : {0, 1}) {
+        const std::vector<RowId> ids = step.SliceIds(layer, Slice(layer));
+        made.insert(made.end(), ids.begin(), ids.end());
+      }
+      const size_t bytes = made.size() * sizeof(RowId);
+      const DeviceBuffer ids = device_->Allocate(MemoryKind::kDevice, bytes + 1).value();
+      ASSERT_TRUE(addresses->Copy(ids.data(), made.data(), bytes).ok());
+      ASSERT_TRUE(addresses->Record(*ready).ok());
+      const StepTicket ticket = prefetcher_
+                                    ->Prefetch({.device_row_ids = ids.as<RowId>(),
+                                                .device_tokens = step.tokens(),
+                                                .device_ready = ready.get(),
+                                                .deadline = Soon()})
+                                    .value();
+      const absl::Status status = ReadAndFinish(ticket);
+      ASSERT_TRUE(status.ok()) << status;
+      ExpectExact(step);
+    }
+  }
   void ExpectExact(const SmallStep& step) {
     for (size_t layer : {0, 1}) {
       EXPECT_TRUE(GateOpen(layer));
-      EXPECT_TRUE(step.RowsAreExact(layer, reads_[layer].rows.data())) << "layer " << layer;
+      EXPECT_TRUE(step.RowsAreExact(layer, reads_[layer].rows.data(), Slice(layer)))
+          << "layer " << layer;
     }
   }
 
@@ -100,6 +136,7 @@ class PrefetcherDeviceTest : public ::testing::TestWithParam<DeviceKind> {
   std::unique_ptr<Stream> stream_;
   std::unique_ptr<Transport> transport_;
   std::unique_ptr<Prefetcher> prefetcher_;
+  std::vector<ColumnSlice> slices_;  // the prefetcher's
   Read reads_[2];
 };
 
@@ -127,34 +164,30 @@ TEST_P(PrefetcherDeviceTest, RowsOfAHotCache) {
   EXPECT_GT(prefetcher_->hot_cache().misses, 0u);
 }
 
-TEST_P(PrefetcherDeviceTest, RowIdsThatAreOnTheDevice) {
-  for (const FetchPath path : {FetchPath::kTransport, FetchPath::kMapped}) {
-    Make({.path = path});
-    const auto addresses = device_->MakeStream("addresses").value();
-    const auto ready = device_->MakeEvent().value();
-    std::mt19937 random(4);
-    for (int i = 0; i < kSteps && !HasFailure(); ++i) {
-      const SmallStep step = RandomStep(kMaxTokens, random);
-      const size_t bytes = step.row_ids[0].size() * sizeof(RowId);
-      const DeviceBuffer ids = device_->Allocate(MemoryKind::kDevice, 2 * bytes).value();
-      for (size_t layer : {0, 1}) {
-        ASSERT_TRUE(
-            addresses->Copy(ids.data() + layer * bytes, step.row_ids[layer].data(), bytes).ok());
-      }
-      ASSERT_TRUE(addresses->Record(*ready).ok());
-      const StepTicket ticket = prefetcher_
-                                    ->Prefetch({.device_row_ids = ids.as<RowId>(),
-                                                .device_tokens = step.tokens(),
-                                                .device_ready = ready.get(),
-                                                .deadline = Soon()})
-                                    .value();
-      const absl::Status status = ReadAndFinish(ticket);
-      ASSERT_TRUE(status.ok()) << status;
-      ExpectExact(step);
-    }
+TEST_P(PrefetcherDeviceTest, RowsOfSlices) {
+  for (const NamedSlices& named : SmallSlices()) {
+    SCOPED_TRACE(named.name);
+    Make({.slices = named.slices});
+    ExpectExactSteps();
+    Make({.slices = named.slices, .path = FetchPath::kMapped});
+    ExpectExactSteps();
+    // Smaller than the steps' rows: places change hands.
+    Make({.slices = named.slices, .hot_cache_bytes = uint64_t{100} * 8 * 264});
+    ExpectExactSteps();
   }
 }
 
+TEST_P(PrefetcherDeviceTest, RowIdsThatAreOnTheDevice) {
+  for (const FetchPath path : {FetchPath::kTransport, FetchPath::kMapped}) {
+    Make({.path = path});
+    ExpectExactStepsOfDeviceIds();
+    for (const NamedSlices& named : SmallSlices()) {
+      SCOPED_TRACE(named.name);
+      Make({.slices = named.slices, .path = path});
+      ExpectExactStepsOfDeviceIds();
+    }
+  }
+}
 TEST_P(PrefetcherDeviceTest, ValuesOfRowsThatTravelOnce) {
   const RowPlacing placing = DequantizeOnArrival(SmallV41()->manifest(), *device_).value();
   Make({.distinct = true,

@@ -52,8 +52,8 @@ TEST(PrefetcherWarm, NothingAllocates) {
         const uint64_t before = testing::Allocations();
         for (int i = 0; i < kSteps; ++i) RunStep(fixture, largest);
         EXPECT_EQ(testing::Allocations(), before)
-            << "separate " << separate << " mapped " << (path == FetchPath::kMapped)
-            << " distinct " << distinct;
+            << "separate " << separate << " mapped " << (path == FetchPath::kMapped) << " distinct "
+            << distinct;
       }
     }
   }
@@ -71,6 +71,23 @@ TEST(PrefetcherWarm, NothingAllocatesWithAHotCache) {
     const uint64_t before = testing::Allocations();
     for (int i = 0; i < kSteps; ++i) RunStep(fixture, steps[i % 2]);
     EXPECT_EQ(testing::Allocations(), before) << bytes;
+  }
+}
+
+TEST(PrefetcherWarm, NothingAllocatesWithSlices) {
+  for (const testing::NamedSlices& slices : testing::SmallSlices()) {
+    for (const uint64_t hot_cache_bytes : {0, 100 * 8 * 264}) {
+      PrefetchWay way{.separate_memory = true};
+      way.options = {
+          .max_tokens = kMaxTokens, .slices = slices.slices, .hot_cache_bytes = hot_cache_bytes};
+      PrefetchFixture fixture(way);
+      std::mt19937 random(1);
+      const SmallStep steps[] = {RandomStep(kMaxTokens, random), RandomStep(kMaxTokens, random)};
+      for (int i = 0; i < 8; ++i) RunStep(fixture, steps[i % 2]);
+      const uint64_t before = testing::Allocations();
+      for (int i = 0; i < kSteps; ++i) RunStep(fixture, steps[i % 2]);
+      EXPECT_EQ(testing::Allocations(), before) << slices.name << " " << hot_cache_bytes;
+    }
   }
 }
 

@@ -11,10 +11,10 @@ absl::Status RowPlacer::BringLanded(StepSlot& slot, size_t layer) {
     if (!status.ok()) return status;
   }
   if (slot.device_inverse.data() != nullptr) {
-    const uint64_t first = layer * layout_.max_layer_rows();
+    const uint64_t first = layout_.max_tokens * shape.first_column;
     absl::Status status =
         side_.Copy(slot.device_inverse.as<uint32_t>() + first, slot.inverse.as<uint32_t>() + first,
-                   uint64_t{slot.tokens} * layout_.columns * sizeof(uint32_t));
+                   uint64_t{slot.tokens} * shape.columns * sizeof(uint32_t));
     if (!status.ok()) return status;
   }
   return PlaceFetched(slot, layer);
@@ -25,11 +25,11 @@ absl::Status RowPlacer::PlaceFetched(StepSlot& slot, size_t layer) {
     const StepLayout::Layer& shape = layout_.layers[layer];
     const DeviceBuffer& inverse =
         slot.device_inverse.data() != nullptr ? slot.device_inverse : slot.inverse;
-    const uint64_t first = layer * layout_.max_layer_rows();
+    const uint64_t first = layout_.max_tokens * shape.first_column;
     absl::Status status = place_rows_(
         {.layer_index = layer,
          .tokens = slot.tokens,
-         .columns = layout_.columns,
+         .columns = shape.columns,
          .row_bytes = shape.row_bytes,
          .rows = slot.fetched + shape.fetched_offset,
          .row_count = slot.row_counts[layer],

@@ -79,7 +79,7 @@ absl::Status StepPrefetcher::MakeSlots() {
     slots_.push_back(std::make_unique<StepSlot>(device_, first, layer_numbers_, *options_.clock));
     absl::Status status = AllocateSlot(device_, layout_, options_, slots_.back().get());
     if (!status.ok()) return status;
-    if (options_.path == FetchPath::kMapped) continue;
+    if (options_.path == FetchPath::kMapped || layout_.columns == 0) continue;
     const absl::Span<std::byte> landing(slots_.back()->landing, layout_.fetched_bytes);
     status = transport_.Register(landing);
     if (!status.ok()) return status;
@@ -97,7 +97,7 @@ absl::Status StepPrefetcher::MakeFetch() {
   if (options_.path == FetchPath::kTransport) {
     auto fetch =
         std::make_unique<TransportFetch>(transport_, *addresser_, layout_, options_, *side_);
-    if (options_.hot_cache_bytes > 0) {
+    if (options_.hot_cache_bytes > 0 && layout_.columns > 0) {
       absl::Status status = fetch->AddHotCache(options_.hot_cache_bytes, device_);
       if (!status.ok()) return status;
     }
@@ -143,11 +143,23 @@ StepPrefetcher::~StepPrefetcher() {
 void StepPrefetcher::Issue() {
   while (StepSlot* const slot = issue_queue_.Pop()) {
     const uint64_t step = slot->step;
+    LandLayersOfNoColumns(*slot);
     if (fetch_->Issue(*slot)) {
       land_queue_.Push(slot);
     } else {
       slot->state.Release(step);
     }
+  }
+}
+
+void StepPrefetcher::LandLayersOfNoColumns(StepSlot& slot) {
+  absl::Status status;
+  // Where no other layer's rows are looked for, nobody else looks at the step's ids and states.
+  if (layout_.columns == 0 && slot.device_row_ids == nullptr) {
+    status = AddressLayer(*addresser_, layout_, 0, &slot);
+  }
+  for (size_t i = 0; i < layout_.layers.size(); ++i) {
+    if (layout_.layers[i].columns == 0) slot.state.End(slot.step, i, status);
   }
 }
 
@@ -201,8 +213,8 @@ absl::Status StepPrefetcher::CheckStep(const Step& step) const {
 absl::Status StepPrefetcher::EnqueueIds(const Step& step, StepSlot& slot) {
   absl::Status status;
   if (step.device_ready != nullptr) status = ids_stream_->WaitEvent(*step.device_ready);
-  if (status.ok() && options_.path == FetchPath::kTransport) {
-    const uint64_t rows = layout_.layers.size() * uint64_t{slot.tokens} * layout_.columns;
+  if (status.ok() && options_.path == FetchPath::kTransport && layout_.columns > 0) {
+    const uint64_t rows = slot.tokens * layout_.columns;
     status = ids_stream_->Copy(slot.row_ids.data(), step.device_row_ids, rows * sizeof(RowId));
   }
   return status.ok() ? ids_stream_->Record(*slot.ids_here) : status;

@@ -38,6 +38,8 @@ class StepPrefetcher final : public Prefetcher {
   absl::Status StartThreads();
   void Issue();  // the threads' bodies
   void Land();
+  // Before the fetch of the others is begun.
+  void LandLayersOfNoColumns(StepSlot& slot);
 
   absl::Status CheckStep(const Step& step) const;
   // The copy of device ids that the transport needs on the host, behind what makes them.

@@ -1,6 +1,6 @@
 #include "gpu/prefetch/step_slot.h"
 
-#include "absl/strings/str_cat.h"
+#include <algorithm>
 
 namespace engram {
 namespace {
@@ -11,21 +11,43 @@ uint64_t RoundUp(uint64_t bytes) {
   return (bytes + kLayerAlignment - 1) / kLayerAlignment * kLayerAlignment;
 }
 
+// How many columns of each order the slice has, orders of which it has none left out.
+std::vector<uint32_t> GroupsOf(const ColumnSlice& slice, uint32_t heads) {
+  std::vector<uint32_t> groups;
+  uint32_t last_order = UINT32_MAX;
+  for (uint32_t i = 0; i < slice.columns(); ++i) {
+    const uint32_t order = slice.LayerColumn(i) / heads;
+    if (order != last_order) groups.push_back(0);
+    ++groups.back();
+    last_order = order;
+  }
+  return groups;
+}
+
 }  // namespace
 
 StepLayout::StepLayout(const Manifest& manifest, const PrefetcherOptions& options)
-    : max_tokens(options.max_tokens),
-      columns(manifest.scheme.Columns()),
-      heads(manifest.scheme.heads_per_order) {
-  for (const LayerTableSpec& spec : manifest.layers) {
-    const uint32_t placed = options.place_rows ? options.placed_row_bytes : spec.row_bytes;
-    layers.push_back({.layer = spec.layer,
-                      .row_bytes = spec.row_bytes,
-                      .placed_row_bytes = placed,
-                      .fetched_offset = fetched_bytes,
-                      .placed_offset = placed_bytes});
-    fetched_bytes += RoundUp(max_layer_rows() * spec.row_bytes);
-    placed_bytes += RoundUp(max_layer_rows() * placed);
+    : max_tokens(options.max_tokens) {
+  for (size_t i = 0; i < manifest.layers.size(); ++i) {
+    const LayerTableSpec& spec = manifest.layers[i];
+    const ColumnSlice slice =
+        options.slices.empty() ? ColumnSlice::All(manifest.scheme.Columns()) : options.slices[i];
+    layers.push_back(
+        {.layer = spec.layer,
+         .slice = slice,
+         .columns = slice.columns(),
+         .first_column = columns,
+         .row_bytes = spec.row_bytes,
+         .placed_row_bytes = options.place_rows ? options.placed_row_bytes : spec.row_bytes,
+         .fetched_offset = fetched_bytes,
+         .placed_offset = placed_bytes,
+         .groups = GroupsOf(slice, manifest.scheme.heads_per_order),
+         .first_group = groups});
+    const Layer& layer = layers.back();
+    columns += layer.columns;
+    groups += layer.groups.size();
+    fetched_bytes += RoundUp(max_rows(layer) * layer.row_bytes);
+    placed_bytes += RoundUp(max_rows(layer) * layer.placed_row_bytes);
   }
 }
 
@@ -34,6 +56,7 @@ absl::Status AllocateSlot(Device& device, const StepLayout& layout,
   absl::Status status;
   const auto allocate = [&](MemoryKind kind, uint64_t bytes, DeviceBuffer* buffer) {
     if (!status.ok()) return;
+    bytes = std::max(bytes, kLayerAlignment);  // where no layer has columns
     absl::StatusOr<DeviceBuffer> memory = device.Allocate(kind, bytes);
     status = memory.status();
     if (memory.ok()) *buffer = *std::move(memory);
@@ -42,7 +65,7 @@ absl::Status AllocateSlot(Device& device, const StepLayout& layout,
   const bool one_memory = device.host_writes_device_memory();
   const bool mapped = options.path == FetchPath::kMapped;
   const bool caches = options.hot_cache_bytes > 0;
-  const uint64_t rows = layout.layers.size() * layout.max_layer_rows();
+  const uint64_t rows = layout.max_tokens * layout.columns;
 
   allocate(MemoryKind::kPinnedHost, rows * sizeof(RowId), &slot->row_ids);
   if (mapped) {
@@ -56,7 +79,8 @@ absl::Status AllocateSlot(Device& device, const StepLayout& layout,
     }
   }
   if (caches) {
-    allocate(MemoryKind::kPinnedHost, rows / layout.heads * sizeof(uint32_t),
+    allocate(MemoryKind::kPinnedHost,
+             layout.max_tokens * layout.groups * StepSlot::kGroupLists * sizeof(uint32_t),
              &slot->missing_places);
   }
   allocate(MemoryKind::kDevice, layout.placed_bytes, &slot->placed_memory);
@@ -76,8 +100,8 @@ absl::Status AllocateSlot(Device& device, const StepLayout& layout,
   slot->missing.resize(layout.layers.size());
   slot->batch_index.resize(layout.layers.size());
   for (size_t i = 0; caches && i < layout.layers.size(); ++i) {
-    slot->travel_ids[i].reserve(layout.max_layer_rows());
-    slot->missing[i].reserve(layout.max_layer_groups());
+    slot->travel_ids[i].reserve(layout.max_rows(layout.layers[i]));
+    slot->missing[i].reserve(layout.max_groups(layout.layers[i]));
   }
   slot->row_counts.resize(layout.layers.size());
   slot->waited.resize(layout.layers.size());
@@ -92,10 +116,12 @@ absl::Status AllocateSlot(Device& device, const StepLayout& layout,
 
 absl::Status AddressLayer(const Addresser& addresser, const StepLayout& layout, size_t layer,
                           StepSlot* slot) {
+  const StepLayout::Layer& shape = layout.layers[layer];
   const LayerRowIdsOutput output = {
       .layer_index = static_cast<uint32_t>(layer),
-      .rows = slot->row_ids.as<RowId>() + layer * slot->tokens * layout.columns,
-      .token_stride = layout.columns};
+      .rows = slot->row_ids.as<RowId>() + slot->tokens * shape.first_column,
+      .token_stride = shape.columns,
+      .slice = shape.slice.is_all() ? nullptr : &shape.slice};
   return addresser.AddressSequences(slot->sequences, slot->token_ids, slot->dead, {&output, 1});
 }
 

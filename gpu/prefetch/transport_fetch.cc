@@ -2,7 +2,9 @@
 
 #include <algorithm>
 
+#include "memstore/addressing/column_check.h"
 #include "memstore/base/clock.h"
+#include "memstore/base/status_macros.h"
 
 namespace engram {
 
@@ -47,10 +49,11 @@ bool TransportFetch::Issue(StepSlot& slot) {
 absl::Status TransportFetch::SubmitStep(StepSlot& slot) {
   size_t asked = 0;
   for (size_t i = 0; i < layout_.layers.size(); ++i) {
+    slot.batch_index[i] = StepSlot::kNotAsked;
+    if (layout_.layers[i].columns == 0) continue;
     absl::Status status = PlanLayer(slot, i, &requests_[asked]);
     if (!status.ok()) return status;
-    const bool travels = !requests_[asked].row_ids.empty();
-    slot.batch_index[i] = travels ? static_cast<uint32_t>(asked++) : StepSlot::kNotAsked;
+    if (!requests_[asked].row_ids.empty()) slot.batch_index[i] = static_cast<uint32_t>(asked++);
   }
   if (asked == 0) return absl::OkStatus();  // the hot cache has them all
   const absl::StatusOr<Ticket> ticket = transport_.Submit(
@@ -63,29 +66,38 @@ absl::Status TransportFetch::SubmitStep(StepSlot& slot) {
 }
 
 absl::Status TransportFetch::PlanLayer(StepSlot& slot, size_t layer, LayerRequest* request) {
+  const StepLayout::Layer& shape = layout_.layers[layer];
+  const bool all_travel = !distinct_ && hot_ == nullptr;
   if (slot.device_row_ids == nullptr) {
-    absl::Status status = AddressLayer(addresser_, layout_, layer, &slot);
-    if (!status.ok()) return status;
+    ENGRAM_RETURN_IF_ERROR(AddressLayer(addresser_, layout_, layer, &slot));
+  } else if (!all_travel) {
+    // What travels does not stand in columns any more: nobody behind this sees which one an id was
+    // in, and an id of another column is a row like any other.
+    ENGRAM_RETURN_IF_ERROR(CheckColumnIds(addresser_.scheme().layers[layer], shape.slice,
+                                          LayerIds(layout_, slot, layer)));
   }
   if (distinct_) MakeDistinct(slot, layer);
   if (hot_ != nullptr) {
     MutexLock lock(side_mutex_);
-    if (absl::Status status = hot_->Lookup(slot, layer, side_); !status.ok()) return status;
+    ENGRAM_RETURN_IF_ERROR(hot_->Lookup(slot, layer, side_));
   }
   const absl::Span<const RowId> all = LayerIds(layout_, slot, layer);
   const absl::Span<const RowId> ids =
-      distinct_ || hot_ != nullptr ? absl::MakeConstSpan(slot.travel_ids[layer]) : all;
+      all_travel ? all : absl::MakeConstSpan(slot.travel_ids[layer]);
   slot.row_counts[layer] = static_cast<uint32_t>(distinct_ ? ids.size() : all.size());
-  *request = {.layer = layout_.layers[layer].layer,
+  // Our own ids are of their columns; those that the device made are the transport's to check.
+  const bool check_columns = slot.device_row_ids != nullptr && all_travel;
+  *request = {.layer = shape.layer,
               .row_ids = ids,
-              .landing = {.data = slot.landing + layout_.layers[layer].fetched_offset}};
+              .landing = {.data = slot.landing + shape.fetched_offset},
+              .columns = check_columns ? &shape.slice : nullptr};
   return absl::OkStatus();
 }
 
 void TransportFetch::MakeDistinct(StepSlot& slot, size_t layer) {
   deduplicator_.DistinctInverse(LayerIds(layout_, slot, layer), &slot.travel_ids[layer], &inverse_);
   std::copy(inverse_.begin(), inverse_.end(),
-            slot.inverse.as<uint32_t>() + layer * layout_.max_layer_rows());
+            slot.inverse.as<uint32_t>() + layout_.max_tokens * layout_.layers[layer].first_column);
 }
 
 absl::Status TransportFetch::GatherLayer(StepSlot& slot, size_t layer,
@@ -106,6 +118,7 @@ void TransportFetch::Land(StepSlot& slot) {
   absl::Status status;
   bool all_placed = true;
   for (size_t i = 0; status.ok() && i < layout_.layers.size(); ++i) {
+    if (layout_.layers[i].columns == 0) continue;
     if (slot.batch_index[i] != StepSlot::kNotAsked)
       status = transport_.WaitLayer(ticket, slot.batch_index[i]);
     const bool wanted = status.ok() && slot.state.InFlight(slot.step, i);

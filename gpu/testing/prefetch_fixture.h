@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <random>
+#include <vector>
 
 #include "client/transport/local/embedded_transport.h"
 #include "client/transport/testing/fault_transport.h"
@@ -32,7 +33,8 @@ struct PrefetchWay {
 class PrefetchFixture {
  public:
   explicit PrefetchFixture(const PrefetchWay& way, std::function<Fate(uint64_t)> fate = {})
-      : device(OpenDevice(DeviceKind::kHost, {.separate_memory = way.separate_memory}).value()),
+      : slices(way.options.slices),
+        device(OpenDevice(DeviceKind::kHost, {.separate_memory = way.separate_memory}).value()),
         transport(EmbeddedTransport::Over(SmallV41())) {
     if (way.faulty) {
       if (!fate) fate = [](uint64_t) { return Fate{}; };
@@ -58,13 +60,17 @@ class PrefetchFixture {
   absl::Status EnqueueLayer(const StepTicket& ticket, size_t index, const SmallStep& step,
                             LayerSaw* saw) {
     const PlacedRows rows = prefetcher->Rows(ticket, LayerNumber(index)).value();
-    return stream->LaunchOnHost([rows, index, &step, saw] {
-      *saw = !GateMayOpen(*rows.status)            ? LayerSaw::kGateShut
-             : step.RowsAreExact(index, rows.rows) ? LayerSaw::kExactRows
-                                                   : LayerSaw::kWrongRows;
+    return stream->LaunchOnHost([rows, index, slice = Slice(index), &step, saw] {
+      *saw = !GateMayOpen(*rows.status)                   ? LayerSaw::kGateShut
+             : step.RowsAreExact(index, rows.rows, slice) ? LayerSaw::kExactRows
+                                                          : LayerSaw::kWrongRows;
     });
   }
 
+  // Null: all columns.
+  const ColumnSlice* Slice(size_t index) const { return slices.empty() ? nullptr : &slices[index]; }
+
+  const std::vector<ColumnSlice> slices;  // as the prefetcher's
   std::unique_ptr<Device> device;
   std::unique_ptr<Transport> transport;
   std::unique_ptr<Stream> stream;

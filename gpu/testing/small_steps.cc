@@ -4,10 +4,12 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <optional>
 
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "memstore/addressing/families.h"
+#include "memstore/addressing/head_slice.h"
 #include "memstore/pack/pack_synthetic.h"
 #include "memstore/table/synthetic.h"
 
@@ -41,13 +43,53 @@ std::shared_ptr<const TableSet> SmallV41() {
   return set;
 }
 
-bool SmallStep::RowsAreExact(size_t index, const std::byte* rows) const {
+std::vector<RowId> SmallStep::SliceIds(size_t index, const ColumnSlice* slice) const {
+  const std::vector<RowId>& all = row_ids[index];
+  if (slice == nullptr) return all;
+  std::vector<RowId> ids;
+  for (size_t token = 0; token < tokens(); ++token) {
+    for (uint32_t c = 0; c < slice->columns(); ++c) {
+      ids.push_back(all[token * slice->layer_columns() + slice->LayerColumn(c)]);
+    }
+  }
+  return ids;
+}
+
+// Allocates nothing: tests count allocations while layers look at their rows.
+bool SmallStep::RowsAreExact(size_t index, const std::byte* rows, const ColumnSlice* slice) const {
   const LayerTableSpec& layer = SmallV41()->manifest().layers[index];
-  for (size_t i = 0; i < row_ids[index].size(); ++i) {
-    const absl::Span<const std::byte> row(rows + i * layer.row_bytes, layer.row_bytes);
-    if (!IsSyntheticRow(layer.layer, row_ids[index][i], row)) return false;
+  const uint32_t layer_columns = SmallV41()->manifest().scheme.Columns();
+  const uint32_t columns = slice == nullptr ? layer_columns : slice->columns();
+  for (size_t token = 0; token < row_ids[index].size() / layer_columns; ++token) {
+    const RowId* const ids = &row_ids[index][token * layer_columns];
+    for (uint32_t c = 0; c < columns; ++c, rows += layer.row_bytes) {
+      const RowId id = ids[slice == nullptr ? c : slice->LayerColumn(c)];
+      if (!IsSyntheticRow(layer.layer, id, {rows, layer.row_bytes})) return false;
+    }
   }
   return true;
+}
+
+std::vector<NamedSlices> SmallSlices() {
+  const AddressScheme& scheme = SmallV41()->manifest().scheme;
+  const auto of = [](std::vector<ColumnRun> runs, std::optional<uint32_t> layer = {}) {
+    return ColumnSlice::Create(runs, 24, layer).value();
+  };
+  const ColumnSlice rank = SliceOfHeads(scheme, 2, 2).value();
+  const ColumnSlice last = SliceOfHeads(scheme, 7, 1).value();
+  const ColumnSlice within = of({{3, 10}, {14, 1}, {21, 3}});
+  const ColumnSlice of_layer_14 = of({{0, 5}, {9, 2}}, 14);
+  const ColumnSlice all = ColumnSlice::All(24), none = of({}), run = of({{8, 8}}),
+                    one = of({{23, 1}});
+  return {{"a rank's heads", {rank, rank}},
+          {"one head an order", {last, last}},
+          {"one run", {run, run}},
+          {"single columns", {one, one}},
+          {"all", {all, all}},
+          {"within orders", {within, of_layer_14}},
+          {"none, then some", {none, rank}},
+          {"some, then none", {within, none}},
+          {"none", {none, none}}};
 }
 
 SmallStep RandomStep(uint32_t max_tokens, std::mt19937& random) {

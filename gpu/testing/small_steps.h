@@ -10,6 +10,7 @@
 
 #include "gpu/prefetch/prefetcher.h"
 #include "memstore/addressing/addresser.h"
+#include "memstore/addressing/column_slice.h"
 #include "memstore/base/clock.h"
 #include "memstore/store/table_set.h"
 
@@ -32,9 +33,21 @@ struct SmallStep {
     return {.sequences = sequences, .token_ids = token_ids, .dead = dead, .deadline = deadline};
   }
   uint32_t tokens() const { return static_cast<uint32_t>(token_ids.size()); }
-  // Whether the rows of the layer at `index`, back to back, are those of row_ids.
-  bool RowsAreExact(size_t index, const std::byte* rows) const;
+  // The row ids of the layer at `index` that a slice has of them; null: all.
+  std::vector<RowId> SliceIds(size_t index, const ColumnSlice* slice) const;
+  // Whether the rows of the layer at `index`, back to back, are those of row_ids, or of the slice
+  // of them.
+  bool RowsAreExact(size_t index, const std::byte* rows, const ColumnSlice* slice = nullptr) const;
 };
+
+// Slices of SmallV41's two layers, and what they are: a rank's heads, one run, single columns, runs
+// that begin and end within orders, all, and none of one layer or both.
+struct NamedSlices {
+  const char* name;
+  std::vector<ColumnSlice> slices;
+};
+std::vector<NamedSlices> SmallSlices();
+
 // 1 to max_tokens tokens. Decode steps, drafts and prefill chunks, some at a sequence's start.
 SmallStep RandomStep(uint32_t max_tokens, std::mt19937& random);
 
