@@ -1,20 +1,19 @@
 #include "client/prometheus.h"
 
-#include <limits>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
+#include "absl/status/status.h"
+#include "memstore/base/metric_families.h"
 
 namespace engram {
 namespace {
 
-using prometheus::ClientMetric;
 using prometheus::MetricFamily;
 using prometheus::MetricType;
 
 // A client as it is while a page is made.
 struct Seen {
-  ClientMetric::Label label;
+  prometheus::ClientMetric::Label label;
   ClientMetrics metrics;
 };
 
@@ -23,55 +22,38 @@ class Page {
   explicit Page(const std::vector<Seen>& clients) : clients_(clients) {}
 
   void Count(const char* name, const char* help, uint64_t ClientMetrics::*value) {
-    MetricFamily& family = Begin(name, MetricType::Counter, help);
+    MetricFamily& family = families_.Begin(name, MetricType::Counter, help);
     for (const Seen& client : clients_) {
-      ClientMetric& metric = family.metric.emplace_back();
-      metric.label = {client.label};
-      metric.counter.value = static_cast<double>(client.metrics.*value);
+      MetricFamilies::AddCounter(family, {client.label},
+                                 static_cast<double>(client.metrics.*value));
     }
   }
   void CountByCode(const char* name, const char* help,
                    std::array<uint64_t, ClientMetrics::kCodes> ClientMetrics::*values) {
-    MetricFamily& family = Begin(name, MetricType::Counter, help);
+    MetricFamily& family = families_.Begin(name, MetricType::Counter, help);
     for (const Seen& client : clients_) {
       for (size_t code = 0; code < ClientMetrics::kCodes; ++code) {
         const uint64_t value = (client.metrics.*values)[code];
         if (value == 0) continue;
-        ClientMetric& metric = family.metric.emplace_back();
-        metric.label = {client.label,
-                        {"code", absl::StatusCodeToString(static_cast<absl::StatusCode>(code))}};
-        metric.counter.value = static_cast<double>(value);
+        MetricFamilies::AddCounter(
+            family,
+            {client.label, {"code", absl::StatusCodeToString(static_cast<absl::StatusCode>(code))}},
+            static_cast<double>(value));
       }
     }
   }
   void Waits(const char* name, const char* help) {
-    MetricFamily& family = Begin(name, MetricType::Histogram, help);
+    MetricFamily& family = families_.Begin(name, MetricType::Histogram, help);
     for (const Seen& client : clients_) {
-      ClientMetric& metric = family.metric.emplace_back();
-      metric.label = {client.label};
-      double bound = 1e-6;
-      for (size_t i = 0; i < client.metrics.waits.size(); ++i, bound *= 2) {
-        metric.histogram.sample_count += client.metrics.waits[i];
-        metric.histogram.bucket.push_back(
-            {metric.histogram.sample_count,
-             i == ClientMetrics::kBounds ? std::numeric_limits<double>::infinity() : bound});
-      }
-      metric.histogram.sample_sum = static_cast<double>(client.metrics.wait_ns) * 1e-9;
+      MetricFamilies::AddHistogram(family, {client.label}, client.metrics.waits, 1e-6, 2,
+                                   static_cast<double>(client.metrics.wait_ns) * 1e-9);
     }
   }
-  std::vector<MetricFamily> Take() { return std::move(families_); }
+  std::vector<MetricFamily> Take() { return families_.Take(); }
 
  private:
-  MetricFamily& Begin(const char* name, MetricType type, const char* help) {
-    MetricFamily& family = families_.emplace_back();
-    family.name = absl::StrCat("engram_client_", name);
-    family.type = type;
-    family.help = help;
-    return family;
-  }
-
   const std::vector<Seen>& clients_;
-  std::vector<MetricFamily> families_;
+  MetricFamilies families_{"engram_client_"};
 };
 
 }  // namespace

@@ -3,70 +3,38 @@
 #include <prometheus/metric_family.h>
 #include <prometheus/text_serializer.h>
 
-#include <deque>
-#include <limits>
 #include <sstream>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "memstore/base/metric_families.h"
 #include "proto/wire/version.h"
 
 namespace engram {
 namespace {
 
-using prometheus::ClientMetric;
 using prometheus::MetricFamily;
 using prometheus::MetricType;
-using Labels = std::vector<ClientMetric::Label>;
 
-class Families {
+class Families : public MetricFamilies {
  public:
-  MetricFamily& Begin(const char* name, MetricType type, const char* help) {
-    MetricFamily& family = families_.emplace_back();
-    family.name = absl::StrCat("engram_server_", name);
-    family.type = type;
-    family.help = help;
-    return family;
-  }
+  Families() : MetricFamilies("engram_server_") {}
+
   void Gauge(const char* name, const char* help, double value) {
     AddGauge(Begin(name, MetricType::Gauge, help), {}, value);
   }
   void Counter(const char* name, const char* help, double value) {
     AddCounter(Begin(name, MetricType::Counter, help), {}, value);
   }
-  static void AddGauge(MetricFamily& family, Labels labels, double value) {
-    ClientMetric& metric = family.metric.emplace_back();
-    metric.label = std::move(labels);
-    metric.gauge.value = value;
-  }
-  static void AddCounter(MetricFamily& family, Labels labels, double value) {
-    ClientMetric& metric = family.metric.emplace_back();
-    metric.label = std::move(labels);
-    metric.counter.value = value;
-  }
   // Bounds are powers of `base` times `unit`; the sum is in units of `sum_unit`.
   template <size_t kBounds>
   static void AddHistogram(MetricFamily& family, Labels labels, const HistogramSum<kBounds>& sum,
                            double base, double unit, double sum_unit) {
-    ClientMetric& metric = family.metric.emplace_back();
-    metric.label = std::move(labels);
-    uint64_t count = 0;
-    double bound = unit;
-    for (size_t i = 0; i <= kBounds; ++i) {
-      count += sum.counts[i];
-      metric.histogram.bucket.push_back(
-          {count, i == kBounds ? std::numeric_limits<double>::infinity() : bound});
-      bound *= base;
-    }
-    metric.histogram.sample_count = count;
-    metric.histogram.sample_sum = static_cast<double>(sum.total) * sum_unit;
+    MetricFamilies::AddHistogram(family, std::move(labels), sum.counts, unit, base,
+                                 static_cast<double>(sum.total) * sum_unit);
   }
-  std::vector<MetricFamily> all() const { return {families_.begin(), families_.end()}; }
-
- private:
-  std::deque<MetricFamily> families_;  // references to them stay
 };
 
 void AddLookups(const MetricSums& sums, Families& out) {
@@ -221,7 +189,7 @@ std::string ExposeMetrics(const MetricSums& sums, const ServerSnapshot& snapshot
   AddTimes(sums, families);
   AddTableSets(snapshot, families);
   AddScrub(snapshot, families);
-  return prometheus::TextSerializer().Serialize(families.all());
+  return prometheus::TextSerializer().Serialize(families.Take());
 }
 
 }  // namespace engram
