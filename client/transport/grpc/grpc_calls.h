@@ -4,6 +4,10 @@
 // Neither has a thread. Their events come out of the transport's completion queue, which one thread
 // at a time drives (queue_driver.h); Send and Cancel may be called from any thread meanwhile.
 // When requests end they are handed to the RequestSink.
+//
+// What both have is here. Their headers begin alike because each overrides all of GrpcCalls, and
+// keeps its calls by its own kind of Call: a stream's carries many requests and outlives them, a
+// unary one is a request's own. Nothing of how they begin, cancel or end is the same.
 #pragma once
 
 #include <grpcpp/generic/generic_stub.h>
