@@ -42,6 +42,41 @@ TEST(History, APointIsTheRateSinceTheOneBefore) {
   EXPECT_DOUBLE_EQ(points[1].p99_s, 0);
 }
 
+// A machine that is late: the rate is of the time that passed.
+TEST(History, APointIsOfAllTheTimeThatPassed) {
+  FakeClock clock;
+  Metrics metrics;
+  const auto thread = metrics.NewThread();
+  const auto history = History::Start(&metrics, &clock).value();
+  clock.AwaitWaiters(1);
+  for (const Path path : {Path::kGrpcStream, Path::kRdma}) {
+    thread->Began();
+    thread->Answered(path, absl::StatusCode::kOk, 20, 1000, std::chrono::microseconds(3));
+  }
+  clock.Advance(3 * History::kInterval);
+  while (history->Points().empty()) std::this_thread::yield();
+  const double seconds = absl::ToDoubleSeconds(3 * History::kInterval);
+  EXPECT_DOUBLE_EQ(history->Points()[0].requests_per_s, 2 / seconds);
+  EXPECT_DOUBLE_EQ(history->Points()[0].rows_per_s, 40 / seconds);
+}
+
+// Half of the answers by its bound, whatever the other half took.
+TEST(History, AQuantileIsReachedAndNotPassed) {
+  FakeClock clock;
+  Metrics metrics;
+  const auto thread = metrics.NewThread();
+  const auto history = History::Start(&metrics, &clock).value();
+  clock.AwaitWaiters(1);
+  for (int i = 0; i < 4; ++i) {
+    thread->Began();
+    thread->Answered(Path::kGrpcStream, absl::StatusCode::kOk, 1, 1,
+                     std::chrono::microseconds(i < 2 ? 3 : 1000));
+  }
+  Advance(clock, *history, 1);
+  EXPECT_DOUBLE_EQ(history->Points()[0].p50_s, 4e-6);
+  EXPECT_DOUBLE_EQ(history->Points()[0].p99_s, 1024e-6);
+}
+
 TEST(History, KeepsTheLastPointsAlone) {
   FakeClock clock;
   Metrics metrics;

@@ -6,11 +6,13 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
@@ -84,6 +86,25 @@ TEST_F(ListenSocketTest, ASocketFileIsReplacedOnlyWhenNobodyListens) {
   close(fd);
   EXPECT_TRUE(CheckCanListen(Unix()).ok());
   EXPECT_NE(access(SocketPath().c_str(), F_OK), 0);
+}
+
+// Who listens and has more connections waiting than it takes listens all the same.
+TEST_F(ListenSocketTest, ASocketWhoseOwnerIsFloodedIsInUse) {
+  const int fd = Listen();
+  sockaddr_un name{};
+  name.sun_family = AF_UNIX;
+  std::strcpy(name.sun_path, SocketPath().c_str());
+  std::vector<int> waiting;
+  int connected = 0;
+  while (connected == 0) {
+    waiting.push_back(socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0));
+    connected = connect(waiting.back(), reinterpret_cast<sockaddr*>(&name), sizeof(name));
+  }
+  EXPECT_EQ(errno, EAGAIN);
+  EXPECT_EQ(CheckCanListen(Unix()).code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(access(SocketPath().c_str(), F_OK), 0);
+  for (const int one : waiting) close(one);
+  close(fd);
 }
 
 TEST_F(ListenSocketTest, LeavesAFileThatIsNoSocketAlone) {

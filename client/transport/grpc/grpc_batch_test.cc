@@ -44,7 +44,11 @@ class Reply {
     bytes_.resize(wire::ReplyHeadBytes(head));
     wire::WriteReplyHead(head, bytes_.data());
     for (const Part& part : parts) {
-      if (part.rows.empty()) continue;  // the wire has no head for none
+      if (part.rows.empty()) {  // no server of ours sends it, and nothing writes it
+        const uint8_t none[] = {0x1A, 2, 0x08, static_cast<uint8_t>(part.layer)};
+        bytes_.insert(bytes_.end(), std::begin(none), std::end(none));
+        continue;
+      }
       const wire::ReplyLayerHead layer = {
           .layer = part.layer, .first_row = part.first_row, .rows_bytes = part.rows.size()};
       const size_t at = bytes_.size();
@@ -372,6 +376,10 @@ TEST_F(GrpcBatchTest, NothingLandsOfWhatWasNotAskedForNext) {
       {"a layer that was not asked for", [](Parts& parts) { parts[2].layer = 20; }},
       {"layers in another order", [](Parts& parts) { std::swap(parts[0], parts[2]); }},
       {"more", [](Parts& parts) { parts.push_back(parts.back()); }},
+      {"an empty part",
+       [](Parts& parts) {
+         parts.insert(parts.begin(), {1, 0, ""});
+       }},
       {"fewer", [](Parts& parts) { parts.pop_back(); }},
       {"none", [](Parts& parts) { parts.clear(); }},
   };
