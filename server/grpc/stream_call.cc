@@ -93,6 +93,9 @@ void StreamCall::TakeBatch() {
                              Elapsed(last_event_, loop_.clock().Now()));
   } else if (status = Admit(*batch); !status.ok()) {
     AddError(batch->batch_id(), status, batch->received);
+  } else if (batch->done()) {
+    AnswerWithoutRows(std::move(batch));
+    return;
   } else {
     batch->waits_since = now_ = loop_.clock().Now();
     loop_.metrics().RecordLatency(Stage::kPlan, Elapsed(batch->received, now_));
@@ -161,11 +164,19 @@ void StreamCall::AddError(uint64_t batch_id, const absl::Status& status, Monoton
   loop_.metrics().Answered(Path::kGrpcStream, status.code(), 0, 0, took);
   loop_.log().Ended(Path::kGrpcStream, context_, batch_id, status, 0, took);
   const bool retry = absl::IsResourceExhausted(status);
-  errors_.push_back(wire::EncodeReplyError(
+  rowless_.push_back(wire::EncodeReplyError(
       {.batch_id = batch_id,
        .code = static_cast<uint32_t>(status.code()),
        .message = {status.message().data(), status.message().size()},
        .retry_after_ms = retry ? static_cast<uint32_t>(kRetryDelay.count()) : 0}));
+}
+
+void StreamCall::AnswerWithoutRows(std::unique_ptr<LookupBatch> batch) {
+  const std::chrono::nanoseconds took = Elapsed(batch->received, loop_.clock().Now());
+  loop_.metrics().Answered(Path::kGrpcStream, absl::StatusCode::kOk, 0, 0, took);
+  loop_.log().Ended(Path::kGrpcStream, context_, batch->batch_id(), absl::OkStatus(), 0, took);
+  rowless_.push_back(batch->EmptyReply(/*of_stream=*/true));
+  Drop(std::move(batch));
 }
 
 void StreamCall::Drop(std::unique_ptr<LookupBatch> batch) {
@@ -181,7 +192,7 @@ void StreamCall::DropAll() {
                              Elapsed(batch->received, loop_.clock().Now()));
     Drop(std::move(batch));
   }
-  errors_.clear();
+  rowless_.clear();
   ahead_.reset();
 }
 
@@ -209,9 +220,9 @@ void StreamCall::Advance() {
 
 void StreamCall::WriteAhead() {
   while (!ended()) {
-    if (!ahead_ && !errors_.empty()) {
-      ahead_ = rpc::OneSlice(grpc::Slice(errors_.front()));
-      errors_.pop_front();
+    if (!ahead_ && !rowless_.empty()) {
+      ahead_ = rpc::OneSlice(grpc::Slice(rowless_.front()));
+      rowless_.pop_front();
     }
     if (!ahead_ || write_.under_way()) return;
     write_began_ = now_;
@@ -258,12 +269,12 @@ void StreamCall::StartRead() {
     return;
   }
   // A client that asks for nothing but errors and does not read them is not read any more either.
-  if (errors_.size() >= kMaxBatchesPerStream) return;
+  if (rowless_.size() >= kMaxBatchesPerStream) return;
   stream_.Read(&message_, read_.Begin());
 }
 
 void StreamCall::MaybeFinish() {
-  if (ended() || write_.under_way() || ahead_ || !errors_.empty() || !batches_.empty()) {
+  if (ended() || write_.under_way() || ahead_ || !rowless_.empty() || !batches_.empty()) {
     return;
   }
   if (!read_all_ && !loop_.draining()) return;
@@ -275,7 +286,7 @@ void StreamCall::MaybeFinish() {
 
 std::optional<MonotonicTime> StreamCall::IdleSince() const {
   const bool busy =
-      ended() || write_.under_way() || ahead_ || !errors_.empty() || !batches_.empty();
+      ended() || write_.under_way() || ahead_ || !rowless_.empty() || !batches_.empty();
   return busy ? std::nullopt : std::make_optional(last_event_);
 }
 

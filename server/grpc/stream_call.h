@@ -50,6 +50,8 @@ class StreamCall final : public RpcCall, private FairScheduler::Call {
   void OnRows(LookupBatch& batch, const absl::Status& status);
   // Answers a batch that waits with an error.
   void Fail(LookupBatch& batch, const absl::Status& status);
+  // A batch whose slices are all of no columns.
+  void AnswerWithoutRows(std::unique_ptr<LookupBatch> batch);
   void AddError(uint64_t batch_id, const absl::Status& status, MonotonicTime received);
   void Drop(std::unique_ptr<LookupBatch> batch);
   void DropAll();
@@ -71,7 +73,7 @@ class StreamCall final : public RpcCall, private FairScheduler::Call {
 
   Caller caller_;
   BatchQueue batches_{kStreamMessageBytes};
-  std::deque<std::string> errors_;         // framed, to be sent
+  std::deque<std::string> rowless_;        // errors and answers without rows, framed, to be sent
   std::optional<grpc::ByteBuffer> ahead_;  // filled, to be sent next
   std::vector<ReplySlabs::Slab> slab_;     // at most one, between taking and filling it
   IdMemoryQuota ids_;

@@ -49,7 +49,7 @@ void UnaryCall::OnAccepted() {
   accepted_at_ = loop_.clock().Now();
   deadline_ = DeadlineOf(context_, accepted_at_);
   absl::Status status = Prepare();
-  if (status.ok()) {
+  if (status.ok() && !batch_->done()) {
     // Rows in memory are there at once, and nobody is called.
     status =
         batch_->BeginReply(loop_.executor(), [this](const absl::Status& rows) { OnRows(rows); })
@@ -59,6 +59,7 @@ void UnaryCall::OnAccepted() {
   loop_.metrics().RecordLatency(Stage::kPlan, Elapsed(accepted_at_, since_));
   request_.Clear();
   if (!status.ok()) return Send(status);
+  if (batch_->done()) return SendWithoutRows();
   if (batch_->rows_present()) loop_.scheduler().Ready(*this);
 }
 
@@ -145,6 +146,16 @@ void UnaryCall::TakeTurn() {
                     Elapsed(accepted_at_, since_));
   const grpc::ByteBuffer reply(slices.data(), slices.size());
   responder_.Finish(reply, grpc::Status::OK, BeginFinish());
+}
+
+void UnaryCall::SendWithoutRows() {
+  loop_.scheduler().Drop(*this, FairScheduler::Work(0));
+  const std::chrono::nanoseconds took = Elapsed(accepted_at_, since_);
+  loop_.metrics().Answered(Path::kGrpcUnary, absl::StatusCode::kOk, 0, 0, took);
+  loop_.log().Ended(Path::kGrpcUnary, context_, batch_->batch_id(), absl::OkStatus(), 0, took);
+  const grpc::Slice slice(batch_->EmptyReply(/*of_stream=*/false));
+  batch_->Release();
+  responder_.Finish(grpc::ByteBuffer(&slice, 1), grpc::Status::OK, BeginFinish());
 }
 
 void UnaryCall::Send(const absl::Status& status) {

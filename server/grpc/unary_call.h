@@ -33,6 +33,8 @@ class UnaryCall final : public RpcCall, private FairScheduler::Call {
   void OnRows(const absl::Status& status);
   void TakeTurn() override;
   void Send(const absl::Status& status);
+  // The answer to a batch whose slices are all of no columns.
+  void SendWithoutRows();
 
   LookupRequests* const requests_;
   grpc::ByteBuffer request_;

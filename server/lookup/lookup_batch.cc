@@ -1,6 +1,7 @@
 #include "server/lookup/lookup_batch.h"
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -20,6 +21,24 @@ std::byte* Skip(std::byte* slab, uint64_t head_bytes) {
 
 uint8_t* Raw(std::byte* at) { return reinterpret_cast<uint8_t*>(at); }
 std::byte* Bytes(uint8_t* at) { return reinterpret_cast<std::byte*>(at); }
+
+absl::StatusOr<ColumnSlice> SliceOf(const wire::LookupRequest::Slice& slice, uint32_t columns) {
+  static_assert(wire::kMaxKeptRuns == ColumnSlice::kMaxRuns);
+  std::array<ColumnRun, ColumnSlice::kMaxRuns> runs;
+  size_t count = 0;
+  for (const wire::LookupRequest::Run& run : slice.runs()) {
+    runs[count++] = {run.first_column, run.columns};
+  }
+  if (slice.runs_named > count) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a slice of ", slice.runs_named, " runs of columns: ", count, " at most"));
+  }
+  return ColumnSlice::Create({runs.data(), count}, columns);
+}
+
+absl::Status Within(absl::string_view what, uint64_t number, const absl::Status& status) {
+  return absl::Status(status.code(), absl::StrCat(what, number, ": columns: ", status.message()));
+}
 
 }  // namespace
 
@@ -50,23 +69,53 @@ absl::Status LookupBatch::Prepare(const Store& store, const LookupLimits& limits
       return absl::InvalidArgumentError(
           "both layers (row ids) and tokens are given: a batch is by one of them");
     }
-    const wire::LookupRequest::Tokens& tokens = request_.tokens;
-    return lookup_.PrepareTokens(std::move(set),
-                                 {.layers = tokens.layers,
-                                  .token_ids = tokens.token_ids,
-                                  .dead = tokens.dead_mask,
-                                  .sequence_tokens = tokens.sequence_tokens,
-                                  .sequence_lookback = tokens.sequence_lookback},
-                                 limits);
+    return PrepareTokens(std::move(set), limits);
   }
+  return PrepareRows(std::move(set), limits);
+}
+
+absl::Status LookupBatch::PrepareTokens(std::shared_ptr<const TableSet> set,
+                                        const LookupLimits& limits) {
+  const wire::LookupRequest::Tokens& tokens = request_.tokens;
+  if (tokens.columns_named > tokens.columns.size()) {
+    return absl::InvalidArgumentError(absl::StrCat("tokens.columns has ", tokens.columns_named,
+                                                   " slices: give one for each layer, or none"));
+  }
+  const uint32_t columns = set->addresser().scheme().Columns();
+  slices_.clear();
+  for (size_t i = 0; i < tokens.columns.size(); ++i) {
+    const absl::StatusOr<ColumnSlice> slice = SliceOf(tokens.columns[i], columns);
+    if (!slice.ok()) return Within("tokens, slice ", i, slice.status());
+    slices_.push_back(*slice);
+  }
+  return lookup_.PrepareTokens(std::move(set),
+                               {.layers = tokens.layers,
+                                .token_ids = tokens.token_ids,
+                                .dead = tokens.dead_mask,
+                                .sequence_tokens = tokens.sequence_tokens,
+                                .sequence_lookback = tokens.sequence_lookback,
+                                .slices = slices_},
+                               limits);
+}
+
+absl::Status LookupBatch::PrepareRows(std::shared_ptr<const TableSet> set,
+                                      const LookupLimits& limits) {
   if (request_.layers_named > set->layers().size()) {
     return absl::InvalidArgumentError(
         absl::StrCat("the request names ", request_.layers_named, " layers, the table set has ",
                      set->layers().size(), ": name each at most once"));
   }
+  const uint32_t columns = set->addresser().scheme().Columns();
   wanted_.clear();
+  slices_.clear();
+  slices_.reserve(request_.layers().size());  // they are pointed at
   for (const wire::LookupRequest::Layer& layer : request_.layers()) {
     wanted_.push_back({.layer = layer.layer, .ids32 = layer.ids32, .ids64 = layer.ids64});
+    if (!layer.has_columns) continue;
+    const absl::StatusOr<ColumnSlice> slice = SliceOf(layer.columns, columns);
+    if (!slice.ok()) return Within("layer ", layer.layer, slice.status());
+    slices_.push_back(*slice);
+    wanted_.back().columns = &slices_.back();
   }
   return lookup_.PrepareRows(std::move(set), wanted_, limits);
 }
@@ -75,6 +124,15 @@ void LookupBatch::Release() {
   EndRows();
   lookup_.Release();
   at_ = {};
+}
+
+std::string LookupBatch::EmptyReply(bool of_stream) const {
+  ENGRAM_CHECK(lookup_.layers() == 0, "an empty answer to a batch that has rows");
+  const wire::ReplyHead head = {
+      .table_set_id = lookup_.set().id(), .batch_id = request_.batch_id, .last = of_stream};
+  std::string bytes(wire::ReplyHeadBytes(head), '\0');
+  wire::WriteReplyHead(head, reinterpret_cast<uint8_t*>(bytes.data()));
+  return bytes;
 }
 
 uint64_t LookupBatch::RowsLeftBytes() const {

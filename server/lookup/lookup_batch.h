@@ -7,10 +7,14 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
 
 #include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/types/span.h"
+#include "memstore/addressing/column_slice.h"
 #include "memstore/base/clock.h"
 #include "memstore/gather/parallel_gather.h"
 #include "memstore/store/row_source.h"
@@ -68,6 +72,10 @@ class LookupBatch {
   uint64_t ReplyBytes() const;
   absl::Span<std::byte> FillPart(GatherTeam& team, absl::Span<std::byte> slab);
 
+  // The whole answer, of a stream or a unary call, where there are no rows (done() once it is
+  // prepared: all slices were of no columns).
+  std::string EmptyReply(bool of_stream) const;
+
   // Lets go of its rows and the table set.
   void Release();
 
@@ -94,8 +102,12 @@ class LookupBatch {
   // What was begun is filled.
   void EndRows();
 
+  absl::Status PrepareTokens(std::shared_ptr<const TableSet> set, const LookupLimits& limits);
+  absl::Status PrepareRows(std::shared_ptr<const TableSet> set, const LookupLimits& limits);
+
   wire::LookupRequest request_;
   std::vector<WantedRows> wanted_;
+  std::vector<ColumnSlice> slices_;
   PreparedLookup lookup_;
   MonotonicTime deadline_ = MonotonicTime::Infinite();
   // What was begun: its runs, in order, where the next begins, and its rows where they are not

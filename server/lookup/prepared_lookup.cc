@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "memstore/addressing/column_check.h"
 #include "memstore/base/check.h"
 #include "memstore/base/status_macros.h"
 
@@ -16,6 +17,10 @@ namespace {
 constexpr uint64_t kReplyFramingBytes = 128;
 // ... and this much a layer (layer number, tags, two lengths).
 constexpr uint64_t kLayerFramingBytes = 32;
+
+absl::Status EmptyBatch() {
+  return absl::InvalidArgumentError("the batch is empty: ask for at least one row");
+}
 
 absl::Status InvalidLayer(uint32_t layer, absl::string_view what) {
   return absl::InvalidArgumentError(absl::StrCat("layer ", layer, ": ", what));
@@ -74,10 +79,16 @@ absl::StatusOr<Sequences> CheckSequences(const WantedTokens& wanted, uint32_t ma
   return sequences;
 }
 
+// To where the ids of the tokens after these go.
+void Advance(uint64_t tokens, absl::Span<LayerRowIdsOutput> outputs) {
+  for (LayerRowIdsOutput& output : outputs) {
+    if (output.rows != nullptr) output.rows += tokens * output.token_stride;
+  }
+}
+
 // Addresses every sequence; `outputs` names the layers and where the first token's ids go.
 absl::Status AddressSequences(const Addresser& addresser, const WantedTokens& wanted,
                               const Sequences& sequences, absl::Span<LayerRowIdsOutput> outputs) {
-  const uint32_t columns = addresser.scheme().Columns();
   const bool listed = !sequences.tokens.empty();
   size_t at = 0;
   for (size_t i = 0; i < (listed ? sequences.tokens.size() : 1); ++i) {
@@ -100,7 +111,7 @@ absl::Status AddressSequences(const Addresser& addresser, const WantedTokens& wa
                           absl::StrCat(part, " of sequence ", i, ": ", status.message()));
     }
     at += tokens;
-    for (LayerRowIdsOutput& output : outputs) output.rows += tokens * columns;
+    Advance(tokens, outputs);
   }
   return absl::OkStatus();
 }
@@ -140,7 +151,7 @@ absl::Status CheckWindows(const WantedSequences& wanted, const AddressScheme& sc
 
 }  // namespace
 
-absl::Status PreparedLookup::AddLayer(uint32_t number) {
+absl::Status PreparedLookup::AddLayer(uint32_t number, const ColumnSlice* slice) {
   const LoadedLayer* loaded = set_->FindLayer(number);
   if (loaded == nullptr) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -155,12 +166,30 @@ absl::Status PreparedLookup::AddLayer(uint32_t number) {
       return InvalidLayer(number, "is asked for twice: merge its row ids");
     }
   }
+  if (slice != nullptr) {
+    const absl::Status status = slice->Check(number, set_->addresser().scheme().Columns());
+    if (!status.ok()) return InvalidLayer(number, status.message());
+  }
   layers_.push_back({.layer = number,
                      .index = static_cast<size_t>(loaded - set_->layers().data()),
                      .table = loaded->table,
                      .rows = 0,
                      .ids32 = {},
-                     .ids64 = {}});
+                     .ids64 = {},
+                     .slice = slice});
+  return absl::OkStatus();
+}
+
+absl::Status PreparedLookup::AddLayers(absl::Span<const uint32_t> layers,
+                                       absl::Span<const ColumnSlice> slices) {
+  if (!slices.empty() && slices.size() != layers.size()) {
+    return absl::InvalidArgumentError(absl::StrCat(slices.size(), " slices of columns for ",
+                                                   layers.size(),
+                                                   " layers: give one for each layer, or none"));
+  }
+  for (size_t i = 0; i < layers.size(); ++i) {
+    ENGRAM_RETURN_IF_ERROR(AddLayer(layers[i], slices.empty() ? nullptr : &slices[i]));
+  }
   return absl::OkStatus();
 }
 
@@ -178,9 +207,6 @@ uint64_t PreparedLookup::RowsBytes() const {
 
 absl::Status PreparedLookup::CheckSize(const LookupLimits& limits) const {
   const uint64_t rows = Rows();
-  if (rows == 0) {
-    return absl::InvalidArgumentError("the batch is empty: ask for at least one row");
-  }
   if (rows > limits.max_batch_rows) {
     return absl::InvalidArgumentError(
         absl::StrCat("the batch has ", rows, " rows: split it, at most ", limits.max_batch_rows,
@@ -189,7 +215,7 @@ absl::Status PreparedLookup::CheckSize(const LookupLimits& limits) const {
   if (limits.max_reply_bytes == 0) return absl::OkStatus();
   const uint64_t framing = kReplyFramingBytes + layers_.size() * kLayerFramingBytes;
   const uint64_t bytes = RowsBytes();
-  if (framing + bytes <= limits.max_reply_bytes) return absl::OkStatus();
+  if (bytes == 0 || framing + bytes <= limits.max_reply_bytes) return absl::OkStatus();
   const uint64_t room = limits.max_reply_bytes - std::min(framing, limits.max_reply_bytes);
   // The rows of a batch are of one width, or of a few: the mean tells how many fit.
   return absl::InvalidArgumentError(
@@ -223,6 +249,7 @@ absl::Status PreparedLookup::Prepare(std::shared_ptr<const TableSet> set,
   Release();
   set_ = std::move(set);
   absl::Status status = add();
+  std::erase_if(layers_, [](const Layer& layer) { return layer.rows == 0; });
   if (status.ok()) status = CheckHeld();
   if (!status.ok()) Release();
   return status;
@@ -247,8 +274,9 @@ absl::Status PreparedLookup::PrepareSequences(std::shared_ptr<const TableSet> se
 
 absl::Status PreparedLookup::AddRows(absl::Span<const WantedRows> wanted,
                                      const LookupLimits& limits) {
+  if (wanted.empty()) return EmptyBatch();
   for (const WantedRows& rows : wanted) {
-    ENGRAM_RETURN_IF_ERROR(AddLayer(rows.layer));
+    ENGRAM_RETURN_IF_ERROR(AddLayer(rows.layer, rows.columns));
     Layer& layer = layers_.back();
     layer.ids32 = rows.ids32;
     layer.ids64 = rows.ids64;
@@ -256,18 +284,28 @@ absl::Status PreparedLookup::AddRows(absl::Span<const WantedRows> wanted,
     if (!layer.ids32.empty() && !layer.ids64.empty()) {
       return InvalidLayer(layer.layer, "row_ids32 and row_ids64 are both given: use one of them");
     }
-    if (layer.rows == 0) {
+    if (layer.rows == 0 && (layer.slice == nullptr || !layer.slice->empty())) {
       return InvalidLayer(layer.layer, "it has no row ids: leave the layer out or ask for rows");
     }
   }
   absl::Status status = CheckSize(limits);
   for (size_t i = 0; status.ok() && i < layers_.size(); ++i) {
-    const Layer& layer = layers_[i];
-    status = CheckRowIds<uint32_t>(layer.table, layer.ids32);
-    if (status.ok()) status = CheckRowIds<uint64_t>(layer.table, layer.ids64);
-    if (!status.ok()) status = InvalidLayer(layer.layer, status.message());
+    status = CheckIds(layers_[i]);
+    if (!status.ok()) status = InvalidLayer(layers_[i].layer, status.message());
   }
   return status;
+}
+
+// A column's rows are the table's, so the one check or the other is enough.
+absl::Status PreparedLookup::CheckIds(const Layer& layer) const {
+  if (layer.slice == nullptr) {
+    ENGRAM_RETURN_IF_ERROR(CheckRowIds<uint32_t>(layer.table, layer.ids32));
+    return CheckRowIds<uint64_t>(layer.table, layer.ids64);
+  }
+  const LayerAddressing* const addressing = set_->addresser().scheme().FindLayer(layer.layer);
+  ENGRAM_CHECK(addressing != nullptr, "a layer of a table set without its addressing");
+  if (layer.ids64.empty()) return CheckColumnIds(*addressing, *layer.slice, layer.ids32);
+  return CheckColumnIds(*addressing, *layer.slice, layer.ids64);
 }
 
 absl::Status PreparedLookup::AddTokens(const WantedTokens& wanted, const LookupLimits& limits) {
@@ -278,14 +316,11 @@ absl::Status PreparedLookup::AddTokens(const WantedTokens& wanted, const LookupL
     return absl::InvalidArgumentError(
         absl::StrCat("tokens.layers must ascend: ", descent[-1], " stands before ", *descent));
   }
-  if (wanted.layers.empty()) {
-    for (const LayerAddressing& layer : scheme.layers) {
-      ENGRAM_RETURN_IF_ERROR(AddLayer(layer.layer));
-    }
+  absl::InlinedVector<uint32_t, 8> layers(wanted.layers.begin(), wanted.layers.end());
+  if (layers.empty()) {
+    for (const LayerAddressing& layer : scheme.layers) layers.push_back(layer.layer);
   }
-  for (const uint32_t layer : wanted.layers) {
-    ENGRAM_RETURN_IF_ERROR(AddLayer(layer));
-  }
+  ENGRAM_RETURN_IF_ERROR(AddLayers(layers, wanted.slices));
   ENGRAM_ASSIGN_OR_RETURN(const Sequences sequences, CheckSequences(wanted, scheme.Lookback()));
   Outputs outputs;
   ENGRAM_RETURN_IF_ERROR(MakeRoom(sequences.total_tokens, limits, &outputs));
@@ -294,8 +329,12 @@ absl::Status PreparedLookup::AddTokens(const WantedTokens& wanted, const LookupL
 
 absl::Status PreparedLookup::AddSequences(const WantedSequences& wanted,
                                           const LookupLimits& limits) {
-  for (const uint32_t layer : wanted.layers) {
-    ENGRAM_RETURN_IF_ERROR(AddLayer(layer));
+  if (wanted.layers.empty() || wanted.token_ids.empty()) return EmptyBatch();
+  ENGRAM_RETURN_IF_ERROR(AddLayers(wanted.layers, wanted.slices));
+  for (const Layer& layer : layers_) {
+    if (layer.slice != nullptr && layer.slice->empty()) {
+      return InvalidLayer(layer.layer, "its slice has no columns: leave the layer out");
+    }
   }
   const Addresser& addresser = set_->addresser();
   const AddressScheme& scheme = addresser.scheme();
@@ -317,7 +356,7 @@ absl::Status PreparedLookup::AddSequences(const WantedSequences& wanted,
       return absl::Status(status.code(), absl::StrCat("sequence ", i, ": ", status.message()));
     }
     at += tokens;
-    for (LayerRowIdsOutput& output : outputs) output.rows += uint64_t{tokens} * scheme.Columns();
+    Advance(tokens, absl::MakeSpan(outputs));
   }
   return status;
 }
@@ -325,18 +364,20 @@ absl::Status PreparedLookup::AddSequences(const WantedSequences& wanted,
 absl::Status PreparedLookup::MakeRoom(uint64_t tokens, const LookupLimits& limits,
                                       Outputs* outputs) {
   const AddressScheme& scheme = set_->addresser().scheme();
-  const uint64_t layer_rows = tokens * scheme.Columns();
-  for (Layer& layer : layers_) layer.rows = layer_rows;
+  for (Layer& layer : layers_) {
+    layer.rows = tokens * (layer.slice == nullptr ? scheme.Columns() : layer.slice->columns());
+  }
   ENGRAM_RETURN_IF_ERROR(CheckSize(limits));
   if (addressed_.size() < layers_.size()) addressed_.resize(layers_.size());
   for (size_t i = 0; i < layers_.size(); ++i) {
     const auto at = std::find_if(scheme.layers.begin(), scheme.layers.end(),
                                  [&](const auto& l) { return l.layer == layers_[i].layer; });
-    addressed_[i].resize(layer_rows);
+    addressed_[i].resize(layers_[i].rows);
     layers_[i].ids64 = addressed_[i];
     outputs->push_back({.layer_index = static_cast<uint32_t>(at - scheme.layers.begin()),
                         .rows = addressed_[i].data(),
-                        .token_stride = scheme.Columns()});
+                        .token_stride = layers_[i].rows / tokens,
+                        .slice = layers_[i].slice});
   }
   return absl::OkStatus();
 }

@@ -1,5 +1,8 @@
 // From what a request asks for to rows, without a protobuf type: check everything, then gather.
 //
+// Columns of a layer may be asked for in part (column_slice.h). A layer of which no column is asked
+// for is checked as the others are, and is no layer of the lookup: nothing of it is answered.
+//
 // A PreparedLookup has been checked as a whole (nothing is gathered of a batch with one wrong id),
 // pins its table set while it lives, and knows the size of its reply; its rows are then gathered
 // layer by layer to wherever the reply is put together. It refers to the request's ids, which must
@@ -19,6 +22,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "memstore/addressing/addresser.h"
+#include "memstore/addressing/column_slice.h"
 #include "memstore/gather/gather.h"
 #include "memstore/gather/parallel_gather.h"
 #include "memstore/store/row_source.h"
@@ -31,6 +35,8 @@ struct WantedRows {
   uint32_t layer = 0;
   absl::Span<const uint32_t> ids32 = {};
   absl::Span<const uint64_t> ids64 = {};
+  // Where set, the ids stand [tokens, columns of the slice], and each is held against its column.
+  const ColumnSlice* columns = nullptr;
 };
 
 // Token ids of some sequences, as lookup.proto's TokenBatch describes them.
@@ -40,6 +46,7 @@ struct WantedTokens {
   absl::Span<const uint8_t> dead = {};
   absl::Span<const uint32_t> sequence_tokens = {};
   absl::Span<const uint32_t> sequence_lookback = {};
+  absl::Span<const ColumnSlice> slices = {};  // none, or one for each layer wanted
 };
 
 // Token ids of some sequences, each after the window that its client has kept (SequenceState).
@@ -51,6 +58,9 @@ struct WantedSequences {
       {};  // [sequences, lookback] compressed, newest first; -1 is blocked
   absl::Span<const int32_t> token_ids = {};
   absl::Span<const uint8_t> dead = {};
+  // None, or one for each layer, and none of them without columns: whoever places the layers of the
+  // lookup goes by their order.
+  absl::Span<const ColumnSlice> slices = {};
 };
 
 struct LookupLimits {
@@ -111,6 +121,7 @@ class PreparedLookup {
     uint64_t rows = 0;
     absl::Span<const uint32_t> ids32;  // one of the two holds `rows` ids
     absl::Span<const uint64_t> ids64;
+    const ColumnSlice* slice = nullptr;  // while it is prepared; null: all columns
   };
 
   // Holds what `add` adds of the set, or nothing.
@@ -118,7 +129,10 @@ class PreparedLookup {
   absl::Status AddRows(absl::Span<const WantedRows> wanted, const LookupLimits& limits);
   absl::Status AddTokens(const WantedTokens& wanted, const LookupLimits& limits);
   absl::Status AddSequences(const WantedSequences& wanted, const LookupLimits& limits);
-  absl::Status AddLayer(uint32_t layer);
+  absl::Status AddLayer(uint32_t layer, const ColumnSlice* slice);
+  // The layers, by their numbers, of tokens, with a slice each or none.
+  absl::Status AddLayers(absl::Span<const uint32_t> layers, absl::Span<const ColumnSlice> slices);
+  absl::Status CheckIds(const Layer& layer) const;
   // FAILED_PRECONDITION: the source does not hold all of its rows.
   absl::Status CheckHeld() const;
   // Room for the row ids of so many tokens in every layer; `outputs` says where they go.
