@@ -46,6 +46,9 @@ struct ShmReply {
   uint64_t token_map_bytes;
   uint64_t max_batch_rows;  // of a ring
   char set_id[64];
+  // Of an error. With code 0: the owner's version, then the features that it offers beyond version
+  // 1 of this path (proto/wire/features.h), with blanks between them; none is known so far. Empty:
+  // an owner that is older than features. Clients of any version read one of any other.
   char message[kShmMessageBytes];
 };
 

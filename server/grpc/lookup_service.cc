@@ -2,6 +2,7 @@
 
 #include <memory>
 
+#include "proto/wire/features.h"
 #include "server/base/limits.h"
 #include "server/grpc/attach_rdma_call.h"
 #include "server/grpc/grpc_status.h"
@@ -75,6 +76,10 @@ grpc::Status LookupService::Attach(const Caller& caller, const v1::AttachRequest
   limits->set_max_request_bytes(kMaxRequestBytes);
   limits->set_max_unary_reply_bytes(kMaxUnaryReplyBytes);
   response->set_shm_socket(shm_socket_);
+  for (const absl::string_view feature : wire::kKnownFeatures) {
+    response->add_features(feature.data(), feature.size());
+  }
+  response->set_version(kEngramVersion);
   return grpc::Status::OK;
 }
 

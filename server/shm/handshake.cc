@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "memstore/shm/ring.h"
+#include "proto/wire/version.h"
 
 namespace engram {
 namespace {
@@ -19,6 +20,12 @@ ShmReply EmptyReply() {
   std::memcpy(reply.magic, kShmMagic, sizeof(kShmMagic));
   reply.version = kShmVersion;
   return reply;
+}
+
+void SetMessage(absl::string_view text, ShmReply* reply) {
+  text = text.substr(0, kShmMessageBytes);
+  reply->message_bytes = static_cast<uint32_t>(text.size());
+  std::copy(text.begin(), text.end(), reply->message);
 }
 
 absl::Status Add(absl::StatusOr<FileDescriptor> made, ShmGrant* grant) {
@@ -97,6 +104,7 @@ absl::StatusOr<ShmGrant> GrantShmRequest(const ParsedShmRequest& request, const 
   ShmGrant grant;
   grant.served = *std::move(served);
   grant.reply = EmptyReply();
+  SetMessage(kEngramVersion, &grant.reply);
   const TableSet& set = *grant.served.set;
   if (!grant.served.control->memfd().is_open()) {
     return absl::UnavailableError("this kernel has no memory that can be shared and sealed");
@@ -122,9 +130,7 @@ absl::StatusOr<ShmGrant> GrantShmRequest(const ParsedShmRequest& request, const 
 ShmReply ShmErrorReply(const absl::Status& status) {
   ShmReply reply = EmptyReply();
   reply.code = static_cast<uint32_t>(status.code());
-  const absl::string_view message = status.message().substr(0, kShmMessageBytes);
-  reply.message_bytes = static_cast<uint32_t>(message.size());
-  std::copy(message.begin(), message.end(), reply.message);
+  SetMessage(status.message(), &reply);
   return reply;
 }
 

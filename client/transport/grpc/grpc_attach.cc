@@ -12,6 +12,7 @@
 #include "client/transport/grpc/grpc_deadline.h"
 #include "client/transport/grpc/queue_driver.h"
 #include "memstore/base/status_macros.h"
+#include "proto/wire/features.h"
 
 namespace engram {
 namespace {
@@ -93,6 +94,10 @@ absl::StatusOr<v1::AttachResponse> CallAttach(const std::shared_ptr<grpc::Channe
   const MonotonicTime deadline = clock.After(std::max(timeout, kMinAttachTime));
   v1::AttachRequest request;
   request.set_table_set(table_set);
+  for (const absl::string_view feature : wire::kKnownFeatures) {
+    request.add_features(feature.data(), feature.size());
+  }
+  request.set_version(kEngramVersion);
   HandshakeWatch handshake(credentials, address);
   const std::unique_ptr<v1::Lookup::Stub> stub = v1::Lookup::NewStub(channel);
   ENGRAM_ASSIGN_OR_RETURN(const std::shared_ptr<QueueDriver> driver,

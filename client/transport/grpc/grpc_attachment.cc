@@ -3,8 +3,21 @@
 #include "client/transport/grpc/grpc_attach.h"
 #include "client/transport/grpc/grpc_watch.h"
 #include "memstore/base/status_macros.h"
+#include "proto/wire/features.h"
 
 namespace engram {
+namespace {
+
+// What does not fit is nothing that this client knows.
+void TakeFeatures(const v1::AttachResponse& response, GrpcOffer* offer) {
+  for (const std::string& feature : response.features()) {
+    if (offer->features.size() == wire::kMostFeatures) break;
+    if (feature.size() <= wire::kMostFeatureBytes) offer->features.push_back(feature);
+  }
+  offer->version = response.version().substr(0, wire::kMostFeatureBytes);
+}
+
+}  // namespace
 
 absl::StatusOr<std::shared_ptr<const GrpcAttachment>> GrpcAttachment::Create(
     const std::string& address, const std::string& table_set, const GrpcAttachOptions& options) {
@@ -20,6 +33,7 @@ absl::StatusOr<std::shared_ptr<const GrpcAttachment>> GrpcAttachment::Create(
                      .max_request_bytes = limits.max_request_bytes(),
                      .max_unary_reply_bytes = limits.max_unary_reply_bytes(),
                      .shm_socket = response.shm_socket()};
+  TakeFeatures(response, &offer);
   return std::shared_ptr<const GrpcAttachment>(
       new GrpcAttachment(address, std::move(attached), std::move(offer), std::move(credentials),
                          std::move(channel), options.clock));

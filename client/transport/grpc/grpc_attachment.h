@@ -13,6 +13,7 @@
 #include <stop_token>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -38,6 +39,10 @@ struct GrpcOffer {
   uint64_t max_request_bytes = 0;
   uint64_t max_unary_reply_bytes = 0;
   std::string shm_socket;  // on the owner's machine; empty: no shared memory
+  // Of requests over gRPC (proto/wire/features.h). An owner that is older than features has none,
+  // and no version.
+  std::vector<std::string> features = {};
+  std::string version = {};
 };
 
 class GrpcAttachment {

@@ -19,6 +19,7 @@
 #include "memstore/base/testing/fake_clock.h"
 #include "memstore/store/testing/small_table_set.h"
 #include "memstore/table/synthetic.h"
+#include "proto/wire/features.h"
 
 namespace engram {
 namespace {
@@ -50,6 +51,33 @@ TEST_P(GrpcAttachmentTest, SeveralTransportsAreMadeFromOneAttachment) {
   EXPECT_TRUE(second->Wait(second->Submit({.layers = layers_}).value()).ok());
   ExpectLanded();
   EXPECT_EQ(server_.attaches(), 1);
+}
+
+TEST_P(GrpcAttachmentTest, TheOwnerSaysWhatItOffers) {
+  const auto offered = [&] {
+    return GrpcAttachment::Create(server_.address(), "", {}).value()->offer();
+  };
+  // An owner that is older than features.
+  EXPECT_TRUE(offered().features.empty());
+  EXPECT_EQ(offered().version, "");
+  EXPECT_EQ(server_.last_attach().version(), kEngramVersion);
+  EXPECT_TRUE(wire::HasFeature(server_.last_attach().features(), wire::kColumnChecks));
+  server_.on_attach = [](v1::AttachResponse* r) {
+    r->add_features("of another year");
+    r->add_features("token_slices");
+    r->set_version("9.9");
+  };
+  EXPECT_TRUE(wire::HasFeature(offered().features, wire::kTokenSlices));
+  EXPECT_FALSE(wire::HasFeature(offered().features, wire::kColumnChecks));
+  EXPECT_EQ(offered().version, "9.9");
+  // One that says too much is not listened to for ever.
+  server_.on_attach = [](v1::AttachResponse* r) {
+    for (int i = 0; i < 10000; ++i) r->add_features(std::string(1000, 'x'));
+    for (int i = 0; i < 10000; ++i) r->add_features(absl::StrCat("f", i));
+    r->set_version(std::string(100000, '1'));
+  };
+  EXPECT_EQ(offered().features.size(), wire::kMostFeatures);
+  EXPECT_EQ(offered().version.size(), wire::kMostFeatureBytes);
 }
 
 // One queue and one thread for two owners: whoever waits lands the other's rows, and one goes while

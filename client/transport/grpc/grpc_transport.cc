@@ -96,7 +96,8 @@ GrpcTransport::GrpcTransport(std::shared_ptr<const GrpcAttachment> attachment,
                     .lands_asynchronously = true,
                     .max_batch_rows = attachment_->offer().max_batch_rows > 0
                                           ? attachment_->offer().max_batch_rows
-                                          : kDefaultBatchRows},
+                                          : kDefaultBatchRows,
+                    .owner_version = attachment_->offer().version},
       peer_(PeerOf(*attachment_, options.unary)),
       driver_(std::move(driver)) {
   for (uint32_t i = 0; i < options.connections; ++i) {

@@ -16,6 +16,7 @@
 #include "memstore/base/stoppable_sleep.h"
 #include "memstore/os/unix_socket.h"
 #include "memstore/shm/ring.h"
+#include "proto/wire/features.h"
 
 namespace engram {
 namespace {
@@ -167,6 +168,12 @@ absl::Status MapRing(const Answer& answer, size_t next, ShmAttachment* attachmen
   return absl::OkStatus();
 }
 
+// The first word of what a reply says that is no refusal.
+std::string VersionOf(const ShmReply& reply) {
+  const absl::string_view said(reply.message, reply.message_bytes);
+  return std::string(said.substr(0, said.find(' ')).substr(0, wire::kMostFeatureBytes));
+}
+
 absl::StatusOr<ShmAttachment> Check(const Answer& answer, const Question& asked,
                                     FileDescriptor socket, const Clock& clock) {
   const size_t count = answer.descriptors.size();
@@ -186,7 +193,8 @@ absl::StatusOr<ShmAttachment> Check(const Answer& answer, const Question& asked,
                            .control = std::move(control),
                            .memory = {},
                            .layers = {},
-                           .max_batch_rows = answer.reply.max_batch_rows};
+                           .max_batch_rows = answer.reply.max_batch_rows,
+                           .owner_version = VersionOf(answer.reply)};
   ENGRAM_RETURN_IF_ERROR(asked.mode == ShmMode::kRing
                              ? MapRing(answer, next, &attachment)
                              : MapTables(answer, next, clock, &attachment));

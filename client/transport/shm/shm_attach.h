@@ -28,6 +28,7 @@ struct ShmAttachment {
   std::vector<Mapping> memory;      // the tables in the manifest's order, or the ring's region
   std::vector<LoadedLayer> layers;  // the tables; empty for a ring
   uint64_t max_batch_rows = 0;
+  std::string owner_version = {};  // empty: it said none
 
   // Transport::WaitSuperseded's contract; looks at the control page.
   absl::Status WaitSuperseded(const std::stop_token& stop, Clock& clock) const;

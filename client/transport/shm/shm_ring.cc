@@ -36,7 +36,8 @@ ShmRingTransport::ShmRingTransport(ForkMark mark, ShmAttachment attachment, Cloc
       capabilities_{.name = "shm-ring",
                     .lands_asynchronously = true,
                     .max_batch_rows = attachment_.max_batch_rows,
-                    .lands_at_places = true} {
+                    .lands_at_places = true,
+                    .owner_version = attachment_.owner_version} {
   queue_.reserve(kMaxOpenTickets);
 }
 

@@ -43,7 +43,8 @@ ShmTransport::ShmTransport(ForkMark mark, ShmAttachment attachment, Clock& clock
       capabilities_{.name = "shm",
                     .lands_asynchronously = false,
                     .max_batch_rows = kMaxLocalBatchRows,
-                    .lands_at_places = true} {}
+                    .lands_at_places = true,
+                    .owner_version = attachment_.owner_version} {}
 
 ShmTransport::~ShmTransport() {
   if (!mark_.InForkedChild()) {

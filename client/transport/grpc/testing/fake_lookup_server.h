@@ -55,16 +55,25 @@ class FakeLookupServer final : public v1::Lookup::Service {
     return last_token_;
   }
 
+  v1::AttachRequest last_attach() const {
+    const std::lock_guard<std::mutex> lock(token_mutex_);
+    return last_attach_;
+  }
+
   std::function<void(v1::AttachResponse*)> on_attach = [](auto*) {};
   std::function<grpc::Status(v1::LookupResponse*)> on_lookup = [](auto*) {
     return grpc::Status::OK;
   };
   uint64_t max_reply_bytes = 0;
 
-  grpc::Status Attach(grpc::ServerContext* context, const v1::AttachRequest*,
+  grpc::Status Attach(grpc::ServerContext* context, const v1::AttachRequest* request,
                       v1::AttachResponse* response) override {
     ++attaches_;
     NoteToken(*context);
+    {
+      const std::lock_guard<std::mutex> lock(token_mutex_);
+      last_attach_ = *request;
+    }
     response->set_table_set_id(manifest_.id);
     response->set_manifest(manifest_.text);
     response->mutable_limits()->set_max_unary_reply_bytes(max_reply_bytes);
@@ -185,6 +194,7 @@ class FakeLookupServer final : public v1::Lookup::Service {
   std::atomic<int> attaches_{0}, calls_{0}, cancelled_{0};
   std::atomic<uint64_t> rows_sent_{0};
   mutable std::mutex token_mutex_;
+  v1::AttachRequest last_attach_;
   std::string last_token_;
   std::unique_ptr<grpc::Server> server_;
 };
