@@ -6,17 +6,26 @@ uint64_t TokenRows(const Manifest& table_set) {
   return uint64_t{table_set.scheme.Columns()} * table_set.layers.size();
 }
 
-uint64_t TokenBytes(const Manifest& table_set) {
+uint64_t TokenBytes(const Manifest& table_set, const ColumnSlice& slice) {
   uint64_t bytes = 0;
   for (const LayerTableSpec& layer : table_set.layers) {
-    bytes += uint64_t{table_set.scheme.Columns()} * layer.row_bytes;
+    bytes += uint64_t{slice.columns()} * layer.row_bytes;
   }
   return bytes;
 }
 
+uint64_t TokenBytes(const Manifest& table_set) {
+  return TokenBytes(table_set, ColumnSlice::All(table_set.scheme.Columns()));
+}
+
 std::vector<Landing> DenseLandings(const Manifest& table_set, std::byte* rows) {
-  const uint64_t token_bytes = TokenBytes(table_set);
-  const uint32_t columns = table_set.scheme.Columns();
+  return DenseLandings(table_set, ColumnSlice::All(table_set.scheme.Columns()), rows);
+}
+
+std::vector<Landing> DenseLandings(const Manifest& table_set, const ColumnSlice& slice,
+                                   std::byte* rows) {
+  const uint64_t token_bytes = TokenBytes(table_set, slice);
+  const uint32_t columns = slice.columns();
   std::vector<Landing> landings;
   for (const LayerTableSpec& layer : table_set.layers) {
     landings.push_back({.data = rows, .group_rows = columns, .group_stride_bytes = token_bytes});

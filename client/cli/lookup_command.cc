@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "client/cli/column_flag.h"
 #include "client/cli/command.h"
 #include "client/cli/dense_rows.h"
 #include "client/cli/streams.h"
@@ -32,6 +33,7 @@ struct LookupFlags {
   std::string dead_mask;
   std::string output;
   std::optional<int> batch_tokens;
+  std::optional<std::string> columns;
 };
 
 // One batch on its way: its buffer is the transport's until the ticket is reaped.
@@ -44,10 +46,12 @@ struct BatchInFlight {
 // Reads, plans and submits batches in the order of the tokens; hands rows on in the same order.
 class Pipeline {
  public:
-  Pipeline(Client* client, uint64_t batch_tokens)
+  // `slice`: the columns wanted of every layer.
+  Pipeline(Client* client, uint64_t batch_tokens, const ColumnSlice& slice)
       : client_(client),
         batch_tokens_(batch_tokens),
-        token_bytes_(TokenBytes(client->table_set())) {}
+        slices_(client->table_set().layers.size(), slice),
+        token_bytes_(TokenBytes(client->table_set(), slice)) {}
   // What is still in flight is reaped before its buffers go.
   ~Pipeline() {
     for (BatchInFlight& batch : in_flight_) {
@@ -77,7 +81,7 @@ class Pipeline {
 
  private:
   absl::Status Submit(absl::Span<const int32_t> ids, absl::Span<const uint8_t> dead) {
-    absl::Status status = client_->PlanTokens(state_, ids, dead, &plan_);
+    absl::Status status = client_->PlanTokens(state_, ids, dead, &plan_, slices_);
     if (status.ok()) status = client_->addresser().Advance(ids, dead, &state_);
     if (!status.ok()) {
       return absl::Status(status.code(), absl::StrCat("in the batch that begins at token ", tokens_,
@@ -94,7 +98,7 @@ class Pipeline {
     }
     batch.tokens = ids.size();
     const absl::StatusOr<Ticket> ticket =
-        client_->Submit(plan_, DenseLandings(client_->table_set(), batch.rows.data()),
+        client_->Submit(plan_, DenseLandings(client_->table_set(), slices_[0], batch.rows.data()),
                         RealClock().Now() + kBatchDeadline);
     if (!ticket.ok()) return ticket.status();
     batch.ticket = *ticket;
@@ -115,6 +119,7 @@ class Pipeline {
 
   Client* const client_;
   const uint64_t batch_tokens_;
+  const std::vector<ColumnSlice> slices_;  // one a layer, all alike
   const uint64_t token_bytes_;
   uint64_t tokens_ = 0;
   SequenceState state_ = Addresser::Start();
@@ -123,14 +128,24 @@ class Pipeline {
   std::vector<std::vector<std::byte>> spare_;
 };
 
-absl::Status LookUp(Client* client, const LookupFlags& flags) {
+absl::StatusOr<ColumnSlice> SliceOf(const LookupFlags& flags, uint32_t columns) {
+  if (!flags.columns) return ColumnSlice::All(columns);
+  const absl::StatusOr<std::vector<ColumnRun>> runs = ParseColumnRuns(*flags.columns);
+  if (!runs.ok()) return runs.status();
+  absl::StatusOr<ColumnSlice> slice = ColumnSlice::Create(*runs, columns);
+  if (slice.ok() && slice->empty()) return absl::InvalidArgumentError("no columns are named");
+  return slice;
+}
+
+absl::Status LookUp(Client* client, const LookupFlags& flags, const ColumnSlice& slice) {
   absl::StatusOr<TokenStream> tokens = TokenStream::Open(flags.token_ids, flags.dead_mask);
   if (!tokens.ok()) return tokens.status();
   absl::StatusOr<OutputFile> output = OutputFile::Open(flags.output);
   if (!output.ok()) return output.status();
-  Pipeline pipeline(client, flags.batch_tokens
-                                ? *flags.batch_tokens
-                                : std::min(kDefaultBatchTokens, MaxBatchTokens(*client)));
+  Pipeline pipeline(client,
+                    flags.batch_tokens ? *flags.batch_tokens
+                                       : std::min(kDefaultBatchTokens, MaxBatchTokens(*client)),
+                    slice);
   const absl::Status status = pipeline.Run(&*tokens, &*output);
   return status.ok() ? output->Commit() : status;
 }
@@ -152,7 +167,13 @@ int Run(const LookupFlags& flags) {
     const absl::Status fits = CheckBatchTokens(**client, *flags.batch_tokens);
     if (!fits.ok()) return Finish(fits, kBadUsage);
   }
-  return Finish(LookUp(client->get(), flags));
+  const absl::StatusOr<ColumnSlice> slice = SliceOf(flags, (*client)->table_set().scheme.Columns());
+  if (!slice.ok()) {
+    return Finish(
+        absl::Status(slice.status().code(), absl::StrCat("--columns: ", slice.status().message())),
+        kBadUsage);
+  }
+  return Finish(LookUp(client->get(), flags, *slice));
 }
 
 }  // namespace
@@ -177,6 +198,9 @@ void AddLookupCommand(CLI::App& app, CommandBody* chosen) {
       ->add_option("--batch-tokens", flags->batch_tokens,
                    "tokens looked up together (default 4096, fewer where the target takes no more)")
       ->check(CLI::Range(1, kMaxBatchTokens));
+  command->add_option("--columns", flags->columns,
+                      "of every layer, as 0..1,8..9: only their rows are fetched, and written in "
+                      "the place of all (the heads of a tensor-parallel rank)");
   command->callback([flags, chosen] { *chosen = [flags] { return Run(*flags); }; });
 }
 

@@ -217,6 +217,29 @@ TEST_F(CliTest, DeadPositionsBlockTheWindowAcrossBatches) {
   EXPECT_THAT(refused.err, HasSubstr("no dead positions"));
 }
 
+TEST_F(CliTest, ColumnsAreThoseOfTheWhole) {
+  constexpr size_t kColumns = 24, kRowBytes = 264, kLayers = 2;
+  std::string columns;
+  for (size_t group = 0; group < kTokens * kLayers; ++group) {
+    for (const size_t column : {0, 1, 8, 9, 23}) {
+      columns += served_->expected.substr((group * kColumns + column) * kRowBytes, kRowBytes);
+    }
+  }
+  const std::string rest = " --token-ids " + Path("ids") + " --output ";
+  const Outcome outcome = Lookup("--columns 0..1,8..9,23 --batch-tokens 70" + rest + "-");
+  ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_TRUE(outcome.out == columns);
+  for (const auto& [wrong, what] : {std::pair{"0..24", "beyond the layer's 24 columns"},
+                                    {"0..2,1..3", "overlaps"},
+                                    {"two", "\"two\" is no run of columns"},
+                                    {"''", "no columns are named"}}) {
+    const Outcome refused = Lookup(absl::StrCat("--columns ", wrong, rest, Path("out")));
+    EXPECT_EQ(refused.exit_code, 2) << wrong;
+    EXPECT_THAT(refused.err, AllOf(HasSubstr("--columns"), HasSubstr(what)));
+    ExpectNothingWritten();
+  }
+}
+
 TEST_F(CliTest, OneStandardInputIsNotTwoFiles) {
   const Outcome outcome =
       Lookup("--token-ids - --dead-mask - --output " + Path("out") + " < " + Path("ids"));

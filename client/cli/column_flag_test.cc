@@ -1,0 +1,34 @@
+#include "client/cli/column_flag.h"
+
+#include <string>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace engram::cli {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+TEST(ColumnFlagTest, RunsAndSingleColumns) {
+  EXPECT_THAT(ParseColumnRuns("0..1,8..9,16").value(),
+              ElementsAre(ColumnRun{0, 2}, ColumnRun{8, 2}, ColumnRun{16, 1}));
+  EXPECT_THAT(ParseColumnRuns("23").value(), ElementsAre(ColumnRun{23, 1}));
+  EXPECT_THAT(ParseColumnRuns("").value(), IsEmpty());
+}
+
+TEST(ColumnFlagTest, NamesThePartThatIsNone) {
+  for (const std::string part : {"x", "1..", "..1", "3..1", "-1", "1..2..3", " ", "4294967296",
+                                 "0..4294967295", "1.2", "all"}) {
+    const auto runs = ParseColumnRuns("0..1," + part);
+    EXPECT_EQ(runs.status().code(), absl::StatusCode::kInvalidArgument) << part;
+    EXPECT_THAT(std::string(runs.status().message()), HasSubstr("\"" + part + "\""));
+  }
+  EXPECT_FALSE(ParseColumnRuns("1,").ok());
+  EXPECT_FALSE(ParseColumnRuns(",1").ok());
+}
+
+}  // namespace
+}  // namespace engram::cli
