@@ -101,6 +101,7 @@ absl::Status AttachRdmaCall::Offer(const v1::RdmaOpen& open) {
   ENGRAM_ASSIGN_OR_RETURN(const std::shared_ptr<const TableSet> set,
                           loop_.context().store->Acquire(open.table_set_id()));
   ENGRAM_RETURN_IF_ERROR(loop_.context().access->MayHave(caller_, set->name()));
+  ENGRAM_RETURN_IF_ERROR(RdmaEndpoint::CheckSet(*set));
   opened_ = true;
   mode_ = open.mode();
   set_id_ = open.table_set_id();

@@ -64,11 +64,13 @@ class DeferredRowsTest : public ::testing::Test {
     context_.team = team_.get();
     context_.max_batch_rows = 1 << 20;
     context_.slabs = ReplySlabs::Create(kSlabsHere, kSlabBytes).value();
+    // Without a device it offers no port, to who may attach.
+    rdma_ = RdmaEndpoint::Start({.devices = {}, .clock = &clock_}, &store_, team_.get()).value();
     Start();
   }
   void Start() {
     service_ = std::make_unique<LookupService>(&store_, access_.get(), context_.max_batch_rows,
-                                               /*rdma=*/nullptr, /*shm_socket=*/"");
+                                               rdma_.get(), /*shm_socket=*/"");
     grpc::ServerBuilder builder;
     int port = 0;
     builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
@@ -127,11 +129,33 @@ class DeferredRowsTest : public ::testing::Test {
   std::unique_ptr<GatherTeam> team_;
   Metrics metrics_;
   ServingContext context_;
+  std::unique_ptr<RdmaEndpoint> rdma_;
   std::unique_ptr<LookupService> service_;
   std::unique_ptr<EventLoop> loop_;
   std::unique_ptr<grpc::Server> server_;
   std::unique_ptr<v1::Lookup::Stub> stub_;
 };
+
+TEST_F(DeferredRowsTest, RdmaIsOfferedForRowsInMemoryAlone) {
+  const auto open = [&](const std::string& set, v1::RdmaAttachResponse* response) {
+    grpc::ClientContext context;
+    const auto stream = stub_->AttachRdma(&context);
+    v1::RdmaAttachRequest request;
+    request.mutable_open()->set_version(1);
+    request.mutable_open()->set_table_set_id(set);
+    EXPECT_TRUE(stream->Write(request));
+    if (stream->Read(response)) stream->WritesDone();
+    return stream->Finish();
+  };
+  v1::RdmaAttachResponse response;
+  const grpc::Status later = open(later_id_, &response);
+  EXPECT_EQ(later.error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+  EXPECT_NE(later.error_message().find(later_id_), std::string::npos) << later.error_message();
+  EXPECT_NE(later.error_message().find("attach over gRPC"), std::string::npos);
+  const grpc::Status resident = open(resident_id_, &response);
+  EXPECT_TRUE(resident.ok()) << resident.error_message();
+  EXPECT_TRUE(response.has_offer());
+}
 
 TEST_F(DeferredRowsTest, AStreamsOtherBatchesGoByOneWhoseRowsAreOnTheirWay) {
   grpc::ClientContext context;

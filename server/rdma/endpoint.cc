@@ -7,9 +7,9 @@
 #include "memstore/base/status_macros.h"
 #include "memstore/rdma/limits.h"
 #include "memstore/rdma/memlock.h"
+#include "memstore/store/check_resident.h"
 
 namespace engram {
-
 absl::StatusOr<std::unique_ptr<RdmaEndpoint>> RdmaEndpoint::Start(
     const RdmaEndpointOptions& options, const Store* store, GatherTeam* team) {
   std::unique_ptr<RdmaEndpoint> endpoint(new RdmaEndpoint(options, store, team));
@@ -46,6 +46,8 @@ absl::Status RdmaEndpoint::CheckPinned(size_t port, const TableSet& next) {
 }
 
 absl::Status RdmaEndpoint::AddTables(const ServedSet& served) {
+  // Its tables hold no rows that could be read: whoever wants to is told so (AttachReader).
+  if (!served.set->row_source().resident()) return absl::OkStatus();
   for (size_t port = 0; port < nics_.size(); ++port) {
     if (nics_[port].readers == nullptr) continue;
     ENGRAM_RETURN_IF_ERROR(CheckPinned(port, *served.set));
@@ -73,6 +75,8 @@ void RdmaEndpoint::ForgetTables(const std::string& set_id) {
   }
 }
 
+absl::Status RdmaEndpoint::CheckSet(const TableSet& set) { return CheckResident(set, "over RDMA"); }
+
 absl::Status RdmaEndpoint::CheckPlace(size_t port) const {
   if (port >= nics_.size()) {
     return absl::InvalidArgumentError(
@@ -90,6 +94,7 @@ absl::StatusOr<std::shared_ptr<RdmaSession>> RdmaEndpoint::Attach(size_t port,
                                                                   const RdmaPeer& peer) {
   ENGRAM_RETURN_IF_ERROR(CheckPlace(port));
   ENGRAM_ASSIGN_OR_RETURN(ServedSet served, store_->ResolveServed(set_id));
+  ENGRAM_RETURN_IF_ERROR(CheckSet(*served.set));
   RdmaPoller& poller = *nics_[port].poller;
   ENGRAM_ASSIGN_OR_RETURN(std::shared_ptr<RdmaDomain> domain, RdmaDomain::Create(poller.device()));
   ENGRAM_ASSIGN_OR_RETURN(std::shared_ptr<RdmaSession> session,
@@ -113,6 +118,7 @@ absl::StatusOr<std::unique_ptr<RdmaReader>> RdmaEndpoint::AttachReader(size_t po
                                                                        const RdmaPeer& peer) {
   ENGRAM_RETURN_IF_ERROR(CheckPlace(port));
   ENGRAM_ASSIGN_OR_RETURN(const ServedSet served, store_->ResolveServed(set_id));
+  ENGRAM_RETURN_IF_ERROR(CheckSet(*served.set));
   const MutexLock lock(tables_mutex_);
   for (const std::shared_ptr<const RdmaTables>& tables : tables_[port]) {
     if (tables->served().set != served.set) continue;

@@ -39,7 +39,8 @@ class RdmaEndpoint {
   static absl::StatusOr<std::unique_ptr<RdmaEndpoint>> Start(const RdmaEndpointOptions& options,
                                                              const Store* store, GatherTeam* team);
 
-  // Registers the tables of a set that is about to be published, where clients may read them.
+  // Registers the tables of a set that is about to be published, where clients may read them (and
+  // CheckSet is OK).
   // RESOURCE_EXHAUSTED: they can't be pinned.
   absl::Status AddTables(const ServedSet& served);
   // Nobody reads the set any more: its memory is let go of with its last reader.
@@ -50,8 +51,10 @@ class RdmaEndpoint {
   bool reads() const { return options_.reads; }
   uint64_t max_batch_rows() const { return options_.max_batch_rows; }
 
-  // FAILED_PRECONDITION: the set is not served; RESOURCE_EXHAUSTED: enough clients are attached;
-  // INVALID_ARGUMENT: no such port.
+  // FAILED_PRECONDITION: rows of this set are not in its tables, from which clients are served.
+  static absl::Status CheckSet(const TableSet& set);
+  // FAILED_PRECONDITION: the set is not served, or CheckSet; RESOURCE_EXHAUSTED: enough clients are
+  // attached; INVALID_ARGUMENT: no such port.
   absl::StatusOr<std::shared_ptr<RdmaSession>> Attach(size_t port, const std::string& set_id,
                                                       const RdmaPeer& peer);
   void Detach(size_t port, const std::shared_ptr<RdmaSession>& session);

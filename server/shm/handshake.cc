@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "memstore/shm/ring.h"
+#include "memstore/store/check_resident.h"
 #include "proto/wire/version.h"
 
 namespace engram {
@@ -101,6 +102,9 @@ absl::StatusOr<ShmGrant> GrantShmRequest(const ParsedShmRequest& request, const 
                                          uint64_t max_batch_rows) {
   absl::StatusOr<ServedSet> served = store.ResolveServed(request.table_set);
   if (!served.ok()) return served.status();
+  if (absl::Status status = CheckResident(*served->set, "over shared memory"); !status.ok()) {
+    return status;
+  }
   ShmGrant grant;
   grant.served = *std::move(served);
   grant.reply = EmptyReply();

@@ -34,8 +34,8 @@ struct ShmGrant {
   std::vector<int> descriptors;     // to be sent, in the protocol's order
 };
 
-// The store's errors; UNIMPLEMENTED when the set cannot be mapped (the client asks for a ring
-// then).
+// The store's errors; FAILED_PRECONDITION when the set's rows are not in its tables; UNIMPLEMENTED
+// when the set cannot be mapped (the client asks for a ring then).
 absl::StatusOr<ShmGrant> GrantShmRequest(const ParsedShmRequest& request, const Store& store,
                                          uint64_t max_batch_rows);
 // A reply that carries an error and nothing else.
