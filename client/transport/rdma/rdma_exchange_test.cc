@@ -159,7 +159,7 @@ TEST_F(RdmaExchangeTest, ABatchThatIsOnlyPolledDoesNotWaitForEverForAnotherConne
 }
 
 TEST_F(RdmaExchangeTest, WhatCannotBeTakenOpensNoTicket) {
-  const LayerRequest nowhere{.layer = 1, .row_ids = {}, .landing = {}};
+  const LayerRequest nowhere{.layer = 0, .row_ids = {}, .landing = {}};
   const auto refused = exchange_->Submit({.layers = {&nowhere, 1}});
   EXPECT_EQ(refused.status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(events_, (Events{"open 1"}));
@@ -168,13 +168,26 @@ TEST_F(RdmaExchangeTest, WhatCannotBeTakenOpensNoTicket) {
 }
 
 TEST_F(RdmaExchangeTest, WhatWasLateWhenItsConnectionBrokeIsNotAskedForAgain) {
-  const auto ticket = Submit(absl::Seconds(1));
+  const auto late = Submit(absl::Seconds(1)), other = Submit();
   clock_.Advance(absl::Seconds(1));
   connection(1).ended = absl::UnavailableError("over");
-  // Its deadline is found at the same look.
-  EXPECT_EQ(exchange_->Poll(*ticket), TicketState::kFailedLent);
+  EXPECT_EQ(exchange_->Poll(*other), TicketState::kInFlight);
   EXPECT_TRUE(Submit().ok());
-  EXPECT_EQ(events_, (Events{"open 1", "send 1:1", "close 1", "open 2", "send 2:2"}));
+  EXPECT_EQ(events_, (Events{"open 1", "send 1:1", "send 2:1", "close 1", "open 2", "send 2:2",
+                             "send 3:2"}));
+  EXPECT_EQ(exchange_->Wait(*late).message(), "over");
+}
+
+TEST_F(RdmaExchangeTest, WhatWasReapedBeforeItWasSentIsForgotten) {
+  exchange_->BreakForTest();
+  const auto reaped = Submit(), other = Submit();
+  exchange_->Reap(*reaped);
+  const auto next = Submit();  // in the batch that was used before
+  clock_.Advance(absl::Milliseconds(401));
+  EXPECT_EQ(exchange_->Poll(*other), TicketState::kInFlight);
+  answers_of_next_ = 2;
+  EXPECT_TRUE(exchange_->Wait(*next).ok());
+  EXPECT_EQ(events_, (Events{"open 1", "close 1", "open 2", "send 2:2", "send 3:2"}));
 }
 
 TEST_F(RdmaExchangeTest, LayersThatHadLandedAreNotAskedForAgain) {
