@@ -25,7 +25,7 @@ FLOORS = {
     "memstore/cache": {"memstore/base", "memstore/addressing"},
     "memstore/gather": {"memstore/base", "memstore/os", "memstore/addressing"},
     "memstore/tls": {"memstore/base", "memstore/os"},
-    "memstore/rdma": {"memstore/base", "memstore/os", "memstore/gather"},
+    "memstore/rdma": {"memstore/base", "memstore/os", "memstore/addressing", "memstore/gather"},
     "memstore/shm": {"memstore/base", "memstore/os"},
     "memstore/table": {"memstore/base", "memstore/os", "memstore/addressing"},
     "memstore/pack": {"memstore/base", "memstore/os", "memstore/addressing", "memstore/table"},

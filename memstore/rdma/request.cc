@@ -6,12 +6,31 @@
 #include <numeric>
 
 #include "absl/strings/str_cat.h"
+#include "memstore/base/status_macros.h"
 
 namespace engram {
 
 static_assert(std::endian::native == std::endian::little, "structures are sent as they lie");
 
 namespace {
+
+// The runs of each layer; returns their bytes.
+absl::StatusOr<uint64_t> ParseSlices(absl::Span<const std::byte> bytes, RdmaRequestView* view) {
+  uint64_t at = 0;
+  for (uint32_t i = 0; i < view->header.layers; ++i) {
+    uint32_t count = 0;
+    if (bytes.size() - at >= sizeof(count)) std::memcpy(&count, bytes.data() + at, sizeof(count));
+    if (count < 1 || count > ColumnSlice::kMaxRuns || bytes.size() - at < RdmaSliceBytes(count)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("layer ", view->layers[i].layer, ": a slice of ", count,
+                       " runs of columns: 1 to ", ColumnSlice::kMaxRuns,
+                       ", all within the request; leave out a layer of which no column is wanted"));
+    }
+    view->runs[i] = {reinterpret_cast<const ColumnRun*>(bytes.data() + at + sizeof(count)), count};
+    at += RdmaSliceBytes(count);
+  }
+  return at;
+}
 
 // What follows the layers.
 absl::Status ParseTokens(absl::Span<const std::byte> bytes, RdmaRequestView* view) {
@@ -25,16 +44,21 @@ absl::Status ParseTokens(absl::Span<const std::byte> bytes, RdmaRequestView* vie
         absl::StrCat("a request has 1 to ", kRdmaRequestTokens, " token ids, not ", tokens.tokens));
   }
   if (tokens.sequences < 1 || tokens.sequences > tokens.tokens ||
-      tokens.lookback > kRdmaMostLookback || tokens.dead > 1) {
-    return absl::InvalidArgumentError(absl::StrCat(tokens.tokens, " tokens can't be ",
-                                                   tokens.sequences, " sequences with ",
-                                                   tokens.lookback, " tokens before each"));
+      tokens.lookback > kRdmaMostLookback || (tokens.parts & ~(kRdmaDead | kRdmaSlices)) != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(tokens.tokens, " tokens can't be ", tokens.sequences, " sequences with ",
+                     tokens.lookback, " tokens before each, and parts ", tokens.parts));
   }
-  if (RdmaTokenBytes(tokens) != bytes.size()) {
-    return absl::InvalidArgumentError(absl::StrCat("its tokens take ", RdmaTokenBytes(tokens),
-                                                   " bytes and there are ", bytes.size()));
+  uint64_t slice_bytes = 0;
+  if ((tokens.parts & kRdmaSlices) != 0) {
+    ENGRAM_ASSIGN_OR_RETURN(slice_bytes, ParseSlices(bytes.subspan(sizeof(tokens)), view));
   }
-  const std::byte* at = bytes.data() + sizeof(tokens);
+  const uint64_t need = RdmaTokenBytes(tokens, slice_bytes);
+  if (need != bytes.size()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("its tokens take ", need, " bytes and there are ", bytes.size()));
+  }
+  const std::byte* at = bytes.data() + sizeof(tokens) + slice_bytes;
   view->sequence_tokens = {reinterpret_cast<const uint32_t*>(at), tokens.sequences};
   at += uint64_t{tokens.sequences} * 4;
   const uint64_t windows = uint64_t{tokens.sequences} * tokens.lookback;
@@ -42,7 +66,8 @@ absl::Status ParseTokens(absl::Span<const std::byte> bytes, RdmaRequestView* vie
   at += windows * 4;
   view->token_ids = {reinterpret_cast<const int32_t*>(at), tokens.tokens};
   at += uint64_t{tokens.tokens} * 4;
-  view->dead = {reinterpret_cast<const uint8_t*>(at), tokens.dead != 0 ? tokens.tokens : 0};
+  view->dead = {reinterpret_cast<const uint8_t*>(at),
+                (tokens.parts & kRdmaDead) != 0 ? tokens.tokens : 0};
   return absl::OkStatus();
 }
 

@@ -3,9 +3,11 @@
 //
 // A request is one SEND: a header, the layers wanted and where each lands, then row ids. Places are
 // offsets within windows that the client declared over gRPC; keys never travel here. In the place
-// of row ids there may be token ids with what stands before each sequence: the owner addresses
-// them. The owner writes rows to the places, and each layer's last write carries an immediate; or
-// it refuses the request with a message. All numbers are little-endian. Stateless and thread-safe.
+// of row ids there may be token ids with what stands before each sequence, and, where the owner
+// offered it (proto/wire/features.h, token_slices), the columns wanted of each layer: the owner
+// addresses them. The owner writes rows to the places, and each layer's last write carries an
+// immediate; or it refuses the request with a message. All numbers are little-endian. Stateless and
+// thread-safe.
 #pragma once
 
 #include <cstddef>
@@ -16,6 +18,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "memstore/addressing/column_slice.h"
 #include "memstore/gather/landing.h"
 #include "memstore/rdma/limits.h"
 
@@ -65,17 +68,20 @@ struct RdmaRequestLayer {
 };
 static_assert(sizeof(RdmaRequestHeader) == 32 && sizeof(RdmaRequestLayer) == 32);
 
-// What follows the layers of a request by token ids: this, sequence_tokens[sequences],
+// What follows the layers of a request by token ids: this; with kRdmaSlices for each layer the
+// number of runs of its columns and the runs (ColumnRun); sequence_tokens[sequences];
 // windows[sequences * lookback] (compressed ids before the sequence's first token, the newest
-// first; -1: blocked, and so all behind it), token_ids[tokens], and, where `dead` is 1, a byte a
-// token.
+// first; -1: blocked, and so all behind it); token_ids[tokens]; and with kRdmaDead a byte a token.
 struct RdmaTokens {
   uint32_t tokens;
   uint32_t sequences;
   uint32_t lookback;  // of the address scheme
-  uint32_t dead;      // 0 or 1
+  uint32_t parts;     // kRdmaDead and kRdmaSlices, or neither
 };
 static_assert(sizeof(RdmaTokens) == 16);
+inline constexpr uint32_t kRdmaDead = 1;
+inline constexpr uint32_t kRdmaSlices = 2;
+static_assert(sizeof(ColumnRun) == 8 && alignof(ColumnRun) == 4);
 
 struct RdmaRefusal {
   uint32_t magic;
@@ -94,11 +100,21 @@ constexpr uint64_t RdmaHeadBytes(uint64_t layers) {
   return sizeof(RdmaRequestHeader) + layers * sizeof(RdmaRequestLayer);
 }
 
-// Of a request by token ids, all but the layers.
-constexpr uint64_t RdmaTokenBytes(const RdmaTokens& tokens) {
+// Of a request by token ids, all but the layers. `slice_bytes`: of its layers' runs.
+constexpr uint64_t RdmaTokenBytes(const RdmaTokens& tokens, uint64_t slice_bytes = 0) {
   const uint64_t words = uint64_t{tokens.sequences} * (1 + tokens.lookback) + tokens.tokens;
-  return (sizeof(RdmaTokens) + words * 4 + (tokens.dead != 0 ? tokens.tokens : 0) + 7) / 8 * 8;
+  const uint64_t dead = (tokens.parts & kRdmaDead) != 0 ? tokens.tokens : 0;
+  return (sizeof(RdmaTokens) + slice_bytes + words * 4 + dead + 7) / 8 * 8;
 }
+// Of one layer's.
+constexpr uint64_t RdmaSliceBytes(uint64_t runs) {
+  return sizeof(uint32_t) + runs * sizeof(ColumnRun);
+}
+static_assert(RdmaHeadBytes(kRdmaRequestLayers) +
+                  RdmaTokenBytes({kRdmaRequestTokens, kRdmaRequestTokens, kRdmaMostLookback,
+                                  kRdmaDead | kRdmaSlices},
+                                 kRdmaRequestLayers* RdmaSliceBytes(ColumnSlice::kMaxRuns)) <=
+              kRdmaRequestBytes);
 
 // A request as it lies in the buffer that it was received in; ids are not looked at.
 struct RdmaRequestView {
@@ -106,6 +122,7 @@ struct RdmaRequestView {
   RdmaRequestLayer layers[kRdmaRequestLayers];
   const std::byte* ids[kRdmaRequestLayers];  // of each layer; none by token ids
   RdmaTokens tokens{};
+  absl::Span<const ColumnRun> runs[kRdmaRequestLayers];  // with kRdmaSlices, of each layer
   absl::Span<const uint32_t> sequence_tokens;
   absl::Span<const int32_t> windows, token_ids;
   absl::Span<const uint8_t> dead;
@@ -118,7 +135,7 @@ struct RdmaRequestView {
   }
 };
 // INVALID_ARGUMENT: it is none; `view->header.tag` is right all the same where the header came.
-// `bytes` lie on 8 bytes.
+// Runs are as many as a slice may have; what they name is not looked at. `bytes` lie on 8 bytes.
 absl::Status ParseRdmaRequest(absl::Span<const std::byte> bytes, RdmaRequestView* view);
 
 RdmaRefusal MakeRdmaRefusal(uint32_t tag, const absl::Status& status);

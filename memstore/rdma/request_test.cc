@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -97,7 +98,7 @@ std::vector<uint64_t> TokenRequest(const RdmaTokens& tokens, int64_t more_bytes,
 
 TEST(RdmaRequest, TokenIdsAreReadAsTheyWereWritten) {
   absl::Span<const std::byte> bytes;
-  const RdmaTokens tokens{.tokens = 4, .sequences = 2, .lookback = 3, .dead = 1};
+  const RdmaTokens tokens{.tokens = 4, .sequences = 2, .lookback = 3, .parts = kRdmaDead};
   const auto words = TokenRequest(tokens, 0, &bytes);
   ASSERT_EQ(RdmaTokenBytes(tokens), 4u * 12 + 16 + 8);
   RdmaRequestView view;
@@ -124,11 +125,78 @@ TEST(RdmaRequest, TokenIdsThatAreNotWhatTheySayAreRefused) {
   EXPECT_TRUE(refused({4, 5, 3, 1}));
   EXPECT_TRUE(refused({4, 2, kRdmaMostLookback + 1, 1}));
   EXPECT_TRUE(refused({4, 2, 1u << 31, 1}));
-  EXPECT_TRUE(refused({4, 2, 3, 2}));
+  EXPECT_TRUE(refused({4, 2, 3, 4}));
+  EXPECT_TRUE(refused({4, 2, 3, kRdmaSlices}));  // of 100 runs
   EXPECT_TRUE(refused({4, 2, 3, 1}, 8));
   EXPECT_TRUE(refused({4, 2, 3, 1}, -8));
   EXPECT_TRUE(refused({4, 2, 3, 1}, -72));
   EXPECT_TRUE(refused({4, 2, 3, 1}, -80));
+}
+
+// A request of two layers, by the token ids of one sequence, with these runs of columns: numbers as
+// they lie, a count and then first column and columns of each.
+class SliceRequest {
+ public:
+  explicit SliceRequest(std::vector<uint32_t> slices) {
+    const RdmaRequestHeader header{.magic = kRdmaRequestMagic,
+                                   .version = kRdmaVersion,
+                                   .layers = 2,
+                                   .tag = RdmaImmediate({3, 77}, kRdmaAllLayers),
+                                   .id_bytes = kRdmaTokenIds,
+                                   .batch = 9,
+                                   .timeout_us = 0};
+    const RdmaTokens tokens{.tokens = 3, .sequences = 1, .lookback = 1, .parts = kRdmaSlices};
+    Put(&header, sizeof(header));
+    const RdmaRequestLayer layers[2] = {};
+    Put(layers, sizeof(layers));
+    Put(&tokens, sizeof(tokens));
+    Put(slices.data(), slices.size() * sizeof(uint32_t));
+    const uint32_t rest[] = {3, 50, 60, 61, 62};
+    Put(rest, sizeof(rest));
+    bytes_ = (bytes_ + 7) / 8 * 8;
+  }
+  absl::Status Parse(int64_t more = 0) {
+    return ParseRdmaRequest({reinterpret_cast<std::byte*>(words_), bytes_ + more}, &view);
+  }
+  RdmaRequestView view;
+
+ private:
+  void Put(const void* from, size_t bytes) {
+    std::memcpy(reinterpret_cast<std::byte*>(words_) + bytes_, from, bytes);
+    bytes_ += bytes;
+  }
+  uint64_t words_[128] = {};
+  size_t bytes_ = 0;
+};
+
+TEST(RdmaRequest, SlicesAreReadAsTheyWereWritten) {
+  SliceRequest request({2, 0, 2, 8, 1, 1, 5, 3});
+  const absl::Status status = request.Parse();
+  ASSERT_TRUE(status.ok()) << status;
+  const ColumnRun first[] = {{0, 2}, {8, 1}}, second[] = {{5, 3}};
+  EXPECT_EQ(request.view.runs[0], absl::MakeConstSpan(first));
+  EXPECT_EQ(request.view.runs[1], absl::MakeConstSpan(second));
+  EXPECT_EQ(request.view.sequence_tokens, absl::MakeConstSpan({3u}));
+  EXPECT_EQ(request.view.windows, absl::MakeConstSpan({50}));
+  EXPECT_EQ(request.view.token_ids, absl::MakeConstSpan({60, 61, 62}));
+}
+
+TEST(RdmaRequest, SlicesThatAreNotWhatTheySayAreRefused) {
+  const auto refused = [](std::vector<uint32_t> slices, int64_t more = 0) {
+    return SliceRequest(std::move(slices)).Parse(more).code() == absl::StatusCode::kInvalidArgument;
+  };
+  EXPECT_FALSE(refused({1, 0, 2, 1, 5, 3}));
+  EXPECT_TRUE(refused({0, 1, 5, 3}));          // none of the first layer
+  EXPECT_TRUE(refused({1, 0, 2, 0}));          // none of the second
+  EXPECT_TRUE(refused({1, 0, 2}));             // where the second one's are, there are tokens
+  EXPECT_TRUE(refused({9, 0, 2, 1, 5, 3}));    // more than a slice has
+  EXPECT_TRUE(refused({~0u, 0, 2, 1, 5, 3}));  // by far
+  EXPECT_TRUE(refused({8, 0, 2, 1, 5, 3}));    // beyond the request's end
+  EXPECT_TRUE(refused({1, 0, 2, 1, 5, 3}, 8));
+  EXPECT_TRUE(refused({1, 0, 2, 1, 5, 3}, -8));
+  for (int64_t end = -8; end >= -64; end -= 4) EXPECT_TRUE(refused({1, 0, 2, 1, 5, 3}, end));
+  // What columns they name is the set's to judge.
+  EXPECT_FALSE(refused({2, ~0u, ~0u, 3, 1, 1, 5, 3}));
 }
 
 TEST(RdmaRequest, ImmediatesKeepSlotLayerAndGeneration) {

@@ -8,6 +8,7 @@
 #include "memstore/rdma/limits.h"
 #include "memstore/rdma/request.h"
 #include "proto/rpc/queue_pair.h"
+#include "proto/wire/features.h"
 #include "server/grpc/grpc_status.h"
 
 namespace engram {
@@ -115,6 +116,9 @@ absl::Status AttachRdmaCall::Offer(const v1::RdmaOpen& open) {
   offer->set_credits(kRdmaCredits);
   offer->set_max_request_bytes(kRdmaRequestBytes);
   offer->set_max_batch_rows(endpoint_->max_batch_rows());
+  // Where the client reads rows by itself there is nothing to be asked for.
+  if (mode_ == v1::RDMA_MODE_WRITE) offer->add_features(std::string(wire::kTokenSlices));
+  offer->set_engram_version(kEngramVersion);
   return absl::OkStatus();
 }
 

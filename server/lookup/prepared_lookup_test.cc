@@ -151,6 +151,55 @@ TEST_F(PreparedLookupTest, AddressesSequencesAfterTheWindowsThatTheirClientKept)
   EXPECT_THAT(refused([&](auto& w) { w.token_ids = bad_ids; }), HasSubstr("sequence 0"));
 }
 
+TEST_F(PreparedLookupTest, AddressesTheColumnsOfASliceAlone) {
+  const std::string directory = absl::StrCat(::testing::TempDir(), "/lookup_test_columns");
+  constexpr uint64_t kColumnRows = 1000;
+  constexpr uint32_t kColumns = 5;
+  ASSERT_TRUE(
+      testing::WriteSmallTableSet({.layers = {{.layer = 1, .rows = kColumns * kColumnRows},
+                                              {.layer = 14, .rows = kColumns * kColumnRows}},
+                                   .columns = kColumns},
+                                  directory)
+          .ok());
+  const auto set = TableSet::Load(directory, {}).value();
+  const std::vector<int32_t> ids = {6, 7, 99}, windows = {5, -1};
+  const std::vector<uint32_t> tokens = {2, 1}, layers = {14, 1};
+  const ColumnRun apart[] = {{0, 1}, {3, 2}}, one[] = {{2, 1}}, none[] = {{2, 0}};
+  const std::vector<ColumnSlice> slices = {ColumnSlice::Create(apart, kColumns, 14).value(),
+                                           ColumnSlice::Create(one, kColumns).value()};
+  WantedSequences wanted{.layers = layers,
+                         .sequence_tokens = tokens,
+                         .lookback = 1,
+                         .windows = windows,
+                         .token_ids = ids,
+                         .slices = slices};
+  PreparedLookup lookup;
+  const absl::Status status = lookup.PrepareSequences(set, wanted, kLimits);
+  ASSERT_TRUE(status.ok()) << status;
+  const auto row = [](uint64_t id, uint64_t previous, uint64_t column) {
+    return ((id * 3) ^ (previous * 5)) % kColumnRows + column * kColumnRows;
+  };
+  const std::vector<std::vector<RowId>> expected = {
+      {row(6, 5, 0), row(6, 5, 3), row(6, 5, 4), row(7, 6, 0), row(7, 6, 3), row(7, 6, 4),
+       row(99, 0, 0), row(99, 0, 3), row(99, 0, 4)},
+      {row(6, 5, 2), row(7, 6, 2), row(99, 0, 2)}};
+  for (size_t i = 0; i < 2; ++i) {
+    ASSERT_EQ(lookup.rows(i), expected[i].size());
+    EXPECT_EQ(lookup.Wanted(i, 0, lookup.rows(i)).ids64, absl::MakeConstSpan(expected[i]));
+  }
+  const auto refused = [&](const std::vector<ColumnSlice>& wrong) {
+    wanted.slices = wrong;
+    const absl::Status error = lookup.PrepareSequences(set, wanted, kLimits);
+    EXPECT_EQ(error.code(), absl::StatusCode::kInvalidArgument) << error;
+    return std::string(error.message());
+  };
+  EXPECT_THAT(refused({slices[0]}), HasSubstr("1 slices for 2 layers"));
+  EXPECT_THAT(refused({slices[1], slices[0]}), HasSubstr("layer 1: "));  // of layer 14 alone
+  EXPECT_THAT(refused({slices[0], ColumnSlice::Create(none, kColumns).value()}),
+              HasSubstr("layer 1: a slice of no columns"));
+  EXPECT_THAT(refused({slices[0], ColumnSlice::All(kColumns + 1)}), HasSubstr("layer 1: "));
+}
+
 TEST_F(PreparedLookupTest, NamesTheRowIdThatIsOutOfRange) {
   const std::vector<uint32_t> narrow = {1, 2, 5000};
   EXPECT_THAT(

@@ -188,28 +188,44 @@ absl::Status RdmaSession::Start(const Waiting& waiting) {
   return status;
 }
 
+// The tokens are addressed here. Whatever the runs name, slices are of the layer's columns.
+absl::Status RdmaSession::PrepareTokens() {
+  const uint32_t layers = view_.header.layers;
+  const uint32_t columns = served_.served.set->addresser().scheme().Columns();
+  const bool sliced = (view_.tokens.parts & kRdmaSlices) != 0;
+  for (uint32_t i = 0; i < layers; ++i) {
+    const uint32_t layer = wanted_layers_[i] = view_.layers[i].layer;
+    if (!sliced) continue;
+    absl::StatusOr<ColumnSlice> slice = ColumnSlice::Create(view_.runs[i], columns, layer);
+    if (!slice.ok()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("layer ", layer, ": ", slice.status().message()));
+    }
+    slices_[i] = *slice;
+  }
+  ENGRAM_RETURN_IF_ERROR(
+      lookup_.PrepareSequences(served_.served.set,
+                               {.layers = {wanted_layers_.data(), layers},
+                                .sequence_tokens = view_.sequence_tokens,
+                                .lookback = view_.tokens.lookback,
+                                .windows = view_.windows,
+                                .token_ids = view_.token_ids,
+                                .dead = view_.dead,
+                                .slices = {slices_.data(), sliced ? layers : 0}},
+                               {.max_batch_rows = served_.max_batch_rows, .max_reply_bytes = 0}));
+  for (uint32_t i = 0; i < layers; ++i) {
+    if (view_.layers[i].rows == lookup_.rows(i)) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("layer ", wanted_layers_[i], ": ", view_.token_ids.size(), " tokens have ",
+                     lookup_.rows(i), " rows, not ", view_.layers[i].rows));
+  }
+  return absl::OkStatus();
+}
+
 // By row ids or by token ids.
 absl::Status RdmaSession::Prepare() {
   const uint32_t layers = view_.header.layers;
-  const LookupLimits limits{.max_batch_rows = served_.max_batch_rows, .max_reply_bytes = 0};
-  if (view_.header.id_bytes == kRdmaTokenIds) {
-    for (uint32_t i = 0; i < layers; ++i) wanted_layers_[i] = view_.layers[i].layer;
-    absl::Status status = lookup_.PrepareSequences(served_.served.set,
-                                                   {.layers = {wanted_layers_.data(), layers},
-                                                    .sequence_tokens = view_.sequence_tokens,
-                                                    .lookback = view_.tokens.lookback,
-                                                    .windows = view_.windows,
-                                                    .token_ids = view_.token_ids,
-                                                    .dead = view_.dead},
-                                                   limits);
-    for (uint32_t i = 0; status.ok() && i < layers; ++i) {
-      if (view_.layers[i].rows == lookup_.rows(i)) continue;
-      status = absl::InvalidArgumentError(
-          absl::StrCat("layer ", wanted_layers_[i], ": ", view_.token_ids.size(), " tokens have ",
-                       lookup_.rows(i), " rows, not ", view_.layers[i].rows));
-    }
-    return status;
-  }
+  if (view_.header.id_bytes == kRdmaTokenIds) return PrepareTokens();
   wanted_.clear();
   for (uint32_t i = 0; i < layers; ++i) {
     WantedRows rows{.layer = view_.layers[i].layer};
@@ -220,7 +236,8 @@ absl::Status RdmaSession::Prepare() {
     }
     wanted_.push_back(rows);
   }
-  return lookup_.PrepareRows(served_.served.set, wanted_, limits);
+  return lookup_.PrepareRows(served_.served.set, wanted_,
+                             {.max_batch_rows = served_.max_batch_rows, .max_reply_bytes = 0});
 }
 
 // Every byte that will be written is within a window that this client declared.

@@ -124,6 +124,7 @@ class RdmaSession {
   bool StartNext();
   absl::Status Start(const Waiting& waiting);
   absl::Status Prepare();
+  absl::Status PrepareTokens();
   absl::Status FindTargets();
   void CountAnswer() const;
   void RecordSince(Stage stage, MonotonicTime since) const;
@@ -169,6 +170,7 @@ class RdmaSession {
   PreparedLookup lookup_;
   std::vector<WantedRows> wanted_;
   std::array<uint32_t, kRdmaRequestLayers> wanted_layers_;
+  std::array<ColumnSlice, kRdmaRequestLayers> slices_;
   std::array<Target, kRdmaRequestLayers> targets_;
   int tile_ = -1;     // the layer that a tile begins with
   size_t layer_ = 0;  // what is gathered next

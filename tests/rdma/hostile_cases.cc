@@ -7,6 +7,7 @@
 #include "client/transport/grpc/grpc_attachment.h"
 #include "client/transport/rdma/rdma_connection.h"
 #include "gtest/gtest.h"
+#include "memstore/addressing/addresser.h"
 #include "memstore/base/clock.h"
 #include "tests/rdma/fault_fixture.h"
 #include "tests/rdma/rdma_owner.h"
@@ -71,6 +72,40 @@ class HandClient {
     EXPECT_TRUE(connection_->SendRequest(0, bytes).ok());
     return Answer();
   }
+  // By token ids: a token of layer 1, with these runs as they lie (a count, then first column and
+  // columns of each), and what is said of them.
+  absl::Status AskSlice(const std::vector<uint32_t>& runs, uint32_t rows,
+                        uint32_t parts = kRdmaSlices, int64_t more_bytes = 0) {
+    std::byte* at = connection_->request(0);
+    const auto put = [&](const void* from, size_t bytes) {
+      std::memcpy(at, from, bytes);
+      at += bytes;
+    };
+    const RdmaRequestHeader header{.magic = kRdmaRequestMagic,
+                                   .version = kRdmaVersion,
+                                   .layers = 1,
+                                   .tag = RdmaImmediate({0, 1}, kRdmaAllLayers),
+                                   .id_bytes = kRdmaTokenIds,
+                                   .batch = 1,
+                                   .timeout_us = 0};
+    const RdmaRequestLayer layer{.layer = 1,
+                                 .window = kWindow,
+                                 .offset = 0,
+                                 .group_stride_bytes = 0,
+                                 .group_rows = 0,
+                                 .rows = rows};
+    const RdmaTokens tokens{.tokens = 1, .sequences = 1, .lookback = 1, .parts = parts};
+    const int32_t rest[] = {1, kBefore, kToken, 0};
+    put(&header, sizeof(header));
+    put(&layer, sizeof(layer));
+    put(&tokens, sizeof(tokens));
+    put(runs.data(), runs.size() * sizeof(uint32_t));
+    put(rest, 3 * sizeof(int32_t));
+    const auto bytes = static_cast<uint64_t>(at - connection_->request(0));
+    EXPECT_TRUE(
+        connection_->SendRequest(0, static_cast<uint32_t>((bytes + 7) / 8 * 8 + more_bytes)).ok());
+    return Answer();
+  }
   absl::Status Answer() {
     const MonotonicTime end = RealClock().Now() + absl::Seconds(20);
     while (RealClock().Now() < end) {
@@ -99,6 +134,7 @@ class HandClient {
   }
   void set_last_id(uint32_t id) { id_ = id; }
 
+  static constexpr int32_t kBefore = 5, kToken = 6;
   static constexpr uint32_t kWindow = 7;
   static constexpr uint64_t kBytes = 8192;
 
@@ -152,6 +188,57 @@ TEST_F(RdmaFaultTest, PlacesOutsideTheWindowsAreRefusedAndTheConnectionGoesOn) {
   refused(kAsItIs);
   ASSERT_TRUE(client.lease().Declare(HandClient::kWindow, client.memory().region()).ok());
   EXPECT_TRUE(client.Ask(kAsItIs).ok());
+}
+
+TEST_F(RdmaFaultTest, SlicesThatAreNoneAreRefusedAndTheConnectionGoesOn) {
+  HandClient client(*owner_);
+  ASSERT_TRUE(client.lease().Declare(HandClient::kWindow, client.memory().region()).ok());
+  const AddressScheme& scheme = client.route().grpc->table_set().manifest.scheme;
+  ASSERT_EQ(scheme.Columns(), kColumns);
+  // Two columns of four, apart.
+  const auto right = [&] { return client.AskSlice({2, 0, 1, 3, 1}, 2); };
+  absl::Status status = right();
+  ASSERT_TRUE(status.ok()) << status;
+  SequenceState state = Addresser::Start();
+  state.ids[0] = HandClient::kBefore;
+  RowId ids[kColumns];
+  const int32_t token = HandClient::kToken;
+  const LayerRowIdsOutput output{.layer_index = 0, .rows = ids, .token_stride = kColumns};
+  ASSERT_TRUE(Addresser::Create(scheme, nullptr)
+                  .value()
+                  ->Address(state, {&token, 1}, {}, {&output, 1})
+                  .ok());
+  for (const size_t i : {0u, 1u}) {
+    EXPECT_TRUE(IsSyntheticRow(1, ids[i == 0 ? 0 : 3], {client.memory().data() + i * 264, 264}));
+  }
+  std::memset(client.memory().data(), 0x5a, HandClient::kBytes);
+  const auto refused = [&](const std::vector<uint32_t>& runs, uint32_t rows,
+                           uint32_t parts = kRdmaSlices, int64_t more_bytes = 0) {
+    const absl::Status wrong = client.AskSlice(runs, rows, parts, more_bytes);
+    EXPECT_EQ(wrong.code(), absl::StatusCode::kInvalidArgument) << wrong;
+    return std::string(wrong.message());
+  };
+  EXPECT_NE(refused({1, 3, 2}, 2).find("beyond the layer's 4 columns"), std::string::npos);
+  EXPECT_NE(refused({2, 0, 2, 1, 2}, 4).find("overlaps"), std::string::npos);
+  refused({2, 2, 1, 0, 1}, 2);                   // not in order
+  refused({1, ~0u, 2}, 2);                       // ends at column 0, counted in 32 bits
+  refused({1, 0, ~0u}, 2);                       // more than any buffer
+  refused({1, 0, 0}, 1);                         // none
+  refused({0}, 1);                               // no run
+  refused({9, 0, 1, 1, 1}, 2);                   // more than a slice has
+  refused({~0u, 0, 1}, 1);                       // by far
+  refused({8, 0, 1}, 1);                         // beyond the request's end
+  refused({2, 0, 1, 3, 1}, 4);                   // rows of all columns
+  refused({2, 0, 1, 3, 1}, ~0u);                 // of none that there could be
+  refused({2, 0, 1, 3, 1}, 2, 4);                // a part that nobody knows
+  refused({2, 0, 1, 3, 1}, 2, kRdmaDead);        // no slices, by what it says
+  refused({2, 0, 1, 3, 1}, 2, kRdmaSlices, 8);   // longer
+  refused({2, 0, 1, 3, 1}, 2, kRdmaSlices, -8);  // shorter
+  for (size_t i = 0; i < HandClient::kBytes; ++i) {
+    ASSERT_EQ(client.memory().data()[i], std::byte{0x5a}) << i;
+  }
+  status = right();
+  EXPECT_TRUE(status.ok()) << status;
 }
 
 TEST_F(RdmaFaultTest, ABatchWhoseDeadlineHasPassedIsNotGathered) {

@@ -24,6 +24,7 @@
 namespace engram::rdma {
 
 inline constexpr uint64_t kRows = 20000;
+inline constexpr uint32_t kColumns = 4;  // of 5,000 rows each
 inline constexpr uint32_t kRowBytes[] = {264, 112};
 inline constexpr uint32_t kLayers[] = {1, 14};
 
@@ -37,7 +38,8 @@ class SetDirectory {
     std::filesystem::permissions(directory_, std::filesystem::perms(0755));
     const auto manifest =
         testing::WriteSmallTableSet({.layers = {{.layer = 1, .row_bytes = 264, .rows = kRows},
-                                                {.layer = 14, .row_bytes = 112, .rows = kRows}}},
+                                                {.layer = 14, .row_bytes = 112, .rows = kRows}},
+                                     .columns = kColumns},
                                     path());
     EXPECT_TRUE(manifest.ok()) << manifest.status();
   }

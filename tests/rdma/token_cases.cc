@@ -1,11 +1,14 @@
 // Batches by token ids over RDMA: the owner addresses them, and what lands is what the client would
 // have asked for by row ids.
+#include <cstring>
 #include <random>
 
 #include "absl/strings/str_cat.h"
 #include "client/client.h"
 #include "gtest/gtest.h"
+#include "memstore/addressing/column_slice.h"
 #include "memstore/base/clock.h"
+#include "proto/wire/version.h"
 #include "tests/integration/programs.h"
 #include "tests/integration/small_sets.h"
 #include "tests/rdma/rdma_owner.h"
@@ -42,18 +45,25 @@ struct Step {
   }
 };
 
-// How rows lie, and that every byte between them stays as it was.
+// How rows lie, and that every byte between them stays as it was. Without slices: of all columns.
 std::vector<Landing> Landings(const Manifest& manifest, bool tile, uint64_t tokens,
-                              std::vector<std::byte>* buffer) {
-  const uint64_t columns = manifest.scheme.Columns();
+                              std::vector<std::byte>* buffer,
+                              const std::vector<ColumnSlice>& slices = {}) {
   uint64_t token_bytes = 0;
-  for (const LayerTableSpec& layer : manifest.layers) token_bytes += columns * layer.row_bytes;
+  const auto columns_of = [&](const LayerTableSpec& layer) {
+    return slices.empty() ? manifest.scheme.Columns()
+                          : slices[&layer - manifest.layers.data()].columns();
+  };
+  for (const LayerTableSpec& layer : manifest.layers) {
+    token_bytes += columns_of(layer) * layer.row_bytes;
+  }
   buffer->assign(tokens * token_bytes + 4096, std::byte{0xa5});
   std::vector<Landing> landings;
   uint64_t at = 0;
   for (const LayerTableSpec& layer : manifest.layers) {
-    Landing landing{.data = buffer->data() + at};
-    if (tile) {
+    const uint64_t columns = columns_of(layer);
+    Landing landing{.data = columns == 0 ? nullptr : buffer->data() + at};
+    if (tile && columns > 0) {
       landing.group_rows = columns;
       landing.group_stride_bytes = token_bytes;
     }
@@ -63,9 +73,10 @@ std::vector<Landing> Landings(const Manifest& manifest, bool tile, uint64_t toke
   return landings;
 }
 
-absl::Status LookUp(Client& client, const Step& step, const std::vector<Landing>& landings) {
+absl::Status LookUp(Client& client, const Step& step, const std::vector<Landing>& landings,
+                    const std::vector<ColumnSlice>& slices = {}) {
   const auto ticket = client.SubmitTokens(step.sequences, step.token_ids, step.dead, landings,
-                                          RealClock().Now() + absl::Seconds(60));
+                                          RealClock().Now() + absl::Seconds(60), slices);
   if (!ticket.ok()) return ticket.status();
   absl::Status status = client.Wait(*ticket);
   client.Reap(*ticket);
@@ -109,6 +120,56 @@ TEST_P(RdmaTokenTest, RowsAreThoseOfRowIds) {
       ASSERT_TRUE(status.ok()) << status;
       ASSERT_TRUE(rdma_->Register(absl::MakeSpan(got)).ok());
       status = LookUp(*rdma_, step, have);
+      EXPECT_TRUE(status.ok()) << status;
+      EXPECT_TRUE(got == expected) << lengths.size() << " sequences, tile " << tile;
+      ASSERT_TRUE(rdma_->Unregister(absl::MakeSpan(got)).ok());
+    }
+  }
+}
+
+// The first and the last column of the first layer, none of the last one where there are three, and
+// half of each other.
+std::vector<ColumnSlice> SomeColumns(const Manifest& manifest) {
+  const uint32_t columns = manifest.scheme.Columns();
+  const size_t layers = manifest.layers.size();
+  std::vector<ColumnSlice> slices;
+  for (size_t i = 0; i < layers; ++i) {
+    std::vector<ColumnRun> runs = {{columns / 2, columns - columns / 2}};
+    if (i == 0) runs = {{0, 1}, {columns - 1, 1}};
+    if (i == 2) runs.clear();
+    slices.push_back(ColumnSlice::Create(runs, columns, manifest.layers[i].layer).value());
+  }
+  return slices;
+}
+
+TEST_P(RdmaTokenTest, RowsOfSlicesAreThoseOfTheirColumns) {
+  ASSERT_TRUE(rdma_->transport().capabilities().token_slices);
+  EXPECT_EQ(rdma_->transport().capabilities().owner_version, kEngramVersion);
+  const Manifest& manifest = rdma_->table_set();
+  const std::vector<ColumnSlice> slices = SomeColumns(manifest);
+  uint32_t seed = 10;
+  for (const auto& lengths : {std::vector<uint32_t>{1}, std::vector<uint32_t>(64, 1),
+                              std::vector<uint32_t>{700, 1, 1024, 33}}) {
+    for (const bool tile : {false, true}) {
+      const Step step(rdma_->addresser(), lengths, seed++);
+      const uint64_t tokens = step.token_ids.size();
+      std::vector<std::byte> all, got;
+      const auto want = Landings(manifest, false, tokens, &all);
+      const auto have = Landings(manifest, tile, tokens, &got, slices);
+      ASSERT_TRUE(LookUp(*embedded_, step, want).ok());
+      ASSERT_TRUE(rdma_->Register(absl::MakeSpan(got)).ok());
+      std::vector<std::byte> expected = got;
+      for (size_t l = 0; l < slices.size(); ++l) {
+        const uint64_t bytes = manifest.layers[l].row_bytes;
+        for (uint64_t row = 0; row < tokens * slices[l].columns(); ++row) {
+          const uint64_t from = row / slices[l].columns() * manifest.scheme.Columns() +
+                                slices[l].LayerColumn(row % slices[l].columns());
+          std::memcpy(expected.data() + (have[l].data - got.data()) +
+                          have[l].shape().OffsetOf(row, manifest.layers[l].row_bytes),
+                      want[l].data + from * bytes, bytes);
+        }
+      }
+      const absl::Status status = LookUp(*rdma_, step, have, slices);
       EXPECT_TRUE(status.ok()) << status;
       EXPECT_TRUE(got == expected) << lengths.size() << " sequences, tile " << tile;
       ASSERT_TRUE(rdma_->Unregister(absl::MakeSpan(got)).ok());

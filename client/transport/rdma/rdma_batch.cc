@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "memstore/base/check.h"
 #include "memstore/base/status_macros.h"
+#include "proto/wire/features.h"
 
 namespace engram {
 namespace {
@@ -52,14 +53,20 @@ absl::Status RdmaBatch::Take(const BatchRequest& request, const Manifest& manife
         absl::StrCat("a batch by token ids for ", request.layers.size(), " layers: over RDMA ",
                      kRdmaRequestLayers, " at most, split it by layers"));
   }
-  for (const LayerRequest& layer : request.layers) {
+  const bool slices = by_tokens_ && !request.tokens->slices.empty();
+  for (size_t i = 0; i < request.layers.size(); ++i) {
+    const LayerRequest& layer = request.layers[i];
     const LayerTableSpec* const spec = manifest.FindLayer(layer.layer);
-    ENGRAM_CHECK(spec != nullptr, "a batch that was not checked");
-    if (absl::Status taken = TakeLayer(layer, *spec, find); !taken.ok()) {
+    ENGRAM_CHECK(spec != nullptr && (!slices || i < request.tokens->slices.size()),
+                 "a batch that was not checked");
+    const ColumnSlice slice =
+        slices ? request.tokens->slices[i] : ColumnSlice::All(manifest.scheme.Columns());
+    if (absl::Status taken = TakeLayer(layer, *spec, slice, find); !taken.ok()) {
       return OfLayer(layer.layer, taken);
     }
   }
-  is_tile_ = RdmaTile(places_) >= 0;
+  is_tile_ = places_.size() == layers_.size() && RdmaTile(places_) >= 0;
+  SkipWritten();
   return absl::OkStatus();
 }
 
@@ -71,11 +78,10 @@ void RdmaBatch::Reset(const BatchRequest& request, const Manifest& manifest) {
   id_bytes_ = sizeof(uint32_t);
   next_layer_ = 0;
   begun_ = restarted_ = false;
-  is_tile_ = false;
+  is_tile_ = sliced_ = false;
   by_tokens_ = request.tokens != nullptr;
   sequences_.clear();
   next_sequence_ = next_token_ = 0;
-  columns_ = manifest.scheme.Columns();
   lookback_ = manifest.scheme.Lookback();
   to_land_ = 0;
   if (!by_tokens_) return;
@@ -86,17 +92,25 @@ void RdmaBatch::Reset(const BatchRequest& request, const Manifest& manifest) {
 }
 
 absl::Status RdmaBatch::TakeLayer(const LayerRequest& layer, const LayerTableSpec& spec,
-                                  FindRdmaLanding find) {
+                                  ColumnSlice slice, FindRdmaLanding find) {
   if (!layer.landing.places.empty()) {
     return absl::UnimplementedError(
         "its landing lists places, which do not travel over RDMA: order the rows as they land");
   }
   if (spec.rows > uint64_t{1} << 32) id_bytes_ = sizeof(uint64_t);
-  LayerProgress taken{.layer = layer.layer,
-                      .place = {},
-                      .data = layer.landing.data,
-                      .first_id = ids_.size(),
-                      .rows = by_tokens_ ? token_ids_.size() * columns_ : layer.row_ids.size()};
+  LayerProgress taken{
+      .layer = layer.layer,
+      .place = {},
+      .data = layer.landing.data,
+      .first_id = ids_.size(),
+      .rows = by_tokens_ ? token_ids_.size() * slice.columns() : layer.row_ids.size(),
+      .slice = slice};
+  // Of a slice of no columns there is nothing to ask for.
+  if (by_tokens_ ? slice.empty() : layer.columns != nullptr && layer.columns->empty()) {
+    layers_.push_back(taken);
+    return absl::OkStatus();
+  }
+  if (by_tokens_ && !slice.is_all()) sliced_ = true;
   taken.place.rows = taken.rows;
   taken.place.row_bytes = spec.row_bytes;
   taken.place.shape = layer.landing.shape();
@@ -159,12 +173,17 @@ void RdmaBatch::WriteHead(RdmaTag tag, MonotonicTime now, const Writer& writer, 
               writer.request.layer_count * sizeof(RdmaRequestLayer));
 }
 
-// As many whole sequences as fit, of every layer that has not landed.
-RdmaBatch::Request RdmaBatch::WriteTokens(RdmaTag tag, MonotonicTime now, std::byte* out) {
+absl::Status RdmaBatch::CheckOffered(const RdmaOwnerFeatures& owner) const {
+  if (!sliced_ || owner.token_slices) return absl::OkStatus();
+  return wire::LacksFeature(wire::kTokenSlices, owner.name, owner.version);
+}
+
+// As many whole sequences as fit into the next request.
+RdmaTokens RdmaBatch::CountTokens() const {
   RdmaTokens tokens{.tokens = 0,
                     .sequences = 0,
                     .lookback = lookback_,
-                    .dead = dead_.empty() ? uint32_t{0} : uint32_t{1}};
+                    .parts = (dead_.empty() ? 0 : kRdmaDead) | (sliced_ ? kRdmaSlices : 0)};
   while (next_sequence_ + tokens.sequences < sequences_.size()) {
     const uint32_t next = sequences_[next_sequence_ + tokens.sequences].tokens;
     if (tokens.tokens + next > kRdmaRequestTokens) break;
@@ -172,17 +191,22 @@ RdmaBatch::Request RdmaBatch::WriteTokens(RdmaTag tag, MonotonicTime now, std::b
     ++tokens.sequences;
   }
   ENGRAM_CHECK(tokens.sequences > 0, "a sequence is longer than a request");
-  const uint64_t rows = uint64_t{tokens.tokens} * columns_;
-  const uint64_t first = next_token_ * columns_;
+  return tokens;
+}
+
+// Of every layer that has not landed.
+RdmaBatch::Request RdmaBatch::WriteTokens(RdmaTag tag, MonotonicTime now, std::byte* out) {
+  const RdmaTokens tokens = CountTokens();
   Writer writer;
   for (uint32_t i = 0; i < layers_.size(); ++i) {
     LayerProgress& layer = layers_[i];
     if (layer.landed == layer.rows) continue;
     const LandingShape& shape = layer.place.shape;
+    const uint64_t rows = uint64_t{tokens.tokens} * layer.slice.columns();
     writer.Add(i,
                {.layer = layer.layer,
                 .window = layer.place.window,
-                .offset = layer.place.offset + layer.OffsetOf(first),
+                .offset = layer.place.offset + layer.OffsetOf(layer.written),
                 .group_stride_bytes = shape.group_stride_bytes,
                 .group_rows = static_cast<uint32_t>(shape.group_rows),
                 .rows = static_cast<uint32_t>(rows)},
@@ -196,6 +220,14 @@ RdmaBatch::Request RdmaBatch::WriteTokens(RdmaTag tag, MonotonicTime now, std::b
     at += bytes;
   };
   put(&tokens, sizeof(tokens));
+  uint64_t slice_bytes = 0;
+  for (uint32_t i = 0; sliced_ && i < writer.request.layer_count; ++i) {
+    const absl::Span<const ColumnRun> runs = layers_[writer.request.layers[i].place].slice.runs();
+    const auto count = static_cast<uint32_t>(runs.size());
+    put(&count, sizeof(count));
+    put(runs.data(), runs.size() * sizeof(ColumnRun));
+    slice_bytes += RdmaSliceBytes(count);
+  }
   for (uint32_t i = 0; i < tokens.sequences; ++i) {
     put(&sequences_[next_sequence_ + i].tokens, sizeof(uint32_t));
   }
@@ -207,11 +239,12 @@ RdmaBatch::Request RdmaBatch::WriteTokens(RdmaTag tag, MonotonicTime now, std::b
     }
   }
   put(&token_ids_[next_token_], tokens.tokens * sizeof(int32_t));
-  if (tokens.dead != 0) put(&dead_[next_token_], tokens.tokens);
+  if (!dead_.empty()) put(&dead_[next_token_], tokens.tokens);
   next_sequence_ += tokens.sequences;
   next_token_ += tokens.tokens;
-  writer.request.bytes =
-      static_cast<uint32_t>(RdmaHeadBytes(writer.request.layer_count) + RdmaTokenBytes(tokens));
+  writer.request.bytes = static_cast<uint32_t>(RdmaHeadBytes(writer.request.layer_count) +
+                                               RdmaTokenBytes(tokens, slice_bytes));
+  std::memset(at, 0, out + writer.request.bytes - at);
   return writer.request;
 }
 

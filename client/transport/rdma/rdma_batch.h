@@ -4,7 +4,9 @@
 // Cutting: rows of a layer lie back to back or in groups with a stride (landing.h), and a request
 // holds kRdmaRequestBytes. Layers that fill each stride together, as [tokens, layers, columns]
 // does, travel in whole groups of all of them; else layer after layer, in whole groups where a
-// group fits. A request by token ids holds whole sequences, for every layer.
+// group fits. A request by token ids holds whole sequences, for every layer, with the columns
+// wanted of each where those are not all. A layer of no rows (a slice of no columns) does not
+// travel, and has landed from the start.
 //
 // Pure but for what it derives from: no device, thread or lock, and time is passed in. Kept from
 // batch to batch for its memory; once that has grown, nothing allocates. Its exchange guards it.
@@ -13,6 +15,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
@@ -20,6 +23,7 @@
 #include "absl/status/statusor.h"
 #include "client/transport/ticketed_batch.h"
 #include "client/transport/transport.h"
+#include "memstore/addressing/column_slice.h"
 #include "memstore/base/clock.h"
 #include "memstore/rdma/request.h"
 
@@ -34,6 +38,13 @@ struct RdmaLandingPlace {
 // INVALID_ARGUMENT: these bytes lie in no registered buffer.
 using FindRdmaLanding =
     absl::FunctionRef<absl::StatusOr<RdmaLandingPlace>(const std::byte* data, uint64_t bytes)>;
+
+// What the owner at the other end of a connection says of itself.
+struct RdmaOwnerFeatures {
+  std::string name;           // "engramd at HOST:PORT", for messages
+  std::string version;        // empty: it said none
+  bool token_slices = false;  // it takes token ids with slices
+};
 
 class RdmaBatch final : public TicketedBatch {
  public:
@@ -61,6 +72,9 @@ class RdmaBatch final : public TicketedBatch {
   // there are too many layers. UNIMPLEMENTED: a landing that lists places.
   absl::Status Take(const BatchRequest& request, const Manifest& manifest, FindRdmaLanding find);
 
+  // UNIMPLEMENTED names both versions: a request of it would hold what the owner did not offer.
+  absl::Status CheckOffered(const RdmaOwnerFeatures& owner) const;
+
   // After a connection that broke, when nothing is under way: what has landed stays, the rest is to
   // be written again. False when that was done once already.
   bool Restart();
@@ -70,7 +84,8 @@ class RdmaBatch final : public TicketedBatch {
   // The next row, in the place of a request. Not when AllWritten().
   Read NextRead();
   bool AllWritten() const {
-    return by_tokens_ ? next_sequence_ == sequences_.size() : next_layer_ == layers_.size();
+    if (by_tokens_) return next_sequence_ == sequences_.size() || AllLanded();
+    return next_layer_ == layers_.size();
   }
   bool NoneWritten() const { return !begun_; }
 
@@ -98,7 +113,8 @@ class RdmaBatch final : public TicketedBatch {
     uint32_t local_key = 0;
     size_t first_id = 0;
     uint64_t rows = 0;
-    uint64_t written = 0;  // to requests
+    ColumnSlice slice = {};  // of a batch by token ids
+    uint64_t written = 0;    // to requests
     uint64_t landed = 0;
 
     uint64_t OffsetOf(uint64_t row) const { return place.shape.OffsetOf(row, place.row_bytes); }
@@ -106,8 +122,9 @@ class RdmaBatch final : public TicketedBatch {
   struct Writer;
 
   void Reset(const BatchRequest& request, const Manifest& manifest);
-  absl::Status TakeLayer(const LayerRequest& layer, const LayerTableSpec& spec,
+  absl::Status TakeLayer(const LayerRequest& layer, const LayerTableSpec& spec, ColumnSlice slice,
                          FindRdmaLanding find);
+  RdmaTokens CountTokens() const;
   void WriteHead(RdmaTag tag, MonotonicTime now, const Writer& writer, uint32_t id_bytes,
                  std::byte* out) const;
   Request WriteTokens(RdmaTag tag, MonotonicTime now, std::byte* out);
@@ -120,13 +137,14 @@ class RdmaBatch final : public TicketedBatch {
   std::vector<RowId> ids_;
   bool is_tile_ = false;
   bool by_tokens_ = false;
-  bool begun_ = false;  // something is written, since it restarted
+  bool sliced_ = false;  // by token ids, of a slice that is not all columns
+  bool begun_ = false;   // something is written, since it restarted
   bool restarted_ = false;
   MonotonicTime until_;                    // its deadline
   std::vector<SequenceTokens> sequences_;  // of a batch by token ids
   std::vector<int32_t> token_ids_;
   std::vector<uint8_t> dead_;
-  uint32_t lookback_ = 0, columns_ = 0;
+  uint32_t lookback_ = 0;
   size_t next_sequence_ = 0, next_token_ = 0;  // that are not written
   uint32_t id_bytes_ = 4;
   size_t next_layer_ = 0;  // the first with rows that are not written

@@ -44,6 +44,7 @@ class RdmaConnection final : public RdmaLink {
   void BreakForTest() override { pair_.MoveToError(); }
 
   RdmaLease& lease() { return *lease_; }
+  const RdmaOwnerFeatures& owner_features() const { return lease_->owner_features(); }
   const v1::RdmaConnected& connected() const { return connected_; }
   const RdmaCompletions& completions() const { return completions_; }
 

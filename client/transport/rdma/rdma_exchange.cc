@@ -55,6 +55,10 @@ absl::Status RdmaExchange::Start(const BatchRequest& request, TicketedBatch& tic
   if (link_ == nullptr) ENGRAM_RETURN_IF_ERROR(Reconnect(request.deadline));
   ENGRAM_RETURN_IF_ERROR(way_->Check(batch));
   batch.number = ++batches_;
+  // What has no rows is not asked for.
+  for (size_t i = 0; i < batch.layer_count(); ++i) {
+    if (batch.HasLanded(i) && !batch.LayerLanded(i)) LandLayer(batch, i);
+  }
   queue_.Add(&batch);
   Send();
   return absl::OkStatus();

@@ -18,6 +18,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "client/transport/grpc/grpc_attachment.h"
+#include "client/transport/rdma/rdma_batch.h"
 #include "memstore/base/clock.h"
 #include "memstore/base/mutex.h"
 #include "memstore/rdma/verbs.h"
@@ -44,6 +45,8 @@ class RdmaLease {
   ~RdmaLease();  // detaches
 
   const v1::RdmaOffer& offer() const { return offer_; }
+  // Who made it, and what of it that counts here.
+  const RdmaOwnerFeatures& owner_features() const { return owner_features_; }
   absl::StatusOr<v1::RdmaConnected> Connect(uint32_t port, const RdmaPeer& own);
   absl::Status Declare(uint32_t number, const RdmaRegion& region);
   absl::Status Forget(uint32_t number);
@@ -65,6 +68,7 @@ class RdmaLease {
   grpc::ClientContext context_;
   std::unique_ptr<grpc::ClientReaderWriter<v1::RdmaAttachRequest, v1::RdmaAttachResponse>> stream_;
   v1::RdmaOffer offer_;
+  RdmaOwnerFeatures owner_features_;
 
   Mutex call_mutex_;
   mutable Mutex mutex_;

@@ -29,6 +29,27 @@ TEST_F(RdmaSinkTest, ASinkIsToldEachLayerAndTheEndOnce) {
   EXPECT_THAT(sink.told(), ElementsAre("1", "0", "OK"));
 }
 
+TEST_F(RdmaSinkTest, WhatHasNoColumnsHasLandedWhenSubmitReturns) {
+  const ColumnSlice none;
+  static constexpr RowId kRow = 3;
+  const LayerRequest layers[] = {{.layer = 1, .row_ids = {}, .landing = {}, .columns = &none},
+                                 {.layer = 2, .row_ids = {&kRow, 1}, .landing = {.data = memory_}}};
+  Recorder sink;
+  const auto some = exchange_->Submit({.layers = layers, .sink = &sink, .sink_tag = 1});
+  ASSERT_TRUE(some.ok()) << some.status();
+  EXPECT_THAT(sink.told(1), ElementsAre("0"));
+  EXPECT_TRUE(exchange_->WaitLayer(*some, 0).ok());
+  connection(1).to_answer = 1;
+  EXPECT_TRUE(exchange_->Wait(*some).ok());
+  EXPECT_THAT(sink.told(1), ElementsAre("0", "1", "OK"));
+  // Nothing at all is landed, and asked of nobody.
+  const auto nothing = exchange_->Submit({.layers = {layers, 1}, .sink = &sink, .sink_tag = 2});
+  ASSERT_TRUE(nothing.ok()) << nothing.status();
+  EXPECT_EQ(exchange_->Poll(*nothing), TicketState::kLanded);
+  EXPECT_THAT(sink.told(2), ElementsAre("0", "OK"));
+  EXPECT_EQ(events_, (testing::Events{"open 1", "send 1:1"}));
+}
+
 TEST_F(RdmaSinkTest, ASinkIsToldHowABatchFailed) {
   Recorder sink;
   const auto cancelled = Submit(absl::Hours(2), &sink, 1);

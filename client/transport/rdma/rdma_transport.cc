@@ -47,23 +47,27 @@ absl::StatusOr<std::unique_ptr<Transport>> RdmaTransport::Create(
   ENGRAM_ASSIGN_OR_RETURN(auto chosen, ChooseRdmaDevice(lease->offer(), options.device));
   ENGRAM_ASSIGN_OR_RETURN(route.domain, RdmaDomain::Create(chosen.first));
   route.port = chosen.second;
-  std::unique_ptr<RdmaTransport> transport(
-      new RdmaTransport(std::move(route), lease->offer().max_batch_rows(), options));
+  std::unique_ptr<RdmaTransport> transport(new RdmaTransport(
+      std::move(route), lease->offer().max_batch_rows(), lease->owner_features(), options));
   ENGRAM_ASSIGN_OR_RETURN(RdmaOpened first, transport->Open(std::move(lease)));
   transport->Begin(std::move(first));
   return std::unique_ptr<Transport>(std::move(transport));
 }
 
-RdmaTransport::RdmaTransport(RdmaRoute route, uint64_t max_batch_rows, const RdmaOptions& options)
+RdmaTransport::RdmaTransport(RdmaRoute route, uint64_t max_batch_rows,
+                             const RdmaOwnerFeatures& owner, const RdmaOptions& options)
     : RdmaExchange({.address = route.grpc->address(),
                     .spin = options.spin,
                     .resend = options.resend,
                     .clock = &route.grpc->clock()}),
       route_(std::move(route)),
+      owner_version_(owner.version),
       capabilities_{.name = route_.reads ? "rdma-read" : "rdma",
                     .lands_asynchronously = true,
                     .max_batch_rows = max_batch_rows,
-                    .max_sequence_tokens = route_.reads ? uint32_t{0} : kRdmaRequestTokens},
+                    .max_sequence_tokens = route_.reads ? uint32_t{0} : kRdmaRequestTokens,
+                    .token_slices = owner.token_slices,
+                    .owner_version = owner_version_},
       windows_(route_.domain, route_.reads) {}
 
 RdmaTransport::~RdmaTransport() { EndAll(); }

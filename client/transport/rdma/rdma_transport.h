@@ -61,7 +61,8 @@ class RdmaTransport final : public RdmaExchange {
   }
 
  private:
-  RdmaTransport(RdmaRoute route, uint64_t max_batch_rows, const RdmaOptions& options);
+  RdmaTransport(RdmaRoute route, uint64_t max_batch_rows, const RdmaOwnerFeatures& owner,
+                const RdmaOptions& options);
 
   absl::Status Prepare(const BatchRequest& request) override;
   absl::Status Fill(const BatchRequest& request, RdmaBatch& batch) const override;
@@ -70,6 +71,7 @@ class RdmaTransport final : public RdmaExchange {
   absl::StatusOr<RdmaOpened> Open(std::unique_ptr<RdmaLease> lease);
 
   const RdmaRoute route_;
+  const std::string owner_version_;  // of the first one
   const Capabilities capabilities_;
   RdmaWindows windows_;
 };

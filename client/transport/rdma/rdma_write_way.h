@@ -20,6 +20,9 @@ class RdmaWriteWay final : public RequestWay {
   RdmaWriteWay(std::shared_ptr<RdmaConnection> connection, const Clock& clock)
       : connection_(std::move(connection)), clock_(clock) {}
 
+  absl::Status Check(const RdmaBatch& batch) const override {
+    return batch.CheckOffered(connection_->owner_features());
+  }
   absl::Status Send(RdmaSendQueue& queue, RdmaTickets& tickets) override;
   absl::StatusOr<bool> TakeCompletions(RdmaTickets& tickets) override;
   void ForgetAll(std::vector<RdmaBatch*>* batches) override { requests_.ForgetAll(batches); }

@@ -48,7 +48,7 @@ class RequestWay {
  public:
   virtual ~RequestWay() = default;
 
-  // INVALID_ARGUMENT: rows that this owner does not hold.
+  // INVALID_ARGUMENT: rows that this owner does not hold. UNIMPLEMENTED: what it did not offer.
   virtual absl::Status Check(const RdmaBatch& /*batch*/) const { return absl::OkStatus(); }
   // As much of the queue, whose batches were checked, as there is room for. An error: the
   // connection is of no more use.

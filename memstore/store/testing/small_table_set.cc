@@ -21,15 +21,20 @@ void WriteFile(const std::string& path, absl::string_view bytes) {
   std::ofstream(path, std::ios::binary).write(bytes.data(), bytes.size());
 }
 
-// One column, so that a layer may have any number of rows.
+// Columns of equal parts of a layer's rows; one, so that it may have any number of them.
 AddressScheme Scheme(const SmallTableSet& set) {
   AddressScheme scheme;
   scheme.family = "small";
   scheme.max_order = 2;
-  scheme.heads_per_order = 1;
+  scheme.heads_per_order = set.columns;
   scheme.vocab_size = kVocabSize;
   for (const SmallLayer& small : set.layers) {
-    scheme.layers.push_back({small.layer, {3, 5}, {small.rows}, {0}});
+    LayerAddressing layer{small.layer, {3, 5}, {}, {}};
+    for (uint32_t c = 0; c < set.columns; ++c) {
+      layer.moduli.push_back(small.rows / set.columns);
+      layer.offsets.push_back(c * (small.rows / set.columns));
+    }
+    scheme.layers.push_back(std::move(layer));
   }
   return scheme;
 }

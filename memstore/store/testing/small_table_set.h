@@ -24,6 +24,7 @@ struct SmallTableSet {
   std::string name = "small";
   std::vector<SmallLayer> layers = {SmallLayer()};
   bool with_token_map = false;  // 100 ids -> 10
+  uint32_t columns = 1;         // of every layer; its rows are a multiple of them
 };
 
 // Writes the set to `directory`, which it makes (and empties where it is there). Rows are

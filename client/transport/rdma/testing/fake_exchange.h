@@ -138,7 +138,7 @@ class TestExchange final : public RdmaExchange {
  private:
   absl::Status Prepare(const BatchRequest&) override { return absl::OkStatus(); }
   absl::Status Fill(const BatchRequest& request, RdmaBatch& batch) const override {
-    if (request.layers[0].landing.data == nullptr) return absl::InvalidArgumentError("no");
+    if (request.layers[0].layer == 0) return absl::InvalidArgumentError("no");
     return batch.Take(request, attached_.manifest,
                       [](const std::byte*, uint64_t) { return RdmaLandingPlace{}; });
   }
