@@ -49,7 +49,9 @@ TEST(HotCacheIndex, AllRowIdsCountNotOnlyThoseThatAreHashed) {
 
 TEST(HotCacheIndex, GroupsOfFewerRowIdsAreNoPartOfLongerOnes) {
   HotCacheIndex index = HotCacheIndex::Create(8, 4).value();
-  const std::vector<RowId> groups[] = {{1, 2, 3, 4}, {1, 2, 3}, {1, 3}, {1}, {3}, {1, 2, 3, 3}};
+  // Of the same hash, which is of a group's first and last id: {1, 2} and {1, 2, 3, 2}, {1} and {1,
+  // 2, 1}.
+  const std::vector<RowId> groups[] = {{1, 2, 3, 2}, {1, 2}, {1, 2, 1}, {1}, {1, 2, 3}, {3}};
   uint32_t places[6];
   for (int round = 0; round < 2; ++round) {
     for (int i = 0; i < 6; ++i) {

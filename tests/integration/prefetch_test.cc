@@ -14,6 +14,8 @@
 #include "gpu/device/device.h"
 #include "gpu/prefetch/prefetcher.h"
 #include "gtest/gtest.h"
+#include "memstore/addressing/column_slice.h"
+#include "memstore/addressing/head_slice.h"
 #include "memstore/base/clock.h"
 #include "tests/integration/programs.h"
 #include "tests/integration/small_sets.h"
@@ -26,15 +28,23 @@ constexpr size_t kTokens = 1500;
 
 // What a worker of one way is made of.
 struct Worker {
-  Worker(Client& client, FetchPath path, bool separate_memory, uint64_t hot_cache_bytes = 0)
-      : device(OpenDevice(DeviceKind::kHost, {.separate_memory = separate_memory}).value()),
+  Worker(Client& client, FetchPath path, bool separate_memory, uint64_t hot_cache_bytes = 0,
+         const ColumnSlice* slice = nullptr)
+      : slice(slice == nullptr ? ColumnSlice::All(client.table_set().scheme.Columns()) : *slice),
+        device(OpenDevice(DeviceKind::kHost, {.separate_memory = separate_memory}).value()),
         stream(device->MakeStream("compute").value()),
         prefetcher(Prefetcher::Create(client.transport(), *device,
                                       {.max_tokens = kChunkTokens,
                                        .slots = 2,
+                                       .slices = Slices(client, slice),
                                        .path = path,
                                        .hot_cache_bytes = hot_cache_bytes})
                        .value()) {}
+  static std::vector<ColumnSlice> Slices(Client& client, const ColumnSlice* slice) {
+    if (slice == nullptr) return {};
+    return std::vector<ColumnSlice>(client.table_set().layers.size(), *slice);
+  }
+  ColumnSlice slice;  // of every layer
   std::unique_ptr<Device> device;
   std::unique_ptr<Stream> stream;
   std::unique_ptr<Prefetcher> prefetcher;
@@ -65,18 +75,33 @@ class PrefetchTest : public ::testing::Test {
 
   // Prefills the token stream in chunks, one being fetched while the one before is read; all that
   // the layers read, as ExpectedRows has it.
-  static std::string Prefill(Client& client, Worker& worker, absl::Span<const int32_t> ids);
+  static std::string Prefill(Client& client, Worker& worker, absl::Span<const int32_t> ids) {
+    std::string rows(ids.size() * TokenBytes(client.table_set()), '\0');
+    PrefillSlice(client, worker, ids, &rows);
+    return rows;
+  }
+  // The same of the worker's slice, whose rows it puts where they are among all columns.
+  static void PrefillSlice(Client& client, Worker& worker, absl::Span<const int32_t> ids,
+                           std::string* rows);
+
+  struct Way {
+    std::string target;
+    std::string mode;
+    FetchPath path = FetchPath::kTransport;
+  };
+  std::vector<Way> Ways();
 
   ScratchDirectory scratch_;
   std::unique_ptr<EngramdProcess> engramd_;
   std::string address_;
 };
 
-std::string PrefetchTest::Prefill(Client& client, Worker& worker, absl::Span<const int32_t> ids) {
+void PrefetchTest::PrefillSlice(Client& client, Worker& worker, absl::Span<const int32_t> ids,
+                                std::string* rows) {
   const auto& layers = client.table_set().layers;
-  const size_t layer_bytes = uint64_t{client.table_set().scheme.Columns()} * layers[0].row_bytes;
+  const size_t row_bytes = layers[0].row_bytes;
+  const size_t layer_bytes = client.table_set().scheme.Columns() * row_bytes;
   const uint64_t token_bytes = TokenBytes(client.table_set());
-  std::string rows(ids.size() * token_bytes, '\0');
   SequenceState state = Addresser::Start();
   const auto prefetch = [&](size_t first) {
     const auto chunk = ids.subspan(first, kChunkTokens);
@@ -88,6 +113,7 @@ std::string PrefetchTest::Prefill(Client& client, Worker& worker, absl::Span<con
                     .deadline = RealClock().Now() + absl::Seconds(60)})
         .value();
   };
+  std::vector<std::string> read(layers.size());  // by the stream
   StepTicket next = prefetch(0);
   for (size_t first = 0; first < ids.size(); first += kChunkTokens) {
     const StepTicket step = next;
@@ -96,36 +122,38 @@ std::string PrefetchTest::Prefill(Client& client, Worker& worker, absl::Span<con
     for (size_t i = 0; i < layers.size(); ++i) {
       EXPECT_TRUE(worker.prefetcher->Wait(step, layers[i].layer, *worker.stream).ok());
       const PlacedRows placed = worker.prefetcher->Rows(step, layers[i].layer).value();
-      char* const to = rows.data() + first * token_bytes + i * layer_bytes;
-      for (size_t token = 0; token < tokens; ++token) {
-        EXPECT_TRUE(
-            worker.stream
-                ->Copy(to + token * token_bytes, placed.rows + token * layer_bytes, layer_bytes)
-                .ok());
-      }
+      read[i].resize(tokens * worker.slice.columns() * row_bytes);
+      EXPECT_TRUE(worker.stream->Copy(read[i].data(), placed.rows, read[i].size()).ok());
     }
     EXPECT_TRUE(worker.stream->Synchronize().ok());
+    for (size_t i = 0; i < layers.size(); ++i) {
+      for (size_t token = 0; token < tokens; ++token) {
+        char* const to = rows->data() + (first + token) * token_bytes + i * layer_bytes;
+        const char* const from = read[i].data() + token * worker.slice.columns() * row_bytes;
+        worker.slice.ForEachRun([&](uint32_t in_slice, uint32_t column, uint32_t columns) {
+          std::copy_n(from + in_slice * row_bytes, columns * row_bytes, to + column * row_bytes);
+        });
+      }
+    }
     const absl::Status status = worker.prefetcher->Finish(step);
     EXPECT_TRUE(status.ok()) << status;
   }
-  return rows;
+}
+
+std::vector<PrefetchTest::Way> PrefetchTest::Ways() {
+  return {{"embedded:" + (scratch_ / "set"), ""},
+          {"embedded:" + (scratch_ / "set"), "", FetchPath::kMapped},
+          {"shm:" + (scratch_ / "shm"), ""},
+          {"shm:" + (scratch_ / "shm"), "", FetchPath::kMapped},
+          {"shm:" + (scratch_ / "shm"), "ring"},
+          {"grpc:" + address_, "stream"},
+          {"grpc:" + address_, "unary"},
+          {"auto:" + address_, ""}};
 }
 
 TEST_F(PrefetchTest, EveryWayPutsTheSameRowsInPlace) {
   const std::vector<int32_t> ids = RealTokenIds(kTokens);
-  const struct {
-    std::string target;
-    std::string mode;
-    FetchPath path = FetchPath::kTransport;
-  } ways[] = {{"embedded:" + (scratch_ / "set"), ""},
-              {"embedded:" + (scratch_ / "set"), "", FetchPath::kMapped},
-              {"shm:" + (scratch_ / "shm"), ""},
-              {"shm:" + (scratch_ / "shm"), "", FetchPath::kMapped},
-              {"shm:" + (scratch_ / "shm"), "ring"},
-              {"grpc:" + address_, "stream"},
-              {"grpc:" + address_, "unary"},
-              {"auto:" + address_, ""}};
-  for (const auto& way : ways) {
+  for (const Way& way : Ways()) {
     for (const bool separate : {false, true}) {
       SCOPED_TRACE(absl::StrCat(way.target, " ", way.mode, " mapped ",
                                 way.path == FetchPath::kMapped, " separate ", separate));
@@ -134,6 +162,31 @@ TEST_F(PrefetchTest, EveryWayPutsTheSameRowsInPlace) {
       const std::string expected = ExpectedRows(client->table_set(), client->addresser(), ids);
       // The strings are megabytes: not to be printed.
       EXPECT_TRUE(Prefill(*client, worker, ids) == expected);
+    }
+  }
+}
+
+// Three ranks of eight heads: what each reads put together is what one reads that reads all.
+TEST_F(PrefetchTest, RanksReadTheirHeadsOfEveryOrder) {
+  constexpr uint32_t kRanks = 3;
+  const std::vector<int32_t> ids = RealTokenIds(kTokens / 3);
+  for (const Way& way : Ways()) {
+    for (const uint64_t hot_cache_bytes : {0, 1 << 18}) {
+      if (hot_cache_bytes > 0 && way.path == FetchPath::kMapped) continue;
+      SCOPED_TRACE(absl::StrCat(way.target, " ", way.mode, " mapped ",
+                                way.path == FetchPath::kMapped, " hot cache ", hot_cache_bytes));
+      const auto client = Attach(way.target, way.mode);
+      const AddressScheme& scheme = client->table_set().scheme;
+      const std::string expected = ExpectedRows(client->table_set(), client->addresser(), ids);
+      std::string rows(expected.size(), '\xA5');
+      for (uint32_t rank = 0; rank < kRanks; ++rank) {
+        const uint32_t first = rank * scheme.heads_per_order / kRanks;
+        const uint32_t end = (rank + 1) * scheme.heads_per_order / kRanks;
+        const ColumnSlice slice = SliceOfHeads(scheme, first, end - first).value();
+        Worker worker(*client, way.path, rank % 2 == 0, hot_cache_bytes, &slice);
+        PrefillSlice(*client, worker, ids, &rows);
+        EXPECT_EQ(rows == expected, rank + 1 == kRanks) << "rank " << rank;
+      }
     }
   }
 }
