@@ -77,6 +77,9 @@ TEST_F(AttachCheckTest, ASetThatWasNotAskedForIsRefused) {
 TEST_F(AttachCheckTest, AMapOfAnotherDigestIsRefused) {
   map_[0] = static_cast<char>(map_[0] ^ 1);
   ExpectDataLoss("the token map");
+  map_[0] = static_cast<char>(map_[0] ^ 1);
+  map_ += "x";
+  ExpectDataLoss("the token map");
   map_.clear();
   ExpectDataLoss("the token map");
 }

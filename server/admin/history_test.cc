@@ -75,6 +75,11 @@ TEST(History, AQuantileIsReachedAndNotPassed) {
   Advance(clock, *history, 1);
   EXPECT_DOUBLE_EQ(history->Points()[0].p50_s, 4e-6);
   EXPECT_DOUBLE_EQ(history->Points()[0].p99_s, 1024e-6);
+  // What came before the point is none of it.
+  thread->Began();
+  thread->Answered(Path::kGrpcStream, absl::StatusCode::kOk, 1, 1, std::chrono::microseconds(1000));
+  Advance(clock, *history, 2);
+  EXPECT_DOUBLE_EQ(history->Points()[1].p50_s, 1024e-6);
 }
 
 TEST(History, KeepsTheLastPointsAlone) {

@@ -250,6 +250,25 @@ TEST_F(GrpcBatchTest, CutsWhereARequestIsFullAndNotBefore) {
   }
 }
 
+// What stands beside the ids of each layer counts, and a layer that has no room for it and one id
+// begins in the next request.
+TEST_F(GrpcBatchTest, LayersHeadsFitTheirRequests) {
+  peer_.max_request_bytes = 4096;
+  for (uint32_t layer = 100; layer < 164; ++layer) AddLayer(layer, 8, 3000);
+  for (const uint64_t first : {0u, 938u, 940u, 944u, 945u, 946u, 950u, 952u}) {
+    asked_.clear();
+    if (first > 0) Ask(1, Ids(first));
+    if (first > 0) Ask(14, Ids(2500));
+    for (uint32_t layer = 100; layer < 164; ++layer) Ask(layer, Ids(15));
+    Create();
+    for (const RequestPointer& request : requests_) {
+      EXPECT_LE(batch_->RequestBytes(*request), peer_.max_request_bytes) << first;
+      LandAll(request);
+    }
+    ExpectLanded();
+  }
+}
+
 TEST_F(GrpcBatchTest, ManyLayersTravelInTheOrderOfNeed) {
   asked_.clear();
   for (uint32_t layer = 100; layer < 164; ++layer) AddLayer(layer, 8 + layer % 5 * 16, 3000);

@@ -273,6 +273,21 @@ TEST_F(QueueDriverTest, TimersRingInOrderWhenTheirTimeHasCome) {
   EXPECT_EQ(first.rang, 1);
 }
 
+TEST_F(QueueDriverTest, WhoSleepsInTheQueueComesBackForATimer) {
+  Timer before;
+  driver_->SetTimer(clock_.After(absl::Milliseconds(20)), before);
+  Waiter drives(
+      *driver_, [&] { return before.rang > 0; }, clock_.After(absl::Hours(1)));
+  clock_.Advance(absl::Milliseconds(20));
+  EXPECT_TRUE(drives.Join());
+  // One that is set meanwhile.
+  Timer meanwhile;
+  Waiter sleeps(
+      *driver_, [&] { return meanwhile.rang > 0; }, clock_.After(absl::Hours(1)));
+  driver_->SetTimer(clock_.Now(), meanwhile);
+  EXPECT_TRUE(sleeps.Join());
+}
+
 TEST_F(QueueDriverTest, ATimerThatIsCalledOffIsToldSoOnce) {
   Timer timer, other;
   driver_->SetTimer(clock_.After(absl::Hours(1)), timer);
