@@ -65,8 +65,4 @@ std::chrono::steady_clock::time_point ToSteadyTime(MonotonicTime time) {
       std::chrono::nanoseconds(std::clamp<int64_t>(time.nanoseconds(), 0, kFurthestNanoseconds)));
 }
 
-MonotonicTime FromWallDeadline(absl::Time deadline, const Clock& clock) {
-  return clock.After(deadline - absl::Now());
-}
-
 }  // namespace engram

@@ -75,8 +75,5 @@ Clock& RealClock();
 
 // For standard library calls; a moment that is out of its range becomes the nearest one in it.
 std::chrono::steady_clock::time_point ToSteadyTime(MonotonicTime time);
-// How much is left of a deadline that was stated in wall time by a caller; asked once, at the
-// entry.
-MonotonicTime FromWallDeadline(absl::Time deadline, const Clock& clock);
 
 }  // namespace engram

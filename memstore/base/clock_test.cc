@@ -73,12 +73,6 @@ TEST(RealClock, AFarDeadlineDoesNotOverflow) {
   other.join();
 }
 
-TEST(FromWallDeadline, KeepsWhatIsLeft) {
-  FakeClock clock;
-  EXPECT_EQ(FromWallDeadline(absl::InfiniteFuture(), clock), MonotonicTime::Infinite());
-  EXPECT_LT(FromWallDeadline(absl::InfinitePast(), clock), clock.Now());
-}
-
 TEST(FakeClock, WakesItsWaitersWhenItIsMoved) {
   FakeClock clock;
   Mutex mutex;
