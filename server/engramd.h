@@ -19,7 +19,7 @@
 #include "memstore/base/wall_clock.h"
 #include "memstore/gather/parallel_gather.h"
 #include "memstore/store/scrubber.h"
-#include "memstore/store/store.h"
+#include "memstore/store/table_set_registry.h"
 #include "server/admin/admin_server.h"
 #include "server/admin/history.h"
 #include "server/admin/http_server.h"
@@ -94,8 +94,8 @@ class Engramd {
   Clock* const clock_;
   const MonotonicTime started_;
   const absl::Time start_time_ = WallNow();  // for people's eyes
-  int fd_limit_ = 0;                           // for connections
-  Store store_{*clock_};
+  int fd_limit_ = 0;                         // for connections
+  TableSetRegistry store_{*clock_};
   std::unique_ptr<AccessControl> access_;
   // Set before others may look; null where no port speaks it.
   std::shared_ptr<ServerTls> tls_;

@@ -53,7 +53,7 @@ ENGRAM_AVX2 inline __m256i RowIds(__m256i mix, __m256d mix_as_double, const Cons
   return _mm256_add_epi64(low_words, c.offset);
 }
 
-ENGRAM_AVX2 inline void Store(RowId* rows, __m256i row_ids, const Constants& c) {
+ENGRAM_AVX2 inline void TableSetRegistry(RowId* rows, __m256i row_ids, const Constants& c) {
   if (c.full) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(rows), row_ids);
   } else {
@@ -92,7 +92,7 @@ ENGRAM_AVX2 void HashXor(const LayerHash& layer, const WindowTile& tile, RowId* 
       RowId* out = rows + block.first_column + lane;
       for (uint32_t t = 0; t < tile.tokens; ++t, out += token_stride) {
         const __m256i mix = _mm256_set1_epi64x(static_cast<int64_t>(mixes.exact[t]));
-        Store(out, RowIds(mix, _mm256_set1_pd(mixes.rounded[t]), constants), constants);
+        TableSetRegistry(out, RowIds(mix, _mm256_set1_pd(mixes.rounded[t]), constants), constants);
       }
     }
   }
@@ -112,7 +112,7 @@ ENGRAM_AVX2 void HashPolynomial(const LayerHash& layer, const WindowTile& tile, 
           const __m256i id = _mm256_set1_epi32(static_cast<int32_t>(tile.ids[d][t]));
           sum = _mm256_add_epi64(sum, _mm256_mul_epu32(id, coefficient));
         }
-        Store(out, RowIds(sum, ToDouble(sum), constants), constants);
+        TableSetRegistry(out, RowIds(sum, ToDouble(sum), constants), constants);
       }
     }
   }

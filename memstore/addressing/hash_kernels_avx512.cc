@@ -40,7 +40,7 @@ ENGRAM_AVX512 inline __m512i RowIds(__m512i mix, __m512d mix_as_double, const Co
   return _mm512_add_epi64(corrected, c.offset);
 }
 
-ENGRAM_AVX512 inline void Store(RowId* rows, __m512i row_ids, __mmask8 lanes) {
+ENGRAM_AVX512 inline void TableSetRegistry(RowId* rows, __m512i row_ids, __mmask8 lanes) {
   if (lanes == 0xFF) {
     _mm512_storeu_si512(rows, row_ids);
   } else {
@@ -81,7 +81,7 @@ ENGRAM_AVX512 void HashXor(const LayerHash& layer, const WindowTile& tile, RowId
     RowId* out = rows + block.first_column;
     for (uint32_t t = 0; t < tile.tokens; ++t, out += token_stride) {
       const __m512i mix = _mm512_set1_epi64(static_cast<int64_t>(mixes.exact[t]));
-      Store(out, RowIds(mix, _mm512_set1_pd(mixes.rounded[t]), constants), lanes);
+      TableSetRegistry(out, RowIds(mix, _mm512_set1_pd(mixes.rounded[t]), constants), lanes);
     }
   }
 }
@@ -99,7 +99,7 @@ ENGRAM_AVX512 void HashPolynomial(const LayerHash& layer, const WindowTile& tile
         const __m512i id = _mm512_set1_epi32(static_cast<int32_t>(tile.ids[d][t]));
         sum = _mm512_add_epi64(sum, _mm512_mul_epu32(id, coefficient));
       }
-      Store(out, RowIds(sum, _mm512_cvtepi64_pd(sum), constants), lanes);
+      TableSetRegistry(out, RowIds(sum, _mm512_cvtepi64_pd(sum), constants), lanes);
     }
   }
 }

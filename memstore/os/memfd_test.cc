@@ -74,11 +74,11 @@ TEST(ControlPage, ShowsEveryAdvanceAndNeverGoesBack) {
   ASSERT_TRUE(page.ok()) << page.status();
   const auto view = ControlView::Map((*page)->memfd(), id);
   ASSERT_TRUE(view.ok()) << view.status();
-  EXPECT_EQ(view->Read().state, SetState::kServing);
+  EXPECT_EQ(view->Read().state, TableSetState::kServing);
   EXPECT_EQ(view->Read().epoch, 0u);
-  (*page)->Advance(SetState::kFenced);
-  (*page)->Advance(SetState::kRetiring);
-  EXPECT_EQ(view->Read().state, SetState::kFenced);
+  (*page)->Advance(TableSetState::kFenced);
+  (*page)->Advance(TableSetState::kRetiring);
+  EXPECT_EQ(view->Read().state, TableSetState::kFenced);
   EXPECT_EQ(view->Read().epoch, 1u);
 }
 
@@ -100,14 +100,14 @@ TEST(ControlPage, AClientCannotWriteIt) {
 }
 
 TEST(SetStates, SayWhatABatchIsTold) {
-  EXPECT_TRUE(MayBegin(SetState::kServing, "s").ok());
-  EXPECT_EQ(MayBegin(SetState::kRetiring, "s").code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_EQ(MayBegin(SetState::kGone, "s").code(), absl::StatusCode::kUnavailable);
-  EXPECT_EQ(MayBegin(SetState::kFenced, "s").code(), absl::StatusCode::kDataLoss);
-  EXPECT_FALSE(MayBegin(SetState{0}, "s").ok());
-  EXPECT_TRUE(MayFinish(SetState::kRetiring, "s").ok());
-  EXPECT_TRUE(MayFinish(SetState::kGone, "s").ok());
-  EXPECT_EQ(MayFinish(SetState::kFenced, "s").code(), absl::StatusCode::kDataLoss);
+  EXPECT_TRUE(MayBegin(TableSetState::kServing, "s").ok());
+  EXPECT_EQ(MayBegin(TableSetState::kRetiring, "s").code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(MayBegin(TableSetState::kGone, "s").code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(MayBegin(TableSetState::kFenced, "s").code(), absl::StatusCode::kDataLoss);
+  EXPECT_FALSE(MayBegin(TableSetState{0}, "s").ok());
+  EXPECT_TRUE(MayFinish(TableSetState::kRetiring, "s").ok());
+  EXPECT_TRUE(MayFinish(TableSetState::kGone, "s").ok());
+  EXPECT_EQ(MayFinish(TableSetState::kFenced, "s").code(), absl::StatusCode::kDataLoss);
 }
 
 }  // namespace

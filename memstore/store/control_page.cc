@@ -15,38 +15,38 @@ constexpr char kMagic[8] = {'E', 'N', 'G', 'R', 'C', 'T', 'R', 'L'};
 constexpr uint32_t kVersion = 2;
 constexpr int kStateBits = 8;
 
-SetStateAndEpoch Split(uint64_t word) {
-  return {static_cast<SetState>(word & ((1u << kStateBits) - 1)), word >> kStateBits};
+TableSetStateAndEpoch Split(uint64_t word) {
+  return {static_cast<TableSetState>(word & ((1u << kStateBits) - 1)), word >> kStateBits};
 }
 
-uint64_t Join(SetState state, uint64_t epoch) {
+uint64_t Join(TableSetState state, uint64_t epoch) {
   return epoch << kStateBits | static_cast<uint64_t>(state);
 }
 
 }  // namespace
 
-absl::Status MayFinish(SetState state, absl::string_view set_id) {
-  if (state < SetState::kFenced) return absl::OkStatus();
+absl::Status MayFinish(TableSetState state, absl::string_view set_id) {
+  if (state < TableSetState::kFenced) return absl::OkStatus();
   return absl::DataLossError(absl::StrCat("table set ", set_id,
                                           " is fenced: its memory was found to be damaged; attach "
                                           "again once it was loaded anew"));
 }
 
-absl::Status MayBegin(SetState state, absl::string_view set_id) {
+absl::Status MayBegin(TableSetState state, absl::string_view set_id) {
   switch (state) {
-    case SetState::kServing:
-    case SetState::kSuperseded:
+    case TableSetState::kServing:
+    case TableSetState::kSuperseded:
       return absl::OkStatus();
-    case SetState::kRetiring:
+    case TableSetState::kRetiring:
       return absl::FailedPreconditionError(
           absl::StrCat("table set ", set_id, " is retired: attach again for the one that follows"));
-    case SetState::kGone:
+    case TableSetState::kGone:
       return absl::UnavailableError(
           absl::StrCat("the engramd that served table set ", set_id, " has stopped: attach again"));
-    case SetState::kFenced:
+    case TableSetState::kFenced:
       break;
   }
-  return MayFinish(SetState::kFenced, set_id);
+  return MayFinish(TableSetState::kFenced, set_id);
 }
 
 absl::StatusOr<std::unique_ptr<ControlPage>> ControlPage::Create(const std::string& set_id) {
@@ -69,15 +69,15 @@ absl::StatusOr<std::unique_ptr<ControlPage>> ControlPage::Create(const std::stri
   std::memcpy(words->magic, kMagic, sizeof(kMagic));
   words->version = kVersion;
   std::memcpy(words->set_id, set_id.data(), std::min(set_id.size(), sizeof(words->set_id)));
-  words->state_and_epoch.store(Join(SetState::kServing, 0), std::memory_order_release);
+  words->state_and_epoch.store(Join(TableSetState::kServing, 0), std::memory_order_release);
   return std::unique_ptr<ControlPage>(new ControlPage(std::move(memfd), std::move(page)));
 }
 
-SetStateAndEpoch ControlPage::Read() const {
+TableSetStateAndEpoch ControlPage::Read() const {
   return Split(words().state_and_epoch.load(std::memory_order_acquire));
 }
 
-void ControlPage::Advance(SetState state) {
+void ControlPage::Advance(TableSetState state) {
   std::atomic<uint64_t>& word = words().state_and_epoch;
   uint64_t seen = word.load(std::memory_order_acquire);
   while (Split(seen).state < state &&
@@ -88,8 +88,8 @@ void ControlPage::Advance(SetState state) {
 void ControlPage::TakeBack() {
   std::atomic<uint64_t>& word = words().state_and_epoch;
   uint64_t seen = word.load(std::memory_order_acquire);
-  while (Split(seen).state == SetState::kSuperseded &&
-         !word.compare_exchange_weak(seen, Join(SetState::kServing, Split(seen).epoch + 1))) {
+  while (Split(seen).state == TableSetState::kSuperseded &&
+         !word.compare_exchange_weak(seen, Join(TableSetState::kServing, Split(seen).epoch + 1))) {
   }
 }
 
@@ -107,9 +107,9 @@ absl::StatusOr<ControlView> ControlView::Map(const FileDescriptor& memfd,
   return ControlView(*std::move(page));
 }
 
-SetStateAndEpoch ControlView::Read() const {
+TableSetStateAndEpoch ControlView::Read() const {
   const auto* const words = reinterpret_cast<const ControlWords*>(page_.data());
-  const SetStateAndEpoch read = Split(words->state_and_epoch.load(std::memory_order_acquire));
+  const TableSetStateAndEpoch read = Split(words->state_and_epoch.load(std::memory_order_acquire));
   return read;
 }
 

@@ -21,7 +21,7 @@
 namespace engram {
 
 // In the order in which a set may pass through them; backwards from kSuperseded alone.
-enum class SetState : uint8_t {
+enum class TableSetState : uint8_t {
   kServing = 1,
   kSuperseded = 2,  // served to those who have it; its name leads to another set, or to none
   kRetiring = 3,    // batches under way finish, no further one begins
@@ -41,26 +41,26 @@ struct ControlWords {
 };
 static_assert(std::atomic<uint64_t>::is_always_lock_free);
 
-struct SetStateAndEpoch {
-  SetState state = SetState::kGone;
+struct TableSetStateAndEpoch {
+  TableSetState state = TableSetState::kGone;
   uint64_t epoch = 0;
 };
 
 // What a batch that wants to begin is told: OK while the set is served (superseded or not),
 // FAILED_PRECONDITION while it retires, UNAVAILABLE once the owner has stopped, DATA_LOSS once it
 // is fenced.
-absl::Status MayBegin(SetState state, absl::string_view set_id);
+absl::Status MayBegin(TableSetState state, absl::string_view set_id);
 // What a batch that has read its rows is told: OK, or DATA_LOSS once the set is fenced.
-absl::Status MayFinish(SetState state, absl::string_view set_id);
+absl::Status MayFinish(TableSetState state, absl::string_view set_id);
 
 class ControlPage {
  public:
   // kServing. Where the kernel has no memfd the page is the process's own and cannot be sent.
   static absl::StatusOr<std::unique_ptr<ControlPage>> Create(const std::string& set_id);
 
-  SetStateAndEpoch Read() const;
+  TableSetStateAndEpoch Read() const;
   // Has no effect when the set has come as far already.
-  void Advance(SetState state);
+  void Advance(TableSetState state);
   // From kSuperseded to kServing, the one way back there is; no effect otherwise.
   void TakeBack();
   const FileDescriptor& memfd() const { return memfd_; }  // not open: it cannot be sent
@@ -83,7 +83,7 @@ class ControlView {
   // DATA_LOSS when it is not the page of set `set_id`.
   static absl::StatusOr<ControlView> Map(const FileDescriptor& memfd, absl::string_view set_id);
 
-  SetStateAndEpoch Read() const;
+  TableSetStateAndEpoch Read() const;
   void Abandon() { page_.Abandon(); }
 
  private:

@@ -2,7 +2,8 @@
 // retired may go and for saying who keeps it.
 //
 // A Lease is held by whoever serves one client, for as long as the client has the set. Clients over
-// gRPC have no object of their own: theirs is renewed by use (Store::ServedState). Thread-safe.
+// gRPC have no object of their own: theirs is renewed by use (TableSetRegistry::RegisteredSet).
+// Thread-safe.
 #pragma once
 
 #include <array>

@@ -9,7 +9,7 @@
 #include "gtest/gtest.h"
 #include "memstore/base/mutex.h"
 #include "memstore/base/testing/fake_clock.h"
-#include "memstore/store/store.h"
+#include "memstore/store/table_set_registry.h"
 #include "memstore/store/testing/resident_damage.h"
 #include "memstore/store/testing/small_table_set.h"
 
@@ -86,7 +86,7 @@ class ScrubberTest : public ::testing::Test {
   const std::string directory_ = absl::StrCat(
       ::testing::TempDir(), "/", ::testing::UnitTest::GetInstance()->current_test_info()->name());
   FakeClock clock_;
-  Store store_{clock_};
+  TableSetRegistry store_{clock_};
   Mutex mutex_;
   std::vector<absl::Status> found_ ABSL_GUARDED_BY(mutex_);
   std::unique_ptr<Scrubber> scrubber_;

@@ -123,7 +123,7 @@ class DeferredRowsTest : public ::testing::Test {
   static inline std::string* other_directory_ = nullptr;
   testing::Deferred deferred_;
   FakeClock clock_;
-  Store store_;
+  TableSetRegistry store_;
   std::string later_id_, resident_id_;
   std::unique_ptr<AccessControl> access_;
   std::unique_ptr<GatherTeam> team_;

@@ -8,7 +8,7 @@
 #include <string>
 #include <utility>
 
-#include "memstore/store/store.h"
+#include "memstore/store/table_set_registry.h"
 #include "server/grpc/event_loop.h"
 #include "server/grpc/lookup_requests.h"
 #include "server/rdma/endpoint.h"
@@ -20,7 +20,7 @@ class LookupService final : public LookupRequests {
  public:
   // `store`, `access` and `rdma` outlive it; `rdma` may be null, `shm_socket` empty: then there is
   // none.
-  LookupService(const Store* store, AccessControl* access, uint64_t max_batch_rows,
+  LookupService(const TableSetRegistry* store, AccessControl* access, uint64_t max_batch_rows,
                 RdmaEndpoint* rdma, std::string shm_socket)
       : store_(store),
         access_(access),
@@ -37,7 +37,7 @@ class LookupService final : public LookupRequests {
   grpc::Status Attach(const Caller& caller, const v1::AttachRequest& request,
                       v1::AttachResponse* response) const;
 
-  const Store* const store_;
+  const TableSetRegistry* const store_;
   AccessControl* const access_;
   const uint64_t max_batch_rows_;
   RdmaEndpoint* const rdma_;

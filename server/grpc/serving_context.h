@@ -11,7 +11,7 @@
 
 #include "memstore/base/clock.h"
 #include "memstore/gather/parallel_gather.h"
-#include "memstore/store/store.h"
+#include "memstore/store/table_set_registry.h"
 #include "server/base/limits.h"
 #include "server/lookup/id_memory.h"
 #include "server/lookup/reply_slabs.h"
@@ -23,7 +23,7 @@ namespace engram {
 // Filled before the loops are made, and outlives them. What it points to is thread-safe.
 struct ServingContext {
   const Clock* clock = nullptr;
-  const Store* store = nullptr;
+  const TableSetRegistry* store = nullptr;
   AccessControl* access = nullptr;
   Metrics* metrics = nullptr;
   std::shared_ptr<spdlog::logger> log;

@@ -41,7 +41,7 @@ absl::Status WatchCall::Admit() {
 
 void WatchCall::SendChange() {
   if (write_.under_way() || cancelled_ || ended()) return;
-  const Store& store = *loop_.context().store;
+  const TableSetRegistry& store = *loop_.context().store;
   const uint64_t version = store.version();
   if (last_sent_id_ && version == version_) return;
   version_ = version;

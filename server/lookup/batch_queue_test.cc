@@ -29,7 +29,7 @@ class BatchQueueTest : public ::testing::Test {
     auto set = TableSet::Load(directory, {});
     ASSERT_TRUE(set.ok()) << set.status();
     id_ = new std::string((*set)->id());
-    store_ = new Store;
+    store_ = new TableSetRegistry;
     ASSERT_TRUE(store_->Publish(*std::move(set)).ok());
     team_ = GatherTeam::Create(1, "test").value().release();
   }
@@ -82,7 +82,7 @@ class BatchQueueTest : public ::testing::Test {
   }
 
   static inline std::string* id_ = nullptr;
-  static inline Store* store_ = nullptr;
+  static inline TableSetRegistry* store_ = nullptr;
   static inline GatherTeam* team_ = nullptr;
   BatchQueue queue_{kMessageBytes};
 };

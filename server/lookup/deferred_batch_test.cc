@@ -112,7 +112,7 @@ class DeferredBatchTest : public ::testing::Test {
   static inline std::string* directory_ = nullptr;
   static inline GatherTeam* team_ = nullptr;
   testing::Deferred deferred_;
-  Store store_;
+  TableSetRegistry store_;
   std::string id_;
   LookupBatch batch_;
   const std::shared_ptr<ManualExecutor> executor_ = std::make_shared<ManualExecutor>();

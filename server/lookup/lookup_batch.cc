@@ -55,7 +55,7 @@ absl::Status LookupBatch::Parse(absl::Span<const wire::Bytes> message, Monotonic
   return absl::OkStatus();
 }
 
-absl::Status LookupBatch::Prepare(const Store& store, const LookupLimits& limits,
+absl::Status LookupBatch::Prepare(const TableSetRegistry& store, const LookupLimits& limits,
                                   MayHave may_have) {
   if (request_.table_set_id.empty()) {
     return absl::InvalidArgumentError(

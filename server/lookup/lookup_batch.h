@@ -18,7 +18,7 @@
 #include "memstore/base/clock.h"
 #include "memstore/gather/parallel_gather.h"
 #include "memstore/store/row_source.h"
-#include "memstore/store/store.h"
+#include "memstore/store/table_set_registry.h"
 #include "proto/wire/lookup_messages.h"
 #include "server/lookup/prepared_lookup.h"
 
@@ -33,7 +33,7 @@ class LookupBatch {
   absl::Status Parse(absl::Span<const wire::Bytes> message, MonotonicTime now);
   // `may_have` is asked about the set before anything is said of it.
   using MayHave = absl::FunctionRef<absl::Status(const TableSet&)>;
-  absl::Status Prepare(const Store& store, const LookupLimits& limits, MayHave may_have);
+  absl::Status Prepare(const TableSetRegistry& store, const LookupLimits& limits, MayHave may_have);
 
   uint64_t batch_id() const { return request_.batch_id; }
   bool cancels() const { return request_.cancel; }

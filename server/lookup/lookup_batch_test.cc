@@ -54,7 +54,7 @@ class LookupBatchTest : public ::testing::Test {
     auto set = TableSet::Load(directory, {});
     ASSERT_TRUE(set.ok()) << set.status();
     set_ = new std::shared_ptr<const TableSet>(*std::move(set));
-    store_ = new Store;
+    store_ = new TableSetRegistry;
     ASSERT_TRUE(store_->Publish(*set_).ok());
     team_ = GatherTeam::Create(2, "test").value().release();
   }
@@ -194,12 +194,12 @@ class LookupBatchTest : public ::testing::Test {
   }
 
   static std::shared_ptr<const TableSet>* set_;
-  static Store* store_;
+  static TableSetRegistry* store_;
   static GatherTeam* team_;
 };
 
 std::shared_ptr<const TableSet>* LookupBatchTest::set_ = nullptr;
-Store* LookupBatchTest::store_ = nullptr;
+TableSetRegistry* LookupBatchTest::store_ = nullptr;
 GatherTeam* LookupBatchTest::team_ = nullptr;
 
 TEST_F(LookupBatchTest, StreamsAreExactWhereverTheyAreCut) {

@@ -193,10 +193,10 @@ TEST_F(PreparedLookupTest, AddressesTheColumnsOfASliceAlone) {
     EXPECT_EQ(error.code(), absl::StatusCode::kInvalidArgument) << error;
     return std::string(error.message());
   };
-  EXPECT_THAT(refused({slices[0]}), HasSubstr("1 slices for 2 layers"));
+  EXPECT_THAT(refused({slices[0]}), HasSubstr("1 slices of columns for 2 layers"));
   EXPECT_THAT(refused({slices[1], slices[0]}), HasSubstr("layer 1: "));  // of layer 14 alone
   EXPECT_THAT(refused({slices[0], ColumnSlice::Create(none, kColumns).value()}),
-              HasSubstr("layer 1: a slice of no columns"));
+              HasSubstr("layer 1: its slice has no columns"));
   EXPECT_THAT(refused({slices[0], ColumnSlice::All(kColumns + 1)}), HasSubstr("layer 1: "));
 }
 

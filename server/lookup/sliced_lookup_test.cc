@@ -39,7 +39,7 @@ class SlicedLookupTest : public ::testing::Test {
     options.rows_per_head = 100;
     ASSERT_TRUE(PackSynthetic(**FindFamily("longcat-flash-lite"), options).ok());
     set_ = new std::shared_ptr<const TableSet>(TableSet::Load(directory, {}).value());
-    store_ = new Store;
+    store_ = new TableSetRegistry;
     ASSERT_TRUE(store_->Publish(*set_).ok());
     team_ = GatherTeam::Create(1, "test").value().release();
   }
@@ -121,12 +121,12 @@ class SlicedLookupTest : public ::testing::Test {
   v1::LookupRequest request_;
   LookupBatch batch_;
   static std::shared_ptr<const TableSet>* set_;
-  static Store* store_;
+  static TableSetRegistry* store_;
   static GatherTeam* team_;
 };
 
 std::shared_ptr<const TableSet>* SlicedLookupTest::set_ = nullptr;
-Store* SlicedLookupTest::store_ = nullptr;
+TableSetRegistry* SlicedLookupTest::store_ = nullptr;
 GatherTeam* SlicedLookupTest::team_ = nullptr;
 
 TEST_F(SlicedLookupTest, IdsAndTokensGiveTheSameColumns) {

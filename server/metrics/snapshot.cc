@@ -6,7 +6,7 @@ namespace engram {
 
 std::string ServerSnapshot::WhyNotReady() const {
   for (const TableSetStatus& set : table_sets) {
-    if (set.state == SetState::kFenced) {
+    if (set.state == TableSetState::kFenced) {
       return absl::StrCat("table set ", set.id,
                           " is fenced: its memory was found to be damaged; start engramd again");
     }

@@ -11,7 +11,7 @@
 
 namespace engram {
 absl::StatusOr<std::unique_ptr<RdmaEndpoint>> RdmaEndpoint::Start(
-    const RdmaEndpointOptions& options, const Store* store, GatherTeam* team) {
+    const RdmaEndpointOptions& options, const TableSetRegistry* store, GatherTeam* team) {
   std::unique_ptr<RdmaEndpoint> endpoint(new RdmaEndpoint(options, store, team));
   for (const RdmaDeviceChoice& choice : options.devices) {
     ENGRAM_RETURN_IF_ERROR(endpoint->Open(choice));

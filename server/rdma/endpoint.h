@@ -16,7 +16,7 @@
 #include "memstore/base/clock.h"
 #include "memstore/base/mutex.h"
 #include "memstore/rdma/device.h"
-#include "memstore/store/store.h"
+#include "memstore/store/table_set_registry.h"
 #include "server/rdma/poller.h"
 #include "server/rdma/session.h"
 #include "server/rdma/tables.h"
@@ -37,7 +37,8 @@ class RdmaEndpoint {
  public:
   // RdmaDevice::Open and CheckMemlock have the errors. `store` and `team` outlive it.
   static absl::StatusOr<std::unique_ptr<RdmaEndpoint>> Start(const RdmaEndpointOptions& options,
-                                                             const Store* store, GatherTeam* team);
+                                                             const TableSetRegistry* store,
+                                                             GatherTeam* team);
 
   // Registers the tables of a set that is about to be published, where clients may read them (and
   // CheckSet is OK).
@@ -72,7 +73,7 @@ class RdmaEndpoint {
     std::shared_ptr<RdmaDomain> readers;  // the tables' domain; null where nobody reads them
   };
 
-  RdmaEndpoint(const RdmaEndpointOptions& options, const Store* store, GatherTeam* team)
+  RdmaEndpoint(const RdmaEndpointOptions& options, const TableSetRegistry* store, GatherTeam* team)
       : options_(options), store_(store), team_(team) {}
   absl::Status Open(const RdmaDeviceChoice& choice);
   absl::Status CheckPinned(size_t port, const TableSet& next);
@@ -80,7 +81,7 @@ class RdmaEndpoint {
   absl::Status CheckPlace(size_t port) const;
 
   const RdmaEndpointOptions options_;
-  const Store* const store_;
+  const TableSetRegistry* const store_;
   GatherTeam* const team_;
   RdmaOwnerCounts counts_;
   std::vector<Nic> nics_;  // one a device, as they stand after Start

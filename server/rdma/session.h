@@ -27,7 +27,7 @@
 #include "memstore/rdma/reply_ring.h"
 #include "memstore/rdma/request.h"
 #include "memstore/rdma/verbs.h"
-#include "memstore/store/store.h"
+#include "memstore/store/table_set_registry.h"
 #include "server/lookup/prepared_lookup.h"
 #include "server/metrics/metrics.h"
 

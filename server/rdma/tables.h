@@ -10,7 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "memstore/rdma/verbs.h"
-#include "memstore/store/store.h"
+#include "memstore/store/table_set_registry.h"
 #include "server/rdma/session.h"
 
 namespace engram {

@@ -44,7 +44,7 @@ struct ShmEndpoint::Client {
 };
 
 absl::StatusOr<std::unique_ptr<ShmEndpoint>> ShmEndpoint::Start(const ShmEndpointOptions& options,
-                                                                const Store* store) {
+                                                                const TableSetRegistry* store) {
   ENGRAM_CHECK(options.clock != nullptr, "an endpoint has a clock");
   std::unique_ptr<ShmEndpoint> endpoint(new ShmEndpoint(options, store));
   endpoint->stop_ = FileDescriptor(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
@@ -62,7 +62,7 @@ absl::StatusOr<std::unique_ptr<ShmEndpoint>> ShmEndpoint::Start(const ShmEndpoin
   return endpoint;
 }
 
-ShmEndpoint::ShmEndpoint(const ShmEndpointOptions& options, const Store* store)
+ShmEndpoint::ShmEndpoint(const ShmEndpointOptions& options, const TableSetRegistry* store)
     : options_(options), store_(store) {}
 
 ShmEndpoint::~ShmEndpoint() {
@@ -74,7 +74,7 @@ ShmEndpoint::~ShmEndpoint() {
   // First: a successor that is started by whoever sees what follows finds the path free.
   listener_.reset();
   for (const auto& client : lent_) {
-    if (client->has_lease) client->served.control->Advance(SetState::kGone);
+    if (client->has_lease) client->served.control->Advance(TableSetState::kGone);
   }
 }
 

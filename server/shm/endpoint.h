@@ -24,7 +24,7 @@
 #include "absl/strings/string_view.h"
 #include "memstore/base/clock.h"
 #include "memstore/os/memfd.h"
-#include "memstore/store/store.h"
+#include "memstore/store/table_set_registry.h"
 #include "server/metrics/metrics.h"
 #include "server/net/listen_socket.h"
 #include "server/shm/handshake.h"
@@ -55,7 +55,7 @@ class ShmEndpoint {
   // UNAVAILABLE with the system's reason otherwise; the socket of an engramd that is gone is
   // replaced. `store` outlives the endpoint.
   static absl::StatusOr<std::unique_ptr<ShmEndpoint>> Start(const ShmEndpointOptions& options,
-                                                            const Store* store);
+                                                            const TableSetRegistry* store);
   // Tells every client that the owner has stopped (their next batch is UNAVAILABLE), ends the
   // threads, and removes the socket's file if it is still this one.
   ~ShmEndpoint();
@@ -68,7 +68,7 @@ class ShmEndpoint {
  private:
   struct Client;
 
-  ShmEndpoint(const ShmEndpointOptions& options, const Store* store);
+  ShmEndpoint(const ShmEndpointOptions& options, const TableSetRegistry* store);
   void Run();
   void Accept();
   void HandleMessage(Client& client);
@@ -78,7 +78,7 @@ class ShmEndpoint {
   void DropEnded();
 
   const ShmEndpointOptions options_;
-  const Store* const store_;
+  const TableSetRegistry* const store_;
   std::optional<ListenSocket> listener_;  // from Start on
   FileDescriptor stop_;                   // an eventfd
   std::atomic<uint32_t> clients_{0};

@@ -98,8 +98,8 @@ absl::StatusOr<ParsedShmRequest> ParseShmRequest(absl::Span<const std::byte> byt
   return ParsedShmRequest{mode, std::string(request.table_set, request.table_set_bytes)};
 }
 
-absl::StatusOr<ShmGrant> GrantShmRequest(const ParsedShmRequest& request, const Store& store,
-                                         uint64_t max_batch_rows) {
+absl::StatusOr<ShmGrant> GrantShmRequest(const ParsedShmRequest& request,
+                                         const TableSetRegistry& store, uint64_t max_batch_rows) {
   absl::StatusOr<ServedSet> served = store.ResolveServed(request.table_set);
   if (!served.ok()) return served.status();
   if (absl::Status status = CheckResident(*served->set, "over shared memory"); !status.ok()) {

@@ -14,7 +14,7 @@
 #include "absl/types/span.h"
 #include "memstore/os/memfd.h"
 #include "memstore/shm/protocol.h"
-#include "memstore/store/store.h"
+#include "memstore/store/table_set_registry.h"
 
 namespace engram {
 
@@ -36,8 +36,8 @@ struct ShmGrant {
 
 // The store's errors; FAILED_PRECONDITION when the set's rows are not in its tables; UNIMPLEMENTED
 // when the set cannot be mapped (the client asks for a ring then).
-absl::StatusOr<ShmGrant> GrantShmRequest(const ParsedShmRequest& request, const Store& store,
-                                         uint64_t max_batch_rows);
+absl::StatusOr<ShmGrant> GrantShmRequest(const ParsedShmRequest& request,
+                                         const TableSetRegistry& store, uint64_t max_batch_rows);
 // A reply that carries an error and nothing else.
 ShmReply ShmErrorReply(const absl::Status& status);
 

@@ -30,7 +30,7 @@ class HandshakeTest : public ::testing::TestWithParam<ShmMode> {
 
   const std::string directory_;
   testing::Deferred deferred_;
-  Store store_;
+  TableSetRegistry store_;
 };
 
 TEST_P(HandshakeTest, RowsInMemoryAreLent) {

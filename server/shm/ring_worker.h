@@ -21,7 +21,7 @@
 #include "memstore/os/adaptive_spin.h"
 #include "memstore/os/memfd.h"
 #include "memstore/shm/ring.h"
-#include "memstore/store/store.h"
+#include "memstore/store/table_set_registry.h"
 #include "server/metrics/metrics.h"
 
 namespace engram {

@@ -56,7 +56,7 @@ std::chrono::seconds WholeSeconds(absl::Duration span) {
 }
 
 // What can be said of a set whatever its state.
-TableSetStatus StatusOf(const TableSet& set, SetState state) {
+TableSetStatus StatusOf(const TableSet& set, TableSetState state) {
   return {.name = set.name(),
           .id = set.id(),
           .directory = set.directory(),
@@ -69,17 +69,17 @@ TableSetStatus StatusOf(const TableSet& set, SetState state) {
 
 }  // namespace
 
-absl::string_view Name(SetState state) {
+absl::string_view Name(TableSetState state) {
   switch (state) {
-    case SetState::kServing:
+    case TableSetState::kServing:
       return "serving";
-    case SetState::kSuperseded:
+    case TableSetState::kSuperseded:
       return "superseded";
-    case SetState::kRetiring:
+    case TableSetState::kRetiring:
       return "retired";
-    case SetState::kGone:
+    case TableSetState::kGone:
       return "gone";
-    case SetState::kFenced:
+    case TableSetState::kFenced:
       return "fenced";
   }
   return "?";
@@ -117,21 +117,22 @@ void TableSetManager::Run() {
 // Superseded sets that nobody has, or whose grace is over, and retired ones whose memory is free.
 void TableSetManager::RetireUnused() {
   const MonotonicTime now = clock_->Now();
-  for (const ServedState& state : store_->States()) {
-    if (state.current) continue;
-    const bool held = state.served.leases->Total() > 0 ||
-                      (state.was_acquired && now - state.acquired < absl::FromChrono(kGrpcLease));
-    if (held && now - state.since < absl::FromChrono(options_.retire_grace)) continue;
-    const TableSet& set = *state.served.set;
+  for (const RegisteredSet& registered : store_->States()) {
+    if (registered.current()) continue;
+    const bool held =
+        registered.served.leases->Total() > 0 ||
+        (registered.was_acquired && now - registered.acquired < absl::FromChrono(kGrpcLease));
+    if (held && now - registered.since < absl::FromChrono(options_.retire_grace)) continue;
+    const TableSet& set = *registered.served.set;
     // It was fenced meanwhile, or taken back.
     if (!store_->RetireSuperseded(set.id()).ok()) continue;
     options_.on_retire(set.id());
     log_->info("retired {} {}{}", set.name(), set.id(),
                held ? ": the grace is over, and clients still had it" : "");
     MutexLock lock(mutex_);
-    leaving_.push_back({.set = state.served.set,
-                        .status = StatusOf(set, SetState::kRetiring),
-                        .leases = state.served.leases,
+    leaving_.push_back({.set = registered.served.set,
+                        .status = StatusOf(set, TableSetState::kRetiring),
+                        .leases = registered.served.leases,
                         .since = now});
   }
   MutexLock lock(mutex_);
@@ -150,17 +151,16 @@ void TableSetManager::RetireUnused() {
 std::vector<TableSetStatus> TableSetManager::List() const {
   const MonotonicTime now = clock_->Now();
   std::vector<TableSetStatus> sets;
-  for (const ServedState& state : store_->States()) {
-    TableSetStatus& one = sets.emplace_back(
-        StatusOf(*state.served.set, state.current ? SetState::kServing : SetState::kSuperseded));
-    one.leases = Counts(*state.served.leases);
-    one.age = WholeSeconds(now - state.since);
-    if (state.was_acquired) one.idle = WholeSeconds(now - state.acquired);
+  for (const RegisteredSet& registered : store_->States()) {
+    TableSetStatus& one = sets.emplace_back(StatusOf(*registered.served.set, registered.state));
+    one.leases = Counts(*registered.served.leases);
+    one.age = WholeSeconds(now - registered.since);
+    if (registered.was_acquired) one.idle = WholeSeconds(now - registered.acquired);
   }
   for (const std::string& id : store_->Fenced()) {
     TableSetStatus& one = sets.emplace_back();
     one.id = id;
-    one.state = SetState::kFenced;
+    one.state = TableSetState::kFenced;
   }
   MutexLock lock(mutex_);
   for (const Leaving& leaving : leaving_) {
@@ -173,7 +173,7 @@ std::vector<TableSetStatus> TableSetManager::List() const {
 
 std::vector<std::shared_ptr<const TableSet>> TableSetManager::Held() const {
   std::vector<std::shared_ptr<const TableSet>> sets;
-  for (const ServedState& state : store_->States()) sets.push_back(state.served.set);
+  for (const RegisteredSet& registered : store_->States()) sets.push_back(registered.served.set);
   return sets;
 }
 
@@ -212,11 +212,11 @@ absl::StatusOr<Manifest> TableSetManager::Check(const std::string& directory) co
         absl::StrCat("--max-batch-rows ", options_.max_batch_rows, " is less than one token of it ",
                      "has: start engramd with ", token_rows, " or more"));
   }
-  for (const ServedState& state : store_->States()) {
-    if (state.served.set->id() != manifest.id || !state.current) continue;
+  for (const RegisteredSet& registered : store_->States()) {
+    if (registered.served.set->id() != manifest.id || !registered.current()) continue;
     return absl::AlreadyExistsError(absl::StrCat("table set ", manifest.name, " ", manifest.id,
                                                  " is served already, from ",
-                                                 state.served.set->directory()));
+                                                 registered.served.set->directory()));
   }
   return manifest;
 }
@@ -261,7 +261,7 @@ absl::StatusOr<std::shared_ptr<const TableSet>> TableSetManager::Load(
   const MonotonicTime begin = clock_->Now();
   ENGRAM_ASSIGN_OR_RETURN(std::shared_ptr<const TableSet> set, LoadFiles(directory));
   LogLoaded(*set, clock_->Now() - begin);
-  ENGRAM_ASSIGN_OR_RETURN(const ServedSet served, Store::Prepare(set));
+  ENGRAM_ASSIGN_OR_RETURN(const ServedSet served, TableSetRegistry::Prepare(set));
   ENGRAM_RETURN_IF_ERROR(options_.on_publish(served));
   if (absl::Status status = store_->Publish(served); !status.ok()) {
     options_.on_retire(set->id());

@@ -27,14 +27,14 @@
 #include "memstore/base/clock.h"
 #include "memstore/base/mutex.h"
 #include "memstore/store/control_page.h"
-#include "memstore/store/store.h"
 #include "memstore/store/table_set.h"
+#include "memstore/store/table_set_registry.h"
 #include "server/base/life_cycle.h"
 
 namespace engram {
 
 // As operators read it: "serving", "superseded", "retired", "gone", "fenced".
-absl::string_view Name(SetState state);
+absl::string_view Name(TableSetState state);
 
 // A layer's table, as it lies in files.
 struct TableLayout {
@@ -49,7 +49,7 @@ struct TableSetStatus {
   std::string name;
   std::string id;
   std::string directory;
-  SetState state = SetState::kServing;  // kRetiring: clients still map it; never kGone
+  TableSetState state = TableSetState::kServing;  // kRetiring: clients still map it; never kGone
   uint64_t resident_bytes = 0;
   PageKind page_kind = PageKind::kSmall;
   std::array<uint32_t, kLeaseKinds> leases{};  // by LeaseKind
@@ -83,7 +83,7 @@ class TableSetManager {
 
   // `store`, `life` and `clock` outlive it; loading is told to `life`. The clock is the store's
   // too.
-  TableSetManager(Store* store, Options options, const LifeCycle* life,
+  TableSetManager(TableSetRegistry* store, Options options, const LifeCycle* life,
                   std::shared_ptr<spdlog::logger> log, Clock* clock)
       : store_(store),
         options_(std::move(options)),
@@ -131,7 +131,7 @@ class TableSetManager {
   void Run() ABSL_LOCKS_EXCLUDED(mutex_);
   void RetireUnused() ABSL_LOCKS_EXCLUDED(mutex_);
 
-  Store* const store_;
+  TableSetRegistry* const store_;
   const Options options_;
   const LifeCycle* const life_;
   const std::shared_ptr<spdlog::logger> log_;

@@ -120,7 +120,7 @@ class TableSetManagerTest : public ::testing::Test {
 
   std::string root_;
   ThreadClock clock_;
-  Store store_{clock_};
+  TableSetRegistry store_{clock_};
   LifeCycle life_;
   absl::Status publish_status_;
   std::vector<std::string> published_;
@@ -166,13 +166,13 @@ TEST_F(TableSetManagerTest, AfterTheGraceASetIsRetiredThoughItIsHeld) {
   const Lease lease = Hold(a, LeaseKind::kMapped);
   ServedSet mapped = *store_.ResolveServed(a);
   PublishId("b");
-  EXPECT_EQ(mapped.control->Read().state, SetState::kSuperseded);
+  EXPECT_EQ(mapped.control->Read().state, TableSetState::kSuperseded);
   clock_.Advance(absl::FromChrono(kGrace) - absl::Seconds(1));
   ASSERT_THAT(States(), ElementsAre("first superseded", "first serving"));
   clock_.Advance(absl::Seconds(1));
   ASSERT_THAT(States(), ElementsAre("first serving", "first retired"));
   EXPECT_EQ(manager_->List().back().leases[static_cast<size_t>(LeaseKind::kMapped)], 1u);
-  EXPECT_EQ(mapped.control->Read().state, SetState::kRetiring);
+  EXPECT_EQ(mapped.control->Read().state, TableSetState::kRetiring);
   EXPECT_EQ(store_.Acquire(a).status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(Retired(), ElementsAre(a));
   mapped = ServedSet();

@@ -19,7 +19,7 @@
 #include "client/transport/shm/shm_transport.h"
 #include "memstore/base/clock.h"
 #include "memstore/base/splitmix64.h"
-#include "memstore/store/store.h"
+#include "memstore/store/table_set_registry.h"
 #include "memstore/table/synthetic.h"
 #include "server/shm/endpoint.h"
 
@@ -117,7 +117,7 @@ absl::Status Run(const std::string& directory, const std::vector<uint64_t>& toke
   std::printf("embedded on %s pages, shared on %s pages\n",
               std::string(Name((*own)->page_kind())).c_str(),
               std::string(Name((*shared)->page_kind())).c_str());
-  Store store;
+  TableSetRegistry store;
   absl::Status status = store.Publish(*std::move(shared));
   if (!status.ok()) return status;
   const std::string socket = absl::StrCat("/tmp/engram-shm-compare-", getpid());

@@ -75,7 +75,7 @@ class DamageTest : public ::testing::Test {
     EXPECT_EQ(Health(), grpc::health::v1::HealthCheckResponse::NOT_SERVING);
     EXPECT_THAT(log_.str(), HasSubstr("is fenced"));
     EXPECT_THAT(log_.str(), HasSubstr("start engramd again"));
-    EXPECT_EQ(engramd_->table_sets().List()[0].state, SetState::kFenced);
+    EXPECT_EQ(engramd_->table_sets().List()[0].state, TableSetState::kFenced);
     const std::string log = log_.str();
     const std::string http = log.substr(log.find("http://") + 7);
     const std::string metrics = HttpGet(http.substr(0, http.find('\n')), "/metrics");

@@ -136,8 +136,8 @@ void RdmaReadWay::TakeChain(RdmaTickets& tickets) {
 void RdmaReadWay::Finish(RdmaBatch& batch, RdmaTickets& tickets) const {
   uint64_t words[2];
   std::memcpy(words, states_.data() + 2 * batch.state_slot * sizeof(uint64_t), sizeof(words));
-  absl::Status status = MayBegin(static_cast<SetState>(words[0] & 0xff), set_id_);
-  if (status.ok()) status = MayFinish(static_cast<SetState>(words[1] & 0xff), set_id_);
+  absl::Status status = MayBegin(static_cast<TableSetState>(words[0] & 0xff), set_id_);
+  if (status.ok()) status = MayFinish(static_cast<TableSetState>(words[1] & 0xff), set_id_);
   if (!status.ok()) return tickets.OnFailed(batch, std::move(status));
   for (uint32_t i = 0; i < batch.layer_count(); ++i) {
     if (batch.HasLanded(i)) continue;

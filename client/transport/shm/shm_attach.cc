@@ -234,7 +234,7 @@ absl::StatusOr<ShmAttachment> AttachShm(const std::string& path, const std::stri
 
 absl::Status ShmAttachment::WaitSuperseded(const std::stop_token& stop, Clock& clock) const {
   while (!stop.stop_requested()) {
-    if (control.Read().state != SetState::kServing) return absl::OkStatus();
+    if (control.Read().state != TableSetState::kServing) return absl::OkStatus();
     SleepUnlessStopped(clock, kLookInterval, stop);
   }
   return absl::CancelledError("nobody follows the table set any more");

@@ -121,7 +121,7 @@ TEST_F(ShmRingTest, ASlotThatAnswersAnotherOneFailsItsBatchAndTheRing) {
 TEST_F(ShmRingTest, ASetThatRetiresTakesNoFurtherBatch) {
   std::vector<std::byte> buffer(kRowBytes);
   const Ticket before = Submit(buffer).value();
-  control_->Advance(SetState::kRetiring);
+  control_->Advance(TableSetState::kRetiring);
   EXPECT_EQ(Submit(buffer).status().code(), absl::StatusCode::kFailedPrecondition);
   Complete(1);
   EXPECT_TRUE(transport_->Wait(before).ok());

@@ -15,7 +15,7 @@
 #include "gtest/gtest.h"
 #include "memstore/base/clock.h"
 #include "memstore/base/splitmix64.h"
-#include "memstore/store/store.h"
+#include "memstore/store/table_set_registry.h"
 #include "memstore/store/testing/small_table_set.h"
 #include "memstore/table/synthetic.h"
 #include "server/shm/endpoint.h"
@@ -64,7 +64,7 @@ class ShmOwner {
   std::string socket() const { return directory_ + "/s"; }
   std::string set_directory() const { return directory_ + "/set"; }
   const std::string& id() const { return id_; }
-  Store& store() { return store_; }
+  TableSetRegistry& store() { return store_; }
   ShmEndpoint& endpoint() { return *endpoint_; }
 
   std::unique_ptr<Transport> Attach(const std::string& mode) const {
@@ -77,7 +77,7 @@ class ShmOwner {
   std::string directory_;
   bool shareable_ = true;
   std::string id_;
-  Store store_;
+  TableSetRegistry store_;
   std::unique_ptr<ShmEndpoint> endpoint_;
 };
 

@@ -32,18 +32,21 @@ struct ServedSet {
 };
 
 // A served set as it stands.
-struct ServedState {
+struct RegisteredSet {
   ServedSet served;
-  bool current = true;     // its name leads to it
-  MonotonicTime since;     // when it became current, or was superseded
+  TableSetState state = TableSetState::kServing;  // or kSuperseded
+  MonotonicTime since;                            // when it came into that state
   MonotonicTime acquired;  // the last time, by id: the lease of a client over gRPC
   bool was_acquired = false;
+
+  // Whether its name leads to it.
+  bool current() const { return state == TableSetState::kServing; }
 };
 
-class Store {
+class TableSetRegistry {
  public:
   // `clock` dates what becomes of sets, and outlives this.
-  explicit Store(const Clock& clock = RealClock()) : clock_(clock) {}
+  explicit TableSetRegistry(const Clock& clock = RealClock()) : clock_(clock) {}
 
   // Makes what Publish takes. Apart from Publish so that others (RDMA's tables, metrics) can be
   // told of the set before its name leads to it. RESOURCE_EXHAUSTED and other errors of
@@ -74,16 +77,16 @@ class Store {
   // Those that names lead to.
   std::vector<std::shared_ptr<const TableSet>> List() const;
   // All of them, superseded ones too.
-  std::vector<ServedState> States() const;
+  std::vector<RegisteredSet> States() const;
   // Ids of sets that were found damaged and are not served for that.
   std::vector<std::string> Fenced() const;
   // Changes whenever what a name leads to may have. One load.
   uint64_t version() const { return version_.load(std::memory_order_acquire); }
 
  private:
-  absl::Status TakeOut(absl::string_view id, SetState how, bool even_current = true);
+  absl::Status TakeOut(absl::string_view id, TableSetState how, bool even_current = true);
   // Null when there is none.
-  ServedState* Find(absl::string_view id) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  RegisteredSet* Find(absl::string_view id) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void SupersedeCurrent(absl::string_view name, MonotonicTime now)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status NotServed(absl::string_view id) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -93,7 +96,7 @@ class Store {
   const Clock& clock_;
   mutable Mutex mutex_;
   // `acquired` changes with every batch of a snapshot that is const otherwise.
-  mutable std::vector<ServedState> sets_ ABSL_GUARDED_BY(mutex_);
+  mutable std::vector<RegisteredSet> sets_ ABSL_GUARDED_BY(mutex_);
   std::atomic<uint64_t> version_{0};
   // Ids, at most one for each set that was ever published.
   std::set<std::string> fenced_ ABSL_GUARDED_BY(mutex_);

@@ -1,4 +1,4 @@
-#include "memstore/store/store.h"
+#include "memstore/store/table_set_registry.h"
 
 #include <atomic>
 #include <filesystem>
@@ -39,7 +39,7 @@ class StoreTest : public ::testing::Test {
 
   const std::string directory_;
   FakeClock clock_;
-  Store store_{clock_};
+  TableSetRegistry store_{clock_};
 };
 
 TEST_F(StoreTest, FindsById) {
@@ -102,9 +102,9 @@ TEST_F(StoreTest, ASupersededSetIsFoundByItsIdAloneAndMayBeTakenBack) {
   const uint64_t version = store_.version();
   ASSERT_TRUE(store_.Publish(newer).ok());
   EXPECT_NE(store_.version(), version);
-  EXPECT_EQ(held.control->Read().state, SetState::kSuperseded);
+  EXPECT_EQ(held.control->Read().state, TableSetState::kSuperseded);
   ASSERT_TRUE(store_.TakeBack(older->id()).ok());
-  EXPECT_EQ(held.control->Read().state, SetState::kServing);
+  EXPECT_EQ(held.control->Read().state, TableSetState::kServing);
   EXPECT_EQ(*store_.Resolve("a"), older);
   EXPECT_EQ(store_.TakeBack(older->id()).code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(store_.RetireSuperseded(older->id()).code(), absl::StatusCode::kFailedPrecondition);
@@ -180,20 +180,20 @@ TEST_F(StoreTest, AFencedSetIsDataLossUntilItIsPublishedAgain) {
   EXPECT_EQ(store_.Acquire(a->id()).status().code(), absl::StatusCode::kDataLoss);
   EXPECT_EQ(store_.Resolve(a->id()).status().code(), absl::StatusCode::kDataLoss);
   EXPECT_EQ(store_.Fence(a->id()).code(), absl::StatusCode::kNotFound);
-  EXPECT_EQ(held.control->Read().state, SetState::kFenced);
+  EXPECT_EQ(held.control->Read().state, TableSetState::kFenced);
   ASSERT_TRUE(store_.Publish(a).ok());
   EXPECT_TRUE(store_.Acquire(a->id()).ok());
-  EXPECT_EQ(store_.ResolveServed("a")->control->Read().state, SetState::kServing);
-  EXPECT_EQ(held.control->Read().state, SetState::kFenced);
+  EXPECT_EQ(store_.ResolveServed("a")->control->Read().state, TableSetState::kServing);
+  EXPECT_EQ(held.control->Read().state, TableSetState::kFenced);
 }
 
 TEST_F(StoreTest, RetiringShowsOnTheControlPage) {
   const auto a = Set("a", 64);
   ASSERT_TRUE(store_.Publish(a).ok());
   const ServedSet held = *store_.ResolveServed("");
-  EXPECT_EQ(held.control->Read().state, SetState::kServing);
+  EXPECT_EQ(held.control->Read().state, TableSetState::kServing);
   ASSERT_TRUE(store_.Retire(a->id()).ok());
-  EXPECT_EQ(held.control->Read().state, SetState::kRetiring);
+  EXPECT_EQ(held.control->Read().state, TableSetState::kRetiring);
   EXPECT_EQ(held.control->Read().epoch, 1u);
 }
 

@@ -1,0 +1,198 @@
+#include "memstore/store/table_set_registry.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "memstore/base/check.h"
+#include "memstore/base/quote_for_message.h"
+#include "memstore/base/status_macros.h"
+
+namespace engram {
+namespace {
+
+void MakeSuperseded(RegisteredSet& set, MonotonicTime now) {
+  set.state = TableSetState::kSuperseded;
+  set.since = now;
+  set.served.control->Advance(set.state);
+}
+
+}  // namespace
+
+std::string TableSetRegistry::ServedText() const {
+  std::vector<std::string> texts;
+  for (const RegisteredSet& set : sets_) {
+    if (!set.current()) continue;
+    texts.push_back(absl::StrCat(set.served.set->name(), " ", set.served.set->id()));
+  }
+  if (texts.empty()) return "none is served";
+  return absl::StrCat("served: ", absl::StrJoin(texts, ", "));
+}
+
+absl::Status TableSetRegistry::NotServed(absl::string_view id) const {
+  if (fenced_.count(std::string(id)) != 0) return MayBegin(TableSetState::kFenced, id);
+  return absl::FailedPreconditionError(
+      absl::StrCat("table set ", QuoteForMessage(id), " is not served here; ", ServedText()));
+}
+
+RegisteredSet* TableSetRegistry::Find(absl::string_view id) const {
+  for (RegisteredSet& set : sets_) {
+    if (set.served.set->id() == id) return &set;
+  }
+  return nullptr;
+}
+
+absl::StatusOr<ServedSet> TableSetRegistry::Prepare(std::shared_ptr<const TableSet> set) {
+  ENGRAM_ASSIGN_OR_RETURN(std::unique_ptr<ControlPage> control, ControlPage::Create(set->id()));
+  return ServedSet{std::move(set), std::move(control), std::make_shared<LeaseCounts>()};
+}
+
+absl::Status TableSetRegistry::Publish(std::shared_ptr<const TableSet> set) {
+  ENGRAM_ASSIGN_OR_RETURN(ServedSet served, Prepare(std::move(set)));
+  return Publish(std::move(served));
+}
+
+absl::Status TableSetRegistry::Publish(ServedSet served) {
+  ENGRAM_CHECK(served.set != nullptr && served.control != nullptr && served.leases != nullptr,
+               "a set is published as Prepare makes it");
+  const TableSet& set = *served.set;
+  MutexLock lock(mutex_);
+  if (const RegisteredSet* there = Find(set.id())) {
+    return absl::AlreadyExistsError(absl::StrCat("table set ", set.name(), " ", set.id(),
+                                                 " is served already, from ",
+                                                 there->served.set->directory(), "; name it once"));
+  }
+  const auto now = clock_.Now();
+  SupersedeCurrent(set.name(), now);
+  fenced_.erase(set.id());
+  sets_.push_back({.served = std::move(served),
+                   .state = TableSetState::kServing,
+                   .since = now,
+                   .acquired = now});
+  version_.fetch_add(1, std::memory_order_release);
+  return absl::OkStatus();
+}
+
+void TableSetRegistry::SupersedeCurrent(absl::string_view name, MonotonicTime now) {
+  for (RegisteredSet& set : sets_) {
+    if (set.current() && set.served.set->name() == name) MakeSuperseded(set, now);
+  }
+}
+
+absl::Status TableSetRegistry::Supersede(absl::string_view id) {
+  MutexLock lock(mutex_);
+  RegisteredSet* const set = Find(id);
+  if (set == nullptr || !set->current()) {
+    return absl::NotFoundError(
+        absl::StrCat("no name leads to table set ", QuoteForMessage(id), " here; ", ServedText()));
+  }
+  MakeSuperseded(*set, clock_.Now());
+  version_.fetch_add(1, std::memory_order_release);
+  return absl::OkStatus();
+}
+
+absl::Status TableSetRegistry::TakeBack(absl::string_view id) {
+  MutexLock lock(mutex_);
+  RegisteredSet* const found = Find(id);
+  if (found == nullptr || found->current()) {
+    return absl::NotFoundError(
+        absl::StrCat("no superseded table set ", QuoteForMessage(id), " is here; ", ServedText()));
+  }
+  const auto now = clock_.Now();
+  SupersedeCurrent(found->served.set->name(), now);
+  found->state = TableSetState::kServing;
+  found->since = now;
+  found->served.control->TakeBack();
+  version_.fetch_add(1, std::memory_order_release);
+  return absl::OkStatus();
+}
+
+absl::Status TableSetRegistry::TakeOut(absl::string_view id, TableSetState how, bool even_current) {
+  // Let go after the lock: when it is the last holder, that unmaps the tables.
+  RegisteredSet taken;
+  MutexLock lock(mutex_);
+  RegisteredSet* const set = Find(id);
+  if (set == nullptr) {
+    return absl::NotFoundError(
+        absl::StrCat("table set ", QuoteForMessage(id), " is not served here; ", ServedText()));
+  }
+  if (set->current() && !even_current) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("a name leads to table set ", QuoteForMessage(id)));
+  }
+  if (how == TableSetState::kFenced) fenced_.insert(set->served.set->id());
+  taken = std::move(*set);
+  sets_.erase(sets_.begin() + (set - sets_.data()));
+  taken.served.control->Advance(how);
+  version_.fetch_add(1, std::memory_order_release);
+  return absl::OkStatus();
+}
+
+absl::Status TableSetRegistry::Retire(absl::string_view id) {
+  return TakeOut(id, TableSetState::kRetiring);
+}
+
+absl::Status TableSetRegistry::RetireSuperseded(absl::string_view id) {
+  return TakeOut(id, TableSetState::kRetiring, /*even_current=*/false);
+}
+
+absl::Status TableSetRegistry::Fence(absl::string_view id) {
+  return TakeOut(id, TableSetState::kFenced);
+}
+
+absl::StatusOr<std::shared_ptr<const TableSet>> TableSetRegistry::Acquire(
+    absl::string_view id) const {
+  const auto now = clock_.Now();
+  MutexLock lock(mutex_);
+  RegisteredSet* const set = Find(id);
+  if (set == nullptr) return NotServed(id);
+  set->acquired = now;
+  set->was_acquired = true;
+  return set->served.set;
+}
+
+absl::StatusOr<std::shared_ptr<const TableSet>> TableSetRegistry::Resolve(
+    absl::string_view id_or_name) const {
+  ENGRAM_ASSIGN_OR_RETURN(ServedSet served, ResolveServed(id_or_name));
+  return std::move(served.set);
+}
+
+absl::StatusOr<ServedSet> TableSetRegistry::ResolveServed(absl::string_view id_or_name) const {
+  MutexLock lock(mutex_);
+  const RegisteredSet* only = nullptr;
+  int current = 0;
+  for (const RegisteredSet& set : sets_) {
+    if (set.served.set->id() == id_or_name) return set.served;
+    if (!set.current()) continue;
+    if (set.served.set->name() == id_or_name) return set.served;
+    only = &set;
+    ++current;
+  }
+  if (!id_or_name.empty()) return NotServed(id_or_name);
+  if (current == 1) return only->served;
+  return absl::FailedPreconditionError(
+      absl::StrCat(current == 0 ? "no table set can be chosen; " : "name one of the table sets; ",
+                   ServedText()));
+}
+
+std::vector<std::shared_ptr<const TableSet>> TableSetRegistry::List() const {
+  MutexLock lock(mutex_);
+  std::vector<std::shared_ptr<const TableSet>> sets;
+  for (const RegisteredSet& set : sets_) {
+    if (set.current()) sets.push_back(set.served.set);
+  }
+  return sets;
+}
+
+std::vector<RegisteredSet> TableSetRegistry::States() const {
+  MutexLock lock(mutex_);
+  return sets_;
+}
+
+std::vector<std::string> TableSetRegistry::Fenced() const {
+  MutexLock lock(mutex_);
+  return {fenced_.begin(), fenced_.end()};
+}
+
+}  // namespace engram
