@@ -6,7 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/transport/grpc/blocking_call.h"
-#include "client/transport/grpc/grpc_attach.h"
+#include "client/transport/grpc/grpc_channel.h"
 #include "client/transport/grpc/grpc_credentials.h"
 #include "client/transport/grpc/grpc_deadline.h"
 #include "client/transport/grpc/queue_driver.h"

@@ -1,12 +1,88 @@
 #include "client/transport/grpc/grpc_attachment.h"
 
-#include "client/transport/grpc/grpc_attach.h"
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "client/transport/attach_check.h"
+#include "client/transport/grpc/blocking_call.h"
+#include "client/transport/grpc/grpc_channel.h"
+#include "client/transport/grpc/grpc_deadline.h"
 #include "client/transport/grpc/grpc_watch.h"
+#include "client/transport/grpc/queue_driver.h"
 #include "memstore/base/status_macros.h"
+#include "proto/engram/v1/lookup.grpc.pb.h"
 #include "proto/wire/features.h"
 
 namespace engram {
 namespace {
+
+constexpr absl::Duration kAttachRetry = absl::Milliseconds(100);
+// One try at least is made, however short the time-out.
+constexpr absl::Duration kMinAttachTime = absl::Milliseconds(200);
+
+// Waits while nobody listens or the server is loading; UNAVAILABLE after that. UNAUTHENTICATED: one
+// side does not take the other's certificate, or the token; PERMISSION_DENIED: not this table set.
+// RESOURCE_EXHAUSTED: no thread can be started (one lives while it waits), or the server is full.
+absl::StatusOr<v1::AttachResponse> CallAttach(const std::shared_ptr<grpc::Channel>& channel,
+                                              const GrpcCredentials& credentials,
+                                              const std::string& address,
+                                              const std::string& table_set, absl::Duration timeout,
+                                              Clock& clock) {
+  const MonotonicTime deadline = clock.After(std::max(timeout, kMinAttachTime));
+  v1::AttachRequest request;
+  request.set_table_set(table_set);
+  for (const absl::string_view feature : wire::kKnownFeatures) {
+    request.add_features(feature.data(), feature.size());
+  }
+  request.set_version(kEngramVersion);
+  HandshakeWatch handshake(credentials, address);
+  const std::unique_ptr<v1::Lookup::Stub> stub = v1::Lookup::NewStub(channel);
+  ENGRAM_ASSIGN_OR_RETURN(const std::shared_ptr<QueueDriver> driver,
+                          QueueDriver::Create(absl::ZeroDuration(), clock));
+  while (true) {
+    grpc::ClientContext context;
+    context.set_deadline(GrpcDeadline(deadline, clock));
+    // With TLS a connection that fails may be one that will never do: its reason is looked at.
+    context.set_wait_for_ready(!credentials.tls());
+    credentials.Apply(&context);
+    v1::AttachResponse response;
+    const auto reader = stub->AsyncAttach(&context, request, driver->queue());
+    const grpc::Status status =
+        BlockingCall(*driver, *channel, clock).Finish(context, *reader, &response, deadline);
+    if (status.ok()) return response;
+    // With details the server says that it is a matter of time.
+    const bool may_pass = status.error_code() == grpc::StatusCode::UNAVAILABLE ||
+                          status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED ||
+                          (status.error_code() == grpc::StatusCode::RESOURCE_EXHAUSTED &&
+                           !status.error_details().empty());
+    if (!may_pass) {
+      return absl::Status(static_cast<absl::StatusCode>(status.error_code()),
+                          absl::StrCat("engramd at ", address, ": ", status.error_message()));
+    }
+    if (absl::Status refused = handshake.Observe(status); !refused.ok()) return refused;
+    if (clock.After(kAttachRetry) >= deadline) {
+      return absl::UnavailableError(absl::StrCat(
+          "no engramd answered at ", address, " within ", absl::FormatDuration(timeout), " (",
+          status.error_message(), "): is it running there, still loading, or flooded?",
+          credentials.tls() ? "" : " If it speaks TLS, give its authority (tls_ca)."));
+    }
+    clock.SleepFor(kAttachRetry);
+  }
+}
+
+// What the owner sent, after it was held against the id that it says and against what it was asked
+// for; DATA_LOSS.
+absl::StatusOr<AttachedTableSet> TakeTableSet(const v1::AttachResponse& response,
+                                              absl::string_view table_set,
+                                              const std::string& address) {
+  const std::string owner = absl::StrCat("engramd at ", address);
+  return CheckAttached(
+      {.owner = owner, .table_set_id = response.table_set_id(), .manifest = response.manifest()},
+      table_set, [&]() -> absl::StatusOr<absl::string_view> { return response.token_map(); });
+}
 
 // What does not fit is nothing that this client knows.
 void TakeFeatures(const v1::AttachResponse& response, GrpcOffer* offer) {
@@ -27,7 +103,7 @@ absl::StatusOr<std::shared_ptr<const GrpcAttachment>> GrpcAttachment::Create(
   ENGRAM_ASSIGN_OR_RETURN(
       const v1::AttachResponse response,
       CallAttach(channel, *credentials, address, table_set, options.timeout, *options.clock));
-  ENGRAM_ASSIGN_OR_RETURN(AttachedTableSet attached, CheckAttached(response, table_set, address));
+  ENGRAM_ASSIGN_OR_RETURN(AttachedTableSet attached, TakeTableSet(response, table_set, address));
   const v1::Limits& limits = response.limits();
   GrpcOffer offer = {.max_batch_rows = limits.max_batch_rows(),
                      .max_request_bytes = limits.max_request_bytes(),

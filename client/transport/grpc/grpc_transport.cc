@@ -6,7 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/transport/batch_check.h"
-#include "client/transport/grpc/grpc_attach.h"
+#include "client/transport/grpc/grpc_channel.h"
 #include "client/transport/grpc/grpc_stream.h"
 #include "client/transport/grpc/grpc_unary_calls.h"
 #include "memstore/base/check.h"

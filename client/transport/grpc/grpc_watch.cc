@@ -1,6 +1,6 @@
 #include "client/transport/grpc/grpc_watch.h"
 
-#include "client/transport/grpc/grpc_attach.h"
+#include "client/transport/grpc/grpc_channel.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/base/stoppable_sleep.h"
 #include "proto/engram/v1/lookup.grpc.pb.h"

@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "client/transport/grpc/grpc_attach.h"
+#include "client/transport/grpc/grpc_channel.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/os/thread.h"
 #include "memstore/rdma/request.h"
