@@ -52,29 +52,30 @@ absl::Status RdmaExchange::Start(const BatchRequest& request, TicketedBatch& tic
   TicketLock lock(*this);
   // A connection that broke while nobody looked is found out now.
   MoveAlong();
-  if (link_ == nullptr) ENGRAM_RETURN_IF_ERROR(Reconnect(request.deadline));
-  ENGRAM_RETURN_IF_ERROR(way_->Check(batch));
+  // Where another thread is opening one, the batch waits for it as others do.
+  if (link_ == nullptr && !reconnecting_) ENGRAM_RETURN_IF_ERROR(Reconnect(request.deadline));
+  if (link_ != nullptr) ENGRAM_RETURN_IF_ERROR(way_->Check(batch));
   batch.number = ++batches_;
   // What has no rows is not asked for.
   for (size_t i = 0; i < batch.layer_count(); ++i) {
     if (batch.HasLanded(i) && !batch.LayerLanded(i)) LandLayer(batch, i);
   }
   queue_.Add(&batch);
-  Send();
+  if (link_ != nullptr) Send();
   return absl::OkStatus();
 }
 
-// Opens another connection, one thread at a time and not too often.
 absl::Status RdmaExchange::Reconnect(MonotonicTime deadline) {
-  if (reconnecting_ || clock().Now() < next_try_) return broken_;
+  ENGRAM_CHECK(!reconnecting_, "two threads open another connection");
+  if (clock().Now() < next_try_) return broken_;
   reconnecting_ = true;
   UnlockAndTell();
   absl::StatusOr<RdmaOpened> opened =
       OpenAnother(std::min(deadline, clock().After(kReconnectTime)));
   mutex_.Lock();
   reconnecting_ = false;
-  next_try_ = clock().After(kReconnectPause);
   changed_.NotifyAll();
+  next_try_ = clock().After(kReconnectPause);
   if (!opened.ok()) {
     const absl::Status failed = absl::UnavailableError(absl::StrCat(
         broken_.message(), "; and no other can be opened: ", opened.status().message()));
@@ -169,31 +170,38 @@ void RdmaExchange::Advance(TicketedBatch& batch) {
 
 void RdmaExchange::Drive(TicketedBatch&, const Awaited& awaited, MonotonicTime until) {
   // Once at least, whatever has come already.
-  Found found = Look(awaited, until);
+  Found found = Look(awaited);
   if (found == Found::kNothing) {
     spin_.Wait(
         [&] {
           __builtin_ia32_pause();
-          found = Look(awaited, until);
+          found = Look(awaited);
           return found != Found::kNothing || clock().Now() >= until;
         },
         [&] { Sleep(awaited, until); });
-  } else if (found == Found::kNoConnection) {
-    Sleep(awaited, until);
   }
+  if (found == Found::kNoConnection) AwaitConnection(awaited, until);
   // Of those that nobody else looks at.
   if (found != Found::kAwaited) EndLate();
 }
 
-RdmaExchange::Found RdmaExchange::Look(const Awaited& awaited, MonotonicTime until) {
+RdmaExchange::Found RdmaExchange::Look(const Awaited& awaited) {
   TicketLock lock(*this);
   MoveAlong();
   if (awaited.Reached()) return Found::kAwaited;
-  if (link_ != nullptr) return Found::kNothing;
-  // It waits for another connection; where one can't be had, it has failed.
-  const bool connected = Reconnect(until).ok();
-  if (awaited.Reached()) return Found::kAwaited;
-  return connected ? Found::kNothing : Found::kNoConnection;
+  return link_ == nullptr ? Found::kNoConnection : Found::kNothing;
+}
+
+void RdmaExchange::AwaitConnection(const Awaited& awaited, MonotonicTime until) {
+  {
+    TicketLock lock(*this);
+    if (awaited.Reached() || link_ != nullptr) return;
+    if (!reconnecting_) {
+      // Where one can't be had, what waits for it has failed, or its deadline has come.
+      if (clock().Now() >= until || Reconnect(until).ok() || awaited.Reached()) return;
+    }
+  }
+  Sleep(awaited, until);
 }
 
 // Until something may have completed. One sleeps on the link, the others on that one.

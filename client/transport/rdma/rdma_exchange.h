@@ -11,8 +11,9 @@
 // of which the owner may still write for: what is lent stays so until it has answered for all of
 // them, or, when a reap waits too long for that, until the connection was closed. A connection that
 // is suspect is closed first, and only then is what had not landed asked for over another one,
-// which whoever waits or submits next opens; a batch that this happens to twice, or for which no
-// other connection can be had, fails with UNAVAILABLE.
+// which whoever waits or submits next opens, while what is submitted meanwhile waits for it as
+// well; a batch that this happens to twice, or for which no other connection can be had, fails with
+// UNAVAILABLE.
 //
 // Thread-safe, with transport.h's contract for tickets; a warm lookup allocates nothing.
 #pragma once
@@ -79,12 +80,17 @@ class RdmaExchange : public TicketedTransport, private RdmaTickets {
   void OnLayerLanded(RdmaBatch& batch, size_t place) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void OnFailed(RdmaBatch& batch, absl::Status why) override ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
+  // kNothing: there is a connection, and what is awaited has not come over it.
   enum class Found { kNothing, kAwaited, kNoConnection };
-  // Takes what has completed, and opens another connection where there is none.
-  Found Look(const Awaited& awaited, MonotonicTime until);
+  // Takes what has completed. Opens no connection: it is called while a thread spins.
+  Found Look(const Awaited& awaited);
+  // Opens another connection, or sleeps for a moment where another thread is at it.
+  void AwaitConnection(const Awaited& awaited, MonotonicTime until);
   void Sleep(const Awaited& awaited, MonotonicTime until);
 
-  // Gives the lock back for a while and takes it again.
+  // Opens another connection, not too often; not while another thread does. Gives the lock back for
+  // a while and takes it again. An error: what waited for a connection has failed, or did when it
+  // was tried last.
   absl::Status Reconnect(MonotonicTime deadline) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Take(RdmaOpened opened) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void MoveAlong() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

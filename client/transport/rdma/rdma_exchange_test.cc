@@ -148,6 +148,30 @@ TEST_F(RdmaExchangeTest, WhereNoOtherConnectionIsToBeHadItFailsAndIsNotTriedTooO
   EXPECT_EQ(connections_.size(), 2u);
 }
 
+TEST_F(RdmaExchangeTest, WhatIsSubmittedWhileAnotherConnectionIsOpenedGoesOverIt) {
+  const auto ticket = Submit();
+  connection(1).ended = absl::UnavailableError("over");
+  absl::StatusOr<Ticket> meanwhile;
+  while_opening_ = [&] { meanwhile = Submit(); };
+  answers_of_next_ = 1;
+  EXPECT_TRUE(exchange_->Wait(*ticket).ok());
+  ASSERT_TRUE(meanwhile.ok()) << meanwhile.status();
+  connection(2).to_answer = 1;
+  EXPECT_TRUE(exchange_->Wait(*meanwhile).ok());
+  EXPECT_EQ(events_, (Events{"open 1", "send 1:1", "close 1", "open 2", "send 1:2", "send 2:2"}));
+}
+
+TEST_F(RdmaExchangeTest, WhatIsSubmittedWhileNoOtherConnectionCanBeOpenedFailsWithTheRest) {
+  const auto ticket = Submit();
+  connection(1).ended = absl::UnavailableError("over");
+  absl::StatusOr<Ticket> meanwhile;
+  while_opening_ = [&] { meanwhile = Submit(); };
+  refuse_ = absl::UnavailableError("nobody listens");
+  EXPECT_EQ(exchange_->Wait(*ticket).code(), absl::StatusCode::kUnavailable);
+  ASSERT_TRUE(meanwhile.ok()) << meanwhile.status();
+  EXPECT_EQ(exchange_->Wait(*meanwhile).code(), absl::StatusCode::kUnavailable);
+}
+
 TEST_F(RdmaExchangeTest, ABatchThatIsOnlyPolledDoesNotWaitForEverForAnotherConnection) {
   const auto ticket = Submit();
   connection(1).ended = absl::UnavailableError("over");

@@ -122,8 +122,9 @@ class FakeWay final : public RequestWay {
 // The exchange over connections that a test opens.
 class TestExchange final : public RdmaExchange {
  public:
-  TestExchange(const RdmaExchangeOptions& options, const Manifest& manifest,
-               std::function<absl::StatusOr<RdmaOpened>()> open)
+  using Open = std::function<absl::StatusOr<RdmaOpened>()>;
+
+  TestExchange(const RdmaExchangeOptions& options, const Manifest& manifest, Open open)
       : RdmaExchange(options), open_(std::move(open)) {
     attached_.manifest = manifest;
     Begin(open_().value());
@@ -144,7 +145,7 @@ class TestExchange final : public RdmaExchange {
   }
   absl::StatusOr<RdmaOpened> OpenAnother(MonotonicTime) override { return open_(); }
 
-  const std::function<absl::StatusOr<RdmaOpened>()> open_;
+  const Open open_;
   const Capabilities capabilities_{
       .name = "test", .lands_asynchronously = true, .max_batch_rows = 100};
   AttachedTableSet attached_;
@@ -190,6 +191,7 @@ class ExchangeFixture : public ::testing::Test {
         RdmaExchangeOptions{
             .address = "owner:1", .spin = absl::ZeroDuration(), .resend = resend, .clock = &clock_},
         manifest_, [this]() -> absl::StatusOr<RdmaOpened> {
+          if (while_opening_ != nullptr) while_opening_();
           if (!refuse_.ok()) return refuse_;
           return Connection();
         });
@@ -222,6 +224,7 @@ class ExchangeFixture : public ::testing::Test {
   uint32_t answers_of_next_ = 0;  // a connection's that is opened, once somebody slept
   absl::Status refusal_of_next_;  // what such a one refuses every batch with
   absl::Status refuse_;           // what opening another connection ends with
+  std::function<void()> while_opening_;
   std::deque<std::shared_ptr<FakeConnection>> connections_;
   std::unique_ptr<TestExchange> exchange_;
 };
