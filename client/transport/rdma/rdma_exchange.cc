@@ -68,13 +68,20 @@ absl::Status RdmaExchange::Start(const BatchRequest& request, TicketedBatch& tic
 absl::Status RdmaExchange::Reconnect(MonotonicTime deadline) {
   ENGRAM_CHECK(!reconnecting_, "two threads open another connection");
   if (clock().Now() < next_try_) return broken_;
+  const MonotonicTime whole = clock().After(kReconnectTime);
   reconnecting_ = true;
   UnlockAndTell();
-  absl::StatusOr<RdmaOpened> opened =
-      OpenAnother(std::min(deadline, clock().After(kReconnectTime)));
+  absl::StatusOr<RdmaOpened> opened = OpenAnother(std::min(deadline, whole));
   mutex_.Lock();
   reconnecting_ = false;
   changed_.NotifyAll();
+  if (absl::IsUnavailable(opened.status()) && deadline < whole && clock().Now() >= deadline) {
+    // Of the owner that says nothing: whoever has more time tries at once.
+    unattended_since_ = clock().Now();
+    return absl::DeadlineExceededError(
+        absl::StrCat("the deadline passed before another connection to engramd at ", address_,
+                     " was open, after: ", broken_.message()));
+  }
   next_try_ = clock().After(kReconnectPause);
   if (!opened.ok()) {
     const absl::Status failed = absl::UnavailableError(absl::StrCat(
@@ -142,7 +149,7 @@ void RdmaExchange::Break(absl::Status status) {
   link_.reset();
   way_.reset();
   broken_ = std::move(status);
-  broken_at_ = next_try_ = clock().Now();
+  unattended_since_ = next_try_ = clock().Now();
   suspected_ = absl::OkStatus();
   // A batch may have been interrupted in several requests.
   std::sort(interrupted_.begin(), interrupted_.end(),
@@ -150,7 +157,7 @@ void RdmaExchange::Break(absl::Status status) {
   interrupted_.erase(std::unique(interrupted_.begin(), interrupted_.end()), interrupted_.end());
   for (RdmaBatch* const batch : interrupted_) {
     EndAllWrites(*batch);
-    if (resend_ && absl::IsUnavailable(broken_) && batch->deadline() > broken_at_ &&
+    if (resend_ && absl::IsUnavailable(broken_) && batch->deadline() > unattended_since_ &&
         MayAskAgain(*batch) && batch->Restart()) {
       queue_.Add(batch);
     } else {
@@ -163,7 +170,7 @@ void RdmaExchange::Break(absl::Status status) {
 void RdmaExchange::Advance(TicketedBatch& batch) {
   TicketLock lock(*this);
   MoveAlong();
-  if (link_ == nullptr && !reconnecting_ && clock().Now() - broken_at_ > kOrphanTime) {
+  if (link_ == nullptr && !reconnecting_ && clock().Now() - unattended_since_ > kOrphanTime) {
     Fail(batch, broken_);
   }
 }

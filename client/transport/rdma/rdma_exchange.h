@@ -11,9 +11,10 @@
 // of which the owner may still write for: what is lent stays so until it has answered for all of
 // them, or, when a reap waits too long for that, until the connection was closed. A connection that
 // is suspect is closed first, and only then is what had not landed asked for over another one,
-// which whoever waits or submits next opens, while what is submitted meanwhile waits for it as
-// well; a batch that this happens to twice, or for which no other connection can be had, fails with
-// UNAVAILABLE.
+// which whoever waits or submits next opens, by its own deadline, while what is submitted meanwhile
+// waits for it as well; a batch that this happens to twice, or for which no other connection can be
+// had, fails with UNAVAILABLE. A try that the deadline of whoever made it has ended says nothing of
+// that: those that have more time try again.
 //
 // Thread-safe, with transport.h's contract for tickets; a warm lookup allocates nothing.
 #pragma once
@@ -64,7 +65,8 @@ class RdmaExchange : public TicketedTransport, private RdmaTickets {
 
   // What the batch asks for and where that lands; its errors are Submit's.
   virtual absl::Status Fill(const BatchRequest& request, RdmaBatch& batch) const = 0;
-  // Opens another connection, until the deadline. One call at a time.
+  // Opens another connection; returns by the deadline, with UNAVAILABLE where that ended it. One
+  // call at a time.
   virtual absl::StatusOr<RdmaOpened> OpenAnother(MonotonicTime deadline) = 0;
 
  private:
@@ -89,8 +91,8 @@ class RdmaExchange : public TicketedTransport, private RdmaTickets {
   void Sleep(const Awaited& awaited, MonotonicTime until);
 
   // Opens another connection, not too often; not while another thread does. Gives the lock back for
-  // a while and takes it again. An error: what waited for a connection has failed, or did when it
-  // was tried last.
+  // a while and takes it again. DEADLINE_EXCEEDED: `deadline` ended it, and nothing has changed.
+  // Another error: what waited for a connection has failed, or did when it was tried last.
   absl::Status Reconnect(MonotonicTime deadline) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Take(RdmaOpened opened) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void MoveAlong() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -109,7 +111,8 @@ class RdmaExchange : public TicketedTransport, private RdmaTickets {
   absl::Status suspected_ ABSL_GUARDED_BY(mutex_);
   MonotonicTime suspected_at_ ABSL_GUARDED_BY(mutex_);
   absl::Status broken_ ABSL_GUARDED_BY(mutex_);  // why there is no connection
-  MonotonicTime broken_at_ ABSL_GUARDED_BY(mutex_);
+  // When it broke, or somebody last gave up opening another.
+  MonotonicTime unattended_since_ ABSL_GUARDED_BY(mutex_);
   bool reconnecting_ ABSL_GUARDED_BY(mutex_) = false;
   MonotonicTime next_try_ ABSL_GUARDED_BY(mutex_);
   uint64_t batches_ ABSL_GUARDED_BY(mutex_) = 0;

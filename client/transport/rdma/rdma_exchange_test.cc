@@ -148,6 +148,57 @@ TEST_F(RdmaExchangeTest, WhereNoOtherConnectionIsToBeHadItFailsAndIsNotTriedTooO
   EXPECT_EQ(connections_.size(), 2u);
 }
 
+TEST_F(RdmaExchangeTest, ATryThatOneBatchsDeadlineEndsFailsNoOtherAndIsMadeAgainAtOnce) {
+  const auto brief = Submit(absl::Milliseconds(20)), other = Submit(absl::Seconds(10));
+  connection(1).ended = absl::UnavailableError("over");
+  opening_takes_ = absl::Seconds(1);
+  const MonotonicTime begin = clock_.Now();
+  EXPECT_EQ(exchange_->Wait(*brief).code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(clock_.Now() - begin, absl::Milliseconds(20));
+  EXPECT_EQ(Submit(absl::Milliseconds(30)).status().code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(clock_.Now() - begin, absl::Milliseconds(50));
+  EXPECT_EQ(exchange_->Poll(*other), TicketState::kInFlight);
+  answers_of_next_ = 2;
+  const auto next = Submit(absl::Seconds(10));
+  ASSERT_TRUE(next.ok()) << next.status();
+  EXPECT_TRUE(exchange_->Wait(*other).ok());
+  EXPECT_TRUE(exchange_->Wait(*next).ok());
+  EXPECT_EQ(events_, (Events{"open 1", "send 1:1", "send 2:1", "close 1", "open 2", "send 2:2",
+                             "send 3:2"}));
+}
+
+TEST_F(RdmaExchangeTest, ATryThatHadAllItsTimeFailsWhateverWaitsForIt) {
+  const auto ticket = Submit(absl::Seconds(5)), other = Submit();
+  connection(1).ended = absl::UnavailableError("over");
+  opening_takes_ = absl::Hours(1);
+  const MonotonicTime begin = clock_.Now();
+  EXPECT_EQ(exchange_->Wait(*ticket).message(),
+            "over; and no other can be opened: no answer in time");
+  EXPECT_EQ(clock_.Now() - begin, absl::Seconds(5));
+  EXPECT_EQ(exchange_->Poll(*other), TicketState::kFailedLent);
+  EXPECT_EQ(Submit().status().message(), "no answer in time");
+}
+
+TEST_F(RdmaExchangeTest, WhatTheOwnerRefusesCountsHoweverLateItIs) {
+  const auto brief = Submit(absl::Milliseconds(20)), other = Submit();
+  connection(1).ended = absl::UnavailableError("over");
+  while_opening_ = [this] { clock_.Advance(absl::Milliseconds(21)); };
+  refuse_ = absl::PermissionDeniedError("not this set");
+  EXPECT_EQ(exchange_->Wait(*brief).code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(exchange_->Poll(*other), TicketState::kFailedLent);
+}
+
+TEST_F(RdmaExchangeTest, ABatchThatIsOnlyPolledWaitsOnFromATryThatWasCutShort) {
+  const auto brief = Submit(absl::Seconds(2)), polled = Submit();
+  connection(1).ended = absl::UnavailableError("over");
+  opening_takes_ = absl::Seconds(3);
+  EXPECT_EQ(exchange_->Wait(*brief).code(), absl::StatusCode::kDeadlineExceeded);
+  clock_.Advance(absl::Seconds(1));
+  EXPECT_EQ(exchange_->Poll(*polled), TicketState::kInFlight);
+  clock_.Advance(absl::Nanoseconds(1));
+  EXPECT_EQ(exchange_->Poll(*polled), TicketState::kFailedLent);
+}
+
 TEST_F(RdmaExchangeTest, WhatIsSubmittedWhileAnotherConnectionIsOpenedGoesOverIt) {
   const auto ticket = Submit();
   connection(1).ended = absl::UnavailableError("over");

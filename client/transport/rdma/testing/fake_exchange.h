@@ -2,6 +2,7 @@
 // do and complete what a test says, without a device. Not thread-safe but for what says so.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <deque>
@@ -122,12 +123,12 @@ class FakeWay final : public RequestWay {
 // The exchange over connections that a test opens.
 class TestExchange final : public RdmaExchange {
  public:
-  using Open = std::function<absl::StatusOr<RdmaOpened>()>;
+  using Open = std::function<absl::StatusOr<RdmaOpened>(MonotonicTime deadline)>;
 
   TestExchange(const RdmaExchangeOptions& options, const Manifest& manifest, Open open)
       : RdmaExchange(options), open_(std::move(open)) {
     attached_.manifest = manifest;
-    Begin(open_().value());
+    Begin(open_(MonotonicTime::Infinite()).value());
   }
   ~TestExchange() override { EndAll(); }
 
@@ -143,7 +144,9 @@ class TestExchange final : public RdmaExchange {
     return batch.Take(request, attached_.manifest,
                       [](const std::byte*, uint64_t) { return RdmaLandingPlace{}; });
   }
-  absl::StatusOr<RdmaOpened> OpenAnother(MonotonicTime) override { return open_(); }
+  absl::StatusOr<RdmaOpened> OpenAnother(MonotonicTime deadline) override {
+    return open_(deadline);
+  }
 
   const Open open_;
   const Capabilities capabilities_{
@@ -190,9 +193,11 @@ class ExchangeFixture : public ::testing::Test {
     exchange_ = std::make_unique<TestExchange>(
         RdmaExchangeOptions{
             .address = "owner:1", .spin = absl::ZeroDuration(), .resend = resend, .clock = &clock_},
-        manifest_, [this]() -> absl::StatusOr<RdmaOpened> {
+        manifest_, [this](MonotonicTime deadline) -> absl::StatusOr<RdmaOpened> {
           if (while_opening_ != nullptr) while_opening_();
+          clock_.Advance(std::min(opening_takes_, deadline - clock_.Now()));
           if (!refuse_.ok()) return refuse_;
+          if (clock_.Now() >= deadline) return absl::UnavailableError("no answer in time");
           return Connection();
         });
   }
@@ -224,6 +229,7 @@ class ExchangeFixture : public ::testing::Test {
   uint32_t answers_of_next_ = 0;  // a connection's that is opened, once somebody slept
   absl::Status refusal_of_next_;  // what such a one refuses every batch with
   absl::Status refuse_;           // what opening another connection ends with
+  absl::Duration opening_takes_;  // the same; by its deadline it is given up
   std::function<void()> while_opening_;
   std::deque<std::shared_ptr<FakeConnection>> connections_;
   std::unique_ptr<TestExchange> exchange_;
