@@ -40,7 +40,7 @@ absl::StatusOr<std::unique_ptr<Transport>> AttachTransport(const Target& target,
                                                            const AttachOptions& options) {
   switch (target.kind) {
     case Target::Kind::kEmbedded:
-      return EmbeddedTransport::Attach(target.place, options.table_set);
+      return EmbeddedTransport::Attach(target.place, options.table_set, *options.clock);
     case Target::Kind::kGrpc:
       return GrpcTransport::Attach(target.place, options.table_set,
                                    {.timeout = options.timeout,
@@ -51,20 +51,23 @@ absl::StatusOr<std::unique_ptr<Transport>> AttachTransport(const Target& target,
                                     .security = options.security,
                                     .clock = options.clock});
     case Target::Kind::kShm:
-      return ShmTransport::Attach(target.place, options.table_set, options.timeout, options.mode);
+      return ShmTransport::Attach(target.place, options.table_set, options.timeout, options.mode,
+                                  *options.clock);
     case Target::Kind::kRdma:
       return RdmaTransport::Attach(target.place, options.table_set,
                                    {.timeout = options.timeout,
                                     .device = options.rdma_device,
                                     .reads = options.mode == "read",
                                     .spin = options.spin,
-                                    .security = options.security});
+                                    .security = options.security,
+                                    .clock = options.clock});
     case Target::Kind::kAuto:
       return AutoTransport::Attach(target.place, options.table_set,
                                    {.timeout = options.timeout,
                                     .device = options.rdma_device,
                                     .spin = options.spin,
-                                    .security = options.security});
+                                    .security = options.security,
+                                    .clock = options.clock});
   }
   return absl::InternalError("a kind of target without a transport");
 }

@@ -11,6 +11,9 @@ constexpr absl::Duration kWaking = absl::Microseconds(20);
 // Of the time between two questions. A thread that is woken on a core which is free waits for
 // microseconds; with as many busy threads as cores it waits for a tenth of the time and more.
 constexpr double kCrowdedShare = 0.05;
+// What was seen counts until so many questions in a row had no answer: it is a new thread that
+// asks each time, say.
+constexpr uint32_t kMostUnanswered = 8;
 
 }  // namespace
 
@@ -30,10 +33,12 @@ void AdaptiveSpin::AskWhetherCrowded(MonotonicTime now) {
   next_question_ns_.store((now + kCrowdedInterval).nanoseconds(), std::memory_order_relaxed);
   const std::optional<RunDelay::Reading> reading =
       read_delay_ == nullptr ? run_delay_.Read() : read_delay_();
-  if (reading.has_value() && reading_.has_value() &&
-      pthread_equal(reading->thread, reading_->thread) != 0) {
+  if (reading.has_value() && reading_.has_value() && reading->thread == reading_->thread) {
     const absl::Duration delay = absl::Nanoseconds(reading->delay_ns - reading_->delay_ns);
     crowded_.store(delay > kCrowdedShare * (now - asked_), std::memory_order_relaxed);
+    unanswered_ = 0;
+  } else if (++unanswered_ >= kMostUnanswered) {
+    crowded_.store(false, std::memory_order_relaxed);
   }
   reading_ = reading;
   asked_ = now;

@@ -4,8 +4,8 @@
 // where what is waited for comes within a moment. It is not where it takes longer than that, and it
 // harms where others want the core: the thread that would bring it, say. So two things are watched,
 // and either one alone stops the looking:
-//   * how waits went lately, slept through or not: whether they were short enough to be looked
-//     through (a moving share, so that it begins again with the waits);
+//   * how waits ended lately, slept through or not, for whatever reason: whether they were short
+//     enough to be looked through (a moving share, so that it begins again with the waits);
 //   * how long the thread, when it was ready, waited for a core (run_delay.h), now and then.
 // What it costs where it does not look: two readings of the clock a wait, and one of the kernel's
 // figure each kCrowdedInterval.
@@ -38,9 +38,10 @@ class AdaptiveSpin {
   explicit AdaptiveSpin(absl::Duration most, const Clock& clock = RealClock(),
                         ReadDelay read_delay = nullptr);
 
-  // `found()` looks once, without blocking, and says whether it is there; `sleep()` waits for it
-  // and returns when it is there, or when there is another reason to go on. At least one of the two
-  // is called. Between looks the core is given to whoever else can run there.
+  // `found()` looks once, without blocking, and says whether it is there, or the time for it is
+  // over; it may do at once what is to be done, which does not count as waiting. `sleep()` waits
+  // for it and returns when it is there, or when there is another reason to go on. At least one of
+  // the two is called. Between looks the core is given to whoever else can run there.
   template <typename Found, typename Sleep>
   void Wait(const Found& found, const Sleep& sleep) {
     if (most_ <= absl::ZeroDuration()) {
@@ -48,17 +49,20 @@ class AdaptiveSpin {
       return;
     }
     const MonotonicTime begin = clock_.Now();
-    if (!MayLook(begin)) {
-      sleep();
-    } else {
-      bool there = found();
-      for (MonotonicTime now = begin; !there && now - begin < most_; now = clock_.Now()) {
+    MonotonicTime now = begin;
+    bool there = false;
+    if (MayLook(begin)) {
+      there = found();
+      while (!there && (now = clock_.Now()) - begin < most_) {
         sched_yield();
         there = found();
       }
-      if (!there) sleep();
     }
-    Ended(clock_.Now() - begin);
+    if (!there) {
+      sleep();
+      now = clock_.Now();
+    }
+    Ended(now - begin);
   }
 
   // Whether the next wait begins with looking, as far as is known.
@@ -87,6 +91,7 @@ class AdaptiveSpin {
   RunDelay run_delay_;
   const ReadDelay read_delay_;
   MonotonicTime asked_;
+  uint32_t unanswered_ = 0;
   std::optional<RunDelay::Reading> reading_;  // at asked_
 };
 

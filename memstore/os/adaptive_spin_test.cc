@@ -1,5 +1,7 @@
 #include "memstore/os/adaptive_spin.h"
 
+#include <unistd.h>
+
 #include <atomic>
 #include <optional>
 #include <thread>
@@ -44,7 +46,7 @@ class Waiter {
   }
 
   FakeClock clock_;
-  std::optional<RunDelay::Reading> reading_ = RunDelay::Reading{.thread = pthread_self()};
+  std::optional<RunDelay::Reading> reading_ = RunDelay::Reading{.thread = gettid()};
   AdaptiveSpin spin_;
   int looks_ = 0;
   bool slept_ = false;
@@ -122,10 +124,41 @@ TEST(AdaptiveSpin, TwoThreadsFiguresAreNotCompared) {
   waiter.Wait(kMost / 2);
   std::thread([&] {
     waiter.PassTime(kCrowdedInterval, 1);
-    waiter.reading_->thread = pthread_self();
+    waiter.reading_->thread = gettid();
     waiter.Wait(kMost / 2);
   }).join();
   EXPECT_GT(waiter.looks_, 0);
+}
+
+TEST(AdaptiveSpin, WhatWasSeenOnceDoesNotCountForEver) {
+  Waiter waiter;
+  waiter.Wait(kMost / 2);
+  waiter.PassTime(kCrowdedInterval, 0.5);
+  waiter.Wait(kMost / 2);
+  ASSERT_EQ(waiter.looks_, 0);
+  // From now on another thread asks each time.
+  int waits = 0;
+  do {
+    waiter.PassTime(kCrowdedInterval, 0.5);
+    ++waiter.reading_->thread;
+    waiter.Wait(kMost / 2);
+    ASSERT_LT(++waits, 20);
+  } while (waiter.looks_ == 0);
+  EXPECT_GT(waits, 2);
+}
+
+TEST(AdaptiveSpin, WhatIsDoneWithWhatWasFoundIsNotWaitedFor) {
+  Waiter waiter;
+  for (int i = 0; i < 50; ++i) {
+    bool looked = false;
+    waiter.spin_.Wait(
+        [&] {
+          waiter.clock_.Advance(absl::Milliseconds(1));  // of work
+          return looked = true;
+        },
+        [] {});
+    ASSERT_TRUE(looked) << i;
+  }
 }
 
 TEST(AdaptiveSpin, WithoutTheKernelsFigureItGoesByTheWaitsAlone) {
@@ -156,12 +189,21 @@ TEST(RunDelay, GrowsWhereMoreThreadsWantToRunThanThereAreCores) {
   for (std::thread& thread : busy) thread.join();
 }
 
+TEST(RunDelay, IsReadByOneThreadAfterTheOther) {
+  RunDelay delay;
+  if (!delay.Read().has_value()) GTEST_SKIP() << "the kernel does not count it";
+  for (int i = 0; i < 20; ++i) {
+    std::thread([&] { EXPECT_TRUE(delay.Read().has_value()) << i; }).join();
+  }
+  EXPECT_TRUE(delay.Read().has_value());
+}
+
 TEST(RunDelay, SaysWhoseItIs) {
   RunDelay delay;
   const auto here = delay.Read();
   if (!here.has_value()) GTEST_SKIP() << "the kernel does not count it";
-  std::thread([&] { EXPECT_FALSE(pthread_equal(delay.Read()->thread, here->thread)); }).join();
-  EXPECT_TRUE(pthread_equal(delay.Read()->thread, here->thread));
+  std::thread([&] { EXPECT_NE(delay.Read()->thread, here->thread); }).join();
+  EXPECT_EQ(delay.Read()->thread, here->thread);
 }
 
 }  // namespace

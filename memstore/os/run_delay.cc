@@ -8,26 +8,23 @@
 namespace engram {
 
 std::optional<RunDelay::Reading> RunDelay::Read() {
-  if (unknown_) return std::nullopt;
-  const pthread_t self = pthread_self();
-  if (!file_.is_open() || pthread_equal(opened_by_, self) == 0) {
-    file_ = FileDescriptor(open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC));
-    opened_by_ = self;
-  }
-  // "CPU_NS DELAY_NS SLICES"
+  const pid_t self = gettid();
   char text[96];
-  const ssize_t bytes = file_.is_open() ? pread(file_.get(), text, sizeof(text), 0) : -1;
+  // A number that was another thread's before leads to a file of which nothing can be read.
+  ssize_t bytes = opened_by_ == self ? pread(file_.get(), text, sizeof(text), 0) : -1;
   if (bytes <= 0) {
-    unknown_ = true;
-    return std::nullopt;
+    file_ = FileDescriptor(open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC));
+    opened_by_ = file_.is_open() ? self : 0;
+    if (file_.is_open()) bytes = pread(file_.get(), text, sizeof(text), 0);
   }
+  if (bytes <= 0) return std::nullopt;
+  // "CPU_NS DELAY_NS SLICES"
   const char* const end = text + bytes;
   int64_t cpu_ns = 0;
-  Reading reading{.thread = self};
+  Reading reading{.delay_ns = 0, .thread = self};
   const auto first = std::from_chars(text, end, cpu_ns);
   if (first.ec != std::errc() || first.ptr == end ||
       std::from_chars(first.ptr + 1, end, reading.delay_ns).ec != std::errc()) {
-    unknown_ = true;
     return std::nullopt;
   }
   return reading;

@@ -6,7 +6,7 @@
 // microsecond; ten the first time a thread asks.
 #pragma once
 
-#include <pthread.h>
+#include <sys/types.h>
 
 #include <cstdint>
 #include <optional>
@@ -19,7 +19,7 @@ class RunDelay {
  public:
   struct Reading {
     int64_t delay_ns = 0;  // since the thread began
-    pthread_t thread{};    // whose it is: readings of two threads are not compared
+    pid_t thread = 0;      // whose it is: readings of two threads are not compared
   };
 
   // nullopt where the kernel does not count it, or /proc is not there.
@@ -27,8 +27,7 @@ class RunDelay {
 
  private:
   FileDescriptor file_;
-  pthread_t opened_by_{};
-  bool unknown_ = false;
+  pid_t opened_by_ = 0;
 };
 
 }  // namespace engram

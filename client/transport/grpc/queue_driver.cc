@@ -103,7 +103,7 @@ bool QueueDriver::TakeOne(bool look, MonotonicTime until) {
     if (!sleeps) {
       take_ready();
     } else if (look) {
-      spin_.Wait(take_ready, sleep);
+      spin_.Wait([&] { return take_ready() || clock_.Now() >= until; }, sleep);
     } else {
       sleep();
     }
@@ -178,7 +178,7 @@ void QueueDriver::CallOff(rpc::QueueEvent& event) {
 }
 
 void QueueDriver::NudgeLateDriver() {
-  if (driving_ && clock_.Now() > driving_until_ + kLate) NudgeDriver();
+  if (driving_ && clock_.Now() >= driving_until_ + kLate) NudgeDriver();
 }
 
 void QueueDriver::NudgeDriver() {

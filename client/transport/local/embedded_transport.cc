@@ -11,7 +11,8 @@
 namespace engram {
 
 absl::StatusOr<std::unique_ptr<Transport>> EmbeddedTransport::Attach(const std::string& directory,
-                                                                     absl::string_view table_set) {
+                                                                     absl::string_view table_set,
+                                                                     Clock& clock) {
   absl::StatusOr<std::shared_ptr<const TableSet>> set = TableSet::Load(directory, {});
   // What is wrong with the files is not wrong with the call.
   if (absl::IsFailedPrecondition(set.status()) || absl::IsInvalidArgument(set.status())) {
@@ -23,7 +24,7 @@ absl::StatusOr<std::unique_ptr<Transport>> EmbeddedTransport::Attach(const std::
                                                       directory, ", which holds ", (*set)->name(),
                                                       " ", (*set)->id()));
   }
-  return Over(*std::move(set));
+  return Over(*std::move(set), clock);
 }
 
 std::unique_ptr<Transport> EmbeddedTransport::Over(std::shared_ptr<const TableSet> set,

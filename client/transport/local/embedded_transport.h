@@ -21,7 +21,8 @@ class EmbeddedTransport final : public TicketedTransport {
   // that is not the manifest's is DATA_LOSS). `table_set`: empty, or its id or name
   // (FAILED_PRECONDITION when it is another).
   static absl::StatusOr<std::unique_ptr<Transport>> Attach(const std::string& directory,
-                                                           absl::string_view table_set);
+                                                           absl::string_view table_set,
+                                                           Clock& clock = RealClock());
   // Over a set that is loaded already.
   static std::unique_ptr<Transport> Over(std::shared_ptr<const TableSet> set,
                                          Clock& clock = RealClock());
