@@ -15,6 +15,9 @@
 namespace engram::rdma {
 namespace {
 
+// Leaves the lease the time that it takes at most.
+constexpr MonotonicTime kNever = MonotonicTime::Infinite();
+
 // A client by hand, which may send what the SDK never would.
 class HandClient {
  public:
@@ -29,7 +32,7 @@ class HandClient {
     auto chosen = ChooseRdmaDevice((*lease)->offer(), "");
     EXPECT_TRUE(chosen.ok()) << chosen.status();
     route_.domain = RdmaDomain::Create(chosen->first).value();
-    auto connection = RdmaConnection::Connect(route_, *std::move(lease));
+    auto connection = RdmaConnection::Connect(route_, *std::move(lease), kNever);
     EXPECT_TRUE(connection.ok()) << connection.status();
     connection_ = *std::move(connection);
     memory_ =
@@ -151,7 +154,7 @@ TEST_F(RdmaFaultTest, PlacesOutsideTheWindowsAreRefusedAndTheConnectionGoesOn) {
   HandClient client(*owner_);
   // No window yet.
   EXPECT_EQ(client.Ask(kAsItIs).code(), absl::StatusCode::kInvalidArgument);
-  ASSERT_TRUE(client.lease().Declare(HandClient::kWindow, client.memory().region()).ok());
+  ASSERT_TRUE(client.lease().Declare(HandClient::kWindow, client.memory().region(), kNever).ok());
   EXPECT_TRUE(client.Ask(kAsItIs).ok());
   std::vector<std::byte> row(264);
   SyntheticRow(1, 4, absl::MakeSpan(row));
@@ -186,13 +189,13 @@ TEST_F(RdmaFaultTest, PlacesOutsideTheWindowsAreRefusedAndTheConnectionGoesOn) {
   client.set_last_id(4);
   ASSERT_TRUE(client.lease().Forget(HandClient::kWindow).ok());
   refused(kAsItIs);
-  ASSERT_TRUE(client.lease().Declare(HandClient::kWindow, client.memory().region()).ok());
+  ASSERT_TRUE(client.lease().Declare(HandClient::kWindow, client.memory().region(), kNever).ok());
   EXPECT_TRUE(client.Ask(kAsItIs).ok());
 }
 
 TEST_F(RdmaFaultTest, SlicesThatAreNoneAreRefusedAndTheConnectionGoesOn) {
   HandClient client(*owner_);
-  ASSERT_TRUE(client.lease().Declare(HandClient::kWindow, client.memory().region()).ok());
+  ASSERT_TRUE(client.lease().Declare(HandClient::kWindow, client.memory().region(), kNever).ok());
   const AddressScheme& scheme = client.route().grpc->table_set().manifest.scheme;
   ASSERT_EQ(scheme.Columns(), kColumns);
   // Two columns of four, apart.
@@ -243,7 +246,7 @@ TEST_F(RdmaFaultTest, SlicesThatAreNoneAreRefusedAndTheConnectionGoesOn) {
 
 TEST_F(RdmaFaultTest, ABatchWhoseDeadlineHasPassedIsNotGathered) {
   HandClient client(*owner_);
-  ASSERT_TRUE(client.lease().Declare(HandClient::kWindow, client.memory().region()).ok());
+  ASSERT_TRUE(client.lease().Declare(HandClient::kWindow, client.memory().region(), kNever).ok());
   // A microsecond after it was received; a quick owner may be in time now and then.
   absl::Status status;
   for (int i = 0; i < 50 && status.ok(); ++i) {
@@ -255,12 +258,12 @@ TEST_F(RdmaFaultTest, ABatchWhoseDeadlineHasPassedIsNotGathered) {
 
 TEST_F(RdmaFaultTest, KeysThatOpenNothingEndTheConnectionWithTheReason) {
   HandClient victim(*owner_);
-  ASSERT_TRUE(victim.lease().Declare(HandClient::kWindow, victim.memory().region()).ok());
+  ASSERT_TRUE(victim.lease().Declare(HandClient::kWindow, victim.memory().region(), kNever).ok());
   std::memset(victim.memory().data(), 0x5a, HandClient::kBytes);
   {
     // Another client's window: its address and key, declared as one's own.
     HandClient thief(*owner_);
-    ASSERT_TRUE(thief.lease().Declare(HandClient::kWindow, victim.memory().region()).ok());
+    ASSERT_TRUE(thief.lease().Declare(HandClient::kWindow, victim.memory().region(), kNever).ok());
     const absl::Status status = thief.Ask(kAsItIs);
     EXPECT_EQ(status.code(), absl::StatusCode::kPermissionDenied) << status;
     for (size_t i = 0; i < HandClient::kBytes; ++i) {
@@ -270,7 +273,7 @@ TEST_F(RdmaFaultTest, KeysThatOpenNothingEndTheConnectionWithTheReason) {
   EXPECT_TRUE(victim.Ask(kAsItIs).ok());
   // Both may declare a window of the same number: each has its own.
   HandClient other(*owner_);
-  ASSERT_TRUE(other.lease().Declare(HandClient::kWindow, other.memory().region()).ok());
+  ASSERT_TRUE(other.lease().Declare(HandClient::kWindow, other.memory().region(), kNever).ok());
   EXPECT_TRUE(other.Ask(kAsItIs).ok());
 }
 
@@ -298,19 +301,19 @@ TEST_F(RdmaFaultTest, SetUpIsCheckedStepByStep) {
             absl::StatusCode::kFailedPrecondition);
   auto again = hand.Lease();
   ASSERT_TRUE(again.ok());
-  EXPECT_EQ((*again)->Connect(5, {.queue_pair = 1, .mtu = 5}).status().code(),
+  EXPECT_EQ((*again)->Connect(5, {.queue_pair = 1, .mtu = 5}, kNever).status().code(),
             absl::StatusCode::kInvalidArgument);
   auto third = hand.Lease();
   ASSERT_TRUE(third.ok());
-  EXPECT_EQ((*third)->Connect(0, {.queue_pair = 1, .mtu = 77}).status().code(),
+  EXPECT_EQ((*third)->Connect(0, {.queue_pair = 1, .mtu = 77}, kNever).status().code(),
             absl::StatusCode::kInvalidArgument);
   // Windows before the connection, twice the same, forgotten and not there.
   auto fourth = hand.Lease();
   ASSERT_TRUE(fourth.ok());
-  EXPECT_EQ((*fourth)->Declare(1, hand.memory().region()).code(),
+  EXPECT_EQ((*fourth)->Declare(1, hand.memory().region(), kNever).code(),
             absl::StatusCode::kInvalidArgument);
-  ASSERT_TRUE(hand.lease().Declare(1, hand.memory().region()).ok());
-  EXPECT_EQ(hand.lease().Declare(1, hand.memory().region()).code(),
+  ASSERT_TRUE(hand.lease().Declare(1, hand.memory().region(), kNever).ok());
+  EXPECT_EQ(hand.lease().Declare(1, hand.memory().region(), kNever).code(),
             absl::StatusCode::kInvalidArgument);
   HandClient other(*owner_);
   EXPECT_EQ(other.lease().Forget(3).code(), absl::StatusCode::kInvalidArgument);
@@ -324,9 +327,9 @@ TEST_F(RdmaFaultTest, SetUpIsCheckedStepByStep) {
 TEST_F(RdmaFaultTest, TooManyClientsAndWindowsAreTurnedAway) {
   HandClient hand(*owner_);
   for (uint32_t i = 1; i <= kRdmaWindows; ++i) {
-    ASSERT_TRUE(hand.lease().Declare(i, hand.memory().region()).ok()) << i;
+    ASSERT_TRUE(hand.lease().Declare(i, hand.memory().region(), kNever).ok()) << i;
   }
-  EXPECT_EQ(hand.lease().Declare(kRdmaWindows + 1, hand.memory().region()).code(),
+  EXPECT_EQ(hand.lease().Declare(kRdmaWindows + 1, hand.memory().region(), kNever).code(),
             absl::StatusCode::kResourceExhausted);
   std::vector<std::unique_ptr<Transport>> clients;
   absl::Status status;

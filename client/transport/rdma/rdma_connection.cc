@@ -67,15 +67,15 @@ absl::StatusOr<std::pair<std::shared_ptr<const RdmaDevice>, uint32_t>> ChooseRdm
 }
 
 absl::StatusOr<std::shared_ptr<RdmaConnection>> RdmaConnection::Connect(
-    const RdmaRoute& route, std::unique_ptr<RdmaLease> lease) {
+    const RdmaRoute& route, std::unique_ptr<RdmaLease> lease, MonotonicTime deadline) {
   std::shared_ptr<RdmaConnection> connection(new RdmaConnection(route, std::move(lease)));
-  ENGRAM_RETURN_IF_ERROR(connection->Open(route));
+  ENGRAM_RETURN_IF_ERROR(connection->Open(route, deadline));
   return connection;
 }
 
 RdmaConnection::~RdmaConnection() { Close(); }
 
-absl::Status RdmaConnection::Open(const RdmaRoute& route) {
+absl::Status RdmaConnection::Open(const RdmaRoute& route, MonotonicTime deadline) {
   const std::shared_ptr<const RdmaDevice>& device = route.domain->device();
   ENGRAM_ASSIGN_OR_RETURN(channel_, RdmaChannel::Create(device));
   RdmaQueueSizes sizes{.sends = kRdmaReadQueue, .receives = 1};
@@ -97,7 +97,7 @@ absl::Status RdmaConnection::Open(const RdmaRoute& route) {
   for (uint32_t i = 0; !route.reads && i < kRdmaClientReceives; ++i) {
     ENGRAM_RETURN_IF_ERROR(PostReceive(i));
   }
-  ENGRAM_ASSIGN_OR_RETURN(connected_, lease_->Connect(route.port, pair_.Own()));
+  ENGRAM_ASSIGN_OR_RETURN(connected_, lease_->Connect(route.port, pair_.Own(), deadline));
   ENGRAM_ASSIGN_OR_RETURN(const RdmaPeer peer, ReadQueuePair<RdmaPeer>(connected_.queue_pair()));
   return pair_.Connect(peer);
 }

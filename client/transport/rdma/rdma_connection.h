@@ -31,9 +31,11 @@ absl::StatusOr<std::pair<std::shared_ptr<const RdmaDevice>, uint32_t>> ChooseRdm
 
 class RdmaConnection final : public RdmaLink {
  public:
-  // Over a lease that is open and not connected yet. RdmaLease and RdmaDevice have the errors.
+  // Over a lease that is open and not connected yet; a round trip, by the deadline. RdmaLease and
+  // RdmaDevice have the errors.
   static absl::StatusOr<std::shared_ptr<RdmaConnection>> Connect(const RdmaRoute& route,
-                                                                 std::unique_ptr<RdmaLease> lease);
+                                                                 std::unique_ptr<RdmaLease> lease,
+                                                                 MonotonicTime deadline);
   ~RdmaConnection() override;
 
   void Close() override;
@@ -77,7 +79,7 @@ class RdmaConnection final : public RdmaLink {
  private:
   RdmaConnection(const RdmaRoute& route, std::unique_ptr<RdmaLease> lease)
       : address_(route.grpc->address()), clock_(route.grpc->clock()), lease_(std::move(lease)) {}
-  absl::Status Open(const RdmaRoute& route);
+  absl::Status Open(const RdmaRoute& route, MonotonicTime deadline);
 
   const std::string address_;  // of the owner, for messages
   Clock& clock_;

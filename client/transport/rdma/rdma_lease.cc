@@ -38,8 +38,7 @@ absl::StatusOr<std::unique_ptr<RdmaLease>> RdmaLease::Open(const RdmaRoute& rout
   request.mutable_open()->set_mode(route.reads ? v1::RDMA_MODE_READ : v1::RDMA_MODE_WRITE);
   request.mutable_open()->add_features(std::string(wire::kTokenSlices));
   request.mutable_open()->set_engram_version(kEngramVersion);
-  ENGRAM_ASSIGN_OR_RETURN(v1::RdmaAttachResponse response,
-                          lease->Call(request, std::min(deadline, lease->clock_.After(kCallTime))));
+  ENGRAM_ASSIGN_OR_RETURN(v1::RdmaAttachResponse response, lease->Call(request, deadline));
   lease->offer_ = std::move(*response.mutable_offer());
   const v1::RdmaOffer& offer = lease->offer_;
   lease->owner_features_ = {.name = absl::StrCat("engramd at ", lease->address_),
@@ -79,6 +78,7 @@ absl::Status RdmaLease::End() const {
 absl::StatusOr<v1::RdmaAttachResponse> RdmaLease::Call(const v1::RdmaAttachRequest& request,
                                                        MonotonicTime deadline) {
   const MutexLock call(call_mutex_);
+  deadline = std::min(deadline, clock_.After(kCallTime));
   stream_->Write(request);  // a stream that is broken ends the reader
   const MutexLock lock(mutex_);
   while (!response_.has_value() && !ended_.load() && clock_.Now() < deadline) {
@@ -92,26 +92,27 @@ absl::StatusOr<v1::RdmaAttachResponse> RdmaLease::Call(const v1::RdmaAttachReque
       absl::StrCat("engramd at ", address_, " did not answer AttachRdma in time"));
 }
 
-absl::StatusOr<v1::RdmaConnected> RdmaLease::Connect(uint32_t port, const RdmaPeer& own) {
+absl::StatusOr<v1::RdmaConnected> RdmaLease::Connect(uint32_t port, const RdmaPeer& own,
+                                                     MonotonicTime deadline) {
   v1::RdmaAttachRequest request;
   request.mutable_connect()->set_port(port);
   WriteQueuePair(own, request.mutable_connect()->mutable_queue_pair());
-  ENGRAM_ASSIGN_OR_RETURN(v1::RdmaAttachResponse response, Call(request, clock_.After(kCallTime)));
+  ENGRAM_ASSIGN_OR_RETURN(v1::RdmaAttachResponse response, Call(request, deadline));
   return std::move(*response.mutable_connected());
 }
 
-absl::Status RdmaLease::Declare(uint32_t number, const RdmaRegion& region) {
+absl::Status RdmaLease::Declare(uint32_t number, const RdmaRegion& region, MonotonicTime deadline) {
   v1::RdmaAttachRequest request;
   v1::RdmaWindow* window = request.mutable_declare();
   WriteWindow(region, window);
   window->set_number(number);
-  return Call(request, clock_.After(kCallTime)).status();
+  return Call(request, deadline).status();
 }
 
 absl::Status RdmaLease::Forget(uint32_t number) {
   v1::RdmaAttachRequest request;
   request.set_forget(number);
-  return Call(request, clock_.After(kCallTime)).status();
+  return Call(request, MonotonicTime::Infinite()).status();
 }
 
 }  // namespace engram

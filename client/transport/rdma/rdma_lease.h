@@ -47,8 +47,10 @@ class RdmaLease {
   const v1::RdmaOffer& offer() const { return offer_; }
   // Who made it, and what of it that counts here.
   const RdmaOwnerFeatures& owner_features() const { return owner_features_; }
-  absl::StatusOr<v1::RdmaConnected> Connect(uint32_t port, const RdmaPeer& own);
-  absl::Status Declare(uint32_t number, const RdmaRegion& region);
+  // By the deadline, or the few seconds; UNAVAILABLE where those ended it.
+  absl::StatusOr<v1::RdmaConnected> Connect(uint32_t port, const RdmaPeer& own,
+                                            MonotonicTime deadline);
+  absl::Status Declare(uint32_t number, const RdmaRegion& region, MonotonicTime deadline);
   absl::Status Forget(uint32_t number);
 
   bool ended() const { return ended_.load(std::memory_order_acquire); }

@@ -49,7 +49,7 @@ absl::StatusOr<std::unique_ptr<Transport>> RdmaTransport::Create(
   route.port = chosen.second;
   std::unique_ptr<RdmaTransport> transport(new RdmaTransport(
       std::move(route), lease->offer().max_batch_rows(), lease->owner_features(), options));
-  ENGRAM_ASSIGN_OR_RETURN(RdmaOpened first, transport->Open(std::move(lease)));
+  ENGRAM_ASSIGN_OR_RETURN(RdmaOpened first, transport->Open(std::move(lease), deadline));
   transport->Begin(std::move(first));
   return std::unique_ptr<Transport>(std::move(transport));
 }
@@ -68,19 +68,20 @@ RdmaTransport::RdmaTransport(RdmaRoute route, uint64_t max_batch_rows,
                     .max_sequence_tokens = route_.reads ? uint32_t{0} : kRdmaRequestTokens,
                     .token_slices = owner.token_slices,
                     .owner_version = owner_version_},
-      windows_(route_.domain, route_.reads) {}
+      windows_(route_.domain, route_.reads, route_.grpc->clock()) {}
 
 RdmaTransport::~RdmaTransport() { EndAll(); }
 
 absl::StatusOr<RdmaOpened> RdmaTransport::OpenAnother(MonotonicTime deadline) {
   ENGRAM_ASSIGN_OR_RETURN(std::unique_ptr<RdmaLease> lease, RdmaLease::Open(route_, deadline));
-  return Open(std::move(lease));
+  return Open(std::move(lease), deadline);
 }
 
-absl::StatusOr<RdmaOpened> RdmaTransport::Open(std::unique_ptr<RdmaLease> lease) {
+absl::StatusOr<RdmaOpened> RdmaTransport::Open(std::unique_ptr<RdmaLease> lease,
+                                               MonotonicTime deadline) {
   ENGRAM_ASSIGN_OR_RETURN(std::shared_ptr<RdmaConnection> connection,
-                          RdmaConnection::Connect(route_, std::move(lease)));
-  ENGRAM_RETURN_IF_ERROR(windows_.MoveTo(connection));
+                          RdmaConnection::Connect(route_, std::move(lease), deadline));
+  ENGRAM_RETURN_IF_ERROR(windows_.MoveTo(connection, deadline));
   RdmaOpened opened{.link = connection, .way = nullptr};
   if (route_.reads) {
     ENGRAM_ASSIGN_OR_RETURN(opened.way, RdmaReadWay::Create(std::move(connection), route_.domain,

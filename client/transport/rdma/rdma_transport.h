@@ -67,8 +67,8 @@ class RdmaTransport final : public RdmaExchange {
   absl::Status Prepare(const BatchRequest& request) override;
   absl::Status Fill(const BatchRequest& request, RdmaBatch& batch) const override;
   absl::StatusOr<RdmaOpened> OpenAnother(MonotonicTime deadline) override;
-  // A connection over the lease, which knows the windows, and its way.
-  absl::StatusOr<RdmaOpened> Open(std::unique_ptr<RdmaLease> lease);
+  // A connection over the lease, which knows the windows, and its way: by the deadline.
+  absl::StatusOr<RdmaOpened> Open(std::unique_ptr<RdmaLease> lease, MonotonicTime deadline);
 
   const RdmaRoute route_;
   const std::string owner_version_;  // of the first one

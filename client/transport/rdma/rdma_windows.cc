@@ -17,9 +17,30 @@ bool IsUnregistered(const absl::Status& status) {
   return status.GetPayload(kUnregistered).has_value();
 }
 
-absl::Status RdmaWindows::MoveTo(const std::shared_ptr<RdmaConnection>& connection) {
+RdmaWindows::Change::Change(RdmaWindows& windows, MonotonicTime deadline) : windows_(windows) {
+  const MutexLock lock(windows.mutex_);
+  while (windows.changing_) {
+    const bool late = !windows.clock_.WaitUntil(windows.changed_, windows.mutex_, deadline);
+    if (late && windows.changing_) return;
+  }
+  begun_ = windows.changing_ = true;
+}
+
+RdmaWindows::Change::~Change() {
+  if (!begun_) return;
+  const MutexLock lock(windows_.mutex_);
+  windows_.changing_ = false;
+  windows_.changed_.NotifyAll();
+}
+
+absl::Status RdmaWindows::MoveTo(const std::shared_ptr<RdmaConnection>& connection,
+                                 MonotonicTime deadline) {
   if (reads_) return absl::OkStatus();  // nobody has a key
-  const MutexLock change(change_mutex_);
+  const Change change(*this, deadline);
+  if (!change.begun()) {
+    return absl::UnavailableError(
+        "landing buffers were being registered until the time for another connection was over");
+  }
   std::vector<std::pair<uint32_t, const RdmaRegion*>> all;
   {
     const MutexLock lock(mutex_);
@@ -27,7 +48,7 @@ absl::Status RdmaWindows::MoveTo(const std::shared_ptr<RdmaConnection>& connecti
   }
   // They stay where they are: nothing changes windows_ meanwhile.
   for (const auto& [number, region] : all) {
-    ENGRAM_RETURN_IF_ERROR(connection->lease().Declare(number, *region));
+    ENGRAM_RETURN_IF_ERROR(connection->lease().Declare(number, *region, deadline));
   }
   connection_ = connection;
   return absl::OkStatus();
@@ -35,14 +56,14 @@ absl::Status RdmaWindows::MoveTo(const std::shared_ptr<RdmaConnection>& connecti
 
 absl::Status RdmaWindows::Register(absl::Span<std::byte> buffer) {
   if (buffer.empty()) return absl::InvalidArgumentError("a landing buffer of no bytes");
-  const MutexLock change(change_mutex_);
+  const Change change(*this);
   ENGRAM_ASSIGN_OR_RETURN(RdmaRegion region, RdmaRegion::Register(domain_, buffer, Access()));
   return Add(std::move(region));
 }
 
 absl::Status RdmaWindows::RegisterDmabuf(int fd, uint64_t offset, absl::Span<std::byte> buffer) {
   if (buffer.empty()) return absl::InvalidArgumentError("a landing buffer of no bytes");
-  const MutexLock change(change_mutex_);
+  const Change change(*this);
   ENGRAM_ASSIGN_OR_RETURN(RdmaRegion region,
                           RdmaRegion::RegisterDmabuf(domain_, fd, offset, buffer, Access()));
   return Add(std::move(region));
@@ -53,7 +74,7 @@ absl::Status RdmaWindows::Add(RdmaRegion region) {
   const uint32_t number = next_number_++;
   if (const auto connection = connection_.lock(); connection != nullptr) {
     RdmaLease& lease = connection->lease();
-    absl::Status declared = lease.Declare(number, region);
+    absl::Status declared = lease.Declare(number, region, MonotonicTime::Infinite());
     // An owner that is gone need not know; the next one is told.
     if (!declared.ok() && !lease.ended()) return declared;
   }
@@ -63,7 +84,7 @@ absl::Status RdmaWindows::Add(RdmaRegion region) {
 }
 
 absl::Status RdmaWindows::Unregister(absl::Span<std::byte> buffer) {
-  const MutexLock change(change_mutex_);
+  const Change change(*this);
   Window window;
   {
     const MutexLock lock(mutex_);

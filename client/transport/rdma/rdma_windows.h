@@ -16,6 +16,7 @@
 #include "absl/types/span.h"
 #include "client/transport/rdma/rdma_batch.h"
 #include "client/transport/rdma/rdma_connection.h"
+#include "memstore/base/clock.h"
 #include "memstore/base/mutex.h"
 #include "memstore/rdma/verbs.h"
 
@@ -26,12 +27,13 @@ bool IsUnregistered(const absl::Status& status);
 
 class RdmaWindows {
  public:
-  RdmaWindows(std::shared_ptr<RdmaDomain> domain, bool reads)
-      : domain_(std::move(domain)), reads_(reads) {}
+  // `clock` outlives it.
+  RdmaWindows(std::shared_ptr<RdmaDomain> domain, bool reads, Clock& clock)
+      : domain_(std::move(domain)), reads_(reads), clock_(clock) {}
 
   // Declares all to the owner at the other end, and from then on what is registered and forgotten.
-  // An error: the connection is of no use.
-  absl::Status MoveTo(const std::shared_ptr<RdmaConnection>& connection);
+  // An error: the connection is of no use. UNAVAILABLE: the deadline came first.
+  absl::Status MoveTo(const std::shared_ptr<RdmaConnection>& connection, MonotonicTime deadline);
 
   // INVALID_ARGUMENT: no bytes. RdmaRegion::Register has the others.
   absl::Status Register(absl::Span<std::byte> buffer);
@@ -43,20 +45,36 @@ class RdmaWindows {
   absl::StatusOr<RdmaLandingPlace> Find(const std::byte* data, uint64_t bytes) const;
 
  private:
+  // One change at a time, over its round trip: while one is made nobody else changes windows_,
+  // next_number_ or connection_. No mutex, for a wait for one ends by a deadline.
+  class Change {
+   public:
+    explicit Change(RdmaWindows& windows, MonotonicTime deadline = MonotonicTime::Infinite());
+    ~Change();
+    Change(const Change&) = delete;
+    Change& operator=(const Change&) = delete;
+    bool begun() const { return begun_; }  // false: the deadline came first
+
+   private:
+    RdmaWindows& windows_;
+    bool begun_ = false;
+  };
   struct Window {
     uint32_t number = 0;
     RdmaRegion region;
   };
   int Access() const { return IBV_ACCESS_LOCAL_WRITE | (reads_ ? 0 : IBV_ACCESS_REMOTE_WRITE); }
-  absl::Status Add(RdmaRegion region) ABSL_EXCLUSIVE_LOCKS_REQUIRED(change_mutex_);
+  absl::Status Add(RdmaRegion region);  // within a Change
 
   const std::shared_ptr<RdmaDomain> domain_;
   const bool reads_;
-  Mutex change_mutex_ ABSL_ACQUIRED_BEFORE(mutex_);  // one change at a time, over its round trip
-  uint32_t next_number_ ABSL_GUARDED_BY(change_mutex_) = 1;
-  std::weak_ptr<RdmaConnection> connection_ ABSL_GUARDED_BY(change_mutex_);
+  Clock& clock_;
+  uint32_t next_number_ = 1;                  // of a Change
+  std::weak_ptr<RdmaConnection> connection_;  // of a Change
   mutable Mutex mutex_;
-  // Changed under both, so that it is read under either.
+  CondVar changed_;  // a Change is over
+  bool changing_ ABSL_GUARDED_BY(mutex_) = false;
+  // Changed within a Change and under the lock, so that it stays as it is within either.
   std::vector<Window> windows_ ABSL_GUARDED_BY(mutex_);
 };
 
