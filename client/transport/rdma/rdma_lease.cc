@@ -24,14 +24,10 @@ absl::StatusOr<std::unique_ptr<RdmaLease>> RdmaLease::Open(const RdmaRoute& rout
   std::unique_ptr<RdmaLease> lease(new RdmaLease(route.grpc->address(), route.grpc->clock()));
   lease->stub_ = v1::Lookup::NewStub(route.grpc->channel());
   route.grpc->credentials().Apply(&lease->context_);
-  lease->stream_ = lease->stub_->AttachRdma(&lease->context_);
-  absl::StatusOr<std::thread> reader =
-      StartThread("engram-lease", [raw = lease.get()] { raw->Read(); });
-  if (!reader.ok()) {
-    lease->context_.TryCancel();
-    return reader.status();
-  }
-  lease->reader_ = *std::move(reader);
+  lease->stream_ = lease->stub_->PrepareAsyncAttachRdma(&lease->context_, &lease->queue_);
+  ENGRAM_ASSIGN_OR_RETURN(lease->reader_,
+                          StartThread("engram-lease", [raw = lease.get()] { raw->TakeEvents(); }));
+  lease->stream_->StartCall(lease->started_.tag());
   v1::RdmaAttachRequest request;
   request.mutable_open()->set_version(kRdmaVersion);
   request.mutable_open()->set_table_set_id(route.set_id);
@@ -54,20 +50,52 @@ RdmaLease::~RdmaLease() {
   reader_.join();
 }
 
-void RdmaLease::Read() {
-  v1::RdmaAttachResponse response;
-  while (stream_->Read(&response)) {
-    const MutexLock lock(mutex_);
-    response_ = response;
-    changed_.NotifyAll();
-  }
-  const grpc::Status status = stream_->Finish();
+// Until the queue is shut down, which the stream's end does, and empty.
+void RdmaLease::TakeEvents() {
+  void* tag = nullptr;
+  bool ok = false;
+  while (queue_.Next(&tag, &ok)) rpc::QueueEvent::Dispatch(tag, ok);
+}
+
+void RdmaLease::OnStarted(bool ok) {
+  if (!ok) return stream_->Finish(&status_, finished_.tag());
   const MutexLock lock(mutex_);
-  end_ = status.ok() ? absl::UnavailableError(
-                           absl::StrCat("engramd at ", address_, " ended the RDMA connection"))
-                     : FromGrpc(status, address_);
-  ended_.store(true, std::memory_order_release);
+  stream_->Read(&incoming_, read_.tag());
+  may_write_ = true;
+  WriteOutgoing();
+}
+
+void RdmaLease::OnRead(bool ok) {
+  if (!ok) return stream_->Finish(&status_, finished_.tag());
+  const MutexLock lock(mutex_);
+  response_ = std::move(incoming_);
+  stream_->Read(&incoming_, read_.tag());
   changed_.NotifyAll();
+}
+
+// A stream that is broken ends the read that is always under way.
+void RdmaLease::OnWritten(bool ok) {
+  if (!ok) return;
+  const MutexLock lock(mutex_);
+  may_write_ = true;
+  WriteOutgoing();
+}
+
+void RdmaLease::OnFinished(bool) {
+  const MutexLock lock(mutex_);
+  end_ = status_.ok() ? absl::UnavailableError(
+                            absl::StrCat("engramd at ", address_, " ended the RDMA connection"))
+                      : FromGrpc(status_, address_);
+  ended_.store(true, std::memory_order_release);
+  queue_.Shutdown();  // nothing is begun after it
+  changed_.NotifyAll();
+}
+
+void RdmaLease::WriteOutgoing() {
+  if (!may_write_ || !outgoing_.has_value() || ended_.load()) return;
+  may_write_ = false;
+  stream_->Write(*outgoing_, written_.tag());
+  outgoing_.reset();
 }
 
 absl::Status RdmaLease::End() const {
@@ -79,8 +107,10 @@ absl::StatusOr<v1::RdmaAttachResponse> RdmaLease::Call(const v1::RdmaAttachReque
                                                        MonotonicTime deadline) {
   const MutexLock call(call_mutex_);
   deadline = std::min(deadline, clock_.After(kCallTime));
-  stream_->Write(request);  // a stream that is broken ends the reader
   const MutexLock lock(mutex_);
+  if (!given_up_.ok()) return given_up_;
+  outgoing_ = request;
+  WriteOutgoing();
   while (!response_.has_value() && !ended_.load() && clock_.Now() < deadline) {
     clock_.WaitUntil(changed_, mutex_, deadline);
   }
@@ -88,8 +118,8 @@ absl::StatusOr<v1::RdmaAttachResponse> RdmaLease::Call(const v1::RdmaAttachReque
   if (ended_.load()) return end_;
   // Its answer would be taken for the next call's.
   context_.TryCancel();
-  return absl::UnavailableError(
-      absl::StrCat("engramd at ", address_, " did not answer AttachRdma in time"));
+  return given_up_ = absl::UnavailableError(
+             absl::StrCat("engramd at ", address_, " did not answer AttachRdma in time"));
 }
 
 absl::StatusOr<v1::RdmaConnected> RdmaLease::Connect(uint32_t port, const RdmaPeer& own,

@@ -2,8 +2,10 @@
 // whose being open is the client's lease.
 //
 // A thread ("engram-lease") reads the stream, so that the owner's pings are answered and the end of
-// the lease is seen while nobody looks a row up. Thread-safe; calls go one after the other and
-// block for a round trip, for a few seconds at most.
+// the lease is seen while nobody looks a row up. It takes the events of all that is done to the
+// stream, so that whoever calls waits by its deadline alone, whether or not the owner can be
+// reached. Thread-safe; calls go one after the other and block for a round trip, for a few seconds
+// at most. A call that was not answered in time ends the lease.
 #pragma once
 
 #include <grpcpp/grpcpp.h>
@@ -23,6 +25,7 @@
 #include "memstore/base/mutex.h"
 #include "memstore/rdma/verbs.h"
 #include "proto/engram/v1/lookup.grpc.pb.h"
+#include "proto/rpc/queue_event.h"
 
 namespace engram {
 
@@ -62,20 +65,36 @@ class RdmaLease {
   // One call at a time: takes call_mutex_ for its round trip.
   absl::StatusOr<v1::RdmaAttachResponse> Call(const v1::RdmaAttachRequest& request,
                                               MonotonicTime deadline);
-  void Read();
+  void TakeEvents();
+  void OnStarted(bool ok);
+  void OnRead(bool ok);
+  void OnWritten(bool ok);
+  void OnFinished(bool ok);
+  void WriteOutgoing() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const std::string address_;
   Clock& clock_;
   std::unique_ptr<v1::Lookup::Stub> stub_;
   grpc::ClientContext context_;
-  std::unique_ptr<grpc::ClientReaderWriter<v1::RdmaAttachRequest, v1::RdmaAttachResponse>> stream_;
+  grpc::CompletionQueue queue_;
+  std::unique_ptr<grpc::ClientAsyncReaderWriter<v1::RdmaAttachRequest, v1::RdmaAttachResponse>>
+      stream_;
+  rpc::MethodEvent<RdmaLease> started_{this, &RdmaLease::OnStarted},
+      read_{this, &RdmaLease::OnRead}, written_{this, &RdmaLease::OnWritten},
+      finished_{this, &RdmaLease::OnFinished};
+  v1::RdmaAttachResponse incoming_;  // the thread's
+  grpc::Status status_;              // the same
   v1::RdmaOffer offer_;
   RdmaOwnerFeatures owner_features_;
 
   Mutex call_mutex_;
   mutable Mutex mutex_;
   CondVar changed_;
+  // Nothing is written before the stream has started, nor two at once.
+  bool may_write_ ABSL_GUARDED_BY(mutex_) = false;
+  std::optional<v1::RdmaAttachRequest> outgoing_ ABSL_GUARDED_BY(mutex_);
   std::optional<v1::RdmaAttachResponse> response_ ABSL_GUARDED_BY(mutex_);
+  absl::Status given_up_ ABSL_GUARDED_BY(mutex_);  // a call was not answered in time
   absl::Status end_ ABSL_GUARDED_BY(mutex_);
   std::atomic<bool> ended_{false};  // end_ is there
   std::thread reader_;

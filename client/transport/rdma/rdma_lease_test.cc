@@ -1,0 +1,157 @@
+#include "client/transport/rdma/rdma_lease.h"
+
+#include <arpa/inet.h>
+#include <grpcpp/grpcpp.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "gtest/gtest.h"
+#include "memstore/base/testing/fake_clock.h"
+#include "memstore/store/testing/small_table_set.h"
+
+namespace engram {
+namespace {
+
+// Answers as many requests of a lease as a test says, and then only listens.
+class QuietOwner final : public v1::Lookup::Service {
+ public:
+  QuietOwner(Manifest manifest, int answers) : manifest_(std::move(manifest)), answers_(answers) {
+    grpc::ServerBuilder builder;
+    builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port_);
+    builder.RegisterService(this);
+    server_ = builder.BuildAndStart();
+  }
+  ~QuietOwner() override { server_->Shutdown(std::chrono::system_clock::now()); }
+  int port() const { return port_; }
+
+  grpc::Status Attach(grpc::ServerContext*, const v1::AttachRequest*,
+                      v1::AttachResponse* response) override {
+    response->set_table_set_id(manifest_.id);
+    response->set_manifest(manifest_.text);
+    return grpc::Status::OK;
+  }
+  grpc::Status AttachRdma(
+      grpc::ServerContext*,
+      grpc::ServerReaderWriter<v1::RdmaAttachResponse, v1::RdmaAttachRequest>* stream) override {
+    v1::RdmaAttachRequest request;
+    v1::RdmaAttachResponse offer;
+    offer.mutable_offer()->set_engram_version("7");
+    for (int i = 0; stream->Read(&request); ++i) {
+      if (request.has_forget()) return {grpc::StatusCode::PERMISSION_DENIED, "not yours"};
+      if (i < answers_) stream->Write(offer);
+    }
+    return grpc::Status::OK;
+  }
+
+ private:
+  const Manifest manifest_;
+  const int answers_;
+  int port_ = 0;
+  std::unique_ptr<grpc::Server> server_;
+};
+
+// Takes connections at a port and never says a word.
+class DeafListener {
+ public:
+  explicit DeafListener(int port) : socket_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+    const int on = 1;
+    setsockopt(socket_, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(static_cast<uint16_t>(port));
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    EXPECT_EQ(bind(socket_, reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
+    EXPECT_EQ(listen(socket_, 16), 0);
+  }
+  ~DeafListener() { close(socket_); }
+  DeafListener(const DeafListener&) = delete;
+  DeafListener& operator=(const DeafListener&) = delete;
+
+ private:
+  const int socket_;
+};
+
+class RdmaLeaseTest : public ::testing::Test {
+ protected:
+  void AttachTo(int answers) {
+    const Manifest manifest =
+        testing::WriteSmallTableSet({}, ::testing::TempDir() + "/rdma_lease_test").value();
+    owner_ = std::make_unique<QuietOwner>(manifest, answers);
+    route_.grpc =
+        GrpcAttachment::Create(absl::StrCat("127.0.0.1:", owner_->port()), "", {.clock = &clock_})
+            .value();
+    route_.set_id = manifest.id;
+  }
+  // What a call that has a second ends with once that is over.
+  absl::Status WhenLate(const std::function<absl::Status(MonotonicTime deadline)>& call) {
+    absl::Status status;
+    const MonotonicTime deadline = clock_.After(absl::Seconds(1));
+    std::thread calls([&] { status = call(deadline); });
+    clock_.AwaitWaiters(1);
+    clock_.Advance(absl::Seconds(1));
+    calls.join();
+    return status;
+  }
+
+  FakeClock clock_;
+  std::unique_ptr<QuietOwner> owner_;
+  RdmaRoute route_;
+};
+
+TEST_F(RdmaLeaseTest, TakesTheOwnersOfferAndItsWordAtTheEnd) {
+  AttachTo(/*answers=*/1);
+  const auto lease = RdmaLease::Open(route_, MonotonicTime::Infinite());
+  ASSERT_TRUE(lease.ok()) << lease.status();
+  EXPECT_EQ((*lease)->owner_features().version, "7");
+  EXPECT_FALSE((*lease)->ended());
+  EXPECT_EQ((*lease)->Forget(1).code(), absl::StatusCode::kPermissionDenied);
+  EXPECT_TRUE((*lease)->ended());
+  EXPECT_EQ((*lease)->End().code(), absl::StatusCode::kPermissionDenied);
+  EXPECT_EQ((*lease)->Forget(1).code(), absl::StatusCode::kPermissionDenied);
+}
+
+TEST_F(RdmaLeaseTest, OpeningEndsByItsDeadlineWhereTheOwnerDoesNotAnswer) {
+  AttachTo(/*answers=*/0);
+  EXPECT_EQ(WhenLate([&](MonotonicTime deadline) {
+              return RdmaLease::Open(route_, deadline).status();
+            }).code(),
+            absl::StatusCode::kUnavailable);
+}
+
+TEST_F(RdmaLeaseTest, OpeningEndsByItsDeadlineWhereTheOwnerCannotBeReached) {
+  AttachTo(/*answers=*/1);
+  const int port = owner_->port();
+  owner_.reset();
+  const DeafListener listener(port);
+  EXPECT_TRUE(route_.grpc->channel()->WaitForStateChange(
+      GRPC_CHANNEL_READY, std::chrono::system_clock::now() + std::chrono::minutes(1)));
+  EXPECT_EQ(WhenLate([&](MonotonicTime deadline) {
+              return RdmaLease::Open(route_, deadline).status();
+            }).code(),
+            absl::StatusCode::kUnavailable);
+  // It ended before gRPC gave the connection up.
+  EXPECT_NE(route_.grpc->channel()->GetState(false), GRPC_CHANNEL_TRANSIENT_FAILURE);
+}
+
+TEST_F(RdmaLeaseTest, ConnectingEndsByItsDeadlineAndTheLeaseWithIt) {
+  AttachTo(/*answers=*/1);
+  const auto lease = RdmaLease::Open(route_, MonotonicTime::Infinite());
+  ASSERT_TRUE(lease.ok()) << lease.status();
+  const auto connect = [&](MonotonicTime deadline) {
+    return (*lease)->Connect(0, {.queue_pair = 1, .mtu = 5}, deadline).status();
+  };
+  EXPECT_EQ(WhenLate(connect).code(), absl::StatusCode::kUnavailable);
+  // No other call is asked, or waits.
+  EXPECT_EQ(connect(MonotonicTime::Infinite()).code(), absl::StatusCode::kUnavailable);
+}
+
+}  // namespace
+}  // namespace engram
