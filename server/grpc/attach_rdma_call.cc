@@ -10,6 +10,7 @@
 #include "proto/rpc/queue_pair.h"
 #include "proto/wire/features.h"
 #include "server/grpc/grpc_status.h"
+#include "server/grpc/small_message.h"
 
 namespace engram {
 namespace {
@@ -44,20 +45,21 @@ void AttachRdmaCall::OnAccepted() {
   absl::StatusOr<Caller> caller = loop_.context().access->Authenticate(context_);
   if (!caller.ok()) return End(caller.status());
   caller_ = *std::move(caller);
-  stream_.Read(&request_, read_.Begin());
+  stream_.Read(&message_, read_.Begin());
 }
 
 void AttachRdmaCall::OnRead(bool ok) {
   if (ended()) return;
   if (!ok) return End(absl::OkStatus());  // the client detaches
   response_.Clear();
+  if (absl::Status status = ParseSmall(message_, &request_); !status.ok()) return End(status);
   if (absl::Status status = Answer(); !status.ok()) return End(status);
-  stream_.Write(response_, write_.Begin());
+  stream_.Write(ToBytes(response_), write_.Begin());
 }
 
 void AttachRdmaCall::OnWritten(bool ok) {
   // Where it is not ok the connection is gone, and OnOver follows.
-  if (ok && !ended()) stream_.Read(&request_, read_.Begin());
+  if (ok && !ended()) stream_.Read(&message_, read_.Begin());
 }
 
 absl::Status AttachRdmaCall::Answer() {

@@ -46,8 +46,9 @@ class AttachRdmaCall final : public RpcCall {
 
   LookupRequests* const requests_;
   RdmaEndpoint* const endpoint_;
-  grpc::ServerAsyncReaderWriter<v1::RdmaAttachResponse, v1::RdmaAttachRequest> stream_;
+  grpc::ServerAsyncReaderWriter<grpc::ByteBuffer, grpc::ByteBuffer> stream_;
   Operation<AttachRdmaCall> read_, write_;
+  grpc::ByteBuffer message_;
   v1::RdmaAttachRequest request_;
   v1::RdmaAttachResponse response_;
 

@@ -7,7 +7,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "proto/engram/v1/lookup.grpc.pb.h"
+#include "server/grpc/grpc_status.h"
 #include "server/grpc/rpc_call.h"
+#include "server/grpc/small_message.h"
 #include "server/grpc/unary_method_call.h"
 
 namespace engram {
@@ -22,7 +24,7 @@ class HealthWatchCall final : public RpcCall {
   static void Accept(EventLoop& loop, Health* health) {
     auto* const call = new HealthWatchCall(loop, health);  // its own until it is accepted
     call->WatchEnd();
-    health->service().RequestWatch(&call->context_, &call->request_, &call->writer_, loop.queue(),
+    health->service().RequestWatch(&call->context_, &call->message_, &call->writer_, loop.queue(),
                                    loop.queue(), call->accepted_tag());
   }
 
@@ -37,23 +39,30 @@ class HealthWatchCall final : public RpcCall {
         writer_(&context_),
         write_(this, &HealthWatchCall::OnWritten) {}
   void AcceptNext() override { Accept(loop_, health_); }
-  void OnAccepted() override { SendChange(); }
+  void OnAccepted() override {
+    const absl::Status parsed = ParseSmall(message_, &request_);
+    if (parsed.ok()) return SendChange();
+    writer_.Finish(ToGrpc(parsed), BeginFinish());
+    refused_ = true;
+  }
   void OnWritten(bool) { SendChange(); }
 
   void SendChange() {
     const Health::Status status = health_->Of(request_.service());
-    if (write_.under_way() || ended() || status == last_sent_status_) return;
+    if (refused_ || write_.under_way() || ended() || status == last_sent_status_) return;
     last_sent_status_ = status;
     HealthResponse response;
     response.set_status(status);
-    writer_.Write(response, write_.Begin());
+    writer_.Write(ToBytes(response), write_.Begin());
   }
 
   Health* const health_;
-  grpc::health::v1::HealthCheckRequest request_;
-  grpc::ServerAsyncWriter<HealthResponse> writer_;
+  grpc::ByteBuffer message_;
+  HealthRequest request_;
+  grpc::ServerAsyncWriter<grpc::ByteBuffer> writer_;
   Operation<HealthWatchCall> write_;
   int last_sent_status_ = -1;
+  bool refused_ = false;
 };
 
 }  // namespace

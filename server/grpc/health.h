@@ -20,13 +20,16 @@ class Health {
   void SetServing(bool serving) { serving_.store(serving); }
   // SERVICE_UNKNOWN for a name that is neither empty nor engram.v1.Lookup.
   Status Of(const std::string& service) const;
-  grpc::health::v1::Health::AsyncService& service() { return service_; }
+  // Raw: small_message.h has the reason.
+  using Requests = grpc::health::v1::Health::WithRawMethod_Check<
+      grpc::health::v1::Health::WithRawMethod_Watch<grpc::health::v1::Health::Service>>;
+  Requests& service() { return service_; }
 
   void Accept(EventLoop& loop);
 
  private:
   std::atomic<bool> serving_{false};
-  grpc::health::v1::Health::AsyncService service_;
+  Requests service_;
 };
 
 }  // namespace engram

@@ -7,7 +7,9 @@
 #include <set>
 #include <utility>
 
+#include "server/grpc/grpc_status.h"
 #include "server/grpc/rpc_call.h"
+#include "server/grpc/small_message.h"
 
 namespace engram {
 namespace {
@@ -46,7 +48,7 @@ class ReflectionCall final : public RpcCall {
         read_(this, &ReflectionCall::OnRead),
         write_(this, &ReflectionCall::OnWritten) {}
   void AcceptNext() override { Accept(loop_, reflection_); }
-  void OnAccepted() override { stream_.Read(&request_, read_.Begin()); }
+  void OnAccepted() override { stream_.Read(&message_, read_.Begin()); }
 
   void OnRead(bool ok) {
     if (ended()) return;
@@ -54,17 +56,22 @@ class ReflectionCall final : public RpcCall {
       stream_.Finish(grpc::Status::OK, BeginFinish());
       return;
     }
+    Reflection::Request request;
+    if (absl::Status parsed = ParseSmall(message_, &request); !parsed.ok()) {
+      stream_.Finish(ToGrpc(parsed), BeginFinish());
+      return;
+    }
     Reflection::Response response;
-    reflection_->Answer(request_, &response);
-    stream_.Write(response, write_.Begin());
+    reflection_->Answer(request, &response);
+    stream_.Write(ToBytes(response), write_.Begin());
   }
   void OnWritten(bool ok) {
-    if (ok && !ended()) stream_.Read(&request_, read_.Begin());
+    if (ok && !ended()) stream_.Read(&message_, read_.Begin());
   }
 
   Reflection* const reflection_;
-  grpc::ServerAsyncReaderWriter<Reflection::Response, Reflection::Request> stream_;
-  Reflection::Request request_;
+  Reflection::Stream stream_;
+  grpc::ByteBuffer message_;
   Operation<ReflectionCall> read_, write_;
 };
 

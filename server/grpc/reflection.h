@@ -19,12 +19,13 @@ class Reflection {
   using Request = reflection::ServerReflectionRequest;
   using Response = reflection::ServerReflectionResponse;
   static constexpr char kServiceName[] = "grpc.reflection.v1alpha.ServerReflection";
+  // Raw: small_message.h has the reason.
+  using Stream = grpc::ServerAsyncReaderWriter<grpc::ByteBuffer, grpc::ByteBuffer>;
   // The service under its public name, as a generated one would be.
   class Service final : public grpc::Service {
    public:
     Service();
-    void RequestServerReflectionInfo(grpc::ServerContext* context,
-                                     grpc::ServerAsyncReaderWriter<Response, Request>* stream,
+    void RequestServerReflectionInfo(grpc::ServerContext* context, Stream* stream,
                                      grpc::CompletionQueue* call_queue,
                                      grpc::ServerCompletionQueue* queue, void* tag) {
       RequestAsyncBidiStreaming(0, context, stream, call_queue, queue, tag);

@@ -14,15 +14,16 @@
 #include "server/base/limits.h"
 #include "server/grpc/grpc_status.h"
 #include "server/grpc/rpc_call.h"
+#include "server/grpc/small_message.h"
 
 namespace engram {
 
 template <typename Request, typename Response>
 struct UnaryMethod {
-  using Responder = grpc::ServerAsyncResponseWriter<Response>;
-  // The generated Request... of the service.
-  std::function<void(grpc::ServerContext*, Request*, Responder*, grpc::ServerCompletionQueue*,
-                     void* tag)>
+  using Responder = grpc::ServerAsyncResponseWriter<grpc::ByteBuffer>;
+  // The generated Request... of the service, which has the method raw.
+  std::function<void(grpc::ServerContext*, grpc::ByteBuffer*, Responder*,
+                     grpc::ServerCompletionQueue*, void* tag)>
       wait;
   std::function<grpc::Status(const Caller&, const Request&, Response*)> answer;
   AccessControl* access = nullptr;  // null: anyone may ask, and the caller has no name
@@ -56,7 +57,7 @@ class UnaryMethodCall final : public RpcCall {
       status = Answer(&response);
     }
     if (status.ok()) {
-      responder_.Finish(response, status, BeginFinish());
+      responder_.Finish(ToBytes(response), status, BeginFinish());
     } else {
       responder_.FinishWithError(status, BeginFinish());
     }
@@ -68,7 +69,9 @@ class UnaryMethodCall final : public RpcCall {
       if (!authenticated.ok()) return ToGrpc(authenticated.status());
       caller = *std::move(authenticated);
     }
-    return method_->answer(caller, request_, response);
+    Request request;
+    if (absl::Status parsed = ParseSmall(request_, &request); !parsed.ok()) return ToGrpc(parsed);
+    return method_->answer(caller, request, response);
   }
   void OnFinished() override { --loop_.context().unary_method_calls; }
   // An answer that is not taken makes room for others'.
@@ -77,7 +80,7 @@ class UnaryMethodCall final : public RpcCall {
   }
 
   const std::shared_ptr<const Method> method_;
-  Request request_;
+  grpc::ByteBuffer request_;
   typename Method::Responder responder_;
   MonotonicTime since_;
 };

@@ -6,13 +6,14 @@
 #include "memstore/base/status_macros.h"
 #include "server/base/limits.h"
 #include "server/grpc/grpc_status.h"
+#include "server/grpc/small_message.h"
 
 namespace engram {
 
 void WatchCall::Accept(EventLoop& loop, LookupRequests* requests) {
   auto* const call = new WatchCall(loop, requests);  // its own until it is accepted
   call->WatchEnd();
-  requests->RequestWatch(&call->context_, &call->request_, &call->writer_, loop.queue(),
+  requests->RequestWatch(&call->context_, &call->message_, &call->writer_, loop.queue(),
                          loop.queue(), call->accepted_tag());
 }
 
@@ -36,6 +37,7 @@ absl::Status WatchCall::Admit() {
         absl::StrCat("engramd has ", kMaxStreams, " watches, the most it takes: ask again"));
   }
   ENGRAM_ASSIGN_OR_RETURN(const Caller caller, context.access->Authenticate(context_));
+  ENGRAM_RETURN_IF_ERROR(ParseSmall(message_, &request_));
   return context.access->MayHave(caller, request_.name());
 }
 
@@ -53,7 +55,7 @@ void WatchCall::SendChange() {
   last_sent_id_ = id;
   v1::WatchResponse response;
   response.set_table_set_id(id);
-  writer_.Write(response, write_.Begin());
+  writer_.Write(ToBytes(response), write_.Begin());
 }
 
 void WatchCall::OnDrain() {

@@ -33,8 +33,9 @@ class WatchCall final : public RpcCall {
   void End(const absl::Status& status);
 
   LookupRequests* const requests_;
+  grpc::ByteBuffer message_;
   v1::WatchRequest request_;
-  grpc::ServerAsyncWriter<v1::WatchResponse> writer_;
+  grpc::ServerAsyncWriter<grpc::ByteBuffer> writer_;
   Operation<WatchCall> write_;
   uint64_t version_ = 0;  // of the store, when it was looked at
   std::optional<std::string> last_sent_id_;
