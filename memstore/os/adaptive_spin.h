@@ -13,8 +13,6 @@
 // Thread-safe: threads that wait for the like share what was learned. Allocates nothing.
 #pragma once
 
-#include <sched.h>
-
 #include <atomic>
 #include <cstdint>
 #include <functional>
@@ -41,7 +39,8 @@ class AdaptiveSpin {
   // `found()` looks once, without blocking, and says whether it is there, or the time for it is
   // over; it may do at once what is to be done, which does not count as waiting. `sleep()` waits
   // for it and returns when it is there, or when there is another reason to go on. At least one of
-  // the two is called. Between looks the core is given to whoever else can run there.
+  // the two is called. It pauses or yields between looks as suits what
+  // it looks at.
   template <typename Found, typename Sleep>
   void Wait(const Found& found, const Sleep& sleep) {
     if (most_ <= absl::ZeroDuration()) {
@@ -53,10 +52,7 @@ class AdaptiveSpin {
     bool there = false;
     if (MayLook(begin)) {
       there = found();
-      while (!there && (now = clock_.Now()) - begin < most_) {
-        sched_yield();
-        there = found();
-      }
+      while (!there && (now = clock_.Now()) - begin < most_) there = found();
     }
     if (!there) {
       sleep();

@@ -1,5 +1,7 @@
 #include "server/grpc/event_loop.h"
 
+#include <sched.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -97,7 +99,9 @@ grpc::CompletionQueue::NextStatus EventLoop::AwaitEvent(void** tag, bool* ok) {
   spin_.Wait(
       [&] {
         what = rpc::TakeReadyEvent(*queue_, tag, ok);
-        return what != grpc::CompletionQueue::TIMEOUT;
+        if (what != grpc::CompletionQueue::TIMEOUT) return true;
+        sched_yield();  // to whoever sends the next, where that one runs on the same core
+        return false;
       },
       [&] { what = rpc::TakeEvent(*queue_, tag, ok, Elapsed(clock().Now(), next_tick_)); });
   return what;

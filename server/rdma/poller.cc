@@ -66,8 +66,12 @@ void RdmaPoller::Run() {
   // Without it lookups are slower, and as right.
   if (node >= 0 && numa_available() >= 0) numa_run_on_node(node);
   const auto look = [this] {
-    return AdvanceAll() || mail_.load(std::memory_order_relaxed) ||
-           stop_.load(std::memory_order_relaxed);
+    if (AdvanceAll() || mail_.load(std::memory_order_relaxed) ||
+        stop_.load(std::memory_order_relaxed)) {
+      return true;
+    }
+    __builtin_ia32_pause();
+    return false;
   };
   const auto sleep = [this] { Sleep(); };
   while (!stop_.load(std::memory_order_relaxed)) {

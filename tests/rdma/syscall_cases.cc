@@ -85,7 +85,7 @@ class RdmaPollingTest : public ::testing::Test {
   int64_t own_ = 0;
 };
 
-TEST_F(RdmaPollingTest, AClientThatWaitsMakesNoSystemCall) {
+TEST_F(RdmaPollingTest, AClientThatWaitsMakesNoSystemCallALook) {
   const SetDirectory set;
   EngramdProcess engramd({"--table-set", set.path(), "--listen", "127.0.0.1:0", "--rdma-device",
                           Device(), "--load-threads", "2"});
@@ -100,8 +100,10 @@ TEST_F(RdmaPollingTest, AClientThatWaitsMakesNoSystemCall) {
   absl::SleepFor(absl::Milliseconds(200));
   std::string which;
   int64_t least = INT64_MAX;
-  // Posting the request is one.
-  for (int i = 0; i < kTries && least > own_ + 1; ++i) {
+  // Posting the request is one, and asking whether others want the core a few (run_delay.h): a wait
+  // of 7 ms has thousands of looks.
+  constexpr int64_t kMost = 1 + 6;
+  for (int i = 0; i < kTries && least > own_ + kMost; ++i) {
     absl::StrAppend(&which, ";");
     const auto submit_and_wait = [&] {
       const auto ticket = (*transport)
@@ -113,7 +115,7 @@ TEST_F(RdmaPollingTest, AClientThatWaitsMakesNoSystemCall) {
     least = std::min(least, SystemCalls(static_cast<pid_t>(gettid()), submit_and_wait, &which));
   }
   engramd.Signal(SIGCONT);
-  EXPECT_EQ(least - own_, 1) << which;
+  EXPECT_LE(least - own_, kMost) << which;
 }
 
 TEST_F(RdmaPollingTest, AnOwnerMakesAFewToPostAndToSleepAndNoneWhileItLooks) {

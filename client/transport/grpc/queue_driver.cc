@@ -1,5 +1,7 @@
 #include "client/transport/grpc/queue_driver.h"
 
+#include <sched.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -103,7 +105,12 @@ bool QueueDriver::TakeOne(bool look, MonotonicTime until) {
     if (!sleeps) {
       take_ready();
     } else if (look) {
-      spin_.Wait([&] { return take_ready() || clock_.Now() >= until; }, sleep);
+      const auto found = [&] {
+        if (take_ready() || clock_.Now() >= until) return true;
+        sched_yield();  // to whoever brings it, where that one runs on the same core
+        return false;
+      };
+      spin_.Wait(found, sleep);
     } else {
       sleep();
     }
