@@ -305,9 +305,10 @@ void AddBenchCommand(CLI::App& app, CommandBody* chosen) {
   command->add_option("--streams", flags->target.streams,
                       "streams of each connection over grpc (default 1)");
   command
-      ->add_option("--spin-us", flags->target.spin_us,
-                   "microseconds at most that a wait looks for rows before it sleeps, over grpc and "
-                   "rdma (default 200; 0: never)")
+      ->add_option(
+          "--spin-us", flags->target.spin_us,
+          "microseconds at most that a wait looks for rows before it sleeps, over grpc and "
+          "rdma (default 200; 0: never)")
       ->check(CLI::Range(0, 10000));
   command->add_flag("--from-token-ids", flags->from_token_ids, "count the addressing as well");
   command

@@ -224,10 +224,9 @@ TEST_F(PrefetcherRefusals, MappedRowsOverATransportThatMapsNone) {
   const auto device = OpenDevice(DeviceKind::kHost, {}).value();
   testing::FaultTransport transport(EmbeddedTransport::Over(testing::SmallV41()),
                                     [](uint64_t) { return Fate{}; });
-  ExpectStatus(
-      Prefetcher::Create(transport, *device, {.max_tokens = 8, .path = FetchPath::kMapped})
-          .status(),
-      absl::StatusCode::kFailedPrecondition, "fault maps no tables");
+  ExpectStatus(Prefetcher::Create(transport, *device, {.max_tokens = 8, .path = FetchPath::kMapped})
+                   .status(),
+               absl::StatusCode::kFailedPrecondition, "fault maps no tables");
 }
 
 TEST_F(PrefetcherRefusals, DeviceMemoryThatIsExhausted) {

@@ -35,8 +35,8 @@ inline constexpr std::chrono::seconds kMinIdle{5};
 // Calls of one connection at once, all methods; more than an SDK client or a web server's stub has
 // under way. Beyond it HTTP/2 lets the client wait.
 inline constexpr int kMaxCallsPerConnection = 128;
-// A message of the small methods, and of setting RDMA up: names and keys, a hundred bytes as a rule.
-// It is parsed on a loop that serves lookups, where four megabytes took a tenth of a second.
+// A message of the small methods, and of setting RDMA up: names and keys, a hundred bytes as a
+// rule. It is parsed on a loop that serves lookups, where four megabytes took a tenth of a second.
 inline constexpr size_t kMaxSmallMessageBytes = 16 << 10;
 // Answers of the small methods (Attach, Describe, health) that clients have not taken yet; each may
 // hold a manifest and a token map, half a megabyte.
