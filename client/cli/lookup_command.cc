@@ -199,8 +199,8 @@ void AddLookupCommand(CLI::App& app, CommandBody* chosen) {
                    "tokens looked up together (default 4096, fewer where the target takes no more)")
       ->check(CLI::Range(1, kMaxBatchTokens));
   command->add_option("--columns", flags->columns,
-                      "of every layer, as 0..1,8..9: only their rows are fetched, and written in "
-                      "the place of all (the heads of a tensor-parallel rank)");
+                      "of every layer, as 0..1,8..9,16..17 (heads 0 and 1 of 3 orders of 8): only "
+                      "their rows are fetched, and written in the place of all");
   command->callback([flags, chosen] { *chosen = [flags] { return Run(*flags); }; });
 }
 
