@@ -135,7 +135,10 @@ bool ReadVarints(Reader& reader, WireType type, std::vector<uint32_t>* out, bool
   return true;
 }
 
-bool ReadRun(Reader& reader, LookupRequest::Run* run) {
+// The fields of a message that lies within another: `read(field, type, &known)` takes the value of
+// one that it knows and says so; others are skipped.
+template <typename ReadField>
+bool ReadMessage(Reader& reader, const ReadField& read) {
   uint64_t length = 0;
   if (!reader.Length(&length)) return false;
   const uint64_t behind = reader.Enter(length);
@@ -143,42 +146,34 @@ bool ReadRun(Reader& reader, LookupRequest::Run* run) {
     uint32_t field = 0;
     WireType type;
     if (!reader.Tag(&field, &type)) return false;
-    bool ok = false;
-    if (field == column_run::kFirstColumn && type == WireType::kVarint) {
-      ok = ReadUint32(reader, &run->first_column);
-    } else if (field == column_run::kColumns && type == WireType::kVarint) {
-      ok = ReadUint32(reader, &run->columns);
-    } else {
-      ok = reader.SkipValue(field, type);
-    }
-    if (!ok) return false;
+    bool known = false;
+    if (!read(field, type, &known)) return false;
+    if (!known && !reader.SkipValue(field, type)) return false;
   }
   reader.Leave(behind);
   return true;
 }
 
+bool ReadRun(Reader& reader, LookupRequest::Run* run) {
+  return ReadMessage(reader, [&](uint32_t field, WireType type, bool* known) {
+    *known = type == WireType::kVarint &&
+             (field == column_run::kFirstColumn || field == column_run::kColumns);
+    if (!*known) return true;
+    return ReadUint32(reader, field == column_run::kColumns ? &run->columns : &run->first_column);
+  });
+}
+
 // Adds to what the slice has: a message that comes in parts is one, as in protobuf.
 bool ReadSlice(Reader& reader, LookupRequest::Slice* slice) {
-  uint64_t length = 0;
-  if (!reader.Length(&length)) return false;
-  const uint64_t behind = reader.Enter(length);
-  while (!reader.AtEnd()) {
-    uint32_t field = 0;
-    WireType type;
-    if (!reader.Tag(&field, &type)) return false;
-    bool ok = false;
-    if (field == column_slice::kRuns && type == WireType::kLengthDelimited) {
-      LookupRequest::Run run;
-      ok = ReadRun(reader, &run);
-      if (slice->runs_named < kMaxKeptRuns) slice->kept[slice->runs_named] = run;
-      ++slice->runs_named;
-    } else {
-      ok = reader.SkipValue(field, type);
-    }
-    if (!ok) return false;
-  }
-  reader.Leave(behind);
-  return true;
+  return ReadMessage(reader, [&](uint32_t field, WireType type, bool* known) {
+    *known = field == column_slice::kRuns && type == WireType::kLengthDelimited;
+    if (!*known) return true;
+    LookupRequest::Run run;
+    if (!ReadRun(reader, &run)) return false;
+    if (slice->runs_named < kMaxKeptRuns) slice->kept[slice->runs_named] = run;
+    ++slice->runs_named;
+    return true;
+  });
 }
 
 uint64_t VarintBytes(uint64_t value) {
