@@ -163,7 +163,7 @@ absl::StatusOr<Ticket> Client::Prefetch(const SequenceState& state,
   return Submit(*plan, landings, deadline);
 }
 
-absl::StatusOr<Ticket> Client::SubmitLayers(const Plan* plan, const TokenRows* tokens,
+absl::StatusOr<Ticket> Client::SubmitLayers(const Plan* plan, const TokenBatch* tokens,
                                             absl::Span<const Landing> landings,
                                             MonotonicTime deadline) {
   const std::vector<LayerTableSpec>& layers = table_set().layers;
@@ -181,7 +181,7 @@ absl::StatusOr<Ticket> Client::SubmitLayers(const Plan* plan, const TokenRows* t
     if (plan == nullptr) continue;
     requests[i].row_ids = plan->row_ids[i];
     const ColumnSlice* const slice = plan->slices.empty() ? &all : &plan->slices[i];
-    if (dense || slice->empty()) requests[i].columns = slice;
+    if (dense || slice->empty()) requests[i].slice = slice;
   }
   return Submit(BatchRequest{.layers = requests, .deadline = deadline, .tokens = tokens});
 }
@@ -268,7 +268,7 @@ absl::StatusOr<Ticket> Client::SendTokens(absl::Span<const SequenceTokens> seque
       at += part;
     }
   }
-  const TokenRows tokens{tokens_parts_, token_ids, dead, slices};
+  const TokenBatch tokens{tokens_parts_, token_ids, dead, slices};
   return SubmitLayers(nullptr, &tokens, landings, deadline);
 }
 

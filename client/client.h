@@ -121,7 +121,7 @@ class Client {
   // plan's groups are a token's columns (rows of a token lie together, tokens are
   // group_stride_bytes apart), a distinct plan's are single rows. FAILED_PRECONDITION names both
   // ids: a plan of another table set. A dense plan's ids are held against their columns once more
-  // (LayerRequest::columns).
+  // (LayerRequest::slice).
   absl::StatusOr<Ticket> Submit(const Plan& plan, absl::Span<const Landing> landings,
                                 MonotonicTime deadline);
   // Plans a dense batch and submits it: from token ids known to rows under way in one call.
@@ -139,7 +139,7 @@ class Client {
                                       absl::Span<const uint8_t> dead,
                                       absl::Span<const Landing> landings, MonotonicTime deadline,
                                       absl::Span<const ColumnSlice> slices = {});
-  // Over row ids of the caller's: of another engine's kernels, say. With LayerRequest::columns they
+  // Over row ids of the caller's: of another engine's kernels, say. With LayerRequest::slice they
   // are held against their columns, which nothing else does.
   absl::StatusOr<Ticket> Submit(const BatchRequest& batch);
   TicketState Poll(Ticket ticket) { return transport_->Poll(ticket); }
@@ -170,7 +170,7 @@ class Client {
                                     absl::Span<const ColumnSlice> slices)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(tokens_mutex_);
   // Submits requests for all layers, by a plan or by `tokens`.
-  absl::StatusOr<Ticket> SubmitLayers(const Plan* plan, const TokenRows* tokens,
+  absl::StatusOr<Ticket> SubmitLayers(const Plan* plan, const TokenBatch* tokens,
                                       absl::Span<const Landing> landings, MonotonicTime deadline);
   // INVALID_ARGUMENT: neither none nor one that fits each layer.
   absl::Status CheckSlices(absl::Span<const ColumnSlice> slices) const;

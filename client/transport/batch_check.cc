@@ -33,19 +33,19 @@ absl::Status CheckLanding(const Landing& landing, uint64_t rows, const LayerTabl
 // A column's rows are the table's (CheckManifest), so that check is enough where it is made.
 absl::Status CheckIds(const LayerRequest& request, const LayerTableSpec& layer,
                       const AddressScheme& scheme) {
-  if (request.columns == nullptr) {
+  if (request.slice == nullptr) {
     return CheckRowIds<RowId>({.rows = layer.rows, .row_bytes = layer.row_bytes}, request.row_ids);
   }
   const LayerAddressing* const addressing = scheme.FindLayer(layer.layer);
   if (addressing == nullptr) {
     return absl::InvalidArgumentError("a slice of columns, and the scheme has no such layer");
   }
-  return CheckColumnIds(*addressing, *request.columns, request.row_ids);
+  return CheckColumnIds(*addressing, *request.slice, request.row_ids);
 }
 
 absl::Status CheckRows(const LayerRequest& request, const LayerTableSpec& layer,
                        const AddressScheme& scheme, const Capabilities& capabilities) {
-  const bool nothing_asked = request.columns != nullptr && request.columns->empty();
+  const bool nothing_asked = request.slice != nullptr && request.slice->empty();
   if (request.row_ids.empty() && !nothing_asked) {
     return absl::InvalidArgumentError("no row ids: leave the layer out or ask for rows");
   }
@@ -63,7 +63,7 @@ absl::Status CheckRowsByTokens(const LayerRequest& request, const LayerTableSpec
   if (!request.row_ids.empty()) {
     return absl::InvalidArgumentError("row ids in a batch by token ids: give one of the two");
   }
-  if (request.columns != nullptr) {
+  if (request.slice != nullptr) {
     return absl::InvalidArgumentError(
         "a slice for row ids in a batch by token ids: give slices with the tokens");
   }
@@ -98,7 +98,7 @@ absl::Status CheckSlices(const BatchRequest& batch, const AddressScheme& scheme,
 
 absl::Status CheckTokens(const BatchRequest& batch, const Manifest& manifest,
                          const Capabilities& capabilities) {
-  const TokenRows& tokens = *batch.tokens;
+  const TokenBatch& tokens = *batch.tokens;
   const uint32_t most = capabilities.max_sequence_tokens;
   if (most == 0) {
     return absl::UnimplementedError(
@@ -137,7 +137,7 @@ absl::Status CheckBatch(const BatchRequest& batch, const Manifest& manifest,
   if (batch.layers.empty()) {
     return absl::InvalidArgumentError("the batch is empty: ask for at least one row");
   }
-  const TokenRows* const tokens = batch.tokens;
+  const TokenBatch* const tokens = batch.tokens;
   if (tokens != nullptr) {
     ENGRAM_RETURN_IF_ERROR(CheckTokens(batch, manifest, capabilities));
   }

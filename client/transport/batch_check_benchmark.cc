@@ -43,7 +43,7 @@ void BM_CheckBatch(benchmark::State& state) {
   const LayerRequest layer = {.layer = 0,
                               .row_ids = ids,
                               .landing = {.data = &landing},
-                              .columns = state.range(0) == 0 ? nullptr : &slice};
+                              .slice = state.range(0) == 0 ? nullptr : &slice};
   const BatchRequest batch = {.layers = {&layer, 1}};
   const Capabilities capabilities = {
       .name = "benchmark", .lands_asynchronously = false, .max_batch_rows = uint64_t{1} << 30};

@@ -44,7 +44,7 @@ class BatchCheckTest : public ::testing::Test {
   absl::Status Check(const std::vector<LayerRequest>& layers) const {
     return Check(BatchRequest{.layers = layers});
   }
-  absl::Status CheckTokens(const TokenRows& tokens, LayerRequest layer) const {
+  absl::Status CheckTokens(const TokenBatch& tokens, LayerRequest layer) const {
     layer.row_ids = {};
     return Check(BatchRequest{.layers = {&layer, 1}, .tokens = &tokens});
   }
@@ -142,7 +142,7 @@ TEST_F(BatchCheckTest, ABatchByTokensHasSequencesOfItsTokens) {
 TEST_F(BatchCheckTest, ABatchByTokensLandsATokensColumnsTogether) {
   const std::vector<int32_t> ids = {1, 2};
   const std::vector<SequenceTokens> sequences = {{{}, 2}};
-  const TokenRows tokens = {sequences, ids, {}};
+  const TokenBatch tokens = {sequences, ids, {}};
   LayerRequest layer = Layer(1);
   layer.landing.group_stride_bytes = kColumns * kRowBytes;
   layer.landing.group_rows = kColumns;
@@ -169,7 +169,7 @@ class SlicesCheckTest : public BatchCheckTest {
     capabilities_.token_slices = true;
   }
   LayerRequest Sliced(uint32_t layer, const ColumnSlice& slice, const std::vector<RowId>& ids) {
-    return {.layer = layer, .row_ids = ids, .landing = {.data = buffer_.data()}, .columns = &slice};
+    return {.layer = layer, .row_ids = ids, .landing = {.data = buffer_.data()}, .slice = &slice};
   }
   static ColumnSlice Slice(const std::vector<ColumnRun>& runs,
                            std::optional<uint32_t> layer = std::nullopt) {
@@ -208,7 +208,7 @@ TEST_F(SlicesCheckTest, ASliceIsOfItsLayer) {
 }
 
 TEST_F(SlicesCheckTest, ASliceOfNoColumnsAsksForNothing) {
-  LayerRequest nothing = {.layer = 1, .row_ids = {}, .landing = {}, .columns = &none_};
+  LayerRequest nothing = {.layer = 1, .row_ids = {}, .landing = {}, .slice = &none_};
   EXPECT_TRUE(Check({nothing}).ok());
   EXPECT_TRUE(Check({nothing, Layer(4)}).ok());
   const std::vector<RowId> one = {0};
@@ -225,7 +225,7 @@ TEST_F(SlicesCheckTest, TokensHaveASliceALayerWhereTheOwnerTakesThem) {
   LayerRequest layers[2] = {{.layer = 1, .row_ids = {}, .landing = {.data = buffer_.data()}},
                             {.layer = 4, .row_ids = {}, .landing = {}}};
   const auto check = [&](absl::Span<const ColumnSlice> slices) {
-    const TokenRows tokens = {sequences, ids, {}, slices};
+    const TokenBatch tokens = {sequences, ids, {}, slices};
     return Check(BatchRequest{.layers = layers, .tokens = &tokens});
   };
   capabilities_.max_batch_rows = 4;
@@ -238,9 +238,9 @@ TEST_F(SlicesCheckTest, TokensHaveASliceALayerWhereTheOwnerTakesThem) {
   layers[0].landing.group_stride_bytes = kColumns * kRowBytes;
   ExpectInvalid(check({{ends_, none_}}), "groups of 4 rows", "a token's 2 rows");
   layers[0].landing = {.data = buffer_.data()};
-  layers[0].columns = &ends_;
+  layers[0].slice = &ends_;
   ExpectInvalid(check({{ends_, none_}}), "a slice for row ids", "with the tokens");
-  layers[0].columns = nullptr;
+  layers[0].slice = nullptr;
   capabilities_.token_slices = false;
   capabilities_.owner_version = "0.0.9";
   const absl::Status status = check({{ends_, none_}});

@@ -61,7 +61,7 @@ class EmptyLayersTest : public ::testing::Test {
   absl::StatusOr<Ticket> Submit(const std::string& layers) {
     std::vector<LayerRequest> requests(layers.size());
     for (size_t i = 0; i < layers.size(); ++i) {
-      if (layers[i] == 'e') requests[i].columns = &nothing_;
+      if (layers[i] == 'e') requests[i].slice = &nothing_;
     }
     return transport_.Submit({.layers = requests, .sink = &told_});
   }
@@ -104,7 +104,7 @@ TEST_F(EmptyLayersTest, NobodyIsToldOfABatchThatIsRefused) {
 
 TEST_F(EmptyLayersTest, ThoseOfTokensGoByTheTokensSlices) {
   const ColumnSlice slices[] = {nothing_, ColumnSlice::All(8)};
-  const TokenRows tokens = {{}, {}, {}, slices};
+  const TokenBatch tokens = {{}, {}, {}, slices};
   const LayerRequest layers[2] = {};
   const Ticket ticket = transport_.Submit({.layers = layers, .tokens = &tokens}).value();
   EXPECT_THAT(transport_.missing, ElementsAre(1));

@@ -51,12 +51,12 @@ struct LayerRequest {
   // Where set, the ids stand [tokens, the slice's columns], and each is held against the rows of
   // its own column; a slice of no columns has no ids, needs no landing, and has landed at once.
   // Null: ids in any order, held against the layer's rows. Read within Submit.
-  const ColumnSlice* columns = nullptr;
+  const ColumnSlice* slice = nullptr;
 };
 
 // In the place of row ids, for transports that take them: the owner addresses the tokens. A layer's
 // rows are then [tokens, columns], those of a token together.
-struct TokenRows {
+struct TokenBatch {
   // Each of 1..Capabilities::max_sequence_tokens tokens; longer: in parts, each its state.
   absl::Span<const SequenceTokens> sequences;
   absl::Span<const int32_t> token_ids;  // sequence after sequence
@@ -93,7 +93,7 @@ struct BatchRequest {
   absl::Span<const LayerRequest> layers;  // in the order of need: the first one travels first
   MonotonicTime deadline = MonotonicTime::Infinite();
   // Where set, the layers have no row ids, and their landings groups of a token's columns or none.
-  const TokenRows* tokens = nullptr;
+  const TokenBatch* tokens = nullptr;
   CompletionSink* sink = nullptr;  // outlives Reap
   uint64_t sink_tag = 0;           // what the sink is told to know the batch by
 };
@@ -103,8 +103,8 @@ inline bool AsksForNoRows(const BatchRequest& batch, size_t index) {
   if (batch.tokens != nullptr) {
     return index < batch.tokens->slices.size() && batch.tokens->slices[index].empty();
   }
-  const ColumnSlice* const columns = batch.layers[index].columns;
-  return columns != nullptr && columns->empty();
+  const ColumnSlice* const slice = batch.layers[index].slice;
+  return slice != nullptr && slice->empty();
 }
 
 struct Ticket {
@@ -118,9 +118,9 @@ struct Capabilities {
   absl::string_view name;     // "embedded", "grpc", "shm", "shm-ring", "rdma", "rdma-read", "auto"
   bool lands_asynchronously;  // Submit returns before rows have landed
   uint64_t max_batch_rows;    // Submit refuses more, INVALID_ARGUMENT
-  uint32_t max_sequence_tokens = 0;  // of TokenRows; 0: row ids alone are taken
+  uint32_t max_sequence_tokens = 0;  // of a TokenBatch; 0: row ids alone are taken
   bool lands_at_places = false;      // takes landings with a list of places
-  bool token_slices = false;         // the owner takes TokenRows of slices
+  bool token_slices = false;         // the owner takes a TokenBatch with slices
   // As the owner said it when it was attached to, for messages. Empty: there is none, or it said
   // none.
   absl::string_view owner_version = {};

@@ -90,7 +90,7 @@ absl::Status TransportFetch::PlanLayer(StepSlot& slot, size_t layer, LayerReques
   *request = {.layer = shape.layer,
               .row_ids = ids,
               .landing = {.data = slot.landing + shape.fetched_offset},
-              .columns = check_columns ? &shape.slice : nullptr};
+              .slice = check_columns ? &shape.slice : nullptr};
   return absl::OkStatus();
 }
 

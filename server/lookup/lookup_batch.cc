@@ -115,7 +115,7 @@ absl::Status LookupBatch::PrepareRows(std::shared_ptr<const TableSet> set,
     const absl::StatusOr<ColumnSlice> slice = SliceOf(layer.columns, columns);
     if (!slice.ok()) return Within("layer ", layer.layer, slice.status());
     slices_.push_back(*slice);
-    wanted_.back().columns = &slices_.back();
+    wanted_.back().slice = &slices_.back();
   }
   return lookup_.PrepareRows(std::move(set), wanted_, limits);
 }

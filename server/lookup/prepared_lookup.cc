@@ -276,7 +276,7 @@ absl::Status PreparedLookup::AddRows(absl::Span<const WantedRows> wanted,
                                      const LookupLimits& limits) {
   if (wanted.empty()) return EmptyBatch();
   for (const WantedRows& rows : wanted) {
-    ENGRAM_RETURN_IF_ERROR(AddLayer(rows.layer, rows.columns));
+    ENGRAM_RETURN_IF_ERROR(AddLayer(rows.layer, rows.slice));
     Layer& layer = layers_.back();
     layer.ids32 = rows.ids32;
     layer.ids64 = rows.ids64;

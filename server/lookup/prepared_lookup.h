@@ -36,7 +36,7 @@ struct WantedRows {
   absl::Span<const uint32_t> ids32 = {};
   absl::Span<const uint64_t> ids64 = {};
   // Where set, the ids stand [tokens, columns of the slice], and each is held against its column.
-  const ColumnSlice* columns = nullptr;
+  const ColumnSlice* slice = nullptr;
 };
 
 // Token ids of some sequences, as lookup.proto's TokenBatch describes them.

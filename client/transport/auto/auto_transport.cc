@@ -145,7 +145,7 @@ void AutoTransport::Remember(const BatchRequest& request, Batch& batch) {
     batch.ids[i].assign(kept.row_ids.begin(), kept.row_ids.end());
     batch.places[i].assign(kept.landing.places.begin(), kept.landing.places.end());
     kept.row_ids = batch.ids[i];
-    kept.columns = nullptr;  // the caller's; the first way has held the ids against it
+    kept.slice = nullptr;  // the caller's; the first way has held the ids against it
     kept.landing.places = batch.places[i];
   }
 }

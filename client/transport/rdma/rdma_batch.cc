@@ -85,7 +85,7 @@ void RdmaBatch::Reset(const BatchRequest& request, const Manifest& manifest) {
   lookback_ = manifest.scheme.Lookback();
   to_land_ = 0;
   if (!by_tokens_) return;
-  const TokenRows& tokens = *request.tokens;
+  const TokenBatch& tokens = *request.tokens;
   sequences_.assign(tokens.sequences.begin(), tokens.sequences.end());
   token_ids_.assign(tokens.token_ids.begin(), tokens.token_ids.end());
   dead_.assign(tokens.dead.begin(), tokens.dead.end());
@@ -106,7 +106,7 @@ absl::Status RdmaBatch::TakeLayer(const LayerRequest& layer, const LayerTableSpe
       .rows = by_tokens_ ? token_ids_.size() * slice.columns() : layer.row_ids.size(),
       .slice = slice};
   // Of a slice of no columns there is nothing to ask for.
-  if (by_tokens_ ? slice.empty() : layer.columns != nullptr && layer.columns->empty()) {
+  if (by_tokens_ ? slice.empty() : layer.slice != nullptr && layer.slice->empty()) {
     layers_.push_back(taken);
     return absl::OkStatus();
   }

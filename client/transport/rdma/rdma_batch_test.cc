@@ -77,7 +77,7 @@ class Exchange {
   }
 
   absl::Status Take(MonotonicTime deadline = MonotonicTime::Infinite(),
-                    const TokenRows* tokens = nullptr) {
+                    const TokenBatch* tokens = nullptr) {
     return batch.Take({.layers = layers_, .deadline = deadline, .tokens = tokens}, manifest_,
                       [this](const std::byte* data, uint64_t bytes) { return Find(data, bytes); });
   }
@@ -386,7 +386,7 @@ struct Tokens {
   std::vector<SequenceTokens> sequences;
   std::vector<int32_t> token_ids;
   std::vector<uint8_t> dead;
-  TokenRows rows;
+  TokenBatch rows;
 };
 
 TEST(RdmaBatch, TokenIdsTravelInWholeSequencesAndAllLayersAtOnce) {

@@ -32,7 +32,7 @@ TEST_F(RdmaSinkTest, ASinkIsToldEachLayerAndTheEndOnce) {
 TEST_F(RdmaSinkTest, WhatHasNoColumnsHasLandedWhenSubmitReturns) {
   const ColumnSlice none;
   static constexpr RowId kRow = 3;
-  const LayerRequest layers[] = {{.layer = 1, .row_ids = {}, .landing = {}, .columns = &none},
+  const LayerRequest layers[] = {{.layer = 1, .row_ids = {}, .landing = {}, .slice = &none},
                                  {.layer = 2, .row_ids = {&kRow, 1}, .landing = {.data = memory_}}};
   Recorder sink;
   const auto some = exchange_->Submit({.layers = layers, .sink = &sink, .sink_tag = 1});

@@ -130,7 +130,7 @@ class Exchange {
   std::vector<int32_t> token_ids_;
   std::vector<std::byte> memory_;
   std::vector<LayerRequest> layers_;
-  TokenRows tokens_;
+  TokenBatch tokens_;
   std::vector<uint64_t> buffer_;  // on 8 bytes
 };
 
@@ -209,8 +209,8 @@ TEST(RdmaSlice, RowIdsOfASliceAreRowIdsAndNoneAreAskedForOfNone) {
   const std::vector<RowId> ids = {300, 500, 301, 501};
   std::byte memory[4 * kRowBytes];
   const LayerRequest layers[] = {
-      {.layer = 10, .row_ids = {}, .landing = {}, .columns = &none},
-      {.layer = 11, .row_ids = ids, .landing = {.data = memory}, .columns = &two}};
+      {.layer = 10, .row_ids = {}, .landing = {}, .slice = &none},
+      {.layer = 11, .row_ids = ids, .landing = {.data = memory}, .slice = &two}};
   const auto take = [&](RdmaBatch& batch) {
     return batch.Take({.layers = layers}, ThreeLayers(), [&](const std::byte* data, uint64_t) {
       EXPECT_EQ(data, memory);

@@ -48,7 +48,7 @@ absl::Status FaultTransport::Start(const BatchRequest& request, TicketedBatch& b
   own.ids.clear();
   for (LayerRequest& layer : own.layer_requests) {
     own.ids.emplace_back(layer.row_ids.begin(), layer.row_ids.end());
-    layer.columns = nullptr;  // the caller's; the ids have been held against it
+    layer.slice = nullptr;  // the caller's; the ids have been held against it
   }
   for (size_t i = 0; i < own.ids.size(); ++i) own.layer_requests[i].row_ids = own.ids[i];
   own.carried_out = own.NextWithRows(0);

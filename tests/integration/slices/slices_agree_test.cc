@@ -285,10 +285,8 @@ TEST_F(SlicesAgreeTest, OnIdsOfTheCallers) {
   for (const Way& way : *ways_) {
     SCOPED_TRACE(way.name);
     std::vector<std::byte> rows(plan.row_ids[1].size() * kRowBytes);
-    const LayerRequest layer = {.layer = 14,
-                                .row_ids = plan.row_ids[1],
-                                .landing = {.data = rows.data()},
-                                .columns = &slice};
+    const LayerRequest layer = {
+        .layer = 14, .row_ids = plan.row_ids[1], .landing = {.data = rows.data()}, .slice = &slice};
     const absl::Status status = way.client->Lookup({.layers = {&layer, 1}, .deadline = Soon()});
     ASSERT_TRUE(status.ok()) << status;
     for (size_t i = 0; i < plan.row_ids[1].size(); ++i) {
@@ -334,9 +332,9 @@ TEST_F(SlicesAgreeTest, OnIdsThatAreNotOfTheirColumns) {
       SCOPED_TRACE(absl::StrCat(way.name, ": ", one.what));
       std::vector<std::byte> rows(good.size() * kRowBytes, kUntouched);
       const LayerRequest request = {
-          .layer = 14, .row_ids = one.ids, .landing = {.data = rows.data()}, .columns = one.slice};
+          .layer = 14, .row_ids = one.ids, .landing = {.data = rows.data()}, .slice = one.slice};
       // Beside a layer of nothing, too: it is refused as a whole.
-      const LayerRequest nothing = {.layer = 1, .row_ids = {}, .landing = {}, .columns = &none};
+      const LayerRequest nothing = {.layer = 1, .row_ids = {}, .landing = {}, .slice = &none};
       for (const std::vector<LayerRequest>& layers :
            {std::vector<LayerRequest>{request}, {nothing, request}}) {
         const absl::Status status = way.client->Lookup({.layers = layers, .deadline = Soon()});
@@ -441,7 +439,7 @@ TEST_F(SlicesAgreeTest, OnTokensWhereRowIdsAreTaken) {
   const std::vector<int32_t> ids = RealTokenIds(2);
   const SequenceTokens sequence = {Addresser::Start(), 2};
   const ColumnSlice slices[] = {Slice({{0, 2}}), Slice({})};
-  const TokenRows tokens = {{&sequence, 1}, ids, {}, slices};
+  const TokenBatch tokens = {{&sequence, 1}, ids, {}, slices};
   for (const Way& way : *ways_) {
     Buffers rows(2, slices);
     const LayerRequest layers[] = {{.layer = 1, .row_ids = {}, .landing = rows.landings()[0]},
