@@ -172,12 +172,31 @@ class Transport {
     return absl::UnimplementedError("this transport's table set is never superseded");
   }
 
-  // INVALID_ARGUMENT (shape, layer or row id), FAILED_PRECONDITION (set not served),
-  // RESOURCE_EXHAUSTED (too many tickets), DEADLINE_EXCEEDED, and where rows are gathered in place
-  // DATA_LOSS (fenced) and UNAVAILABLE: nothing stays lent, though rows may have been written. OK:
-  // a ticket that is IN_FLIGHT or already LANDED.
+  // OK: a ticket that is IN_FLIGHT or already LANDED. An error: nothing stays lent, though rows may
+  // have been written.
+  //   INVALID_ARGUMENT     A shape, layer or row id is wrong. RDMA: a landing lies in no registered
+  //                        buffer, or the owner does not hold a row. Ring: the owner found the
+  //                        ring's state wrong.
+  //   UNIMPLEMENTED        The transport or its owner does not take token ids, slices with them, or
+  //                        a list of places.
+  //   FAILED_PRECONDITION  The set is not served any more, a sequence's state is of another set, or
+  //                        this process was forked from the one that attached (shared memory).
+  //   RESOURCE_EXHAUSTED   kMaxOpenTickets tickets are open.
+  //   DEADLINE_EXCEEDED    The deadline passed before the rows were in place or under way.
+  //   UNAVAILABLE          Shared memory: the owner has stopped or is gone. RDMA: the connection
+  //                        was lost, and no other can be opened.
+  //   DATA_LOSS            Shared memory: the set is fenced.
+  //   INTERNAL             Shared memory's ring: its counts are wrong.
+  //   Any other code       RDMA: why the owner ended the connection or refuses another one.
+  // What only a round trip can tell is the ticket's error: over gRPC all that is not wrong with the
+  // request itself. Submit takes as long as the gather where rows are gathered in place. Over RDMA,
+  // where the connection was lost, it closes that (Poll) and opens another one: at most some
+  // seconds, and not beyond the deadline.
   virtual absl::StatusOr<Ticket> Submit(const BatchRequest& batch) = 0;
-  // Never blocks. An unknown or reaped ticket is kReaped.
+  // Does not wait for rows. An unknown or reaped ticket is kReaped. It blocks in one case, where an
+  // RDMA connection was lost: the connection is closed first, so that nothing lands over it any
+  // more, which takes some milliseconds, and 200 ms and more where the device is slow. "auto" then
+  // reaps the batch there and asks for it again over gRPC: up to kReapTime.
   virtual TicketState Poll(Ticket ticket) = 0;
   // Blocks until the ticket is no longer IN_FLIGHT, at the latest at its deadline. OK when LANDED,
   // the batch's error otherwise. May be called again; FAILED_PRECONDITION after Reap. One that is
