@@ -40,9 +40,10 @@ class ColumnSlice {
   static ColumnSlice All(uint32_t layer_columns);
 
   // `runs` ascend and do not overlap; runs that touch become one, runs of no columns are left out,
-  // so slices of the same columns are equal. INVALID_ARGUMENT names the run and what is wrong with
-  // it: more than kMaxRuns, beyond the layer's columns, out of order, or overlapping. With `layer`
-  // the slice is of that layer alone (Check), else of every layer that has as many columns.
+  // so it makes no difference how the columns were cut into runs. INVALID_ARGUMENT names the run
+  // and what is wrong with it: more than kMaxRuns, beyond the layer's columns, out of order, or
+  // overlapping. With `layer` the slice is of that layer alone (Check), else of every layer that
+  // has as many columns.
   static absl::StatusOr<ColumnSlice> Create(absl::Span<const ColumnRun> runs,
                                             uint32_t layer_columns,
                                             std::optional<uint32_t> layer = std::nullopt);
@@ -76,6 +77,7 @@ class ColumnSlice {
   // "columns 0..1, 8..9 of 24", for messages.
   std::string ToString() const;
 
+  // The same columns, out of as many, and made for the same layer or both for none.
   friend bool operator==(const ColumnSlice& a, const ColumnSlice& b) {
     return a.layer_columns_ == b.layer_columns_ && a.layer_ == b.layer_ && a.runs() == b.runs();
   }

@@ -20,7 +20,9 @@ namespace engram {
 // Infinite(), and the span from any other moment to it is absl::InfiniteDuration().
 class MonotonicTime {
  public:
-  constexpr MonotonicTime() = default;  // before every other moment
+  // The epoch: the machine's clock is never before it, so as a deadline it has passed. Only
+  // arithmetic leads to moments before it.
+  constexpr MonotonicTime() = default;
   static constexpr MonotonicTime FromNanoseconds(int64_t nanoseconds) {
     return MonotonicTime(nanoseconds);
   }
