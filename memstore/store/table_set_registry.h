@@ -1,8 +1,9 @@
-// The table sets that are served, by id and by name: a snapshot that readers take in one step.
+// The table sets that are served, by id and by name.
 //
-// Thread-safe. A batch acquires its set once, at admission, and holds it to its end: retiring a set
-// takes it out of the snapshot, and its memory goes when the last holder lets go. Each served set
-// has a control page, which tells those that read its memory from elsewhere what became of it.
+// Thread-safe: each call sees and changes all of them under one lock, which none holds for long. A
+// batch acquires its set once, at admission, and holds it to its end: a set that is retired is
+// found no more, and its memory goes when the last holder lets go. Each served set has a control
+// page, which tells those that read its memory from elsewhere what became of it.
 #pragma once
 
 #include <atomic>
@@ -95,7 +96,7 @@ class TableSetRegistry {
 
   const Clock& clock_;
   mutable Mutex mutex_;
-  // `acquired` changes with every batch of a snapshot that is const otherwise.
+  // Mutable: Acquire changes nothing that a set is found by, but dates the set that it finds.
   mutable std::vector<RegisteredSet> sets_ ABSL_GUARDED_BY(mutex_);
   std::atomic<uint64_t> version_{0};
   // Ids, at most one for each set that was ever published.
