@@ -168,7 +168,8 @@ absl::Status Engramd::StartTableSets() {
   options.on_retire = [this](const std::string& id) {
     if (rdma_ != nullptr) rdma_->ForgetTables(id);
   };
-  auto sets = std::make_unique<TableSetManager>(&store_, std::move(options), &life_, log_, clock_);
+  auto sets =
+      std::make_unique<TableSetManager>(&registry_, std::move(options), &life_, log_, clock_);
   ENGRAM_RETURN_IF_ERROR(sets->Start());
   MutexLock lock(watched_mutex_);
   table_sets_ = std::move(sets);
@@ -192,7 +193,7 @@ absl::Status Engramd::StartScrubber() {
 // From here on nobody is served the set's rows, and engramd is not ready: started again it loads
 // and verifies them anew.
 void Engramd::OnDamage(const TableSet& set, const absl::Status& status) {
-  if (!store_.Fence(set.id()).ok()) return;  // it was fenced, or retired, meanwhile
+  if (!registry_.Fence(set.id()).ok()) return;  // it was fenced, or retired, meanwhile
   if (rdma_ != nullptr) rdma_->ForgetTables(set.id());
   log_->error("table set {} {} is fenced: {}; start engramd again to load it anew", set.name(),
               set.id(), std::string(status.message()));
@@ -212,7 +213,7 @@ absl::Status Engramd::StartShm() {
         return access_->MayHave({.names = {kUnixIdentity}}, set);
       }};
   ENGRAM_ASSIGN_OR_RETURN(std::unique_ptr<ShmEndpoint> endpoint,
-                          ShmEndpoint::Start(options, &store_));
+                          ShmEndpoint::Start(options, &registry_));
   {
     MutexLock lock(watched_mutex_);
     shm_ = std::move(endpoint);
@@ -229,7 +230,7 @@ absl::Status Engramd::StartRdma() {
                            .max_batch_rows = config_.max_batch_rows,
                            .spin = config_.spin,
                            .metrics = metrics_},
-                          &store_, team_.get());
+                          &registry_, team_.get());
   if (!endpoint.ok()) return endpoint.status();
   {
     MutexLock lock(watched_mutex_);
@@ -268,7 +269,7 @@ absl::Status Engramd::StartAdmin() {
 }
 
 absl::Status Engramd::StartService() {
-  service_ = std::make_unique<LookupService>(&store_, access_.get(), config_.max_batch_rows,
+  service_ = std::make_unique<LookupService>(&registry_, access_.get(), config_.max_batch_rows,
                                              rdma_.get(), config_.shm_socket);
   health_ = std::make_unique<Health>();
   reflection_ = std::make_unique<Reflection>(std::vector<std::string>{
@@ -280,7 +281,7 @@ absl::Status Engramd::StartService() {
     MutexLock lock(drain_mutex_);
     drained_.NotifyAll();
   };
-  context_.store = &store_;
+  context_.registry = &registry_;
   context_.access = access_.get();
   context_.metrics = metrics_.get();
   context_.log = log_;

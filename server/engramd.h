@@ -95,7 +95,7 @@ class Engramd {
   const MonotonicTime started_;
   const absl::Time start_time_ = WallNow();  // for people's eyes
   int fd_limit_ = 0;                         // for connections
-  TableSetRegistry store_{*clock_};
+  TableSetRegistry registry_{*clock_};
   std::unique_ptr<AccessControl> access_;
   // Set before others may look; null where no port speaks it.
   std::shared_ptr<ServerTls> tls_;

@@ -45,16 +45,16 @@ class ScrubberTest : public ::testing::Test {
     EXPECT_TRUE(written.ok()) << written.status();
     auto set = TableSet::Load(directory_, {});
     EXPECT_TRUE(set.ok()) << set.status();
-    EXPECT_TRUE(store_.Publish(*set).ok());
+    EXPECT_TRUE(registry_.Publish(*set).ok());
     return *std::move(set);
   }
 
   void Start(uint32_t mib_per_s) {
     ScrubberOptions options;
     options.mib_per_s = mib_per_s;
-    options.sets = [this] { return store_.List(); };
+    options.sets = [this] { return registry_.List(); };
     options.on_mismatch = [this](const TableSet& set, const absl::Status& status) {
-      EXPECT_TRUE(store_.Fence(set.id()).ok());
+      EXPECT_TRUE(registry_.Fence(set.id()).ok());
       MutexLock lock(mutex_);
       found_.push_back(status);
     };
@@ -86,7 +86,7 @@ class ScrubberTest : public ::testing::Test {
   const std::string directory_ = absl::StrCat(
       ::testing::TempDir(), "/", ::testing::UnitTest::GetInstance()->current_test_info()->name());
   FakeClock clock_;
-  TableSetRegistry store_{clock_};
+  TableSetRegistry registry_{clock_};
   Mutex mutex_;
   std::vector<absl::Status> found_ ABSL_GUARDED_BY(mutex_);
   std::unique_ptr<Scrubber> scrubber_;
@@ -100,7 +100,7 @@ TEST_F(ScrubberTest, GoesThroughAllThatIsServedAgainAndAgain) {
   const ScrubProgress progress = scrubber_->progress();
   EXPECT_GE(progress.bytes_verified, 2 * bytes);
   EXPECT_EQ(progress.mismatches, 0u);
-  EXPECT_EQ(store_.List().size(), 2u);
+  EXPECT_EQ(registry_.List().size(), 2u);
 }
 
 TEST_F(ScrubberTest, FindsDamageAndGoesOnWithTheOthers) {
@@ -112,9 +112,9 @@ TEST_F(ScrubberTest, FindsDamageAndGoesOnWithTheOthers) {
   const std::vector<absl::Status> found = WaitForMismatches(1);
   EXPECT_EQ(found[0].code(), absl::StatusCode::kDataLoss);
   EXPECT_THAT(std::string(found[0].message()), HasSubstr(bad->id()));
-  EXPECT_EQ(store_.Acquire(bad->id()).status().code(), absl::StatusCode::kDataLoss);
-  EXPECT_TRUE(store_.Acquire(good->id()).ok());
-  EXPECT_TRUE(store_.Acquire(last->id()).ok());
+  EXPECT_EQ(registry_.Acquire(bad->id()).status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_TRUE(registry_.Acquire(good->id()).ok());
+  EXPECT_TRUE(registry_.Acquire(last->id()).ok());
   WaitForPasses(2);  // once fenced it is met no more
   EXPECT_EQ(scrubber_->progress().mismatches, 1u);
   EXPECT_GE(scrubber_->progress().bytes_verified, 4 * ResidentVerifier::BytesOf(*good));
@@ -186,7 +186,7 @@ TEST_F(ScrubberTest, LetsGoOfASetThatIsRetired) {
   const ScrubProgress progress = scrubber_->progress();
   EXPECT_EQ(progress.pass_bytes_total, ResidentVerifier::BytesOf(*set));
   EXPECT_LT(progress.pass_bytes_done, progress.pass_bytes_total);
-  ASSERT_TRUE(store_.Retire(set->id()).ok());
+  ASSERT_TRUE(registry_.Retire(set->id()).ok());
   const std::weak_ptr<const TableSet> held = set;
   set.reset();
   while (!held.expired()) std::this_thread::yield();

@@ -39,27 +39,27 @@ class StoreTest : public ::testing::Test {
 
   const std::string directory_;
   FakeClock clock_;
-  TableSetRegistry store_{clock_};
+  TableSetRegistry registry_{clock_};
 };
 
 TEST_F(StoreTest, FindsById) {
   const auto a = Set("a", 64);
   const auto b = Set("b", 64);
-  ASSERT_TRUE(store_.Publish(a).ok());
-  ASSERT_TRUE(store_.Publish(b).ok());
-  EXPECT_EQ(*store_.Acquire(a->id()), a);
-  EXPECT_EQ(*store_.Acquire(b->id()), b);
-  EXPECT_EQ(store_.List().size(), 2u);
+  ASSERT_TRUE(registry_.Publish(a).ok());
+  ASSERT_TRUE(registry_.Publish(b).ok());
+  EXPECT_EQ(*registry_.Acquire(a->id()), a);
+  EXPECT_EQ(*registry_.Acquire(b->id()), b);
+  EXPECT_EQ(registry_.List().size(), 2u);
 }
 
 TEST_F(StoreTest, AcquireTakesIdsAloneAndListsWhatIsServed) {
   const auto a = Set("a", 64);
-  absl::Status status = store_.Acquire(a->id()).status();
+  absl::Status status = registry_.Acquire(a->id()).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(status.message(), HasSubstr("none is served"));
-  ASSERT_TRUE(store_.Publish(a).ok());
+  ASSERT_TRUE(registry_.Publish(a).ok());
   for (const std::string& id : {std::string("a"), std::string(), std::string("nonsense")}) {
-    status = store_.Acquire(id).status();
+    status = registry_.Acquire(id).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
     EXPECT_THAT(status.message(), HasSubstr("served: a " + a->id()));
   }
@@ -67,16 +67,16 @@ TEST_F(StoreTest, AcquireTakesIdsAloneAndListsWhatIsServed) {
 
 TEST_F(StoreTest, ResolveTakesIdsAndNamesAndTheOnlyOne) {
   const auto a = Set("a", 64);
-  EXPECT_EQ(store_.Resolve("").status().code(), absl::StatusCode::kFailedPrecondition);
-  ASSERT_TRUE(store_.Publish(a).ok());
-  EXPECT_EQ(*store_.Resolve(""), a);
-  EXPECT_EQ(*store_.Resolve("a"), a);
-  EXPECT_EQ(*store_.Resolve(a->id()), a);
+  EXPECT_EQ(registry_.Resolve("").status().code(), absl::StatusCode::kFailedPrecondition);
+  ASSERT_TRUE(registry_.Publish(a).ok());
+  EXPECT_EQ(*registry_.Resolve(""), a);
+  EXPECT_EQ(*registry_.Resolve("a"), a);
+  EXPECT_EQ(*registry_.Resolve(a->id()), a);
   const auto b = Set("b", 64);
-  ASSERT_TRUE(store_.Publish(b).ok());
-  EXPECT_EQ(*store_.Resolve("b"), b);
+  ASSERT_TRUE(registry_.Publish(b).ok());
+  EXPECT_EQ(*registry_.Resolve("b"), b);
   for (const std::string& what : {std::string(), std::string("c")}) {
-    const absl::Status status = store_.Resolve(what).status();
+    const absl::Status status = registry_.Resolve(what).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
     EXPECT_THAT(status.message(), HasSubstr(absl::StrCat("a ", a->id(), ", b ", b->id())));
   }
@@ -85,58 +85,58 @@ TEST_F(StoreTest, ResolveTakesIdsAndNamesAndTheOnlyOne) {
 TEST_F(StoreTest, ANameMeansItsNewestSet) {
   const auto older = Set("a", 64);
   const auto newer = Set("a", 128);
-  ASSERT_TRUE(store_.Publish(older).ok());
-  ASSERT_TRUE(store_.Publish(newer).ok());
-  EXPECT_EQ(*store_.Resolve("a"), newer);
-  EXPECT_EQ(*store_.Acquire(older->id()), older);
-  EXPECT_EQ(*store_.Resolve(""), newer);
-  EXPECT_EQ(store_.List().size(), 1u);
-  EXPECT_EQ(store_.States().size(), 2u);
+  ASSERT_TRUE(registry_.Publish(older).ok());
+  ASSERT_TRUE(registry_.Publish(newer).ok());
+  EXPECT_EQ(*registry_.Resolve("a"), newer);
+  EXPECT_EQ(*registry_.Acquire(older->id()), older);
+  EXPECT_EQ(*registry_.Resolve(""), newer);
+  EXPECT_EQ(registry_.List().size(), 1u);
+  EXPECT_EQ(registry_.States().size(), 2u);
 }
 
 TEST_F(StoreTest, ASupersededSetIsFoundByItsIdAloneAndMayBeTakenBack) {
   const auto older = Set("a", 64);
   const auto newer = Set("a", 128);
-  ASSERT_TRUE(store_.Publish(older).ok());
-  const ServedSet held = *store_.ResolveServed("a");
-  const uint64_t version = store_.version();
-  ASSERT_TRUE(store_.Publish(newer).ok());
-  EXPECT_NE(store_.version(), version);
+  ASSERT_TRUE(registry_.Publish(older).ok());
+  const ServedSet held = *registry_.ResolveServed("a");
+  const uint64_t version = registry_.version();
+  ASSERT_TRUE(registry_.Publish(newer).ok());
+  EXPECT_NE(registry_.version(), version);
   EXPECT_EQ(held.control->Read().state, TableSetState::kSuperseded);
-  ASSERT_TRUE(store_.TakeBack(older->id()).ok());
+  ASSERT_TRUE(registry_.TakeBack(older->id()).ok());
   EXPECT_EQ(held.control->Read().state, TableSetState::kServing);
-  EXPECT_EQ(*store_.Resolve("a"), older);
-  EXPECT_EQ(store_.TakeBack(older->id()).code(), absl::StatusCode::kNotFound);
-  EXPECT_EQ(store_.RetireSuperseded(older->id()).code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_TRUE(store_.RetireSuperseded(newer->id()).ok());
-  EXPECT_EQ(store_.Supersede(newer->id()).code(), absl::StatusCode::kNotFound);
-  ASSERT_TRUE(store_.Supersede(older->id()).ok());
-  EXPECT_EQ(store_.Resolve("a").status().code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_TRUE(store_.Acquire(older->id()).ok());
+  EXPECT_EQ(*registry_.Resolve("a"), older);
+  EXPECT_EQ(registry_.TakeBack(older->id()).code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(registry_.RetireSuperseded(older->id()).code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_TRUE(registry_.RetireSuperseded(newer->id()).ok());
+  EXPECT_EQ(registry_.Supersede(newer->id()).code(), absl::StatusCode::kNotFound);
+  ASSERT_TRUE(registry_.Supersede(older->id()).ok());
+  EXPECT_EQ(registry_.Resolve("a").status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_TRUE(registry_.Acquire(older->id()).ok());
 }
 
 TEST_F(StoreTest, StatesAreDatedByTheClock) {
   const auto a = Set("a", 64);
   const MonotonicTime start = clock_.Now();
-  ASSERT_TRUE(store_.Publish(a).ok());
-  EXPECT_EQ(store_.States()[0].since, start);
-  EXPECT_FALSE(store_.States()[0].was_acquired);
+  ASSERT_TRUE(registry_.Publish(a).ok());
+  EXPECT_EQ(registry_.States()[0].since, start);
+  EXPECT_FALSE(registry_.States()[0].was_acquired);
   clock_.Advance(absl::Seconds(10));
-  ASSERT_TRUE(store_.Acquire(a->id()).ok());
-  EXPECT_EQ(store_.States()[0].acquired, start + absl::Seconds(10));
-  EXPECT_EQ(store_.States()[0].since, start);
+  ASSERT_TRUE(registry_.Acquire(a->id()).ok());
+  EXPECT_EQ(registry_.States()[0].acquired, start + absl::Seconds(10));
+  EXPECT_EQ(registry_.States()[0].since, start);
   clock_.Advance(absl::Seconds(10));
-  ASSERT_TRUE(store_.Supersede(a->id()).ok());
-  EXPECT_EQ(store_.States()[0].since, start + absl::Seconds(20));
+  ASSERT_TRUE(registry_.Supersede(a->id()).ok());
+  EXPECT_EQ(registry_.States()[0].since, start + absl::Seconds(20));
   clock_.Advance(absl::Seconds(10));
-  ASSERT_TRUE(store_.TakeBack(a->id()).ok());
-  EXPECT_EQ(store_.States()[0].since, start + absl::Seconds(30));
-  EXPECT_EQ(store_.States()[0].acquired, start + absl::Seconds(10));
+  ASSERT_TRUE(registry_.TakeBack(a->id()).ok());
+  EXPECT_EQ(registry_.States()[0].since, start + absl::Seconds(30));
+  EXPECT_EQ(registry_.States()[0].acquired, start + absl::Seconds(10));
 }
 
 TEST_F(StoreTest, LeasesAreCountedByTheirKind) {
-  ASSERT_TRUE(store_.Publish(Set("a", 64)).ok());
-  const ServedSet served = *store_.ResolveServed("a");
+  ASSERT_TRUE(registry_.Publish(Set("a", 64)).ok());
+  const ServedSet served = *registry_.ResolveServed("a");
   Lease mapped(served.leases, LeaseKind::kMapped);
   {
     const Lease ring(served.leases, LeaseKind::kRing);
@@ -151,22 +151,22 @@ TEST_F(StoreTest, LeasesAreCountedByTheirKind) {
 
 TEST_F(StoreTest, PublishesASetOnce) {
   const auto a = Set("a", 64);
-  ASSERT_TRUE(store_.Publish(a).ok());
-  const absl::Status status = store_.Publish(a);
+  ASSERT_TRUE(registry_.Publish(a).ok());
+  const absl::Status status = registry_.Publish(a);
   EXPECT_EQ(status.code(), absl::StatusCode::kAlreadyExists);
   EXPECT_THAT(status.message(), HasSubstr(a->id()));
-  EXPECT_EQ(store_.List().size(), 1u);
+  EXPECT_EQ(registry_.List().size(), 1u);
 }
 
 TEST_F(StoreTest, ARetiredSetLivesUntilItsLastHolderLetsGo) {
   auto a = Set("a", 64);
   const std::string id = a->id();
   const std::weak_ptr<const TableSet> watch = a;
-  ASSERT_TRUE(store_.Publish(std::move(a)).ok());
-  auto batch = *store_.Acquire(id);
-  ASSERT_TRUE(store_.Retire(id).ok());
-  EXPECT_EQ(store_.Acquire(id).status().code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_EQ(store_.Retire(id).code(), absl::StatusCode::kNotFound);
+  ASSERT_TRUE(registry_.Publish(std::move(a)).ok());
+  auto batch = *registry_.Acquire(id);
+  ASSERT_TRUE(registry_.Retire(id).ok());
+  EXPECT_EQ(registry_.Acquire(id).status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(registry_.Retire(id).code(), absl::StatusCode::kNotFound);
   EXPECT_TRUE(IsSyntheticRow(1, 9, {batch->FindLayer(1)->table.base + size_t{9} * 64, 64}));
   batch.reset();
   EXPECT_TRUE(watch.expired());
@@ -174,25 +174,25 @@ TEST_F(StoreTest, ARetiredSetLivesUntilItsLastHolderLetsGo) {
 
 TEST_F(StoreTest, AFencedSetIsDataLossUntilItIsPublishedAgain) {
   const auto a = Set("a", 64);
-  ASSERT_TRUE(store_.Publish(a).ok());
-  const ServedSet held = *store_.ResolveServed("a");
-  ASSERT_TRUE(store_.Fence(a->id()).ok());
-  EXPECT_EQ(store_.Acquire(a->id()).status().code(), absl::StatusCode::kDataLoss);
-  EXPECT_EQ(store_.Resolve(a->id()).status().code(), absl::StatusCode::kDataLoss);
-  EXPECT_EQ(store_.Fence(a->id()).code(), absl::StatusCode::kNotFound);
+  ASSERT_TRUE(registry_.Publish(a).ok());
+  const ServedSet held = *registry_.ResolveServed("a");
+  ASSERT_TRUE(registry_.Fence(a->id()).ok());
+  EXPECT_EQ(registry_.Acquire(a->id()).status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(registry_.Resolve(a->id()).status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(registry_.Fence(a->id()).code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(held.control->Read().state, TableSetState::kFenced);
-  ASSERT_TRUE(store_.Publish(a).ok());
-  EXPECT_TRUE(store_.Acquire(a->id()).ok());
-  EXPECT_EQ(store_.ResolveServed("a")->control->Read().state, TableSetState::kServing);
+  ASSERT_TRUE(registry_.Publish(a).ok());
+  EXPECT_TRUE(registry_.Acquire(a->id()).ok());
+  EXPECT_EQ(registry_.ResolveServed("a")->control->Read().state, TableSetState::kServing);
   EXPECT_EQ(held.control->Read().state, TableSetState::kFenced);
 }
 
 TEST_F(StoreTest, RetiringShowsOnTheControlPage) {
   const auto a = Set("a", 64);
-  ASSERT_TRUE(store_.Publish(a).ok());
-  const ServedSet held = *store_.ResolveServed("");
+  ASSERT_TRUE(registry_.Publish(a).ok());
+  const ServedSet held = *registry_.ResolveServed("");
   EXPECT_EQ(held.control->Read().state, TableSetState::kServing);
-  ASSERT_TRUE(store_.Retire(a->id()).ok());
+  ASSERT_TRUE(registry_.Retire(a->id()).ok());
   EXPECT_EQ(held.control->Read().state, TableSetState::kRetiring);
   EXPECT_EQ(held.control->Read().epoch, 1u);
 }
@@ -201,7 +201,7 @@ TEST_F(StoreTest, RetiringShowsOnTheControlPage) {
 TEST_F(StoreTest, ReadersAndPublishersAtOnce) {
   const auto a = Set("a", 64);
   const auto b = Set("a", 128);
-  ASSERT_TRUE(store_.Publish(a).ok());
+  ASSERT_TRUE(registry_.Publish(a).ok());
   std::atomic<bool> stop{false};
   std::atomic<int> wrong{0};
   std::atomic<int> read{0};
@@ -210,7 +210,7 @@ TEST_F(StoreTest, ReadersAndPublishersAtOnce) {
   for (int i = 0; i < 4; ++i) {
     readers.emplace_back([&] {
       while (!stop.load()) {
-        const auto set = store_.Resolve("a");
+        const auto set = registry_.Resolve("a");
         if (!set.ok()) {  // one of both is always there
           wrong.fetch_add(1);
           continue;
@@ -225,10 +225,10 @@ TEST_F(StoreTest, ReadersAndPublishersAtOnce) {
     });
   }
   for (int round = 0; round < 200 || read.load() < 100; ++round) {
-    ASSERT_TRUE(store_.Publish(b).ok());
-    ASSERT_TRUE(store_.Retire(a->id()).ok());
-    ASSERT_TRUE(store_.Publish(a).ok());
-    ASSERT_TRUE(store_.Retire(b->id()).ok());
+    ASSERT_TRUE(registry_.Publish(b).ok());
+    ASSERT_TRUE(registry_.Retire(a->id()).ok());
+    ASSERT_TRUE(registry_.Publish(a).ok());
+    ASSERT_TRUE(registry_.Retire(b->id()).ok());
   }
   stop.store(true);
   for (std::thread& reader : readers) reader.join();
@@ -238,8 +238,8 @@ TEST_F(StoreTest, ReadersAndPublishersAtOnce) {
 // Whoever asks chooses the text.
 TEST_F(StoreTest, MessagesShowNoMoreThanAPartOfWhatWasAskedFor) {
   const std::string asked = "\x1b[2J" + std::string(1 << 20, 'x');
-  for (const absl::Status& status :
-       {store_.Acquire(asked).status(), store_.Resolve(asked).status(), store_.Retire(asked)}) {
+  for (const absl::Status& status : {registry_.Acquire(asked).status(),
+                                     registry_.Resolve(asked).status(), registry_.Retire(asked)}) {
     EXPECT_LT(status.message().size(), 1000u);
     EXPECT_FALSE(absl::StrContains(status.message(), '\x1b'));
   }

@@ -102,7 +102,7 @@ absl::Status AttachRdmaCall::Offer(const v1::RdmaOpen& open) {
         "this engramd lets nobody read its tables over RDMA: start it with --rdma-read");
   }
   ENGRAM_ASSIGN_OR_RETURN(const std::shared_ptr<const TableSet> set,
-                          loop_.context().store->Acquire(open.table_set_id()));
+                          loop_.context().registry->Acquire(open.table_set_id()));
   ENGRAM_RETURN_IF_ERROR(loop_.context().access->MayHave(caller_, set->name()));
   ENGRAM_RETURN_IF_ERROR(RdmaEndpoint::CheckSet(*set));
   opened_ = true;

@@ -51,11 +51,11 @@ class DeferredRowsTest : public ::testing::Test {
     auto resident = TableSet::Load(*other_directory_, {});
     ASSERT_TRUE(resident.ok()) << resident.status();
     resident_id_ = (*resident)->id();
-    ASSERT_TRUE(store_.Publish(*std::move(later)).ok());
-    ASSERT_TRUE(store_.Publish(*std::move(resident)).ok());
+    ASSERT_TRUE(registry_.Publish(*std::move(later)).ok());
+    ASSERT_TRUE(registry_.Publish(*std::move(resident)).ok());
     team_ = GatherTeam::Create(1, "test").value();
     context_.clock = &clock_;
-    context_.store = &store_;
+    context_.registry = &registry_;
     context_.metrics = &metrics_;
     context_.log =
         std::make_shared<spdlog::logger>("test", std::make_shared<spdlog::sinks::null_sink_mt>());
@@ -65,11 +65,11 @@ class DeferredRowsTest : public ::testing::Test {
     context_.max_batch_rows = 1 << 20;
     context_.slabs = ReplySlabs::Create(kSlabsHere, kSlabBytes).value();
     // Without a device it offers no port, to who may attach.
-    rdma_ = RdmaEndpoint::Start({.devices = {}, .clock = &clock_}, &store_, team_.get()).value();
+    rdma_ = RdmaEndpoint::Start({.devices = {}, .clock = &clock_}, &registry_, team_.get()).value();
     Start();
   }
   void Start() {
-    service_ = std::make_unique<LookupService>(&store_, access_.get(), context_.max_batch_rows,
+    service_ = std::make_unique<LookupService>(&registry_, access_.get(), context_.max_batch_rows,
                                                rdma_.get(), /*shm_socket=*/"");
     grpc::ServerBuilder builder;
     int port = 0;
@@ -123,7 +123,7 @@ class DeferredRowsTest : public ::testing::Test {
   static inline std::string* other_directory_ = nullptr;
   testing::Deferred deferred_;
   FakeClock clock_;
-  TableSetRegistry store_;
+  TableSetRegistry registry_;
   std::string later_id_, resident_id_;
   std::unique_ptr<AccessControl> access_;
   std::unique_ptr<GatherTeam> team_;

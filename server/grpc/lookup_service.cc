@@ -39,7 +39,7 @@ void LookupService::Accept(EventLoop& loop) {
 }
 
 grpc::Status LookupService::Describe(const Caller& caller, v1::DescribeResponse* response) const {
-  for (const std::shared_ptr<const TableSet>& set : store_->List()) {
+  for (const std::shared_ptr<const TableSet>& set : registry_->List()) {
     if (!access_->MayHave(caller, set->name()).ok()) continue;
     v1::ServedTableSet* served = response->add_table_sets();
     served->set_id(set->id());
@@ -57,13 +57,14 @@ grpc::Status LookupService::Describe(const Caller& caller, v1::DescribeResponse*
 
 grpc::Status LookupService::Attach(const Caller& caller, const v1::AttachRequest& request,
                                    v1::AttachResponse* response) const {
-  const absl::StatusOr<std::shared_ptr<const TableSet>> set = store_->Resolve(request.table_set());
+  const absl::StatusOr<std::shared_ptr<const TableSet>> set =
+      registry_->Resolve(request.table_set());
   if (!set.ok()) return ToGrpc(set.status());
   if (absl::Status status = access_->MayHave(caller, (*set)->name()); !status.ok()) {
     return ToGrpc(status);
   }
   // The client's lease begins.
-  if (absl::Status status = store_->Acquire((*set)->id()).status(); !status.ok()) {
+  if (absl::Status status = registry_->Acquire((*set)->id()).status(); !status.ok()) {
     return ToGrpc(status);
   }
   response->set_table_set_id((*set)->id());

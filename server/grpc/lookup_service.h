@@ -1,4 +1,4 @@
-// The Lookup service (proto/engram/v1/lookup.proto) over the store.
+// The Lookup service (proto/engram/v1/lookup.proto) over the registry of table sets.
 //
 // All of it runs on the loops (event_loop.h). Thread-safe.
 #pragma once
@@ -18,11 +18,11 @@ namespace engram {
 
 class LookupService final : public LookupRequests {
  public:
-  // `store`, `access` and `rdma` outlive it; `rdma` may be null, `shm_socket` empty: then there is
-  // none.
-  LookupService(const TableSetRegistry* store, AccessControl* access, uint64_t max_batch_rows,
+  // `registry`, `access` and `rdma` outlive it; `rdma` may be null, `shm_socket` empty: then there
+  // is none.
+  LookupService(const TableSetRegistry* registry, AccessControl* access, uint64_t max_batch_rows,
                 RdmaEndpoint* rdma, std::string shm_socket)
-      : store_(store),
+      : registry_(registry),
         access_(access),
         max_batch_rows_(max_batch_rows),
         rdma_(rdma),
@@ -37,7 +37,7 @@ class LookupService final : public LookupRequests {
   grpc::Status Attach(const Caller& caller, const v1::AttachRequest& request,
                       v1::AttachResponse* response) const;
 
-  const TableSetRegistry* const store_;
+  const TableSetRegistry* const registry_;
   AccessControl* const access_;
   const uint64_t max_batch_rows_;
   RdmaEndpoint* const rdma_;

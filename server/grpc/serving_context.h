@@ -1,4 +1,4 @@
-// What all loops share: the store, who may call, the memory of replies, limits, counts.
+// What all loops share: the table sets, who may call, the memory of replies, limits, counts.
 #pragma once
 
 #include <spdlog/logger.h>
@@ -23,7 +23,7 @@ namespace engram {
 // Filled before the loops are made, and outlives them. What it points to is thread-safe.
 struct ServingContext {
   const Clock* clock = nullptr;
-  const TableSetRegistry* store = nullptr;
+  const TableSetRegistry* registry = nullptr;
   AccessControl* access = nullptr;
   Metrics* metrics = nullptr;
   std::shared_ptr<spdlog::logger> log;

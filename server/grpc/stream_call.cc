@@ -116,7 +116,7 @@ absl::Status StreamCall::Admit(LookupBatch& batch) {
   absl::Status status = context.access->Recheck(caller_);
   if (!status.ok()) return turned_away(Rejection::kUnauthenticated, status);
   status = batch.Prepare(
-      *context.store, {.max_batch_rows = context.max_batch_rows, .max_reply_bytes = 0},
+      *context.registry, {.max_batch_rows = context.max_batch_rows, .max_reply_bytes = 0},
       [&](const TableSet& set) { return context.access->MayHave(caller_, set.name()); });
   if (absl::IsPermissionDenied(status)) return turned_away(Rejection::kPermissionDenied, status);
   if (!status.ok()) return status;

@@ -96,7 +96,7 @@ absl::Status UnaryCall::Prepare() {
                             : absl::InvalidArgumentError("the message cannot be read");
   if (!status.ok()) return status;
   status = batch_->Prepare(
-      *context.store,
+      *context.registry,
       {.max_batch_rows = context.max_batch_rows, .max_reply_bytes = kMaxUnaryReplyBytes},
       [&](const TableSet& set) { return context.access->MayHave(*caller, set.name()); });
   if (absl::IsPermissionDenied(status)) return turned_away(Rejection::kPermissionDenied, status);

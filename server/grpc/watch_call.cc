@@ -43,12 +43,12 @@ absl::Status WatchCall::Admit() {
 
 void WatchCall::SendChange() {
   if (write_.under_way() || cancelled_ || ended()) return;
-  const TableSetRegistry& store = *loop_.context().store;
-  const uint64_t version = store.version();
+  const TableSetRegistry& registry = *loop_.context().registry;
+  const uint64_t version = registry.version();
   if (last_sent_id_ && version == version_) return;
   version_ = version;
   std::string id;
-  for (const std::shared_ptr<const TableSet>& set : store.List()) {
+  for (const std::shared_ptr<const TableSet>& set : registry.List()) {
     if (set->name() == request_.name()) id = set->id();
   }
   if (last_sent_id_ == id) return;

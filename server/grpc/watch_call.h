@@ -37,7 +37,7 @@ class WatchCall final : public RpcCall {
   v1::WatchRequest request_;
   grpc::ServerAsyncWriter<grpc::ByteBuffer> writer_;
   Operation<WatchCall> write_;
-  uint64_t version_ = 0;  // of the store, when it was looked at
+  uint64_t version_ = 0;  // of the registry, when it was looked at
   std::optional<std::string> last_sent_id_;
   bool counted_ = false;
   bool cancelled_ = false;

@@ -29,13 +29,13 @@ class BatchQueueTest : public ::testing::Test {
     auto set = TableSet::Load(directory, {});
     ASSERT_TRUE(set.ok()) << set.status();
     id_ = new std::string((*set)->id());
-    store_ = new TableSetRegistry;
-    ASSERT_TRUE(store_->Publish(*std::move(set)).ok());
+    registry_ = new TableSetRegistry;
+    ASSERT_TRUE(registry_->Publish(*std::move(set)).ok());
     team_ = GatherTeam::Create(1, "test").value().release();
   }
   static void TearDownTestSuite() {
     delete team_;
-    delete store_;
+    delete registry_;
     delete id_;
   }
 
@@ -63,7 +63,7 @@ class BatchQueueTest : public ::testing::Test {
     const wire::Bytes chain[] = {bytes};
     EXPECT_TRUE(batch->Parse(chain, kNow).ok());
     const absl::Status status =
-        batch->Prepare(*store_, {.max_batch_rows = 1000, .max_reply_bytes = 0},
+        batch->Prepare(*registry_, {.max_batch_rows = 1000, .max_reply_bytes = 0},
                        [](const TableSet&) { return absl::OkStatus(); });
     EXPECT_TRUE(status.ok()) << status;
     return batch;
@@ -82,7 +82,7 @@ class BatchQueueTest : public ::testing::Test {
   }
 
   static inline std::string* id_ = nullptr;
-  static inline TableSetRegistry* store_ = nullptr;
+  static inline TableSetRegistry* registry_ = nullptr;
   static inline GatherTeam* team_ = nullptr;
   BatchQueue queue_{kMessageBytes};
 };

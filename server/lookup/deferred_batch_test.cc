@@ -71,7 +71,7 @@ class DeferredBatchTest : public ::testing::Test {
     auto set = TableSet::Load(*directory_, options);
     ASSERT_TRUE(set.ok()) << set.status();
     id_ = (*set)->id();
-    ASSERT_TRUE(store_.Publish(*std::move(set)).ok());
+    ASSERT_TRUE(registry_.Publish(*std::move(set)).ok());
   }
   absl::Status Prepare(const std::vector<Asked>& asked) {
     v1::LookupRequest request;
@@ -88,7 +88,7 @@ class DeferredBatchTest : public ::testing::Test {
     const wire::Bytes chain[] = {{reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}};
     absl::Status status = batch_.Parse(chain, MonotonicTime());
     if (!status.ok()) return status;
-    return batch_.Prepare(store_, {.max_batch_rows = 1 << 20, .max_reply_bytes = 0},
+    return batch_.Prepare(registry_, {.max_batch_rows = 1 << 20, .max_reply_bytes = 0},
                           [](const TableSet&) { return absl::OkStatus(); });
   }
   static v1::LookupResponse Parsed(absl::Span<const std::byte> message) {
@@ -112,7 +112,7 @@ class DeferredBatchTest : public ::testing::Test {
   static inline std::string* directory_ = nullptr;
   static inline GatherTeam* team_ = nullptr;
   testing::Deferred deferred_;
-  TableSetRegistry store_;
+  TableSetRegistry registry_;
   std::string id_;
   LookupBatch batch_;
   const std::shared_ptr<ManualExecutor> executor_ = std::make_shared<ManualExecutor>();

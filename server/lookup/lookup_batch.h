@@ -33,7 +33,8 @@ class LookupBatch {
   absl::Status Parse(absl::Span<const wire::Bytes> message, MonotonicTime now);
   // `may_have` is asked about the set before anything is said of it.
   using MayHave = absl::FunctionRef<absl::Status(const TableSet&)>;
-  absl::Status Prepare(const TableSetRegistry& store, const LookupLimits& limits, MayHave may_have);
+  absl::Status Prepare(const TableSetRegistry& registry, const LookupLimits& limits,
+                       MayHave may_have);
 
   uint64_t batch_id() const { return request_.batch_id; }
   bool cancels() const { return request_.cancel; }

@@ -54,13 +54,13 @@ class LookupBatchTest : public ::testing::Test {
     auto set = TableSet::Load(directory, {});
     ASSERT_TRUE(set.ok()) << set.status();
     set_ = new std::shared_ptr<const TableSet>(*std::move(set));
-    store_ = new TableSetRegistry;
-    ASSERT_TRUE(store_->Publish(*set_).ok());
+    registry_ = new TableSetRegistry;
+    ASSERT_TRUE(registry_->Publish(*set_).ok());
     team_ = GatherTeam::Create(2, "test").value().release();
   }
   static void TearDownTestSuite() {
     delete team_;
-    delete store_;
+    delete registry_;
     delete set_;
   }
 
@@ -96,7 +96,7 @@ class LookupBatchTest : public ::testing::Test {
                    const LookupLimits& limits = kNoLimit) {
     absl::Status status = Parse(batch, request.SerializeAsString(), 1000);
     ASSERT_TRUE(status.ok()) << status;
-    status = batch.Prepare(*store_, limits, [](const TableSet&) { return absl::OkStatus(); });
+    status = batch.Prepare(*registry_, limits, [](const TableSet&) { return absl::OkStatus(); });
     ASSERT_TRUE(status.ok()) << status;
   }
   static v1::LookupResponse Parsed(absl::Span<const std::byte> message) {
@@ -194,12 +194,12 @@ class LookupBatchTest : public ::testing::Test {
   }
 
   static std::shared_ptr<const TableSet>* set_;
-  static TableSetRegistry* store_;
+  static TableSetRegistry* registry_;
   static GatherTeam* team_;
 };
 
 std::shared_ptr<const TableSet>* LookupBatchTest::set_ = nullptr;
-TableSetRegistry* LookupBatchTest::store_ = nullptr;
+TableSetRegistry* LookupBatchTest::registry_ = nullptr;
 GatherTeam* LookupBatchTest::team_ = nullptr;
 
 TEST_F(LookupBatchTest, StreamsAreExactWhereverTheyAreCut) {
@@ -316,7 +316,7 @@ TEST_F(LookupBatchTest, SaysWhoseItIsWhenItIsRefused) {
   const auto refused = [&](const v1::LookupRequest& request, const LookupLimits& limits) {
     EXPECT_TRUE(Parse(batch, request.SerializeAsString(), 7).ok());
     EXPECT_EQ(batch.batch_id(), request.batch_id());
-    return batch.Prepare(*store_, limits, [](const TableSet&) { return absl::OkStatus(); });
+    return batch.Prepare(*registry_, limits, [](const TableSet&) { return absl::OkStatus(); });
   };
   v1::LookupRequest unknown = Request({Some(1, 1, 1)}, 41);
   unknown.set_table_set_id("other");

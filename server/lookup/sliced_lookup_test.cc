@@ -39,13 +39,13 @@ class SlicedLookupTest : public ::testing::Test {
     options.rows_per_head = 100;
     ASSERT_TRUE(PackSynthetic(**FindFamily("longcat-flash-lite"), options).ok());
     set_ = new std::shared_ptr<const TableSet>(TableSet::Load(directory, {}).value());
-    store_ = new TableSetRegistry;
-    ASSERT_TRUE(store_->Publish(*set_).ok());
+    registry_ = new TableSetRegistry;
+    ASSERT_TRUE(registry_->Publish(*set_).ok());
     team_ = GatherTeam::Create(1, "test").value().release();
   }
   static void TearDownTestSuite() {
     delete team_;
-    delete store_;
+    delete registry_;
     delete set_;
   }
 
@@ -79,7 +79,7 @@ class SlicedLookupTest : public ::testing::Test {
     const wire::Bytes chain[] = {{reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}};
     absl::Status status = batch_.Parse(chain, kNow);
     if (!status.ok()) return status;
-    return batch_.Prepare(*store_, {.max_batch_rows = 10000, .max_reply_bytes = 0},
+    return batch_.Prepare(*registry_, {.max_batch_rows = 10000, .max_reply_bytes = 0},
                           [](const TableSet&) { return absl::OkStatus(); });
   }
   // The rows of the answer are these, back to back.
@@ -121,12 +121,12 @@ class SlicedLookupTest : public ::testing::Test {
   v1::LookupRequest request_;
   LookupBatch batch_;
   static std::shared_ptr<const TableSet>* set_;
-  static TableSetRegistry* store_;
+  static TableSetRegistry* registry_;
   static GatherTeam* team_;
 };
 
 std::shared_ptr<const TableSet>* SlicedLookupTest::set_ = nullptr;
-TableSetRegistry* SlicedLookupTest::store_ = nullptr;
+TableSetRegistry* SlicedLookupTest::registry_ = nullptr;
 GatherTeam* SlicedLookupTest::team_ = nullptr;
 
 TEST_F(SlicedLookupTest, IdsAndTokensGiveTheSameColumns) {

@@ -11,8 +11,8 @@
 
 namespace engram {
 absl::StatusOr<std::unique_ptr<RdmaEndpoint>> RdmaEndpoint::Start(
-    const RdmaEndpointOptions& options, const TableSetRegistry* store, GatherTeam* team) {
-  std::unique_ptr<RdmaEndpoint> endpoint(new RdmaEndpoint(options, store, team));
+    const RdmaEndpointOptions& options, const TableSetRegistry* registry, GatherTeam* team) {
+  std::unique_ptr<RdmaEndpoint> endpoint(new RdmaEndpoint(options, registry, team));
   for (const RdmaDeviceChoice& choice : options.devices) {
     ENGRAM_RETURN_IF_ERROR(endpoint->Open(choice));
   }
@@ -93,7 +93,7 @@ absl::StatusOr<std::shared_ptr<RdmaSession>> RdmaEndpoint::Attach(size_t port,
                                                                   const std::string& set_id,
                                                                   const RdmaPeer& peer) {
   ENGRAM_RETURN_IF_ERROR(CheckPlace(port));
-  ENGRAM_ASSIGN_OR_RETURN(ServedSet served, store_->ResolveServed(set_id));
+  ENGRAM_ASSIGN_OR_RETURN(ServedSet served, registry_->ResolveServed(set_id));
   ENGRAM_RETURN_IF_ERROR(CheckSet(*served.set));
   RdmaPoller& poller = *nics_[port].poller;
   ENGRAM_ASSIGN_OR_RETURN(std::shared_ptr<RdmaDomain> domain, RdmaDomain::Create(poller.device()));
@@ -117,7 +117,7 @@ absl::StatusOr<std::unique_ptr<RdmaReader>> RdmaEndpoint::AttachReader(size_t po
                                                                        const std::string& set_id,
                                                                        const RdmaPeer& peer) {
   ENGRAM_RETURN_IF_ERROR(CheckPlace(port));
-  ENGRAM_ASSIGN_OR_RETURN(const ServedSet served, store_->ResolveServed(set_id));
+  ENGRAM_ASSIGN_OR_RETURN(const ServedSet served, registry_->ResolveServed(set_id));
   ENGRAM_RETURN_IF_ERROR(CheckSet(*served.set));
   const MutexLock lock(tables_mutex_);
   for (const std::shared_ptr<const RdmaTables>& tables : tables_[port]) {

@@ -35,9 +35,9 @@ struct RdmaEndpointOptions {
 
 class RdmaEndpoint {
  public:
-  // RdmaDevice::Open and CheckMemlock have the errors. `store` and `team` outlive it.
+  // RdmaDevice::Open and CheckMemlock have the errors. `registry` and `team` outlive it.
   static absl::StatusOr<std::unique_ptr<RdmaEndpoint>> Start(const RdmaEndpointOptions& options,
-                                                             const TableSetRegistry* store,
+                                                             const TableSetRegistry* registry,
                                                              GatherTeam* team);
 
   // Registers the tables of a set that is about to be published, where clients may read them (and
@@ -73,15 +73,16 @@ class RdmaEndpoint {
     std::shared_ptr<RdmaDomain> readers;  // the tables' domain; null where nobody reads them
   };
 
-  RdmaEndpoint(const RdmaEndpointOptions& options, const TableSetRegistry* store, GatherTeam* team)
-      : options_(options), store_(store), team_(team) {}
+  RdmaEndpoint(const RdmaEndpointOptions& options, const TableSetRegistry* registry,
+               GatherTeam* team)
+      : options_(options), registry_(registry), team_(team) {}
   absl::Status Open(const RdmaDeviceChoice& choice);
   absl::Status CheckPinned(size_t port, const TableSet& next);
   // Whether a client may attach to the port.
   absl::Status CheckPlace(size_t port) const;
 
   const RdmaEndpointOptions options_;
-  const TableSetRegistry* const store_;
+  const TableSetRegistry* const registry_;
   GatherTeam* const team_;
   RdmaOwnerCounts counts_;
   std::vector<Nic> nics_;  // one a device, as they stand after Start

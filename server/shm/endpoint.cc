@@ -44,9 +44,9 @@ struct ShmEndpoint::Client {
 };
 
 absl::StatusOr<std::unique_ptr<ShmEndpoint>> ShmEndpoint::Start(const ShmEndpointOptions& options,
-                                                                const TableSetRegistry* store) {
+                                                                const TableSetRegistry* registry) {
   ENGRAM_CHECK(options.clock != nullptr, "an endpoint has a clock");
-  std::unique_ptr<ShmEndpoint> endpoint(new ShmEndpoint(options, store));
+  std::unique_ptr<ShmEndpoint> endpoint(new ShmEndpoint(options, registry));
   endpoint->stop_ = FileDescriptor(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!endpoint->stop_.is_open()) {
     return absl::UnavailableError(absl::StrCat("cannot serve shared memory at ",
@@ -62,8 +62,8 @@ absl::StatusOr<std::unique_ptr<ShmEndpoint>> ShmEndpoint::Start(const ShmEndpoin
   return endpoint;
 }
 
-ShmEndpoint::ShmEndpoint(const ShmEndpointOptions& options, const TableSetRegistry* store)
-    : options_(options), store_(store) {}
+ShmEndpoint::ShmEndpoint(const ShmEndpointOptions& options, const TableSetRegistry* registry)
+    : options_(options), registry_(registry) {}
 
 ShmEndpoint::~ShmEndpoint() {
   if (thread_.joinable()) {
@@ -170,7 +170,7 @@ absl::Status ShmEndpoint::Lend(Client& client, const ParsedShmRequest& request) 
         kMaxRings, " clients have rings of this engramd: detach one, or map the tables"));
   }
   ENGRAM_ASSIGN_OR_RETURN(ShmGrant grant,
-                          GrantShmRequest(request, *store_, options_.max_batch_rows));
+                          GrantShmRequest(request, *registry_, options_.max_batch_rows));
   ENGRAM_RETURN_IF_ERROR(options_.may_have(grant.served.set->name()));
   client.served = grant.served;
   if (wants_ring) {

@@ -53,9 +53,9 @@ class ShmEndpoint {
  public:
   // Binds the socket (mode 0660, whatever the umask). ALREADY_EXISTS when somebody listens there,
   // UNAVAILABLE with the system's reason otherwise; the socket of an engramd that is gone is
-  // replaced. `store` outlives the endpoint.
+  // replaced. `registry` outlives the endpoint.
   static absl::StatusOr<std::unique_ptr<ShmEndpoint>> Start(const ShmEndpointOptions& options,
-                                                            const TableSetRegistry* store);
+                                                            const TableSetRegistry* registry);
   // Tells every client that the owner has stopped (their next batch is UNAVAILABLE), ends the
   // threads, and removes the socket's file if it is still this one.
   ~ShmEndpoint();
@@ -68,7 +68,7 @@ class ShmEndpoint {
  private:
   struct Client;
 
-  ShmEndpoint(const ShmEndpointOptions& options, const TableSetRegistry* store);
+  ShmEndpoint(const ShmEndpointOptions& options, const TableSetRegistry* registry);
   void Run();
   void Accept();
   void HandleMessage(Client& client);
@@ -78,7 +78,7 @@ class ShmEndpoint {
   void DropEnded();
 
   const ShmEndpointOptions options_;
-  const TableSetRegistry* const store_;
+  const TableSetRegistry* const registry_;
   std::optional<ListenSocket> listener_;  // from Start on
   FileDescriptor stop_;                   // an eventfd
   std::atomic<uint32_t> clients_{0};

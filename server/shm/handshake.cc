@@ -99,8 +99,9 @@ absl::StatusOr<ParsedShmRequest> ParseShmRequest(absl::Span<const std::byte> byt
 }
 
 absl::StatusOr<ShmGrant> GrantShmRequest(const ParsedShmRequest& request,
-                                         const TableSetRegistry& store, uint64_t max_batch_rows) {
-  absl::StatusOr<ServedSet> served = store.ResolveServed(request.table_set);
+                                         const TableSetRegistry& registry,
+                                         uint64_t max_batch_rows) {
+  absl::StatusOr<ServedSet> served = registry.ResolveServed(request.table_set);
   if (!served.ok()) return served.status();
   if (absl::Status status = CheckResident(*served->set, "over shared memory"); !status.ok()) {
     return status;

@@ -34,10 +34,10 @@ struct ShmGrant {
   std::vector<int> descriptors;     // to be sent, in the protocol's order
 };
 
-// The store's errors; FAILED_PRECONDITION when the set's rows are not in its tables; UNIMPLEMENTED
-// when the set cannot be mapped (the client asks for a ring then).
+// The registry's errors; FAILED_PRECONDITION when the set's rows are not in its tables;
+// UNIMPLEMENTED when the set cannot be mapped (the client asks for a ring then).
 absl::StatusOr<ShmGrant> GrantShmRequest(const ParsedShmRequest& request,
-                                         const TableSetRegistry& store, uint64_t max_batch_rows);
+                                         const TableSetRegistry& registry, uint64_t max_batch_rows);
 // A reply that carries an error and nothing else.
 ShmReply ShmErrorReply(const absl::Status& status);
 

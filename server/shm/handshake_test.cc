@@ -24,13 +24,13 @@ class HandshakeTest : public ::testing::TestWithParam<ShmMode> {
   }
   absl::StatusOr<ShmGrant> Grant(LoadOptions options) {
     options.arena.shareable = true;
-    EXPECT_TRUE(store_.Publish(TableSet::Load(directory_, options).value()).ok());
-    return GrantShmRequest({.mode = GetParam(), .table_set = ""}, store_, kMaxBatchRows);
+    EXPECT_TRUE(registry_.Publish(TableSet::Load(directory_, options).value()).ok());
+    return GrantShmRequest({.mode = GetParam(), .table_set = ""}, registry_, kMaxBatchRows);
   }
 
   const std::string directory_;
   testing::Deferred deferred_;
-  TableSetRegistry store_;
+  TableSetRegistry registry_;
 };
 
 TEST_P(HandshakeTest, RowsInMemoryAreLent) {

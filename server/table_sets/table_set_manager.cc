@@ -117,7 +117,7 @@ void TableSetManager::Run() {
 // Superseded sets that nobody has, or whose grace is over, and retired ones whose memory is free.
 void TableSetManager::RetireUnused() {
   const MonotonicTime now = clock_->Now();
-  for (const RegisteredSet& registered : store_->States()) {
+  for (const RegisteredSet& registered : registry_->States()) {
     if (registered.current()) continue;
     const bool held =
         registered.served.leases->Total() > 0 ||
@@ -125,7 +125,7 @@ void TableSetManager::RetireUnused() {
     if (held && now - registered.since < absl::FromChrono(options_.retire_grace)) continue;
     const TableSet& set = *registered.served.set;
     // It was fenced meanwhile, or taken back.
-    if (!store_->RetireSuperseded(set.id()).ok()) continue;
+    if (!registry_->RetireSuperseded(set.id()).ok()) continue;
     options_.on_retire(set.id());
     log_->info("retired {} {}{}", set.name(), set.id(),
                held ? ": the grace is over, and clients still had it" : "");
@@ -151,13 +151,13 @@ void TableSetManager::RetireUnused() {
 std::vector<TableSetStatus> TableSetManager::List() const {
   const MonotonicTime now = clock_->Now();
   std::vector<TableSetStatus> sets;
-  for (const RegisteredSet& registered : store_->States()) {
+  for (const RegisteredSet& registered : registry_->States()) {
     TableSetStatus& one = sets.emplace_back(StatusOf(*registered.served.set, registered.state));
     one.leases = Counts(*registered.served.leases);
     one.age = WholeSeconds(now - registered.since);
     if (registered.was_acquired) one.idle = WholeSeconds(now - registered.acquired);
   }
-  for (const std::string& id : store_->Fenced()) {
+  for (const std::string& id : registry_->Fenced()) {
     TableSetStatus& one = sets.emplace_back();
     one.id = id;
     one.state = TableSetState::kFenced;
@@ -173,7 +173,7 @@ std::vector<TableSetStatus> TableSetManager::List() const {
 
 std::vector<std::shared_ptr<const TableSet>> TableSetManager::Held() const {
   std::vector<std::shared_ptr<const TableSet>> sets;
-  for (const RegisteredSet& registered : store_->States()) sets.push_back(registered.served.set);
+  for (const RegisteredSet& registered : registry_->States()) sets.push_back(registered.served.set);
   return sets;
 }
 
@@ -212,7 +212,7 @@ absl::StatusOr<Manifest> TableSetManager::Check(const std::string& directory) co
         absl::StrCat("--max-batch-rows ", options_.max_batch_rows, " is less than one token of it ",
                      "has: start engramd with ", token_rows, " or more"));
   }
-  for (const RegisteredSet& registered : store_->States()) {
+  for (const RegisteredSet& registered : registry_->States()) {
     if (registered.served.set->id() != manifest.id || !registered.current()) continue;
     return absl::AlreadyExistsError(absl::StrCat("table set ", manifest.name, " ", manifest.id,
                                                  " is served already, from ",
@@ -253,9 +253,9 @@ absl::StatusOr<std::shared_ptr<const TableSet>> TableSetManager::Publish(
 absl::StatusOr<std::shared_ptr<const TableSet>> TableSetManager::Load(
     const std::string& directory) {
   ENGRAM_ASSIGN_OR_RETURN(const Manifest manifest, Check(directory));
-  if (store_->TakeBack(manifest.id).ok()) {
+  if (registry_->TakeBack(manifest.id).ok()) {
     log_->info("took {} {} back: it was still here", manifest.name, manifest.id);
-    return store_->Resolve(manifest.id);
+    return registry_->Resolve(manifest.id);
   }
   ENGRAM_RETURN_IF_ERROR(CheckMemory(manifest));
   const MonotonicTime begin = clock_->Now();
@@ -263,7 +263,7 @@ absl::StatusOr<std::shared_ptr<const TableSet>> TableSetManager::Load(
   LogLoaded(*set, clock_->Now() - begin);
   ENGRAM_ASSIGN_OR_RETURN(const ServedSet served, TableSetRegistry::Prepare(set));
   ENGRAM_RETURN_IF_ERROR(options_.on_publish(served));
-  if (absl::Status status = store_->Publish(served); !status.ok()) {
+  if (absl::Status status = registry_->Publish(served); !status.ok()) {
     options_.on_retire(set->id());
     return status;
   }
@@ -316,13 +316,13 @@ void TableSetManager::LogLoaded(const TableSet& set, absl::Duration took) const 
 }
 
 absl::Status TableSetManager::Retire(const std::string& id_or_name) {
-  const absl::StatusOr<ServedSet> served = store_->ResolveServed(id_or_name);
+  const absl::StatusOr<ServedSet> served = registry_->ResolveServed(id_or_name);
   if (!served.ok() || id_or_name.empty()) {
     return absl::NotFoundError(served.ok() ? "name the table set to retire, by its name or id"
                                            : served.status().message());
   }
   const std::string& id = served->set->id();
-  const std::vector<std::shared_ptr<const TableSet>> current = store_->List();
+  const std::vector<std::shared_ptr<const TableSet>> current = registry_->List();
   const bool is_current =
       std::any_of(current.begin(), current.end(), [&](const auto& set) { return set->id() == id; });
   if (!is_current) {
@@ -334,7 +334,7 @@ absl::Status TableSetManager::Retire(const std::string& id_or_name) {
         absl::StrCat("table set ", id, " is the only one that is served: publish the one that ",
                      "follows it, or stop engramd"));
   }
-  absl::Status status = store_->Supersede(id);
+  absl::Status status = registry_->Supersede(id);
   if (status.ok()) log_->info("{} {} was retired by its name", served->set->name(), id);
   return status;
 }

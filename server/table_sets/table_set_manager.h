@@ -81,11 +81,11 @@ class TableSetManager {
     std::function<void(const std::string& id)> on_retire = [](const std::string&) {};
   };
 
-  // `store`, `life` and `clock` outlive it; loading is told to `life`. The clock is the store's
-  // too.
-  TableSetManager(TableSetRegistry* store, Options options, const LifeCycle* life,
+  // `registry`, `life` and `clock` outlive it; loading is told to `life`. The clock is the
+  // registry's too.
+  TableSetManager(TableSetRegistry* registry, Options options, const LifeCycle* life,
                   std::shared_ptr<spdlog::logger> log, Clock* clock)
-      : store_(store),
+      : registry_(registry),
         options_(std::move(options)),
         life_(life),
         log_(std::move(log)),
@@ -131,7 +131,7 @@ class TableSetManager {
   void Run() ABSL_LOCKS_EXCLUDED(mutex_);
   void RetireUnused() ABSL_LOCKS_EXCLUDED(mutex_);
 
-  TableSetRegistry* const store_;
+  TableSetRegistry* const registry_;
   const Options options_;
   const LifeCycle* const life_;
   const std::shared_ptr<spdlog::logger> log_;

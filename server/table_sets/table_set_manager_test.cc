@@ -89,7 +89,7 @@ class TableSetManagerTest : public ::testing::Test {
     };
     auto log =
         std::make_shared<spdlog::logger>("test", std::make_shared<spdlog::sinks::null_sink_mt>());
-    manager_ = std::make_unique<TableSetManager>(&store_, std::move(options), &life_,
+    manager_ = std::make_unique<TableSetManager>(&registry_, std::move(options), &life_,
                                                  std::move(log), &clock_);
     ASSERT_TRUE(manager_->Start().ok());
   }
@@ -115,12 +115,12 @@ class TableSetManagerTest : public ::testing::Test {
     return states;
   }
   Lease Hold(const std::string& id, LeaseKind kind) const {
-    return Lease(store_.ResolveServed(id)->leases, kind);
+    return Lease(registry_.ResolveServed(id)->leases, kind);
   }
 
   std::string root_;
   ThreadClock clock_;
-  TableSetRegistry store_{clock_};
+  TableSetRegistry registry_{clock_};
   LifeCycle life_;
   absl::Status publish_status_;
   std::vector<std::string> published_;
@@ -134,12 +134,12 @@ TEST_F(TableSetManagerTest, AnUnusedSetGoesWhenAnotherTakesItsName) {
   const std::string a = PublishId("a");
   EXPECT_THAT(States(), ElementsAre("first serving"));
   const std::string b = PublishId("b");
-  EXPECT_EQ((*store_.Resolve("first"))->id(), b);
+  EXPECT_EQ((*registry_.Resolve("first"))->id(), b);
   clock_.Advance(absl::Seconds(1));
   EXPECT_THAT(States(), ElementsAre("first serving"));
   EXPECT_THAT(Retired(), ElementsAre(a));
-  EXPECT_EQ(store_.Acquire(a).status().code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_TRUE(store_.Acquire(b).ok());
+  EXPECT_EQ(registry_.Acquire(a).status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_TRUE(registry_.Acquire(b).ok());
 }
 
 TEST_F(TableSetManagerTest, ALeaseKeepsASupersededSetUntilItEnds) {
@@ -164,7 +164,7 @@ TEST_F(TableSetManagerTest, AfterTheGraceASetIsRetiredThoughItIsHeld) {
   Start();
   const std::string a = PublishId("a");
   const Lease lease = Hold(a, LeaseKind::kMapped);
-  ServedSet mapped = *store_.ResolveServed(a);
+  ServedSet mapped = *registry_.ResolveServed(a);
   PublishId("b");
   EXPECT_EQ(mapped.control->Read().state, TableSetState::kSuperseded);
   clock_.Advance(absl::FromChrono(kGrace) - absl::Seconds(1));
@@ -173,7 +173,7 @@ TEST_F(TableSetManagerTest, AfterTheGraceASetIsRetiredThoughItIsHeld) {
   ASSERT_THAT(States(), ElementsAre("first serving", "first retired"));
   EXPECT_EQ(manager_->List().back().leases[static_cast<size_t>(LeaseKind::kMapped)], 1u);
   EXPECT_EQ(mapped.control->Read().state, TableSetState::kRetiring);
-  EXPECT_EQ(store_.Acquire(a).status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(registry_.Acquire(a).status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(Retired(), ElementsAre(a));
   mapped = ServedSet();
   clock_.Advance(absl::Seconds(1));
@@ -184,7 +184,7 @@ TEST_F(TableSetManagerTest, AfterTheGraceASetIsRetiredThoughItIsHeld) {
 TEST_F(TableSetManagerTest, ASetThatWasAskedForStaysForTheLeaseOfGrpc) {
   Start();
   const std::string a = PublishId("a");
-  ASSERT_TRUE(store_.Acquire(a).ok());
+  ASSERT_TRUE(registry_.Acquire(a).ok());
   PublishId("b");
   clock_.Advance(absl::FromChrono(kGrpcLease) / 2);
   ASSERT_THAT(States(), ElementsAre("first superseded", "first serving"));
@@ -202,7 +202,7 @@ TEST_F(TableSetManagerTest, ASupersededSetIsTakenBackWithoutALoad) {
   const Lease b_lease = Hold(b, LeaseKind::kRdmaWrite);
   EXPECT_EQ(PublishId("a"), a);
   EXPECT_THAT(published_, ElementsAre(a, b));
-  EXPECT_EQ((*store_.Resolve("first"))->id(), a);
+  EXPECT_EQ((*registry_.Resolve("first"))->id(), a);
   // Neither goes for what it was before.
   clock_.Advance(absl::FromChrono(kGrace) / 2);
   EXPECT_THAT(States(), ElementsAre("first serving", "first superseded"));
@@ -273,7 +273,7 @@ TEST_F(TableSetManagerTest, AFailedLoadLeavesNothing) {
   EXPECT_THAT(published_, ElementsAre(a));
   EXPECT_THAT(States(), ElementsAre("first serving"));
   EXPECT_FALSE(manager_->loading().has_value());
-  EXPECT_EQ((*store_.Resolve("first"))->id(), a);
+  EXPECT_EQ((*registry_.Resolve("first"))->id(), a);
   EXPECT_EQ(Publish("nothing").code(), absl::StatusCode::kNotFound);
   EXPECT_TRUE(Publish("other").ok());
 }
@@ -321,14 +321,14 @@ TEST_F(TableSetManagerTest, RetiringTakesTheNameAndNeverTheLastOne) {
   EXPECT_TRUE(manager_->Retire("first").ok());
   EXPECT_THAT(States(), ElementsAre("first superseded", "second serving"));
   EXPECT_EQ(manager_->Retire(a).code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_TRUE(store_.Acquire(a).ok());
+  EXPECT_TRUE(registry_.Acquire(a).ok());
 }
 
 TEST_F(TableSetManagerTest, AFencedSetIsListedAndIsLoadedAnew) {
   Start();
   const std::string a = PublishId("a");
   PublishId("other");
-  ASSERT_TRUE(store_.Fence(a).ok());
+  ASSERT_TRUE(registry_.Fence(a).ok());
   EXPECT_THAT(States(), ElementsAre("second serving", " fenced"));
   EXPECT_EQ(PublishId("a"), a);
   EXPECT_THAT(States(), ElementsAre("second serving", "first serving"));

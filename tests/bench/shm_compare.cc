@@ -117,12 +117,12 @@ absl::Status Run(const std::string& directory, const std::vector<uint64_t>& toke
   std::printf("embedded on %s pages, shared on %s pages\n",
               std::string(Name((*own)->page_kind())).c_str(),
               std::string(Name((*shared)->page_kind())).c_str());
-  TableSetRegistry store;
-  absl::Status status = store.Publish(*std::move(shared));
+  TableSetRegistry registry;
+  absl::Status status = registry.Publish(*std::move(shared));
   if (!status.ok()) return status;
   const std::string socket = absl::StrCat("/tmp/engram-shm-compare-", getpid());
   const auto endpoint = ShmEndpoint::Start(
-      {.socket_path = socket, .max_batch_rows = 1 << 24, .clock = &RealClock()}, &store);
+      {.socket_path = socket, .max_batch_rows = 1 << 24, .clock = &RealClock()}, &registry);
   if (!endpoint.ok()) return endpoint.status();
   const auto mapped = ShmTransport::Attach(socket, "", absl::Seconds(10), "");
   if (!mapped.ok()) return mapped.status();

@@ -1,5 +1,5 @@
-// An owner of shared memory within a test: a small table set in a store, and an endpoint that lends
-// it; and the rows that it must give. Links no gRPC, so that ThreadSanitizer can run over it.
+// An owner of shared memory within a test: a small table set in a registry, and an endpoint that
+// lends it; and the rows that it must give. Links no gRPC, so that ThreadSanitizer can run over it.
 #pragma once
 
 #include <unistd.h>
@@ -51,11 +51,11 @@ class ShmOwner {
     auto set = TableSet::Load(directory_ + "/set", options);
     ASSERT_TRUE(set.ok()) << set.status();
     id_ = (*set)->id();
-    ASSERT_TRUE(store_.Publish(*std::move(set)).ok());
+    ASSERT_TRUE(registry_.Publish(*std::move(set)).ok());
   }
   void Start() {
     auto endpoint = ShmEndpoint::Start(
-        {.socket_path = socket(), .max_batch_rows = 1 << 20, .clock = &RealClock()}, &store_);
+        {.socket_path = socket(), .max_batch_rows = 1 << 20, .clock = &RealClock()}, &registry_);
     ASSERT_TRUE(endpoint.ok()) << endpoint.status();
     endpoint_ = *std::move(endpoint);
   }
@@ -64,7 +64,7 @@ class ShmOwner {
   std::string socket() const { return directory_ + "/s"; }
   std::string set_directory() const { return directory_ + "/set"; }
   const std::string& id() const { return id_; }
-  TableSetRegistry& store() { return store_; }
+  TableSetRegistry& registry() { return registry_; }
   ShmEndpoint& endpoint() { return *endpoint_; }
 
   std::unique_ptr<Transport> Attach(const std::string& mode) const {
@@ -77,7 +77,7 @@ class ShmOwner {
   std::string directory_;
   bool shareable_ = true;
   std::string id_;
-  TableSetRegistry store_;
+  TableSetRegistry registry_;
   std::unique_ptr<ShmEndpoint> endpoint_;
 };
 

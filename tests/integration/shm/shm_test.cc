@@ -121,7 +121,7 @@ TEST(Shm, ARetiredSetFinishesItsBatchesAndBeginsNone) {
     owner.Load();
     owner.Start();
     auto transport = owner.Attach(mode);
-    const std::weak_ptr<const TableSet> watch = *owner.store().Acquire(owner.id());
+    const std::weak_ptr<const TableSet> watch = *owner.registry().Acquire(owner.id());
     std::atomic<bool> began{false};
     std::thread reader([&] {
       absl::Status status;
@@ -136,7 +136,7 @@ TEST(Shm, ARetiredSetFinishesItsBatchesAndBeginsNone) {
       EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
     });
     WaitFor([&] { return began.load(); });
-    ASSERT_TRUE(owner.store().Retire(owner.id()).ok());
+    ASSERT_TRUE(owner.registry().Retire(owner.id()).ok());
     reader.join();
     EXPECT_FALSE(watch.expired());  // the lease
     EXPECT_EQ(ShmTransport::Attach(owner.socket(), "", absl::ZeroDuration(), mode).status().code(),
@@ -154,7 +154,7 @@ TEST(Shm, AFencedSetIsDataLoss) {
     const auto transport = owner.Attach(mode);
     ShmBatch batch(100);
     ASSERT_TRUE(batch.LookUp(*transport).ok());
-    ASSERT_TRUE(owner.store().Fence(owner.id()).ok());
+    ASSERT_TRUE(owner.registry().Fence(owner.id()).ok());
     EXPECT_EQ(batch.LookUp(*transport).code(), absl::StatusCode::kDataLoss);
     EXPECT_EQ(ShmTransport::Attach(owner.socket(), owner.id(), absl::ZeroDuration(), mode)
                   .status()
@@ -187,7 +187,7 @@ TEST(Shm, FencingUnderLoad) {
     });
   }
   WaitFor([&] { return begun.load() > 10; });
-  ASSERT_TRUE(owner.store().Fence(owner.id()).ok());
+  ASSERT_TRUE(owner.registry().Fence(owner.id()).ok());
   for (std::thread& reader : readers) reader.join();
 }
 
@@ -204,7 +204,8 @@ TEST(Shm, ABatchOfARingThatHasBegunIsLostToAFenceAndNotToRetiring) {
     const std::vector<LayerRequest> layers = {few.layers()[0], many.layers()[1]};
     const Ticket ticket = ring->Submit({.layers = layers}).value();
     ASSERT_TRUE(ring->WaitLayer(ticket, 0).ok());
-    ASSERT_TRUE((fence ? owner.store().Fence(owner.id()) : owner.store().Retire(owner.id())).ok());
+    ASSERT_TRUE(
+        (fence ? owner.registry().Fence(owner.id()) : owner.registry().Retire(owner.id())).ok());
     const absl::Status status = ring->Wait(ticket);
     EXPECT_EQ(status.code(), fence ? absl::StatusCode::kDataLoss : absl::StatusCode::kOk) << status;
     EXPECT_TRUE(few.FirstLayerIsExact());
@@ -219,7 +220,7 @@ TEST(Shm, AMappedBatchUnderWayIsLostToAFence) {
   ShmOwner owner;
   owner.Load();
   owner.Start();
-  const auto set = owner.store().Acquire(owner.id()).value();
+  const auto set = owner.registry().Acquire(owner.id()).value();
   ShmBatch batch(300000);
   for (int round = 0; round < 10; ++round) {
     const auto mapped = owner.Attach("");
@@ -232,13 +233,13 @@ TEST(Shm, AMappedBatchUnderWayIsLostToAFence) {
       done = true;
     });
     WaitFor([&] { return begun.load(); });
-    ASSERT_TRUE(owner.store().Fence(owner.id()).ok());
+    ASSERT_TRUE(owner.registry().Fence(owner.id()).ok());
     const bool was_done = done;
     reader.join();
     if (!was_done) {
       EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;
     }
-    ASSERT_TRUE(owner.store().Publish(set).ok());
+    ASSERT_TRUE(owner.registry().Publish(set).ok());
   }
 }
 
@@ -310,7 +311,7 @@ TEST(Shm, LayersOfARingLandInTheOrderOfNeed) {
 TEST(Shm, ARingsTwoSidesNeverTouchAByteAtOnce) {
   ShmOwner owner;
   owner.Load();
-  const ServedSet served = owner.store().ResolveServed("").value();
+  const ServedSet served = owner.registry().ResolveServed("").value();
   const auto memfd = CreateMemfd("test", kRingBytes, MemfdPages::kAsTheKernelChooses).value();
   Mapping region = MapMemfd(memfd, kRingBytes, Access::kReadWrite).value();
   RingCount count{0};
