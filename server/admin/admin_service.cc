@@ -57,7 +57,7 @@ grpc::Status AdminService::Publish(grpc::ServerContext* context, const v1::Publi
 
 grpc::Status AdminService::Retire(grpc::ServerContext*, const v1::RetireRequest* request,
                                   v1::RetireResponse*) {
-  return ToGrpc(sets_->Retire(request->table_set()));
+  return ToGrpc(sets_->Supersede(request->table_set()));
 }
 
 grpc::Status AdminService::List(grpc::ServerContext*, const v1::ListRequest*,

@@ -315,7 +315,7 @@ void TableSetManager::LogLoaded(const TableSet& set, absl::Duration took) const 
   }
 }
 
-absl::Status TableSetManager::Retire(const std::string& id_or_name) {
+absl::Status TableSetManager::Supersede(const std::string& id_or_name) {
   const absl::StatusOr<ServedSet> served = registry_->ResolveServed(id_or_name);
   if (!served.ok() || id_or_name.empty()) {
     return absl::NotFoundError(served.ok() ? "name the table set to retire, by its name or id"
@@ -335,7 +335,7 @@ absl::Status TableSetManager::Retire(const std::string& id_or_name) {
                      "follows it, or stop engramd"));
   }
   absl::Status status = registry_->Supersede(id);
-  if (status.ok()) log_->info("{} {} was retired by its name", served->set->name(), id);
+  if (status.ok()) log_->info("the name was taken from {} {}", served->set->name(), id);
   return status;
 }
 

@@ -1,10 +1,11 @@
 // The life of table sets in engramd: loaded, published under their name, superseded by the next of
 // that name, retired when nobody has them any more.
 //
-// A published set is served by its name and its id. When another of its name is published, or it is
-// retired, it is superseded: whoever has it goes on by its id. It goes once its last lease ended
-// (shared memory, RDMA: the client's; gRPC: kGrpcLease after it was last asked for), or after the
-// grace: then batches for it are refused, and its memory is freed when the last client lets go.
+// A published set is served by its name and its id. When another of its name is published, or its
+// name is taken from it (`engram admin retire`), it is superseded: whoever has it goes on by its
+// id. It is retired once its last lease ended (shared memory, RDMA: the client's; gRPC: kGrpcLease
+// after it was last asked for), or after the grace: then batches for it are refused, and its memory
+// is freed when the last client lets go.
 // Thread-safe. One thread ("engram-retire") retires sets, every 100 ms of the clock; loading takes
 // its own and the caller's.
 #pragma once
@@ -104,9 +105,9 @@ class TableSetManager {
       const std::string& directory, std::function<void(const LoadProgress&)> on_progress,
       std::function<bool()> cancelled);
 
-  // Takes the name from the set. NOT_FOUND: not here; FAILED_PRECONDITION: it is the only one, or
-  // is on its way out already.
-  absl::Status Retire(const std::string& id_or_name);
+  // Takes the name from the set: it is retired by itself, later. NOT_FOUND: not here;
+  // FAILED_PRECONDITION: it is the only one, or is superseded already.
+  absl::Status Supersede(const std::string& id_or_name);
 
   std::vector<TableSetStatus> List() const;
   // All that are served, superseded ones too; each stays while it is held.

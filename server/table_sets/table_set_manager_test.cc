@@ -310,17 +310,17 @@ TEST_F(TableSetManagerTest, AMemoryLimitCountsWhatIsStillHereAndNamesIt) {
   EXPECT_THAT(States(), ElementsAre("first serving"));
 }
 
-TEST_F(TableSetManagerTest, RetiringTakesTheNameAndNeverTheLastOne) {
+TEST_F(TableSetManagerTest, SupersedingTakesTheNameAndNeverTheLastOne) {
   Start();
   const std::string a = PublishId("a");
-  EXPECT_EQ(manager_->Retire("none").code(), absl::StatusCode::kNotFound);
-  EXPECT_EQ(manager_->Retire("").code(), absl::StatusCode::kNotFound);
-  EXPECT_EQ(manager_->Retire("first").code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(manager_->Supersede("none").code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(manager_->Supersede("").code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(manager_->Supersede("first").code(), absl::StatusCode::kFailedPrecondition);
   PublishId("other");
   const Lease lease = Hold(a, LeaseKind::kRing);
-  EXPECT_TRUE(manager_->Retire("first").ok());
+  EXPECT_TRUE(manager_->Supersede("first").ok());
   EXPECT_THAT(States(), ElementsAre("first superseded", "second serving"));
-  EXPECT_EQ(manager_->Retire(a).code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(manager_->Supersede(a).code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_TRUE(registry_.Acquire(a).ok());
 }
 
