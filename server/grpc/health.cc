@@ -43,13 +43,12 @@ class HealthWatchCall final : public RpcCall {
     const absl::Status parsed = ParseSmall(message_, &request_);
     if (parsed.ok()) return SendChange();
     writer_.Finish(ToGrpc(parsed), BeginFinish());
-    refused_ = true;
   }
   void OnWritten(bool) { SendChange(); }
 
   void SendChange() {
     const Health::Status status = health_->Of(request_.service());
-    if (refused_ || write_.under_way() || ended() || status == last_sent_status_) return;
+    if (write_.under_way() || ended() || status == last_sent_status_) return;
     last_sent_status_ = status;
     HealthResponse response;
     response.set_status(status);
@@ -62,7 +61,6 @@ class HealthWatchCall final : public RpcCall {
   grpc::ServerAsyncWriter<grpc::ByteBuffer> writer_;
   Operation<HealthWatchCall> write_;
   int last_sent_status_ = -1;
-  bool refused_ = false;
 };
 
 }  // namespace
