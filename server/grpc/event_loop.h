@@ -12,6 +12,7 @@
 #include <grpcpp/grpcpp.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <list>
@@ -21,6 +22,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "memstore/base/clock.h"
 #include "memstore/base/mutex.h"
 #include "memstore/os/adaptive_spin.h"
@@ -75,7 +77,13 @@ class EventLoop {
   const Clock& clock() const { return *context_->clock; }
   FairScheduler& scheduler() { return scheduler_; }
   ThreadMetrics& metrics() { return *metrics_; }
-  RequestLog& log() { return log_; }
+  // Counts and logs how a lookup was answered; the rows and bytes of an answer that is OK.
+  void Answered(Path path, const grpc::ServerContextBase& context, uint64_t batch_id,
+                const absl::Status& status, uint64_t rows, uint64_t bytes,
+                std::chrono::nanoseconds took) {
+    metrics_->Answered(path, status.code(), rows, bytes, took);
+    log_.Ended(path, context, batch_id, status, rows, took);
+  }
   grpc::ServerCompletionQueue* queue() { return queue_.get(); }
   bool draining() const { return draining_.load(std::memory_order_relaxed); }
   // A call waits to be accepted; it does no more, for it was or never is.

@@ -10,7 +10,6 @@
 #include "server/grpc/slab_slice.h"
 
 namespace engram {
-namespace {}  // namespace
 
 void StreamCall::Accept(EventLoop& loop, LookupRequests* requests) {
   auto* const call = new StreamCall(loop, requests);  // its own until it is accepted
@@ -160,9 +159,8 @@ void StreamCall::Fail(LookupBatch& batch, const absl::Status& status) {
 }
 
 void StreamCall::AddError(uint64_t batch_id, const absl::Status& status, MonotonicTime received) {
-  const std::chrono::nanoseconds took = Elapsed(received, loop_.clock().Now());
-  loop_.metrics().Answered(Path::kGrpcStream, status.code(), 0, 0, took);
-  loop_.log().Ended(Path::kGrpcStream, context_, batch_id, status, 0, took);
+  loop_.Answered(Path::kGrpcStream, context_, batch_id, status, 0, 0,
+                 Elapsed(received, loop_.clock().Now()));
   const bool retry = absl::IsResourceExhausted(status);
   rowless_.push_back(wire::EncodeReplyError(
       {.batch_id = batch_id,
@@ -172,9 +170,8 @@ void StreamCall::AddError(uint64_t batch_id, const absl::Status& status, Monoton
 }
 
 void StreamCall::AnswerWithoutRows(std::unique_ptr<LookupBatch> batch) {
-  const std::chrono::nanoseconds took = Elapsed(batch->received, loop_.clock().Now());
-  loop_.metrics().Answered(Path::kGrpcStream, absl::StatusCode::kOk, 0, 0, took);
-  loop_.log().Ended(Path::kGrpcStream, context_, batch->batch_id(), absl::OkStatus(), 0, took);
+  loop_.Answered(Path::kGrpcStream, context_, batch->batch_id(), absl::OkStatus(), 0, 0,
+                 Elapsed(batch->received, loop_.clock().Now()));
   rowless_.push_back(batch->EmptyReply(/*of_stream=*/true));
   Drop(std::move(batch));
 }
@@ -252,10 +249,8 @@ void StreamCall::TakeTurn() {
   ahead_ = rpc::OneSlice(SliceOf(std::move(slab_.back()), part));
   slab_.clear();
   if (std::unique_ptr<LookupBatch> done = batches_.Gathered(batch)) {
-    loop_.metrics().Answered(Path::kGrpcStream, absl::StatusCode::kOk, batch.Rows(),
-                             batch.RowsBytes(), Elapsed(batch.received, now_));
-    loop_.log().Ended(Path::kGrpcStream, context_, batch.batch_id(), absl::OkStatus(), batch.Rows(),
-                      Elapsed(batch.received, now_));
+    loop_.Answered(Path::kGrpcStream, context_, batch.batch_id(), absl::OkStatus(), batch.Rows(),
+                   batch.RowsBytes(), Elapsed(batch.received, now_));
     Drop(std::move(done));
   } else {
     AskForRows(batch);

@@ -140,19 +140,16 @@ void UnaryCall::TakeTurn() {
   since_ = loop_.scheduler().Done(*this, work);
   batch_->Release();
   loop_.metrics().RecordLatency(Stage::kGather, Elapsed(begin, since_));
-  loop_.metrics().Answered(Path::kGrpcUnary, absl::StatusCode::kOk, rows_, rows_bytes,
-                           Elapsed(accepted_at_, since_));
-  loop_.log().Ended(Path::kGrpcUnary, context_, batch_->batch_id(), absl::OkStatus(), rows_,
-                    Elapsed(accepted_at_, since_));
+  loop_.Answered(Path::kGrpcUnary, context_, batch_->batch_id(), absl::OkStatus(), rows_,
+                 rows_bytes, Elapsed(accepted_at_, since_));
   const grpc::ByteBuffer reply(slices.data(), slices.size());
   responder_.Finish(reply, grpc::Status::OK, BeginFinish());
 }
 
 void UnaryCall::SendWithoutRows() {
   loop_.scheduler().Drop(*this, FairScheduler::Work(0));
-  const std::chrono::nanoseconds took = Elapsed(accepted_at_, since_);
-  loop_.metrics().Answered(Path::kGrpcUnary, absl::StatusCode::kOk, 0, 0, took);
-  loop_.log().Ended(Path::kGrpcUnary, context_, batch_->batch_id(), absl::OkStatus(), 0, took);
+  loop_.Answered(Path::kGrpcUnary, context_, batch_->batch_id(), absl::OkStatus(), 0, 0,
+                 Elapsed(accepted_at_, since_));
   const grpc::Slice slice(batch_->EmptyReply(/*of_stream=*/false));
   batch_->Release();
   responder_.Finish(grpc::ByteBuffer(&slice, 1), grpc::Status::OK, BeginFinish());
@@ -160,9 +157,8 @@ void UnaryCall::SendWithoutRows() {
 
 void UnaryCall::Send(const absl::Status& status) {
   since_ = loop_.clock().Now();
-  loop_.metrics().Answered(Path::kGrpcUnary, status.code(), 0, 0, Elapsed(accepted_at_, since_));
-  loop_.log().Ended(Path::kGrpcUnary, context_, batch_ == nullptr ? 0 : batch_->batch_id(), status,
-                    0, Elapsed(accepted_at_, since_));
+  loop_.Answered(Path::kGrpcUnary, context_, batch_ == nullptr ? 0 : batch_->batch_id(), status, 0,
+                 0, Elapsed(accepted_at_, since_));
   // What it waits for is given up.
   if (batch_ != nullptr) batch_->Release();
   responder_.FinishWithError(ToGrpc(status), BeginFinish());
