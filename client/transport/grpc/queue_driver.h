@@ -1,21 +1,26 @@
-// One completion queue, driven by whoever waits.
+// One completion queue of gRPC's, and who takes its events.
 //
 // Handing a reply from a thread of ours to the caller's would cost a wake-up, most of a small
-// batch's time. So the thread that waits takes the events itself, one at a time, until what it
-// waits for is there; others that wait meanwhile sleep and take over. When nobody waits for a while
-// and work is under way, a thread of the driver's own ("engram-grpc") takes the events, so that
-// rows land while the caller computes.
-//
-// Several transports may share one, and so its thread: each keeps a shared_ptr, and calls DriveOut
-// before it goes, so that nothing of its own is in the queue. Whoever drives tells the events of
-// all of them. Events (proto/rpc/queue_event.h) are told without a lock of the driver's, one at a
-// time. Thread-safe, but for the destructor, which runs when the last of them has gone.
+// batch's time. So threads that wait for something take events from the queue themselves. To
+// "drive" is to take events: one thread at a time does, the driver. It sleeps in the queue until
+// there is an event, and tells it (calls QueueEvent::Done, proto/rpc/queue_event.h), whoever it is
+// for. Other threads that wait meanwhile sleep on a condition variable. After each "turn" of the
+// driver (it took one event, or slept in vain) all look whether what they wait for has come; the
+// driver goes on or returns, and where it returned one of the others is the next driver. When work
+// is under way and nobody has driven for a while, a background thread of this class ("engram-grpc")
+// drives, so that rows land while the caller computes.
 //
 // Time is the Clock's, for timers too. gRPC's own alarms are rung by a thread that sleeps by the
-// wall clock, and so does a thread in a queue while another one of the process looks at the
-// sockets: set back, they come late by as much. So whoever sleeps in the queue for longer than it
-// meant to is woken, by those who wait and, while work is under way, by the driver's own thread.
-// Left over: that thread itself, where nobody waits.
+// wall clock, and a thread in a queue may sleep by it as well, while another one of the process
+// looks at the sockets. When the wall clock is set back, both come late by as much. So a driver
+// that sleeps for longer than it meant to is woken, by threads that wait and, while work is under
+// way, by the background thread. Nobody wakes the background thread where it drives itself and
+// nobody waits. To wake the driver is to "nudge" it: to put an event of no meaning into the queue.
+//
+// Several transports may share one driver, and so its thread: each holds a shared_ptr, and before
+// it goes calls DriveOut, which returns when no event of its own is left. Events are told one at a
+// time, and without a lock of this class held. Thread-safe, but for the destructor, which runs when
+// the last transport has gone.
 #pragma once
 
 #include <grpcpp/alarm.h>
@@ -50,26 +55,31 @@ class QueueDriver {
 
   grpc::CompletionQueue* queue() { return &queue_; }
 
-  // So many pieces of work are given to the queue; one of them has come out of it, finished. While
-  // one is left its events are taken, whoever waits.
+  // A piece of work is something that ends with an event of the queue. Begin: so many were given to
+  // gRPC. Finish: one of them has ended. While one is left somebody takes events, at the latest the
+  // own thread.
   void Begin(uint64_t pieces);
   void Finish();
 
-  // Returns true when `done` holds, false when the deadline came first. `done` is called with a
-  // lock of the driver's held; it must not call back.
+  // Drives, or waits while another thread does, until `done` holds: true; or until the deadline:
+  // false. `done` is called with a lock of this class held; it must not call back.
   bool DriveUntil(absl::FunctionRef<bool()> done, MonotonicTime deadline);
-  // For one who goes: drives until `ended` (as `done` above: all of its events have been taken),
-  // and returns when none of them is still being told by another thread.
+  // For a transport that goes. Drives until `ended` holds (called as `done` above), which says that
+  // all events of the transport were taken from the queue; then waits until another thread that may
+  // have taken the last of them has told it.
   void DriveOut(absl::FunctionRef<bool()> ended);
-  // Takes the events that are there; does nothing while another thread drives.
+  // Takes and tells the events that are there, without sleeping; does nothing while another thread
+  // drives, which takes them.
   void TakeReady();
-  // Makes those who wait look at what they wait for again.
+  // Makes all threads in DriveUntil and DriveOut call their `done` again, the driver as well: what
+  // they wait for may have come without an event.
   void Kick();
 
-  // Tells the event once, as those of the queue: with ok when `at` has come, by whoever drives then
-  // (its own thread while work is under way), else when it is called off.
+  // Tells the event once, as the queue's are told: with ok after `at` has come, by whoever drives
+  // next (the background thread does while work is under way), or without ok after CallOff.
   void SetTimer(MonotonicTime at, rpc::QueueEvent& event);
-  // Does nothing where the event has been told. A look at every timer.
+  // Ends the event's timer early. Does nothing where the event was told already. Cost: a look at
+  // every timer.
   void CallOff(rpc::QueueEvent& event);
 
  private:
@@ -84,16 +94,16 @@ class QueueDriver {
 
   QueueDriver(absl::Duration spin, Clock& clock);
 
-  // Takes one event, or rings a timer, without the lock, as the driver; whether there was one. It
-  // sleeps until then at most, having looked for a moment if it is to; MonotonicTime() does not
-  // sleep.
+  // One turn as the driver: takes an event, or a timer that is due, and tells it, without the lock
+  // meanwhile. Returns whether there was one. Sleeps in the queue until `until` at most, after a
+  // short look if `look`; MonotonicTime(): does not sleep.
   bool TakeOne(bool look, MonotonicTime until) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool TakeDueTimer(Timer* due) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Sleeps until somebody has driven for a turn, or the deadline.
+  // While another thread drives: sleeps until it has ended a turn, or until the deadline.
   void AwaitTurn(MonotonicTime deadline) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // Ends the turn of a thread that sleeps in the queue.
+  // Wakes the driver by an event; one at a time is in the queue.
   void NudgeDriver() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // The same where it should have ended by itself.
+  // The same where it should have come back from the queue by itself, and has not.
   void NudgeLateDriver() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::chrono::nanoseconds LeftUntil(MonotonicTime deadline) const;
   void RunInBackground();
@@ -101,16 +111,16 @@ class QueueDriver {
   Clock& clock_;
   grpc::CompletionQueue queue_;
   Mutex mutex_;
-  CondVar changed_;  // a turn is over: an event was taken, or the role of the driver is free
-  CondVar background_;
+  CondVar changed_;     // a turn has ended
+  CondVar background_;  // of the background thread: work began, or it is to end
   bool driving_ ABSL_GUARDED_BY(mutex_) = false;
-  MonotonicTime driving_until_ ABSL_GUARDED_BY(mutex_);  // of who drives
-  uint64_t turns_ ABSL_GUARDED_BY(mutex_) = 0;           // how often somebody drove
+  MonotonicTime driving_until_ ABSL_GUARDED_BY(mutex_);  // when the driver means to wake up
+  uint64_t turns_ ABSL_GUARDED_BY(mutex_) = 0;           // that have ended
   uint32_t waiting_ ABSL_GUARDED_BY(mutex_) = 0;         // threads in AwaitTurn
-  uint64_t under_way_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t under_way_ ABSL_GUARDED_BY(mutex_) = 0;       // pieces of work
   bool background_idle_ ABSL_GUARDED_BY(mutex_) = false;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
-  bool nudged_ ABSL_GUARDED_BY(mutex_) = false;  // its event has not been taken
+  bool nudged_ ABSL_GUARDED_BY(mutex_) = false;  // nudge_ is in the queue
   std::multimap<MonotonicTime, Timer> timers_ ABSL_GUARDED_BY(mutex_);
   Nudge nudge_;
   AdaptiveSpin spin_;  // the driver's
