@@ -95,19 +95,10 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Create(std::unique_ptr<Transport
 
 Client::~Client() = default;
 
-absl::Status Client::CheckSlices(absl::Span<const ColumnSlice> slices) const {
+absl::Status Client::CheckSlicesOfSet(absl::Span<const ColumnSlice> slices) const {
   const AddressScheme& scheme = addresser_->scheme();
-  if (slices.empty()) return absl::OkStatus();
-  if (slices.size() != scheme.layers.size()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(slices.size(), " slices of columns for ", scheme.layers.size(),
-                     " layers: one for each layer of the table set, or none"));
-  }
-  for (size_t i = 0; i < slices.size(); ++i) {
-    absl::Status status = slices[i].Check(scheme.layers[i].layer, scheme.Columns());
-    if (!status.ok()) return status;
-  }
-  return absl::OkStatus();
+  const auto layer = [&](size_t i) { return scheme.layers[i].layer; };
+  return CheckSlices(slices, scheme.layers.size(), layer, scheme.Columns());
 }
 
 Client::LayerOutputs Client::MakeRoom(uint64_t tokens, absl::Span<const ColumnSlice> slices,
@@ -134,7 +125,7 @@ Client::LayerOutputs Client::MakeRoom(uint64_t tokens, absl::Span<const ColumnSl
 absl::Status Client::PlanTokens(const SequenceState& state, absl::Span<const int32_t> token_ids,
                                 absl::Span<const uint8_t> dead, Plan* plan,
                                 absl::Span<const ColumnSlice> slices) const {
-  absl::Status status = CheckSlices(slices);
+  absl::Status status = CheckSlicesOfSet(slices);
   if (status.ok()) {
     status = addresser_->Address(state, token_ids, dead, MakeRoom(token_ids.size(), slices, plan));
   }
@@ -160,7 +151,7 @@ absl::StatusOr<Ticket> Client::Prefetch(const SequenceState& state,
                                         Plan* plan, absl::Span<const ColumnSlice> slices) {
   absl::Status status = PlanTokens(state, token_ids, dead, plan, slices);
   if (!status.ok()) return status;
-  return Submit(*plan, landings, deadline);
+  return SubmitLayers(plan, nullptr, landings, deadline);
 }
 
 absl::StatusOr<Ticket> Client::SubmitLayers(const Plan* plan, const TokenBatch* tokens,
@@ -198,7 +189,7 @@ absl::StatusOr<Ticket> Client::Submit(const Plan& plan, absl::Span<const Landing
     return absl::InvalidArgumentError(absl::StrCat(
         "the table set has ", layers, " layers: the plan is for ", plan.row_ids.size()));
   }
-  if (absl::Status status = CheckSlices(plan.slices); !status.ok()) return status;
+  if (absl::Status status = CheckSlicesOfSet(plan.slices); !status.ok()) return status;
   return SubmitLayers(&plan, nullptr, landings, deadline);
 }
 
@@ -226,7 +217,7 @@ absl::StatusOr<Ticket> Client::SubmitTokens(absl::Span<const SequenceTokens> seq
                                             absl::Span<const ColumnSlice> slices) {
   absl::Status status = CheckSequences(sequences, token_ids, dead);
   if (!status.ok()) return status;
-  status = CheckSlices(slices);
+  status = CheckSlicesOfSet(slices);
   if (!status.ok()) return status;
   if (std::all_of(slices.begin(), slices.end(), [](const auto& slice) { return slice.is_all(); })) {
     slices = {};  // what every owner takes
@@ -239,7 +230,7 @@ absl::StatusOr<Ticket> Client::SubmitTokens(absl::Span<const SequenceTokens> seq
   status = addresser_->AddressSequences(sequences, token_ids, dead,
                                         MakeRoom(token_ids.size(), slices, &tokens_plan_));
   if (!status.ok()) return status;
-  return Submit(tokens_plan_, landings, deadline);
+  return SubmitLayers(&tokens_plan_, nullptr, landings, deadline);
 }
 
 // Sequences that are too long for the transport go in parts, each after its own window.

@@ -169,11 +169,11 @@ class Client {
                                     absl::Span<const Landing> landings, MonotonicTime deadline,
                                     absl::Span<const ColumnSlice> slices)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(tokens_mutex_);
-  // Submits requests for all layers, by a plan or by `tokens`.
+  // Submits requests for all layers, by a plan or by `tokens`, whose slices have been checked.
   absl::StatusOr<Ticket> SubmitLayers(const Plan* plan, const TokenBatch* tokens,
                                       absl::Span<const Landing> landings, MonotonicTime deadline);
   // INVALID_ARGUMENT: neither none nor one that fits each layer.
-  absl::Status CheckSlices(absl::Span<const ColumnSlice> slices) const;
+  absl::Status CheckSlicesOfSet(absl::Span<const ColumnSlice> slices) const;
   // Room for a dense plan, and where its row ids go. The slices have been checked, and may be the
   // plan's own.
   LayerOutputs MakeRoom(uint64_t tokens, absl::Span<const ColumnSlice> slices, Plan* plan) const;

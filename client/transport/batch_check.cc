@@ -79,19 +79,12 @@ absl::Status CheckRowsByTokens(const LayerRequest& request, const LayerTableSpec
                                                  columns, " rows land together"));
 }
 
-absl::Status CheckSlices(const BatchRequest& batch, const AddressScheme& scheme,
-                         const Capabilities& capabilities) {
+absl::Status CheckTokenSlices(const BatchRequest& batch, const AddressScheme& scheme,
+                              const Capabilities& capabilities) {
   const absl::Span<const ColumnSlice> slices = batch.tokens->slices;
-  if (slices.empty()) return absl::OkStatus();
-  if (slices.size() != batch.layers.size()) {
-    return absl::InvalidArgumentError(absl::StrCat(slices.size(), " slices of columns for ",
-                                                   batch.layers.size(),
-                                                   " layers: one for each layer, or none"));
-  }
-  for (size_t i = 0; i < slices.size(); ++i) {
-    ENGRAM_RETURN_IF_ERROR(slices[i].Check(batch.layers[i].layer, scheme.Columns()));
-  }
-  if (capabilities.token_slices) return absl::OkStatus();
+  const auto layer = [&](size_t i) { return batch.layers[i].layer; };
+  ENGRAM_RETURN_IF_ERROR(CheckSlices(slices, batch.layers.size(), layer, scheme.Columns()));
+  if (slices.empty() || capabilities.token_slices) return absl::OkStatus();
   return wire::LacksFeature(wire::kTokenSlices, absl::StrCat("the owner over ", capabilities.name),
                             capabilities.owner_version);
 }
@@ -127,7 +120,7 @@ absl::Status CheckTokens(const BatchRequest& batch, const Manifest& manifest,
                      tokens.token_ids.size(), " token ids and ", tokens.dead.size(),
                      " bytes of dead mask: one of each for each token, or no mask"));
   }
-  return CheckSlices(batch, manifest.scheme, capabilities);
+  return CheckTokenSlices(batch, manifest.scheme, capabilities);
 }
 
 }  // namespace

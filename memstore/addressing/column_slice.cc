@@ -103,4 +103,16 @@ std::string ColumnSlice::ToString() const {
   return text;
 }
 
+absl::Status CheckSlices(absl::Span<const ColumnSlice> slices, size_t layers,
+                         absl::FunctionRef<uint32_t(size_t)> layer, uint32_t layer_columns) {
+  if (!slices.empty() && slices.size() != layers) {
+    return absl::InvalidArgumentError(absl::StrCat(slices.size(), " slices of columns for ", layers,
+                                                   " layers: one for each layer, or none"));
+  }
+  for (size_t i = 0; i < slices.size(); ++i) {
+    if (absl::Status s = slices[i].Check(layer(i), layer_columns); !s.ok()) return s;
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace engram

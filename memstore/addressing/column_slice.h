@@ -14,6 +14,7 @@
 #include <optional>
 #include <string>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
@@ -89,5 +90,11 @@ class ColumnSlice {
   uint32_t layer_columns_ = 0;
   std::optional<uint32_t> layer_;
 };
+
+// Whether there are no slices, or one for each of `layers` layers of `layer_columns` columns, slice
+// i for the layer with the number layer(i). INVALID_ARGUMENT: another number of slices, or one that
+// may not be used with its layer.
+absl::Status CheckSlices(absl::Span<const ColumnSlice> slices, size_t layers,
+                         absl::FunctionRef<uint32_t(size_t)> layer, uint32_t layer_columns);
 
 }  // namespace engram

@@ -98,5 +98,22 @@ TEST(ColumnSliceTest, IsOfItsLayerAlone) {
   EXPECT_EQ(every->Check(2, 12).code(), absl::StatusCode::kInvalidArgument);
 }
 
+TEST(ColumnSliceTest, ThereIsNoneOrOneForEachLayer) {
+  const ColumnSlice one = *ColumnSlice::Create(Runs{{0, 2}}, 24, 1);
+  const ColumnSlice every = *ColumnSlice::Create(Runs{{0, 2}}, 24);
+  const auto check = [](const std::vector<ColumnSlice>& slices) {
+    return CheckSlices(
+        slices, 2, [](size_t i) { return i == 0 ? 1u : 15u; }, 24);
+  };
+  EXPECT_TRUE(check({}).ok());
+  EXPECT_TRUE(check({one, every}).ok());
+  EXPECT_THAT(std::string(check({every, one}).message()),
+              HasSubstr("a slice of layer 1 was given for layer 15"));
+  for (const absl::Status& status : {check({one}), check({one, every, every})}) {
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_THAT(std::string(status.message()), HasSubstr("slices of columns for 2 layers"));
+  }
+}
+
 }  // namespace
 }  // namespace engram
