@@ -11,24 +11,18 @@
 #include "memstore/table/synthetic.h"
 #include "proto/engram/v1/lookup.pb.h"
 #include "server/lookup/lookup_batch.h"
+#include "server/lookup/testing/slice_message.h"
 
 namespace engram {
 namespace {
 
+using testing::AddRuns;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 constexpr MonotonicTime kNow = MonotonicTime::FromNanoseconds(1000000);
 constexpr uint32_t kColumns = 12;  // of longcat-flash-lite, whose one layer is 0
 using Runs = std::vector<ColumnRun>;
-
-void SetRuns(const Runs& runs, v1::ColumnSlice* slice) {
-  for (const ColumnRun& run : runs) {
-    v1::ColumnRun* const to = slice->add_runs();
-    to->set_first_column(run.first_column);
-    to->set_columns(run.columns);
-  }
-}
 
 class SlicedLookupTest : public ::testing::Test {
  protected:
@@ -112,8 +106,7 @@ class SlicedLookupTest : public ::testing::Test {
     for (const RowId id : ids) {
       wide ? layer->add_row_ids64(id) : layer->add_row_ids32(static_cast<uint32_t>(id));
     }
-    layer->mutable_columns();
-    SetRuns(runs, layer->mutable_columns());
+    AddRuns(runs, layer->mutable_columns());
     return layer;
   }
 
@@ -143,7 +136,7 @@ TEST_F(SlicedLookupTest, IdsAndTokensGiveTheSameColumns) {
     request_.clear_layers();
     v1::TokenBatch* const tokens = request_.mutable_tokens();
     for (const int32_t id : tokens_) tokens->add_token_ids(id);
-    SetRuns(runs, tokens->add_columns());
+    AddRuns(runs, tokens->add_columns());
     ExpectRows(ids);
     // In two sequences, the second after its look-back.
     tokens->clear_token_ids();
@@ -191,14 +184,14 @@ TEST_F(SlicedLookupTest, SlicesThatAreNoneAreRefused) {
     ExpectRefused("layer 0: columns: ", what);
     request_.clear_layers();
     request_.mutable_tokens()->add_token_ids(1);
-    SetRuns(runs, request_.mutable_tokens()->add_columns());
+    AddRuns(runs, request_.mutable_tokens()->add_columns());
     ExpectRefused("tokens, slice 0: columns: ", what);
   }
 }
 
 TEST_F(SlicedLookupTest, TokensHaveOneSliceALayer) {
   request_.mutable_tokens()->add_token_ids(1);
-  for (int i = 0; i < 2; ++i) SetRuns({{0, 1}}, request_.mutable_tokens()->add_columns());
+  for (int i = 0; i < 2; ++i) AddRuns(Runs{{0, 1}}, request_.mutable_tokens()->add_columns());
   ExpectRefused("2 slices of columns for 1 layers", "one for each");
   for (int i = 0; i < 100000; ++i) request_.mutable_tokens()->add_columns();
   ExpectRefused("100002 slices", "one for each");

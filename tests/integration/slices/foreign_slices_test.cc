@@ -11,6 +11,7 @@
 #include "gtest/gtest.h"
 #include "memstore/table/synthetic.h"
 #include "proto/wire/features.h"
+#include "server/lookup/testing/slice_message.h"
 #include "tests/integration/hand_stream.h"
 #include "tests/integration/programs.h"
 #include "tests/integration/small_sets.h"
@@ -18,18 +19,11 @@
 namespace engram::integration {
 namespace {
 
+using engram::testing::AddRuns;
 using ::testing::HasSubstr;
 
 constexpr uint32_t kColumns = 24, kRowBytes = 264;
 using Runs = std::vector<ColumnRun>;
-
-void SetRuns(const Runs& runs, v1::ColumnSlice* slice) {
-  for (const ColumnRun& run : runs) {
-    v1::ColumnRun* const to = slice->add_runs();
-    to->set_first_column(run.first_column);
-    to->set_columns(run.columns);
-  }
-}
 
 class ForeignSlicesTest : public ::testing::Test {
  protected:
@@ -64,8 +58,7 @@ class ForeignSlicesTest : public ::testing::Test {
     v1::LayerRowIds* const to = request_.add_layers();
     to->set_layer(layer);
     for (const RowId id : ids) to->add_row_ids32(static_cast<uint32_t>(id));
-    to->mutable_columns();
-    SetRuns(runs, to->mutable_columns());
+    AddRuns(runs, to->mutable_columns());
     return to;
   }
 
@@ -146,8 +139,8 @@ TEST_F(ForeignSlicesTest, OfRowIdsAndTokensGiveTheirRows) {
   request_.clear_layers();
   v1::TokenBatch* const tokens = request_.mutable_tokens();
   for (const int32_t id : tokens_) tokens->add_token_ids(id);
-  SetRuns(heads, tokens->add_columns());
-  SetRuns(single, tokens->add_columns());
+  AddRuns(heads, tokens->add_columns());
+  AddRuns(single, tokens->add_columns());
   rows = Rows();
   ASSERT_EQ(rows.size(), 2u);
   ExpectRows(1, ids1, rows[1]);
@@ -155,7 +148,7 @@ TEST_F(ForeignSlicesTest, OfRowIdsAndTokensGiveTheirRows) {
   // Of one layer that is named.
   tokens->add_layers(14);
   tokens->clear_columns();
-  SetRuns(single, tokens->add_columns());
+  AddRuns(single, tokens->add_columns());
   rows = Rows();
   ASSERT_EQ(rows.size(), 1u);
   ExpectRows(14, ids14, rows[14]);
@@ -173,7 +166,7 @@ TEST_F(ForeignSlicesTest, OfNoColumnsAreNotInTheAnswer) {
   request_.clear_layers();
   for (const int32_t id : tokens_) request_.mutable_tokens()->add_token_ids(id);
   request_.mutable_tokens()->add_columns();
-  SetRuns(single, request_.mutable_tokens()->add_columns());
+  AddRuns(single, request_.mutable_tokens()->add_columns());
   rows = Rows();
   ASSERT_EQ(rows.size(), 1u);
   ExpectRows(14, ids14, rows[14]);
@@ -208,9 +201,9 @@ TEST_F(ForeignSlicesTest, ThatAreWrongAreRefusedByName) {
   refused(ids, Runs(9, {0, 1}), "a slice of 9 runs of columns: 8 at most");
   request_.clear_layers();
   request_.mutable_tokens()->add_token_ids(1);
-  SetRuns({{0, 2}}, request_.mutable_tokens()->add_columns());
+  AddRuns(Runs{{0, 2}}, request_.mutable_tokens()->add_columns());
   ExpectRefused("1 slices of columns for 2 layers");
-  SetRuns({{20, 5}}, request_.mutable_tokens()->add_columns());
+  AddRuns(Runs{{20, 5}}, request_.mutable_tokens()->add_columns());
   ExpectRefused("tokens, slice 1: columns: run 0");
   // The stream goes on.
   request_.mutable_tokens()->clear_columns();
