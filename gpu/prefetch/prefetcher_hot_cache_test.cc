@@ -11,9 +11,9 @@
 namespace engram {
 namespace {
 
+using testing::ExpectExactRows;
 using testing::Fate;
 using ::testing::HasSubstr;
-using testing::LayerSaw;
 using testing::PrefetchFixture;
 using testing::PrefetchWay;
 using testing::RandomStep;
@@ -28,15 +28,7 @@ constexpr uint64_t kRoom = 4096 * kGroupBytes;  // for all that a test asks for
 void RunStep(PrefetchFixture& fixture, const SmallStep& step) {
   const auto ticket = fixture.prefetcher->Prefetch(step.Request(Soon()));
   ASSERT_TRUE(ticket.ok()) << ticket.status();
-  LayerSaw saw[2] = {};
-  for (size_t layer : {0, 1}) {
-    ASSERT_TRUE(fixture.RunLayer(*ticket, layer, step, &saw[layer]).ok());
-  }
-  ASSERT_TRUE(fixture.stream->Synchronize().ok());
-  const absl::Status status = fixture.prefetcher->Finish(*ticket);
-  ASSERT_TRUE(status.ok()) << status;
-  EXPECT_EQ(saw[0], LayerSaw::kExactRows);
-  EXPECT_EQ(saw[1], LayerSaw::kExactRows);
+  ExpectExactRows(fixture, *ticket, step);
 }
 
 std::vector<SmallStep> Steps(int count, uint32_t seed) {

@@ -18,6 +18,7 @@ namespace engram {
 namespace {
 
 using testing::CopyingPlaceRows;
+using testing::ExpectExactRows;
 using testing::Fate;
 using ::testing::HasSubstr;
 using testing::LayerSaw;
@@ -69,19 +70,6 @@ std::vector<NamedWay> Ways(std::atomic<int>* placed) {
     }
   }
   return ways;
-}
-
-// Runs a step that was prefetched; every layer sees its slice's rows.
-void ExpectExactRows(PrefetchFixture& fixture, const StepTicket& ticket, const SmallStep& step) {
-  LayerSaw saw[2] = {};
-  for (size_t layer : {0, 1}) {
-    ASSERT_TRUE(fixture.RunLayer(ticket, layer, step, &saw[layer]).ok());
-  }
-  ASSERT_TRUE(fixture.stream->Synchronize().ok());
-  const absl::Status status = fixture.prefetcher->Finish(ticket);
-  ASSERT_TRUE(status.ok()) << status;
-  EXPECT_EQ(saw[0], LayerSaw::kExactRows);
-  EXPECT_EQ(saw[1], LayerSaw::kExactRows);
 }
 
 // Row ids as a device would have made them: [layers][tokens][slice columns].

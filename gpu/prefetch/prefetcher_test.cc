@@ -17,6 +17,7 @@ namespace {
 
 using testing::CopyingPlaceRows;
 using ::testing::ElementsAre;
+using testing::ExpectExactRows;
 using testing::Fate;
 using testing::LayerSaw;
 using testing::PrefetchFixture;
@@ -67,16 +68,7 @@ TEST(Prefetcher, RowsAreExactWhicheverWayTheyCome) {
     std::mt19937 random(3);
     for (int i = 0; i < kSteps; ++i) {
       const SmallStep step = RandomStep(kMaxTokens, random);
-      const StepTicket ticket = fixture.prefetcher->Prefetch(step.Request(Soon())).value();
-      LayerSaw saw[2] = {};
-      for (size_t layer : {0, 1}) {
-        ASSERT_TRUE(fixture.RunLayer(ticket, layer, step, &saw[layer]).ok());
-      }
-      ASSERT_TRUE(fixture.stream->Synchronize().ok());
-      const absl::Status status = fixture.prefetcher->Finish(ticket);
-      ASSERT_TRUE(status.ok()) << status;
-      EXPECT_EQ(saw[0], LayerSaw::kExactRows);
-      EXPECT_EQ(saw[1], LayerSaw::kExactRows);
+      ExpectExactRows(fixture, fixture.prefetcher->Prefetch(step.Request(Soon())).value(), step);
     }
     if (way.options.place_rows != nullptr) expected_placed += 2 * kSteps;
   }
@@ -113,14 +105,7 @@ TEST(Prefetcher, TakesRowIdsThatTheDeviceMakes) {
                                                   .device_ready = ready.get(),
                                                   .deadline = Soon()})
                                       .value();
-        LayerSaw saw[2] = {};
-        for (size_t layer : {0, 1}) {
-          ASSERT_TRUE(fixture.RunLayer(ticket, layer, step, &saw[layer]).ok());
-        }
-        ASSERT_TRUE(fixture.stream->Synchronize().ok());
-        const absl::Status status = fixture.prefetcher->Finish(ticket);
-        ASSERT_TRUE(status.ok()) << status;
-        EXPECT_THAT(saw, ElementsAre(LayerSaw::kExactRows, LayerSaw::kExactRows));
+        ExpectExactRows(fixture, ticket, step);
       }
     }
   }

@@ -77,6 +77,20 @@ class PrefetchFixture {
   std::unique_ptr<Prefetcher> prefetcher;
 };
 
+// Runs and finishes a step that was prefetched; each layer sees the rows of its columns, exactly.
+inline void ExpectExactRows(PrefetchFixture& fixture, const StepTicket& ticket,
+                            const SmallStep& step) {
+  LayerSaw saw[2] = {};
+  for (size_t layer : {0, 1}) {
+    ASSERT_TRUE(fixture.RunLayer(ticket, layer, step, &saw[layer]).ok());
+  }
+  ASSERT_TRUE(fixture.stream->Synchronize().ok());
+  const absl::Status status = fixture.prefetcher->Finish(ticket);
+  ASSERT_TRUE(status.ok()) << status;
+  EXPECT_EQ(saw[0], LayerSaw::kExactRows);
+  EXPECT_EQ(saw[1], LayerSaw::kExactRows);
+}
+
 // A PlaceRows that copies rows to their places, as a dequantising kernel would, and counts how
 // often it was called.
 inline PlaceRows CopyingPlaceRows(std::atomic<int>* calls) {
