@@ -10,15 +10,16 @@
 //   ... the host reads the sampled tokens ...
 //   absl::Status status = (*prefetcher)->Finish(*step);    // not OK: do not commit the step
 //
-// The rule of the buffers: there are `slots` sets of them, at addresses fixed at Create; step n
-// (they are counted from 1) has set n % slots, from Prefetch to Finish. Prefetch refuses while the
-// step `slots` before it was not finished. A layer's rows may be read by streams between Wait and
-// the Finish of their step; the engine calls Finish after what reads them has run.
+// The rule of the buffers: a slot is a buffer and a status word for each layer; there are `slots`
+// of them, at addresses fixed at Create. Step n (steps are counted from 1) has slot n % slots, from
+// its Prefetch to its Finish, so Prefetch of step n refuses while step n - slots was not finished.
+// Streams may read a layer's rows of a step from behind their Wait until the step's Finish, which
+// the engine calls after what reads them has run.
 //
-// Every layer of every step ends, LANDED or FAILED, by the step's deadline: a status word a slot
-// and layer carries the step's generation, so a late completion changes nothing. A stream that
-// waits goes on in both cases; after FAILED the rows are undefined and the layer's gate must be 0
-// (GateMayOpen of the word that Rows points to).
+// Every layer of every step ends, LANDED or FAILED, by the step's deadline. Its status word has the
+// step's generation, so what completes late, for a step that had the slot before, changes nothing.
+// A stream that waits goes on in both cases; after FAILED the rows are undefined and the layer's
+// gate must be 0 (GateMayOpen of the word that PlacedRows::status points to).
 //
 // A rank that reads some of the columns alone (tensor parallelism) says so in `slices`: its rows
 // lie [tokens, slice columns], its buffers are sized by that, and nothing else travels.
@@ -50,7 +51,7 @@
 
 namespace engram {
 
-// Sets of buffers that one prefetcher may have: engines run two to four steps ahead.
+// Slots that one prefetcher may have: engines run two to four steps ahead.
 inline constexpr uint32_t kMaxSlots = 16;
 
 // A batch. Either token ids on the host, or row ids that a stream of the device's makes.
@@ -60,8 +61,8 @@ struct Step {
   absl::Span<const uint8_t> dead = {};  // empty, or a byte a token
 
   // Device memory [layers][tokens][columns], in the table set's order; with slices [layers][tokens]
-  // [the layer's slice's columns]. Stays until Finish. An id that is not of its own column's rows
-  // fails its layer.
+  // [the layer's slice's columns]. Stays until the step's Finish. An id that is not of its own
+  // column's rows fails its layer.
   const RowId* device_row_ids = nullptr;
   uint32_t device_tokens = 0;
   Event* device_ready = nullptr;  // recorded behind what makes them; null: they are there
@@ -71,10 +72,10 @@ struct Step {
 
 struct StepTicket {
   uint64_t step = 0;  // counted from 1; 0 is none
-  uint32_t slot = 0;  // which set of buffers it has
+  uint32_t slot = 0;  // that the step has
 };
 
-// Where a layer reads its rows: fixed for a slot.
+// Where a layer reads its rows of a step: the same for all steps that have the slot.
 struct PlacedRows {
   const std::byte* rows = nullptr;   // device memory [tokens][slice columns] of row_bytes each
   uint32_t row_bytes = 0;            // as placed
@@ -141,25 +142,31 @@ class Prefetcher {
                                                             const PrefetcherOptions& options);
   virtual ~Prefetcher() = default;  // cancels what is under way and waits for its buffers
 
-  // Starts fetching every layer's rows, the first layer's first. The step's spans are copied.
-  // INVALID_ARGUMENT: more tokens than max_tokens or none, spans that disagree, or no
-  // deadline. FAILED_PRECONDITION: the
-  // slot's last step is not finished. RESOURCE_EXHAUSTED: its buffers have not come back yet. What
-  // is wrong with token ids or the store comes from Finish, as FAILED_PRECONDITION for a sequence's
-  // state that is of another table set does.
+  // Begins the next step: starts fetching every layer's rows, the first layer's first. The step's
+  // spans are copied. INVALID_ARGUMENT: more tokens than max_tokens or none, spans that disagree,
+  // or no deadline. FAILED_PRECONDITION: the step that has the slot is not finished.
+  // RESOURCE_EXHAUSTED: that step is finished, and the transport has not given its buffers back.
+  // What is wrong with token ids, with a sequence's state (FAILED_PRECONDITION: it is of another
+  // table set) or with the owner of the rows, the step's Finish says.
   virtual absl::StatusOr<StepTicket> Prefetch(const Step& step) = 0;
-  // What `stream` does from here on waits until the layer has ended. `layer`: the model's number.
-  // INVALID_ARGUMENT: no such layer. FAILED_PRECONDITION: not prefetched, finished, or waited for
-  // already. CANCELLED: Cancel was called.
+  // What `stream` does from here on waits until the layer has ended in this step. `layer`: the
+  // model's number. INVALID_ARGUMENT: no such layer. FAILED_PRECONDITION: the step was not
+  // prefetched or is finished, or the layer is waited for already in it. CANCELLED: the step was
+  // cancelled.
   virtual absl::Status Wait(const StepTicket& ticket, uint32_t layer, Stream& stream) = 0;
-  // Blocks until every layer has ended (deadline) and the buffers are the prefetcher's again (after
-  // a failure up to kReapTime). OK: every row of every layer was in place. Else the first error:
-  // the step must not be committed.
+  // Ends the step, for all of its layers: its slot may be had by the next step, and its rows are
+  // read no more. Blocks until every layer has ended (by the step's deadline) and, where one
+  // failed, until the transport has given back the slot's buffers, for up to kReapTime more. OK:
+  // every row of every layer was in place. Else the step's first error: it must not be committed.
+  // FAILED_PRECONDITION as well where the step was not prefetched or is finished.
   virtual absl::Status Finish(const StepTicket& ticket) = 0;
-  // Ends the layers that have not, FAILED, at once; Finish is still called and says CANCELLED.
+  // Ends those of the step's layers that have not ended, FAILED, at once; the step's Finish is
+  // still called and says CANCELLED. Does nothing to a step that is finished.
   virtual void Cancel(const StepTicket& ticket) = 0;
 
-  // INVALID_ARGUMENT: no such layer or slot.
+  // Where the layer reads its rows of the step, and their status word; what lies there counts for a
+  // stream that has passed Wait. May be asked at any time after Prefetch. INVALID_ARGUMENT: no such
+  // layer. FAILED_PRECONDITION: the step was never prefetched.
   virtual absl::StatusOr<PlacedRows> Rows(const StepTicket& ticket, uint32_t layer) const = 0;
 
   // Since Create. From any thread.
