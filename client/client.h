@@ -102,7 +102,8 @@ class Client {
   // A dense one. `slices`: empty, or one a layer of the table set, that its ids are of and its rows
   // land by; a slice of no columns asks nothing of its layer. INVALID_ARGUMENT: what
   // Addresser::Address refuses, or another number of slices; FAILED_PRECONDITION: a state of
-  // another table set. On error the plan is empty.
+  // another table set. On error *plan has no row_ids, whatever was in it, so that Submit refuses
+  // it; its other fields say nothing then.
   absl::Status PlanTokens(const SequenceState& state, absl::Span<const int32_t> token_ids,
                           absl::Span<const uint8_t> dead, Plan* plan,
                           absl::Span<const ColumnSlice> slices = {}) const;
@@ -124,7 +125,8 @@ class Client {
   // (LayerRequest::slice).
   absl::StatusOr<Ticket> Submit(const Plan& plan, absl::Span<const Landing> landings,
                                 MonotonicTime deadline);
-  // Plans a dense batch and submits it: from token ids known to rows under way in one call.
+  // Plans a dense batch and submits it: from token ids known to rows under way in one call. Errors
+  // are PlanTokens', with which *plan has no row_ids, or Submit's, with which it is planned.
   absl::StatusOr<Ticket> Prefetch(const SequenceState& state, absl::Span<const int32_t> token_ids,
                                   absl::Span<const uint8_t> dead,
                                   absl::Span<const Landing> landings, MonotonicTime deadline,
