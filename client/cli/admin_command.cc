@@ -36,8 +36,8 @@ absl::Status Publish(const AdminFlags& flags, AdminClient& engramd) {
 absl::Status Retire(const AdminFlags& flags, AdminClient& engramd) {
   if (absl::Status status = engramd.Retire(flags.table_set); !status.ok()) return status;
   return Print(absl::StrCat(flags.table_set,
-                            " is retired: it goes when nobody has it any more, or after the "
-                            "grace\n"));
+                            " is superseded: it is retired when nobody has it any more, or after "
+                            "the grace\n"));
 }
 
 std::string HeldBy(const AdminTableSet& set) {
