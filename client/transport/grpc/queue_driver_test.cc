@@ -179,6 +179,30 @@ TEST_F(QueueDriverTest, TakeReadyTakesAllThatIsThereAndLeavesADriverAlone) {
   EXPECT_EQ(last.teller(), driver);
 }
 
+// Events are told one at a time: of those that are there none is taken while another thread, which
+// drives, is telling one.
+TEST_F(QueueDriverTest, TakeReadyTakesNothingWhileADriverTellsAnEvent) {
+  struct Held final : rpc::QueueEvent {
+    void Done(bool) override {
+      begun.store(true);
+      while (!released.load()) std::this_thread::yield();
+    }
+    std::atomic<bool> begun{false}, released{false};
+  } held;
+  Work work(*driver_);
+  Waiter drives(*driver_, [&] { return work.told(); });
+  const std::thread::id driver = drives.id();
+  grpc::Alarm alarm;
+  alarm.Set(driver_->queue(), rpc::AtOnce(), held.tag());
+  while (!held.begun.load()) std::this_thread::yield();
+  work.Ring();
+  driver_->TakeReady();
+  EXPECT_FALSE(work.told());
+  held.released.store(true);
+  EXPECT_TRUE(drives.Join());
+  EXPECT_EQ(work.teller(), driver);
+}
+
 // Two that share a driver: one goes while a thread of the other's sleeps in the queue.
 TEST_F(QueueDriverTest, OneOfTwoGoesWhileTheOtherWaits) {
   Work stays(*driver_);
@@ -226,20 +250,46 @@ TEST_F(QueueDriverTest, WhoOversleepsInTheQueueIsWokenByTheDriversThread) {
   driver_->TakeReady();
 }
 
-TEST_F(QueueDriverTest, WhoOversleepsInTheQueueIsWokenByWhoWaits) {
-  for (int round = 0; round < 10; ++round) {  // until its own thread idles
-    clock_.AwaitWaiters(kBackground);
-    clock_.Advance(absl::Milliseconds(1));
+// A fake clock by which the first thread that waits never comes back because of the time: of a
+// driver's own thread, so that it wakes nobody.
+class FirstWaiterSleeps final : public Clock {
+ public:
+  explicit FirstWaiterSleeps(FakeClock& clock) : clock_(clock) {}
+
+  MonotonicTime Now() const override { return clock_.Now(); }
+  bool WaitUntil(CondVar& changed, Mutex& mutex, MonotonicTime deadline) override
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
+    const std::thread::id self = std::this_thread::get_id();
+    std::thread::id first;
+    if (!first_.compare_exchange_strong(first, self) && first != self) {
+      return clock_.WaitUntil(changed, mutex, deadline);
+    }
+    changed.Wait(mutex);
+    return true;
   }
+  void AwaitFirst() const {
+    while (first_.load() == std::thread::id()) std::this_thread::yield();
+  }
+
+ private:
+  FakeClock& clock_;
+  std::atomic<std::thread::id> first_{};
+};
+
+TEST_F(QueueDriverTest, WhoOversleepsInTheQueueIsWokenByWhoWaits) {
+  driver_.reset();  // whose thread waits on the clock as well
+  FirstWaiterSleeps clock(clock_);
+  const auto driver = QueueDriver::Create(absl::ZeroDuration(), clock).value();
+  clock.AwaitFirst();
   Waiter drives(
-      *driver_, [] { return false; }, clock_.After(absl::Hours(1)));
+      *driver, [] { return false; }, clock.After(absl::Hours(1)));
   std::atomic<bool> over{false};
-  Waiter waits(*driver_, [&] { return over.load(); });
+  Waiter waits(*driver, [&] { return over.load(); });
   clock_.AwaitWaiters(1);
   clock_.Advance(absl::Hours(1) + absl::Seconds(1));
   EXPECT_FALSE(drives.Join());
   over.store(true);
-  driver_->Kick();
+  driver->Kick();
   EXPECT_TRUE(waits.Join());
 }
 
