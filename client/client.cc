@@ -222,32 +222,54 @@ absl::StatusOr<Ticket> Client::SubmitTokens(absl::Span<const SequenceTokens> seq
   if (std::all_of(slices.begin(), slices.end(), [](const auto& slice) { return slice.is_all(); })) {
     slices = {};  // what every owner takes
   }
-  MutexLock lock(tokens_mutex_);
-  const Capabilities& transport = transport_->capabilities();
-  if (transport.max_sequence_tokens > 0 && (slices.empty() || transport.token_slices)) {
-    return SendTokens(sequences, token_ids, dead, landings, deadline, slices);
+  // Each call has scratch of its own: Submit may gather all rows before it returns, and other
+  // threads' batches do not wait for that.
+  std::unique_ptr<TokensScratch> scratch;
+  {
+    MutexLock lock(scratch_mutex_);
+    if (!scratch_.empty()) {
+      scratch = std::move(scratch_.back());
+      scratch_.pop_back();
+    }
   }
-  status = addresser_->AddressSequences(sequences, token_ids, dead,
-                                        MakeRoom(token_ids.size(), slices, &tokens_plan_));
+  if (scratch == nullptr) scratch = std::make_unique<TokensScratch>();
+  const Capabilities& transport = transport_->capabilities();
+  const bool by_tokens =
+      transport.max_sequence_tokens > 0 && (slices.empty() || transport.token_slices);
+  absl::StatusOr<Ticket> ticket =
+      by_tokens
+          ? SendTokens(sequences, token_ids, dead, landings, deadline, slices, &scratch->parts)
+          : SubmitAddressed(sequences, token_ids, dead, landings, deadline, slices, &scratch->plan);
+  MutexLock lock(scratch_mutex_);
+  scratch_.push_back(std::move(scratch));
+  return ticket;
+}
+
+absl::StatusOr<Ticket> Client::SubmitAddressed(absl::Span<const SequenceTokens> sequences,
+                                               absl::Span<const int32_t> token_ids,
+                                               absl::Span<const uint8_t> dead,
+                                               absl::Span<const Landing> landings,
+                                               MonotonicTime deadline,
+                                               absl::Span<const ColumnSlice> slices, Plan* plan) {
+  absl::Status status = addresser_->AddressSequences(sequences, token_ids, dead,
+                                                     MakeRoom(token_ids.size(), slices, plan));
   if (!status.ok()) return status;
-  return SubmitLayers(&tokens_plan_, nullptr, landings, deadline);
+  return SubmitLayers(plan, nullptr, landings, deadline);
 }
 
 // Sequences that are too long for the transport go in parts, each after its own window.
-absl::StatusOr<Ticket> Client::SendTokens(absl::Span<const SequenceTokens> sequences,
-                                          absl::Span<const int32_t> token_ids,
-                                          absl::Span<const uint8_t> dead,
-                                          absl::Span<const Landing> landings,
-                                          MonotonicTime deadline,
-                                          absl::Span<const ColumnSlice> slices) {
+absl::StatusOr<Ticket> Client::SendTokens(
+    absl::Span<const SequenceTokens> sequences, absl::Span<const int32_t> token_ids,
+    absl::Span<const uint8_t> dead, absl::Span<const Landing> landings, MonotonicTime deadline,
+    absl::Span<const ColumnSlice> slices, std::vector<SequenceTokens>* parts) {
   const uint32_t most = transport_->capabilities().max_sequence_tokens;
-  tokens_parts_.clear();
+  parts->clear();
   size_t at = 0;
   for (size_t i = 0; i < sequences.size(); ++i) {
     SequenceState state = sequences[i].state;
     for (uint32_t left = sequences[i].tokens; left > 0;) {
       const uint32_t part = std::min(left, most);
-      tokens_parts_.push_back({state, part});
+      parts->push_back({state, part});
       left -= part;
       if (left > 0) {
         absl::Status status = addresser_->Advance(
@@ -259,7 +281,7 @@ absl::StatusOr<Ticket> Client::SendTokens(absl::Span<const SequenceTokens> seque
       at += part;
     }
   }
-  const TokenBatch tokens{tokens_parts_, token_ids, dead, slices};
+  const TokenBatch tokens{*parts, token_ids, dead, slices};
   return SubmitLayers(nullptr, &tokens, landings, deadline);
 }
 

@@ -134,8 +134,7 @@ class Client {
   // The same for batches of many sequences (a decode step), without a plan of the caller's. Where
   // the transport takes token ids they travel as they are and the owner addresses them (rdma: a
   // request is then a tenth of the size, or less), slices too where the owner takes them; else row
-  // ids are worked out here, one such batch at a time. Same errors as PlanTokens, from here or from
-  // the owner.
+  // ids are worked out here. Same errors as PlanTokens, from here or from the owner.
   absl::StatusOr<Ticket> SubmitTokens(absl::Span<const SequenceTokens> sequences,
                                       absl::Span<const int32_t> token_ids,
                                       absl::Span<const uint8_t> dead,
@@ -158,6 +157,12 @@ class Client {
   absl::Status Lookup(const BatchRequest& batch);
 
  private:
+  // What a call of SubmitTokens works in, kept for a later one.
+  struct TokensScratch {
+    Plan plan;
+    std::vector<SequenceTokens> parts;
+  };
+
   Client(std::unique_ptr<Transport> transport, std::shared_ptr<const Addresser> addresser,
          const Clock& clock)
       : clock_(clock), transport_(std::move(transport)), addresser_(std::move(addresser)) {}
@@ -165,12 +170,19 @@ class Client {
   absl::Status CheckSequences(absl::Span<const SequenceTokens> sequences,
                               absl::Span<const int32_t> token_ids,
                               absl::Span<const uint8_t> dead) const;
+  // SubmitTokens by row ids, which are put into `plan`, and by token ids, for which the sequences
+  // are cut into `parts`.
+  absl::StatusOr<Ticket> SubmitAddressed(absl::Span<const SequenceTokens> sequences,
+                                         absl::Span<const int32_t> token_ids,
+                                         absl::Span<const uint8_t> dead,
+                                         absl::Span<const Landing> landings, MonotonicTime deadline,
+                                         absl::Span<const ColumnSlice> slices, Plan* plan);
   absl::StatusOr<Ticket> SendTokens(absl::Span<const SequenceTokens> sequences,
                                     absl::Span<const int32_t> token_ids,
                                     absl::Span<const uint8_t> dead,
                                     absl::Span<const Landing> landings, MonotonicTime deadline,
-                                    absl::Span<const ColumnSlice> slices)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(tokens_mutex_);
+                                    absl::Span<const ColumnSlice> slices,
+                                    std::vector<SequenceTokens>* parts);
   // Submits requests for all layers, by a plan or by `tokens`, whose slices have been checked.
   absl::StatusOr<Ticket> SubmitLayers(const Plan* plan, const TokenBatch* tokens,
                                       absl::Span<const Landing> landings, MonotonicTime deadline);
@@ -185,9 +197,9 @@ class Client {
   std::unique_ptr<Transport> transport_;
   std::shared_ptr<const Addresser> addresser_;
   RowDeduplicator deduplicator_;
-  Mutex tokens_mutex_;
-  Plan tokens_plan_ ABSL_GUARDED_BY(tokens_mutex_);
-  std::vector<SequenceTokens> tokens_parts_ ABSL_GUARDED_BY(tokens_mutex_);
+  Mutex scratch_mutex_;
+  // Of no call at the moment: at most as many as there were calls at once.
+  std::vector<std::unique_ptr<TokensScratch>> scratch_ ABSL_GUARDED_BY(scratch_mutex_);
 };
 
 }  // namespace engram
