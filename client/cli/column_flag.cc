@@ -1,7 +1,11 @@
 #include "client/cli/column_flag.h"
 
+#include <algorithm>
+#include <cstdint>
 #include <utility>
 
+#include "absl/algorithm/container.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
@@ -10,7 +14,18 @@ namespace engram::cli {
 namespace {
 
 // Far above any layer's columns, and a run's end cannot overflow.
-constexpr uint32_t kMaxColumn = 1 << 20;
+constexpr uint64_t kMaxColumn = 1 << 20;
+
+// A column's number; one that does not fit in 64 bits is beyond kMaxColumn all the same.
+bool ParseColumn(absl::string_view text, uint64_t* column) {
+  if (text.empty() || !absl::c_all_of(text, absl::ascii_isdigit)) return false;
+  if (!absl::SimpleAtoi(text, column)) *column = kMaxColumn + 1;
+  return true;
+}
+
+absl::Status NoRun(absl::string_view part, absl::string_view why) {
+  return absl::InvalidArgumentError(absl::StrCat("\"", part, "\" ", why));
+}
 
 }  // namespace
 
@@ -21,14 +36,19 @@ absl::StatusOr<std::vector<ColumnRun>> ParseColumnRuns(absl::string_view text) {
     const std::pair<absl::string_view, absl::string_view> ends =
         absl::StrSplit(part, absl::MaxSplits("..", 1));
     const bool single = part.find("..") == absl::string_view::npos;
-    uint32_t first = 0, last = 0;
-    if (!absl::SimpleAtoi(ends.first, &first) ||
-        !absl::SimpleAtoi(single ? ends.first : ends.second, &last) || last < first ||
-        last > kMaxColumn) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("\"", part, "\" is no run of columns: give FIRST..LAST, or one column"));
+    uint64_t first = 0, last = 0;
+    if (!ParseColumn(ends.first, &first) ||
+        !ParseColumn(single ? ends.first : ends.second, &last)) {
+      return NoRun(part, "is no run of columns: give FIRST..LAST, or one column");
     }
-    runs.push_back({.first_column = first, .columns = last - first + 1});
+    if (std::max(first, last) > kMaxColumn) {
+      return NoRun(part,
+                   "is beyond the columns of any layer: give columns below the number that "
+                   "`engram inspect` shows");
+    }
+    if (last < first) return NoRun(part, "ends before it begins: give FIRST..LAST");
+    runs.push_back({.first_column = static_cast<uint32_t>(first),
+                    .columns = static_cast<uint32_t>(last - first + 1)});
   }
   return runs;
 }

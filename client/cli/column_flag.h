@@ -10,7 +10,8 @@
 namespace engram::cli {
 
 // Runs FIRST..LAST, the last one included, or single columns, with commas between them; empty: no
-// columns. INVALID_ARGUMENT names the part that is neither. ColumnSlice::Create has the rest.
+// columns. INVALID_ARGUMENT names the part that is neither and says why. ColumnSlice::Create has
+// the rest.
 absl::StatusOr<std::vector<ColumnRun>> ParseColumnRuns(absl::string_view text);
 
 }  // namespace engram::cli

@@ -26,6 +26,14 @@ TEST(ColumnFlagTest, NamesThePartThatIsNone) {
     EXPECT_EQ(runs.status().code(), absl::StatusCode::kInvalidArgument) << part;
     EXPECT_THAT(std::string(runs.status().message()), HasSubstr("\"" + part + "\""));
   }
+  const auto message = [](const std::string& text) {
+    return std::string(ParseColumnRuns(text).status().message());
+  };
+  for (const std::string beyond : {"4294967296", "0..4294967295", "99999999999999999999..0"}) {
+    EXPECT_THAT(message(beyond), HasSubstr("beyond the columns of any layer: give columns below"));
+  }
+  EXPECT_THAT(message("3..1"), HasSubstr("ends before it begins: give FIRST..LAST"));
+  EXPECT_THAT(message("x"), HasSubstr("is no run of columns: give FIRST..LAST, or one column"));
   EXPECT_FALSE(ParseColumnRuns("1,").ok());
   EXPECT_FALSE(ParseColumnRuns(",1").ok());
 }

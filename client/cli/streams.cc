@@ -97,6 +97,10 @@ absl::StatusOr<size_t> ElementReader::Read(void* out, size_t count) {
 }
 
 absl::StatusOr<OutputFile> OutputFile::Open(const std::string& path) {
+  if (path.empty()) {
+    return absl::InvalidArgumentError(
+        "--output \"\" names no file: give its path, or - for standard output");
+  }
   if (NamesStream(path, "/dev/stdout", STDOUT_FILENO)) {
     if (absl::Status status = CheckStandardOutput(); !status.ok()) return status;
   }

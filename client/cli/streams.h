@@ -41,6 +41,7 @@ class ElementReader {
 class OutputFile {
  public:
   // UNAVAILABLE: standard output is closed, by whichever of its names it was meant.
+  // INVALID_ARGUMENT: no path, a directory, a link to nothing.
   static absl::StatusOr<OutputFile> Open(const std::string& path);
   OutputFile(OutputFile&& other) noexcept;
   ~OutputFile();  // without Commit what was written aside is removed

@@ -50,6 +50,12 @@ TEST_F(StreamsTest, ReadsRunsAndStopsAtTheEnd) {
   EXPECT_EQ(reader->Read(ids.data(), 2).value(), 0u);
 }
 
+TEST_F(StreamsTest, AnOutputWithoutAPathIsRefused) {
+  const auto status = OutputFile::Open("").status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_NE(std::string(status.message()).find("--output \"\" names no file"), std::string::npos);
+}
+
 TEST_F(StreamsTest, RefusesAFileThatEndsInAnElement) {
   WriteText("ids", "12345");
   auto reader = ElementReader::Open(Path("ids"), 4);

@@ -12,6 +12,7 @@
 namespace engram {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 using Ids = std::vector<int32_t>;
@@ -462,7 +463,9 @@ TEST(CheckColumnIdsTest, WantsWholeTokensOfItsLayer) {
   const auto check = [&](const ColumnSlice& slice, const Rows& ids) {
     return std::string(CheckColumnIds<RowId>(scheme.layers[0], slice, ids).message());
   };
-  EXPECT_THAT(check(ColumnSlice::All(24), Rows(25)), HasSubstr("25 row ids are not whole tokens"));
+  EXPECT_THAT(
+      check(ColumnSlice::All(24), Rows(25)),
+      AllOf(HasSubstr("25 row ids are not whole tokens"), HasSubstr("give 24 ids for each token")));
   EXPECT_THAT(check(ColumnSlice::All(12), Rows(12)), HasSubstr("12 columns"));
   EXPECT_THAT(check(*ColumnSlice::Create({}, 24), Rows(1)), HasSubstr("not whole tokens"));
   EXPECT_EQ(check(*ColumnSlice::Create({}, 24), Rows()), "");

@@ -62,7 +62,8 @@ absl::Status CheckColumnIds(const LayerAddressing& layer, const ColumnSlice& sli
   const uint32_t columns = slice.columns();
   if (columns == 0 ? !ids.empty() : ids.size() % columns != 0) {
     return absl::InvalidArgumentError(absl::StrCat(ids.size(), " row ids are not whole tokens of ",
-                                                   columns, " columns (", slice.ToString(), ")"));
+                                                   columns, " columns (", slice.ToString(),
+                                                   "): give ", columns, " ids for each token"));
   }
   uint64_t signs = 0;
   for (size_t at = 0; at < ids.size(); at += columns) signs |= Signs(layer, slice, &ids[at]);

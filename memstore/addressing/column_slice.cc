@@ -29,7 +29,7 @@ absl::StatusOr<ColumnSlice> ColumnSlice::Create(absl::Span<const ColumnRun> runs
   if (runs.size() > kMaxRuns) {
     return absl::InvalidArgumentError(
         absl::StrCat("a slice of ", runs.size(), " runs of columns: ", kMaxRuns,
-                     " at most, so join those that touch, or ask twice"));
+                     " at most, so join runs that touch, or ask twice"));
   }
   ColumnSlice slice;
   slice.layer_columns_ = layer_columns;
@@ -39,16 +39,16 @@ absl::StatusOr<ColumnSlice> ColumnSlice::Create(absl::Span<const ColumnRun> runs
     const ColumnRun& run = runs[i];
     const uint64_t run_end = uint64_t{run.first_column} + run.columns;
     if (run_end > layer_columns) {
-      return absl::InvalidArgumentError(absl::StrCat("run ", i, " of the slice (", RunText(run),
-                                                     ") is beyond the layer's ", layer_columns,
-                                                     " columns"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("run ", i, " of the slice (", RunText(run), ") is beyond the layer's ",
+                       layer_columns, " columns: give columns below ", layer_columns));
     }
     if (run.first_column < end) {
       const bool overlaps = run_end > runs[i - 1].first_column;
       return absl::InvalidArgumentError(absl::StrCat(
-          "run ", i, " of the slice (", RunText(run), ") ", overlaps ? "overlaps" : "comes after",
-          " the one before it (", RunText(runs[i - 1]),
-          "): give runs in the order of their columns, each ", "column once"));
+          "run ", i, " of the slice (", RunText(run), ") ", overlaps ? "overlaps" : "lies before",
+          " run ", i - 1, " (", RunText(runs[i - 1]),
+          "): give runs in the order of their columns, each column once"));
     }
     end = run_end;
     if (run.columns == 0) continue;
@@ -66,12 +66,13 @@ absl::StatusOr<ColumnSlice> ColumnSlice::Create(absl::Span<const ColumnRun> runs
 absl::Status ColumnSlice::Check(uint32_t layer, uint32_t layer_columns) const {
   if (layer_ && *layer_ != layer) {
     return absl::InvalidArgumentError(
-        absl::StrCat("a slice of layer ", *layer_, " was given for layer ", layer));
+        absl::StrCat("a slice of layer ", *layer_, " was given for layer ", layer,
+                     ": give each layer its own, or make one without a layer"));
   }
   if (layer_columns_ != layer_columns) {
-    return absl::InvalidArgumentError(absl::StrCat("a slice of a layer of ", layer_columns_,
-                                                   " columns was given for layer ", layer,
-                                                   ", which has ", layer_columns));
+    return absl::InvalidArgumentError(
+        absl::StrCat("a slice of a layer of ", layer_columns_, " columns was given for layer ",
+                     layer, ", which has ", layer_columns, ": make it of so many"));
   }
   return absl::OkStatus();
 }

@@ -69,15 +69,18 @@ TEST(ColumnSliceTest, NoColumnsAreASliceToo) {
 }
 
 TEST(ColumnSliceTest, RefusesWhatIsNoSliceByItsRun) {
-  EXPECT_THAT(Refusal({{0, 2}, {23, 2}}),
-              HasSubstr("run 1 of the slice (columns 23..24) is beyond the layer's 24 columns"));
+  EXPECT_THAT(
+      Refusal({{0, 2}, {23, 2}}),
+      HasSubstr("run 1 of the slice (columns 23..24) is beyond the layer's 24 columns: give "
+                "columns below 24"));
   EXPECT_THAT(Refusal({{25, 0}}), HasSubstr("run 0 of the slice (none from column 25) is beyond"));
   EXPECT_THAT(Refusal({{UINT32_MAX, UINT32_MAX}}), HasSubstr("beyond"));
   EXPECT_THAT(Refusal({{2, UINT32_MAX}}), HasSubstr("beyond"));  // wraps to 1 in 32 bits
   EXPECT_THAT(Refusal({{0, 4}, {3, 2}}),
-              HasSubstr("run 1 of the slice (columns 3..4) overlaps the one before it (columns "
-                        "0..3)"));
-  EXPECT_THAT(Refusal({{8, 4}, {0, 2}}), HasSubstr("(columns 0..1) comes after"));
+              HasSubstr("run 1 of the slice (columns 3..4) overlaps run 0 (columns 0..3)"));
+  EXPECT_THAT(Refusal({{8, 4}, {0, 2}}),
+              HasSubstr("run 1 of the slice (columns 0..1) lies before run 0 (columns 8..11): give "
+                        "runs in the order"));
   EXPECT_THAT(Refusal({{8, 4}, {8, 4}}), HasSubstr("overlaps"));
   EXPECT_THAT(Refusal(Runs(9, ColumnRun{0, 0})), HasSubstr("a slice of 9 runs of columns: 8"));
   Runs eight;

@@ -31,13 +31,27 @@ absl::StatusOr<ColumnSlice> SliceOf(const wire::LookupRequest::Slice& slice, uin
   }
   if (slice.runs_named > count) {
     return absl::InvalidArgumentError(
-        absl::StrCat("a slice of ", slice.runs_named, " runs of columns: ", count, " at most"));
+        absl::StrCat("a slice of ", slice.runs_named, " runs of columns: ", count,
+                     " at most, so join runs that touch, or ask twice"));
   }
   return ColumnSlice::Create({runs.data(), count}, columns);
 }
 
-absl::Status Within(absl::string_view what, uint64_t number, const absl::Status& status) {
-  return absl::Status(status.code(), absl::StrCat(what, number, ": columns: ", status.message()));
+absl::Status Within(absl::string_view what, const absl::Status& status) {
+  return absl::Status(status.code(), absl::StrCat(what, ": columns: ", status.message()));
+}
+
+// A slice of a batch by tokens: by its place, and by the layer that it is for. Slices beyond the
+// layers, which are refused later, have none.
+std::string TokenSliceText(size_t index, absl::Span<const uint32_t> named,
+                           absl::Span<const LayerAddressing> layers) {
+  std::string text = absl::StrCat("tokens, slice ", index);
+  if (index < named.size()) {
+    absl::StrAppend(&text, " (layer ", named[index], ")");
+  } else if (named.empty() && index < layers.size()) {
+    absl::StrAppend(&text, " (layer ", layers[index].layer, ")");
+  }
+  return text;
 }
 
 }  // namespace
@@ -81,11 +95,13 @@ absl::Status LookupBatch::PrepareTokens(std::shared_ptr<const TableSet> set,
     return absl::InvalidArgumentError(absl::StrCat("tokens.columns has ", tokens.columns_named,
                                                    " slices: give one for each layer, or none"));
   }
-  const uint32_t columns = set->addresser().scheme().Columns();
+  const AddressScheme& scheme = set->addresser().scheme();
   slices_.clear();
   for (size_t i = 0; i < tokens.columns.size(); ++i) {
-    const absl::StatusOr<ColumnSlice> slice = SliceOf(tokens.columns[i], columns);
-    if (!slice.ok()) return Within("tokens, slice ", i, slice.status());
+    const absl::StatusOr<ColumnSlice> slice = SliceOf(tokens.columns[i], scheme.Columns());
+    if (!slice.ok()) {
+      return Within(TokenSliceText(i, tokens.layers, scheme.layers), slice.status());
+    }
     slices_.push_back(*slice);
   }
   return lookup_.PrepareTokens(std::move(set),
@@ -113,7 +129,7 @@ absl::Status LookupBatch::PrepareRows(std::shared_ptr<const TableSet> set,
     wanted_.push_back({.layer = layer.layer, .ids32 = layer.ids32, .ids64 = layer.ids64});
     if (!layer.has_columns) continue;
     const absl::StatusOr<ColumnSlice> slice = SliceOf(layer.columns, columns);
-    if (!slice.ok()) return Within("layer ", layer.layer, slice.status());
+    if (!slice.ok()) return Within(absl::StrCat("layer ", layer.layer), slice.status());
     slices_.push_back(*slice);
     wanted_.back().slice = &slices_.back();
   }

@@ -173,8 +173,8 @@ TEST_F(SlicedLookupTest, SlicesThatAreNoneAreRefused) {
       {{{12, 1}}, "beyond the layer's 12 columns"},
       {{{4294967295, 4294967295}}, "beyond the layer's 12 columns"},
       {{{0, 2}, {1, 2}}, "overlaps"},
-      {{{4, 2}, {0, 2}}, "comes after"},
-      {Runs(9, {0, 1}), "a slice of 9 runs"},
+      {{{4, 2}, {0, 2}}, "(columns 0..1) lies before run 0 (columns 4..5)"},
+      {Runs(9, {0, 1}), "a slice of 9 runs of columns: 8 at most, so join runs that touch"},
       {Runs(100000, {0, 1}), "a slice of 100000 runs of columns: 8 at most"},
   };
   for (const auto& [runs, what] : wrong) {
@@ -185,7 +185,13 @@ TEST_F(SlicedLookupTest, SlicesThatAreNoneAreRefused) {
     request_.clear_layers();
     request_.mutable_tokens()->add_token_ids(1);
     AddRuns(runs, request_.mutable_tokens()->add_columns());
-    ExpectRefused("tokens, slice 0: columns: ", what);
+    ExpectRefused("tokens, slice 0 (layer 0): columns: ", what);
+    request_.mutable_tokens()->add_layers(0);
+    ExpectRefused("tokens, slice 0 (layer 0): columns: ", what);
+    // A slice of no layer, which is refused before it is known to be one too many.
+    *request_.mutable_tokens()->add_columns() = request_.tokens().columns(0);
+    request_.mutable_tokens()->mutable_columns(0)->clear_runs();
+    ExpectRefused("tokens, slice 1: columns: ", what);
   }
 }
 

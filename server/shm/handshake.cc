@@ -75,7 +75,10 @@ absl::StatusOr<ParsedShmRequest> ParseShmRequest(absl::Span<const std::byte> byt
   ShmRequest request{};
   std::memcpy(&request, bytes.data(), std::min(bytes.size(), sizeof(request)));
   if (std::memcmp(request.magic, kShmMagic, sizeof(kShmMagic)) != 0) {
-    return absl::InvalidArgumentError("this is not a request for shared memory");
+    return absl::InvalidArgumentError(absl::StrCat(
+        "the first ", sizeof(kShmMagic), " of ", bytes.size(),
+        " bytes are not those of a request for shared memory: attach to shm:SOCKET with a client "
+        "of engram's"));
   }
   if (request.version != kShmVersion) {
     return absl::InvalidArgumentError(absl::StrCat("this engramd speaks version ", kShmVersion,
@@ -88,7 +91,10 @@ absl::StatusOr<ParsedShmRequest> ParseShmRequest(absl::Span<const std::byte> byt
   }
   const auto mode = static_cast<ShmMode>(request.mode);
   if (mode != ShmMode::kMapped && mode != ShmMode::kRing) {
-    return absl::InvalidArgumentError(absl::StrCat("there is no mode ", request.mode));
+    return absl::InvalidArgumentError(
+        absl::StrCat("mode ", request.mode, " of shared memory is not known: ask for ",
+                     static_cast<uint32_t>(ShmMode::kMapped), " (mapped) or ",
+                     static_cast<uint32_t>(ShmMode::kRing), " (ring)"));
   }
   if (request.table_set_bytes > kShmTableSetBytes) {
     return absl::InvalidArgumentError(absl::StrCat("the name of a table set has at most ",

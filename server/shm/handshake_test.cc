@@ -1,5 +1,6 @@
 #include "server/shm/handshake.h"
 
+#include <cstring>
 #include <memory>
 #include <string>
 #include <utility>
@@ -13,6 +14,7 @@
 namespace engram {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 constexpr uint64_t kMaxBatchRows = 1000;
@@ -50,6 +52,22 @@ TEST_P(HandshakeTest, ASetWhoseRowsComeLaterIsRefusedByName) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("table set small"));
   EXPECT_THAT(std::string(status.message()), HasSubstr("over shared memory"));
   EXPECT_THAT(std::string(status.message()), HasSubstr("attach over gRPC"));
+}
+
+absl::Status Refusal(const ShmRequest& request) {
+  return ParseShmRequest({reinterpret_cast<const std::byte*>(&request), sizeof(request)}).status();
+}
+
+TEST(ShmRequestTest, SaysWhatIsWrongAndWhatToDo) {
+  ShmRequest request{};
+  EXPECT_THAT(std::string(Refusal(request).message()),
+              AllOf(HasSubstr("first 8 of"), HasSubstr("attach to shm:SOCKET")));
+  std::memcpy(request.magic, kShmMagic, sizeof(kShmMagic));
+  request.version = kShmVersion;
+  EXPECT_THAT(std::string(Refusal(request).message()),
+              AllOf(HasSubstr("mode 0 of shared memory"), HasSubstr("1 (mapped) or 2 (ring)")));
+  request.mode = static_cast<uint32_t>(ShmMode::kRing);
+  EXPECT_TRUE(Refusal(request).ok());
 }
 
 INSTANTIATE_TEST_SUITE_P(Modes, HandshakeTest, ::testing::Values(ShmMode::kMapped, ShmMode::kRing));
