@@ -308,7 +308,7 @@ void AddBenchCommand(CLI::App& app, CommandBody* chosen) {
       ->add_option(
           "--spin-us", flags->target.spin_us,
           "microseconds at most that a wait looks for rows before it sleeps, over grpc and "
-          "rdma (default 200; 0: never)")
+          "rdma, 0 to 10000 (default 200; 0: never)")
       ->check(CLI::Range(0, 10000));
   command->add_flag("--from-token-ids", flags->from_token_ids, "count the addressing as well");
   command

@@ -15,8 +15,8 @@ constexpr ConfigField kFields[] = {
     {"lookup_threads", "N",
      "threads that answer lookups over gRPC (default 0: half of the cores, at most 8)"},
     {"spin_us", "N",
-     "microseconds at most that they look for a request before they sleep (default 50; they do not "
-     "where requests come seldom or other threads want the core; 0: never)"},
+     "microseconds at most that they look for a request before they sleep, 0 to 1000 (default 50; "
+     "they do not where requests come seldom or other threads want the core; 0: never)"},
     {"max_batch_rows", "N", "rows of one batch at most (default 4194304)"},
     {"shm_socket", "PATH",
      "socket over which clients of this machine get shared memory (default: none)"},

@@ -303,6 +303,7 @@ TEST(ParseCommandLine, HelpAndVersionAreTextsToPrint) {
   ASSERT_TRUE(help.ok());
   EXPECT_THAT(help->text, HasSubstr("--table-set"));
   EXPECT_THAT(help->text, HasSubstr("--gather-threads"));
+  EXPECT_THAT(help->text, HasSubstr(absl::StrCat("0 to ", kMaxSpin.count())));
 }
 
 }  // namespace
