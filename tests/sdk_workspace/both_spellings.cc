@@ -12,6 +12,7 @@
 #include "engram/client/transport/transport.h"
 #include "engram/memstore/addressing/addresser.h"
 #include "engram/memstore/addressing/column_slice.h"
+#include "engram/memstore/addressing/head_slice.h"
 #include "engram/memstore/addressing/scheme.h"
 #include "engram/memstore/addressing/set_id.h"
 #include "engram/memstore/addressing/token_map.h"
