@@ -73,6 +73,13 @@ struct AdminClient::Connection {
           "no answer from operators' port ", address, " (", status.error_message(),
           "): is this what engramd --admin-grpc-listen says, and does it serve already?"));
     }
+    // gRPC's own answer where no such service is: engramd's is never without words.
+    if (status.error_code() == grpc::StatusCode::UNIMPLEMENTED && status.error_message().empty()) {
+      return absl::UnimplementedError(
+          absl::StrCat(address,
+                       " answers gRPC but not Engram's administration: is it engramd's port for "
+                       "lookups (--listen)? Give the address of --admin-grpc-listen"));
+    }
     return FromGrpc(status, address);
   }
 

@@ -1,5 +1,6 @@
 // What operators ask of an engramd (proto/engram/v1/admin.proto), without protobuf: publish,
 // retire, list, scrub. Blocking; thread-safe. Errors: UNAVAILABLE where nobody listens,
+// UNIMPLEMENTED where what listens is another gRPC server, such as engramd's port for lookups,
 // UNAUTHENTICATED where one side does not take the other's certificate, engramd's own otherwise.
 #pragma once
 

@@ -108,6 +108,23 @@ TEST_F(TableSetsTest, ANameMovesAndWhoHasTheOldSetGoesOn) {
   EXPECT_EQ(Attach("grpc:" + address)->table_set().id, old_stream->table_set().id);
 }
 
+TEST_F(TableSetsTest, PortsThatAreMixedUpAreNamed) {
+  EngramdProcess engramd(Flags());
+  const std::string lookups = engramd.WaitUntilServing();
+  const absl::Status attached = Client::Attach("grpc:" + Admin(), {}).status();
+  EXPECT_EQ(attached.code(), absl::StatusCode::kUnimplemented);
+  EXPECT_THAT(std::string(attached.message()),
+              AllOf(HasSubstr(Admin() + " answers gRPC but not Engram's lookups"),
+                    HasSubstr("Give the address of --listen")));
+  for (const std::string words : {"list", "scrub", "retire x", "publish /x"}) {
+    const Outcome asked = RunShell(absl::StrCat("$ENGRAM admin ", words, " --admin ", lookups));
+    EXPECT_EQ(asked.exit_code, 1) << words;
+    EXPECT_THAT(asked.err,
+                AllOf(HasSubstr(lookups + " answers gRPC but not Engram's administration"),
+                      HasSubstr("Give the address of --admin-grpc-listen")));
+  }
+}
+
 TEST_F(TableSetsTest, ASupersededSetGoesWithItsLastLease) {
   EngramdProcess engramd(Flags({"--retire-grace-s", "3600"}));
   const std::string address = engramd.WaitUntilServing();

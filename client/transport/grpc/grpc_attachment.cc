@@ -58,6 +58,13 @@ absl::StatusOr<v1::AttachResponse> CallAttach(const std::shared_ptr<grpc::Channe
                           status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED ||
                           (status.error_code() == grpc::StatusCode::RESOURCE_EXHAUSTED &&
                            !status.error_details().empty());
+    // gRPC's own answer where no such service is: engramd's is never without words.
+    if (status.error_code() == grpc::StatusCode::UNIMPLEMENTED && status.error_message().empty()) {
+      return absl::UnimplementedError(absl::StrCat(
+          address,
+          " answers gRPC but not Engram's lookups: is it engramd's port for operators "
+          "(--admin-grpc-listen)? Give the address of --listen"));
+    }
     if (!may_pass) {
       return absl::Status(static_cast<absl::StatusCode>(status.error_code()),
                           absl::StrCat("engramd at ", address, ": ", status.error_message()));
