@@ -12,6 +12,7 @@
 #include "client/transport/rdma/rdma_transport.h"
 #include "client/transport/shm/shm_transport.h"
 #include "memstore/base/clock.h"
+#include "proto/wire/version.h"
 
 namespace engram {
 namespace {
@@ -73,6 +74,8 @@ absl::StatusOr<std::unique_ptr<Transport>> AttachTransport(const Target& target,
 }
 
 }  // namespace
+
+absl::string_view SdkVersion() { return kEngramVersion; }
 
 absl::StatusOr<std::unique_ptr<Client>> Client::Attach(absl::string_view target,
                                                        const AttachOptions& options) {

@@ -43,6 +43,10 @@
 
 namespace engram {
 
+// Of this SDK, as "0.1.0"; engramd of the same build has the same. For logs: what the two ends of a
+// connection can do is never told by it.
+absl::string_view SdkVersion();
+
 struct AttachOptions {
   std::string table_set = {};                  // id or name; empty: the only one served
   absl::Duration timeout = absl::Seconds(30);  // waits while the server is absent or loading

@@ -14,6 +14,7 @@
 #include "client/cli/command.h"
 #include "memstore/os/malloc_tuning.h"
 #include "memstore/os/standard_streams.h"
+#include "proto/wire/version.h"
 
 namespace engram::cli {
 namespace {
@@ -31,6 +32,7 @@ int Main(int argc, char** argv) {
       "engram: table sets of n-gram memory: pack, inspect, verify, address, look up, measure; and\n"
       "administer an engramd that serves.\n"
       "Exit codes: 0 done, 1 the work failed, 2 bad usage. `engram COMMAND --help` for each."};
+  app.set_version_flag("--version", absl::StrCat("engram ", kEngramVersion));
   app.require_subcommand(1);
   CommandBody body;
   AddPackCommand(app, &body);

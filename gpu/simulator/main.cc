@@ -10,6 +10,8 @@
 #include <sstream>
 #include <string>
 
+#include "absl/strings/str_cat.h"
+#include "client/client.h"
 #include "gpu/simulator/experiment.h"
 #include "memstore/os/malloc_tuning.h"
 #include "memstore/os/standard_streams.h"
@@ -123,6 +125,7 @@ int Main(int argc, char** argv) {
   CLI::App app(
       "engram_worker: what sits in an inference worker, tried out.\nExit codes: 0 done, 1 the work "
       "failed, 2 bad usage.");
+  app.set_version_flag("--version", absl::StrCat("engram_worker ", SdkVersion()));
   app.require_subcommand(1);
   CLI::App* const simulate = app.add_subcommand(
       "simulate",

@@ -147,6 +147,12 @@ TEST_F(CliTest, AnUnknownCommandListsThoseThereAre) {
   }
 }
 
+TEST_F(CliTest, ItSaysItsVersion) {
+  const Outcome outcome = RunShell("$ENGRAM --version");
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.err;
+  EXPECT_EQ(outcome.out, absl::StrCat("engram ", SdkVersion(), "\n"));
+}
+
 TEST_F(CliTest, ALookupThatIsKilledLeavesNothing) {
   if (!HasUnnamedFiles()) GTEST_SKIP() << "this file system has no files without a name";
   // It waits for more tokens than come, with its output open and half of it written.

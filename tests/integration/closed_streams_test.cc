@@ -116,8 +116,9 @@ TEST_F(ClosedStreams, TextForAClosedOrFullStandardOutputIsAFailure) {
       "gpu/simulator/engram_worker simulate --seconds 0.1 --rows resident --rows-per-head 1000 "
       "--engramd server/engramd";
   for (const std::string& line :
-       {std::string("$ENGRAM --help"), std::string("$ENGRAM bench --help"),
-        "$ENGRAM inspect " + Set(), "$ENGRAM inspect --json " + Set(), "$ENGRAM verify " + Set(),
+       {std::string("$ENGRAM --help"), std::string("$ENGRAM --version"),
+        std::string("$ENGRAM bench --help"), "$ENGRAM inspect " + Set(),
+        "$ENGRAM inspect --json " + Set(), "$ENGRAM verify " + Set(),
         "$ENGRAM bench --rounds 1" + looked_up, "$ENGRAM bench --json --rounds 1" + looked_up,
         "$ENGRAM address --output - --token-ids " + Ids() + " --table-set " + Set(),
         std::string("server/engramd --help"), std::string("server/engramd --version"),

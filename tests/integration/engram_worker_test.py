@@ -31,6 +31,12 @@ class SimulateTest(unittest.TestCase):
             self.assertTrue(0 <= one["exposed_wait_share"] < 1, one)
         self.assertEqual(rows[1]["loss_percent"], 0)
 
+    def test_it_says_its_version_as_engramd_does(self):
+        worker, engramd = (subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout.split()
+                           for program in (WORKER, ENGRAMD))
+        self.assertEqual(worker[0], "engram_worker")
+        self.assertEqual(worker[1:], engramd[1:])
+
     def test_one_way_as_a_table(self):
         done = simulate(*QUICK, "--rows", "shm")
         self.assertEqual(done.returncode, 0, done.stderr)
