@@ -138,7 +138,7 @@ int Main(int argc, char** argv) {
   }
   if (!command->config) return Say(command->text);
   if (command->check_only) {
-    if (const absl::Status status = CheckSecurity(*command->config); !status.ok()) {
+    if (const absl::Status status = CheckConfiguration(*command->config); !status.ok()) {
       std::fprintf(stderr, "engramd: %s\n", std::string(status.message()).c_str());
       return kBadUsage;
     }

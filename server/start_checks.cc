@@ -42,8 +42,6 @@ absl::Status CheckTokenFits(const Named& set, uint64_t max_batch_rows) {
                    set.directory, " has: give ", token_rows, " or more"));
 }
 
-}  // namespace
-
 absl::Status CheckSecurity(const ServerConfig& config) {
   for (const TlsFiles* files : {&config.tls, &config.admin_tls}) {
     if (!files->on()) continue;
@@ -53,8 +51,7 @@ absl::Status CheckSecurity(const ServerConfig& config) {
                                    : AccessControl::CheckTokenFile(config.token_file);
 }
 
-absl::Status CheckBeforeLoading(const ServerConfig& config) {
-  ENGRAM_RETURN_IF_ERROR(CheckSecurity(config));
+absl::Status CheckTableSets(const ServerConfig& config) {
   std::vector<Named> sets;
   for (const std::string& directory : config.table_sets) {
     absl::StatusOr<Manifest> manifest = LoadManifest(directory);
@@ -69,16 +66,43 @@ absl::Status CheckBeforeLoading(const ServerConfig& config) {
     ENGRAM_RETURN_IF_ERROR(CheckTokenFits(set, config.max_batch_rows));
     sets.push_back(std::move(set));
   }
+  return absl::OkStatus();
+}
+
+absl::Status OfFlag(absl::string_view flag, const absl::Status& status) {
+  return status.ok() ? status
+                     : absl::Status(status.code(), absl::StrCat(flag, ": ", status.message()));
+}
+
+// `check` of each address that is bound when the tables are loaded. The HTTP pages' is bound
+// before.
+absl::Status CheckAddresses(const ServerConfig& config,
+                            absl::Status (*check)(const ListenAddress&)) {
   for (const ListenAddress& address : config.listen) {
-    ENGRAM_RETURN_IF_ERROR(CheckCanListen(address));
+    ENGRAM_RETURN_IF_ERROR(OfFlag("--listen", check(address)));
+  }
+  if (config.admin_grpc_listen) {
+    ENGRAM_RETURN_IF_ERROR(OfFlag("--admin-grpc-listen", check(*config.admin_grpc_listen)));
   }
   if (config.shm_socket.empty()) return absl::OkStatus();
   const absl::StatusOr<ListenAddress> shm =
       ParseListenAddress(absl::StrCat("unix:", config.shm_socket));
-  const absl::Status status = shm.ok() ? CheckCanListen(*shm) : shm.status();
-  return status.ok() ? status
-                     : absl::Status(status.code(), absl::StrCat("--shm-socket ", config.shm_socket,
-                                                                ": ", status.message()));
+  return OfFlag(absl::StrCat("--shm-socket ", config.shm_socket),
+                shm.ok() ? check(*shm) : shm.status());
+}
+
+}  // namespace
+
+absl::Status CheckConfiguration(const ServerConfig& config) {
+  ENGRAM_RETURN_IF_ERROR(CheckSecurity(config));
+  ENGRAM_RETURN_IF_ERROR(CheckTableSets(config));
+  return CheckAddresses(config, CheckSocketFolder);
+}
+
+absl::Status CheckBeforeLoading(const ServerConfig& config) {
+  ENGRAM_RETURN_IF_ERROR(CheckSecurity(config));
+  ENGRAM_RETURN_IF_ERROR(CheckTableSets(config));
+  return CheckAddresses(config, CheckCanListen);
 }
 
 }  // namespace engram

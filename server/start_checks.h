@@ -8,13 +8,14 @@
 
 namespace engram {
 
-// Errors: LoadManifest's, naming the directory; ALREADY_EXISTS when one set stands there twice, or
-// two of one name, by which clients could not tell them apart; INVALID_ARGUMENT when the rows of
-// one token are more than a batch may have; CheckCanListen's.
+// Errors: TLS's and AccessControl's for certificates, keys and tokens; LoadManifest's, naming the
+// directory; ALREADY_EXISTS when one set stands there twice, or two of one name, by which clients
+// could not tell them apart; INVALID_ARGUMENT when the rows of one token are more than a batch may
+// have; CheckCanListen's, naming the flag.
 absl::Status CheckBeforeLoading(const ServerConfig& config);
 
-// The part of it that needs neither tables nor addresses: certificates, keys and tokens. TLS's and
-// AccessControl's errors.
-absl::Status CheckSecurity(const ServerConfig& config);
+// The part of it that holds while another engramd serves by the same configuration: of the
+// addresses, whether a Unix socket's folder is there and may be written to. Touches none.
+absl::Status CheckConfiguration(const ServerConfig& config);
 
 }  // namespace engram

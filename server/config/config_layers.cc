@@ -123,7 +123,10 @@ absl::Status ConfigLayers::ReadFlags(int argc, const char* const* argv) {
   bool print = false;
   bool check = false;
   app.add_flag("--print-config", print, "print what it would serve by, and why, and end");
-  app.add_flag("--check-config", check, "check the configuration and the files it names, and end");
+  app.add_flag(
+      "--check-config", check,
+      "check the configuration, the files and table sets it names and the folders of its sockets, "
+      "and end");
   std::map<std::string, std::vector<std::string>> given;
   for (const ConfigField& field : ConfigFields()) {
     std::vector<std::string>& values = given[field.name];

@@ -27,7 +27,7 @@ absl::Status CannotListen(const ListenAddress& address, absl::string_view why) {
 absl::Status InUse(const ListenAddress& address) {
   return absl::AlreadyExistsError(
       absl::StrCat("cannot listen on ", address.Text(),
-                   ": it is in use by another process; stop that one or choose another --listen"));
+                   ": it is in use by another process; stop that one or choose another address"));
 }
 
 absl::Status FromErrno(const ListenAddress& address) {
@@ -77,14 +77,7 @@ sockaddr_un UnixName(const std::string& path) {
 // Makes a Unix socket's path free: the file of a process that is gone is removed.
 absl::Status RemoveStaleSocket(const ListenAddress& address) {
   const std::string& path = address.unix_path;
-  const size_t slash = path.rfind('/');
-  const std::string directory = slash == std::string::npos ? "."
-                                : slash == 0               ? "/"
-                                                           : path.substr(0, slash);
-  if (access(directory.c_str(), W_OK | X_OK) != 0) {
-    return CannotListen(address,
-                        absl::StrCat("directory ", directory, ": ", strerrordesc_np(errno)));
-  }
+  ENGRAM_RETURN_IF_ERROR(CheckSocketFolder(address));
   struct stat there;
   if (lstat(path.c_str(), &there) != 0) {
     return errno == ENOENT ? absl::OkStatus() : FromErrno(address);
@@ -193,6 +186,19 @@ absl::StatusOr<ListenSocket> ListenSocket::BindPackets(const std::string& path, 
 
 absl::Status ListenSocket::Listen() {
   return listen(fd_, SOMAXCONN) == 0 ? absl::OkStatus() : FromErrno(address_);
+}
+
+absl::Status CheckSocketFolder(const ListenAddress& address) {
+  if (!address.is_unix()) return absl::OkStatus();
+  const std::string& path = address.unix_path;
+  const size_t slash = path.rfind('/');
+  const std::string directory = slash == std::string::npos ? "."
+                                : slash == 0               ? "/"
+                                                           : path.substr(0, slash);
+  if (access(directory.c_str(), W_OK | X_OK) == 0) return absl::OkStatus();
+  return CannotListen(address, absl::StrCat("directory ", directory, ": ", strerrordesc_np(errno),
+                                            "; make one that engramd may write to, or choose "
+                                            "another path"));
 }
 
 absl::Status CheckCanListen(const ListenAddress& address) {

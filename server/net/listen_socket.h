@@ -51,6 +51,10 @@ class ListenSocket {
   struct stat file_ {};  // of a Unix socket, as it was bound
 };
 
+// Whether the folder of a Unix socket is there and may be written to: UNAVAILABLE names it. Touches
+// nothing; OK for TCP.
+absl::Status CheckSocketFolder(const ListenAddress& address);
+
 // Whether Bind would do it now; binds nothing for longer than the call.
 absl::Status CheckCanListen(const ListenAddress& address);
 

@@ -120,6 +120,19 @@ TEST_F(ListenSocketTest, NamesADirectoryThatIsNotThere) {
       CheckCanListen(ParseListenAddress("unix:" + directory_ + "/no/s").value());
   EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(Message(status), HasSubstr("directory " + directory_ + "/no: No such file"));
+  EXPECT_THAT(Message(status), HasSubstr("make one"));
+}
+
+TEST_F(ListenSocketTest, ASocketsFolderIsLookedAtAlone) {
+  const int fd = Listen();
+  EXPECT_TRUE(CheckSocketFolder(Unix()).ok());
+  close(fd);
+  EXPECT_TRUE(CheckSocketFolder(Unix()).ok());
+  EXPECT_EQ(access(SocketPath().c_str(), F_OK), 0) << "a check removed a file";
+  EXPECT_TRUE(CheckSocketFolder(ParseListenAddress("192.0.2.1:7300").value()).ok());
+  const absl::Status missing =
+      CheckSocketFolder(ParseListenAddress("unix:" + directory_ + "/no/s").value());
+  EXPECT_THAT(Message(missing), HasSubstr("directory " + directory_ + "/no: No such file"));
 }
 
 TEST_F(ListenSocketTest, AHostWithSeveralAddressesHasOnePort) {

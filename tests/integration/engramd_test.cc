@@ -12,6 +12,7 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -170,9 +171,48 @@ TEST_F(EngramdTest, WhatWouldStopItLaterStopsItBeforeItLoads) {
   EXPECT_THAT(too_few, HasSubstr("--max-batch-rows 47"));
   EXPECT_THAT(too_few, HasSubstr("give 48 or more"));
   EngramdProcess first({"--table-set", Set(), "--listen", "127.0.0.1:0"});
-  const std::string in_use =
-      FailedStart(1, {"--table-set", Set(), "--listen", first.WaitUntilServing()});
-  for (const std::string& log : {too_few, in_use}) EXPECT_THAT(log, Not(HasSubstr("loading")));
+  const std::string taken = first.WaitUntilServing();
+  const std::string in_use = FailedStart(1, {"--table-set", Set(), "--listen", taken});
+  std::vector<std::string> operators = Flags();
+  operators.insert(operators.end(), {"--admin-grpc-listen", taken});
+  const std::string operators_in_use = FailedStart(1, operators);
+  EXPECT_THAT(operators_in_use, HasSubstr("--admin-grpc-listen: cannot listen on " + taken));
+  const std::string no_folder =
+      FailedStart(1, {"--table-set", Set(), "--listen", "unix:" + (scratch_ / "no/s")});
+  EXPECT_THAT(no_folder, HasSubstr("directory " + (scratch_ / "no") + ": No such file"));
+  for (const std::string& log : {too_few, in_use, operators_in_use, no_folder}) {
+    EXPECT_THAT(log, Not(HasSubstr("loading")));
+  }
+}
+
+// It says what would stop engramd, as far as that holds while another one serves by the same
+// configuration.
+TEST_F(EngramdTest, CheckConfigLooksAtTableSetsAndSocketFolders) {
+  const auto check = [](std::vector<std::string> flags) {
+    flags.push_back("--check-config");
+    EngramdProcess engramd(flags);
+    EXPECT_FALSE(engramd.WaitForLine("listening on"));  // waits for the log's end
+    return std::pair(engramd.WaitForEnd(), engramd.Log());
+  };
+  EngramdProcess serving(Flags());
+  serving.WaitUntilServing();
+  EXPECT_EQ(check(Flags()).first, 0);
+  const auto [missing, missing_log] =
+      check({"--table-set", scratch_ / "none", "--listen", Socket()});
+  EXPECT_EQ(missing, 2);
+  EXPECT_THAT(missing_log, AllOf(HasSubstr(scratch_ / "none"), HasSubstr("no such directory")));
+  EXPECT_EQ(check({"--table-set", scratch_ / ".", "--listen", Socket()}).first, 2);
+  const std::string nowhere = scratch_ / "no/s";
+  for (const auto& [flag, value] : {std::pair{"--listen", "unix:" + nowhere},
+                                    {"--admin-grpc-listen", "unix:" + nowhere},
+                                    {"--shm-socket", nowhere}}) {
+    std::vector<std::string> flags = Flags();
+    flags.insert(flags.end(), {flag, value});
+    const auto [code, log] = check(flags);
+    EXPECT_EQ(code, 2) << flag;
+    EXPECT_THAT(log, AllOf(HasSubstr(flag), HasSubstr("directory " + (scratch_ / "no"))));
+  }
+  EXPECT_TRUE(Client::Attach("grpc:" + Socket(), {}).ok());
 }
 
 TEST_F(EngramdTest, OneFlippedBitInAnyFileEndsItBeforeItListens) {

@@ -401,6 +401,7 @@ TEST_F(SecurityTest, TheCommandLineTakesCertificatesAndTokens) {
       "--tls-cert ",
       server_.cert, " --tls-key ", worker_.key));
   EXPECT_EQ(checked.exit_code, 2) << checked.err;
+  EXPECT_THAT(checked.err, HasSubstr("is not the key of the certificate"));
 }
 
 class AdminSecurityTest : public SecurityTest {
