@@ -21,7 +21,19 @@ uint64_t CountFiles(const Manifest& manifest) {
   return files;
 }
 
+// What token ids become before they are hashed; null where they are hashed as they are.
+nlohmann::ordered_json TokenMapJson(const AddressScheme& scheme) {
+  if (!scheme.token_map) return nullptr;
+  return {{"file", scheme.token_map->file},
+          {"bytes", uint64_t{scheme.vocab_size} * sizeof(int32_t)},
+          {"sha256", scheme.token_map->sha256},
+          {"compressed_vocab_size", scheme.token_map->compressed_vocab_size}};
+}
+
 std::string AsJson(const Manifest& manifest) {
+  const AddressScheme& scheme = manifest.scheme;
+  nlohmann::ordered_json orders = nlohmann::ordered_json::array();
+  for (uint32_t order = 2; order <= scheme.max_order; ++order) orders.push_back(order);
   nlohmann::ordered_json layers = nlohmann::ordered_json::array();
   for (const LayerTableSpec& layer : manifest.layers) {
     layers.push_back({{"layer", layer.layer},
@@ -30,9 +42,17 @@ std::string AsJson(const Manifest& manifest) {
                       {"encoding", std::string(Name(layer.encoding.kind))},
                       {"shards", layer.shards.size()}});
   }
-  const nlohmann::ordered_json out = {
-      {"id", manifest.id}, {"name", manifest.name},          {"family", manifest.scheme.family},
-      {"layers", layers},  {"bytes", manifest.TableBytes()}, {"files", CountFiles(manifest)}};
+  const nlohmann::ordered_json out = {{"id", manifest.id},
+                                      {"name", manifest.name},
+                                      {"family", scheme.family},
+                                      {"layers", layers},
+                                      {"bytes", manifest.TableBytes()},
+                                      {"files", CountFiles(manifest)},
+                                      {"orders", orders},
+                                      {"heads", scheme.heads_per_order},
+                                      {"columns", scheme.Columns()},
+                                      {"vocab_size", scheme.vocab_size},
+                                      {"token_map", TokenMapJson(scheme)}};
   return out.dump(2) + "\n";
 }
 
@@ -43,7 +63,8 @@ std::string AsText(const Manifest& manifest) {
   absl::StrAppend(&out, "hashes  n-grams of 2..", scheme.max_order, " tokens, ",
                   scheme.heads_per_order, " heads each: ", scheme.Columns(),
                   " rows a token and layer; ",
-                  scheme.token_map ? absl::StrCat("ids compressed by ", scheme.token_map->file)
+                  scheme.token_map ? absl::StrCat("ids compressed by ", scheme.token_map->file,
+                                                  " to ", scheme.token_map->compressed_vocab_size)
                                    : std::string("ids as they are"),
                   "\n");
   absl::StrAppendFormat(&out, "rows    %d bytes (%.2f GiB) in %d files\n\n", manifest.TableBytes(),

@@ -53,8 +53,9 @@ int Run(const PackFlags& flags) {
                                           ? PackSynthetic(**family, options)
                                           : PackCheckpoint(**family, flags.checkpoint, options);
   if (!manifest.ok()) return Finish(manifest.status());
-  std::fprintf(stderr, "packed %s: %s, %zu layers, %llu bytes of rows, id %s\n",
-               options.output.c_str(), manifest->name.c_str(), manifest->layers.size(),
+  const size_t layers = manifest->layers.size();
+  std::fprintf(stderr, "packed %s: %s, %zu layer%s, %llu bytes of rows, id %s\n",
+               options.output.c_str(), manifest->name.c_str(), layers, layers == 1 ? "" : "s",
                static_cast<unsigned long long>(manifest->TableBytes()), manifest->id.c_str());
   return kDone;
 }

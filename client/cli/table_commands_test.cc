@@ -58,10 +58,27 @@ TEST_F(TableCommandsTest, PacksVerifiesAndInspects) {
   EXPECT_EQ(found["layers"], nlohmann::json::parse(absl::StrCat(
                                  R"([{"layer": 14, "row_bytes": 264, "shards": 1, "rows": )", rows,
                                  R"(, "encoding": "fp8_e4m3_ue8m0_block32"}])")));
+  EXPECT_EQ(found["orders"], nlohmann::json({2, 3, 4}));
+  EXPECT_EQ(found["heads"], 8);
+  EXPECT_EQ(found["columns"], 24);
+  EXPECT_EQ(found["vocab_size"].get<uint64_t>() * 4, fs::file_size(kV41Map));
+  EXPECT_EQ(found["token_map"]["file"], "token_map.i32");
+  EXPECT_EQ(found["token_map"]["bytes"], fs::file_size(kV41Map));
+  EXPECT_EQ(found["token_map"]["sha256"], Sha256Hex(ReadAll(kV41Map)));
+  EXPECT_GT(found["token_map"]["compressed_vocab_size"], 0);
+  EXPECT_EQ(printed_.find("\"id\""), printed_.find('"'));  // first, for those who read it by place
   ASSERT_EQ(Run({"inspect", Path("set")}), kDone);
   for (const char* part : {"mine", "fp8_e4m3_ue8m0_block32", "synthetic", "Only the manifest"}) {
     EXPECT_THAT(printed_, HasSubstr(part));
   }
+}
+
+TEST_F(TableCommandsTest, PackCountsItsLayers) {
+  ASSERT_EQ(PackSmallV41({"--layers", "14"}), kDone) << said_;
+  EXPECT_THAT(said_, HasSubstr(", 1 layer, "));
+  fs::remove_all(Path("set"));
+  ASSERT_EQ(PackSmallV41(), kDone) << said_;
+  EXPECT_THAT(said_, HasSubstr(", 2 layers, "));
 }
 
 TEST_F(TableCommandsTest, PacksACheckpoint) {
@@ -83,6 +100,8 @@ TEST_F(TableCommandsTest, PacksACheckpoint) {
   scaled.insert(scaled.end(), {"--rows-per-head", "50"});
   EXPECT_EQ(Run(scaled), kDone) << said_;
   EXPECT_EQ(Run({"verify", Path("set")}), kDone) << said_;
+  ASSERT_EQ(Run({"inspect", Path("set"), "--json"}), kDone) << said_;
+  EXPECT_TRUE(nlohmann::json::parse(printed_)["token_map"].is_null());
 }
 
 TEST_F(TableCommandsTest, BadUsageIsTwoAndLeavesNothing) {
