@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -18,6 +19,7 @@
 #include "absl/strings/str_split.h"
 #include "client/cli/bench_compare.h"
 #include "client/cli/bench_run.h"
+#include "client/cli/column_flag.h"
 #include "client/cli/command.h"
 #include "client/cli/dense_rows.h"
 #include "client/cli/streams.h"
@@ -44,6 +46,23 @@ const std::vector<std::string>& Modes() {
   return modes;
 }
 
+// Below the flags in --help.
+constexpr char kColumnsOfTheTable[] =
+    "Columns of the table:\n"
+    "  path          the transport, or with --compare the target\n"
+    "  batch/tokens  tokens of a batch (--batch-tokens)\n"
+    "  rounds        batches that were measured, of all clients\n"
+    "  p50/us, p99/us, p99.9/us  time of one batch from Submit to its rows landed, in "
+    "microseconds:\n"
+    "                half of the batches took no longer, and so on\n"
+    "  Mrows/s       million rows landed a second, over all clients; repeated rows count each "
+    "time\n"
+    "  GB/s          10^9 bytes of these rows a second\n"
+    "  distinct      rows of a batch that are different, of all its rows\n"
+    "  x rows/s, x p50  with --compare: Mrows/s and p50 divided by those of --target in the same "
+    "turn;\n"
+    "                all numbers are then medians over the turns, rounds the sum";
+
 struct BenchFlags {
   TargetFlags target;
   std::vector<std::string> compare;  // [MODE@]TARGET
@@ -54,6 +73,7 @@ struct BenchFlags {
   double seconds = 3;
   uint64_t rounds = 0;
   bool from_token_ids = false;
+  std::optional<std::string> columns;
   std::string metrics_listen;  // HOST:PORT; empty: nowhere
   bool json = false;
 };
@@ -125,6 +145,7 @@ std::string Line(const BenchFlags& flags, const std::string& path, int batch_tok
   line["rows_per_s"] = result.rows_per_s;
   line["gb_per_s"] = result.gb_per_s;
   line["distinct_share"] = result.distinct_share;
+  if (flags.columns) line["columns"] = *flags.columns;
   if (!flags.compare.empty()) {
     line["ceiling"] = flags.target.target;
     line["ratio_rows_per_s"] = compared.ratio_rows_per_s;
@@ -133,12 +154,18 @@ std::string Line(const BenchFlags& flags, const std::string& path, int batch_tok
   return line.dump() + "\n";
 }
 
-BenchSetting Setting(const BenchFlags& flags, int batch_tokens) {
-  return {.batch_tokens = static_cast<uint64_t>(batch_tokens),
-          .in_flight = static_cast<uint64_t>(flags.in_flight),
-          .seconds = flags.seconds,
-          .rounds = flags.rounds,
-          .from_token_ids = flags.from_token_ids};
+absl::StatusOr<BenchSetting> Setting(const BenchFlags& flags, int batch_tokens,
+                                     const Manifest& table_set) {
+  BenchSetting setting = {.batch_tokens = static_cast<uint64_t>(batch_tokens),
+                          .in_flight = static_cast<uint64_t>(flags.in_flight),
+                          .seconds = flags.seconds,
+                          .rounds = flags.rounds,
+                          .from_token_ids = flags.from_token_ids};
+  if (!flags.columns) return setting;
+  absl::StatusOr<ColumnSlice> slice = SliceOfFlag(flags.columns, table_set.scheme.Columns());
+  if (!slice.ok()) return slice.status();
+  setting.slice = *slice;
+  return setting;
 }
 
 // What is wrong of the flags once the target is known.
@@ -149,11 +176,14 @@ absl::Status CheckAgainst(Client& client, const BenchFlags& flags) {
                      flags.clients * flags.in_flight, " batches at once, more than ",
                      kMaxInFlightInAll, ": lower one of them"));
   }
+  const Manifest& set = client.table_set();
+  const ColumnSlice all = ColumnSlice::All(set.scheme.Columns());
   for (const int batch_tokens : flags.batch_tokens) {
-    absl::Status fits = CheckBatchTokens(client, batch_tokens);
+    const absl::StatusOr<BenchSetting> setting = Setting(flags, batch_tokens, set);
+    if (!setting.ok()) return setting.status();
+    absl::Status fits = CheckBatchTokens(client, setting->slice.value_or(all), batch_tokens);
     if (!fits.ok()) return fits;
-    const uint64_t bytes =
-        BenchBytes(client.table_set(), Setting(flags, batch_tokens), flags.clients);
+    const uint64_t bytes = BenchBytes(set, *setting, flags.clients);
     if (bytes <= kMaxBytes) continue;
     return absl::InvalidArgumentError(
         absl::StrCat("--clients ", flags.clients, " with --in-flight ", flags.in_flight,
@@ -220,9 +250,11 @@ absl::StatusOr<std::vector<ComparedResult>> Measure(const BenchFlags& flags,
                                                     const std::vector<BenchPath>& paths,
                                                     const std::vector<int32_t>& ids,
                                                     int batch_tokens) {
-  const BenchSetting setting = Setting(flags, batch_tokens);
-  if (!flags.compare.empty()) return RunCompared(paths, ids, setting);
-  const absl::StatusOr<BenchResult> result = RunBench(paths[0].clients, ids, setting);
+  const absl::StatusOr<BenchSetting> setting =
+      Setting(flags, batch_tokens, paths[0].clients[0]->table_set());
+  if (!setting.ok()) return setting.status();
+  if (!flags.compare.empty()) return RunCompared(paths, ids, *setting);
+  const absl::StatusOr<BenchResult> result = RunBench(paths[0].clients, ids, *setting);
   if (!result.ok()) return result.status();
   return std::vector<ComparedResult>{{.median = *result}};
 }
@@ -311,12 +343,14 @@ void AddBenchCommand(CLI::App& app, CommandBody* chosen) {
           "rdma, 0 to 10000 (default 200; 0: never)")
       ->check(CLI::Range(0, 10000));
   command->add_flag("--from-token-ids", flags->from_token_ids, "count the addressing as well");
+  AddColumnFlag(*command, "only their rows are fetched and counted", &flags->columns);
   command
       ->add_option("--metrics-listen", flags->metrics_listen,
                    "where the clients' own metrics are shown at /metrics while it runs (default: "
                    "nowhere)")
       ->type_name("HOST:PORT");
   command->add_flag("--json", flags->json, "one JSON object a line");
+  command->footer(kColumnsOfTheTable);
   command->callback([flags, chosen] { *chosen = [flags] { return Run(*flags); }; });
 }
 

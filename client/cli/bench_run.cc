@@ -32,6 +32,16 @@ constexpr absl::Duration kBatchDeadline = absl::Seconds(30);
 // Before the clock starts: connections, page faults, the allocator's pools.
 constexpr uint64_t kWarmUpBatches = 3;
 
+ColumnSlice SliceOf(const BenchSetting& setting, const Manifest& table_set) {
+  return setting.slice.value_or(ColumnSlice::All(table_set.scheme.Columns()));
+}
+
+// As a plan takes them: without a slice it is asked for as before there were any.
+std::vector<ColumnSlice> PlanSlices(const BenchSetting& setting, const Manifest& table_set) {
+  if (!setting.slice) return {};
+  return std::vector<ColumnSlice>(table_set.layers.size(), *setting.slice);
+}
+
 struct Batch {
   SequenceState state;  // before its tokens
   absl::Span<const int32_t> token_ids;
@@ -66,8 +76,12 @@ class Batches {
  public:
   // Cuts them from `token_ids` beginning at `first`, going round at the end.
   static absl::StatusOr<Batches> Cut(const Client& client, absl::Span<const int32_t> token_ids,
-                                     uint64_t batch_tokens, uint64_t first, uint64_t max_rows) {
-    const uint64_t rows = batch_tokens * TokenRows(client.table_set());
+                                     const BenchSetting& setting, uint64_t first,
+                                     uint64_t max_rows) {
+    const uint64_t batch_tokens = setting.batch_tokens;
+    const Manifest& set = client.table_set();
+    const std::vector<ColumnSlice> slices = PlanSlices(setting, set);
+    const uint64_t rows = batch_tokens * TokenRows(set, SliceOf(setting, set));
     const uint64_t there = token_ids.size() / batch_tokens;
     const uint64_t wanted = std::clamp<uint64_t>(max_rows / rows, 1, std::min(there, kMaxBatches));
     Batches cut;
@@ -75,12 +89,14 @@ class Batches {
     for (uint64_t i = 0; i < wanted; ++i) {
       Batch& batch = cut.all_[i];
       const uint64_t at = (first + i) % there * batch_tokens;
-      const uint64_t history = std::min<uint64_t>(at, client.table_set().scheme.Lookback());
+      const uint64_t history = std::min<uint64_t>(at, set.scheme.Lookback());
       batch.state = Addresser::Start();
       batch.token_ids = token_ids.subspan(at, batch_tokens);
       absl::Status status =
           client.addresser().Advance(token_ids.subspan(at - history, history), {}, &batch.state);
-      if (status.ok()) status = client.PlanTokens(batch.state, batch.token_ids, {}, &batch.plan);
+      if (status.ok()) {
+        status = client.PlanTokens(batch.state, batch.token_ids, {}, &batch.plan, slices);
+      }
       if (!status.ok()) return status;
     }
     return cut;
@@ -113,11 +129,14 @@ class Lane {
       : client_(client),
         batches_(batches),
         setting_(setting),
+        slices_(PlanSlices(setting, client->table_set())),
         slots_(in_flight),
         times_(max_times) {
+    const Manifest& set = client->table_set();
+    const ColumnSlice slice = SliceOf(setting, set);
     for (Slot& slot : slots_) {
-      slot.rows.resize(setting.batch_tokens * TokenBytes(client->table_set()));
-      slot.landings = DenseLandings(client->table_set(), slot.rows.data());
+      slot.rows.resize(setting.batch_tokens * TokenBytes(set, slice));
+      slot.landings = DenseLandings(set, slice, slot.rows.data());
     }
   }
 
@@ -180,7 +199,8 @@ class Lane {
     slot.begin = Clock::now();
     const Client::Plan* plan = &batch.plan;
     if (setting_.from_token_ids) {
-      absl::Status status = client_->PlanTokens(batch.state, batch.token_ids, {}, &slot.plan);
+      absl::Status status =
+          client_->PlanTokens(batch.state, batch.token_ids, {}, &slot.plan, slices_);
       if (!status.ok()) return status;
       plan = &slot.plan;
     }
@@ -206,6 +226,7 @@ class Lane {
   Client* const client_;
   const Batches* const batches_;
   const BenchSetting setting_;
+  const std::vector<ColumnSlice> slices_;
   std::vector<Slot> slots_;
   uint64_t next_ = 0, oldest_ = 0;  // batches submitted and finished
   Times times_;
@@ -271,8 +292,10 @@ absl::Status RunAll(std::deque<Lane>* lanes) {
 }  // namespace
 
 uint64_t BenchBytes(const Manifest& table_set, const BenchSetting& setting, uint64_t clients) {
-  const uint64_t plan_bytes = TokenRows(table_set) * sizeof(RowId);
-  const uint64_t lane_bytes = TokenBytes(table_set) + (setting.from_token_ids ? plan_bytes : 0);
+  const ColumnSlice slice = SliceOf(setting, table_set);
+  const uint64_t plan_bytes = TokenRows(table_set, slice) * sizeof(RowId);
+  const uint64_t lane_bytes =
+      TokenBytes(table_set, slice) + (setting.from_token_ids ? plan_bytes : 0);
   // Each client has one planned batch at least.
   return clients * setting.batch_tokens * (setting.in_flight * lane_bytes + plan_bytes);
 }
@@ -289,8 +312,8 @@ absl::StatusOr<BenchResult> RunBench(absl::Span<const std::shared_ptr<Client>> c
   std::vector<Batches> batches;
   for (size_t i = 0; i < clients.size(); ++i) {
     const uint64_t first = token_ids.size() / setting.batch_tokens * i / clients.size();
-    absl::StatusOr<Batches> cut = Batches::Cut(*clients[i], token_ids, setting.batch_tokens, first,
-                                               kMaxPlannedRows / clients.size());
+    absl::StatusOr<Batches> cut =
+        Batches::Cut(*clients[i], token_ids, setting, first, kMaxPlannedRows / clients.size());
     if (!cut.ok()) return cut.status();
     batches.push_back(*std::move(cut));
   }
@@ -306,8 +329,9 @@ absl::StatusOr<BenchResult> RunBench(absl::Span<const std::shared_ptr<Client>> c
   if (absl::Status status = RunAll(&lanes); !status.ok()) return status;
   const Manifest& table_set = clients[0]->table_set();
   const auto tokens = static_cast<double>(setting.batch_tokens);
-  BenchResult result = Summarize(lanes, tokens * static_cast<double>(TokenRows(table_set)),
-                                 tokens * static_cast<double>(TokenBytes(table_set)));
+  const ColumnSlice slice = SliceOf(setting, table_set);
+  BenchResult result = Summarize(lanes, tokens * static_cast<double>(TokenRows(table_set, slice)),
+                                 tokens * static_cast<double>(TokenBytes(table_set, slice)));
   result.distinct_share = batches[0].DistinctShare();
   return result;
 }

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -20,6 +21,7 @@ struct BenchSetting {
   double seconds = 1;
   uint64_t rounds = 0;          // batches, over all clients; 0: as many as `seconds` allow
   bool from_token_ids = false;  // the addressing is measured too
+  std::optional<ColumnSlice> slice = {};  // of every layer; none: all columns
 };
 
 struct BenchResult {

@@ -53,4 +53,28 @@ absl::StatusOr<std::vector<ColumnRun>> ParseColumnRuns(absl::string_view text) {
   return runs;
 }
 
+void AddColumnFlag(CLI::App& command, const std::string& help,
+                   std::optional<std::string>* columns) {
+  command
+      .add_option("--columns", *columns,
+                  absl::StrCat("of every layer, as 0..1,8..9,16..17 (heads 0 and 1 of 3 orders of "
+                               "8): ",
+                               help))
+      ->type_name("RUNS");
+}
+
+absl::StatusOr<ColumnSlice> SliceOfFlag(const std::optional<std::string>& columns,
+                                        uint32_t layer_columns) {
+  if (!columns) return ColumnSlice::All(layer_columns);
+  const absl::StatusOr<std::vector<ColumnRun>> runs = ParseColumnRuns(*columns);
+  absl::StatusOr<ColumnSlice> slice =
+      runs.ok() ? ColumnSlice::Create(*runs, layer_columns) : runs.status();
+  if (slice.ok() && slice->empty()) {
+    slice = absl::InvalidArgumentError(
+        "no columns are named: give FIRST..LAST, or leave the flag out for all");
+  }
+  if (slice.ok()) return slice;
+  return absl::Status(slice.status().code(), absl::StrCat("--columns: ", slice.status().message()));
+}
+
 }  // namespace engram::cli

@@ -1,6 +1,8 @@
 #include "client/cli/column_flag.h"
 
+#include <optional>
 #include <string>
+#include <utility>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -8,6 +10,7 @@
 namespace engram::cli {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -36,6 +39,18 @@ TEST(ColumnFlagTest, NamesThePartThatIsNone) {
   EXPECT_THAT(message("x"), HasSubstr("is no run of columns: give FIRST..LAST, or one column"));
   EXPECT_FALSE(ParseColumnRuns("1,").ok());
   EXPECT_FALSE(ParseColumnRuns(",1").ok());
+}
+
+TEST(ColumnFlagTest, ASliceIsAllOfALayerOrWhatIsNamed) {
+  EXPECT_TRUE(SliceOfFlag(std::nullopt, 24)->is_all());
+  EXPECT_EQ(SliceOfFlag("0..1,8..9", 24)->columns(), 4u);
+  for (const auto& [text, what] : {std::pair{"0..24", "beyond the layer's 24 columns"},
+                                   {"x", "\"x\" is no run"},
+                                   {"", "no columns are named: give FIRST..LAST"}}) {
+    const absl::Status status = SliceOfFlag(text, 24).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << text;
+    EXPECT_THAT(std::string(status.message()), AllOf(HasSubstr("--columns: "), HasSubstr(what)));
+  }
 }
 
 }  // namespace

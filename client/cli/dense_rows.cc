@@ -2,8 +2,12 @@
 
 namespace engram::cli {
 
+uint64_t TokenRows(const Manifest& table_set, const ColumnSlice& slice) {
+  return uint64_t{slice.columns()} * table_set.layers.size();
+}
+
 uint64_t TokenRows(const Manifest& table_set) {
-  return uint64_t{table_set.scheme.Columns()} * table_set.layers.size();
+  return TokenRows(table_set, ColumnSlice::All(table_set.scheme.Columns()));
 }
 
 uint64_t TokenBytes(const Manifest& table_set, const ColumnSlice& slice) {
@@ -12,14 +16,6 @@ uint64_t TokenBytes(const Manifest& table_set, const ColumnSlice& slice) {
     bytes += uint64_t{slice.columns()} * layer.row_bytes;
   }
   return bytes;
-}
-
-uint64_t TokenBytes(const Manifest& table_set) {
-  return TokenBytes(table_set, ColumnSlice::All(table_set.scheme.Columns()));
-}
-
-std::vector<Landing> DenseLandings(const Manifest& table_set, std::byte* rows) {
-  return DenseLandings(table_set, ColumnSlice::All(table_set.scheme.Columns()), rows);
 }
 
 std::vector<Landing> DenseLandings(const Manifest& table_set, const ColumnSlice& slice,

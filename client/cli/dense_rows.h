@@ -14,13 +14,12 @@ namespace engram::cli {
 inline constexpr int kMaxBatchTokens = 65536;
 
 // Of one token, over all layers.
+uint64_t TokenRows(const Manifest& table_set, const ColumnSlice& slice);
 uint64_t TokenRows(const Manifest& table_set);
 uint64_t TokenBytes(const Manifest& table_set, const ColumnSlice& slice);
-uint64_t TokenBytes(const Manifest& table_set);
 
 // Where the rows of tokens at `rows` land, one a layer.
 std::vector<Landing> DenseLandings(const Manifest& table_set, const ColumnSlice& slice,
                                    std::byte* rows);
-std::vector<Landing> DenseLandings(const Manifest& table_set, std::byte* rows);
 
 }  // namespace engram::cli

@@ -128,23 +128,15 @@ class Pipeline {
   std::vector<std::vector<std::byte>> spare_;
 };
 
-absl::StatusOr<ColumnSlice> SliceOf(const LookupFlags& flags, uint32_t columns) {
-  if (!flags.columns) return ColumnSlice::All(columns);
-  const absl::StatusOr<std::vector<ColumnRun>> runs = ParseColumnRuns(*flags.columns);
-  if (!runs.ok()) return runs.status();
-  absl::StatusOr<ColumnSlice> slice = ColumnSlice::Create(*runs, columns);
-  if (slice.ok() && slice->empty()) return absl::InvalidArgumentError("no columns are named");
-  return slice;
-}
-
 absl::Status LookUp(Client* client, const LookupFlags& flags, const ColumnSlice& slice) {
   absl::StatusOr<TokenStream> tokens = TokenStream::Open(flags.token_ids, flags.dead_mask);
   if (!tokens.ok()) return tokens.status();
   absl::StatusOr<OutputFile> output = OutputFile::Open(flags.output);
   if (!output.ok()) return output.status();
   Pipeline pipeline(client,
-                    flags.batch_tokens ? *flags.batch_tokens
-                                       : std::min(kDefaultBatchTokens, MaxBatchTokens(*client)),
+                    flags.batch_tokens
+                        ? *flags.batch_tokens
+                        : std::min(kDefaultBatchTokens, MaxBatchTokens(*client, slice)),
                     slice);
   const absl::Status status = pipeline.Run(&*tokens, &*output);
   return status.ok() ? output->Commit() : status;
@@ -163,15 +155,12 @@ int Run(const LookupFlags& flags) {
                                    " has no dead positions; leave the flag out")),
                   kBadUsage);
   }
+  const absl::StatusOr<ColumnSlice> slice =
+      SliceOfFlag(flags.columns, (*client)->table_set().scheme.Columns());
+  if (!slice.ok()) return Finish(slice.status(), kBadUsage);
   if (flags.batch_tokens) {
-    const absl::Status fits = CheckBatchTokens(**client, *flags.batch_tokens);
+    const absl::Status fits = CheckBatchTokens(**client, *slice, *flags.batch_tokens);
     if (!fits.ok()) return Finish(fits, kBadUsage);
-  }
-  const absl::StatusOr<ColumnSlice> slice = SliceOf(flags, (*client)->table_set().scheme.Columns());
-  if (!slice.ok()) {
-    return Finish(
-        absl::Status(slice.status().code(), absl::StrCat("--columns: ", slice.status().message())),
-        kBadUsage);
   }
   return Finish(LookUp(client->get(), flags, *slice));
 }
@@ -198,9 +187,8 @@ void AddLookupCommand(CLI::App& app, CommandBody* chosen) {
       ->add_option("--batch-tokens", flags->batch_tokens,
                    "tokens looked up together (default 4096, fewer where the target takes no more)")
       ->check(CLI::Range(1, kMaxBatchTokens));
-  command->add_option("--columns", flags->columns,
-                      "of every layer, as 0..1,8..9,16..17 (heads 0 and 1 of 3 orders of 8): only "
-                      "their rows are fetched, and written in the place of all");
+  AddColumnFlag(*command, "only their rows are fetched, and written in the place of all",
+                &flags->columns);
   command->callback([flags, chosen] { *chosen = [flags] { return Run(*flags); }; });
 }
 

@@ -108,12 +108,12 @@ absl::StatusOr<std::unique_ptr<Client>> AttachTo(const TargetFlags& flags, int* 
   return client;
 }
 
-uint64_t MaxBatchTokens(Client& client) {
-  return client.transport().capabilities().max_batch_rows / TokenRows(client.table_set());
+uint64_t MaxBatchTokens(Client& client, const ColumnSlice& slice) {
+  return client.transport().capabilities().max_batch_rows / TokenRows(client.table_set(), slice);
 }
 
-absl::Status CheckBatchTokens(Client& client, uint64_t batch_tokens) {
-  const uint64_t most = MaxBatchTokens(client);
+absl::Status CheckBatchTokens(Client& client, const ColumnSlice& slice, uint64_t batch_tokens) {
+  const uint64_t most = MaxBatchTokens(client, slice);
   if (batch_tokens <= most) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(
       "--batch-tokens ", batch_tokens, " is more than the target takes in one batch (",

@@ -37,10 +37,10 @@ void AddTargetFlags(CLI::App& command, TargetFlags* flags);
 // several), kFailed for anything else; a target that does not take even one token's rows is one.
 absl::StatusOr<std::unique_ptr<Client>> AttachTo(const TargetFlags& flags, int* exit_code);
 
-// INVALID_ARGUMENT when a batch of so many tokens has more rows than the target takes; names the
-// number that it does take.
-absl::Status CheckBatchTokens(Client& client, uint64_t batch_tokens);
+// INVALID_ARGUMENT when a batch of so many tokens, by their rows of `slice` in every layer, has
+// more rows than the target takes; names the number that it does take.
+absl::Status CheckBatchTokens(Client& client, const ColumnSlice& slice, uint64_t batch_tokens);
 // The tokens of the largest batch that the target takes; at least 1 of one that AttachTo gave.
-uint64_t MaxBatchTokens(Client& client);
+uint64_t MaxBatchTokens(Client& client, const ColumnSlice& slice);
 
 }  // namespace engram::cli

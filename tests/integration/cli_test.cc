@@ -425,12 +425,33 @@ TEST_F(CliTest, BatchesKeepToWhatTheTargetTakes) {
   const Outcome by_default = RunShell("$ENGRAM lookup --output -" + rest);
   EXPECT_EQ(by_default.exit_code, 0) << by_default.err;
   EXPECT_TRUE(by_default.out == served_->expected);
-  for (const std::string& command : {"lookup --output " + Path("out"), std::string("bench")}) {
-    const Outcome asked = RunShell("$ENGRAM " + command + " --batch-tokens 3" + rest);
+  for (const std::string& command :
+       {"lookup --output " + Path("out"), std::string("bench --rounds 1 --json")}) {
+    const auto ask = [&](const std::string& batch) {
+      return RunShell("$ENGRAM " + command + " --batch-tokens " + batch + rest);
+    };
+    const Outcome asked = ask("3");
     EXPECT_EQ(asked.exit_code, 2);
     EXPECT_THAT(asked.err, AllOf(HasSubstr("--batch-tokens 3"), HasSubstr("give at most 2")));
+    // Two columns of two layers: 25 tokens have 100 rows.
+    EXPECT_THAT(ask("26 --columns 0..1").err, HasSubstr("give at most 25"));
+    ExpectNothingWritten();
+    const Outcome sliced = ask("25 --columns 0,8");
+    EXPECT_EQ(sliced.exit_code, 0) << sliced.err;
+    if (std::filesystem::remove(Path("out"))) continue;  // lookup's
+    EXPECT_EQ(nlohmann::json::parse(sliced.out, nullptr, false)["columns"], "0,8");
+    EXPECT_EQ(ask("25 --columns 0,8 --from-token-ids").exit_code, 0);
   }
-  ExpectNothingWritten();
+}
+
+TEST_F(CliTest, BenchExplainsItsColumnsAndRefusesThoseOfNoLayer) {
+  EXPECT_THAT(
+      RunShell("$ENGRAM bench --help").out,
+      AllOf(HasSubstr("Columns of the table:"), HasSubstr("distinct "), HasSubstr("0 to 10000")));
+  const Outcome refused = RunShell("$ENGRAM bench --columns 24 --token-ids " + Path("ids") +
+                                   " --target " + served_->target);
+  EXPECT_EQ(refused.exit_code, 2);
+  EXPECT_THAT(refused.err, HasSubstr("--columns: run 0 of the slice"));
 }
 
 TEST_F(CliTest, BenchRefusesAModeThatTheTargetHasNot) {
