@@ -71,7 +71,7 @@ def serve(steps, table_set, address):
     begin = time.monotonic()
     server = subprocess.Popen(["bin/engramd", "--table-set", table_set, "--listen", address])
     # Attaching waits while the server loads and verifies: an empty lookup is the readiness check.
-    engram("lookup", "--target", "grpc:" + address, "--token-ids", "/dev/null", "--output", "/dev/null",
+    engram("lookup", "--target", "grpc:" + address, "--token-ids", "/dev/null", "--output", "-",
            "--attach-timeout", str(START_LIMIT_S))
     steps.add("load and verify it in engramd", begin, "every checksum held")
     return server

@@ -1,6 +1,7 @@
 // engram lookup: token ids in, raw rows out, a bounded number of batches at a time.
 
 #include <algorithm>
+#include <cstdio>
 #include <deque>
 #include <memory>
 #include <optional>
@@ -78,6 +79,7 @@ class Pipeline {
     }
     return absl::OkStatus();
   }
+  uint64_t tokens() const { return tokens_; }
 
  private:
   absl::Status Submit(absl::Span<const int32_t> ids, absl::Span<const uint8_t> dead) {
@@ -138,8 +140,16 @@ absl::Status LookUp(Client* client, const LookupFlags& flags, const ColumnSlice&
                         ? *flags.batch_tokens
                         : std::min(kDefaultBatchTokens, MaxBatchTokens(*client, slice)),
                     slice);
-  const absl::Status status = pipeline.Run(&*tokens, &*output);
-  return status.ok() ? output->Commit() : status;
+  absl::Status status = pipeline.Run(&*tokens, &*output);
+  if (status.ok()) status = output->Commit();
+  if (!status.ok() || flags.output == "-") return status;
+  const Manifest& set = client->table_set();
+  const uint64_t rows = pipeline.tokens() * TokenRows(set, slice);
+  const uint64_t bytes = pipeline.tokens() * TokenBytes(set, slice);
+  std::fprintf(stderr, "wrote %s: %llu row%s, %llu bytes\n", flags.output.c_str(),
+               static_cast<unsigned long long>(rows), rows == 1 ? "" : "s",
+               static_cast<unsigned long long>(bytes));
+  return status;
 }
 
 int Run(const LookupFlags& flags) {

@@ -95,6 +95,8 @@ TEST_F(CliTest, LookupWritesTheSameRowsForAnyBatchSizeAndTarget) {
                                 " --output ", Path("out"), " ", batch));
       ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
       EXPECT_TRUE(ReadFile(Path("out")) == served_->expected) << target << " " << batch;
+      EXPECT_EQ(outcome.err, absl::StrCat("wrote ", Path("out"), ": 24000 rows, ",
+                                          served_->expected.size(), " bytes\n"));
     }
   }
 }
@@ -104,6 +106,7 @@ TEST_F(CliTest, LookupReadsStandardInputAndWritesStandardOutput) {
       Lookup("--token-ids - --output - --batch-tokens 100 < " + Path("ids") + " | cat");
   ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
   EXPECT_TRUE(outcome.out == served_->expected);
+  EXPECT_EQ(outcome.err, "");
 }
 
 TEST_F(CliTest, LookupWritesDirectlyToWhatIsNoRegularFile) {
