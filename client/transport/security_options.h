@@ -6,6 +6,7 @@
 
 namespace engram {
 
+// Messages name a field by its flag of the commands: tls_ca is --tls-ca.
 struct SecurityOptions {
   // PEM. The authority that engramd's certificate is of: with it the client speaks TLS. Read again
   // when it changes, as are the two below; while one can't be used, what was read before is.

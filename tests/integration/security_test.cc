@@ -125,7 +125,7 @@ TEST_F(SecurityTest, OneSideWithoutTlsIsTold) {
       Client::Attach("grpc:" + tls.WaitUntilServing(), {.timeout = absl::Milliseconds(500)})
           .status();
   EXPECT_EQ(plain.code(), absl::StatusCode::kUnavailable);
-  EXPECT_THAT(std::string(plain.message()), HasSubstr("tls_ca"));
+  EXPECT_THAT(std::string(plain.message()), HasSubstr("--tls-ca FILE"));
   EngramdProcess open(Flags({}));
   EXPECT_THAT(Error(open.WaitUntilServing(), Worker(), absl::StatusCode::kUnauthenticated),
               HasSubstr("speaks no TLS"));
@@ -137,9 +137,9 @@ TEST_F(SecurityTest, OptionsThatCannotBeUsedAreNamed) {
   };
   const std::string local = "127.0.0.1:1";
   EXPECT_THAT(error({.tls_ca = authority_.cert, .tls_cert = worker_.cert}, local),
-              HasSubstr("tls_key"));
+              HasSubstr("--tls-cert and --tls-key"));
   EXPECT_THAT(error({.tls_cert = worker_.cert, .tls_key = worker_.key}, local),
-              HasSubstr("tls_ca"));
+              HasSubstr("--tls-ca FILE"));
   EXPECT_THAT(error({.tls_ca = worker_.key}, local), HasSubstr("holds no PEM certificate"));
   EXPECT_THAT(error(With(Worker(), {worker_.cert, server_.key}), local),
               HasSubstr("is not the key of the certificate"));

@@ -60,10 +60,10 @@ absl::StatusOr<v1::AttachResponse> CallAttach(const std::shared_ptr<grpc::Channe
                            !status.error_details().empty());
     // gRPC's own answer where no such service is: engramd's is never without words.
     if (status.error_code() == grpc::StatusCode::UNIMPLEMENTED && status.error_message().empty()) {
-      return absl::UnimplementedError(absl::StrCat(
-          address,
-          " answers gRPC but not Engram's lookups: is it engramd's port for operators "
-          "(--admin-grpc-listen)? Give the address of --listen"));
+      return absl::UnimplementedError(
+          absl::StrCat(address,
+                       " answers gRPC but not Engram's lookups: is it engramd's port for operators "
+                       "(--admin-grpc-listen)? Give the address of --listen"));
     }
     if (!may_pass) {
       return absl::Status(static_cast<absl::StatusCode>(status.error_code()),
@@ -74,7 +74,7 @@ absl::StatusOr<v1::AttachResponse> CallAttach(const std::shared_ptr<grpc::Channe
       return absl::UnavailableError(absl::StrCat(
           "no engramd answered at ", address, " within ", absl::FormatDuration(timeout), " (",
           status.error_message(), "): is it running there, still loading, or flooded?",
-          credentials.tls() ? "" : " If it speaks TLS, give its authority (tls_ca)."));
+          credentials.tls() ? "" : " If it speaks TLS, give its authority (--tls-ca FILE)."));
     }
     clock.SleepFor(kAttachRetry);
   }

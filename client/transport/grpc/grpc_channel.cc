@@ -46,7 +46,7 @@ absl::Status HandshakeWatch::Observe(const grpc::Status& status) {
   return absl::UnauthenticatedError(absl::StrCat(
       "no TLS with engramd at ", address_,
       ": one side does not take the other's certificate, or speaks no TLS: is the "
-      "authority right (tls_ca here, --tls-client-ca there), are both certificates "
+      "authority right (--tls-ca here, --tls-client-ca there), are both certificates "
       "valid now, and engramd's for this host? (",
       status.error_message(), ")",
       unused.ok() ? "" : absl::StrCat("; what was read before is used, for ", unused.message())));

@@ -57,15 +57,15 @@ std::shared_ptr<grpc::ChannelCredentials> TlsChannel(const PemWatch& watch) {
 absl::Status Check(const SecurityOptions& options, const std::string& address) {
   if (options.tls_cert.empty() != options.tls_key.empty()) {
     return absl::InvalidArgumentError(
-        "a certificate and its key go together: give tls_cert and tls_key, or neither");
+        "a certificate and its key go together: give --tls-cert and --tls-key, or neither");
   }
   if (!options.tls() && !(options.tls_cert.empty() && options.tls_server_name.empty())) {
     return absl::InvalidArgumentError(
-        "without tls_ca, the authority of engramd's certificate, nothing speaks TLS: give it");
+        "without the authority of engramd's certificate nothing speaks TLS: give --tls-ca FILE");
   }
   if (!options.token_file.empty() && !options.tls() && !IsLocal(address)) {
     return absl::InvalidArgumentError(
-        absl::StrCat("the token would travel to ", address, " in the clear: give tls_ca"));
+        absl::StrCat("the token would travel to ", address, " in the clear: give --tls-ca FILE"));
   }
   // gRPC ends the process for a header that is none.
   for (const char c : options.traceparent) {
