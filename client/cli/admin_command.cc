@@ -1,10 +1,13 @@
 // engram admin: publish, retire and list the table sets of an engramd that serves.
 
+#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <system_error>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/strip.h"
@@ -106,6 +109,23 @@ absl::Status Scrub(const AdminFlags&, AdminClient& engramd) {
   return Print(absl::StrCat(*bytes, " bytes in memory, every checksum held\n"));
 }
 
+// gRPC would look a path alone up as a host's name.
+std::string AddressOf(const AdminFlags& flags) {
+  const absl::string_view address = absl::StripPrefix(flags.address, "grpc:");
+  return absl::StrCat(absl::StartsWith(address, "/") ? "unix:" : "", address);
+}
+
+// What is wrong with a directory to publish; nothing is "".
+std::string WrongDirectory(const std::string& directory) {
+  if (absl::StartsWith(directory, "/")) return "";
+  std::error_code error;
+  const std::filesystem::path here = std::filesystem::current_path(error) / directory;
+  return absl::StrCat("\"", directory,
+                      "\" is no whole path, and engramd would look for it from its own working "
+                      "directory: give the path that engramd has for it (here it is ",
+                      here.string(), ")");
+}
+
 void AddAction(CLI::App& admin, const char* name, const char* help,
                const std::shared_ptr<AdminFlags>& flags, CommandBody* chosen,
                absl::Status (*action)(const AdminFlags&, AdminClient&),
@@ -114,15 +134,14 @@ void AddAction(CLI::App& admin, const char* name, const char* help,
   add_flags(*command);
   command
       ->add_option("--admin", flags->address,
-                   "the operators' port: HOST:PORT or unix:PATH, as engramd's "
+                   "the operators' port: HOST:PORT or unix:PATH (or /PATH), as engramd's "
                    "--admin-grpc-listen")
       ->required()
       ->type_name("ADDR");
   AddSecurityFlags(*command, &flags->security);
   command->callback([flags, chosen, action] {
     *chosen = [flags, action] {
-      const auto engramd = AdminClient::Create(
-          std::string(absl::StripPrefix(flags->address, "grpc:")), flags->security);
+      const auto engramd = AdminClient::Create(AddressOf(*flags), flags->security);
       if (!engramd.ok()) return Finish(engramd.status(), kBadUsage);
       return Finish(action(*flags, **engramd));
     };
@@ -143,8 +162,9 @@ void AddAdminCommand(CLI::App& app, CommandBody* chosen) {
   AddAction(*admin, "publish",
             "Load a table set beside those that are served, verify it, and move its name to it.",
             flags, chosen, Publish, [&](CLI::App& command) {
-              command.add_option("directory", flags->directory, "as engramd sees it")
+              command.add_option("directory", flags->directory, "whole path, as engramd sees it")
                   ->required()
+                  ->check(WrongDirectory)
                   ->type_name("DIR");
             });
   AddAction(*admin, "retire", "Take the name from a set; it goes when nobody has it any more.",

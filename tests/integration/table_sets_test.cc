@@ -125,6 +125,20 @@ TEST_F(TableSetsTest, PortsThatAreMixedUpAreNamed) {
   }
 }
 
+TEST_F(TableSetsTest, APathAloneIsASocketsAndASetsIsWhole) {
+  EngramdProcess engramd(Flags());
+  engramd.WaitUntilServing();
+  for (const std::string prefix : {"", "unix:", "grpc:", "grpc:unix:"}) {
+    const Outcome listed = RunShell("$ENGRAM admin list --admin " + prefix + (scratch_ / "admin"));
+    EXPECT_EQ(listed.exit_code, 0) << prefix << ": " << listed.err;
+  }
+  const Outcome relative = RunShell("ENGRAM=$(realpath $ENGRAM); cd " + (scratch_ / ".") +
+                                    "; $ENGRAM admin publish b --admin " + Admin());
+  EXPECT_EQ(relative.exit_code, 2);
+  EXPECT_THAT(relative.err, AllOf(HasSubstr("\"b\" is no whole path"), HasSubstr("/b)")));
+  EXPECT_EQ(List()["table_sets"].size(), 1u);
+}
+
 TEST_F(TableSetsTest, ASupersededSetGoesWithItsLastLease) {
   EngramdProcess engramd(Flags({"--retire-grace-s", "3600"}));
   const std::string address = engramd.WaitUntilServing();
