@@ -64,8 +64,9 @@ FLOORS = {
 # What every package of a room declares as its default visibility: inside a room a target is opened on purpose.
 # proto is opened as a whole: its targets are the wire, which both ends share.
 VISIBILITY = {room: "//visibility:private" for room in ("memstore", "server", "client", "gpu")} | {"proto": "//:proto_users"}
-# What other workspaces may use: the SDK, and nothing else.
-PUBLIC = {("client/BUILD.bazel", "sdk")}
+# What other workspaces may use: the SDK, its part for workers with a device, and nothing else; and where each lists its headers.
+PUBLIC = {("client/BUILD.bazel", "sdk"), ("gpu/BUILD.bazel", "sdk")}
+HEADER_LISTS = {"client": "SDK_HEADERS", "gpu": "GPU_SDK_HEADERS"}
 # A folder that holds more than this, with its tests, has more than one subject.
 MAX_FILES = 40
 
@@ -119,11 +120,17 @@ def opened_wrongly(path, text):
 
 
 def public_headers(root):
-    """The paths of //client:sdk's headers, as client/BUILD.bazel lists them."""
-    with open(os.path.join(root, "client/BUILD.bazel"), encoding="utf-8") as file:
-        listed = re.search(r"SDK_HEADERS = \[(.*?)\]", file.read(), re.S).group(1)
-    labels = re.findall(r'^\s*"([^"]+)"', listed, re.M)
-    return [label[2:].replace(":", "/") if label.startswith("//") else "client/" + label for label in labels]
+    """The paths of the headers of //client:sdk and //gpu:sdk, as their BUILD files list them."""
+    paths = []
+    for room, name in HEADER_LISTS.items():
+        build = os.path.join(root, room, "BUILD.bazel")
+        if not os.path.exists(build):  # in the small trees of tests
+            continue
+        with open(build, encoding="utf-8") as file:
+            listed = re.search(rf"^{name} = \[(.*?)\]", file.read(), re.S | re.M).group(1)
+        labels = re.findall(r'^\s*"([^"]+)"', listed, re.M)
+        paths += [label[2:].replace(":", "/") if label.startswith("//") else f"{room}/{label}" for label in labels]
+    return paths
 
 
 def face_violations(root):
@@ -133,7 +140,7 @@ def face_violations(root):
         with open(os.path.join(root, path), encoding="utf-8") as file:
             for include in INCLUDE.findall(file.read()):
                 if include.split("/")[0] in ALLOWED and include not in headers:
-                    yield f"{path}: {include} is no public header: name it in SDK_HEADERS, or do without it"
+                    yield f"{path}: {include} is no public header: name it in SDK_HEADERS or GPU_SDK_HEADERS, or do without it"
 
 
 def full_folders(root):

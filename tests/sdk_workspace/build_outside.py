@@ -24,11 +24,12 @@ def main():
                         "--token-map", TOKEN_MAP, "--output", table_set], check=True, stderr=subprocess.DEVNULL)
         with open(os.path.join(table_set, "manifest.sha256"), encoding="ascii") as file:
             set_id = file.read().split()[0]
-        done = subprocess.run(["bazel", "run", "//:look_up_once", "--", f"embedded:{table_set}"], cwd=HERE, check=False,
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=BUILD_LIMIT_S)
-        if done.returncode != 0 or f"{set_id}: OK" not in done.stdout:
-            sys.exit(f"a program outside of this workspace does not build against //client:sdk, or fetches no rows:\n"
-                     f"{done.stderr[-4000:]}{done.stdout}")
+        for program, sdk in (("look_up_once", "//client:sdk"), ("prefetch_once", "//gpu:sdk")):
+            done = subprocess.run(["bazel", "run", f"//:{program}", "--", f"embedded:{table_set}"], cwd=HERE, check=False,
+                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=BUILD_LIMIT_S)
+            if done.returncode != 0 or f"{set_id}: OK" not in done.stdout:
+                sys.exit(f"a program outside of this workspace does not build against {sdk}, or fetches no rows:\n"
+                         f"{done.stderr[-4000:]}{done.stdout}")
 
 
 main()
