@@ -2,13 +2,20 @@
 //
 // Being woken costs about 20 us, most of a small batch's round trip, so it is worth looking first
 // where what is waited for comes within a moment. It is not where it takes longer than that, and it
-// harms where others want the core: the thread that would bring it, say. So two things are watched,
-// and either one alone stops the looking:
+// may harm where others want the core: the thread that would bring it, say. So two things are
+// watched, and either one alone stops the looking:
 //   * how waits ended lately, slept through or not, for whatever reason: whether they were short
 //     enough to be looked through (a moving share, so that it begins again with the waits);
-//   * how long the thread, when it was ready, waited for a core (run_delay.h), now and then.
-// What it costs where it does not look: two readings of the clock a wait, and one of the kernel's
-// figure each kCrowdedInterval.
+//   * how long the thread, when it was ready, waited for a core (run_delay.h), now and then. A
+//     thread that sleeps does not wait, so this figure says nothing while it stopped the looking.
+//     Looking is tried again after a while, which grows with every try that ends the same way.
+// What it costs where it does not look: two readings of the clock per wait, and one of the kernel's
+// figure per kCrowdedInterval.
+//
+// The second question is for a thread that many wait for (engramd's), or that keeps its core while
+// it looks: it comes back late from a yield on a crowded machine, where a thread that is woken runs
+// at once. One that yields between looks, and waits for nobody but its own caller (a client's),
+// takes nothing from others: there it is left out (Crowding::kHarmless).
 //
 // Thread-safe: threads that wait for the like share what was learned. Allocates nothing.
 #pragma once
@@ -26,14 +33,18 @@ namespace engram {
 
 // How often the kernel is asked whether cores are wanted by more threads than there are.
 inline constexpr absl::Duration kCrowdedInterval = absl::Milliseconds(2);
+// For how long it does not look at most before it tries again: one interval of harm in 64.
+inline constexpr absl::Duration kLongestPause = absl::Milliseconds(128);
 
 class AdaptiveSpin {
  public:
   // What is read in the place of RunDelay, for tests.
   using ReadDelay = std::function<std::optional<RunDelay::Reading>()>;
+  enum class Crowding { kStopsLooking, kHarmless };
 
-  // Looks for at most `most` a wait; 0: never. `clock` outlives it.
+  // Looks for at most `most` per wait; 0: never. `clock` outlives it.
   explicit AdaptiveSpin(absl::Duration most, const Clock& clock = RealClock(),
+                        Crowding crowding = Crowding::kStopsLooking,
                         ReadDelay read_delay = nullptr);
 
   // `found()` looks once, without blocking, and says whether it is there, or the time for it is
@@ -74,10 +85,13 @@ class AdaptiveSpin {
 
   bool MayLook(MonotonicTime now);
   void AskWhetherCrowded(MonotonicTime now);
+  // The thread waited for a core in the interval that ends now, or did not.
+  void Judge(bool waited, MonotonicTime now);
   void Ended(absl::Duration took);
 
   const absl::Duration most_;
   const Clock& clock_;
+  const Crowding crowding_;
   // Two waits that end at the same moment may count as one.
   std::atomic<int32_t> short_share_{kAll};
   std::atomic<bool> crowded_{false};
@@ -87,6 +101,8 @@ class AdaptiveSpin {
   RunDelay run_delay_;
   const ReadDelay read_delay_;
   MonotonicTime asked_;
+  absl::Duration pause_ = kCrowdedInterval;
+  MonotonicTime paused_until_;
   uint32_t unanswered_ = 0;
   std::optional<RunDelay::Reading> reading_;  // at asked_
 };

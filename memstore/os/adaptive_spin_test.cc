@@ -19,7 +19,9 @@ constexpr absl::Duration kLook = absl::Microseconds(1);
 // One who waits: each look takes a microsecond of a clock that stands still otherwise.
 class Waiter {
  public:
-  explicit Waiter(absl::Duration most = kMost) : spin_(most, clock_, [this] { return reading_; }) {}
+  explicit Waiter(absl::Duration most = kMost,
+                  AdaptiveSpin::Crowding crowding = AdaptiveSpin::Crowding::kStopsLooking)
+      : spin_(most, clock_, crowding, [this] { return reading_; }) {}
 
   // A wait for what comes so long after it began.
   void Wait(absl::Duration comes_after) {
@@ -114,9 +116,48 @@ TEST(AdaptiveSpin, StopsWhereOthersWantTheCoreAndBeginsAgainWhenTheyDoNot) {
   EXPECT_TRUE(waiter.slept_);
   waiter.Wait(kMost / 2);
   EXPECT_EQ(waiter.looks_, 0) << "it is not asked at each wait";
-  waiter.PassTime(kCrowdedInterval, 0.001);
+  waiter.PassTime(kLongestPause, 0.001);
   waiter.Wait(kMost / 2);
   EXPECT_GT(waiter.looks_, 0);
+}
+
+// Others want the core whenever it looks, and at no other time: a thread that sleeps waits for
+// none.
+TEST(AdaptiveSpin, WhereOnlyLookingHarmsItIsTriedSeldom) {
+  Waiter waiter;
+  int looked = 0, intervals = 0;
+  for (; intervals < 2000; ++intervals) {
+    waiter.Wait(kMost / 2);
+    looked += waiter.looks_ > 0;
+    waiter.PassTime(kCrowdedInterval, waiter.looks_ > 0 ? 0.5 : 0);
+  }
+  EXPECT_GT(looked, 0);
+  EXPECT_LT(looked, intervals / 40);
+  // And when it harms nobody any more it begins again, for good.
+  waiter.PassTime(kLongestPause, 0);
+  for (int i = 0; i < 100; ++i) {
+    waiter.Wait(kMost / 2);
+    waiter.PassTime(kCrowdedInterval, 0);
+    ASSERT_GT(waiter.looks_, 0) << i;
+  }
+  // One bad moment long after that is over soon.
+  waiter.PassTime(kCrowdedInterval, 0.9);
+  waiter.Wait(kMost / 2);
+  ASSERT_EQ(waiter.looks_, 0);
+  waiter.PassTime(2 * kCrowdedInterval, 0);
+  waiter.Wait(kMost / 2);
+  EXPECT_GT(waiter.looks_, 0);
+}
+
+TEST(AdaptiveSpin, OneWhoseLooksHarmNobodyGoesByItsWaitsAlone) {
+  Waiter waiter(kMost, AdaptiveSpin::Crowding::kHarmless);
+  for (int i = 0; i < 20; ++i) {
+    waiter.Wait(kMost / 2);
+    EXPECT_GT(waiter.looks_, 0) << i;
+    waiter.PassTime(kCrowdedInterval, 1);
+  }
+  for (int i = 0; i < 50; ++i) waiter.Wait(absl::Milliseconds(1));
+  EXPECT_EQ(waiter.looks_, 0);
 }
 
 TEST(AdaptiveSpin, TwoThreadsFiguresAreNotCompared) {

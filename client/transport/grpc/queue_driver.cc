@@ -37,7 +37,8 @@ absl::StatusOr<std::shared_ptr<QueueDriver>> QueueDriver::Create(absl::Duration 
   return driver;
 }
 
-QueueDriver::QueueDriver(absl::Duration spin, Clock& clock) : clock_(clock), spin_(spin) {}
+QueueDriver::QueueDriver(absl::Duration spin, Clock& clock)
+    : clock_(clock), spin_(spin, RealClock(), AdaptiveSpin::Crowding::kHarmless) {}
 
 QueueDriver::~QueueDriver() {
   {
