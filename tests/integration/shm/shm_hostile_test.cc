@@ -82,9 +82,9 @@ class ShmHostile : public ::testing::Test {
 
 TEST_F(ShmHostile, BadRequestsAreRefusedAndTheSocketClosed) {
   const std::vector<std::pair<const char*, std::function<void(ShmRequest*)>>> wrongs = {
-      {"not a request", [](ShmRequest* r) { r->magic[0] ^= 1; }},
+      {"are not those of a request", [](ShmRequest* r) { r->magic[0] ^= 1; }},
       {"version", [](ShmRequest* r) { r->version = 2; }},
-      {"no mode", [](ShmRequest* r) { r->mode = 9; }},
+      {"mode 9 of shared memory is not known", [](ShmRequest* r) { r->mode = 9; }},
       {"at most 256", [](ShmRequest* r) { r->table_set_bytes = 257; }},
       {"at most 256", [](ShmRequest* r) { r->table_set_bytes = UINT32_MAX; }},
       {"not served", [](ShmRequest* r) { r->table_set_bytes = 256; }},
