@@ -52,10 +52,10 @@ void AdaptiveSpin::AskWhetherCrowded(MonotonicTime now) {
 }
 
 void AdaptiveSpin::Judge(bool waited, MonotonicTime now) {
-  const bool looked = !crowded_.load(std::memory_order_relaxed);
+  const bool looked = looked_.exchange(false, std::memory_order_relaxed);
   if (waited) {
+    paused_until_ = std::max(paused_until_, now + (looked ? pause_ : kCrowdedInterval));
     if (looked) pause_ = std::min(2 * pause_, kLongestPause);
-    paused_until_ = now + pause_;
     crowded_.store(true, std::memory_order_relaxed);
   } else if (looked) {
     pause_ = std::max(pause_ - pause_ / kForgetting, kCrowdedInterval);

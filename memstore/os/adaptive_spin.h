@@ -7,8 +7,9 @@
 //   * how waits ended lately, slept through or not, for whatever reason: whether they were short
 //     enough to be looked through (a moving share, so that it begins again with the waits);
 //   * how long the thread, when it was ready, waited for a core (run_delay.h), now and then. A
-//     thread that sleeps does not wait, so this figure says nothing while it stopped the looking.
-//     Looking is tried again after a while, which grows with every try that ends the same way.
+//     thread that sleeps waits for no core: once looking has stopped, this figure does not tell
+//     whether looking would harm. So looking is tried again after a pause, which grows with every
+//     try that ends the same way.
 // What it costs where it does not look: two readings of the clock per wait, and one of the kernel's
 // figure per kCrowdedInterval.
 //
@@ -50,8 +51,7 @@ class AdaptiveSpin {
   // `found()` looks once, without blocking, and says whether it is there, or the time for it is
   // over; it may do at once what is to be done, which does not count as waiting. `sleep()` waits
   // for it and returns when it is there, or when there is another reason to go on. At least one of
-  // the two is called. It pauses or yields between looks as suits what
-  // it looks at.
+  // the two is called. found() pauses or yields as suits what it looks at.
   template <typename Found, typename Sleep>
   void Wait(const Found& found, const Sleep& sleep) {
     if (most_ <= absl::ZeroDuration()) {
@@ -62,6 +62,7 @@ class AdaptiveSpin {
     MonotonicTime now = begin;
     bool there = false;
     if (MayLook(begin)) {
+      looked_.store(true, std::memory_order_relaxed);
       there = found();
       while (!there && (now = clock_.Now()) - begin < most_) there = found();
     }
@@ -95,6 +96,7 @@ class AdaptiveSpin {
   // Two waits that end at the same moment may count as one.
   std::atomic<int32_t> short_share_{kAll};
   std::atomic<bool> crowded_{false};
+  std::atomic<bool> looked_{false};  // since asked_
   std::atomic<int64_t> next_question_ns_{0};
   // Whoever sets it may ask; the others go by what is known.
   std::atomic_flag asking_;

@@ -121,6 +121,44 @@ TEST(AdaptiveSpin, StopsWhereOthersWantTheCoreAndBeginsAgainWhenTheyDoNot) {
   EXPECT_GT(waiter.looks_, 0);
 }
 
+TEST(AdaptiveSpin, TheFirstPauseLastsAnIntervalAndTheNextTwice) {
+  Waiter waiter;
+  waiter.Wait(kMost / 2);
+  for (const int intervals : {1, 2, 4}) {
+    waiter.PassTime(kCrowdedInterval, 0.9);
+    for (int i = 0; i < intervals; ++i) {
+      waiter.Wait(kMost / 2);
+      ASSERT_EQ(waiter.looks_, 0) << i << " of " << intervals;
+      waiter.PassTime(kCrowdedInterval, 0);
+    }
+    waiter.Wait(kMost / 2);
+    ASSERT_GT(waiter.looks_, 0) << intervals;
+  }
+}
+
+// Waits that are too long to be looked through say nothing of what looking would do.
+TEST(AdaptiveSpin, IntervalsThatWereSleptThroughDoNotShortenThePause) {
+  Waiter waiter;
+  waiter.Wait(kMost / 2);
+  for (int i = 0; i < 8; ++i) {  // the longest pause
+    waiter.PassTime(kCrowdedInterval, 0.9);
+    waiter.Wait(kMost / 2);
+    ASSERT_EQ(waiter.looks_, 0);
+    waiter.PassTime(kLongestPause, 0);
+    waiter.Wait(kMost / 2);
+    ASSERT_GT(waiter.looks_, 0);
+  }
+  while (waiter.spin_.looks()) waiter.Wait(absl::Milliseconds(1));
+  for (int i = 0; i < 1000; ++i) waiter.Wait(absl::Milliseconds(2));
+  while (waiter.looks_ == 0) waiter.Wait(kMost / 2);
+  waiter.PassTime(kCrowdedInterval, 0.9);
+  waiter.Wait(kMost / 2);
+  ASSERT_EQ(waiter.looks_, 0);
+  waiter.PassTime(kLongestPause / 4, 0);
+  waiter.Wait(kMost / 2);
+  EXPECT_EQ(waiter.looks_, 0);
+}
+
 // Others want the core whenever it looks, and at no other time: a thread that sleeps waits for
 // none.
 TEST(AdaptiveSpin, WhereOnlyLookingHarmsItIsTriedSeldom) {
