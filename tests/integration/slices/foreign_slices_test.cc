@@ -204,7 +204,7 @@ TEST_F(ForeignSlicesTest, ThatAreWrongAreRefusedByName) {
   AddRuns(Runs{{0, 2}}, request_.mutable_tokens()->add_columns());
   ExpectRefused("1 slices of columns for 2 layers");
   AddRuns(Runs{{20, 5}}, request_.mutable_tokens()->add_columns());
-  ExpectRefused("tokens, slice 1: columns: run 0");
+  ExpectRefused("tokens, slice 1 (layer 14): columns: run 0");
   // The stream goes on.
   request_.mutable_tokens()->clear_columns();
   EXPECT_EQ(Rows().size(), 2u);
