@@ -1,16 +1,20 @@
-// Streams and unary calls over a row source whose rows come later, through gRPC and a loop.
+// Streams and unary calls through gRPC and a loop: over a row source whose rows come later, and
+// what they hold, wait for and are charged for.
 #include "memstore/store/testing/deferred_rows.h"
 
 #include <grpcpp/grpcpp.h>
 #include <spdlog/sinks/null_sink.h>
 #include <spdlog/spdlog.h>
 
+#include <atomic>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "gtest/gtest.h"
 #include "memstore/base/testing/fake_clock.h"
 #include "memstore/store/testing/small_table_set.h"
@@ -24,6 +28,24 @@ namespace {
 constexpr uint32_t kSlabsHere = 4;
 // Of rows in one message of a stream.
 constexpr int kMessageRows = static_cast<int>(kStreamMessageBytes / 264);
+
+// Goes on by a step each time that it is read. Nobody waits on it.
+class SteppingClock final : public Clock {
+ public:
+  explicit SteppingClock(absl::Duration step) : step_ns_(absl::ToInt64Nanoseconds(step)) {}
+  MonotonicTime Now() const override {
+    return MonotonicTime::FromNanoseconds(now_ns_.fetch_add(step_ns_));
+  }
+  bool WaitUntil(CondVar& changed, Mutex& mutex, MonotonicTime) override
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
+    changed.Wait(mutex);
+    return true;
+  }
+
+ private:
+  const int64_t step_ns_;
+  mutable std::atomic<int64_t> now_ns_{1'000'000'000};
+};
 
 class DeferredRowsTest : public ::testing::Test {
  protected:
@@ -84,6 +106,13 @@ class DeferredRowsTest : public ::testing::Test {
         grpc::CreateChannel(absl::StrCat("127.0.0.1:", port), grpc::InsecureChannelCredentials()));
   }
   void TearDown() override { Stop(); }
+  // By a clock of which each reading is `step` after the one before.
+  void StartAgainBySteps(absl::Duration step) {
+    Stop();
+    stepping_clock_ = std::make_unique<SteppingClock>(step);
+    context_.clock = stepping_clock_.get();
+    Start();
+  }
   void Stop() {
     if (server_ == nullptr) return;
     server_->Shutdown(std::chrono::system_clock::time_point());
@@ -123,6 +152,7 @@ class DeferredRowsTest : public ::testing::Test {
   static inline std::string* other_directory_ = nullptr;
   testing::Deferred deferred_;
   FakeClock clock_;
+  std::unique_ptr<SteppingClock> stepping_clock_;
   TableSetRegistry registry_;
   std::string later_id_, resident_id_;
   std::unique_ptr<AccessControl> access_;
@@ -239,6 +269,29 @@ TEST_F(DeferredRowsTest, CancelAndDeadlineEndABatchThatWaitsForRows) {
   clock_.Advance(absl::Seconds(61));
   EXPECT_EQ(Read(stream, 2).code(), static_cast<uint32_t>(absl::StatusCode::kDeadlineExceeded));
   EXPECT_EQ(deferred_.pinned(), 0u);
+}
+
+// Else what a small batch takes would stand for its few bytes of rows, and all that waits be
+// thought to take as long by the byte.
+TEST_F(DeferredRowsTest, TheEstimateCountsAMessageAsTheTurnThatItWasLearnedFrom) {
+  StartAgainBySteps(absl::Microseconds(1));
+  grpc::ClientContext context;
+  const Stream stream = stub_->LookupStream(&context);
+  for (uint64_t id = 1; id <= 100; ++id) {
+    ASSERT_TRUE(stream->Write(Request(resident_id_, id, 1)));
+    EXPECT_TRUE(Read(stream, id).last());
+  }
+  ASSERT_TRUE(stream->Write(Request(later_id_, 101, 1)));  // is before the next one
+  deferred_.AwaitBegun(1);
+  v1::LookupRequest timed = Request(resident_id_, 102, 1);
+  timed.set_timeout_us(1);
+  ASSERT_TRUE(stream->Write(timed));
+  const v1::LookupResponse response = Read(stream, 102);
+  const std::vector<std::string> words = absl::StrSplit(response.message(), ' ');
+  ASSERT_GT(words.size(), 8u) << response.message();
+  int64_t estimate_us = 0;  // "engramd is behind: this batch would take N us"
+  ASSERT_TRUE(absl::SimpleAtoi(words[7], &estimate_us)) << response.message();
+  EXPECT_LT(estimate_us, 200) << "of two turns, each a few readings of the clock";
 }
 
 TEST_F(DeferredRowsTest, AUnaryCallIsAnsweredWhenItsRowsHaveCome) {

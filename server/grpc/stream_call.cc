@@ -240,11 +240,12 @@ void StreamCall::TakeTurn() {
     return;  // OnSlabs asks for the turn again
   }
   LookupBatch& batch = *next;
-  const uint64_t before = batch.RowsLeftBytes();
+  const uint64_t before = FairScheduler::Work(batch.RowsLeftBytes());
   loop_.metrics().RecordLatency(Stage::kQueue, Elapsed(batch.waits_since, begin));
   const absl::Span<std::byte> part =
       batch.FillMessage(*loop_.context().team, slab_.back().memory());
-  batch.waits_since = now_ = loop_.scheduler().Done(*this, before - batch.RowsLeftBytes());
+  batch.waits_since = now_ =
+      loop_.scheduler().Done(*this, before - FairScheduler::Work(batch.RowsLeftBytes()));
   loop_.metrics().RecordLatency(Stage::kGather, Elapsed(begin, now_));
   ahead_ = rpc::OneSlice(SliceOf(std::move(slab_.back()), part));
   slab_.clear();

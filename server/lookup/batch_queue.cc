@@ -26,7 +26,8 @@ uint64_t BatchQueue::WorkAhead(const LookupBatch& batch) const {
     return work;
   };
   if (!IsSmall(batch)) return sum(small_) + sum(large_);
-  return sum(small_) + std::min(sum(large_), (small_.size() + 1) * message_bytes_);
+  const uint64_t message = FairScheduler::Work(message_bytes_);
+  return sum(small_) + std::min(sum(large_), (small_.size() + 1) * message);
 }
 
 LookupBatch* BatchQueue::Next() const {

@@ -165,7 +165,7 @@ TEST_F(BatchQueueTest, WorkAheadOfASmallBatchIsOneMessageOfTheLargeOnesForEachSm
   queue_.Add(Make(1, kSmall));
   EXPECT_EQ(queue_.WorkAhead(*small), work(kSmall));
   queue_.Add(Make(10, 1000));
-  EXPECT_EQ(queue_.WorkAhead(*small), work(kSmall) + 2 * kMessageBytes);
+  EXPECT_EQ(queue_.WorkAhead(*small), work(kSmall) + 2 * FairScheduler::Work(kMessageBytes));
   EXPECT_EQ(queue_.WorkAhead(*large), work(kSmall) + work(1000));
   GatherNext(queue_);
   GatherNext(queue_);

@@ -1,12 +1,12 @@
 // Whose turn it is on a loop: calls that have rows to gather take turns, fairly between clients,
 // and a batch that can't be answered in time is turned away when it comes.
 //
-// Work is counted in bytes of rows, each message for kMessageBytes more. A turn is one message's
-// work. Of the clients (connections) that have a call that is ready, the one that has had the least
-// goes next (start-time fair queueing: one that comes back after a pause is not behind, and has
-// nothing saved up either); its calls take turns among themselves. What a batch would have to wait
-// is estimated from how long work has taken lately: a client that has little under way waits for
-// little of the others', whatever they have queued.
+// Work is counted in bytes of rows, and for each message that they fill kMessageBytes more. A turn
+// is one message's work. Of the clients (connections) that have a call that is ready, the one that
+// has had the least goes next (start-time fair queueing: one that comes back after a pause is not
+// behind, and has nothing saved up either); its calls take turns among themselves. What a batch
+// would have to wait is estimated from how long work has taken lately: a client that has little
+// under way waits for little of the others', whatever they have queued.
 //
 // Belongs to one thread. A turn costs a few hundred nanoseconds beside its work, an estimate a few
 // for each client that is ready.
@@ -23,6 +23,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "memstore/base/clock.h"
+#include "server/base/limits.h"
 
 namespace engram {
 
@@ -57,8 +58,11 @@ class FairScheduler {
   // `client` names the connection, or whoever is to have one share.
   void Join(Call& call, const std::string& client);
 
-  // What a batch with `row_bytes` counts for.
-  static uint64_t Work(uint64_t row_bytes) { return row_bytes + kMessageBytes; }
+  // What `row_bytes` that are to be gathered count for. What a turn does of them is the difference
+  // between before and after it.
+  static uint64_t Work(uint64_t row_bytes) {
+    return row_bytes + (row_bytes + kStreamMessageBytes - 1) / kStreamMessageBytes * kMessageBytes;
+  }
   // `ahead`: what of the call's own goes before it. RESOURCE_EXHAUSTED: by the estimate `work`
   // would not be done when `left` has passed. Else it counts as queued.
   absl::Status Admit(Call& call, uint64_t ahead, uint64_t work, absl::Duration left);

@@ -120,6 +120,15 @@ TEST(FairScheduler, AClientsOtherCallsAreWaitedForAsOtherClientsAre) {
   EXPECT_LT(2 * scheduler.Wait(other, 0, 100000), waits);
 }
 
+TEST(FairScheduler, EachMessageOfABatchCountsForMoreThanItsRows) {
+  EXPECT_EQ(FairScheduler::Work(0), 0u);
+  const uint64_t fixed = FairScheduler::Work(1) - 1;
+  EXPECT_GT(fixed, 0u);
+  EXPECT_EQ(FairScheduler::Work(kStreamMessageBytes), kStreamMessageBytes + fixed);
+  EXPECT_EQ(FairScheduler::Work(5 * kStreamMessageBytes + 1),
+            5 * kStreamMessageBytes + 1 + 6 * fixed);
+}
+
 TEST(FairScheduler, WhereNothingIsQueuedNothingIsTurnedAway) {
   FakeClock clock;
   FairScheduler scheduler(clock);
