@@ -15,13 +15,17 @@ namespace engram::rpc {
 class MessageSlices {
  public:
   // Replaces what it held. False, and nothing held, where `message` is none. The bytes live until
-  // the next call, whatever becomes of `message`.
+  // the next call or Clear, whatever becomes of `message`.
   [[nodiscard]] bool Read(const grpc::ByteBuffer& message) {
-    chain_.clear();
-    slices_.clear();
+    Clear();
     if (!message.Valid() || !message.Dump(&slices_).ok()) return false;
     for (const grpc::Slice& slice : slices_) chain_.push_back({slice.begin(), slice.size()});
     return true;
+  }
+  // Lets go of the bytes, which no limit counts while it holds them.
+  void Clear() {
+    chain_.clear();
+    slices_.clear();
   }
   absl::Span<const wire::Bytes> chain() const { return chain_; }
 

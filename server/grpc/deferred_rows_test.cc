@@ -3,6 +3,7 @@
 #include "memstore/store/testing/deferred_rows.h"
 
 #include <grpcpp/grpcpp.h>
+#include <malloc.h>
 #include <spdlog/sinks/null_sink.h>
 #include <spdlog/spdlog.h>
 
@@ -15,6 +16,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/time/clock.h"
 #include "gtest/gtest.h"
 #include "memstore/base/testing/fake_clock.h"
 #include "memstore/store/testing/small_table_set.h"
@@ -292,6 +294,29 @@ TEST_F(DeferredRowsTest, TheEstimateCountsAMessageAsTheTurnThatItWasLearnedFrom)
   int64_t estimate_us = 0;  // "engramd is behind: this batch would take N us"
   ASSERT_TRUE(absl::SimpleAtoi(words[7], &estimate_us)) << response.message();
   EXPECT_LT(estimate_us, 200) << "of two turns, each a few readings of the clock";
+}
+
+// Each of a thousand idle streams would hold the last request that came, megabytes, beside the
+// memory for ids.
+TEST_F(DeferredRowsTest, AStreamsRequestsAreLetGoWhenTheyWereRead) {
+  v1::LookupRequest refused = Request("of no set", 1, 0);
+  refused.mutable_layers(0)->mutable_row_ids32()->Resize(700'000, 5000);
+  const auto held = [] {
+    const auto info = mallinfo2();
+    return info.uordblks + info.hblkhd;
+  };
+  const size_t before = held();
+  grpc::ClientContext contexts[8];
+  std::vector<Stream> streams;
+  for (grpc::ClientContext& context : contexts) {
+    streams.push_back(stub_->LookupStream(&context));
+    ASSERT_TRUE(streams.back()->Write(refused));
+    EXPECT_NE(Read(streams.back(), 1).code(), 0u);
+  }
+  // gRPC may be about to let go of what was sent.
+  const size_t most = before + (size_t{4} << 20);
+  for (int i = 0; i < 500 && held() > most; ++i) absl::SleepFor(absl::Milliseconds(10));
+  EXPECT_LE(held(), most);
 }
 
 TEST_F(DeferredRowsTest, AUnaryCallIsAnsweredWhenItsRowsHaveCome) {

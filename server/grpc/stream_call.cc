@@ -77,6 +77,7 @@ void StreamCall::TakeBatch() {
   absl::Status status = slices_.Read(message_)
                             ? batch->Parse(slices_.chain(), batch->received)
                             : absl::InvalidArgumentError("the message cannot be read");
+  slices_.Clear();  // the batch has copied what it needs
   if (status.ok() && !batch->cancels()) loop_.metrics().Began();
   if (!status.ok()) {
     // Whose answer it would be is not known.

@@ -80,6 +80,8 @@ class GrpcCalls {
     }
     absl::Span<const wire::Bytes> chain() const { return slices_.chain(); }
     const wire::LookupResponse& reply() const { return reply_; }
+    // Lets go of the message's bytes.
+    void Clear() { slices_.Clear(); }
 
    private:
     rpc::MessageSlices slices_;

@@ -175,6 +175,7 @@ void GrpcStream::OnRead(Call* call, bool ok) {
   if (request != nullptr) {
     context_.sink->OnReply(request, received_.chain(), received_.reply(), ended);
   }
+  received_.Clear();
 }
 
 void GrpcStream::OnFinished(Call* call, bool) {

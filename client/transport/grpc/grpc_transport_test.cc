@@ -1,6 +1,8 @@
 // The gRPC transport against a server of the test's own that can be told to misbehave.
 #include "client/transport/grpc/grpc_transport.h"
 
+#include <malloc.h>
+
 #include <atomic>
 #include <functional>
 #include <string>
@@ -269,6 +271,28 @@ TEST_P(GrpcTransportTest, RowsLandWhileNobodyWaits) {
   SyntheticRow(14, ids_.back(), absl::MakeSpan(row));
   while (*last != row.back() && RealClock().Now() < end) absl::SleepFor(absl::Milliseconds(1));
   EXPECT_TRUE(*last == row.back());
+}
+
+// Each of many idle transports would hold the last reply that came, megabytes.
+TEST_P(GrpcTransportTest, ARepliesBytesAreLetGoWhenItsRowsHaveLanded) {
+  server_.max_reply_bytes = uint64_t{4} << 20;
+  MakeBatch(8000);  // 3 MB
+  std::vector<std::unique_ptr<Transport>> transports;
+  for (int i = 0; i < 8; ++i) transports.push_back(Attach());
+  const auto held = [] {
+    const auto info = mallinfo2();
+    return info.uordblks + info.hblkhd;
+  };
+  const size_t before = held();
+  for (const auto& transport : transports) {
+    const Ticket ticket = transport->Submit({.layers = layers_}).value();
+    EXPECT_TRUE(transport->Wait(ticket).ok());
+    transport->Reap(ticket);
+  }
+  // The server may be about to let go of what it sent.
+  const size_t most = before + (size_t{8} << 20);
+  for (int i = 0; i < 500 && held() > most; ++i) absl::SleepFor(absl::Milliseconds(10));
+  EXPECT_LE(held(), most);
 }
 
 TEST_P(GrpcTransportTest, RefusesABadBatchBeforeAnythingIsSent) {

@@ -84,6 +84,7 @@ void GrpcUnaryCalls::OnDone(Call* call, bool) {
   } else {
     context_.sink->OnReply(done->request, received_.chain(), received_.reply(), /*ended=*/true);
   }
+  received_.Clear();
 }
 
 uint64_t GrpcUnaryCalls::End() {
