@@ -58,12 +58,13 @@ class GrpcCalls {
   GrpcCalls(const GrpcCalls&) = delete;
   GrpcCalls& operator=(const GrpcCalls&) = delete;
 
-  // Requests are sent in the order in which they came.
-  virtual void Send(const RequestPointer& request) = 0;
+  // Requests are sent in the order in which they came. False, and nothing comes of it: after End.
+  [[nodiscard]] virtual bool Send(const RequestPointer& request) = 0;
   // Asks the server to give the request up; its OnReply or OnGone still comes. True: it had not
   // been sent, and nothing comes. No effect on one that did not come this way.
   [[nodiscard]] virtual bool Cancel(const RequestPointer& request) = 0;
-  // No further Send. The last events still come out of the queue, until Ended. Returns how many
+  // No further Send is taken: a thread that drives may be about to send a request again. The last
+  // events still come out of the queue, until Ended, which then holds for good. Returns how many
   // requests had not been sent: nothing comes of them.
   [[nodiscard]] virtual uint64_t End() = 0;
   virtual bool Ended() const = 0;
@@ -98,6 +99,7 @@ class GrpcCalls {
   const GrpcCallContext context_;
   ReceivedMessage received_;
   mutable Mutex mutex_;
+  bool ending_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace engram

@@ -73,8 +73,9 @@ void GrpcStream::Open() {
   calls_.push_back(std::move(call));
 }
 
-void GrpcStream::Send(const RequestPointer& request) {
+bool GrpcStream::Send(const RequestPointer& request) {
   MutexLock lock(mutex_);
+  if (ending_) return false;
   if (calls_.empty() || calls_.back()->broken || !calls_.back()->why_broken.ok()) Open();
   Call& call = *calls_.back();
   request->wire_id = next_id_++;
@@ -82,6 +83,7 @@ void GrpcStream::Send(const RequestPointer& request) {
   call.in_flight.emplace(request->wire_id, request);
   call.to_send.push_back({.request = request});
   WriteNext(call);
+  return true;
 }
 
 bool GrpcStream::Cancel(const RequestPointer& request) {
@@ -203,6 +205,7 @@ void GrpcStream::ForgetIfOver(Call& call) {
 
 uint64_t GrpcStream::End() {
   MutexLock lock(mutex_);
+  ending_ = true;
   for (const std::unique_ptr<Call>& call : calls_) call->context.TryCancel();
   return 0;
 }

@@ -15,7 +15,7 @@ class GrpcStream final : public GrpcCalls {
   explicit GrpcStream(const GrpcCallContext& context);
   ~GrpcStream() override;
 
-  void Send(const RequestPointer& request) override;
+  bool Send(const RequestPointer& request) override;
   bool Cancel(const RequestPointer& request) override;
   uint64_t End() override;
   bool Ended() const override;

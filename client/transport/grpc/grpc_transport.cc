@@ -164,7 +164,7 @@ absl::Status GrpcTransport::Start(const BatchRequest& request, TicketedBatch& ti
 
 void GrpcTransport::Send(const RequestPointer& request) {
   const uint32_t turn = next_lane_.fetch_add(1, std::memory_order_relaxed);
-  lanes_[turn % lanes_.size()]->Send(request);
+  if (!lanes_[turn % lanes_.size()]->Send(request)) driver_->Finish();
 }
 
 void GrpcTransport::Advance(TicketedBatch&) { driver_->TakeReady(); }

@@ -5,11 +5,14 @@
 
 #include <atomic>
 #include <functional>
+#include <initializer_list>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "absl/time/clock.h"
+#include "client/transport/grpc/grpc_stream.h"
+#include "client/transport/grpc/grpc_unary_calls.h"
 #include "client/transport/grpc/testing/fake_lookup_server.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -271,6 +274,17 @@ TEST_P(GrpcTransportTest, RowsLandWhileNobodyWaits) {
   SyntheticRow(14, ids_.back(), absl::MakeSpan(row));
   while (*last != row.back() && RealClock().Now() < end) absl::SleepFor(absl::Milliseconds(1));
   EXPECT_TRUE(*last == row.back());
+}
+
+// A thread that drives may be about to send a request again when its transport goes.
+TEST(GrpcCallsTest, NothingBeginsAfterTheEnd) {
+  GrpcStream stream({});
+  GrpcUnaryCalls unary({});
+  for (GrpcCalls* const lane : std::initializer_list<GrpcCalls*>{&stream, &unary}) {
+    EXPECT_EQ(lane->End(), 0u);
+    EXPECT_FALSE(lane->Send(std::make_shared<GrpcBatch::Request>()));
+    EXPECT_TRUE(lane->Ended());
+  }
 }
 
 // Each of many idle transports would hold the last reply that came, megabytes.

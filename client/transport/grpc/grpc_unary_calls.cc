@@ -33,10 +33,12 @@ GrpcUnaryCalls::GrpcUnaryCalls(const GrpcCallContext& context) : GrpcCalls(conte
 
 GrpcUnaryCalls::~GrpcUnaryCalls() = default;
 
-void GrpcUnaryCalls::Send(const RequestPointer& request) {
+bool GrpcUnaryCalls::Send(const RequestPointer& request) {
   MutexLock lock(mutex_);
+  if (ending_) return false;
   waiting_.push_back(request);
   StartSome();
+  return true;
 }
 
 void GrpcUnaryCalls::StartSome() {
@@ -89,6 +91,7 @@ void GrpcUnaryCalls::OnDone(Call* call, bool) {
 
 uint64_t GrpcUnaryCalls::End() {
   MutexLock lock(mutex_);
+  ending_ = true;
   for (const std::unique_ptr<Call>& call : calls_) call->context.TryCancel();
   const uint64_t never_sent = waiting_.size();
   waiting_.clear();

@@ -16,7 +16,7 @@ class GrpcUnaryCalls final : public GrpcCalls {
   explicit GrpcUnaryCalls(const GrpcCallContext& context);
   ~GrpcUnaryCalls() override;
 
-  void Send(const RequestPointer& request) override;
+  bool Send(const RequestPointer& request) override;
   bool Cancel(const RequestPointer& request) override;
   uint64_t End() override;
   bool Ended() const override;

@@ -149,12 +149,16 @@ bool QueueDriver::DriveUntil(absl::FunctionRef<bool()> done, MonotonicTime deadl
 }
 
 void QueueDriver::DriveOut(absl::FunctionRef<bool()> ended) {
-  DriveUntil(ended, MonotonicTime::Infinite());
-  // Whoever drives at this moment may have taken the last of the events and be telling it.
-  MutexLock lock(mutex_);
-  const uint64_t turn = turns_;
-  NudgeDriver();
-  while (driving_ && turns_ == turn) AwaitTurn(MonotonicTime::Infinite());
+  while (true) {
+    DriveUntil(ended, MonotonicTime::Infinite());
+    // Whoever drives at this moment may have taken the last of the events and be telling it, and
+    // begin something else by that.
+    MutexLock lock(mutex_);
+    const uint64_t turn = turns_;
+    NudgeDriver();
+    while (driving_ && turns_ == turn) AwaitTurn(MonotonicTime::Infinite());
+    if (ended()) return;
+  }
 }
 
 void QueueDriver::TakeReady() {

@@ -237,6 +237,38 @@ TEST_F(QueueDriverTest, NobodyGoesWhileOneOfItsEventsIsBeingTold) {
   EXPECT_TRUE(drives.Join());
 }
 
+// What is told may begin something more, of which the one who goes has an event as well.
+TEST_F(QueueDriverTest, NobodyGoesBeforeWhatItsLastEventBeganIsOver) {
+  struct Renewed final : rpc::QueueEvent {
+    explicit Renewed(QueueDriver& to_drive) : driver(to_drive) {}
+    void Done(bool) override {
+      const bool last = told;
+      if (!last) --events;
+      told.store(true);
+      for (int i = 0; i < 10000; ++i) std::this_thread::yield();
+      if (last) {
+        --events;
+      } else {
+        ++events;
+        alarm.Set(driver.queue(), rpc::AtOnce(), tag());
+      }
+    }
+    QueueDriver& driver;
+    grpc::Alarm alarm;
+    std::atomic<int> events{1};
+    std::atomic<bool> told{false};
+  } renewed(*driver_);
+  Work stays(*driver_);
+  Waiter drives(*driver_, [&] { return stays.told(); });
+  grpc::Alarm alarm;
+  alarm.Set(driver_->queue(), rpc::AtOnce(), renewed.tag());
+  while (!renewed.told.load()) std::this_thread::yield();
+  driver_->DriveOut([&] { return renewed.events.load() == 0; });
+  EXPECT_EQ(renewed.events.load(), 0);
+  stays.Ring();
+  EXPECT_TRUE(drives.Join());
+}
+
 // As happens where the wall clock is set back: the queue sleeps for an hour, and this clock's is
 // over.
 TEST_F(QueueDriverTest, WhoOversleepsInTheQueueIsWokenByTheDriversThread) {
