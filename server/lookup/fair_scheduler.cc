@@ -50,6 +50,8 @@ void FairScheduler::Join(Call& call, const std::string& client) {
   if (place == nullptr) {
     place = std::make_unique<Client>();
     place->name = client;
+  } else if (place->calls == 0) {
+    gone_.erase(std::make_pair(place->service_received, place.get()));
   }
   ++place->calls;
   call.scheduler_ = this;
@@ -62,8 +64,17 @@ void FairScheduler::Leave(Call& call) {
   Client* const client = call.client_;
   call.scheduler_ = nullptr;
   if (--client->calls > 0) return;
-  const auto at = clients_.find(client->name);
-  clients_.erase(at);
+  gone_.emplace(client->service_received, client);
+  ForgetGone();
+}
+
+// Those that would come back as new ones do, or were the nearest to it.
+void FairScheduler::ForgetGone() {
+  while (!gone_.empty() && (gone_.begin()->first <= virtual_time_ || gone_.size() > kMaxGone)) {
+    const auto at = clients_.find(gone_.begin()->second->name);
+    gone_.erase(gone_.begin());
+    clients_.erase(at);
+  }
 }
 
 absl::Status FairScheduler::Admit(Call& call, uint64_t ahead, uint64_t work, absl::Duration left) {

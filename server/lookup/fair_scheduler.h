@@ -4,7 +4,9 @@
 // Work is counted in bytes of rows, and for each message that they fill kMessageBytes more. A turn
 // is one message's work. Of the clients (connections) that have a call that is ready, the one that
 // has had the least goes next (start-time fair queueing: one that comes back after a pause is not
-// behind, and has nothing saved up either); its calls take turns among themselves. What a batch
+// behind, and has nothing saved up either); its calls take turns among themselves. A client whose
+// calls have all gone is known until the others have had as much: else one call after the other,
+// each alone, would be first every time. What a batch
 // would have to wait is estimated from how long work has taken lately: a client that has little
 // under way waits for little of the others', whatever they have queued.
 //
@@ -17,8 +19,10 @@
 #include <deque>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "absl/container/btree_set.h"
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
@@ -72,6 +76,8 @@ class FairScheduler {
 
   void Ready(Call& call);
   bool Empty() const { return ready_.empty(); }
+  // Clients that it knows, with a call or without.
+  size_t clients() const { return clients_.size(); }
   // The next turn. Not when Empty.
   void RunNext();
 
@@ -82,12 +88,17 @@ class FairScheduler {
  private:
   // A message's fixed cost - framing, a system call, an event - in row bytes gathered meanwhile.
   static constexpr uint64_t kMessageBytes = 16 << 10;
+  // Clients without a call that are known still: as many as there may be streams.
+  static constexpr size_t kMaxGone = 1024;
 
   void Leave(Call& call);
+  void ForgetGone();
   void Unready(Call& call);
 
   const Clock& clock_;
   absl::flat_hash_map<std::string, std::unique_ptr<Client>> clients_;
+  // Those without a call, by the service that they have received.
+  absl::btree_set<std::pair<uint64_t, Client*>> gone_;
   std::vector<Client*> ready_;  // those with a call that is ready
   uint64_t virtual_time_ = 0;   // service received by the client of the last turn before it
   double ns_per_byte_;          // of the loop while it has work

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "memstore/base/testing/fake_clock.h"
 
@@ -86,6 +87,34 @@ TEST(FairScheduler, WhoComesBackNeitherCatchesUpNorFallsBehind) {
   order.clear();
   for (int i = 0; i < 20; ++i) scheduler.RunNext();
   EXPECT_NEAR(std::count(order.begin(), order.end(), &late), 10, 1);
+}
+
+// As unary calls do, each of which goes with its answer.
+TEST(FairScheduler, OneCallAfterTheOtherIsNotFirstAgain) {
+  FakeClock clock;
+  FairScheduler scheduler(clock);
+  FakeCall steady(scheduler, clock, "steady");
+  for (int i = 0; i < 100; ++i) ASSERT_TRUE(steady.Add(1000).ok());
+  uint64_t taken = 0;
+  for (int call = 0; call < 20; ++call) {
+    FakeCall one(scheduler, clock, "one after the other");
+    ASSERT_TRUE(one.Add(4000).ok());
+    while (one.done == 0) scheduler.RunNext();
+    taken += one.done;
+  }
+  EXPECT_NEAR(static_cast<double>(steady.done), static_cast<double>(taken), 5000);
+  steady.DropAll();
+}
+
+TEST(FairScheduler, OfClientsThatAreGoneABoundedNumberIsKnown) {
+  FakeClock clock;
+  FairScheduler scheduler(clock);
+  for (int i = 0; i < 5000; ++i) {
+    FakeCall one(scheduler, clock, absl::StrCat("client ", i));
+    ASSERT_TRUE(one.Add(1000).ok());
+    scheduler.RunNext();
+    ASSERT_LE(scheduler.clients(), 1025u);
+  }
 }
 
 TEST(FairScheduler, TurnsAwayWhatCanNotBeDoneInTime) {
