@@ -349,6 +349,53 @@ TEST_F(DeferredRowsTest, AUnaryCallIsAnsweredWhenItsRowsHaveCome) {
   EXPECT_EQ(deferred_.pinned(), 0u);
 }
 
+// A loop that is behind holds calls up with slabs free: that takes as long as it takes.
+TEST_F(DeferredRowsTest, AUnaryCallMayWaitForItsTurnForLongerThanForSlabs) {
+  StartAgainBySteps(absl::Milliseconds(600));
+  constexpr uint64_t kCalls = 3;
+  grpc::CompletionQueue queue;
+  grpc::ClientContext contexts[kCalls];
+  grpc::Status statuses[kCalls];
+  v1::LookupResponse responses[kCalls];
+  std::vector<std::unique_ptr<grpc::ClientAsyncResponseReader<v1::LookupResponse>>> calls;
+  for (uint64_t i = 0; i < kCalls; ++i) {
+    calls.push_back(stub_->AsyncLookup(&contexts[i], Request(later_id_, i, 10), &queue));
+    calls.back()->Finish(&responses[i], &statuses[i], nullptr);
+  }
+  deferred_.AwaitBegun(kCalls);
+  for (uint64_t i = 0; i < kCalls; ++i) deferred_.Complete();
+  for (uint64_t i = 0; i < kCalls; ++i) {
+    void* tag = nullptr;
+    bool ok = false;
+    ASSERT_TRUE(queue.Next(&tag, &ok));
+  }
+  for (const grpc::Status& status : statuses) EXPECT_TRUE(status.ok()) << status.error_message();
+}
+
+TEST_F(DeferredRowsTest, AUnaryCallThatFindsNoSlabsForASecondIsToldSo) {
+  std::vector<ReplySlabs::Slab> all;
+  ASSERT_TRUE(context_.slabs->Take(
+      kSlabsHere, [] {}, &all));
+  grpc::ClientContext context;
+  grpc::CompletionQueue queue;
+  auto call = stub_->AsyncLookup(&context, Request(later_id_, 1, 10), &queue);
+  v1::LookupResponse response;
+  grpc::Status status;
+  call->Finish(&response, &status, nullptr);
+  deferred_.AwaitBegun(1);
+  deferred_.Complete();
+  void* tag = nullptr;
+  bool ok = false;
+  auto next = grpc::CompletionQueue::TIMEOUT;
+  while (next == grpc::CompletionQueue::TIMEOUT) {
+    clock_.Advance(absl::Seconds(2));
+    next = queue.AsyncNext(&tag, &ok,
+                           std::chrono::system_clock::now() + std::chrono::milliseconds(10));
+  }
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_NE(status.error_message().find("reply buffers"), std::string::npos);
+}
+
 TEST_F(DeferredRowsTest, AUnaryCallWhoseRowsDoNotComeEndsWithTheReason) {
   for (const bool refused : {false, true}) {
     grpc::ClientContext context;

@@ -1,5 +1,6 @@
 #include "server/grpc/unary_call.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -116,6 +117,7 @@ void UnaryCall::OnStop() {
 }
 
 void UnaryCall::OnSlabs() {
+  awaits_slabs_ = false;
   if (!ended()) loop_.scheduler().Ready(*this);
 }
 
@@ -128,7 +130,11 @@ void UnaryCall::TakeTurn() {
   const uint64_t work = FairScheduler::Work(batch_->RowsLeftBytes());
   const uint64_t rows_bytes = batch_->RowsLeftBytes();
   std::vector<ReplySlabs::Slab> slabs;
-  if (!loop_.TakeSlabs(this, SlabsFor(batch_->ReplyBytes()), &slabs)) return;
+  if (!loop_.TakeSlabs(this, SlabsFor(batch_->ReplyBytes()), &slabs)) {
+    slabs_wanted_ = std::min(slabs_wanted_, loop_.clock().Now());
+    awaits_slabs_ = true;
+    return;
+  }
   const MonotonicTime begin = loop_.clock().Now();
   loop_.metrics().RecordLatency(Stage::kQueue, Elapsed(since_, begin));
   std::vector<grpc::Slice> slices;
@@ -173,7 +179,7 @@ void UnaryCall::OnTick(MonotonicTime now, bool memory_is_short) {
     if (memory_is_short && now - since_ > absl::FromChrono(kMaxWriteStall)) context_.TryCancel();
   } else if (now >= deadline_) {
     Send(absl::DeadlineExceededError("the deadline passed while the lookup waited"));
-  } else if (batch_->rows_present() && now - since_ > absl::FromChrono(kMaxSlabWait)) {
+  } else if (awaits_slabs_ && now - slabs_wanted_ > absl::FromChrono(kMaxSlabWait)) {
     Send(absl::ResourceExhaustedError(
         absl::StrCat("all ", kSlabs, " reply buffers of engramd are in use: ask again")));
   }

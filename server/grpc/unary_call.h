@@ -44,8 +44,11 @@ class UnaryCall final : public RpcCall, private FairScheduler::Call {
   bool counted_ = false;
   MonotonicTime accepted_at_;
   MonotonicTime deadline_;
-  MonotonicTime since_;  // waiting for slabs, or sending
-  uint64_t rows_ = 0;    // of its answer
+  MonotonicTime since_;  // waiting for its turn, or sending
+  // Since when it has wanted slabs and there were too few; whether it waits for some to come back.
+  MonotonicTime slabs_wanted_ = MonotonicTime::Infinite();
+  bool awaits_slabs_ = false;
+  uint64_t rows_ = 0;  // of its answer
 };
 
 }  // namespace engram
