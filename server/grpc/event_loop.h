@@ -92,7 +92,8 @@ class EventLoop {
   void Add(std::unique_ptr<Call> call);
   // Destroys the call, after it has returned to the loop.
   void Remove(Call* call);
-  // Ends the call of this loop that has been idle for longest; false when there is none to end.
+  // Ends the call of this loop that has been idle for longest, for kMinIdle at least; false when
+  // there is none to end.
   bool EndIdlest();
   // Appends `count` slabs, or none: then false, and OnSlabs is called when some came back.
   bool TakeSlabs(Call* call, uint32_t count, std::vector<ReplySlabs::Slab>* slabs);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "gtest/gtest.h"
@@ -110,6 +111,34 @@ TEST_F(LoopTest, AUnaryCallThatFindsNoSlabsForASecondIsToldSo) {
   }
   EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
   EXPECT_NE(status.error_message().find("reply buffers"), std::string::npos);
+}
+
+TEST_F(LoopTest, NoStreamGivesWayToOneThatMayNotCall) {
+  const std::string token = "a-token-that-is-long-enough-to-be-one";
+  StartAgainForToken(token);
+  grpc::ClientContext context;
+  context.AddMetadata("authorization", absl::StrCat("Bearer ", token));
+  const Stream idle = stub_->LookupStream(&context);
+  ASSERT_TRUE(idle->Write(Request(resident_id_, 1, 1)));
+  EXPECT_TRUE(Read(idle, 1).last());
+  clock_.Advance(absl::Seconds(60));
+  context_.streams += kMaxStreams - 1;
+  const auto end_of_another = [&](const std::string& its_token) {
+    grpc::ClientContext other;
+    other.AddMetadata("authorization", absl::StrCat("Bearer ", its_token));
+    const Stream stream = stub_->LookupStream(&other);
+    stream->WritesDone();
+    return stream->Finish();
+  };
+  EXPECT_EQ(end_of_another("a-token-of-some-length-that-is-not-known").error_code(),
+            grpc::StatusCode::UNAUTHENTICATED);
+  ASSERT_TRUE(idle->Write(Request(resident_id_, 2, 1)));
+  EXPECT_TRUE(Read(idle, 2).last());
+  // To one that may call it does.
+  clock_.Advance(absl::Seconds(60));
+  EXPECT_TRUE(end_of_another(token).ok());
+  EXPECT_EQ(idle->Finish().error_code(), grpc::StatusCode::UNAVAILABLE);
+  context_.streams -= kMaxStreams - 1;
 }
 
 }  // namespace

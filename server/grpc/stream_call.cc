@@ -39,16 +39,18 @@ void StreamCall::OnAccepted() {
   }
   loop_.scheduler().Join(*this, client);
   counted_ = true;
+  const bool too_many = ++loop_.context().streams > kMaxStreams;
   last_event_ = now_ = loop_.clock().Now();
   absl::StatusOr<Caller> caller = loop_.context().access->Authenticate(context_);
   if (!caller.ok()) {
     loop_.metrics().Rejected(Rejection::kUnauthenticated);
+    // No stream of those who may call gives way to it.
     end_ = caller.status();
     read_all_ = true;
-  } else {
-    caller_ = *std::move(caller);
+    return Advance();
   }
-  if (++loop_.context().streams > kMaxStreams && !loop_.EndIdlest()) {
+  caller_ = *std::move(caller);
+  if (too_many && !loop_.EndIdlest()) {
     end_ = absl::ResourceExhaustedError(
         absl::StrCat("engramd has ", kMaxStreams, " streams, the most it takes: ask again"));
     read_all_ = true;

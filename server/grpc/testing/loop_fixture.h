@@ -7,6 +7,7 @@
 #include <spdlog/spdlog.h>
 
 #include <atomic>
+#include <fstream>
 #include <memory>
 #include <string>
 #include <utility>
@@ -104,6 +105,15 @@ class LoopFixture : public ::testing::Test {
         grpc::CreateChannel(absl::StrCat("127.0.0.1:", port), grpc::InsecureChannelCredentials()));
   }
   void TearDown() override { Stop(); }
+  // As one that takes a token's owner alone.
+  void StartAgainForToken(const std::string& token) {
+    Stop();
+    const std::string file = absl::StrCat(::testing::TempDir(), "/loop_fixture_tokens");
+    std::ofstream(file) << "worker " << token << "\n";
+    access_ = AccessControl::Create({.token_file = file}, context_.log, &RealClock()).value();
+    context_.access = access_.get();
+    Start();
+  }
   // By a clock of which each reading is `step` after the one before.
   void StartAgainBySteps(absl::Duration step) {
     Stop();
