@@ -102,8 +102,10 @@ class RowSource {
 
   // Makes the rows of all that `request` wants present and pins them. kNow: they are. kLater:
   // `done` is called once by the executor, with OK when they are, else with the reason, unless the
-  // request was cleared before. On the executor's thread. RESOURCE_EXHAUSTED: no room to pin or
-  // stage them; UNAVAILABLE: what they come from is gone; DATA_LOSS: it is damaged.
+  // request was cleared before. It may clear the request, and so destroy the Pin: a source that
+  // keeps it there moves it out before it calls it. On the executor's thread. RESOURCE_EXHAUSTED:
+  // no room to pin or stage them; UNAVAILABLE: what they come from is gone; DATA_LOSS: it is
+  // damaged.
   virtual absl::StatusOr<When> Begin(RowRequest& request, const std::shared_ptr<Executor>& executor,
                                      Done done) const = 0;
 
