@@ -137,6 +137,11 @@ absl::Status Client::PlanTokens(const SequenceState& state, absl::Span<const int
   return status;
 }
 
+absl::Status Client::Refused(absl::Status status) {
+  counters_.Refused(status.code());
+  return status;
+}
+
 void Client::MakeDistinct(Plan* plan) {
   if (!plan->inverse.empty()) return;  // its inverse is of the dense order, which is gone
   plan->inverse.resize(plan->row_ids.size());
@@ -153,7 +158,7 @@ absl::StatusOr<Ticket> Client::Prefetch(const SequenceState& state,
                                         absl::Span<const Landing> landings, MonotonicTime deadline,
                                         Plan* plan, absl::Span<const ColumnSlice> slices) {
   absl::Status status = PlanTokens(state, token_ids, dead, plan, slices);
-  if (!status.ok()) return status;
+  if (!status.ok()) return Refused(std::move(status));
   return SubmitLayers(plan, nullptr, landings, deadline);
 }
 
@@ -162,9 +167,9 @@ absl::StatusOr<Ticket> Client::SubmitLayers(const Plan* plan, const TokenBatch* 
                                             MonotonicTime deadline) {
   const std::vector<LayerTableSpec>& layers = table_set().layers;
   if (landings.size() != layers.size()) {
-    return absl::InvalidArgumentError(absl::StrCat("the table set has ", layers.size(),
-                                                   " layers and there are ", landings.size(),
-                                                   " landings"));
+    return Refused(absl::InvalidArgumentError(absl::StrCat("the table set has ", layers.size(),
+                                                           " layers and there are ",
+                                                           landings.size(), " landings")));
   }
   absl::InlinedVector<LayerRequest, kInlineLayers> requests(layers.size());
   // Distinct ids have no order, and were in the order of columns before they were made so.
@@ -185,14 +190,16 @@ absl::StatusOr<Ticket> Client::Submit(const Plan& plan, absl::Span<const Landing
   if (!plan.set.is_none()) {
     absl::Status status = CheckSameSet("the plan", plan.set, addresser_->set(),
                                        "plan the tokens again with this client");
-    if (!status.ok()) return status;
+    if (!status.ok()) return Refused(std::move(status));
   }
   const size_t layers = table_set().layers.size();
   if (plan.row_ids.size() != layers) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "the table set has ", layers, " layers: the plan is for ", plan.row_ids.size()));
+    return Refused(absl::InvalidArgumentError(absl::StrCat(
+        "the table set has ", layers, " layers: the plan is for ", plan.row_ids.size())));
   }
-  if (absl::Status status = CheckSlicesOfSet(plan.slices); !status.ok()) return status;
+  if (absl::Status status = CheckSlicesOfSet(plan.slices); !status.ok()) {
+    return Refused(std::move(status));
+  }
   return SubmitLayers(&plan, nullptr, landings, deadline);
 }
 
@@ -219,9 +226,8 @@ absl::StatusOr<Ticket> Client::SubmitTokens(absl::Span<const SequenceTokens> seq
                                             MonotonicTime deadline,
                                             absl::Span<const ColumnSlice> slices) {
   absl::Status status = CheckSequences(sequences, token_ids, dead);
-  if (!status.ok()) return status;
-  status = CheckSlicesOfSet(slices);
-  if (!status.ok()) return status;
+  if (status.ok()) status = CheckSlicesOfSet(slices);
+  if (!status.ok()) return Refused(std::move(status));
   if (std::all_of(slices.begin(), slices.end(), [](const auto& slice) { return slice.is_all(); })) {
     slices = {};  // what every owner takes
   }
@@ -256,7 +262,7 @@ absl::StatusOr<Ticket> Client::SubmitAddressed(absl::Span<const SequenceTokens> 
                                                absl::Span<const ColumnSlice> slices, Plan* plan) {
   absl::Status status = addresser_->AddressSequences(sequences, token_ids, dead,
                                                      MakeRoom(token_ids.size(), slices, plan));
-  if (!status.ok()) return status;
+  if (!status.ok()) return Refused(std::move(status));
   return SubmitLayers(plan, nullptr, landings, deadline);
 }
 
@@ -278,7 +284,8 @@ absl::StatusOr<Ticket> Client::SendTokens(
         absl::Status status = addresser_->Advance(
             token_ids.subspan(at, part), dead.empty() ? dead : dead.subspan(at, part), &state);
         if (!status.ok()) {
-          return absl::Status(status.code(), absl::StrCat("sequence ", i, ": ", status.message()));
+          return Refused(
+              absl::Status(status.code(), absl::StrCat("sequence ", i, ": ", status.message())));
         }
       }
       at += part;
@@ -290,10 +297,7 @@ absl::StatusOr<Ticket> Client::SendTokens(
 
 absl::StatusOr<Ticket> Client::Submit(const BatchRequest& batch) {
   absl::StatusOr<Ticket> ticket = transport_->Submit(batch);
-  if (!ticket.ok()) {
-    counters_.Refused(ticket.status().code());
-    return ticket;
-  }
+  if (!ticket.ok()) return Refused(ticket.status());
   uint64_t rows = 0;
   uint64_t bytes = 0;
   for (size_t i = 0; i < batch.layers.size(); ++i) {

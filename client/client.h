@@ -190,6 +190,8 @@ class Client {
   // Submits requests for all layers, by a plan or by `tokens`, whose slices have been checked.
   absl::StatusOr<Ticket> SubmitLayers(const Plan* plan, const TokenBatch* tokens,
                                       absl::Span<const Landing> landings, MonotonicTime deadline);
+  // Counts it.
+  absl::Status Refused(absl::Status status);
   // INVALID_ARGUMENT: neither none nor one that fits each layer.
   absl::Status CheckSlicesOfSet(absl::Span<const ColumnSlice> slices) const;
   // Room for a dense plan, and where its row ids go. The slices have been checked, and may be the

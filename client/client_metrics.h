@@ -20,7 +20,7 @@ struct ClientMetrics {
   static constexpr size_t kBounds = kLatencyBounds;
 
   uint64_t submitted = 0;                     // batches that the transport took
-  std::array<uint64_t, kCodes> refused{};     // by Submit, by code
+  std::array<uint64_t, kCodes> refused{};     // by Submit, Prefetch or SubmitTokens, by code
   std::array<uint64_t, kCodes> waited{};      // what Wait ended with, by code
   uint64_t rows = 0;                          // asked for in batches that were taken
   uint64_t row_bytes = 0;                     // of them

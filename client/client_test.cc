@@ -111,5 +111,31 @@ TEST_F(ClientTest, TokensThatWereRefusedLeaveNothingForTheNextOnes) {
   EXPECT_TRUE(BringsTheRowsOf({5, 6}));
 }
 
+TEST_F(ClientTest, WhateverIsRefusedIsCounted) {
+  const auto refused = [&] {
+    uint64_t all = 0;
+    for (const uint64_t by_code : client_->metrics().refused) all += by_code;
+    return all;
+  };
+  const MonotonicTime never = MonotonicTime::Infinite();
+  const SequenceTokens sequence = {Addresser::Start(), 1};
+  std::vector<std::byte> rows(16 * kRowBytes);
+  const Landing landing = {.data = rows.data()};
+  const int32_t beyond = 100, within = 5;
+  Client::Plan plan;
+  EXPECT_FALSE(client_->SubmitTokens({&sequence, 1}, {&beyond, 1}, {}, {&landing, 1}, never).ok());
+  EXPECT_EQ(refused(), 1u);
+  EXPECT_FALSE(client_->SubmitTokens({&sequence, 1}, {}, {}, {&landing, 1}, never).ok());
+  EXPECT_EQ(refused(), 2u);
+  EXPECT_FALSE(client_->SubmitTokens({&sequence, 1}, {&within, 1}, {}, {}, never).ok());
+  EXPECT_EQ(refused(), 3u) << "once";
+  EXPECT_FALSE(
+      client_->Prefetch(Addresser::Start(), {&beyond, 1}, {}, {&landing, 1}, never, &plan).ok());
+  EXPECT_EQ(refused(), 4u);
+  EXPECT_FALSE(client_->Submit(plan, {&landing, 1}, never).ok());
+  EXPECT_EQ(refused(), 5u);
+  EXPECT_EQ(client_->metrics().submitted, 0u);
+}
+
 }  // namespace
 }  // namespace engram
