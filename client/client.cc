@@ -36,6 +36,9 @@ absl::Status CheckMode(const Target& target, absl::string_view mode) {
 
 // A batch of up to so many layers is described without allocating; models have one to three.
 constexpr size_t kInlineLayers = 8;
+// Scratch of SubmitTokens is kept up to this: the row ids of 8,192 tokens of a model with 32
+// columns.
+constexpr uint64_t kMaxKeptBytes = 2 << 20;
 
 absl::StatusOr<std::unique_ptr<Transport>> AttachTransport(const Target& target,
                                                            const AttachOptions& options) {
@@ -135,6 +138,12 @@ absl::Status Client::PlanTokens(const SequenceState& state, absl::Span<const int
   // Whoever submits it all the same is told, and gets no rows of the batch before.
   if (!status.ok()) plan->row_ids.clear();
   return status;
+}
+
+uint64_t Client::TokensScratch::KeptBytes() const {
+  uint64_t bytes = parts.capacity() * sizeof(SequenceTokens);
+  for (const std::vector<RowId>& ids : plan.row_ids) bytes += ids.capacity() * sizeof(RowId);
+  return bytes;
 }
 
 absl::Status Client::Refused(absl::Status status) {
@@ -249,6 +258,7 @@ absl::StatusOr<Ticket> Client::SubmitTokens(absl::Span<const SequenceTokens> seq
       by_tokens
           ? SendTokens(sequences, token_ids, dead, landings, deadline, slices, &scratch->parts)
           : SubmitAddressed(sequences, token_ids, dead, landings, deadline, slices, &scratch->plan);
+  if (scratch->KeptBytes() > kMaxKeptBytes) return ticket;
   MutexLock lock(scratch_mutex_);
   scratch_.push_back(std::move(scratch));
   return ticket;

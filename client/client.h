@@ -165,6 +165,8 @@ class Client {
   struct TokensScratch {
     Plan plan;
     std::vector<SequenceTokens> parts;
+
+    uint64_t KeptBytes() const;
   };
 
   Client(std::unique_ptr<Transport> transport, std::shared_ptr<const Addresser> addresser,
@@ -204,7 +206,7 @@ class Client {
   std::shared_ptr<const Addresser> addresser_;
   RowDeduplicator deduplicator_;
   Mutex scratch_mutex_;
-  // Of no call at the moment: at most as many as there were calls at once.
+  // Of no call at the moment: at most as many as there were calls at once, each of bounded size.
   std::vector<std::unique_ptr<TokensScratch>> scratch_ ABSL_GUARDED_BY(scratch_mutex_);
 };
 

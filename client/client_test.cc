@@ -1,5 +1,7 @@
 #include "client/client.h"
 
+#include <malloc.h>
+
 #include <atomic>
 #include <filesystem>
 #include <thread>
@@ -135,6 +137,20 @@ TEST_F(ClientTest, WhateverIsRefusedIsCounted) {
   EXPECT_FALSE(client_->Submit(plan, {&landing, 1}, never).ok());
   EXPECT_EQ(refused(), 5u);
   EXPECT_EQ(client_->metrics().submitted, 0u);
+}
+
+TEST_F(ClientTest, TheMemoryOfALargeBatchIsNotKept) {
+  const auto held = [] {
+    const auto info = mallinfo2();
+    return info.uordblks + info.hblkhd;
+  };
+  const std::vector<int32_t> tokens(2'000'000, 5);
+  const SequenceTokens sequence = {Addresser::Start(), static_cast<uint32_t>(tokens.size())};
+  const size_t before = held();
+  // Addressed, and refused for want of a landing.
+  EXPECT_FALSE(
+      client_->SubmitTokens({&sequence, 1}, tokens, {}, {}, MonotonicTime::Infinite()).ok());
+  EXPECT_LE(held(), before + (size_t{4} << 20));
 }
 
 }  // namespace
