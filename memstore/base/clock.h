@@ -17,7 +17,8 @@ namespace engram {
 
 // A moment of the monotonic clock: nanoseconds since an epoch that has no meaning outside of this
 // machine's run. A value, 8 bytes. Arithmetic saturates: Infinite() plus or minus a finite span is
-// Infinite(), and the span from any other moment to it is absl::InfiniteDuration().
+// Infinite(), and the span from any other moment to it is absl::InfiniteDuration(). Between two
+// other moments it is exact.
 class MonotonicTime {
  public:
   // The epoch: the machine's clock is never before it, so as a deadline it has passed. Only
@@ -44,7 +45,11 @@ class MonotonicTime {
     if (a == b) return absl::ZeroDuration();
     if (a.is_infinite()) return absl::InfiniteDuration();
     if (b.is_infinite()) return -absl::InfiniteDuration();
-    return absl::Nanoseconds(a.nanoseconds_ - b.nanoseconds_);
+    int64_t between = 0;
+    if (__builtin_sub_overflow(a.nanoseconds_, b.nanoseconds_, &between)) {
+      return absl::Nanoseconds(a.nanoseconds_) - absl::Nanoseconds(b.nanoseconds_);
+    }
+    return absl::Nanoseconds(between);
   }
   MonotonicTime& operator+=(absl::Duration span) { return *this = Plus(span); }
 

@@ -19,6 +19,9 @@ TEST(MonotonicTime, ArithmeticSaturates) {
   EXPECT_EQ(some - MonotonicTime::Infinite(), -absl::InfiniteDuration());
   EXPECT_EQ(MonotonicTime::Infinite() - MonotonicTime::Infinite(), absl::ZeroDuration());
   EXPECT_LT(some, MonotonicTime::Infinite());
+  const MonotonicTime first = some - absl::InfiniteDuration();
+  EXPECT_EQ(some - first, absl::Nanoseconds(5) - absl::Nanoseconds(INT64_MIN));
+  EXPECT_EQ(first - some, absl::Nanoseconds(INT64_MIN) - absl::Nanoseconds(5));
 }
 
 TEST(RealClock, GoesOnAndEndsWaits) {
