@@ -57,7 +57,8 @@ struct AttachOptions {
   uint32_t streams = 1;      // gRPC: of each connection
   // gRPC, RDMA: how long at most a thread that waits for a batch under way looks for its rows
   // before it sleeps; up to 10 ms, 0: never. Being woken costs about 20 us. It does not look where
-  // waits last longer than this anyway, or where other threads want the core.
+  // waits last longer than this anyway; over RDMA, nor where other threads want the core, to which
+  // one over gRPC yields between looks.
   absl::Duration spin = absl::Microseconds(200);
   // RDMA: this side's device, DEV[:PORT[:GID]]. Empty: the one that leads to the owner.
   std::string rdma_device = {};

@@ -172,8 +172,9 @@ class Transport {
     return absl::UnimplementedError("this transport's table set is never superseded");
   }
 
-  // OK: a ticket that is IN_FLIGHT or already LANDED. An error: nothing stays lent, though rows may
-  // have been written.
+  // OK: a ticket that is IN_FLIGHT or already LANDED, or, where a thread of the transport's own or
+  // another caller's moved it along meanwhile, FAILED_LENT. An error: nothing stays lent, though
+  // rows may have been written.
   //   INVALID_ARGUMENT     A shape, layer or row id is wrong. RDMA: a landing lies in no registered
   //                        buffer, or the owner does not hold a row. Ring: the owner found the
   //                        ring's state wrong.

@@ -17,10 +17,11 @@
 // way, by the background thread. Nobody wakes the background thread where it drives itself and
 // nobody waits. To wake the driver is to "nudge" it: to put an event of no meaning into the queue.
 //
-// Several transports may share one driver, and so its thread: each holds a shared_ptr, and before
-// it goes calls DriveOut, which returns when no event of its own is left. Events are told one at a
-// time, and without a lock of this class held. Thread-safe, but for the destructor, which runs when
-// the last transport has gone.
+// Several transports, and calls that their callers wait for (blocking_call.h), may share one
+// driver, and so its thread. Each transport holds a shared_ptr. Before a transport or a call goes
+// it calls DriveOut, which returns when no event of its own is left. Events are told one at a time,
+// and without a lock of this class held. Thread-safe, but for the destructor, which runs when the
+// last of them has gone.
 #pragma once
 
 #include <grpcpp/alarm.h>
@@ -55,18 +56,19 @@ class QueueDriver {
 
   grpc::CompletionQueue* queue() { return &queue_; }
 
-  // A piece of work is something that ends with an event of the queue. Begin: so many were given to
-  // gRPC. Finish: one of them has ended. While one is left somebody takes events, at the latest the
-  // own thread.
+  // A piece of work is something that events, or timers, move along: a request until it has ended,
+  // a call. Begin: so many have begun. Finish: one of them has ended. While one is left somebody
+  // takes events, at the latest the own thread.
   void Begin(uint64_t pieces);
   void Finish();
 
   // Drives, or waits while another thread does, until `done` holds: true; or until the deadline:
   // false. `done` is called with a lock of this class held; it must not call back.
   bool DriveUntil(absl::FunctionRef<bool()> done, MonotonicTime deadline);
-  // For a transport that goes. Drives until `ended` holds (called as `done` above), which says that
-  // all events of the transport were taken from the queue; then waits until another thread that may
-  // have taken the last of them has told it.
+  // For whoever goes, and with it what its events tell: a transport, or one blocking call. Drives
+  // until `ended` holds (called as `done` above), which says that all events of its own were taken
+  // from the queue; then waits until another thread that may have taken the last of them has told
+  // it, and asks again.
   void DriveOut(absl::FunctionRef<bool()> ended);
   // Takes and tells the events that are there, without sleeping; does nothing while another thread
   // drives, which takes them.
