@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <cmath>
 #include <deque>
 #include <new>
@@ -18,8 +17,6 @@
 
 namespace engram::cli {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 // Different batches a client goes round, so that rows do not stay in the CPU's caches; bounded by
 // memory.
@@ -125,10 +122,11 @@ class Lane {
  public:
   // `setting.rounds` are its own here.
   Lane(Client* client, const Batches* batches, uint64_t in_flight, const BenchSetting& setting,
-       size_t max_times)
+       Clock& clock, size_t max_times)
       : client_(client),
         batches_(batches),
         setting_(setting),
+        clock_(clock),
         slices_(PlanSlices(setting, client->table_set())),
         slots_(in_flight),
         times_(max_times) {
@@ -161,7 +159,7 @@ class Lane {
     std::vector<Landing> landings;
     Client::Plan plan;
     Ticket ticket;
-    Clock::time_point begin;
+    MonotonicTime begin;
   };
   Slot& SlotOf(uint64_t i) { return slots_[i % slots_.size()]; }
 
@@ -174,13 +172,13 @@ class Lane {
     while (oldest_ != next_) {
       if (absl::Status status = FinishOldest(false); !status.ok()) return status;
     }
-    const auto begin = Clock::now();
-    const auto end = begin + std::chrono::duration<double>(setting_.seconds);
+    const MonotonicTime begin = clock_.Now();
+    const MonotonicTime end = begin + absl::Seconds(setting_.seconds);
     const uint64_t first = next_;
     const auto more = [&] {
       if (next_ == first) return true;
       if (stop.load(std::memory_order_relaxed)) return false;
-      return setting_.rounds > 0 ? next_ - first < setting_.rounds : Clock::now() < end;
+      return setting_.rounds > 0 ? next_ - first < setting_.rounds : clock_.Now() < end;
     };
     while (true) {
       while (next_ - oldest_ < slots_.size() && more()) {
@@ -189,14 +187,14 @@ class Lane {
       if (oldest_ == next_) break;
       if (absl::Status status = FinishOldest(true); !status.ok()) return status;
     }
-    seconds_ = std::chrono::duration<double>(Clock::now() - begin).count();
+    seconds_ = absl::ToDoubleSeconds(clock_.Now() - begin);
     return absl::OkStatus();
   }
 
   absl::Status Submit() {
     Slot& slot = SlotOf(next_);
     const Batch& batch = batches_->at(next_);
-    slot.begin = Clock::now();
+    slot.begin = clock_.Now();
     const Client::Plan* plan = &batch.plan;
     if (setting_.from_token_ids) {
       absl::Status status =
@@ -205,7 +203,7 @@ class Lane {
       plan = &slot.plan;
     }
     const absl::StatusOr<Ticket> ticket =
-        client_->Submit(*plan, slot.landings, RealClock().Now() + kBatchDeadline);
+        client_->Submit(*plan, slot.landings, clock_.After(kBatchDeadline));
     if (!ticket.ok()) return ticket.status();
     slot.ticket = *ticket;
     ++next_;
@@ -215,17 +213,18 @@ class Lane {
   absl::Status FinishOldest(bool counted) {
     Slot& slot = SlotOf(oldest_);
     absl::Status landed = client_->Wait(slot.ticket);
-    const auto end = Clock::now();
+    const MonotonicTime end = clock_.Now();
     if (!landed.ok()) return landed;
     client_->Reap(slot.ticket);
     ++oldest_;
-    if (counted) times_.Add(std::chrono::duration<double, std::micro>(end - slot.begin).count());
+    if (counted) times_.Add(absl::ToDoubleMicroseconds(end - slot.begin));
     return absl::OkStatus();
   }
 
   Client* const client_;
   const Batches* const batches_;
   const BenchSetting setting_;
+  Clock& clock_;
   const std::vector<ColumnSlice> slices_;
   std::vector<Slot> slots_;
   uint64_t next_ = 0, oldest_ = 0;  // batches submitted and finished
@@ -302,7 +301,7 @@ uint64_t BenchBytes(const Manifest& table_set, const BenchSetting& setting, uint
 
 absl::StatusOr<BenchResult> RunBench(absl::Span<const std::shared_ptr<Client>> clients,
                                      absl::Span<const int32_t> token_ids,
-                                     const BenchSetting& setting) {
+                                     const BenchSetting& setting, Clock& clock) {
   if (setting.batch_tokens == 0 || token_ids.size() < setting.batch_tokens) {
     return absl::InvalidArgumentError(absl::StrCat(
         "a batch of ", setting.batch_tokens, " tokens cannot be cut from ", token_ids.size()));
@@ -324,7 +323,7 @@ absl::StatusOr<BenchResult> RunBench(absl::Span<const std::shared_ptr<Client>> c
   for (uint64_t i = 0; i < count; ++i) {
     BenchSetting own = setting;
     own.rounds = setting.rounds / count + (i < setting.rounds % count ? 1 : 0);
-    lanes.emplace_back(clients[i].get(), &batches[i], in_flight, own, kMaxTimes / count);
+    lanes.emplace_back(clients[i].get(), &batches[i], in_flight, own, clock, kMaxTimes / count);
   }
   if (absl::Status status = RunAll(&lanes); !status.ok()) return status;
   const Manifest& table_set = clients[0]->table_set();

@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "client/client.h"
+#include "memstore/base/clock.h"
 
 namespace engram::cli {
 
@@ -40,6 +41,6 @@ uint64_t BenchBytes(const Manifest& table_set, const BenchSetting& setting, uint
 // run out.
 absl::StatusOr<BenchResult> RunBench(absl::Span<const std::shared_ptr<Client>> clients,
                                      absl::Span<const int32_t> token_ids,
-                                     const BenchSetting& setting);
+                                     const BenchSetting& setting, Clock& clock = RealClock());
 
 }  // namespace engram::cli

@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <chrono>
 #include <climits>
 #include <cstdio>
 #include <cstdlib>
@@ -20,12 +19,10 @@
 namespace engram::cli {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 // A bar is worth showing only for what a person would wonder about.
-constexpr auto kShowAfter = std::chrono::seconds(2);
-constexpr auto kTerminalInterval = std::chrono::milliseconds(200);
-constexpr auto kPlainInterval = std::chrono::seconds(10);
+constexpr absl::Duration kShowAfter = absl::Seconds(2);
+constexpr absl::Duration kTerminalInterval = absl::Milliseconds(200);
+constexpr absl::Duration kPlainInterval = absl::Seconds(10);
 constexpr int kBarWidth = 30;
 
 // A process's open files by number; one without a name is named through it.
@@ -206,11 +203,13 @@ struct Progress::State {
   std::string unit;
   bool terminal = isatty(STDERR_FILENO) == 1;
   bool shown = false;
-  Clock::time_point begin = Clock::now();
-  Clock::time_point last = begin;
+  MonotonicTime begin;
+  MonotonicTime last;
 };
 
-Progress::Progress(std::string what, std::string unit) : state_(std::make_unique<State>()) {
+Progress::Progress(std::string what, std::string unit, const Clock& clock)
+    : clock_(clock), state_(std::make_unique<State>()) {
+  state_->begin = state_->last = clock.Now();
   state_->what = std::move(what);
   state_->unit = std::move(unit);
 }
@@ -221,13 +220,13 @@ Progress::~Progress() {
 
 void Progress::Update(uint64_t done, uint64_t total) {
   State& s = *state_;
-  const auto now = Clock::now();
+  const MonotonicTime now = clock_.Now();
   const bool due = s.terminal ? now - s.last >= kTerminalInterval : now - s.last >= kPlainInterval;
   const bool finished = total > 0 && done >= total;
   if (now - s.begin < kShowAfter || !(due || (finished && s.shown))) return;
   s.last = now;
   s.shown = true;
-  const double seconds = std::chrono::duration<double>(now - s.begin).count();
+  const double seconds = absl::ToDoubleSeconds(now - s.begin);
   const double share = total > 0 ? static_cast<double>(done) / static_cast<double>(total) : 0;
   const double rate = static_cast<double>(done) / seconds;
   const double left = rate > 0 && total > done ? static_cast<double>(total - done) / rate : 0;

@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "memstore/base/clock.h"
 
 namespace engram::cli {
 
@@ -65,12 +66,13 @@ class OutputFile {
 // where that is no terminal. Thread-compatible.
 class Progress {
  public:
-  Progress(std::string what, std::string unit);
+  Progress(std::string what, std::string unit, const Clock& clock = RealClock());
   ~Progress();
   void Update(uint64_t done, uint64_t total);
 
  private:
   struct State;
+  const Clock& clock_;
   std::unique_ptr<State> state_;
 };
 
