@@ -208,9 +208,12 @@ rm -f "$msg"
 # ---- QEMU pieces ------------------------------------------------------------------
 CMDLINE="console=ttyS0 panic=-1 quiet loglevel=4 nokaslr mitigations=off cryptomgr.notests nowatchdog \
 no_timer_check tsc=reliable random.trust_cpu=on audit=0 apparmor=0 8250.nr_uarts=1"
-accel_args() { case $1 in
-  kvm) echo "-accel kvm -cpu host,-arch-capabilities";;
-  tcg) echo "-accel tcg,thread=multi -cpu max";; esac; }
+accel_args() {
+  case $1 in
+    kvm) echo "-accel kvm -cpu host,-arch-capabilities";;
+    tcg) echo "-accel tcg,thread=multi -cpu max";;
+  esac
+}
 QPID=
 start_qemu() {  # $1 accel, $2 limit, then args; stderr to $RUN/qemu.err
   local a=$1 l=$2; shift 2
