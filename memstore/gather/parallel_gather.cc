@@ -30,7 +30,7 @@ struct GatherTeam::Job {
   size_t rows;
   size_t piece_rows;
   std::atomic<size_t> next_row{0};
-  std::atomic<uint32_t> workers{0};  // changed under mutex_; read without it by the spinning caller
+  std::atomic<uint32_t> workers{0};  // TakeJob and LeaveJob change it, the spinning caller reads it
 
   // Takes pieces until there are none.
   void Run() {
@@ -128,13 +128,16 @@ void GatherTeam::Work() {
     lock.Unlock();
     job->Run();
     lock.Lock();
-    // Under the lock, which the caller takes before its job goes: the job is still there here, and
-    // its rows are in place for the caller once it has seen the count (release, for one that
-    // spins).
-    const uint32_t workers = job->workers.fetch_sub(1, std::memory_order_release);
-    ENGRAM_CHECK(workers > 0, "a worker left a job that has none");
-    if (workers == 1) worker_left_.NotifyAll();
+    LeaveJob(*job);
   }
+}
+
+// The caller takes mutex_ before its job goes, so the job is still there; its rows are in place for
+// the caller once it has seen the count (release, for one that spins).
+void GatherTeam::LeaveJob(Job& job) {
+  const uint32_t workers = job.workers.fetch_sub(1, std::memory_order_release);
+  ENGRAM_CHECK(workers > 0, "a worker left a job that has none");
+  if (workers == 1) worker_left_.NotifyAll();
 }
 
 // Takes the job out, so that no further worker finds it, and waits for those that work on it.

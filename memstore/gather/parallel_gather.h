@@ -56,6 +56,7 @@ class GatherTeam {
   void Work();
   bool Offer(Job& job);
   Job* TakeJob() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void LeaveJob(Job& job) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Withdraw(Job& job);
 
   Mutex mutex_;

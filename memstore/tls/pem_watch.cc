@@ -191,7 +191,7 @@ class WatchedPem {
     }
     return !stop_;
   }
-  // Under the lock: a watch that has gone is told nothing.
+  // Watches cannot go while they are told: one that has gone is told nothing.
   void Tell(const absl::Status& status, const std::string& files) {
     MutexLock lock(mutex_);
     for (const PemWatch* watch : watches_) {

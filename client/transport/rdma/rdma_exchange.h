@@ -2,19 +2,21 @@
 // for completions, and what happens when the connection breaks. The life of tickets itself:
 // ticketed_transport.h. What a transport adds: the connections and how a batch is described.
 //
-// It has no thread: whoever submits, polls or waits takes completions, under one lock. A wait looks
-// for a short while, where that does any good (adaptive_spin.h), then one waiter sleeps on the
-// connection and the others on that one; a ticket that is cancelled by another thread is seen
+// It has no thread: whoever submits, polls or waits takes completions, one thread at a time. A wait
+// looks for a short while, where that does any good (adaptive_spin.h). Then one waiter sleeps on
+// the connection, and the others wait for that one. A ticket that another thread cancels is seen
 // within 50 ms.
 //
-// A batch's writers are the requests (or chains of reads) that were posted and not answered, each
-// of which the owner may still write for: what is lent stays so until it has answered for all of
-// them, or, when a reap waits too long for that, until the connection was closed. A connection that
-// is suspect is closed first, and only then is what had not landed asked for over another one,
-// which whoever waits or submits next opens, by its own deadline, while what is submitted meanwhile
-// waits for it as well; a batch that this happens to twice, or for which no other connection can be
-// had, fails with UNAVAILABLE. A try that the deadline of whoever made it has ended says nothing of
-// that: those that have more time try again.
+// A batch's writers are the requests (or chains of reads) that were posted and not answered: the
+// owner may still write for each of them. What is lent stays lent until the owner has answered for
+// all of them or, when a reap waits too long for that, until the connection was closed.
+//
+// A connection that is suspect is closed first. Only then is what had not landed asked for again,
+// over another connection. Whoever waits or submits next opens that one, by its own deadline; what
+// is submitted meanwhile waits for it as well. A batch fails with UNAVAILABLE when this happens to
+// it twice, or when no other connection can be had. When a try to connect ended only because the
+// deadline of the thread that made it came, no batch fails for that: threads with more time try
+// again.
 //
 // Thread-safe, with transport.h's contract for tickets; a warm lookup allocates nothing.
 #pragma once
@@ -106,7 +108,7 @@ class RdmaExchange : public TicketedTransport, private RdmaTickets {
 
   bool somebody_sleeps_ ABSL_GUARDED_BY(mutex_) = false;    // on the link; others on changed_
   std::shared_ptr<RdmaLink> link_ ABSL_GUARDED_BY(mutex_);  // null while there is no connection
-  std::unique_ptr<RequestWay> way_ ABSL_GUARDED_BY(mutex_);
+  std::unique_ptr<RequestWay> way_ ABSL_GUARDED_BY(mutex_) ABSL_PT_GUARDED_BY(mutex_);
   // The connection is of no more use; the owner may say why.
   absl::Status suspected_ ABSL_GUARDED_BY(mutex_);
   MonotonicTime suspected_at_ ABSL_GUARDED_BY(mutex_);

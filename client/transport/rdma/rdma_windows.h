@@ -74,7 +74,7 @@ class RdmaWindows {
   mutable Mutex mutex_;
   CondVar changed_;  // a Change is over
   bool changing_ ABSL_GUARDED_BY(mutex_) = false;
-  // Changed within a Change and under the lock, so that it stays as it is within either.
+  // Only a Change changes it: within one it stays as it is, mutex_ or not.
   std::vector<Window> windows_ ABSL_GUARDED_BY(mutex_);
 };
 
