@@ -83,9 +83,40 @@ class Sizes(Planted):
         body = "  f();\n" * 69
         paths = [self.plant("a.cc", f"void Fits() {{\n{body[7:]}}}\n\nvoid TooLong(int a,\n  int b) {{\n{body}}}\n"),
                  self.plant("b.cu", f"void Kernel() {{\n{body}}}\n"),
-                 self.plant("c.py", "def long():\n" + "    f()\n" * 70)]
+                 self.plant("c.py", "def long():\n" + "    f()\n" * 70),
+                 self.plant("d.go", f"package d\n\nfunc long() {{\n{body}}}\n")]
         found = [line.removeprefix(self.root) for line in check_sizes.long_functions(paths)]
-        self.assertEqual(found, ["/a.cc:72 TooLong: 72 lines", "/b.cu:1 Kernel: 71 lines", "/c.py:1 long: 71 lines"])
+        self.assertEqual(found, ["/a.cc:72 TooLong: 72 lines", "/b.cu:1 Kernel: 71 lines", "/d.go:3 long: 71 lines",
+                                 "/c.py:1 long: 71 lines"])
+
+    @unittest.skipIf(shutil.which("ctags") is None, "ctags is not installed (universal-ctags)")
+    def test_a_declaration_begins_before_its_name(self):
+        body = "  f();\n" * 67
+        paths = [self.plant("a.cc", f"// A comment.\ntemplate <typename T>\nstd::vector<T>  // of all\nLong(T) {{\n{body}  g();\n}}\n"
+                            f"int x = 0;\nvoid\nFits() {{\n{body}}}\n"),
+                 self.plant("b.py", "@one(\n    1)\ndef long():\n" + "    f()\n" * 68)]
+        found = [line.removeprefix(self.root) for line in check_sizes.long_functions(paths)]
+        self.assertEqual(found, ["/a.cc:2 Long: 72 lines", "/b.py:1 long: 71 lines"])
+
+    def test_shell(self):
+        body = "  f <<EOF\n}\nEOF\n" * 22 + "  f\n  f\n"
+        for name, first in (("a.sh", ""), ("run", "#!/usr/bin/env bash\n"), ("postinst", "#!/bin/sh\n")):
+            path = self.plant(name, f"{first}say() {{ echo; }}\nlong() {{\n{body}  f\n}} >x\nfits() {{\n{body}}}\n")
+            line = 2 + first.count("\n")
+            self.assertEqual(list(check_sizes.long_functions([path])), [f"{path}:{line} long: 71 lines"])
+        for text in ("a() {\n  f\n  g; }\nb() {\n  f\n}\n", "a() {\n  f\n"):
+            with self.assertRaisesRegex(check_sizes.NoEnd, ":1 a: no closing brace"):
+                list(check_sizes.long_functions([self.plant("c.sh", text)]))
+
+    @unittest.skipIf(shutil.which("ctags") is None, "ctags is not installed (universal-ctags)")
+    def test_a_function_without_an_end(self):
+        with self.assertRaisesRegex(check_sizes.NoEnd, "a.cc:1 F: ctags finds no end"):
+            list(check_sizes.long_functions([self.plant("a.cc", "void F() {\n  g();\n")]))
+
+    def test_what_is_a_source(self):
+        for name, text in (("a.md", ""), ("WORKSPACE", "x"), ("a.yaml", ""), ("BUILD.bazel", "")):
+            self.assertIsNone(check_sizes.kind_of(self.plant(name, text)), name)
+        self.assertIs(check_sizes.kind_of(self.plant("tool", "#!/usr/bin/env python3\n")), check_sizes.PYTHON)
 
     def test_files(self):
         paths = [self.plant("a.cc", "\n" * 500), self.plant("b.cc", "\n" * 501)]
@@ -98,7 +129,8 @@ class Habits(unittest.TestCase):
 
     def test_clocks(self):
         for line in ("x = absl::Now();", "std::chrono::steady_clock::now();", "absl::SleepFor(x);",
-                     "std::this_thread::sleep_for(x);"):
+                     "std::this_thread::sleep_for(x);", "using Watch = std::chrono::steady_clock;", "auto t = Clock::now();",
+                     "clock_gettime(CLOCK_MONOTONIC, &t);", "nanosleep(&t, nullptr);", "gpr_now(GPR_CLOCK_REALTIME);"):
             self.assertEqual(self.counts("server/a.cc", line), {"direct clock calls": 1}, line)
             for path in ("memstore/base/clock.cc", "server/a_test.cc", "server/a_benchmark.cc", "tests/soak/a.cc",
                          "gpu/testing/a.cc"):
@@ -112,6 +144,21 @@ class Habits(unittest.TestCase):
         self.assertEqual(self.counts("server/a.h", "void F();  // needs mutex_\n"), {"locks in comments": 1})
         self.assertEqual(self.counts("server/a_test.cc", "std::lock_guard l(m);  // guarded by m\n"), {"locks in comments": 1})
         self.assertEqual(self.counts("server/a.h", "int a_ ABSL_GUARDED_BY(mutex_);\n"), {})
+        for text in ("absl::Mutex m;", "pthread_mutex_t m;", "absl::CondVar c;", "std::shared_lock l(m);"):
+            self.assertEqual(self.counts("server/a.cc", text), {"std::mutex": 1}, text)
+        for text in ("int a;  // changed under mutex_\n", "// Called with the lock\n  // held.\n", "/* mutex_ guards\n * it */",
+                     "// Read it under the\n// transport's lock.", "int a;  // its owner guards it\n", "// The lock is\n// held.\n"):
+            self.assertEqual(self.counts("server/a.h", text), {"locks in comments": 1}, text)
+        for text in ("// Takes the lock.\n", "// It is held. The lock is another's.\n", "x();  /* absl::Mutex */"):
+            self.assertEqual(self.counts("server/a.h", text), {}, text)
+
+    def test_exceptions(self):
+        text = "// All is called under the exchange's lock.\n// Changed under mutex_.\n"
+        path, used = "client/transport/rdma/rdma_tickets.h", set()
+        found = check_habits.places(path, text, used)["locks in comments"]
+        self.assertEqual((len(found), len(used)), (1, 1))
+        self.assertEqual(sum("rdma_tickets.h" in line for line in check_habits.unused(used)), 0)
+        self.assertEqual(sum("rdma_tickets.h" in line for line in check_habits.unused(set())), 1)
 
 
 @unittest.skipIf(shutil.which("clang++") is None, "clang++ is not installed (clang)")
