@@ -3,7 +3,9 @@
 //
 //   auto prefetcher = engram::Prefetcher::Create(client->transport(), *device,
 //                                                {.max_tokens = 512});
-//   auto step = (*prefetcher)->Prefetch({.sequences = ..., .token_ids = ..., .deadline = ...});
+//   const engram::MonotonicTime deadline = engram::RealClock().After(absl::Milliseconds(50));
+//   auto step = (*prefetcher)->Prefetch(
+//       {.sequences = ..., .token_ids = ..., .deadline = deadline});
 //   ... blocks before the layer, on `stream` ...
 //   (*prefetcher)->Wait(*step, layer, *stream);            // enqueues, returns at once
 //   ... the layer, on `stream`, reads (*prefetcher)->Rows(*step, layer) ...
@@ -13,8 +15,11 @@
 // The rule of the buffers: a slot is a buffer and a status word for each layer; there are `slots`
 // of them, at addresses fixed at Create. Step n (steps are counted from 1) has slot n % slots, from
 // its Prefetch to its Finish, so Prefetch of step n refuses while step n - slots was not finished.
-// Streams may read a layer's rows of a step from behind their Wait until the step's Finish, which
-// the engine calls after what reads them has run.
+//
+// One stream waits for a layer of a step, once: a second Wait is refused. Another stream that needs
+// the layer waits for an Event that the first one records behind its Wait. Streams may read a
+// layer's rows of a step from behind their Wait until the step's Finish, which the engine calls
+// after what reads them has run.
 //
 // Every layer of every step ends, LANDED or FAILED, by the step's deadline. Its status word has the
 // step's generation, so what completes late, for a step that had the slot before, changes nothing.

@@ -1,12 +1,12 @@
-// From token ids to row ids: the whole path (range check, compression, window, hash, modulo).
+// From token ids to row ids: all steps (range check, compression, lookback window, hash, modulo).
 //
 // An Addresser is immutable after Create and shared freely between threads. A SequenceState is a
 // small value (the last N-1 ids of one sequence, and the table set that they are of): copy it to
 // fork a sequence or to keep a point to roll back to. Address() leaves it as it is (draft tokens),
 // Advance() commits tokens to it. A state of one set is never used with another's addresser: that
-// is FAILED_PRECONDITION with both ids, for token maps and windows differ from set to set. Nothing
-// allocates after Create but an error's message. Cost: addresser_benchmark; well below a nanosecond
-// a row id where there is AVX2.
+// is FAILED_PRECONDITION with both ids, for token maps and lookbacks differ from set to set.
+// Nothing allocates after Create but an error's message. Cost: addresser_benchmark; well below a
+// nanosecond a row id where there is AVX2.
 #pragma once
 
 #include <array>
@@ -25,9 +25,9 @@
 
 namespace engram {
 
-// The window before the next token. Entry 0 is the newest. Blocking is sticky: at and behind the
-// first blocked entry the pad is used, and everything behind it is kBlocked too, so that states
-// with equal ids address alike.
+// The lookback window: the last ids before the next token. Entry 0 is the newest. Blocking is
+// sticky: at and behind the first blocked entry the pad is used, and everything behind it is
+// kBlocked too, so that states with equal ids address alike.
 struct SequenceState {
   static constexpr int64_t kBlocked = INT64_MIN;
   std::array<int64_t, kMaxOrder - 1> ids;  // compressed, or kBlocked

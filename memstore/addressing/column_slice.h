@@ -40,11 +40,12 @@ class ColumnSlice {
   // All columns of a layer that has so many.
   static ColumnSlice All(uint32_t layer_columns);
 
-  // `runs` ascend and do not overlap; runs that touch become one, runs of no columns are left out,
-  // so it makes no difference how the columns were cut into runs. INVALID_ARGUMENT names the run
-  // and what is wrong with it: more than kMaxRuns, beyond the layer's columns, out of order, or
-  // overlapping. With `layer` the slice is of that layer alone (Check), else of every layer that
-  // has as many columns.
+  // `runs` ascend and do not overlap. Runs that touch become one and runs of no columns are left
+  // out, so it makes no difference how the columns were cut into runs. INVALID_ARGUMENT names the
+  // run and what is wrong with it: more than kMaxRuns as given, beyond the layer's columns, out of
+  // order, or overlapping; a run of no columns, too, has to stand in order and within the layer.
+  // With `layer` the slice is of that layer alone (Check), else of every layer that has as many
+  // columns.
   static absl::StatusOr<ColumnSlice> Create(absl::Span<const ColumnRun> runs,
                                             uint32_t layer_columns,
                                             std::optional<uint32_t> layer = std::nullopt);

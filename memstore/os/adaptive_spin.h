@@ -4,8 +4,8 @@
 // where what is waited for comes within a moment. It is not where it takes longer than that, and it
 // may harm where others want the core: the thread that would bring it, say. So two things are
 // watched, and either one alone stops the looking:
-//   * how waits ended lately, slept through or not, for whatever reason: whether they were short
-//     enough to be looked through (a moving share, so that it begins again with the waits);
+//   * how long waits took lately, slept through or not: what share of them was short enough to be
+//     looked through. The share moves with each wait, so looking begins again when waits get short;
 //   * how long the thread, when it was ready, waited for a core (run_delay.h), now and then. A
 //     thread that sleeps waits for no core: once looking has stopped, this figure does not tell
 //     whether looking would harm. So looking is tried again after a pause, which grows with every
@@ -48,10 +48,11 @@ class AdaptiveSpin {
                         Crowding crowding = Crowding::kStopsLooking,
                         ReadDelay read_delay = nullptr);
 
-  // `found()` looks once, without blocking, and says whether it is there, or the time for it is
-  // over; it may do at once what is to be done, which does not count as waiting. `sleep()` waits
-  // for it and returns when it is there, or when there is another reason to go on. At least one of
-  // the two is called. found() pauses or yields as suits what it looks at.
+  // `found()` looks once, without blocking, and returns true when what is waited for is there or
+  // the caller's time for it is over. It may also handle what it found: that is not part of the
+  // wait. `sleep()` blocks until what is waited for is there, or until there is another reason to
+  // go on. At least one of the two is called. Between looks `found()` itself pauses or yields, as
+  // suits what it looks at.
   template <typename Found, typename Sleep>
   void Wait(const Found& found, const Sleep& sleep) {
     if (most_ <= absl::ZeroDuration()) {

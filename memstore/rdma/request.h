@@ -2,10 +2,10 @@
 // and refusals. Version 1; proto/FORMATS.md has the page.
 //
 // A request is one SEND: a header, the layers wanted and where each lands, then row ids. Places are
-// offsets within windows that the client declared over gRPC; keys never travel here. In the place
-// of row ids there may be token ids with what stands before each sequence, and, where the owner
-// offered it (proto/wire/features.h, token_slices), the columns wanted of each layer: the owner
-// addresses them. The owner writes rows to the places, and each layer's last write carries an
+// offsets within landing windows that the client declared over gRPC; keys never travel here. In the
+// place of row ids there may be token ids with what stands before each sequence, and, where the
+// owner offered it (proto/wire/features.h, token_slices), the columns wanted of each layer: the
+// owner addresses them. The owner writes rows to the places, and each layer's last write carries an
 // immediate; or it refuses the request with a message. All numbers are little-endian. Stateless and
 // thread-safe.
 #pragma once
@@ -61,7 +61,7 @@ struct RdmaRequestHeader {
 struct RdmaRequestLayer {
   uint32_t layer;
   uint32_t window;
-  uint64_t offset;  // in the window, of the first row
+  uint64_t offset;  // in the landing window, of the first row
   uint64_t group_stride_bytes;
   uint32_t group_rows;  // 0: rows lie back to back
   uint32_t rows;
@@ -70,8 +70,9 @@ static_assert(sizeof(RdmaRequestHeader) == 32 && sizeof(RdmaRequestLayer) == 32)
 
 // What follows the layers of a request by token ids: this; with kRdmaSlices for each layer the
 // number of runs of its columns and the runs (ColumnRun); sequence_tokens[sequences];
-// windows[sequences * lookback] (compressed ids before the sequence's first token, the newest
-// first; -1: blocked, and so all behind it); token_ids[tokens]; and with kRdmaDead a byte a token.
+// windows[sequences * lookback] (lookback windows: compressed ids before the sequence's first
+// token, the newest first; -1: blocked, and so all behind it); token_ids[tokens]; and with
+// kRdmaDead a byte a token.
 struct RdmaTokens {
   uint32_t tokens;
   uint32_t sequences;
@@ -147,10 +148,10 @@ struct RdmaRefused {
 // INTERNAL when the bytes are no refusal.
 absl::StatusOr<RdmaRefused> ReadRdmaRefusal(absl::Span<const std::byte> bytes);
 
-// A layer's place in a window, with the width of its rows.
+// A layer's place in a landing window, with the width of its rows.
 struct RdmaPlace {
   uint32_t window = 0;
-  uint64_t offset = 0;  // of the first row, in the window
+  uint64_t offset = 0;  // of the first row, in the landing window
   uint64_t rows = 0;
   uint32_t row_bytes = 0;
   LandingShape shape = {};

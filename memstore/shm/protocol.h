@@ -1,4 +1,4 @@
-// The handshake of the shared-memory path, version 1: one request and one reply over a
+// The handshake of shared memory, version 1: one request and one reply over a
 // SOCK_SEQPACKET Unix socket, the reply with the descriptors of what is shared. The socket then
 // stays open: it is the client's lease, and says nothing more. proto/FORMATS.md has the page.
 //
@@ -47,8 +47,8 @@ struct ShmReply {
   uint64_t max_batch_rows;  // of a ring
   char set_id[64];
   // Of an error. With code 0: the owner's version, then the features that it offers beyond version
-  // 1 of this path (proto/wire/features.h), with blanks between them; none is known so far. Empty:
-  // an owner that is older than features. Clients of any version read one of any other.
+  // 1 of this handshake (proto/wire/features.h), with blanks between them; none is known so far.
+  // Empty: an owner that is older than features. Clients of any version read one of any other.
   char message[kShmMessageBytes];
 };
 

@@ -1,5 +1,5 @@
-// Who holds a table set from outside: counts by the way they came, for deciding when a set that was
-// retired may go and for saying who keeps it.
+// Who holds a table set from outside: counts by the way they came, for deciding when a
+// superseded set is retired and for saying who keeps it.
 //
 // A Lease is held by whoever serves one client, for as long as the client has the set. Clients over
 // gRPC have no object of their own: theirs is renewed by use (TableSetRegistry::RegisteredSet).

@@ -1,4 +1,4 @@
-// The bytes of a received message where gRPC put them, and a message of one slice to be sent.
+// The bytes of a received message where gRPC put them, and a message of one grpc::Slice to be sent.
 #pragma once
 
 #include <grpcpp/grpcpp.h>

@@ -3,8 +3,9 @@
 // Small batches (whose answer is one message) and large ones take turns, message by message, each
 // kind in the order in which it came: so a small batch waits for one message of the large ones at
 // most. One whose rows are not there yet is passed by. It knows nothing of gRPC, and of time what
-// it is told. Belongs to one thread; the owner bounds how many batches are in it. Cost: Next and
-// Gathered are constant where rows are resident; else they, as the others, look at every batch.
+// it is told. Belongs to one thread; the owner bounds how many batches are in it. Cost: Add,
+// empty and size are constant, and so is Next where rows are resident. All else goes through the
+// batches, the small ones first: Gathered as far as the one that was gathered.
 #pragma once
 
 #include <cstddef>

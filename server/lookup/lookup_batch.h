@@ -1,4 +1,5 @@
-// One batch in the server: parsed, checked, then gathered piece by piece into framed messages.
+// One batch in the server: one request as it was read, which may be a part of what the client calls
+// a batch. Parsed, checked, then gathered piece by piece into framed messages.
 //
 // Knows the wire and the store, nothing of gRPC. Reused from batch to batch, so that a warm one
 // allocates nothing. Thread-compatible: it belongs to one loop. Cost: one copy of the ids out of

@@ -49,7 +49,8 @@ struct WantedTokens {
   absl::Span<const ColumnSlice> slices = {};  // none, or one for each layer wanted
 };
 
-// Token ids of some sequences, each after the window that its client has kept (SequenceState).
+// Token ids of some sequences, each after the lookback window that its client has kept
+// (SequenceState).
 struct WantedSequences {
   absl::Span<const uint32_t> layers = {};
   absl::Span<const uint32_t> sequence_tokens = {};

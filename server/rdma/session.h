@@ -1,13 +1,13 @@
 // The owner's session with one RDMA client: its queue pair, what it sent, what is being gathered
 // for it.
 //
-// Everything is its own - protection domain, queues, buffers, the windows it declared - so that its
-// keys open nothing of another's, and all goes when the object goes. The polling thread calls
-// Advance; the thread that attached it declares windows and lets go of it; both hold a reference.
-// Requests are served in the order in which they came, a slab at a time, so that one client's large
-// batch does not hold up another's. Ids stay in the buffer that they were received in: it is not
-// posted again before the request is served, and no key gives the client access to it. After the
-// first requests nothing allocates but error messages.
+// Everything is its own - protection domain, queues, buffers, the landing windows it declared - so
+// that its keys open nothing of another's, and all goes when the object goes. The polling thread
+// calls Advance; the thread that attached it declares windows and lets go of it; both hold a
+// reference. Requests are served in the order in which they came, a slab at a time, so that one
+// client's large batch does not hold up another's. Ids stay in the buffer that they were received
+// in: it is not posted again before the request is served, and no key gives the client access to
+// it. After the first requests nothing allocates but error messages.
 #pragma once
 
 #include <array>

@@ -1,4 +1,4 @@
-// engramd's end of the shared-memory path: a Unix socket over which clients of this machine get a
+// engramd's end of shared memory: a Unix socket over which clients of this machine get a
 // table set's memory, or a ring.
 //
 // One thread ("engram-shm") takes clients and lets go of them: a client's open socket is its lease,
