@@ -102,8 +102,11 @@ absl::Status WriteNewFileDurably(const std::string& path, absl::string_view byte
 absl::Status SyncDirectory(const std::string& path) {
   absl::StatusOr<FileDescriptor> directory = OpenFile(path, O_RDONLY | O_DIRECTORY);
   if (!directory.ok()) return directory.status();
-  if (fsync(directory->get()) != 0) return PosixError("sync", path);
-  return absl::OkStatus();
+  if (fsync(directory->get()) == 0) return absl::OkStatus();
+  // Such a file system (SMB, some of FUSE) has no call for it: what it promises of names it keeps
+  // without.
+  if (errno == EINVAL || errno == EOPNOTSUPP || errno == ENOSYS) return absl::OkStatus();
+  return PosixError("sync", path);
 }
 
 }  // namespace engram

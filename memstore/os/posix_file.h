@@ -58,6 +58,7 @@ absl::Status WriteFully(const FileDescriptor& file, uint64_t offset,
 absl::StatusOr<std::string> ReadWholeFile(const std::string& path, uint64_t max_bytes);
 // Makes a new file (ALREADY_EXISTS when there is one) and has it on disk when it returns.
 absl::Status WriteNewFileDurably(const std::string& path, absl::string_view bytes);
+// Has the directory's names on disk when it returns, where the file system can sync a directory.
 absl::Status SyncDirectory(const std::string& path);
 
 }  // namespace engram

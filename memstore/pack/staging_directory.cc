@@ -36,16 +36,30 @@ bool IsAt(const FileDescriptor& directory, const std::string& path) {
          opened.st_dev == there.st_dev && opened.st_ino == there.st_ino;
 }
 
+// The file system, or how it is mounted, has no flock.
+bool LocksAreMissing() { return errno == ENOSYS || errno == EOPNOTSUPP || errno == ENOLCK; }
+
+absl::Status MayBeWritten(const std::string& path, const std::string& output) {
+  return absl::FailedPreconditionError(
+      absl::StrCat("another process may be writing ", output, ": ", path,
+                   " is there, and its file system has no locks (flock) to tell by; if nobody "
+                   "writes it, remove ",
+                   path, " and run this again"));
+}
+
 // The locked directory at `path`, made where there is none.
 absl::StatusOr<FileDescriptor> Lock(const std::string& path, const std::string& output) {
   for (int attempt = 0; attempt < kLockAttempts; ++attempt) {
-    if (mkdir(path.c_str(), 0777) != 0 && errno != EEXIST) {
-      return PosixError("make the directory", path);
-    }
+    const bool made = mkdir(path.c_str(), 0777) == 0;
+    if (!made && errno != EEXIST) return PosixError("make the directory", path);
     absl::StatusOr<FileDescriptor> directory = OpenFile(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
     if (absl::IsNotFound(directory.status())) continue;
     if (!directory.ok()) return directory.status();
     if (flock(directory->get(), LOCK_EX | LOCK_NB) != 0) {
+      if (LocksAreMissing()) {
+        if (made) return directory;
+        return MayBeWritten(path, output);
+      }
       if (errno != EWOULDBLOCK) return PosixError("lock", path);
       return absl::FailedPreconditionError(absl::StrCat("another process is writing ", output,
                                                         " (it holds ", path,
@@ -110,7 +124,8 @@ StagingDirectory::~StagingDirectory() {
 }
 
 absl::Status StagingDirectory::Publish() {
-  if (fsync(lock_.get()) != 0) return PosixError("sync", path_);
+  absl::Status synced = SyncDirectory(path_);
+  if (!synced.ok()) return synced;
   if (renameat2(AT_FDCWD, path_.c_str(), AT_FDCWD, output_.c_str(), RENAME_NOREPLACE) != 0) {
     if (errno == EEXIST) return OutputExists(output_);
     if (errno != EINVAL && errno != ENOSYS) return PosixError("publish", output_);

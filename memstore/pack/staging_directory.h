@@ -2,7 +2,9 @@
 //
 // It is filled at PARENT/.NAME.partial and renamed to PARENT/NAME. The partial directory is locked
 // (flock) while it is filled: a second writer of the same output is refused, and one that a killed
-// writer left behind is emptied and begun anew. Used by one thread; movable, not copyable.
+// writer left behind is emptied and begun anew. Where the file system has no locks (Lustre without
+// -o flock, some of NFS and FUSE), making the directory is the lock: whoever finds it there is
+// refused, also after a kill. Used by one thread; movable, not copyable.
 #pragma once
 
 #include <string>
@@ -20,7 +22,7 @@ absl::Status CheckStagingOutput(const std::string& output);
 class StagingDirectory {
  public:
   // Errors of CheckStagingOutput; ALREADY_EXISTS when there is something at `output`; NOT_FOUND
-  // when its parent isn't there; FAILED_PRECONDITION when another process is writing it.
+  // when its parent isn't there; FAILED_PRECONDITION when another process is writing it, or may be.
   static absl::StatusOr<StagingDirectory> Begin(const std::string& output);
   StagingDirectory(StagingDirectory&& other) noexcept;
   StagingDirectory& operator=(StagingDirectory&&) = delete;

@@ -1,9 +1,13 @@
 #include "memstore/pack/staging_directory.h"
 
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <filesystem>
 #include <fstream>
 #include <thread>
@@ -11,6 +15,25 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+
+// What the file system is made to lack; 0: nothing.
+static std::atomic<int> flock_error{0};
+static std::atomic<int> directory_sync_error{0};
+
+// In place of the C library's.
+extern "C" int flock(int fd, int operation) noexcept {
+  if (flock_error == 0) return static_cast<int>(syscall(SYS_flock, fd, operation));
+  errno = flock_error;
+  return -1;
+}
+extern "C" int fsync(int fd) {
+  struct stat stat;
+  if (directory_sync_error == 0 || fstat(fd, &stat) != 0 || !S_ISDIR(stat.st_mode)) {
+    return static_cast<int>(syscall(SYS_fsync, fd));
+  }
+  errno = directory_sync_error;
+  return -1;
+}
 
 namespace engram {
 namespace {
@@ -23,6 +46,7 @@ class StagingDirectoryTest : public testing::Test {
     fs::remove_all(dir_);
     fs::create_directories(dir_);
   }
+  ~StagingDirectoryTest() override { flock_error = directory_sync_error = 0; }
   static void Fill(const StagingDirectory& staging) {
     std::ofstream(fs::path(staging.path()) / "file") << "text";
   }
@@ -116,6 +140,38 @@ TEST_F(StagingDirectoryTest, OneOfManyAtOncePublishesAWholeSet) {
     ASSERT_EQ(Entries(), 1u) << round;
     fs::remove_all(dir_ / "out");
   }
+}
+
+TEST_F(StagingDirectoryTest, DoesWithoutLocks) {
+  for (const int error : {ENOSYS, EOPNOTSUPP, ENOLCK}) {
+    flock_error = error;
+    StagingDirectory first = StagingDirectory::Begin(dir_ / "out").value();
+    Fill(first);
+    // Whether the first one still writes can't be told: what it has is not touched.
+    const absl::Status second = StagingDirectory::Begin(dir_ / "out").status();
+    EXPECT_EQ(second.code(), absl::StatusCode::kFailedPrecondition);
+    EXPECT_THAT(std::string(second.message()), testing::HasSubstr(first.path()));
+    EXPECT_TRUE(fs::exists(fs::path(first.path()) / "file"));
+    ASSERT_TRUE(first.Publish().ok());
+    EXPECT_TRUE(fs::exists(dir_ / "out" / "file"));
+    fs::remove_all(dir_ / "out");
+    EXPECT_EQ(Entries(), 0u);
+  }
+  flock_error = EIO;
+  EXPECT_FALSE(StagingDirectory::Begin(dir_ / "out").ok());
+}
+
+TEST_F(StagingDirectoryTest, DoesWithoutTheSyncOfADirectory) {
+  for (const int error : {EINVAL, EOPNOTSUPP, ENOSYS}) {
+    StagingDirectory staging = StagingDirectory::Begin(dir_ / "out").value();
+    directory_sync_error = error;
+    EXPECT_TRUE(staging.Publish().ok()) << error;
+    EXPECT_TRUE(fs::exists(dir_ / "out"));
+    fs::remove_all(dir_ / "out");
+  }
+  StagingDirectory staging = StagingDirectory::Begin(dir_ / "out").value();
+  directory_sync_error = EIO;
+  EXPECT_FALSE(staging.Publish().ok());
 }
 
 TEST_F(StagingDirectoryTest, NamesAnOutputThatCannotBe) {
