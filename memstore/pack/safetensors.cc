@@ -1,212 +1,50 @@
 #include "memstore/pack/safetensors.h"
 
-#include <fcntl.h>
-
 #include <algorithm>
-#include <cstring>
+#include <memory>
+#include <optional>
 #include <set>
-#include <tuple>
 #include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "memstore/base/quote_for_message.h"
+#include "memstore/base/status_macros.h"
+#include "memstore/os/ordered_work.h"
 #include "memstore/os/posix_file.h"
 #include "memstore/pack/json_walk.h"
+#include "memstore/safetensors/rank_file.h"
 
 namespace engram {
 namespace {
 
-constexpr char kIndexFile[] = "model.safetensors.index.json";
-constexpr char kSingleFile[] = "model.safetensors";
-// The header's length stands before it, little-endian.
-constexpr uint64_t kLengthBytes = 8;
-constexpr size_t kMaxRank = 8;
+// Of headers that are read at one time; a single one may be longer.
+constexpr uint64_t kMaxHeadersInMemory = 64u << 20;
 
-struct Dtype {
-  const char* name;
-  uint64_t bytes;
-};
-constexpr Dtype kDtypes[] = {{"BOOL", 1},    {"U8", 1},      {"I8", 1},  {"F8_E5M2", 1},
-                             {"F8_E4M3", 1}, {"F8_E8M0", 1}, {"I16", 2}, {"U16", 2},
-                             {"F16", 2},     {"BF16", 2},    {"I32", 4}, {"U32", 4},
-                             {"F32", 4},     {"F64", 8},     {"I64", 8}, {"U64", 8}};
+std::string Quoted(absl::string_view name) { return QuoteForMessage(name); }
 
-// A tensor's entry in a header, as far as it was read.
-struct Entry {
-  std::string dtype;
-  std::vector<uint64_t> shape;
-  std::vector<uint64_t> offsets;
-  std::set<std::string> keys;
-};
-
-absl::Status ReadEntryValue(const std::string& path, const JsonPath& at, const JsonValue& value,
-                            Entry& entry) {
-  const std::string& key = at[1];
-  entry.keys.insert(key);
-  if (key == "dtype" && at.size() == 2 && value.text != nullptr) {
-    entry.dtype = *value.text;
-    return absl::OkStatus();
+// The headers of these files of the directory, in their order. Several at a time: of a large
+// checkpoint they are hundreds of megabytes of text.
+absl::StatusOr<std::vector<SafetensorsHeader>> ReadHeaders(const std::vector<std::string>& paths,
+                                                           const WantedTensor& wanted) {
+  uint64_t longest = 1;
+  for (const std::string& path : paths) {
+    ENGRAM_RETURN_IF_ERROR(CheckLinkLeadsSomewhere(path));
+    ENGRAM_RETURN_IF_ERROR(CheckDownloadFinished(path));
+    ENGRAM_ASSIGN_OR_RETURN(const uint64_t bytes, SafetensorsHeaderBytes(path));
+    longest = std::max(longest, bytes);
   }
-  std::vector<uint64_t>* numbers = key == "shape"          ? &entry.shape
-                                   : key == "data_offsets" ? &entry.offsets
-                                                           : nullptr;
-  if (numbers != nullptr && at.size() == 2 && value.begins_array) return absl::OkStatus();
-  if (numbers != nullptr && at.size() == 3 && value.number != nullptr &&
-      numbers->size() < kMaxRank) {
-    numbers->push_back(*value.number);
-    return absl::OkStatus();
-  }
-  return absl::DataLossError(
-      absl::StrCat("the tensor ", QuoteForMessage(at[0]), " in ", path,
-                   " has an entry that is no safetensors: ", QuoteForMessage(key)));
-}
-
-// The text of the header; the data begin behind it.
-absl::StatusOr<std::string> ReadHeader(const FileDescriptor& file, uint64_t file_bytes,
-                                       const std::string& path) {
-  uint64_t length = 0;
-  if (file_bytes >= kLengthBytes) {
-    std::byte bytes[kLengthBytes];
-    absl::Status status = ReadFully(file, 0, bytes, path);
-    if (!status.ok()) return status;
-    std::memcpy(&length, bytes, sizeof(length));
-  }
-  if (length < 2 || length > kMaxHeaderBytes || length > file_bytes - kLengthBytes) {
-    return absl::DataLossError(absl::StrCat(path, " is no safetensors file, or cut off: it has ",
-                                            file_bytes, " bytes and says that its header has ",
-                                            length, " (at most ", kMaxHeaderBytes, ")"));
-  }
-  std::string header(length, '\0');
-  absl::Status status =
-      ReadFully(file, kLengthBytes,
-                absl::MakeSpan(reinterpret_cast<std::byte*>(header.data()), header.size()), path);
-  if (!status.ok()) return status;
-  return header;
-}
-
-// Bytes that dtype and shape make.
-absl::StatusOr<uint64_t> TensorBytes(const TensorPlace& tensor) {
-  unsigned __int128 bytes = 0;
-  for (const Dtype& dtype : kDtypes) {
-    if (tensor.dtype == dtype.name) bytes = dtype.bytes;
-  }
-  if (bytes == 0) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "the tensor ", QuoteForMessage(tensor.name), " in ", tensor.file, " has the dtype \"",
-        QuoteForMessage(tensor.dtype), "\", which this program does not know"));
-  }
-  for (const uint64_t size : tensor.shape) {
-    bytes *= size;
-    if (bytes > INT64_MAX) {
-      return absl::DataLossError(absl::StrCat("the tensor ", QuoteForMessage(tensor.name), " in ",
-                                              tensor.file,
-                                              " has a shape that can't be: ", Describe(tensor)));
-    }
-  }
-  return static_cast<uint64_t>(bytes);
-}
-
-absl::StatusOr<TensorPlace> Place(const std::string& name, const Entry& entry,
-                                  const std::string& path, uint64_t data_begin,
-                                  uint64_t file_bytes) {
-  if (entry.keys.size() != 3 || entry.offsets.size() != 2 || entry.offsets[0] > entry.offsets[1]) {
-    return absl::DataLossError(absl::StrCat("the tensor ", QuoteForMessage(name), " in ", path,
-                                            " lacks a sound dtype, shape or data_offsets"));
-  }
-  TensorPlace place{name, path, entry.dtype, entry.shape, 0, entry.offsets[1] - entry.offsets[0]};
-  absl::StatusOr<uint64_t> bytes = TensorBytes(place);
-  if (!bytes.ok()) return bytes.status();
-  if (*bytes != place.bytes) {
-    return absl::DataLossError(absl::StrCat("the tensor ", QuoteForMessage(name), " in ", path,
-                                            " is ", Describe(place), ", which is ", *bytes,
-                                            " bytes, but its data_offsets span ", place.bytes));
-  }
-  if (entry.offsets[1] > file_bytes - data_begin) {
-    return absl::DataLossError(
-        absl::StrCat(path, " is cut off: the tensor ", QuoteForMessage(name), " ends at byte ",
-                     entry.offsets[1], " of its data, the file holds ", file_bytes - data_begin,
-                     " bytes of data; download it again"));
-  }
-  place.offset = data_begin + entry.offsets[0];
-  return place;
-}
-
-// Where the data of one tensor lie, as a header says it.
-struct Extent {
-  uint64_t begin = 0;
-  uint64_t end = 0;
-  std::string name;
-};
-
-// Collects the extents of all tensors of a header, wanted or not.
-class Extents {
- public:
-  // Called for every value of the header.
-  void Add(const JsonPath& at, const JsonValue& value) {
-    if (at.size() < 2 || at[1] != "data_offsets") return;
-    if (value.begins_array) {
-      extents_.push_back({0, 0, at[0]});
-      numbers_ = 0;
-    } else if (value.number != nullptr && !extents_.empty()) {
-      // A third number is no safetensors: of a wanted tensor Place() says so.
-      if (numbers_ == 0) extents_.back().begin = *value.number;
-      if (numbers_ == 1) extents_.back().end = *value.number;
-      ++numbers_;
-    }
-  }
-
-  // DATA_LOSS names two tensors that share bytes: at most one of them can be what was written.
-  absl::Status CheckApart(const std::string& path) {
-    std::erase_if(extents_, [](const Extent& extent) { return extent.begin >= extent.end; });
-    std::sort(extents_.begin(), extents_.end(), [](const Extent& a, const Extent& b) {
-      return std::tie(a.begin, a.end, a.name) < std::tie(b.begin, b.end, b.name);
-    });
-    for (size_t i = 1; i < extents_.size(); ++i) {
-      const Extent &before = extents_[i - 1], &after = extents_[i];
-      if (after.begin >= before.end) continue;
-      return absl::DataLossError(absl::StrCat(
-          path, ": the tensors ", QuoteForMessage(before.name), " (bytes ", before.begin, "..",
-          before.end - 1, " of its data) and ", QuoteForMessage(after.name), " (bytes ",
-          after.begin, "..", after.end - 1,
-          ") overlap: the file is damaged, or not what its header says; download it again"));
-    }
-    return absl::OkStatus();
-  }
-
- private:
-  std::vector<Extent> extents_;
-  int numbers_ = 0;  // of the last extent, seen so far
-};
-
-// The wanted tensors of one file.
-absl::Status ReadFileTensors(const std::string& path, const WantedTensor& wanted,
-                             std::map<std::string, TensorPlace>& tensors) {
-  absl::StatusOr<FileDescriptor> file = OpenFile(path, O_RDONLY | O_NONBLOCK);
-  if (!file.ok()) return file.status();
-  absl::StatusOr<uint64_t> bytes = RegularFileBytes(*file, path);
-  if (!bytes.ok()) return bytes.status();
-  absl::StatusOr<std::string> header = ReadHeader(*file, *bytes, path);
-  if (!header.ok()) return header.status();
-  std::map<std::string, Entry> entries;
-  Extents extents;
-  absl::Status status = WalkJson(*header, [&](const JsonPath& at, const JsonValue& value) {
-    extents.Add(at, value);
-    if (at.size() < 2 || !wanted(at[0])) return absl::OkStatus();
-    return ReadEntryValue(path, at, value, entries[at[0]]);
-  });
-  if (absl::IsInvalidArgument(status)) {
-    return absl::DataLossError(absl::StrCat("the header of ", path, ": ", status.message()));
-  }
-  if (!status.ok()) return status;
-  for (const auto& [name, entry] : entries) {
-    absl::StatusOr<TensorPlace> place =
-        Place(name, entry, path, kLengthBytes + header->size(), *bytes);
-    if (!place.ok()) return place.status();
-    tensors.emplace(name, std::move(*place));
-  }
-  return extents.CheckApart(path);
+  std::vector<SafetensorsHeader> headers(paths.size());
+  const uint64_t at_once = std::clamp<uint64_t>(kMaxHeadersInMemory / longest, 1, kMaxTableThreads);
+  const uint32_t threads = std::min<uint32_t>(at_once, ChooseTableThreads(0));
+  ENGRAM_RETURN_IF_ERROR(DoInOrder(paths.size(), threads, [&]() -> Worker {
+    return [&](uint64_t i) -> absl::Status {
+      ENGRAM_ASSIGN_OR_RETURN(headers[i], ReadSafetensorsHeader(paths[i], wanted));
+      return absl::OkStatus();
+    };
+  }));
+  return headers;
 }
 
 using TensorsByFile = std::map<std::string, std::set<std::string>>;
@@ -214,67 +52,163 @@ using TensorsByFile = std::map<std::string, std::set<std::string>>;
 // The wanted tensors of the index, by the file that it says they are in.
 absl::StatusOr<TensorsByFile> ReadIndex(const std::string& path, absl::string_view text,
                                         const WantedTensor& wanted) {
-  TensorsByFile files;
+  std::map<std::string, std::string> file_of;
   absl::Status status = WalkJson(text, [&](const JsonPath& at, const JsonValue& value) {
     if (at.size() != 2 || at[0] != "weight_map" || !wanted(at[1])) return absl::OkStatus();
     if (value.text == nullptr || value.text->empty() || absl::StrContains(*value.text, '/')) {
       return absl::InvalidArgumentError(
-          absl::StrCat("the tensor ", QuoteForMessage(at[1]), " has no plain file name"));
+          absl::StrCat("the tensor ", Quoted(at[1]), " has no plain file name"));
     }
-    files[*value.text].insert(at[1]);
-    return absl::OkStatus();
+    const auto [it, is_new] = file_of.emplace(at[1], *value.text);
+    if (is_new && file_of.size() <= kMaxWantedTensors) return absl::OkStatus();
+    if (is_new) return absl::InvalidArgumentError("it cuts a table into too many tensors");
+    return absl::InvalidArgumentError(
+        absl::StrCat("it holds the tensor ", Quoted(at[1]), " twice, in ", Quoted(it->second),
+                     " and in ", Quoted(*value.text),
+                     ", and which of them is meant can't be told: remove the wrong entry, or "
+                     "download the index again"));
   });
   if (!status.ok()) {
     return absl::InvalidArgumentError(absl::StrCat("the index ", path, ": ", status.message()));
   }
+  TensorsByFile files;
+  for (const auto& [tensor, file] : file_of) files[file].insert(tensor);
   return files;
+}
+
+// One name in several files: the parts of a tensor-parallel export in the order of their ranks;
+// FAILED_PRECONDITION where they are anything else.
+absl::Status SortRanks(std::vector<TensorPlace>& places) {
+  std::map<uint32_t, TensorPlace> by_rank;
+  std::string group;
+  for (const TensorPlace& place : places) {
+    const std::string name = place.file.substr(place.file.rfind('/') + 1);
+    const std::optional<RankFile> file = ParseRankFile(name);
+    const bool fits = file && (group.empty() || file->group == group);
+    if (fits) group = file->group;
+    if (fits && by_rank.emplace(file->rank, place).second) continue;
+    return absl::FailedPreconditionError(
+        absl::StrCat("the tensor ", Quoted(place.name), " is in two files, ", places[0].file,
+                     " and ", places[1].file,
+                     ", and there is no index that says which of them is meant: remove the "
+                     "wrong file, or download ",
+                     kIndexFile));
+  }
+  places.clear();
+  for (auto& [rank, place] : by_rank) {
+    const uint32_t expected = by_rank.begin()->first + places.size();
+    if (rank != expected) {
+      return absl::NotFoundError(absl::StrCat(
+          "the tensor ", Quoted(place.name), " is in files of ranks, as ", place.file,
+          ", and that of rank ", expected, " is missing: copy it from where the others are from"));
+    }
+    places.push_back(std::move(place));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
 
-std::string Describe(const TensorPlace& tensor) {
-  return absl::StrCat(QuoteForMessage(tensor.dtype), " [", absl::StrJoin(tensor.shape, ", "), "]");
-}
-
 absl::StatusOr<Checkpoint> Checkpoint::Open(const std::string& directory,
                                             const WantedTensor& wanted) {
+  ENGRAM_RETURN_IF_ERROR(CheckCheckpointDirectory(directory));
   Checkpoint checkpoint(directory);
   const std::string index_path = JoinPath(directory, kIndexFile);
-  absl::StatusOr<std::string> index = ReadWholeFile(index_path, kMaxHeaderBytes);
-  if (absl::IsNotFound(index.status())) {
-    const std::string path = JoinPath(directory, kSingleFile);
-    absl::Status status = ReadFileTensors(path, wanted, checkpoint.tensors_);
-    if (absl::IsNotFound(status)) {
-      return absl::NotFoundError(absl::StrCat("there is no checkpoint at ", directory,
-                                              ": it holds neither ", kIndexFile, " nor ",
-                                              kSingleFile));
-    }
-    if (!status.ok()) return status;
+  const absl::StatusOr<std::string> index = ReadCheckpointText(index_path, kMaxHeaderBytes);
+  if (index.ok()) {
+    ENGRAM_RETURN_IF_ERROR(checkpoint.OpenByIndex(index_path, *index, wanted));
     return checkpoint;
   }
-  if (!index.ok()) return index.status();
-  absl::StatusOr<TensorsByFile> files = ReadIndex(index_path, *index, wanted);
-  if (!files.ok()) return files.status();
-  for (const auto& [file, names] : *files) {
-    const std::string path = JoinPath(directory, file);
-    const auto is_here = [&names = names](absl::string_view name) {
-      return names.count(std::string(name)) > 0;
-    };
-    absl::Status status = ReadFileTensors(path, is_here, checkpoint.tensors_);
-    if (absl::IsNotFound(status)) {
-      return absl::NotFoundError(absl::StrCat(QuoteForMessage(path), ", which holds the tensor ",
-                                              QuoteForMessage(*names.begin()),
-                                              " by the index, is missing: download it"));
-    }
-    if (!status.ok()) return status;
-    for (const std::string& name : names) {
-      if (checkpoint.tensors_.count(name) > 0) continue;
-      return absl::NotFoundError(absl::StrCat(
-          path, " does not hold the tensor ", QuoteForMessage(name), ", which the index ",
-          index_path, " says it does: index and file are of different downloads"));
-    }
-  }
+  if (!absl::IsNotFound(index.status())) return index.status();
+  ENGRAM_RETURN_IF_ERROR(checkpoint.OpenAll(wanted));
   return checkpoint;
+}
+
+absl::Status Checkpoint::OpenByIndex(const std::string& index_path, absl::string_view text,
+                                     const WantedTensor& wanted) {
+  index_path_ = index_path;
+  ENGRAM_ASSIGN_OR_RETURN(const TensorsByFile files, ReadIndex(index_path, text, wanted));
+  std::vector<std::string> paths;
+  std::set<std::string> expected;
+  for (const auto& [file, names] : files) {
+    files_.push_back(file);
+    paths.push_back(JoinPath(directory_, file));
+    expected.insert(names.begin(), names.end());
+    absl::Status link = CheckLinkLeadsSomewhere(paths.back());
+    if (!link.ok()) return link;
+    if (SafetensorsHeaderBytes(paths.back()).status().code() != absl::StatusCode::kNotFound)
+      continue;
+    const std::set<std::string>& lost = names;
+    const std::string elsewhere = FindElsewhere(
+        [&](absl::string_view name) { return lost.count(std::string(name)) > 0; }, {file});
+    return absl::NotFoundError(absl::StrCat(
+        Quoted(paths.back()), ", which holds the tensor ", Quoted(*names.begin()),
+        names.size() > 1 ? absl::StrCat(" and ", names.size() - 1, " more of the table") : "",
+        " by the index, is missing: ",
+        elsewhere.empty()
+            ? std::string("download it")
+            : absl::StrCat(elsewhere, ": the index ", index_path,
+                           " is of other files; download the one that belongs to these, or remove "
+                           "it: without an index the headers of all files are read")));
+  }
+  // A copy in a file that the index does not name for it is no concern: it is left out.
+  ENGRAM_ASSIGN_OR_RETURN(std::vector<SafetensorsHeader> headers,
+                          ReadHeaders(paths, [&](absl::string_view name) {
+                            return expected.count(std::string(name)) > 0;
+                          }));
+  for (size_t i = 0; i < paths.size(); ++i) {
+    for (const std::string& name : files.at(files_[i])) {
+      const auto it = headers[i].tensors.find(name);
+      if (it == headers[i].tensors.end()) {
+        const std::string elsewhere =
+            FindElsewhere([&](absl::string_view other) { return other == name; }, {files_[i]});
+        return absl::NotFoundError(
+            absl::StrCat(paths[i], " does not hold the tensor ", Quoted(name), ", which the index ",
+                         index_path, " says it does: index and file are of different downloads",
+                         elsewhere.empty() ? "" : absl::StrCat("; ", elsewhere)));
+      }
+      tensors_.emplace(name, std::move(it->second));
+    }
+    stray_.emplace(paths[i], std::move(headers[i].stray));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Checkpoint::OpenAll(const WantedTensor& wanted) {
+  ENGRAM_ASSIGN_OR_RETURN(files_, ListSafetensors(directory_));
+  std::vector<std::string> paths;
+  for (const std::string& file : files_) paths.push_back(JoinPath(directory_, file));
+  ENGRAM_ASSIGN_OR_RETURN(std::vector<SafetensorsHeader> headers, ReadHeaders(paths, wanted));
+  std::map<std::string, std::vector<TensorPlace>> places;
+  for (size_t i = 0; i < paths.size(); ++i) {
+    if (headers[i].tensors.empty()) continue;
+    stray_.emplace(paths[i], std::move(headers[i].stray));
+    for (auto& [name, place] : headers[i].tensors) places[name].push_back(std::move(place));
+  }
+  for (auto& [name, found] : places) {
+    if (found.size() == 1) {
+      tensors_.emplace(name, std::move(found[0]));
+      continue;
+    }
+    ENGRAM_RETURN_IF_ERROR(SortRanks(found));
+    rank_parts_.emplace(name, std::move(found));
+  }
+  return absl::OkStatus();
+}
+
+std::string Checkpoint::FindElsewhere(const WantedTensor& wanted,
+                                      const std::vector<std::string>& but) const {
+  const absl::StatusOr<std::vector<std::string>> names = ListSafetensors(directory_);
+  if (!names.ok()) return "";
+  for (const std::string& file : *names) {
+    if (std::find(but.begin(), but.end(), file) != but.end()) continue;
+    const std::string path = JoinPath(directory_, file);
+    // It is for a message: a file that can't be read holds nothing.
+    const absl::StatusOr<SafetensorsHeader> header = ReadSafetensorsHeader(path, wanted);
+    if (!header.ok() || header->tensors.empty()) continue;
+    return absl::StrCat(path, " holds the tensor ", Quoted(header->tensors.begin()->first));
+  }
+  return "";
 }
 
 absl::StatusOr<const TensorPlace*> Checkpoint::Find(const std::string& name) const {
@@ -282,6 +216,24 @@ absl::StatusOr<const TensorPlace*> Checkpoint::Find(const std::string& name) con
   if (it != tensors_.end()) return &it->second;
   return absl::NotFoundError(absl::StrCat("the checkpoint ", directory_, " lacks the tensor ", name,
                                           ": is it a checkpoint of this family?"));
+}
+
+std::string Checkpoint::WhatWasRead(const WantedTensor& wanted) const {
+  if (index_path_.empty()) {
+    const std::vector<std::string> missing = MissingOfSeries(files_);
+    return absl::StrCat("there is no ", kIndexFile, ", and the headers of ", files_.size(),
+                        files_.size() == 1 ? " file were read" : " files were read",
+                        missing.empty() ? "" : "; by their numbers there are missing ",
+                        absl::StrJoin(missing, ", "));
+  }
+  const std::string elsewhere = FindElsewhere(wanted, files_);
+  return absl::StrCat(
+      "the index ", index_path_, " names ", files_.size(), " files of such tensors",
+      elsewhere.empty() ? ""
+                        : absl::StrCat("; ", elsewhere,
+                                       ", which the index does not name: if it belongs to the "
+                                       "model, remove the index, and the headers of all files are "
+                                       "read"));
 }
 
 }  // namespace engram

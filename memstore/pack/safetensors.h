@@ -1,14 +1,13 @@
-// Where the tensors of a checkpoint lie: the index file and the headers of safetensors files.
+// Where the tensors of a checkpoint lie: its index and the headers of its safetensors files.
 //
-// A checkpoint is a directory with model.safetensors.index.json and the files it names, or with one
-// model.safetensors. Only the tensors that are wanted are looked at: files that hold none of them
-// need not exist. Everything found is checked against the file: offsets within it, bytes equal to
-// what dtype and shape make, no tensor on another's bytes. Immutable after Open; thread-safe. Reads
-// headers only; memory follows the wanted tensors and the largest header (at most kMaxHeaderBytes).
+// A checkpoint is a directory with model.safetensors.index.json and the files it names, or without
+// an index, where every *.safetensors file is read. Only the tensors that are wanted are looked at:
+// of the files that the index names, those that hold none of them need not exist. Immutable after
+// Open; thread-safe. Reads headers, several at a time; memory follows the wanted tensors and
+// kMaxHeadersInMemory.
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -16,43 +15,46 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "memstore/safetensors/checkpoint_files.h"
+#include "memstore/safetensors/header.h"
 
 namespace engram {
-
-// The safetensors format's own bound of a header; the index gets the same.
-inline constexpr uint64_t kMaxHeaderBytes = 100'000'000;
-
-struct TensorPlace {
-  std::string name;
-  std::string file;   // path
-  std::string dtype;  // as the header says it: "BF16", "F8_E4M3", ...
-  std::vector<uint64_t> shape;
-  uint64_t offset = 0;  // of the first byte, in the file
-  uint64_t bytes = 0;
-};
-// "F8_E4M3 [1000, 256]", for messages.
-std::string Describe(const TensorPlace& tensor);
-
-using WantedTensor = std::function<bool(absl::string_view name)>;
 
 class Checkpoint {
  public:
   // NOT_FOUND: no checkpoint, or the file of a wanted tensor is missing. DATA_LOSS: a file that is
-  // cut off or no safetensors file, tensors that overlap. Each names file and, where there are any,
-  // tensors.
+  // cut off or no safetensors file, tensors that overlap. FAILED_PRECONDITION: a link that leads
+  // nowhere, an unfinished download, a wanted tensor in two files. INVALID_ARGUMENT: an index that
+  // is none, or has a wanted tensor twice. Each names file and, where there are any, tensors.
   static absl::StatusOr<Checkpoint> Open(const std::string& directory, const WantedTensor& wanted);
 
   const std::string& directory() const { return directory_; }
   // The wanted tensors that there are, by name.
   const std::map<std::string, TensorPlace>& tensors() const { return tensors_; }
+  // Those that every rank of a tensor-parallel export has a part of, in the order of the ranks.
+  const std::map<std::string, std::vector<TensorPlace>>& rank_parts() const { return rank_parts_; }
+  // Of the files that hold wanted tensors: bytes that belong to no tensor, by path.
+  const std::map<std::string, std::vector<ByteRange>>& stray() const { return stray_; }
   // NOT_FOUND names the tensor and the checkpoint.
   absl::StatusOr<const TensorPlace*> Find(const std::string& name) const;
+  // For the message of something that is not there: what was looked at, which files the numbering
+  // says are missing, which file outside of the index holds a wanted tensor.
+  std::string WhatWasRead(const WantedTensor& wanted) const;
 
  private:
   explicit Checkpoint(std::string directory) : directory_(std::move(directory)) {}
+  absl::Status OpenByIndex(const std::string& index_path, absl::string_view text,
+                           const WantedTensor& wanted);
+  absl::Status OpenAll(const WantedTensor& wanted);
+  // What of the directory, but for `but`, holds a wanted tensor: "FILE holds TENSOR", or empty.
+  std::string FindElsewhere(const WantedTensor& wanted, const std::vector<std::string>& but) const;
 
   std::string directory_;
   std::map<std::string, TensorPlace> tensors_;
+  std::map<std::string, std::vector<TensorPlace>> rank_parts_;
+  std::map<std::string, std::vector<ByteRange>> stray_;
+  std::string index_path_;          // empty: there is none
+  std::vector<std::string> files_;  // names of those that were read
 };
 
 }  // namespace engram

@@ -87,6 +87,105 @@ TEST_F(SafetensorsTest, SaysWhereThereIsNoCheckpoint) {
   EXPECT_THAT(std::string(Open().status().message()), HasSubstr(dir_));
 }
 
+// Of the index and of a file, two entries of one name: each reader of JSON takes another.
+TEST_F(SafetensorsTest, RefusesATensorThatTheIndexHasTwice) {
+  WriteCheckpoint(dir_, {{"a.safetensors", {{"want.a", "U8", {1}, "x"}}},
+                         {"b.safetensors", {{"want.a", "U8", {1}, "y"}}}});
+  const fs::path index = dir_ / "model.safetensors.index.json";
+  for (const char* other : {"a.safetensors", "b.safetensors"}) {
+    WriteText(index,
+              absl::StrFormat(R"({"weight_map":{"want.a":"b.safetensors","want.a":"%s"}})", other));
+    const absl::Status status = Open().status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_THAT(std::string(status.message()), HasSubstr("the tensor want.a twice"));
+  }
+  // Of others it is no concern, nor is a copy in a file that the index does not name for it.
+  WriteText(index, R"({"weight_map":{"x":"a.safetensors","x":"b.safetensors",)"
+                   R"("want.a":"b.safetensors"}})");
+  EXPECT_EQ((*Open().value().Find("want.a"))->file, dir_ / "b.safetensors");
+}
+
+TEST_F(SafetensorsTest, ReadsAllHeadersWhereThereIsNoIndex) {
+  WriteText(dir_ / "b-part.safetensors", FileText({{"want.b", "U8", {2}, "bb"}}));
+  WriteText(dir_ / "a-part.safetensors", FileText({{"other", "U8", {1}, "o"}}));
+  WriteText(dir_ / "c.safetensors",
+            FileText({{"want.c", "U8", {1}, "c"}, {"other", "U8", {1}, "o"}}));
+  WriteText(dir_ / "._c.safetensors", "what another system put there");
+  const Checkpoint checkpoint = Open().value();
+  EXPECT_EQ(checkpoint.tensors().size(), 2u);
+  EXPECT_EQ((*checkpoint.Find("want.b"))->file, dir_ / "b-part.safetensors");
+  EXPECT_THAT(checkpoint.WhatWasRead([](absl::string_view) { return true; }), HasSubstr("3 files"));
+  WriteText(dir_ / "d.safetensors", FileText({{"want.b", "U8", {2}, "dd"}}));
+  const absl::Status status = Open().status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  for (const char* part : {"want.b", "b-part.safetensors", "d.safetensors"}) {
+    EXPECT_THAT(std::string(status.message()), HasSubstr(part));
+  }
+}
+
+TEST_F(SafetensorsTest, TakesThePartsOfRanksInTheirOrder) {
+  for (const char* rank : {"0", "2", "10", "1", "9", "3", "4", "5", "6", "7", "8"}) {
+    WriteText(dir_ / absl::StrFormat("model-rank-%s-part-%d.safetensors", rank, *rank % 2),
+              FileText({{"want", "U8", {1}, "x"}}));
+  }
+  const Checkpoint checkpoint = Open().value();
+  EXPECT_TRUE(checkpoint.tensors().empty());
+  const std::vector<TensorPlace>& parts = checkpoint.rank_parts().at("want");
+  ASSERT_EQ(parts.size(), 11u);
+  EXPECT_THAT(parts[2].file, HasSubstr("rank-2-part"));
+  EXPECT_THAT(parts[10].file, HasSubstr("rank-10-part"));
+  fs::remove(dir_ / "model-rank-2-part-0.safetensors");
+  EXPECT_EQ(Open().status().code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(std::string(Open().status().message()), HasSubstr("rank 2 is missing"));
+  // Two parts of one rank hold it.
+  WriteText(dir_ / "model-rank-2-part-0.safetensors", FileText({{"want", "U8", {1}, "2"}}));
+  WriteText(dir_ / "model-rank-2-part-1.safetensors", FileText({{"want", "U8", {1}, "2"}}));
+  EXPECT_EQ(Open().status().code(), absl::StatusCode::kFailedPrecondition);
+}
+
+TEST_F(SafetensorsTest, SaysThatTheIndexIsOfOtherFiles) {
+  WriteCheckpoint(dir_, {{"new.safetensors", {{"want.a", "U8", {1}, "x"}}}},
+                  {{"want.a", "old.safetensors"}});
+  const auto expect_said = [&](std::vector<std::string> parts) {
+    const absl::Status status = Open().status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
+    for (const std::string& part : parts)
+      EXPECT_THAT(std::string(status.message()), HasSubstr(part));
+  };
+  expect_said(
+      {"old.safetensors", (dir_ / "new.safetensors").string() + " holds", "of other files"});
+  WriteText(dir_ / "old.safetensors", FileText({{"other", "U8", {1}, "x"}}));
+  expect_said({"old.safetensors does not hold the tensor want.a", "new.safetensors holds"});
+  // The index knows nothing of it.
+  WriteCheckpoint(dir_, {}, {{"other", "old.safetensors"}});
+  const Checkpoint checkpoint = Open().value();
+  EXPECT_TRUE(checkpoint.tensors().empty());
+  EXPECT_THAT(checkpoint.WhatWasRead([](absl::string_view name) { return name == "want.a"; }),
+              HasSubstr("new.safetensors holds the tensor want.a"));
+}
+
+TEST_F(SafetensorsTest, SaysThatALinkLeadsNowhere) {
+  fs::create_symlink("../../blobs/0123", dir_ / "model.safetensors.index.json");
+  EXPECT_EQ(Open().status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(Open().status().message()), HasSubstr("../../blobs/0123"));
+  fs::remove(dir_ / "model.safetensors.index.json");
+  WriteText(dir_ / "a.safetensors", FileText({{"want.a", "U8", {1}, "x"}}));
+  fs::create_symlink("../../blobs/4567", dir_ / "b.safetensors");
+  EXPECT_THAT(std::string(Open().status().message()), HasSubstr("../../blobs/4567"));
+  WriteCheckpoint(dir_, {}, {{"want.b", "b.safetensors"}});
+  EXPECT_THAT(std::string(Open().status().message()), HasSubstr("../../blobs/4567"));
+}
+
+TEST_F(SafetensorsTest, RefusesAFileWhoseDownloadIsNotFinished) {
+  WriteCheckpoint(dir_, {{"a.safetensors", {{"want.a", "U8", {1}, "x"}}}},
+                  {{"other", "b.safetensors"}});
+  WriteText(dir_ / "b.safetensors.aria2", "of a file that is not read");
+  EXPECT_TRUE(Open().ok());
+  WriteText(dir_ / "a.safetensors.aria2", "");
+  EXPECT_EQ(Open().status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(Open().status().message()), HasSubstr("a.safetensors.aria2"));
+}
+
 TEST_F(SafetensorsTest, StaysInTheDirectory) {
   for (const char* file : {"../model.safetensors", "/etc/passwd", ""}) {
     WriteCheckpoint(dir_, {}, {{"want.a", file}});
@@ -123,7 +222,7 @@ TEST_F(SafetensorsTest, RefusesAHeaderLongerThanTheBound) {
   text.assign(reinterpret_cast<const char*>(&length), 8);
   WriteText(dir_ / "model.safetensors", text);
   fs::resize_file(dir_ / "model.safetensors", 8 + length + 1);
-  EXPECT_EQ(Open().status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(Open().status().code(), absl::StatusCode::kResourceExhausted);
 }
 
 TEST_F(SafetensorsTest, RefusesEntriesThatContradictThemselves) {
