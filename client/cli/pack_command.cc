@@ -49,6 +49,7 @@ int Run(const PackFlags& flags) {
   Progress progress("packing", "bytes");
   PackOptions options = flags.options;
   options.on_progress = [&](uint64_t done, uint64_t total) { progress.Update(done, total); };
+  options.on_note = [](const std::string& line) { std::fprintf(stderr, "%s\n", line.c_str()); };
   absl::StatusOr<Manifest> manifest = flags.synthetic
                                           ? PackSynthetic(**family, options)
                                           : PackCheckpoint(**family, flags.checkpoint, options);
@@ -75,8 +76,8 @@ void AddPackCommand(CLI::App& app, CommandBody* chosen) {
   command->add_option("--family", flags->family, absl::StrCat("the model family: ", FamilyNames()))
       ->required();
   command->add_option("--checkpoint", flags->checkpoint,
-                      "the model's directory, with model.safetensors or its index; a config.json "
-                      "beside it must agree");
+                      "the model's directory, with *.safetensors files and, where there is one, "
+                      "their index; a config.json beside them must agree");
   command->add_flag("--synthetic", flags->synthetic,
                     "made-up rows, for demos, tests and benchmarks");
   command->add_option("--output", flags->options.output, "a directory that is not there yet")

@@ -5,102 +5,261 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <optional>
+#include <functional>
+#include <map>
 #include <utility>
 
-#include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_replace.h"
-#include "absl/strings/strip.h"
+#include "absl/strings/str_join.h"
 #include "memstore/base/quote_for_message.h"
+#include "memstore/base/status_macros.h"
 #include "memstore/os/posix_file.h"
+#include "memstore/pack/table_names.h"
 
 namespace engram {
 namespace {
 
-constexpr char kPieceMark[] = "{piece}";
+// A warning that lists more is not read.
+constexpr size_t kMaxRangesSaid = 3;
 
-std::string ForLayer(absl::string_view pattern, uint32_t layer) {
-  return absl::StrReplaceAll(pattern, {{"{layer}", absl::StrCat(layer)}});
+using Places = std::vector<const TensorPlace*>;
+
+// The tensors of one kind of one table, by the number of their piece; 0 where there are none. The
+// places of one piece are those of ranks.
+struct TensorsOfTable {
+  std::string stem;
+  std::string form;
+  bool in_pieces = false;
+  std::map<uint32_t, Places> pieces;
+};
+struct TablesOfLayer {
+  TensorsOfTable weights, scales;
+};
+
+absl::Status TwoAreMeant(const std::string& one, const std::string& other) {
+  return absl::FailedPreconditionError(absl::StrCat(
+      "the tensors ", QuoteForMessage(one), " and ", QuoteForMessage(other),
+      " can both be the table, and which of them is meant can't be told: give a checkpoint that "
+      "holds one of them"));
 }
 
-std::string PieceName(const std::string& pattern, uint64_t piece) {
-  return absl::StrReplaceAll(pattern, {{kPieceMark, absl::StrCat(piece)}});
-}
-
-// The piece's number when `name` is one of `pattern`'s.
-std::optional<uint32_t> PieceOf(const std::string& pattern, absl::string_view name) {
-  const size_t mark = pattern.find(kPieceMark);
-  const absl::string_view prefix = absl::string_view(pattern).substr(0, mark);
-  const absl::string_view suffix = absl::string_view(pattern).substr(mark + strlen(kPieceMark));
-  uint32_t piece;
-  if (!absl::ConsumePrefix(&name, prefix) || !absl::ConsumeSuffix(&name, suffix) ||
-      !absl::SimpleAtoi(name, &piece) || absl::StrCat(piece) != name) {
-    return std::nullopt;
+absl::Status AddTensor(const std::string& name, const TableTensor& tensor, Places places,
+                       TablesOfLayer& tables) {
+  TensorsOfTable& group = tensor.part == TableTensor::Part::kScale ? tables.scales : tables.weights;
+  for (const TensorsOfTable* other : {&tables.weights, &tables.scales}) {
+    const bool same_form = other != &group || other->form == tensor.form;
+    if (other->pieces.empty() || (other->stem == tensor.stem && same_form)) continue;
+    return TwoAreMeant(other->pieces.begin()->second[0]->name, name);
   }
-  return piece;
+  group.stem = tensor.stem;
+  group.form = tensor.form;
+  group.in_pieces = tensor.piece.has_value();
+  const auto [it, is_new] = group.pieces.emplace(tensor.piece.value_or(0), std::move(places));
+  return is_new ? absl::OkStatus() : TwoAreMeant(it->second[0]->name, name);
 }
 
-bool IsName(const std::string& pattern, absl::string_view name) {
-  return absl::StrContains(pattern, kPieceMark) ? PieceOf(pattern, name).has_value()
-                                                : pattern == name;
+// Calls `each` for every tensor of the family's tables that the checkpoint has.
+absl::Status ForEachTensor(
+    const Family& family, const Checkpoint& checkpoint,
+    const std::function<absl::Status(const std::string& name, const TableTensor&, Places)>& each) {
+  const TableNames names(family);
+  for (const auto& [name, place] : checkpoint.tensors()) {
+    if (const auto tensor = names.Parse(name)) {
+      ENGRAM_RETURN_IF_ERROR(each(name, *tensor, {&place}));
+    }
+  }
+  for (const auto& [name, parts] : checkpoint.rank_parts()) {
+    Places places;
+    for (const TensorPlace& part : parts) places.push_back(&part);
+    if (const auto tensor = names.Parse(name)) {
+      ENGRAM_RETURN_IF_ERROR(each(name, *tensor, std::move(places)));
+    }
+  }
+  return absl::OkStatus();
 }
 
-absl::Status DoesNotFit(const TensorPlace& tensor, absl::string_view expected) {
-  return absl::FailedPreconditionError(absl::StrCat("the tensor ", QuoteForMessage(tensor.name),
-                                                    " in ", tensor.file, " is ", Describe(tensor),
-                                                    ", expected ", expected));
+absl::StatusOr<TablesOfLayer> FindTables(const Family& family, uint32_t layer,
+                                         const Checkpoint& checkpoint) {
+  TablesOfLayer tables;
+  ENGRAM_RETURN_IF_ERROR(ForEachTensor(
+      family, checkpoint,
+      [&](const std::string& name, const TableTensor& tensor, Places places) -> absl::Status {
+        if (tensor.layer != layer) return absl::OkStatus();
+        if (tensor.part != TableTensor::Part::kUnknown) {
+          return AddTensor(name, tensor, std::move(places), tables);
+        }
+        return absl::FailedPreconditionError(absl::StrCat(
+            "the tensor ", QuoteForMessage(name), " in ", places[0]->file,
+            " belongs to the table and is not one that this version knows: the rows would not mean "
+            "what the model makes of them"));
+      }));
+  if (!tables.weights.pieces.empty()) return tables;
+  return absl::NotFoundError(absl::StrCat(
+      "the checkpoint ", checkpoint.directory(), " lacks the tensor of the table of layer ", layer,
+      " for the family ", family.name, ": none is named, or ends in a dot and, ",
+      TableNames(family).LookedFor(layer), "; ",
+      checkpoint.WhatWasRead([names = TableNames(family), layer](absl::string_view name) {
+        const auto tensor = names.Parse(name);
+        return tensor && tensor->layer == layer;
+      })));
 }
 
-// How many pieces the family's pattern has in this checkpoint.
-uint64_t CountPieces(const Family& family, const LayerAddressing& layer, const std::string& pattern,
-                     const Checkpoint& checkpoint) {
-  if (!absl::StrContains(pattern, kPieceMark)) return 1;
-  if (family.column_tensors) return layer.moduli.size();
-  // Up to the highest one, so that one missing among them is found; with none the first is.
-  uint64_t pieces = 1;
-  for (const auto& [name, tensor] : checkpoint.tensors()) {
-    if (const auto piece = PieceOf(pattern, name)) pieces = std::max(pieces, uint64_t{*piece} + 1);
+// All pieces from 0 on, in order.
+absl::StatusOr<std::vector<Places>> InOrder(const TensorsOfTable& table,
+                                            const Checkpoint& checkpoint) {
+  std::vector<Places> pieces;
+  for (const auto& [number, places] : table.pieces) {
+    if (number != pieces.size()) {
+      const uint64_t last = table.pieces.rbegin()->first;
+      const std::string lost = PieceName(table.stem, table.form, pieces.size());
+      return absl::NotFoundError(absl::StrCat(
+          "the checkpoint ", checkpoint.directory(), " lacks the tensor ", QuoteForMessage(lost),
+          ": it has ", table.pieces.size(), " of the ", last + 1, " pieces 0 to ", last,
+          " of this table, so it is one of this family that is not whole; "
+          "download the file that holds it; ",
+          checkpoint.WhatWasRead([&lost](absl::string_view name) { return name == lost; })));
+    }
+    pieces.push_back(places);
   }
   return pieces;
 }
 
-// Of equal pieces the last ones can be missing without a gap. NOT_FOUND when the first one has the
-// length that a greater number of them has.
-absl::Status CheckAllPieces(const Family& family, const LayerAddressing& layer,
-                            const std::string& pattern, uint64_t pieces,
-                            const Checkpoint& checkpoint) {
-  const auto first = checkpoint.tensors().find(PieceName(pattern, 0));
-  if (!family.equal_pieces || first == checkpoint.tensors().end()) return absl::OkStatus();
-  const TensorPlace& tensor = first->second;
-  const uint64_t piece_rows = tensor.shape.empty() ? 0 : tensor.shape[0];
-  if (piece_rows == 0) return absl::OkStatus();
-  const uint64_t needed = (layer.Rows() + piece_rows - 1) / piece_rows;
-  if (needed <= pieces || piece_rows != (layer.Rows() + needed - 1) / needed) {
+absl::Status CheckTensor(const TensorPlace& tensor, const std::set<std::string>& dtypes,
+                         uint64_t columns, const Family& family) {
+  if (dtypes.count(tensor.dtype) > 0 && tensor.shape.size() == 2 && tensor.shape[1] == columns) {
     return absl::OkStatus();
   }
-  return absl::NotFoundError(absl::StrCat(
-      "the checkpoint ", checkpoint.directory(), " lacks the tensor ", PieceName(pattern, pieces),
-      ": ", layer.Rows(), " rows are ", needed, " pieces of the length of ", tensor.name, " in ",
-      tensor.file, ", which is ", Describe(tensor), ", and there are ", pieces,
-      "; download what is missing, or for a table of another size give its base size with ",
-      "--rows-per-head"));
+  return DoesNotFit(tensor, absl::StrCat(absl::StrJoin(dtypes, " or "), " [rows, ", columns,
+                                         "] for the family ", family.name));
 }
 
-// What the rows of one tensor must be: all of the layer's, a column's, or an equal share, padding
-// included.
-uint64_t RowsOfPiece(const Family& family, const LayerAddressing& layer, uint64_t piece,
-                     uint64_t pieces) {
-  if (family.column_tensors) return layer.moduli[piece];
-  if (!family.equal_pieces) return layer.Rows();
-  return (layer.Rows() + pieces - 1) / pieces;
+// Column by column: each is a tensor, or the parts of one.
+absl::StatusOr<std::vector<RowRun>> LayColumns(const TensorsOfTable& table,
+                                               const std::vector<Places>& columns,
+                                               absl::Span<const uint64_t> moduli) {
+  std::vector<RowRun> runs;
+  RowId first_row = 0;
+  for (size_t column = 0; column < std::max(columns.size(), moduli.size()); ++column) {
+    const std::string name = PieceName(table.stem, table.form, column);
+    if (column >= columns.size()) {
+      return absl::NotFoundError(absl::StrCat("the checkpoint lacks the tensor ", name,
+                                              ": there are ", columns.size(), " columns of ",
+                                              moduli.size()));
+    }
+    if (column >= moduli.size()) {
+      return DoesNotFit(*columns[column][0],
+                        absl::StrCat("no such tensor: the table has ", moduli.size(), " columns"));
+    }
+    const Places& parts = columns[column];
+    std::vector<RowRun> of_column = {{parts[0], 0, moduli[column]}};
+    if (parts.size() > 1) {
+      ENGRAM_ASSIGN_OR_RETURN(of_column, LayRanks(parts, moduli.subspan(column, 1)));
+    } else if (parts[0]->shape[0] != moduli[column]) {
+      return DoesNotFit(*parts[0],
+                        absl::StrCat("[", moduli[column], ", ", parts[0]->shape[1],
+                                     "]; for a table of another size give its base size with "
+                                     "--rows-per-head"));
+    }
+    for (RowRun& run : of_column) {
+      run.first_row += first_row;
+      runs.push_back(run);
+    }
+    first_row += moduli[column];
+  }
+  return runs;
+}
+
+absl::StatusOr<std::vector<RowRun>> LayRows(const Family& family, const LayerAddressing& layer,
+                                            const TensorsOfTable& table,
+                                            const std::vector<Places>& pieces,
+                                            const NoteFunction& note) {
+  if (family.column_tensors && absl::string_view(table.form).substr(0, 7) == "{piece}") {
+    return LayColumns(table, pieces, layer.moduli);
+  }
+  std::vector<RowRun> runs;
+  if (!table.in_pieces && pieces[0].size() > 1) {
+    ENGRAM_ASSIGN_OR_RETURN(runs, LayRanks(pieces[0], layer.moduli));
+    return runs;
+  }
+  Places tensors;
+  for (const Places& places : pieces) {
+    if (places.size() > 1) {
+      return DoesNotFit(*places[0],
+                        "pieces of the whole table: these are cut among ranks as well; "
+                        "export the model without tensor parallelism");
+    }
+    tensors.push_back(places[0]);
+  }
+  const std::string next =
+      table.in_pieces ? PieceName(table.stem, table.form, tensors.size()) : std::string();
+  ENGRAM_ASSIGN_OR_RETURN(runs, LayPieces(tensors, layer.moduli, next));
+  if (const uint64_t padding = PaddingRows(tensors, runs); padding > 0 && note) {
+    note(absl::StrCat("note: the last ", padding, " rows of ",
+                      QuoteForMessage(tensors.back()->name),
+                      " are padding and left out: the table has ", layer.Rows(), " rows"));
+  }
+  return runs;
+}
+
+// One value, positive and finite.
+absl::StatusOr<float> ReadScalar(const TensorPlace& tensor) {
+  uint64_t elements = 1;
+  for (const uint64_t size : tensor.shape) elements *= size;
+  const bool is_f32 = tensor.dtype == "F32";
+  if (elements != 1 || !(is_f32 || tensor.dtype == "BF16" || tensor.dtype == "F16")) {
+    return DoesNotFit(tensor, "one value as F32, BF16 or F16");
+  }
+  ENGRAM_ASSIGN_OR_RETURN(const FileDescriptor file, OpenFile(tensor.file, O_RDONLY));
+  std::byte bytes[sizeof(float)] = {};
+  ENGRAM_RETURN_IF_ERROR(
+      ReadFully(file, tensor.offset, absl::MakeSpan(bytes).first(is_f32 ? 4 : 2), tensor.file));
+  uint32_t bits;
+  std::memcpy(&bits, bytes, sizeof(bits));
+  float value;
+  if (tensor.dtype == "F16") {
+    // Sign, 5 bits of exponent, 10 of fraction; every such value is a float.
+    const int exponent = static_cast<int>(bits >> 10 & 0x1f), fraction = bits & 0x3ff;
+    value = exponent == 0x1f
+                ? INFINITY
+                : std::ldexp(static_cast<float>(exponent > 0 ? fraction + 0x400 : fraction),
+                             std::max(exponent, 1) - 25);
+    if (bits >> 15 & 1) value = -value;
+  } else {
+    if (!is_f32) bits <<= 16;  // BF16 is the upper half of F32
+    std::memcpy(&value, &bits, sizeof(value));
+  }
+  if (std::isfinite(value) && value > 0) return value;
+  return absl::FailedPreconditionError(absl::StrCat("the tensor ", QuoteForMessage(tensor.name),
+                                                    " in ", tensor.file, " is ", value,
+                                                    ", expected a positive, finite scale"));
+}
+
+// The scale of the whole table: one tensor, or one a piece or a rank, all of one value.
+absl::StatusOr<float> ReadGlobalScale(const TensorsOfTable& scales) {
+  const TensorPlace* first = nullptr;
+  float value = 0;
+  for (const auto& [number, places] : scales.pieces) {
+    for (const TensorPlace* place : places) {
+      ENGRAM_ASSIGN_OR_RETURN(const float found, ReadScalar(*place));
+      if (first == nullptr) {
+        first = place;
+        value = found;
+      } else if (found != value) {
+        return DoesNotFit(
+            *place, absl::StrCat("the scale of ", QuoteForMessage(first->name), " in ", first->file,
+                                 ": the table has one for all rows, and "
+                                 "here are ",
+                                 value, " and ", found));
+      }
+    }
+  }
+  return value;
 }
 
 absl::StatusOr<RowEncodingKind> KindOf(const Family& family, const TensorPlace& weight,
                                        bool has_scale) {
   if (weight.dtype == "F8_E4M3") {
-    if (!has_scale) {
+    if (!has_scale || family.scale_tensor.empty()) {
       return DoesNotFit(weight, family.scale_tensor.empty()
                                     ? "BF16, F16 or F32: this family has no scales"
                                     : "a scale tensor beside it, which the checkpoint lacks");
@@ -114,117 +273,114 @@ absl::StatusOr<RowEncodingKind> KindOf(const Family& family, const TensorPlace& 
   return DoesNotFit(weight, "BF16, F16, F32 or F8_E4M3");
 }
 
-absl::Status CheckTensor(const TensorPlace& tensor, absl::string_view dtype, uint64_t rows,
-                         uint64_t columns, const Family& family) {
-  if (tensor.dtype == dtype && tensor.shape == std::vector<uint64_t>{rows, columns}) {
-    return absl::OkStatus();
+absl::Status LayScales(const Family& family, const LayerAddressing& layer,
+                       const TensorsOfTable& table, const Checkpoint& checkpoint,
+                       const NoteFunction& note, CheckpointLayer& out) {
+  // A byte is a byte: tools without the dtype spell it so.
+  const std::set<std::string> dtypes = {"F8_E8M0", "I8", "U8"};
+  out.scale_bytes = family.row_dim / kScaleBlockValues;
+  ENGRAM_ASSIGN_OR_RETURN(const std::vector<Places> pieces, InOrder(table, checkpoint));
+  for (const Places& places : pieces) {
+    for (const TensorPlace* place : places) {
+      ENGRAM_RETURN_IF_ERROR(CheckTensor(*place, dtypes, out.scale_bytes, family));
+    }
   }
-  const bool only_rows =
-      tensor.dtype == dtype && tensor.shape.size() == 2 && tensor.shape[1] == columns;
-  return DoesNotFit(tensor, absl::StrCat(dtype, " [", rows, ", ", columns, "]",
-                                         only_rows ? "; for a table of another size give its base "
-                                                     "size with --rows-per-head, for the family "
-                                                   : " for the family ",
-                                         family.name));
+  const TensorPlace& first = *pieces[0][0];
+  if (first.dtype != "F8_E8M0" && note) {
+    note(absl::StrCat("note: the scales in ", QuoteForMessage(first.name), " are ",
+                      QuoteForMessage(first.dtype),
+                      ", taken as the bytes of F8_E8M0 that they are"));
+  }
+  ENGRAM_ASSIGN_OR_RETURN(out.scales, LayRows(family, layer, table, pieces, note));
+  return absl::OkStatus();
 }
 
-// One value, positive and finite.
-absl::StatusOr<float> ReadScalar(const TensorPlace& tensor) {
-  uint64_t elements = 1;
-  for (const uint64_t size : tensor.shape) elements *= size;
-  const bool is_bf16 = tensor.dtype == "BF16";
-  if (elements != 1 || !(is_bf16 || tensor.dtype == "F32")) {
-    return DoesNotFit(tensor, "one value as F32 or BF16");
+std::string SayRanges(const std::vector<ByteRange>& ranges) {
+  std::string text;
+  for (size_t i = 0; i < std::min(ranges.size(), kMaxRangesSaid); ++i) {
+    absl::StrAppend(&text, i > 0 ? ", " : "", ranges[i].begin, "..", ranges[i].end - 1);
   }
-  absl::StatusOr<FileDescriptor> file = OpenFile(tensor.file, O_RDONLY);
-  if (!file.ok()) return file.status();
-  std::byte bytes[sizeof(float)] = {};
-  // A BF16 value is the upper half of the F32 one.
-  const size_t at = is_bf16 ? sizeof(float) / 2 : 0;
-  absl::Status status =
-      ReadFully(*file, tensor.offset, absl::MakeSpan(bytes).subspan(at), tensor.file);
-  if (!status.ok()) return status;
-  float value;
-  std::memcpy(&value, bytes, sizeof(value));
-  if (std::isfinite(value) && value > 0) return value;
-  return absl::FailedPreconditionError(absl::StrCat("the tensor ", QuoteForMessage(tensor.name),
-                                                    " in ", tensor.file, " is ", value,
-                                                    ", expected a positive, finite scale"));
-}
-
-// The encoding of the whole layer, from its first tensor.
-absl::StatusOr<RowEncoding> EncodingOf(const Family& family, uint32_t layer,
-                                       const TensorPlace& weight, const Checkpoint& checkpoint) {
-  const TensorPlace* scale = nullptr;
-  if (!family.scale_tensor.empty()) {
-    const auto it = checkpoint.tensors().find(PieceName(ForLayer(family.scale_tensor, layer), 0));
-    if (it != checkpoint.tensors().end()) scale = &it->second;
-  }
-  absl::StatusOr<RowEncodingKind> kind = KindOf(family, weight, scale != nullptr);
-  if (!kind.ok()) return kind.status();
-  RowEncoding encoding{*kind, family.row_dim, 0};
-  if (*kind == RowEncodingKind::kFp8E4m3) {
-    absl::StatusOr<float> value = ReadScalar(*scale);
-    if (!value.ok()) return value.status();
-    encoding.global_scale = *value;
-  }
-  return encoding;
+  if (ranges.size() > kMaxRangesSaid) absl::StrAppend(&text, " and more");
+  return text;
 }
 
 }  // namespace
 
-WantedTensor TableTensors(const Family& family, const AddressScheme& scheme) {
-  std::vector<std::string> patterns;
-  for (const LayerAddressing& layer : scheme.layers) {
-    patterns.push_back(ForLayer(family.weight_tensor, layer.layer));
-    if (!family.scale_tensor.empty()) {
-      patterns.push_back(ForLayer(family.scale_tensor, layer.layer));
-    }
-  }
-  return [patterns = std::move(patterns)](absl::string_view name) {
-    for (const std::string& pattern : patterns) {
-      if (IsName(pattern, name)) return true;
-    }
-    return false;
+WantedTensor TableTensors(const Family& family) {
+  return [names = TableNames(family)](absl::string_view name) {
+    return names.Parse(name).has_value();
   };
 }
 
+absl::Status CheckNoOtherLayers(const Family& family, const AddressScheme& scheme,
+                                const Checkpoint& checkpoint) {
+  return ForEachTensor(
+      family, checkpoint,
+      [&](const std::string& name, const TableTensor& tensor, const Places& places) {
+        if (scheme.FindLayer(tensor.layer) != nullptr) return absl::OkStatus();
+        return absl::FailedPreconditionError(
+            absl::StrCat("the tensor ", QuoteForMessage(name), " in ", places[0]->file,
+                         " is of a table of layer ", tensor.layer, ", and the family ", family.name,
+                         " has tables in the layers ",
+                         absl::StrJoin(scheme.layers, ", ",
+                                       [](std::string* out, const LayerAddressing& layer) {
+                                         absl::StrAppend(out, layer.layer);
+                                       }),
+                         ": it would be left out; is --family the right one?"));
+      });
+}
+
 absl::StatusOr<CheckpointLayer> LayOutLayer(const Family& family, const LayerAddressing& layer,
-                                            const Checkpoint& checkpoint) {
-  const std::string weights = ForLayer(family.weight_tensor, layer.layer);
-  const std::string scales = ForLayer(family.scale_tensor, layer.layer);
-  const uint64_t pieces = CountPieces(family, layer, weights, checkpoint);
-  absl::Status status = CheckAllPieces(family, layer, weights, pieces, checkpoint);
-  if (!status.ok()) return status;
+                                            const Checkpoint& checkpoint,
+                                            const NoteFunction& note) {
+  ENGRAM_ASSIGN_OR_RETURN(const TablesOfLayer tables, FindTables(family, layer.layer, checkpoint));
+  ENGRAM_ASSIGN_OR_RETURN(const std::vector<Places> pieces, InOrder(tables.weights, checkpoint));
+  const TensorPlace& first = *pieces[0][0];
+  ENGRAM_ASSIGN_OR_RETURN(const RowEncodingKind kind,
+                          KindOf(family, first, !tables.scales.pieces.empty()));
   CheckpointLayer out;
-  std::string dtype;
-  RowId first_row = 0;
-  for (uint64_t piece = 0; piece < pieces; ++piece) {
-    absl::StatusOr<const TensorPlace*> weight = checkpoint.Find(PieceName(weights, piece));
-    if (!weight.ok()) return weight.status();
-    if (piece == 0) {
-      absl::StatusOr<RowEncoding> encoding = EncodingOf(family, layer.layer, **weight, checkpoint);
-      if (!encoding.ok()) return encoding.status();
-      out.encoding = *encoding;
-      dtype = (*weight)->dtype;
+  out.encoding = {kind, family.row_dim, 0};
+  for (const Places& places : pieces) {
+    for (const TensorPlace* place : places) {
+      ENGRAM_RETURN_IF_ERROR(CheckTensor(*place, {first.dtype}, family.row_dim, family));
     }
-    const uint64_t rows = RowsOfPiece(family, layer, piece, pieces);
-    status = CheckTensor(**weight, dtype, rows, family.row_dim, family);
-    if (!status.ok()) return status;
-    RowPiece part{*weight, nullptr, first_row, std::min(rows, layer.Rows() - first_row)};
-    if (out.encoding.kind == RowEncodingKind::kFp8E4m3Ue8m0Block32) {
-      absl::StatusOr<const TensorPlace*> scale = checkpoint.Find(PieceName(scales, piece));
-      if (!scale.ok()) return scale.status();
-      out.scale_bytes = family.row_dim / kScaleBlockValues;
-      status = CheckTensor(**scale, "F8_E8M0", rows, out.scale_bytes, family);
-      if (!status.ok()) return status;
-      part.scale = *scale;
-    }
-    first_row += part.rows;
-    out.pieces.push_back(part);
+  }
+  ENGRAM_ASSIGN_OR_RETURN(out.weights, LayRows(family, layer, tables.weights, pieces, note));
+  if (kind == RowEncodingKind::kFp8E4m3) {
+    ENGRAM_ASSIGN_OR_RETURN(out.encoding.global_scale, ReadGlobalScale(tables.scales));
+  }
+  if (kind == RowEncodingKind::kFp8E4m3Ue8m0Block32) {
+    ENGRAM_RETURN_IF_ERROR(LayScales(family, layer, tables.scales, checkpoint, note, out));
   }
   out.weight_bytes = EncodedRowBytes(out.encoding) - out.scale_bytes;
   return out;
+}
+
+void WarnOfOddBytes(const Checkpoint& checkpoint, const CheckpointLayer& layer,
+                    const NoteFunction& note, std::set<std::string>& files) {
+  if (!note) return;
+  for (const std::vector<RowRun>* runs : {&layer.weights, &layer.scales}) {
+    const uint64_t row_bytes = runs == &layer.weights ? layer.weight_bytes : layer.scale_bytes;
+    for (const RowRun& run : *runs) {
+      const std::string& file = run.tensor->file;
+      const uint64_t begin = run.tensor->offset;
+      const std::vector<ByteRange> holes =
+          FindHoles(file, {begin, begin + run.rows * row_bytes}, kMaxRangesSaid + 1);
+      if (!holes.empty()) {
+        note(absl::StrCat("warning: ", file, " has holes in the rows of ",
+                          QuoteForMessage(run.tensor->name), ", at the bytes ", SayRanges(holes),
+                          ": nothing was written there, and the rows are zeros; was the download "
+                          "finished?"));
+      }
+      const auto stray = checkpoint.stray().find(file);
+      if (!files.insert(file).second || stray == checkpoint.stray().end() ||
+          stray->second.empty()) {
+        continue;
+      }
+      note(absl::StrCat("warning: ", file, " has bytes that belong to no tensor, at ",
+                        SayRanges(stray->second), ": is it the file that its header is of?"));
+    }
+  }
 }
 
 }  // namespace engram

@@ -3,15 +3,18 @@
 #include <algorithm>
 #include <cstring>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "memstore/base/status_macros.h"
 #include "memstore/os/direct_file.h"
 #include "memstore/pack/checkpoint_config.h"
 #include "memstore/pack/checkpoint_layout.h"
 #include "memstore/pack/interleave.h"
 #include "memstore/pack/safetensors.h"
+#include "memstore/safetensors/checkpoint_files.h"
 
 namespace engram {
 namespace {
@@ -47,13 +50,15 @@ class RowReader {
   absl::Status Fill(RowId first_row, absl::Span<std::byte> rows) {
     const uint64_t row_bytes = layer_.weight_bytes + layer_.scale_bytes;
     while (!rows.empty()) {
-      const auto behind =
-          std::upper_bound(layer_.pieces.begin(), layer_.pieces.end(), first_row,
-                           [](RowId row, const RowPiece& piece) { return row < piece.first_row; });
-      const RowPiece& piece = *(behind - 1);
-      const uint64_t skipped = first_row - piece.first_row;
-      const uint64_t count = std::min(rows.size() / row_bytes, piece.rows - skipped);
-      absl::Status status = FillFrom(piece, skipped, count, rows.first(count * row_bytes));
+      const RowRun& weights = RunAt(layer_.weights, first_row);
+      uint64_t count = std::min(rows.size() / row_bytes, RowsBehind(weights, first_row));
+      const RowRun* scales = nullptr;
+      if (!layer_.scales.empty()) {
+        scales = &RunAt(layer_.scales, first_row);
+        count = std::min(count, RowsBehind(*scales, first_row));
+      }
+      absl::Status status =
+          FillFrom(weights, scales, first_row, count, rows.first(count * row_bytes));
       if (!status.ok()) return status;
       rows.remove_prefix(count * row_bytes);
       first_row += count;
@@ -62,26 +67,37 @@ class RowReader {
   }
 
  private:
-  absl::Status FillFrom(const RowPiece& piece, uint64_t skipped, uint64_t count,
-                        absl::Span<std::byte> out) {
-    auto weights = Read(*piece.weight, skipped, count, layer_.weight_bytes, weights_);
+  static const RowRun& RunAt(const std::vector<RowRun>& runs, RowId row) {
+    const auto behind =
+        std::upper_bound(runs.begin(), runs.end(), row,
+                         [](RowId row, const RowRun& run) { return row < run.first_row; });
+    return *(behind - 1);
+  }
+  static uint64_t RowsBehind(const RowRun& run, RowId row) {
+    return run.first_row + run.rows - row;
+  }
+
+  absl::Status FillFrom(const RowRun& weight_run, const RowRun* scale_run, RowId first_row,
+                        uint64_t count, absl::Span<std::byte> out) {
+    auto weights = Read(weight_run, first_row, count, layer_.weight_bytes, weights_);
     if (!weights.ok()) return weights.status();
-    if (piece.scale == nullptr) {
+    if (scale_run == nullptr) {
       std::memcpy(out.data(), weights->data(), out.size());
       return absl::OkStatus();
     }
-    auto scales = Read(*piece.scale, skipped, count, layer_.scale_bytes, scales_);
+    auto scales = Read(*scale_run, first_row, count, layer_.scale_bytes, scales_);
     if (!scales.ok()) return scales.status();
     InterleaveRows(*weights, layer_.weight_bytes, *scales, layer_.scale_bytes, out);
     return absl::OkStatus();
   }
 
-  static absl::StatusOr<absl::Span<const std::byte>> Read(const TensorPlace& tensor,
-                                                          uint64_t skipped, uint64_t count,
-                                                          uint32_t row_bytes, Source& source) {
-    absl::StatusOr<const DirectReader*> file = source.file.Open(tensor.file);
+  static absl::StatusOr<absl::Span<const std::byte>> Read(const RowRun& run, RowId first_row,
+                                                          uint64_t count, uint32_t row_bytes,
+                                                          Source& source) {
+    absl::StatusOr<const DirectReader*> file = source.file.Open(run.tensor->file);
     if (!file.ok()) return file.status();
-    return (*file)->Read(tensor.offset + skipped * row_bytes, count * row_bytes, source.buffer);
+    return (*file)->Read(run.tensor->offset + (first_row - run.first_row) * row_bytes,
+                         count * row_bytes, source.buffer);
   }
 
   const CheckpointLayer& layer_;
@@ -102,31 +118,34 @@ LayerTableSpec SpecOf(const LayerAddressing& addressing, const CheckpointLayer& 
 
 absl::StatusOr<Manifest> PackCheckpoint(const Family& family, const std::string& checkpoint,
                                         const PackOptions& options) {
-  absl::StatusOr<PackScheme> scheme = MakePackScheme(family, options);
-  if (!scheme.ok()) return scheme.status();
-  absl::Status status = CheckCheckpointConfig(
-      checkpoint, family, scheme->scheme,
-      options.rows_per_head > 0 ? options.rows_per_head : family.rows_per_head);
-  if (!status.ok()) return status;
-  absl::StatusOr<Checkpoint> opened =
-      Checkpoint::Open(checkpoint, TableTensors(family, scheme->scheme));
-  if (!opened.ok()) return opened.status();
+  ENGRAM_RETURN_IF_ERROR(CheckCheckpointDirectory(checkpoint));
+  ENGRAM_ASSIGN_OR_RETURN(const PackScheme scheme, MakePackScheme(family, options));
+  ENGRAM_RETURN_IF_ERROR(CheckCheckpointConfig(
+      checkpoint, family, scheme.scheme,
+      options.rows_per_head > 0 ? options.rows_per_head : family.rows_per_head));
+  ENGRAM_ASSIGN_OR_RETURN(const Checkpoint opened,
+                          Checkpoint::Open(checkpoint, TableTensors(family)));
+  ENGRAM_RETURN_IF_ERROR(CheckNoOtherLayers(family, scheme.scheme, opened));
 
   std::vector<std::unique_ptr<const CheckpointLayer>> layouts;
+  std::set<std::string> looked_at;
+  for (const LayerAddressing& addressing : scheme.scheme.layers) {
+    ENGRAM_ASSIGN_OR_RETURN(CheckpointLayer layout,
+                            LayOutLayer(family, addressing, opened, options.on_note));
+    layouts.push_back(std::make_unique<const CheckpointLayer>(std::move(layout)));
+    WarnOfOddBytes(opened, *layouts.back(), options.on_note, looked_at);
+  }
   std::vector<LayerRows> layers;
-  for (const LayerAddressing& addressing : scheme->scheme.layers) {
-    absl::StatusOr<CheckpointLayer> layout = LayOutLayer(family, addressing, *opened);
-    if (!layout.ok()) return layout.status();
-    layouts.push_back(std::make_unique<const CheckpointLayer>(std::move(*layout)));
-    const CheckpointLayer& layer = *layouts.back();
-    layers.push_back({SpecOf(addressing, layer), [&layer]() -> RowFill {
+  for (size_t i = 0; i < layouts.size(); ++i) {
+    const CheckpointLayer& layer = *layouts[i];
+    layers.push_back({SpecOf(scheme.scheme.layers[i], layer), [&layer]() -> RowFill {
                         auto reader = std::make_shared<RowReader>(layer);
                         return [reader](RowId first_row, absl::Span<std::byte> rows) {
                           return reader->Fill(first_row, rows);
                         };
                       }});
   }
-  return WriteTableSet(family, options, *scheme, layers);
+  return WriteTableSet(family, options, scheme, layers);
 }
 
 }  // namespace engram

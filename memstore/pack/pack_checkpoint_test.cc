@@ -270,7 +270,7 @@ struct Spoilt {
 // expected.
 TEST_F(PackCheckpointTest, RefusesWhatDoesNotFitNamingTensorAndFile) {
   const Spoilt spoilt[] = {
-      {"dtype", [](Tensor& t) { t.dtype = "I8"; }, "I8 ["},
+      {"dtype", [](Tensor& t) { t.dtype = "F8_E5M2"; }, "F8_E5M2 ["},
       {"row fewer",
        [](Tensor& t) {
          t.shape[0] -= 1;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -15,6 +16,9 @@
 
 namespace engram {
 
+// Called with a whole line that the user should read, by one thread, while nothing is written.
+using NoteFunction = std::function<void(const std::string& line)>;
+
 struct PackOptions {
   std::string output;            // a directory that is not there yet, in one that is
   std::string name;              // empty: the family's
@@ -23,6 +27,7 @@ struct PackOptions {
   std::string token_map_file;    // where the family needs one
   TableSetWriterOptions writer;
   ProgressFunction on_progress;  // in bytes of rows
+  NoteFunction on_note;          // may be empty
 };
 
 // What can be said of `options` before anything is read or written: the output is a name for a new

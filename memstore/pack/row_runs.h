@@ -1,0 +1,46 @@
+// Which rows of a table lie in which tensor: whole, in pieces, or in the parts of ranks.
+//
+// Stateless, thread-safe. Looks at shapes alone; that each tensor is [rows, width] was checked.
+// Errors name tensor, file, what was found and what was expected: NOT_FOUND for a piece that is
+// missing, FAILED_PRECONDITION for one that does not fit, or where two readings are possible.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "memstore/addressing/scheme.h"
+#include "memstore/safetensors/header.h"
+
+namespace engram {
+
+// Rows [first_row, first_row + rows) of the table: the first ones of the tensor.
+struct RowRun {
+  const TensorPlace* tensor = nullptr;
+  RowId first_row = 0;
+  uint64_t rows = 0;
+};
+
+absl::Status DoesNotFit(const TensorPlace& tensor, absl::string_view expected);
+
+// Rows one after the other, as many as the moduli make, in pieces of one length. Only the last
+// piece that holds rows of the table may be shorter, or longer by padding; what lies behind it is
+// left out. Padding is refused where a table of the next greater base size would fit as well,
+// unless it comes from rounding the rows up to a multiple: the base size is wrong then.
+// `next_piece`: the name that one more piece would have; empty for a tensor that is no piece.
+absl::StatusOr<std::vector<RowRun>> LayPieces(absl::Span<const TensorPlace* const> pieces,
+                                              absl::Span<const uint64_t> moduli,
+                                              const std::string& next_piece);
+
+// The parts of ranks, in their order: whole columns, the same number a rank, or pieces as above.
+absl::StatusOr<std::vector<RowRun>> LayRanks(absl::Span<const TensorPlace* const> parts,
+                                             absl::Span<const uint64_t> moduli);
+
+// Rows of the tensors that `runs` leave out.
+uint64_t PaddingRows(absl::Span<const TensorPlace* const> tensors, const std::vector<RowRun>& runs);
+
+}  // namespace engram

@@ -1,0 +1,129 @@
+#include "memstore/pack/row_runs.h"
+
+#include <deque>
+
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace engram {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+// Four columns, 412 rows; the next greater table has 8 more at least.
+const std::vector<uint64_t> kModuli = {100, 102, 104, 106};
+
+// Tensors t0, t1, ... of so many rows.
+class Tensors {
+ public:
+  explicit Tensors(const std::vector<uint64_t>& rows) {
+    for (const uint64_t count : rows) {
+      const std::string name = absl::StrCat("t", places_.size());
+      places_.push_back({name, name + ".safetensors", "U8", {count, 8}, 0, count * 8});
+      pointers_.push_back(&places_.back());
+    }
+  }
+  absl::Span<const TensorPlace* const> get() const { return pointers_; }
+
+ private:
+  std::deque<TensorPlace> places_;
+  std::vector<const TensorPlace*> pointers_;
+};
+
+using Lay = absl::StatusOr<std::vector<RowRun>>;
+
+// "t0:0+100 t1:100+12", or the message.
+std::string Say(const Lay& runs) {
+  if (!runs.ok()) return std::string(runs.status().message());
+  std::string text;
+  for (const RowRun& run : *runs) {
+    absl::StrAppend(&text, text.empty() ? "" : " ", run.tensor->name, ":", run.first_row, "+",
+                    run.rows);
+  }
+  return text;
+}
+
+std::string Pieces(const std::vector<uint64_t>& rows) {
+  return Say(LayPieces(Tensors(rows).get(), kModuli, "next"));
+}
+std::string Ranks(const std::vector<uint64_t>& rows) {
+  return Say(LayRanks(Tensors(rows).get(), kModuli));
+}
+
+TEST(RowRunsTest, LaysPiecesOfOneLengthButForTheLast) {
+  EXPECT_EQ(Pieces({412}), "t0:0+412");
+  EXPECT_EQ(Pieces({206, 206}), "t0:0+206 t1:206+206");
+  EXPECT_EQ(Pieces({200, 200, 12}), "t0:0+200 t1:200+200 t2:400+12");
+  EXPECT_EQ(Pieces({409, 3}), "t0:0+409 t1:409+3");
+}
+
+TEST(RowRunsTest, LeavesPaddingOut) {
+  EXPECT_EQ(Pieces({419}), "t0:0+412");  // less than the next table has more
+  EXPECT_EQ(Pieces({448}), "t0:0+412");  // a multiple of 64
+  EXPECT_EQ(Pieces({512}), "t0:0+412");  // of 128
+  EXPECT_EQ(Pieces({138, 138, 138}), "t0:0+138 t1:138+138 t2:276+136");
+  EXPECT_EQ(Pieces({206, 206, 0, 0}), "t0:0+206 t1:206+206");
+  EXPECT_EQ(Pieces({206, 206, 2}), "t0:0+206 t1:206+206");
+  EXPECT_EQ(Pieces({206, 210}), "t0:0+206 t1:206+206");
+  const Tensors tensors({206, 210});
+  EXPECT_EQ(PaddingRows(tensors.get(), *LayPieces(tensors.get(), kModuli, "")), 4u);
+}
+
+// With other primes the same tensors would be another table: more rows than padding explains.
+TEST(RowRunsTest, RefusesRowsOfAGreaterTable) {
+  for (const std::vector<uint64_t>& rows : std::vector<std::vector<uint64_t>>{
+           {421}, {211, 211}, {210, 213}, {206, 206, 206}, {412, 412}}) {
+    EXPECT_THAT(Pieces(rows), HasSubstr("--rows-per-head")) << Pieces(rows);
+    EXPECT_THAT(Pieces(rows), HasSubstr("412 rows in all"));
+  }
+}
+
+TEST(RowRunsTest, NamesThePieceThatDoesNotFit) {
+  // Though the sum would suffice.
+  EXPECT_THAT(Pieces({100, 101, 100, 111}), HasSubstr("t1 in t1.safetensors is U8 [101, 8]"));
+  EXPECT_THAT(Pieces({100, 99, 100, 113}), HasSubstr("t1 in t1.safetensors is U8 [99, 8]"));
+  EXPECT_THAT(Pieces({100, 312}), HasSubstr("t1 in t1.safetensors is U8 [312, 8]"));
+  EXPECT_THAT(Pieces({0, 412}), HasSubstr("t0 in t0.safetensors"));
+  // Too short at the end: expected what is left.
+  EXPECT_THAT(Pieces({200, 200, 11}), HasSubstr("expected [12, 8] or more"));
+  EXPECT_THAT(Say(LayPieces(Tensors({411}).get(), kModuli, "")),
+              HasSubstr("expected [412, 8] or more"));
+  // One too few.
+  const Lay lay = LayPieces(Tensors({103, 103, 103}).get(), kModuli, "next");
+  EXPECT_EQ(lay.status().code(), absl::StatusCode::kNotFound);
+  for (const char* part : {"lacks the tensor next", "are 4 pieces", "there are 3"}) {
+    EXPECT_THAT(Say(lay), HasSubstr(part));
+  }
+  EXPECT_THAT(Pieces({100, 100, 50}), HasSubstr("t2 in t2.safetensors is U8 [50, 8]"));
+}
+
+TEST(RowRunsTest, LaysRanksByColumnsOrEvenly) {
+  EXPECT_EQ(Ranks({202, 210}), "t0:0+202 t1:202+210");
+  EXPECT_EQ(Ranks({100, 102, 104, 106}), "t0:0+100 t1:100+102 t2:202+104 t3:306+106");
+  // Two columns each of the first two ranks of three: the third has none.
+  EXPECT_EQ(Ranks({202, 210, 0}), "t0:0+202 t1:202+210");
+  EXPECT_EQ(Ranks({206, 206}), "t0:0+206 t1:206+206");
+  EXPECT_EQ(Ranks({103, 103, 103, 103}), "t0:0+103 t1:103+103 t2:206+103 t3:309+103");
+  EXPECT_EQ(Ranks({138, 138, 138}), "t0:0+138 t1:138+138 t2:276+136");
+}
+
+TEST(RowRunsTest, RefusesRanksThatCanBeReadInTwoWays) {
+  // 210 rows each: the rows cut evenly and padded, or columns padded to the longest rank.
+  EXPECT_THAT(Ranks({210, 210}), HasSubstr("without tensor parallelism"));
+  EXPECT_THAT(Ranks({412, 412}), HasSubstr("each of 2 ranks has the whole table"));
+  EXPECT_THAT(Ranks({202, 209}), HasSubstr("t1 in t1.safetensors"));
+  EXPECT_THAT(Ranks({201, 211}), HasSubstr("t1 in t1.safetensors"));
+  EXPECT_THAT(Ranks({103, 103, 103}), HasSubstr("412 rows, and there are 309 in 3 ranks"));
+}
+
+TEST(RowRunsTest, SurvivesSizesOfAnyFile) {
+  const uint64_t huge = INT64_MAX;
+  EXPECT_THAT(Pieces({huge, huge, huge}), HasSubstr("--rows-per-head"));
+  EXPECT_THAT(Ranks({huge, huge, huge}), HasSubstr("whole table"));
+  EXPECT_THAT(Pieces({1, huge, huge, huge}), HasSubstr("t1"));
+}
+
+}  // namespace
+}  // namespace engram
