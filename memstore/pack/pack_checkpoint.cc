@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cstring>
+#include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -14,7 +16,7 @@
 #include "memstore/pack/checkpoint_layout.h"
 #include "memstore/pack/interleave.h"
 #include "memstore/pack/safetensors.h"
-#include "memstore/safetensors/checkpoint_files.h"
+#include "memstore/safetensors/blob_digests.h"
 
 namespace engram {
 namespace {
@@ -45,9 +47,12 @@ struct Source {
 // One thread's way from tensors to rows.
 class RowReader {
  public:
-  explicit RowReader(const CheckpointLayer& layer) : layer_(layer) {}
+  RowReader(const CheckpointLayer& layer, const BlobDigests& digests)
+      : layer_(layer), digests_(digests) {}
 
   absl::Status Fill(RowId first_row, absl::Span<std::byte> rows) {
+    // Of a damaged file nothing more needs to be read: may_publish says which one it is.
+    if (digests_.failed()) return absl::AbortedError("a file of the checkpoint is damaged");
     const uint64_t row_bytes = layer_.weight_bytes + layer_.scale_bytes;
     while (!rows.empty()) {
       const RowRun& weights = RunAt(layer_.weights, first_row);
@@ -101,9 +106,25 @@ class RowReader {
   }
 
   const CheckpointLayer& layer_;
+  const BlobDigests& digests_;
   Source weights_;
   Source scales_;
 };
+
+// The files that rows are read from and whose names give their digests.
+std::vector<Blob> BlobsOf(const std::vector<std::unique_ptr<const CheckpointLayer>>& layers) {
+  std::map<std::string, Blob> blobs;
+  for (const auto& layer : layers) {
+    for (const std::vector<RowRun>* runs : {&layer->weights, &layer->scales}) {
+      for (const RowRun& run : *runs) {
+        if (std::optional<Blob> blob = BlobOf(run.tensor->file)) blobs.emplace(blob->path, *blob);
+      }
+    }
+  }
+  std::vector<Blob> list;
+  for (auto& [path, blob] : blobs) list.push_back(std::move(blob));
+  return list;
+}
 
 LayerTableSpec SpecOf(const LayerAddressing& addressing, const CheckpointLayer& layer) {
   LayerTableSpec spec;
@@ -135,17 +156,23 @@ absl::StatusOr<Manifest> PackCheckpoint(const Family& family, const std::string&
     layouts.push_back(std::make_unique<const CheckpointLayer>(std::move(layout)));
     WarnOfOddBytes(opened, *layouts.back(), options.on_note, looked_at);
   }
+  ENGRAM_ASSIGN_OR_RETURN(const std::unique_ptr<BlobDigests> digests,
+                          BlobDigests::Begin(BlobsOf(layouts)));
   std::vector<LayerRows> layers;
   for (size_t i = 0; i < layouts.size(); ++i) {
     const CheckpointLayer& layer = *layouts[i];
-    layers.push_back({SpecOf(scheme.scheme.layers[i], layer), [&layer]() -> RowFill {
-                        auto reader = std::make_shared<RowReader>(layer);
+    layers.push_back({SpecOf(scheme.scheme.layers[i], layer), [&layer, &digests]() -> RowFill {
+                        auto reader = std::make_shared<RowReader>(layer, *digests);
                         return [reader](RowId first_row, absl::Span<std::byte> rows) {
                           return reader->Fill(first_row, rows);
                         };
                       }});
   }
-  return WriteTableSet(family, options, scheme, layers);
+  absl::StatusOr<Manifest> written =
+      WriteTableSet(family, options, scheme, layers, [&digests] { return digests->Wait(); });
+  // The rows ended for the digest's sake: it has the reason.
+  if (!written.ok() && digests->failed()) return digests->Wait();
+  return written;
 }
 
 }  // namespace engram

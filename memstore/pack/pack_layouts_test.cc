@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "memstore/base/sha256.h"
 #include "memstore/pack/pack_checkpoint.h"
 #include "memstore/pack/testing/small_checkpoint.h"
 
@@ -364,6 +365,28 @@ TEST_F(PackLayoutsTest, WarnsOfHolesAndOfBytesOfNoTensor) {
   EXPECT_EQ(Pack(kV41, Model()).size(), 64u);
   EXPECT_THAT(notes_, HasSubstr("holes in the rows of layers.1.engram.embed.weight"));
   EXPECT_THAT(notes_, HasSubstr(absl::StrCat("..", bytes - 1)));
+}
+
+TEST_F(PackLayoutsTest, ComparesABlobWithItsName) {
+  const std::string id = Pack(kV41, V41Files());
+  const fs::path snapshot = dir_ / "cache/snapshots/r", blobs = dir_ / "cache/blobs";
+  fs::create_directories(snapshot);
+  fs::create_directories(blobs);
+  fs::copy(Model() / "model.safetensors.index.json", snapshot);
+  fs::path damaged;
+  for (const char* name : {"model-1.safetensors", "model-14.safetensors"}) {
+    std::ifstream file(Model() / name, std::ios::binary);
+    const std::string text(std::istreambuf_iterator<char>(file), {});
+    damaged = blobs / Sha256Hex(text);
+    WriteText(damaged, text);
+    fs::create_symlink(fs::path("../../blobs") / damaged.filename(), snapshot / name);
+  }
+  EXPECT_EQ(Pack(kV41, snapshot), id);
+  std::fstream file(damaged, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(1'000'000);
+  file << "BAD";
+  file.close();
+  ExpectRefused(Pack(kV41, snapshot), {damaged, "SHA-256"});
 }
 
 TEST_F(PackLayoutsTest, AsksForTheDirectoryOfACheckpoint) {

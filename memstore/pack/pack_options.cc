@@ -54,7 +54,8 @@ absl::StatusOr<PackScheme> MakePackScheme(const Family& family, const PackOption
 
 absl::StatusOr<Manifest> WriteTableSet(const Family& family, const PackOptions& options,
                                        const PackScheme& scheme,
-                                       const std::vector<LayerRows>& layers) {
+                                       const std::vector<LayerRows>& layers,
+                                       const std::function<absl::Status()>& may_publish) {
   uint64_t row_bytes = 0, file_bytes = 0;
   for (const LayerRows& layer : layers) {
     row_bytes += layer.spec.rows * layer.spec.row_bytes;
@@ -68,6 +69,7 @@ absl::StatusOr<Manifest> WriteTableSet(const Family& family, const PackOptions& 
   for (const LayerRows& layer : layers) {
     if (status.ok()) status = writer->AddLayer(layer.spec, layer.rows, progress);
   }
+  if (status.ok()) status = may_publish();
   if (!status.ok()) return status;
   return writer->Publish(SetName(family, options), scheme.scheme);
 }

@@ -48,9 +48,11 @@ struct LayerRows {
   LayerTableSpec spec;  // without shards
   RowFillFactory rows;
 };
-// Writes the set. `layers` in the order of the scheme.
+// Writes the set. `layers` in the order of the scheme. When all rows are written `may_publish` is
+// asked: an error of its keeps the set from appearing, and is returned.
 absl::StatusOr<Manifest> WriteTableSet(const Family& family, const PackOptions& options,
                                        const PackScheme& scheme,
-                                       const std::vector<LayerRows>& layers);
+                                       const std::vector<LayerRows>& layers,
+                                       const std::function<absl::Status()>& may_publish);
 
 }  // namespace engram

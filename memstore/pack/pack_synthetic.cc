@@ -47,7 +47,7 @@ absl::StatusOr<Manifest> PackSynthetic(const Family& family, const PackOptions& 
                         };
                       }});
   }
-  return WriteTableSet(family, options, *scheme, layers);
+  return WriteTableSet(family, options, *scheme, layers, [] { return absl::OkStatus(); });
 }
 
 }  // namespace engram
