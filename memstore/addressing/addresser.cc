@@ -243,6 +243,35 @@ SequenceState Addresser::Start() {
   return state;
 }
 
+absl::StatusOr<SequenceState> Addresser::StartAfter(absl::Span<const int32_t> history,
+                                                    HistoryOrder order,
+                                                    uint64_t tokens_before) const {
+  const uint64_t needed = std::min<uint64_t>(tokens_before, scheme_.Lookback());
+  if (history.size() < needed || history.size() > tokens_before) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a history of ", history.size(), " ids after ", tokens_before,
+                     " tokens of a sequence: give the last ", needed,
+                     ", and nothing in the place of tokens that are not there"));
+  }
+  const bool is_newest_first = order == HistoryOrder::kNewestFirst;
+  std::array<int32_t, kMaxOrder - 1> window;  // oldest first
+  for (size_t age = 0; age < history.size(); ++age) {
+    const size_t place = is_newest_first ? age : history.size() - 1 - age;
+    const int32_t id = history[place];
+    if (static_cast<uint32_t>(id) >= scheme_.vocab_size) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "id ", id, " at place ", place, " of the history is no token of ", scheme_.family,
+          ", 0..", scheme_.vocab_size - 1,
+          ": a history holds the ids of live tokens alone. Leave out what is before the sequence, "
+          "and after dead positions take Start(), and Advance() with the dead mask"));
+    }
+    if (age < needed) window[needed - 1 - age] = id;
+  }
+  SequenceState state = Start();
+  ENGRAM_RETURN_IF_ERROR(Advance({window.data(), static_cast<size_t>(needed)}, {}, &state));
+  return state;
+}
+
 absl::Status Addresser::CheckState(const SequenceState& state) const {
   EntryTile entries;
   return TakeState(state, &entries);

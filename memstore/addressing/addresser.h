@@ -53,6 +53,9 @@ struct LayerRowIdsOutput {
   const ColumnSlice* slice = nullptr;  // of this layer; null: all of its columns
 };
 
+// How the ids of a history lie: engines keep them either way.
+enum class HistoryOrder { kOldestFirst, kNewestFirst };
+
 class Addresser {
  public:
   // The scheme is validated; a scheme with a token map needs one (INVALID_ARGUMENT names it). `set`
@@ -72,6 +75,18 @@ class Addresser {
   // The state at a sequence's start, for any addresser; the first one that advances it makes it its
   // own.
   static SequenceState Start();
+
+  // The state after `tokens_before` tokens of a sequence, for engines that keep ids and no states:
+  // `history` are the last of them, min(tokens_before, scheme().Lookback()) at least and no more
+  // than there were. A sequence that is shorter than the window has a shorter history, never one
+  // that is filled up: -1 in it, as any id that the scheme has not, is INVALID_ARGUMENT, and so is
+  // another number of ids. Of live tokens alone: after an image take Start(), and Advance() with
+  // the dead mask.
+  // Test vector (longcat-flash-lite): after {11, 523, 9001} oldest first, or {9001, 523, 11} newest
+  // first, 3 tokens before, the token 44 has row 4,063,161 of column 0 and row 8,640,817 of column
+  // 11, counted from the column's first.
+  absl::StatusOr<SequenceState> StartAfter(absl::Span<const int32_t> history, HistoryOrder order,
+                                           uint64_t tokens_before) const;
 
   // Whether a state may be used here: FAILED_PRECONDITION names its set and this one,
   // INVALID_ARGUMENT says that it holds an id that the scheme has not. Address and Advance ask by
