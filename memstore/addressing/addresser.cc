@@ -92,6 +92,24 @@ absl::Status ForeignState(const AddressScheme& scheme) {
                    " does not have: begin with Addresser::Start() and this scheme's Advance()"));
 }
 
+// What an id that is no token's comes from, as a rule, and what to do.
+std::string UsualCause(const AddressScheme& scheme, int32_t token_id) {
+  if (token_id == -1) {
+    return absl::StrCat(
+        "; -1 stands for padding or an image in many programs: leave padding out",
+        scheme.dead_positions ? ", and mark the positions of an image in the dead mask" : "");
+  }
+  const uint32_t swapped = __builtin_bswap32(static_cast<uint32_t>(token_id));
+  return absl::StrCat(
+      "; were the ids made with another tokenizer? Other usual causes: an image's hash in the "
+      "place "
+      "of its token",
+      scheme.dead_positions ? " (mark its positions in the dead mask)" : "",
+      ", and numbers of another type (int16, int64, float",
+      swapped < scheme.vocab_size ? absl::StrCat(", big-endian: ", swapped) : "",
+      ") that are read as int32");
+}
+
 // Row ids of all columns of some tokens, before a slice is taken of them: 32 KiB, which the first
 // cache holds beside the tile.
 constexpr uint32_t kSlicedIds = 4096;
@@ -195,7 +213,7 @@ struct Addresser::Kernel {
   absl::Status BadToken(const AddressScheme& scheme, size_t position, int32_t token_id) const {
     return absl::InvalidArgumentError(absl::StrCat(
         "token id ", token_id, " at position ", position, " is out of the vocabulary of ",
-        scheme.family, ", 0..", vocab_size - 1, "; were the ids made with another tokenizer?"));
+        scheme.family, ", 0..", vocab_size - 1, UsualCause(scheme, token_id)));
   }
 
   uint32_t vocab_size;

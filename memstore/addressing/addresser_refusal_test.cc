@@ -172,6 +172,22 @@ TEST(AddresserTest, TheTestVectorOfStartAfter) {
   EXPECT_NE(AddressFrom(*addresser, *wrong, {44})[0] - offsets[0], 4063161u);
 }
 
+TEST(AddresserRefusalTest, AnIdThatIsNoTokensHasItsUsualCause) {
+  const auto says = [](const char* family, int32_t id) {
+    SequenceState state = Addresser::Start();
+    return std::string(AddresserFor(DeriveOrDie(family))->Advance({id}, {}, &state).message());
+  };
+  EXPECT_THAT(says("deepseek-v4.1-flash", -1), AllOf(HasSubstr("padding"), HasSubstr("dead mask")));
+  EXPECT_THAT(says("qwen4-exp", -1),
+              AllOf(HasSubstr("leave padding out"), testing::Not(HasSubstr("dead mask"))));
+  EXPECT_THAT(says("deepseek-v4.1-flash", 129280),
+              AllOf(HasSubstr("0..129279; were the ids made with another tokenizer?"),
+                    HasSubstr("image's hash"), HasSubstr("dead mask"), HasSubstr("int64")));
+  EXPECT_THAT(says("qwen4-exp", (1 << 30) + 12345),
+              AllOf(HasSubstr("image's hash"), testing::Not(HasSubstr("dead mask"))));
+  EXPECT_THAT(says("qwen4-exp", 5 << 24), HasSubstr("float, big-endian: 5)"));
+}
+
 TEST(AddresserRefusalTest, AStateOfAnotherSetIsRefusedWithBothIds) {
   const AddressScheme scheme = DeriveOrDie("longcat-flash-lite");
   const auto of = [&](char digit) {
