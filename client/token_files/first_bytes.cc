@@ -1,0 +1,90 @@
+#include "client/token_files/first_bytes.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "client/token_files/npy_header.h"
+#include "memstore/base/status_macros.h"
+
+namespace engram {
+namespace {
+
+// So many characters in a row are text; raw numbers show it with the first of them.
+constexpr size_t kEnoughText = 4096;
+// What numpy.savez and torch.save write.
+constexpr absl::string_view kZipMagic{"PK\x03\x04", 4};
+// As many zeros as may begin a sequence that was padded on its left; a longer run of them decides.
+constexpr size_t kPairBytes = 8, kMostPairs = size_t{1} << 17, kLeastPairs = 2;
+
+// Of UTF-8 and its relatives: what controls no machine, and the bytes that are in no UTF-8.
+bool IsOfText(char c) {
+  const auto byte = static_cast<uint8_t>(c);
+  if (byte < 0x20) return c == '\t' || c == '\n' || c == '\r' || c == '\f';
+  return byte != 0x7f && byte != 0xc0 && byte != 0xc1 && byte < 0xf5;
+}
+
+bool IsText(absl::string_view bytes) {
+  return std::all_of(bytes.begin(), bytes.end(), IsOfText) &&
+         std::any_of(bytes.begin(), bytes.end(), absl::ascii_isascii);
+}
+
+// Windows' own: its mark, and a character of ASCII. As a number it is beyond two million.
+bool IsUtf16(absl::string_view bytes) {
+  return bytes.size() >= 4 && absl::StartsWith(bytes, "\xff\xfe") && IsOfText(bytes[2]) &&
+         bytes[3] == 0;
+}
+
+FileKind KindOfText(absl::string_view text) {
+  absl::ConsumePrefix(&text, "\xef\xbb\xbf");  // the mark of UTF-8
+  text = absl::StripLeadingAsciiWhitespace(text);
+  const bool is_json = !text.empty() && (text.front() == '[' || text.front() == '{');
+  return is_json ? FileKind::kJson : FileKind::kText;
+}
+
+}  // namespace
+
+absl::StatusOr<FileKind> LookAtKind(ByteReader* reader) {
+  absl::string_view bytes;
+  for (size_t held = 0; held < kEnoughText;) {
+    ENGRAM_ASSIGN_OR_RETURN(bytes, reader->Peek(held + 1));
+    if (bytes.size() == held) break;  // the end
+    held = bytes.size();
+    if (absl::StartsWith(bytes, kNpyMagic)) return FileKind::kNpy;
+    if (absl::StartsWith(bytes, kZipMagic)) return FileKind::kZip;
+    if (IsUtf16(bytes)) return FileKind::kText;
+    const bool may_be_magic = absl::StartsWith(kNpyMagic, bytes) ||
+                              absl::StartsWith(kZipMagic, bytes) || held < kZipMagic.size();
+    if (!may_be_magic && !std::all_of(bytes.begin(), bytes.end(), IsOfText)) return FileKind::kRaw;
+  }
+  return IsText(bytes) ? KindOfText(bytes) : FileKind::kRaw;
+}
+
+absl::StatusOr<bool> LooksLikeInt64(ByteReader* reader) {
+  size_t checked = 0, held = 0;  // pairs, bytes
+  while (checked < kMostPairs) {
+    ENGRAM_ASSIGN_OR_RETURN(const absl::string_view bytes, reader->Peek(held + 1));
+    if (bytes.size() == held) return held % kPairBytes == 0 && checked >= kLeastPairs;
+    held = bytes.size();
+    for (; (checked + 1) * kPairBytes <= held; ++checked) {
+      int32_t second = 0;
+      std::memcpy(&second, bytes.data() + checked * kPairBytes + 4, sizeof(second));
+      if (second != 0 && second != -1) return false;
+    }
+  }
+  return true;
+}
+
+absl::Status NotNumbers(FileKind kind, const std::string& name, absl::string_view cure) {
+  const absl::string_view what = kind == FileKind::kJson ? "JSON"
+                                 : kind == FileKind::kZip
+                                     ? "a ZIP file, as numpy.savez and torch.save write them"
+                                     : "text";
+  return absl::InvalidArgumentError(absl::StrCat(name, " is ", what, ": ", cure));
+}
+
+}  // namespace engram

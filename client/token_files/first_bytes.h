@@ -1,0 +1,25 @@
+// What a file is, by the bytes that it begins with: numbers, or what somebody took for them.
+#pragma once
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "client/token_files/byte_reader.h"
+
+namespace engram {
+
+enum class FileKind { kRaw, kNpy, kText, kJson, kZip };
+
+// Looks at no more bytes than it needs to tell, and takes none. Text: characters without any that
+// control a machine, which no file of raw token ids is: an id has a byte of zeros.
+absl::StatusOr<FileKind> LookAtKind(ByteReader* reader);
+
+// Whether raw int32 are, by their looks, int64: of a file of at least two pairs, or of the first
+// 131,072 of a longer one, every second number is 0 or -1. Looks no further than the first that is
+// not, and takes none.
+absl::StatusOr<bool> LooksLikeInt64(ByteReader* reader);
+
+// INVALID_ARGUMENT for text, JSON or a ZIP file where raw numbers were meant: says which it is, and
+// `cure`.
+absl::Status NotNumbers(FileKind kind, const std::string& name, absl::string_view cure);
+
+}  // namespace engram
