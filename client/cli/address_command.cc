@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "client/cli/command.h"
 #include "client/cli/streams.h"
+#include "client/cli/token_flags.h"
 #include "client/cli/token_stream.h"
 #include "memstore/addressing/addresser.h"
 #include "memstore/addressing/families.h"
@@ -30,8 +31,7 @@ struct AddressFlags {
   std::string table_set;
   std::string token_map;
   uint64_t rows_per_head = 0;
-  std::string token_ids;
-  std::string dead_mask;
+  TokenFiles tokens;
   std::string output;
   uint64_t chunk_tokens = kBlockTokens;
 };
@@ -81,7 +81,7 @@ absl::Status CheckFlags(const AddressFlags& flags) {
     return absl::InvalidArgumentError(
         "--table-set has its own token map and sizes: leave --token-map and --rows-per-head out");
   }
-  return CheckTokenFiles(flags.token_ids, flags.dead_mask);
+  return CheckTokenFiles(flags.tokens);
 }
 
 // Addresses a stream block by block and each block chunk by chunk, through the incremental state.
@@ -104,6 +104,7 @@ class RowIdWriter {
       if (!run.ok()) return run.status();
       const size_t count = run->token_ids.size();
       if (count == 0) return absl::OkStatus();
+      if (run->starts_sequence) state_ = Addresser::Start();
       if (absl::Status s = AddressBlock(run->token_ids, run->dead); !s.ok()) return s;
       const std::byte* const bytes = reinterpret_cast<const std::byte*>(rows_.data());
       if (absl::Status s = output->Write({bytes, count * token_rows_ * sizeof(RowId)}); !s.ok()) {
@@ -153,7 +154,7 @@ absl::Status WriteRowIds(Source source, const AddressFlags& flags) {
   const absl::StatusOr<std::shared_ptr<const Addresser>> addresser =
       Addresser::Load(std::move(source.scheme), source.token_map_path);
   if (!addresser.ok()) return addresser.status();
-  absl::StatusOr<TokenStream> tokens = TokenStream::Open(flags.token_ids, flags.dead_mask);
+  absl::StatusOr<TokenStream> tokens = TokenStream::Open(flags.tokens);
   if (!tokens.ok()) return tokens.status();
   absl::StatusOr<OutputFile> output = OutputFile::Open(flags.output);
   if (!output.ok()) return output.status();
@@ -167,7 +168,7 @@ int Run(const AddressFlags& flags) {
   const bool by_family = flags.table_set.empty();
   absl::StatusOr<Source> source = by_family ? FromFamily(flags) : FromTableSet(flags);
   if (!source.ok()) return Finish(source.status(), by_family ? kBadUsage : kFailed);
-  if (!flags.dead_mask.empty() && !source->scheme.dead_positions) {
+  if (!flags.tokens.dead_mask.empty() && !source->scheme.dead_positions) {
     return Finish(
         absl::InvalidArgumentError(absl::StrCat(
             "family ", source->scheme.family, " has no dead positions: leave ", "--dead-mask out")),
@@ -203,10 +204,13 @@ void AddAddressCommand(CLI::App& app, CommandBody* chosen) {
           "with --family: its base size, to address a scaled table (default: the family's)")
       ->check(CLI::Range(uint64_t{1}, kMaxLayerRows));
   command
-      ->add_option("--token-ids", flags->token_ids,
-                   "one sequence from its start, int32 little-endian; - is standard input")
+      ->add_option("--token-ids", flags->tokens.token_ids,
+                   "one sequence from its start, raw int32 little-endian or a .npy file; - is "
+                   "standard input")
       ->required();
-  command->add_option("--dead-mask", flags->dead_mask,
+  AddTokenIdsTypeFlag(*command, &flags->tokens.token_ids_type);
+  AddSequenceTokensFlag(*command, &flags->tokens.sequence_tokens);
+  command->add_option("--dead-mask", flags->tokens.dead_mask,
                       "one byte for each token id, non-zero marks a dead position (an image span): "
                       "it is addressed as padding and later tokens do not look past it; - is "
                       "standard input");

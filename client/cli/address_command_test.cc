@@ -29,6 +29,12 @@ std::string Raw(const std::vector<T>& values) {
   return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T)};
 }
 
+struct BadCall {
+  std::vector<std::string> arguments;
+  int code;
+  std::string says;
+};
+
 class AddressCommandTest : public CommandTest {
  protected:
   AddressCommandTest() : CommandTest({AddAddressCommand}) {}
@@ -38,6 +44,13 @@ class AddressCommandTest : public CommandTest {
     arguments.insert(arguments.begin(), "address");
     arguments.insert(arguments.end(), {"--output", Path("out")});
     return CommandTest::Run(std::move(arguments));
+  }
+  void ExpectRefused(const std::vector<BadCall>& calls) {
+    for (const BadCall& call : calls) {
+      EXPECT_EQ(Run(call.arguments), call.code) << said_;
+      EXPECT_THAT(said_, HasSubstr(call.says));
+      EXPECT_FALSE(HasOutput()) << said_;
+    }
   }
   bool HasOutput() const { return std::filesystem::exists(Path("out")); }
   std::string Digest() const { return Sha256Hex(ReadAll(Path("out"))); }
@@ -117,11 +130,49 @@ TEST_F(AddressCommandTest, NoTokensGiveNoRows) {
   EXPECT_EQ(ReadAll(Path("out")), "");
 }
 
-struct BadCall {
-  std::vector<std::string> arguments;
-  int code;
-  std::string says;
-};
+TEST_F(AddressCommandTest, EveryFormOfTheSameIdsGivesTheSameBytes) {
+  const std::vector<int32_t> ids = {5, 6, 7, 8, 9, 10};
+  const std::vector<int64_t> wide(ids.begin(), ids.end());
+  const auto npy = [](const std::string& type, const std::string& array) {
+    std::string header = "{'descr': '" + type + "', 'fortran_order': False, 'shape': (6,), }";
+    header.append(117 - header.size(), ' ');
+    return std::string("\x93NUMPY\1\0v\0", 10) + header + "\n" + array;
+  };
+  ASSERT_EQ(Run({"--family", "qwen4-exp", "--token-ids", Write("ids", Raw(ids))}), kDone) << said_;
+  const std::string raw = Digest();
+  for (const std::vector<std::string>& form :
+       {std::vector<std::string>{Write("a.npy", npy("<i4", Raw(ids)))},
+        {Write("b.npy", npy("<i8", Raw(wide)))},
+        {Write("c.npy", npy("<u4", Raw(ids)))},
+        {Write("wide", Raw(wide)), "--token-ids-type", "int64"}}) {
+    std::vector<std::string> arguments = {"--family", "qwen4-exp", "--token-ids"};
+    arguments.insert(arguments.end(), form.begin(), form.end());
+    ASSERT_EQ(Run(arguments), kDone) << said_;
+    EXPECT_EQ(Digest(), raw) << form[0];
+  }
+}
+
+TEST_F(AddressCommandTest, SequencesOfOneFileAreAddressedApart) {
+  const std::string stream = ReadAll(kTokenStream);
+  const std::string first = stream.substr(0, 4 * 700), second = stream.substr(4000, 4 * 5000);
+  const std::vector<std::string> family = {"--family", "deepseek-v4.1-flash", "--token-map",
+                                           kV41Map};
+  const auto rows = [&](std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), family.begin(), family.end());
+    EXPECT_EQ(Run(arguments), kDone) << said_;
+    return ReadAll(Path("out"));
+  };
+  const std::string apart =
+      rows({"--token-ids", Write("first", first)}) + rows({"--token-ids", Write("second", second)});
+  const std::string both = Write("both", first + second);
+  EXPECT_NE(rows({"--token-ids", both}), apart);
+  const std::string lengths = Write("lengths", "700 0 5000\n");
+  for (const char* const chunk : {"1", "64", "4096", "100000"}) {
+    EXPECT_TRUE(
+        rows({"--token-ids", both, "--sequence-tokens", lengths, "--chunk-tokens", chunk}) == apart)
+        << chunk;
+  }
+}
 
 TEST_F(AddressCommandTest, BadCallsSayWhatToDoAndWriteNothing) {
   WriteTableSet(Path("set"), "deepseek-v4.1-flash");
@@ -129,7 +180,7 @@ TEST_F(AddressCommandTest, BadCallsSayWhatToDoAndWriteNothing) {
   std::filesystem::copy_file(kV3Map, Path("other/token_map.i32"),
                              std::filesystem::copy_options::overwrite_existing);
   const std::string ids = Write("ids", Raw<int32_t>({1, 2, 3}));
-  const std::string odd = Write("odd", "12345");
+  const std::string odd = Write("odd", std::string("\1\0\0\0\2", 5));
   const std::string negative = Write("negative", Raw<int32_t>({1, -2, 3}));
   const std::string mask = Write("mask", std::string(2, '\0'));
   const std::string long_mask = Write("long_mask", std::string(4, '\0'));
@@ -177,11 +228,30 @@ TEST_F(AddressCommandTest, BadCallsSayWhatToDoAndWriteNothing) {
       {{"--token-ids", ids, "--table-set", Path("no_set")}, kFailed, "no_set"},
       {{"--token-ids", ids, "--table-set", Path("other")}, kFailed, "not the token map"},
   };
-  for (const BadCall& call : calls) {
-    EXPECT_EQ(Run(call.arguments), call.code) << said_;
-    EXPECT_THAT(said_, HasSubstr(call.says));
-    EXPECT_FALSE(HasOutput()) << said_;
-  }
+  ExpectRefused(calls);
+}
+
+TEST_F(AddressCommandTest, FilesThatAreNoTokenIdsAreRefusedWithTheirCure) {
+  const std::string ids = Write("ids", Raw<int32_t>({1, 2, 3}));
+  const std::string wide = Write("wide", Raw<int64_t>({1, 2, 3}));
+  const std::string text_mask = Write("text_mask", "010");
+  const std::string v41 = "deepseek-v4.1-flash", map = kV41Map;
+  ExpectRefused({
+      {{"--token-ids", "-", "--sequence-tokens", "-", "--family", "qwen4-exp"},
+       kBadUsage,
+       "standard input"},
+      {{"--token-ids", ids, "--token-ids-type", "int16", "--family", "qwen4-exp"},
+       kBadUsage,
+       "--token-ids-type"},
+      {{"--token-ids", wide, "--family", "qwen4-exp"}, kFailed, "--token-ids-type int64"},
+      {{"--token-ids", Write("text", "1 2 3\n"), "--family", "qwen4-exp"}, kFailed, "is text"},
+      {{"--token-ids", ids, "--sequence-tokens", Write("short", "2"), "--family", "qwen4-exp"},
+       kFailed,
+       "more token ids than the 2"},
+      {{"--token-ids", ids, "--family", v41, "--token-map", map, "--dead-mask", text_mask},
+       kFailed,
+       "is text"},
+  });
 }
 
 }  // namespace

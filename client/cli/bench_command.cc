@@ -22,9 +22,10 @@
 #include "client/cli/column_flag.h"
 #include "client/cli/command.h"
 #include "client/cli/dense_rows.h"
-#include "client/cli/streams.h"
 #include "client/cli/target_flags.h"
+#include "client/cli/token_flags.h"
 #include "client/prometheus.h"
+#include "client/token_files/token_id_reader.h"
 
 namespace engram::cli {
 namespace {
@@ -67,6 +68,7 @@ struct BenchFlags {
   TargetFlags target;
   std::vector<std::string> compare;  // [MODE@]TARGET
   std::string token_ids;
+  std::string token_ids_type;
   std::vector<int> batch_tokens = {1, 16, 64, 256};
   int clients = 1;
   int in_flight = 1;
@@ -104,16 +106,6 @@ class MetricsPage {
   const std::shared_ptr<ClientCollectable> clients_ = std::make_shared<ClientCollectable>();
   std::unique_ptr<prometheus::Exposer> exposer_;  // ends before what it shows
 };
-
-absl::StatusOr<std::vector<int32_t>> ReadTokenIds(const std::string& path) {
-  absl::StatusOr<ElementReader> reader = ElementReader::Open(path, sizeof(int32_t));
-  if (!reader.ok()) return reader.status();
-  std::vector<int32_t> ids(kMaxTokens);
-  const absl::StatusOr<size_t> count = reader->Read(ids.data(), ids.size());
-  if (!count.ok()) return count.status();
-  ids.resize(*count);
-  return ids;
-}
 
 std::string Head(const BenchFlags& flags) {
   std::string head =
@@ -263,7 +255,8 @@ int Run(const BenchFlags& flags) {
   if (std::isnan(flags.seconds)) {
     return Finish(absl::InvalidArgumentError("--seconds is not a number"), kBadUsage);
   }
-  const absl::StatusOr<std::vector<int32_t>> ids = ReadTokenIds(flags.token_ids);
+  const absl::StatusOr<std::vector<int32_t>> ids =
+      ReadTokenIds(flags.token_ids, {.type = ParseTokenIdType(flags.token_ids_type)}, kMaxTokens);
   if (!ids.ok()) return Finish(ids.status());
   for (const int batch_tokens : flags.batch_tokens) {
     if (ids->size() < static_cast<size_t>(batch_tokens)) {
@@ -302,8 +295,11 @@ void AddBenchCommand(CLI::App& app, CommandBody* chosen) {
                                          "Measure a target: time from Submit, row ids ready, to "
                                          "rows landed; rows counted as delivered");
   AddTargetFlags(*command, &flags->target);
-  command->add_option("--token-ids", flags->token_ids, "int32 little-endian; - is standard input")
+  command
+      ->add_option("--token-ids", flags->token_ids,
+                   "raw int32 little-endian, or a .npy file; - is standard input")
       ->required();
+  AddTokenIdsTypeFlag(*command, &flags->token_ids_type);
   command
       ->add_option("--batch-tokens", flags->batch_tokens,
                    "tokens of a batch, one or several sizes (default 1,16,64,256)")

@@ -15,6 +15,7 @@
 #include "client/cli/dense_rows.h"
 #include "client/cli/streams.h"
 #include "client/cli/target_flags.h"
+#include "client/cli/token_flags.h"
 #include "client/cli/token_stream.h"
 #include "client/client.h"
 #include "memstore/base/clock.h"
@@ -30,8 +31,7 @@ constexpr uint64_t kDefaultBatchTokens = 4096;
 
 struct LookupFlags {
   TargetFlags target;
-  std::string token_ids;
-  std::string dead_mask;
+  TokenFiles tokens;
   std::string output;
   std::optional<int> batch_tokens;
   std::optional<std::string> columns;
@@ -69,6 +69,7 @@ class Pipeline {
       const absl::StatusOr<TokenStream::Run> run = tokens->Read(batch_tokens_);
       if (!run.ok()) return run.status();
       if (run->token_ids.empty()) break;
+      if (run->starts_sequence) state_ = Addresser::Start();
       absl::Status status = Submit(run->token_ids, run->dead);
       if (status.ok() && in_flight_.size() == kBatchesInFlight) status = WriteOldest(output);
       if (!status.ok()) return status;
@@ -131,7 +132,7 @@ class Pipeline {
 };
 
 absl::Status LookUp(Client* client, const LookupFlags& flags, const ColumnSlice& slice) {
-  absl::StatusOr<TokenStream> tokens = TokenStream::Open(flags.token_ids, flags.dead_mask);
+  absl::StatusOr<TokenStream> tokens = TokenStream::Open(flags.tokens);
   if (!tokens.ok()) return tokens.status();
   absl::StatusOr<OutputFile> output = OutputFile::Open(flags.output);
   if (!output.ok()) return output.status();
@@ -153,13 +154,13 @@ absl::Status LookUp(Client* client, const LookupFlags& flags, const ColumnSlice&
 }
 
 int Run(const LookupFlags& flags) {
-  if (absl::Status status = CheckTokenFiles(flags.token_ids, flags.dead_mask); !status.ok()) {
+  if (absl::Status status = CheckTokenFiles(flags.tokens); !status.ok()) {
     return Finish(status, kBadUsage);
   }
   int exit_code = kFailed;
   const absl::StatusOr<std::unique_ptr<Client>> client = AttachTo(flags.target, &exit_code);
   if (!client.ok()) return Finish(client.status(), exit_code);
-  if (!flags.dead_mask.empty() && !(*client)->table_set().scheme.dead_positions) {
+  if (!flags.tokens.dead_mask.empty() && !(*client)->table_set().scheme.dead_positions) {
     return Finish(absl::InvalidArgumentError(
                       absl::StrCat("--dead-mask: family ", (*client)->table_set().scheme.family,
                                    " has no dead positions; leave the flag out")),
@@ -183,10 +184,14 @@ void AddLookupCommand(CLI::App& app, CommandBody* chosen) {
       "lookup",
       "Fetch the rows of a token stream, as raw bytes [tokens, layers, columns*row_bytes]");
   AddTargetFlags(*command, &flags->target);
-  command->add_option("--token-ids", flags->token_ids, "int32 little-endian; - is standard input")
+  command
+      ->add_option("--token-ids", flags->tokens.token_ids,
+                   "raw int32 little-endian, or a .npy file; - is standard input")
       ->required();
-  command->add_option("--dead-mask", flags->dead_mask,
-                      "a byte for each token id, non-zero marks a dead position");
+  AddTokenIdsTypeFlag(*command, &flags->tokens.token_ids_type);
+  AddSequenceTokensFlag(*command, &flags->tokens.sequence_tokens);
+  command->add_option("--dead-mask", flags->tokens.dead_mask,
+                      "a byte for each token id, raw or .npy; non-zero marks a dead position");
   command
       ->add_option("--output", flags->output,
                    "written aside and put in place when whole; a link's target is replaced, not "

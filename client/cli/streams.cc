@@ -47,52 +47,6 @@ absl::Status ErrnoStatus(absl::string_view what, const std::string& path) {
 
 }  // namespace
 
-absl::StatusOr<ElementReader> ElementReader::Open(const std::string& path, size_t element_bytes) {
-  if (NamesStream(path, "/dev/stdin", STDIN_FILENO)) {
-    if (absl::Status status = CheckStandardInput(); !status.ok()) return status;
-  }
-  const std::string name = path == "-" ? "standard input" : path;
-  const int fd = path == "-" ? fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 0)
-                             : open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return ErrnoStatus("cannot read", name);
-  struct stat stat;
-  if (fstat(fd, &stat) == 0 && S_ISDIR(stat.st_mode)) {
-    close(fd);
-    return absl::InvalidArgumentError(absl::StrCat(name, " is a directory, not a file"));
-  }
-  return ElementReader(name, fd, element_bytes);
-}
-
-ElementReader::ElementReader(std::string path, int fd, size_t element_bytes)
-    : path_(std::move(path)), fd_(fd), element_bytes_(element_bytes) {}
-
-ElementReader::ElementReader(ElementReader&& other) noexcept
-    : path_(std::move(other.path_)),
-      fd_(std::exchange(other.fd_, -1)),
-      element_bytes_(other.element_bytes_) {}
-
-ElementReader::~ElementReader() {
-  if (fd_ >= 0) close(fd_);
-}
-
-absl::StatusOr<size_t> ElementReader::Read(void* out, size_t count) {
-  const size_t wanted = count * element_bytes_;
-  size_t got = 0;
-  while (got < wanted) {
-    const ssize_t n = read(fd_, static_cast<char*>(out) + got, wanted - got);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return ErrnoStatus("cannot read", path_);
-    if (n == 0) break;
-    got += static_cast<size_t>(n);
-  }
-  if (got % element_bytes_ != 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(path_, " ends in the middle of an element: its size is not a multiple of ",
-                     element_bytes_, " bytes; is it the right file, and whole?"));
-  }
-  return got / element_bytes_;
-}
-
 absl::StatusOr<OutputFile> OutputFile::Open(const std::string& path) {
   if (path.empty()) {
     return absl::InvalidArgumentError(

@@ -1,13 +1,12 @@
-// Files as the command reads and writes them: token ids in, results out, progress on the side.
+// Files as the command writes them: results out, progress on the side.
 //
-// Single-threaded. Memory is bounded by what a caller asks for at a time.
+// Single-threaded.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
-#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -15,24 +14,6 @@
 #include "memstore/base/clock.h"
 
 namespace engram::cli {
-
-// Reads a file ("-": standard input) of fixed-size little-endian elements, a run at a time.
-class ElementReader {
- public:
-  // NOT_FOUND names the path. UNAVAILABLE: standard input is closed.
-  static absl::StatusOr<ElementReader> Open(const std::string& path, size_t element_bytes);
-  ElementReader(ElementReader&& other) noexcept;
-  ~ElementReader();
-  // Reads up to `count` elements to `out`; fewer only at the end. INVALID_ARGUMENT when the file
-  // ends in the middle of an element.
-  absl::StatusOr<size_t> Read(void* out, size_t count);
-
- private:
-  ElementReader(std::string path, int fd, size_t element_bytes);
-  std::string path_;
-  int fd_ = -1;
-  size_t element_bytes_ = 1;
-};
 
 // Where a result goes. A regular file (or none yet) is written aside and put in its place by
 // Commit, so that it is whole or untouched; anything else ("-", /dev/null, a pipe) is written

@@ -4,12 +4,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <thread>
-#include <vector>
 
 #include "gtest/gtest.h"
 #include "memstore/base/testing/fake_clock.h"
@@ -39,38 +37,10 @@ absl::Span<const std::byte> Bytes(const std::string& text) {
   return {reinterpret_cast<const std::byte*>(text.data()), text.size()};
 }
 
-TEST_F(StreamsTest, ReadsRunsAndStopsAtTheEnd) {
-  WriteText("ids", std::string("\1\0\0\0\2\0\0\0\3\0\0\0", 12));
-  auto reader = ElementReader::Open(Path("ids"), 4);
-  ASSERT_TRUE(reader.ok());
-  std::vector<int32_t> ids(2);
-  EXPECT_EQ(reader->Read(ids.data(), 2).value(), 2u);
-  EXPECT_EQ(ids, (std::vector<int32_t>{1, 2}));
-  EXPECT_EQ(reader->Read(ids.data(), 2).value(), 1u);
-  EXPECT_EQ(ids[0], 3);
-  EXPECT_EQ(reader->Read(ids.data(), 2).value(), 0u);
-}
-
 TEST_F(StreamsTest, AnOutputWithoutAPathIsRefused) {
   const auto status = OutputFile::Open("").status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_NE(std::string(status.message()).find("--output \"\" names no file"), std::string::npos);
-}
-
-TEST_F(StreamsTest, RefusesAFileThatEndsInAnElement) {
-  WriteText("ids", "12345");
-  auto reader = ElementReader::Open(Path("ids"), 4);
-  ASSERT_TRUE(reader.ok());
-  int32_t ids[4];
-  const auto status = reader->Read(ids, 4).status();
-  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_NE(std::string(status.message()).find(Path("ids")), std::string::npos);
-}
-
-TEST_F(StreamsTest, NamesAFileThatIsNotThere) {
-  const auto status = ElementReader::Open(Path("none"), 4).status();
-  EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
-  EXPECT_NE(std::string(status.message()).find(Path("none")), std::string::npos);
 }
 
 TEST_F(StreamsTest, OutputAppearsWholeOrNotAtAll) {

@@ -4,12 +4,12 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <random>
 
 #include "absl/strings/str_cat.h"
 #include "client/client.h"
+#include "client/token_files/token_id_reader.h"
 #include "gpu/simulator/engine.h"
 #include "gpu/simulator/own_server.h"
 #include "memstore/base/clock.h"
@@ -21,26 +21,31 @@ namespace {
 constexpr size_t kSlice = 3 * kPrefillSteps;
 constexpr absl::Duration kAttachTime = absl::Seconds(30);
 constexpr size_t kMadeUpTokens = 1 << 18;
+// Of a file: more than any number of sequences runs over, and 256 MiB.
+constexpr size_t kMaxTextTokens = 1 << 26;
 
 // Words of a made-up text, of which a few come often, as in any; or of the file.
-absl::StatusOr<std::vector<int32_t>> Text(const std::string& path, uint32_t vocab_size) {
-  std::vector<int32_t> text;
-  if (path.empty()) {
+absl::StatusOr<std::vector<int32_t>> Text(const ExperimentOptions& options, uint32_t vocab_size) {
+  if (options.text_file.empty()) {
+    std::vector<int32_t> text(kMadeUpTokens);
     std::mt19937 random(1);
     std::geometric_distribution<int32_t> rank(0.002);
-    text.resize(kMadeUpTokens);
     for (int32_t& id : text) id = rank(random) * 7 % static_cast<int32_t>(vocab_size);
     return text;
   }
-  std::ifstream file(path, std::ios::binary);
-  for (int32_t id = 0; file.read(reinterpret_cast<char*>(&id), sizeof(id));) text.push_back(id);
-  const auto wrong = std::find_if(text.begin(), text.end(), [vocab_size](int32_t id) {
+  absl::StatusOr<std::vector<int32_t>> text = ReadTokenIds(
+      options.text_file, {.type = ParseTokenIdType(options.text_type)}, kMaxTextTokens);
+  if (!text.ok()) {
+    return absl::Status(text.status().code(), absl::StrCat("--text ", text.status().message()));
+  }
+  const auto wrong = std::find_if(text->begin(), text->end(), [vocab_size](int32_t id) {
     return id < 0 || static_cast<uint32_t>(id) >= vocab_size;
   });
-  if (text.empty() || wrong != text.end()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--text ", path, ": token ids as int32, each below ", vocab_size,
-                     ", are needed", text.empty() ? ", and there are none" : ""));
+  if (text->empty() || wrong != text->end()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "--text ", options.text_file, ": token ids as int32, each below ", vocab_size,
+        ", are needed",
+        text->empty() ? ", and there are none" : absl::StrCat(", and one is ", *wrong)));
   }
   return text;
 }
@@ -213,7 +218,7 @@ absl::Status RunExperiment(const ExperimentOptions& options) {
     contenders.push_back(*std::move(contender));
   }
   Client& client = *contenders[1].client;
-  const auto text = Text(options.text_file, client.table_set().scheme.vocab_size);
+  const auto text = Text(options, client.table_set().scheme.vocab_size);
   if (!text.ok()) return text.status();
   const auto steps = MakeTraffic(client.addresser(), *text, options.traffic);
   if (!steps.ok()) return steps.status();

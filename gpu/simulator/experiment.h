@@ -20,6 +20,7 @@ struct ExperimentOptions {
   uint32_t width_divisor = 1;  // what its widths were divided by, to be said
   TrafficOptions traffic;
   std::string text_file;  // token ids; empty: a made-up text
+  std::string text_type;  // of raw ones, "int32" or "int64"; empty: not said
   uint64_t hot_cache_bytes = 0;
   uint64_t rows_per_head = 20000;
   std::string token_map;

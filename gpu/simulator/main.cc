@@ -67,8 +67,12 @@ void AddOptions(CLI::App* app, Flags* flags) {
                   "size of the table set (default 20000)")
       ->check(CLI::Range(1000, 20000000));
   app->add_option("--text", experiment.text_file,
-                  "token ids to run over, int32 (default: a made-up text)")
+                  "token ids to run over, raw int32 or a .npy file (default: a made-up text)")
       ->check(CLI::ExistingFile);
+  app->add_option("--token-ids-type", experiment.text_type,
+                  "what the raw token ids of --text are (default: int32, and what looks like int64 "
+                  "is refused)")
+      ->check(CLI::IsMember({"int32", "int64"}));
   app->add_option("--token-map", experiment.token_map, "of the model's family, where it has one")
       ->check(CLI::ExistingFile);
   app->add_option("--engramd", experiment.engramd,

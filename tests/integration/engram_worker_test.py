@@ -57,6 +57,17 @@ class SimulateTest(unittest.TestCase):
             self.assertIn(f"model {model}: {blocks} blocks of width {width // 128}", first)
             self.assertIn("SCALED: all widths are 1/128", first)
 
+    def test_a_text_is_token_ids_of_the_type_that_is_said(self):
+        with tempfile.NamedTemporaryFile() as text:
+            text.write(struct.pack("<16q", *range(10, 26)))
+            text.flush()
+            run = [*QUICK, "--rows", "embedded", "--text", text.name]
+            refused = simulate(*run)
+            taken = simulate(*run, "--token-ids-type", "int64")
+        self.assertEqual(refused.returncode, 1)
+        self.assertIn("--token-ids-type int64", refused.stderr)
+        self.assertEqual(taken.returncode, 0, taken.stderr)
+
     def test_a_hot_cache_says_its_hit_rate(self):
         # A text that goes round: its n-grams come again however few steps there is time for.
         with tempfile.NamedTemporaryFile() as text:

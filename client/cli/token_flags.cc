@@ -1,0 +1,21 @@
+#include "client/cli/token_flags.h"
+
+namespace engram::cli {
+
+void AddTokenIdsTypeFlag(CLI::App& command, std::string* type) {
+  command
+      .add_option("--token-ids-type", *type,
+                  "what raw token ids are, int32 or int64, little-endian (default: int32, and "
+                  "what looks like int64 is refused); a .npy file says it by itself")
+      ->check(CLI::IsMember({"int32", "int64"}));
+}
+
+void AddSequenceTokensFlag(CLI::App& command, std::string* file) {
+  command
+      .add_option("--sequence-tokens", *file,
+                  "the tokens of each sequence, where the token ids are several sequences one "
+                  "after the other: numbers in text, raw int32, or .npy (default: one sequence)")
+      ->type_name("FILE");
+}
+
+}  // namespace engram::cli

@@ -1,0 +1,15 @@
+// The flags that say how files of token ids are to be read.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+
+namespace engram::cli {
+
+// --token-ids-type: "int32" or "int64".
+void AddTokenIdsTypeFlag(CLI::App& command, std::string* type);
+
+// --sequence-tokens: the file with the tokens of each sequence.
+void AddSequenceTokensFlag(CLI::App& command, std::string* file);
+
+}  // namespace engram::cli
