@@ -2,14 +2,25 @@
 
 #include <sys/un.h>
 
+#include <optional>
 #include <utility>
 
+#include "absl/algorithm/container.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 
 namespace engram {
 namespace {
+
+// Of a name or an address; an underscore is in names of containers, a percent sign in an address's
+// scope. A slash is a URL's, a blank nobody's.
+bool IsOfHost(char c) {
+  return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '.' || c == '-' || c == '_' ||
+         c == ':' || c == '%' || c == '[' || c == ']' || !absl::ascii_isascii(c);
+}
 
 // HOST:PORT, with the host of an IPv6 address in brackets.
 bool IsHostAndPort(absl::string_view text) {
@@ -19,19 +30,23 @@ bool IsHostAndPort(absl::string_view text) {
   if (host.find(':') != absl::string_view::npos && (host.front() != '[' || host.back() != ']')) {
     return false;
   }
+  if (!absl::c_all_of(host, IsOfHost)) return false;
+  // SimpleAtoi takes blanks and signs.
+  if (!absl::c_all_of(text.substr(colon + 1), absl::ascii_isdigit)) return false;
   int port = 0;
   return absl::SimpleAtoi(text.substr(colon + 1), &port) && port > 0 && port <= 65535;
 }
 
+// One that begins with a blank is a slip behind the colon.
+bool IsPath(absl::string_view path) { return !path.empty() && !absl::ascii_isspace(path.front()); }
+
 bool IsSocketPath(absl::string_view path) {
-  return !path.empty() && path.size() < sizeof(sockaddr_un::sun_path);
+  return IsPath(path) && path.size() < sizeof(sockaddr_un::sun_path);
 }
 
-}  // namespace
-
-absl::StatusOr<Target> ParseTarget(absl::string_view text) {
+std::optional<Target> Parse(absl::string_view text) {
   absl::string_view rest = text;
-  if (absl::ConsumePrefix(&rest, "embedded:") && !rest.empty()) {
+  if (absl::ConsumePrefix(&rest, "embedded:") && IsPath(rest)) {
     return Target{Target::Kind::kEmbedded, std::string(rest)};
   }
   // What is reached over gRPC first, if only to set the rest up.
@@ -51,9 +66,26 @@ absl::StatusOr<Target> ParseTarget(absl::string_view text) {
   if (absl::ConsumePrefix(&rest, "shm:") && IsSocketPath(rest)) {
     return Target{Target::Kind::kShm, std::string(rest)};
   }
+  return std::nullopt;
+}
+
+// The form that was meant, where that can be told.
+std::string Meant(absl::string_view text) {
+  const std::pair<absl::string_view, absl::string_view> kind =
+      absl::StrSplit(text, absl::MaxSplits(':', 1));
+  absl::string_view place = absl::StripAsciiWhitespace(kind.second);
+  if (absl::ConsumePrefix(&place, "//")) place = absl::StripSuffix(place, "/");
+  const std::string meant = absl::StrCat(absl::StripAsciiWhitespace(kind.first), ":", place);
+  return meant != text && Parse(meant) ? absl::StrCat("did you mean ", meant, "? ") : "";
+}
+
+}  // namespace
+
+absl::StatusOr<Target> ParseTarget(absl::string_view text) {
+  if (std::optional<Target> target = Parse(text)) return *std::move(target);
   return absl::InvalidArgumentError(
-      absl::StrCat("\"", text,
-                   "\" is not a target: write embedded:DIR, grpc:HOST:PORT, grpc:unix:PATH, "
+      absl::StrCat("\"", text, "\" is not a target: ", Meant(text),
+                   "write embedded:DIR, grpc:HOST:PORT, grpc:unix:PATH, "
                    "shm:SOCKET (a path of at most 107 characters), rdma:HOST:PORT or "
                    "auto:HOST:PORT"));
 }

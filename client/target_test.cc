@@ -1,6 +1,7 @@
 #include "client/target.h"
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -13,8 +14,8 @@ TEST(ParseTarget, TakesEveryForm) {
   ASSERT_TRUE(embedded.ok());
   EXPECT_EQ(embedded->kind, Target::Kind::kEmbedded);
   EXPECT_EQ(embedded->place, "/tables/v41");
-  for (const std::string place :
-       {"localhost:7300", "10.0.0.1:1", "[::1]:7300", "unix:/run/e.sock"}) {
+  for (const std::string place : {"localhost:7300", "10.0.0.1:1", "[::1]:7300",
+                                  "[fe80::1%eth0]:7300", "a_b-1.svc:7300", "unix:/run/e.sock"}) {
     const auto target = ParseTarget("grpc:" + place);
     ASSERT_TRUE(target.ok()) << place;
     EXPECT_EQ(target->kind, Target::Kind::kGrpc);
@@ -31,14 +32,59 @@ TEST(ParseTarget, TakesEveryForm) {
 
 TEST(ParseTarget, RefusesTheRestAndListsTheForms) {
   const std::string long_path = "grpc:unix:/" + std::string(107, 'x');
-  for (const std::string& text : std::vector<std::string>{
-           long_path, "", "embedded:", "grpc:", "grpc:host", "grpc:host:0", "grpc:host:65536",
-           "grpc:host:x", "grpc::7300", "grpc:::1:7300", "rdma:", "rdma:host", "auto:host:0",
-           "grpc:unix:", "shm:", "shm:/" + std::string(107, 'x'), "/tables/v41"}) {
+  for (const std::string& text : std::vector<std::string>{long_path,
+                                                          "",
+                                                          "embedded:",
+                                                          "grpc:",
+                                                          "grpc:host",
+                                                          "grpc:host:0",
+                                                          "grpc:host:65536",
+                                                          "grpc:host:x",
+                                                          "grpc::7300",
+                                                          "grpc:::1:7300",
+                                                          "rdma:",
+                                                          "rdma:host",
+                                                          "auto:host:0",
+                                                          "grpc:unix:",
+                                                          "shm:",
+                                                          "grpc://10.0.0.1:7300",
+                                                          "grpc: 10.0.0.1:7300",
+                                                          "grpc:10.0.0.1 :7300",
+                                                          "grpc:10.0.0.1: 7300",
+                                                          "grpc:10.0.0.1:+7300",
+                                                          "grpc:10.0.0.1:7300/",
+                                                          "grpc:a/b:7300",
+                                                          "rdma://host:7300",
+                                                          "auto: host:7300",
+                                                          "shm: /run/e",
+                                                          "grpc:unix: /run/e",
+                                                          "embedded: /tables",
+                                                          " grpc:host:7300",
+                                                          "http://host:7300",
+                                                          "grpc:user@host:7300",
+                                                          "shm:/" + std::string(107, 'x'),
+                                                          "/tables/v41"}) {
     const auto status = ParseTarget(text).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << text;
     EXPECT_NE(std::string(status.message()).find("grpc:HOST:PORT"), std::string::npos) << text;
   }
+}
+
+TEST(ParseTarget, SaysWhatWasMeant) {
+  for (const auto& [text, meant] : std::vector<std::pair<std::string, std::string>>{
+           {"grpc://127.0.0.1:7300", "grpc:127.0.0.1:7300"},
+           {"grpc://127.0.0.1:7300/", "grpc:127.0.0.1:7300"},
+           {"grpc: 127.0.0.1:7300", "grpc:127.0.0.1:7300"},
+           {" auto:host:7300 ", "auto:host:7300"},
+           {"rdma://[::1]:7300", "rdma:[::1]:7300"},
+           {"shm: /run/e", "shm:/run/e"},
+           {"embedded: /tables", "embedded:/tables"}}) {
+    EXPECT_NE(std::string(ParseTarget(text).status().message()).find("did you mean " + meant + "?"),
+              std::string::npos)
+        << text;
+  }
+  EXPECT_EQ(std::string(ParseTarget("host:7300").status().message()).find("did you mean"),
+            std::string::npos);
 }
 
 }  // namespace
