@@ -23,6 +23,29 @@ constexpr absl::Duration kAttachRetry = absl::Milliseconds(100);
 // One try at least is made, however short the time-out.
 constexpr absl::Duration kMinAttachTime = absl::Milliseconds(200);
 
+// More than a channel takes that knows already why it is not connected.
+constexpr absl::Duration kAskWhy = absl::Milliseconds(200);
+
+// Why a call that waited for its channel to be connected did so in vain, in gRPC's words: one that
+// does not wait for it ends with them.
+std::string WhyNot(v1::Lookup::Stub& stub, const v1::AttachRequest& request,
+                   const grpc::Status& status, grpc::Channel& channel, QueueDriver& driver,
+                   Clock& clock) {
+  if (channel.GetState(/*try_to_connect=*/false) != GRPC_CHANNEL_TRANSIENT_FAILURE) {
+    return status.error_message();
+  }
+  const MonotonicTime deadline = clock.After(kAskWhy);
+  grpc::ClientContext context;
+  context.set_deadline(GrpcDeadline(deadline, clock));
+  context.set_wait_for_ready(false);
+  v1::AttachResponse response;
+  const auto reader = stub.AsyncAttach(&context, request, driver.queue());
+  const grpc::Status asked =
+      BlockingCall(driver, channel, clock).Finish(context, *reader, &response, deadline);
+  return asked.error_code() == grpc::StatusCode::UNAVAILABLE ? asked.error_message()
+                                                             : status.error_message();
+}
+
 // Waits while nobody listens or the server is loading; UNAVAILABLE after that. UNAUTHENTICATED: one
 // side does not take the other's certificate, or the token; PERMISSION_DENIED: not this table set.
 // RESOURCE_EXHAUSTED: no thread can be started (one lives while it waits), or the server is full.
@@ -71,9 +94,10 @@ absl::StatusOr<v1::AttachResponse> CallAttach(const std::shared_ptr<grpc::Channe
     }
     if (absl::Status refused = handshake.Observe(status); !refused.ok()) return refused;
     if (clock.After(kAttachRetry) >= deadline) {
+      const std::string words = WhyNot(*stub, request, status, *channel, *driver, clock);
       return absl::UnavailableError(absl::StrCat(
           "no engramd answered at ", address, " within ", absl::FormatDuration(timeout), " (",
-          status.error_message(), "): is it running there, still loading, or flooded?",
+          words, "): ", WhatToDo(words),
           credentials.tls() ? "" : " If it speaks TLS, give its authority (--tls-ca FILE)."));
     }
     clock.SleepFor(kAttachRetry);

@@ -260,6 +260,15 @@ TEST(GrpcAttachment, SaysWhereNobodyAnswered) {
       GrpcTransport::Attach(address, "", {.timeout = absl::ZeroDuration()}).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(std::string(status.message()), HasSubstr(address));
+  for (const auto& [nobody, why] :
+       {std::pair{"unix:/tmp/engram-nobody-listens.sock", "there is no such socket"},
+        {"127.0.0.1:1", "the connection is refused"},
+        {"no-such-host.invalid:7300", "does not resolve"}}) {
+    const auto refused =
+        GrpcTransport::Attach(nobody, "", {.timeout = absl::Milliseconds(500)}).status();
+    EXPECT_EQ(refused.code(), absl::StatusCode::kUnavailable);
+    EXPECT_THAT(std::string(refused.message()), HasSubstr(why));
+  }
 }
 
 }  // namespace

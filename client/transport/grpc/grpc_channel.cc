@@ -75,6 +75,20 @@ std::shared_ptr<grpc::Channel> OpenChannel(const std::string& address,
   return grpc::CreateCustomChannel(address, credentials.channel(), arguments);
 }
 
+absl::string_view WhatToDo(absl::string_view words) {
+  if (absl::StrContains(words, "resolution failed")) {
+    return "the host's name does not resolve: is it spelt as the network knows it?";
+  }
+  if (absl::StrContains(words, "Connection refused")) {
+    return "the connection is refused, for nobody listens there: is it running there, at this "
+           "address, or still loading?";
+  }
+  if (absl::StrContains(words, "No such file or directory")) {
+    return "there is no such socket: is it running there, at this path, or still loading?";
+  }
+  return "is it running there, still loading, or flooded?";
+}
+
 absl::Status FromGrpc(const grpc::Status& status, const std::string& address) {
   // Asked for by nobody here: a server that stops drops calls that reach it too late, and one that
   // is short of memory those whose client takes nothing.

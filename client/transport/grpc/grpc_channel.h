@@ -9,6 +9,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 #include "client/transport/grpc/grpc_credentials.h"
 
 namespace engram {
@@ -32,6 +33,10 @@ class HandshakeWatch {
   const std::string address_;
   int closed_ = 0;
 };
+
+// What to do about a server that nobody reached, by gRPC's words for it: there is one code for a
+// name that does not resolve, a connection that is refused, and a server that does not answer.
+absl::string_view WhatToDo(absl::string_view words);
 
 // A call's end as a status of ours.
 absl::Status FromGrpc(const grpc::Status& status, const std::string& address);
