@@ -371,6 +371,7 @@ absl::Status Engramd::Accept() {
   ENGRAM_ASSIGN_OR_RETURN(
       acceptor_, Acceptor::Start(std::move(sockets_), fd_limit_, std::move(take), log_, clock_));
   for (const std::string& address : addresses_) log_->info("listening on {}", address);
+  if (addresses_.empty()) log_->info("serving by shared memory alone, at {}", config_.shm_socket);
   return absl::OkStatus();
 }
 

@@ -45,9 +45,10 @@ absl::Status TakeListen(const ConfigLayers& layers, ServerConfig* config) {
   if (given.table_set().empty()) {
     return absl::InvalidArgumentError("no table set to serve: give --table-set DIR");
   }
-  if (given.listen().empty()) {
+  if (given.listen().empty() && given.shm_socket().empty()) {
     return absl::InvalidArgumentError(
-        "no address to listen on: give --listen HOST:PORT or --listen unix:PATH");
+        "no address to listen on: give --listen HOST:PORT, --listen unix:PATH, or --shm-socket "
+        "PATH for clients of this machine alone");
   }
   config->table_sets.assign(given.table_set().begin(), given.table_set().end());
   std::set<std::string> seen;
@@ -138,6 +139,11 @@ absl::Status TakeRdma(const ConfigLayers& layers, ServerConfig* config) {
                     absl::StrCat(given.rdma_device(i), " names a port that another names, too"));
     }
     config->rdma_devices.push_back(*std::move(choice));
+  }
+  if (!config->rdma_devices.empty() && config->listen.empty()) {
+    return Refuse(layers.Where("rdma_device", 0),
+                  "is of no use without --listen HOST:PORT, "
+                  "by which clients set RDMA up");
   }
   config->rdma_read = given.rdma_read();
   if (!config->rdma_read || !config->rdma_devices.empty()) return absl::OkStatus();

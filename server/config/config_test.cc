@@ -16,6 +16,7 @@
 namespace engram {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
@@ -139,7 +140,14 @@ TEST(ParseCommandLine, AnUnknownFieldIsNamedWithItsLine) {
 
 TEST(ParseCommandLine, NamesWhatIsMissingOrWrong) {
   EXPECT_THAT(Error({"--listen", "localhost:1"}), HasSubstr("--table-set DIR"));
-  EXPECT_THAT(Error({"--table-set", "/a"}), HasSubstr("--listen HOST:PORT"));
+  EXPECT_THAT(Error({"--table-set", "/a"}),
+              AllOf(HasSubstr("--listen HOST:PORT"), HasSubstr("--shm-socket")));
+  EXPECT_THAT(Error({"--table-set", "/a", "--admin-listen", "localhost:1"}),
+              HasSubstr("--listen HOST:PORT"));
+  // A way to be reached by itself, but not for RDMA.
+  EXPECT_TRUE(Parse({"--table-set", "/a", "--shm-socket", "/m"}).ok());
+  EXPECT_THAT(Error({"--table-set", "/a", "--shm-socket", "/m", "--rdma-device", "rxe0"}),
+              HasSubstr("of no use without --listen"));
   EXPECT_THAT(Error({"--table-sett", "/a"}), HasSubstr("--table-sett"));
   EXPECT_THAT(Error({"--table-set", "/a", "--listen", "localhost:1", "--spin-us", "1001"}),
               HasSubstr("--spin-us 1001 is not between 0 and 1000"));

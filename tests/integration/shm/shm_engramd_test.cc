@@ -94,6 +94,21 @@ TEST_F(ShmEngramd, AfterAKillMappedRowsStayAndASuccessorTakesTheSocket) {
   ExpectExact(*Attach("ring"));
 }
 
+TEST_F(ShmEngramd, SharedMemoryAloneIsServed) {
+  engramd_ = std::make_unique<EngramdProcess>(std::vector<std::string>{
+      "--table-set", scratch_ / "v41", "--shm-socket", scratch_ / "alone"});
+  ASSERT_TRUE(engramd_->WaitForLine("serving by shared memory alone, at " + (scratch_ / "alone")));
+  for (const char* const mode : {"", "ring"}) {
+    auto client = Client::Attach("shm:" + (scratch_ / "alone"), {.table_set = {}, .mode = mode});
+    ASSERT_TRUE(client.ok()) << client.status();
+    ExpectExact(**client);
+  }
+  engramd_->Signal(SIGTERM);
+  EXPECT_EQ(engramd_->WaitForEnd(), 0);
+  EXPECT_THAT(engramd_->Log(), Not(HasSubstr("listening on")));
+  EXPECT_FALSE(std::filesystem::exists(scratch_ / "alone"));
+}
+
 TEST_F(ShmEngramd, AGrpcSocketIsNoSharedMemoryAndTheOtherWayRound) {
   const auto wrong = Client::Attach("shm:" + (scratch_ / "grpc"), {});
   EXPECT_EQ(wrong.status().code(), absl::StatusCode::kInvalidArgument);
