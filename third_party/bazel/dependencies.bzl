@@ -53,6 +53,7 @@ def engram_dependencies():
                 "gmock",
             ],
             "ibverbs": ["libibverbs"],
+            "icu": ["icu-uc"],
             "isal": ["libisal"],
             "json": ["nlohmann_json"],
                         "libcrypto": ["libcrypto"],
