@@ -26,6 +26,7 @@ void AddVerifyCommand(CLI::App& app, CommandBody* chosen);
 void AddInspectCommand(CLI::App& app, CommandBody* chosen);
 void AddLookupCommand(CLI::App& app, CommandBody* chosen);
 void AddBenchCommand(CLI::App& app, CommandBody* chosen);
+void AddTokenMapCommand(CLI::App& app, CommandBody* chosen);
 void AddAdminCommand(CLI::App& app, CommandBody* chosen);
 
 // Prints "engram: MESSAGE" to standard error when `status` is not OK; kDone or `failure_code`.

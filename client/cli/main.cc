@@ -38,6 +38,7 @@ int Main(int argc, char** argv) {
   AddPackCommand(app, &body);
   AddVerifyCommand(app, &body);
   AddInspectCommand(app, &body);
+  AddTokenMapCommand(app, &body);
   AddAddressCommand(app, &body);
   AddLookupCommand(app, &body);
   AddBenchCommand(app, &body);

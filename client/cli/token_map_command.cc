@@ -1,0 +1,72 @@
+// engram token-map: a model's tokenizer.json in, the map from token ids to compressed ids out.
+
+#include <cstddef>
+#include <cstdio>
+#include <memory>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "client/cli/command.h"
+#include "client/cli/streams.h"
+#include "memstore/addressing/families.h"
+#include "memstore/tokenizer/make_token_map.h"
+
+namespace engram::cli {
+namespace {
+
+struct TokenMapFlags {
+  std::string tokenizer;
+  std::string output;
+};
+
+// ", known as that of ..." where a family has this very map.
+std::string KnownAs(const std::string& sha256) {
+  std::string names;
+  for (const Family& family : Families()) {
+    if (family.token_map_sha256 != sha256) continue;
+    absl::StrAppend(&names, names.empty() ? ", known as that of " : ", ", family.name);
+  }
+  return names;
+}
+
+absl::Status WriteMap(const MadeTokenMap& map, const std::string& path) {
+  absl::StatusOr<OutputFile> output = OutputFile::Open(path);
+  if (!output.ok()) return output.status();
+  const absl::Status written =
+      output->Write({reinterpret_cast<const std::byte*>(map.bytes().data()), map.bytes().size()});
+  return written.ok() ? output->Commit() : written;
+}
+
+int Run(const TokenMapFlags& flags) {
+  const absl::StatusOr<MadeTokenMap> map = MakeTokenMapOf(flags.tokenizer);
+  if (!map.ok()) return Finish(map.status());
+  if (absl::Status s = WriteMap(*map, flags.output); !s.ok()) return Finish(s);
+  std::fprintf(stderr, "token map %s: %zu token ids, %u compressed ids, SHA-256 %s%s\n",
+               flags.output.c_str(), map->compressed.size(), map->compressed_vocab_size,
+               map->sha256.c_str(), KnownAs(map->sha256).c_str());
+  return kDone;
+}
+
+}  // namespace
+
+void AddTokenMapCommand(CLI::App& app, CommandBody* chosen) {
+  auto flags = std::make_shared<TokenMapFlags>();
+  CLI::App* command = app.add_subcommand(
+      "token-map",
+      "Make the token map of a model from its tokenizer: for each token id the compressed id that\n"
+      "some families hash in its place (ids whose texts differ in case, accents or blanks alone\n"
+      "share one). int32, little-endian, for ids from 0 to the highest of vocabulary and added\n"
+      "tokens. `engram pack` does this by itself where the checkpoint holds a tokenizer.json.\n"
+      "  engram token-map --tokenizer MODEL/tokenizer.json --output token_map.i32");
+  command
+      ->add_option("--tokenizer", flags->tokenizer,
+                   "the model's tokenizer.json: byte-level BPE, SentencePiece's BPE, unigram")
+      ->required();
+  command
+      ->add_option("--output", flags->output,
+                   "written aside and put in place when whole; - is standard output")
+      ->required();
+  command->callback([flags, chosen] { *chosen = [flags] { return Run(*flags); }; });
+}
+
+}  // namespace engram::cli

@@ -1,0 +1,60 @@
+// engram token-map, as a person calls it.
+
+#include <cstring>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "client/cli/command.h"
+#include "client/cli/command_test_base.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "memstore/tokenizer/testing/small_tokenizer.h"
+
+namespace engram::cli {
+namespace {
+
+using ::testing::HasSubstr;
+using testing_tokenizer::SmallTokenizer;
+
+class TokenMapCommandTest : public CommandTest {
+ protected:
+  TokenMapCommandTest() : CommandTest({AddTokenMapCommand}) {}
+
+  int Make(const std::string& tokenizer, const std::string& output) {
+    return Run({"token-map", "--tokenizer", tokenizer, "--output", output});
+  }
+};
+
+TEST_F(TokenMapCommandTest, WritesTheMapOfEachKind) {
+  for (const SmallTokenizer& tokenizer :
+       {testing_tokenizer::ByteLevelTokenizer(), testing_tokenizer::ByteFallbackTokenizer(),
+        testing_tokenizer::UnigramTokenizer()}) {
+    ASSERT_EQ(Make(Write("tokenizer.json", tokenizer.Text()), Path("map")), kDone) << said_;
+    const std::string bytes = ReadAll(Path("map"));
+    std::vector<int32_t> map(bytes.size() / sizeof(int32_t));
+    std::memcpy(map.data(), bytes.data(), map.size() * sizeof(int32_t));
+    EXPECT_EQ(bytes.size(), tokenizer.map.size() * sizeof(int32_t));
+    EXPECT_EQ(map, tokenizer.map);
+    EXPECT_THAT(said_, HasSubstr(std::to_string(map.size()) + " token ids"));
+    EXPECT_EQ(said_.find("known as"), std::string::npos);
+  }
+}
+
+TEST_F(TokenMapCommandTest, FailuresNameTheFileAndLeaveTheOutputAsItWas) {
+  Write("map", "as it was");
+  EXPECT_EQ(Make(Path("none.json"), Path("map")), kFailed);
+  EXPECT_THAT(said_, HasSubstr("none.json"));
+  EXPECT_EQ(Make(Path(""), Path("map")), kFailed);
+  const std::string ctc =
+      Write("ctc.json", R"({"decoder": {"type": "CTC"}, "model": {"vocab": {"a": 0}}})");
+  EXPECT_EQ(Make(ctc, Path("map")), kFailed);
+  EXPECT_THAT(said_, HasSubstr("ctc.json"));
+  EXPECT_THAT(said_, HasSubstr("CTC"));
+  EXPECT_EQ(ReadAll(Path("map")), "as it was");
+  EXPECT_EQ(Run({"token-map", "--tokenizer", ctc}), kBadUsage);
+  EXPECT_EQ(Run({"token-map", "--output", Path("map")}), kBadUsage);
+}
+
+}  // namespace
+}  // namespace engram::cli
