@@ -3,8 +3,8 @@
 #
 #   deploy/debian/build.sh [--bin DIR] [--output DIR]     prints the package's path
 #
-# The package brings both programs, a hardened systemd unit, a user of its own and an example configuration. It does not
-# start the service: there is no table to serve yet.
+# The package brings both programs, the known token maps, a hardened systemd unit, a user of its own and an example
+# configuration. It does not start the service: there is no table to serve yet.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
 root=$here/../..
@@ -29,7 +29,7 @@ tree=$(mktemp -d)
 trap 'rm -rf "$tree"' EXIT
 chmod 755 "$tree"
 
-install -d "$tree"/{DEBIAN,usr/bin,lib/systemd/system,usr/lib/sysusers.d,etc/engram,usr/share/doc/engram}
+install -d "$tree"/{DEBIAN,usr/bin,lib/systemd/system,usr/lib/sysusers.d,etc/engram,usr/share/{engram,doc/engram}}
 for program in engramd engram; do
   install -m 755 "$(readlink -f "$bin/$program")" "$tree/usr/bin/$program"
   strip --strip-unneeded "$tree/usr/bin/$program"
@@ -37,6 +37,8 @@ done
 install -m 644 "$here/engramd.service" "$tree/lib/systemd/system/"
 install -m 644 "$here/sysusers.conf" "$tree/usr/lib/sysusers.d/engram.conf"
 install -m 644 "$root/deploy/engramd.textproto" "$tree/etc/engram/engramd.textproto"
+# The token maps that are known, for checkpoints that come without their tokenizer.
+install -m 644 "$root"/tests/golden/*_token_map.i32 "$tree/usr/share/engram/"
 install -m 644 "$root/deploy/RUNBOOK.md" "$root/README.md" "$tree/usr/share/doc/engram/"
 install -m 755 "$here/postinst" "$here/prerm" "$here/postrm" "$tree/DEBIAN/"
 echo /etc/engram/engramd.textproto >"$tree/DEBIAN/conffiles"

@@ -3,8 +3,8 @@
 #
 #   deploy/image/build.sh [--bin DIR] [--output FILE.tar] [--tag NAME:TAG]     prints the image's name
 #
-# The image holds the two programs and the Debian packages that they need, nothing else: no shell, no package tool. It
-# runs as user 65532 and writes nowhere. Without --output it stays in buildah's own store. Needs root (or a user
+# The image holds the two programs, the known token maps and the Debian packages that they need, nothing else: no shell,
+# no package tool. It runs as user 65532 and writes nowhere. Without --output it stays in buildah's own store. Needs root (or a user
 # namespace), mmdebstrap, buildah, dpkg-dev and a Debian mirror; no registry.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
@@ -53,6 +53,8 @@ for program in engramd engram; do
   install -m 755 "$(readlink -f "$bin/$program")" "usr/bin/$program"
   strip --strip-unneeded "usr/bin/$program"
 done
+install -d usr/share/engram
+install -m 644 "$root"/tests/golden/*_token_map.i32 usr/share/engram/
 printf 'root:x:0:0:root:/:/sbin/nologin\nengram:x:65532:65532:engram:/:/sbin/nologin\n' >etc/passwd
 printf 'root:x:0:\nengram:x:65532:\n' >etc/group
 printf 'hosts: files dns\n' >etc/nsswitch.conf

@@ -98,6 +98,12 @@ class Image(unittest.TestCase):
                           if os.access(path, os.X_OK) and not os.path.islink(path) and ".so" not in path}
         self.assertEqual(programs_there, {"usr/bin/engramd", "usr/bin/engram"})
 
+    def test_brings_the_known_token_maps(self):
+        for name in ("deepseek_v3_token_map.i32", "deepseek_v41_token_map.i32"):
+            with open(os.path.join(self.root, "usr/share/engram", name), "rb") as brought, \
+                    open(os.path.join(ROOT, "tests/golden", name), "rb") as known:
+                self.assertEqual(brought.read(), known.read(), name)
+
     def test_nothing_gives_privileges_or_can_be_written(self):
         for path in self.files():
             mode = os.lstat(path).st_mode

@@ -79,9 +79,15 @@ class Package(unittest.TestCase):
         for program in ("engramd", "engram"):
             self.assertIn("Usage:", output(os.path.join(self.tree, "usr/bin", program), "--help"))
 
+    def test_brings_the_known_token_maps(self):
+        for name in ("deepseek_v3_token_map.i32", "deepseek_v41_token_map.i32"):
+            with open(os.path.join(self.tree, "usr/share/engram", name), "rb") as brought, \
+                    open(os.path.join(ROOT, "tests/golden", name), "rb") as known:
+                self.assertEqual(brought.read(), known.read(), name)
+
     def test_names_the_packages_that_the_programs_need(self):
         depends = output("dpkg-deb", "-f", self.package, "Depends")
-        for library in ("libgrpc++", "libc6", "libssl3", "libibverbs1"):
+        for library in ("libgrpc++", "libc6", "libssl3", "libibverbs1", "libicu72"):
             self.assertIn(library, depends)
 
     def test_everything_is_roots_and_nobody_else_writes(self):
