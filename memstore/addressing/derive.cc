@@ -54,26 +54,21 @@ std::vector<int64_t> Multipliers(const Family& family, uint32_t layer, uint64_t 
   return {};
 }
 
-// Moduli of one layer. `last_prime` is that of the layers before it. The published rule for
-// kPrimesAbove begins anew at base for each order and skips what is used: which takes the primes
-// from base on one after the other.
+// Moduli of one layer. `last_prime` is that of the layers before it. V4.1's rule for kPrimesAbove
+// begins anew at base for each order and skips what is used, Qwen4's counts the primes through all
+// columns of all layers: both take the primes from base on one after the other.
 std::vector<uint64_t> Moduli(const Family& family, uint64_t base, uint64_t* last_prime) {
   std::vector<uint64_t> moduli;
   const uint32_t columns = (family.max_order - 1) * family.heads_per_order;
-  uint64_t cursor = base - 1;
   for (uint32_t column = 0; column < columns; ++column) {
     switch (family.modulus_rule) {
       case ModulusRule::kPrimesAbove:
-        cursor = *last_prime = NextPrimeAbove(*last_prime);
-        break;
-      case ModulusRule::kAscendingPrimes:
-        cursor = NextPrimeAbove(cursor);
+        moduli.push_back(*last_prime = NextPrimeAbove(*last_prime));
         break;
       case ModulusRule::kOddAbove:
-        cursor = base + 2 * uint64_t{column} + 1;
+        moduli.push_back(base + 2 * uint64_t{column} + 1);
         break;
     }
-    moduli.push_back(cursor);
   }
   return moduli;
 }
@@ -90,6 +85,22 @@ LayerAddressing DeriveLayer(const Family& family, uint32_t layer, uint64_t index
     offset += modulus;
   }
   return addressing;
+}
+
+// What the derivation divides by and loops over; Validate() looks at the scheme it comes to.
+absl::Status CheckCounts(const Family& family) {
+  if (family.max_order < 2 || family.max_order > kMaxOrder || family.heads_per_order < 1 ||
+      family.heads_per_order > kMaxHeadsPerOrder) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "family ", family.name, ": n-grams of up to ", family.max_order, " ids (2..", kMaxOrder,
+        " can be) with ", family.heads_per_order, " heads each (1..", kMaxHeadsPerOrder, ")"));
+  }
+  if (HashedVocabSize(family) < 1 || HashedVocabSize(family) > kMaxVocabSize) {
+    return absl::InvalidArgumentError(absl::StrCat("family ", family.name, ": a vocabulary of ",
+                                                   HashedVocabSize(family), " ids (1..",
+                                                   kMaxVocabSize, " can be)"));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status CheckLayers(const Family& family, const std::vector<uint32_t>& layers) {
@@ -118,7 +129,7 @@ std::vector<uint32_t> LayersOfWalk(const Family& family, const std::vector<uint3
   const bool is_subset =
       std::includes(family.layers.begin(), family.layers.end(), asked.begin(), asked.end());
   if (!is_subset) return asked;
-  return {family.layers.begin(), family.layers.end()};
+  return family.layers;
 }
 
 AddressScheme WithoutLayers(const Family& family) {
@@ -147,16 +158,18 @@ AddressScheme WithoutLayers(const Family& family) {
 absl::StatusOr<AddressScheme> Derive(const Family& family, const DeriveOptions& options) {
   const uint64_t base = options.rows_per_head > 0 ? options.rows_per_head : family.rows_per_head;
   // What the primes come to is checked below; this keeps the search itself in bounds.
-  if (base > kMaxLayerRows) {
+  if (base < 1 || base > kMaxLayerRows) {
     return absl::InvalidArgumentError(absl::StrCat(
-        "rows per head ", base, " is above the limit of ", kMaxLayerRows, " rows a layer"));
+        "rows per head ", base, " is not from 1 to the limit of ", kMaxLayerRows, " rows a layer"));
   }
+  if (absl::Status s = CheckCounts(family); !s.ok()) return s;
   if (family.multiplier_rule == MultiplierRule::kNumpyPcg64 &&
       MultiplierBound(family) < kMinNumpyBound) {
     return absl::InvalidArgumentError(absl::StrCat("family ", family.name, ": a vocabulary of ",
                                                    HashedVocabSize(family),
                                                    " is too large for numpy's 64-bit draws"));
   }
+  if (absl::Status s = CheckLayers(family, family.layers); !s.ok()) return s;
   if (absl::Status s = CheckLayers(family, options.layers); !s.ok()) return s;
   AddressScheme scheme = WithoutLayers(family);
   uint64_t last_prime = base - 1;

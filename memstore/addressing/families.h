@@ -1,6 +1,6 @@
-// The model families whose tables can be packed, each as data, and the derivation of an address
-// scheme from one. Used when a table is packed (and by `engram address --family`), never when
-// served.
+// The model families whose tables can be packed, each a recipe with its parameters as data, and the
+// derivation of an address scheme from one. A sister model is a copy of its family with other
+// parameters. Used when a table is packed (and by `engram address --family`), never when served.
 //
 // Sources of the formulas: arXiv 2601.07372 and its demo, the models' public configurations;
 // written out in proto/FORMATS.md, "Families".
@@ -24,9 +24,8 @@ enum class MultiplierRule {
 };
 
 enum class ModulusRule {
-  kPrimesAbove,      // demo, paper, V4.1: the primes from base on, each used once over all layers
-  kAscendingPrimes,  // Qwen4: the (g+1)-th prime >= base for column g, the same in every layer
-  kOddAbove,         // LongCat: base + 2 * column + 1
+  kPrimesAbove,  // the primes from base on, one after the other over all columns of all layers
+  kOddAbove,     // LongCat: base + 2 * column + 1
 };
 
 struct Family {
@@ -39,13 +38,13 @@ struct Family {
   uint32_t heads_per_order;
   uint32_t vocab_size;
   uint32_t compressed_vocab_size;  // 0: raw ids are hashed
-  absl::string_view token_map_sha256;
+  std::string token_map_sha256;
   absl::string_view token_map_source;  // how to get the map, for messages
-  int64_t pad_id;                      // after compression
-  int64_t reset_token_id;              // -1: none
+  int64_t pad_id;          // a token id; of every family here its compressed id is the same number
+  int64_t reset_token_id;  // -1: none
   bool dead_positions;
   uint64_t rows_per_head;  // the base size
-  absl::Span<const uint32_t> layers;
+  std::vector<uint32_t> layers;
   uint32_t row_dim;  // values in a row, as released
   // As released: where the checkpoint holds the rows. "{layer}" and "{piece}" are replaced; a
   // pattern with "{piece}" is a run of tensors from 0 on, concatenated (or, with column_tensors,

@@ -47,6 +47,41 @@ TEST(DeriveTest, Qwen4Exp) {
   EXPECT_EQ(scheme.Columns(), 16u);
 }
 
+// By transformers' Qwen4ExpTextNGramEmbedding: head g of the i-th PLE layer takes the (16 i + g +
+// 1)-th prime from the base on, its multipliers' seed is seed + 10007 i.
+TEST(DeriveTest, ASecondLayerOfQwen4ExpTakesThePrimesThatFollow) {
+  Family family = FamilyNamed("qwen4-exp");
+  family.layers = {1, 5};
+  const AddressScheme scheme = Derive(family, {.rows_per_head = 1000}).value();
+  ASSERT_EQ(scheme.layers.size(), 2u);
+  EXPECT_EQ(scheme.layers[0].moduli.front(), 1009u);
+  EXPECT_EQ(scheme.layers[0].moduli.back(), 1097u);
+  EXPECT_EQ(scheme.layers[1].layer, 5u);
+  EXPECT_EQ(scheme.layers[1].moduli.front(), 1103u);
+  EXPECT_EQ(scheme.layers[1].moduli.back(), 1223u);
+  EXPECT_THAT(scheme.layers[1].multipliers,
+              testing::ElementsAre(3352040966061, 19752442147475, 10742103100073));
+}
+
+TEST(DeriveTest, ASisterModelIsAFamilyWithOtherParameters) {
+  Family family = FamilyNamed("qwen4-exp");
+  family.multiplier_seed = 7;
+  family.vocab_size = 200000;
+  family.pad_id = family.reset_token_id = 5;
+  family.max_order = 4;
+  family.heads_per_order = 2;
+  family.layers = {0, 3};
+  family.rows_per_head = 1000;
+  const AddressScheme scheme = Derive(family, {}).value();
+  EXPECT_EQ(scheme.Columns(), 6u);
+  EXPECT_EQ(scheme.vocab_size, 200000u);
+  EXPECT_EQ(scheme.pad_id, 5);
+  EXPECT_EQ(scheme.reset_token_id, 5u);
+  EXPECT_THAT(scheme.layers[1].moduli, testing::ElementsAre(1039, 1049, 1051, 1061, 1063, 1069));
+  EXPECT_THAT(scheme.layers[1].multipliers,
+              testing::ElementsAre(26036192551563, 24215265230495, 27706011192507, 31557894992565));
+}
+
 TEST(DeriveTest, LongCatFlashLite) {
   const AddressScheme scheme = DeriveOrDie("longcat-flash-lite");
   ASSERT_EQ(scheme.layers.size(), 1u);
@@ -134,6 +169,25 @@ TEST(DeriveTest, RefusesWhatCannotBe) {
   // Each head fits, the layer does not.
   EXPECT_THAT(error("deepseek-v4.1-flash", {.rows_per_head = uint64_t{1} << 38}),
               HasSubstr("moduli"));
+}
+
+TEST(DeriveTest, RefusesParametersThatCannotBe) {
+  const auto error = [](void (*change)(Family&)) {
+    Family family = FamilyNamed("qwen4-exp");
+    change(family);
+    const absl::Status status = Derive(family, {}).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
+    return std::string(status.message());
+  };
+  EXPECT_THAT(error([](Family& f) { f.max_order = 1; }), HasSubstr("up to 1 ids"));
+  EXPECT_THAT(error([](Family& f) { f.max_order = 4000000000; }), HasSubstr("up to 4000000000"));
+  EXPECT_THAT(error([](Family& f) { f.heads_per_order = 0; }), HasSubstr("0 heads"));
+  EXPECT_THAT(error([](Family& f) { f.heads_per_order = 65; }), HasSubstr("65 heads"));
+  EXPECT_THAT(error([](Family& f) { f.vocab_size = 0; }), HasSubstr("vocabulary of 0"));
+  EXPECT_THAT(error([](Family& f) { f.vocab_size = 200000; }), HasSubstr("pad_id is 248044"));
+  EXPECT_THAT(error([](Family& f) { f.rows_per_head = 0; }), HasSubstr("rows per head 0"));
+  EXPECT_THAT(error([](Family& f) { f.layers = {5, 1}; }), HasSubstr("layers 5,1"));
+  EXPECT_THAT(error([](Family& f) { f.layers = {}; }), HasSubstr("number of layers is 0"));
 }
 
 TEST(FamiliesTest, AnUnknownNameListsThose) {
