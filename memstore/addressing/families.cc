@@ -63,6 +63,13 @@ Family Engram27b() {
   return family;
 }
 
+Family Engram40b() {
+  Family family = Engram27b();
+  family.name = "engram-40b";
+  family.rows_per_head = 7239680;
+  return family;
+}
+
 Family DeepSeekV41Flash() {
   return {
       .name = "deepseek-v4.1-flash",
@@ -151,7 +158,7 @@ Family LongCatFlashLite() {
 
 absl::Span<const Family> Families() {
   static const auto& families = *new std::vector<Family>{
-      DeepSeekV41Flash(), EngramDemoV1(), Engram27b(), Qwen4Exp(), LongCatFlashLite()};
+      DeepSeekV41Flash(), EngramDemoV1(), Engram27b(), Engram40b(), Qwen4Exp(), LongCatFlashLite()};
   return families;
 }
 

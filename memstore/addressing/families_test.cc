@@ -92,7 +92,14 @@ TEST(DeriveTest, LongCatFlashLite) {
   EXPECT_EQ(scheme.layers[0].Rows(), 122683536u);
 }
 
-// Known from the paper alone: 2,262,400 a head, the demo's hash.
+// Known from the paper alone: 2,262,400 or 7,239,680 a head, the demo's hash.
+TEST(DeriveTest, Engram40b) {
+  const AddressScheme scheme = DeriveOrDie("engram-40b");
+  ASSERT_EQ(scheme.layers.size(), 2u);
+  EXPECT_EQ(scheme.layers[1].layer, 14u);
+  EXPECT_NEAR(scheme.layers[0].Rows(), 16 * 7239680.0, 16 * 400);
+}
+
 TEST(DeriveTest, Engram27b) {
   const AddressScheme scheme = DeriveOrDie("engram-27b");
   ASSERT_EQ(scheme.layers.size(), 2u);
