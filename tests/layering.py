@@ -29,6 +29,7 @@ FLOORS = {
     "memstore/shm": {"memstore/base", "memstore/os"},
     "memstore/tokenizer": {"memstore/base", "memstore/os"},
     "memstore/table": {"memstore/base", "memstore/os", "memstore/addressing"},
+    "memstore/recipe": {"memstore/base", "memstore/os", "memstore/addressing"},
     "memstore/safetensors": {"memstore/base", "memstore/os"},
     "memstore/pack": {"memstore/base", "memstore/os", "memstore/addressing", "memstore/safetensors", "memstore/table", "memstore/tokenizer"},
     "memstore/store": {"memstore/base", "memstore/os", "memstore/addressing", "memstore/gather", "memstore/table"},

@@ -29,6 +29,7 @@ constexpr uint32_t kLongCatVocab = 131072;
 Family EngramDemoV1() {
   return {
       .name = "engram-demo-v1",
+      .config_keys = ConfigKeys::kEngram,
       .combine = Combine::kXorOfProducts,
       .multiplier_rule = MultiplierRule::kNumpyPcg64,
       .multiplier_seed = 0,
@@ -41,6 +42,7 @@ Family EngramDemoV1() {
       .token_map_source = kV3MapSource,
       .pad_id = 2,
       .reset_token_id = -1,
+      .pad_is_reset_token = false,
       .dead_positions = false,
       .rows_per_head = 646400,
       .layers = {1, 15},
@@ -73,6 +75,7 @@ Family Engram40b() {
 Family DeepSeekV41Flash() {
   return {
       .name = "deepseek-v4.1-flash",
+      .config_keys = ConfigKeys::kEngram,
       .combine = Combine::kXorOfProducts,
       .multiplier_rule = MultiplierRule::kNumpyPcg64,
       .multiplier_seed = 0,
@@ -85,6 +88,7 @@ Family DeepSeekV41Flash() {
       .token_map_source = kV41MapSource,
       .pad_id = 2,
       .reset_token_id = -1,
+      .pad_is_reset_token = false,
       .dead_positions = true,
       .rows_per_head = 16000000,
       .layers = {1, 14},
@@ -100,6 +104,7 @@ Family DeepSeekV41Flash() {
 Family Qwen4Exp() {
   return {
       .name = "qwen4-exp",
+      .config_keys = ConfigKeys::kPle,
       .combine = Combine::kXorOfProducts,
       .multiplier_rule = MultiplierRule::kSplitMix64,
       .multiplier_seed = 1234,
@@ -112,6 +117,7 @@ Family Qwen4Exp() {
       .token_map_source = "",
       .pad_id = kQwenEos,
       .reset_token_id = kQwenEos,
+      .pad_is_reset_token = true,
       .dead_positions = false,
       .rows_per_head = 20000000,
       .layers = {1},
@@ -130,6 +136,7 @@ Family Qwen4Exp() {
 Family LongCatFlashLite() {
   return {
       .name = "longcat-flash-lite",
+      .config_keys = ConfigKeys::kOverEmbedding,
       .combine = Combine::kPolynomial,
       .multiplier_rule = MultiplierRule::kNone,
       .multiplier_seed = 0,
@@ -142,6 +149,7 @@ Family LongCatFlashLite() {
       .token_map_source = "",
       .pad_id = 0,
       .reset_token_id = 2,
+      .pad_is_reset_token = false,
       .dead_positions = false,
       .rows_per_head = uint64_t{78} * kLongCatVocab,
       .layers = {0},

@@ -28,8 +28,16 @@ enum class ModulusRule {
   kOddAbove,     // LongCat: base + 2 * column + 1
 };
 
+// How a model's config.json spells the parameters (recipe/checkpoint_config.h).
+enum class ConfigKeys {
+  kEngram,         // engram_layer_ids, engram_max_ngram_size, ...
+  kPle,            // ngram_size, heads_per_ngram, ple_layer_ids (counts from 1), ...
+  kOverEmbedding,  // emb_neighbor_num, emb_split_num, ngram_vocab_size_ratio, ...
+};
+
 struct Family {
   absl::string_view name;
+  ConfigKeys config_keys;
   Combine combine;
   MultiplierRule multiplier_rule;
   uint64_t multiplier_seed;
@@ -42,6 +50,7 @@ struct Family {
   absl::string_view token_map_source;  // how to get the map, for messages
   int64_t pad_id;          // a token id; of every family here its compressed id is the same number
   int64_t reset_token_id;  // -1: none
+  bool pad_is_reset_token;
   bool dead_positions;
   uint64_t rows_per_head;  // the base size
   std::vector<uint32_t> layers;
