@@ -35,6 +35,11 @@ absl::Status CheckFlags(const PackFlags& flags, const Family& family) {
     return absl::InvalidArgumentError(
         "--layers goes with --synthetic: of a checkpoint all layers are packed");
   }
+  if (flags.synthetic && (flags.options.reset_token_id || flags.options.use_stored_constants)) {
+    return absl::InvalidArgumentError(
+        "--reset-token-id and --use-stored-constants go with --checkpoint: made-up rows have the "
+        "family's own constants");
+  }
   absl::Status status = CheckPackOptions(family, flags.options);
   if (status.ok() && flags.synthetic) status = CheckSyntheticLayers(flags.options);
   if (!status.ok()) return status;
@@ -75,9 +80,10 @@ void AddPackCommand(CLI::App& app, CommandBody* chosen) {
       "killed leaves .SET.partial, which the next run with the same output begins anew.");
   command->add_option("--family", flags->family, absl::StrCat("the model family: ", FamilyNames()))
       ->required();
-  command->add_option("--checkpoint", flags->checkpoint,
-                      "the model's directory, with *.safetensors files and, where there is one, "
-                      "their index; a config.json beside them must agree");
+  command->add_option(
+      "--checkpoint", flags->checkpoint,
+      "the model's directory, with *.safetensors files and, where there is one, their index; what "
+      "a config.json beside them says of the addresses counts");
   command->add_flag("--synthetic", flags->synthetic,
                     "made-up rows, for demos, tests and benchmarks");
   command->add_option("--output", flags->options.output, "a directory that is not there yet")
@@ -87,8 +93,15 @@ void AddPackCommand(CLI::App& app, CommandBody* chosen) {
                       "is checked and kept in the set");
   command
       ->add_option("--rows-per-head", flags->options.rows_per_head,
-                   "base size of a table that is scaled (default: the family's)")
+                   "base size of a table that is scaled (default: config.json's, or the family's)")
       ->check(CLI::Range(uint64_t{1}, kMaxLayerRows));
+  command
+      ->add_option("--reset-token-id", flags->options.reset_token_id,
+                   "of several end tokens that config.json lists, the one that ends a window")
+      ->check(CLI::Range(uint32_t{0}, kMaxVocabSize - 1));
+  command->add_flag("--use-stored-constants", flags->options.use_stored_constants,
+                    "address by the constants that tensors of the checkpoint hold, also where the "
+                    "recipe makes others");
   command
       ->add_option("--layers", flags->options.layers,
                    "with --synthetic: layer numbers, ascending, as in 1,14 (default: the family's)")

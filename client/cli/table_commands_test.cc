@@ -18,6 +18,7 @@
 #include "memstore/base/sha256.h"
 #include "memstore/os/posix_file.h"
 #include "memstore/pack/testing/small_checkpoint.h"
+#include "memstore/table/manifest.h"
 
 namespace engram::cli {
 namespace {
@@ -99,9 +100,23 @@ TEST_F(TableCommandsTest, PacksACheckpoint) {
   std::vector<std::string> scaled = pack;
   scaled.insert(scaled.end(), {"--rows-per-head", "50"});
   EXPECT_EQ(Run(scaled), kDone) << said_;
+  EXPECT_THAT(said_, HasSubstr("note: config.json was not compared"));
   EXPECT_EQ(Run({"verify", Path("set")}), kDone) << said_;
   ASSERT_EQ(Run({"inspect", Path("set"), "--json"}), kDone) << said_;
   EXPECT_TRUE(nlohmann::json::parse(printed_)["token_map"].is_null());
+  fs::remove_all(Path("set"));
+  testing_checkpoint::WriteText(
+      Path("config.json"),
+      R"({"text_config": {"ngram_vocab_size_base": 50, "eos_token_id": [5, 6]}})");
+  EXPECT_EQ(Run(pack), kFailed);
+  EXPECT_THAT(said_, HasSubstr("--reset-token-id"));
+  std::vector<std::string> told = pack;
+  told.insert(told.end(), {"--reset-token-id", "6"});
+  EXPECT_EQ(Run(told), kDone) << said_;
+  EXPECT_EQ(LoadManifest(Path("set")).value().scheme.reset_token_id, 6u);
+  told.push_back("--use-stored-constants");
+  EXPECT_EQ(Run(told), kFailed);
+  EXPECT_THAT(said_, HasSubstr("no tensor that holds constants"));
 }
 
 TEST_F(TableCommandsTest, BadUsageIsTwoAndLeavesNothing) {
@@ -119,6 +134,10 @@ TEST_F(TableCommandsTest, BadUsageIsTwoAndLeavesNothing) {
       {"--family", "qwen4-exp", "--synthetic", "--name", "a/b"},
       {"--family", "qwen4-exp", "--checkpoint", "x", "--name", ".a"},
       {"--family", "qwen4-exp", "--synthetic", "--token-map", kV41Map},
+      {"--family", "qwen4-exp", "--synthetic", "--use-stored-constants"},
+      {"--family", "qwen4-exp", "--synthetic", "--reset-token-id", "2"},
+      {"--family", "qwen4-exp", "--checkpoint", "x", "--reset-token-id", "-1"},
+      {"--family", kV41, "--checkpoint", "x", "--token-map", kV41Map, "--reset-token-id", "2"},
       {"--family", kV41, "--synthetic"},
   };
   for (std::vector<std::string> arguments : bad) {

@@ -312,24 +312,6 @@ WantedTensor TableTensors(const Family& family) {
   };
 }
 
-absl::Status CheckNoOtherLayers(const Family& family, const AddressScheme& scheme,
-                                const Checkpoint& checkpoint) {
-  return ForEachTensor(
-      family, checkpoint,
-      [&](const std::string& name, const TableTensor& tensor, const Places& places) {
-        if (scheme.FindLayer(tensor.layer) != nullptr) return absl::OkStatus();
-        return absl::FailedPreconditionError(
-            absl::StrCat("the tensor ", QuoteForMessage(name), " in ", places[0]->file,
-                         " is of a table of layer ", tensor.layer, ", and the family ", family.name,
-                         " has tables in the layers ",
-                         absl::StrJoin(scheme.layers, ", ",
-                                       [](std::string* out, const LayerAddressing& layer) {
-                                         absl::StrAppend(out, layer.layer);
-                                       }),
-                         ": it would be left out; is --family the right one?"));
-      });
-}
-
 absl::StatusOr<CheckpointLayer> LayOutLayer(const Family& family, const LayerAddressing& layer,
                                             const Checkpoint& checkpoint,
                                             const NoteFunction& note) {

@@ -33,10 +33,6 @@ struct CheckpointLayer {
 // Tells the tensors of the family's tables, of whatever layer.
 WantedTensor TableTensors(const Family& family);
 
-// FAILED_PRECONDITION names a table of a layer that `scheme` does not have: it would be left out.
-absl::Status CheckNoOtherLayers(const Family& family, const AddressScheme& scheme,
-                                const Checkpoint& checkpoint);
-
 // What was taken otherwise than by its letter is said to `note`, which may be empty.
 absl::StatusOr<CheckpointLayer> LayOutLayer(const Family& family, const LayerAddressing& layer,
                                             const Checkpoint& checkpoint, const NoteFunction& note);

@@ -10,13 +10,14 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/os/direct_file.h"
-#include "memstore/pack/checkpoint_config.h"
 #include "memstore/pack/checkpoint_layout.h"
+#include "memstore/pack/checkpoint_scheme.h"
 #include "memstore/pack/interleave.h"
-#include "memstore/pack/safetensors.h"
 #include "memstore/safetensors/blob_digests.h"
+#include "memstore/safetensors/checkpoint_files.h"
 
 namespace engram {
 namespace {
@@ -135,41 +136,57 @@ LayerTableSpec SpecOf(const LayerAddressing& addressing, const CheckpointLayer& 
   return spec;
 }
 
+absl::StatusOr<CheckpointLayer> LayOutStatedLayer(const CheckpointScheme& model,
+                                                  const LayerAddressing& addressing,
+                                                  const NoteFunction& note) {
+  absl::StatusOr<CheckpointLayer> layout =
+      LayOutLayer(model.family, addressing, *model.checkpoint, note);
+  if (!layout.ok()) return WithDifferences(layout.status(), model);
+  std::vector<uint64_t> piece_rows;
+  const TensorPlace* before = nullptr;
+  for (const RowRun& run : layout->weights) {
+    // The parts of ranks are cut by another rule.
+    if (before != nullptr && before->name == run.tensor->name) return layout;
+    before = run.tensor;
+    piece_rows.push_back(run.tensor->shape[0]);
+  }
+  ENGRAM_RETURN_IF_ERROR(model.stated.CheckPieces(addressing.Rows(), piece_rows));
+  return layout;
+}
+
 }  // namespace
 
 absl::StatusOr<Manifest> PackCheckpoint(const Family& family, const std::string& checkpoint,
                                         const PackOptions& options) {
   ENGRAM_RETURN_IF_ERROR(CheckCheckpointDirectory(checkpoint));
-  ENGRAM_ASSIGN_OR_RETURN(const PackScheme scheme, MakePackScheme(family, options));
-  ENGRAM_RETURN_IF_ERROR(CheckCheckpointConfig(
-      checkpoint, family, scheme.scheme,
-      options.rows_per_head > 0 ? options.rows_per_head : family.rows_per_head));
-  ENGRAM_ASSIGN_OR_RETURN(const Checkpoint opened,
-                          Checkpoint::Open(checkpoint, TableTensors(family)));
-  ENGRAM_RETURN_IF_ERROR(CheckNoOtherLayers(family, scheme.scheme, opened));
-
+  ENGRAM_ASSIGN_OR_RETURN(const CheckpointScheme model,
+                          ReadCheckpointScheme(family, checkpoint, options));
+  const std::vector<LayerAddressing>& addressings = model.scheme.scheme.layers;
   std::vector<std::unique_ptr<const CheckpointLayer>> layouts;
   std::set<std::string> looked_at;
-  for (const LayerAddressing& addressing : scheme.scheme.layers) {
+  for (const LayerAddressing& addressing : addressings) {
     ENGRAM_ASSIGN_OR_RETURN(CheckpointLayer layout,
-                            LayOutLayer(family, addressing, opened, options.on_note));
+                            LayOutStatedLayer(model, addressing, options.on_note));
     layouts.push_back(std::make_unique<const CheckpointLayer>(std::move(layout)));
-    WarnOfOddBytes(opened, *layouts.back(), options.on_note, looked_at);
+    WarnOfOddBytes(*model.checkpoint, *layouts.back(), options.on_note, looked_at);
   }
   ENGRAM_ASSIGN_OR_RETURN(const std::unique_ptr<BlobDigests> digests,
                           BlobDigests::Begin(BlobsOf(layouts)));
   std::vector<LayerRows> layers;
   for (size_t i = 0; i < layouts.size(); ++i) {
     const CheckpointLayer& layer = *layouts[i];
-    layers.push_back({SpecOf(scheme.scheme.layers[i], layer), [&layer, &digests]() -> RowFill {
+    layers.push_back({SpecOf(addressings[i], layer), [&layer, &digests]() -> RowFill {
                         auto reader = std::make_shared<RowReader>(layer, *digests);
                         return [reader](RowId first_row, absl::Span<std::byte> rows) {
                           return reader->Fill(first_row, rows);
                         };
                       }});
   }
-  absl::StatusOr<Manifest> written =
-      WriteTableSet(family, options, scheme, layers, [&digests] { return digests->Wait(); });
+  if (options.on_note) {
+    for (const std::string& note : model.notes) options.on_note(absl::StrCat("note: ", note));
+  }
+  absl::StatusOr<Manifest> written = WriteTableSet(model.family, options, model.scheme, layers,
+                                                   [&digests] { return digests->Wait(); });
   // The rows ended for the digest's sake: it has the reason.
   if (!written.ok() && digests->failed()) return digests->Wait();
   return written;

@@ -13,8 +13,7 @@
 
 namespace engram {
 
-// Errors: those of MakePackScheme, CheckCheckpointConfig, Checkpoint::Open, LayOutLayer and
-// TableSetWriter.
+// Errors: those of ReadCheckpointScheme, LayOutLayer, StatedRecipe::CheckPieces and TableSetWriter.
 absl::StatusOr<Manifest> PackCheckpoint(const Family& family, const std::string& checkpoint,
                                         const PackOptions& options);
 

@@ -64,7 +64,10 @@ class PackLayoutsTest : public testing::Test {
     options.output = dir_ / "set";
     options.rows_per_head = kRowsPerHead;
     if (family == kV41) options.token_map_file = kV41Map;
-    options.on_note = [this](const std::string& note) { notes_ += note + "\n"; };
+    options.on_note = [this](const std::string& note) {
+      // None of these models has a configuration.
+      if (!absl::StrContains(note, "config.json was not compared")) notes_ += note + "\n";
+    };
     const absl::StatusOr<Manifest> packed = PackCheckpoint(**FindFamily(family), model, options);
     return packed.ok() ? packed->id : std::string(packed.status().message());
   }

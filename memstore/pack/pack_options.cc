@@ -1,14 +1,21 @@
 #include "memstore/pack/pack_options.h"
 
+#include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "memstore/base/plain_name.h"
+#include "memstore/base/sha256.h"
+#include "memstore/os/posix_file.h"
 #include "memstore/pack/staging_directory.h"
 #include "memstore/table/shard_layout.h"
 
 namespace engram {
 namespace {
+
+// Maps of vocabularies of up to 2^25 ids, a hundred times those of today's models.
+constexpr uint64_t kMaxTokenMapBytes = uint64_t{128} << 20;
 
 absl::Status CheckTokenMapOption(const Family& family, const PackOptions& options) {
   const bool needed = family.compressed_vocab_size > 0;
@@ -25,6 +32,26 @@ absl::Status CheckTokenMapOption(const Family& family, const PackOptions& option
   return absl::OkStatus();
 }
 
+// Another tokenizer's map, of which nothing but its size is known: its digest goes into the scheme.
+absl::Status AdoptTokenMap(const std::string& path, Family& family) {
+  absl::StatusOr<std::string> bytes = ReadWholeFile(path, kMaxTokenMapBytes);
+  if (!bytes.ok()) return bytes.status();
+  int64_t entries = 0, highest = -1;
+  for (size_t at = 0; at + sizeof(int32_t) <= bytes->size(); at += sizeof(int32_t), ++entries) {
+    int32_t id;
+    std::memcpy(&id, bytes->data() + at, sizeof(id));
+    highest = std::max<int64_t>(highest, id);
+  }
+  if (highest + 1 != family.compressed_vocab_size) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "the token map ", path, " has ", highest + 1, " compressed ids, the checkpoint's ",
+        "config.json says ", family.compressed_vocab_size, ": is it of the model's tokenizer?"));
+  }
+  family.vocab_size = static_cast<uint32_t>(entries);
+  family.token_map_sha256 = Sha256Hex(*bytes);
+  return absl::OkStatus();
+}
+
 std::string SetName(const Family& family, const PackOptions& options) {
   return options.name.empty() ? std::string(family.name) : options.name;
 }
@@ -35,12 +62,22 @@ absl::Status CheckPackOptions(const Family& family, const PackOptions& options) 
   absl::Status status = CheckStagingOutput(options.output);
   if (status.ok()) status = CheckPlainName(SetName(family, options), "the table set's name");
   if (status.ok()) status = CheckTokenMapOption(family, options);
+  if (status.ok() && options.reset_token_id && family.reset_token_id < 0) {
+    status = absl::InvalidArgumentError(absl::StrCat("no token ends a window of the family ",
+                                                     family.name, ": leave --reset-token-id out"));
+  }
   return status;
 }
 
-absl::StatusOr<PackScheme> MakePackScheme(const Family& family, const PackOptions& options) {
+absl::StatusOr<PackScheme> MakePackScheme(const Family& model, const PackOptions& options) {
+  Family family = model;
   absl::Status status = CheckPackOptions(family, options);
+  if (status.ok() && family.compressed_vocab_size > 0 && family.token_map_sha256.empty()) {
+    status = AdoptTokenMap(options.token_map_file, family);
+  }
   if (!status.ok()) return status;
+  const auto pad_token = static_cast<uint64_t>(family.pad_id);
+  if (family.compressed_vocab_size > 0) family.pad_id = 0;  // until the map tells it
   absl::StatusOr<AddressScheme> scheme = Derive(family, {options.rows_per_head, options.layers});
   if (!scheme.ok()) return scheme.status();
   PackScheme made{std::move(*scheme), std::nullopt};
@@ -49,6 +86,13 @@ absl::StatusOr<PackScheme> MakePackScheme(const Family& family, const PackOption
       TokenMap::Load(options.token_map_file, made.scheme.vocab_size, *made.scheme.token_map);
   if (!map.ok()) return map.status();
   made.token_map = std::move(*map);
+  const std::vector<int32_t>& compressed = made.token_map->compressed();
+  if (pad_token >= compressed.size()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("the pad token ", pad_token, " is not among the ", compressed.size(),
+                     " ids of the token map ", options.token_map_file));
+  }
+  made.scheme.pad_id = compressed[pad_token];
   return made;
 }
 

@@ -25,6 +25,10 @@ struct PackOptions {
   uint64_t rows_per_head = 0;    // 0: the family's
   std::vector<uint32_t> layers;  // empty: the family's
   std::string token_map_file;    // where the family needs one
+  // Of a checkpoint alone: which of a model's end tokens ends a window, and whether the constants
+  // that its tensors hold are taken in place of those that the recipe makes.
+  std::optional<uint32_t> reset_token_id;
+  bool use_stored_constants = false;
   TableSetWriterOptions writer;
   ProgressFunction on_progress;  // in bytes of rows
   NoteFunction on_note;          // may be empty

@@ -10,6 +10,7 @@
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "memstore/recipe/checkpoint_config.h"
 
 namespace engram {
 namespace {
@@ -91,6 +92,7 @@ TableNames::TableNames(const Family& family) : column_tensors_(family.column_ten
 }
 
 std::optional<TableTensor> TableNames::Parse(absl::string_view name) const {
+  if (IsOfOtherModel(name)) return std::nullopt;  // a draft model may have tables of its own
   for (const Base& base : bases_) {
     for (size_t at = name.find(base.before); at != absl::string_view::npos;
          at = name.find(base.before, at + 1)) {

@@ -72,7 +72,8 @@ TEST(TableNamesTest, LeavesOtherTensorsAlone) {
         "layers..engram.embed.weight", "layers.1.engram.embedding.weight",
         "mylayers.1.engram.embed.weight", "layers.1.engram.embed.shard_x.weight",
         "layers.1.engram.embed.shard_.weight", "layers.1.engram.embed.shard_99999999999.weight",
-        "layers.99999999999.engram.embed.weight", "embed_tokens.weight", ""}) {
+        "layers.99999999999.engram.embed.weight", "embed_tokens.weight",
+        "mtp.layers.1.engram.embed.weight", "draft_model.layers.1.engram.embed.scale", ""}) {
     EXPECT_FALSE(NamesOf("deepseek-v4.1-flash").Parse(name).has_value()) << name;
   }
 }

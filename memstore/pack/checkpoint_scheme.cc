@@ -1,0 +1,127 @@
+#include "memstore/pack/checkpoint_scheme.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "memstore/base/status_macros.h"
+#include "memstore/os/posix_file.h"
+#include "memstore/pack/checkpoint_layout.h"
+#include "memstore/pack/stored_constants.h"
+#include "memstore/recipe/checkpoint_config.h"
+#include "memstore/safetensors/checkpoint_files.h"
+
+namespace engram {
+namespace {
+
+// What the flags and config.json say.
+absl::StatusOr<StatedRecipe> ReadRecipe(const Family& family, const std::string& checkpoint,
+                                        const PackOptions& options, ConfigReport* report) {
+  StatedRecipe stated;
+  if (options.rows_per_head > 0) {
+    ENGRAM_RETURN_IF_ERROR(stated.State(
+        RecipeParameter::kBaseRows,
+        {{options.rows_per_head}, "--rows-per-head", absl::StrCat(options.rows_per_head)}));
+  }
+  if (options.reset_token_id) {
+    ENGRAM_RETURN_IF_ERROR(stated.State(
+        RecipeParameter::kResetToken,
+        {{*options.reset_token_id}, "--reset-token-id", absl::StrCat(*options.reset_token_id)}));
+  }
+  ENGRAM_RETURN_IF_ERROR(CheckLinkLeadsSomewhere(JoinPath(checkpoint, "config.json")));
+  ENGRAM_ASSIGN_OR_RETURN(*report,
+                          ReadCheckpointConfig(checkpoint, family, options.reset_token_id, stated));
+  return stated;
+}
+
+// The table's tensors and those that hold constants. These may be in files that are not there, as
+// who fetches the table alone has not got them: `missing` says so.
+absl::StatusOr<Checkpoint> OpenCheckpoint(const Family& family, const AddressScheme& scheme,
+                                          const std::string& directory, const PackOptions& options,
+                                          std::string* missing) {
+  const WantedTensor tables = TableTensors(family);
+  const WantedTensor others = OtherTables(family, scheme);
+  const WantedTensor constants = ConstantTensors(family);
+  const auto rows = [&](absl::string_view name) { return tables(name) || others(name); };
+  absl::StatusOr<Checkpoint> opened = Checkpoint::Open(
+      directory, [&](absl::string_view name) { return rows(name) || constants(name); });
+  if (!absl::IsNotFound(opened.status()) || options.use_stored_constants) return opened;
+  absl::StatusOr<Checkpoint> without = Checkpoint::Open(directory, rows);
+  if (without.ok()) *missing = std::string(opened.status().message());
+  return without;
+}
+
+std::vector<std::string> Notes(const ConfigReport& report, const CheckpointScheme& model,
+                               const std::vector<std::string>& constants, bool took_stored,
+                               const std::string& missing) {
+  std::vector<std::string> notes;
+  if (!report.not_compared.empty()) {
+    notes.push_back(absl::StrCat(
+        "config.json was not compared: ", report.not_compared,
+        constants.empty() ? absl::StrCat("; the constants are those of ", model.family.name) : ""));
+  }
+  if (!missing.empty()) notes.push_back(absl::StrCat("constants were not compared: ", missing));
+  if (!report.unread.empty()) {
+    notes.push_back(absl::StrCat("keys of config.json that this program does not know: ",
+                                 absl::StrJoin(report.unread, ", ")));
+  }
+  notes.insert(notes.end(), model.differences.begin(), model.differences.end());
+  if (took_stored) {
+    notes.push_back(absl::StrCat("the constants are those that the checkpoint stores in ",
+                                 absl::StrJoin(constants, ", ")));
+  }
+  return notes;
+}
+
+}  // namespace
+
+absl::StatusOr<CheckpointScheme> ReadCheckpointScheme(const Family& family,
+                                                      const std::string& checkpoint,
+                                                      const PackOptions& options) {
+  ENGRAM_RETURN_IF_ERROR(CheckPackOptions(family, options));
+  ConfigReport report;
+  CheckpointScheme model;
+  ENGRAM_ASSIGN_OR_RETURN(model.stated, ReadRecipe(family, checkpoint, options, &report));
+  ENGRAM_ASSIGN_OR_RETURN(model.family, model.stated.Apply(family));
+  model.differences = model.stated.Differences(family);
+  PackOptions derived = options;
+  derived.rows_per_head = 0;  // it is among what is stated
+  absl::StatusOr<PackScheme> scheme = MakePackScheme(model.family, derived);
+  if (!scheme.ok()) return WithDifferences(scheme.status(), model);
+  model.scheme = *std::move(scheme);
+  AddressScheme& addresses = model.scheme.scheme;
+  ENGRAM_RETURN_IF_ERROR(WithDifferences(model.stated.CheckLayerRows(addresses), model));
+  std::string missing;
+  ENGRAM_ASSIGN_OR_RETURN(Checkpoint opened,
+                          OpenCheckpoint(model.family, addresses, checkpoint, options, &missing));
+  model.checkpoint = std::make_unique<const Checkpoint>(std::move(opened));
+  ENGRAM_RETURN_IF_ERROR(
+      WithDifferences(CheckNoOtherTables(model.family, addresses, *model.checkpoint), model));
+  absl::StatusOr<std::vector<std::string>> constants = CompareStoredConstants(
+      model.family, *model.checkpoint, options.use_stored_constants, addresses);
+  if (!constants.ok()) return WithDifferences(constants.status(), model);
+  model.notes = Notes(report, model, *constants, options.use_stored_constants, missing);
+  return model;
+}
+
+absl::Status WithDifferences(const absl::Status& status, const CheckpointScheme& model) {
+  if (status.ok()) return status;
+  std::vector<std::string> said = model.differences;
+  // A table of another size is another base size's, whoever said that one.
+  const RecipeStatement* base = model.stated.Find(RecipeParameter::kBaseRows);
+  if (base != nullptr) {
+    const std::string base_said = absl::StrCat(base->source, " is ", base->text);
+    const bool is_new = std::none_of(said.begin(), said.end(), [&](const std::string& each) {
+      return absl::StartsWith(each, base_said);
+    });
+    if (is_new) said.push_back(base_said);
+  }
+  if (said.empty()) return status;
+  return absl::Status(
+      status.code(),
+      absl::StrCat(status.message(), ". The model's own: ", absl::StrJoin(said, "; ")));
+}
+
+}  // namespace engram

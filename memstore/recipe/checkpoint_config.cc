@@ -1,0 +1,344 @@
+#include "memstore/recipe/checkpoint_config.h"
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <utility>
+
+#include "absl/algorithm/container.h"
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "memstore/base/quote_for_message.h"
+#include "memstore/base/status_macros.h"
+#include "memstore/os/posix_file.h"
+#include "memstore/recipe/config_keys.h"
+
+namespace engram {
+namespace {
+
+using nlohmann::json;
+
+// Configurations are a few kilobytes.
+constexpr uint64_t kMaxConfigBytes = 4u << 20;
+// Wrappers are a few levels.
+constexpr int kMaxNesting = 64;
+// Of a list in a message or a parameter: more than the layers of any model.
+constexpr size_t kMaxListed = kMaxLayers;
+// Whole numbers up to this are exact as a double, which is how some writers spell them.
+constexpr double kMaxExactDouble = 9007199254740992.0;
+
+// One object of the file, with the way to it.
+struct ConfigObject {
+  const json* object = nullptr;
+  const ConfigObject* around = nullptr;
+  std::string name;  // the key or place that holds it; empty at the top
+  bool is_text_model = false;
+};
+
+std::string PathOf(const ConfigObject& object) {
+  std::vector<std::string> names;
+  for (const ConfigObject* at = &object; at->around != nullptr; at = at->around) {
+    names.push_back(QuoteForMessage(at->name));
+  }
+  return absl::StrJoin(names.rbegin(), names.rend(), ".");
+}
+
+std::string NameForMessage(const ConfigObject& object) {
+  return object.around == nullptr ? "the top level" : PathOf(object);
+}
+
+// The words of a name: "text_config", "textConfig" and "text-config" have the same two.
+std::vector<std::string> WordsOf(absl::string_view name) {
+  std::string spaced;
+  for (const char c : name) {
+    if (absl::ascii_isupper(c)) spaced.push_back(' ');
+    spaced.push_back(absl::ascii_isalnum(c) ? absl::ascii_tolower(c) : ' ');
+  }
+  return absl::StrSplit(spaced, ' ', absl::SkipEmpty());
+}
+
+bool IsOfTextModel(absl::string_view name) {
+  static constexpr absl::string_view kWords[] = {"text", "language", "llm", "lm", "thinker"};
+  return absl::c_any_of(
+      WordsOf(name), [](const std::string& word) { return absl::c_linear_search(kWords, word); });
+}
+
+// Objects keep their place, as others point at them.
+using ConfigObjects = std::vector<std::unique_ptr<ConfigObject>>;
+
+// Collects the objects that count, those around before those within.
+class ObjectWalk {
+ public:
+  ConfigObjects Collect(const json& top) {
+    Enter(top, nullptr, "");
+    return std::move(objects_);
+  }
+
+ private:
+  void Enter(const json& value, const ConfigObject* around, absl::string_view name) {
+    if (value.is_array()) {
+      for (const json& element : value) {
+        if (element.is_structured()) Enter(element, around, name);
+      }
+      return;
+    }
+    objects_.push_back(std::make_unique<ConfigObject>(
+        ConfigObject{&value, around, std::string(name), IsOfTextModel(name)}));
+    const ConfigObject* const here = objects_.back().get();
+    for (const auto& [key, member] : value.items()) {
+      if (member.is_structured() && !IsOfOtherModel(key)) Enter(member, here, key);
+    }
+  }
+
+  ConfigObjects objects_;
+};
+
+bool HoldsOwnKeys(const ConfigObject& object, ConfigKeys keys) {
+  for (const auto& [key, value] : object.object->items()) {
+    if (!value.is_null() && !value.is_object() && IsOwnKey(keys, key)) return true;
+  }
+  if (!IsOwnObject(keys, object.name)) return false;
+  return absl::c_any_of(ConfigKeysOf(keys), [&](const ConfigKey& key) {
+    const auto at = object.object->find(key.key);
+    return key.reach != KeyReach::kGeneric && at != object.object->end() && !at->is_null();
+  });
+}
+
+// The one object that holds keys of the family's own, or nullptr.
+absl::StatusOr<const ConfigObject*> FindOwner(const ConfigObjects& objects, const Family& family,
+                                              const std::string& path) {
+  const ConfigObject* owner = nullptr;
+  for (const auto& object : objects) {
+    if (!HoldsOwnKeys(*object, family.config_keys)) continue;
+    if (owner != nullptr) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          path, ": both ", NameForMessage(*owner), " and ", NameForMessage(*object),
+          " hold keys of the family ", family.name, ": which is the model's? Remove the other's"));
+    }
+    owner = object.get();
+  }
+  return owner;
+}
+
+std::optional<uint64_t> WholeNumber(const json& value) {
+  if (value.is_number_unsigned()) return value.get<uint64_t>();
+  if (!value.is_number_float()) return std::nullopt;
+  const double number = value.get<double>();
+  if (!(number >= 0 && number <= kMaxExactDouble) || number != std::floor(number)) {
+    return std::nullopt;
+  }
+  return static_cast<uint64_t>(number);
+}
+
+std::string Text(const json& value) {
+  return QuoteForMessage(value.dump(-1, ' ', false, json::error_handler_t::replace));
+}
+
+// Reads the keys of one file into a StatedRecipe.
+class KeyReader {
+ public:
+  KeyReader(const std::string& path, const Family& family, std::optional<uint32_t> reset_token,
+            StatedRecipe& stated)
+      : path_(path), family_(family), reset_token_(reset_token), stated_(stated) {}
+
+  // The keys of one object that reach as far as `lowest_reach`, in turn those that multiply the
+  // vocabulary, which are read when it is known, or all others.
+  absl::Status Read(const ConfigObject& object, KeyReach lowest_reach, bool ratios) {
+    for (const ConfigKey& key : ConfigKeysOf(family_.config_keys)) {
+      const auto at = object.object->find(key.key);
+      if (key.reach < lowest_reach || at == object.object->end() || at->is_null()) continue;
+      if ((key.form == KeyForm::kVocabRatio) != ratios || key.form == KeyForm::kApart) continue;
+      ++keys_;
+      const std::string source =
+          absl::StrCat(path_, ": ", PathOf(object), object.around == nullptr ? "" : ".", key.key);
+      ENGRAM_RETURN_IF_ERROR(ReadValue(key, source, *at));
+    }
+    return absl::OkStatus();
+  }
+  // That were read.
+  size_t keys() const { return keys_; }
+
+ private:
+  absl::Status ReadValue(const ConfigKey& key, const std::string& source, const json& value) {
+    if (key.form == KeyForm::kOff) return CheckOff(source, value);
+    if (key.form == KeyForm::kVocabRatio) return ReadRatio(*key.parameter, source, value);
+    ENGRAM_ASSIGN_OR_RETURN(std::vector<uint64_t> numbers, Numbers(key.form, source, value));
+    if (key.form == KeyForm::kEndToken && numbers.size() > 1) {
+      return ReadEndTokens(source, value, numbers);
+    }
+    return stated_.State(*key.parameter, {std::move(numbers), source, Text(value)});
+  }
+
+  absl::Status Expected(const std::string& source, const json& value,
+                        absl::string_view expected) const {
+    return absl::FailedPreconditionError(
+        absl::StrCat(source, " is ", Text(value), ", expected ", expected));
+  }
+
+  absl::StatusOr<std::vector<uint64_t>> Numbers(KeyForm form, const std::string& source,
+                                                const json& value) const {
+    std::vector<uint64_t> numbers;
+    const bool takes_list = form != KeyForm::kNumber;
+    const json list = value.is_array() && takes_list ? value : json::array({value});
+    if (list.size() > kMaxListed) return Expected(source, value, "a shorter list");
+    for (const json& element : list) {
+      const std::optional<uint64_t> number = WholeNumber(element);
+      if (!number) {
+        return Expected(source, value,
+                        takes_list ? "a whole number, or a list of them" : "a whole number");
+      }
+      numbers.push_back(*number);
+    }
+    if (numbers.empty()) return Expected(source, value, "at least one number");
+    if (form == KeyForm::kEqualNumbers) {
+      if (absl::c_count(numbers, numbers[0]) != static_cast<ptrdiff_t>(numbers.size())) {
+        return Expected(source, value,
+                        "equal numbers: this program has one base size for all orders");
+      }
+      numbers.resize(1);
+    }
+    if (form == KeyForm::kNumbersFrom1) {
+      for (uint64_t& number : numbers) {
+        if (number-- == 0) return Expected(source, value, "layers that are counted from 1");
+      }
+    }
+    return numbers;
+  }
+
+  absl::Status ReadEndTokens(const std::string& source, const json& value,
+                             const std::vector<uint64_t>& tokens) const {
+    if (!reset_token_) {
+      return Expected(source, value,
+                      "one token: tell which of them ends a window with --reset-token-id ID");
+    }
+    if (absl::c_linear_search(tokens, *reset_token_)) return absl::OkStatus();
+    return Expected(source, value,
+                    absl::StrCat("a list with ", *reset_token_, " (--reset-token-id)"));
+  }
+
+  // Rounded as the models' own code does: a product of doubles unless both are whole.
+  absl::Status ReadRatio(RecipeParameter parameter, const std::string& source, const json& value) {
+    const RecipeStatement* const stated_vocab = stated_.Find(RecipeParameter::kVocabSize);
+    const uint64_t vocab = stated_vocab != nullptr ? stated_vocab->values[0] : family_.vocab_size;
+    const double ratio = value.is_number() ? value.get<double>() : 0;
+    // Also of a ratio that is no number.
+    if (!(ratio > 0 && ratio * static_cast<double>(vocab) < static_cast<double>(kMaxLayerRows))) {
+      return Expected(source, value, "a positive number of times the vocabulary");
+    }
+    const auto rows = static_cast<uint64_t>(ratio * static_cast<double>(vocab));
+    const std::string text =
+        absl::StrCat(Text(value), " (with ", vocab, " token ids: ", rows, " rows)");
+    return stated_.State(parameter, {{rows}, source, text});
+  }
+
+  absl::Status CheckOff(const std::string& source, const json& value) const {
+    const bool is_off = value == json(false) || value == json(0) || value == json("") ||
+                        (value.is_structured() && value.empty());
+    if (is_off) return absl::OkStatus();
+    return Expected(source, value,
+                    absl::StrCat("nothing: the recipe of ", family_.name, " has no such rule"));
+  }
+
+  const std::string& path_;
+  const Family& family_;
+  const std::optional<uint32_t> reset_token_;
+  StatedRecipe& stated_;
+  size_t keys_ = 0;
+};
+
+// A reader of JSON takes one of two equal keys, and no two need take the same. What walks the tree
+// recurses: nothing may nest deeper than the stack is.
+absl::StatusOr<json> ParseConfig(const std::string& text, const std::string& path) {
+  std::vector<std::set<std::string>> keys;
+  std::optional<std::string> twice;
+  bool too_deep = false;
+  const auto watch = [&](int depth, json::parse_event_t event, json& parsed) {
+    if (event == json::parse_event_t::object_start) keys.emplace_back();
+    if (event == json::parse_event_t::object_end) keys.pop_back();
+    if (event == json::parse_event_t::key &&
+        !keys.back().insert(parsed.get<std::string>()).second) {
+      twice = parsed.get<std::string>();
+    }
+    if (depth > kMaxNesting) too_deep = true;
+    return depth <= kMaxNesting;  // else it is left out of the tree
+  };
+  json config = json::parse(text, watch, /*allow_exceptions=*/false);
+  std::string fault;
+  if (!config.is_object()) fault = " is no JSON object: it is damaged, or not a checkpoint's";
+  if (twice) {
+    fault = absl::StrCat(": the key ", QuoteForMessage(*twice),
+                         " stands twice in one object: remove one");
+  }
+  if (too_deep) fault = absl::StrCat(" nests deeper than ", kMaxNesting);
+  if (!fault.empty()) return absl::FailedPreconditionError(absl::StrCat(path, fault));
+  return config;
+}
+
+// The unknown keys of the family's own, which may or may not enter the addresses.
+std::vector<std::string> UnreadKeys(const ConfigObject& object, ConfigKeys keys) {
+  std::vector<std::string> unread;
+  const absl::Span<const ConfigKey> known = ConfigKeysOf(keys);
+  for (const auto& [name, value] : object.object->items()) {
+    const bool is_known =
+        absl::c_any_of(known, [&key = name](const ConfigKey& each) { return each.key == key; });
+    if (value.is_null() || value.is_object() || is_known || !IsOwnKey(keys, name)) continue;
+    if (unread.size() < kMaxListed) unread.push_back(QuoteForMessage(name));
+  }
+  return unread;
+}
+
+}  // namespace
+
+bool IsOfOtherModel(absl::string_view name) {
+  static constexpr absl::string_view kParts[] = {"vision", "visual", "audio",    "speech",
+                                                 "image",  "video",  "speculat", "draft"};
+  static constexpr absl::string_view kWords[] = {"vit",       "mtp",    "nextn",    "eagle",
+                                                 "medusa",    "eagle3", "talker",   "code2wav",
+                                                 "token2wav", "dspark", "assistant"};
+  return absl::c_any_of(WordsOf(name), [](const std::string& word) {
+    return absl::c_linear_search(kWords, word) ||
+           absl::c_any_of(kParts,
+                          [&](absl::string_view part) { return absl::StrContains(word, part); });
+  });
+}
+
+absl::StatusOr<ConfigReport> ReadCheckpointConfig(const std::string& directory,
+                                                  const Family& family,
+                                                  std::optional<uint32_t> reset_token,
+                                                  StatedRecipe& stated) {
+  const std::string path = JoinPath(directory, "config.json");
+  ConfigReport report;
+  absl::StatusOr<std::string> text = ReadWholeFile(path, kMaxConfigBytes);
+  if (absl::IsNotFound(text.status())) {
+    report.not_compared = absl::StrCat("there is no ", path);
+    return report;
+  }
+  if (!text.ok()) return text.status();
+  ENGRAM_ASSIGN_OR_RETURN(const json config, ParseConfig(*text, path));
+  const ConfigObjects objects = ObjectWalk().Collect(config);
+  ENGRAM_ASSIGN_OR_RETURN(const ConfigObject* owner, FindOwner(objects, family, path));
+  KeyReader reader(path, family, reset_token, stated);
+  if (owner != nullptr) {
+    ENGRAM_RETURN_IF_ERROR(reader.Read(*owner, KeyReach::kOwn, /*ratios=*/false));
+    for (const ConfigObject* at = owner->around; at != nullptr; at = at->around) {
+      ENGRAM_RETURN_IF_ERROR(reader.Read(*at, KeyReach::kGeneric, /*ratios=*/false));
+    }
+    ENGRAM_RETURN_IF_ERROR(reader.Read(*owner, KeyReach::kOwn, /*ratios=*/true));
+    report.unread = UnreadKeys(*owner, family.config_keys);
+  } else {
+    for (const auto& object : objects) {
+      if (object->around != nullptr && !object->is_text_model) continue;
+      ENGRAM_RETURN_IF_ERROR(reader.Read(*object, KeyReach::kGeneric, /*ratios=*/false));
+    }
+  }
+  if (reader.keys() == 0) {
+    report.not_compared = absl::StrCat(path, " holds no key of the family ", family.name);
+  }
+  return report;
+}
+
+}  // namespace engram
