@@ -27,7 +27,7 @@ FLOORS = {
     "memstore/tls": {"memstore/base", "memstore/os"},
     "memstore/rdma": {"memstore/base", "memstore/os", "memstore/addressing", "memstore/gather"},
     "memstore/shm": {"memstore/base", "memstore/os"},
-    "memstore/tokenizer": {"memstore/base", "memstore/os"},
+    "memstore/tokenizer": {"memstore/base", "memstore/os", "memstore/addressing"},
     "memstore/table": {"memstore/base", "memstore/os", "memstore/addressing"},
     "memstore/recipe": {"memstore/base", "memstore/os", "memstore/addressing"},
     "memstore/safetensors": {"memstore/base", "memstore/os"},

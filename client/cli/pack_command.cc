@@ -41,6 +41,7 @@ absl::Status CheckFlags(const PackFlags& flags, const Family& family) {
         "family's own constants");
   }
   absl::Status status = CheckPackOptions(family, flags.options);
+  if (status.ok() && flags.synthetic) status = CheckTokenMapGiven(family, flags.options);
   if (status.ok() && flags.synthetic) status = CheckSyntheticLayers(flags.options);
   if (!status.ok()) return status;
   return Derive(family, {flags.options.rows_per_head, flags.options.layers}).status();
@@ -90,7 +91,8 @@ void AddPackCommand(CLI::App& app, CommandBody* chosen) {
       ->required();
   command->add_option("--token-map", flags->options.token_map_file,
                       "where the family hashes compressed ids: the map, int32 little-endian; it "
-                      "is checked and kept in the set");
+                      "is checked and kept in the set (default: made from the checkpoint's "
+                      "tokenizer.json)");
   command
       ->add_option("--rows-per-head", flags->options.rows_per_head,
                    "base size of a table that is scaled (default: config.json's, or the family's)")

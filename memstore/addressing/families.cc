@@ -13,13 +13,13 @@ constexpr char kV3MapSha256[] = "cd48cb62d9cca1baaf08d9e7795ad3d4c22b6c56f0f0701
 constexpr char kV41MapSha256[] = "c60a86322ec17b4142bfef3c57a8d81fb428550cdf487f88a4320cb59fe46481";
 
 constexpr absl::string_view kV3MapSource =
-    "it comes with the source of this program, tests/golden/deepseek_v3_token_map.i32; "
-    "proto/FORMATS.md, \"Token maps\", says how it is made from the DeepSeek-V3 tokenizer";
+    "it comes with this program (/usr/share/engram/deepseek_v3_token_map.i32 of its packages, "
+    "tests/golden/deepseek_v3_token_map.i32 of its source), and `engram token-map` makes it from "
+    "DeepSeek-V3's tokenizer.json";
 constexpr absl::string_view kV41MapSource =
-    "it comes with the source of this program, tests/golden/deepseek_v41_token_map.i32, and with "
-    "every table set of this family as token_map.i32; proto/FORMATS.md, \"Token maps\", says how "
-    "it "
-    "is made from the DeepSeek-V4.1 tokenizer";
+    "it comes with this program (/usr/share/engram/deepseek_v41_token_map.i32 of its packages, "
+    "tests/golden/deepseek_v41_token_map.i32 of its source), and `engram token-map` makes it from "
+    "DeepSeek-V4.1's tokenizer.json";
 
 constexpr uint32_t kV3Vocab = 128815;
 constexpr uint32_t kV3CompressedVocab = 98627;

@@ -12,6 +12,7 @@
 #include "memstore/pack/stored_constants.h"
 #include "memstore/recipe/checkpoint_config.h"
 #include "memstore/safetensors/checkpoint_files.h"
+#include "memstore/tokenizer/checkpoint_token_map.h"
 
 namespace engram {
 namespace {
@@ -34,6 +35,28 @@ absl::StatusOr<StatedRecipe> ReadRecipe(const Family& family, const std::string&
   ENGRAM_ASSIGN_OR_RETURN(*report,
                           ReadCheckpointConfig(checkpoint, family, options.reset_token_id, stated));
   return stated;
+}
+
+// Without a map that is given, the one that the checkpoint's tokenizer makes: its size is one more
+// statement, which others are held against.
+absl::Status TakeTokenizer(const Family& family, const std::string& checkpoint,
+                           StatedRecipe& stated, PackOptions& options) {
+  if (family.compressed_vocab_size == 0 || !options.token_map_file.empty()) return absl::OkStatus();
+  const std::string source = TokenizerPath(checkpoint);
+  ENGRAM_RETURN_IF_ERROR(CheckLinkLeadsSomewhere(source));
+  ENGRAM_ASSIGN_OR_RETURN(const MadeTokenMap map, MakeCheckpointTokenMap(family, checkpoint));
+  if (stated.Find(RecipeParameter::kCompressedVocabSize) == nullptr) {
+    ENGRAM_RETURN_IF_ERROR(CheckVocabulary(map, family, source));
+  }
+  options.made_token_map = MadeMap{std::string(map.bytes()), absl::StrCat("made from ", source)};
+  const absl::Status agrees =
+      stated.State(RecipeParameter::kCompressedVocabSize,
+                   {{map.compressed_vocab_size},
+                    absl::StrCat(source, ": the size of the token map made from it"),
+                    absl::StrCat(map.compressed_vocab_size)});
+  if (agrees.ok()) return agrees;
+  return absl::Status(agrees.code(), absl::StrCat(agrees.message(), ". --token-map FILE gives the ",
+                                                  "map in place of the tokenizer"));
 }
 
 // The table's tensors and those that hold constants. These may be in files that are not there, as
@@ -84,10 +107,11 @@ absl::StatusOr<CheckpointScheme> ReadCheckpointScheme(const Family& family,
   ConfigReport report;
   CheckpointScheme model;
   ENGRAM_ASSIGN_OR_RETURN(model.stated, ReadRecipe(family, checkpoint, options, &report));
-  ENGRAM_ASSIGN_OR_RETURN(model.family, model.stated.Apply(family));
-  model.differences = model.stated.Differences(family);
   PackOptions derived = options;
   derived.rows_per_head = 0;  // it is among what is stated
+  ENGRAM_RETURN_IF_ERROR(TakeTokenizer(family, checkpoint, model.stated, derived));
+  ENGRAM_ASSIGN_OR_RETURN(model.family, model.stated.Apply(family));
+  model.differences = model.stated.Differences(family);
   absl::StatusOr<PackScheme> scheme = MakePackScheme(model.family, derived);
   if (!scheme.ok()) return WithDifferences(scheme.status(), model);
   model.scheme = *std::move(scheme);

@@ -1,6 +1,7 @@
 // What config.json, flags and stored constants make of a checkpoint, through PackCheckpoint.
 #include "memstore/pack/checkpoint_scheme.h"
 
+#include <cstring>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -11,6 +12,7 @@
 #include "memstore/os/posix_file.h"
 #include "memstore/pack/pack_checkpoint.h"
 #include "memstore/pack/testing/small_checkpoint.h"
+#include "memstore/tokenizer/testing/small_tokenizer.h"
 
 namespace engram {
 namespace {
@@ -22,6 +24,7 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using testing_checkpoint::SomeBytes;
 using testing_checkpoint::Tensor;
+using testing_tokenizer::SmallTokenizer;
 
 constexpr char kV41Map[] = "tests/golden/deepseek_v41_token_map.i32";
 constexpr uint64_t kBase = 300;
@@ -74,6 +77,9 @@ class CheckpointSchemeTest : public testing::Test {
                          {layer.Rows(), dim / 32},
                          std::string(layer.Rows() * dim / 32, '\x7f')});
     }
+  }
+  void Tokenizer(const SmallTokenizer& tokenizer) {
+    testing_checkpoint::WriteText(dir_ / "model" / "tokenizer.json", tokenizer.Text());
   }
   void Config(const json& config) {
     testing_checkpoint::WriteText(dir_ / "model" / "config.json", config.dump());
@@ -262,6 +268,64 @@ TEST_F(CheckpointSchemeTest, ASisterModelOfV41BringsItsTokenMap) {
   config["engram_num_embeddings"] = {1};
   Config(config);
   ExpectRefused({"engram_num_embeddings is [1]"});
+}
+
+TEST_F(CheckpointSchemeTest, ASisterModelOfV41IsHashedByItsOwnTokenizer) {
+  const SmallTokenizer tokenizer = testing_tokenizer::ByteLevelTokenizer();
+  family_ = **FindFamily("deepseek-v4.1-flash");
+  family_.vocab_size = static_cast<uint32_t>(tokenizer.map.size());
+  family_.compressed_vocab_size = tokenizer.compressed_vocab_size;
+  family_.pad_id = tokenizer.map[2];
+  family_.rows_per_head = options_.rows_per_head = 20;
+  Write();
+  ExpectRefused({"tokenizer.json", "--token-map FILE"});
+  const fs::path link = dir_ / "model" / "tokenizer.json";
+  fs::create_symlink("../blobs/1", link);
+  ExpectRefused({link, "../blobs/1"});
+  fs::remove(link);
+  Tokenizer(tokenizer);
+  const absl::StatusOr<Manifest> packed = Pack();
+  ASSERT_TRUE(packed.ok()) << packed.status();
+  ExpectAddressedAsTheModel(*packed);
+  const std::string bytes(reinterpret_cast<const char*>(tokenizer.map.data()),
+                          tokenizer.map.size() * sizeof(int32_t));
+  EXPECT_EQ(packed->scheme.token_map->sha256, Sha256Hex(bytes));
+  EXPECT_EQ(ReadWholeFile(dir_ / "set" / kTokenMapFile, 1 << 20).value(), bytes);
+  EXPECT_THAT(notes_, testing::Contains(HasSubstr("tokenizer.json")));
+
+  Config({{"vocab_size", 512}, {"engram_compressed_vocab_size", tokenizer.compressed_vocab_size}});
+  EXPECT_EQ(PackedId(), packed->id);
+  // The same map as a file.
+  testing_checkpoint::WriteText(dir_ / "map", bytes);
+  options_.token_map_file = dir_ / "map";
+  EXPECT_EQ(PackedId(), packed->id);
+  options_.token_map_file.clear();
+  for (const int size : {9, 99092}) {
+    Config({{"engram_compressed_vocab_size", size}});
+    ExpectRefused({absl::StrCat("engram_compressed_vocab_size is ", size), "--token-map FILE",
+                   absl::StrCat("is ", tokenizer.compressed_vocab_size)});
+  }
+}
+
+TEST_F(CheckpointSchemeTest, ATokenizerThatMakesTheKnownMapPacksAsThatDoes) {
+  family_ = **FindFamily("deepseek-v4.1-flash");
+  family_.rows_per_head = options_.rows_per_head = 20;
+  Write();
+  options_.token_map_file = kV41Map;
+  const std::string id = PackedId();
+  options_.token_map_file.clear();
+  const std::string bytes = ReadWholeFile(kV41Map, 1 << 20).value();
+  std::vector<int32_t> map(bytes.size() / sizeof(int32_t));
+  std::memcpy(map.data(), bytes.data(), bytes.size());
+  Tokenizer(testing_tokenizer::TokenizerOf(map));
+  EXPECT_EQ(PackedId(), id);
+  // Of the known sizes, and another: refused, also where config.json has the known size.
+  ASSERT_EQ(map[223], map[201]);
+  map[223] = 0;
+  Tokenizer(testing_tokenizer::TokenizerOf(map));
+  ExpectRefused({"as many ids", "--token-map FILE"});
+  Config({{"engram_compressed_vocab_size", 99092}});
+  ExpectRefused({"is not the token map", family_.token_map_sha256});
 }
 
 TEST_F(CheckpointSchemeTest, KeysUnderAnyWrapperAreRead) {

@@ -17,38 +17,38 @@ namespace {
 // Maps of vocabularies of up to 2^25 ids, a hundred times those of today's models.
 constexpr uint64_t kMaxTokenMapBytes = uint64_t{128} << 20;
 
-absl::Status CheckTokenMapOption(const Family& family, const PackOptions& options) {
-  const bool needed = family.compressed_vocab_size > 0;
-  if (needed && options.token_map_file.empty()) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "the family ", family.name, " hashes compressed token ids and needs its token ",
-        "map (--token-map FILE): ", family.token_map_source));
-  }
-  if (!needed && !options.token_map_file.empty()) {
-    return absl::InvalidArgumentError(absl::StrCat("the family ", family.name,
-                                                   " hashes token ids as they are and takes no ",
-                                                   "token map: leave --token-map out"));
-  }
-  return absl::OkStatus();
+absl::Status CheckNoNeedlessTokenMap(const Family& family, const PackOptions& options) {
+  if (family.compressed_vocab_size > 0 || options.token_map_file.empty()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("the family ", family.name,
+                                                 " hashes token ids as they are and takes no ",
+                                                 "token map: leave --token-map out"));
+}
+
+absl::StatusOr<MadeMap> ReadMap(const PackOptions& options) {
+  if (options.made_token_map) return *options.made_token_map;
+  absl::StatusOr<std::string> bytes = ReadWholeFile(options.token_map_file, kMaxTokenMapBytes);
+  if (!bytes.ok()) return bytes.status();
+  return MadeMap{*std::move(bytes), options.token_map_file};
 }
 
 // Another tokenizer's map, of which nothing but its size is known: its digest goes into the scheme.
-absl::Status AdoptTokenMap(const std::string& path, Family& family) {
-  absl::StatusOr<std::string> bytes = ReadWholeFile(path, kMaxTokenMapBytes);
-  if (!bytes.ok()) return bytes.status();
+absl::Status AdoptTokenMap(const PackOptions& options, Family& family) {
+  const absl::StatusOr<MadeMap> map = ReadMap(options);
+  if (!map.ok()) return map.status();
+  const std::string& bytes = map->bytes;
   int64_t entries = 0, highest = -1;
-  for (size_t at = 0; at + sizeof(int32_t) <= bytes->size(); at += sizeof(int32_t), ++entries) {
+  for (size_t at = 0; at + sizeof(int32_t) <= bytes.size(); at += sizeof(int32_t), ++entries) {
     int32_t id;
-    std::memcpy(&id, bytes->data() + at, sizeof(id));
+    std::memcpy(&id, bytes.data() + at, sizeof(id));
     highest = std::max<int64_t>(highest, id);
   }
   if (highest + 1 != family.compressed_vocab_size) {
     return absl::FailedPreconditionError(absl::StrCat(
-        "the token map ", path, " has ", highest + 1, " compressed ids, the checkpoint's ",
+        "the token map ", map->source, " has ", highest + 1, " compressed ids, the checkpoint's ",
         "config.json says ", family.compressed_vocab_size, ": is it of the model's tokenizer?"));
   }
   family.vocab_size = static_cast<uint32_t>(entries);
-  family.token_map_sha256 = Sha256Hex(*bytes);
+  family.token_map_sha256 = Sha256Hex(bytes);
   return absl::OkStatus();
 }
 
@@ -61,7 +61,7 @@ std::string SetName(const Family& family, const PackOptions& options) {
 absl::Status CheckPackOptions(const Family& family, const PackOptions& options) {
   absl::Status status = CheckStagingOutput(options.output);
   if (status.ok()) status = CheckPlainName(SetName(family, options), "the table set's name");
-  if (status.ok()) status = CheckTokenMapOption(family, options);
+  if (status.ok()) status = CheckNoNeedlessTokenMap(family, options);
   if (status.ok() && options.reset_token_id && family.reset_token_id < 0) {
     status = absl::InvalidArgumentError(absl::StrCat("no token ends a window of the family ",
                                                      family.name, ": leave --reset-token-id out"));
@@ -69,11 +69,22 @@ absl::Status CheckPackOptions(const Family& family, const PackOptions& options) 
   return status;
 }
 
+absl::Status CheckTokenMapGiven(const Family& family, const PackOptions& options) {
+  if (family.compressed_vocab_size == 0 || !options.token_map_file.empty() ||
+      options.made_token_map) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("the family ", family.name, " hashes compressed token ids and needs its token ",
+                   "map (--token-map FILE): ", family.token_map_source));
+}
+
 absl::StatusOr<PackScheme> MakePackScheme(const Family& model, const PackOptions& options) {
   Family family = model;
   absl::Status status = CheckPackOptions(family, options);
+  if (status.ok()) status = CheckTokenMapGiven(family, options);
   if (status.ok() && family.compressed_vocab_size > 0 && family.token_map_sha256.empty()) {
-    status = AdoptTokenMap(options.token_map_file, family);
+    status = AdoptTokenMap(options, family);
   }
   if (!status.ok()) return status;
   const auto pad_token = static_cast<uint64_t>(family.pad_id);
@@ -82,15 +93,19 @@ absl::StatusOr<PackScheme> MakePackScheme(const Family& model, const PackOptions
   if (!scheme.ok()) return scheme.status();
   PackScheme made{std::move(*scheme), std::nullopt};
   if (!made.scheme.token_map) return made;
+  const uint32_t vocab_size = made.scheme.vocab_size;
+  const TokenMapReference& reference = *made.scheme.token_map;
   absl::StatusOr<TokenMap> map =
-      TokenMap::Load(options.token_map_file, made.scheme.vocab_size, *made.scheme.token_map);
+      options.made_token_map ? TokenMap::Parse(options.made_token_map->bytes, vocab_size, reference,
+                                               options.made_token_map->source)
+                             : TokenMap::Load(options.token_map_file, vocab_size, reference);
   if (!map.ok()) return map.status();
   made.token_map = std::move(*map);
   const std::vector<int32_t>& compressed = made.token_map->compressed();
   if (pad_token >= compressed.size()) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("the pad token ", pad_token, " is not among the ", compressed.size(),
-                     " ids of the token map ", options.token_map_file));
+    return absl::FailedPreconditionError(absl::StrCat("the pad token ", pad_token,
+                                                      " is not among the ", compressed.size(),
+                                                      " ids of the token map"));
   }
   made.scheme.pad_id = compressed[pad_token];
   return made;

@@ -19,12 +19,20 @@ namespace engram {
 // Called with a whole line that the user should read, by one thread, while nothing is written.
 using NoteFunction = std::function<void(const std::string& line)>;
 
+// A token map's bytes, and what they are, for messages.
+struct MadeMap {
+  std::string bytes;
+  std::string source;
+};
+
 struct PackOptions {
   std::string output;            // a directory that is not there yet, in one that is
   std::string name;              // empty: the family's
   uint64_t rows_per_head = 0;    // 0: the family's
   std::vector<uint32_t> layers;  // empty: the family's
   std::string token_map_file;    // where the family needs one
+  // In place of a file: what was made of the checkpoint's tokenizer.
+  std::optional<MadeMap> made_token_map;
   // Of a checkpoint alone: which of a model's end tokens ends a window, and whether the constants
   // that its tensors hold are taken in place of those that the recipe makes.
   std::optional<uint32_t> reset_token_id;
@@ -35,12 +43,16 @@ struct PackOptions {
 };
 
 // What can be said of `options` before anything is read or written: the output is a name for a new
-// directory, the name a plain one, a token map is given where the family needs one and none where
-// it doesn't. INVALID_ARGUMENT says what is wrong and what to give.
+// directory, the name a plain one, no token map is given where the family has none.
+// INVALID_ARGUMENT says what is wrong and what to give.
 absl::Status CheckPackOptions(const Family& family, const PackOptions& options);
+// Whether the family's token map is there, where it needs one: a checkpoint may bring its own, made
+// up rows do not. INVALID_ARGUMENT says what to give.
+absl::Status CheckTokenMapGiven(const Family& family, const PackOptions& options);
 
 // The address scheme that `options` ask of `family`, and its token map, read and checked (absent
-// where the family has none). Errors of CheckPackOptions, Derive and TokenMap::Load.
+// where the family has none). Errors of CheckPackOptions, CheckTokenMapGiven, Derive and
+// TokenMap::Load.
 struct PackScheme {
   AddressScheme scheme;
   std::optional<TokenMap> token_map;

@@ -1,5 +1,6 @@
 #include "memstore/tokenizer/testing/small_tokenizer.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace engram::testing_tokenizer {
@@ -101,6 +102,22 @@ SmallTokenizer UnigramTokenizer() {
                {"ab", 3},
                {"The", 2}},  // a list may hold a piece twice
               {{"<pad>", 4}}, /*listed=*/true, decoder, /*hole=*/1);
+}
+
+SmallTokenizer TokenizerOf(std::vector<int32_t> map) {
+  SmallTokenizer made;
+  json vocabulary = json::object();
+  std::vector<std::string> words(map.size());
+  for (size_t id = 0; id < map.size(); ++id) {
+    std::string& word = words[map[id]];
+    // Accents part the tokens of one compressed id, and are no part of their text.
+    word = word.empty() ? "word" + std::to_string(map[id]) : word + "\u0301";
+    vocabulary[word] = id;
+    made.compressed_vocab_size = std::max(made.compressed_vocab_size, uint32_t(map[id]) + 1);
+  }
+  made.map = std::move(map);
+  made.json = {{"decoder", nullptr}, {"model", {{"vocab", std::move(vocabulary)}}}};
+  return made;
 }
 
 }  // namespace engram::testing_tokenizer

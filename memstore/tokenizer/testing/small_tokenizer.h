@@ -24,4 +24,7 @@ SmallTokenizer ByteFallbackTokenizer();
 // Pieces with scores, in a list.
 SmallTokenizer UnigramTokenizer();
 
+// One of which this map is made. `map` numbers its ids densely, as every token map does.
+SmallTokenizer TokenizerOf(std::vector<int32_t> map);
+
 }  // namespace engram::testing_tokenizer
