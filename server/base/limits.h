@@ -28,8 +28,8 @@ inline constexpr uint64_t kSlabBytes = kStreamMessageBytes + (64 << 10);
 inline constexpr uint32_t kSlabs = 128;
 // Unary calls in the server at once, waiting ones included: each holds a request.
 inline constexpr uint32_t kMaxUnaryCalls = 512;
-// A stream is a client's; each has a few KiB. When there are as many, the one of the next one's loop
-// that has been idle for longest, and for kMinIdle at least, is ended for it.
+// A stream is a client's; each has a few KiB. When there are as many, the one of the next one's
+// loop that has been idle for longest, and for kMinIdle at least, is ended for it.
 inline constexpr uint32_t kMaxStreams = 1024;
 inline constexpr std::chrono::seconds kMinIdle{5};
 // Calls of one connection at once, all methods; more than an SDK client or a web server's stub has
