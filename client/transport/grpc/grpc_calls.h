@@ -90,7 +90,11 @@ class GrpcCalls {
   };
 
   // What a request is as a message.
-  static grpc::ByteBuffer EncodeRequest(const GrpcBatch::Request& request);
+  static grpc::ByteBuffer EncodeRequest(const GrpcBatch::Request& request) {
+    const grpc::Slice slice(request.batch->RequestBytes(request));
+    request.batch->WriteRequest(request, const_cast<uint8_t*>(slice.begin()));
+    return rpc::OneSlice(slice);
+  }
   // How a call ends whose message is no reply to what was asked.
   static grpc::Status NotAReply() {
     return {grpc::StatusCode::INTERNAL, "the server sent what is no engram.v1.LookupResponse"};
