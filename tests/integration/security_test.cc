@@ -116,7 +116,7 @@ TEST_F(SecurityTest, AWrongCertificateIsUnauthenticatedWhicheverSideFindsIt) {
   SecurityOptions wrong_host = Worker();
   wrong_host.tls_server_name = "elsewhere";
   EXPECT_THAT(Error(address, wrong_host, absl::StatusCode::kUnauthenticated),
-              HasSubstr("for this host"));
+              HasSubstr("by --tls-server-name"));
 }
 
 TEST_F(SecurityTest, OneSideWithoutTlsIsTold) {

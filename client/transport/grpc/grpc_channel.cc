@@ -29,6 +29,17 @@ bool IsHandshake(absl::string_view message) {
          absl::StrContains(words, "verification check");
 }
 
+// What is wrong, as far as gRPC's words tell, and what to do.
+absl::string_view WhyNoTls(absl::string_view message) {
+  if (absl::StrContains(absl::AsciiStrToLower(message), "hostname verification")) {
+    return "its certificate is not for this host: give the name that it is for by "
+           "--tls-server-name, or have one made for this host";
+  }
+  return "one side does not take the other's certificate, or speaks no TLS: is the authority right "
+         "(--tls-ca here, --tls-client-ca there), are both certificates valid now, and engramd's "
+         "for this host?";
+}
+
 // An engramd that does not take a client's certificate says so after the client's part of the
 // handshake is over: all that gRPC tells is that the connection was closed, each time again. So
 // often in a row it is that, and not an engramd that has just stopped.
@@ -44,10 +55,7 @@ absl::Status HandshakeWatch::Observe(const grpc::Status& status) {
   if (!IsHandshake(status.error_message()) && closed_ < kClosedAtOnce) return absl::OkStatus();
   const absl::Status unused = credentials_.Refusal();
   return absl::UnauthenticatedError(absl::StrCat(
-      "no TLS with engramd at ", address_,
-      ": one side does not take the other's certificate, or speaks no TLS: is the "
-      "authority right (--tls-ca here, --tls-client-ca there), are both certificates "
-      "valid now, and engramd's for this host? (",
+      "no TLS with engramd at ", address_, ": ", WhyNoTls(status.error_message()), " (",
       status.error_message(), ")",
       unused.ok() ? "" : absl::StrCat("; what was read before is used, for ", unused.message())));
 }
