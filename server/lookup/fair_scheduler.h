@@ -6,9 +6,9 @@
 // has had the least goes next (start-time fair queueing: one that comes back after a pause is not
 // behind, and has nothing saved up either); its calls take turns among themselves. A client whose
 // calls have all gone is known until the others have had as much: else one call after the other,
-// each alone, would be first every time. What a batch
-// would have to wait is estimated from how long work has taken lately: a client that has little
-// under way waits for little of the others', whatever they have queued.
+// each alone, would be first every time. What a batch would have to wait is estimated from how long
+// work has taken lately: a client that has little under way waits for little of the others',
+// whatever they have queued.
 //
 // Belongs to one thread. A turn costs a few hundred nanoseconds beside its work, an estimate a few
 // for each client that is ready.
