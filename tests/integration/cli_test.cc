@@ -146,7 +146,8 @@ TEST_F(CliTest, AnUnknownCommandListsThoseThereAre) {
   for (const std::string line : {"$ENGRAM nope", "$ENGRAM"}) {
     const Outcome outcome = RunShell(line);
     EXPECT_EQ(outcome.exit_code, 2) << line;
-    EXPECT_THAT(outcome.err, HasSubstr("pack, verify, inspect, address, lookup, bench")) << line;
+    EXPECT_THAT(outcome.err, HasSubstr("pack, verify, inspect, token-map, address, lookup, bench"))
+        << line;
   }
 }
 
