@@ -143,9 +143,9 @@ absl::Status WithDifferences(const absl::Status& status, const CheckpointScheme&
     if (is_new) said.push_back(base_said);
   }
   if (said.empty()) return status;
-  return absl::Status(
-      status.code(),
-      absl::StrCat(status.message(), ". The model's own: ", absl::StrJoin(said, "; ")));
+  return absl::Status(status.code(),
+                      absl::StrCat(status.message(), "; said otherwise than by the family: ",
+                                   absl::StrJoin(said, "; ")));
 }
 
 }  // namespace engram
