@@ -20,6 +20,33 @@ constexpr size_t kEnoughText = 4096;
 constexpr absl::string_view kZipMagic{"PK\x03\x04", 4};
 // As many zeros as may begin a sequence that was padded on its left; a longer run of them decides.
 constexpr size_t kPairBytes = 8, kMostPairs = size_t{1} << 17, kLeastPairs = 2;
+// What is cut or has exceptions needs more to show it, as zeros are frequent in some int32.
+constexpr size_t kLeastShown = 8;
+// One in so many pairs may be a number that is wide indeed, such as an image's hash.
+constexpr size_t kPairsForException = 16;
+// By then int32 have shown that they are: a stream need not send more before it is read.
+constexpr size_t kEnoughPairs = 64;
+
+bool IsHighHalf(int32_t number) { return number == 0 || number == -1; }
+
+// Of the pairs with their high halves in either the even or the odd places: how many are int64 by
+// their looks. A pair of high halves alone is neither for it nor against it.
+struct PairCount {
+  size_t like = 0;
+  size_t unlike = 0;
+
+  void Add(int32_t low, int32_t high) {
+    if (!IsHighHalf(high)) {
+      ++unlike;
+    } else if (!IsHighHalf(low)) {
+      ++like;
+    }
+  }
+  bool IsOfInt64() const {
+    return like >= kLeastShown && unlike * kPairsForException <= like + unlike;
+  }
+  bool IsOfInt32() const { return unlike >= kEnoughPairs && unlike > like; }
+};
 
 // Of UTF-8 and its relatives: what controls no machine, and the bytes that are in no UTF-8.
 bool IsOfText(char c) {
@@ -65,18 +92,27 @@ absl::StatusOr<FileKind> LookAtKind(ByteReader* reader) {
 }
 
 absl::StatusOr<bool> LooksLikeInt64(ByteReader* reader) {
-  size_t checked = 0, held = 0;  // pairs, bytes
-  while (checked < kMostPairs) {
+  PairCount counts[2];  // with the high halves in the even and the odd places
+  int32_t before = 0;
+  size_t checked = 0, held = 0;  // numbers, bytes
+  bool is_cut = false;
+  while (checked < 2 * kMostPairs) {
     ENGRAM_ASSIGN_OR_RETURN(const absl::string_view bytes, reader->Peek(held + 1));
-    if (bytes.size() == held) return held % kPairBytes == 0 && checked >= kLeastPairs;
-    held = bytes.size();
-    for (; (checked + 1) * kPairBytes <= held; ++checked) {
-      int32_t second = 0;
-      std::memcpy(&second, bytes.data() + checked * kPairBytes + 4, sizeof(second));
-      if (second != 0 && second != -1) return false;
+    if (bytes.size() == held) {
+      is_cut = held % kPairBytes != 0 || checked < 2 * kLeastPairs;
+      break;
     }
+    held = bytes.size();
+    for (; (checked + 1) * sizeof(int32_t) <= held; ++checked) {
+      int32_t number = 0;
+      std::memcpy(&number, bytes.data() + checked * sizeof(number), sizeof(number));
+      counts[checked % 2].Add(before, number);
+      before = number;
+    }
+    if (counts[0].IsOfInt32() && counts[1].IsOfInt32()) return false;
   }
-  return true;
+  const bool is_whole = !is_cut && counts[1].unlike == 0;
+  return is_whole || counts[0].IsOfInt64() || counts[1].IsOfInt64();
 }
 
 absl::Status NotNumbers(FileKind kind, const std::string& name, absl::string_view cure) {

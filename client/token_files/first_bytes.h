@@ -13,9 +13,9 @@ enum class FileKind { kRaw, kNpy, kText, kJson, kZip };
 // control a machine, which no file of raw token ids is: an id has a byte of zeros.
 absl::StatusOr<FileKind> LookAtKind(ByteReader* reader);
 
-// Whether raw int32 are, by their looks, int64: of a file of at least two pairs, or of the first
-// 131,072 of a longer one, every second number is 0 or -1. Looks no further than the first that is
-// not, and takes none.
+// Whether raw int32 are, by their looks, int64: of the first 262,144 numbers, every second one is 0
+// or -1, in the odd places of whole pairs or, where some show it, in either places of what is cut
+// and with one exception in 16 pairs. Looks no further than it needs to tell, and takes none.
 absl::StatusOr<bool> LooksLikeInt64(ByteReader* reader);
 
 // INVALID_ARGUMENT for text, JSON or a ZIP file where raw numbers were meant: says which it is, and

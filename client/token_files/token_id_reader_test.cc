@@ -67,13 +67,44 @@ TEST_F(TokenIdReaderTest, RefusesInt64ThatNobodySaidIsInt64) {
   }
 }
 
+TEST_F(TokenIdReaderTest, RefusesInt64ThatAreCutOrOfWhichOneIsWide) {
+  Wide ids(300);
+  for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int64_t>(5 + i * 7 % 129'000);
+  const std::string whole = Raw(ids);
+  Wide marked = ids;  // as a framework marks what has no label
+  for (size_t i = 0; i < marked.size(); i += 3) marked[i] = -1;
+  std::vector<std::string> files = {whole.substr(0, whole.size() - 4), whole.substr(4),
+                                    whole.substr(4, whole.size() - 8), Raw(marked).substr(4)};
+  for (const size_t at : {size_t{0}, ids.size() / 2, ids.size() - 1}) {
+    Wide wide = ids;
+    wide[at] = int64_t{1} << 33;
+    files.push_back(Raw(wide));
+    files.push_back(Raw(wide).substr(4));
+  }
+  Wide many = ids;  // as many as may be
+  for (size_t i = 0; i < 300 / 16; ++i) many[i] = (int64_t{1} << 33) + 5;
+  files.push_back(Raw(many));
+  for (const std::string& file : files) {
+    EXPECT_THAT(Refusal(file), HasSubstr("looks like int64"));
+    EXPECT_TRUE(All(file, {.type = TokenIdType::kInt32}).ok());
+  }
+}
+
 TEST_F(TokenIdReaderTest, Int32InWhichZeroIsFrequentStay) {
   Ids late(40'001, 0);  // padded on its left, longer than one read
   late[39'999] = 7;
   for (const Ids& ids : {Ids{5, 0, 6, 0, 7, 8, 9, 0}, Ids{0, 5, 0, 6, 0, 7}, Ids{5, 0},
-                         Ids{5, 0, 6, 0, 7}, Ids{0, 0, 0, 0, 0, 3}, late}) {
+                         Ids{5, 0, 6, 0, 7}, Ids{0, 0, 0, 0, 0, 3}, Ids(5, 0), late}) {
     ExpectIds(Raw(ids), ids);
   }
+  // Long ones with a zero in every third place, or in seven of eight pairs.
+  Ids thirds(3000), pairs(3000);
+  for (size_t i = 0; i < thirds.size(); ++i) {
+    thirds[i] = i % 3 == 0 ? 0 : static_cast<int32_t>(i);
+    pairs[i] = i % 2 == 1 && i % 16 != 1 ? 0 : static_cast<int32_t>(i + 1);
+  }
+  ExpectIds(Raw(thirds), thirds);
+  ExpectIds(Raw(pairs), pairs);
 }
 
 TEST_F(TokenIdReaderTest, OtherArraysAreRefusedByName) {
