@@ -106,16 +106,32 @@ class Reader : public nlohmann::json_sax<json> {
       if (place == nullptr) return false;
       open_.push_back(place);
     }
-    if (section_ == Section::kVocabulary && levels_.size() == 2) {
-      parts_.has_vocabulary = true;
-      parts_.listed = is_array;
-    }
+    if (section_ == Section::kVocabulary && !EnterVocabulary(is_array)) return false;
     if (section_ == Section::kAdded && levels_.size() == 1 && !is_array) {
       return Fail("\"added_tokens\" is no list of tokens");
     }
     if (section_ == Section::kModelType) return Fail("the model's \"type\" is no string");
     levels_.push_back({is_array, ""});
     return true;
+  }
+
+  // Of the vocabulary, and in it no more than the lists of a listed one's pieces.
+  bool EnterVocabulary(bool is_array) {
+    const absl::string_view what = is_array ? "a list" : "an object";
+    if (levels_.size() == 2) {
+      parts_.has_vocabulary = true;
+      parts_.listed = is_array;
+      return true;
+    }
+    if (!parts_.listed) {
+      return Fail(absl::StrCat("the vocabulary gives the token ",
+                               QuoteForMessage(levels_.back().key), " ", what,
+                               " in place of an id"));
+    }
+    if (levels_.size() == 3 && is_array) return true;
+    return Fail(absl::StrCat("entry ", parts_.vocabulary.size(), " of its vocabulary ",
+                             levels_.size() == 3 ? "is " : "holds ", what,
+                             ", and not a piece and its score alone"));
   }
 
   bool Leave() {

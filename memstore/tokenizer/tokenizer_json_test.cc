@@ -142,6 +142,18 @@ TEST(TokenizerJsonTest, OtherFilesAreRefusedWithWhatTheyLack) {
   }
 }
 
+TEST(TokenizerJsonTest, ContainersInAVocabularyAreRefusedByName) {
+  ExpectRefused(WithVocabulary(R"({"a": [], "b": 0})"), "the token a a list in place of an id");
+  ExpectRefused(WithVocabulary(R"({"a": {}, "b": 1})"), "the token a an object in place");
+  ExpectRefused(WithVocabulary(R"({"b": 1, "a": {"c": 0}})"), "the token a an object in place");
+  ExpectRefused(WithVocabulary(R"([["b", 0.0], ["a", 0.0, {}]])"), "entry 1 of its vocabulary");
+  ExpectRefused(WithVocabulary(R"([["a", 0.0, []]])"), "entry 0 of its vocabulary holds a list");
+  ExpectRefused(WithVocabulary(R"([["a", [], 0.0]])"), "entry 0 of its vocabulary holds a list");
+  ExpectRefused(WithVocabulary(R"([["a", 0.0], {"x": "b", "y": 1.0}])"),
+                "entry 1 of its vocabulary is an object");
+  ExpectRefused(WithVocabulary(R"([["a", 0.0], {}])"), "entry 1 of its vocabulary is an object");
+}
+
 TEST(TokenizerJsonTest, NestingAndLengthAreBounded) {
   const std::string deep(100000, '[');
   ExpectRefused("{\"x\": " + deep, "nests deeper");
