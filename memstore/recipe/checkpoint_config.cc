@@ -97,9 +97,12 @@ class ObjectWalk {
   ConfigObjects objects_;
 };
 
+// An object under a known key has the wrong type, which its reader says; under another it may be a
+// wrapper.
 bool HoldsOwnKeys(const ConfigObject& object, ConfigKeys keys) {
   for (const auto& [key, value] : object.object->items()) {
-    if (!value.is_null() && !value.is_object() && IsOwnKey(keys, key)) return true;
+    if (value.is_null() || !IsOwnKey(keys, key)) continue;
+    if (!value.is_object() || IsReadKey(keys, key)) return true;
   }
   if (!IsOwnObject(keys, object.name)) return false;
   return absl::c_any_of(ConfigKeysOf(keys), [&](const ConfigKey& key) {

@@ -205,6 +205,19 @@ TEST_F(CheckpointConfigTest, GenericKeysCountInTheObjectAndAroundIt) {
   EXPECT_EQ(Value({{"seed", 7}, {"a", {{"ngram_size", 4}, {"seed", 7}}}}, P::kSeed), 7u);
 }
 
+TEST_F(CheckpointConfigTest, KeysOfItsOwnWithTheWrongTypeAreRefusedByName) {
+  ExpectRefused({{"ngram_size", {{"a", 1}}}}, {"ngram_size is", "whole number"});
+  ExpectRefused({{"text_config", {{"ngram_size", json::object()}}}}, {"text_config.ngram_size"});
+  ExpectRefused({{"heads_per_ngram", "8"}}, {"heads_per_ngram", "whole number"});
+  ExpectRefused({{"ple_layer_ids", true}}, {"ple_layer_ids is true"});
+  family_ = "deepseek-v4.1-flash";
+  ExpectRefused({{"engram_layer_ids", {{"a", {5}}}}}, {"engram_layer_ids is", "whole number"});
+  ExpectRefused({{"engram_disable_compression", {{"a", 1}}}}, {"engram_disable_compression"});
+  family_ = "longcat-flash-lite";
+  ExpectRefused({{"emb_split_num", {{"a", 1}}}}, {"emb_split_num is"});
+  ExpectRefused({{"oe_vocab_size_ratio", {{"a", 1}}}}, {"oe_vocab_size_ratio"});
+}
+
 TEST_F(CheckpointConfigTest, WithoutKeysOfItsOwnGenericOnesCountAtTheTopAndInTheTextModels) {
   for (const char* name : {"text_config", "language_config", "llm_config", "thinker_config",
                            "language_model", "textConfig"}) {

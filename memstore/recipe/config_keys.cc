@@ -117,6 +117,13 @@ bool IsOwnKey(ConfigKeys keys, absl::string_view key) {
          });
 }
 
+bool IsReadKey(ConfigKeys keys, absl::string_view key) {
+  const absl::Span<const ConfigKey> known = ConfigKeysOf(keys);
+  return std::any_of(known.begin(), known.end(), [&](const ConfigKey& own) {
+    return own.reach == KeyReach::kOwn && own.form != KeyForm::kApart && own.key == key;
+  });
+}
+
 bool IsOwnObject(ConfigKeys keys, absl::string_view name) {
   return HasOwnPrefix(keys, absl::StrCat(name, "_"));
 }

@@ -39,6 +39,8 @@ struct ConfigKey {
 absl::Span<const ConfigKey> ConfigKeysOf(ConfigKeys keys);
 // Whether `key` is one of the family's own, known or not.
 bool IsOwnKey(ConfigKeys keys, absl::string_view key);
+// Whether `key` is one of the family's own that says something of its recipe.
+bool IsReadKey(ConfigKeys keys, absl::string_view key);
 // Whether an object of this name is the family's own: keys in it need no prefix.
 bool IsOwnObject(ConfigKeys keys, absl::string_view name);
 
