@@ -90,6 +90,7 @@ std::vector<std::string> Notes(const ConfigReport& report, const CheckpointSchem
     notes.push_back(absl::StrCat("keys of config.json that this program does not know: ",
                                  absl::StrJoin(report.unread, ", ")));
   }
+  notes.insert(notes.end(), report.notes.begin(), report.notes.end());
   notes.insert(notes.end(), model.differences.begin(), model.differences.end());
   if (took_stored) {
     notes.push_back(absl::StrCat("the constants are those that the checkpoint stores in ",

@@ -186,6 +186,21 @@ TEST_F(CheckpointSchemeTest, NothingThatConfigurationSaysOtherwiseIsPassedOver) 
   }
 }
 
+TEST_F(CheckpointSchemeTest, WhatATextModelBesideSaysIsNoted) {
+  Write();
+  options_.rows_per_head = kBase;
+  const std::string id = PackedId();
+  Config({{"text_config", {{"ngram_size", 3}}}, {"llm_config", {{"eos_token_id", 7}}}});
+  EXPECT_EQ(PackedId(), id);
+  EXPECT_THAT(notes_, ElementsAre(HasSubstr("llm_config.eos_token_id is 7")));
+  Config({{"ngram_size", 3}, {"text_config", {{"eos_token_id", 7}}}});
+  EXPECT_NE(PackedId(), id);
+  Config({{"eos_token_id", {248044, 248046}}, {"text_config", {{"ngram_size", 3}}}});
+  ExpectRefused({"--reset-token-id"});
+  Config({{"eos_token_id", {248044, 248046}}, {"text_config", QwenConfig()}});
+  EXPECT_EQ(PackedId(), id);
+}
+
 TEST_F(CheckpointSchemeTest, ASisterModelOfQwenNeedsNoCode) {
   family_.multiplier_seed = 99;
   family_.vocab_size = 5000;

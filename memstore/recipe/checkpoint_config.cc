@@ -127,6 +127,12 @@ absl::StatusOr<const ConfigObject*> FindOwner(const ConfigObjects& objects, cons
   return owner;
 }
 
+bool IsWithin(const ConfigObject& inner, const ConfigObject& outer) {
+  const ConfigObject* at = &inner;
+  while (at != nullptr && at != &outer) at = at->around;
+  return at != nullptr;
+}
+
 std::optional<uint64_t> WholeNumber(const json& value) {
   if (value.is_number_unsigned()) return value.get<uint64_t>();
   if (!value.is_number_float()) return std::nullopt;
@@ -148,25 +154,76 @@ class KeyReader {
             StatedRecipe& stated)
       : path_(path), family_(family), reset_token_(reset_token), stated_(stated) {}
 
-  // The keys of one object that reach as far as `lowest_reach`, in turn those that multiply the
-  // vocabulary, which are read when it is known, or all others.
-  absl::Status Read(const ConfigObject& object, KeyReach lowest_reach, bool ratios) {
+  // The keys of the object with the family's own, in turn those that multiply the vocabulary, which
+  // are read when it is known, or all others.
+  absl::Status ReadOwner(const ConfigObject& owner, bool ratios) {
     for (const ConfigKey& key : ConfigKeysOf(family_.config_keys)) {
-      const auto at = object.object->find(key.key);
-      if (key.reach < lowest_reach || at == object.object->end() || at->is_null()) continue;
-      if ((key.form == KeyForm::kVocabRatio) != ratios || key.form == KeyForm::kApart) continue;
-      ++keys_;
-      const std::string source =
-          absl::StrCat(path_, ": ", PathOf(object), object.around == nullptr ? "" : ".", key.key);
-      ENGRAM_RETURN_IF_ERROR(ReadValue(key, source, *at));
+      const json* const value = ValueOf(owner, key);
+      if (value == nullptr || (key.form == KeyForm::kVocabRatio) != ratios) continue;
+      if (key.parameter) of_owner_.insert(*key.parameter);
+      ENGRAM_RETURN_IF_ERROR(ReadValue(key, SourceOf(owner, key), *value));
     }
     return absl::OkStatus();
   }
+  // The generic keys of another object that counts.
+  absl::Status ReadGeneric(const ConfigObject& object, bool is_around) {
+    for (const ConfigKey& key : ConfigKeysOf(family_.config_keys)) {
+      const json* const value = key.reach == KeyReach::kGeneric ? ValueOf(object, key) : nullptr;
+      if (value == nullptr) continue;
+      const std::string source = SourceOf(object, key);
+      // The seed of a whole model may be that of its training.
+      const bool yields = key.parameter == RecipeParameter::kSeed && is_around;
+      if (!yields || !of_owner_.contains(*key.parameter)) {
+        ENGRAM_RETURN_IF_ERROR(ReadValue(key, source, *value));
+        continue;
+      }
+      ENGRAM_ASSIGN_OR_RETURN(const std::vector<uint64_t> numbers,
+                              Numbers(key.form, source, *value));
+      const RecipeStatement* const said = stated_.Find(*key.parameter);
+      if (said == nullptr || said->values == numbers) continue;
+      AddNote(absl::StrCat(source, " is ", Text(*value), ", which does not count: ", said->source,
+                           " is ", said->text));
+    }
+    return absl::OkStatus();
+  }
+  // Notes the generic keys of an object that may be another model's, where they say what no object
+  // that counts does.
+  void LeaveOut(const ConfigObject& object, const ConfigObject& owner) {
+    for (const ConfigKey& key : ConfigKeysOf(family_.config_keys)) {
+      const json* const value = key.reach == KeyReach::kGeneric ? ValueOf(object, key) : nullptr;
+      if (value == nullptr) continue;
+      const std::string source = SourceOf(object, key);
+      const RecipeStatement* const said = stated_.Find(*key.parameter);
+      const absl::StatusOr<std::vector<uint64_t>> numbers = Numbers(key.form, source, *value);
+      if (said != nullptr && numbers.ok() && absl::c_linear_search(*numbers, said->values[0])) {
+        continue;
+      }
+      AddNote(absl::StrCat(source, " is ", Text(*value), ", which was left out: the keys of ",
+                           family_.name, " are in ", NameForMessage(owner)));
+    }
+  }
   // That were read.
   size_t keys() const { return keys_; }
+  std::vector<std::string> TakeNotes() { return std::move(notes_); }
 
  private:
+  // nullptr where the object says nothing that is read.
+  static const json* ValueOf(const ConfigObject& object, const ConfigKey& key) {
+    const auto at = object.object->find(key.key);
+    if (at == object.object->end() || at->is_null()) return nullptr;
+    return key.form == KeyForm::kApart ? nullptr : &*at;
+  }
+
+  std::string SourceOf(const ConfigObject& object, const ConfigKey& key) const {
+    return absl::StrCat(path_, ": ", PathOf(object), object.around == nullptr ? "" : ".", key.key);
+  }
+
+  void AddNote(std::string note) {
+    if (notes_.size() < kMaxListed) notes_.push_back(std::move(note));
+  }
+
   absl::Status ReadValue(const ConfigKey& key, const std::string& source, const json& value) {
+    ++keys_;
     if (key.form == KeyForm::kOff) return CheckOff(source, value);
     if (key.form == KeyForm::kVocabRatio) return ReadRatio(*key.parameter, source, value);
     ENGRAM_ASSIGN_OR_RETURN(std::vector<uint64_t> numbers, Numbers(key.form, source, value));
@@ -214,13 +271,16 @@ class KeyReader {
 
   absl::Status ReadEndTokens(const std::string& source, const json& value,
                              const std::vector<uint64_t>& tokens) const {
-    if (!reset_token_) {
+    const RecipeStatement* const said = stated_.Find(RecipeParameter::kResetToken);
+    if (!reset_token_ && said == nullptr) {
       return Expected(source, value,
                       "one token: tell which of them ends a window with --reset-token-id ID");
     }
-    if (absl::c_linear_search(tokens, *reset_token_)) return absl::OkStatus();
+    const uint64_t token = reset_token_ ? *reset_token_ : said->values[0];
+    if (absl::c_linear_search(tokens, token)) return absl::OkStatus();
     return Expected(source, value,
-                    absl::StrCat("a list with ", *reset_token_, " (--reset-token-id)"));
+                    absl::StrCat("a list with ", token, " (",
+                                 reset_token_ ? "--reset-token-id" : said->source, ")"));
   }
 
   // Rounded as the models' own code does: a product of doubles unless both are whole.
@@ -250,8 +310,36 @@ class KeyReader {
   const Family& family_;
   const std::optional<uint32_t> reset_token_;
   StatedRecipe& stated_;
+  std::set<RecipeParameter> of_owner_;  // that the owner has a key of
+  std::vector<std::string> notes_;
   size_t keys_ = 0;
 };
+
+// The keys of the owner, where there is one, and the generic ones of the objects that count. What
+// is more exact comes first: others are held against it.
+absl::Status ReadObjects(const ConfigObjects& objects, const ConfigObject* owner,
+                         KeyReader& reader) {
+  if (owner == nullptr) {
+    for (auto object = objects.rbegin(); object != objects.rend(); ++object) {
+      if ((*object)->around != nullptr && !(*object)->is_text_model) continue;
+      ENGRAM_RETURN_IF_ERROR(reader.ReadGeneric(**object, /*is_around=*/false));
+    }
+    return absl::OkStatus();
+  }
+  ENGRAM_RETURN_IF_ERROR(reader.ReadOwner(*owner, /*ratios=*/false));
+  for (const ConfigObject* at = owner->around; at != nullptr; at = at->around) {
+    ENGRAM_RETURN_IF_ERROR(reader.ReadGeneric(*at, /*is_around=*/true));
+  }
+  for (const auto& object : objects) {
+    if (!object->is_text_model || object.get() == owner || !IsWithin(*object, *owner)) continue;
+    ENGRAM_RETURN_IF_ERROR(reader.ReadGeneric(*object, /*is_around=*/false));
+  }
+  for (const auto& object : objects) {
+    if (!object->is_text_model || IsWithin(*object, *owner) || IsWithin(*owner, *object)) continue;
+    reader.LeaveOut(*object, *owner);
+  }
+  return reader.ReadOwner(*owner, /*ratios=*/true);
+}
 
 // A reader of JSON takes one of two equal keys, and no two need take the same. What walks the tree
 // recurses: nothing may nest deeper than the stack is.
@@ -325,19 +413,9 @@ absl::StatusOr<ConfigReport> ReadCheckpointConfig(const std::string& directory,
   const ConfigObjects objects = ObjectWalk().Collect(config);
   ENGRAM_ASSIGN_OR_RETURN(const ConfigObject* owner, FindOwner(objects, family, path));
   KeyReader reader(path, family, reset_token, stated);
-  if (owner != nullptr) {
-    ENGRAM_RETURN_IF_ERROR(reader.Read(*owner, KeyReach::kOwn, /*ratios=*/false));
-    for (const ConfigObject* at = owner->around; at != nullptr; at = at->around) {
-      ENGRAM_RETURN_IF_ERROR(reader.Read(*at, KeyReach::kGeneric, /*ratios=*/false));
-    }
-    ENGRAM_RETURN_IF_ERROR(reader.Read(*owner, KeyReach::kOwn, /*ratios=*/true));
-    report.unread = UnreadKeys(*owner, family.config_keys);
-  } else {
-    for (const auto& object : objects) {
-      if (object->around != nullptr && !object->is_text_model) continue;
-      ENGRAM_RETURN_IF_ERROR(reader.Read(*object, KeyReach::kGeneric, /*ratios=*/false));
-    }
-  }
+  ENGRAM_RETURN_IF_ERROR(ReadObjects(objects, owner, reader));
+  if (owner != nullptr) report.unread = UnreadKeys(*owner, family.config_keys);
+  report.notes = reader.TakeNotes();
   if (reader.keys() == 0) {
     report.not_compared = absl::StrCat(path, " holds no key of the family ", family.name);
   }

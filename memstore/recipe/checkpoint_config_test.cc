@@ -2,7 +2,9 @@
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <tuple>
 
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "memstore/pack/testing/small_checkpoint.h"
@@ -12,8 +14,10 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 using P = RecipeParameter;
 
 class CheckpointConfigTest : public testing::Test {
@@ -36,6 +40,11 @@ class CheckpointConfigTest : public testing::Test {
     EXPECT_TRUE(report.ok()) << report.status();
     const RecipeStatement* said = stated_.Find(parameter);
     return said == nullptr ? UINT64_MAX : said->values[0];
+  }
+  std::vector<std::string> Notes(const json& config) {
+    const absl::StatusOr<ConfigReport> report = Read(config);
+    EXPECT_TRUE(report.ok()) << report.status();
+    return report.ok() ? report->notes : std::vector<std::string>();
   }
   void ExpectRefused(const json& config, const std::vector<std::string>& named) {
     const absl::Status status = Read(config).status();
@@ -200,9 +209,60 @@ TEST_F(CheckpointConfigTest, GenericKeysCountInTheObjectAndAroundIt) {
   EXPECT_EQ(Value({{"seed", 7}, {"a", {{"b", own}}}}, P::kSeed), 7u);
   EXPECT_EQ(Value({{"a", {{"seed", 7}, {"b", own}}}}, P::kSeed), 7u);
   EXPECT_EQ(Value({{"a", own}, {"text_config", {{"seed", 7}}}}, P::kSeed), UINT64_MAX);
-  ExpectRefused({{"seed", 7}, {"a", {{"ngram_size", 4}, {"seed", 8}}}},
-                {"a.seed is 8", "config.json: seed is 7", "seed of the hash"});
+  EXPECT_EQ(Value({{"seed", 7}, {"a", {{"ngram_size", 4}, {"seed", 8}}}}, P::kSeed), 8u);
+  EXPECT_THAT(Notes({{"seed", 7}, {"a", {{"ngram_size", 4}, {"seed", 8}}}}),
+              ElementsAre(AllOf(HasSubstr("config.json: seed is 7"), HasSubstr("a.seed is 8"))));
+  // Neither is the object's own.
+  ExpectRefused({{"seed", 7}, {"a", {{"seed", 8}, {"b", own}}}}, {"a.seed is 8", "seed is 7"});
+  ExpectRefused({{"vocab_size", 7000}, {"a", {{"ngram_size", 4}, {"vocab_size", 8000}}}},
+                {"vocab_size is 7000", "a.vocab_size is 8000"});
+  ExpectRefused({{"seed", "7"}, {"a", {{"ngram_size", 4}, {"seed", 8}}}}, {"seed", "whole number"});
   EXPECT_EQ(Value({{"seed", 7}, {"a", {{"ngram_size", 4}, {"seed", 7}}}}, P::kSeed), 7u);
+}
+
+TEST_F(CheckpointConfigTest, GenericKeysOfTheTextModelWithinCount) {
+  const std::tuple<const char*, const char*, const char*, P> cases[] = {
+      {"qwen4-exp", "ngram_size", "seed", P::kSeed},
+      {"qwen4-exp", "ngram_size", "eos_token_id", P::kResetToken},
+      {"qwen4-exp", "ngram_size", "vocab_size", P::kVocabSize},
+      {"deepseek-v4.1-flash", "engram_max_ngram_size", "seed", P::kSeed},
+      {"longcat-flash-lite", "emb_split_num", "eos_token_id", P::kResetToken}};
+  for (const auto& [family, own, key, parameter] : cases) {
+    family_ = family;
+    const json keys = {{own, 3}};
+    for (const json& within : {json{{"text_config", {{key, 7}}}}, json{{"llm_config", {{key, 7}}}},
+                               json{{"model", {{"text_config", {{key, 7}}}}}}}) {
+      json config = keys;
+      config.update(within);
+      EXPECT_EQ(Value(config, parameter), 7u) << config;
+      EXPECT_THAT(Notes(config), IsEmpty()) << config;
+      config[key] = 7;
+      EXPECT_EQ(Value(config, parameter), 7u) << config;
+      config[key] = 8;
+      ExpectRefused(config, {absl::StrCat(key, " is 7"), absl::StrCat(key, " is 8")});
+    }
+    for (const char* other : {"vision_config", "audio_config", "draft_config", "optimizer"}) {
+      json config = keys;
+      config[other] = {{key, 7}, {"seed", 9}};
+      EXPECT_EQ(Value(config, parameter), UINT64_MAX) << config;
+      EXPECT_THAT(Notes(config), IsEmpty()) << config;
+    }
+  }
+}
+
+TEST_F(CheckpointConfigTest, WhatATextModelBesideSaysIsNoted) {
+  const json own = {{"ngram_size", 3}};
+  const json beside = {{"text_config", own}, {"llm_config", {{"eos_token_id", 7}}}};
+  EXPECT_EQ(Value(beside, P::kResetToken), UINT64_MAX);
+  EXPECT_THAT(Notes(beside), ElementsAre(AllOf(HasSubstr("llm_config.eos_token_id is 7"),
+                                               HasSubstr("text_config"))));
+  const json same = {{"text_config", {{"ngram_size", 3}, {"eos_token_id", 7}}},
+                     {"llm_config", {{"eos_token_id", {7, 8}}}}};
+  EXPECT_EQ(Value(same, P::kResetToken), 7u);
+  EXPECT_THAT(Notes(same), IsEmpty());
+  EXPECT_THAT(Notes({{"text_config", own}, {"llm_config", {{"seed", "x"}}}}),
+              ElementsAre(HasSubstr("llm_config.seed")));
+  EXPECT_THAT(Notes({{"text_config", own}, {"draft_llm_config", {{"seed", 7}}}}), IsEmpty());
 }
 
 TEST_F(CheckpointConfigTest, KeysOfItsOwnWithTheWrongTypeAreRefusedByName) {
@@ -235,6 +295,14 @@ TEST_F(CheckpointConfigTest, OfSeveralEndTokensOneIsTold) {
   EXPECT_EQ(Value({{"eos_token_id", {9}}}, P::kResetToken), 9u);
   ExpectRefused({{"text_config", {{"eos_token_id", {3, 4}}}}},
                 {"text_config.eos_token_id is [3,4]", "--reset-token-id"});
+  // One that counts before the list tells it.
+  const json owner = {{"ngram_size", 3}, {"eos_token_id", 3}};
+  EXPECT_EQ(Value({{"eos_token_id", {3, 4}}, {"text_config", owner}}, P::kResetToken), 3u);
+  EXPECT_EQ(
+      Value({{"eos_token_id", {3, 4}}, {"text_config", {{"eos_token_id", 4}}}}, P::kResetToken),
+      4u);
+  ExpectRefused({{"eos_token_id", {4, 5}}, {"text_config", owner}},
+                {"eos_token_id is [4,5]", "a list with 3", "text_config.eos_token_id"});
   reset_token_ = 4;
   EXPECT_TRUE(Read({{"eos_token_id", {3, 4}}}).ok());
   ExpectRefused({{"eos_token_id", {3, 5}}}, {"[3,5]", "4"});

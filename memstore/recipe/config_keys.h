@@ -15,7 +15,7 @@ namespace engram {
 enum class KeyReach {
   kOwn,      // of the family's own: its object is the one that counts
   kBeside,   // read in that object alone
-  kGeneric,  // read in that object and around it
+  kGeneric,  // read in that object, around it and in the text model within it
 };
 
 enum class KeyForm {
