@@ -116,6 +116,10 @@ absl::StatusOr<CheckpointScheme> ReadCheckpointScheme(const Family& family,
   absl::StatusOr<PackScheme> scheme = MakePackScheme(model.family, derived);
   if (!scheme.ok()) return WithDifferences(scheme.status(), model);
   model.scheme = *std::move(scheme);
+  if (model.scheme.token_map) {
+    ENGRAM_RETURN_IF_ERROR(
+        model.stated.CheckTokenMapLength(model.scheme.token_map->compressed().size()));
+  }
   AddressScheme& addresses = model.scheme.scheme;
   ENGRAM_RETURN_IF_ERROR(WithDifferences(model.stated.CheckLayerRows(addresses), model));
   std::string missing;

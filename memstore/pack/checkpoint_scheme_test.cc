@@ -308,12 +308,26 @@ TEST_F(CheckpointSchemeTest, ASisterModelOfV41IsHashedByItsOwnTokenizer) {
   EXPECT_EQ(ReadWholeFile(dir_ / "set" / kTokenMapFile, 1 << 20).value(), bytes);
   EXPECT_THAT(notes_, testing::Contains(HasSubstr("tokenizer.json")));
 
-  Config({{"vocab_size", 512}, {"engram_compressed_vocab_size", tokenizer.compressed_vocab_size}});
+  const size_t ids = tokenizer.map.size();
+  Config({{"vocab_size", ids + ids / 16},
+          {"engram_compressed_vocab_size", tokenizer.compressed_vocab_size}});
   EXPECT_EQ(PackedId(), packed->id);
   // The same map as a file.
   testing_checkpoint::WriteText(dir_ / "map", bytes);
   options_.token_map_file = dir_ / "map";
   EXPECT_EQ(PackedId(), packed->id);
+  options_.token_map_file.clear();
+  // A vocabulary that no padding makes of the map's; the text model's counts.
+  for (const json& config :
+       {json{{"vocab_size", 129280}}, json{{"vocab_size", 129280}, {"engram_layer_ids", {1, 14}}},
+        json{{"text_config", {{"vocab_size", 129280}, {"engram_layer_ids", {1, 14}}}}}}) {
+    Config(config);
+    ExpectRefused({absl::StrCat("token map has ", ids, " ids"), "vocab_size is 129280"});
+  }
+  options_.token_map_file = dir_ / "map";
+  Config(
+      {{"vocab_size", 129280}, {"engram_compressed_vocab_size", tokenizer.compressed_vocab_size}});
+  ExpectRefused({absl::StrCat("token map has ", ids, " ids"), "vocab_size is 129280"});
   options_.token_map_file.clear();
   for (const int size : {9, 99092}) {
     Config({{"engram_compressed_vocab_size", size}});

@@ -171,8 +171,9 @@ class KeyReader {
       const json* const value = key.reach == KeyReach::kGeneric ? ValueOf(object, key) : nullptr;
       if (value == nullptr) continue;
       const std::string source = SourceOf(object, key);
-      // The seed of a whole model may be that of its training.
-      const bool yields = key.parameter == RecipeParameter::kSeed && is_around;
+      // The seed of a whole model may be that of its training, its number of ids that of all parts.
+      const bool yields = key.parameter == RecipeParameter::kTextVocabSize ||
+                          (key.parameter == RecipeParameter::kSeed && is_around);
       if (!yields || !of_owner_.contains(*key.parameter)) {
         ENGRAM_RETURN_IF_ERROR(ReadValue(key, source, *value));
         continue;
@@ -223,7 +224,8 @@ class KeyReader {
   }
 
   absl::Status ReadValue(const ConfigKey& key, const std::string& source, const json& value) {
-    ++keys_;
+    // What only bounds the token map says nothing of the constants.
+    if (key.parameter != RecipeParameter::kTextVocabSize) ++keys_;
     if (key.form == KeyForm::kOff) return CheckOff(source, value);
     if (key.form == KeyForm::kVocabRatio) return ReadRatio(*key.parameter, source, value);
     ENGRAM_ASSIGN_OR_RETURN(std::vector<uint64_t> numbers, Numbers(key.form, source, value));

@@ -287,8 +287,13 @@ TEST_F(CheckpointConfigTest, WithoutKeysOfItsOwnGenericOnesCountAtTheTopAndInThe
   EXPECT_EQ(Value({{"seed", 7}}, P::kSeed), 7u);
   EXPECT_EQ(Value({{"thinker_config", {{"text_config", {{"vocab_size", 7}}}}}}, P::kVocabSize), 7u);
   EXPECT_EQ(Value({{"quantization_config", {{"seed", 7}}}}, P::kSeed), UINT64_MAX);
-  family_ = "deepseek-v4.1-flash";  // of its token map, whatever config.json says
+  family_ = "deepseek-v4.1-flash";  // of its token map, which it bounds
   EXPECT_EQ(Value({{"vocab_size", 7}, {"eos_token_id", {1, 2}}}, P::kVocabSize), UINT64_MAX);
+  EXPECT_EQ(Value({{"vocab_size", 7}}, P::kTextVocabSize), 7u);
+  EXPECT_THAT(Read({{"vocab_size", 7}})->not_compared, HasSubstr("holds no key"));
+  const json both = {{"vocab_size", 8}, {"text_config", {{"engram_seed", 7}, {"vocab_size", 7}}}};
+  EXPECT_EQ(Value(both, P::kTextVocabSize), 7u);
+  EXPECT_THAT(Notes(both), ElementsAre(HasSubstr("vocab_size is 8")));
 }
 
 TEST_F(CheckpointConfigTest, OfSeveralEndTokensOneIsTold) {

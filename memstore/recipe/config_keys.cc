@@ -36,6 +36,7 @@ constexpr ConfigKey kEngramKeys[] = {
     {"n_embed_per_ngram", P::kOrderValues, F::kNumber, R::kBeside},
     {"pad_id", P::kPadToken, F::kNumber, R::kBeside},
     {"seed", P::kSeed, F::kNumber, R::kGeneric},
+    {"vocab_size", P::kTextVocabSize, F::kNumber, R::kGeneric},
 };
 
 constexpr ConfigKey kPleKeys[] = {

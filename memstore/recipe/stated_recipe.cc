@@ -18,6 +18,8 @@ constexpr uint64_t kMaxSeed = uint64_t{1} << 63;
 constexpr uint64_t kMaxTokenId = kMaxVocabSize - 1;
 // More than any model's hidden state.
 constexpr uint64_t kMaxRowValues = 1u << 20;
+// Vocabularies are padded upwards, to a multiple of some hundreds: by no more than one in so many.
+constexpr uint64_t kIdsForPadding = 16;
 
 struct Meaning {
   const char* text;
@@ -37,6 +39,8 @@ Meaning MeaningOf(RecipeParameter parameter) {
       return {"the heads of each n-gram length", 1, kMaxHeadsPerOrder};
     case RecipeParameter::kVocabSize:
       return {"the number of token ids", 1, kMaxVocabSize};
+    case RecipeParameter::kTextVocabSize:
+      return {"the number of the text model's token ids", 1, kMaxVocabSize};
     case RecipeParameter::kCompressedVocabSize:
       return {"the number of compressed token ids", 1, kMaxVocabSize};
     case RecipeParameter::kPadToken:
@@ -130,6 +134,7 @@ std::optional<std::vector<uint64_t>> OwnValues(const Family& family, RecipeParam
       return Values{uint64_t{family.row_dim} * family.heads_per_order};
     case RecipeParameter::kPositionValues:
       return Values{uint64_t{family.row_dim} * family.heads_per_order * (family.max_order - 1)};
+    case RecipeParameter::kTextVocabSize:
     case RecipeParameter::kLayerRows:
     case RecipeParameter::kRowsMultiple:
     case RecipeParameter::kPieces:
@@ -229,6 +234,19 @@ absl::Status StatedRecipe::CheckLayerRows(const AddressScheme& scheme) const {
       MeaningOf(RecipeParameter::kLayerRows).text, " by the recipe of ", scheme.family, " with ",
       base != nullptr ? Said(*base) : std::string("the family's own base size"),
       ": give the checkpoint's base size with --rows-per-head"));
+}
+
+absl::Status StatedRecipe::CheckTokenMapLength(uint64_t ids) const {
+  const RecipeStatement* stated = Find(RecipeParameter::kTextVocabSize);
+  if (stated == nullptr) return absl::OkStatus();
+  const uint64_t vocab_size = stated->values[0];  // at most kMaxVocabSize
+  if (ids >= vocab_size || (vocab_size - ids) * kIdsForPadding <= vocab_size) {
+    return absl::OkStatus();
+  }
+  return absl::FailedPreconditionError(absl::StrCat(
+      "the token map has ", ids, " ids, but ", Said(*stated), ", which is ",
+      MeaningOf(RecipeParameter::kTextVocabSize).text,
+      ": is it of the model's tokenizer, and whole? Give the model's map with --token-map FILE"));
 }
 
 absl::Status StatedRecipe::CheckPieces(uint64_t rows, absl::Span<const uint64_t> piece_rows) const {

@@ -23,6 +23,7 @@ enum class RecipeParameter {
   kMaxOrder,
   kHeadsPerOrder,
   kVocabSize,
+  kTextVocabSize,  // where compressed ids are hashed: of the text model, often padded
   kCompressedVocabSize,
   kPadToken,
   kResetToken,
@@ -57,6 +58,8 @@ class StatedRecipe {
 
   // Whether the rows of `scheme` are those that are stated.
   absl::Status CheckLayerRows(const AddressScheme& scheme) const;
+  // Whether a token map of `ids` can be that of a text model with the stated number of ids.
+  absl::Status CheckTokenMapLength(uint64_t ids) const;
   // Whether a table of `rows` that lies in as many pieces as are stated has pieces of the length
   // that the stated padding makes. Padding between the pieces would shift every row behind it.
   absl::Status CheckPieces(uint64_t rows, absl::Span<const uint64_t> piece_rows) const;

@@ -1,5 +1,6 @@
 #include "memstore/recipe/stated_recipe.h"
 
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -145,6 +146,23 @@ TEST(StatedRecipeTest, PiecesAreAsLongAsTheStatedPaddingMakesThem) {
   // Saved in other pieces, or with nothing stated.
   EXPECT_TRUE(stated.CheckPieces(1000, std::vector<uint64_t>{1000}).ok());
   EXPECT_TRUE(Stated({{P::kPieces, {4}}}).CheckPieces(1000, other).ok());
+}
+
+TEST(StatedRecipeTest, ATokenMapMayBeShorterThanAPaddedVocabulary) {
+  StatedRecipe stated;
+  EXPECT_TRUE(stated.CheckTokenMapLength(1).ok());
+  ASSERT_TRUE(
+      stated.State(RecipeParameter::kTextVocabSize, {{129280}, "vocab_size", "129280"}).ok());
+  for (const uint64_t ids : {129281, 129280, 128815, 121200}) {
+    EXPECT_TRUE(stated.CheckTokenMapLength(ids).ok()) << ids;
+  }
+  for (const uint64_t ids : {121199, 20, 0}) {
+    const absl::Status status = stated.CheckTokenMapLength(ids);
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+    EXPECT_THAT(std::string(status.message()),
+                testing::AllOf(testing::HasSubstr(absl::StrCat("has ", ids, " ids")),
+                               testing::HasSubstr("vocab_size is 129280")));
+  }
 }
 
 }  // namespace
