@@ -154,6 +154,7 @@ absl::StatusOr<std::vector<RowRun>> LayColumns(const TensorsOfTable& table,
     std::vector<RowRun> of_column = {{parts[0], 0, moduli[column]}};
     if (parts.size() > 1) {
       ENGRAM_ASSIGN_OR_RETURN(of_column, LayRanks(parts, moduli.subspan(column, 1)));
+      ENGRAM_RETURN_IF_ERROR(CheckPiecesAreFull(parts, of_column, PaddingFill::kAnyRow));
     } else if (parts[0]->shape[0] != moduli[column]) {
       return DoesNotFit(*parts[0],
                         absl::StrCat("[", moduli[column], ", ", parts[0]->shape[1],
@@ -171,7 +172,7 @@ absl::StatusOr<std::vector<RowRun>> LayColumns(const TensorsOfTable& table,
 
 absl::StatusOr<std::vector<RowRun>> LayRows(const Family& family, const LayerAddressing& layer,
                                             const TensorsOfTable& table,
-                                            const std::vector<Places>& pieces,
+                                            const std::vector<Places>& pieces, PaddingFill fill,
                                             const NoteFunction& note) {
   if (family.column_tensors && absl::string_view(table.form).substr(0, 7) == "{piece}") {
     return LayColumns(table, pieces, layer.moduli);
@@ -179,6 +180,7 @@ absl::StatusOr<std::vector<RowRun>> LayRows(const Family& family, const LayerAdd
   std::vector<RowRun> runs;
   if (!table.in_pieces && pieces[0].size() > 1) {
     ENGRAM_ASSIGN_OR_RETURN(runs, LayRanks(pieces[0], layer.moduli));
+    ENGRAM_RETURN_IF_ERROR(CheckPiecesAreFull(pieces[0], runs, fill));
     return runs;
   }
   Places tensors;
@@ -193,6 +195,7 @@ absl::StatusOr<std::vector<RowRun>> LayRows(const Family& family, const LayerAdd
   const std::string next =
       table.in_pieces ? PieceName(table.stem, table.form, tensors.size()) : std::string();
   ENGRAM_ASSIGN_OR_RETURN(runs, LayPieces(tensors, layer.moduli, next));
+  ENGRAM_RETURN_IF_ERROR(CheckPiecesAreFull(tensors, runs, fill));
   if (const uint64_t padding = PaddingRows(tensors, runs); padding > 0 && note) {
     note(absl::StrCat("note: the last ", padding, " rows of ",
                       QuoteForMessage(tensors.back()->name),
@@ -291,7 +294,8 @@ absl::Status LayScales(const Family& family, const LayerAddressing& layer,
                       QuoteForMessage(first.dtype),
                       ", taken as the bytes of F8_E8M0 that they are"));
   }
-  ENGRAM_ASSIGN_OR_RETURN(out.scales, LayRows(family, layer, table, pieces, note));
+  ENGRAM_ASSIGN_OR_RETURN(out.scales,
+                          LayRows(family, layer, table, pieces, PaddingFill::kZeros, note));
   return absl::OkStatus();
 }
 
@@ -327,7 +331,8 @@ absl::StatusOr<CheckpointLayer> LayOutLayer(const Family& family, const LayerAdd
       ENGRAM_RETURN_IF_ERROR(CheckTensor(*place, {first.dtype}, family.row_dim, family));
     }
   }
-  ENGRAM_ASSIGN_OR_RETURN(out.weights, LayRows(family, layer, tables.weights, pieces, note));
+  ENGRAM_ASSIGN_OR_RETURN(
+      out.weights, LayRows(family, layer, tables.weights, pieces, PaddingFill::kAnyRow, note));
   if (kind == RowEncodingKind::kFp8E4m3) {
     ENGRAM_ASSIGN_OR_RETURN(out.encoding.global_scale, ReadGlobalScale(tables.scales));
   }

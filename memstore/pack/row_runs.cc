@@ -1,11 +1,14 @@
 #include "memstore/pack/row_runs.h"
 
+#include <fcntl.h>
+
 #include <algorithm>
 #include <numeric>
 
 #include "absl/strings/str_cat.h"
 #include "memstore/base/quote_for_message.h"
 #include "memstore/base/status_macros.h"
+#include "memstore/os/posix_file.h"
 
 namespace engram {
 namespace {
@@ -103,6 +106,22 @@ std::vector<RowRun> Runs(absl::Span<const TensorPlace* const> tensors, uint64_t 
   return runs;
 }
 
+// Of a row that is compared: more than the rows of any known table have.
+constexpr uint64_t kMaxComparedBytes = 64u << 10;
+
+// The last row of `tensor`, which has rows; of a very long one the first bytes.
+absl::StatusOr<std::string> LastRow(const TensorPlace& tensor) {
+  const uint64_t row_bytes = tensor.bytes / RowsOf(tensor);
+  std::string row(std::min(row_bytes, kMaxComparedBytes), '\0');
+  ENGRAM_ASSIGN_OR_RETURN(const FileDescriptor file, OpenFile(tensor.file, O_RDONLY));
+  ENGRAM_RETURN_IF_ERROR(
+      ReadFully(file, tensor.offset + (RowsOf(tensor) - 1) * row_bytes,
+                absl::MakeSpan(reinterpret_cast<std::byte*>(row.data()), row.size()), tensor.file));
+  return row;
+}
+
+bool IsZeros(const std::string& row) { return row.find_first_not_of('\0') == std::string::npos; }
+
 // Rows of each rank's columns: the same number of columns each, as far as they go.
 std::vector<uint64_t> RowsOfRanks(absl::Span<const uint64_t> moduli, size_t ranks) {
   const size_t each = DivideUp(moduli.size(), ranks);
@@ -174,6 +193,34 @@ absl::StatusOr<std::vector<RowRun>> LayRanks(absl::Span<const TensorPlace* const
                             "tensor parallelism"));
   }
   return LayPieces(parts, moduli, "");
+}
+
+absl::Status CheckPiecesAreFull(absl::Span<const TensorPlace* const> tensors,
+                                const std::vector<RowRun>& runs, PaddingFill fill) {
+  const uint64_t padding = PaddingRows(tensors, runs);
+  if (padding == 0 || runs.size() < 2) return absl::OkStatus();
+  const TensorPlace &first = *runs.front().tensor, &last = *runs.back().tensor;
+  // Of pieces of one length the last one has a row of the padding in every reading.
+  const uint64_t in_others = RowsOf(last) == RowsOf(first) ? padding - 1 : padding;
+  const uint64_t expected = std::min<uint64_t>(in_others, runs.size() - 1);
+  if (expected == 0) return absl::OkStatus();
+  ENGRAM_ASSIGN_OR_RETURN(const std::string end, LastRow(last));
+  uint64_t found = 0;
+  const TensorPlace* padded = nullptr;
+  for (size_t i = 0; i + 1 < runs.size(); ++i) {
+    ENGRAM_ASSIGN_OR_RETURN(const std::string row, LastRow(*runs[i].tensor));
+    if (!IsZeros(row) && (fill == PaddingFill::kZeros || row != end)) continue;
+    padded = runs[i].tensor;
+    ++found;
+  }
+  if (found < expected) return absl::OkStatus();
+  return DoesNotFit(
+      *padded,
+      absl::StrCat("a row of the table at its end, and there is one as padding has it, as at the "
+                   "end of ",
+                   found, " of the ", runs.size() - 1, " pieces before the last: the ", padding,
+                   " rows of padding can all lie behind the last row, or each piece can be padded "
+                   "by itself; cut the padding off each piece, or export the table as one tensor"));
 }
 
 uint64_t PaddingRows(absl::Span<const TensorPlace* const> tensors,

@@ -1,8 +1,9 @@
 // Which rows of a table lie in which tensor: whole, in pieces, or in the parts of ranks.
 //
-// Stateless, thread-safe. Looks at shapes alone; that each tensor is [rows, width] was checked.
-// Errors name tensor, file, what was found and what was expected: NOT_FOUND for a piece that is
-// missing, FAILED_PRECONDITION for one that does not fit, or where two readings are possible.
+// Stateless, thread-safe. Looks at shapes, and CheckPiecesAreFull at one row a piece; that each
+// tensor is [rows, width] was checked. Errors name tensor, file, what was found and what was
+// expected: NOT_FOUND for a piece that is missing, FAILED_PRECONDITION for one that does not fit,
+// or where two readings are possible.
 #pragma once
 
 #include <cstdint>
@@ -39,6 +40,16 @@ absl::StatusOr<std::vector<RowRun>> LayPieces(absl::Span<const TensorPlace* cons
 // The parts of ranks, in their order: whole columns, the same number a rank, or pieces as above.
 absl::StatusOr<std::vector<RowRun>> LayRanks(absl::Span<const TensorPlace* const> parts,
                                              absl::Span<const uint64_t> moduli);
+
+// What padding is told by: rows of zeros alone where rows may well be alike, as scales are;
+// otherwise also rows that are the same as the very last one.
+enum class PaddingFill { kZeros, kAnyRow };
+
+// FAILED_PRECONDITION where the pieces can be padded each by itself: as many of those before the
+// last one as such a reading asks for end in a row of padding. Shapes don't tell it: 4 pieces of
+// 4,224 rows can hold 4,207 each. Cost: one row is read a piece.
+absl::Status CheckPiecesAreFull(absl::Span<const TensorPlace* const> tensors,
+                                const std::vector<RowRun>& runs, PaddingFill fill);
 
 // Rows of the tensors that `runs` leave out.
 uint64_t PaddingRows(absl::Span<const TensorPlace* const> tensors, const std::vector<RowRun>& runs);

@@ -1,6 +1,8 @@
 #include "memstore/pack/row_runs.h"
 
 #include <deque>
+#include <filesystem>
+#include <fstream>
 
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
@@ -116,6 +118,55 @@ TEST(RowRunsTest, RefusesRanksThatCanBeReadInTwoWays) {
   EXPECT_THAT(Ranks({202, 209}), HasSubstr("t1 in t1.safetensors"));
   EXPECT_THAT(Ranks({201, 211}), HasSubstr("t1 in t1.safetensors"));
   EXPECT_THAT(Ranks({103, 103, 103}), HasSubstr("412 rows, and there are 309 in 3 ranks"));
+}
+
+// Whether pieces of `rows` rows are full, whose rows are ascending numbers but for `padding` at
+// each one's end, of that byte; the last one may have another number of them.
+std::string Full(const std::vector<uint64_t>& rows, uint64_t padding, char byte, uint64_t at_end,
+                 PaddingFill fill = PaddingFill::kAnyRow) {
+  const std::filesystem::path path = std::filesystem::path(testing::TempDir()) / "row_runs_test";
+  std::deque<TensorPlace> places;
+  std::vector<const TensorPlace*> pointers;
+  std::string bytes;
+  uint64_t number = 1;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    places.push_back({absl::StrCat("t", i), path, "U8", {rows[i], 8}, bytes.size(), rows[i] * 8});
+    pointers.push_back(&places.back());
+    const uint64_t kept = rows[i] - (i + 1 < rows.size() ? padding : at_end);
+    for (uint64_t row = 0; row < rows[i]; ++row, ++number) {
+      bytes.append(row < kept ? std::string(reinterpret_cast<const char*>(&number), 8)
+                              : std::string(8, byte));
+    }
+  }
+  std::ofstream(path) << bytes;
+  const Lay runs = LayPieces(pointers, kModuli, "");
+  if (!runs.ok()) return Say(runs);
+  const absl::Status full = CheckPiecesAreFull(pointers, *runs, fill);
+  std::filesystem::remove(path);
+  return full.ok() ? "full" : std::string(full.message());
+}
+
+TEST(RowRunsTest, RefusesPiecesThatArePaddedEachByItself) {
+  for (const char byte : {'\0', 'p'}) {
+    EXPECT_THAT(Full({104, 104, 104, 104}, 1, byte, 1), HasSubstr("3 of the 3 pieces before"));
+    EXPECT_THAT(Full({112, 112, 112, 112}, 9, byte, 9), HasSubstr("each piece can be padded"));
+    EXPECT_THAT(Full({256, 256}, 50, byte, 50), HasSubstr("t0 in "));
+  }
+  // The last one is not padded, or the first ones are not: 412 rows in 5 pieces are 83, 83, 82, 82
+  // and 82.
+  EXPECT_THAT(Full({208, 206}, 2, '\0', 0), HasSubstr("cut the padding off"));
+  EXPECT_THAT(Full({83, 83, 83, 83, 83}, 1, '\0', 1), HasSubstr("t3 in "));
+  EXPECT_THAT(Full({104, 104, 104, 104}, 1, '\0', 1, PaddingFill::kZeros), HasSubstr("t2 in "));
+}
+
+TEST(RowRunsTest, TakesPaddingBehindTheLastRow) {
+  EXPECT_EQ(Full({104, 104, 104, 104}, 0, '\0', 4), "full");
+  EXPECT_EQ(Full({112, 112, 112, 112}, 0, 'p', 36), "full");
+  EXPECT_EQ(Full({256, 256}, 0, '\0', 100), "full");
+  EXPECT_EQ(Full({138, 138, 138}, 0, 'p', 2), "full");
+  EXPECT_EQ(Full({206, 206}, 1, '\0', 1), "full");  // zeros, but no row too many
+  EXPECT_EQ(Full({512}, 0, '\0', 100), "full");
+  EXPECT_EQ(Full({104, 104, 104, 104}, 1, 'p', 1, PaddingFill::kZeros), "full");  // as scales are
 }
 
 TEST(RowRunsTest, SurvivesSizesOfAnyFile) {
