@@ -1,9 +1,11 @@
 #include "memstore/pack/json_walk.h"
 
 #include <nlohmann/json.hpp>
+#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "memstore/base/quote_for_message.h"
 
 namespace engram {
 namespace {
@@ -29,7 +31,13 @@ class Walk : public nlohmann::json_sax<json> {
   bool binary(binary_t&) override { return Give({}); }
   bool key(string_t& key) override {
     path_.back() = key;
-    return true;
+    // Of two equal keys some readers take the first, some the last, and a walk would give both.
+    if (path_.size() > 1 || top_keys_.insert(key).second) return true;
+    status_ = absl::InvalidArgumentError(
+        absl::StrCat("the key ", QuoteForMessage(key),
+                     " stands twice at its top level, and which of them is meant can't be told: "
+                     "remove the wrong one, or download the file again"));
+    return false;
   }
   bool start_object(size_t) override { return Enter(); }
   bool end_object() override { return Leave(); }
@@ -58,6 +66,7 @@ class Walk : public nlohmann::json_sax<json> {
 
   const std::function<absl::Status(const JsonPath&, const JsonValue&)>& value_;
   JsonPath path_;
+  std::set<std::string> top_keys_;
   absl::Status status_;
 };
 

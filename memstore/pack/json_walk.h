@@ -1,7 +1,8 @@
 // Goes through a JSON text value by value without building a tree of it: the texts are other
 // people's and can be long, what is wanted of them is little.
 //
-// Used once, by one thread. Memory: the nesting's keys, at most kMaxJsonNesting of them.
+// Used once, by one thread. Memory: the nesting's keys, at most kMaxJsonNesting of them, and those
+// of the top level.
 #pragma once
 
 #include <cstdint>
@@ -26,8 +27,9 @@ struct JsonValue {
 // The keys down to a value, an empty one for each array on the way.
 using JsonPath = std::vector<std::string>;
 
-// Calls `value` for every scalar and at every array's begin. INVALID_ARGUMENT for what is no JSON
-// or nests too deep; a status of `value`'s that is not OK ends the walk and is returned.
+// Calls `value` for every scalar and at every array's begin. INVALID_ARGUMENT for what is no JSON,
+// nests too deep or has a key twice at its top level; a status of `value`'s that is not OK ends the
+// walk and is returned.
 absl::Status WalkJson(absl::string_view text,
                       const std::function<absl::Status(const JsonPath&, const JsonValue&)>& value);
 

@@ -105,6 +105,25 @@ TEST_F(SafetensorsTest, RefusesATensorThatTheIndexHasTwice) {
   EXPECT_EQ((*Open().value().Find("want.a"))->file, dir_ / "b.safetensors");
 }
 
+TEST_F(SafetensorsTest, RefusesAnIndexWithAKeyTwiceAtItsTop) {
+  WriteCheckpoint(dir_, {{"a.safetensors", {{"want.a", "U8", {1}, "x"}}},
+                         {"b.safetensors", {{"want.b", "U8", {1}, "y"}}}});
+  const auto open = [this](const std::string& index) {
+    WriteText(dir_ / "model.safetensors.index.json", index);
+    return Open().status();
+  };
+  for (const char* index :
+       {R"({"weight_map":{"want.a":"a.safetensors"},"weight_map":{"want.b":"b.safetensors"}})",
+        R"({"weight_map":{"want.a":"a.safetensors"},"x":1,"weight\u005fmap":{}})",
+        R"({"weight_map":1,"weight_map":{"want.a":"a.safetensors"}})"}) {
+    EXPECT_EQ(open(index).code(), absl::StatusCode::kInvalidArgument) << index;
+    EXPECT_THAT(std::string(open(index).message()), HasSubstr("weight_map stands twice"));
+  }
+  // Elsewhere a key may stand once in each object.
+  EXPECT_TRUE(
+      open(R"({"metadata":{"weight_map":{}},"weight_map":{"want.a":"a.safetensors"}})").ok());
+}
+
 TEST_F(SafetensorsTest, ReadsAllHeadersWhereThereIsNoIndex) {
   WriteText(dir_ / "b-part.safetensors", FileText({{"want.b", "U8", {2}, "bb"}}));
   WriteText(dir_ / "a-part.safetensors", FileText({{"other", "U8", {1}, "o"}}));
