@@ -20,6 +20,9 @@ constexpr absl::string_view kPieceMark = "{piece}";
 constexpr absl::string_view kWeight = "weight";
 // As released; as engines name the parameter (FP8 of DeepSeek's: the factor to multiply with).
 constexpr absl::string_view kScales[] = {"scale", "weight_scale", "weight_scale_inv"};
+// Ends of the names of constants that are stored; they are compared elsewhere.
+constexpr absl::string_view kConstants[] = {"layer_multipliers", "ngram_heads_vocab_sizes",
+                                            "ngram_heads_offsets"};
 // What models are wrapped in, at the front of a family's own names.
 constexpr absl::string_view kWrappers[] = {"model.", "language_model."};
 
@@ -64,17 +67,22 @@ void TakePiece(std::vector<absl::string_view>& parts, TableTensor& tensor) {
 
 // What follows the table's name, without the first dot. False: none of the table's tensors.
 bool ParseTail(absl::string_view tail, TableTensor& tensor) {
-  std::vector<absl::string_view> parts = absl::StrSplit(tail, '.');
+  const std::vector<absl::string_view> whole = absl::StrSplit(tail, '.');
+  std::vector<absl::string_view> parts = whole;
   TakePiece(parts, tensor);
-  if (parts.empty()) return tensor.form != kPieceMark;  // "shards.3" is a weight, "3" is nothing
+  // "shards.3" is a weight, "3" is nothing known.
+  if (parts.empty() && tensor.form != kPieceMark) return true;
   if (parts.size() == 1 && (parts[0] == kWeight || IsScale(parts[0]))) {
     tensor.part = parts[0] == kWeight ? TableTensor::Part::kWeight : TableTensor::Part::kScale;
     absl::StrAppend(&tensor.form, tensor.form.empty() ? "" : ".", parts[0]);
     return true;
   }
-  // Zero points, a second scale: what the rows mean depends on them.
+  // A bias, adapters, zero points, a second scale: what the rows mean depends on them.
   tensor.part = TableTensor::Part::kUnknown;
-  return absl::StrContains(tail, "scale") || absl::StrContains(tail, "zero");
+  tensor.form.clear();
+  tensor.piece.reset();
+  return std::find(std::begin(kConstants), std::end(kConstants), whole.back()) ==
+         std::end(kConstants);
 }
 
 }  // namespace
@@ -99,6 +107,25 @@ std::optional<TableTensor> TableNames::Parse(absl::string_view name) const {
       if (at > 0 && name[at - 1] != '.') continue;
       if (std::optional<TableTensor> tensor = ParseAt(base, name, at)) return tensor;
     }
+  }
+  if (column_tensors_) return ParseWhole(name);
+  return std::nullopt;
+}
+
+std::optional<TableTensor> TableNames::ParseWhole(absl::string_view name) const {
+  for (const Base& base : bases_) {
+    const absl::string_view module =
+        absl::string_view(base.before).substr(0, base.before.rfind('.'));
+    const absl::string_view stem = name.substr(0, name.rfind('.'));
+    if (stem.size() == name.size() || !absl::StartsWith(name.substr(stem.size() + 1), kWeight)) {
+      continue;
+    }
+    if (stem != module && !absl::EndsWith(stem, absl::StrCat(".", module))) continue;
+    TableTensor tensor;
+    tensor.layer = only_layer_;
+    tensor.stem = std::string(stem);
+    tensor.part = TableTensor::Part::kUnknown;
+    return tensor;
   }
   return std::nullopt;
 }

@@ -29,8 +29,8 @@ class TableNames {
  public:
   explicit TableNames(const Family& family);
 
-  // Absent for a tensor that is no table's. kUnknown: a tensor of a table that would change what
-  // its rows mean, and that this program does not know.
+  // Absent for a tensor that is no table's, and for constants. kUnknown: whatever else lies under a
+  // table's name: it can change what the rows mean, and this program does not know it.
   std::optional<TableTensor> Parse(absl::string_view name) const;
   // The endings that a table of `layer` may have, for messages.
   std::string LookedFor(uint32_t layer) const;
@@ -42,6 +42,8 @@ class TableNames {
     std::string before, behind;
   };
   std::optional<TableTensor> ParseAt(const Base& base, absl::string_view name, size_t at) const;
+  // The table as a whole beside its columns, "ngram_embeddings.weight": never known.
+  std::optional<TableTensor> ParseWhole(absl::string_view name) const;
 
   std::vector<Base> bases_;
   uint32_t only_layer_ = 0;

@@ -1,5 +1,8 @@
 #include "memstore/pack/table_names.h"
 
+#include <map>
+
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -53,6 +56,8 @@ TEST(TableNamesTest, KnowsWeightsScalesAndPieces) {
       {"embed.shard_5.scale", Part::kScale, "shard_{piece}.scale", 5},
       {"embed.weight_scale_2", Part::kUnknown, "", {}},
       {"embed.weight_zero_point", Part::kUnknown, "", {}},
+      {"embed.lora_A.weight", Part::kUnknown, "", {}},
+      {"embed.shard_0.delta", Part::kUnknown, "", {}},
   };
   for (const auto& [tail, part, form, piece] : tails) {
     const std::string name = absl::StrCat("layers.1.engram.", tail);
@@ -64,14 +69,51 @@ TEST(TableNamesTest, KnowsWeightsScalesAndPieces) {
   }
 }
 
+TEST(TableNamesTest, KnowsNoOtherTensorUnderTheTable) {
+  const std::map<std::string, std::vector<std::string>> tails = {
+      {"model.language_model.layers.1.ple.ple_embedding.ngram_embedding.",
+       {"lora_A.weight", "lora_embedding_A", "base_layer.weight", "bias", "weight_offset", "g_idx",
+        "absmax", "weight.absmax", "codebook", "delta", "shard_0.bias", "shard_0.delta",
+        "shards.0.weight.absmax"}},
+      {"layers.1.engram.embed.",
+       {"bias", "lora_A.weight", "weight.absmax", "", "5", "shard_x.weight", "shard_.weight",
+        "shard_99999999999.weight"}},
+      {"model.ngram_embeddings.", {"embedders.3.bias", "embedders.bias", "weight", "weight_scale"}},
+  };
+  for (const auto& [stem, names] : tails) {
+    for (const std::string& tail : names) {
+      const bool is_v41 = stem[0] == 'l', is_qwen = absl::StrContains(stem, "ple");
+      const auto tensor = NamesOf(is_v41    ? "deepseek-v4.1-flash"
+                                  : is_qwen ? "qwen4-exp"
+                                            : "longcat-flash-lite")
+                              .Parse(stem + tail);
+      ASSERT_TRUE(tensor.has_value()) << stem << tail;
+      EXPECT_EQ(tensor->part, Part::kUnknown) << stem << tail;
+    }
+  }
+}
+
+TEST(TableNamesTest, LeavesWhatLiesBesideTheTableAlone) {
+  for (const char* name :
+       {"model.language_model.layers.1.ple.ple_embedding.layer_multipliers",
+        "model.language_model.layers.1.ple.ple_embedding.ngram_embedding.ngram_heads_offsets",
+        "model.language_model.layers.1.ple.norm.bias"}) {
+    EXPECT_FALSE(NamesOf("qwen4-exp").Parse(name).has_value()) << name;
+  }
+  for (const char* name :
+       {"model.ngram_embeddings.post_projs.3.weight", "model.ngram_embeddings.word.weight",
+        "model.embed_tokens.weight", "model.ngram_embeddings.ngram_heads_offsets", "weight",
+        "my_ngram_embeddings.weight"}) {
+    EXPECT_FALSE(NamesOf("longcat-flash-lite").Parse(name).has_value()) << name;
+  }
+}
+
 TEST(TableNamesTest, LeavesOtherTensorsAlone) {
   for (const char* name :
-       {"layers.1.engram.wkv.weight", "layers.1.engram.wkv.scale", "layers.1.engram.embed",
-        "layers.1.engram.embed.", "layers.1.engram.embed.bias", "layers.1.engram.embed.5",
-        "layers.x.engram.embed.weight", "layers.01.engram.embed.weight",
-        "layers..engram.embed.weight", "layers.1.engram.embedding.weight",
-        "mylayers.1.engram.embed.weight", "layers.1.engram.embed.shard_x.weight",
-        "layers.1.engram.embed.shard_.weight", "layers.1.engram.embed.shard_99999999999.weight",
+       {"layers.1.engram.wkv.weight", "layers.1.engram.wkv.scale", "layers.1.engram.q_weight",
+        "layers.1.engram.k_weight", "layers.1.engram.embed", "layers.x.engram.embed.weight",
+        "layers.01.engram.embed.weight", "layers..engram.embed.weight",
+        "layers.1.engram.embedding.weight", "mylayers.1.engram.embed.weight",
         "layers.99999999999.engram.embed.weight", "embed_tokens.weight",
         "mtp.layers.1.engram.embed.weight", "draft_model.layers.1.engram.embed.scale", ""}) {
     EXPECT_FALSE(NamesOf("deepseek-v4.1-flash").Parse(name).has_value()) << name;
