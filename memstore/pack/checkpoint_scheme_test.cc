@@ -383,6 +383,20 @@ TEST_F(CheckpointSchemeTest, ALinkToNoConfigurationIsNotTakenForNone) {
   ExpectRefused({"config.json", "../blobs/1"});
 }
 
+TEST_F(CheckpointSchemeTest, SmallFilesOfACacheAreComparedWithTheirNames) {
+  Write();
+  options_.rows_per_head = kBase;
+  const std::string digest(64, 'A');
+  fs::create_directories(dir_ / "blobs");
+  testing_checkpoint::WriteText(dir_ / "blobs" / digest, "{}");
+  for (const char* name : {"config.json", "model.safetensors.index.json"}) {
+    fs::remove(dir_ / "model" / name);
+    fs::create_symlink("../blobs/" + digest, dir_ / "model" / name);
+    ExpectRefused({digest, "is damaged"});
+    fs::remove(dir_ / "model" / name);
+  }
+}
+
 TEST_F(CheckpointSchemeTest, ATableOfADraftModelIsNotTheTable) {
   options_.rows_per_head = kBase;
   const auto write_with = [this](const std::string& name) {

@@ -16,6 +16,7 @@
 #include "memstore/base/status_macros.h"
 #include "memstore/os/posix_file.h"
 #include "memstore/recipe/config_keys.h"
+#include "memstore/safetensors/checkpoint_files.h"
 
 namespace engram {
 namespace {
@@ -405,7 +406,7 @@ absl::StatusOr<ConfigReport> ReadCheckpointConfig(const std::string& directory,
                                                   StatedRecipe& stated) {
   const std::string path = JoinPath(directory, "config.json");
   ConfigReport report;
-  absl::StatusOr<std::string> text = ReadWholeFile(path, kMaxConfigBytes);
+  absl::StatusOr<std::string> text = ReadCheckpointText(path, kMaxConfigBytes);
   if (absl::IsNotFound(text.status())) {
     report.not_compared = absl::StrCat("there is no ", path);
     return report;

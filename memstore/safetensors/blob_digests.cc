@@ -77,11 +77,7 @@ absl::Status BlobDigests::CompareOrThrow(const Blob& blob) const {
     sha256.Update({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
     at += length;
   }
-  const std::string found = sha256.FinishHex();
-  if (found == blob.sha256) return absl::OkStatus();
-  return absl::DataLossError(
-      absl::StrCat(blob.path, " is damaged: its name says that its SHA-256 is ", blob.sha256,
-                   ", but it is ", found, "; remove it and download it again"));
+  return CheckBlobDigest(blob, sha256.FinishHex());
 }
 
 }  // namespace engram

@@ -19,6 +19,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
 #include "memstore/base/quote_for_message.h"
+#include "memstore/base/sha256.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/os/posix_file.h"
 
@@ -155,9 +156,8 @@ std::string PadTo(size_t width, uint32_t number) {
 }
 
 bool IsSha256(absl::string_view name) {
-  return name.size() == kSha256Digits && std::all_of(name.begin(), name.end(), [](char c) {
-           return absl::ascii_isdigit(c) || (c >= 'a' && c <= 'f');
-         });
+  return name.size() == kSha256Digits &&
+         std::all_of(name.begin(), name.end(), [](char c) { return absl::ascii_isxdigit(c); });
 }
 
 }  // namespace
@@ -225,7 +225,12 @@ absl::Status CheckLinkLeadsSomewhere(const std::string& path) {
 
 absl::StatusOr<std::string> ReadCheckpointText(const std::string& path, uint64_t max_bytes) {
   ENGRAM_RETURN_IF_ERROR(CheckLinkLeadsSomewhere(path));
-  return ReadWholeFile(path, max_bytes);
+  absl::StatusOr<std::string> text = ReadWholeFile(path, max_bytes);
+  if (!text.ok()) return text;
+  if (const std::optional<Blob> blob = BlobOf(path)) {
+    ENGRAM_RETURN_IF_ERROR(CheckBlobDigest(*blob, Sha256Hex(*text)));
+  }
+  return text;
 }
 
 absl::Status CheckDownloadFinished(const std::string& path) {
@@ -254,7 +259,14 @@ std::optional<Blob> BlobOf(const std::string& path) {
       !IsSha256(target.filename().string())) {
     return std::nullopt;
   }
-  return Blob{target, target.filename()};
+  return Blob{target, absl::AsciiStrToLower(target.filename().string())};
+}
+
+absl::Status CheckBlobDigest(const Blob& blob, absl::string_view found) {
+  if (found == blob.sha256) return absl::OkStatus();
+  return absl::DataLossError(
+      absl::StrCat(blob.path, " is damaged: its name says that its SHA-256 is ", blob.sha256,
+                   ", but it is ", found, "; remove it and download it again"));
 }
 
 std::vector<ByteRange> FindHoles(const std::string& path, const ByteRange& range, size_t most) {

@@ -2,7 +2,7 @@
 // nowhere, an unfinished download, holes, a name that promises a digest.
 //
 // Stateless, thread-safe. Looks at names and at what the file system says of them; reads no more
-// than a few bytes of a file.
+// than a few bytes of a file, but for ReadCheckpointText.
 #pragma once
 
 #include <cstdint>
@@ -37,7 +37,8 @@ std::vector<std::string> MissingOfSeries(const std::vector<std::string>& names);
 // Where `path` is a link to something that is not there: a status that says so. OK for all else.
 absl::Status CheckLinkLeadsSomewhere(const std::string& path);
 
-// ReadWholeFile, but a link that leads nowhere is FAILED_PRECONDITION: the file is not absent.
+// ReadWholeFile, but a link that leads nowhere is FAILED_PRECONDITION: the file is not absent. A
+// file whose name gives its digest (BlobOf) is compared with it: DATA_LOSS where it differs.
 absl::StatusOr<std::string> ReadCheckpointText(const std::string& path, uint64_t max_bytes);
 
 // FAILED_PRECONDITION names the control file that a downloader keeps beside a file until it is
@@ -48,9 +49,12 @@ absl::Status CheckDownloadFinished(const std::string& path);
 // it: that digest, and the file. Absent for every other file.
 struct Blob {
   std::string path;
-  std::string sha256;
+  std::string sha256;  // in lower-case digits, however the name spells it
 };
 std::optional<Blob> BlobOf(const std::string& path);
+
+// DATA_LOSS where the SHA-256 that was `found` (in lower-case digits) is not that of the name.
+absl::Status CheckBlobDigest(const Blob& blob, absl::string_view found);
 
 // The parts of `range`, at least kMinHoleBytes long, that were never written, as far as the file
 // system tells: at most `most`, ascending.

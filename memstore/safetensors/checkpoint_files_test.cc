@@ -6,8 +6,10 @@
 #include <filesystem>
 #include <fstream>
 
+#include "absl/strings/ascii.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "memstore/base/sha256.h"
 #include "memstore/os/posix_file.h"
 
 namespace engram {
@@ -136,6 +138,20 @@ TEST_F(CheckpointFilesTest, KnowsABlobByItsName) {
   }
   // No link: a file that somebody put there.
   EXPECT_FALSE(BlobOf(dir_ / "blobs" / digest).has_value());
+}
+
+TEST_F(CheckpointFilesTest, ComparesATextWithTheDigestOfItsName) {
+  for (std::string name : {Sha256Hex("text"), absl::AsciiStrToUpper(Sha256Hex("text"))}) {
+    const fs::path blob = Write("blobs/" + name, "text"), link = dir_ / "config.json";
+    fs::remove(link);
+    fs::create_symlink(blob, link);
+    EXPECT_EQ(BlobOf(link)->sha256, Sha256Hex("text"));
+    EXPECT_EQ(ReadCheckpointText(link, 100).value(), "text");
+    Write("blobs/" + name, "test");
+    ExpectSaid(ReadCheckpointText(link, 100).status(), absl::StatusCode::kDataLoss, blob);
+    // Without a link the name is anybody's.
+    EXPECT_EQ(ReadCheckpointText(blob, 100).value(), "test");
+  }
 }
 
 TEST_F(CheckpointFilesTest, FindsHolesOfAMebibyteAndMore) {

@@ -9,7 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "memstore/base/sha256.h"
 #include "memstore/base/status_macros.h"
-#include "memstore/os/posix_file.h"
+#include "memstore/safetensors/checkpoint_files.h"
 #include "memstore/tokenizer/normal_text.h"
 #include "memstore/tokenizer/token_decoder.h"
 #include "memstore/tokenizer/tokenizer_json.h"
@@ -77,7 +77,7 @@ absl::StatusOr<MadeTokenMap> MakeTokenMap(absl::string_view tokenizer_json) {
 }
 
 absl::StatusOr<MadeTokenMap> MakeTokenMapOf(const std::string& path) {
-  ENGRAM_ASSIGN_OR_RETURN(const std::string text, ReadWholeFile(path, kMaxTokenizerBytes));
+  ENGRAM_ASSIGN_OR_RETURN(const std::string text, ReadCheckpointText(path, kMaxTokenizerBytes));
   absl::StatusOr<MadeTokenMap> map = MakeTokenMap(text);
   if (map.ok()) return map;
   return absl::Status(map.status().code(), absl::StrCat(path, ": ", map.status().message()));

@@ -1,5 +1,6 @@
 #include "memstore/tokenizer/make_token_map.h"
 
+#include <filesystem>
 #include <fstream>
 
 #include "absl/strings/str_cat.h"
@@ -76,6 +77,20 @@ TEST(MakeTokenMapTest, DecodersThatMakeTooMuchAreStopped) {
           absl::StrCat(R"({"decoder": )", grow, R"(, "model": {"vocab": {)", vocabulary, "}}}"))
           .status();
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+}
+
+TEST(MakeTokenMapTest, ComparesAFileOfACacheWithItsName) {
+  namespace fs = std::filesystem;
+  const fs::path dir = fs::path(::testing::TempDir()) / "make_token_map_test";
+  fs::remove_all(dir);
+  fs::create_directories(dir / "blobs");
+  const std::string text = testing_tokenizer::ByteLevelTokenizer().Text();
+  fs::create_symlink(dir / "blobs" / Sha256Hex(text), dir / "tokenizer.json");
+  std::ofstream(dir / "tokenizer.json") << text;
+  EXPECT_TRUE(MakeTokenMapOf(dir / "tokenizer.json").ok());
+  std::ofstream(dir / "tokenizer.json") << text << "\n";
+  EXPECT_EQ(MakeTokenMapOf(dir / "tokenizer.json").status().code(), absl::StatusCode::kDataLoss);
+  fs::remove_all(dir);
 }
 
 TEST(MakeTokenMapTest, MessagesNameTheFile) {
