@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "memstore/base/python_numbers.h"
 #include "memstore/base/quote_for_message.h"
 
 namespace engram {
@@ -75,7 +76,7 @@ class Walk : public nlohmann::json_sax<json> {
 absl::Status WalkJson(absl::string_view text,
                       const std::function<absl::Status(const JsonPath&, const JsonValue&)>& value) {
   Walk walk(value);
-  json::sax_parse(text.begin(), text.end(), &walk);
+  json::sax_parse(QuotePythonNumbers(text), &walk);
   return walk.status();
 }
 

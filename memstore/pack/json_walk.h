@@ -2,7 +2,7 @@
 // people's and can be long, what is wanted of them is little.
 //
 // Used once, by one thread. Memory: the nesting's keys, at most kMaxJsonNesting of them, and those
-// of the top level.
+// of the top level, and a copy of the text.
 #pragma once
 
 #include <cstdint>

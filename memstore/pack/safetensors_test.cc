@@ -124,6 +124,19 @@ TEST_F(SafetensorsTest, RefusesAnIndexWithAKeyTwiceAtItsTop) {
       open(R"({"metadata":{"weight_map":{}},"weight_map":{"want.a":"a.safetensors"}})").ok());
 }
 
+TEST_F(SafetensorsTest, TakesAnIndexWithNumbersThatAreNoJson) {
+  WriteCheckpoint(dir_, {{"a.safetensors", {{"want.a", "U8", {1}, "x"}}}});
+  const fs::path index = dir_ / "model.safetensors.index.json";
+  for (const char* number : {"NaN", "-Infinity", "1e400"}) {
+    WriteText(index, absl::StrFormat(R"({"metadata":{"total_size":%s},)"
+                                     R"("weight_map":{"want.a":"a.safetensors"}})",
+                                     number));
+    EXPECT_TRUE(Open().ok()) << Open().status();
+    WriteText(index, absl::StrFormat(R"({"weight_map":{"want.a":%s}})", number));
+    EXPECT_FALSE(Open().ok());
+  }
+}
+
 TEST_F(SafetensorsTest, ReadsAllHeadersWhereThereIsNoIndex) {
   WriteText(dir_ / "b-part.safetensors", FileText({{"want.b", "U8", {2}, "bb"}}));
   WriteText(dir_ / "a-part.safetensors", FileText({{"other", "U8", {1}, "o"}}));

@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "memstore/base/python_numbers.h"
 #include "memstore/base/quote_for_message.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/os/posix_file.h"
@@ -360,7 +361,7 @@ absl::StatusOr<json> ParseConfig(const std::string& text, const std::string& pat
     if (depth > kMaxNesting) too_deep = true;
     return depth <= kMaxNesting;  // else it is left out of the tree
   };
-  json config = json::parse(text, watch, /*allow_exceptions=*/false);
+  json config = json::parse(QuotePythonNumbers(text), watch, /*allow_exceptions=*/false);
   std::string fault;
   if (!config.is_object()) fault = " is no JSON object: it is damaged, or not a checkpoint's";
   if (twice) {

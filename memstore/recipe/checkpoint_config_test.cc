@@ -340,6 +340,22 @@ TEST_F(CheckpointConfigTest, RefusesWhatIsNoWholeNumber) {
   ExpectRefused({{"engram_vocab_size", {1000, 2000}}}, {"[1000,2000]", "equal"});
 }
 
+// Python writes them.
+TEST_F(CheckpointConfigTest, TakesNumbersThatAreNoJsonWhereNothingReadsThem) {
+  for (const char* number : {"NaN", "Infinity", "-Infinity", "1e400"}) {
+    const auto text = [number](const char* key) {
+      return absl::StrCat(R"({"ngram_size": 4, ")", key, "\": ", number, ", \"x\": [", number,
+                          "]}");
+    };
+    EXPECT_TRUE(ReadText(text("dropout")).ok()) << ReadText(text("dropout")).status();
+    EXPECT_EQ(stated_.Find(P::kMaxOrder)->values[0], 4u);
+    // Of what is read it is no value, and it is not as if nothing were stated.
+    const absl::Status status = ReadText(text("seed")).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << number;
+    EXPECT_THAT(std::string(status.message()), HasSubstr(number));
+  }
+}
+
 TEST_F(CheckpointConfigTest, RefusesATextThatIsNoConfiguration) {
   const auto refused = [this](const std::string& text) {
     const absl::Status status = ReadText(text).status();
