@@ -1,5 +1,6 @@
 // One table in every layout that checkpoints have: each packs to the same id, or is refused by
 // name.
+#include <algorithm>
 #include <bit>
 #include <filesystem>
 #include <fstream>
@@ -211,6 +212,26 @@ TEST_F(PackLayoutsTest, NamesTheMissingPieceAndItsFile) {
   // Nothing of the table at all.
   ExpectRefused(Pack(kQwen, {{"a.safetensors", {{"other", "U8", {1}, "x"}}}}, /*index=*/false),
                 {"ngram_embedding.shard_{i}.weight", "1 file"});
+}
+
+TEST_F(PackLayoutsTest, RefusesPiecesThatArePaddedOneByOne) {
+  const uint64_t rows = SchemeOf(kQwen).layers[0].Rows(), length = (rows / 4 + 64) / 64 * 64;
+  Files files = QwenFiles({length, length, length, length});
+  const std::string packed = Pack(kQwen, files);
+  EXPECT_EQ(packed, Pack(kQwen, QwenFiles({rows})));
+  for (auto& [file, tensors] : files) {
+    for (Tensor& tensor : tensors) {
+      if (tensor.shape.size() < 2) continue;
+      std::fill(tensor.bytes.end() - tensor.bytes.size() / length, tensor.bytes.end(), '\0');
+    }
+  }
+  ExpectRefused(Pack(kQwen, files), {"padded by itself", "3 of the 3 pieces", "cut the padding"});
+}
+
+TEST_F(PackLayoutsTest, RefusesTensorsUnderTheTableThatAreNotKnown) {
+  Files files = QwenFiles({SchemeOf(kQwen).layers[0].Rows()});
+  files["other.safetensors"] = {{absl::StrCat(kQwenStem, "shard_0.bias"), "U8", {1}, "x"}};
+  ExpectRefused(Pack(kQwen, files), {"shard_0.bias", "belongs to the table"});
 }
 
 TEST_F(PackLayoutsTest, RefusesTwoTablesThatCouldBeMeant) {
