@@ -22,6 +22,7 @@ using nlohmann::json;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using testing_checkpoint::Numbers;
 using testing_checkpoint::SomeBytes;
 using testing_checkpoint::Tensor;
 using testing_tokenizer::SmallTokenizer;
@@ -31,13 +32,6 @@ constexpr uint64_t kBase = 300;
 
 std::string PleName(uint32_t layer, absl::string_view rest) {
   return absl::StrCat("model.language_model.layers.", layer, ".ple.ple_embedding.", rest);
-}
-
-Tensor Numbers(const std::string& name, const std::vector<int64_t>& numbers) {
-  return {name,
-          "I64",
-          {numbers.size()},
-          {reinterpret_cast<const char*>(numbers.data()), numbers.size() * sizeof(int64_t)}};
 }
 
 class CheckpointSchemeTest : public testing::Test {
@@ -55,6 +49,10 @@ class CheckpointSchemeTest : public testing::Test {
     for (const LayerAddressing& layer : scheme.layers) AddTables(layer, tensors);
     fs::remove_all(dir_);
     testing_checkpoint::WriteCheckpoint(dir_ / "model", {{"a.safetensors", tensors}});
+  }
+  void WriteOfBase() {
+    options_.rows_per_head = kBase;
+    Write();
   }
   void AddTables(const LayerAddressing& layer, std::vector<Tensor>& tensors) const {
     const uint64_t dim = family_.row_dim;
@@ -136,8 +134,7 @@ json QwenConfig() {
 }
 
 TEST_F(CheckpointSchemeTest, AConfigurationThatAgreesChangesNothing) {
-  Write();
-  options_.rows_per_head = kBase;
+  WriteOfBase();
   const std::string id = PackedId();
   ASSERT_EQ(notes_.size(), 1u);
   EXPECT_THAT(notes_[0], HasSubstr("config.json was not compared"));
@@ -155,8 +152,7 @@ TEST_F(CheckpointSchemeTest, AConfigurationThatAgreesChangesNothing) {
 
 // Each alone: another id where the table still fits, refused with key and value where it doesn't.
 TEST_F(CheckpointSchemeTest, NothingThatConfigurationSaysOtherwiseIsPassedOver) {
-  Write();
-  options_.rows_per_head = kBase;
+  WriteOfBase();
   const std::string id = PackedId();
   const std::pair<json, std::string> others[] = {
       {{{"seed", 7}}, ""},
@@ -187,8 +183,7 @@ TEST_F(CheckpointSchemeTest, NothingThatConfigurationSaysOtherwiseIsPassedOver) 
 }
 
 TEST_F(CheckpointSchemeTest, WhatATextModelBesideSaysIsNoted) {
-  Write();
-  options_.rows_per_head = kBase;
+  WriteOfBase();
   const std::string id = PackedId();
   Config({{"text_config", {{"ngram_size", 3}}}, {"llm_config", {{"eos_token_id", 7}}}});
   EXPECT_EQ(PackedId(), id);
@@ -359,9 +354,8 @@ TEST_F(CheckpointSchemeTest, ATokenizerThatMakesTheKnownMapPacksAsThatDoes) {
 
 TEST_F(CheckpointSchemeTest, KeysUnderAnyWrapperAreRead) {
   family_ = **FindFamily("deepseek-v4.1-flash");
-  family_.rows_per_head = 20;
+  family_.rows_per_head = options_.rows_per_head = 20;
   Write();
-  options_.rows_per_head = 20;
   options_.token_map_file = kV41Map;
   const std::string id = PackedId();
   for (const char* wrapper : {"text_config", "language_config", "llm_config", "thinker_config"}) {
@@ -377,15 +371,13 @@ TEST_F(CheckpointSchemeTest, KeysUnderAnyWrapperAreRead) {
 }
 
 TEST_F(CheckpointSchemeTest, ALinkToNoConfigurationIsNotTakenForNone) {
-  Write();
-  options_.rows_per_head = kBase;
+  WriteOfBase();
   fs::create_symlink("../blobs/1", dir_ / "model" / "config.json");
   ExpectRefused({"config.json", "../blobs/1"});
 }
 
 TEST_F(CheckpointSchemeTest, SmallFilesOfACacheAreComparedWithTheirNames) {
-  Write();
-  options_.rows_per_head = kBase;
+  WriteOfBase();
   const std::string digest(64, 'A');
   fs::create_directories(dir_ / "blobs");
   testing_checkpoint::WriteText(dir_ / "blobs" / digest, "{}");
@@ -413,8 +405,7 @@ TEST_F(CheckpointSchemeTest, ATableOfADraftModelIsNotTheTable) {
 
 // One tensor, a file a rank: the lengths of its parts say nothing of the padding of pieces.
 TEST_F(CheckpointSchemeTest, PartsOfRanksAreNoPieces) {
-  options_.rows_per_head = kBase;
-  Write();
+  WriteOfBase();
   const std::string id = PackedId();
   const LayerAddressing layer = Derive(family_, {}).value().layers[0];
   uint64_t first_rows = 0;
@@ -468,8 +459,7 @@ TEST_F(CheckpointSchemeTest, StoredConstantsAreComparedOrTaken) {
 
 // Who fetches the files of the table alone has not got the others.
 TEST_F(CheckpointSchemeTest, ConstantsInAFileThatIsNotHereAreSaidNotToBeCompared) {
-  options_.rows_per_head = kBase;
-  Write();
+  WriteOfBase();
   const std::string id = PackedId();
   const json index = {{"weight_map",
                        {{PleName(1, "layer_multipliers"), "b.safetensors"},
@@ -482,8 +472,7 @@ TEST_F(CheckpointSchemeTest, ConstantsInAFileThatIsNotHereAreSaidNotToBeCompared
 }
 
 TEST_F(CheckpointSchemeTest, TheTokenThatResetsIsTold) {
-  options_.rows_per_head = kBase;
-  Write();
+  WriteOfBase();
   const std::string id = PackedId();
   Config({{"eos_token_id", {248046, 248044}}});
   ExpectRefused({"--reset-token-id"});

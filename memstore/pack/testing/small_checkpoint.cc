@@ -16,6 +16,13 @@ std::string SomeBytes(uint64_t seed, uint64_t count) {
   return bytes;
 }
 
+Tensor Numbers(const std::string& name, const std::vector<int64_t>& numbers) {
+  return {name,
+          "I64",
+          {numbers.size()},
+          {reinterpret_cast<const char*>(numbers.data()), numbers.size() * sizeof(int64_t)}};
+}
+
 std::string FileText(const std::string& header, const std::string& data) {
   std::string text;
   for (int byte = 0; byte < 8; ++byte) {

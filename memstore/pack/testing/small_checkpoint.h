@@ -20,6 +20,8 @@ struct Tensor {
 
 // `count` bytes that follow from `seed` and differ all along.
 std::string SomeBytes(uint64_t seed, uint64_t count);
+// A tensor I64 of one dimension.
+Tensor Numbers(const std::string& name, const std::vector<int64_t>& numbers);
 
 // A safetensors file of these tensors, one after the other.
 std::string FileText(const std::vector<Tensor>& tensors);
