@@ -51,7 +51,6 @@ Family EngramDemoV1() {
       .scale_tensor = "",
       .scale_per_row = false,
       .column_tensors = false,
-      .equal_pieces = false,
   };
 }
 
@@ -97,7 +96,6 @@ Family DeepSeekV41Flash() {
       .scale_tensor = "layers.{layer}.engram.embed.scale",
       .scale_per_row = true,
       .column_tensors = false,
-      .equal_pieces = false,
   };
 }
 
@@ -129,7 +127,6 @@ Family Qwen4Exp() {
           "model.language_model.layers.{layer}.ple.ple_embedding.ngram_embedding.weight_scale",
       .scale_per_row = false,
       .column_tensors = false,
-      .equal_pieces = true,
   };
 }
 
@@ -158,7 +155,6 @@ Family LongCatFlashLite() {
       .scale_tensor = "",
       .scale_per_row = false,
       .column_tensors = true,
-      .equal_pieces = false,
   };
 }
 

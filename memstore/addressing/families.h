@@ -62,7 +62,6 @@ struct Family {
   absl::string_view scale_tensor;  // empty: none
   bool scale_per_row;              // else one scalar for the whole table
   bool column_tensors;
-  bool equal_pieces;  // the pieces have one length; the last one ends with padding
 };
 
 absl::Span<const Family> Families();
