@@ -16,7 +16,7 @@
 #include "memstore/addressing/scheme.h"
 #include "memstore/pack/pack_options.h"
 #include "memstore/pack/row_runs.h"
-#include "memstore/pack/safetensors.h"
+#include "memstore/safetensors/checkpoint.h"
 #include "memstore/table/manifest.h"
 
 namespace engram {

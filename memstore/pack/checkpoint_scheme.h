@@ -12,8 +12,8 @@
 #include "absl/status/statusor.h"
 #include "memstore/addressing/families.h"
 #include "memstore/pack/pack_options.h"
-#include "memstore/pack/safetensors.h"
 #include "memstore/recipe/stated_recipe.h"
+#include "memstore/safetensors/checkpoint.h"
 
 namespace engram {
 

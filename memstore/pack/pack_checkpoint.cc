@@ -1,7 +1,5 @@
 #include "memstore/pack/pack_checkpoint.h"
 
-#include <algorithm>
-#include <cstring>
 #include <map>
 #include <memory>
 #include <optional>
@@ -12,105 +10,41 @@
 
 #include "absl/strings/str_cat.h"
 #include "memstore/base/status_macros.h"
-#include "memstore/os/direct_file.h"
 #include "memstore/pack/checkpoint_layout.h"
 #include "memstore/pack/checkpoint_scheme.h"
-#include "memstore/pack/interleave.h"
 #include "memstore/safetensors/blob_digests.h"
 #include "memstore/safetensors/checkpoint_files.h"
+#include "memstore/table/joined_rows.h"
 
 namespace engram {
 namespace {
 
-// A file that stays open from one read to the next: rows are taken in order, so a thread changes
-// files seldom, and the descriptors do not grow with the checkpoint's files.
-class LastFile {
- public:
-  absl::StatusOr<const DirectReader*> Open(const std::string& path) {
-    if (reader_ == nullptr || reader_->path() != path) {
-      absl::StatusOr<DirectReader> opened = DirectReader::Open(path);
-      if (!opened.ok()) return opened.status();
-      reader_ = std::make_unique<DirectReader>(*std::move(opened));
+// Where a layer's rows lie, without the tensors' names.
+JoinedRows RowsOf(const CheckpointLayer& layer) {
+  JoinedRows rows;
+  const auto add = [&rows](const std::vector<RowRun>& runs, uint32_t row_bytes) {
+    if (runs.empty()) return;
+    RowPart part;
+    part.row_bytes = row_bytes;
+    for (const RowRun& run : runs) {
+      part.pieces.push_back({run.tensor->file, run.tensor->offset, run.first_row, run.rows});
     }
-    return reader_.get();
-  }
+    rows.parts.push_back(std::move(part));
+  };
+  add(layer.weights, layer.weight_bytes);
+  add(layer.scales, layer.scale_bytes);
+  return rows;
+}
 
- private:
-  std::unique_ptr<DirectReader> reader_;
-};
-
-// Of one tensor that is read alongside another.
-struct Source {
-  LastFile file;
-  PageBuffer buffer;
-};
-
-// One thread's way from tensors to rows.
-class RowReader {
- public:
-  RowReader(const CheckpointLayer& layer, const BlobDigests& digests)
-      : layer_(layer), digests_(digests) {}
-
-  absl::Status Fill(RowId first_row, absl::Span<std::byte> rows) {
-    // Of a damaged file nothing more needs to be read: may_publish says which one it is.
-    if (digests_.failed()) return absl::AbortedError("a file of the checkpoint is damaged");
-    const uint64_t row_bytes = layer_.weight_bytes + layer_.scale_bytes;
-    while (!rows.empty()) {
-      const RowRun& weights = RunAt(layer_.weights, first_row);
-      uint64_t count = std::min(rows.size() / row_bytes, RowsBehind(weights, first_row));
-      const RowRun* scales = nullptr;
-      if (!layer_.scales.empty()) {
-        scales = &RunAt(layer_.scales, first_row);
-        count = std::min(count, RowsBehind(*scales, first_row));
-      }
-      absl::Status status =
-          FillFrom(weights, scales, first_row, count, rows.first(count * row_bytes));
-      if (!status.ok()) return status;
-      rows.remove_prefix(count * row_bytes);
-      first_row += count;
-    }
-    return absl::OkStatus();
-  }
-
- private:
-  static const RowRun& RunAt(const std::vector<RowRun>& runs, RowId row) {
-    const auto behind =
-        std::upper_bound(runs.begin(), runs.end(), row,
-                         [](RowId row, const RowRun& run) { return row < run.first_row; });
-    return *(behind - 1);
-  }
-  static uint64_t RowsBehind(const RowRun& run, RowId row) {
-    return run.first_row + run.rows - row;
-  }
-
-  absl::Status FillFrom(const RowRun& weight_run, const RowRun* scale_run, RowId first_row,
-                        uint64_t count, absl::Span<std::byte> out) {
-    auto weights = Read(weight_run, first_row, count, layer_.weight_bytes, weights_);
-    if (!weights.ok()) return weights.status();
-    if (scale_run == nullptr) {
-      std::memcpy(out.data(), weights->data(), out.size());
-      return absl::OkStatus();
-    }
-    auto scales = Read(*scale_run, first_row, count, layer_.scale_bytes, scales_);
-    if (!scales.ok()) return scales.status();
-    InterleaveRows(*weights, layer_.weight_bytes, *scales, layer_.scale_bytes, out);
-    return absl::OkStatus();
-  }
-
-  static absl::StatusOr<absl::Span<const std::byte>> Read(const RowRun& run, RowId first_row,
-                                                          uint64_t count, uint32_t row_bytes,
-                                                          Source& source) {
-    absl::StatusOr<const DirectReader*> file = source.file.Open(run.tensor->file);
-    if (!file.ok()) return file.status();
-    return (*file)->Read(run.tensor->offset + (first_row - run.first_row) * row_bytes,
-                         count * row_bytes, source.buffer);
-  }
-
-  const CheckpointLayer& layer_;
-  const BlobDigests& digests_;
-  Source weights_;
-  Source scales_;
-};
+// One thread's way from tensors to rows, which ends early when a file turns out to be damaged: the
+// digests' own error says which one.
+RowFill FillFrom(const JoinedRows& rows, const BlobDigests& digests) {
+  auto reader = std::make_shared<JoinedRowReader>(rows);
+  return [reader, &digests](RowId first_row, absl::Span<std::byte> out) -> absl::Status {
+    if (digests.failed()) return absl::AbortedError("a file of the checkpoint is damaged");
+    return reader->Read(first_row, out);
+  };
+}
 
 // The files that rows are read from and whose names give their digests.
 std::vector<Blob> BlobsOf(const std::vector<std::unique_ptr<const CheckpointLayer>>& layers) {
@@ -172,15 +106,12 @@ absl::StatusOr<Manifest> PackCheckpoint(const Family& family, const std::string&
   }
   ENGRAM_ASSIGN_OR_RETURN(const std::unique_ptr<BlobDigests> digests,
                           BlobDigests::Begin(BlobsOf(layouts)));
+  std::vector<JoinedRows> joined;
+  for (const auto& layout : layouts) joined.push_back(RowsOf(*layout));
   std::vector<LayerRows> layers;
   for (size_t i = 0; i < layouts.size(); ++i) {
-    const CheckpointLayer& layer = *layouts[i];
-    layers.push_back({SpecOf(addressings[i], layer), [&layer, &digests]() -> RowFill {
-                        auto reader = std::make_shared<RowReader>(layer, *digests);
-                        return [reader](RowId first_row, absl::Span<std::byte> rows) {
-                          return reader->Fill(first_row, rows);
-                        };
-                      }});
+    layers.push_back({SpecOf(addressings[i], *layouts[i]),
+                      [&rows = joined[i], &digests] { return FillFrom(rows, *digests); }});
   }
   if (options.on_note) {
     for (const std::string& note : model.notes) options.on_note(absl::StrCat("note: ", note));

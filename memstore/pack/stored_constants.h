@@ -11,7 +11,7 @@
 #include "absl/status/statusor.h"
 #include "memstore/addressing/families.h"
 #include "memstore/addressing/scheme.h"
-#include "memstore/pack/safetensors.h"
+#include "memstore/safetensors/checkpoint.h"
 
 namespace engram {
 

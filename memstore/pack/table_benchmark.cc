@@ -5,7 +5,7 @@
 #include <cstring>
 #include <vector>
 
-#include "memstore/pack/interleave.h"
+#include "memstore/table/interleave.h"
 #include "memstore/table/shard_format.h"
 #include "memstore/table/synthetic.h"
 
@@ -34,7 +34,8 @@ void BM_Interleave(benchmark::State& state) {
   std::vector<std::byte> weights(kRows * kWeightBytes, std::byte{1});
   std::vector<std::byte> scales(kRows * kScaleBytes, std::byte{2}), out(kRows * kRowBytes);
   for (auto _ : state) {
-    InterleaveRows(weights, kWeightBytes, scales, kScaleBytes, absl::MakeSpan(out));
+    const PartRows parts[] = {{weights.data(), kWeightBytes}, {scales.data(), kScaleBytes}};
+    InterleaveRows(parts, absl::MakeSpan(out));
     benchmark::ClobberMemory();
   }
   SetBytes(state);

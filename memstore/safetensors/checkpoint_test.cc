@@ -1,4 +1,4 @@
-#include "memstore/pack/safetensors.h"
+#include "memstore/safetensors/checkpoint.h"
 
 #include <filesystem>
 #include <fstream>
@@ -20,9 +20,9 @@ using testing_checkpoint::Tensor;
 using testing_checkpoint::WriteCheckpoint;
 using testing_checkpoint::WriteText;
 
-class SafetensorsTest : public testing::Test {
+class CheckpointTest : public testing::Test {
  protected:
-  SafetensorsTest() : dir_(fs::path(testing::TempDir()) / "safetensors_test") {
+  CheckpointTest() : dir_(fs::path(testing::TempDir()) / "checkpoint_test") {
     fs::remove_all(dir_);
     fs::create_directories(dir_);
   }
@@ -37,7 +37,7 @@ class SafetensorsTest : public testing::Test {
   fs::path dir_;
 };
 
-TEST_F(SafetensorsTest, FindsTensorsThroughTheIndex) {
+TEST_F(CheckpointTest, FindsTensorsThroughTheIndex) {
   const std::string a = SomeBytes(1, 24), b = SomeBytes(2, 6), other = SomeBytes(3, 7);
   WriteCheckpoint(
       dir_,
@@ -61,7 +61,7 @@ TEST_F(SafetensorsTest, FindsTensorsThroughTheIndex) {
   EXPECT_THAT(std::string(missing.message()), HasSubstr("want.c"));
 }
 
-TEST_F(SafetensorsTest, FindsTensorsInASingleFile) {
+TEST_F(CheckpointTest, FindsTensorsInASingleFile) {
   WriteText(dir_ / "model.safetensors",
             FileText({{"want", "F32", {}, "1234"}, {"want.empty", "F32", {0, 5}, ""}}));
   const Checkpoint checkpoint = Open().value();
@@ -69,7 +69,7 @@ TEST_F(SafetensorsTest, FindsTensorsInASingleFile) {
   EXPECT_EQ((*checkpoint.Find("want.empty"))->bytes, 0u);
 }
 
-TEST_F(SafetensorsTest, NamesTensorAndFileThatAreMissing) {
+TEST_F(CheckpointTest, NamesTensorAndFileThatAreMissing) {
   WriteCheckpoint(dir_, {}, {{"want.a", "gone.safetensors"}});
   absl::Status status = Open().status();
   EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
@@ -82,13 +82,13 @@ TEST_F(SafetensorsTest, NamesTensorAndFileThatAreMissing) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("does not hold the tensor want.a"));
 }
 
-TEST_F(SafetensorsTest, SaysWhereThereIsNoCheckpoint) {
+TEST_F(CheckpointTest, SaysWhereThereIsNoCheckpoint) {
   EXPECT_EQ(Open().status().code(), absl::StatusCode::kNotFound);
   EXPECT_THAT(std::string(Open().status().message()), HasSubstr(dir_));
 }
 
 // Of the index and of a file, two entries of one name: each reader of JSON takes another.
-TEST_F(SafetensorsTest, RefusesATensorThatTheIndexHasTwice) {
+TEST_F(CheckpointTest, RefusesATensorThatTheIndexHasTwice) {
   WriteCheckpoint(dir_, {{"a.safetensors", {{"want.a", "U8", {1}, "x"}}},
                          {"b.safetensors", {{"want.a", "U8", {1}, "y"}}}});
   const fs::path index = dir_ / "model.safetensors.index.json";
@@ -105,7 +105,7 @@ TEST_F(SafetensorsTest, RefusesATensorThatTheIndexHasTwice) {
   EXPECT_EQ((*Open().value().Find("want.a"))->file, dir_ / "b.safetensors");
 }
 
-TEST_F(SafetensorsTest, RefusesAnIndexWithAKeyTwiceAtItsTop) {
+TEST_F(CheckpointTest, RefusesAnIndexWithAKeyTwiceAtItsTop) {
   WriteCheckpoint(dir_, {{"a.safetensors", {{"want.a", "U8", {1}, "x"}}},
                          {"b.safetensors", {{"want.b", "U8", {1}, "y"}}}});
   const auto open = [this](const std::string& index) {
@@ -124,7 +124,7 @@ TEST_F(SafetensorsTest, RefusesAnIndexWithAKeyTwiceAtItsTop) {
       open(R"({"metadata":{"weight_map":{}},"weight_map":{"want.a":"a.safetensors"}})").ok());
 }
 
-TEST_F(SafetensorsTest, TakesAnIndexWithNumbersThatAreNoJson) {
+TEST_F(CheckpointTest, TakesAnIndexWithNumbersThatAreNoJson) {
   WriteCheckpoint(dir_, {{"a.safetensors", {{"want.a", "U8", {1}, "x"}}}});
   const fs::path index = dir_ / "model.safetensors.index.json";
   for (const char* number : {"NaN", "-Infinity", "1e400"}) {
@@ -137,7 +137,7 @@ TEST_F(SafetensorsTest, TakesAnIndexWithNumbersThatAreNoJson) {
   }
 }
 
-TEST_F(SafetensorsTest, ReadsAllHeadersWhereThereIsNoIndex) {
+TEST_F(CheckpointTest, ReadsAllHeadersWhereThereIsNoIndex) {
   WriteText(dir_ / "b-part.safetensors", FileText({{"want.b", "U8", {2}, "bb"}}));
   WriteText(dir_ / "a-part.safetensors", FileText({{"other", "U8", {1}, "o"}}));
   WriteText(dir_ / "c.safetensors",
@@ -155,7 +155,7 @@ TEST_F(SafetensorsTest, ReadsAllHeadersWhereThereIsNoIndex) {
   }
 }
 
-TEST_F(SafetensorsTest, TakesThePartsOfRanksInTheirOrder) {
+TEST_F(CheckpointTest, TakesThePartsOfRanksInTheirOrder) {
   for (const char* rank : {"0", "2", "10", "1", "9", "3", "4", "5", "6", "7", "8"}) {
     WriteText(dir_ / absl::StrFormat("model-rank-%s-part-%d.safetensors", rank, *rank % 2),
               FileText({{"want", "U8", {1}, "x"}}));
@@ -175,7 +175,7 @@ TEST_F(SafetensorsTest, TakesThePartsOfRanksInTheirOrder) {
   EXPECT_EQ(Open().status().code(), absl::StatusCode::kFailedPrecondition);
 }
 
-TEST_F(SafetensorsTest, SaysThatTheIndexIsOfOtherFiles) {
+TEST_F(CheckpointTest, SaysThatTheIndexIsOfOtherFiles) {
   WriteCheckpoint(dir_, {{"new.safetensors", {{"want.a", "U8", {1}, "x"}}}},
                   {{"want.a", "old.safetensors"}});
   const auto expect_said = [&](std::vector<std::string> parts) {
@@ -196,7 +196,7 @@ TEST_F(SafetensorsTest, SaysThatTheIndexIsOfOtherFiles) {
               HasSubstr("new.safetensors holds the tensor want.a"));
 }
 
-TEST_F(SafetensorsTest, SaysThatALinkLeadsNowhere) {
+TEST_F(CheckpointTest, SaysThatALinkLeadsNowhere) {
   fs::create_symlink("../../blobs/0123", dir_ / "model.safetensors.index.json");
   EXPECT_EQ(Open().status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(Open().status().message()), HasSubstr("../../blobs/0123"));
@@ -208,7 +208,7 @@ TEST_F(SafetensorsTest, SaysThatALinkLeadsNowhere) {
   EXPECT_THAT(std::string(Open().status().message()), HasSubstr("../../blobs/4567"));
 }
 
-TEST_F(SafetensorsTest, RefusesAFileWhoseDownloadIsNotFinished) {
+TEST_F(CheckpointTest, RefusesAFileWhoseDownloadIsNotFinished) {
   WriteCheckpoint(dir_, {{"a.safetensors", {{"want.a", "U8", {1}, "x"}}}},
                   {{"other", "b.safetensors"}});
   WriteText(dir_ / "b.safetensors.aria2", "of a file that is not read");
@@ -218,14 +218,14 @@ TEST_F(SafetensorsTest, RefusesAFileWhoseDownloadIsNotFinished) {
   EXPECT_THAT(std::string(Open().status().message()), HasSubstr("a.safetensors.aria2"));
 }
 
-TEST_F(SafetensorsTest, StaysInTheDirectory) {
+TEST_F(CheckpointTest, StaysInTheDirectory) {
   for (const char* file : {"../model.safetensors", "/etc/passwd", ""}) {
     WriteCheckpoint(dir_, {}, {{"want.a", file}});
     EXPECT_EQ(Open().status().code(), absl::StatusCode::kInvalidArgument) << file;
   }
 }
 
-TEST_F(SafetensorsTest, RefusesAnIndexThatIsNone) {
+TEST_F(CheckpointTest, RefusesAnIndexThatIsNone) {
   for (const char* text : {"", "{", "[1,", "{\"weight_map\": {\"want\": 5}}", "\xff"}) {
     WriteText(dir_ / "model.safetensors.index.json", text);
     EXPECT_EQ(Open().status().code(), absl::StatusCode::kInvalidArgument) << text;
@@ -234,7 +234,7 @@ TEST_F(SafetensorsTest, RefusesAnIndexThatIsNone) {
   EXPECT_EQ(Open().status().code(), absl::StatusCode::kInvalidArgument);
 }
 
-TEST_F(SafetensorsTest, RefusesAFileCutOffAnywhere) {
+TEST_F(CheckpointTest, RefusesAFileCutOffAnywhere) {
   const std::string whole = FileText({{"want", "U8", {100}, SomeBytes(1, 100)}});
   for (size_t bytes = 0; bytes < whole.size(); ++bytes) {
     WriteText(dir_ / "model.safetensors", whole.substr(0, bytes));
@@ -244,7 +244,7 @@ TEST_F(SafetensorsTest, RefusesAFileCutOffAnywhere) {
   }
 }
 
-TEST_F(SafetensorsTest, RefusesAHeaderLongerThanTheBound) {
+TEST_F(CheckpointTest, RefusesAHeaderLongerThanTheBound) {
   std::string text = FileText({{"want", "U8", {1}, "x"}});
   text[7] = '\x7f';
   WriteText(dir_ / "model.safetensors", text);
@@ -257,7 +257,7 @@ TEST_F(SafetensorsTest, RefusesAHeaderLongerThanTheBound) {
   EXPECT_EQ(Open().status().code(), absl::StatusCode::kResourceExhausted);
 }
 
-TEST_F(SafetensorsTest, RefusesEntriesThatContradictThemselves) {
+TEST_F(CheckpointTest, RefusesEntriesThatContradictThemselves) {
   const std::pair<const char*, const char*> headers[] = {
       {R"({"want":{"dtype":"U8","shape":[8],"data_offsets":[0,8]}})", ""},
       {R"({"want":{"dtype":"U8","shape":[9],"data_offsets":[0,9]}})", "cut off"},
@@ -297,7 +297,7 @@ TEST_F(SafetensorsTest, RefusesEntriesThatContradictThemselves) {
 
 // The rows of one would be those of the other: with each other, within, and with a tensor that
 // nobody asked for.
-TEST_F(SafetensorsTest, RefusesTensorsThatOverlap) {
+TEST_F(CheckpointTest, RefusesTensorsThatOverlap) {
   const auto header = [](const char* other, int begin, int end) {
     return absl::StrFormat(R"({"want.a":{"dtype":"U8","shape":[8],"data_offsets":[8,16]},)"
                            R"("empty":{"dtype":"U8","shape":[0],"data_offsets":[10,10]},)"
@@ -319,14 +319,14 @@ TEST_F(SafetensorsTest, RefusesTensorsThatOverlap) {
   }
 }
 
-TEST_F(SafetensorsTest, CutsLongNamesInMessages) {
+TEST_F(CheckpointTest, CutsLongNamesInMessages) {
   const std::string name = "want" + std::string(1 << 20, 'x');
   const absl::Status status = OpenHeader("{\"" + name + "\":{\"dtype\":5}}", 0);
   EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
   EXPECT_LT(status.message().size(), 1000u);
 }
 
-TEST_F(SafetensorsTest, SurvivesDamagedHeaders) {
+TEST_F(CheckpointTest, SurvivesDamagedHeaders) {
   const std::string whole = FileText({{"want", "U8", {4, 4}, SomeBytes(1, 16)}});
   for (size_t i = 0; i < whole.size() - 16; ++i) {
     for (const char c : {'\0', '9', '{', ']', '"', '\xff'}) {

@@ -1,4 +1,4 @@
-#include "memstore/pack/json_walk.h"
+#include "memstore/safetensors/json_walk.h"
 
 #include <nlohmann/json.hpp>
 #include <set>

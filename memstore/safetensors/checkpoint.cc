@@ -1,4 +1,4 @@
-#include "memstore/pack/safetensors.h"
+#include "memstore/safetensors/checkpoint.h"
 
 #include <algorithm>
 #include <memory>
@@ -13,7 +13,7 @@
 #include "memstore/base/status_macros.h"
 #include "memstore/os/ordered_work.h"
 #include "memstore/os/posix_file.h"
-#include "memstore/pack/json_walk.h"
+#include "memstore/safetensors/json_walk.h"
 #include "memstore/safetensors/rank_file.h"
 
 namespace engram {
