@@ -3,12 +3,18 @@
 #include <filesystem>
 #include <map>
 #include <optional>
+#include <set>
+#include <string>
 #include <system_error>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "memstore/base/quote_for_message.h"
+#include "memstore/base/status_macros.h"
 #include "memstore/os/posix_file.h"
 #include "memstore/table/shard_format.h"
+#include "memstore/table/side_file.h"
+#include "memstore/table/side_files.h"
 
 namespace engram {
 namespace {
@@ -17,8 +23,8 @@ namespace fs = std::filesystem;
 
 constexpr char kFix[] = "copy or pack the table set again";
 
-// The files that belong to the set; a size where the manifest fixes it.
-std::map<std::string, std::optional<uint64_t>> ExpectedFiles(const Manifest& manifest) {
+// The files that the set consists of; a size where the manifest fixes it.
+std::map<std::string, std::optional<uint64_t>> RequiredFiles(const Manifest& manifest) {
   std::map<std::string, std::optional<uint64_t>> files;
   files[kManifestFile] = std::nullopt;
   files[kManifestDigestFile] = std::nullopt;
@@ -32,17 +38,17 @@ std::map<std::string, std::optional<uint64_t>> ExpectedFiles(const Manifest& man
   return files;
 }
 
-absl::Status CheckEntry(const fs::directory_entry& entry, bool expected,
-                        std::optional<uint64_t> bytes) {
-  const std::string path = entry.path();
-  if (!expected) {
-    return absl::DataLossError(absl::StrCat(
-        QuoteForMessage(path), " does not belong to the table set: remove it, or ", kFix));
-  }
+bool IsRegular(const fs::directory_entry& entry) {
   std::error_code error;
-  if (entry.symlink_status(error).type() != fs::file_type::regular) {
+  return entry.symlink_status(error).type() == fs::file_type::regular;
+}
+
+absl::Status CheckRequired(const fs::directory_entry& entry, std::optional<uint64_t> bytes) {
+  const std::string path = entry.path();
+  if (!IsRegular(entry)) {
     return absl::DataLossError(absl::StrCat(path, " is not a regular file: ", kFix));
   }
+  std::error_code error;
   const uint64_t found = entry.file_size(error);
   if (bytes && found != *bytes) {
     return absl::DataLossError(absl::StrCat(path, " has ", found, " bytes, the manifest says ",
@@ -50,6 +56,16 @@ absl::Status CheckEntry(const fs::directory_entry& entry, bool expected,
                                             found < *bytes ? "cut off" : "added to", "; ", kFix));
   }
   return absl::OkStatus();
+}
+
+// What is there beside the files that the set consists of: its side files, by their names.
+absl::Status CheckOther(const fs::directory_entry& entry, const std::set<std::string>& side_files) {
+  const std::string path = entry.path();
+  if (side_files.count(entry.path().filename()) == 0) {
+    return absl::DataLossError(absl::StrCat(
+        QuoteForMessage(path), " does not belong to the table set: remove it, or ", kFix));
+  }
+  return IsRegular(entry) ? absl::OkStatus() : DamagedSideFile(path, "is not a regular file");
 }
 
 }  // namespace
@@ -63,18 +79,19 @@ absl::Status CheckSetDirectory(const std::string& directory, const Manifest& man
   if (error) {
     return absl::ErrnoToStatus(error.value(), absl::StrCat("cannot list ", directory));
   }
-  const auto expected = ExpectedFiles(manifest);
-  for (const auto& [name, bytes] : expected) {
+  const auto required = RequiredFiles(manifest);
+  for (const auto& [name, bytes] : required) {
     if (found.count(name) == 0) {
       return absl::NotFoundError(
           absl::StrCat("the table set lacks ", JoinPath(directory, name), ": ", kFix));
     }
   }
+  const std::vector<std::string> names = SideFileNames(manifest);
+  const std::set<std::string> side_files(names.begin(), names.end());
   for (const auto& [name, entry] : found) {
-    const auto it = expected.find(name);
-    absl::Status status =
-        CheckEntry(entry, it != expected.end(), it != expected.end() ? it->second : std::nullopt);
-    if (!status.ok()) return status;
+    const auto it = required.find(name);
+    ENGRAM_RETURN_IF_ERROR(it == required.end() ? CheckOther(entry, side_files)
+                                                : CheckRequired(entry, it->second));
   }
   return absl::OkStatus();
 }

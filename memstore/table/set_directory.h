@@ -1,4 +1,5 @@
-// Whether a table set's directory holds the files of its manifest and nothing else.
+// Whether a table set's directory holds the files of its manifest and nothing else but side files
+// of the names that there are (side_files.h), whose reading checks them.
 //
 // Stateless. Cost: a directory listing; no file is opened.
 #pragma once

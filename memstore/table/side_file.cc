@@ -20,10 +20,6 @@ constexpr char kVersion[] = "1";
 constexpr char kFix[] =
     "; it may be deleted (the table set is whole without it), or copied or packed again";
 
-absl::Status Damaged(const std::string& path, absl::string_view what) {
-  return absl::DataLossError(absl::StrCat("side file ", path, " ", what, kFix));
-}
-
 struct Head {
   std::string sha256;
   uint64_t bytes = 0;
@@ -32,21 +28,21 @@ struct Head {
 absl::StatusOr<Head> ParseHead(const std::string& path, absl::string_view text,
                                absl::string_view kind, absl::string_view set_id) {
   absl::string_view line = text;
-  if (!absl::ConsumeSuffix(&line, "\n")) return Damaged(path, "has no whole head");
+  if (!absl::ConsumeSuffix(&line, "\n")) return DamagedSideFile(path, "has no whole head");
   while (absl::ConsumeSuffix(&line, " ")) {
   }
   const std::vector<absl::string_view> words = absl::StrSplit(line, ' ');
   Head head;
   if (words.size() != 6 || words[0] != kMagic || !absl::SimpleAtoi(words[5], &head.bytes)) {
-    return Damaged(path, "does not begin as a side file does");
+    return DamagedSideFile(path, "does not begin as a side file does");
   }
   if (words[1] != kVersion) {
-    return Damaged(path, absl::StrCat("is of version ", QuoteForMessage(words[1]),
-                                      ", this program reads version ", kVersion));
+    return DamagedSideFile(path, absl::StrCat("is of version ", QuoteForMessage(words[1]),
+                                              ", this program reads version ", kVersion));
   }
   if (words[2] != kind) {
-    return Damaged(path,
-                   absl::StrCat("is of kind ", QuoteForMessage(words[2]), ", not of kind ", kind));
+    return DamagedSideFile(
+        path, absl::StrCat("is of kind ", QuoteForMessage(words[2]), ", not of kind ", kind));
   }
   if (words[3] != set_id) {
     return absl::FailedPreconditionError(absl::StrCat("side file ", path, " is of table set ",
@@ -58,6 +54,10 @@ absl::StatusOr<Head> ParseHead(const std::string& path, absl::string_view text,
 }
 
 }  // namespace
+
+absl::Status DamagedSideFile(absl::string_view path, absl::string_view what) {
+  return absl::DataLossError(absl::StrCat("side file ", path, " ", what, kFix));
+}
 
 std::string SideFileHead(absl::string_view kind, absl::string_view set_id,
                          absl::string_view body_sha256, uint64_t body_bytes) {
@@ -80,19 +80,19 @@ absl::StatusOr<std::string> ReadSideFile(const std::string& path, absl::string_v
                                          absl::string_view set_id, uint64_t max_bytes) {
   ENGRAM_ASSIGN_OR_RETURN(std::string text, ReadWholeFile(path, kSideFileHeadBytes + max_bytes));
   if (text.size() < kSideFileHeadBytes) {
-    return Damaged(path, absl::StrCat("has ", text.size(), " bytes, its head alone takes ",
-                                      kSideFileHeadBytes, ": it was cut off"));
+    return DamagedSideFile(path, absl::StrCat("has ", text.size(), " bytes, its head alone takes ",
+                                              kSideFileHeadBytes, ": it was cut off"));
   }
   ENGRAM_ASSIGN_OR_RETURN(
       const Head head,
       ParseHead(path, absl::string_view(text).substr(0, kSideFileHeadBytes), kind, set_id));
   text.erase(0, kSideFileHeadBytes);
   if (text.size() != head.bytes) {
-    return Damaged(
+    return DamagedSideFile(
         path, absl::StrCat("has ", text.size(), " bytes behind its head, which says ", head.bytes,
                            ": it was ", text.size() < head.bytes ? "cut off" : "added to"));
   }
-  if (Sha256Hex(text) != head.sha256) return Damaged(path, "does not match its own digest");
+  if (Sha256Hex(text) != head.sha256) return DamagedSideFile(path, "does not match its own digest");
   return text;
 }
 

@@ -25,6 +25,10 @@ inline constexpr char kSideFileSuffix[] = ".side";
 // A kind is at most so long: "page-checksums", say.
 inline constexpr size_t kMaxSideFileKindBytes = 32;
 
+// What to say of a side file whose body is not what its kind asks for: DATA_LOSS, "side file PATH
+// WHAT", and what can be done.
+absl::Status DamagedSideFile(absl::string_view path, absl::string_view what);
+
 // The head of a file whose body has this digest (Sha256Hex) and length.
 std::string SideFileHead(absl::string_view kind, absl::string_view set_id,
                          absl::string_view body_sha256, uint64_t body_bytes);
