@@ -101,7 +101,7 @@ TEST_F(PackSyntheticTest, EveryFamilyInShardsThatAreSound) {
     size_t files = 2 + (family.compressed_vocab_size > 0);
     for (const LayerTableSpec& layer : manifest->layers) {
       EXPECT_GE(layer.shards.size(), 2u) << family.name;
-      files += 2 * layer.shards.size();
+      files += 3 * layer.shards.size();
       ExpectSound(layer);
     }
     EXPECT_EQ(std::distance(fs::directory_iterator(dir_ / "set"), {}), files);
