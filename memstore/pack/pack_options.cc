@@ -8,7 +8,7 @@
 #include "memstore/base/plain_name.h"
 #include "memstore/base/sha256.h"
 #include "memstore/os/posix_file.h"
-#include "memstore/pack/staging_directory.h"
+#include "memstore/pack/output/staging_directory.h"
 #include "memstore/table/shard_layout.h"
 
 namespace engram {

@@ -17,8 +17,8 @@
 #include "absl/strings/string_view.h"
 #include "memstore/addressing/scheme.h"
 #include "memstore/os/ordered_work.h"
-#include "memstore/pack/layer_writer.h"
-#include "memstore/pack/staging_directory.h"
+#include "memstore/pack/output/layer_writer.h"
+#include "memstore/pack/output/staging_directory.h"
 #include "memstore/table/manifest.h"
 
 namespace engram {

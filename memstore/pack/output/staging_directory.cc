@@ -1,4 +1,4 @@
-#include "memstore/pack/staging_directory.h"
+#include "memstore/pack/output/staging_directory.h"
 
 #include <fcntl.h>
 #include <stdio.h>

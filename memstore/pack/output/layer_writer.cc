@@ -1,4 +1,4 @@
-#include "memstore/pack/layer_writer.h"
+#include "memstore/pack/output/layer_writer.h"
 
 #include <algorithm>
 #include <atomic>

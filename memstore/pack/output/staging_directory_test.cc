@@ -1,4 +1,4 @@
-#include "memstore/pack/staging_directory.h"
+#include "memstore/pack/output/staging_directory.h"
 
 #include <sys/file.h>
 #include <sys/stat.h>
