@@ -111,6 +111,18 @@ ServerSnapshot Engramd::Snapshot() const {
   return snapshot;
 }
 
+// For what shows on which kind of page the tables lie. Not for probes: the kernel's count may take
+// a second.
+ServerSnapshot Engramd::SnapshotWithPages() {
+  TableSetManager* sets = nullptr;
+  {
+    MutexLock lock(watched_mutex_);
+    sets = table_sets_.get();  // once it is set it stays for as long as pages are asked for
+  }
+  if (sets != nullptr) sets->RefreshPages();
+  return Snapshot();
+}
+
 // Before the pages, which show it.
 absl::Status Engramd::OpenTls() {
   const auto open = [this](const TlsFiles& files, std::shared_ptr<ServerTls>* tls) {
@@ -135,7 +147,7 @@ absl::Status Engramd::StartHttp() {
   HttpServer::Pages pages;
   pages["/metrics"] = [this] {
     return HttpPage{.content_type = "text/plain; version=0.0.4; charset=utf-8",
-                    .body = ExposeMetrics(metrics_->Sum(), Snapshot())};
+                    .body = ExposeMetrics(metrics_->Sum(), SnapshotWithPages())};
   };
   pages["/healthz"] = [] { return HttpPage{.body = "alive\n"}; };
   pages["/readyz"] = [this] {
@@ -144,9 +156,9 @@ absl::Status Engramd::StartHttp() {
                        : HttpPage{.code = 503, .body = absl::StrCat(why, "\n")};
   };
   pages["/statusz"] = [this] {
-    return HttpPage{
-        .content_type = "text/html; charset=utf-8",
-        .body = MakeStatusPage(Snapshot(), metrics_->Sum(), history_->Points(), config_.effective)};
+    return HttpPage{.content_type = "text/html; charset=utf-8",
+                    .body = MakeStatusPage(SnapshotWithPages(), metrics_->Sum(), history_->Points(),
+                                           config_.effective)};
   };
   ENGRAM_ASSIGN_OR_RETURN(http_, HttpServer::Start(*config_.admin_listen, std::move(pages)));
   log_->info("metrics and status at http://{}", http_->address());

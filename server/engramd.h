@@ -79,6 +79,7 @@ class Engramd {
   absl::Status OpenTls();
   absl::Status StartHttp();
   absl::Status StartTableSets();
+  ServerSnapshot SnapshotWithPages();
   absl::Status StartScrubber();
   void OnDamage(const TableSet& set, const absl::Status& status);
   absl::Status StartAdmin();

@@ -39,6 +39,9 @@ DASHBOARDS = {
     "tables": ("engram: tables", [
         ("Table sets", "short", ("engram_server_table_set_info{%s}" % I, "{{instance}} {{name}} {{state}}")),
         ("Memory by kind of page", "bytes", ("sum by (instance, pages) (engram_server_resident_bytes{%s})" % I, "{{instance}} {{pages}}")),
+        ("Share on 4 KiB pages", "percentunit",
+         ('sum by (instance, name) (engram_server_resident_bytes{pages="4KiB",%s}) / sum by (instance, name) (engram_server_resident_bytes{%s})' % (I, I),
+          "{{instance}} {{name}}")),
         ("Loading", "bytes", ("engram_server_load_bytes{%s}" % I, "{{instance}} {{what}}")),
         ("Scrubbing", "Bps", ("rate(engram_server_scrub_bytes_total{%s}%s)" % (I, R), "{{instance}}")),
         ("Scrub pass", "percentunit", ("engram_server_scrub_pass_ratio{%s}" % I, "{{instance}}")),

@@ -6,7 +6,6 @@
 #include <cerrno>
 #include <fstream>
 #include <limits>
-#include <sstream>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -30,6 +29,9 @@ namespace {
 
 constexpr uint64_t kSmallPageBytes = 4096;
 constexpr uint64_t kHugePageBytes = 2u << 20;
+// What is asked for again at a time: each call has all cores let go of pages that they keep in
+// hand.
+constexpr uint64_t kCollapseBytes = 64u << 20;
 constexpr int kProtection = PROT_READ | PROT_WRITE;
 constexpr int kFlags = MAP_PRIVATE | MAP_ANONYMOUS;
 
@@ -141,39 +143,6 @@ absl::StatusOr<Mapped> MapPlain(uint64_t bytes, bool shareable) {
   return Mapped{{}, *std::move(memory)};
 }
 
-// Resident and transparent-huge KiB of the mappings that [begin, end) touches, from the kernel's
-// books.
-struct ResidentKib {
-  uint64_t all = 0;
-  uint64_t huge = 0;
-};
-
-ResidentKib ReadResidentKib(uintptr_t begin, uintptr_t end) {
-  ResidentKib resident;
-  std::ifstream file("/proc/self/smaps");
-  std::string line;
-  bool ours = false;
-  while (std::getline(file, line)) {
-    std::istringstream words(line);
-    std::string first;
-    words >> first;
-    if (!first.empty() && first.back() != ':') {  // "begin-end permissions offset ..."
-      std::istringstream range(first);
-      uintptr_t from = 0;
-      uintptr_t to = 0;
-      char dash = 0;
-      range >> std::hex >> from >> dash >> to;
-      ours = from < end && begin < to;
-      continue;
-    }
-    uint64_t kib = 0;
-    if (!ours || !(words >> kib)) continue;
-    if (first == "Rss:") resident.all += kib;
-    if (first == "AnonHugePages:" || first == "ShmemPmdMapped:") resident.huge += kib;
-  }
-  return resident;
-}
-
 }  // namespace
 
 absl::string_view Name(PageKind kind) {
@@ -186,6 +155,12 @@ absl::string_view Name(PageKind kind) {
       return "4KiB";
   }
   return "unknown";
+}
+
+std::array<std::pair<PageKind, uint64_t>, 3> ByKind(const ResidentPages& pages) {
+  return {{{PageKind::kHugetlb2M, pages.hugetlb},
+           {PageKind::kTransparentHuge, pages.transparent_huge},
+           {PageKind::kSmall, pages.small}}};
 }
 
 std::string HowToGetHugePages(uint64_t bytes, bool shareable) {
@@ -273,11 +248,21 @@ absl::Status Arena::Populate(uint64_t offset, uint64_t length) {
                    "; free memory or serve fewer tables on this machine"));
 }
 
-void Arena::ConfirmPageKind() {
+void Arena::CollapseRest(const std::function<bool()>& cancelled) {
   if (page_kind_ != PageKind::kTransparentHuge) return;
-  const auto begin = reinterpret_cast<uintptr_t>(data());
-  const ResidentKib resident = ReadResidentKib(begin, begin + bytes());
-  if (resident.huge * 2 < resident.all) page_kind_ = PageKind::kSmall;
+  for (uint64_t at = 0; at < bytes(); at += kCollapseBytes) {
+    if (cancelled && cancelled()) return;
+    const uint64_t length = std::min(kCollapseBytes, bytes() - at);
+    if (madvise(data() + at, length, MADV_COLLAPSE) == 0) continue;
+    // The next one would cost another search through all of memory, or the control group has no
+    // more. Of other errors, one is about a block alone.
+    if (errno == ENOMEM || errno == EBUSY) return;
+  }
+}
+
+void Arena::ConfirmPageKind(const ResidentPages& counted) {
+  if (page_kind_ != PageKind::kTransparentHuge) return;
+  if (counted.transparent_huge * 2 < counted.Total()) page_kind_ = PageKind::kSmall;
 }
 
 absl::Status Arena::Seal() {

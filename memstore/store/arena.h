@@ -7,8 +7,10 @@
 // the memory itself is plain.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <utility>
 
@@ -18,11 +20,14 @@
 #include "memstore/os/memfd.h"
 #include "memstore/os/posix_file.h"
 #include "memstore/store/numa_policy.h"
+#include "memstore/store/resident_pages.h"
 
 namespace engram {
 
 enum class PageKind { kHugetlb2M, kTransparentHuge, kSmall };
 absl::string_view Name(PageKind kind);  // "hugetlb-2MiB", "transparent-huge", "4KiB"
+// The kinds in this order, each with its bytes.
+std::array<std::pair<PageKind, uint64_t>, 3> ByKind(const ResidentPages& pages);
 
 struct ArenaOptions {
   NumaPolicy numa;
@@ -48,17 +53,27 @@ class Arena {
   std::byte* data() const { return memory_.data(); }
   uint64_t bytes() const { return memory_.bytes(); }  // rounded up to whole pages of page_kind()
   const FileDescriptor& memfd() const { return memfd_; }  // open when it is shareable
-  // What was mapped: kTransparentHuge means asked for; ConfirmPageKind() looks what came of it.
+  AddressRange range() const {
+    const auto begin = reinterpret_cast<uintptr_t>(data());
+    return {begin, begin + bytes()};
+  }
+  // What was mapped: kTransparentHuge means asked for, until ConfirmPageKind() says what came of
+  // it.
   PageKind page_kind() const { return page_kind_; }
 
   // Makes [offset, offset + length) resident and writable now; RESOURCE_EXHAUSTED when there is no
   // memory. Thread-safe over different ranges.
   absl::Status Populate(uint64_t offset, uint64_t length);
 
-  // Asks the kernel (/proc/self/smaps) how much of what is resident lies in transparent huge pages,
-  // and makes page_kind() kSmall when that is less than half. The kernel may count neighbouring
-  // arenas together, as one mapping.
-  void ConfirmPageKind();
+  // Once all is filled: asks again for huge pages where blocks were left small, as those are that
+  // one thread wrote to while another asked (Linux 6.1; before, nothing). Costs a look at each
+  // block that is huge, and a copy of each that is not; ends when the kernel has no huge page left,
+  // and between 64 MiB when `cancelled`, which may be empty, says so.
+  void CollapseRest(const std::function<bool()>& cancelled);
+
+  // What the kernel counted of it becomes page_kind(): kSmall where less than half of what is
+  // resident lies on transparent huge pages.
+  void ConfirmPageKind(const ResidentPages& counted);
 
   // Once all is loaded: from here on the memory is read alone, by this process too; a shareable
   // one's size and bytes are fixed for everybody.

@@ -1,6 +1,7 @@
 #include "memstore/store/arena.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -14,12 +15,19 @@
 #include <vector>
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 
 namespace engram {
 namespace {
 
 constexpr uint64_t kMib = 1 << 20;
+
+void ConfirmPageKind(Arena& arena) {
+  const auto pages = ReadResidentPages({arena.range()});
+  ASSERT_TRUE(pages.ok()) << pages.status();
+  arena.ConfirmPageKind(pages->front());
+}
 
 uint64_t ResidentBytes() {
   FILE* const file = std::fopen("/proc/self/statm", "r");
@@ -98,22 +106,69 @@ TEST(ArenaTest, TransparentPagesAreClaimedOnlyWhereTheyAre) {
   ASSERT_TRUE(arena.ok()) << arena.status();
   ASSERT_TRUE(arena->Populate(0, arena->bytes()).ok());
   const PageKind asked = arena->page_kind();
-  arena->ConfirmPageKind();
+  ConfirmPageKind(*arena);
   EXPECT_TRUE(arena->page_kind() == asked || arena->page_kind() == PageKind::kSmall);
 }
 
-// Where the kernel gives shared memory none by itself ("never"), it is asked.
-TEST(ArenaTest, SharedMemoryGetsHugePagesUnlessTheyAreDenied) {
+TEST(ArenaTest, OnWhichPagesItLiesIsTheMajoritys) {
+  ArenaOptions options;
+  options.try_hugetlb = false;
+  auto arena = Arena::Map(4 * kMib, options);
+  ASSERT_TRUE(arena.ok()) << arena.status();
+  const PageKind asked = arena->page_kind();
+  arena->ConfirmPageKind({.transparent_huge = 2 * kMib, .small = 2 * kMib});
+  EXPECT_EQ(arena->page_kind(), asked);
+  arena->ConfirmPageKind({.transparent_huge = 2 * kMib, .small = 2 * kMib + 1});
+  EXPECT_EQ(arena->page_kind(), PageKind::kSmall);
+}
+
+// Empty: shared memory may get huge pages when it asks for them (MADV_COLLAPSE, Linux 6.1).
+std::string WhyNoCollapse() {
   std::ifstream file("/sys/kernel/mm/transparent_hugepage/shmem_enabled");
   std::string modes;
   std::getline(file, modes);
   utsname kernel;
-  ASSERT_EQ(uname(&kernel), 0);
+  if (uname(&kernel) != 0) return "uname fails";
   int major = 0;
   int minor = 0;
   std::sscanf(kernel.release, "%d.%d", &major, &minor);
-  if (modes.empty() || absl::StrContains(modes, "[deny]") || major * 1000 + minor < 6001)
-    GTEST_SKIP() << "no huge pages for shared memory here: " << modes << " " << kernel.release;
+  if (!modes.empty() && !absl::StrContains(modes, "[deny]") && major * 1000 + minor >= 6001) {
+    return "";
+  }
+  return absl::StrCat("no huge pages for shared memory here: ", modes, " ", kernel.release);
+}
+
+// What was touched before huge pages were asked for, as a block is that a thread writes to while
+// another asks.
+TEST(ArenaTest, BlocksThatWereLeftSmallAreAskedForAgain) {
+  if (const std::string why = WhyNoCollapse(); !why.empty()) GTEST_SKIP() << why;
+  for (const bool shareable : {false, true}) {
+    ArenaOptions options;
+    options.try_hugetlb = false;
+    options.shareable = shareable;
+    auto arena = Arena::Map(100 * kMib, options);
+    ASSERT_TRUE(arena.ok()) << arena.status();
+    if (arena->page_kind() != PageKind::kTransparentHuge) continue;
+    ASSERT_EQ(madvise(arena->data(), arena->bytes(), MADV_NOHUGEPAGE), 0);
+    for (uint64_t at = 0; at < arena->bytes(); at += 4096) arena->data()[at] = std::byte{5};
+    ASSERT_EQ(madvise(arena->data(), arena->bytes(), MADV_HUGEPAGE), 0);
+    const auto counted = [&] { return *ReadResidentPages({arena->range()}); };
+    ASSERT_EQ(counted()[0].transparent_huge, 0u);
+    arena->CollapseRest([] { return true; });
+    ASSERT_EQ(counted()[0].transparent_huge, 0u);
+    arena->CollapseRest(nullptr);
+    // All but what the kernel has no room for.
+    EXPECT_GE(counted()[0].transparent_huge, 50 * kMib) << "shareable: " << shareable;
+    EXPECT_EQ(counted()[0].Total(), arena->bytes());
+    for (uint64_t at = 0; at < arena->bytes(); at += 4096) {
+      ASSERT_EQ(arena->data()[at], std::byte{5});
+    }
+  }
+}
+
+// Where the kernel gives shared memory none by itself ("never"), it is asked.
+TEST(ArenaTest, SharedMemoryGetsHugePagesUnlessTheyAreDenied) {
+  if (const std::string why = WhyNoCollapse(); !why.empty()) GTEST_SKIP() << why;
   ArenaOptions options;
   options.try_hugetlb = false;
   options.shareable = true;
@@ -134,7 +189,7 @@ TEST(ArenaTest, SharedMemoryGetsHugePagesUnlessTheyAreDenied) {
                             arena->data() + (i + 1) * 8 * kMib - 32768,
                             [i](std::byte b) { return b == static_cast<std::byte>(i); }));
   }
-  arena->ConfirmPageKind();
+  ConfirmPageKind(*arena);
   EXPECT_EQ(arena->page_kind(), PageKind::kTransparentHuge);
 }
 
@@ -162,7 +217,7 @@ TEST(ArenaTest, AShareableOneIsReadElsewhereAndWrittenNowhere) {
     ASSERT_TRUE(arena->memfd().is_open());
     ASSERT_TRUE(arena->Populate(0, arena->bytes()).ok());
     arena->data()[3 * kMib] = std::byte{42};
-    arena->ConfirmPageKind();
+    ConfirmPageKind(*arena);
     ASSERT_TRUE(arena->Seal().ok());
     const auto other = MapSealed(arena->memfd(), kReadOnlySeals, Access::kRead, 3 * kMib + 5,
                                  arena->bytes(), "a test's arena");

@@ -104,6 +104,7 @@ absl::StatusOr<std::shared_ptr<const TableSet>> TableSet::Load(const std::string
                     ChooseLoadThreads(options.threads), progress, options.cancelled);
   if (!status.ok()) return status;
 
+  for (Arena& arena : *arenas) arena.CollapseRest(options.cancelled);
   ENGRAM_RETURN_IF_ERROR(set->TakeLayers(*std::move(arenas)));
   set->Calibrate(options);
   std::vector<GatherTable> tables;
@@ -113,11 +114,31 @@ absl::StatusOr<std::shared_ptr<const TableSet>> TableSet::Load(const std::string
   return std::shared_ptr<const TableSet>(std::move(set));
 }
 
+// One look at the kernel's books for all layers.
+void TableSet::CountPages(std::vector<Arena>& arenas) {
+  std::vector<AddressRange> ranges;
+  for (const Arena& arena : arenas) ranges.push_back(arena.range());
+  const absl::StatusOr<std::vector<ResidentPages>> counted = ReadResidentPages(ranges);
+  for (size_t i = 0; i < arenas.size(); ++i) {
+    if (counted.ok()) {
+      arenas[i].ConfirmPageKind((*counted)[i]);
+      loaded_pages_ += (*counted)[i];
+      continue;
+    }
+    const PageKind kind = arenas[i].page_kind();
+    ResidentPages taken;
+    (kind == PageKind::kHugetlb2M         ? taken.hugetlb
+     : kind == PageKind::kTransparentHuge ? taken.transparent_huge
+                                          : taken.small) = arenas[i].bytes();
+    loaded_pages_ += taken;
+  }
+}
+
 // Loaded and verified: from here on their memory is read alone.
 absl::Status TableSet::TakeLayers(std::vector<Arena> arenas) {
+  CountPages(arenas);
   for (size_t i = 0; i < arenas.size(); ++i) {
     const LayerTableSpec& layer = manifest_.layers[i];
-    arenas[i].ConfirmPageKind();
     ENGRAM_RETURN_IF_ERROR(arenas[i].Seal());
     layers_.push_back({layer.layer, {arenas[i].data(), layer.rows, layer.row_bytes}});
     auto checksums = LoadLayerChecksums(directory_, layer);
@@ -160,6 +181,12 @@ uint64_t TableSet::resident_bytes() const {
   uint64_t bytes = 0;
   for (const Arena& arena : arenas_) bytes += arena.bytes();
   return bytes;
+}
+
+std::vector<AddressRange> TableSet::page_ranges() const {
+  std::vector<AddressRange> ranges;
+  for (const Arena& arena : arenas_) ranges.push_back(arena.range());
+  return ranges;
 }
 
 PageKind TableSet::page_kind() const {

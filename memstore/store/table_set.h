@@ -20,6 +20,7 @@
 #include "memstore/gather/gather.h"
 #include "memstore/gather/gather_tuning.h"
 #include "memstore/store/arena.h"
+#include "memstore/store/resident_pages.h"
 #include "memstore/store/row_source.h"
 #include "memstore/table/manifest.h"
 
@@ -95,10 +96,14 @@ class TableSet {
   absl::Span<const uint32_t> checksums(size_t i, size_t shard) const {
     return checksums_[i][shard];
   }
-  // What its rows take of memory, in whole pages, and of which kind, for log lines and metrics; the
-  // smallest kind where layers differ.
+  // What its rows take of memory, in whole pages, and on which kind most of them lie; the smallest
+  // kind where layers differ.
   uint64_t resident_bytes() const;
   PageKind page_kind() const;
+  // What the kernel counted by kind of page when loading had ended. Where it counts nothing, all is
+  // taken to lie on page_kind(). What it counts later: ReadResidentPages(page_ranges()).
+  const ResidentPages& loaded_pages() const { return loaded_pages_; }
+  std::vector<AddressRange> page_ranges() const;  // one a layer
   // What the layers' tables are gathered with (GatherTable::ahead_rows), one for each row width and
   // kind of page that there is, in the order of the layers; for log lines and metrics.
   const std::vector<WidthCalibration>& calibrations() const { return calibrations_; }
@@ -106,12 +111,14 @@ class TableSet {
  private:
   TableSet() = default;
   absl::Status TakeLayers(std::vector<Arena> arenas);
+  void CountPages(std::vector<Arena>& arenas);
   void Calibrate(const LoadOptions& options);
 
   std::string directory_;
   Manifest manifest_;
   std::shared_ptr<const Addresser> addresser_;
   std::vector<Arena> arenas_;  // one a layer
+  ResidentPages loaded_pages_;
   std::vector<LoadedLayer> layers_;
   std::unique_ptr<const RowSource> row_source_;
   std::vector<WidthCalibration> calibrations_;

@@ -145,6 +145,15 @@ TEST_F(TableSetTest, LoadsWithEveryKindOfPage) {
     const auto set = Load(options);
     ASSERT_TRUE(set.ok()) << set.status();
     EXPECT_TRUE(transparent || (*set)->page_kind() == PageKind::kSmall);
+    // What the kernel counts is in whole pages, which the last layer's rows need not fill.
+    const ResidentPages& pages = (*set)->loaded_pages();
+    EXPECT_GE(pages.Total(), (*set)->manifest().TableBytes());
+    EXPECT_LE(pages.Total(), (*set)->resident_bytes());
+    EXPECT_EQ(pages.hugetlb, 0u);
+    if (!transparent) {
+      EXPECT_EQ(pages.transparent_huge, 0u);
+    }
+    EXPECT_EQ((*set)->page_ranges().size(), (*set)->layers().size());
     ExpectAllRowsRight(**set);
   }
 }

@@ -156,15 +156,24 @@ std::string Layers(const TableSetStatus& set) {
   return text;
 }
 
+// "1.02 GB on transparent-huge, 8.4 MB on 4KiB pages".
+std::string Pages(const ResidentPages& pages) {
+  std::string text;
+  for (const auto& [kind, bytes] : ByKind(pages)) {
+    if (bytes == 0) continue;
+    absl::StrAppend(&text, text.empty() ? "" : ", ", Short(static_cast<double>(bytes)), "B on ",
+                    Escape(Name(kind)));
+  }
+  return absl::StrCat(text.empty() ? "no" : text, " pages");
+}
+
 std::string Sets(const ServerSnapshot& snapshot) {
   constexpr const char* kKinds[kLeaseKinds] = {"mapped", "ring", "RDMA", "RDMA-read"};
   std::string text = "<div class=\"card\" id=\"sets\"><h2>Table sets</h2>";
   for (const TableSetStatus& set : snapshot.table_sets) {
     absl::StrAppend(&text, "<div class=\"set\"><span class=\"tag ", Name(set.state), "\">",
-                    Name(set.state), "</span><b>", Escape(set.name), "</b> ",
-                    Short(static_cast<double>(set.resident_bytes)), "B on ",
-                    Escape(Name(set.page_kind)), " pages, for ",
-                    Age(static_cast<double>(set.age.count())), "<br><code class=\"dim\">",
+                    Name(set.state), "</span><b>", Escape(set.name), "</b> ", Pages(set.pages),
+                    ", for ", Age(static_cast<double>(set.age.count())), "<br><code class=\"dim\">",
                     Escape(set.id), "</code><br><span class=\"small dim\">", Escape(set.directory));
     for (size_t kind = 0; kind < kLeaseKinds; ++kind) {
       if (set.leases[kind] == 0) continue;

@@ -105,7 +105,8 @@ void AddTableSets(const ServerSnapshot& snapshot, Families& out) {
                                   "1 for each table set that is here: serving, superseded, retired "
                                   "(clients still have it) or fenced (damaged).");
   MetricFamily& resident = out.Begin("resident_bytes", MetricType::Gauge,
-                                     "Memory of table sets, by the pages they lie on.");
+                                     "Memory of table sets by the kind of page that it lies on, as "
+                                     "the kernel counts it; counted anew at most once a second.");
   MetricFamily& leases = out.Begin("leases", MetricType::Gauge,
                                    "Clients that have a table set, by the way they have it; those "
                                    "over gRPC are not counted.");
@@ -116,9 +117,11 @@ void AddTableSets(const ServerSnapshot& snapshot, Families& out) {
   for (const TableSetStatus& set : snapshot.table_sets) {
     Families::AddGauge(
         infos, {{"name", set.name}, {"id", set.id}, {"state", std::string(Name(set.state))}}, 1);
-    Families::AddGauge(
-        resident, {{"name", set.name}, {"id", set.id}, {"pages", std::string(Name(set.page_kind))}},
-        static_cast<double>(set.resident_bytes));
+    for (const auto& [kind, bytes] : ByKind(set.pages)) {
+      Families::AddGauge(resident,
+                         {{"name", set.name}, {"id", set.id}, {"pages", std::string(Name(kind))}},
+                         static_cast<double>(bytes));
+    }
     for (const WidthCalibration& width : set.calibrations) {
       Families::AddGauge(ahead,
                          {{"name", set.name},

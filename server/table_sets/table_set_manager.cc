@@ -55,16 +55,19 @@ std::chrono::seconds WholeSeconds(absl::Duration span) {
   return std::chrono::seconds(absl::ToInt64Seconds(span));
 }
 
-// What can be said of a set whatever its state.
-TableSetStatus StatusOf(const TableSet& set, TableSetState state) {
-  return {.name = set.name(),
-          .id = set.id(),
-          .directory = set.directory(),
-          .state = state,
-          .resident_bytes = set.resident_bytes(),
-          .page_kind = set.page_kind(),
-          .layers = LayoutOf(set),
-          .calibrations = set.calibrations()};
+// Less of a table on small pages is of no account: the last block of a layer, one that the kernel
+// keeps in hand.
+constexpr double kSmallPagesWorthAWarning = 0.1;
+
+// "1.02 GB on transparent-huge, 0.01 GB on 4KiB pages".
+std::string PagesText(const ResidentPages& pages) {
+  std::string text;
+  for (const auto& [kind, bytes] : ByKind(pages)) {
+    if (bytes == 0) continue;
+    absl::StrAppendFormat(&text, "%s%.2f GB on %s", text.empty() ? "" : ", ", Gigabytes(bytes),
+                          Name(kind));
+  }
+  return absl::StrCat(text.empty() ? "0 GB on any" : text, " pages");
 }
 
 }  // namespace
@@ -83,6 +86,19 @@ absl::string_view Name(TableSetState state) {
       return "fenced";
   }
   return "?";
+}
+
+// What can be said of a set whatever its state.
+TableSetStatus TableSetManager::StatusOf(const TableSet& set, TableSetState state) const {
+  return {.name = set.name(),
+          .id = set.id(),
+          .directory = set.directory(),
+          .state = state,
+          .resident_bytes = set.resident_bytes(),
+          .page_kind = set.page_kind(),
+          .pages = census_.Of(set),
+          .layers = LayoutOf(set),
+          .calibrations = set.calibrations()};
 }
 
 absl::Status TableSetManager::Start() {
@@ -162,9 +178,13 @@ std::vector<TableSetStatus> TableSetManager::List() const {
     one.id = id;
     one.state = TableSetState::kFenced;
   }
+  std::vector<std::shared_ptr<const TableSet>> held;  // let go of when the lock is
   MutexLock lock(mutex_);
   for (const Leaving& leaving : leaving_) {
     sets.push_back(leaving.status);
+    if (const auto& set = held.emplace_back(leaving.set.lock())) {
+      sets.back().pages = census_.Of(*set);
+    }
     sets.back().leases = Counts(*leaving.leases);
     sets.back().age = WholeSeconds(now - leaving.since);
   }
@@ -175,6 +195,17 @@ std::vector<std::shared_ptr<const TableSet>> TableSetManager::Held() const {
   std::vector<std::shared_ptr<const TableSet>> sets;
   for (const RegisteredSet& registered : registry_->States()) sets.push_back(registered.served.set);
   return sets;
+}
+
+void TableSetManager::RefreshPages() {
+  std::vector<std::shared_ptr<const TableSet>> sets = Held();
+  {
+    MutexLock lock(mutex_);
+    for (const Leaving& leaving : leaving_) {
+      if (auto set = leaving.set.lock()) sets.push_back(std::move(set));
+    }
+  }
+  census_.Refresh(sets);
 }
 
 std::optional<TableSetLoad> TableSetManager::loading() const {
@@ -299,19 +330,22 @@ absl::StatusOr<std::shared_ptr<const TableSet>> TableSetManager::LoadFiles(
 }
 
 void TableSetManager::LogLoaded(const TableSet& set, absl::Duration took) const {
-  log_->info(
-      "loaded {} {}: {} layers, {:.2f} GB in {:.1f} s, every checksum held, {:.2f} GB resident on "
-      "{} pages",
-      set.name(), set.id(), set.layers().size(), Gigabytes(set.manifest().TableBytes()),
-      absl::ToDoubleSeconds(took), Gigabytes(set.resident_bytes()),
-      std::string(Name(set.page_kind())));
+  const ResidentPages& pages = set.loaded_pages();
+  log_->info("loaded {} {}: {} layers, {:.2f} GB in {:.1f} s, every checksum held; resident: {}",
+             set.name(), set.id(), set.layers().size(), Gigabytes(set.manifest().TableBytes()),
+             absl::ToDoubleSeconds(took), PagesText(pages));
   for (const WidthCalibration& width : set.calibrations()) {
     log_->info("gathering rows of {} bytes on {} pages: {}", width.row_bytes,
                std::string(Name(width.page_kind)), width.gather.ToString());
   }
-  if (options_.load.arena.shareable && set.page_kind() == PageKind::kSmall) {
-    log_->warn("the tables that are shared lie on 4 KiB pages, which makes lookups slower: {}",
-               HowToGetHugePages(set.resident_bytes(), /*shareable=*/true));
+  const double small = static_cast<double>(pages.small);
+  const double all = static_cast<double>(std::max<uint64_t>(1, pages.Total()));
+  const bool shareable = options_.load.arena.shareable;
+  if (shareable && small > all * kSmallPagesWorthAWarning) {
+    log_->warn(
+        "{:.0f} % of the tables that are shared lies on 4 KiB pages, which makes lookups "
+        "slower: {}",
+        small / all * 100, HowToGetHugePages(set.resident_bytes(), shareable));
   }
 }
 

@@ -31,6 +31,7 @@
 #include "memstore/store/table_set.h"
 #include "memstore/store/table_set_registry.h"
 #include "server/base/life_cycle.h"
+#include "server/table_sets/page_census.h"
 
 namespace engram {
 
@@ -51,9 +52,10 @@ struct TableSetStatus {
   std::string id;
   std::string directory;
   TableSetState state = TableSetState::kServing;  // kRetiring: clients still map it; never kGone
-  uint64_t resident_bytes = 0;
-  PageKind page_kind = PageKind::kSmall;
-  std::array<uint32_t, kLeaseKinds> leases{};  // by LeaseKind
+  uint64_t resident_bytes = 0;                    // what its memory takes, as it was mapped
+  PageKind page_kind = PageKind::kSmall;          // on which most of it lay when it was loaded
+  ResidentPages pages = {};                       // as the kernel counted it last (RefreshPages)
+  std::array<uint32_t, kLeaseKinds> leases{};     // by LeaseKind
   // Since it was asked for over gRPC; nothing: by nobody since it is here, or it is retired.
   std::optional<std::chrono::seconds> idle = std::nullopt;
   std::chrono::seconds age{0};                      // in this state
@@ -90,7 +92,8 @@ class TableSetManager {
         options_(std::move(options)),
         life_(life),
         log_(std::move(log)),
-        clock_(clock) {}
+        clock_(clock),
+        census_(clock) {}
   // RESOURCE_EXHAUSTED when the thread cannot be started.
   absl::Status Start();
   // Cancels a publication that is under way, and ends the thread.
@@ -110,6 +113,9 @@ class TableSetManager {
   absl::Status Supersede(const std::string& id_or_name);
 
   std::vector<TableSetStatus> List() const;
+  // Has the kernel count the pages of all sets anew for List, where that is due (PageCensus): for
+  // whoever shows them. Takes up to a second then.
+  void RefreshPages() ABSL_LOCKS_EXCLUDED(mutex_);
   // All that are served, superseded ones too; each stays while it is held.
   std::vector<std::shared_ptr<const TableSet>> Held() const;
   std::optional<TableSetLoad> loading() const;
@@ -128,6 +134,7 @@ class TableSetManager {
   absl::StatusOr<std::shared_ptr<const TableSet>> Load(const std::string& directory);
   absl::StatusOr<std::shared_ptr<const TableSet>> LoadFiles(const std::string& directory);
   std::string Holders() const;
+  TableSetStatus StatusOf(const TableSet& set, TableSetState state) const;
   void LogLoaded(const TableSet& set, absl::Duration took) const;
   void Run() ABSL_LOCKS_EXCLUDED(mutex_);
   void RetireUnused() ABSL_LOCKS_EXCLUDED(mutex_);
@@ -137,6 +144,7 @@ class TableSetManager {
   const LifeCycle* const life_;
   const std::shared_ptr<spdlog::logger> log_;
   Clock* const clock_;
+  PageCensus census_;
   std::atomic<bool> cancelled_{false};
   mutable Mutex mutex_;
   CondVar changed_;

@@ -129,6 +129,18 @@ class TableSetManagerTest : public ::testing::Test {
   std::unique_ptr<TableSetManager> manager_;
 };
 
+TEST_F(TableSetManagerTest, TellsOnWhichPagesASetLies) {
+  Start();
+  ASSERT_TRUE(Publish("a").ok());
+  for (const bool anew : {false, true}) {
+    if (anew) manager_->RefreshPages();
+    const auto sets = manager_->List();
+    ASSERT_THAT(sets, SizeIs(1));
+    EXPECT_GE(sets[0].pages.Total(), 5000u * 264);
+    EXPECT_LE(sets[0].pages.Total(), sets[0].resident_bytes);
+  }
+}
+
 TEST_F(TableSetManagerTest, AnUnusedSetGoesWhenAnotherTakesItsName) {
   Start();
   const std::string a = PublishId("a");

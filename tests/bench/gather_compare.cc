@@ -339,7 +339,9 @@ int Main(int argc, char** argv) {
     absl::FPrintF(stderr, "gather_compare: %s\n", status.ToString());
     return 1;
   }
-  table->ConfirmPageKind();
+  if (const auto pages = ReadResidentPages({table->range()}); pages.ok()) {
+    table->ConfirmPageKind(pages->front());
+  }
   PrintMachine(options, *table);
   return Comparison(*table, options).Run() ? 0 : 1;
 }

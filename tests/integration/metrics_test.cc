@@ -25,6 +25,7 @@ namespace engram::integration {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -157,6 +158,11 @@ TEST_F(MetricsTest, TheStatusPageIsWholeAndEscapesWhatOthersChose) {
   Start();
   const std::string page = HttpGet(http_, "/statusz");
   EXPECT_THAT(page, HasSubstr("layer 1: "));
+  EXPECT_THAT(page, ContainsRegex("[0-9.]+ [kMG]B on [^<]* pages"));
+  const std::string metrics = HttpGet(http_, "/metrics");
+  for (const char* kind : {"hugetlb-2MiB", "transparent-huge", "4KiB"}) {
+    EXPECT_THAT(metrics, ContainsRegex(absl::StrCat("server_resident_bytes.[^}]*pages=\"", kind)));
+  }
   EXPECT_THAT(page, HasSubstr("in 1 shard"));
   for (const char* part : {"SERVING", "qwen4-exp", "id=\"rows\"", "id=\"latency\"", "flag --listen",
                            "id=\"configuration\"", "</html>"}) {
