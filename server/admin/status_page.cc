@@ -20,7 +20,7 @@ constexpr char kHead[] = R"(<!DOCTYPE html>
 :root{--ink:#1c2430;--dim:#667085;--line:#e3e7ee;--card:#fff;--page:#f5f7fa;--blue:#2563eb;--red:#dc2626}
 @media (prefers-color-scheme:dark){:root{--ink:#e6eaf0;--dim:#98a2b3;--line:#2b3441;--card:#19202a;--page:#11161d;--blue:#60a5fa;--red:#f87171}}
 *{box-sizing:border-box}
-body{margin:0;background:var(--page);color:var(--ink);font:15px/1.45 system-ui,sans-serif}
+body{margin:0;background:var(--page);color:var(--ink);font:15px/1.45 system-ui,sans-serif;overflow-wrap:anywhere}
 main{max-width:960px;margin:0 auto;padding:16px}
 header{display:flex;flex-wrap:wrap;align-items:center;gap:8px 14px;margin-bottom:14px}
 h1{font-size:22px;margin:0}h2{font-size:15px;margin:0 0 10px}
@@ -29,15 +29,15 @@ h1{font-size:22px;margin:0}h2{font-size:15px;margin:0 0 10px}
 .dim{color:var(--dim)}.small{font-size:13px}
 .card{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:14px;margin-bottom:14px}
 .grid{display:grid;gap:14px;grid-template-columns:repeat(auto-fit,minmax(280px,1fr))}
-.grid .card{margin:0}.grid{margin-bottom:14px}
+.grid .card{margin:0;min-width:0}.grid{margin-bottom:14px}
 .figure{display:flex;justify-content:space-between;align-items:baseline;margin-bottom:4px}
 .figure b{font-size:20px;font-variant-numeric:tabular-nums}
 svg{display:block;width:100%;height:72px}
 .set{border-top:1px solid var(--line);padding:10px 0}.set:first-of-type{border-top:0;padding-top:0}
 .tag{display:inline-block;padding:1px 8px;border-radius:99px;border:1px solid var(--line);font-size:12px;margin-right:6px}
 .tag.fenced{color:#fff;background:var(--red);border-color:var(--red)}
-code{font:13px/1.4 ui-monospace,monospace;overflow-wrap:anywhere}
-dl{display:grid;grid-template-columns:auto 1fr;gap:3px 14px;margin:0}dd{margin:0;text-align:right;font-variant-numeric:tabular-nums}
+code{font:13px/1.4 ui-monospace,monospace}
+dl{display:grid;grid-template-columns:auto minmax(0,1fr);gap:3px 14px;margin:0}dd{margin:0;text-align:right;font-variant-numeric:tabular-nums}
 .config{border-top:1px solid var(--line);padding:5px 0}.config:first-of-type{border-top:0}
 </style></head><body><main>
 )";
