@@ -94,6 +94,7 @@ ServerSnapshot Engramd::Snapshot() const {
   snapshot.start_time = absl::ToDoubleSeconds(start_time_ - absl::UnixEpoch());
   snapshot.uptime = clock_->Now() - started_;
   snapshot.grpc_streams = context_.streams.load();
+  snapshot.attach_refusals = attach_refusals_.Read();
   if (tls_ != nullptr) snapshot.certificate_expiry = tls_->Expiry();
   for (const auto& tls : {tls_, admin_tls_}) {
     if (tls == nullptr) continue;
@@ -221,6 +222,7 @@ absl::Status Engramd::StartShm() {
       .max_batch_rows = config_.max_batch_rows,
       .metrics = metrics_,
       .clock = clock_,
+      .refusals = &attach_refusals_,
       .may_have = [this](absl::string_view set) {
         return access_->MayHave({.names = {kUnixIdentity}}, set);
       }};
@@ -296,6 +298,7 @@ absl::Status Engramd::StartService() {
   context_.registry = &registry_;
   context_.access = access_.get();
   context_.metrics = metrics_.get();
+  context_.attach_refusals = &attach_refusals_;
   context_.log = log_;
   context_.team = team_.get();
   context_.max_batch_rows = config_.max_batch_rows;

@@ -169,8 +169,18 @@ void AttachRdmaCall::OnDrain() {
 }
 
 void AttachRdmaCall::End(const absl::Status& status) {
+  if (!status.ok() && client_ == nullptr && reader_ == nullptr) Refused(status);
   LetGo();
   stream_.Finish(ToGrpc(status), BeginFinish());
+}
+
+void AttachRdmaCall::Refused(const absl::Status& status) {
+  const v1::RdmaOpen& open = request_.open();  // an empty one where it said something else
+  const bool other_version = !opened_ && request_.has_open() && open.version() != kRdmaVersion;
+  loop_.context().attach_refusals->Add(
+      AttachPath::kRdma,
+      other_version ? AttachRefusal::kVersion : ReasonOf(status, open.table_set_id()),
+      context_.peer(), status);
 }
 
 void AttachRdmaCall::LetGo() {

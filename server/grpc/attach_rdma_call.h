@@ -42,6 +42,7 @@ class AttachRdmaCall final : public RpcCall {
   absl::Status Connect(const v1::RdmaConnect& connect);
   absl::Status ConnectReader(const RdmaPeer& peer, v1::RdmaConnected* connected);
   void End(const absl::Status& status);
+  void Refused(const absl::Status& status);  // before it was connected
   void LetGo();
 
   LookupRequests* const requests_;

@@ -31,7 +31,15 @@ void LookupService::Accept(EventLoop& loop) {
                 },
                 [this](const Caller& caller, const v1::AttachRequest& request,
                        v1::AttachResponse* response) { return Attach(caller, request, response); },
-                access_}));
+                access_,
+                [refusals = loop.context().attach_refusals](const grpc::ServerContextBase& context,
+                                                            const v1::AttachRequest& request,
+                                                            const grpc::Status& status) {
+                  const absl::Status refused(static_cast<absl::StatusCode>(status.error_code()),
+                                             status.error_message());
+                  refusals->Add(AttachPath::kGrpc, ReasonOf(refused, request.table_set()),
+                                context.peer(), refused);
+                }}));
   UnaryCall::Accept(loop, this);
   StreamCall::Accept(loop, this);
   AttachRdmaCall::Accept(loop, this, rdma_);

@@ -15,6 +15,7 @@
 #include "server/base/limits.h"
 #include "server/lookup/id_memory.h"
 #include "server/lookup/reply_slabs.h"
+#include "server/metrics/attach_refusals.h"
 #include "server/metrics/metrics.h"
 #include "server/security/access.h"
 
@@ -26,6 +27,7 @@ struct ServingContext {
   const TableSetRegistry* registry = nullptr;
   AccessControl* access = nullptr;
   Metrics* metrics = nullptr;
+  AttachRefusals* attach_refusals = nullptr;  // never null where Attach is served
   std::shared_ptr<spdlog::logger> log;
   GatherTeam* team = nullptr;
   uint64_t max_batch_rows = 0;

@@ -27,6 +27,9 @@ struct UnaryMethod {
       wait;
   std::function<grpc::Status(const Caller&, const Request&, Response*)> answer;
   AccessControl* access = nullptr;  // null: anyone may ask, and the caller has no name
+  // Told of each answer that is an error; the request is empty where it was not read.
+  std::function<void(const grpc::ServerContextBase&, const Request&, const grpc::Status&)>
+      on_refused = [](const grpc::ServerContextBase&, const Request&, const grpc::Status&) {};
 };
 
 template <typename Request, typename Response>
@@ -48,30 +51,31 @@ class UnaryMethodCall final : public RpcCall {
   void AcceptNext() override { Accept(loop_, method_); }
   void OnAccepted() override {
     since_ = loop_.clock().Now();
+    Request request;
     Response response;
     grpc::Status status;
     if (++loop_.context().unary_method_calls > kMaxUnaryMethodCalls) {
       status = ToGrpc(absl::ResourceExhaustedError(absl::StrCat(
           "engramd has ", kMaxUnaryMethodCalls, " answers that were not taken yet: ask again")));
     } else {
-      status = Answer(&response);
+      status = Answer(&request, &response);
     }
+    if (!status.ok()) method_->on_refused(context_, request, status);
     if (status.ok()) {
       responder_.Finish(ToBytes(response), status, BeginFinish());
     } else {
       responder_.FinishWithError(status, BeginFinish());
     }
   }
-  grpc::Status Answer(Response* response) {
+  grpc::Status Answer(Request* request, Response* response) {
     Caller caller;
     if (method_->access != nullptr) {
       absl::StatusOr<Caller> authenticated = method_->access->Authenticate(context_);
       if (!authenticated.ok()) return ToGrpc(authenticated.status());
       caller = *std::move(authenticated);
     }
-    Request request;
-    if (absl::Status parsed = ParseSmall(request_, &request); !parsed.ok()) return ToGrpc(parsed);
-    return method_->answer(caller, request, response);
+    if (absl::Status parsed = ParseSmall(request_, request); !parsed.ok()) return ToGrpc(parsed);
+    return method_->answer(caller, *request, response);
   }
   void OnFinished() override { --loop_.context().unary_method_calls; }
   // An answer that is not taken makes room for others'.

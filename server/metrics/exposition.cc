@@ -78,6 +78,21 @@ void AddLookups(const MetricSums& sums, Families& out) {
   }
 }
 
+void AddAttachRefusals(const ServerSnapshot& snapshot, Families& out) {
+  MetricFamily& refusals = out.Begin(
+      "attach_refusals_total", MetricType::Counter,
+      "Clients that asked to attach and were refused, by the way they came and why: unknown_id and "
+      "unknown_name (not served here), fenced, unauthenticated, permission_denied, version, "
+      "not_offered, full, draining, invalid, other. The log says who.");
+  for (size_t path = 0; path < kAttachPaths; ++path) {
+    for (size_t why = 0; why < kAttachRefusals; ++why) {
+      Families::AddCounter(
+          refusals, {{"transport", kAttachPathNames[path]}, {"reason", kAttachRefusalNames[why]}},
+          static_cast<double>(snapshot.attach_refusals[path][why]));
+    }
+  }
+}
+
 void AddTimes(const MetricSums& sums, Families& out) {
   MetricFamily& requests =
       out.Begin("request_seconds", MetricType::Histogram,
@@ -189,6 +204,7 @@ std::string ExposeMetrics(const MetricSums& sums, const ServerSnapshot& snapshot
   Families families;
   AddProcess(snapshot, families);
   AddLookups(sums, families);
+  AddAttachRefusals(snapshot, families);
   AddTimes(sums, families);
   AddTableSets(snapshot, families);
   AddScrub(snapshot, families);

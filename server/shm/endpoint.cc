@@ -30,6 +30,14 @@ constexpr mode_t kSocketMode = 0660;
 // A byte beyond a request's shows that something else came.
 constexpr size_t kRequestBuffer = sizeof(ShmRequest) + 1;
 
+// For people; as the kernel knew it when it connected.
+std::string PeerOf(const FileDescriptor& socket) {
+  ucred peer{};
+  socklen_t length = sizeof(peer);
+  if (getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0) return "?";
+  return absl::StrCat("pid ", peer.pid, ", uid ", peer.uid);
+}
+
 }  // namespace
 
 // A socket, and what was lent over it. The ring ends first: it closes over the socket.
@@ -125,12 +133,13 @@ void ShmEndpoint::Accept() {
   }
   absl::Status status = CheckPeerUid(socket.get(), options_.allowed_uids,
                                      "have this engramd's shared memory", "--shm-allow-uid");
-  if (!status.ok()) return Refuse(socket, status);
+  if (!status.ok()) return Refuse(socket, status, ReasonOf(status, ""));
   if (lent_.size() >= kMaxShmClients) {
-    return Refuse(socket, absl::ResourceExhaustedError(
-                              absl::StrCat(kMaxShmClients,
-                                           " clients have shared memory of this engramd: "
-                                           "detach one first")));
+    return Refuse(
+        socket,
+        absl::ResourceExhaustedError(absl::StrCat(
+            kMaxShmClients, " clients have shared memory of this engramd: detach one first")),
+        AttachRefusal::kFull);
   }
   auto client = std::make_unique<Client>();
   client->socket = std::move(socket);
@@ -139,7 +148,11 @@ void ShmEndpoint::Accept() {
   clients_.store(static_cast<uint32_t>(lent_.size()));
 }
 
-void ShmEndpoint::Refuse(const FileDescriptor& socket, const absl::Status& status) {
+void ShmEndpoint::Refuse(const FileDescriptor& socket, const absl::Status& status,
+                         AttachRefusal reason) {
+  if (options_.refusals != nullptr) {
+    options_.refusals->Add(AttachPath::kShm, reason, PeerOf(socket), status);
+  }
   const ShmReply reply = ShmErrorReply(status);
   // A client that is gone already needs no answer.
   static_cast<void>(
@@ -154,12 +167,16 @@ void ShmEndpoint::HandleMessage(Client& client) {
   if (absl::IsAborted(received.status())) return;
   client.ended = true;
   if (!received.ok() || client.has_lease) return;
-  const auto request = ParseShmRequest({bytes, std::min(received->bytes, sizeof(bytes))});
+  const absl::Span<const std::byte> message(bytes, std::min(received->bytes, sizeof(bytes)));
+  const auto request = ParseShmRequest(message);
   const absl::Status status = request.ok() ? Lend(client, *request) : request.status();
   if (status.ok()) {
     client.ended = false;
   } else {
-    Refuse(client.socket, status);
+    Refuse(client.socket, status,
+           IsOfAnotherVersion(message)
+               ? AttachRefusal::kVersion
+               : ReasonOf(status, request.ok() ? request->table_set : std::string()));
   }
 }
 

@@ -25,6 +25,7 @@
 #include "memstore/base/clock.h"
 #include "memstore/os/memfd.h"
 #include "memstore/store/table_set_registry.h"
+#include "server/metrics/attach_refusals.h"
 #include "server/metrics/metrics.h"
 #include "server/net/listen_socket.h"
 #include "server/shm/handshake.h"
@@ -43,6 +44,8 @@ struct ShmEndpointOptions {
   uint64_t max_batch_rows = 0;           // what a client of a ring is told
   std::shared_ptr<Metrics> metrics = std::make_shared<Metrics>();  // of the rings
   Clock* clock = nullptr;                                          // outlives the endpoint
+  // Who is refused is told to it; null: nobody asks. Outlives the endpoint.
+  AttachRefusals* refusals = nullptr;
   // Whether clients of the socket may have the set of this name.
   std::function<absl::Status(absl::string_view)> may_have = [](absl::string_view) {
     return absl::OkStatus();
@@ -73,7 +76,7 @@ class ShmEndpoint {
   void Accept();
   void HandleMessage(Client& client);
   absl::Status Lend(Client& client, const ParsedShmRequest& request);
-  void Refuse(const FileDescriptor& socket, const absl::Status& status);
+  void Refuse(const FileDescriptor& socket, const absl::Status& status, AttachRefusal reason);
   void Pause() const;
   void DropEnded();
 

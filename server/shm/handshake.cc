@@ -16,6 +16,13 @@
 namespace engram {
 namespace {
 
+// Zeros where there is no more of it.
+ShmRequest BeginningOf(absl::Span<const std::byte> bytes) {
+  ShmRequest request{};
+  std::memcpy(&request, bytes.data(), std::min(bytes.size(), sizeof(request)));
+  return request;
+}
+
 ShmReply EmptyReply() {
   ShmReply reply{};
   std::memcpy(reply.magic, kShmMagic, sizeof(kShmMagic));
@@ -71,16 +78,21 @@ absl::Status AddRing(ShmGrant* grant) {
 
 }  // namespace
 
+bool IsOfAnotherVersion(absl::Span<const std::byte> bytes) {
+  const ShmRequest request = BeginningOf(bytes);
+  return std::memcmp(request.magic, kShmMagic, sizeof(kShmMagic)) == 0 &&
+         request.version != kShmVersion;
+}
+
 absl::StatusOr<ParsedShmRequest> ParseShmRequest(absl::Span<const std::byte> bytes) {
-  ShmRequest request{};
-  std::memcpy(&request, bytes.data(), std::min(bytes.size(), sizeof(request)));
+  const ShmRequest request = BeginningOf(bytes);
   if (std::memcmp(request.magic, kShmMagic, sizeof(kShmMagic)) != 0) {
     return absl::InvalidArgumentError(absl::StrCat(
         "the first ", sizeof(kShmMagic), " of ", bytes.size(),
         " bytes are not those of a request for shared memory: attach to shm:SOCKET with a client "
         "of engram's"));
   }
-  if (request.version != kShmVersion) {
+  if (IsOfAnotherVersion(bytes)) {
     return absl::InvalidArgumentError(absl::StrCat("this engramd speaks version ", kShmVersion,
                                                    " of shared memory, the client ",
                                                    request.version, ": update the older one"));

@@ -25,6 +25,8 @@ struct ParsedShmRequest {
 };
 // INVALID_ARGUMENT names what is wrong with it.
 absl::StatusOr<ParsedShmRequest> ParseShmRequest(absl::Span<const std::byte> bytes);
+// Whether it is a client's of another version: one of the things that are wrong.
+bool IsOfAnotherVersion(absl::Span<const std::byte> bytes);
 
 struct ShmGrant {
   ShmReply reply;

@@ -70,6 +70,20 @@ TEST(ShmRequestTest, SaysWhatIsWrongAndWhatToDo) {
   EXPECT_TRUE(Refusal(request).ok());
 }
 
+TEST(ShmRequestTest, AnotherVersionIsToldFromWhatIsNoRequest) {
+  ShmRequest request{};
+  const auto bytes = [&](size_t size = sizeof(ShmRequest)) {
+    return absl::MakeConstSpan(reinterpret_cast<const std::byte*>(&request), size);
+  };
+  EXPECT_FALSE(IsOfAnotherVersion(bytes()));
+  std::memcpy(request.magic, kShmMagic, sizeof(kShmMagic));
+  EXPECT_TRUE(IsOfAnotherVersion(bytes()));
+  EXPECT_TRUE(IsOfAnotherVersion(bytes(sizeof(ShmRequest) - 1)));
+  request.version = kShmVersion;
+  EXPECT_FALSE(IsOfAnotherVersion(bytes()));
+  EXPECT_FALSE(IsOfAnotherVersion({}));
+}
+
 INSTANTIATE_TEST_SUITE_P(Modes, HandshakeTest, ::testing::Values(ShmMode::kMapped, ShmMode::kRing));
 
 }  // namespace

@@ -120,6 +120,22 @@ TEST_F(MetricsTest, RefusalsAreCountedByTheirCodeAndReason) {
   EXPECT_EQ(look_up(false, id), grpc::StatusCode::UNAUTHENTICATED);
   EXPECT_EQ(look_up(true, id), grpc::StatusCode::PERMISSION_DENIED);
   EXPECT_EQ(look_up(true, "none"), grpc::StatusCode::FAILED_PRECONDITION);
+  const auto attach = [&](bool with_token, const std::string& set) {
+    grpc::ClientContext context;
+    if (with_token) context.AddMetadata("authorization", absl::StrCat("Bearer ", kToken));
+    v1::AttachRequest request;
+    request.set_table_set(set);
+    v1::AttachResponse response;
+    return stub->Attach(&context, request, &response).error_code();
+  };
+  EXPECT_EQ(attach(false, "qwen4-exp"), grpc::StatusCode::UNAUTHENTICATED);
+  EXPECT_EQ(attach(true, "qwen4-exp"), grpc::StatusCode::PERMISSION_DENIED);
+  EXPECT_EQ(attach(true, "none"), grpc::StatusCode::FAILED_PRECONDITION);
+  EXPECT_EQ(attach(true, std::string(64, 'a')), grpc::StatusCode::FAILED_PRECONDITION);
+  for (const char* why : {"unauthenticated", "permission_denied", "unknown_name", "unknown_id"}) {
+    Expect(absl::StrCat("attach_refusals_total{transport=\"grpc\",reason=\"", why, "\"}"), 1);
+    EXPECT_THAT(engramd_->Log(), HasSubstr(absl::StrCat("refused (", why, "): ")));
+  }
   Expect("rejections_total{reason=\"unauthenticated\"}", 1);
   Expect("rejections_total{reason=\"permission_denied\"}", 1);
   Expect("requests_total{transport=\"grpc_unary\",code=\"UNAUTHENTICATED\"}", 1);

@@ -80,6 +80,8 @@ class LoopFixture : public ::testing::Test {
     context_.metrics = &metrics_;
     context_.log =
         std::make_shared<spdlog::logger>("test", std::make_shared<spdlog::sinks::null_sink_mt>());
+    refusals_ = std::make_unique<AttachRefusals>(context_.log, &clock_);
+    context_.attach_refusals = refusals_.get();
     access_ = AccessControl::Create({}, context_.log, &RealClock()).value();
     context_.access = access_.get();
     context_.team = team_.get();
@@ -166,6 +168,7 @@ class LoopFixture : public ::testing::Test {
   std::unique_ptr<AccessControl> access_;
   std::unique_ptr<GatherTeam> team_;
   Metrics metrics_;
+  std::unique_ptr<AttachRefusals> refusals_;
   ServingContext context_;
   std::unique_ptr<RdmaEndpoint> rdma_;
   std::unique_ptr<LookupService> service_;

@@ -1,0 +1,86 @@
+#include "server/metrics/attach_refusals.h"
+
+#include <algorithm>
+
+#include "absl/strings/ascii.h"
+#include "absl/time/time.h"
+#include "memstore/base/quote_for_message.h"
+
+namespace engram {
+namespace {
+
+// A set's id, or as much of one as is taken for it.
+constexpr size_t kLeastIdDigits = 12;
+constexpr size_t kMostIdDigits = 64;
+
+bool LooksLikeAnId(absl::string_view text) {
+  return text.size() >= kLeastIdDigits && text.size() <= kMostIdDigits &&
+         std::all_of(text.begin(), text.end(),
+                     [](char c) { return absl::ascii_isxdigit(static_cast<unsigned char>(c)); });
+}
+
+}  // namespace
+
+AttachRefusal ReasonOf(const absl::Status& status, absl::string_view asked) {
+  switch (status.code()) {
+    case absl::StatusCode::kFailedPrecondition:
+    case absl::StatusCode::kNotFound:
+      return LooksLikeAnId(asked) ? AttachRefusal::kUnknownId : AttachRefusal::kUnknownName;
+    case absl::StatusCode::kDataLoss:
+      return AttachRefusal::kFenced;
+    case absl::StatusCode::kUnauthenticated:
+      return AttachRefusal::kUnauthenticated;
+    case absl::StatusCode::kPermissionDenied:
+      return AttachRefusal::kPermissionDenied;
+    case absl::StatusCode::kUnimplemented:
+      return AttachRefusal::kNotOffered;
+    case absl::StatusCode::kResourceExhausted:
+      return AttachRefusal::kFull;
+    case absl::StatusCode::kUnavailable:
+      return AttachRefusal::kDraining;
+    case absl::StatusCode::kInvalidArgument:
+      return AttachRefusal::kInvalid;
+    default:
+      return AttachRefusal::kOther;
+  }
+}
+
+void AttachRefusals::Add(AttachPath path, AttachRefusal reason, absl::string_view peer,
+                         const absl::Status& status) {
+  const auto at = static_cast<size_t>(path);
+  const auto why = static_cast<size_t>(reason);
+  counts_[at][why].fetch_add(1, std::memory_order_relaxed);
+  if (!MayWrite()) return;
+  log_->info("attach over {} from {} refused ({}): {}", kAttachPathNames[at], QuoteForMessage(peer),
+             kAttachRefusalNames[why], QuoteForMessage(status.message()));
+}
+
+AttachRefusals::Counts AttachRefusals::Read() const {
+  Counts counts{};
+  for (size_t path = 0; path < kAttachPaths; ++path) {
+    for (size_t why = 0; why < kAttachRefusals; ++why) {
+      counts[path][why] = counts_[path][why].load(std::memory_order_relaxed);
+    }
+  }
+  return counts;
+}
+
+bool AttachRefusals::MayWrite() {
+  const MonotonicTime now = clock_->Now();
+  uint64_t left_out = 0;
+  bool may = false;
+  {
+    MutexLock lock(mutex_);
+    if (now - second_ >= absl::Seconds(1)) {
+      left_out = std::exchange(left_out_, 0);
+      second_ = now;
+      lines_ = 0;
+    }
+    may = lines_ < kLinesPerSecond;
+    ++(may ? lines_ : left_out_);
+  }
+  if (left_out > 0) log_->warn("{} lines of refused attaches were left out", left_out);
+  return may;
+}
+
+}  // namespace engram
