@@ -48,7 +48,7 @@ namespace engram {
 absl::string_view SdkVersion();
 
 struct AttachOptions {
-  std::string table_set = {};                  // id or name; empty: the only one served
+  std::string table_set = {};  // name, id or its first 12 digits; empty: the only one
   absl::Duration timeout = absl::Seconds(30);  // waits while the server is absent or loading
   // How the transport asks. gRPC: "stream" or "unary"; shm: "ring", which maps no tables; rdma:
   // "write", or "read", by which the client reads rows by itself. Empty: its best way.

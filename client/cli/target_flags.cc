@@ -57,8 +57,10 @@ void AddTargetFlags(CLI::App& command, TargetFlags* flags) {
           "rdma:HOST:PORT, or auto:HOST:PORT, which takes shm, rdma or grpc, the first that "
           "there is")
       ->required();
-  command.add_option("--set", flags->table_set,
-                     "id or name of the table set, where the target serves several");
+  command.add_option(
+      "--set", flags->table_set,
+      "name of the table set, its id or 12 of the id's first digits or more, where the "
+      "target serves several");
   command.add_option("--attach-timeout", flags->attach_timeout,
                      "how long to wait while the target is absent or loading (default 30s)");
   command

@@ -1,28 +1,16 @@
 #include "client/transport/asked_for.h"
 
-#include <algorithm>
-
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "memstore/addressing/set_id.h"
 #include "memstore/base/quote_for_message.h"
 
 namespace engram {
-namespace {
-
-constexpr size_t kIdDigits = 64;  // of a SHA-256
-
-bool IsId(absl::string_view text) {
-  return text.size() == kIdDigits && std::all_of(text.begin(), text.end(), [](char c) {
-           return absl::ascii_isxdigit(static_cast<unsigned char>(c));
-         });
-}
-
-}  // namespace
-
 bool IsAskedFor(const Manifest& manifest, absl::string_view asked) {
   if (asked.empty()) return true;
-  // A name that looks like an id would let another set pass for the one of that id.
-  return asked == (IsId(asked) ? manifest.id : manifest.name);
+  // A name that looks like a whole id would let another set pass for the one of that id.
+  const bool whole = LooksLikeAnId(asked) && asked.size() == manifest.id.size();
+  if (!whole && asked == manifest.name) return true;
+  return IsIdOrItsBeginning(asked, manifest.id);
 }
 
 absl::Status CheckAskedFor(const Manifest& manifest, absl::string_view asked,

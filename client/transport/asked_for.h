@@ -10,7 +10,8 @@
 
 namespace engram {
 
-// `asked`: an id where it is 64 hexadecimal digits, else a name; empty, which any set answers.
+// `asked`: an id where it is 64 hexadecimal digits, else a name or the first 12 digits of an id or
+// more; empty, which any set answers.
 bool IsAskedFor(const Manifest& manifest, absl::string_view asked);
 
 // DATA_LOSS, with what was asked for and what came, when it is another. `owner`: "engramd at ...".

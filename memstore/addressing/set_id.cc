@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
 namespace engram {
@@ -36,6 +37,15 @@ ShortSetId ShortSetId::Of(absl::string_view set_id) {
 std::string ShortSetId::ToString() const {
   if (is_none()) return "none";
   return absl::StrCat(absl::Hex(bits_, absl::kZeroPad16));
+}
+
+bool LooksLikeAnId(absl::string_view text) {
+  return text.size() >= kLeastIdDigits && text.size() <= kIdDigits &&
+         std::all_of(text.begin(), text.end(), [](char c) { return DigitOf(c) >= 0; });
+}
+
+bool IsIdOrItsBeginning(absl::string_view text, absl::string_view set_id) {
+  return LooksLikeAnId(text) && absl::StartsWith(set_id, text);
 }
 
 absl::Status CheckSameSet(absl::string_view what, ShortSetId made, ShortSetId used,

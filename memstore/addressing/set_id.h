@@ -6,6 +6,7 @@
 // mistakes, and nobody gains by forging it: requests and attaching go by the whole id. A value.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 
@@ -31,6 +32,14 @@ class ShortSetId {
  private:
   uint64_t bits_ = 0;
 };
+
+// People name a set by its id or by the first digits of it, as `engram admin list` shows them: so
+// many that two sets which share them are found by nobody by chance.
+inline constexpr size_t kLeastIdDigits = 12;
+// 12 to 64 lower-case hexadecimal digits. A name may look so, too.
+bool LooksLikeAnId(absl::string_view text);
+// Whether it looks like an id and this one is it, or begins with it.
+bool IsIdOrItsBeginning(absl::string_view text, absl::string_view set_id);
 
 // OK, or FAILED_PRECONDITION that names both: `what` ("the plan") was made with table set `made`
 // and used with `used`. `fix` says what to do.

@@ -30,6 +30,20 @@ TEST(ShortSetIdTest, IsNoneWhereThereIsNoId) {
   EXPECT_EQ(ShortSetId::Of(std::string(64, 'g')), ShortSetId());
 }
 
+TEST(SetIdTest, IsNamedByTwelveOfItsFirstDigitsOrMore) {
+  for (const std::string& right : {kId, kId.substr(0, 12), kId.substr(0, 13), kId.substr(0, 63)}) {
+    EXPECT_TRUE(LooksLikeAnId(right)) << right;
+    EXPECT_TRUE(IsIdOrItsBeginning(right, kId)) << right;
+  }
+  for (const std::string& wrong :
+       {std::string(), kId.substr(0, 11), kId + "7", std::string("0123456789ABCDEF")}) {
+    EXPECT_FALSE(LooksLikeAnId(wrong)) << wrong;
+    EXPECT_FALSE(IsIdOrItsBeginning(wrong, kId)) << wrong;
+  }
+  EXPECT_TRUE(LooksLikeAnId(kId.substr(1)));
+  EXPECT_FALSE(IsIdOrItsBeginning(kId.substr(1), kId));
+}
+
 TEST(ShortSetIdTest, AnotherSetIsNamedWithBothIds) {
   const ShortSetId one = ShortSetId::Of(kId), other = ShortSetId::Of(std::string(64, 'c'));
   EXPECT_TRUE(CheckSameSet("the plan", one, one, "plan again").ok());

@@ -5,12 +5,17 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "memstore/addressing/set_id.h"
 #include "memstore/base/check.h"
 #include "memstore/base/quote_for_message.h"
 #include "memstore/base/status_macros.h"
 
 namespace engram {
 namespace {
+
+std::string TextOf(const RegisteredSet& set) {
+  return absl::StrCat(set.served.set->name(), " ", set.served.set->id());
+}
 
 void MakeSuperseded(RegisteredSet& set, MonotonicTime now) {
   set.state = TableSetState::kSuperseded;
@@ -24,14 +29,18 @@ std::string TableSetRegistry::ServedText() const {
   std::vector<std::string> texts;
   for (const RegisteredSet& set : sets_) {
     if (!set.current()) continue;
-    texts.push_back(absl::StrCat(set.served.set->name(), " ", set.served.set->id()));
+    texts.push_back(TextOf(set));
   }
   if (texts.empty()) return "none is served";
   return absl::StrCat("served: ", absl::StrJoin(texts, ", "));
 }
 
 absl::Status TableSetRegistry::NotServed(absl::string_view id) const {
-  if (fenced_.count(std::string(id)) != 0) return MayBegin(TableSetState::kFenced, id);
+  for (const std::string& fenced : fenced_) {
+    if (fenced == id || IsIdOrItsBeginning(id, fenced)) {
+      return MayBegin(TableSetState::kFenced, fenced);
+    }
+  }
   return absl::FailedPreconditionError(
       absl::StrCat("table set ", QuoteForMessage(id), " is not served here; ", ServedText()));
 }
@@ -160,20 +169,30 @@ absl::StatusOr<std::shared_ptr<const TableSet>> TableSetRegistry::Resolve(
 
 absl::StatusOr<ServedSet> TableSetRegistry::ResolveServed(absl::string_view id_or_name) const {
   MutexLock lock(mutex_);
-  const RegisteredSet* only = nullptr;
-  int current = 0;
-  for (const RegisteredSet& set : sets_) {
-    if (set.served.set->id() == id_or_name) return set.served;
-    if (!set.current()) continue;
-    if (set.served.set->name() == id_or_name) return set.served;
-    only = &set;
-    ++current;
+  const std::vector<const RegisteredSet*> meant = Meant(id_or_name);
+  if (meant.size() == 1) return meant.front()->served;
+  if (id_or_name.empty()) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        meant.empty() ? "no table set can be chosen; " : "name one of the table sets; ",
+        ServedText()));
   }
-  if (!id_or_name.empty()) return NotServed(id_or_name);
-  if (current == 1) return only->served;
-  return absl::FailedPreconditionError(
-      absl::StrCat(current == 0 ? "no table set can be chosen; " : "name one of the table sets; ",
-                   ServedText()));
+  if (meant.empty()) return NotServed(id_or_name);
+  std::vector<std::string> texts;
+  for (const RegisteredSet* set : meant) texts.push_back(TextOf(*set));
+  return absl::FailedPreconditionError(absl::StrCat("table set ", QuoteForMessage(id_or_name),
+                                                    " may be ", absl::StrJoin(texts, " or "),
+                                                    ": give more digits of the id"));
+}
+
+std::vector<const RegisteredSet*> TableSetRegistry::Meant(absl::string_view id_or_name) const {
+  std::vector<const RegisteredSet*> meant;
+  for (const RegisteredSet& set : sets_) {
+    const TableSet& table_set = *set.served.set;
+    if (table_set.id() == id_or_name) return {&set};
+    const bool named = set.current() && (id_or_name.empty() || table_set.name() == id_or_name);
+    if (named || IsIdOrItsBeginning(id_or_name, table_set.id())) meant.push_back(&set);
+  }
+  return meant;
 }
 
 std::vector<std::shared_ptr<const TableSet>> TableSetRegistry::List() const {

@@ -71,7 +71,8 @@ class TableSetRegistry {
   // By id. FAILED_PRECONDITION lists those served; DATA_LOSS when it is fenced. Cost: one short
   // lock and a reference count a batch.
   absl::StatusOr<std::shared_ptr<const TableSet>> Acquire(absl::string_view id) const;
-  // By id or name; an empty string means the only one. FAILED_PRECONDITION lists those served.
+  // By id, 12 of its first digits or more, or name; an empty string means the only one.
+  // FAILED_PRECONDITION lists those served, or those that it may mean.
   absl::StatusOr<std::shared_ptr<const TableSet>> Resolve(absl::string_view id_or_name) const;
   // As Resolve, with the set's control page.
   absl::StatusOr<ServedSet> ResolveServed(absl::string_view id_or_name) const;
@@ -86,11 +87,14 @@ class TableSetRegistry {
 
  private:
   absl::Status TakeOut(absl::string_view id, TableSetState how, bool even_current = true);
-  // Null when there is none.
+  // By the whole id; null when there is none.
   RegisteredSet* Find(absl::string_view id) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void SupersedeCurrent(absl::string_view name, MonotonicTime now)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status NotServed(absl::string_view id) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // All that people may mean by it: the one of that id alone where it is whole.
+  std::vector<const RegisteredSet*> Meant(absl::string_view id_or_name) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // "name id, name id" for messages.
   std::string ServedText() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 

@@ -82,6 +82,31 @@ TEST_F(StoreTest, ResolveTakesIdsAndNamesAndTheOnlyOne) {
   }
 }
 
+TEST_F(StoreTest, ResolveTakesTheBeginningOfAnIdThatMeansOneSet) {
+  const auto a = Set("a", 64);
+  ASSERT_TRUE(registry_.Publish(a).ok());
+  const std::string beginning = a->id().substr(0, 12);
+  EXPECT_EQ(*registry_.Resolve(beginning), a);
+  EXPECT_EQ(registry_.Resolve(beginning.substr(1)).status().code(),
+            absl::StatusCode::kFailedPrecondition);
+  // Batches name the whole id.
+  EXPECT_EQ(registry_.Acquire(beginning).status().code(), absl::StatusCode::kFailedPrecondition);
+  // Another one is named so.
+  const auto b = Set(beginning, 64);
+  ASSERT_TRUE(registry_.Publish(b).ok());
+  const absl::Status status = registry_.Resolve(beginning).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(status.message(), HasSubstr("a " + a->id()));
+  EXPECT_THAT(status.message(), HasSubstr(beginning + " " + b->id()));
+  EXPECT_EQ(*registry_.Resolve(a->id().substr(0, 13)), a);
+  ASSERT_TRUE(registry_.Retire(b->id()).ok());
+  EXPECT_EQ(*registry_.Resolve(beginning), a);
+  ASSERT_TRUE(registry_.Supersede(a->id()).ok());
+  EXPECT_EQ(*registry_.Resolve(beginning), a);
+  ASSERT_TRUE(registry_.Fence(a->id()).ok());
+  EXPECT_EQ(registry_.Resolve(beginning).status().code(), absl::StatusCode::kDataLoss);
+}
+
 TEST_F(StoreTest, ANameMeansItsNewestSet) {
   const auto older = Set("a", 64);
   const auto newer = Set("a", 128);

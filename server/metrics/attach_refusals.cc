@@ -1,26 +1,10 @@
 #include "server/metrics/attach_refusals.h"
 
-#include <algorithm>
-
-#include "absl/strings/ascii.h"
 #include "absl/time/time.h"
+#include "memstore/addressing/set_id.h"
 #include "memstore/base/quote_for_message.h"
 
 namespace engram {
-namespace {
-
-// A set's id, or as much of one as is taken for it.
-constexpr size_t kLeastIdDigits = 12;
-constexpr size_t kMostIdDigits = 64;
-
-bool LooksLikeAnId(absl::string_view text) {
-  return text.size() >= kLeastIdDigits && text.size() <= kMostIdDigits &&
-         std::all_of(text.begin(), text.end(),
-                     [](char c) { return absl::ascii_isxdigit(static_cast<unsigned char>(c)); });
-}
-
-}  // namespace
-
 AttachRefusal ReasonOf(const absl::Status& status, absl::string_view asked) {
   switch (status.code()) {
     case absl::StatusCode::kFailedPrecondition:
