@@ -277,7 +277,8 @@ absl::Status Engramd::StartAdmin() {
                                                       .life = &life_,
                                                       .scrubber = scrubber_.get(),
                                                       .access = admin_access_.get(),
-                                                      .clock = clock_}));
+                                                      .clock = clock_,
+                                                      .log = log_}));
   log_->info("operators at {}", admin_->address());
   return absl::OkStatus();
 }

@@ -128,13 +128,14 @@ absl::StatusOr<AdminPublished> AdminClient::Publish(const std::string& directory
   return AdminPublished{.name = message.name(), .id = message.id(), .bytes = message.bytes_total()};
 }
 
-absl::Status AdminClient::Retire(const std::string& id_or_name) {
+absl::StatusOr<AdminRetired> AdminClient::Retire(const std::string& id_or_name) {
   ENGRAM_RETURN_IF_ERROR(connection_->CheckHandshake());
   v1::RetireRequest request;
   request.set_table_set(id_or_name);
   v1::RetireResponse response;
-  return connection_->StatusOf(
-      connection_->CallShort(&v1::Admin::Stub::AsyncRetire, request, &response));
+  ENGRAM_RETURN_IF_ERROR(connection_->StatusOf(
+      connection_->CallShort(&v1::Admin::Stub::AsyncRetire, request, &response)));
+  return AdminRetired{.name = response.name(), .id = response.id(), .grace_s = response.grace_s()};
 }
 
 absl::StatusOr<AdminList> AdminClient::List() {

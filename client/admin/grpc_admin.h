@@ -52,6 +52,12 @@ struct AdminPublished {
   uint64_t bytes = 0;  // of rows
 };
 
+struct AdminRetired {
+  std::string name;
+  std::string id;        // empty: an older engramd, which does not say
+  uint64_t grace_s = 0;  // how long its clients may keep it
+};
+
 class AdminClient {
  public:
   using Progress = std::function<void(uint64_t done, uint64_t total)>;
@@ -65,7 +71,7 @@ class AdminClient {
 
   // For as long as it loads; a process that ends meanwhile cancels it there as well.
   absl::StatusOr<AdminPublished> Publish(const std::string& directory, const Progress& progress);
-  absl::Status Retire(const std::string& id_or_name);
+  absl::StatusOr<AdminRetired> Retire(const std::string& id_or_name);
   absl::StatusOr<AdminList> List();
   // The bytes that were verified; DATA_LOSS: the first damage.
   absl::StatusOr<uint64_t> Scrub(const Progress& progress);

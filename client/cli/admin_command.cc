@@ -37,10 +37,18 @@ absl::Status Publish(const AdminFlags& flags, AdminClient& engramd) {
 }
 
 absl::Status Retire(const AdminFlags& flags, AdminClient& engramd) {
-  if (absl::Status status = engramd.Retire(flags.table_set); !status.ok()) return status;
-  return Print(absl::StrCat(flags.table_set,
-                            " is superseded: it is retired when nobody has it any more, or after "
-                            "the grace\n"));
+  const absl::StatusOr<AdminRetired> retired = engramd.Retire(flags.table_set);
+  if (!retired.ok()) return retired.status();
+  const std::string set =
+      retired->id.empty() ? flags.table_set : absl::StrCat(retired->name, " ", retired->id);
+  const std::string latest = retired->id.empty() ? "until the grace is over"
+                                                 : absl::StrCat("for ", retired->grace_s, " s");
+  return Print(absl::StrCat(
+      set, " is not found by its name any more. Clients that have it keep it until they let go, ",
+      latest,
+      " at the latest (engramd's --retire-grace-s). Then batches for it are refused and its memory "
+      "is freed. Until then `engram admin list` shows who has it, and publishing its directory "
+      "again takes it back.\n"));
 }
 
 std::string HeldBy(const AdminTableSet& set) {
@@ -167,12 +175,18 @@ void AddAdminCommand(CLI::App& app, CommandBody* chosen) {
                   ->check(WrongDirectory)
                   ->type_name("DIR");
             });
-  AddAction(*admin, "retire", "Take the name from a set; it goes when nobody has it any more.",
-            flags, chosen, Retire, [&](CLI::App& command) {
-              command.add_option("table_set", flags->table_set, "its name or id")
-                  ->required()
-                  ->type_name("NAME|ID");
-            });
+  AddAction(
+      *admin, "retire",
+      "Let a set's name lead to it no more: clients that have it keep it until they let go, or "
+      "for engramd's --retire-grace-s, then it is refused and its memory is freed.",
+      flags, chosen, Retire, [&](CLI::App& command) {
+        command
+            .add_option("table_set", flags->table_set,
+                        "its name, its id, or 12 of the id's first digits or more, "
+                        "as list shows them")
+            ->required()
+            ->type_name("NAME|ID");
+      });
   AddAction(*admin, "list", "The table sets that are there, their state, and who holds them.",
             flags, chosen, List,
             [&](CLI::App& command) { command.add_flag("--json", flags->json, "as JSON"); });

@@ -19,15 +19,6 @@
 
 namespace engram {
 
-// What the services speak for. All outlive the server.
-struct AdminTargets {
-  TableSetManager* table_sets = nullptr;
-  const LifeCycle* life = nullptr;
-  Scrubber* scrubber = nullptr;
-  AccessControl* access = nullptr;  // asked before every method, where the port speaks TLS
-  const Clock* clock = nullptr;
-};
-
 class AdminServer {
  public:
   // ListenSocket::Bind has the errors. A null `tls` is plain text, and none is of any account for a
@@ -41,8 +32,7 @@ class AdminServer {
   void SetServing(bool serving);
 
  private:
-  explicit AdminServer(const AdminTargets& targets)
-      : service_(targets.table_sets, targets.life, targets.scrubber, targets.clock) {}
+  explicit AdminServer(const AdminTargets& targets) : service_(targets) {}
 
   AdminService service_;
   std::string address_;

@@ -1,7 +1,12 @@
 #include "server/admin/admin_service.h"
 
 #include <string>
+#include <vector>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/time/time.h"
+#include "memstore/base/quote_for_message.h"
 #include "server/grpc/grpc_status.h"
 
 namespace engram {
@@ -28,17 +33,34 @@ void Describe(const TableSetStatus& set, v1::TableSetEntry* entry) {
 
 }  // namespace
 
+std::string AdminService::Who(const grpc::ServerContext& context) const {
+  const std::string peer = QuoteForMessage(context.peer());
+  std::vector<std::string> names;
+  if (const auto caller = targets_.access->Authenticate(context); caller.ok()) {
+    names = caller->names;
+  }
+  if (names.empty()) {
+    // Nobody is asked for a name here; a certificate has one all the same.
+    for (const grpc::string_ref name : context.auth_context()->GetPeerIdentity()) {
+      names.emplace_back(name.data(), name.size());
+    }
+  }
+  if (names.empty()) return peer;
+  return absl::StrCat(QuoteForMessage(absl::StrJoin(names, "+")), " at ", peer);
+}
+
 grpc::Status AdminService::Publish(grpc::ServerContext* context, const v1::PublishRequest* request,
                                    grpc::ServerWriter<v1::PublishProgress>* writer) {
-  if (life_->state() != LifeState::kServing) {
+  if (targets_.life->state() != LifeState::kServing) {
     return ToGrpc(absl::UnavailableError("engramd is stopping: nothing is published any more"));
   }
-  MonotonicTime next = clock_->Now();
-  const auto set = sets_->Publish(
+  const MonotonicTime begin = targets_.clock->Now();
+  MonotonicTime next = begin;
+  const auto set = targets_.table_sets->Publish(
       request->directory(),
       [&](const LoadProgress& progress) {
-        if (clock_->Now() < next) return;
-        next = clock_->After(kProgressInterval);
+        if (targets_.clock->Now() < next) return;
+        next = targets_.clock->After(kProgressInterval);
         v1::PublishProgress message;
         message.set_bytes_done(progress.bytes_done);
         message.set_bytes_total(progress.bytes_total);
@@ -52,19 +74,35 @@ grpc::Status AdminService::Publish(grpc::ServerContext* context, const v1::Publi
   last.set_name((*set)->name());
   last.set_id((*set)->id());
   writer->Write(last);
+  targets_.log->info("published {} {} from {} in {:.1f} s, for {}", (*set)->name(), (*set)->id(),
+                     QuoteForMessage(request->directory()),
+                     absl::ToDoubleSeconds(targets_.clock->Now() - begin), Who(*context));
   return grpc::Status::OK;
 }
 
-grpc::Status AdminService::Retire(grpc::ServerContext*, const v1::RetireRequest* request,
-                                  v1::RetireResponse*) {
-  return ToGrpc(sets_->Supersede(request->table_set()));
+grpc::Status AdminService::Retire(grpc::ServerContext* context, const v1::RetireRequest* request,
+                                  v1::RetireResponse* response) {
+  const MonotonicTime begin = targets_.clock->Now();
+  const auto set = targets_.table_sets->Supersede(request->table_set());
+  if (!set.ok()) return ToGrpc(set.status());
+  const int64_t grace_s = targets_.table_sets->retire_grace().count();
+  response->set_name((*set)->name());
+  response->set_id((*set)->id());
+  response->set_grace_s(grace_s);
+  targets_.log->info(
+      "took the name from {} {} of {} in {:.1f} s, for {}: it is retired when no client has it, in "
+      "{} s at the latest",
+      (*set)->name(), (*set)->id(), (*set)->directory(),
+      absl::ToDoubleSeconds(targets_.clock->Now() - begin), Who(*context), grace_s);
+  return grpc::Status::OK;
 }
 
 grpc::Status AdminService::List(grpc::ServerContext*, const v1::ListRequest*,
                                 v1::ListResponse* response) {
-  response->set_state(std::string(Name(life_->state())));
-  for (const TableSetStatus& set : sets_->List()) Describe(set, response->add_table_sets());
-  if (const auto loading = sets_->loading()) {
+  response->set_state(std::string(Name(targets_.life->state())));
+  for (const TableSetStatus& set : targets_.table_sets->List())
+    Describe(set, response->add_table_sets());
+  if (const auto loading = targets_.table_sets->loading()) {
     response->mutable_loading()->set_directory(loading->directory);
     response->mutable_loading()->set_bytes_done(loading->progress.bytes_done);
     response->mutable_loading()->set_bytes_total(loading->progress.bytes_total);
@@ -74,21 +112,21 @@ grpc::Status AdminService::List(grpc::ServerContext*, const v1::ListRequest*,
 
 grpc::Status AdminService::Scrub(grpc::ServerContext* context, const v1::ScrubRequest*,
                                  grpc::ServerWriter<v1::ScrubReport>* writer) {
-  const std::vector<std::shared_ptr<const TableSet>> sets = sets_->Held();
+  const std::vector<std::shared_ptr<const TableSet>> sets = targets_.table_sets->Held();
   uint64_t total = 0;
   for (const auto& set : sets) total += set->resident_bytes();
   v1::ScrubReport report;
   report.set_bytes_total(total);
-  MonotonicTime next = clock_->Now();
+  MonotonicTime next = targets_.clock->Now();
   uint64_t before = 0;
   for (const auto& set : sets) {
-    const absl::Status status = scrubber_->ScrubNow(*set, [&](uint64_t done, uint64_t) {
-      if (clock_->Now() >= next) {
-        next = clock_->After(kProgressInterval);
+    const absl::Status status = targets_.scrubber->ScrubNow(*set, [&](uint64_t done, uint64_t) {
+      if (targets_.clock->Now() >= next) {
+        next = targets_.clock->After(kProgressInterval);
         report.set_bytes_done(before + done);
         writer->Write(report);
       }
-      return !context->IsCancelled() && life_->state() == LifeState::kServing;
+      return !context->IsCancelled() && targets_.life->state() == LifeState::kServing;
     });
     if (absl::IsCancelled(status)) return ToGrpc(status);
     if (!status.ok()) report.add_damages(std::string(status.message()));

@@ -349,7 +349,8 @@ void TableSetManager::LogLoaded(const TableSet& set, absl::Duration took) const 
   }
 }
 
-absl::Status TableSetManager::Supersede(const std::string& id_or_name) {
+absl::StatusOr<std::shared_ptr<const TableSet>> TableSetManager::Supersede(
+    const std::string& id_or_name) {
   const absl::StatusOr<ServedSet> served = registry_->ResolveServed(id_or_name);
   if (!served.ok() || id_or_name.empty()) {
     return absl::NotFoundError(served.ok() ? "name the table set to retire, by its name or id"
@@ -368,9 +369,8 @@ absl::Status TableSetManager::Supersede(const std::string& id_or_name) {
         absl::StrCat("table set ", id, " is the only one that is served: publish the one that ",
                      "follows it, or stop engramd"));
   }
-  absl::Status status = registry_->Supersede(id);
-  if (status.ok()) log_->info("the name was taken from {} {}", served->set->name(), id);
-  return status;
+  ENGRAM_RETURN_IF_ERROR(registry_->Supersede(id));
+  return served->set;
 }
 
 }  // namespace engram

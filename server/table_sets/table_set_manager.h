@@ -108,9 +108,10 @@ class TableSetManager {
       const std::string& directory, std::function<void(const LoadProgress&)> on_progress,
       std::function<bool()> cancelled);
 
-  // Takes the name from the set: it is retired by itself, later. NOT_FOUND: not here;
-  // FAILED_PRECONDITION: it is the only one, or is superseded already.
-  absl::Status Supersede(const std::string& id_or_name);
+  // Takes the name from the set, which is returned: it is retired by itself, later. NOT_FOUND: not
+  // here, or several are meant; FAILED_PRECONDITION: it is the only one, or is superseded already.
+  absl::StatusOr<std::shared_ptr<const TableSet>> Supersede(const std::string& id_or_name);
+  std::chrono::seconds retire_grace() const { return options_.retire_grace; }
 
   std::vector<TableSetStatus> List() const;
   // Has the kernel count the pages of all sets anew for List, where that is due (PageCensus): for

@@ -325,14 +325,14 @@ TEST_F(TableSetManagerTest, AMemoryLimitCountsWhatIsStillHereAndNamesIt) {
 TEST_F(TableSetManagerTest, SupersedingTakesTheNameAndNeverTheLastOne) {
   Start();
   const std::string a = PublishId("a");
-  EXPECT_EQ(manager_->Supersede("none").code(), absl::StatusCode::kNotFound);
-  EXPECT_EQ(manager_->Supersede("").code(), absl::StatusCode::kNotFound);
-  EXPECT_EQ(manager_->Supersede("first").code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(manager_->Supersede("none").status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(manager_->Supersede("").status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(manager_->Supersede("first").status().code(), absl::StatusCode::kFailedPrecondition);
   PublishId("other");
   const Lease lease = Hold(a, LeaseKind::kRing);
   EXPECT_TRUE(manager_->Supersede("first").ok());
   EXPECT_THAT(States(), ElementsAre("first superseded", "second serving"));
-  EXPECT_EQ(manager_->Supersede(a).code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(manager_->Supersede(a).status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_TRUE(registry_.Acquire(a).ok());
 }
 

@@ -93,6 +93,8 @@ TEST_F(TableSetsTest, ANameMovesAndWhoHasTheOldSetGoesOn) {
   ASSERT_EQ(published.exit_code, 0) << published.err;
   EXPECT_THAT(published.out, HasSubstr("qwen4-exp now leads to "));
   const auto fresh = Attach("grpc:" + address);
+  EXPECT_TRUE(engramd.WaitForLine(absl::StrCat("published qwen4-exp ", fresh->table_set().id,
+                                               " from ", scratch_ / "b", " in ")));
   EXPECT_NE(fresh->table_set().id, old_stream->table_set().id);
   for (Client* client : {old_stream.get(), old_mapped.get(), fresh.get()}) {
     EXPECT_TRUE(LookUpRight(*client).ok());
@@ -102,6 +104,12 @@ TEST_F(TableSetsTest, ANameMovesAndWhoHasTheOldSetGoesOn) {
   EXPECT_EQ(sets[0]["state"], "superseded");
   EXPECT_EQ(sets[0]["leases"]["mapped"], 1);
   EXPECT_EQ(sets[1]["state"], "serving");
+  // As people see it in the list.
+  const std::string listed = Ask("list").out, digits = fresh->table_set().id.substr(0, 12);
+  EXPECT_THAT(listed, HasSubstr(digits));
+  const auto by_digits = Client::Attach("grpc:" + address, {.table_set = digits});
+  ASSERT_TRUE(by_digits.ok()) << by_digits.status();
+  EXPECT_EQ((*by_digits)->table_set().id, fresh->table_set().id);
   // The one that was superseded is still here: it is taken back without a load.
   ASSERT_EQ(Publish("a").exit_code, 0);
   EXPECT_TRUE(engramd.WaitForLine("back: it was still here"));
@@ -236,7 +244,12 @@ TEST_F(TableSetsTest, WhatCannotBeIsRefusedAndSaysWhy) {
   // And nothing changed.
   EXPECT_EQ(List()["table_sets"].size(), 1u);
   ASSERT_EQ(Publish("other").exit_code, 0);
-  ASSERT_EQ(Ask("retire qwen4-exp").exit_code, 0);
+  const std::string id = List()["table_sets"][0]["id"];
+  const Outcome retired = Ask("retire " + id.substr(0, 12));
+  ASSERT_EQ(retired.exit_code, 0) << retired.err;
+  EXPECT_THAT(retired.out, AllOf(HasSubstr("qwen4-exp " + id + " is not found by its name"),
+                                 HasSubstr("--retire-grace-s")));
+  EXPECT_TRUE(engramd.WaitForLine("took the name from qwen4-exp " + id));
   EXPECT_THAT(refused("retire qwen4-exp"), HasSubstr("is not served here"));
 }
 
