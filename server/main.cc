@@ -12,7 +12,9 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
 #include "memstore/base/clock.h"
 #include "memstore/base/mutex.h"
@@ -129,6 +131,20 @@ int Say(absl::string_view text) {
   return kFailed;
 }
 
+// What was looked at goes to standard output, what is wrong to standard error as well.
+int Check(const ServerConfig& config) {
+  const std::vector<Finding> findings = CheckConfiguration(config);
+  bool valid = true;
+  for (const Finding& finding : findings) {
+    if (finding.status.ok()) continue;
+    valid = false;
+    std::fprintf(stderr, "engramd: %s\n", std::string(finding.status.message()).c_str());
+  }
+  const int said =
+      Say(absl::StrCat(FindingsText(findings), valid ? "the configuration is valid\n" : ""));
+  return valid ? said : kBadUsage;
+}
+
 int Main(int argc, char** argv) {
   const absl::StatusOr<CommandLine> command = ParseCommandLine(argc, argv, Environment());
   if (!command.ok()) {
@@ -137,13 +153,7 @@ int Main(int argc, char** argv) {
     return kBadUsage;
   }
   if (!command->config) return Say(command->text);
-  if (command->check_only) {
-    if (const absl::Status status = CheckConfiguration(*command->config); !status.ok()) {
-      std::fprintf(stderr, "engramd: %s\n", std::string(status.message()).c_str());
-      return kBadUsage;
-    }
-    return Say("the configuration is valid\n");
-  }
+  if (command->check_only) return Check(*command->config);
   // A peer that goes away is an error of one call.
   std::signal(SIGPIPE, SIG_IGN);
   // The thread that waits for signals outlives this frame; nothing frees what it uses.

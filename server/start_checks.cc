@@ -1,15 +1,21 @@
 #include "server/start_checks.h"
 
+#include <algorithm>
+#include <iterator>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "memstore/base/status_macros.h"
+#include "memstore/store/available_memory.h"
 #include "memstore/table/manifest.h"
+#include "memstore/table/set_directory.h"
+#include "memstore/tls/pem.h"
 #include "server/net/listen_socket.h"
 #include "server/security/access.h"
-#include "server/security/tls.h"
+#include "server/security/options.h"
 
 namespace engram {
 namespace {
@@ -18,6 +24,10 @@ struct Named {
   std::string directory;
   Manifest manifest;
 };
+
+std::string Size(uint64_t bytes) {
+  return absl::StrFormat("%d bytes (%.2f GiB)", bytes, static_cast<double>(bytes) / (1 << 30));
+}
 
 absl::Status CheckDistinct(const Named& one, const Named& other) {
   const std::string both = absl::StrCat(one.directory, " and ", other.directory);
@@ -42,31 +52,86 @@ absl::Status CheckTokenFits(const Named& set, uint64_t max_batch_rows) {
                    set.directory, " has: give ", token_rows, " or more"));
 }
 
-absl::Status CheckSecurity(const ServerConfig& config) {
-  for (const TlsFiles* files : {&config.tls, &config.admin_tls}) {
-    if (!files->on()) continue;
-    ENGRAM_RETURN_IF_ERROR(CheckTlsFiles(*files));
-  }
-  return config.token_file.empty() ? absl::OkStatus()
-                                   : AccessControl::CheckTokenFile(config.token_file);
+absl::Status OfSet(const std::string& directory, const absl::Status& status) {
+  return status.ok() ? status
+                     : absl::Status(status.code(),
+                                    absl::StrCat("table set ", directory, ": ", status.message()));
 }
 
-absl::Status CheckTableSets(const ServerConfig& config) {
+void LookAtTls(const TlsFiles& files, absl::string_view port, std::vector<Finding>& findings) {
+  if (!files.on()) return;
+  findings.push_back(
+      {absl::StrCat("certificate ", files.cert, " and key ", files.key, " of ", port),
+       CheckKeyPairFiles(files.cert, files.key)});
+  if (files.client_ca.empty()) return;
+  findings.push_back({absl::StrCat("authorities ", files.client_ca, " of clients of ", port),
+                      CheckAuthoritiesFile(files.client_ca)});
+}
+
+std::vector<Finding> LookAtSecurity(const ServerConfig& config) {
+  std::vector<Finding> findings;
+  LookAtTls(config.tls, "--listen", findings);
+  LookAtTls(config.admin_tls, "--admin-grpc-listen", findings);
+  if (!config.token_file.empty()) {
+    findings.push_back({absl::StrCat("tokens ", config.token_file),
+                        AccessControl::CheckTokenFile(config.token_file)});
+  }
+  return findings;
+}
+
+absl::Status CheckSet(const Named& set, const std::vector<Named>& others,
+                      const ServerConfig& config) {
+  ENGRAM_RETURN_IF_ERROR(OfSet(set.directory, CheckSetDirectory(set.directory, set.manifest)));
+  for (const Named& other : others) ENGRAM_RETURN_IF_ERROR(CheckDistinct(other, set));
+  return CheckTokenFits(set, config.max_batch_rows);
+}
+
+// `row_bytes`: of all that could be read.
+std::vector<Finding> LookAtTableSets(const ServerConfig& config, uint64_t* row_bytes) {
+  std::vector<Finding> findings;
   std::vector<Named> sets;
+  *row_bytes = 0;
   for (const std::string& directory : config.table_sets) {
     absl::StatusOr<Manifest> manifest = LoadManifest(directory);
     if (!manifest.ok()) {
-      return absl::Status(manifest.status().code(),
-                          absl::StrCat("table set ", directory, ": ", manifest.status().message()));
+      findings.push_back(
+          {absl::StrCat("table set ", directory), OfSet(directory, manifest.status())});
+      continue;
     }
     Named set{directory, *std::move(manifest)};
-    for (const Named& other : sets) {
-      ENGRAM_RETURN_IF_ERROR(CheckDistinct(other, set));
-    }
-    ENGRAM_RETURN_IF_ERROR(CheckTokenFits(set, config.max_batch_rows));
+    const uint64_t bytes = set.manifest.TableBytes();
+    findings.push_back(
+        {absl::StrCat("table set ", directory, ": ", set.manifest.name, " ", set.manifest.id, ", ",
+                      Size(bytes), " of rows; every file is there and as long as it should be"),
+         CheckSet(set, sets, config)});
+    *row_bytes += bytes;
     sets.push_back(std::move(set));
   }
-  return absl::OkStatus();
+  return findings;
+}
+
+Finding LookAtMemory(const ServerConfig& config, uint64_t bytes) {
+  const AvailableMemory most = ReadMemoryLimit();
+  const AvailableMemory now = ReadAvailableMemory();
+  // As if they took all that is set aside, whoever else does.
+  const uint64_t reserved = ReadReservedHugePageBytes();
+  const uint64_t needed = bytes - std::min(bytes, reserved);
+  Finding finding{absl::StrCat(
+      "memory for ", Size(bytes), " of rows",
+      most.limited_by.empty() ? ""
+                              : absl::StrCat(": ", most.limited_by, " has ", Size(most.bytes), ", ",
+                                             Size(now.bytes), " free now"),
+      reserved == 0 ? "" : absl::StrCat(", and ", Size(reserved), " of huge pages are set aside"))};
+  if (config.memory_limit_bytes != 0 && bytes > config.memory_limit_bytes) {
+    finding.status = absl::ResourceExhaustedError(absl::StrCat(
+        "the table sets have ", Size(bytes), " of rows, more than ", "--memory-limit-bytes ",
+        config.memory_limit_bytes, " lets: raise it, or serve fewer table sets"));
+  } else if (needed > most.bytes) {
+    finding.status = absl::ResourceExhaustedError(absl::StrCat(
+        "the table sets need ", Size(needed), " of memory, and ", most.limited_by, " has ",
+        Size(most.bytes), ": raise the limit, reserve huge pages, or serve fewer table sets"));
+  }
+  return finding;
 }
 
 absl::Status OfFlag(absl::string_view flag, const absl::Status& status) {
@@ -76,33 +141,61 @@ absl::Status OfFlag(absl::string_view flag, const absl::Status& status) {
 
 // `check` of each address that is bound when the tables are loaded. The HTTP pages' is bound
 // before.
-absl::Status CheckAddresses(const ServerConfig& config,
-                            absl::Status (*check)(const ListenAddress&)) {
-  for (const ListenAddress& address : config.listen) {
-    ENGRAM_RETURN_IF_ERROR(OfFlag("--listen", check(address)));
-  }
-  if (config.admin_grpc_listen) {
-    ENGRAM_RETURN_IF_ERROR(OfFlag("--admin-grpc-listen", check(*config.admin_grpc_listen)));
-  }
-  if (config.shm_socket.empty()) return absl::OkStatus();
+std::vector<Finding> LookAtAddresses(const ServerConfig& config,
+                                     absl::Status (*check)(const ListenAddress&)) {
+  std::vector<Finding> findings;
+  const auto look = [&](absl::string_view flag, const ListenAddress& address) {
+    // Of a TCP port there is nothing to be seen without taking it.
+    if (!address.is_unix() && check == CheckSocketFolder) return;
+    findings.push_back(
+        {absl::StrCat(flag, " ", address.Text(), ": the socket's folder may be written to"),
+         OfFlag(flag, check(address))});
+  };
+  for (const ListenAddress& address : config.listen) look("--listen", address);
+  if (config.admin_grpc_listen) look("--admin-grpc-listen", *config.admin_grpc_listen);
+  if (config.shm_socket.empty()) return findings;
   const absl::StatusOr<ListenAddress> shm =
       ParseListenAddress(absl::StrCat("unix:", config.shm_socket));
-  return OfFlag(absl::StrCat("--shm-socket ", config.shm_socket),
-                shm.ok() ? check(*shm) : shm.status());
+  const std::string flag = absl::StrCat("--shm-socket ", config.shm_socket);
+  findings.push_back({absl::StrCat(flag, ": the socket's folder may be written to"),
+                      OfFlag(flag, shm.ok() ? check(*shm) : shm.status())});
+  return findings;
+}
+
+void Append(std::vector<Finding> more, std::vector<Finding>& findings) {
+  std::move(more.begin(), more.end(), std::back_inserter(findings));
 }
 
 }  // namespace
 
-absl::Status CheckConfiguration(const ServerConfig& config) {
-  ENGRAM_RETURN_IF_ERROR(CheckSecurity(config));
-  ENGRAM_RETURN_IF_ERROR(CheckTableSets(config));
-  return CheckAddresses(config, CheckSocketFolder);
+std::vector<Finding> CheckConfiguration(const ServerConfig& config) {
+  std::vector<Finding> findings = LookAtSecurity(config);
+  uint64_t row_bytes = 0;
+  Append(LookAtTableSets(config, &row_bytes), findings);
+  findings.push_back(LookAtMemory(config, row_bytes));
+  Append(LookAtAddresses(config, CheckSocketFolder), findings);
+  return findings;
 }
 
 absl::Status CheckBeforeLoading(const ServerConfig& config) {
-  ENGRAM_RETURN_IF_ERROR(CheckSecurity(config));
-  ENGRAM_RETURN_IF_ERROR(CheckTableSets(config));
-  return CheckAddresses(config, CheckCanListen);
+  std::vector<Finding> findings = LookAtSecurity(config);
+  uint64_t row_bytes = 0;
+  Append(LookAtTableSets(config, &row_bytes), findings);
+  Append(LookAtAddresses(config, CheckCanListen), findings);
+  for (const Finding& finding : findings) ENGRAM_RETURN_IF_ERROR(finding.status);
+  return absl::OkStatus();
+}
+
+std::string FindingsText(const std::vector<Finding>& findings) {
+  std::string text;
+  for (const Finding& finding : findings) {
+    if (finding.status.ok()) {
+      absl::StrAppend(&text, "ok      ", finding.what, "\n");
+    } else {
+      absl::StrAppend(&text, "FAILED  ", finding.status.message(), "\n");
+    }
+  }
+  return text;
 }
 
 }  // namespace engram

@@ -70,14 +70,22 @@ std::optional<uint64_t> AvailableInGroup(const std::string& directory, const Gro
   return *limit - std::min(*limit, held);
 }
 
+std::optional<uint64_t> LimitOfGroup(const std::string& directory, const GroupFiles& files) {
+  const std::optional<uint64_t> limit = NumberIn(absl::StrCat(directory, "/", files.limit));
+  return limit && *limit < kNoLimit ? limit : std::nullopt;
+}
+
+// What a group has in `directory`; nothing where it has no limit.
+using BytesOfGroup = std::optional<uint64_t> (*)(const std::string& directory,
+                                                 const GroupFiles& files);
+
 // The group and all above it have limits; a path that is not there is one seen from outside a
 // container.
 void LimitByGroup(const std::string& root, const GroupFiles& files, std::string group,
-                  AvailableMemory* available) {
+                  BytesOfGroup bytes_of, AvailableMemory* available) {
   while (!group.empty() && group.back() == '/') group.pop_back();
   for (;;) {
-    const std::optional<uint64_t> bytes =
-        AvailableInGroup(absl::StrCat(root, files.mount, group), files);
+    const std::optional<uint64_t> bytes = bytes_of(absl::StrCat(root, files.mount, group), files);
     if (bytes && *bytes < available->bytes) {
       *available = {*bytes, absl::StrCat("the control group ", group.empty() ? "/" : group)};
     }
@@ -86,11 +94,11 @@ void LimitByGroup(const std::string& root, const GroupFiles& files, std::string 
   }
 }
 
-}  // namespace
-
-AvailableMemory ReadAvailableMemory(const std::string& root) {
+// The least of what the machine has and what its control groups have.
+AvailableMemory ReadLeast(const std::string& root, absl::string_view of_machine,
+                          BytesOfGroup bytes_of) {
   AvailableMemory available;
-  if (const auto kib = NumberOf(ReadLines(root + "/proc/meminfo"), "MemAvailable")) {
+  if (const auto kib = NumberOf(ReadLines(root + "/proc/meminfo"), of_machine)) {
     available = {*kib * 1024, "the machine's memory"};
   }
   for (const std::string& line : ReadLines(root + "/proc/self/cgroup")) {  // "7:cpu,memory:/group"
@@ -98,12 +106,28 @@ AvailableMemory ReadAvailableMemory(const std::string& root) {
     if (fields.size() != 3 || !absl::StartsWith(fields[2], "/")) continue;
     const std::vector<absl::string_view> controllers = absl::StrSplit(fields[1], ',');
     if (fields[1].empty()) {
-      LimitByGroup(root, kVersion2, fields[2], &available);
+      LimitByGroup(root, kVersion2, fields[2], bytes_of, &available);
     } else if (std::find(controllers.begin(), controllers.end(), "memory") != controllers.end()) {
-      LimitByGroup(root, kVersion1, fields[2], &available);
+      LimitByGroup(root, kVersion1, fields[2], bytes_of, &available);
     }
   }
   return available;
+}
+
+}  // namespace
+
+AvailableMemory ReadAvailableMemory(const std::string& root) {
+  return ReadLeast(root, "MemAvailable", AvailableInGroup);
+}
+
+AvailableMemory ReadMemoryLimit(const std::string& root) {
+  return ReadLeast(root, "MemTotal", LimitOfGroup);
+}
+
+uint64_t ReadReservedHugePageBytes(const std::string& root) {
+  const std::optional<uint64_t> pages =
+      NumberIn(root + "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages");
+  return pages.value_or(0) << 21;
 }
 
 }  // namespace engram

@@ -18,4 +18,10 @@ struct AvailableMemory {
 // before every path (tests).
 AvailableMemory ReadAvailableMemory(const std::string& root = "");
 
+// The most that it could have if nobody else took any: the machine's memory, or a control group's
+// limit. `bytes` is of memory that is not set aside.
+AvailableMemory ReadMemoryLimit(const std::string& root = "");
+// Huge pages that were set aside, taken ones too, which control groups' limits do not count.
+uint64_t ReadReservedHugePageBytes(const std::string& root = "");
+
 }  // namespace engram

@@ -35,6 +35,25 @@ TEST_F(AvailableMemoryTest, IsTheMachinesWithoutGroups) {
   EXPECT_EQ(available.limited_by, "the machine's memory");
 }
 
+TEST_F(AvailableMemoryTest, TheLimitIsWhatThereWouldBeWithoutOthers) {
+  AvailableMemory limit = ReadMemoryLimit(root_);
+  EXPECT_EQ(limit.bytes, 8 * kMib);
+  EXPECT_EQ(limit.limited_by, "the machine's memory");
+  Write("/proc/self/cgroup", "0::/a/b\n");
+  Write("/sys/fs/cgroup/a/b/memory.max", "3145728\n");
+  Write("/sys/fs/cgroup/a/b/memory.current", "2097152\n");
+  Write("/sys/fs/cgroup/a/memory.max", "max\n");
+  limit = ReadMemoryLimit(root_);
+  EXPECT_EQ(limit.bytes, 3 * kMib);
+  EXPECT_EQ(limit.limited_by, "the control group /a/b");
+}
+
+TEST_F(AvailableMemoryTest, HugePagesThatAreSetAside) {
+  EXPECT_EQ(ReadReservedHugePageBytes(root_), 0u);
+  Write("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", "3\n");
+  EXPECT_EQ(ReadReservedHugePageBytes(root_), 6 * kMib);
+}
+
 TEST_F(AvailableMemoryTest, IsLimitedByTheGroupWithoutItsCache) {
   Write("/proc/self/cgroup", "0::/a/b\n");
   Write("/sys/fs/cgroup/a/b/memory.max", "3145728\n");

@@ -16,11 +16,6 @@ constexpr unsigned kRefreshSeconds = 1;
 
 }  // namespace
 
-absl::Status CheckTlsFiles(const TlsFiles& files) {
-  if (absl::Status status = CheckKeyPairFiles(files.cert, files.key); !status.ok()) return status;
-  return files.client_ca.empty() ? absl::OkStatus() : CheckAuthoritiesFile(files.client_ca);
-}
-
 absl::StatusOr<std::unique_ptr<ServerTls>> ServerTls::Open(const TlsFiles& files,
                                                            std::shared_ptr<spdlog::logger> log) {
   const auto tell = [log = std::move(log)](const absl::Status& status, absl::string_view changed) {

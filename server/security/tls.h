@@ -15,9 +15,6 @@
 
 namespace engram {
 
-// Whether a port can be served with them now: memstore/tls/pem.h has the errors.
-absl::Status CheckTlsFiles(const TlsFiles& files);
-
 // The files of a port while it is served. They are read again when they change (within seconds),
 // checked, and used for connections from then on; those that are open stay. What cannot be used is
 // logged, once for each reason, and what was read before is used as long.

@@ -1,0 +1,87 @@
+#include "server/start_checks.h"
+
+#include <filesystem>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "memstore/store/testing/small_table_set.h"
+
+namespace engram {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+class StartChecksTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    std::filesystem::create_directories(root_);
+    manifest_ = *testing::WriteSmallTableSet({.name = "one"}, Path("one"));
+    config_.table_sets = {Path("one")};
+  }
+  void TearDown() override { std::filesystem::remove_all(root_); }
+  std::string Path(const std::string& name) const { return absl::StrCat(root_, "/", name); }
+  std::string Shard() const { return Path("one/") + manifest_.layers[0].shards[0].file; }
+  std::string Text() const { return FindingsText(CheckConfiguration(config_)); }
+  // What --check-config says is what keeps engramd from starting.
+  void ExpectWrong(const ::testing::Matcher<const std::string&>& matcher) const {
+    EXPECT_THAT(Text(), AllOf(HasSubstr("FAILED  "), matcher));
+    EXPECT_THAT(std::string(CheckBeforeLoading(config_).message()), matcher);
+  }
+
+  const std::string root_ = absl::StrCat(::testing::TempDir(), "/start_checks");
+  Manifest manifest_;
+  ServerConfig config_;
+};
+
+TEST_F(StartChecksTest, NamesEachThingThatItLookedAt) {
+  config_.shm_socket = Path("s");
+  config_.listen = {ListenAddress{.host = "127.0.0.1", .port = "7300", .unix_path = {}}};
+  config_.admin_grpc_listen = ListenAddress{.host = {}, .port = {}, .unix_path = Path("a")};
+  EXPECT_THAT(
+      Text(),
+      AllOf(HasSubstr(absl::StrCat("ok      table set ", Path("one"), ": one ", manifest_.id)),
+            HasSubstr("ok      memory for "), HasSubstr("ok      --shm-socket " + Path("s")),
+            HasSubstr("ok      --admin-grpc-listen unix:" + Path("a")), Not(HasSubstr("FAILED")),
+            Not(HasSubstr("7300"))));
+  EXPECT_FALSE(std::filesystem::exists(Path("s")));
+}
+
+TEST_F(StartChecksTest, RowsThatAreCutOffAreFound) {
+  std::filesystem::resize_file(Shard(), std::filesystem::file_size(Shard()) - 4096);
+  ExpectWrong(AllOf(HasSubstr(Shard()), HasSubstr("cut off")));
+}
+
+TEST_F(StartChecksTest, RowsThatAreGoneAreFound) {
+  std::filesystem::remove(Shard());
+  ExpectWrong(AllOf(HasSubstr(Shard()), HasSubstr("lacks")));
+}
+
+TEST_F(StartChecksTest, AllThatIsWrongIsSaid) {
+  config_.table_sets = {Path("none"), Path("one"), Path("one")};
+  config_.token_file = Path("tokens");
+  config_.shm_socket = Path("no/s");
+  EXPECT_THAT(Text(),
+              AllOf(HasSubstr("FAILED  table set " + Path("none")),
+                    HasSubstr("ok      table set " + Path("one")), HasSubstr("is given twice"),
+                    HasSubstr(Path("tokens")), HasSubstr("FAILED  --shm-socket " + Path("no/s"))));
+}
+
+TEST_F(StartChecksTest, MoreRowsThanTheMemoryLimitLetsAreRefused) {
+  config_.memory_limit_bytes = manifest_.TableBytes();
+  EXPECT_THAT(Text(), Not(HasSubstr("FAILED")));
+  config_.memory_limit_bytes = manifest_.TableBytes() - 1;
+  EXPECT_THAT(Text(), HasSubstr(absl::StrCat("more than --memory-limit-bytes ",
+                                             manifest_.TableBytes() - 1)));
+}
+
+TEST_F(StartChecksTest, OneTokenMustFitABatch) {
+  config_.max_batch_rows = 0;
+  ExpectWrong(HasSubstr("--max-batch-rows 0 is less than one token"));
+}
+
+}  // namespace
+}  // namespace engram
