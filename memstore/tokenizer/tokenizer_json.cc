@@ -223,6 +223,13 @@ class Reader : public nlohmann::json_sax<json> {
       return Fail(absl::StrCat(where, ": the token with id ", Shown(id), " has ", raw.size(),
                                " bytes, the limit is ", kMaxTokenBytes));
     }
+    if (parts_.vocabulary.size() + parts_.added.size() == kMaxTokens) {
+      return Fail(absl::StrCat(
+          "it has more than ", kMaxTokens,
+          " tokens, and a map is made of so many at most: the "
+          "largest published vocabularies have some 260,000. If it is right, make the map with the "
+          "model's own code and give it to `engram pack --token-map FILE`"));
+    }
     to.push_back({id.get<uint32_t>(), std::move(raw)});
     return true;
   }

@@ -20,6 +20,8 @@ namespace engram {
 inline constexpr uint64_t kMaxTokenizerBytes = uint64_t{128} << 20;
 // As many ids as the token map that a client takes when it attaches (40 MiB) has room for.
 inline constexpr uint64_t kMaxTokenIds = (uint64_t{40} << 20) / sizeof(int32_t);
+// Eight times the largest published vocabularies. Making the map of so many takes some 400 MB.
+inline constexpr uint64_t kMaxTokens = uint64_t{1} << 21;
 // Of one token as it is written: published ones have some hundreds.
 inline constexpr size_t kMaxTokenBytes = size_t{64} << 10;
 // A decoder is three levels deep, a whole file seven.
@@ -39,8 +41,8 @@ struct TokenizerFile {
 };
 
 // INVALID_ARGUMENT says what is wrong with it and where: no JSON, no UTF-8, nested too deep, no
-// vocabulary, a model that is not known, an id that is no id or has two tokens, a token with two
-// ids. Cost: one pass, 0.1 s for 8 MB.
+// vocabulary, a model that is not known, more than kMaxTokens, an id that is no id or has two
+// tokens, a token with two ids. Cost: one pass, 0.1 s for 8 MB.
 absl::StatusOr<TokenizerFile> ParseTokenizerJson(absl::string_view text);
 
 }  // namespace engram

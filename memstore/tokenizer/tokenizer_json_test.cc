@@ -91,6 +91,13 @@ TEST(TokenizerJsonTest, IdsThatAreNoneAreRefusedByName) {
   ExpectRefused(WithVocabulary(R"({"a": 0})", Added(-7, "x")), "\"added_tokens\" gives");
 }
 
+TEST(TokenizerJsonTest, MoreTokensThanAMapIsMadeOfAreRefused) {
+  std::string vocabulary = "[";
+  for (uint64_t i = 0; i < kMaxTokens; ++i) vocabulary += "[\"\",0],";
+  vocabulary += "[\"\",0]]";
+  ExpectRefused(WithVocabulary(vocabulary), "more than 2097152 tokens");
+}
+
 TEST(TokenizerJsonTest, WhatCanBeReadInTwoWaysIsRefused) {
   ExpectRefused(WithVocabulary(R"({"a": 0, "b": 0})"), "the id 0 has two tokens: a and b");
   ExpectRefused(WithVocabulary(R"({"a": 0, "a": 1})"), "the token a has two ids: 0 and 1");
