@@ -1,5 +1,9 @@
 #include "client/cli/dense_rows.h"
 
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+
 namespace engram::cli {
 
 uint64_t TokenRows(const Manifest& table_set, const ColumnSlice& slice) {
@@ -16,6 +20,24 @@ uint64_t TokenBytes(const Manifest& table_set, const ColumnSlice& slice) {
     bytes += uint64_t{slice.columns()} * layer.row_bytes;
   }
   return bytes;
+}
+
+size_t BatchesInFlight(uint64_t batch_tokens, uint64_t token_bytes) {
+  const uint64_t batch_bytes = std::max<uint64_t>(1, batch_tokens * token_bytes);
+  return std::clamp<uint64_t>(kMostBytesInFlight / batch_bytes, 1, kMostBatchesInFlight);
+}
+
+uint64_t MostBatchTokens(uint64_t token_bytes) {
+  return std::max<uint64_t>(1, kMostBatchBytes / std::max<uint64_t>(1, token_bytes));
+}
+
+absl::Status CheckBatchMemory(uint64_t batch_tokens, uint64_t token_bytes) {
+  const uint64_t most = MostBatchTokens(token_bytes);
+  if (batch_tokens <= most) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("--batch-tokens ", batch_tokens, " takes ", batch_tokens * token_bytes,
+                   " bytes of memory for the rows of one batch (", token_bytes,
+                   " a token), and at most ", kMostBatchBytes, " are taken: give at most ", most));
 }
 
 std::vector<Landing> DenseLandings(const Manifest& table_set, const ColumnSlice& slice,

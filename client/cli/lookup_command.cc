@@ -23,8 +23,6 @@
 namespace engram::cli {
 namespace {
 
-// Enough to keep the wire busy while one batch is written out; memory is this many batches.
-constexpr size_t kBatchesInFlight = 3;
 // A batch that takes longer has lost its server: the command ends instead of hanging.
 constexpr absl::Duration kBatchDeadline = absl::Seconds(60);
 constexpr uint64_t kDefaultBatchTokens = 4096;
@@ -52,7 +50,8 @@ class Pipeline {
       : client_(client),
         batch_tokens_(batch_tokens),
         slices_(client->table_set().layers.size(), slice),
-        token_bytes_(TokenBytes(client->table_set(), slice)) {}
+        token_bytes_(TokenBytes(client->table_set(), slice)),
+        most_in_flight_(BatchesInFlight(batch_tokens, token_bytes_)) {}
   // What is still in flight is reaped before its buffers go.
   ~Pipeline() {
     for (BatchInFlight& batch : in_flight_) {
@@ -71,7 +70,7 @@ class Pipeline {
       if (run->token_ids.empty()) break;
       if (run->starts_sequence) state_ = Addresser::Start();
       absl::Status status = Submit(run->token_ids, run->dead);
-      if (status.ok() && in_flight_.size() == kBatchesInFlight) status = WriteOldest(output);
+      if (status.ok() && in_flight_.size() == most_in_flight_) status = WriteOldest(output);
       if (!status.ok()) return status;
       tokens_ += run->token_ids.size();
     }
@@ -124,6 +123,7 @@ class Pipeline {
   const uint64_t batch_tokens_;
   const std::vector<ColumnSlice> slices_;  // one a layer, all alike
   const uint64_t token_bytes_;
+  const size_t most_in_flight_;
   uint64_t tokens_ = 0;
   SequenceState state_ = Addresser::Start();
   Client::Plan plan_;
@@ -136,11 +136,9 @@ absl::Status LookUp(Client* client, const LookupFlags& flags, const ColumnSlice&
   if (!tokens.ok()) return tokens.status();
   absl::StatusOr<OutputFile> output = OutputFile::Open(flags.output);
   if (!output.ok()) return output.status();
-  Pipeline pipeline(client,
-                    flags.batch_tokens
-                        ? *flags.batch_tokens
-                        : std::min(kDefaultBatchTokens, MaxBatchTokens(*client, slice)),
-                    slice);
+  const uint64_t fitting = std::min({kDefaultBatchTokens, MaxBatchTokens(*client, slice),
+                                     MostBatchTokens(TokenBytes(client->table_set(), slice))});
+  Pipeline pipeline(client, flags.batch_tokens ? *flags.batch_tokens : fitting, slice);
   absl::Status status = pipeline.Run(&*tokens, &*output);
   if (status.ok()) status = output->Commit();
   if (!status.ok() || flags.output == "-") return status;
@@ -170,7 +168,10 @@ int Run(const LookupFlags& flags) {
       SliceOfFlag(flags.columns, (*client)->table_set().scheme.Columns());
   if (!slice.ok()) return Finish(slice.status(), kBadUsage);
   if (flags.batch_tokens) {
-    const absl::Status fits = CheckBatchTokens(**client, *slice, *flags.batch_tokens);
+    absl::Status fits = CheckBatchTokens(**client, *slice, *flags.batch_tokens);
+    if (fits.ok()) {
+      fits = CheckBatchMemory(*flags.batch_tokens, TokenBytes((*client)->table_set(), *slice));
+    }
     if (!fits.ok()) return Finish(fits, kBadUsage);
   }
   return Finish(LookUp(client->get(), flags, *slice));
@@ -200,7 +201,8 @@ void AddLookupCommand(CLI::App& app, CommandBody* chosen) {
       ->required();
   command
       ->add_option("--batch-tokens", flags->batch_tokens,
-                   "tokens looked up together (default 4096, fewer where the target takes no more)")
+                   "tokens looked up together, whose rows take 1 GiB at most (default 4096, fewer "
+                   "where the target takes no more)")
       ->check(CLI::Range(1, kMaxBatchTokens));
   AddColumnFlag(*command, "only their rows are fetched, and written in the place of all",
                 &flags->columns);
