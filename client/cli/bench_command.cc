@@ -213,16 +213,23 @@ absl::StatusOr<std::vector<BenchPath>> AttachPaths(const BenchFlags& flags, int*
     if (!fits.ok()) *exit_code = kBadUsage;
     return fits;
   };
-  absl::Status status = attach(flags.target, flags.target.target);
-  for (size_t i = 0; status.ok() && i < flags.compare.size(); ++i) {
+  std::vector<TargetFlags> all = {flags.target};
+  std::vector<std::string> targets = {flags.target.target};
+  for (const std::string& compared : flags.compare) {
     TargetFlags other = flags.target;
     const std::pair<std::string, std::string> parts =
-        absl::StrSplit(flags.compare[i], absl::MaxSplits('@', 1));
+        absl::StrSplit(compared, absl::MaxSplits('@', 1));
     const bool has_mode = absl::c_linear_search(Modes(), parts.first);
     other.mode = has_mode ? parts.first : "";
     other.rdma_mode.clear();
-    other.target = has_mode ? parts.second : flags.compare[i];
-    status = attach(other, flags.compare[i]);
+    other.target = has_mode ? parts.second : compared;
+    targets.push_back(other.target);
+    all.push_back(std::move(other));
+  }
+  absl::Status status = CheckConnectionFlags(flags.target, targets);
+  if (!status.ok()) *exit_code = kBadUsage;
+  for (size_t i = 0; status.ok() && i < all.size(); ++i) {
+    status = attach(all[i], i == 0 ? targets[0] : flags.compare[i - 1]);
   }
   if (!status.ok()) return status;
   if (status = CheckSameSet(paths); !status.ok()) {

@@ -155,6 +155,8 @@ int Run(const LookupFlags& flags) {
   if (absl::Status status = CheckTokenFiles(flags.tokens); !status.ok()) {
     return Finish(status, kBadUsage);
   }
+  absl::Status of_use = CheckConnectionFlags(flags.target, {flags.target.target});
+  if (!of_use.ok()) return Finish(of_use, kBadUsage);
   int exit_code = kFailed;
   const absl::StatusOr<std::unique_ptr<Client>> client = AttachTo(flags.target, &exit_code);
   if (!client.ok()) return Finish(client.status(), exit_code);

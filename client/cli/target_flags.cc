@@ -1,10 +1,12 @@
 #include "client/cli/target_flags.h"
 
 #include <cstdio>
+#include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/time/time.h"
 #include "client/cli/command.h"
 #include "client/cli/dense_rows.h"
@@ -71,6 +73,36 @@ void AddTargetFlags(CLI::App& command, TargetFlags* flags) {
   command.add_option("--rdma-device", flags->rdma_device,
                      "over rdma: this side's DEV[:PORT[:GID]] (default: the one that leads there)");
   AddSecurityFlags(command, &flags->security);
+}
+
+absl::Status CheckConnectionFlags(const TargetFlags& flags, absl::Span<const std::string> targets) {
+  for (const std::string& target : targets) {
+    // What is no target at all is said of the target.
+    if (!absl::StartsWith(target, "embedded:") && !absl::StartsWith(target, "shm:")) {
+      return absl::OkStatus();
+    }
+  }
+  const SecurityOptions& security = flags.security;
+  const std::pair<const char*, bool> given[] = {
+      {"--tls-ca", !security.tls_ca.empty()},
+      {"--tls-cert", !security.tls_cert.empty()},
+      {"--tls-key", !security.tls_key.empty()},
+      {"--tls-server-name", !security.tls_server_name.empty()},
+      {"--token-file", !security.token_file.empty()},
+      {"--traceparent", !security.traceparent.empty()},
+      {"--rdma-device", !flags.rdma_device.empty()},
+      {"--connections", flags.connections != TargetFlags().connections},
+      {"--streams", flags.streams != TargetFlags().streams},
+  };
+  for (const auto& [flag, is_given] : given) {
+    if (!is_given) continue;
+    return absl::InvalidArgumentError(absl::StrCat(
+        flag, " is of no use with ", absl::StrJoin(targets, ", "),
+        absl::StartsWith(targets[0], "embedded:") ? ", whose rows are read in this process"
+                                                  : ", whose rows are in shared memory",
+        ": leave it out, or give a target that is reached over gRPC (grpc:, rdma:, auto:)"));
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::unique_ptr<Client>> AttachTo(const TargetFlags& flags, int* exit_code) {

@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "client/client.h"
 
 namespace engram::cli {
@@ -31,6 +32,11 @@ struct TargetFlags {
 void AddSecurityFlags(CLI::App& command, SecurityOptions* security);
 
 void AddTargetFlags(CLI::App& command, TargetFlags* flags);
+
+// INVALID_ARGUMENT naming a flag that is of use over gRPC (rdma and auto are set up over it) alone,
+// where none of `targets`, all that a command attaches to with these flags, is reached so: whoever
+// gives --tls-ca believes that something is encrypted.
+absl::Status CheckConnectionFlags(const TargetFlags& flags, absl::Span<const std::string> targets);
 
 // Client::Attach as the flags say. `*exit_code` is what a failure ends the command with: kBadUsage
 // for a target, set or timeout that was named wrongly (or a set that was not named where there are

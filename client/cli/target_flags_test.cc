@@ -1,0 +1,49 @@
+#include "client/cli/target_flags.h"
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace engram::cli {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+TEST(ConnectionFlags, AreRefusedByNameWhereThereIsNoConnection) {
+  std::vector<std::pair<std::string, TargetFlags>> all(9);
+  const char* const names[] = {"--tls-ca",          "--tls-cert",    "--tls-key",
+                               "--tls-server-name", "--token-file",  "--traceparent",
+                               "--rdma-device",     "--connections", "--streams"};
+  for (size_t i = 0; i < all.size(); ++i) all[i].first = names[i];
+  all[0].second.security.tls_ca = "f";
+  all[1].second.security.tls_cert = "f";
+  all[2].second.security.tls_key = "f";
+  all[3].second.security.tls_server_name = "n";
+  all[4].second.security.token_file = "f";
+  all[5].second.security.traceparent = "t";
+  all[6].second.rdma_device = "d";
+  all[7].second.connections = 2;
+  all[8].second.streams = 2;
+  for (const auto& [name, flags] : all) {
+    for (const std::string target : {"embedded:/set", "shm:/socket"}) {
+      const absl::Status status = CheckConnectionFlags(flags, {target});
+      EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << name << " " << target;
+      EXPECT_THAT(std::string(status.message()),
+                  AllOf(HasSubstr(name + " is of no use"), HasSubstr(target)));
+    }
+    for (const std::string target : {"grpc:h:1", "grpc:unix:/s", "rdma:h:1", "auto:h:1", "what"}) {
+      EXPECT_TRUE(CheckConnectionFlags(flags, {target}).ok()) << name << " " << target;
+    }
+    // Of use for one of those that are compared.
+    EXPECT_TRUE(CheckConnectionFlags(flags, {"embedded:/set", "grpc:h:1"}).ok()) << name;
+    EXPECT_FALSE(CheckConnectionFlags(flags, {"embedded:/set", "shm:/s"}).ok()) << name;
+  }
+  EXPECT_TRUE(CheckConnectionFlags({}, {"embedded:/set"}).ok());
+}
+
+}  // namespace
+}  // namespace engram::cli
