@@ -1,8 +1,10 @@
-"""deploy's pages: links and paths lead somewhere, and flags are real."""
+"""deploy's pages: links and paths lead somewhere, flags are real, and the certificates' recipe makes ones that hold."""
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import unittest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
@@ -53,6 +55,20 @@ class Pages(unittest.TestCase):
         known = known_flags() | OTHERS
         for page in PAGES:
             self.assertEqual(set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", read(page))) - known, set(), page)
+
+    @unittest.skipUnless(shutil.which("openssl"), "openssl is not here")
+    def test_certificates_recipe(self):
+        recipe = re.search(r"^## Certificates.*?^```sh\n(.*?)^```", read(PAGES[0]), re.MULTILINE | re.DOTALL).group(1)
+        with tempfile.TemporaryDirectory() as folder:
+            shell = lambda script: subprocess.run(["sh", "-e", "-c", script], cwd=folder, text=True, stdout=subprocess.PIPE,
+                                                  stderr=subprocess.STDOUT, check=False)
+            made = shell(recipe)
+            self.assertEqual(made.returncode, 0, made.stdout)
+            for name in ("tls.crt", "worker-a.crt", "operator.crt"):
+                self.assertIn(f"{name}: OK", made.stdout)
+            verify = "openssl verify -CAfile ca.crt -purpose "
+            for wrong in ("sslserver -verify_hostname other.example tls.crt", "sslclient tls.crt", "sslserver worker-a.crt"):
+                self.assertNotEqual(shell(verify + wrong).returncode, 0, wrong)
 
 
 if __name__ == "__main__":
