@@ -1,4 +1,5 @@
-"""deploy's pages: links and paths lead somewhere, flags are real, and the certificates' recipe makes ones that hold."""
+"""deploy's pages: links and paths lead somewhere, and the certificates' recipe makes ones that hold. Flags of these and
+of README are real."""
 import os
 import re
 import shutil
@@ -13,7 +14,7 @@ import cases  # noqa: E402
 ENGRAM, ENGRAMD = (os.path.abspath(word) for word in sys.argv[1:3])
 PAGES = [os.path.join(ROOT, "deploy", name) for name in ("README.md", "RUNBOOK.md")]
 # Flags of other programs that the pages name.
-OTHERS = {"--output", "--now", "--namespace", "--create-namespace", "--set", "--from-file", "--values"}
+OTHERS = {"--output", "--now", "--namespace", "--create-namespace", "--set", "--from-file", "--values", "--local-dir", "--observe"}
 
 
 def read(path):
@@ -53,7 +54,7 @@ class Pages(unittest.TestCase):
 
     def test_flags_are_real(self):
         known = known_flags() | OTHERS
-        for page in PAGES:
+        for page in [*PAGES, os.path.join(ROOT, "README.md")]:
             self.assertEqual(set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", read(page))) - known, set(), page)
 
     @unittest.skipUnless(shutil.which("openssl"), "openssl is not here")
