@@ -41,6 +41,7 @@ std::string AsJson(const Manifest& manifest) {
                       {"row_bytes", layer.row_bytes},
                       {"encoding", std::string(Name(layer.encoding.kind))},
                       {"shards", layer.shards.size()}});
+    if (!layer.encoding.label.empty()) layers.back()["label"] = layer.encoding.label;
   }
   const nlohmann::ordered_json out = {{"id", manifest.id},
                                       {"name", manifest.name},
@@ -75,7 +76,7 @@ std::string AsText(const Manifest& manifest) {
   for (const LayerTableSpec& layer : manifest.layers) {
     absl::StrAppendFormat(&out, "%6d %14d %10d  %-24s %6d%s\n", layer.layer, layer.rows,
                           layer.row_bytes,
-                          absl::StrCat(Name(layer.encoding.kind), " x ", layer.encoding.dim),
+                          absl::StrCat(EncodingName(layer.encoding), " x ", layer.encoding.dim),
                           layer.shards.size(), layer.synthetic ? "  synthetic" : "");
   }
   absl::StrAppend(&out,

@@ -9,8 +9,8 @@
 namespace engram {
 namespace {
 
-absl::StatusOr<RowValues> ValuesOf(RowEncodingKind kind) {
-  switch (kind) {
+absl::StatusOr<RowValues> ValuesOf(const RowEncoding& encoding) {
+  switch (encoding.kind) {
     case RowEncodingKind::kBf16:
       return RowValues::kBf16;
     case RowEncodingKind::kFp16:
@@ -24,9 +24,9 @@ absl::StatusOr<RowValues> ValuesOf(RowEncodingKind kind) {
     case RowEncodingKind::kOpaque:
       break;
   }
-  return absl::InvalidArgumentError(absl::StrCat(
-      "rows of encoding ", Name(kind),
-      " cannot be dequantised: the table's manifest does not say what their bytes mean"));
+  return absl::InvalidArgumentError(
+      absl::StrCat("rows of encoding ", EncodingName(encoding),
+                   " cannot be dequantised: this program does not know what their bytes mean"));
 }
 
 // `value` is the product of four and twenty-four bits: exact in double. Rounded by hand, since the
@@ -69,7 +69,7 @@ bool WholePieces(const DequantizeArguments& a) {
 }  // namespace
 
 absl::StatusOr<Dequantizer> Dequantizer::Create(const RowEncoding& encoding, ScaleReading reading) {
-  const absl::StatusOr<RowValues> values = ValuesOf(encoding.kind);
+  const absl::StatusOr<RowValues> values = ValuesOf(encoding);
   if (!values.ok()) return values.status();
   const bool scaled_blocks = *values == RowValues::kE4m3Ue8m0;
   if (encoding.dim == 0 || (scaled_blocks && encoding.dim % kValuesAScale != 0)) {

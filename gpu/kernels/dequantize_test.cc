@@ -359,6 +359,8 @@ TEST(DequantizeTest, RefusesEncodingsWithoutValues) {
     return std::string(Dequantizer::Create(encoding).status().message());
   };
   EXPECT_THAT(refused({.kind = RowEncodingKind::kOpaque, .dim = 8}), HasSubstr("opaque"));
+  EXPECT_THAT(refused({.kind = RowEncodingKind::kOpaque, .dim = 8, .label = "nvfp4"}),
+              HasSubstr("nvfp4"));
   EXPECT_THAT(refused({.kind = RowEncodingKind::kBf16, .dim = 0}), HasSubstr("0 values"));
   EXPECT_THAT(refused({.kind = RowEncodingKind::kFp8E4m3Ue8m0Block32, .dim = 40}),
               HasSubstr("32 share a scale"));

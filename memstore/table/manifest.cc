@@ -111,7 +111,7 @@ LayerTableSpec FromProto(const v1::LayerTable& from) {
   layer.rows = from.rows();
   layer.row_bytes = from.row_bytes();
   layer.encoding = {FromProto(from.encoding().kind()), from.encoding().dim(),
-                    from.encoding().global_scale()};
+                    from.encoding().global_scale(), from.encoding().label()};
   for (const v1::Shard& shard : from.shards()) {
     layer.shards.push_back({shard.file(), shard.checksum_file(), shard.first_row(), shard.rows(),
                             shard.block_rows(), shard.file_bytes(), shard.checksum_file_sha256()});
@@ -127,6 +127,7 @@ void ToProto(const LayerTableSpec& layer, v1::LayerTable* to) {
   to->mutable_encoding()->set_kind(ToProto(layer.encoding.kind));
   to->mutable_encoding()->set_dim(layer.encoding.dim);
   to->mutable_encoding()->set_global_scale(layer.encoding.global_scale);
+  to->mutable_encoding()->set_label(layer.encoding.label);
   for (const ShardSpec& shard : layer.shards) {
     v1::Shard* out = to->add_shards();
     out->set_file(shard.file);

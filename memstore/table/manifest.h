@@ -35,10 +35,13 @@ struct RowEncoding {
   RowEncodingKind kind = RowEncodingKind::kOpaque;
   uint32_t dim = 0;           // values in a row
   float global_scale = 0.0f;  // kFp8E4m3 alone
+  std::string label = {};     // kOpaque alone: what the rows are, in a plain name; empty: not said
 };
 // Bytes of a row so encoded; 0 for kOpaque.
 uint32_t EncodedRowBytes(const RowEncoding& encoding);
 absl::string_view Name(RowEncodingKind kind);  // "bf16", "fp8_e4m3_ue8m0_block32", ...
+// What people read: the label where there is one, else the kind's name.
+std::string EncodingName(const RowEncoding& encoding);
 
 struct ShardSpec {
   std::string file;

@@ -7,6 +7,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "memstore/base/plain_name.h"
+#include "memstore/base/quote_for_message.h"
 #include "memstore/table/shard_layout.h"
 
 namespace engram {
@@ -70,7 +71,12 @@ absl::Status CheckEncoding(const LayerTableSpec& layer) {
     return Refuse("encoding.global_scale is ", encoding.global_scale, ", it must be ",
                   scaled ? "positive and finite" : "absent", " for ", Name(encoding.kind));
   }
-  return absl::OkStatus();
+  if (encoding.label.empty()) return absl::OkStatus();
+  if (encoding.kind != RowEncodingKind::kOpaque) {
+    return Refuse("encoding.label is \"", QuoteForMessage(encoding.label),
+                  "\", it must be absent for ", Name(encoding.kind), ", which says it all");
+  }
+  return CheckPlainName(encoding.label, "encoding.label");
 }
 
 absl::Status CheckShard(const LayerTableSpec& layer, size_t index, uint64_t first_row,

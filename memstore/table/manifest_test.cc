@@ -4,6 +4,7 @@
 #include <fstream>
 #include <limits>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "gmock/gmock.h"
@@ -84,6 +85,7 @@ TEST(ManifestTest, TextAndBackKeepsEverything) {
 TEST(ManifestTest, KeepsEveryEncodingAndThePolynomialKind) {
   const std::pair<RowEncoding, uint32_t> encodings[] = {
       {{RowEncodingKind::kOpaque, 0, 0}, 90},
+      {{RowEncodingKind::kOpaque, 160, 0, "nvfp4_e4m3-16.v1"}, 90},
       {{RowEncodingKind::kBf16, 160, 0}, 320},
       {{RowEncodingKind::kFp16, 160, 0}, 320},
       {{RowEncodingKind::kFp32, 160, 0}, 640},
@@ -104,6 +106,10 @@ TEST(ManifestTest, KeepsEveryEncodingAndThePolynomialKind) {
     ASSERT_TRUE(read.ok()) << read.status();
     EXPECT_EQ(read->layers[0].encoding.kind, encoding.kind);
     EXPECT_EQ(read->layers[0].encoding.global_scale, encoding.global_scale);
+    EXPECT_EQ(read->layers[0].encoding.label, encoding.label);
+    EXPECT_EQ(EncodingName(read->layers[0].encoding),
+              encoding.label.empty() ? Name(encoding.kind) : encoding.label);
+    EXPECT_EQ(absl::StrContains(read->text, "label"), !encoding.label.empty());
     EXPECT_EQ(read->scheme.combine, Combine::kPolynomial);
     EXPECT_EQ(read->scheme.radix, 1000u);
     EXPECT_EQ(read->scheme.reset_token_id, 5u);
@@ -160,6 +166,13 @@ const BadManifest kBad[] = {
                                std::numeric_limits<float>::quiet_NaN()};
      },
      "positive and finite"},
+    {"label_of_a_kind", [](Manifest& m) { m.layers[0].encoding.label = "fp8"; },
+     "encoding.label is \"fp8\", it must be absent"},
+    {"label_no_name",
+     [](Manifest& m) {
+       m.layers[0].encoding = {RowEncodingKind::kOpaque, 256, 0, "a b\x1b"};
+     },
+     "encoding.label is \"a b\\x1b\""},
     {"no_shards", [](Manifest& m) { m.layers[0].shards.clear(); }, "hold 0 of its 10000 rows"},
     {"gap", [](Manifest& m) { m.layers[0].shards[1].first_row = 8193; }, "first_row is 8193"},
     {"overlap", [](Manifest& m) { m.layers[0].shards[1].first_row = 8191; }, "first_row is 8191"},

@@ -37,6 +37,10 @@ absl::string_view Name(RowEncodingKind kind) {
   return "unknown";
 }
 
+std::string EncodingName(const RowEncoding& encoding) {
+  return encoding.label.empty() ? std::string(Name(encoding.kind)) : encoding.label;
+}
+
 const LayerTableSpec* Manifest::FindLayer(uint32_t layer) const {
   for (const LayerTableSpec& spec : layers) {
     if (spec.layer == layer) return &spec;

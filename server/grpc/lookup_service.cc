@@ -2,6 +2,7 @@
 
 #include <memory>
 
+#include "memstore/table/manifest.h"
 #include "proto/wire/features.h"
 #include "server/base/limits.h"
 #include "server/grpc/attach_rdma_call.h"
@@ -58,6 +59,8 @@ grpc::Status LookupService::Describe(const Caller& caller, v1::DescribeResponse*
       layer->set_rows(loaded.table.rows);
       layer->set_row_bytes(loaded.table.row_bytes);
       layer->set_columns(set->manifest().scheme.Columns());
+      const LayerTableSpec* spec = set->manifest().FindLayer(loaded.layer);
+      if (spec != nullptr) layer->set_encoding(EncodingName(spec->encoding));
     }
   }
   return grpc::Status::OK;

@@ -180,6 +180,7 @@ TEST_F(ServingTest, DescribeNamesSetsAndLayers) {
   EXPECT_EQ(v41.layers(1).layer(), 14u);
   EXPECT_EQ(v41.layers(0).row_bytes(), 264u);
   EXPECT_EQ(v41.layers(0).columns(), 24u);
+  EXPECT_EQ(v41.layers(0).encoding(), "fp8_e4m3_ue8m0_block32");
   EXPECT_GT(v41.layers(0).rows(), 24u * 500);
 }
 
