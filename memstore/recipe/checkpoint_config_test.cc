@@ -154,8 +154,9 @@ TEST_F(CheckpointConfigTest, ReadsEveryKeyOfOverEmbedding) {
   EXPECT_EQ(Value(fraction, P::kBaseRows), 16476897u);
   EXPECT_EQ(Value({{"ngram_vocab_size_ratio", 78}}, P::kBaseRows), 10223616u);
   // Rules that the recipe lacks.
-  for (const char* key : {"oe_ignored_token_ids", "ngram_exclude_sp_token", "ngram_mod_force_prime",
-                          "ngram_compressed_tokenizer", "insert_ngram_layer_idx"}) {
+  for (const char* key :
+       {"oe_ignored_token_ids", "ignored_token_ids", "ngram_exclude_sp_token",
+        "ngram_mod_force_prime", "ngram_compressed_tokenizer", "insert_ngram_layer_idx"}) {
     json config = lite;
     config[key] = json::array({3});
     ExpectRefused(config, {key, "[3]", "no such rule"});

@@ -68,6 +68,7 @@ constexpr ConfigKey kOverEmbeddingKeys[] = {
     {"hidden_size", P::kPositionValues, F::kNumber, R::kBeside},
     {"ngram_fix_normalize_factor", std::nullopt, F::kApart},
     {"oe_ignored_token_ids", std::nullopt, F::kOff},
+    {"ignored_token_ids", std::nullopt, F::kOff, R::kBeside},
     {"ngram_exclude_sp_token", std::nullopt, F::kOff},
     {"ngram_mod_force_prime", std::nullopt, F::kOff},
     {"ngram_compressed_tokenizer", std::nullopt, F::kOff},
