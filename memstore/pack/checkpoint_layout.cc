@@ -96,7 +96,9 @@ absl::StatusOr<TablesOfLayer> FindTables(const Family& family, uint32_t layer,
   if (!tables.weights.pieces.empty()) return tables;
   return absl::NotFoundError(absl::StrCat(
       "the checkpoint ", checkpoint.directory(), " lacks the tensor of the table of layer ", layer,
-      " for the family ", family.name, ": none is named, or ends in a dot and, ",
+      " for the family ", family.name,
+      ": no tensor has one of these names, alone or behind others and a dot ({i}: numbers from 0 "
+      "on): ",
       TableNames(family).LookedFor(layer), "; ",
       checkpoint.WhatWasRead([names = TableNames(family), layer](absl::string_view name) {
         const auto tensor = names.Parse(name);
@@ -115,8 +117,8 @@ absl::StatusOr<std::vector<Places>> InOrder(const TensorsOfTable& table,
       return absl::NotFoundError(absl::StrCat(
           "the checkpoint ", checkpoint.directory(), " lacks the tensor ", QuoteForMessage(lost),
           ": it has ", table.pieces.size(), " of the ", last + 1, " pieces 0 to ", last,
-          " of this table, so it is one of this family that is not whole; "
-          "download the file that holds it; ",
+          " of this table, so the checkpoint is of this family and not whole; download the file "
+          "that holds the tensor; ",
           checkpoint.WhatWasRead([&lost](absl::string_view name) { return name == lost; })));
     }
     pieces.push_back(places);
@@ -129,8 +131,9 @@ absl::Status CheckTensor(const TensorPlace& tensor, const std::set<std::string>&
   if (dtypes.count(tensor.dtype) > 0 && tensor.shape.size() == 2 && tensor.shape[1] == columns) {
     return absl::OkStatus();
   }
-  return DoesNotFit(tensor, absl::StrCat(absl::StrJoin(dtypes, " or "), " [rows, ", columns,
-                                         "] for the family ", family.name));
+  return DoesNotFit(
+      tensor, absl::StrCat(absl::StrJoin(dtypes, " or "), " of the shape [any number of rows, ",
+                           columns, "] for the family ", family.name));
 }
 
 // Column by column: each is a tensor, or the parts of one.
@@ -143,12 +146,16 @@ absl::StatusOr<std::vector<RowRun>> LayColumns(const TensorsOfTable& table,
     const std::string name = PieceName(table.stem, table.form, column);
     if (column >= columns.size()) {
       return absl::NotFoundError(absl::StrCat("the checkpoint lacks the tensor ", name,
-                                              ": there are ", columns.size(), " columns of ",
-                                              moduli.size()));
+                                              ": this table has a tensor for each column, and "
+                                              "there are ",
+                                              columns.size(), " columns of ", moduli.size(),
+                                              "; download the file that holds it"));
     }
     if (column >= moduli.size()) {
       return DoesNotFit(*columns[column][0],
-                        absl::StrCat("no such tensor: the table has ", moduli.size(), " columns"));
+                        absl::StrCat("no tensor of column ", column, ": the table has ",
+                                     moduli.size(), " columns, 0 to ", moduli.size() - 1,
+                                     "; is it a checkpoint of this family?"));
     }
     const Places& parts = columns[column];
     std::vector<RowRun> of_column = {{parts[0], 0, moduli[column]}};
@@ -186,9 +193,11 @@ absl::StatusOr<std::vector<RowRun>> LayRows(const Family& family, const LayerAdd
   Places tensors;
   for (const Places& places : pieces) {
     if (places.size() > 1) {
-      return DoesNotFit(*places[0],
-                        "pieces of the whole table: these are cut among ranks as well; "
-                        "export the model without tensor parallelism");
+      return DoesNotFit(
+          *places[0],
+          absl::StrCat("a piece of the table as a whole: each piece is cut among ", places.size(),
+                       " ranks as well; export the model without tensor "
+                       "parallelism"));
     }
     tensors.push_back(places[0]);
   }

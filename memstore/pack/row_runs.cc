@@ -67,14 +67,20 @@ absl::Status CheckPadding(absl::Span<const TensorPlace* const> pieces,
                                                  ": padding would not be so long; ", kOtherSize));
 }
 
-// A piece that is not as long as the first one.
+// Ranks have parts of one tensor in a file each; pieces are tensors of their own.
+bool AreOfRanks(const TensorPlace& one, const TensorPlace& other) {
+  return one.name == other.name && one.file != other.file;
+}
+
+// A piece, or a rank's part, that is not as long as the first one.
 absl::Status OtherLength(const TensorPlace& piece, const TensorPlace& first) {
+  const bool ranks = AreOfRanks(piece, first);
   return DoesNotFit(
-      piece,
-      absl::StrCat("[", RowsOf(first), ", ", first.shape[1], "] as ", QuoteForMessage(first.name),
-                   " is: the pieces of a table have one length but for the last; download "
-                   "the file again, or ",
-                   kOtherSize));
+      piece, absl::StrCat(
+                 "[", RowsOf(first), ", ", first.shape[1], "] as ",
+                 ranks ? absl::StrCat("that in ", first.file) : QuoteForMessage(first.name),
+                 " is: ", ranks ? "the parts that ranks have of a table" : "the pieces of a table",
+                 " have one length but for the last; download the file again, or ", kOtherSize));
 }
 
 // Of pieces that hold less than `rows`.
@@ -176,21 +182,24 @@ absl::StatusOr<std::vector<RowRun>> LayRanks(absl::Span<const TensorPlace* const
   if (const uint64_t stored = StoredRows(parts); stored < rows) {
     return DoesNotFit(
         *parts.back(),
-        absl::StrCat("with the parts before it ", rows, " rows, and there are ", stored, " in ",
-                     parts.size(), " ranks: is the file of a rank missing? ", "If not, ",
-                     kOtherSize));
+        absl::StrCat(rows, " rows together with the parts of the other ranks, and there are ",
+                     stored, " in ", parts.size(),
+                     " ranks: is the file of a rank missing? If not, ", kOtherSize));
   }
   if (is_whole) {
-    return DoesNotFit(first, absl::StrCat("a part of the rows: each of ", parts.size(),
-                                          " ranks has the whole table, and which of them is "
-                                          "meant can't be told; keep the file of one rank"));
+    return DoesNotFit(first, absl::StrCat("fewer rows, a rank's part of them: the table has ", rows,
+                                          ", each of ", parts.size(),
+                                          " ranks has the whole table, "
+                                          "and which of them is meant can't be told; keep the file "
+                                          "of one rank"));
   }
   if (is_equal && RowsOf(first) >= *std::max_element(columns.begin(), columns.end())) {
     return DoesNotFit(
-        first, absl::StrCat("parts that are told apart: ", parts.size(),
-                            " equal parts of such a length can be the rows cut evenly, or whole "
-                            "columns a rank with padding behind each; export the model without "
-                            "tensor parallelism"));
+        first,
+        absl::StrCat("a length that says how the table of ", rows, " rows was cut among ",
+                     parts.size(), " ranks: ", RowsOf(first),
+                     " each can be the rows cut evenly, or whole columns a rank with padding "
+                     "behind each; export the model without tensor parallelism"));
   }
   return LayPieces(parts, moduli, "");
 }
@@ -214,13 +223,19 @@ absl::Status CheckPiecesAreFull(absl::Span<const TensorPlace* const> tensors,
     ++found;
   }
   if (found < expected) return absl::OkStatus();
+  const char* const piece = AreOfRanks(first, last) ? "rank's part" : "piece";
   return DoesNotFit(
       *padded,
       absl::StrCat("a row of the table at its end, and there is one as padding has it, as at the "
                    "end of ",
-                   found, " of the ", runs.size() - 1, " pieces before the last: the ", padding,
-                   " rows of padding can all lie behind the last row, or each piece can be padded "
-                   "by itself; cut the padding off each piece, or export the table as one tensor"));
+                   found, " of the ", runs.size() - 1, " ", piece, "s before the last: the ",
+                   padding,
+                   " rows of padding can all lie behind the last row of the table, or "
+                   "each ",
+                   piece,
+                   " can be padded by itself, and then other rows are meant; cut "
+                   "the padding off each ",
+                   piece, ", or export the table as one tensor"));
 }
 
 uint64_t PaddingRows(absl::Span<const TensorPlace* const> tensors,

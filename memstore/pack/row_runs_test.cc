@@ -13,17 +13,19 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 // Four columns, 412 rows; the next greater table has 8 more at least.
 const std::vector<uint64_t> kModuli = {100, 102, 104, 106};
 
-// Tensors t0, t1, ... of so many rows.
+// Tensors t0, t1, ... of so many rows, or the parts that ranks have of t in the files of these.
 class Tensors {
  public:
-  explicit Tensors(const std::vector<uint64_t>& rows) {
+  explicit Tensors(const std::vector<uint64_t>& rows, bool of_ranks = false) {
     for (const uint64_t count : rows) {
       const std::string name = absl::StrCat("t", places_.size());
-      places_.push_back({name, name + ".safetensors", "U8", {count, 8}, 0, count * 8});
+      places_.push_back(
+          {of_ranks ? "t" : name, name + ".safetensors", "U8", {count, 8}, 0, count * 8});
       pointers_.push_back(&places_.back());
     }
   }
@@ -41,8 +43,8 @@ std::string Say(const Lay& runs) {
   if (!runs.ok()) return std::string(runs.status().message());
   std::string text;
   for (const RowRun& run : *runs) {
-    absl::StrAppend(&text, text.empty() ? "" : " ", run.tensor->name, ":", run.first_row, "+",
-                    run.rows);
+    absl::StrAppend(&text, text.empty() ? "" : " ", run.tensor->file.substr(0, 2), ":",
+                    run.first_row, "+", run.rows);
   }
   return text;
 }
@@ -51,7 +53,7 @@ std::string Pieces(const std::vector<uint64_t>& rows) {
   return Say(LayPieces(Tensors(rows).get(), kModuli, "next"));
 }
 std::string Ranks(const std::vector<uint64_t>& rows) {
-  return Say(LayRanks(Tensors(rows).get(), kModuli));
+  return Say(LayRanks(Tensors(rows, /*of_ranks=*/true).get(), kModuli));
 }
 
 TEST(RowRunsTest, LaysPiecesOfOneLengthButForTheLast) {
@@ -114,10 +116,16 @@ TEST(RowRunsTest, LaysRanksByColumnsOrEvenly) {
 TEST(RowRunsTest, RefusesRanksThatCanBeReadInTwoWays) {
   // 210 rows each: the rows cut evenly and padded, or columns padded to the longest rank.
   EXPECT_THAT(Ranks({210, 210}), HasSubstr("without tensor parallelism"));
+  EXPECT_THAT(Ranks({210, 210}), HasSubstr("table of 412 rows was cut among 2 ranks: 210 each"));
   EXPECT_THAT(Ranks({412, 412}), HasSubstr("each of 2 ranks has the whole table"));
-  EXPECT_THAT(Ranks({202, 209}), HasSubstr("t1 in t1.safetensors"));
-  EXPECT_THAT(Ranks({201, 211}), HasSubstr("t1 in t1.safetensors"));
-  EXPECT_THAT(Ranks({103, 103, 103}), HasSubstr("412 rows, and there are 309 in 3 ranks"));
+  EXPECT_THAT(Ranks({202, 209}), HasSubstr("t in t1.safetensors"));
+  EXPECT_THAT(Ranks({201, 211}), HasSubstr("t in t1.safetensors"));
+  EXPECT_THAT(Ranks({103, 103, 103}), HasSubstr("and there are 309 in 3 ranks"));
+  // Parts of ranks are told from each other by their files, and are no pieces.
+  const std::string other = Ranks({100, 101, 211});
+  EXPECT_THAT(other, HasSubstr("t in t1.safetensors is U8 [101, 8], expected [100, 8] as that in "
+                               "t0.safetensors is: the parts that ranks have of a table"));
+  EXPECT_THAT(other, Not(HasSubstr("piece")));
 }
 
 // Whether pieces of `rows` rows are full, whose rows are ascending numbers but for `padding` at
