@@ -175,6 +175,25 @@ class WallClockTest(unittest.TestCase):
                 self.ends_exact(client)
             engramd.send_signal(signal.SIGCONT)
 
+    def test_a_lookup_finds_engramd_again_though_the_clock_is_set_back(self):
+        for target, mode in self.targets()[:2]:
+            with self.subTest(mode=mode):
+                engramd = self.serve()
+                client = self.start(WAITING_CLIENT, target, mode, str(LONG_S), "20", "", "again")
+                self.wait_for(client, "attached")
+                engramd.kill()
+                engramd.wait()
+                self.go(client)
+                self.wait_for(client, "UNAVAILABLE")
+                self.clock.back()
+                time.sleep(LOOK_S)
+                engramd = self.serve()
+                text, code = self.ends(client)
+                self.assertEqual(code, 0, text)
+                self.assertIn("EXACT", text)
+                engramd.kill()
+                engramd.wait()
+
     def listener(self, kind, name):
         """A server that takes connections and never says a word."""
         listener = socket.socket(socket.AF_UNIX, kind)

@@ -24,6 +24,10 @@ constexpr absl::Duration kMaxRetryTime = absl::Seconds(10);
 // A batch that is late while it is being submitted is ended this much later.
 constexpr absl::Duration kLookAgain = absl::Milliseconds(1);
 constexpr absl::Duration kUnaryRetryDelay = absl::Milliseconds(20);
+// Longer than gRPC waits between two tries (kMaxReconnectBackoffMs), so that it says when.
+constexpr absl::Duration kConnectAgain = absl::Milliseconds(500);
+// After the last request that found nobody there.
+constexpr absl::Duration kConnectTime = absl::Seconds(5);
 // When a server names none: gRPC's own default for a message, and what fits a few hundred of them.
 constexpr uint64_t kDefaultReplyBytes = 4 << 20;
 constexpr uint64_t kDefaultBatchRows = 1 << 20;
@@ -101,8 +105,8 @@ GrpcTransport::GrpcTransport(std::shared_ptr<const GrpcAttachment> attachment,
       peer_(PeerOf(*attachment_, options.unary)),
       driver_(std::move(driver)) {
   for (uint32_t i = 0; i < options.connections; ++i) {
-    stubs_.push_back(
-        std::make_unique<RawStub>(i == 0 ? attachment_->channel() : attachment_->OpenChannel()));
+    channels_.push_back(i == 0 ? attachment_->channel() : attachment_->OpenChannel());
+    stubs_.push_back(std::make_unique<RawStub>(channels_.back()));
   }
   // One connection after the other, so that neighbours in turn are on different ones.
   for (uint32_t i = 0; i < (options.unary ? 1 : options.streams); ++i) {
@@ -128,6 +132,7 @@ GrpcTransport::~GrpcTransport() {
     ending_ = true;
     for (const std::unique_ptr<Retry>& retry : retries_) driver_->CallOff(*retry);
     if (deadline_pending_) driver_->CallOff(deadline_event_);
+    if (connect_pending_) driver_->CallOff(connect_event_);
   }
   for (const std::unique_ptr<GrpcCalls>& lane : lanes_) {
     for (uint64_t never_sent = lane->End(); never_sent > 0; --never_sent) driver_->Finish();
@@ -248,6 +253,7 @@ void GrpcTransport::OnGone(const RequestPointer& request, const grpc::Status& st
     SendLater(request, kUnaryRetryDelay);
     return;
   }
+  if (status.error_code() == grpc::StatusCode::UNAVAILABLE) ConnectAgain();
   FailRequest(request, FromGrpc(status, peer_.address));
 }
 
@@ -324,6 +330,43 @@ void GrpcTransport::OnDeadline(bool) {
   // One that it cannot end yet is looked at again, not at once.
   WatchDeadline(std::max(EndLate(), clock().After(kLookAgain)));
   --timers_pending_;
+}
+
+void GrpcTransport::ConnectAgain() {
+  MutexLock lock(timers_mutex_);
+  if (ending_) return;
+  connect_until_ = clock().After(kConnectTime);
+  if (connect_pending_) return;
+  connect_pending_ = true;
+  ++timers_pending_;
+  driver_->Begin(1);  // its own thread looks where nobody waits
+  driver_->SetTimer(clock().After(kConnectAgain), connect_event_);
+}
+
+// Whether there are any.
+bool GrpcTransport::TryLostConnections() {
+  bool lost = false;
+  for (const std::shared_ptr<grpc::Channel>& channel : channels_) {
+    const grpc_connectivity_state state = channel->GetState(/*try_to_connect=*/false);
+    if (state != GRPC_CHANNEL_TRANSIENT_FAILURE && state != GRPC_CHANNEL_CONNECTING) continue;
+    lost = true;
+    grpc::experimental::ChannelResetConnectionBackoff(channel.get());
+  }
+  return lost;
+}
+
+void GrpcTransport::OnConnectAgain(bool ok) {
+  const bool lost = ok && TryLostConnections();
+  {
+    MutexLock lock(timers_mutex_);
+    connect_pending_ = lost && !ending_ && clock().Now() < connect_until_;
+    if (connect_pending_) {
+      driver_->SetTimer(clock().After(kConnectAgain), connect_event_);
+      return;
+    }
+  }
+  --timers_pending_;
+  driver_->Finish();
 }
 
 }  // namespace engram

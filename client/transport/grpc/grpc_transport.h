@@ -97,6 +97,11 @@ class GrpcTransport final : public TicketedTransport, private RequestSink {
   // Has tickets that are late by then ended, whoever looks: for those with a sink.
   void WatchDeadline(MonotonicTime deadline);
   void OnDeadline(bool ok);
+  // For a few seconds after the server was not there: has connections tried again, and somebody
+  // look at the sockets, by this clock. gRPC does both by timers that sleep by the wall clock.
+  void ConnectAgain();
+  void OnConnectAgain(bool ok);
+  bool TryLostConnections();
   bool Ended() const;
 
   const std::shared_ptr<const GrpcAttachment> attachment_;
@@ -104,8 +109,9 @@ class GrpcTransport final : public TicketedTransport, private RequestSink {
   const GrpcPeer peer_;
   RowDeduplicator deduplicator_;
   const std::shared_ptr<QueueDriver> driver_;
-  std::vector<std::unique_ptr<RawStub>> stubs_;    // of each connection
-  std::vector<std::unique_ptr<GrpcCalls>> lanes_;  // what requests are spread over, in turn
+  std::vector<std::shared_ptr<grpc::Channel>> channels_;  // one a connection
+  std::vector<std::unique_ptr<RawStub>> stubs_;           // of each connection
+  std::vector<std::unique_ptr<GrpcCalls>> lanes_;         // what requests are spread over, in turn
   std::atomic<uint32_t> next_lane_{0};
   std::atomic<int64_t> last_reply_ns_{0};
   std::vector<size_t> landed_layers_;  // of a reply; the driver's
@@ -117,6 +123,9 @@ class GrpcTransport final : public TicketedTransport, private RequestSink {
   rpc::MethodEvent<GrpcTransport> deadline_event_{this, &GrpcTransport::OnDeadline};
   bool deadline_pending_ ABSL_GUARDED_BY(timers_mutex_) = false;  // its event has not been told
   MonotonicTime next_deadline_ ABSL_GUARDED_BY(timers_mutex_) = MonotonicTime::Infinite();
+  rpc::MethodEvent<GrpcTransport> connect_event_{this, &GrpcTransport::OnConnectAgain};
+  bool connect_pending_ ABSL_GUARDED_BY(timers_mutex_) = false;  // its event has not been told
+  MonotonicTime connect_until_ ABSL_GUARDED_BY(timers_mutex_);
   bool ending_ ABSL_GUARDED_BY(timers_mutex_) = false;
 };
 
