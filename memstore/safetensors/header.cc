@@ -25,12 +25,15 @@ constexpr absl::string_view kGgufMagic = "GGUF";
 
 struct Dtype {
   const char* name;
-  uint64_t bytes;
+  uint64_t bits;
 };
-constexpr Dtype kDtypes[] = {{"BOOL", 1},    {"U8", 1},      {"I8", 1},  {"F8_E5M2", 1},
-                             {"F8_E4M3", 1}, {"F8_E8M0", 1}, {"I16", 2}, {"U16", 2},
-                             {"F16", 2},     {"BF16", 2},    {"I32", 4}, {"U32", 4},
-                             {"F32", 4},     {"F64", 8},     {"I64", 8}, {"U64", 8}};
+constexpr Dtype kDtypes[] = {{"F4", 4},      {"F6_E2M3", 6},     {"F6_E3M2", 6},     {"BOOL", 8},
+                             {"U8", 8},      {"I8", 8},          {"F8_E5M2", 8},     {"F8_E4M3", 8},
+                             {"F8_E8M0", 8}, {"F8_E4M3FNUZ", 8}, {"F8_E5M2FNUZ", 8}, {"I16", 16},
+                             {"U16", 16},    {"F16", 16},        {"BF16", 16},       {"I32", 32},
+                             {"U32", 32},    {"F32", 32},        {"F64", 64},        {"I64", 64},
+                             {"U64", 64},    {"C64", 64}};
+constexpr uint64_t kByteBits = 8;
 
 std::string InFile(absl::string_view name, absl::string_view path) {
   return absl::StrCat("the tensor ", QuoteForMessage(name), " in ", path);
@@ -44,7 +47,8 @@ absl::Status NoSafetensors(absl::string_view begin, const std::string& path, uin
         path, " is a Git LFS pointer, not the file itself: run `git lfs pull`, or download it"));
   }
   if (absl::StartsWith(begin, kGgufMagic)) {
-    return absl::DataLossError(absl::StrCat(path, " is a GGUF file, whatever its name says"));
+    return absl::DataLossError(
+        absl::StrCat(path, " is a GGUF file, whatever its name says: give it with --gguf"));
   }
   return absl::DataLossError(absl::StrCat(path, " is no safetensors file, or cut off: it has ",
                                           file_bytes, " bytes and says that its header has ",
@@ -81,26 +85,32 @@ absl::StatusOr<OpenHeader> OpenFileHeader(const std::string& path) {
 
 // Bytes that dtype and shape make.
 absl::StatusOr<uint64_t> TensorBytes(const TensorPlace& tensor) {
-  unsigned __int128 bytes = 0;
+  unsigned __int128 bits = 0;
   for (const Dtype& dtype : kDtypes) {
-    if (tensor.dtype == dtype.name) bytes = dtype.bytes;
+    if (tensor.dtype == dtype.name) bits = dtype.bits;
   }
-  if (bytes == 0) {
+  if (bits == 0) {
     return absl::InvalidArgumentError(
         absl::StrCat(InFile(tensor.name, tensor.file), " has the dtype \"",
                      QuoteForMessage(tensor.dtype), "\", which this program does not know"));
   }
   // A product of 0 must not hide a size that can't be.
-  unsigned __int128 bound = bytes;
+  unsigned __int128 bound = bits;
   for (const uint64_t size : tensor.shape) {
-    bytes *= size;
+    bits *= size;
     bound *= std::max<uint64_t>(size, 1);
     if (bound > INT64_MAX) {
       return absl::DataLossError(absl::StrCat(InFile(tensor.name, tensor.file),
                                               " has a shape that can't be: ", Describe(tensor)));
     }
   }
-  return static_cast<uint64_t>(bytes);
+  if (bits % kByteBits != 0) {
+    return absl::DataLossError(absl::StrCat(InFile(tensor.name, tensor.file), " is ",
+                                            Describe(tensor),
+                                            ", which is no whole number of "
+                                            "bytes"));
+  }
+  return static_cast<uint64_t>(bits / kByteBits);
 }
 
 absl::StatusOr<TensorPlace> Place(const std::string& name, const HeaderEntry& entry,

@@ -55,6 +55,21 @@ TEST_F(HeaderTest, KeepsTheWantedTensorsAlone) {
   EXPECT_TRUE(read.stray.empty());
 }
 
+// Values may be shorter than a byte; a tensor is whole bytes.
+TEST_F(HeaderTest, CountsTheBitsOfShortValues) {
+  const auto header = [](const char* dtype, const char* shape, int bytes) {
+    return absl::StrCat(R"({"want":{"dtype":")", dtype, R"(","shape":)", shape,
+                        R"(,"data_offsets":[0,)", bytes, "]}}");
+  };
+  EXPECT_EQ(Read(FileText(header("F4", "[3,4]", 6), "123456")).value().tensors.at("want").bytes,
+            6u);
+  EXPECT_TRUE(Read(FileText(header("F6_E2M3", "[4]", 3), "123")).ok());
+  ExpectRefused(FileText(header("F4", "[3]", 2), "12"), absl::StatusCode::kDataLoss,
+                "no whole number of bytes");
+  ExpectRefused(FileText(header("F5", "[8]", 5), "12345"), absl::StatusCode::kInvalidArgument,
+                "does not know");
+}
+
 TEST_F(HeaderTest, FindsBytesOfNoTensor) {
   const std::string header = absl::StrCat("{", Entry("want.b", 9, 10), ",", Entry("want", 2, 5),
                                           ",", Entry("other", 5, 7), "}");
