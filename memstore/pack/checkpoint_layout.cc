@@ -6,7 +6,6 @@
 #include <cmath>
 #include <cstring>
 #include <functional>
-#include <map>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -22,16 +21,6 @@ namespace {
 // A warning that lists more is not read.
 constexpr size_t kMaxRangesSaid = 3;
 
-using Places = std::vector<const TensorPlace*>;
-
-// The tensors of one kind of one table, by the number of their piece; 0 where there are none. The
-// places of one piece are those of ranks.
-struct TensorsOfTable {
-  std::string stem;
-  std::string form;
-  bool in_pieces = false;
-  std::map<uint32_t, Places> pieces;
-};
 struct TablesOfLayer {
   TensorsOfTable weights, scales;
 };
@@ -164,8 +153,8 @@ absl::StatusOr<std::vector<RowRun>> LayColumns(const TensorsOfTable& table,
       ENGRAM_RETURN_IF_ERROR(CheckPiecesAreFull(parts, of_column, PaddingFill::kAnyRow));
     } else if (parts[0]->shape[0] != moduli[column]) {
       return DoesNotFit(*parts[0],
-                        absl::StrCat("[", moduli[column], ", ", parts[0]->shape[1],
-                                     "]; for a table of another size give its base size with "
+                        absl::StrCat(ShapeOf(*parts[0], moduli[column]),
+                                     "; for a table of another size give its base size with "
                                      "--rows-per-head"));
     }
     for (RowRun& run : of_column) {
@@ -173,42 +162,6 @@ absl::StatusOr<std::vector<RowRun>> LayColumns(const TensorsOfTable& table,
       runs.push_back(run);
     }
     first_row += moduli[column];
-  }
-  return runs;
-}
-
-absl::StatusOr<std::vector<RowRun>> LayRows(const Family& family, const LayerAddressing& layer,
-                                            const TensorsOfTable& table,
-                                            const std::vector<Places>& pieces, PaddingFill fill,
-                                            const NoteFunction& note) {
-  if (family.column_tensors && absl::string_view(table.form).substr(0, 7) == "{piece}") {
-    return LayColumns(table, pieces, layer.moduli);
-  }
-  std::vector<RowRun> runs;
-  if (!table.in_pieces && pieces[0].size() > 1) {
-    ENGRAM_ASSIGN_OR_RETURN(runs, LayRanks(pieces[0], layer.moduli));
-    ENGRAM_RETURN_IF_ERROR(CheckPiecesAreFull(pieces[0], runs, fill));
-    return runs;
-  }
-  Places tensors;
-  for (const Places& places : pieces) {
-    if (places.size() > 1) {
-      return DoesNotFit(
-          *places[0],
-          absl::StrCat("a piece of the table as a whole: each piece is cut among ", places.size(),
-                       " ranks as well; export the model without tensor "
-                       "parallelism"));
-    }
-    tensors.push_back(places[0]);
-  }
-  const std::string next =
-      table.in_pieces ? PieceName(table.stem, table.form, tensors.size()) : std::string();
-  ENGRAM_ASSIGN_OR_RETURN(runs, LayPieces(tensors, layer.moduli, next));
-  ENGRAM_RETURN_IF_ERROR(CheckPiecesAreFull(tensors, runs, fill));
-  if (const uint64_t padding = PaddingRows(tensors, runs); padding > 0 && note) {
-    note(absl::StrCat("note: the last ", padding, " rows of ",
-                      QuoteForMessage(tensors.back()->name),
-                      " are padding and left out: the table has ", layer.Rows(), " rows"));
   }
   return runs;
 }
@@ -246,7 +199,92 @@ absl::StatusOr<float> ReadScalar(const TensorPlace& tensor) {
                                                     ", expected a positive, finite scale"));
 }
 
-// The scale of the whole table: one tensor, or one a piece or a rank, all of one value.
+absl::StatusOr<RowEncodingKind> KindOf(const Family& family, const TensorPlace& weight,
+                                       bool has_scale) {
+  if (weight.dtype == "F8_E4M3") {
+    if (!has_scale || family.scale_tensor.empty()) {
+      return DoesNotFit(weight, family.scale_tensor.empty()
+                                    ? "BF16, F16 or F32: this family has no scales"
+                                    : "a scale tensor beside it, which the checkpoint lacks");
+    }
+    return family.scale_per_row ? RowEncodingKind::kFp8E4m3Ue8m0Block32 : RowEncodingKind::kFp8E4m3;
+  }
+  if (has_scale) return DoesNotFit(weight, "F8_E4M3, as there is a scale tensor");
+  if (weight.dtype == "BF16") return RowEncodingKind::kBf16;
+  if (weight.dtype == "F16") return RowEncodingKind::kFp16;
+  if (weight.dtype == "F32") return RowEncodingKind::kFp32;
+  return DoesNotFit(weight, "BF16, F16, F32 or F8_E4M3");
+}
+
+absl::Status LayScales(const Family& family, const LayerAddressing& layer,
+                       const TensorsOfTable& table, const Checkpoint& checkpoint,
+                       const NoteFunction& note, LayerPart& out) {
+  // A byte is a byte: tools without the dtype spell it so.
+  const std::set<std::string> dtypes = {"F8_E8M0", "I8", "U8"};
+  out.row_bytes = family.row_dim / kScaleBlockValues;
+  ENGRAM_ASSIGN_OR_RETURN(const std::vector<Places> pieces, InOrder(table, checkpoint));
+  for (const Places& places : pieces) {
+    for (const TensorPlace* place : places) {
+      ENGRAM_RETURN_IF_ERROR(CheckTensor(*place, dtypes, out.row_bytes, family));
+    }
+  }
+  const TensorPlace& first = *pieces[0][0];
+  if (first.dtype != "F8_E8M0" && note) {
+    note(absl::StrCat("note: the scales in ", QuoteForMessage(first.name), " are ",
+                      QuoteForMessage(first.dtype),
+                      ", taken as the bytes of F8_E8M0 that they are"));
+  }
+  ENGRAM_ASSIGN_OR_RETURN(out.runs,
+                          LayRows(family, layer, table, pieces, PaddingFill::kZeros, note));
+  return absl::OkStatus();
+}
+
+std::string SayRanges(const std::vector<ByteRange>& ranges) {
+  std::string text;
+  for (size_t i = 0; i < std::min(ranges.size(), kMaxRangesSaid); ++i) {
+    absl::StrAppend(&text, i > 0 ? ", " : "", ranges[i].begin, "..", ranges[i].end - 1);
+  }
+  if (ranges.size() > kMaxRangesSaid) absl::StrAppend(&text, " and more");
+  return text;
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<RowRun>> LayRows(const Family& family, const LayerAddressing& layer,
+                                            const TensorsOfTable& table,
+                                            const std::vector<Places>& pieces, PaddingFill fill,
+                                            const NoteFunction& note) {
+  if (family.column_tensors && absl::string_view(table.form).substr(0, 7) == "{piece}") {
+    return LayColumns(table, pieces, layer.moduli);
+  }
+  std::vector<RowRun> runs;
+  if (!table.in_pieces && pieces[0].size() > 1) {
+    ENGRAM_ASSIGN_OR_RETURN(runs, LayRanks(pieces[0], layer.moduli));
+    ENGRAM_RETURN_IF_ERROR(CheckPiecesAreFull(pieces[0], runs, fill));
+    return runs;
+  }
+  Places tensors;
+  for (const Places& places : pieces) {
+    if (places.size() > 1) {
+      return DoesNotFit(
+          *places[0],
+          absl::StrCat("a piece of the table as a whole: each piece is cut among ", places.size(),
+                       " ranks as well; export the model without tensor parallelism"));
+    }
+    tensors.push_back(places[0]);
+  }
+  const std::string next =
+      table.in_pieces ? PieceName(table.stem, table.form, tensors.size()) : std::string();
+  ENGRAM_ASSIGN_OR_RETURN(runs, LayPieces(tensors, layer.moduli, next));
+  ENGRAM_RETURN_IF_ERROR(CheckPiecesAreFull(tensors, runs, fill));
+  if (const uint64_t padding = PaddingRows(tensors, runs); padding > 0 && note) {
+    note(absl::StrCat("note: the last ", padding, " rows of ",
+                      QuoteForMessage(tensors.back()->name),
+                      " are padding and left out: the table has ", layer.Rows(), " rows"));
+  }
+  return runs;
+}
+
 absl::StatusOr<float> ReadGlobalScale(const TensorsOfTable& scales) {
   const TensorPlace* first = nullptr;
   float value = 0;
@@ -268,56 +306,11 @@ absl::StatusOr<float> ReadGlobalScale(const TensorsOfTable& scales) {
   return value;
 }
 
-absl::StatusOr<RowEncodingKind> KindOf(const Family& family, const TensorPlace& weight,
-                                       bool has_scale) {
-  if (weight.dtype == "F8_E4M3") {
-    if (!has_scale || family.scale_tensor.empty()) {
-      return DoesNotFit(weight, family.scale_tensor.empty()
-                                    ? "BF16, F16 or F32: this family has no scales"
-                                    : "a scale tensor beside it, which the checkpoint lacks");
-    }
-    return family.scale_per_row ? RowEncodingKind::kFp8E4m3Ue8m0Block32 : RowEncodingKind::kFp8E4m3;
-  }
-  if (has_scale) return DoesNotFit(weight, "F8_E4M3, as there is a scale tensor");
-  if (weight.dtype == "BF16") return RowEncodingKind::kBf16;
-  if (weight.dtype == "F16") return RowEncodingKind::kFp16;
-  if (weight.dtype == "F32") return RowEncodingKind::kFp32;
-  return DoesNotFit(weight, "BF16, F16, F32 or F8_E4M3");
+uint32_t CheckpointLayer::RowBytes() const {
+  uint32_t bytes = 0;
+  for (const LayerPart& part : parts) bytes += part.row_bytes;
+  return bytes;
 }
-
-absl::Status LayScales(const Family& family, const LayerAddressing& layer,
-                       const TensorsOfTable& table, const Checkpoint& checkpoint,
-                       const NoteFunction& note, CheckpointLayer& out) {
-  // A byte is a byte: tools without the dtype spell it so.
-  const std::set<std::string> dtypes = {"F8_E8M0", "I8", "U8"};
-  out.scale_bytes = family.row_dim / kScaleBlockValues;
-  ENGRAM_ASSIGN_OR_RETURN(const std::vector<Places> pieces, InOrder(table, checkpoint));
-  for (const Places& places : pieces) {
-    for (const TensorPlace* place : places) {
-      ENGRAM_RETURN_IF_ERROR(CheckTensor(*place, dtypes, out.scale_bytes, family));
-    }
-  }
-  const TensorPlace& first = *pieces[0][0];
-  if (first.dtype != "F8_E8M0" && note) {
-    note(absl::StrCat("note: the scales in ", QuoteForMessage(first.name), " are ",
-                      QuoteForMessage(first.dtype),
-                      ", taken as the bytes of F8_E8M0 that they are"));
-  }
-  ENGRAM_ASSIGN_OR_RETURN(out.scales,
-                          LayRows(family, layer, table, pieces, PaddingFill::kZeros, note));
-  return absl::OkStatus();
-}
-
-std::string SayRanges(const std::vector<ByteRange>& ranges) {
-  std::string text;
-  for (size_t i = 0; i < std::min(ranges.size(), kMaxRangesSaid); ++i) {
-    absl::StrAppend(&text, i > 0 ? ", " : "", ranges[i].begin, "..", ranges[i].end - 1);
-  }
-  if (ranges.size() > kMaxRangesSaid) absl::StrAppend(&text, " and more");
-  return text;
-}
-
-}  // namespace
 
 WantedTensor TableTensors(const Family& family) {
   return [names = TableNames(family)](absl::string_view name) {
@@ -340,41 +333,43 @@ absl::StatusOr<CheckpointLayer> LayOutLayer(const Family& family, const LayerAdd
       ENGRAM_RETURN_IF_ERROR(CheckTensor(*place, {first.dtype}, family.row_dim, family));
     }
   }
+  LayerPart weights, scales;
   ENGRAM_ASSIGN_OR_RETURN(
-      out.weights, LayRows(family, layer, tables.weights, pieces, PaddingFill::kAnyRow, note));
+      weights.runs, LayRows(family, layer, tables.weights, pieces, PaddingFill::kAnyRow, note));
   if (kind == RowEncodingKind::kFp8E4m3) {
     ENGRAM_ASSIGN_OR_RETURN(out.encoding.global_scale, ReadGlobalScale(tables.scales));
   }
   if (kind == RowEncodingKind::kFp8E4m3Ue8m0Block32) {
-    ENGRAM_RETURN_IF_ERROR(LayScales(family, layer, tables.scales, checkpoint, note, out));
+    ENGRAM_RETURN_IF_ERROR(LayScales(family, layer, tables.scales, checkpoint, note, scales));
   }
-  out.weight_bytes = EncodedRowBytes(out.encoding) - out.scale_bytes;
+  weights.row_bytes = EncodedRowBytes(out.encoding) - scales.row_bytes;
+  out.parts.push_back(std::move(weights));
+  if (scales.row_bytes > 0) out.parts.push_back(std::move(scales));
   return out;
 }
 
-void WarnOfOddBytes(const Checkpoint& checkpoint, const CheckpointLayer& layer,
-                    const NoteFunction& note, std::set<std::string>& files) {
+void WarnOfOddBytes(const std::map<std::string, std::vector<ByteRange>>& stray,
+                    const CheckpointLayer& layer, const NoteFunction& note,
+                    std::set<std::string>& files) {
   if (!note) return;
-  for (const std::vector<RowRun>* runs : {&layer.weights, &layer.scales}) {
-    const uint64_t row_bytes = runs == &layer.weights ? layer.weight_bytes : layer.scale_bytes;
-    for (const RowRun& run : *runs) {
+  for (const LayerPart& part : layer.parts) {
+    for (const RowRun& run : part.runs) {
       const std::string& file = run.tensor->file;
       const uint64_t begin = run.tensor->offset;
       const std::vector<ByteRange> holes =
-          FindHoles(file, {begin, begin + run.rows * row_bytes}, kMaxRangesSaid + 1);
+          FindHoles(file, {begin, begin + run.rows * part.row_bytes}, kMaxRangesSaid + 1);
       if (!holes.empty()) {
         note(absl::StrCat("warning: ", file, " has holes in the rows of ",
                           QuoteForMessage(run.tensor->name), ", at the bytes ", SayRanges(holes),
                           ": nothing was written there, and the rows are zeros; was the download "
                           "finished?"));
       }
-      const auto stray = checkpoint.stray().find(file);
-      if (!files.insert(file).second || stray == checkpoint.stray().end() ||
-          stray->second.empty()) {
+      const auto of_none = stray.find(file);
+      if (!files.insert(file).second || of_none == stray.end() || of_none->second.empty()) {
         continue;
       }
       note(absl::StrCat("warning: ", file, " has bytes that belong to no tensor, at ",
-                        SayRanges(stray->second), ": is it the file that its header is of?"));
+                        SayRanges(of_none->second), ": is it the file that its header is of?"));
     }
   }
 }

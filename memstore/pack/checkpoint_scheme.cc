@@ -19,16 +19,7 @@ namespace {
 absl::StatusOr<StatedRecipe> ReadRecipe(const Family& family, const std::string& checkpoint,
                                         const PackOptions& options, ConfigReport* report) {
   StatedRecipe stated;
-  if (options.rows_per_head > 0) {
-    ENGRAM_RETURN_IF_ERROR(stated.State(
-        RecipeParameter::kBaseRows,
-        {{options.rows_per_head}, "--rows-per-head", absl::StrCat(options.rows_per_head)}));
-  }
-  if (options.reset_token_id) {
-    ENGRAM_RETURN_IF_ERROR(stated.State(
-        RecipeParameter::kResetToken,
-        {{*options.reset_token_id}, "--reset-token-id", absl::StrCat(*options.reset_token_id)}));
-  }
+  ENGRAM_RETURN_IF_ERROR(StateFlags(options, stated));
   ENGRAM_ASSIGN_OR_RETURN(*report,
                           ReadCheckpointConfig(checkpoint, family, options.reset_token_id, stated));
   return stated;
@@ -55,15 +46,22 @@ absl::Status TakeTokenizer(const Family& family, const std::string& checkpoint,
                                                   "map in place of the tokenizer"));
 }
 
-// The table's tensors and those that hold constants. These may be in files that are not there, as
-// who fetches the table alone has not got them: `missing` says so.
+// The table's tensors, those that hold constants and those beside tensors that are named. The
+// latter two may be in files that are not there, as who fetches the table alone has not got them:
+// `missing` says so.
 absl::StatusOr<Checkpoint> OpenCheckpoint(const Family& family, const AddressScheme& scheme,
-                                          const std::string& directory, const PackOptions& options,
-                                          std::string* missing) {
+                                          const RowNames& named, const std::string& directory,
+                                          const PackOptions& options, std::string* missing) {
+  const bool are_named = !named.names().empty();
   const WantedTensor tables = TableTensors(family);
   const WantedTensor others = OtherTables(family, scheme);
-  const WantedTensor constants = ConstantTensors(family);
-  const auto rows = [&](absl::string_view name) { return tables(name) || others(name); };
+  const WantedTensor stored = ConstantTensors(family);
+  const auto rows = [&](absl::string_view name) {
+    return are_named ? named.Means(name) : tables(name) || others(name);
+  };
+  const auto constants = [&](absl::string_view name) {
+    return stored(name) || (are_named && (named.IsBeside(name) || others(name)));
+  };
   absl::StatusOr<Checkpoint> opened = Checkpoint::Open(
       directory, [&](absl::string_view name) { return rows(name) || constants(name); });
   if (!absl::IsNotFound(opened.status()) || options.use_stored_constants) return opened;
@@ -103,6 +101,7 @@ absl::StatusOr<CheckpointScheme> ReadCheckpointScheme(const Family& family,
   ENGRAM_RETURN_IF_ERROR(CheckPackOptions(family, options));
   ConfigReport report;
   CheckpointScheme model;
+  ENGRAM_ASSIGN_OR_RETURN(model.rows, RowNames::Parse(options.rows, "--rows"));
   ENGRAM_ASSIGN_OR_RETURN(model.stated, ReadRecipe(family, checkpoint, options, &report));
   PackOptions derived = options;
   derived.rows_per_head = 0;  // it is among what is stated
@@ -119,8 +118,8 @@ absl::StatusOr<CheckpointScheme> ReadCheckpointScheme(const Family& family,
   AddressScheme& addresses = model.scheme.scheme;
   ENGRAM_RETURN_IF_ERROR(WithDifferences(model.stated.CheckLayerRows(addresses), model));
   std::string missing;
-  ENGRAM_ASSIGN_OR_RETURN(Checkpoint opened,
-                          OpenCheckpoint(model.family, addresses, checkpoint, options, &missing));
+  ENGRAM_ASSIGN_OR_RETURN(Checkpoint opened, OpenCheckpoint(model.family, addresses, model.rows,
+                                                            checkpoint, options, &missing));
   model.checkpoint = std::make_unique<const Checkpoint>(std::move(opened));
   ENGRAM_RETURN_IF_ERROR(
       WithDifferences(CheckNoOtherTables(model.family, addresses, *model.checkpoint), model));
@@ -131,11 +130,28 @@ absl::StatusOr<CheckpointScheme> ReadCheckpointScheme(const Family& family,
   return model;
 }
 
+absl::Status StateFlags(const PackOptions& options, StatedRecipe& stated) {
+  if (options.rows_per_head > 0) {
+    ENGRAM_RETURN_IF_ERROR(stated.State(
+        RecipeParameter::kBaseRows,
+        {{options.rows_per_head}, "--rows-per-head", absl::StrCat(options.rows_per_head)}));
+  }
+  if (!options.reset_token_id) return absl::OkStatus();
+  return stated.State(
+      RecipeParameter::kResetToken,
+      {{*options.reset_token_id}, "--reset-token-id", absl::StrCat(*options.reset_token_id)});
+}
+
 absl::Status WithDifferences(const absl::Status& status, const CheckpointScheme& model) {
+  return WithDifferences(status, model.stated, model.differences);
+}
+
+absl::Status WithDifferences(const absl::Status& status, const StatedRecipe& stated,
+                             const std::vector<std::string>& differences) {
   if (status.ok()) return status;
-  std::vector<std::string> said = model.differences;
+  std::vector<std::string> said = differences;
   // A table of another size is another base size's, whoever said that one.
-  const RecipeStatement* base = model.stated.Find(RecipeParameter::kBaseRows);
+  const RecipeStatement* base = stated.Find(RecipeParameter::kBaseRows);
   if (base != nullptr) {
     const std::string base_said = absl::StrCat(base->source, " is ", base->text);
     const bool is_new = std::none_of(said.begin(), said.end(), [&](const std::string& each) {

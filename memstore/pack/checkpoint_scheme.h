@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "memstore/addressing/families.h"
+#include "memstore/pack/named_rows.h"
 #include "memstore/pack/pack_options.h"
 #include "memstore/recipe/stated_recipe.h"
 #include "memstore/safetensors/checkpoint.h"
@@ -20,6 +21,7 @@ namespace engram {
 struct CheckpointScheme {
   Family family;  // with the model's parameters
   PackScheme scheme;
+  RowNames rows;                                 // none: the rows are the family's own tensors
   std::unique_ptr<const Checkpoint> checkpoint;  // the tensors of the scheme's tables, and others
   StatedRecipe stated;
   std::vector<std::string> differences;  // of the model from the family
@@ -33,8 +35,13 @@ absl::StatusOr<CheckpointScheme> ReadCheckpointScheme(const Family& family,
                                                       const std::string& checkpoint,
                                                       const PackOptions& options);
 
+// States what the flags say of the recipe.
+absl::Status StateFlags(const PackOptions& options, StatedRecipe& stated);
+
 // `status` of a table that does not fit the scheme, with what the model says otherwise than its
 // family: that may be the reason.
+absl::Status WithDifferences(const absl::Status& status, const StatedRecipe& stated,
+                             const std::vector<std::string>& differences);
 absl::Status WithDifferences(const absl::Status& status, const CheckpointScheme& model);
 
 }  // namespace engram

@@ -12,6 +12,7 @@
 #include "memstore/base/status_macros.h"
 #include "memstore/pack/checkpoint_layout.h"
 #include "memstore/pack/checkpoint_scheme.h"
+#include "memstore/pack/named_rows.h"
 #include "memstore/safetensors/blob_digests.h"
 #include "memstore/safetensors/checkpoint_files.h"
 #include "memstore/table/joined_rows.h"
@@ -22,17 +23,14 @@ namespace {
 // Where a layer's rows lie, without the tensors' names.
 JoinedRows RowsOf(const CheckpointLayer& layer) {
   JoinedRows rows;
-  const auto add = [&rows](const std::vector<RowRun>& runs, uint32_t row_bytes) {
-    if (runs.empty()) return;
+  for (const LayerPart& from : layer.parts) {
     RowPart part;
-    part.row_bytes = row_bytes;
-    for (const RowRun& run : runs) {
+    part.row_bytes = from.row_bytes;
+    for (const RowRun& run : from.runs) {
       part.pieces.push_back({run.tensor->file, run.tensor->offset, run.first_row, run.rows});
     }
     rows.parts.push_back(std::move(part));
-  };
-  add(layer.weights, layer.weight_bytes);
-  add(layer.scales, layer.scale_bytes);
+  }
   return rows;
 }
 
@@ -47,11 +45,11 @@ RowFill FillFrom(const JoinedRows& rows, const BlobDigests& digests) {
 }
 
 // The files that rows are read from and whose names give their digests.
-std::vector<Blob> BlobsOf(const std::vector<std::unique_ptr<const CheckpointLayer>>& layers) {
+std::vector<Blob> BlobsOf(const std::vector<CheckpointLayer>& layers) {
   std::map<std::string, Blob> blobs;
-  for (const auto& layer : layers) {
-    for (const std::vector<RowRun>* runs : {&layer->weights, &layer->scales}) {
-      for (const RowRun& run : *runs) {
+  for (const CheckpointLayer& layer : layers) {
+    for (const LayerPart& part : layer.parts) {
+      for (const RowRun& run : part.runs) {
         if (std::optional<Blob> blob = BlobOf(run.tensor->file)) blobs.emplace(blob->path, *blob);
       }
     }
@@ -65,20 +63,24 @@ LayerTableSpec SpecOf(const LayerAddressing& addressing, const CheckpointLayer& 
   LayerTableSpec spec;
   spec.layer = addressing.layer;
   spec.rows = addressing.Rows();
-  spec.row_bytes = layer.weight_bytes + layer.scale_bytes;
+  spec.row_bytes = layer.RowBytes();
   spec.encoding = layer.encoding;
   return spec;
 }
 
 absl::StatusOr<CheckpointLayer> LayOutStatedLayer(const CheckpointScheme& model,
                                                   const LayerAddressing& addressing,
+                                                  const std::string& encoding,
                                                   const NoteFunction& note) {
   absl::StatusOr<CheckpointLayer> layout =
-      LayOutLayer(model.family, addressing, *model.checkpoint, note);
+      model.rows.names().empty()
+          ? LayOutLayer(model.family, addressing, *model.checkpoint, note)
+          : LayOutNamedRows(model.rows, encoding, model.family, model.scheme.scheme, addressing,
+                            SourceOf(*model.checkpoint), note);
   if (!layout.ok()) return WithDifferences(layout.status(), model);
   std::vector<uint64_t> piece_rows;
   const TensorPlace* before = nullptr;
-  for (const RowRun& run : layout->weights) {
+  for (const RowRun& run : layout->parts[0].runs) {
     // The parts of ranks are cut by another rule.
     if (before != nullptr && before->name == run.tensor->name) return layout;
     before = run.tensor;
@@ -90,37 +92,44 @@ absl::StatusOr<CheckpointLayer> LayOutStatedLayer(const CheckpointScheme& model,
 
 }  // namespace
 
+absl::StatusOr<Manifest> PackLayers(const Family& family, const PackOptions& options,
+                                    const PackScheme& scheme,
+                                    const std::vector<CheckpointLayer>& layouts) {
+  const std::vector<LayerAddressing>& addressings = scheme.scheme.layers;
+  ENGRAM_ASSIGN_OR_RETURN(const std::unique_ptr<BlobDigests> digests,
+                          BlobDigests::Begin(BlobsOf(layouts)));
+  std::vector<JoinedRows> joined;
+  for (const CheckpointLayer& layout : layouts) joined.push_back(RowsOf(layout));
+  std::vector<LayerRows> layers;
+  for (size_t i = 0; i < layouts.size(); ++i) {
+    layers.push_back({SpecOf(addressings[i], layouts[i]),
+                      [&rows = joined[i], &digests] { return FillFrom(rows, *digests); }});
+  }
+  absl::StatusOr<Manifest> written =
+      WriteTableSet(family, options, scheme, layers, [&digests] { return digests->Wait(); });
+  // The rows ended for the digest's sake: it has the reason.
+  if (!written.ok() && digests->failed()) return digests->Wait();
+  return written;
+}
+
 absl::StatusOr<Manifest> PackCheckpoint(const Family& family, const std::string& checkpoint,
                                         const PackOptions& options) {
   ENGRAM_RETURN_IF_ERROR(CheckCheckpointDirectory(checkpoint));
   ENGRAM_ASSIGN_OR_RETURN(const CheckpointScheme model,
                           ReadCheckpointScheme(family, checkpoint, options));
-  const std::vector<LayerAddressing>& addressings = model.scheme.scheme.layers;
-  std::vector<std::unique_ptr<const CheckpointLayer>> layouts;
+  std::vector<CheckpointLayer> layouts;
   std::set<std::string> looked_at;
-  for (const LayerAddressing& addressing : addressings) {
-    ENGRAM_ASSIGN_OR_RETURN(CheckpointLayer layout,
-                            LayOutStatedLayer(model, addressing, options.on_note));
-    layouts.push_back(std::make_unique<const CheckpointLayer>(std::move(layout)));
-    WarnOfOddBytes(*model.checkpoint, *layouts.back(), options.on_note, looked_at);
-  }
-  ENGRAM_ASSIGN_OR_RETURN(const std::unique_ptr<BlobDigests> digests,
-                          BlobDigests::Begin(BlobsOf(layouts)));
-  std::vector<JoinedRows> joined;
-  for (const auto& layout : layouts) joined.push_back(RowsOf(*layout));
-  std::vector<LayerRows> layers;
-  for (size_t i = 0; i < layouts.size(); ++i) {
-    layers.push_back({SpecOf(addressings[i], *layouts[i]),
-                      [&rows = joined[i], &digests] { return FillFrom(rows, *digests); }});
+  for (const LayerAddressing& addressing : model.scheme.scheme.layers) {
+    ENGRAM_ASSIGN_OR_RETURN(
+        CheckpointLayer layout,
+        LayOutStatedLayer(model, addressing, options.encoding, options.on_note));
+    layouts.push_back(std::move(layout));
+    WarnOfOddBytes(model.checkpoint->stray(), layouts.back(), options.on_note, looked_at);
   }
   if (options.on_note) {
     for (const std::string& note : model.notes) options.on_note(absl::StrCat("note: ", note));
   }
-  absl::StatusOr<Manifest> written = WriteTableSet(model.family, options, model.scheme, layers,
-                                                   [&digests] { return digests->Wait(); });
-  // The rows ended for the digest's sake: it has the reason.
-  if (!written.ok() && digests->failed()) return digests->Wait();
-  return written;
+  return PackLayers(model.family, options, model.scheme, layouts);
 }
 
 }  // namespace engram

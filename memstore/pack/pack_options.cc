@@ -24,6 +24,22 @@ absl::Status CheckNoNeedlessTokenMap(const Family& family, const PackOptions& op
                                                  "token map: leave --token-map out"));
 }
 
+// The rows' own names go with the name of what they are.
+absl::Status CheckEncodingName(const PackOptions& options) {
+  if (!options.encoding.empty()) {
+    if (options.rows.empty() && options.gguf_file.empty()) {
+      return absl::InvalidArgumentError(
+          "--encoding names what rows are that are packed as they are: it goes with --rows or "
+          "--gguf");
+    }
+    return CheckPlainName(options.encoding, "--encoding");
+  }
+  if (options.rows.empty() || !options.gguf_file.empty()) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      "--rows packs tensors as they are, and readers must be told what a row is: give it a name "
+      "with --encoding NAME (as in nvfp4, or int4_g32_bf16)");
+}
+
 absl::StatusOr<MadeMap> ReadMap(const PackOptions& options) {
   if (options.made_token_map) return *options.made_token_map;
   absl::StatusOr<std::string> bytes = ReadWholeFile(options.token_map_file, kMaxTokenMapBytes);
@@ -62,6 +78,7 @@ absl::Status CheckPackOptions(const Family& family, const PackOptions& options) 
   absl::Status status = CheckStagingOutput(options.output);
   if (status.ok()) status = CheckPlainName(SetName(family, options), "the table set's name");
   if (status.ok()) status = CheckNoNeedlessTokenMap(family, options);
+  if (status.ok()) status = CheckEncodingName(options);
   if (status.ok() && options.reset_token_id && family.reset_token_id < 0) {
     status = absl::InvalidArgumentError(absl::StrCat("no token ends a window of the family ",
                                                      family.name, ": leave --reset-token-id out"));

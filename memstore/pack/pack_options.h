@@ -37,6 +37,11 @@ struct PackOptions {
   // that its tensors hold are taken in place of those that the recipe makes.
   std::optional<uint32_t> reset_token_id;
   bool use_stored_constants = false;
+  // Of a checkpoint: tensors that are the rows, in place of the family's own (named_rows.h); of a
+  // GGUF the same. What the rows so made are called: needed with `rows`.
+  std::vector<std::string> rows;
+  std::string encoding;
+  std::string gguf_file;  // PackGguf's; any part of a model that is split
   TableSetWriterOptions writer;
   ProgressFunction on_progress;  // in bytes of rows
   NoteFunction on_note;          // may be empty

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "memstore/base/quote_for_message.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/os/posix_file.h"
@@ -77,7 +78,7 @@ absl::Status OtherLength(const TensorPlace& piece, const TensorPlace& first) {
   const bool ranks = AreOfRanks(piece, first);
   return DoesNotFit(
       piece, absl::StrCat(
-                 "[", RowsOf(first), ", ", first.shape[1], "] as ",
+                 ShapeOf(first, RowsOf(first)), " as ",
                  ranks ? absl::StrCat("that in ", first.file) : QuoteForMessage(first.name),
                  " is: ", ranks ? "the parts that ranks have of a table" : "the pieces of a table",
                  " have one length but for the last; download the file again, or ", kOtherSize));
@@ -90,8 +91,8 @@ absl::Status TooFew(absl::Span<const TensorPlace* const> pieces, uint64_t rows,
   const uint64_t needed = DivideUp(rows, RowsOf(first));
   if (next_piece.empty() || needed == pieces.size()) {
     const uint64_t before = StoredRows(pieces.first(pieces.size() - 1));
-    return DoesNotFit(last, absl::StrCat("[", rows - std::min(before, rows), ", ", last.shape[1],
-                                         "] or more rows; ", kOtherSize));
+    return DoesNotFit(last, absl::StrCat(ShapeOf(last, rows - std::min(before, rows)),
+                                         " or more rows; ", kOtherSize));
   }
   if (RowsOf(last) != RowsOf(first)) return OtherLength(last, first);
   return absl::NotFoundError(
@@ -139,6 +140,12 @@ std::vector<uint64_t> RowsOfRanks(absl::Span<const uint64_t> moduli, size_t rank
 }
 
 }  // namespace
+
+std::string ShapeOf(const TensorPlace& tensor, uint64_t rows) {
+  std::vector<uint64_t> shape = tensor.shape;
+  shape[0] = rows;
+  return absl::StrCat("[", absl::StrJoin(shape, ", "), "]");
+}
 
 absl::Status DoesNotFit(const TensorPlace& tensor, absl::string_view expected) {
   return absl::FailedPreconditionError(absl::StrCat("the tensor ", QuoteForMessage(tensor.name),

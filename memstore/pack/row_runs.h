@@ -26,6 +26,9 @@ struct RowRun {
   uint64_t rows = 0;
 };
 
+// "[ROWS, 256]": the tensor's shape, were it of so many rows.
+std::string ShapeOf(const TensorPlace& tensor, uint64_t rows);
+
 absl::Status DoesNotFit(const TensorPlace& tensor, absl::string_view expected);
 
 // Rows one after the other, as many as the moduli make, in pieces of one length. Only the last

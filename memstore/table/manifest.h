@@ -34,7 +34,7 @@ enum class RowEncodingKind { kOpaque, kBf16, kFp16, kFp32, kFp8E4m3, kFp8E4m3Ue8
 struct RowEncoding {
   RowEncodingKind kind = RowEncodingKind::kOpaque;
   uint32_t dim = 0;           // values in a row
-  float global_scale = 0.0f;  // kFp8E4m3 alone
+  float global_scale = 0.0f;  // kFp8E4m3; kOpaque with a label, where the table has one; else 0
   std::string label = {};     // kOpaque alone: what the rows are, in a plain name; empty: not said
 };
 // Bytes of a row so encoded; 0 for kOpaque.

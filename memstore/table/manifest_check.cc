@@ -65,7 +65,8 @@ absl::Status CheckEncoding(const LayerTableSpec& layer) {
                     Name(encoding.kind), " are ", EncodedRowBytes(encoding), " bytes");
     }
   }
-  const bool scaled = encoding.kind == RowEncodingKind::kFp8E4m3;
+  const bool scaled = encoding.kind == RowEncodingKind::kFp8E4m3 ||
+                      (!encoding.label.empty() && encoding.global_scale != 0);
   if (scaled ? !(std::isfinite(encoding.global_scale) && encoding.global_scale > 0)
              : encoding.global_scale != 0) {
     return Refuse("encoding.global_scale is ", encoding.global_scale, ", it must be ",

@@ -86,6 +86,7 @@ TEST(ManifestTest, KeepsEveryEncodingAndThePolynomialKind) {
   const std::pair<RowEncoding, uint32_t> encodings[] = {
       {{RowEncodingKind::kOpaque, 0, 0}, 90},
       {{RowEncodingKind::kOpaque, 160, 0, "nvfp4_e4m3-16.v1"}, 90},
+      {{RowEncodingKind::kOpaque, 160, 0.25f, "nvfp4"}, 90},
       {{RowEncodingKind::kBf16, 160, 0}, 320},
       {{RowEncodingKind::kFp16, 160, 0}, 320},
       {{RowEncodingKind::kFp32, 160, 0}, 640},
@@ -164,6 +165,16 @@ const BadManifest kBad[] = {
      [](Manifest& m) {
        m.layers[0].encoding = {RowEncodingKind::kFp8E4m3, 264,
                                std::numeric_limits<float>::quiet_NaN()};
+     },
+     "positive and finite"},
+    {"scale_without_label",
+     [](Manifest& m) {
+       m.layers[0].encoding = {RowEncodingKind::kOpaque, 256, 0.5f};
+     },
+     "must be absent"},
+    {"scale_negative",
+     [](Manifest& m) {
+       m.layers[0].encoding = {RowEncodingKind::kOpaque, 256, -0.5f, "nvfp4"};
      },
      "positive and finite"},
     {"label_of_a_kind", [](Manifest& m) { m.layers[0].encoding.label = "fp8"; },
