@@ -13,6 +13,7 @@
 #include "memstore/pack/checkpoint_layout.h"
 #include "memstore/pack/checkpoint_scheme.h"
 #include "memstore/pack/named_rows.h"
+#include "memstore/pack/source_identity.h"
 #include "memstore/safetensors/blob_digests.h"
 #include "memstore/safetensors/checkpoint_files.h"
 #include "memstore/table/joined_rows.h"
@@ -105,8 +106,10 @@ absl::StatusOr<Manifest> PackLayers(const Family& family, const PackOptions& opt
     layers.push_back({SpecOf(addressings[i], layouts[i]),
                       [&rows = joined[i], &digests] { return FillFrom(rows, *digests); }});
   }
+  PackOptions resumable = options;
+  ENGRAM_ASSIGN_OR_RETURN(resumable.writer.source_identity, SourceIdentity(joined));
   absl::StatusOr<Manifest> written =
-      WriteTableSet(family, options, scheme, layers, [&digests] { return digests->Wait(); });
+      WriteTableSet(family, resumable, scheme, layers, [&digests] { return digests->Wait(); });
   // The rows ended for the digest's sake: it has the reason.
   if (!written.ok() && digests->failed()) return digests->Wait();
   return written;

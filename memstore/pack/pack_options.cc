@@ -133,20 +133,28 @@ absl::StatusOr<Manifest> WriteTableSet(const Family& family, const PackOptions& 
                                        const std::vector<LayerRows>& layers,
                                        const std::function<absl::Status()>& may_publish) {
   uint64_t row_bytes = 0, file_bytes = 0;
+  std::vector<LayerTableSpec> specs;
   for (const LayerRows& layer : layers) {
+    specs.push_back(layer.spec);
     row_bytes += layer.spec.rows * layer.spec.row_bytes;
     file_bytes += ShardFileBytes(layer.spec.rows, layer.spec.row_bytes);
   }
-  absl::StatusOr<TableSetWriter> writer = TableSetWriter::Begin(options.output, options.writer);
+  TableSetWriterOptions writer_options = options.writer;
+  writer_options.on_note = options.on_note;
+  absl::StatusOr<TableSetWriter> writer = TableSetWriter::Begin(options.output, writer_options);
   if (!writer.ok()) return writer.status();
-  absl::Status status = writer->CheckRoom(file_bytes);
+  absl::Status status = writer->Plan(scheme.scheme, specs);
+  if (status.ok()) status = writer->CheckRoom(file_bytes);
   if (status.ok() && scheme.token_map) status = writer->AddTokenMap(scheme.token_map->bytes());
   ProgressCount progress(row_bytes, options.on_progress);
   for (const LayerRows& layer : layers) {
     if (status.ok()) status = writer->AddLayer(layer.spec, layer.rows, progress);
   }
-  if (status.ok()) status = may_publish();
   if (!status.ok()) return status;
+  if (status = may_publish(); !status.ok()) {
+    writer->Discard();
+    return status;
+  }
   return writer->Publish(SetName(family, options), scheme.scheme);
 }
 

@@ -42,7 +42,7 @@ struct PackOptions {
   std::vector<std::string> rows;
   std::string encoding;
   std::string gguf_file;  // PackGguf's; any part of a model that is split
-  TableSetWriterOptions writer;
+  TableSetWriterOptions writer;  // its on_note is on_note below
   ProgressFunction on_progress;  // in bytes of rows
   NoteFunction on_note;          // may be empty
 };

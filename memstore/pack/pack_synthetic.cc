@@ -47,7 +47,9 @@ absl::StatusOr<Manifest> PackSynthetic(const Family& family, const PackOptions& 
                         };
                       }});
   }
-  return WriteTableSet(family, options, *scheme, layers, [] { return absl::OkStatus(); });
+  PackOptions resumable = options;
+  resumable.writer.source_identity = "synthetic";  // layer and row make the bytes
+  return WriteTableSet(family, resumable, *scheme, layers, [] { return absl::OkStatus(); });
 }
 
 }  // namespace engram

@@ -4,39 +4,104 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cerrno>
 #include <memory>
-#include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "memstore/base/check.h"
 #include "memstore/base/plain_name.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/os/direct_file.h"
+#include "memstore/pack/output/found_shards.h"
 #include "memstore/table/side_file.h"
 
 namespace engram {
 namespace {
 
-// Puts the head over the room that was left for it.
-absl::Status CompleteSideFile(const std::string& directory, const PendingSideFile& side_file,
-                              absl::string_view set_id) {
-  const std::string path = JoinPath(directory, side_file.file);
-  ENGRAM_ASSIGN_OR_RETURN(const FileDescriptor file, OpenFile(path, O_WRONLY));
-  const std::string head =
-      SideFileHead(side_file.kind, set_id, side_file.body_sha256, side_file.body_bytes);
-  ENGRAM_RETURN_IF_ERROR(
-      WriteFully(file, 0, {reinterpret_cast<const std::byte*>(head.data()), head.size()}, path));
-  if (fsync(file.get()) != 0) return PosixError("sync", path);
-  return absl::OkStatus();
+// In the partial directory, until the set is published. No name that a set's file could have.
+constexpr char kPlanFile[] = ".plan";
+// Manifests are bounded, and so are sources: a path and some numbers a file.
+constexpr uint64_t kMaxPlanBytes = 2 * kMaxManifestBytes + (64u << 20);
+
+// All that decides which bytes each shard has: the manifest but for its name and digests, and the
+// source of the rows.
+absl::StatusOr<std::string> PlanText(const AddressScheme& scheme,
+                                     const std::vector<LayerTableSpec>& layers,
+                                     const TableSetWriterOptions& options) {
+  Manifest manifest;
+  manifest.name = "plan";
+  manifest.scheme = scheme;
+  manifest.layers = layers;
+  for (LayerTableSpec& layer : manifest.layers) {
+    PlanShards(options.shard_bytes, layer);
+    for (ShardSpec& shard : layer.shards) shard.checksum_file_sha256 = std::string(64, '0');
+  }
+  ENGRAM_ASSIGN_OR_RETURN(const Manifest finished, FinishManifest(std::move(manifest)));
+  return absl::StrCat("engram-pack-plan 1\nsource ", options.source_identity.size(), "\n",
+                      options.source_identity, "\n", finished.text);
+}
+
+// Whether there was a plan, and whether it was this one.
+enum class PlanFound { kNone, kSame, kOther };
+
+PlanFound LookForPlan(const std::string& path, const std::string& plan) {
+  const absl::StatusOr<std::string> found = ReadWholeFile(path, kMaxPlanBytes);
+  if (absl::IsNotFound(found.status())) return PlanFound::kNone;
+  return found.ok() && *found == plan ? PlanFound::kSame : PlanFound::kOther;
 }
 
 }  // namespace
 
 absl::StatusOr<TableSetWriter> TableSetWriter::Begin(const std::string& output,
                                                      const TableSetWriterOptions& options) {
-  absl::StatusOr<StagingDirectory> staging = StagingDirectory::Begin(output);
-  if (!staging.ok()) return staging.status();
-  return TableSetWriter(std::move(*staging), options);
+  ENGRAM_ASSIGN_OR_RETURN(StagingDirectory staging, StagingDirectory::Begin(output));
+  return TableSetWriter(std::move(staging), options);
+}
+
+void TableSetWriter::Note(const std::string& line) const {
+  if (options_.on_note) options_.on_note(absl::StrCat("note: ", line));
+}
+
+absl::Status TableSetWriter::Plan(const AddressScheme& scheme,
+                                  const std::vector<LayerTableSpec>& layers) {
+  planned_ = true;
+  const std::string path = JoinPath(staging_.path(), kPlanFile);
+  const bool resumable =
+      staging_.resumable() && !options_.source_identity.empty() && !options_.rows_stay;
+  ENGRAM_ASSIGN_OR_RETURN(const std::string plan, PlanText(scheme, layers, options_));
+  const PlanFound found = resumable ? LookForPlan(path, plan) : PlanFound::kNone;
+  std::set<std::string> keep;
+  if (found == PlanFound::kSame) {
+    keep.insert(kPlanFile);
+    for (LayerTableSpec layer : layers) {
+      PlanShards(options_.shard_bytes, layer);
+      for (const ShardSpec& shard : layer.shards) {
+        if (!MayBeWhole(staging_.path(), shard)) continue;
+        keep.insert({shard.file, shard.checksum_file});
+        found_.insert(shard.file);
+        found_bytes_ += shard.file_bytes;
+      }
+    }
+  }
+  if (found == PlanFound::kOther) {
+    Note(absl::StrCat(staging_.path(),
+                      " is of a run with another source or other settings: begun anew"));
+  }
+  ENGRAM_RETURN_IF_ERROR(staging_.RemoveAllBut(keep));
+  if (resumable && found != PlanFound::kSame) {
+    ENGRAM_RETURN_IF_ERROR(WriteNewFileDurably(path, plan));
+  }
+  // Also when this run finds no room, say.
+  staging_.set_stays(!found_.empty());
+  if (!found_.empty()) {
+    Note(absl::StrCat("going on where an earlier run stopped: ", found_.size(),
+                      found_.size() == 1 ? " finished shard is" : " finished shards are",
+                      " read again and kept where they are whole"));
+  }
+  if (options_.on_begin) options_.on_begin(staging_.path(), resumable);
+  return absl::OkStatus();
 }
 
 absl::Status TableSetWriter::CheckRoom(uint64_t bytes) const {
@@ -45,13 +110,16 @@ absl::Status TableSetWriter::CheckRoom(uint64_t bytes) const {
   struct statvfs fs;
   if (statvfs(staging_.path().c_str(), &fs) != 0) return PosixError("look at", staging_.path());
   const uint64_t free_bytes = static_cast<uint64_t>(fs.f_bavail) * fs.f_frsize;
-  if (free_bytes >= bytes) return absl::OkStatus();
-  return absl::ResourceExhaustedError(
-      absl::StrCat("the table set takes ", bytes, " bytes, the device of ", staging_.path(),
-                   " has ", free_bytes, " free: make room or choose another output"));
+  if (free_bytes >= bytes - std::min(bytes, found_bytes_)) return absl::OkStatus();
+  const std::string of_these =
+      found_bytes_ > 0 ? absl::StrCat(", ", found_bytes_, " of these are there") : "";
+  return absl::ResourceExhaustedError(absl::StrCat(
+      "the table set takes ", bytes, " bytes", of_these, ", the device of ", staging_.path(),
+      " has ", free_bytes, " free: make room or choose another output"));
 }
 
 absl::Status TableSetWriter::AddTokenMap(absl::string_view bytes) {
+  ENGRAM_CHECK(planned_, "something is added to a table set that has no plan");
   return WriteNewFileDurably(JoinPath(staging_.path(), kTokenMapFile), bytes);
 }
 
@@ -70,23 +138,77 @@ absl::Status TableSetWriter::AddSideFile(absl::string_view name, absl::string_vi
 
 absl::Status TableSetWriter::AddLayer(LayerTableSpec layer, const RowFillFactory& factory,
                                       ProgressCount& progress) {
+  ENGRAM_CHECK(planned_, "something is added to a table set that has no plan");
   PlanShards(options_.shard_bytes, layer);
   LayerWriter writer(staging_.path(), std::move(layer),
                      {options_.shard_bytes, options_.page_checksums, options_.rows_stay});
-  ENGRAM_RETURN_IF_ERROR(
-      DoInOrder(writer.units(), ChooseTableThreads(options_.threads), [&]() -> Worker {
-        auto buffer = std::make_shared<PageBuffer>();
-        return [&writer, &progress, buffer, fill = factory()](uint64_t unit) {
-          absl::Status written = writer.WriteUnit(unit, fill, *buffer);
-          if (written.ok()) progress.Add(writer.unit_bytes(unit));
-          return written;
-        };
-      }));
+  absl::Status status = KeepWhole(writer, progress);
+  if (status.ok()) status = WriteLayer(writer, factory, progress);
+  finished_ += writer.finished();
+  if (!status.ok()) return Ended(std::move(status), !writer.input_failed() && finished_ > 0);
   for (PendingSideFile& side_file : writer.TakeSideFiles()) {
     pending_.push_back(std::move(side_file));
   }
   layers_.push_back(writer.TakeLayer());
   return absl::OkStatus();
+}
+
+std::vector<size_t> TableSetWriter::Found(const LayerTableSpec& layer) const {
+  std::vector<size_t> shards;
+  for (size_t i = 0; i < layer.shards.size(); ++i) {
+    if (found_.count(layer.shards[i].file) > 0) shards.push_back(i);
+  }
+  return shards;
+}
+
+absl::Status TableSetWriter::KeepWhole(LayerWriter& writer, ProgressCount& progress) {
+  const LayerTableSpec& layer = writer.layer();
+  const std::vector<size_t> found = Found(layer);
+  if (found.empty()) return absl::OkStatus();
+  FoundShards shards(staging_.path(), layer, writer.units(), found, options_.page_checksums);
+  ENGRAM_RETURN_IF_ERROR(
+      DoInOrder(shards.units(), ChooseTableThreads(options_.threads), [&]() -> Worker {
+        auto buffer = std::make_shared<PageBuffer>();
+        return [&shards, &progress, buffer](uint64_t unit) -> absl::Status {
+          ENGRAM_ASSIGN_OR_RETURN(const uint64_t whole, shards.CheckUnit(unit, *buffer));
+          if (whole > 0) progress.Add(whole);
+          return absl::OkStatus();
+        };
+      }));
+  std::set<size_t> damaged(found.begin(), found.end());
+  for (FinishedShard& shard : shards.TakeWhole()) {
+    damaged.erase(shard.shard);
+    writer.Keep(std::move(shard));
+  }
+  for (const size_t shard : damaged) {
+    for (const std::string& file : {layer.shards[shard].file, layer.shards[shard].checksum_file}) {
+      const std::string path = JoinPath(staging_.path(), file);
+      if (unlink(path.c_str()) != 0) return PosixError("remove", path);
+    }
+    Note(absl::StrCat(layer.shards[shard].file, " of the earlier run is not whole: written anew"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status TableSetWriter::WriteLayer(LayerWriter& writer, const RowFillFactory& factory,
+                                        ProgressCount& progress) {
+  const std::vector<uint64_t> units = writer.UnitsToWrite();
+  return DoInOrder(units.size(), ChooseTableThreads(options_.threads), [&]() -> Worker {
+    auto buffer = std::make_shared<PageBuffer>();
+    return [&writer, &units, &progress, buffer, fill = factory()](uint64_t i) {
+      absl::Status written = writer.WriteUnit(units[i], fill, *buffer);
+      if (written.ok()) progress.Add(writer.units().At(units[i]).row_bytes);
+      return written;
+    };
+  });
+}
+
+absl::Status TableSetWriter::Ended(absl::Status status, bool stays) {
+  staging_.set_stays(stays && !options_.source_identity.empty() && !options_.rows_stay);
+  if (!staging_.stays()) return status;
+  return absl::Status(
+      status.code(), absl::StrCat(status.message(), "; what is finished stays in ", staging_.path(),
+                                  ": the same command goes on from there"));
 }
 
 absl::Status TableSetWriter::WriteSideFiles(const std::string& set_id) const {
@@ -107,11 +229,19 @@ absl::StatusOr<Manifest> TableSetWriter::Publish(const std::string& name,
   manifest.scheme = scheme;
   manifest.layers = layers_;
   ENGRAM_ASSIGN_OR_RETURN(Manifest finished, FinishManifest(std::move(manifest)));
-  ENGRAM_RETURN_IF_ERROR(WriteSideFiles(finished.id));
-  ENGRAM_RETURN_IF_ERROR(
-      WriteNewFileDurably(JoinPath(staging_.path(), kManifestFile), finished.text));
-  ENGRAM_RETURN_IF_ERROR(WriteNewFileDurably(JoinPath(staging_.path(), kManifestDigestFile),
-                                             absl::StrCat(finished.id, "\n")));
+  absl::Status status = WriteSideFiles(finished.id);
+  if (status.ok()) {
+    status = WriteNewFileDurably(JoinPath(staging_.path(), kManifestFile), finished.text);
+  }
+  if (status.ok()) {
+    status = WriteNewFileDurably(JoinPath(staging_.path(), kManifestDigestFile),
+                                 absl::StrCat(finished.id, "\n"));
+  }
+  if (!status.ok()) return Ended(std::move(status), finished_ > 0);
+  // From here on it can't be gone on with. A run that is killed just now begins anew.
+  staging_.set_stays(false);
+  const std::string plan = JoinPath(staging_.path(), kPlanFile);
+  if (unlink(plan.c_str()) != 0 && errno != ENOENT) return PosixError("remove", plan);
   ENGRAM_RETURN_IF_ERROR(staging_.Publish());
   return finished;
 }

@@ -41,12 +41,16 @@ class TableSetWriterTest : public testing::Test {
     absl::StatusOr<TableSetWriter> writer = TableSetWriter::Begin(dir_ / name, options_);
     if (!writer.ok()) return writer.status();
     ProgressCount progress(1, nullptr);
+    std::vector<LayerTableSpec> layers;
     for (const LayerAddressing& addressing : scheme.layers) {
-      LayerTableSpec layer;
+      LayerTableSpec& layer = layers.emplace_back();
       layer.layer = addressing.layer;
       layer.rows = addressing.Rows();
       layer.row_bytes = row_bytes;
       layer.synthetic = true;
+    }
+    if (absl::Status planned = writer->Plan(scheme, layers); !planned.ok()) return planned;
+    for (const LayerTableSpec& layer : layers) {
       const auto fill = [&layer](RowId first_row, absl::Span<std::byte> rows) {
         SyntheticRows(layer.layer, first_row, layer.row_bytes, rows);
         return absl::OkStatus();

@@ -5,6 +5,7 @@
 // the file.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -19,26 +20,13 @@
 #include "memstore/addressing/scheme.h"
 #include "memstore/base/mutex.h"
 #include "memstore/os/direct_file.h"
+#include "memstore/pack/output/shard_plan.h"
 #include "memstore/table/manifest.h"
 
 namespace engram {
 
-// Of rows that a thread makes and writes at a time: few calls, yet a small part of the memory.
-inline constexpr uint64_t kTargetUnitBytes = 4u << 20;
-
 // Fills `rows`, whole rows from `first_row` of the layer on. One for each thread.
 using RowFill = std::function<absl::Status(RowId first_row, absl::Span<std::byte> rows)>;
-
-// A side file whose body lies in the directory, behind room for its head: that wants the set's id.
-struct PendingSideFile {
-  std::string file;
-  std::string kind;
-  std::string body_sha256;
-  uint64_t body_bytes = 0;
-};
-
-// Cuts the layer's rows into shards of about `shard_bytes` and names their files.
-void PlanShards(uint64_t shard_bytes, LayerTableSpec& layer);
 
 struct LayerWriterOptions {
   uint64_t shard_bytes = 0;  // as the shards were planned by
@@ -46,16 +34,32 @@ struct LayerWriterOptions {
   bool rows_stay = false;  // no shard file is written
 };
 
+// A shard that is finished.
+struct FinishedShard {
+  size_t shard = 0;  // its index
+  std::string checksum_file_sha256;
+  std::vector<PendingSideFile> side_files;
+};
+
 class LayerWriter {
  public:
   // `layer` with its shards, which get the digests of their checksum files.
   LayerWriter(std::string directory, LayerTableSpec layer, const LayerWriterOptions& options);
 
-  uint64_t units() const { return (layer_.rows + unit_rows_ - 1) / unit_rows_; }
-  uint64_t unit_bytes(uint64_t unit) const { return UnitRows(unit) * layer_.row_bytes; }
+  const LayerTableSpec& layer() const { return layer_; }
+  const LayerUnits& units() const { return units_; }
+  // A shard that is there already. Before the first unit is written, by one thread.
+  void Keep(FinishedShard shard);
+  // Those of the shards that are not kept, ascending.
+  std::vector<uint64_t> UnitsToWrite() const;
   // Makes, checksums and writes a unit's rows; whoever writes a shard's last one finishes the
   // shard.
   absl::Status WriteUnit(uint64_t unit, const RowFill& fill, PageBuffer& buffer);
+
+  // Whether the rows of a unit could not be made.
+  bool input_failed() const { return input_failed_; }
+  // How many shards are finished or were kept.
+  size_t finished() const;
   // Once every unit is written: the layer, and what its shards want completed. Each once.
   LayerTableSpec TakeLayer() { return std::move(layer_); }
   std::vector<PendingSideFile> TakeSideFiles();
@@ -63,20 +67,19 @@ class LayerWriter {
  private:
   struct OpenShard;
 
-  uint64_t UnitRows(uint64_t unit) const;
   absl::StatusOr<std::shared_ptr<OpenShard>> Open(size_t index);
   absl::Status FinishShard(size_t index, OpenShard& open);
-  absl::StatusOr<PendingSideFile> WritePageChecksums(const ShardSpec& shard,
-                                                     const OpenShard& open) const;
 
   const std::string directory_;
   LayerTableSpec layer_;
   const LayerWriterOptions options_;
-  const uint64_t unit_rows_;
-  const uint64_t units_per_shard_;
-  Mutex mutex_;
+  const LayerUnits units_;
+  std::vector<bool> kept_;  // [shards]
+  std::atomic<bool> input_failed_{false};
+  mutable Mutex mutex_;
   // [shards], null before and after.
   std::vector<std::shared_ptr<OpenShard>> open_ ABSL_GUARDED_BY(mutex_);
+  size_t finished_ ABSL_GUARDED_BY(mutex_) = 0;
   std::vector<PendingSideFile> side_files_ ABSL_GUARDED_BY(mutex_);
 };
 

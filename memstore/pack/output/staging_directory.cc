@@ -36,6 +36,11 @@ bool IsAt(const FileDescriptor& directory, const std::string& path) {
          opened.st_dev == there.st_dev && opened.st_ino == there.st_ino;
 }
 
+bool IsOwn(const FileDescriptor& directory) {
+  struct stat stat;
+  return fstat(directory.get(), &stat) == 0 && stat.st_uid == geteuid();
+}
+
 // The file system, or how it is mounted, has no flock.
 bool LocksAreMissing() { return errno == ENOSYS || errno == EOPNOTSUPP || errno == ENOLCK; }
 
@@ -45,41 +50,6 @@ absl::Status MayBeWritten(const std::string& path, const std::string& output) {
                    " is there, and its file system has no locks (flock) to tell by; if nobody "
                    "writes it, remove ",
                    path, " and run this again"));
-}
-
-// The locked directory at `path`, made where there is none.
-absl::StatusOr<FileDescriptor> Lock(const std::string& path, const std::string& output) {
-  for (int attempt = 0; attempt < kLockAttempts; ++attempt) {
-    const bool made = mkdir(path.c_str(), 0777) == 0;
-    if (!made && errno != EEXIST) return PosixError("make the directory", path);
-    absl::StatusOr<FileDescriptor> directory = OpenFile(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
-    if (absl::IsNotFound(directory.status())) continue;
-    if (!directory.ok()) return directory.status();
-    if (flock(directory->get(), LOCK_EX | LOCK_NB) != 0) {
-      if (LocksAreMissing()) {
-        if (made) return directory;
-        return MayBeWritten(path, output);
-      }
-      if (errno != EWOULDBLOCK) return PosixError("lock", path);
-      return absl::FailedPreconditionError(absl::StrCat("another process is writing ", output,
-                                                        " (it holds ", path,
-                                                        "): wait for it or choose another output"));
-    }
-    // Who had it before may have published or removed it since it was opened.
-    if (IsAt(*directory, path)) return directory;
-  }
-  return absl::UnavailableError(absl::StrCat("cannot lock ", path, ": others keep replacing it"));
-}
-
-absl::Status RemoveContents(const std::string& path) {
-  std::error_code error;
-  for (std::filesystem::directory_iterator it(path, error), end; !error && it != end;
-       it.increment(error)) {
-    std::filesystem::remove_all(it->path(), error);
-    if (error) break;
-  }
-  if (!error) return absl::OkStatus();
-  return absl::ErrnoToStatus(error.value(), absl::StrCat("cannot empty ", path));
 }
 
 std::filesystem::path Target(const std::string& output) {
@@ -96,6 +66,31 @@ absl::Status CheckStagingOutput(const std::string& output) {
       "the output \"", output, "\" names no new directory: give a path that ends in a name"));
 }
 
+// Made where there is none.
+absl::StatusOr<StagingDirectory::Lock> StagingDirectory::TakeLock(const std::string& path,
+                                                                  const std::string& output) {
+  for (int attempt = 0; attempt < kLockAttempts; ++attempt) {
+    const bool made = mkdir(path.c_str(), 0777) == 0;
+    if (!made && errno != EEXIST) return PosixError("make the directory", path);
+    absl::StatusOr<FileDescriptor> directory = OpenFile(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+    if (absl::IsNotFound(directory.status())) continue;
+    if (!directory.ok()) return directory.status();
+    if (flock(directory->get(), LOCK_EX | LOCK_NB) != 0) {
+      if (LocksAreMissing()) {
+        if (made) return Lock{*std::move(directory), false};
+        return MayBeWritten(path, output);
+      }
+      if (errno != EWOULDBLOCK) return PosixError("lock", path);
+      return absl::FailedPreconditionError(absl::StrCat("another process is writing ", output,
+                                                        " (it holds ", path,
+                                                        "): wait for it or choose another output"));
+    }
+    // Who had it before may have published or removed it since it was opened.
+    if (IsAt(*directory, path)) return Lock{*std::move(directory), true};
+  }
+  return absl::UnavailableError(absl::StrCat("cannot lock ", path, ": others keep replacing it"));
+}
+
 absl::StatusOr<StagingDirectory> StagingDirectory::Begin(const std::string& output) {
   absl::Status status = CheckStagingOutput(output);
   if (!status.ok()) return status;
@@ -104,23 +99,35 @@ absl::StatusOr<StagingDirectory> StagingDirectory::Begin(const std::string& outp
   const std::string parent = target.has_parent_path() ? target.parent_path().string() : ".";
   if (Exists(target)) return OutputExists(target);
   const std::string path = JoinPath(parent, absl::StrCat(".", name, ".partial"));
-  absl::StatusOr<FileDescriptor> lock = Lock(path, target);
+  absl::StatusOr<Lock> lock = TakeLock(path, target);
   if (!lock.ok()) return lock.status();
-  StagingDirectory staging(target, parent, path, std::move(*lock));
-  status = RemoveContents(path);
-  if (!status.ok()) return status;
-  return staging;
+  const bool resumable = lock->has_flock && IsOwn(lock->directory);
+  return StagingDirectory(target, parent, path, std::move(lock->directory), resumable);
+}
+
+absl::Status StagingDirectory::RemoveAllBut(const std::set<std::string>& names) const {
+  std::error_code error;
+  for (std::filesystem::directory_iterator it(path_, error), end; !error && it != end;
+       it.increment(error)) {
+    if (names.count(it->path().filename()) > 0) continue;
+    std::filesystem::remove_all(it->path(), error);
+    if (error) break;
+  }
+  if (!error) return absl::OkStatus();
+  return absl::ErrnoToStatus(error.value(), absl::StrCat("cannot empty ", path_));
 }
 
 StagingDirectory::StagingDirectory(StagingDirectory&& other) noexcept
     : output_(std::move(other.output_)),
       parent_(std::move(other.parent_)),
       path_(std::exchange(other.path_, "")),
-      lock_(std::move(other.lock_)) {}
+      lock_(std::move(other.lock_)),
+      resumable_(other.resumable_),
+      stays_(other.stays_) {}
 
 StagingDirectory::~StagingDirectory() {
   std::error_code ignored;  // what stays behind is removed by the next writer
-  if (!path_.empty()) std::filesystem::remove_all(path_, ignored);
+  if (!path_.empty() && !stays_) std::filesystem::remove_all(path_, ignored);
 }
 
 absl::Status StagingDirectory::Publish() {

@@ -1,12 +1,13 @@
 // A directory that appears at its place whole or not at all.
 //
 // It is filled at PARENT/.NAME.partial and renamed to PARENT/NAME. The partial directory is locked
-// (flock) while it is filled: a second writer of the same output is refused, and one that a killed
-// writer left behind is emptied and begun anew. Where the file system has no locks (Lustre without
+// (flock) while it is filled: a second writer of the same output is refused, and whoever finds what
+// a killed writer left may go on with it. Where the file system has no locks (Lustre without
 // -o flock, some of NFS and FUSE), making the directory is the lock: whoever finds it there is
 // refused, also after a kill. Used by one thread; movable, not copyable.
 #pragma once
 
+#include <set>
 #include <string>
 
 #include "absl/status/status.h"
@@ -26,25 +27,44 @@ class StagingDirectory {
   static absl::StatusOr<StagingDirectory> Begin(const std::string& output);
   StagingDirectory(StagingDirectory&& other) noexcept;
   StagingDirectory& operator=(StagingDirectory&&) = delete;
-  // Removes what is not published.
+  // Removes what is not published, unless it stays.
   ~StagingDirectory();
 
-  // Where to write until it is published.
+  // Where to write until it is published. After Begin it holds what a killed writer left:
+  // RemoveAllBut comes first.
   const std::string& path() const { return path_; }
+  // Whether a later writer could go on with what stays here: there are locks to tell it by, and the
+  // directory is this user's own.
+  bool resumable() const { return resumable_; }
+  // Removes everything in it but the entries of these names.
+  absl::Status RemoveAllBut(const std::set<std::string>& names) const;
+  // Whether it stays when this ends without Publish: false at first, and where it is not resumable.
+  void set_stays(bool stays) { stays_ = stays && resumable_; }
+  bool stays() const { return stays_; }
   // Has all of it on disk, then at `output`, where nothing may have appeared meanwhile.
   absl::Status Publish();
 
  private:
-  StagingDirectory(std::string output, std::string parent, std::string path, FileDescriptor lock)
+  struct Lock {
+    FileDescriptor directory;
+    bool has_flock = false;
+  };
+  static absl::StatusOr<Lock> TakeLock(const std::string& path, const std::string& output);
+
+  StagingDirectory(std::string output, std::string parent, std::string path, FileDescriptor lock,
+                   bool resumable)
       : output_(std::move(output)),
         parent_(std::move(parent)),
         path_(std::move(path)),
-        lock_(std::move(lock)) {}
+        lock_(std::move(lock)),
+        resumable_(resumable) {}
 
   std::string output_;
   std::string parent_;
   std::string path_;  // empty once published
   FileDescriptor lock_;
+  bool resumable_ = false;
+  bool stays_ = false;
 };
 
 }  // namespace engram

@@ -98,12 +98,13 @@ TEST_F(StagingDirectoryTest, RefusesASecondWriter) {
   EXPECT_TRUE(fs::exists(dir_ / "out" / "file"));
 }
 
-TEST_F(StagingDirectoryTest, BeginsAnewAfterAKill) {
+TEST_F(StagingDirectoryTest, HasWhatAKilledWriterLeft) {
   const pid_t child = fork();
   if (child == 0) {
     const StagingDirectory staging = StagingDirectory::Begin(dir_ / "out").value();
     Fill(staging);
     fs::create_directory(fs::path(staging.path()) / "sub");
+    std::ofstream(fs::path(staging.path()) / "other") << "text";
     kill(getpid(), SIGKILL);
   }
   int ended;
@@ -112,9 +113,22 @@ TEST_F(StagingDirectoryTest, BeginsAnewAfterAKill) {
   EXPECT_EQ(Entries(), 1u);
   EXPECT_FALSE(fs::exists(dir_ / "out"));
   StagingDirectory staging = StagingDirectory::Begin(dir_ / "out").value();
-  EXPECT_TRUE(fs::is_empty(staging.path()));
+  EXPECT_TRUE(staging.resumable());
+  ASSERT_TRUE(staging.RemoveAllBut({"file", "none"}).ok());
+  EXPECT_EQ(std::distance(fs::directory_iterator(staging.path()), {}), 1);
   ASSERT_TRUE(staging.Publish().ok());
+  EXPECT_TRUE(fs::exists(dir_ / "out" / "file"));
   EXPECT_EQ(Entries(), 1u);
+}
+
+TEST_F(StagingDirectoryTest, StaysWhereItIsToStay) {
+  {
+    StagingDirectory staging = StagingDirectory::Begin(dir_ / "out").value();
+    Fill(staging);
+    staging.set_stays(true);
+  }
+  StagingDirectory staging = StagingDirectory::Begin(dir_ / "out").value();
+  EXPECT_TRUE(fs::exists(fs::path(staging.path()) / "file"));
 }
 
 // Several at once, one publishing while others open the same partial directory: one set is
@@ -147,6 +161,10 @@ TEST_F(StagingDirectoryTest, DoesWithoutLocks) {
     flock_error = error;
     StagingDirectory first = StagingDirectory::Begin(dir_ / "out").value();
     Fill(first);
+    // Nobody could go on with it: it doesn't stay.
+    EXPECT_FALSE(first.resumable());
+    first.set_stays(true);
+    EXPECT_FALSE(first.stays());
     // Whether the first one still writes can't be told: what it has is not touched.
     const absl::Status second = StagingDirectory::Begin(dir_ / "out").status();
     EXPECT_EQ(second.code(), absl::StatusCode::kFailedPrecondition);

@@ -1,0 +1,24 @@
+// What tells the files that rows are read from from any others, and from themselves as they were
+// before a change: by which a killed run is gone on with, or not (table_set_writer.h).
+//
+// Stateless. Cost: a few megabytes of each file are read, the most where its header is the longest.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "memstore/table/joined_rows.h"
+
+namespace engram {
+
+// Of what stands before a file's first row, its header, the most that counts.
+inline constexpr uint64_t kMaxIdentityHeadBytes = 16u << 20;
+
+// Of each file the path without links, the size, the time of change in nanoseconds and the SHA-256
+// of its header; where each piece of each layer's rows lies. Errors of opening and reading a file,
+// which name it.
+absl::StatusOr<std::string> SourceIdentity(const std::vector<JoinedRows>& layers);
+
+}  // namespace engram

@@ -1,0 +1,74 @@
+#include "memstore/pack/source_identity.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <filesystem>
+#include <fstream>
+#include <set>
+#include <string>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace engram {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+
+class SourceIdentityTest : public testing::Test {
+ protected:
+  SourceIdentityTest() : dir_(fs::path(testing::TempDir()) / "source_identity_test") {
+    fs::remove_all(dir_);
+    fs::create_directories(dir_);
+    Write("header, then rows");
+  }
+  ~SourceIdentityTest() override { fs::remove_all(dir_); }
+
+  // Always of one time, to the nanosecond, so that it alone tells nothing.
+  void Write(const std::string& text, int64_t nanoseconds = 5) const {
+    std::ofstream(dir_ / "a", std::ios::binary) << text;
+    const timespec times[2] = {{1000, nanoseconds}, {1000, nanoseconds}};
+    ASSERT_EQ(utimensat(AT_FDCWD, (dir_ / "a").c_str(), times, 0), 0);
+  }
+  std::string Identity() const { return SourceIdentity({rows_}).value(); }
+
+  fs::path dir_;
+  JoinedRows rows_{{{4, {{(dir_ / "a").string(), 8, 0, 2}}}}};
+};
+
+TEST_F(SourceIdentityTest, TellsAChangeOfAnyKind) {
+  std::set<std::string> seen = {Identity()};
+  EXPECT_FALSE(seen.insert(Identity()).second);
+  Write("HEADER, then rows");
+  EXPECT_TRUE(seen.insert(Identity()).second) << "another header";
+  Write("header, then rows and more");
+  EXPECT_TRUE(seen.insert(Identity()).second) << "another size";
+  Write("header, then rows", 6);
+  EXPECT_TRUE(seen.insert(Identity()).second) << "another time";
+  Write("header, then rows");
+  EXPECT_FALSE(seen.insert(Identity()).second);
+  rows_.parts[0].pieces[0].offset = 9;
+  EXPECT_TRUE(seen.insert(Identity()).second) << "another place";
+  rows_.parts[0].pieces[0].offset = 8;
+  rows_.parts[0].pieces[0].first_row = 1;
+  EXPECT_TRUE(seen.insert(Identity()).second) << "other rows";
+  rows_.parts[0].pieces[0].first_row = 0;
+  rows_.parts[0].row_bytes = 5;
+  EXPECT_TRUE(seen.insert(Identity()).second) << "another width";
+  rows_.parts[0].row_bytes = 4;
+  fs::rename(dir_ / "a", dir_ / "b");
+  fs::create_symlink("b", dir_ / "a");
+  EXPECT_TRUE(seen.insert(Identity()).second) << "a link to another file";
+}
+
+TEST_F(SourceIdentityTest, NamesAFileThatIsNotThere) {
+  fs::remove(dir_ / "a");
+  const absl::Status status = SourceIdentity({rows_}).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(std::string(status.message()), HasSubstr((dir_ / "a").string()));
+}
+
+}  // namespace
+}  // namespace engram
