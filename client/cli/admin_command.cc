@@ -13,8 +13,8 @@
 #include "absl/strings/strip.h"
 #include "client/admin/grpc_admin.h"
 #include "client/cli/command.h"
-#include "client/cli/streams.h"
 #include "client/cli/target_flags.h"
+#include "client/terminal/progress.h"
 
 namespace engram::cli {
 namespace {
@@ -28,7 +28,7 @@ struct AdminFlags {
 };
 
 absl::Status Publish(const AdminFlags& flags, AdminClient& engramd) {
-  Progress progress("publishing", "bytes");
+  Progress progress("publishing");
   const auto published = engramd.Publish(
       flags.directory, [&](uint64_t done, uint64_t total) { progress.Update(done, total); });
   if (!published.ok()) return published.status();
@@ -110,7 +110,7 @@ absl::Status List(const AdminFlags& flags, AdminClient& engramd) {
 }
 
 absl::Status Scrub(const AdminFlags&, AdminClient& engramd) {
-  Progress progress("scrubbing", "bytes");
+  Progress progress("scrubbing");
   const auto bytes =
       engramd.Scrub([&](uint64_t done, uint64_t total) { progress.Update(done, total); });
   if (!bytes.ok()) return bytes.status();

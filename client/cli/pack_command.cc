@@ -3,13 +3,15 @@
 #include <cstdint>
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "client/cli/command.h"
-#include "client/cli/streams.h"
+#include "client/terminal/progress.h"
+#include "client/terminal/stop_message.h"
 #include "memstore/addressing/families.h"
 #include "memstore/pack/pack_checkpoint.h"
 #include "memstore/pack/pack_options.h"
@@ -47,18 +49,36 @@ absl::Status CheckFlags(const PackFlags& flags, const Family& family) {
   return Derive(family, {flags.options.rows_per_head, flags.options.layers}).status();
 }
 
+// What a run says that is stopped while it writes.
+std::string StopText(const std::string& partial, bool resumable) {
+  return absl::StrCat(StandardErrorIsTerminal() ? "\n" : "", "engram: stopped; ",
+                      resumable ? "the same command goes on where it stopped: what is finished "
+                                  "is in "
+                                : "this can't be gone on with: remove ",
+                      partial, "\n");
+}
+
 int Run(const PackFlags& flags) {
   absl::StatusOr<const Family*> family = FindFamily(flags.family);
   if (!family.ok()) return Finish(family.status(), kBadUsage);
   absl::Status status = CheckFlags(flags, **family);
   if (!status.ok()) return Finish(status, kBadUsage);
-  Progress progress("packing", "bytes");
+  Progress progress("packing");
+  std::optional<StopMessage> stop_message;
   PackOptions options = flags.options;
   options.on_progress = [&](uint64_t done, uint64_t total) { progress.Update(done, total); };
-  options.on_note = [](const std::string& line) { std::fprintf(stderr, "%s\n", line.c_str()); };
+  options.on_note = [&](const std::string& line) {
+    progress.EndLine();
+    std::fprintf(stderr, "%s\n", line.c_str());
+  };
+  options.writer.on_begin = [&](const std::string& partial, bool resumable) {
+    stop_message.emplace(StopText(partial, resumable));
+  };
   absl::StatusOr<Manifest> manifest = flags.synthetic
                                           ? PackSynthetic(**family, options)
                                           : PackCheckpoint(**family, flags.checkpoint, options);
+  stop_message.reset();
+  progress.EndLine();
   if (!manifest.ok()) return Finish(manifest.status());
   const size_t layers = manifest->layers.size();
   std::fprintf(stderr, "packed %s: %s, %zu layer%s, %llu bytes of rows, id %s\n",
@@ -78,7 +98,7 @@ void AddPackCommand(CLI::App& app, CommandBody* chosen) {
       "  engram pack --family qwen4-exp --checkpoint MODEL --output SET\n"
       "  engram pack --synthetic --family qwen4-exp --rows-per-head 20000 --output SET\n"
       "The set appears at SET when it is whole; nothing is ever written over. A run that was\n"
-      "killed leaves .SET.partial, which the next run with the same output begins anew.");
+      "stopped or killed leaves .SET.partial: the same command goes on where it stopped.");
   command->add_option("--family", flags->family, absl::StrCat("the model family: ", FamilyNames()))
       ->required();
   command->add_option(

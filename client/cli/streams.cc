@@ -13,17 +13,10 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "memstore/os/standard_streams.h"
 
 namespace engram::cli {
 namespace {
-
-// A bar is worth showing only for what a person would wonder about.
-constexpr absl::Duration kShowAfter = absl::Seconds(2);
-constexpr absl::Duration kTerminalInterval = absl::Milliseconds(200);
-constexpr absl::Duration kPlainInterval = absl::Seconds(10);
-constexpr int kBarWidth = 30;
 
 // A process's open files by number; one without a name is named through it.
 constexpr char kOwnFiles[] = "/proc/self/fd";
@@ -150,50 +143,6 @@ absl::Status OutputFile::Commit() {
   if (rename(aside_.c_str(), path_.c_str()) != 0) return ErrnoStatus("cannot write", path_);
   aside_.clear();
   return absl::OkStatus();
-}
-
-struct Progress::State {
-  std::string what;
-  std::string unit;
-  bool terminal = isatty(STDERR_FILENO) == 1;
-  bool shown = false;
-  MonotonicTime begin;
-  MonotonicTime last;
-};
-
-Progress::Progress(std::string what, std::string unit, const Clock& clock)
-    : clock_(clock), state_(std::make_unique<State>()) {
-  state_->begin = state_->last = clock.Now();
-  state_->what = std::move(what);
-  state_->unit = std::move(unit);
-}
-
-Progress::~Progress() {
-  if (state_->shown && state_->terminal) std::fputc('\n', stderr);
-}
-
-void Progress::Update(uint64_t done, uint64_t total) {
-  State& s = *state_;
-  const MonotonicTime now = clock_.Now();
-  const bool due = s.terminal ? now - s.last >= kTerminalInterval : now - s.last >= kPlainInterval;
-  const bool finished = total > 0 && done >= total;
-  if (now - s.begin < kShowAfter || !(due || (finished && s.shown))) return;
-  s.last = now;
-  s.shown = true;
-  const double seconds = absl::ToDoubleSeconds(now - s.begin);
-  const double share = total > 0 ? static_cast<double>(done) / static_cast<double>(total) : 0;
-  const double rate = static_cast<double>(done) / seconds;
-  const double left = rate > 0 && total > done ? static_cast<double>(total - done) / rate : 0;
-  const std::string numbers =
-      absl::StrFormat("%3.0f %%, %.0f %s/s, %.0f s left", share * 100, rate, s.unit, left);
-  if (!s.terminal) {
-    absl::FPrintF(stderr, "%s: %s\n", s.what, numbers);
-    return;
-  }
-  const int filled = static_cast<int>(share * kBarWidth);
-  absl::FPrintF(stderr, "\r%s [%s%s] %s\x1b[K", s.what, std::string(filled, '#'),
-                std::string(kBarWidth - filled, '.'), numbers);
-  std::fflush(stderr);
 }
 
 }  // namespace engram::cli

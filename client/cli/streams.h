@@ -1,17 +1,14 @@
-// Files as the command writes them: results out, progress on the side.
+// Files as the command writes them.
 //
 // Single-threaded.
 #pragma once
 
 #include <cstddef>
-#include <cstdint>
-#include <memory>
 #include <string>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "memstore/base/clock.h"
 
 namespace engram::cli {
 
@@ -41,20 +38,6 @@ class OutputFile {
   Way way_ = Way::kDirect;
   std::string aside_;  // the name it has aside; empty: none
   int fd_ = -1;
-};
-
-// A bar on standard error for what takes more than two seconds; plain lines, one every ten seconds,
-// where that is no terminal. Thread-compatible.
-class Progress {
- public:
-  Progress(std::string what, std::string unit, const Clock& clock = RealClock());
-  ~Progress();
-  void Update(uint64_t done, uint64_t total);
-
- private:
-  struct State;
-  const Clock& clock_;
-  std::unique_ptr<State> state_;
 };
 
 }  // namespace engram::cli

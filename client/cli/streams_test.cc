@@ -10,7 +10,6 @@
 #include <thread>
 
 #include "gtest/gtest.h"
-#include "memstore/base/testing/fake_clock.h"
 
 namespace engram::cli {
 namespace {
@@ -120,39 +119,6 @@ TEST_F(StreamsTest, NamesAPlaceThatCannotBeWritten) {
   const auto status = OutputFile::Open(Path("none/out")).status();
   EXPECT_FALSE(status.ok());
   EXPECT_NE(std::string(status.message()).find(Path("none/out")), std::string::npos);
-}
-
-// Standard error is no terminal while it is captured: lines, not a bar.
-TEST(ProgressTest, IsShownAfterTwoSecondsAndThenEveryTen) {
-  FakeClock clock;
-  testing::internal::CaptureStderr();
-  {
-    Progress progress("packing", "bytes", clock);
-    const auto update_after = [&](absl::Duration span, uint64_t done) {
-      clock.Advance(span);
-      progress.Update(done, 100);
-    };
-    update_after(absl::Seconds(1), 10);
-    update_after(absl::Seconds(9), 50);
-    update_after(absl::Seconds(5), 60);
-    update_after(absl::Seconds(5), 80);
-    update_after(absl::Milliseconds(1), 100);
-  }
-  EXPECT_EQ(testing::internal::GetCapturedStderr(),
-            "packing:  50 %, 5 bytes/s, 10 s left\n"
-            "packing:  80 %, 4 bytes/s, 5 s left\n"
-            "packing: 100 %, 5 bytes/s, 0 s left\n");
-}
-
-TEST(ProgressTest, SaysNothingOfWhatIsShort) {
-  FakeClock clock;
-  testing::internal::CaptureStderr();
-  {
-    Progress progress("packing", "bytes", clock);
-    clock.Advance(absl::Milliseconds(1'999));
-    progress.Update(100, 100);
-  }
-  EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
 }
 
 }  // namespace

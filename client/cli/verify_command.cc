@@ -6,19 +6,20 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/cli/command.h"
-#include "client/cli/streams.h"
 #include "client/cli/table_set_argument.h"
+#include "client/terminal/progress.h"
 #include "memstore/table/verify.h"
 
 namespace engram::cli {
 namespace {
 
 int Run(const std::string& directory, uint32_t threads) {
-  Progress progress("verifying", "bytes");
+  Progress progress("verifying");
   VerifyOptions options;
   options.threads = threads;
   options.on_progress = [&](uint64_t done, uint64_t total) { progress.Update(done, total); };
   absl::StatusOr<Manifest> manifest = VerifyTableSet(directory, options);
+  progress.EndLine();
   if (!manifest.ok()) return Finish(manifest.status());
   return Finish(
       Print(absl::StrCat(directory, ": whole, every byte as packed (", manifest->name, ", ",

@@ -1,0 +1,21 @@
+// Sizes and times for people: two or three digits that matter, and a unit.
+//
+// Stateless, thread-safe. Nothing reads these texts back.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "absl/time/time.h"
+
+namespace engram {
+
+// "512 bytes", "1 byte", "41.2 GiB": powers of 1024, one digit behind the point.
+std::string HumanBytes(uint64_t bytes);
+// "41.2 of 189.0 GiB": both in the unit of `total`.
+std::string HumanBytesOf(uint64_t done, uint64_t total);
+// "45 s", "2 min", "1 h 5 min", "3 d 4 h": rounded up, so that what is left is never "0 s" before
+// it is over. Negative is over: "0 s".
+std::string HumanTime(absl::Duration span);
+
+}  // namespace engram
