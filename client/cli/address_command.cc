@@ -165,6 +165,12 @@ absl::Status WriteRowIds(Source source, const AddressFlags& flags) {
 
 int Run(const AddressFlags& flags) {
   if (absl::Status s = CheckFlags(flags); !s.ok()) return Finish(s, kBadUsage);
+  if (absl::Status s = CheckNotOverTokenFiles(flags.output, flags.tokens); !s.ok()) {
+    return Finish(s, kBadUsage);
+  }
+  if (absl::Status s = CheckNotOverInput(flags.output, flags.token_map, "--token-map"); !s.ok()) {
+    return Finish(s, kBadUsage);
+  }
   const bool by_family = flags.table_set.empty();
   absl::StatusOr<Source> source = by_family ? FromFamily(flags) : FromTableSet(flags);
   if (!source.ok()) return Finish(source.status(), by_family ? kBadUsage : kFailed);

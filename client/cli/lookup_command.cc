@@ -157,6 +157,9 @@ int Run(const LookupFlags& flags) {
   }
   absl::Status of_use = CheckConnectionFlags(flags.target, {flags.target.target});
   if (!of_use.ok()) return Finish(of_use, kBadUsage);
+  if (absl::Status status = CheckNotOverTokenFiles(flags.output, flags.tokens); !status.ok()) {
+    return Finish(status, kBadUsage);
+  }
   int exit_code = kFailed;
   const absl::StatusOr<std::unique_ptr<Client>> client = AttachTo(flags.target, &exit_code);
   if (!client.ok()) return Finish(client.status(), exit_code);

@@ -13,6 +13,7 @@
 #include "client/terminal/progress.h"
 #include "client/terminal/stop_message.h"
 #include "memstore/addressing/families.h"
+#include "memstore/pack/output/output_place.h"
 #include "memstore/pack/pack_checkpoint.h"
 #include "memstore/pack/pack_options.h"
 #include "memstore/pack/pack_synthetic.h"
@@ -43,6 +44,9 @@ absl::Status CheckFlags(const PackFlags& flags, const Family& family) {
         "family's own constants");
   }
   absl::Status status = CheckPackOptions(family, flags.options);
+  if (status.ok() && !flags.synthetic) {
+    status = CheckOutputBesideCheckpoint(flags.options.output, flags.checkpoint);
+  }
   if (status.ok() && flags.synthetic) status = CheckTokenMapGiven(family, flags.options);
   if (status.ok() && flags.synthetic) status = CheckSyntheticLayers(flags.options);
   if (!status.ok()) return status;

@@ -40,6 +40,19 @@ absl::Status ErrnoStatus(absl::string_view what, const std::string& path) {
 
 }  // namespace
 
+absl::Status CheckNotOverInput(const std::string& output, const std::string& input,
+                               const char* input_flag) {
+  struct stat out, in;
+  if (output == "-" || input == "-" || stat(output.c_str(), &out) != 0 ||
+      stat(input.c_str(), &in) != 0 || !S_ISREG(in.st_mode) || out.st_dev != in.st_dev ||
+      out.st_ino != in.st_ino) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat("--output ", output, " is the file that ",
+                                                 input_flag, " names (", input,
+                                                 ") and would be written over: choose another"));
+}
+
 absl::StatusOr<OutputFile> OutputFile::Open(const std::string& path) {
   if (path.empty()) {
     return absl::InvalidArgumentError(

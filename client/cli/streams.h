@@ -12,6 +12,12 @@
 
 namespace engram::cli {
 
+// INVALID_ARGUMENT when the file at `output` is the one at `input`, by whatever path or link: it
+// would be lost. `input_flag` is what names it. Of streams and devices, and of what is not there,
+// OK.
+absl::Status CheckNotOverInput(const std::string& output, const std::string& input,
+                               const char* input_flag);
+
 // Where a result goes. A regular file (or none yet) is written aside and put in its place by
 // Commit, so that it is whole or untouched; anything else ("-", /dev/null, a pipe) is written
 // directly. What is written aside has no name where the file system can do that, so that nothing is

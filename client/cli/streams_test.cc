@@ -42,6 +42,23 @@ TEST_F(StreamsTest, AnOutputWithoutAPathIsRefused) {
   EXPECT_NE(std::string(status.message()).find("--output \"\" names no file"), std::string::npos);
 }
 
+TEST_F(StreamsTest, AnOutputOverItsInputIsRefused) {
+  WriteText("in", "text");
+  WriteText("other", "text");
+  std::filesystem::create_symlink("in", Path("link"));
+  std::filesystem::create_hard_link(Path("in"), Path("hard"));
+  for (const char* output : {"in", "link", "hard", "./in"}) {
+    const absl::Status status = CheckNotOverInput(Path(output), Path("in"), "--tokenizer");
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << output;
+    EXPECT_NE(std::string(status.message()).find("--tokenizer"), std::string::npos);
+  }
+  EXPECT_TRUE(CheckNotOverInput(Path("other"), Path("in"), "--tokenizer").ok());
+  EXPECT_TRUE(CheckNotOverInput(Path("none"), Path("in"), "--tokenizer").ok());
+  EXPECT_TRUE(CheckNotOverInput(Path("in"), Path("none"), "--tokenizer").ok());
+  EXPECT_TRUE(CheckNotOverInput("-", "-", "--tokenizer").ok());
+  EXPECT_TRUE(CheckNotOverInput("/dev/null", "/dev/null", "--tokenizer").ok());
+}
+
 TEST_F(StreamsTest, OutputAppearsWholeOrNotAtAll) {
   WriteText("out", "before");
   {

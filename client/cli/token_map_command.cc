@@ -38,6 +38,9 @@ absl::Status WriteMap(const MadeTokenMap& map, const std::string& path) {
 }
 
 int Run(const TokenMapFlags& flags) {
+  if (absl::Status s = CheckNotOverInput(flags.output, flags.tokenizer, "--tokenizer"); !s.ok()) {
+    return Finish(s, kBadUsage);
+  }
   const absl::StatusOr<MadeTokenMap> map = MakeTokenMapOf(flags.tokenizer);
   if (!map.ok()) return Finish(map.status());
   if (absl::Status s = WriteMap(*map, flags.output); !s.ok()) return Finish(s);

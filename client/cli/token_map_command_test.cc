@@ -41,6 +41,14 @@ TEST_F(TokenMapCommandTest, WritesTheMapOfEachKind) {
   }
 }
 
+TEST_F(TokenMapCommandTest, NeverWritesOverTheTokenizer) {
+  const std::string text = testing_tokenizer::UnigramTokenizer().Text();
+  const std::string tokenizer = Write("tokenizer.json", text);
+  EXPECT_EQ(Make(tokenizer, tokenizer), kBadUsage);
+  EXPECT_THAT(said_, HasSubstr("--tokenizer"));
+  EXPECT_EQ(ReadAll(tokenizer), text);
+}
+
 TEST_F(TokenMapCommandTest, FailuresNameTheFileAndLeaveTheOutputAsItWas) {
   Write("map", "as it was");
   EXPECT_EQ(Make(Path("none.json"), Path("map")), kFailed);

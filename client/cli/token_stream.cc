@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "client/cli/streams.h"
 #include "client/token_files/sequence_tokens.h"
 #include "memstore/base/status_macros.h"
 
@@ -106,6 +107,12 @@ absl::Status CheckTokenFiles(const TokenFiles& files) {
   return absl::InvalidArgumentError(
       absl::StrCat("--sequence-tokens and ", files.token_ids == "-" ? "--token-ids" : "--dead-mask",
                    " can't both be standard input"));
+}
+
+absl::Status CheckNotOverTokenFiles(const std::string& output, const TokenFiles& files) {
+  ENGRAM_RETURN_IF_ERROR(CheckNotOverInput(output, files.token_ids, "--token-ids"));
+  ENGRAM_RETURN_IF_ERROR(CheckNotOverInput(output, files.dead_mask, "--dead-mask"));
+  return CheckNotOverInput(output, files.sequence_tokens, "--sequence-tokens");
 }
 
 }  // namespace engram::cli

@@ -65,5 +65,7 @@ class TokenStream {
 
 // INVALID_ARGUMENT when two of them are standard input.
 absl::Status CheckTokenFiles(const TokenFiles& files);
+// INVALID_ARGUMENT when the output of a command is one of them.
+absl::Status CheckNotOverTokenFiles(const std::string& output, const TokenFiles& files);
 
 }  // namespace engram::cli
