@@ -70,6 +70,8 @@ int main(int argc, char** argv) {
   engram::KeepFreedMemory();
   // A reader that goes away is a write error with a message, not a silent death.
   std::signal(SIGPIPE, SIG_IGN);
+  // So is a file that gets longer than `ulimit -f` lets it.
+  std::signal(SIGXFSZ, SIG_IGN);
   try {
     return engram::cli::Main(argc, argv);
   } catch (const std::bad_alloc&) {

@@ -19,7 +19,13 @@ std::string JoinPath(absl::string_view directory, absl::string_view name) {
 }
 
 absl::Status PosixError(absl::string_view doing, absl::string_view path) {
-  return absl::ErrnoToStatus(errno, absl::StrCat("cannot ", doing, " ", path));
+  const int error = errno;
+  absl::Status status = absl::ErrnoToStatus(error, absl::StrCat("cannot ", doing, " ", path));
+  if (error != EFBIG) return status;
+  return absl::Status(status.code(),
+                      absl::StrCat(status.message(),
+                                   " (a file may not get so long here: raise "
+                                   "`ulimit -f`, or choose a place on another file system)"));
 }
 
 absl::Status ReadError(absl::string_view path, uint64_t offset) {

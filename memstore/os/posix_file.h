@@ -38,7 +38,8 @@ class FileDescriptor {
 // A directory and a name in it.
 std::string JoinPath(absl::string_view directory, absl::string_view name);
 
-// The status of the call that just set errno; `doing` is a verb: "open", "write to".
+// The status of the call that just set errno; `doing` is a verb: "open", "write to". A file that
+// would get too long (EFBIG) is an error only in a process that ignores SIGXFSZ.
 absl::Status PosixError(absl::string_view doing, absl::string_view path);
 
 // The same of a read at `offset`: what the device can't read (EIO) is lost, DATA_LOSS.

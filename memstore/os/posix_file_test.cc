@@ -1,8 +1,10 @@
 #include "memstore/os/posix_file.h"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
+#include <csignal>
 #include <filesystem>
 #include <fstream>
 
@@ -64,6 +66,21 @@ TEST_F(PosixFileTest, WhatTheDeviceCannotReadIsLost) {
   const absl::Status status = ReadFully(file, 4096, bytes, "/proc/self/mem");
   EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;
   EXPECT_NE(status.message().find("/proc/self/mem at byte 4096"), absl::string_view::npos);
+}
+
+TEST_F(PosixFileTest, SaysWhatLimitsAFilesLength) {
+  const auto before = std::signal(SIGXFSZ, SIG_IGN);
+  rlimit limit;
+  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &limit), 0);
+  const rlimit low = {4096, limit.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &low), 0);
+  const absl::Status status = WriteNewFileDurably(Path("long"), std::string(10'000, 'x'));
+  setrlimit(RLIMIT_FSIZE, &limit);
+  std::signal(SIGXFSZ, before);
+  EXPECT_FALSE(status.ok());
+  for (const std::string& part : {Path("long"), std::string("ulimit -f")}) {
+    EXPECT_NE(std::string(status.message()).find(part), std::string::npos) << status;
+  }
 }
 
 TEST_F(PosixFileTest, SyncsADirectory) {
