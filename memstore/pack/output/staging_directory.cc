@@ -42,7 +42,9 @@ bool IsOwn(const FileDescriptor& directory) {
 }
 
 // The file system, or how it is mounted, has no flock.
-bool LocksAreMissing() { return errno == ENOSYS || errno == EOPNOTSUPP || errno == ENOLCK; }
+bool LocksAreMissing() {
+  return errno == ENOSYS || errno == EOPNOTSUPP || errno == ENOLCK || errno == EINVAL;
+}
 
 absl::Status MayBeWritten(const std::string& path, const std::string& output) {
   return absl::FailedPreconditionError(

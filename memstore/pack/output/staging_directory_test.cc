@@ -19,11 +19,20 @@
 // What the file system is made to lack; 0: nothing.
 static std::atomic<int> flock_error{0};
 static std::atomic<int> directory_sync_error{0};
+static std::atomic<int> no_replace_error{0};
 
 // In place of the C library's.
 extern "C" int flock(int fd, int operation) noexcept {
   if (flock_error == 0) return static_cast<int>(syscall(SYS_flock, fd, operation));
   errno = flock_error;
+  return -1;
+}
+extern "C" int renameat2(int from_dir, const char* from, int to_dir, const char* to,
+                         unsigned int flags) noexcept {
+  if (no_replace_error == 0) {
+    return static_cast<int>(syscall(SYS_renameat2, from_dir, from, to_dir, to, flags));
+  }
+  errno = no_replace_error;
   return -1;
 }
 extern "C" int fsync(int fd) {
@@ -46,7 +55,7 @@ class StagingDirectoryTest : public testing::Test {
     fs::remove_all(dir_);
     fs::create_directories(dir_);
   }
-  ~StagingDirectoryTest() override { flock_error = directory_sync_error = 0; }
+  ~StagingDirectoryTest() override { flock_error = directory_sync_error = no_replace_error = 0; }
   static void Fill(const StagingDirectory& staging) {
     std::ofstream(fs::path(staging.path()) / "file") << "text";
   }
@@ -157,7 +166,7 @@ TEST_F(StagingDirectoryTest, OneOfManyAtOncePublishesAWholeSet) {
 }
 
 TEST_F(StagingDirectoryTest, DoesWithoutLocks) {
-  for (const int error : {ENOSYS, EOPNOTSUPP, ENOLCK}) {
+  for (const int error : {ENOSYS, EOPNOTSUPP, ENOLCK, EINVAL}) {
     flock_error = error;
     StagingDirectory first = StagingDirectory::Begin(dir_ / "out").value();
     Fill(first);
@@ -177,6 +186,23 @@ TEST_F(StagingDirectoryTest, DoesWithoutLocks) {
   }
   flock_error = EIO;
   EXPECT_FALSE(StagingDirectory::Begin(dir_ / "out").ok());
+}
+
+TEST_F(StagingDirectoryTest, DoesWithoutARenameThatReplacesNothing) {
+  for (const int error : {EINVAL, ENOSYS}) {
+    no_replace_error = error;
+    StagingDirectory first = StagingDirectory::Begin(dir_ / "out").value();
+    Fill(first);
+    fs::create_directory(dir_ / "out");
+    EXPECT_EQ(first.Publish().code(), absl::StatusCode::kAlreadyExists) << error;
+    EXPECT_TRUE(fs::is_empty(dir_ / "out"));
+    fs::remove(dir_ / "out");
+    EXPECT_TRUE(first.Publish().ok()) << error;
+    EXPECT_TRUE(fs::exists(dir_ / "out" / "file"));
+    fs::remove_all(dir_ / "out");
+  }
+  no_replace_error = EIO;
+  EXPECT_FALSE(StagingDirectory::Begin(dir_ / "out").value().Publish().ok());
 }
 
 TEST_F(StagingDirectoryTest, DoesWithoutTheSyncOfADirectory) {
