@@ -5,10 +5,10 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "memstore/base/sha256.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/os/direct_file.h"
 #include "memstore/os/thread.h"
+#include "memstore/safetensors/blob_hash.h"
 
 namespace engram {
 namespace {
@@ -68,16 +68,16 @@ absl::Status BlobDigests::Compare(const Blob& blob) const {
 absl::Status BlobDigests::CompareOrThrow(const Blob& blob) const {
   ENGRAM_ASSIGN_OR_RETURN(const DirectReader file, DirectReader::Open(blob.path));
   PageBuffer buffer;
-  Sha256 sha256;
+  BlobHash hash(blob.digest, file.bytes());
   for (uint64_t at = 0; at < file.bytes();) {
     // Of a run that ended elsewhere nobody asks.
     if (stop_) return absl::CancelledError("stopped");
     const uint64_t length = std::min(kReadBytes, file.bytes() - at);
     ENGRAM_ASSIGN_OR_RETURN(const absl::Span<const std::byte> bytes, file.Read(at, length, buffer));
-    sha256.Update({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+    hash.Update({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
     at += length;
   }
-  return CheckBlobDigest(blob, sha256.FinishHex());
+  return CheckBlobDigest(blob, hash.FinishHex());
 }
 
 }  // namespace engram

@@ -1,7 +1,7 @@
-// Compares files with the SHA-256 that their names give, while something else is done with them.
+// Compares files with the digests that their names give, while something else is done with them.
 //
 // Used by one thread, but failed() by any. Cost: each file is read once more, past the page cache,
-// at SHA-256's speed (about 2 GB/s a thread), with a few megabytes of memory a thread.
+// at the digest's speed (about 2 GB/s a thread), with a few megabytes of memory a thread.
 #pragma once
 
 #include <atomic>

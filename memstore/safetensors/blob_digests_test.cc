@@ -50,9 +50,21 @@ TEST_F(BlobDigestsTest, NamesTheFileThatDiffers) {
   const absl::Status status = digests->Wait();
   EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
   EXPECT_TRUE(digests->failed());
-  for (const std::string& part : {bad.path, bad.sha256, Sha256Hex(text)}) {
+  for (const std::string& part : {bad.path, bad.digest, Sha256Hex(text)}) {
     EXPECT_THAT(std::string(status.message()), HasSubstr(part));
   }
+}
+
+// By `git hash-object`.
+TEST_F(BlobDigestsTest, ComparesTheNamesThatGitGives) {
+  const std::string name = "1269488f7fb1f4b56a8c0e5eb48cecbfadfa9219";
+  std::ofstream(dir_ / name) << "data\n";
+  const Blob blob{dir_ / name, name};
+  EXPECT_TRUE(BlobDigests::Begin({blob}).value()->Wait().ok());
+  std::ofstream(dir_ / name) << "date\n";
+  const absl::Status status = BlobDigests::Begin({blob}).value()->Wait();
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("git blob id"));
 }
 
 TEST_F(BlobDigestsTest, SaysThatAFileIsGone) {

@@ -19,9 +19,9 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
 #include "memstore/base/quote_for_message.h"
-#include "memstore/base/sha256.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/os/posix_file.h"
+#include "memstore/safetensors/blob_hash.h"
 
 namespace engram {
 namespace {
@@ -34,7 +34,6 @@ constexpr absl::string_view kSafetensors = ".safetensors";
 constexpr const char* kControlSuffixes[] = {".aria2", ".incomplete", ".part", ".crdownload",
                                             ".download"};
 constexpr absl::string_view kPyTorchSuffixes[] = {".bin", ".pt", ".pth"};
-constexpr size_t kSha256Digits = 64;
 // A message that lists more is not read.
 constexpr size_t kMaxListed = 3;
 // More files than any checkpoint has: bounds what a series' number asks for.
@@ -155,9 +154,11 @@ std::string PadTo(size_t width, uint32_t number) {
   return digits.size() < width ? std::string(width - digits.size(), '0') + digits : digits;
 }
 
-bool IsSha256(absl::string_view name) {
-  return name.size() == kSha256Digits &&
-         std::all_of(name.begin(), name.end(), [](char c) { return absl::ascii_isxdigit(c); });
+// Of a text that is there whole.
+std::string DigestOf(const Blob& blob, absl::string_view text) {
+  BlobHash hash(blob.digest, text.size());
+  hash.Update(text);
+  return hash.FinishHex();
 }
 
 }  // namespace
@@ -228,7 +229,7 @@ absl::StatusOr<std::string> ReadCheckpointText(const std::string& path, uint64_t
   absl::StatusOr<std::string> text = ReadWholeFile(path, max_bytes);
   if (!text.ok()) return text;
   if (const std::optional<Blob> blob = BlobOf(path)) {
-    ENGRAM_RETURN_IF_ERROR(CheckBlobDigest(*blob, Sha256Hex(*text)));
+    ENGRAM_RETURN_IF_ERROR(CheckBlobDigest(*blob, DigestOf(*blob, *text)));
   }
   return text;
 }
@@ -256,17 +257,17 @@ std::optional<Blob> BlobOf(const std::string& path) {
   if (!fs::is_symlink(path, error)) return std::nullopt;
   const fs::path target = fs::canonical(path, error);
   if (error || target.parent_path().filename() != "blobs" ||
-      !IsSha256(target.filename().string())) {
+      !IsBlobDigest(target.filename().string())) {
     return std::nullopt;
   }
   return Blob{target, absl::AsciiStrToLower(target.filename().string())};
 }
 
 absl::Status CheckBlobDigest(const Blob& blob, absl::string_view found) {
-  if (found == blob.sha256) return absl::OkStatus();
-  return absl::DataLossError(
-      absl::StrCat(blob.path, " is damaged: its name says that its SHA-256 is ", blob.sha256,
-                   ", but it is ", found, "; remove it and download it again"));
+  if (found.empty() || found == blob.digest) return absl::OkStatus();
+  return absl::DataLossError(absl::StrCat(
+      blob.path, " is damaged: its name says that its ", BlobDigestName(blob.digest), " is ",
+      blob.digest, ", but it is ", found, "; remove it and download it again"));
 }
 
 std::vector<ByteRange> FindHoles(const std::string& path, const ByteRange& range, size_t most) {

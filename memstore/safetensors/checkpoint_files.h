@@ -45,15 +45,16 @@ absl::StatusOr<std::string> ReadCheckpointText(const std::string& path, uint64_t
 // whole, beside `path` or beside what it links to.
 absl::Status CheckDownloadFinished(const std::string& path);
 
-// In a cache of Hugging Face's a large file is named by its SHA-256, and the checkpoint links to
-// it: that digest, and the file. Absent for every other file.
+// In a cache of Hugging Face's a file is named by its digest (blob_hash.h), and the checkpoint
+// links to it: that digest, and the file. Absent for every other file.
 struct Blob {
   std::string path;
-  std::string sha256;  // in lower-case digits, however the name spells it
+  std::string digest;  // in lower-case digits, however the name spells it
 };
 std::optional<Blob> BlobOf(const std::string& path);
 
-// DATA_LOSS where the SHA-256 that was `found` (in lower-case digits) is not that of the name.
+// DATA_LOSS where the digest that was `found` (in lower-case digits; empty: none was) is not that
+// of the name.
 absl::Status CheckBlobDigest(const Blob& blob, absl::string_view found);
 
 // The parts of `range`, at least kMinHoleBytes long, that were never written, as far as the file

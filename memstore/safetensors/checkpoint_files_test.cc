@@ -131,7 +131,7 @@ TEST_F(CheckpointFilesTest, KnowsABlobByItsName) {
   fs::create_symlink(dir_ / "blobs" / digest.substr(1), dir_ / "short.link");
   const std::optional<Blob> blob = BlobOf(dir_ / "blobs.link");
   ASSERT_TRUE(blob.has_value());
-  EXPECT_EQ(blob->sha256, digest);
+  EXPECT_EQ(blob->digest, digest);
   EXPECT_EQ(blob->path, fs::canonical(dir_ / "blobs" / digest).string());
   for (const char* name : {"other.link", "short.link", "none"}) {
     EXPECT_FALSE(BlobOf(dir_ / name).has_value()) << name;
@@ -145,13 +145,23 @@ TEST_F(CheckpointFilesTest, ComparesATextWithTheDigestOfItsName) {
     const fs::path blob = Write("blobs/" + name, "text"), link = dir_ / "config.json";
     fs::remove(link);
     fs::create_symlink(blob, link);
-    EXPECT_EQ(BlobOf(link)->sha256, Sha256Hex("text"));
+    EXPECT_EQ(BlobOf(link)->digest, Sha256Hex("text"));
     EXPECT_EQ(ReadCheckpointText(link, 100).value(), "text");
     Write("blobs/" + name, "test");
     ExpectSaid(ReadCheckpointText(link, 100).status(), absl::StatusCode::kDataLoss, blob);
     // Without a link the name is anybody's.
     EXPECT_EQ(ReadCheckpointText(blob, 100).value(), "test");
   }
+}
+
+// Small files are named as git names them: by `git hash-object`.
+TEST_F(CheckpointFilesTest, ComparesATextWithTheNameThatGitGives) {
+  const fs::path blob = Write("blobs/1269488f7fb1f4b56a8c0e5eb48cecbfadfa9219", "data\n");
+  const fs::path link = dir_ / "config.json";
+  fs::create_symlink(blob, link);
+  EXPECT_EQ(ReadCheckpointText(link, 100).value(), "data\n");
+  Write("blobs/1269488f7fb1f4b56a8c0e5eb48cecbfadfa9219", "date\n");
+  ExpectSaid(ReadCheckpointText(link, 100).status(), absl::StatusCode::kDataLoss, "git blob id");
 }
 
 TEST_F(CheckpointFilesTest, FindsHolesOfAMebibyteAndMore) {
