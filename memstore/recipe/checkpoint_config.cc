@@ -163,6 +163,7 @@ class KeyReader {
       const json* const value = ValueOf(owner, key);
       if (value == nullptr || (key.form == KeyForm::kVocabRatio) != ratios) continue;
       if (key.parameter) of_owner_.insert(*key.parameter);
+      if (key.parameter && key.reach == KeyReach::kOwn) by_own_key_.insert(*key.parameter);
       ENGRAM_RETURN_IF_ERROR(ReadValue(key, SourceOf(owner, key), *value));
     }
     return absl::OkStatus();
@@ -174,8 +175,10 @@ class KeyReader {
       if (value == nullptr) continue;
       const std::string source = SourceOf(object, key);
       // The seed of a whole model may be that of its training, its number of ids that of all parts.
+      // To a seed by the family's own name any other seed is something else.
       const bool yields = key.parameter == RecipeParameter::kTextVocabSize ||
-                          (key.parameter == RecipeParameter::kSeed && is_around);
+                          (key.parameter == RecipeParameter::kSeed &&
+                           (is_around || by_own_key_.contains(RecipeParameter::kSeed)));
       if (!yields || !of_owner_.contains(*key.parameter)) {
         ENGRAM_RETURN_IF_ERROR(ReadValue(key, source, *value));
         continue;
@@ -314,7 +317,8 @@ class KeyReader {
   const Family& family_;
   const std::optional<uint32_t> reset_token_;
   StatedRecipe& stated_;
-  std::set<RecipeParameter> of_owner_;  // that the owner has a key of
+  std::set<RecipeParameter> of_owner_;    // that the owner has a key of
+  std::set<RecipeParameter> by_own_key_;  // of these, by a key of the family's own
   std::vector<std::string> notes_;
   size_t keys_ = 0;
 };

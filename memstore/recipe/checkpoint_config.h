@@ -4,9 +4,9 @@
 // two of them are refused. Generic keys (seed, vocab_size, eos_token_id) count in it, in those
 // around it and in the wrappers of the text model within it or, where no object holds a key of the
 // family's own, at the top level and in all wrappers of the text model. Its own seed counts before
-// one around it. What wrappers beside it say otherwise is noted. Objects of vision, audio and draft
-// models never count.
-// Stateless. Every number and name in the file is another's and may be anything.
+// one around it, and by the family's own name (engram_seed) before any other. What wrappers beside
+// it say otherwise is noted. Objects of vision, audio and draft models never count. Stateless.
+// Every number and name in the file is another's and may be anything.
 #pragma once
 
 #include <cstdint>

@@ -251,6 +251,18 @@ TEST_F(CheckpointConfigTest, GenericKeysOfTheTextModelWithinCount) {
   }
 }
 
+// The seed of another text model's training, say, is no second opinion.
+TEST_F(CheckpointConfigTest, ASeedByTheFamilysOwnNameCountsBeforeAnyOther) {
+  family_ = "deepseek-v4.1-flash";
+  for (const json& config : {json{{"engram_seed", 5}, {"llm_config", {{"seed", 42}}}},
+                             json{{"seed", 42}, {"text_config", {{"engram_seed", 5}}}}}) {
+    EXPECT_EQ(Value(config, P::kSeed), 5u) << config;
+    EXPECT_THAT(Notes(config), ElementsAre(AllOf(HasSubstr("seed is 42, which does not count"),
+                                                 HasSubstr("engram_seed is 5"))))
+        << config;
+  }
+}
+
 TEST_F(CheckpointConfigTest, WhatATextModelBesideSaysIsNoted) {
   const json own = {{"ngram_size", 3}};
   const json beside = {{"text_config", own}, {"llm_config", {{"eos_token_id", 7}}}};
