@@ -103,25 +103,32 @@ absl::Status Refuse(const TensorPlace& tensor, absl::string_view found,
                                                     ", expected ", expected));
 }
 
-// `count` whole numbers.
-absl::StatusOr<std::vector<int64_t>> ReadNumbers(const TensorPlace& tensor, size_t count) {
+// As many whole numbers as the recipe makes.
+absl::StatusOr<std::vector<int64_t>> ReadNumbers(const TensorPlace& tensor, size_t count,
+                                                 absl::string_view meaning) {
   uint64_t elements = 1;  // no overflow: the tensor's bytes were compared with its shape
   for (const uint64_t size : tensor.shape) elements *= size;
   const size_t bytes = tensor.dtype == "I64" || tensor.dtype == "U64"   ? 8
                        : tensor.dtype == "I32" || tensor.dtype == "U32" ? 4
                                                                         : 0;
   if (elements != count || bytes == 0) {
-    return Refuse(tensor, Describe(tensor), absl::StrCat(count, " whole numbers as I64 or I32"));
+    return Refuse(
+        tensor, Describe(tensor),
+        absl::StrCat(count, " whole numbers as I64 or I32, ", meaning,
+                     ": is config.json, which says how many, this model's? "
+                     "--use-stored-constants takes other values, and no other number or type of "
+                     "them: store the tensor so; or, where it is something else, rename it or take "
+                     "it out of the index, and the recipe's constants count"));
   }
   ENGRAM_ASSIGN_OR_RETURN(const FileDescriptor file, OpenFile(tensor.file, O_RDONLY));
   std::vector<std::byte> data(count * bytes);
   ENGRAM_RETURN_IF_ERROR(ReadFully(file, tensor.offset, absl::MakeSpan(data), tensor.file));
   std::vector<int64_t> numbers(count);
   for (size_t i = 0; i < count; ++i) {
-    int32_t half = 0;
+    uint32_t half = 0;
     std::memcpy(bytes == 8 ? static_cast<void*>(&numbers[i]) : &half, data.data() + i * bytes,
                 bytes);
-    if (bytes == 4) numbers[i] = half;
+    if (bytes == 4) numbers[i] = tensor.dtype == "U32" ? half : static_cast<int32_t>(half);
     if (numbers[i] < 0) {
       return Refuse(tensor, absl::StrCat("[", absl::StrJoin(numbers, ", "), "]"),
                     "no number that is negative");
@@ -186,7 +193,7 @@ absl::Status CompareOne(const Family& family, const std::vector<const TensorPlac
   for (const TensorPlace* tensor : copies) {
     const Field made = FieldOf(layer, constant);
     ENGRAM_ASSIGN_OR_RETURN(const std::vector<int64_t> stored,
-                            ReadNumbers(*tensor, made.values.size()));
+                            ReadNumbers(*tensor, made.values.size(), made.meaning));
     if (stored == made.values) continue;
     if (take_stored && tensor == copies[0]) {
       SetField(stored, constant, layer);

@@ -90,6 +90,10 @@ TEST_F(StoredConstantsTest, AgreeingOnesAreNamed) {
   const std::vector<int32_t> moduli(layer.moduli.begin(), layer.moduli.end());
   const Tensor small = {"layers.1.ple.ngram_heads_vocab_sizes", "I32", {1, 16}, Bytes(moduli)};
   EXPECT_THAT(Compare({small}).value(), ElementsAre(small.name));
+  // Without a sign there are numbers that are none with it.
+  const Tensor large = {
+      "layers.1.ple.layer_multipliers", "U32", {3}, Bytes(std::vector<uint32_t>{0xFFFFFFFF, 3, 5})};
+  ExpectRefused(Compare({large}).status(), {"[4294967295, 3, 5]"});
 }
 
 TEST_F(StoredConstantsTest, EachThatDisagreesIsRefusedWithBothValues) {
@@ -152,7 +156,8 @@ TEST_F(StoredConstantsTest, RefusesTensorsOfAnotherKind) {
                                    {name, "F32", {3}, std::string(12, '\1')},
                                    {name, "I64", {0}, ""}};
   for (const Tensor& tensor : bad) {
-    ExpectRefused(Compare({tensor}).status(), {name, tensor.dtype + " [", "3 whole numbers"});
+    ExpectRefused(Compare({tensor}).status(),
+                  {name, tensor.dtype + " [", "3 whole numbers", "take it out of the index"});
   }
   const Tensor right = Right()[0];
   Tensor twin = right;

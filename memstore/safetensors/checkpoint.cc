@@ -63,10 +63,15 @@ absl::StatusOr<TensorsByFile> ReadIndex(const std::string& path, absl::string_vi
     if (is_new && file_of.size() <= kMaxWantedTensors) return absl::OkStatus();
     if (is_new) return absl::InvalidArgumentError("it cuts a table into too many tensors");
     return absl::InvalidArgumentError(
-        absl::StrCat("it holds the tensor ", Quoted(at[1]), " twice, in ", Quoted(it->second),
-                     " and in ", Quoted(*value.text),
-                     ", and which of them is meant can't be told: remove the wrong entry, or "
-                     "download the index again"));
+        it->second == *value.text
+            ? absl::StrCat("it holds the tensor ", Quoted(at[1]), " twice, both times in ",
+                           Quoted(it->second),
+                           ": remove one of the entries, or download the "
+                           "index again")
+            : absl::StrCat("it holds the tensor ", Quoted(at[1]), " twice, in ", Quoted(it->second),
+                           " and in ", Quoted(*value.text),
+                           ", and which of them is meant can't be told: remove the wrong entry, "
+                           "or download the index again"));
   });
   if (!status.ok()) {
     return absl::InvalidArgumentError(absl::StrCat("the index ", path, ": ", status.message()));

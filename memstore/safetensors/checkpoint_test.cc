@@ -98,6 +98,10 @@ TEST_F(CheckpointTest, RefusesATensorThatTheIndexHasTwice) {
     const absl::Status status = Open().status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
     EXPECT_THAT(std::string(status.message()), HasSubstr("the tensor want.a twice"));
+    EXPECT_THAT(
+        std::string(status.message()),
+        HasSubstr(other == std::string("b.safetensors") ? "both times in b.safetensors"
+                                                        : "in b.safetensors and in a.safetensors"));
   }
   // Of others it is no concern, nor is a copy in a file that the index does not name for it.
   WriteText(index, R"({"weight_map":{"x":"a.safetensors","x":"b.safetensors",)"
