@@ -166,6 +166,20 @@ absl::StatusOr<std::vector<RowRun>> LayColumns(const TensorsOfTable& table,
   return runs;
 }
 
+absl::Status NotePadding(const Places& tensors, const std::vector<RowRun>& runs, PaddingFill fill,
+                         uint64_t rows, const NoteFunction& note) {
+  const uint64_t padding = PaddingRows(tensors, runs);
+  if (padding == 0 || !note) return absl::OkStatus();
+  ENGRAM_ASSIGN_OR_RETURN(const bool is_told, PaddingIsTold(tensors, runs, fill));
+  note(absl::StrCat("note: the last ", padding, " rows of ", QuoteForMessage(tensors.back()->name),
+                    " are padding and left out: the table has ", rows, " rows",
+                    is_told
+                        ? ""
+                        : "; they are neither zeros nor alike, so nothing tells them from rows: "
+                          "were each piece padded by itself, these would be the wrong ones"));
+  return absl::OkStatus();
+}
+
 // One value, positive and finite.
 absl::StatusOr<float> ReadScalar(const TensorPlace& tensor) {
   uint64_t elements = 1;
@@ -261,6 +275,7 @@ absl::StatusOr<std::vector<RowRun>> LayRows(const Family& family, const LayerAdd
   if (!table.in_pieces && pieces[0].size() > 1) {
     ENGRAM_ASSIGN_OR_RETURN(runs, LayRanks(pieces[0], layer.moduli));
     ENGRAM_RETURN_IF_ERROR(CheckPiecesAreFull(pieces[0], runs, fill));
+    ENGRAM_RETURN_IF_ERROR(NotePadding(pieces[0], runs, fill, layer.Rows(), note));
     return runs;
   }
   Places tensors;
@@ -277,11 +292,7 @@ absl::StatusOr<std::vector<RowRun>> LayRows(const Family& family, const LayerAdd
       table.in_pieces ? PieceName(table.stem, table.form, tensors.size()) : std::string();
   ENGRAM_ASSIGN_OR_RETURN(runs, LayPieces(tensors, layer.moduli, next));
   ENGRAM_RETURN_IF_ERROR(CheckPiecesAreFull(tensors, runs, fill));
-  if (const uint64_t padding = PaddingRows(tensors, runs); padding > 0 && note) {
-    note(absl::StrCat("note: the last ", padding, " rows of ",
-                      QuoteForMessage(tensors.back()->name),
-                      " are padding and left out: the table has ", layer.Rows(), " rows"));
-  }
+  ENGRAM_RETURN_IF_ERROR(NotePadding(tensors, runs, fill, layer.Rows(), note));
   return runs;
 }
 

@@ -116,15 +116,27 @@ std::vector<RowRun> Runs(absl::Span<const TensorPlace* const> tensors, uint64_t 
 // Of a row that is compared: more than the rows of any known table have.
 constexpr uint64_t kMaxComparedBytes = 64u << 10;
 
-// The last row of `tensor`, which has rows; of a very long one the first bytes.
-absl::StatusOr<std::string> LastRow(const TensorPlace& tensor) {
+// One row of `tensor`; of a very long one the first bytes.
+absl::StatusOr<std::string> ReadRow(const TensorPlace& tensor, uint64_t index) {
   const uint64_t row_bytes = tensor.bytes / RowsOf(tensor);
   std::string row(std::min(row_bytes, kMaxComparedBytes), '\0');
   ENGRAM_ASSIGN_OR_RETURN(const FileDescriptor file, OpenFile(tensor.file, O_RDONLY));
   ENGRAM_RETURN_IF_ERROR(
-      ReadFully(file, tensor.offset + (RowsOf(tensor) - 1) * row_bytes,
+      ReadFully(file, tensor.offset + index * row_bytes,
                 absl::MakeSpan(reinterpret_cast<std::byte*>(row.data()), row.size()), tensor.file));
   return row;
+}
+
+absl::StatusOr<std::string> LastRow(const TensorPlace& tensor) {
+  return ReadRow(tensor, RowsOf(tensor) - 1);
+}
+
+// Of `padding` rows those that lie in pieces before the last one, were each piece padded by itself:
+// of pieces of one length the last one has a row of them in every reading.
+uint64_t PaddingOfOthers(const std::vector<RowRun>& runs, uint64_t padding) {
+  if (padding == 0 || runs.size() < 2) return 0;
+  const bool is_equal = RowsOf(*runs.back().tensor) == RowsOf(*runs.front().tensor);
+  return is_equal ? padding - 1 : padding;
 }
 
 bool IsZeros(const std::string& row) { return row.find_first_not_of('\0') == std::string::npos; }
@@ -214,13 +226,10 @@ absl::StatusOr<std::vector<RowRun>> LayRanks(absl::Span<const TensorPlace* const
 absl::Status CheckPiecesAreFull(absl::Span<const TensorPlace* const> tensors,
                                 const std::vector<RowRun>& runs, PaddingFill fill) {
   const uint64_t padding = PaddingRows(tensors, runs);
-  if (padding == 0 || runs.size() < 2) return absl::OkStatus();
-  const TensorPlace &first = *runs.front().tensor, &last = *runs.back().tensor;
-  // Of pieces of one length the last one has a row of the padding in every reading.
-  const uint64_t in_others = RowsOf(last) == RowsOf(first) ? padding - 1 : padding;
+  const uint64_t in_others = PaddingOfOthers(runs, padding);
+  if (in_others == 0) return absl::OkStatus();
   const uint64_t expected = std::min<uint64_t>(in_others, runs.size() - 1);
-  if (expected == 0) return absl::OkStatus();
-  ENGRAM_ASSIGN_OR_RETURN(const std::string end, LastRow(last));
+  ENGRAM_ASSIGN_OR_RETURN(const std::string end, LastRow(*runs.back().tensor));
   uint64_t found = 0;
   const TensorPlace* padded = nullptr;
   for (size_t i = 0; i + 1 < runs.size(); ++i) {
@@ -243,6 +252,17 @@ absl::Status CheckPiecesAreFull(absl::Span<const TensorPlace* const> tensors,
                    " can be padded by itself, and then other rows are meant; cut "
                    "the padding off each ",
                    piece, ", or export the table as one tensor"));
+}
+
+absl::StatusOr<bool> PaddingIsTold(absl::Span<const TensorPlace* const> tensors,
+                                   const std::vector<RowRun>& runs, PaddingFill fill) {
+  if (PaddingOfOthers(runs, PaddingRows(tensors, runs)) == 0) return true;
+  const RowRun& last = runs.back();
+  // Whole pieces of padding lie behind it.
+  if (last.rows == RowsOf(*last.tensor)) return true;
+  ENGRAM_ASSIGN_OR_RETURN(const std::string begin, ReadRow(*last.tensor, last.rows));
+  ENGRAM_ASSIGN_OR_RETURN(const std::string end, LastRow(*last.tensor));
+  return begin == end && (fill == PaddingFill::kAnyRow || IsZeros(begin));
 }
 
 uint64_t PaddingRows(absl::Span<const TensorPlace* const> tensors,

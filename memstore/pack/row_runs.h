@@ -1,9 +1,9 @@
 // Which rows of a table lie in which tensor: whole, in pieces, or in the parts of ranks.
 //
-// Stateless, thread-safe. Looks at shapes, and CheckPiecesAreFull at one row a piece; that each
-// tensor is [rows, width] was checked. Errors name tensor, file, what was found and what was
-// expected: NOT_FOUND for a piece that is missing, FAILED_PRECONDITION for one that does not fit,
-// or where two readings are possible.
+// Stateless, thread-safe. Looks at shapes, and CheckPiecesAreFull and PaddingIsTold at single rows;
+// that each tensor is [rows, width] was checked. Errors name tensor, file, what was found and what
+// was expected: NOT_FOUND for a piece that is missing, FAILED_PRECONDITION for one that does not
+// fit, or where two readings are possible.
 #pragma once
 
 #include <cstdint>
@@ -53,6 +53,12 @@ enum class PaddingFill { kZeros, kAnyRow };
 // 4,224 rows can hold 4,207 each. Cost: one row is read a piece.
 absl::Status CheckPiecesAreFull(absl::Span<const TensorPlace* const> tensors,
                                 const std::vector<RowRun>& runs, PaddingFill fill);
+
+// Whether the padding can be told from rows: its first row is as its last one, or is zeros, or no
+// piece but the last could have any. Otherwise the pieces can as well be padded each by itself,
+// with rows that are anything. Cost: two rows are read.
+absl::StatusOr<bool> PaddingIsTold(absl::Span<const TensorPlace* const> tensors,
+                                   const std::vector<RowRun>& runs, PaddingFill fill);
 
 // Rows of the tensors that `runs` leave out.
 uint64_t PaddingRows(absl::Span<const TensorPlace* const> tensors, const std::vector<RowRun>& runs);

@@ -129,7 +129,8 @@ TEST(RowRunsTest, RefusesRanksThatCanBeReadInTwoWays) {
 }
 
 // Whether pieces of `rows` rows are full, whose rows are ascending numbers but for `padding` at
-// each one's end, of that byte; the last one may have another number of them.
+// each one's end, of that byte, or with 'n' of more numbers; the last one may have another number
+// of them.
 std::string Full(const std::vector<uint64_t>& rows, uint64_t padding, char byte, uint64_t at_end,
                  PaddingFill fill = PaddingFill::kAnyRow) {
   const std::filesystem::path path = std::filesystem::path(testing::TempDir()) / "row_runs_test";
@@ -142,16 +143,19 @@ std::string Full(const std::vector<uint64_t>& rows, uint64_t padding, char byte,
     pointers.push_back(&places.back());
     const uint64_t kept = rows[i] - (i + 1 < rows.size() ? padding : at_end);
     for (uint64_t row = 0; row < rows[i]; ++row, ++number) {
-      bytes.append(row < kept ? std::string(reinterpret_cast<const char*>(&number), 8)
-                              : std::string(8, byte));
+      bytes.append(row < kept || byte == 'n'
+                       ? std::string(reinterpret_cast<const char*>(&number), 8)
+                       : std::string(8, byte));
     }
   }
   std::ofstream(path) << bytes;
   const Lay runs = LayPieces(pointers, kModuli, "");
   if (!runs.ok()) return Say(runs);
   const absl::Status full = CheckPiecesAreFull(pointers, *runs, fill);
+  const absl::StatusOr<bool> is_told = PaddingIsTold(pointers, *runs, fill);
   std::filesystem::remove(path);
-  return full.ok() ? "full" : std::string(full.message());
+  if (!full.ok()) return std::string(full.message());
+  return is_told.value() ? "full" : "full, untold";
 }
 
 TEST(RowRunsTest, RefusesPiecesThatArePaddedEachByItself) {
@@ -174,7 +178,15 @@ TEST(RowRunsTest, TakesPaddingBehindTheLastRow) {
   EXPECT_EQ(Full({138, 138, 138}, 0, 'p', 2), "full");
   EXPECT_EQ(Full({206, 206}, 1, '\0', 1), "full");  // zeros, but no row too many
   EXPECT_EQ(Full({512}, 0, '\0', 100), "full");
-  EXPECT_EQ(Full({104, 104, 104, 104}, 1, 'p', 1, PaddingFill::kZeros), "full");  // as scales are
+  // As scales are: nothing tells these rows from padding.
+  EXPECT_EQ(Full({104, 104, 104, 104}, 1, 'p', 1, PaddingFill::kZeros), "full, untold");
+}
+
+TEST(RowRunsTest, TellsWherePaddingLooksLikeRows) {
+  EXPECT_EQ(Full({104, 104, 104, 104}, 0, 'n', 4), "full, untold");
+  EXPECT_EQ(Full({256, 256}, 0, 'n', 100), "full, untold");
+  EXPECT_EQ(Full({512}, 0, 'n', 100), "full");  // one piece has one reading
+  EXPECT_EQ(Full({103, 103, 103, 103}, 0, 'n', 0), "full");
 }
 
 TEST(RowRunsTest, SurvivesSizesOfAnyFile) {
