@@ -80,6 +80,8 @@ absl::StatusOr<std::shared_ptr<const TableSet>> TableSet::Load(const std::string
   set->manifest_ = *std::move(manifest);
   absl::Status status = CheckSetDirectory(directory, set->manifest_);
   if (!status.ok()) return status;
+  ENGRAM_ASSIGN_OR_RETURN(set->side_files_,
+                          LoadSideFiles(directory, options.side_file_directory, set->manifest_));
   const AddressScheme& scheme = set->manifest_.scheme;
   auto addresser = Addresser::Load(
       scheme, scheme.token_map ? JoinPath(directory, scheme.token_map->file) : std::string(),

@@ -23,6 +23,7 @@
 #include "memstore/store/resident_pages.h"
 #include "memstore/store/row_source.h"
 #include "memstore/table/manifest.h"
+#include "memstore/table/side_files.h"
 
 namespace engram {
 
@@ -35,6 +36,8 @@ struct LoadProgress {
 struct LoadOptions {
   uint32_t threads = 0;  // readers and verifiers; 0: as many as keep a device busy
   ArenaOptions arena;
+  // Where side files of the set may lie beside those in its own directory; empty: nowhere.
+  std::string side_file_directory;
   // The memory that may be taken; without it the kernel is asked what is available.
   std::optional<uint64_t> available_memory_bytes;
   // Called by the threads that load, one at a time, now and then: what would come while another
@@ -69,9 +72,10 @@ class TableSet {
   // NOT_FOUND: no such set, or a file of it is missing. DATA_LOSS: a digest, checksum, header or
   // size that does not match, a file that does not belong to the set or is a link, a place that
   // the device can't read; names file and block. FAILED_PRECONDITION: the token map is not the
-  // manifest's. INVALID_ARGUMENT: the manifest contradicts itself, or the NUMA node of the options
-  // is not there. RESOURCE_EXHAUSTED: the table does not fit into the memory that is available,
-  // with both sizes, or a thread can't be started. CANCELLED: the options said so.
+  // manifest's, or a side file is of another set. INVALID_ARGUMENT: the manifest contradicts
+  // itself, or the NUMA node of the options is not there. RESOURCE_EXHAUSTED: the table does not
+  // fit into the memory that is available, with both sizes, or a thread can't be started.
+  // CANCELLED: the options said so.
   static absl::StatusOr<std::shared_ptr<const TableSet>> Load(const std::string& directory,
                                                               const LoadOptions& options);
   ~TableSet();
@@ -82,6 +86,8 @@ class TableSet {
   const std::string& name() const { return manifest_.name; }
   const std::string& directory() const { return directory_; }
   const Manifest& manifest() const { return manifest_; }
+  // What the side files say that are there; each of them was checked.
+  const SideFiles& side_files() const { return side_files_; }
   const Addresser& addresser() const { return *addresser_; }
   const std::vector<LoadedLayer>& layers() const { return layers_; }
   const LoadedLayer* FindLayer(uint32_t layer) const;  // nullptr when there is none
@@ -116,6 +122,7 @@ class TableSet {
 
   std::string directory_;
   Manifest manifest_;
+  SideFiles side_files_;
   std::shared_ptr<const Addresser> addresser_;
   std::vector<Arena> arenas_;  // one a layer
   ResidentPages loaded_pages_;

@@ -8,6 +8,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "memstore/base/check.h"
+#include "memstore/base/quote_for_message.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/os/posix_file.h"
 #include "memstore/table/shard_layout.h"
@@ -186,7 +187,8 @@ struct Places {
 absl::StatusOr<std::optional<PageChecksums>> ReadPageChecksums(const Places& places,
                                                                const ShardSpec& shard) {
   return places.Read(
-      PageChecksumsFile(shard), kPageChecksumsKind, ShardPages(shard) * sizeof(uint32_t),
+      PageChecksumsFile(shard), kPageChecksumsKind,
+      std::min(ShardPages(shard) * sizeof(uint32_t), kMaxPageChecksumsBytes),
       [&shard](const std::string& path, const std::string& body) -> absl::StatusOr<PageChecksums> {
         ENGRAM_ASSIGN_OR_RETURN(std::vector<uint32_t> pages, ParsePageChecksums(path, body, shard));
         return PageChecksums{path, std::move(pages)};
@@ -220,6 +222,35 @@ std::vector<std::string> SideFileNames(const Manifest& manifest) {
     for (const ShardSpec& shard : layer.shards) names.push_back(PageChecksumsFile(shard));
   }
   return names;
+}
+
+bool SameSource(const Provenance& a, const Provenance& b) {
+  if (a.source_kind != b.source_kind) return false;
+  if (!a.repository.empty() && !b.repository.empty()) {
+    return a.repository == b.repository && a.revision == b.revision;
+  }
+  return a.path == b.path && a.index_sha256 == b.index_sha256;
+}
+
+std::string SourceText(const Provenance& provenance) {
+  if (!provenance.repository.empty()) {
+    return QuoteForMessage(absl::StrCat(
+        provenance.repository, provenance.revision.empty() ? "" : "@", provenance.revision));
+  }
+  if (!provenance.path.empty()) return QuoteForMessage(provenance.path);
+  if (provenance.source_kind == kSyntheticSource) return "made-up rows";
+  return absl::StrCat("an unnamed ", QuoteForMessage(provenance.source_kind));
+}
+
+std::string ProvenanceText(const Provenance& provenance) {
+  const bool has_place = !provenance.repository.empty() && !provenance.path.empty();
+  return absl::StrCat(SourceText(provenance),
+                      has_place ? absl::StrCat(" (", QuoteForMessage(provenance.source_kind), " ",
+                                               QuoteForMessage(provenance.path), ")")
+                                : std::string(),
+                      provenance.stored_constants ? ", by its stored constants" : "", ", packed ",
+                      FormatPackedAt(provenance.packed_at), " by version ",
+                      QuoteForMessage(provenance.packer_version));
 }
 
 std::string ProvenanceBody(const Provenance& provenance) {

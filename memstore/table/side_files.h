@@ -42,6 +42,8 @@ inline constexpr size_t kMaxImageTokenIds = 1024;
 inline constexpr uint64_t kMaxImageTokenIdsBytes = 64u << 10;
 // A set of some hundred tables, each in some thousand pieces.
 inline constexpr uint64_t kMaxLinksBytes = 64u << 20;
+// Of a shard of 256 GiB, far beyond what is packed: a body is read whole.
+inline constexpr uint64_t kMaxPageChecksumsBytes = 256u << 20;
 
 // What a set was packed from. Later versions may know more kinds.
 inline constexpr char kCheckpointSource[] = "checkpoint";
@@ -60,6 +62,15 @@ struct Provenance {
   std::string packer_version;
   absl::Time packed_at;  // to the second
 };
+
+// Whether both are of one repository and revision or, where either does not know its repository,
+// of one path and index.
+bool SameSource(const Provenance& a, const Provenance& b);
+// "OWNER/NAME@REVISION", else its path, else what it is; for a message: printable, of bounded
+// length.
+std::string SourceText(const Provenance& provenance);
+// The same with all else that a line has room for: kind, path, time and packer.
+std::string ProvenanceText(const Provenance& provenance);
 
 struct SideFiles {
   std::optional<Provenance> provenance;

@@ -2,14 +2,19 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <vector>
 
+#include "absl/types/span.h"
 #include "memstore/addressing/token_map.h"
+#include "memstore/base/status_macros.h"
 #include "memstore/os/direct_file.h"
 #include "memstore/os/posix_file.h"
 #include "memstore/table/set_directory.h"
 #include "memstore/table/shard_file.h"
 #include "memstore/table/shard_format.h"
+#include "memstore/table/shard_layout.h"
+#include "memstore/table/side_files.h"
 
 namespace engram {
 namespace {
@@ -26,29 +31,69 @@ struct BlockRun {
   uint64_t blocks;
 };
 
-absl::Status CheckBlocks(const BlockRun& run, const ShardFile& file, PageBuffer& buffer) {
+// One thread's: a buffer, and the page checksums of the shard that it is at.
+class RunChecker {
+ public:
+  RunChecker(const std::string& directory, const Manifest& manifest, ShardFiles& files)
+      : directory_(directory), manifest_(manifest), files_(files) {}
+
+  absl::Status Check(const BlockRun& run) {
+    if (shard_ != run.shard) {
+      ENGRAM_ASSIGN_OR_RETURN(pages_, LoadPageChecksums(directory_, "", manifest_, *run.shard));
+      shard_ = run.shard;
+    }
+    ENGRAM_ASSIGN_OR_RETURN(const ShardFile* file, files_.BeginShare(run.file));
+    absl::Status status = CheckBlocks(run, *file);
+    files_.EndShare(run.file);
+    return status;
+  }
+
+ private:
+  absl::Status CheckBlocks(const BlockRun& run, const ShardFile& file);
+  absl::Status CheckPages(const BlockRun& run, uint64_t first_page,
+                          absl::Span<const std::byte> bytes) const;
+
+  const std::string& directory_;
+  const Manifest& manifest_;
+  ShardFiles& files_;
+  PageBuffer buffer_;
+  const ShardSpec* shard_ = nullptr;
+  std::optional<PageChecksums> pages_;
+};
+
+// Blocks begin and end anywhere in a page. A page is the run's in which it ends: what of it belongs
+// to earlier blocks was found to be right by then, or that error comes first.
+absl::Status RunChecker::CheckBlocks(const BlockRun& run, const ShardFile& file) {
   const uint64_t begin = BlockOffset(*run.layer, *run.shard, run.first_block);
   const uint64_t last = run.first_block + run.blocks - 1;
   const uint64_t end =
       BlockOffset(*run.layer, *run.shard, last) + BlockBytes(*run.layer, *run.shard, last);
-  auto bytes = file.reader().Read(begin, end - begin, buffer);
-  if (!bytes.ok()) return bytes.status();
-  uint64_t at = 0;
+  const uint64_t first_page = begin / kShardPageBytes;
+  const uint64_t read_from = first_page * kShardPageBytes;
+  ENGRAM_ASSIGN_OR_RETURN(const absl::Span<const std::byte> bytes,
+                          file.reader().Read(read_from, end - read_from, buffer_));
+  uint64_t at = begin - read_from;
   for (uint64_t block = run.first_block; block <= last; ++block) {
     const uint64_t block_bytes = BlockBytes(*run.layer, *run.shard, block);
-    absl::Status status = file.CheckBlock(block, bytes->subspan(at, block_bytes));
-    if (!status.ok()) return status;
+    ENGRAM_RETURN_IF_ERROR(file.CheckBlock(block, bytes.subspan(at, block_bytes)));
     at += block_bytes;
   }
-  return absl::OkStatus();
+  return CheckPages(run, first_page, bytes);
 }
 
-absl::Status CheckRun(const BlockRun& run, ShardFiles& files, PageBuffer& buffer) {
-  absl::StatusOr<const ShardFile*> file = files.BeginShare(run.file);
-  if (!file.ok()) return file.status();
-  absl::Status status = CheckBlocks(run, **file, buffer);
-  files.EndShare(run.file);
-  return status;
+// The header's page goes with the first block; it was compared when the file was opened.
+absl::Status RunChecker::CheckPages(const BlockRun& run, uint64_t first_page,
+                                    absl::Span<const std::byte> bytes) const {
+  if (!pages_) return absl::OkStatus();
+  if (run.first_block == 0 && Crc32c(MakeShardHeader(*run.layer, *run.shard)) != pages_->pages[0]) {
+    return PageDiffers(*pages_, *run.shard, 0);
+  }
+  for (uint64_t i = 0; i < bytes.size() / kShardPageBytes; ++i) {
+    const uint32_t found = Crc32c(bytes.subspan(i * kShardPageBytes, kShardPageBytes));
+    if (found == pages_->pages[first_page + i]) continue;
+    return PageDiffers(*pages_, *run.shard, first_page + i);
+  }
+  return absl::OkStatus();
 }
 
 // Rows' bytes, without the padding.
@@ -87,13 +132,14 @@ absl::StatusOr<Manifest> VerifyTableSet(const std::string& directory,
         TokenMap::Load(JoinPath(directory, map->file), manifest->scheme.vocab_size, *map).status();
     if (!status.ok()) return status;
   }
+  ENGRAM_RETURN_IF_ERROR(LoadSideFiles(directory, "", *manifest).status());
   ShardFiles files(directory);
   const std::vector<BlockRun> runs = PlanRuns(*manifest, files);
   ProgressCount progress(manifest->TableBytes(), options.on_progress);
   status = DoInOrder(runs.size(), ChooseTableThreads(options.threads), [&]() -> Worker {
-    auto buffer = std::make_shared<PageBuffer>();
-    return [&runs, &files, &progress, buffer](uint64_t unit) {
-      absl::Status checked = CheckRun(runs[unit], files, *buffer);
+    auto checker = std::make_shared<RunChecker>(directory, *manifest, files);
+    return [&runs, &progress, checker](uint64_t unit) {
+      absl::Status checked = checker->Check(runs[unit]);
       if (checked.ok()) progress.Add(RowBytes(runs[unit]));
       return checked;
     };

@@ -2,8 +2,8 @@
 //
 // Stateless. Works with several threads, past the page cache, in bounded memory; cost: about as
 // fast as the device reads. The first error in a fixed order is returned, whatever the threads'
-// timing: manifest, the directory's entries by name, token map, then layer by layer each shard's
-// checksum file, header and blocks.
+// timing: manifest, the directory's entries by name, token map, side files, then layer by layer
+// each shard's checksum file, header and blocks, and what page checksums say of them.
 #pragma once
 
 #include <cstdint>
@@ -22,8 +22,8 @@ struct VerifyOptions {
 
 // The manifest of a set that is whole. NOT_FOUND: no set, or a file of it is missing. DATA_LOSS:
 // something is not what was packed, naming the file and, within a shard, block and byte range.
-// FAILED_PRECONDITION: the token map is another one. INVALID_ARGUMENT: the manifest contradicts
-// itself.
+// FAILED_PRECONDITION: the token map is another one, or a side file another set's.
+// INVALID_ARGUMENT: the manifest contradicts itself.
 absl::StatusOr<Manifest> VerifyTableSet(const std::string& directory, const VerifyOptions& options);
 
 }  // namespace engram
