@@ -19,6 +19,21 @@ namespace {
 // What is no load ends within this.
 constexpr absl::Duration kCallTime = absl::Seconds(10);
 
+Provenance ProvenanceOf(const v1::Provenance& message) {
+  Provenance provenance{.source_kind = message.source_kind(),
+                        .path = message.path(),
+                        .repository = message.repository(),
+                        .revision = message.revision(),
+                        .index_sha256 = message.index_sha256(),
+                        .headers_sha256 = message.headers_sha256(),
+                        .stored_constants = message.stored_constants(),
+                        .packer_version = message.packer_version(),
+                        .packed_at = absl::UnixEpoch()};
+  std::string why;
+  absl::ParseTime(absl::RFC3339_full, message.packed_at(), &provenance.packed_at, &why);
+  return provenance;
+}
+
 AdminTableSet FromMessage(const v1::TableSetEntry& entry) {
   AdminTableSet set{.name = entry.name(),
                     .id = entry.id(),
@@ -31,8 +46,10 @@ AdminTableSet FromMessage(const v1::TableSetEntry& entry) {
                     .rdma = entry.rdma_leases(),
                     .rdma_read = entry.rdma_read_leases(),
                     .idle_s = std::nullopt,
-                    .age_s = entry.age_s()};
+                    .age_s = entry.age_s(),
+                    .provenance = std::nullopt};
   if (entry.has_idle_s()) set.idle_s = entry.idle_s();
+  if (entry.has_provenance()) set.provenance = ProvenanceOf(entry.provenance());
   return set;
 }
 
@@ -125,7 +142,10 @@ absl::StatusOr<AdminPublished> AdminClient::Publish(const std::string& directory
   v1::PublishProgress message;
   while (reader->Read(&message)) progress(message.bytes_done(), message.bytes_total());
   ENGRAM_RETURN_IF_ERROR(connection_->StatusOf(reader->Finish()));
-  return AdminPublished{.name = message.name(), .id = message.id(), .bytes = message.bytes_total()};
+  return AdminPublished{.name = message.name(),
+                        .id = message.id(),
+                        .bytes = message.bytes_total(),
+                        .warning = message.warning()};
 }
 
 absl::StatusOr<AdminRetired> AdminClient::Retire(const std::string& id_or_name) {

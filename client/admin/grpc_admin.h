@@ -15,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "client/transport/security_options.h"
 #include "memstore/base/clock.h"
+#include "memstore/table/side_files.h"
 
 namespace engram {
 
@@ -32,6 +33,7 @@ struct AdminTableSet {
   uint32_t rdma_read = 0;
   std::optional<uint64_t> idle_s;  // since it was asked for over gRPC
   uint64_t age_s = 0;              // in this state
+  std::optional<Provenance> provenance;
 };
 
 struct AdminLoading {
@@ -49,7 +51,8 @@ struct AdminList {
 struct AdminPublished {
   std::string name;
   std::string id;
-  uint64_t bytes = 0;  // of rows
+  uint64_t bytes = 0;   // of rows
+  std::string warning;  // empty: none
 };
 
 struct AdminRetired {

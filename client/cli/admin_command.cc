@@ -1,5 +1,6 @@
 // engram admin: publish, retire and list the table sets of an engramd that serves.
 
+#include <cstdio>
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -13,8 +14,10 @@
 #include "absl/strings/strip.h"
 #include "client/admin/grpc_admin.h"
 #include "client/cli/command.h"
+#include "client/cli/provenance_json.h"
 #include "client/cli/target_flags.h"
 #include "client/terminal/progress.h"
+#include "memstore/table/side_files.h"
 
 namespace engram::cli {
 namespace {
@@ -28,10 +31,15 @@ struct AdminFlags {
 };
 
 absl::Status Publish(const AdminFlags& flags, AdminClient& engramd) {
-  Progress progress("publishing");
-  const auto published = engramd.Publish(
-      flags.directory, [&](uint64_t done, uint64_t total) { progress.Update(done, total); });
+  const auto published = [&] {
+    Progress progress("publishing");
+    return engramd.Publish(flags.directory,
+                           [&](uint64_t done, uint64_t total) { progress.Update(done, total); });
+  }();
   if (!published.ok()) return published.status();
+  if (!published->warning.empty()) {
+    std::fprintf(stderr, "warning: %s\n", published->warning.c_str());
+  }
   return Print(absl::StrCat(published->name, " now leads to ", published->id, " (", flags.directory,
                             ", ", published->bytes, " bytes of rows)\n"));
 }
@@ -80,7 +88,8 @@ std::string AsJson(const AdminList& list) {
                             {"ring", set.rings},
                             {"rdma", set.rdma},
                             {"rdma_read", set.rdma_read}}},
-                          {"age_s", set.age_s}};
+                          {"age_s", set.age_s},
+                          {"provenance", ProvenanceJson(set.provenance)}};
     if (set.idle_s) one["idle_s"] = *set.idle_s;
     json["table_sets"].push_back(std::move(one));
   }
@@ -101,6 +110,7 @@ absl::Status List(const AdminFlags& flags, AdminClient& engramd) {
     absl::StrAppendFormat(&text, "%-24s %.12s  %-10s %9.2f GB  for %d s, held by %s\n", set.name,
                           set.id, set.state, static_cast<double>(set.resident_bytes) / 1e9,
                           set.age_s, HeldBy(set));
+    if (set.provenance) absl::StrAppend(&text, "    from ", ProvenanceText(*set.provenance), "\n");
   }
   if (list->loading) {
     absl::StrAppend(&text, "loading ", list->loading->directory, ": ", list->loading->bytes_done,

@@ -1,15 +1,25 @@
-// engram inspect: what a table set is, by its manifest alone.
+// engram inspect: what a table set is, by its manifest and its side files alone.
 
+#include <algorithm>
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
+#include <system_error>
+#include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "client/cli/command.h"
+#include "client/cli/provenance_json.h"
 #include "client/cli/table_set_argument.h"
+#include "memstore/os/posix_file.h"
 #include "memstore/table/manifest.h"
+#include "memstore/table/side_files.h"
 
 namespace engram::cli {
 namespace {
@@ -21,6 +31,16 @@ uint64_t CountFiles(const Manifest& manifest) {
   return files;
 }
 
+// The names of those that are there.
+std::vector<std::string> SideFilesThere(const std::string& directory, const Manifest& manifest) {
+  std::vector<std::string> there;
+  for (const std::string& name : SideFileNames(manifest)) {
+    std::error_code error;
+    if (std::filesystem::exists(JoinPath(directory, name), error)) there.push_back(name);
+  }
+  return there;
+}
+
 // What token ids become before they are hashed; null where they are hashed as they are.
 nlohmann::ordered_json TokenMapJson(const AddressScheme& scheme) {
   if (!scheme.token_map) return nullptr;
@@ -30,7 +50,8 @@ nlohmann::ordered_json TokenMapJson(const AddressScheme& scheme) {
           {"compressed_vocab_size", scheme.token_map->compressed_vocab_size}};
 }
 
-std::string AsJson(const Manifest& manifest) {
+std::string AsJson(const Manifest& manifest, const SideFiles& sides,
+                   const std::vector<std::string>& side_files) {
   const AddressScheme& scheme = manifest.scheme;
   nlohmann::ordered_json orders = nlohmann::ordered_json::array();
   for (uint32_t order = 2; order <= scheme.max_order; ++order) orders.push_back(order);
@@ -53,11 +74,40 @@ std::string AsJson(const Manifest& manifest) {
                                       {"heads", scheme.heads_per_order},
                                       {"columns", scheme.Columns()},
                                       {"vocab_size", scheme.vocab_size},
-                                      {"token_map", TokenMapJson(scheme)}};
+                                      {"token_map", TokenMapJson(scheme)},
+                                      {"side_files", side_files},
+                                      {"image_token_ids", sides.image_token_ids},
+                                      {"provenance", ProvenanceJson(sides.provenance)}};
   return out.dump(2) + "\n";
 }
 
-std::string AsText(const Manifest& manifest) {
+// Lines of what the side files say; none where there are none.
+std::string SidesAsText(const SideFiles& sides, const std::vector<std::string>& side_files) {
+  std::string out;
+  if (const std::optional<Provenance>& source = sides.provenance) {
+    absl::StrAppend(&out, "source  ", ProvenanceText(*source), "\n");
+    if (!source->index_sha256.empty()) {
+      absl::StrAppend(&out, "        its index's SHA-256 ", source->index_sha256, "\n");
+    }
+    if (!source->headers_sha256.empty()) {
+      absl::StrAppend(&out, "        its headers' SHA-256 ", source->headers_sha256, "\n");
+    }
+  }
+  if (!sides.image_token_ids.empty()) {
+    absl::StrAppend(&out, "images  token ids ", absl::StrJoin(sides.image_token_ids, ", "), "\n");
+  }
+  const auto pages = std::count_if(side_files.begin(), side_files.end(), [](const auto& name) {
+    return absl::StrContains(name, kPageChecksumsKind);
+  });
+  if (pages > 0) {
+    absl::StrAppend(&out, "pages   checksums of every 4 KiB page, in ", pages,
+                    pages == 1 ? " file" : " files", "\n");
+  }
+  return out;
+}
+
+std::string AsText(const Manifest& manifest, const SideFiles& sides,
+                   const std::vector<std::string>& side_files) {
   const AddressScheme& scheme = manifest.scheme;
   std::string out = absl::StrCat("name    ", manifest.name, "\nid      ", manifest.id, "\nfamily  ",
                                  scheme.family, "\n");
@@ -68,9 +118,10 @@ std::string AsText(const Manifest& manifest) {
                                                   " to ", scheme.token_map->compressed_vocab_size)
                                    : std::string("ids as they are"),
                   "\n");
-  absl::StrAppendFormat(&out, "rows    %d bytes (%.2f GiB) in %d files\n\n", manifest.TableBytes(),
+  absl::StrAppendFormat(&out, "rows    %d bytes (%.2f GiB) in %d files\n", manifest.TableBytes(),
                         static_cast<double>(manifest.TableBytes()) / (1u << 30),
                         CountFiles(manifest));
+  absl::StrAppend(&out, SidesAsText(sides, side_files), "\n");
   absl::StrAppendFormat(&out, "%6s %14s %10s  %-24s %6s\n", "layer", "rows", "row bytes",
                         "encoding", "shards");
   for (const LayerTableSpec& layer : manifest.layers) {
@@ -80,15 +131,19 @@ std::string AsText(const Manifest& manifest) {
                           layer.shards.size(), layer.synthetic ? "  synthetic" : "");
   }
   absl::StrAppend(&out,
-                  "\nOnly the manifest was read, and its digest holds; `engram verify` reads "
-                  "the rows.\n");
+                  "\nOnly the manifest and what lies beside it were read, and their digests hold; "
+                  "`engram verify` reads the rows.\n");
   return out;
 }
 
 int Run(const std::string& directory, bool json) {
   absl::StatusOr<Manifest> manifest = LoadManifest(directory);
   if (!manifest.ok()) return Finish(manifest.status());
-  return Finish(Print(json ? AsJson(*manifest) : AsText(*manifest)));
+  const absl::StatusOr<SideFiles> sides = LoadSmallSideFiles(directory, "", *manifest);
+  if (!sides.ok()) return Finish(sides.status());
+  const std::vector<std::string> side_files = SideFilesThere(directory, *manifest);
+  return Finish(
+      Print(json ? AsJson(*manifest, *sides, side_files) : AsText(*manifest, *sides, side_files)));
 }
 
 }  // namespace
@@ -97,8 +152,9 @@ void AddInspectCommand(CLI::App& app, CommandBody* chosen) {
   auto json = std::make_shared<bool>(false);
   CLI::App* command = AddTableSetCommand(
       app, "inspect",
-      "Say what a table set holds: name, id, layers, sizes. Reads the manifest and checks its\n"
-      "digest, not the rows: `engram verify` does that.",
+      "Say what a table set holds and where it is from: name, id, layers, sizes, source. Reads "
+      "the\n"
+      "manifest and the side files and checks their digests, not the rows: `engram verify` does.",
       chosen, [json](const std::string& directory) { return Run(directory, *json); });
   command->add_flag("--json", *json, "one JSON object instead of text");
 }

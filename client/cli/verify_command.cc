@@ -32,7 +32,8 @@ void AddVerifyCommand(CLI::App& app, CommandBody* chosen) {
   auto threads = std::make_shared<uint32_t>(0);
   CLI::App* command = AddTableSetCommand(
       app, "verify",
-      "Read a table set whole and check every byte of it against its digests and checksums.\n"
+      "Read a table set whole and check every byte of it, and of the side files that are there,\n"
+      "against its digests and checksums.\n"
       "Exit code 1 names the first file, block and byte range that is not what was packed.",
       chosen, [threads](const std::string& directory) { return Run(directory, *threads); });
   command->add_option("--threads", *threads, "readers (default: chosen from the cores)")

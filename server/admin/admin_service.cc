@@ -8,6 +8,7 @@
 #include "absl/time/time.h"
 #include "memstore/base/quote_for_message.h"
 #include "server/grpc/grpc_status.h"
+#include "server/grpc/provenance_message.h"
 
 namespace engram {
 namespace {
@@ -29,6 +30,7 @@ void Describe(const TableSetStatus& set, v1::TableSetEntry* entry) {
   entry->set_rdma_read_leases(leases(LeaseKind::kRdmaRead));
   if (set.idle) entry->set_idle_s(set.idle->count());
   entry->set_age_s(set.age.count());
+  if (set.provenance) SetProvenance(*set.provenance, entry->mutable_provenance());
 }
 
 }  // namespace
@@ -56,7 +58,7 @@ grpc::Status AdminService::Publish(grpc::ServerContext* context, const v1::Publi
   }
   const MonotonicTime begin = targets_.clock->Now();
   MonotonicTime next = begin;
-  const auto set = targets_.table_sets->Publish(
+  const auto published = targets_.table_sets->Publish(
       request->directory(),
       [&](const LoadProgress& progress) {
         if (targets_.clock->Now() < next) return;
@@ -67,14 +69,16 @@ grpc::Status AdminService::Publish(grpc::ServerContext* context, const v1::Publi
         writer->Write(message);  // one at a time, as progress comes
       },
       [&] { return context->IsCancelled(); });
-  if (!set.ok()) return ToGrpc(set.status());
+  if (!published.ok()) return ToGrpc(published.status());
+  const TableSet& set = *published->set;
   v1::PublishProgress last;
-  last.set_bytes_done((*set)->manifest().TableBytes());
+  last.set_bytes_done(set.manifest().TableBytes());
   last.set_bytes_total(last.bytes_done());
-  last.set_name((*set)->name());
-  last.set_id((*set)->id());
+  last.set_name(set.name());
+  last.set_id(set.id());
+  last.set_warning(published->warning);
   writer->Write(last);
-  targets_.log->info("published {} {} from {} in {:.1f} s, for {}", (*set)->name(), (*set)->id(),
+  targets_.log->info("published {} {} from {} in {:.1f} s, for {}", set.name(), set.id(),
                      QuoteForMessage(request->directory()),
                      absl::ToDoubleSeconds(targets_.clock->Now() - begin), Who(*context));
   return grpc::Status::OK;
@@ -92,7 +96,7 @@ grpc::Status AdminService::Retire(grpc::ServerContext* context, const v1::Retire
   targets_.log->info(
       "took the name from {} {} of {} in {:.1f} s, for {}: it is retired when no client has it, in "
       "{} s at the latest",
-      (*set)->name(), (*set)->id(), (*set)->directory(),
+      set.name(), set.id(), (*set)->directory(),
       absl::ToDoubleSeconds(targets_.clock->Now() - begin), Who(*context), grace_s);
   return grpc::Status::OK;
 }

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_replace.h"
+#include "memstore/table/side_files.h"
 #include "proto/wire/version.h"
 
 namespace engram {
@@ -181,6 +182,9 @@ std::string Sets(const ServerSnapshot& snapshot) {
     }
     if (set.idle) {
       absl::StrAppend(&text, " · gRPC ", Age(static_cast<double>(set.idle->count())), " ago");
+    }
+    if (set.provenance) {
+      absl::StrAppend(&text, "<br>from ", Escape(ProvenanceText(*set.provenance)));
     }
     absl::StrAppend(&text, Layers(set), "</span></div>");
   }

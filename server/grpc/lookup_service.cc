@@ -1,12 +1,14 @@
 #include "server/grpc/lookup_service.h"
 
 #include <memory>
+#include <optional>
 
 #include "memstore/table/manifest.h"
 #include "proto/wire/features.h"
 #include "server/base/limits.h"
 #include "server/grpc/attach_rdma_call.h"
 #include "server/grpc/grpc_status.h"
+#include "server/grpc/provenance_message.h"
 #include "server/grpc/stream_call.h"
 #include "server/grpc/unary_call.h"
 #include "server/grpc/unary_method_call.h"
@@ -53,6 +55,9 @@ grpc::Status LookupService::Describe(const Caller& caller, v1::DescribeResponse*
     v1::ServedTableSet* served = response->add_table_sets();
     served->set_id(set->id());
     served->set_name(set->name());
+    if (const std::optional<Provenance>& source = set->side_files().provenance) {
+      SetProvenance(*source, served->mutable_provenance());
+    }
     for (const LoadedLayer& loaded : set->layers()) {
       v1::ServedLayer* layer = served->add_layers();
       layer->set_layer(loaded.layer);

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "memstore/base/status_macros.h"
+#include "memstore/os/posix_file.h"
 #include "memstore/os/thread.h"
 #include "memstore/table/manifest.h"
 #include "server/base/limits.h"
@@ -98,7 +99,8 @@ TableSetStatus TableSetManager::StatusOf(const TableSet& set, TableSetState stat
           .page_kind = set.page_kind(),
           .pages = census_.Of(set),
           .layers = LayoutOf(set),
-          .calibrations = set.calibrations()};
+          .calibrations = set.calibrations(),
+          .provenance = set.side_files().provenance};
 }
 
 absl::Status TableSetManager::Start() {
@@ -252,7 +254,7 @@ absl::StatusOr<Manifest> TableSetManager::Check(const std::string& directory) co
   return manifest;
 }
 
-absl::StatusOr<std::shared_ptr<const TableSet>> TableSetManager::Publish(
+absl::StatusOr<PublishedSet> TableSetManager::Publish(
     const std::string& directory, std::function<void(const LoadProgress&)> on_progress,
     std::function<bool()> cancelled) {
   {
@@ -275,35 +277,65 @@ absl::StatusOr<std::shared_ptr<const TableSet>> TableSetManager::Publish(
     loading_.reset();
     changed_.NotifyAll();
   };
-  absl::StatusOr<std::shared_ptr<const TableSet>> set = Load(directory);
-  if (set.ok()) return set;
-  return absl::Status(set.status().code(),
-                      absl::StrCat("table set ", directory, ": ", set.status().message()));
+  absl::StatusOr<PublishedSet> published = Load(directory);
+  if (published.ok()) return published;
+  return absl::Status(published.status().code(),
+                      absl::StrCat("table set ", directory, ": ", published.status().message()));
 }
 
-absl::StatusOr<std::shared_ptr<const TableSet>> TableSetManager::Load(
-    const std::string& directory) {
+absl::StatusOr<PublishedSet> TableSetManager::Load(const std::string& directory) {
   ENGRAM_ASSIGN_OR_RETURN(const Manifest manifest, Check(directory));
+  std::shared_ptr<const TableSet> before = Current(manifest.name);
   if (registry_->TakeBack(manifest.id).ok()) {
     log_->info("took {} {} back: it was still here", manifest.name, manifest.id);
-    return registry_->Resolve(manifest.id);
+    ENGRAM_ASSIGN_OR_RETURN(std::shared_ptr<const TableSet> back, registry_->Resolve(manifest.id));
+    std::string warning = WarnOfOtherSource(before.get(), *back);
+    return PublishedSet{std::move(back), std::move(warning)};
   }
+  before.reset();  // it may go while the other is loaded
   ENGRAM_RETURN_IF_ERROR(CheckMemory(manifest));
   const MonotonicTime begin = clock_->Now();
-  ENGRAM_ASSIGN_OR_RETURN(std::shared_ptr<const TableSet> set, LoadFiles(directory));
+  ENGRAM_ASSIGN_OR_RETURN(std::shared_ptr<const TableSet> set, LoadFiles(directory, manifest.id));
   LogLoaded(*set, clock_->Now() - begin);
   ENGRAM_ASSIGN_OR_RETURN(const ServedSet served, TableSetRegistry::Prepare(set));
   ENGRAM_RETURN_IF_ERROR(options_.on_publish(served));
+  before = Current(manifest.name);
   if (absl::Status status = registry_->Publish(served); !status.ok()) {
     options_.on_retire(set->id());
     return status;
   }
-  return set;
+  std::string warning = WarnOfOtherSource(before.get(), *set);
+  return PublishedSet{std::move(set), std::move(warning)};
+}
+
+// The set that the name leads to, or null.
+std::shared_ptr<const TableSet> TableSetManager::Current(const std::string& name) const {
+  for (const std::shared_ptr<const TableSet>& set : registry_->List()) {
+    if (set->name() == name) return set;
+  }
+  return nullptr;
+}
+
+// Of sets without provenance nothing can be said.
+std::string TableSetManager::WarnOfOtherSource(const TableSet* before, const TableSet& now) const {
+  if (before == nullptr) return "";
+  const std::optional<Provenance>& old_source = before->side_files().provenance;
+  const std::optional<Provenance>& new_source = now.side_files().provenance;
+  if (!old_source || !new_source || SameSource(*old_source, *new_source)) return "";
+  std::string warning =
+      absl::StrCat("the name ", now.name(), " led to rows of ", SourceText(*old_source), " (",
+                   before->id(), ") and now leads to rows of ", SourceText(*new_source), " (",
+                   now.id(), "): if that is not meant, publish ", before->directory(), " again");
+  log_->warn("{}", warning);
+  return warning;
 }
 
 absl::StatusOr<std::shared_ptr<const TableSet>> TableSetManager::LoadFiles(
-    const std::string& directory) {
+    const std::string& directory, const std::string& id) {
   LoadOptions options = options_.load;
+  if (!options_.state_directory.empty()) {
+    options.side_file_directory = JoinPath(options_.state_directory, id);
+  }
   log_->info("loading {}", directory);
   MonotonicTime next_line = clock_->After(kLineInterval);
   options.on_progress = [this, &directory, &next_line](const LoadProgress& progress) {
@@ -334,6 +366,9 @@ void TableSetManager::LogLoaded(const TableSet& set, absl::Duration took) const 
   log_->info("loaded {} {}: {} layers, {:.2f} GB in {:.1f} s, every checksum held; resident: {}",
              set.name(), set.id(), set.layers().size(), Gigabytes(set.manifest().TableBytes()),
              absl::ToDoubleSeconds(took), PagesText(pages));
+  if (const std::optional<Provenance>& source = set.side_files().provenance) {
+    log_->info("{} {} is of {}", set.name(), set.id(), ProvenanceText(*source));
+  }
   for (const WidthCalibration& width : set.calibrations()) {
     log_->info("gathering rows of {} bytes on {} pages: {}", width.row_bytes,
                std::string(Name(width.page_kind)), width.gather.ToString());

@@ -30,6 +30,7 @@
 #include "memstore/store/control_page.h"
 #include "memstore/store/table_set.h"
 #include "memstore/store/table_set_registry.h"
+#include "memstore/table/side_files.h"
 #include "server/base/life_cycle.h"
 #include "server/table_sets/page_census.h"
 
@@ -58,15 +59,23 @@ struct TableSetStatus {
   std::array<uint32_t, kLeaseKinds> leases{};     // by LeaseKind
   // Since it was asked for over gRPC; nothing: by nobody since it is here, or it is retired.
   std::optional<std::chrono::seconds> idle = std::nullopt;
-  std::chrono::seconds age{0};                      // in this state
-  std::vector<TableLayout> layers = {};             // nothing where it is fenced
-  std::vector<WidthCalibration> calibrations = {};  // nor this
+  std::chrono::seconds age{0};                          // in this state
+  std::vector<TableLayout> layers = {};                 // nothing where it is fenced
+  std::vector<WidthCalibration> calibrations = {};      // nor this
+  std::optional<Provenance> provenance = std::nullopt;  // where the set came with it
 };
 
 // What is being loaded.
 struct TableSetLoad {
   std::string directory;
   LoadProgress progress;
+};
+
+// What was published.
+struct PublishedSet {
+  std::shared_ptr<const TableSet> set;
+  // For the operator, and logged: that the name led to rows of another source. Empty: nothing.
+  std::string warning;
 };
 
 class TableSetManager {
@@ -76,6 +85,9 @@ class TableSetManager {
     std::chrono::seconds retire_grace{0};
     uint64_t max_batch_rows = 0;
     LoadOptions load;  // threads and arena
+    // STATE_DIRECTORY/ID may hold side files of a set beside those in its own directory; empty:
+    // nowhere does.
+    std::string state_directory;
     // Before its name leads to a set, and once nobody finds it any more (RDMA's tables). The first
     // may refuse.
     std::function<absl::Status(const ServedSet&)> on_publish = [](const ServedSet&) {
@@ -104,9 +116,9 @@ class TableSetManager {
   // superseded and still here is taken back as it is. Blocks. `on_progress` and `cancelled` as
   // LoadOptions'. TableSet::Load's errors; ALREADY_EXISTS: its name leads to it already; ABORTED:
   // another one is being published; RESOURCE_EXHAUSTED: it does not fit, with who holds the memory.
-  absl::StatusOr<std::shared_ptr<const TableSet>> Publish(
-      const std::string& directory, std::function<void(const LoadProgress&)> on_progress,
-      std::function<bool()> cancelled);
+  absl::StatusOr<PublishedSet> Publish(const std::string& directory,
+                                       std::function<void(const LoadProgress&)> on_progress,
+                                       std::function<bool()> cancelled);
 
   // Takes the name from the set, which is returned: it is retired by itself, later. NOT_FOUND: not
   // here, or several are meant; FAILED_PRECONDITION: it is the only one, or is superseded already.
@@ -132,8 +144,11 @@ class TableSetManager {
 
   absl::StatusOr<Manifest> Check(const std::string& directory) const;
   absl::Status CheckMemory(const Manifest& manifest) const;
-  absl::StatusOr<std::shared_ptr<const TableSet>> Load(const std::string& directory);
-  absl::StatusOr<std::shared_ptr<const TableSet>> LoadFiles(const std::string& directory);
+  absl::StatusOr<PublishedSet> Load(const std::string& directory);
+  absl::StatusOr<std::shared_ptr<const TableSet>> LoadFiles(const std::string& directory,
+                                                            const std::string& id);
+  std::shared_ptr<const TableSet> Current(const std::string& name) const;
+  std::string WarnOfOtherSource(const TableSet* before, const TableSet& now) const;
   std::string Holders() const;
   TableSetStatus StatusOf(const TableSet& set, TableSetState state) const;
   void LogLoaded(const TableSet& set, absl::Duration took) const;
