@@ -13,7 +13,9 @@
 #include "memstore/pack/checkpoint_layout.h"
 #include "memstore/pack/checkpoint_scheme.h"
 #include "memstore/pack/named_rows.h"
+#include "memstore/pack/provenance.h"
 #include "memstore/pack/source_identity.h"
+#include "memstore/recipe/image_token_ids.h"
 #include "memstore/safetensors/blob_digests.h"
 #include "memstore/safetensors/checkpoint_files.h"
 #include "memstore/table/joined_rows.h"
@@ -95,7 +97,8 @@ absl::StatusOr<CheckpointLayer> LayOutStatedLayer(const CheckpointScheme& model,
 
 absl::StatusOr<Manifest> PackLayers(const Family& family, const PackOptions& options,
                                     const PackScheme& scheme,
-                                    const std::vector<CheckpointLayer>& layouts) {
+                                    const std::vector<CheckpointLayer>& layouts,
+                                    const std::vector<SideFileText>& side_files) {
   const std::vector<LayerAddressing>& addressings = scheme.scheme.layers;
   ENGRAM_ASSIGN_OR_RETURN(const std::unique_ptr<BlobDigests> digests,
                           BlobDigests::Begin(BlobsOf(layouts)));
@@ -108,8 +111,8 @@ absl::StatusOr<Manifest> PackLayers(const Family& family, const PackOptions& opt
   }
   PackOptions resumable = options;
   ENGRAM_ASSIGN_OR_RETURN(resumable.writer.source_identity, SourceIdentity(joined));
-  absl::StatusOr<Manifest> written =
-      WriteTableSet(family, resumable, scheme, layers, [&digests] { return digests->Wait(); });
+  absl::StatusOr<Manifest> written = WriteTableSet(
+      family, resumable, scheme, layers, [&digests] { return digests->Wait(); }, side_files);
   // The rows ended for the digest's sake: it has the reason.
   if (!written.ok() && digests->failed()) return digests->Wait();
   return written;
@@ -129,10 +132,12 @@ absl::StatusOr<Manifest> PackCheckpoint(const Family& family, const std::string&
     layouts.push_back(std::move(layout));
     WarnOfOddBytes(model.checkpoint->stray(), layouts.back(), options.on_note, looked_at);
   }
+  ENGRAM_ASSIGN_OR_RETURN(const std::vector<int32_t> images, ReadImageTokenIds(checkpoint));
   if (options.on_note) {
     for (const std::string& note : model.notes) options.on_note(absl::StrCat("note: ", note));
   }
-  return PackLayers(model.family, options, model.scheme, layouts);
+  return PackLayers(model.family, options, model.scheme, layouts,
+                    SourceSideFiles(CheckpointProvenance(*model.checkpoint, options), images));
 }
 
 }  // namespace engram

@@ -23,6 +23,7 @@ absl::StatusOr<Manifest> PackCheckpoint(const Family& family, const std::string&
 // The same of layers that were laid out, in the order of the scheme: PackCheckpoint's last step.
 absl::StatusOr<Manifest> PackLayers(const Family& family, const PackOptions& options,
                                     const PackScheme& scheme,
-                                    const std::vector<CheckpointLayer>& layouts);
+                                    const std::vector<CheckpointLayer>& layouts,
+                                    const std::vector<SideFileText>& side_files);
 
 }  // namespace engram

@@ -4,8 +4,11 @@
 #include <cstring>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "memstore/base/plain_name.h"
+#include "memstore/base/quote_for_message.h"
 #include "memstore/base/sha256.h"
 #include "memstore/os/posix_file.h"
 #include "memstore/pack/output/staging_directory.h"
@@ -68,6 +71,16 @@ absl::Status AdoptTokenMap(const PackOptions& options, Family& family) {
   return absl::OkStatus();
 }
 
+// It stands in lines for people.
+absl::Status CheckSourceText(absl::string_view source) {
+  const bool is_printable =
+      std::none_of(source.begin(), source.end(), [](char c) { return absl::ascii_iscntrl(c); });
+  if (is_printable && source.size() <= kMaxSourceBytes) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("--source is \"", QuoteForMessage(source),
+                                                 "\": give a line of at most ", kMaxSourceBytes,
+                                                 " bytes, as in OWNER/NAME@REVISION"));
+}
+
 std::string SetName(const Family& family, const PackOptions& options) {
   return options.name.empty() ? std::string(family.name) : options.name;
 }
@@ -77,6 +90,7 @@ std::string SetName(const Family& family, const PackOptions& options) {
 absl::Status CheckPackOptions(const Family& family, const PackOptions& options) {
   absl::Status status = CheckStagingOutput(options.output);
   if (status.ok()) status = CheckPlainName(SetName(family, options), "the table set's name");
+  if (status.ok()) status = CheckSourceText(options.source);
   if (status.ok()) status = CheckNoNeedlessTokenMap(family, options);
   if (status.ok()) status = CheckEncodingName(options);
   if (status.ok() && options.reset_token_id && family.reset_token_id < 0) {
@@ -131,7 +145,8 @@ absl::StatusOr<PackScheme> MakePackScheme(const Family& model, const PackOptions
 absl::StatusOr<Manifest> WriteTableSet(const Family& family, const PackOptions& options,
                                        const PackScheme& scheme,
                                        const std::vector<LayerRows>& layers,
-                                       const std::function<absl::Status()>& may_publish) {
+                                       const std::function<absl::Status()>& may_publish,
+                                       const std::vector<SideFileText>& side_files) {
   uint64_t row_bytes = 0, file_bytes = 0;
   std::vector<LayerTableSpec> specs;
   for (const LayerRows& layer : layers) {
@@ -149,6 +164,9 @@ absl::StatusOr<Manifest> WriteTableSet(const Family& family, const PackOptions& 
   ProgressCount progress(row_bytes, options.on_progress);
   for (const LayerRows& layer : layers) {
     if (status.ok()) status = writer->AddLayer(layer.spec, layer.rows, progress);
+  }
+  for (const SideFileText& side_file : side_files) {
+    if (status.ok()) status = writer->AddSideFile(side_file.name, side_file.kind, side_file.body);
   }
   if (!status.ok()) return status;
   if (status = may_publish(); !status.ok()) {

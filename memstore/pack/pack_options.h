@@ -9,8 +9,10 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "memstore/addressing/families.h"
 #include "memstore/addressing/token_map.h"
+#include "memstore/base/wall_clock.h"
 #include "memstore/os/ordered_work.h"
 #include "memstore/pack/table_set_writer.h"
 
@@ -42,13 +44,21 @@ struct PackOptions {
   std::vector<std::string> rows;
   std::string encoding;
   std::string gguf_file;  // PackGguf's; any part of a model that is split
+  // What the rows are of, for people: "OWNER/NAME@REVISION", say. Empty: what the path tells.
+  std::string source;
+  // When it is packed, for people.
+  std::function<absl::Time()> wall_now = WallNow;
   TableSetWriterOptions writer;  // its on_note is on_note below
   ProgressFunction on_progress;  // in bytes of rows
   NoteFunction on_note;          // may be empty
 };
 
+// Of --source: the names of repositories, revisions and whole addresses are far shorter.
+inline constexpr size_t kMaxSourceBytes = 1000;
+
 // What can be said of `options` before anything is read or written: the output is a name for a new
-// directory, the name a plain one, no token map is given where the family has none.
+// directory, the name a plain one, the source's name printable, no token map is given where the
+// family has none.
 // INVALID_ARGUMENT says what is wrong and what to give.
 absl::Status CheckPackOptions(const Family& family, const PackOptions& options);
 // Whether the family's token map is there, where it needs one: a checkpoint may bring its own, made
@@ -69,11 +79,18 @@ struct LayerRows {
   LayerTableSpec spec;  // without shards
   RowFillFactory rows;
 };
+// A side file of the set (memstore/table/side_files.h).
+struct SideFileText {
+  std::string name;
+  std::string kind;
+  std::string body;
+};
 // Writes the set. `layers` in the order of the scheme. When all rows are written `may_publish` is
 // asked: an error of its keeps the set from appearing, and is returned.
 absl::StatusOr<Manifest> WriteTableSet(const Family& family, const PackOptions& options,
                                        const PackScheme& scheme,
                                        const std::vector<LayerRows>& layers,
-                                       const std::function<absl::Status()>& may_publish);
+                                       const std::function<absl::Status()>& may_publish,
+                                       const std::vector<SideFileText>& side_files = {});
 
 }  // namespace engram

@@ -4,6 +4,8 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "memstore/pack/provenance.h"
+#include "memstore/table/side_files.h"
 #include "memstore/table/synthetic.h"
 
 namespace engram {
@@ -49,7 +51,9 @@ absl::StatusOr<Manifest> PackSynthetic(const Family& family, const PackOptions& 
   }
   PackOptions resumable = options;
   resumable.writer.source_identity = "synthetic";  // layer and row make the bytes
-  return WriteTableSet(family, resumable, *scheme, layers, [] { return absl::OkStatus(); });
+  return WriteTableSet(
+      family, resumable, *scheme, layers, [] { return absl::OkStatus(); },
+      SourceSideFiles(MakeProvenance(kSyntheticSource, "", options), {}));
 }
 
 }  // namespace engram

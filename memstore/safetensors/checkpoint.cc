@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "memstore/base/quote_for_message.h"
+#include "memstore/base/sha256.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/os/ordered_work.h"
 #include "memstore/os/posix_file.h"
@@ -45,6 +46,16 @@ absl::StatusOr<std::vector<SafetensorsHeader>> ReadHeaders(const std::vector<std
     };
   }));
   return headers;
+}
+
+// One digest over the headers of these files.
+std::string DigestOf(const std::vector<std::string>& files,
+                     const std::vector<SafetensorsHeader>& headers) {
+  std::string text;
+  for (size_t i = 0; i < files.size(); ++i) {
+    absl::StrAppend(&text, files[i], " ", headers[i].sha256, "\n");
+  }
+  return Sha256Hex(text);
 }
 
 using TensorsByFile = std::map<std::string, std::set<std::string>>;
@@ -132,6 +143,7 @@ absl::StatusOr<Checkpoint> Checkpoint::Open(const std::string& directory,
 absl::Status Checkpoint::OpenByIndex(const std::string& index_path, absl::string_view text,
                                      const WantedTensor& wanted) {
   index_path_ = index_path;
+  index_sha256_ = Sha256Hex(text);
   ENGRAM_ASSIGN_OR_RETURN(const TensorsByFile files, ReadIndex(index_path, text, wanted));
   std::vector<std::string> paths;
   std::set<std::string> expected;
@@ -161,6 +173,7 @@ absl::Status Checkpoint::OpenByIndex(const std::string& index_path, absl::string
                           ReadHeaders(paths, [&](absl::string_view name) {
                             return expected.count(std::string(name)) > 0;
                           }));
+  headers_sha256_ = DigestOf(files_, headers);
   for (size_t i = 0; i < paths.size(); ++i) {
     for (const std::string& name : files.at(files_[i])) {
       const auto it = headers[i].tensors.find(name);
@@ -184,6 +197,7 @@ absl::Status Checkpoint::OpenAll(const WantedTensor& wanted) {
   std::vector<std::string> paths;
   for (const std::string& file : files_) paths.push_back(JoinPath(directory_, file));
   ENGRAM_ASSIGN_OR_RETURN(std::vector<SafetensorsHeader> headers, ReadHeaders(paths, wanted));
+  headers_sha256_ = DigestOf(files_, headers);
   std::map<std::string, std::vector<TensorPlace>> places;
   for (size_t i = 0; i < paths.size(); ++i) {
     if (headers[i].tensors.empty()) continue;

@@ -35,6 +35,10 @@ class Checkpoint {
   const std::map<std::string, std::vector<TensorPlace>>& rank_parts() const { return rank_parts_; }
   // Of the files that hold wanted tensors: bytes that belong to no tensor, by path.
   const std::map<std::string, std::vector<ByteRange>>& stray() const { return stray_; }
+  // The digest of the index's text; empty: there is none.
+  const std::string& index_sha256() const { return index_sha256_; }
+  // The digest over "NAME SHA256\n" of the headers of all files that were read, by name.
+  const std::string& headers_sha256() const { return headers_sha256_; }
   // NOT_FOUND names the tensor and the checkpoint.
   absl::StatusOr<const TensorPlace*> Find(const std::string& name) const;
   // For the message of something that is not there: what was looked at, which files the numbering
@@ -55,6 +59,8 @@ class Checkpoint {
   std::map<std::string, std::vector<ByteRange>> stray_;
   std::string index_path_;          // empty: there is none
   std::vector<std::string> files_;  // names of those that were read
+  std::string index_sha256_;
+  std::string headers_sha256_;
 };
 
 }  // namespace engram

@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "memstore/base/quote_for_message.h"
+#include "memstore/base/sha256.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/os/posix_file.h"
 #include "memstore/safetensors/header_json.h"
@@ -208,6 +209,7 @@ absl::StatusOr<SafetensorsHeader> ReadSafetensorsHeader(const std::string& path,
                 absl::MakeSpan(reinterpret_cast<std::byte*>(text.data()), text.size()), path));
   const uint64_t data_begin = kLengthBytes + open.length;
   SafetensorsHeader header;
+  header.sha256 = Sha256Hex(text);
   std::vector<Extent> extents;
   absl::Status problem;
   absl::Status walked = WalkHeader(text, [&](const std::string& name, const HeaderEntry& entry) {

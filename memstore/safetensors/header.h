@@ -49,6 +49,7 @@ struct ByteRange {
 struct SafetensorsHeader {
   std::map<std::string, TensorPlace> tensors;  // the wanted ones
   std::vector<ByteRange> stray;  // behind the header, of no tensor; ascending, kMaxStray at most
+  std::string sha256;            // of its text
 };
 
 // How long the header of `path` is, by its first bytes. DATA_LOSS: no safetensors file, or cut off.
