@@ -14,8 +14,11 @@
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "memstore/base/sha256.h"
 #include "memstore/store/testing/small_table_set.h"
 #include "memstore/table/shard_format.h"
+#include "memstore/table/side_file.h"
+#include "memstore/table/side_files.h"
 #include "memstore/table/synthetic.h"
 
 namespace engram {
@@ -24,6 +27,7 @@ namespace {
 using ::testing::HasSubstr;
 using testing::SmallLayer;
 using testing::SmallTableSet;
+using testing::WriteSmallSideFiles;
 using testing::WriteSmallTableSet;
 
 class TableSetTest : public ::testing::Test {
@@ -325,6 +329,55 @@ TEST_F(TableSetTest, AMissingFileIsNamed) {
     std::filesystem::rename(Path("aside"), Path(file));
   }
   EXPECT_TRUE(Load().ok());
+}
+
+TEST_F(TableSetTest, SaysWhatItsSideFilesSay) {
+  const Manifest manifest = Write(TwoLayers());
+  EXPECT_FALSE(Load().value()->side_files().provenance.has_value());
+  ASSERT_TRUE(WriteSmallSideFiles(manifest, "maker/model", directory_, directory_).ok());
+  const std::shared_ptr<const TableSet> set = Load().value();
+  EXPECT_EQ(set->side_files().provenance->repository, "maker/model");
+  EXPECT_EQ(set->side_files().image_token_ids, (std::vector<int32_t>{7, 9}));
+  EXPECT_TRUE(set->side_files().page_checksums);
+}
+
+// In either directory, and though this load needs none of them.
+TEST_F(TableSetTest, ADamagedSideFileIsRefusedByName) {
+  const Manifest manifest = Write({});
+  const std::string state = directory_ + "_state";
+  std::filesystem::create_directory(state);
+  LoadOptions options;
+  options.side_file_directory = state;
+  for (const std::string& side : {directory_, state}) {
+    ASSERT_TRUE(WriteSmallSideFiles(manifest, "maker/model", directory_, side).ok());
+    ASSERT_TRUE(Load(options).ok()) << Load(options).status();
+    for (const std::string& name : SideFileNames(manifest)) {
+      const std::string file = side + "/" + name;
+      if (!std::filesystem::exists(file)) continue;
+      const uint64_t bytes = std::filesystem::file_size(file);
+      const auto expect_refused = [&](absl::StatusCode code) {
+        const absl::Status status = Load(options).status();
+        EXPECT_EQ(status.code(), code) << file << ": " << status;
+        EXPECT_THAT(status.message(), HasSubstr(file));
+        EXPECT_THAT(status.message(), HasSubstr("may be deleted"));
+      };
+      const std::string aside = directory_ + "_aside";
+      std::filesystem::copy_file(file, aside, std::filesystem::copy_options::overwrite_existing);
+      std::filesystem::resize_file(file, bytes - 1);
+      expect_refused(absl::StatusCode::kDataLoss);
+      std::filesystem::resize_file(file, bytes);  // its last byte is zero now
+      expect_refused(absl::StatusCode::kDataLoss);
+      std::filesystem::resize_file(file, 0);
+      expect_refused(absl::StatusCode::kDataLoss);
+      std::filesystem::remove(file);
+      EXPECT_TRUE(Load(options).ok()) << "it is absent";
+      ASSERT_TRUE(WriteSideFile(file, "provenance", Sha256Hex("another set"), "").ok());
+      expect_refused(name == kProvenanceFile ? absl::StatusCode::kFailedPrecondition
+                                             : absl::StatusCode::kDataLoss);
+      std::filesystem::rename(aside, file);
+    }
+  }
+  std::filesystem::remove_all(state);
 }
 
 TEST_F(TableSetTest, AFileThatDoesNotBelongIsRefused) {

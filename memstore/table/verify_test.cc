@@ -12,6 +12,9 @@
 #include "memstore/base/sha256.h"
 #include "memstore/os/posix_file.h"
 #include "memstore/pack/pack_synthetic.h"
+#include "memstore/store/testing/small_table_set.h"
+#include "memstore/table/side_file.h"
+#include "memstore/table/side_files.h"
 
 namespace engram {
 namespace {
@@ -19,7 +22,7 @@ namespace {
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
 
-class VerifyTest : public testing::Test {
+class VerifyTest : public ::testing::Test {
  protected:
   // Two layers, the first in several shards, of 264-byte rows: the last blocks have padding.
   static void SetUpTestSuite() {
@@ -33,7 +36,7 @@ class VerifyTest : public testing::Test {
     const auto packed = PackSynthetic(**FindFamily("deepseek-v4.1-flash"), options);
     ASSERT_TRUE(packed.ok()) << packed.status();
   }
-  static fs::path Set() { return fs::path(testing::TempDir()) / "verify_test" / "set"; }
+  static fs::path Set() { return fs::path(::testing::TempDir()) / "verify_test" / "set"; }
   static absl::Status Verify() { return VerifyTableSet(Set(), {}).status(); }
   static std::vector<fs::path> Files() {
     std::vector<fs::path> files;
@@ -115,6 +118,7 @@ TEST_F(VerifyTest, ReportsTheFirstOfSeveralErrors) {
 
 TEST_F(VerifyTest, FindsWhatIsMissing) {
   for (const fs::path& file : Files()) {
+    if (file.extension() == kSideFileSuffix) continue;
     const fs::path away = Set().parent_path() / "away";
     fs::rename(file, away);
     const absl::Status status = Verify();
@@ -177,6 +181,89 @@ TEST_F(VerifyTest, ChecksumFilesAreCovered) {
   EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
   EXPECT_THAT(std::string(status.message()), HasSubstr(Sha256Hex(text)));
   std::ofstream(file, std::ios::binary) << text;
+}
+
+TEST_F(VerifyTest, DoesWithoutSideFiles) {
+  const fs::path away = Set().parent_path() / "away";
+  fs::create_directory(away);
+  size_t moved = 0;
+  for (const fs::path& file : Files()) {
+    if (file.extension() != kSideFileSuffix) continue;
+    fs::rename(file, away / file.filename());
+    EXPECT_TRUE(Verify().ok()) << file;
+    ++moved;
+  }
+  EXPECT_GE(moved, 4u);
+  for (const auto& entry : fs::directory_iterator(away)) {
+    fs::rename(entry.path(), Set() / entry.path().filename());
+  }
+  fs::remove(away);
+  EXPECT_TRUE(Verify().ok());
+}
+
+TEST_F(VerifyTest, RefusesASideFileOfAnotherSet) {
+  const fs::path file = Set() / kProvenanceFile;
+  const std::string text = ReadWholeFile(file, 1u << 20).value();
+  fs::remove(file);
+  ASSERT_TRUE(WriteSideFile(file, kProvenanceKind, Sha256Hex("another set"), "{}").ok());
+  EXPECT_EQ(Verify().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(Verify().message()), HasSubstr(file));
+  std::ofstream(file, std::ios::binary) << text;
+  EXPECT_TRUE(Verify().ok());
+}
+
+// Blocks of 90,000 bytes begin and end within pages.
+TEST(VerifyPagesTest, HoldsEveryPageAgainstItsChecksum) {
+  const std::string set = fs::path(::testing::TempDir()) / "verify_pages_test";
+  const Manifest manifest =
+      testing::WriteSmallTableSet(
+          {.layers = {{.row_bytes = 90, .rows = 70'000, .shard_rows = 65'536, .block_rows = 1000}}},
+          set)
+          .value();
+  ASSERT_TRUE(testing::WriteSmallSideFiles(manifest, "maker/model", set, set).ok());
+  const auto verify = [&] { return VerifyTableSet(set, {}).status(); };
+  ASSERT_TRUE(verify().ok()) << verify();
+  for (const ShardSpec& shard : manifest.layers[0].shards) {
+    const PageChecksums right = *LoadPageChecksums(set, "", manifest, shard).value();
+    const auto write = [&](const std::vector<uint32_t>& pages) {
+      fs::remove(right.path);
+      ASSERT_TRUE(
+          WriteSideFile(right.path, kPageChecksumsKind, manifest.id, PageChecksumsBody(pages))
+              .ok());
+    };
+    for (size_t page = 0; page < right.pages.size(); page += page < 50 ? 1 : 97) {
+      std::vector<uint32_t> pages = right.pages;
+      pages[page] ^= 1;
+      write(pages);
+      EXPECT_EQ(verify().code(), absl::StatusCode::kDataLoss) << page;
+      EXPECT_THAT(std::string(verify().message()),
+                  HasSubstr(absl::StrCat(right.path, " says another checksum of page ", page,
+                                         " of ", shard.file)));
+    }
+    std::vector<uint32_t> last = right.pages;
+    last.back() ^= 1;
+    write(last);
+    EXPECT_EQ(verify().code(), absl::StatusCode::kDataLoss);
+    write(right.pages);
+  }
+  // Damaged rows are named, not the side file, wherever in a page and a block they are.
+  const fs::path shard = fs::path(set) / manifest.layers[0].shards[0].file;
+  for (const uint64_t at : {4096, 4096 + 89'999, 4096 + 90'000, 4096 + 180'000 - 1}) {
+    std::fstream stream(shard, std::ios::in | std::ios::out | std::ios::binary);
+    const auto flip = [&] {
+      stream.seekg(static_cast<std::streamoff>(at));
+      const char byte = static_cast<char>(stream.get() ^ 1);
+      stream.seekp(static_cast<std::streamoff>(at));
+      stream.put(byte);
+      stream.flush();
+    };
+    flip();
+    EXPECT_THAT(std::string(verify().message()),
+                HasSubstr(absl::StrCat(shard.string(), ": block ", (at - 4096) / 90'000)));
+    flip();
+  }
+  EXPECT_TRUE(verify().ok());
+  fs::remove_all(set);
 }
 
 TEST_F(VerifyTest, SaysWhereThereIsNoSet) {

@@ -7,8 +7,14 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
 #include "memstore/base/sha256.h"
+#include "memstore/base/status_macros.h"
+#include "memstore/os/posix_file.h"
 #include "memstore/table/shard_format.h"
+#include "memstore/table/shard_layout.h"
+#include "memstore/table/side_file.h"
+#include "memstore/table/side_files.h"
 #include "memstore/table/synthetic.h"
 
 namespace engram::testing {
@@ -120,6 +126,36 @@ absl::StatusOr<Manifest> WriteSmallTableSet(const SmallTableSet& set,
   WriteFile(absl::StrCat(directory, "/", kManifestFile), finished->text);
   WriteFile(absl::StrCat(directory, "/", kManifestDigestFile), finished->id + "\n");
   return finished;
+}
+
+absl::Status WriteSmallSideFiles(const Manifest& manifest, const std::string& repository,
+                                 const std::string& directory, const std::string& side_directory) {
+  const auto write = [&](const std::string& name, const char* kind, const std::string& body) {
+    return WriteSideFile(JoinPath(side_directory, name), kind, manifest.id, body);
+  };
+  Provenance provenance;
+  provenance.source_kind = kCheckpointSource;
+  provenance.path = absl::StrCat("/models/", repository);
+  provenance.repository = repository;
+  provenance.revision = "r1";
+  provenance.packer_version = "0.1.0";
+  provenance.packed_at = absl::FromUnixSeconds(1'000'000'000);
+  ENGRAM_RETURN_IF_ERROR(write(kProvenanceFile, kProvenanceKind, ProvenanceBody(provenance)));
+  ENGRAM_RETURN_IF_ERROR(write(kImageTokenIdsFile, kImageTokenIdsKind, ImageTokenIdsBody({7, 9})));
+  for (const LayerTableSpec& layer : manifest.layers) {
+    for (const ShardSpec& shard : layer.shards) {
+      ENGRAM_ASSIGN_OR_RETURN(const std::string rows,
+                              ReadWholeFile(JoinPath(directory, shard.file), shard.file_bytes));
+      const auto* bytes = reinterpret_cast<const std::byte*>(rows.data());
+      std::vector<uint32_t> pages;
+      for (uint64_t at = 0; at < rows.size(); at += kShardPageBytes) {
+        pages.push_back(Crc32c({bytes + at, kShardPageBytes}));
+      }
+      ENGRAM_RETURN_IF_ERROR(
+          write(PageChecksumsFile(shard), kPageChecksumsKind, PageChecksumsBody(pages)));
+    }
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace engram::testing

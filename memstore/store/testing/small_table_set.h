@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "memstore/table/manifest.h"
 
@@ -30,5 +31,10 @@ struct SmallTableSet {
 // Writes the set to `directory`, which it makes (and empties where it is there). Rows are
 // synthetic.
 absl::StatusOr<Manifest> WriteSmallTableSet(const SmallTableSet& set, const std::string& directory);
+
+// Writes every side file of the set in `directory` but links to `side_directory`, which may be the
+// same: provenance of that repository, image token ids 7 and 9, the pages' checksums.
+absl::Status WriteSmallSideFiles(const Manifest& manifest, const std::string& repository,
+                                 const std::string& directory, const std::string& side_directory);
 
 }  // namespace engram::testing
