@@ -2,7 +2,8 @@
 // where a protobuf type is used is manifest.cc.
 //
 // A table set is a directory: manifest.textproto, manifest.sha256 (over its raw bytes: the set's
-// id), the token map where there is one, the shards and their checksum files, nothing else.
+// id), the token map where there is one, the shards and their checksum files, side files
+// (side_files.h), nothing else.
 // proto/FORMATS.md is the format's page; proto/engram/v1/table.proto its schema.
 #pragma once
 
