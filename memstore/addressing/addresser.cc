@@ -1,6 +1,7 @@
 #include "memstore/addressing/addresser.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "absl/container/inlined_vector.h"
@@ -110,6 +111,49 @@ std::string UsualCause(const AddressScheme& scheme, int32_t token_id) {
       ") that are read as int32");
 }
 
+absl::Status UnmaskedImage(const AddressScheme& scheme, int32_t token_id, absl::string_view where) {
+  return absl::InvalidArgumentError(absl::StrCat(
+      "token id ", token_id, " at ", where, " is an image's in prompts of ", scheme.family,
+      " and is not marked dead, and the model looks up no rows at an image: mark the position in "
+      "the dead mask or, where the id is meant as a token like any other, allow it "
+      "(--allow-unmasked-images, or allow_unmasked_images of the client or the request)"));
+}
+
+// The token ids that stand in the places of an image.
+class ImageTokens {
+ public:
+  // In any order. Those that no token has are left out.
+  ImageTokens(absl::Span<const int32_t> ids, uint32_t vocab_size) {
+    std::copy_if(ids.begin(), ids.end(), std::back_inserter(ids_),
+                 [&](int32_t id) { return static_cast<uint32_t>(id) < vocab_size; });
+    std::sort(ids_.begin(), ids_.end());
+    ids_.erase(std::unique(ids_.begin(), ids_.end()), ids_.end());
+    if (ids_.empty()) return;
+    first_ = static_cast<uint32_t>(ids_.front());
+    span_ = static_cast<uint32_t>(ids_.back()) - first_;
+  }
+  absl::Span<const int32_t> ids() const { return ids_; }
+
+  // The place of the first token that is an image's and not dead, or how many tokens there are.
+  size_t FindLive(absl::Span<const int32_t> token_ids, const uint8_t* dead) const {
+    if (ids_.empty()) return token_ids.size();
+    // Images' ids lie together, at the end of a vocabulary as a rule: text has none that is near.
+    uint32_t near = 0;
+    for (const int32_t id : token_ids) near |= static_cast<uint32_t>(id) - first_ <= span_;
+    if (near == 0) return token_ids.size();
+    for (size_t t = 0; t < token_ids.size(); ++t) {
+      if (dead != nullptr && dead[t] != 0) continue;
+      if (std::binary_search(ids_.begin(), ids_.end(), token_ids[t])) return t;
+    }
+    return token_ids.size();
+  }
+
+ private:
+  std::vector<int32_t> ids_;  // ascending, each once
+  uint32_t first_ = 0;        // the smallest
+  uint32_t span_ = 0;         // from it to the largest
+};
+
 // Row ids of all columns of some tokens, before a slice is taken of them: 32 KiB, which the first
 // cache holds beside the tile.
 constexpr uint32_t kSlicedIds = 4096;
@@ -146,7 +190,8 @@ void HashSlice(HashKernel hash, const LayerHash& layer, const WindowTile& window
 }  // namespace
 
 struct Addresser::Kernel {
-  Kernel(const AddressScheme& scheme, const TokenMap* token_map)
+  Kernel(const AddressScheme& scheme, const TokenMap* token_map,
+         absl::Span<const int32_t> image_token_ids)
       : vocab_size(scheme.vocab_size),
         hashed_vocab_size(scheme.token_map ? scheme.token_map->compressed_vocab_size
                                            : scheme.vocab_size),
@@ -154,7 +199,9 @@ struct Addresser::Kernel {
         pad(static_cast<uint32_t>(scheme.pad_id)),
         reset(scheme.reset_token_id.value_or(kBlockedEntry)),
         compressed(token_map == nullptr ? nullptr : token_map->compressed().data()),
-        hash(ChooseHashKernel(scheme.layers)) {
+        hash(ChooseHashKernel(scheme.layers)),
+        images(scheme.dead_positions ? image_token_ids : absl::Span<const int32_t>(),
+               scheme.vocab_size) {
     for (const LayerAddressing& layer : scheme.layers) layers.emplace_back(scheme, layer);
   }
 
@@ -210,6 +257,18 @@ struct Addresser::Kernel {
     return true;
   }
 
+  // Takes the tile's ids in, `first` of them at position `first` of the tokens. INVALID_ARGUMENT
+  // names the first that is out of range, or an image's and not dead.
+  absl::Status Take(const AddressScheme& scheme, absl::Span<const int32_t> token_ids,
+                    const uint8_t* dead, size_t first, EntryTile* tile) const {
+    const auto tokens = static_cast<uint32_t>(token_ids.size());
+    const uint32_t taken = Fill(token_ids.data(), dead, tokens, tile);
+    if (taken < tokens) return BadToken(scheme, first + taken, token_ids[taken]);
+    const size_t image = images.FindLive(token_ids, dead);
+    if (image == tokens) return absl::OkStatus();
+    return UnmaskedImage(scheme, token_ids[image], absl::StrCat("position ", first + image));
+  }
+
   absl::Status BadToken(const AddressScheme& scheme, size_t position, int32_t token_id) const {
     return absl::InvalidArgumentError(absl::StrCat(
         "token id ", token_id, " at position ", position, " is out of the vocabulary of ",
@@ -223,36 +282,40 @@ struct Addresser::Kernel {
   uint32_t reset;             // raw; kBlockedEntry, which no id is: none
   const int32_t* compressed;  // nullptr: raw ids are hashed
   HashKernel hash;
+  ImageTokens images;  // that are refused where they are live
   std::vector<LayerHash> layers;
 };
 
 absl::StatusOr<std::shared_ptr<const Addresser>> Addresser::Create(
-    AddressScheme scheme, std::shared_ptr<const TokenMap> token_map, ShortSetId set) {
+    AddressScheme scheme, std::shared_ptr<const TokenMap> token_map, ShortSetId set,
+    absl::Span<const int32_t> image_token_ids) {
   ENGRAM_RETURN_IF_ERROR(Validate(scheme));
   ENGRAM_RETURN_IF_ERROR(CheckTokenMap(scheme, token_map.get()));
   return std::shared_ptr<const Addresser>(
-      new Addresser(std::move(scheme), std::move(token_map), set));
+      new Addresser(std::move(scheme), std::move(token_map), set, image_token_ids));
 }
 
 Addresser::Addresser(AddressScheme scheme, std::shared_ptr<const TokenMap> token_map,
-                     ShortSetId set)
+                     ShortSetId set, absl::Span<const int32_t> image_token_ids)
     : scheme_(std::move(scheme)),
       token_map_(std::move(token_map)),
       set_(set),
-      kernel_(std::make_unique<const Kernel>(scheme_, token_map_.get())) {}
+      kernel_(std::make_unique<const Kernel>(scheme_, token_map_.get(), image_token_ids)) {}
 
 Addresser::~Addresser() = default;
 
-absl::StatusOr<std::shared_ptr<const Addresser>> Addresser::Load(AddressScheme scheme,
-                                                                 const std::string& token_map_path,
-                                                                 ShortSetId set) {
+absl::Span<const int32_t> Addresser::image_token_ids() const { return kernel_->images.ids(); }
+
+absl::StatusOr<std::shared_ptr<const Addresser>> Addresser::Load(
+    AddressScheme scheme, const std::string& token_map_path, ShortSetId set,
+    absl::Span<const int32_t> image_token_ids) {
   std::shared_ptr<const TokenMap> token_map;
   if (scheme.token_map) {
     ENGRAM_ASSIGN_OR_RETURN(TokenMap loaded,
                             TokenMap::Load(token_map_path, scheme.vocab_size, *scheme.token_map));
     token_map = std::make_shared<const TokenMap>(std::move(loaded));
   }
-  return Create(std::move(scheme), std::move(token_map), set);
+  return Create(std::move(scheme), std::move(token_map), set, image_token_ids);
 }
 
 SequenceState Addresser::Start() {
@@ -283,7 +346,14 @@ absl::StatusOr<SequenceState> Addresser::StartAfter(absl::Span<const int32_t> hi
           ": a history holds the ids of live tokens alone. Leave out what is before the sequence, "
           "and after dead positions take Start(), and Advance() with the dead mask"));
     }
-    if (age < needed) window[needed - 1 - age] = id;
+    if (age >= needed) continue;
+    if (kernel_->images.FindLive({&id, 1}, nullptr) == 0) {
+      return UnmaskedImage(scheme_, id,
+                           absl::StrCat("place ", place,
+                                        " of the history, which has no mask (take Start(), and "
+                                        "Advance() with the dead mask),"));
+    }
+    window[needed - 1 - age] = id;
   }
   SequenceState state = Start();
   ENGRAM_RETURN_IF_ERROR(Advance({window.data(), static_cast<size_t>(needed)}, {}, &state));
@@ -319,8 +389,8 @@ absl::Status Addresser::Address(const SequenceState& state, absl::Span<const int
     const uint32_t tokens =
         static_cast<uint32_t>(std::min<size_t>(tile_tokens, token_ids.size() - begin));
     const uint8_t* const tile_dead = dead.empty() ? nullptr : dead.data() + begin;
-    const uint32_t taken = kernel_->Fill(token_ids.data() + begin, tile_dead, tokens, &entries);
-    if (taken < tokens) return kernel_->BadToken(scheme_, begin + taken, token_ids[begin + taken]);
+    ENGRAM_RETURN_IF_ERROR(
+        kernel_->Take(scheme_, token_ids.subspan(begin, tokens), tile_dead, begin, &entries));
     kernel_->FillWindow(entries, &windows);
     for (const LayerRowIdsOutput& output : outputs) {
       if (output.slice != nullptr && output.slice->empty()) continue;
@@ -369,8 +439,8 @@ absl::Status Addresser::Advance(absl::Span<const int32_t> token_ids, absl::Span<
       static_cast<uint32_t>(std::min<size_t>(kernel_->lookback, token_ids.size()));
   const size_t begin = token_ids.size() - tokens;
   const uint8_t* const last_dead = dead.empty() ? nullptr : dead.data() + begin;
-  const uint32_t taken = kernel_->Fill(token_ids.data() + begin, last_dead, tokens, &entries);
-  if (taken < tokens) return kernel_->BadToken(scheme_, begin + taken, token_ids[begin + taken]);
+  ENGRAM_RETURN_IF_ERROR(
+      kernel_->Take(scheme_, token_ids.subspan(begin, tokens), last_dead, begin, &entries));
   *state = Start();
   state->set = set_;
   for (uint32_t age = 0; age < kernel_->lookback; ++age) {

@@ -5,6 +5,10 @@
 // fork a sequence or to keep a point to roll back to. Address() leaves it as it is (draft tokens),
 // Advance() commits tokens to it. A state of one set is never used with another's addresser: that
 // is FAILED_PRECONDITION with both ids, for token maps and lookbacks differ from set to set.
+// An addresser may know the token ids that stand in the places of an image. Where the scheme has
+// dead positions it refuses one of them that is not dead, as ids of no token are refused: the model
+// looks up nothing there, and rows of that id would be wrong without a word. A scheme without dead
+// positions is of models that hash such an id as any other, and so does its addresser.
 // Nothing allocates after Create but an error's message. Cost: addresser_benchmark; well below a
 // nanosecond a row id where there is AVX2.
 #pragma once
@@ -59,18 +63,23 @@ enum class HistoryOrder { kOldestFirst, kNewestFirst };
 class Addresser {
  public:
   // The scheme is validated; a scheme with a token map needs one (INVALID_ARGUMENT names it). `set`
-  // is the table set whose scheme it is; none for a scheme alone (tools, tests).
+  // is the table set whose scheme it is; none for a scheme alone (tools, tests). `image_token_ids`,
+  // as they stand in token ids (before the token map): refused where they are not dead. Empty: none
+  // are known, or they are meant as tokens like any other.
   static absl::StatusOr<std::shared_ptr<const Addresser>> Create(
-      AddressScheme scheme, std::shared_ptr<const TokenMap> token_map, ShortSetId set = {});
+      AddressScheme scheme, std::shared_ptr<const TokenMap> token_map, ShortSetId set = {},
+      absl::Span<const int32_t> image_token_ids = {});
   // The same with the token map, where the scheme has one, from this file. Errors of
   // TokenMap::Load.
-  static absl::StatusOr<std::shared_ptr<const Addresser>> Load(AddressScheme scheme,
-                                                               const std::string& token_map_path,
-                                                               ShortSetId set = {});
+  static absl::StatusOr<std::shared_ptr<const Addresser>> Load(
+      AddressScheme scheme, const std::string& token_map_path, ShortSetId set = {},
+      absl::Span<const int32_t> image_token_ids = {});
 
   const AddressScheme& scheme() const { return scheme_; }
   const std::shared_ptr<const TokenMap>& token_map() const { return token_map_; }
   ShortSetId set() const { return set_; }
+  // Those that it refuses: ascending, each once; none for a scheme without dead positions.
+  absl::Span<const int32_t> image_token_ids() const;
 
   // The state at a sequence's start, for any addresser; the first one that advances it makes it its
   // own.
@@ -81,7 +90,7 @@ class Addresser {
   // than there were. A sequence that is shorter than the window has a shorter history, never one
   // that is filled up: -1 in it, as any id that the scheme has not, is INVALID_ARGUMENT, and so is
   // another number of ids. Of live tokens alone: after an image take Start(), and Advance() with
-  // the dead mask.
+  // the dead mask; an image's token in the window is refused.
   // Test vector (longcat-flash-lite): after {11, 523, 9001} oldest first, or {9001, 523, 11} newest
   // first, 3 tokens before, the token 44 has row 4,063,161 of column 0 and row 8,640,817 of column
   // 11, counted from the column's first.
@@ -95,10 +104,10 @@ class Addresser {
 
   // Row ids of `token_ids`, which follow `state`. `dead`: empty, or a byte for each token, non-zero
   // is dead: it is addressed as all pads and blocks the window of later ones; its id is not looked
-  // at. INVALID_ARGUMENT names the first token id that is out of range and its position (output is
-  // then undefined), a mask of the wrong length, a mask given to a scheme without dead positions,
-  // or an output that cannot be. Errors of CheckState. A slice costs as much as all columns and
-  // about a nanosecond more for each row id of its own.
+  // at. INVALID_ARGUMENT names the first token id that is out of range, or an image's and not dead,
+  // and its position (output is then undefined), a mask of the wrong length, a mask given to a
+  // scheme without dead positions, or an output that cannot be. Errors of CheckState. A slice costs
+  // as much as all columns and about a nanosecond more for each row id of its own.
   absl::Status Address(const SequenceState& state, absl::Span<const int32_t> token_ids,
                        absl::Span<const uint8_t> dead,
                        absl::Span<const LayerRowIdsOutput> outputs) const;
@@ -122,7 +131,8 @@ class Addresser {
  private:
   struct EntryTile;  // ids of some tokens and of the window before them (addresser.cc)
 
-  Addresser(AddressScheme scheme, std::shared_ptr<const TokenMap> token_map, ShortSetId set);
+  Addresser(AddressScheme scheme, std::shared_ptr<const TokenMap> token_map, ShortSetId set,
+            absl::Span<const int32_t> image_token_ids);
 
   absl::Status TakeState(const SequenceState& state, EntryTile* entries) const;
 

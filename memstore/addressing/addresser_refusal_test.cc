@@ -1,5 +1,5 @@
 // What an addresser refuses: states of another set, histories, masks, outputs and maps that do not
-// fit; and what a window ends at, at every position.
+// fit; images' tokens that are not dead; and what a window ends at, at every position.
 #include <algorithm>
 #include <memory>
 #include <optional>
@@ -15,7 +15,9 @@ namespace engram {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 
 using Ids = std::vector<int32_t>;
 using Mask = std::vector<uint8_t>;
@@ -276,6 +278,147 @@ TEST(AddresserRefusalTest, CreateWantsTheSchemesOwnMap) {
   AddressScheme broken = DeriveOrDie("qwen4-exp");
   broken.layers[0].offsets[1] = 0;
   EXPECT_FALSE(Addresser::Create(broken, nullptr).ok());
+}
+
+constexpr int32_t kImage = 129264, kOtherImage = 129265;
+
+std::shared_ptr<const Addresser> Knowing(absl::string_view family, const Ids& images) {
+  const AddressScheme scheme = DeriveOrDie(family);
+  return Addresser::Create(scheme, MapFor(scheme), ShortSetId(), images).value();
+}
+
+class AddresserImagesTest : public testing::Test {
+ protected:
+  // More than three tiles of tokens.
+  static constexpr size_t kTokens = 200;
+
+  AddresserImagesTest() {
+    for (size_t t = 0; t < kTokens; ++t) ids_.push_back(static_cast<int32_t>(700 + 631 * t));
+  }
+  absl::Status Address(const Addresser& addresser, const Ids& ids, const Mask& dead, Rows* rows) {
+    const AddressScheme& scheme = addresser.scheme();
+    rows->assign(ids.size() * scheme.layers.size() * scheme.Columns(), 0);
+    return addresser.Address(Addresser::Start(), ids, dead, DenseOutputs(scheme, rows->data()));
+  }
+  void ExpectRefused(const absl::Status& status, int32_t id, absl::string_view where) {
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
+    EXPECT_THAT(
+        std::string(status.message()),
+        AllOf(HasSubstr(absl::StrCat("token id ", id, " at ", where)), HasSubstr("dead mask"),
+              HasSubstr("--allow-unmasked-images"), HasSubstr("allow_unmasked_images")));
+  }
+
+  Ids ids_;
+  const std::shared_ptr<const Addresser> plain_ = AddresserFor(DeriveOrDie("deepseek-v4.1-flash"));
+  const std::shared_ptr<const Addresser> knowing_ =
+      Knowing("deepseek-v4.1-flash", {kOtherImage, kImage, -1, 129280});
+};
+
+TEST_F(AddresserImagesTest, ItSaysWhichOnesItRefuses) {
+  EXPECT_THAT(knowing_->image_token_ids(), ElementsAre(kImage, kOtherImage));
+  EXPECT_THAT(plain_->image_token_ids(), IsEmpty());
+}
+
+TEST_F(AddresserImagesTest, ALiveOneIsRefusedAtEveryPosition) {
+  Rows rows;
+  for (size_t at = 0; at < kTokens; ++at) {
+    Ids ids = ids_;
+    ids[at] = at % 2 == 0 ? kImage : kOtherImage;
+    ExpectRefused(Address(*knowing_, ids, {}, &rows), ids[at], absl::StrCat("position ", at, " "));
+    Mask dead(kTokens, 1);
+    dead[at] = 0;
+    ExpectRefused(Address(*knowing_, ids, dead, &rows), ids[at],
+                  absl::StrCat("position ", at, " "));
+    // What is behind it is not named.
+    std::fill(ids.begin() + static_cast<ptrdiff_t>(at), ids.end(), kImage);
+    ExpectRefused(Address(*knowing_, ids, {}, &rows), kImage, absl::StrCat("position ", at, " "));
+  }
+}
+
+TEST_F(AddresserImagesTest, ADeadOneIsTakenWithTheRowsOfADeadPosition) {
+  for (size_t at = 0; at < kTokens; at += 7) {
+    Ids ids = ids_;
+    Mask dead(kTokens);
+    ids[at] = ids[kTokens - 1] = kImage;
+    dead[at] = dead[kTokens - 1] = 1;
+    Rows rows, expected;
+    ASSERT_TRUE(Address(*knowing_, ids, dead, &rows).ok()) << at;
+    ASSERT_TRUE(Address(*plain_, ids, dead, &expected).ok());
+    EXPECT_EQ(rows, expected);
+  }
+}
+
+TEST_F(AddresserImagesTest, WithoutThemRowsAreAsBefore) {
+  Rows rows, expected;
+  ASSERT_TRUE(Address(*knowing_, ids_, {}, &rows).ok());
+  ASSERT_TRUE(Address(*plain_, ids_, {}, &expected).ok());
+  EXPECT_EQ(rows, expected);
+}
+
+// Every id of a vocabulary, behind some and before others: what lies between two images' is none.
+TEST_F(AddresserImagesTest, OnlyTheirOwnIdsAreRefused) {
+  const auto some = Knowing("deepseek-v4.1-flash", {40, 10, 12, 10});
+  EXPECT_THAT(some->image_token_ids(), ElementsAre(10, 12, 40));
+  Rows rows;
+  for (int32_t id = 0; id < 64; ++id) {
+    const bool is_image = id == 10 || id == 12 || id == 40;
+    for (const size_t at : {size_t{0}, size_t{7}, size_t{63}, size_t{64}, kTokens - 1}) {
+      Ids ids = ids_;
+      ids[at] = id;
+      EXPECT_EQ(Address(*some, ids, {}, &rows).ok(), !is_image) << id << " at " << at;
+      Mask dead(kTokens);
+      dead[at] = 200;
+      EXPECT_TRUE(Address(*some, ids, dead, &rows).ok()) << id << " at " << at;
+    }
+  }
+}
+
+TEST_F(AddresserImagesTest, OneThatKnowsNoneTakesThemAsTokens) {
+  Ids ids = ids_;
+  ids[5] = kImage;
+  Rows rows;
+  EXPECT_TRUE(Address(*plain_, ids, {}, &rows).ok());
+}
+
+TEST_F(AddresserImagesTest, ASequenceIsNamed) {
+  const SequenceTokens sequences[] = {{Addresser::Start(), 2}, {Addresser::Start(), 2}};
+  Rows rows(4 * 24);
+  const absl::Status status =
+      knowing_->AddressSequences(sequences, {1, 2, 3, kImage}, {}, {{0, rows.data(), 24}});
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()),
+              AllOf(HasSubstr("sequence 1: "), HasSubstr("at position 1 ")));
+}
+
+// Where drafts were refused none is committed either: what is looked at is what the window sees.
+TEST_F(AddresserImagesTest, NoneIsCommitted) {
+  SequenceState state = Addresser::Start();
+  ASSERT_TRUE(knowing_->Advance({5, 6}, {}, &state).ok());
+  const SequenceState before = state;
+  ExpectRefused(knowing_->Advance({7, 8, kImage, 9, 10}, {}, &state), kImage, "position 2 ");
+  EXPECT_EQ(state, before);
+  SequenceState walked = before;
+  ASSERT_TRUE(knowing_->Advance({7, 8, kImage, 9, 10}, {0, 0, 1, 0, 0}, &state).ok());
+  ASSERT_TRUE(plain_->Advance({7, 8, kImage, 9, 10}, {0, 0, 1, 0, 0}, &walked).ok());
+  EXPECT_EQ(state.ids, walked.ids);
+}
+
+TEST_F(AddresserImagesTest, AHistoryHasNone) {
+  for (const HistoryOrder order : {HistoryOrder::kOldestFirst, HistoryOrder::kNewestFirst}) {
+    ExpectRefused(knowing_->StartAfter({1, kImage, 2}, order, 3).status(), kImage,
+                  "place 1 of the history");
+    EXPECT_TRUE(plain_->StartAfter({1, kImage, 2}, order, 3).ok());
+  }
+  // The window ends behind it.
+  EXPECT_TRUE(knowing_->StartAfter({kImage, 1, 2, 3}, HistoryOrder::kOldestFirst, 4).ok());
+}
+
+// Its models hash an image's token as any other.
+TEST_F(AddresserImagesTest, ASchemeWithoutDeadPositionsTakesThem) {
+  const auto addresser = Knowing("qwen4-exp", {248056});
+  EXPECT_THAT(addresser->image_token_ids(), IsEmpty());
+  Rows rows;
+  EXPECT_TRUE(Address(*addresser, {1, 248056, 2}, {}, &rows).ok());
 }
 
 }  // namespace

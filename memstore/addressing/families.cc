@@ -89,6 +89,7 @@ Family DeepSeekV41Flash() {
       .reset_token_id = -1,
       .pad_is_reset_token = false,
       .dead_positions = true,
+      .image_token_ids = {129264},
       .rows_per_head = 16000000,
       .layers = {1, 14},
       .row_dim = 256,

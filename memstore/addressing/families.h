@@ -52,6 +52,9 @@ struct Family {
   int64_t reset_token_id;  // -1: none
   bool pad_is_reset_token;
   bool dead_positions;
+  // That its released models have in the places of an image (Addresser::Create), for whoever has no
+  // table set that says it.
+  std::vector<int32_t> image_token_ids = {};
   uint64_t rows_per_head;  // the base size
   std::vector<uint32_t> layers;
   uint32_t row_dim;  // values in a row, as released

@@ -92,6 +92,16 @@ TEST(DeriveTest, LongCatFlashLite) {
   EXPECT_EQ(scheme.layers[0].Rows(), 122683536u);
 }
 
+// What a family says of images has a use: its positions can be dead, and the id is a token's.
+TEST(FamiliesTest, ImageTokensAreOfFamiliesWithDeadPositions) {
+  for (const Family& family : Families()) {
+    EXPECT_EQ(family.image_token_ids.empty(), !family.dead_positions) << family.name;
+    for (const int32_t id : family.image_token_ids) {
+      EXPECT_LT(static_cast<uint32_t>(id), family.vocab_size) << family.name;
+    }
+  }
+}
+
 // Known from the paper alone: 2,262,400 or 7,239,680 a head, the demo's hash.
 TEST(DeriveTest, Engram40b) {
   const AddressScheme scheme = DeriveOrDie("engram-40b");
