@@ -82,12 +82,7 @@ absl::StatusOr<std::shared_ptr<const TableSet>> TableSet::Load(const std::string
   if (!status.ok()) return status;
   ENGRAM_ASSIGN_OR_RETURN(set->side_files_,
                           LoadSideFiles(directory, options.side_file_directory, set->manifest_));
-  const AddressScheme& scheme = set->manifest_.scheme;
-  auto addresser = Addresser::Load(
-      scheme, scheme.token_map ? JoinPath(directory, scheme.token_map->file) : std::string(),
-      ShortSetId::Of(set->manifest_.id));
-  if (!addresser.ok()) return addresser.status();
-  set->addresser_ = *std::move(addresser);
+  ENGRAM_RETURN_IF_ERROR(set->LoadAddressers());
 
   absl::StatusOr<std::vector<Arena>> arenas = MapArenas(set->manifest_, options.arena);
   if (absl::IsResourceExhausted(arenas.status())) {
@@ -134,6 +129,21 @@ void TableSet::CountPages(std::vector<Arena>& arenas) {
                                           : taken.small) = arenas[i].bytes();
     loaded_pages_ += taken;
   }
+}
+
+// Both have one token map.
+absl::Status TableSet::LoadAddressers() {
+  const AddressScheme& scheme = manifest_.scheme;
+  const ShortSetId id = ShortSetId::Of(manifest_.id);
+  ENGRAM_ASSIGN_OR_RETURN(
+      addresser_,
+      Addresser::Load(scheme, scheme.token_map ? JoinPath(directory_, scheme.token_map->file) : "",
+                      id, side_files_.image_token_ids));
+  image_taking_addresser_ = addresser_;
+  if (addresser_->image_token_ids().empty()) return absl::OkStatus();
+  ENGRAM_ASSIGN_OR_RETURN(image_taking_addresser_,
+                          Addresser::Create(scheme, addresser_->token_map(), id));
+  return absl::OkStatus();
 }
 
 // Loaded and verified: from here on their memory is read alone.

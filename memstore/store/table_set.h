@@ -88,7 +88,10 @@ class TableSet {
   const Manifest& manifest() const { return manifest_; }
   // What the side files say that are there; each of them was checked.
   const SideFiles& side_files() const { return side_files_; }
+  // Refuses image tokens that are not dead, where the side files say which they are.
   const Addresser& addresser() const { return *addresser_; }
+  // Takes them as tokens like any other; the same as addresser() where none are known.
+  const Addresser& image_taking_addresser() const { return *image_taking_addresser_; }
   const std::vector<LoadedLayer>& layers() const { return layers_; }
   const LoadedLayer* FindLayer(uint32_t layer) const;  // nullptr when there is none
   // Where lookups take rows from.
@@ -116,6 +119,7 @@ class TableSet {
 
  private:
   TableSet() = default;
+  absl::Status LoadAddressers();
   absl::Status TakeLayers(std::vector<Arena> arenas);
   void CountPages(std::vector<Arena>& arenas);
   void Calibrate(const LoadOptions& options);
@@ -124,6 +128,7 @@ class TableSet {
   Manifest manifest_;
   SideFiles side_files_;
   std::shared_ptr<const Addresser> addresser_;
+  std::shared_ptr<const Addresser> image_taking_addresser_;
   std::vector<Arena> arenas_;  // one a layer
   ResidentPages loaded_pages_;
   std::vector<LoadedLayer> layers_;

@@ -194,6 +194,26 @@ TEST_F(TableSetTest, ItsAddresserMakesStatesOfItsSet) {
   EXPECT_FALSE((*set)->addresser().set().is_none());
 }
 
+TEST_F(TableSetTest, ItsAddresserRefusesTheImagesOfItsSideFile) {
+  Write({.dead_positions = true, .image_token_ids = {98}});
+  const auto set = Load();
+  ASSERT_TRUE(set.ok()) << set.status();
+  EXPECT_THAT((*set)->addresser().image_token_ids(), ::testing::ElementsAre(98));
+  const Addresser& taking = (*set)->image_taking_addresser();
+  EXPECT_TRUE(taking.image_token_ids().empty());
+  EXPECT_EQ(taking.set(), (*set)->addresser().set());
+  EXPECT_EQ(taking.token_map(), (*set)->addresser().token_map());
+  // Where there is nothing to refuse there is one.
+  for (const SmallTableSet& none :
+       {SmallTableSet{.dead_positions = true}, SmallTableSet{.image_token_ids = {98}}}) {
+    Write(none);
+    const auto plain = Load();
+    ASSERT_TRUE(plain.ok()) << plain.status();
+    EXPECT_EQ(&(*plain)->addresser(), &(*plain)->image_taking_addresser());
+    EXPECT_TRUE((*plain)->addresser().image_token_ids().empty());
+  }
+}
+
 // Small tables are not measured (gather_tuning_test.cc has those that are).
 TEST_F(TableSetTest, SaysHowItsRowsAreGathered) {
   SmallTableSet three = TwoLayers();

@@ -34,6 +34,7 @@ AddressScheme Scheme(const SmallTableSet& set) {
   scheme.max_order = 2;
   scheme.heads_per_order = set.columns;
   scheme.vocab_size = kVocabSize;
+  scheme.dead_positions = set.dead_positions;
   for (const SmallLayer& small : set.layers) {
     LayerAddressing layer{small.layer, {3, 5}, {}, {}};
     for (uint32_t c = 0; c < set.columns; ++c) {
@@ -125,6 +126,11 @@ absl::StatusOr<Manifest> WriteSmallTableSet(const SmallTableSet& set,
   if (!finished.ok()) return finished.status();
   WriteFile(absl::StrCat(directory, "/", kManifestFile), finished->text);
   WriteFile(absl::StrCat(directory, "/", kManifestDigestFile), finished->id + "\n");
+  if (set.image_token_ids.empty()) return finished;
+  const absl::Status written =
+      WriteSideFile(absl::StrCat(directory, "/", kImageTokenIdsFile), kImageTokenIdsKind,
+                    finished->id, ImageTokenIdsBody(set.image_token_ids));
+  if (!written.ok()) return written;
   return finished;
 }
 

@@ -26,6 +26,8 @@ struct SmallTableSet {
   std::vector<SmallLayer> layers = {SmallLayer()};
   bool with_token_map = false;  // 100 ids -> 10
   uint32_t columns = 1;         // of every layer; its rows are a multiple of them
+  bool dead_positions = false;
+  std::vector<int32_t> image_token_ids = {};  // in a side file; empty: there is none
 };
 
 // Writes the set to `directory`, which it makes (and empties where it is there). Rows are
