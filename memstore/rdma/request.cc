@@ -44,7 +44,7 @@ absl::Status ParseTokens(absl::Span<const std::byte> bytes, RdmaRequestView* vie
         absl::StrCat("a request has 1 to ", kRdmaRequestTokens, " token ids, not ", tokens.tokens));
   }
   if (tokens.sequences < 1 || tokens.sequences > tokens.tokens ||
-      tokens.lookback > kRdmaMostLookback || (tokens.parts & ~(kRdmaDead | kRdmaSlices)) != 0) {
+      tokens.lookback > kRdmaMostLookback || (tokens.parts & ~kRdmaKnownParts) != 0) {
     return absl::InvalidArgumentError(
         absl::StrCat(tokens.tokens, " tokens can't be ", tokens.sequences, " sequences with ",
                      tokens.lookback, " tokens before each, and parts ", tokens.parts));

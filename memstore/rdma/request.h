@@ -77,11 +77,15 @@ struct RdmaTokens {
   uint32_t tokens;
   uint32_t sequences;
   uint32_t lookback;  // of the address scheme
-  uint32_t parts;     // kRdmaDead and kRdmaSlices, or neither
+  uint32_t parts;     // kRdmaDead and what is below, or nothing
 };
 static_assert(sizeof(RdmaTokens) == 16);
 inline constexpr uint32_t kRdmaDead = 1;
 inline constexpr uint32_t kRdmaSlices = 2;
+// No part but a mark, only for an owner that offered it (image_checks): tokens of images need not
+// be dead.
+inline constexpr uint32_t kRdmaUnmaskedImages = 4;
+inline constexpr uint32_t kRdmaKnownParts = kRdmaDead | kRdmaSlices | kRdmaUnmaskedImages;
 static_assert(sizeof(ColumnRun) == 8 && alignof(ColumnRun) == 4);
 
 struct RdmaRefusal {
@@ -113,7 +117,7 @@ constexpr uint64_t RdmaSliceBytes(uint64_t runs) {
 }
 static_assert(RdmaHeadBytes(kRdmaRequestLayers) +
                   RdmaTokenBytes({kRdmaRequestTokens, kRdmaRequestTokens, kRdmaMostLookback,
-                                  kRdmaDead | kRdmaSlices},
+                                  kRdmaKnownParts},
                                  kRdmaRequestLayers* RdmaSliceBytes(ColumnSlice::kMaxRuns)) <=
               kRdmaRequestBytes);
 

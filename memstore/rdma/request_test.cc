@@ -110,6 +110,20 @@ TEST(RdmaRequest, TokenIdsAreReadAsTheyWereWritten) {
   EXPECT_EQ(view.dead, absl::MakeConstSpan(std::vector<uint8_t>{112, 0, 0, 0}));
 }
 
+TEST(RdmaRequest, TheMarkThatAllowsImagesIsNoPart) {
+  absl::Span<const std::byte> bytes;
+  RdmaTokens tokens{.tokens = 4, .sequences = 2, .lookback = 3, .parts = kRdmaDead};
+  const uint64_t size = RdmaTokenBytes(tokens);
+  tokens.parts |= kRdmaUnmaskedImages;
+  EXPECT_EQ(RdmaTokenBytes(tokens), size);
+  const auto words = TokenRequest(tokens, 0, &bytes);
+  RdmaRequestView view;
+  const absl::Status status = ParseRdmaRequest(bytes, &view);
+  ASSERT_TRUE(status.ok()) << status;
+  EXPECT_EQ(view.tokens.parts, kRdmaDead | kRdmaUnmaskedImages);
+  EXPECT_EQ(view.token_ids, absl::MakeConstSpan({108, 109, 110, 111}));
+}
+
 TEST(RdmaRequest, TokenIdsThatAreNotWhatTheySayAreRefused) {
   const auto refused = [](const RdmaTokens& tokens, int64_t more = 0) {
     absl::Span<const std::byte> bytes;
@@ -125,8 +139,8 @@ TEST(RdmaRequest, TokenIdsThatAreNotWhatTheySayAreRefused) {
   EXPECT_TRUE(refused({4, 5, 3, 1}));
   EXPECT_TRUE(refused({4, 2, kRdmaMostLookback + 1, 1}));
   EXPECT_TRUE(refused({4, 2, 1u << 31, 1}));
-  EXPECT_TRUE(refused({4, 2, 3, 4}));
-  EXPECT_TRUE(refused({4, 2, 3, kRdmaSlices}));  // of 100 runs
+  EXPECT_TRUE(refused({4, 2, 3, kRdmaDead | 8}));  // a part of another year
+  EXPECT_TRUE(refused({4, 2, 3, kRdmaSlices}));    // of 100 runs
   EXPECT_TRUE(refused({4, 2, 3, 1}, 8));
   EXPECT_TRUE(refused({4, 2, 3, 1}, -8));
   EXPECT_TRUE(refused({4, 2, 3, 1}, -72));

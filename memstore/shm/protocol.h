@@ -23,6 +23,11 @@ inline constexpr uint32_t kShmMaxDescriptors = 128;
 inline constexpr uint32_t kShmOtherDescriptors = 3;
 inline constexpr uint32_t kShmMaxMappedLayers = kShmMaxDescriptors - kShmOtherDescriptors;
 
+// What a client takes beyond that, bits of ShmRequest::takes. An owner that does not know one
+// leaves it out; a client that is older than these has none. Behind a reply without an error stand
+// the set's image token ids, an int32 each, at most kMostImageTokenIds (proto/wire/features.h).
+inline constexpr uint32_t kShmTakesImageTokenIds = 1;
+
 enum class ShmMode : uint32_t { kMapped = 1, kRing = 2 };
 
 struct ShmRequest {
@@ -30,7 +35,7 @@ struct ShmRequest {
   uint32_t version;
   uint32_t mode;  // ShmMode
   uint32_t table_set_bytes;
-  uint32_t reserved;
+  uint32_t takes;                     // kShmTakes...
   char table_set[kShmTableSetBytes];  // id or name; empty: the only one
 };
 

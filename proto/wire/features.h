@@ -20,8 +20,14 @@ namespace engram::wire {
 inline constexpr absl::string_view kTokenSlices = "token_slices";
 // An owner holds row ids that stand [tokens, columns] against the rows of their columns.
 inline constexpr absl::string_view kColumnChecks = "column_checks";
+// An owner refuses, by token ids, an image's token that is not dead, and takes a mark in the
+// request that allows it. One without it takes them all, and no such mark.
+inline constexpr absl::string_view kImageChecks = "image_checks";
 // What this build knows, and what engramd offers over gRPC; other ways offer their own.
-inline constexpr std::array<absl::string_view, 2> kKnownFeatures = {kTokenSlices, kColumnChecks};
+inline constexpr std::array<absl::string_view, 3> kKnownFeatures = {kTokenSlices, kColumnChecks,
+                                                                    kImageChecks};
+// Image token ids that an owner sends at most, and a client takes.
+inline constexpr size_t kMostImageTokenIds = 1024;
 
 // Names and versions that an end reads of the other: more, or longer ones, are cut off or skipped,
 // so that a hostile one costs nothing.

@@ -16,7 +16,8 @@ enum : uint32_t {
   kLayers = 3,
   kTokens = 4,
   kTimeout = 5,
-  kCancel = 6
+  kCancel = 6,
+  kAllowUnmaskedImages = 7
 };
 }
 namespace row_ids {
@@ -223,7 +224,7 @@ uint8_t* WriteStringField(uint32_t field, absl::string_view text, uint8_t* out) 
 void LookupRequest::Clear() {
   table_set_id.clear();
   batch_id = timeout_us = layers_named = 0;
-  cancel = has_tokens = false;
+  cancel = allow_unmasked_images = has_tokens = false;
   layer_count_ = 0;
   tokens.layers.clear();
   tokens.token_ids.clear();
@@ -274,6 +275,7 @@ bool LookupRequest::ParseField(Reader& reader, uint32_t field, WireType type) {
     if (field == request::kBatchId) return reader.Varint(&batch_id);
     if (field == request::kTimeout) return reader.Varint(&timeout_us);
     if (field == request::kCancel) return ReadBool(reader, &cancel);
+    if (field == request::kAllowUnmaskedImages) return ReadBool(reader, &allow_unmasked_images);
   }
   return reader.SkipValue(field, type);
 }

@@ -59,6 +59,7 @@ struct LookupRequest {
   uint64_t batch_id = 0;
   uint64_t timeout_us = 0;
   bool cancel = false;
+  bool allow_unmasked_images = false;
   bool has_tokens = false;
   Tokens tokens;
   uint64_t layers_named = 0;  // in the message; the first kMaxKeptLayers of them are kept

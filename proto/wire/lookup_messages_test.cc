@@ -149,6 +149,7 @@ void ExpectSame(const LookupRequest& ours, const v1::LookupRequest& theirs) {
   EXPECT_EQ(ours.batch_id, theirs.batch_id());
   EXPECT_EQ(ours.timeout_us, theirs.timeout_us());
   EXPECT_EQ(ours.cancel, theirs.cancel());
+  EXPECT_EQ(ours.allow_unmasked_images, theirs.allow_unmasked_images());
   EXPECT_EQ(ours.has_tokens, theirs.has_tokens());
   ASSERT_EQ(ours.layers_named, theirs.layers_size());
   for (int i = 0; i < theirs.layers_size(); ++i) {

@@ -119,7 +119,10 @@ absl::Status AttachRdmaCall::Offer(const v1::RdmaOpen& open) {
   offer->set_max_request_bytes(kRdmaRequestBytes);
   offer->set_max_batch_rows(endpoint_->max_batch_rows());
   // Where the client reads rows by itself there is nothing to be asked for.
-  if (mode_ == v1::RDMA_MODE_WRITE) offer->add_features(std::string(wire::kTokenSlices));
+  if (mode_ == v1::RDMA_MODE_WRITE) {
+    offer->add_features(std::string(wire::kTokenSlices));
+    offer->add_features(std::string(wire::kImageChecks));
+  }
   offer->set_engram_version(kEngramVersion);
   return absl::OkStatus();
 }

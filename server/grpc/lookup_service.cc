@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "memstore/table/manifest.h"
+#include "memstore/table/side_files.h"
 #include "proto/wire/features.h"
 #include "server/base/limits.h"
 #include "server/grpc/attach_rdma_call.h"
@@ -15,6 +16,8 @@
 #include "server/grpc/watch_call.h"
 
 namespace engram {
+
+static_assert(kMaxImageTokenIds <= wire::kMostImageTokenIds);
 
 void LookupService::Accept(EventLoop& loop) {
   using DescribeCall = UnaryMethodCall<v1::DescribeRequest, v1::DescribeResponse>;
@@ -87,6 +90,9 @@ grpc::Status LookupService::Attach(const Caller& caller, const v1::AttachRequest
   response->set_manifest((*set)->manifest().text);
   if (const std::shared_ptr<const TokenMap>& map = (*set)->addresser().token_map()) {
     response->set_token_map(map->bytes().data(), map->bytes().size());
+  }
+  for (const int32_t id : (*set)->addresser().image_token_ids()) {
+    response->add_image_token_ids(id);
   }
   v1::Limits* limits = response->mutable_limits();
   limits->set_max_batch_rows(max_batch_rows_);

@@ -110,7 +110,8 @@ absl::Status LookupBatch::PrepareTokens(std::shared_ptr<const TableSet> set,
                                 .dead = tokens.dead_mask,
                                 .sequence_tokens = tokens.sequence_tokens,
                                 .sequence_lookback = tokens.sequence_lookback,
-                                .slices = slices_},
+                                .slices = slices_,
+                                .allow_unmasked_images = request_.allow_unmasked_images},
                                limits);
 }
 

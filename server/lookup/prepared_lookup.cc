@@ -26,6 +26,10 @@ absl::Status InvalidLayer(uint32_t layer, absl::string_view what) {
   return absl::InvalidArgumentError(absl::StrCat("layer ", layer, ": ", what));
 }
 
+const Addresser& AddresserFor(const TableSet& set, bool allow_unmasked_images) {
+  return allow_unmasked_images ? set.image_taking_addresser() : set.addresser();
+}
+
 // The sequences of a token batch after their two lists were checked; without lists there is one.
 struct Sequences {
   absl::Span<const uint32_t> tokens;
@@ -309,7 +313,7 @@ absl::Status PreparedLookup::CheckIds(const Layer& layer) const {
 }
 
 absl::Status PreparedLookup::AddTokens(const WantedTokens& wanted, const LookupLimits& limits) {
-  const Addresser& addresser = set_->addresser();
+  const Addresser& addresser = AddresserFor(*set_, wanted.allow_unmasked_images);
   const AddressScheme& scheme = addresser.scheme();
   const auto descent = std::is_sorted_until(wanted.layers.begin(), wanted.layers.end());
   if (descent != wanted.layers.end()) {
@@ -336,7 +340,7 @@ absl::Status PreparedLookup::AddSequences(const WantedSequences& wanted,
       return InvalidLayer(layer.layer, "its slice has no columns: leave the layer out");
     }
   }
-  const Addresser& addresser = set_->addresser();
+  const Addresser& addresser = AddresserFor(*set_, wanted.allow_unmasked_images);
   const AddressScheme& scheme = addresser.scheme();
   absl::Status status = CheckWindows(wanted, scheme);
   Outputs outputs;

@@ -47,6 +47,7 @@ struct WantedTokens {
   absl::Span<const uint32_t> sequence_tokens = {};
   absl::Span<const uint32_t> sequence_lookback = {};
   absl::Span<const ColumnSlice> slices = {};  // none, or one for each layer wanted
+  bool allow_unmasked_images = false;         // else an image's token that is not dead is refused
 };
 
 // Token ids of some sequences, each after the lookback window that its client has kept
@@ -62,6 +63,7 @@ struct WantedSequences {
   // None, or one for each layer, and none of them without columns: whoever places the layers of the
   // lookup goes by their order.
   absl::Span<const ColumnSlice> slices = {};
+  bool allow_unmasked_images = false;  // as of WantedTokens; windows were checked by who made them
 };
 
 struct LookupLimits {

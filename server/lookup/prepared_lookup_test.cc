@@ -270,6 +270,61 @@ TEST_F(PreparedLookupTest, RefusesWrongLayersMasksAndTokenIds) {
               HasSubstr("lookback of sequence 0: token id -7"));
 }
 
+// By tokens with their lookback, and after windows that the client kept.
+TEST_F(PreparedLookupTest, AnImagesTokenIsRefusedUnlessItIsDeadOrAllowed) {
+  const std::string directory = absl::StrCat(::testing::TempDir(), "/lookup_test_images");
+  const testing::SmallTableSet small = {.dead_positions = true, .image_token_ids = {98}};
+  ASSERT_TRUE(testing::WriteSmallTableSet(small, directory).ok());
+  const auto set = TableSet::Load(directory, {}).value();
+  const std::vector<int32_t> ids = {5, 6, 98, 7}, windows = {-1};
+  const std::vector<uint8_t> mask = {0, 0, 1, 0};
+  const std::vector<uint32_t> layers = {1}, tokens = {4};
+  PreparedLookup lookup;
+  const auto by_tokens = [&](const std::vector<uint8_t>& dead, bool allow) {
+    return lookup.PrepareTokens(
+        set, {.token_ids = ids, .dead = dead, .allow_unmasked_images = allow}, kLimits);
+  };
+  const auto by_sequences = [&](const std::vector<uint8_t>& dead, bool allow) {
+    return lookup.PrepareSequences(set,
+                                   {.layers = layers,
+                                    .sequence_tokens = tokens,
+                                    .lookback = 1,
+                                    .windows = windows,
+                                    .token_ids = ids,
+                                    .dead = dead,
+                                    .allow_unmasked_images = allow},
+                                   kLimits);
+  };
+  const auto rows = [&](const std::vector<RowId>& expected) {
+    EXPECT_EQ(lookup.Wanted(0, 0, lookup.rows(0)).ids64, absl::MakeConstSpan(expected));
+  };
+  const RowId first = RowOf(0, 5, 0), second = RowOf(0, 6, 5);
+  const auto expect = [&](const auto& prepare) {
+    const absl::Status refused = prepare({}, false);
+    EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_THAT(std::string(refused.message()), HasSubstr("sequence 0: token id 98 at position 2"));
+    EXPECT_THAT(std::string(refused.message()), HasSubstr("allow_unmasked_images"));
+    ASSERT_TRUE(prepare({}, true).ok());
+    rows({first, second, RowOf(0, 98, 6), RowOf(0, 7, 98)});
+    for (const bool allow : {false, true}) {
+      ASSERT_TRUE(prepare(mask, allow).ok());
+      rows({first, second, RowOf(0, 0, 0), RowOf(0, 7, 0)});
+    }
+  };
+  expect(by_tokens);
+  expect(by_sequences);
+  // In the lookback, which rows of the next token are made from.
+  const std::vector<uint32_t> one = {1};
+  EXPECT_THAT(
+      std::string(lookup
+                      .PrepareTokens(
+                          set,
+                          {.token_ids = {98, 7}, .sequence_tokens = one, .sequence_lookback = one},
+                          kLimits)
+                      .message()),
+      HasSubstr("lookback of sequence 0: token id 98"));
+}
+
 TEST_F(PreparedLookupTest, PinsItsTableSet) {
   const std::vector<uint32_t> ids = {1};
   const long before = set_->use_count();

@@ -193,6 +193,7 @@ absl::Status RdmaSession::PrepareTokens() {
   const uint32_t layers = view_.header.layers;
   const uint32_t columns = served_.served.set->addresser().scheme().Columns();
   const bool sliced = (view_.tokens.parts & kRdmaSlices) != 0;
+  const bool allows_images = (view_.tokens.parts & kRdmaUnmaskedImages) != 0;
   for (uint32_t i = 0; i < layers; ++i) {
     const uint32_t layer = wanted_layers_[i] = view_.layers[i].layer;
     if (!sliced) continue;
@@ -211,7 +212,8 @@ absl::Status RdmaSession::PrepareTokens() {
                                 .windows = view_.windows,
                                 .token_ids = view_.token_ids,
                                 .dead = view_.dead,
-                                .slices = {slices_.data(), sliced ? layers : 0}},
+                                .slices = {slices_.data(), sliced ? layers : 0},
+                                .allow_unmasked_images = allows_images},
                                {.max_batch_rows = served_.max_batch_rows, .max_reply_bytes = 0}));
   for (uint32_t i = 0; i < layers; ++i) {
     if (view_.layers[i].rows == lookup_.rows(i)) continue;

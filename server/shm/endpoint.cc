@@ -201,9 +201,7 @@ absl::Status ShmEndpoint::Lend(Client& client, const ParsedShmRequest& request) 
   }
   client.has_lease = true;
   client.lease = Lease(client.served.leases, wants_ring ? LeaseKind::kRing : LeaseKind::kMapped);
-  return SendMessage(client.socket,
-                     {reinterpret_cast<const std::byte*>(&grant.reply), sizeof(grant.reply)},
-                     grant.descriptors);
+  return SendMessage(client.socket, ShmGrantMessage(grant), grant.descriptors);
 }
 
 }  // namespace engram

@@ -113,7 +113,9 @@ absl::StatusOr<ParsedShmRequest> ParseShmRequest(absl::Span<const std::byte> byt
                                                    kShmTableSetBytes, " bytes, not ",
                                                    request.table_set_bytes));
   }
-  return ParsedShmRequest{mode, std::string(request.table_set, request.table_set_bytes)};
+  return ParsedShmRequest{.mode = mode,
+                          .table_set = std::string(request.table_set, request.table_set_bytes),
+                          .takes_image_token_ids = (request.takes & kShmTakesImageTokenIds) != 0};
 }
 
 absl::StatusOr<ShmGrant> GrantShmRequest(const ParsedShmRequest& request,
@@ -145,9 +147,21 @@ absl::StatusOr<ShmGrant> GrantShmRequest(const ParsedShmRequest& request,
   if (!status.ok()) return status;
   grant.reply.descriptors = static_cast<uint32_t>(grant.descriptors.size());
   grant.reply.max_batch_rows = max_batch_rows;
+  if (request.takes_image_token_ids) {
+    const absl::Span<const int32_t> images = set.addresser().image_token_ids();
+    grant.image_token_ids.assign(images.begin(), images.end());
+  }
   std::memcpy(grant.reply.set_id, set.id().data(),
               std::min(set.id().size(), sizeof(grant.reply.set_id)));
   return grant;
+}
+
+std::vector<std::byte> ShmGrantMessage(const ShmGrant& grant) {
+  const auto* const reply = reinterpret_cast<const std::byte*>(&grant.reply);
+  std::vector<std::byte> message(reply, reply + sizeof(grant.reply));
+  const auto* const ids = reinterpret_cast<const std::byte*>(grant.image_token_ids.data());
+  message.insert(message.end(), ids, ids + grant.image_token_ids.size() * sizeof(int32_t));
+  return message;
 }
 
 ShmReply ShmErrorReply(const absl::Status& status) {

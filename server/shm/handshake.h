@@ -22,6 +22,7 @@ namespace engram {
 struct ParsedShmRequest {
   ShmMode mode = ShmMode::kMapped;
   std::string table_set;
+  bool takes_image_token_ids = false;
 };
 // INVALID_ARGUMENT names what is wrong with it.
 absl::StatusOr<ParsedShmRequest> ParseShmRequest(absl::Span<const std::byte> bytes);
@@ -30,16 +31,19 @@ bool IsOfAnotherVersion(absl::Span<const std::byte> bytes);
 
 struct ShmGrant {
   ShmReply reply;
-  ServedSet served;                 // what is lent
-  Mapping ring;                     // the region, mapped; empty when the tables are
-  std::vector<FileDescriptor> own;  // made for this client, closed once they were sent
-  std::vector<int> descriptors;     // to be sent, in the protocol's order
+  std::vector<int32_t> image_token_ids;  // that go behind the reply
+  ServedSet served;                      // what is lent
+  Mapping ring;                          // the region, mapped; empty when the tables are
+  std::vector<FileDescriptor> own;       // made for this client, closed once they were sent
+  std::vector<int> descriptors;          // to be sent, in the protocol's order
 };
 
 // The registry's errors; FAILED_PRECONDITION when the set's rows are not in its tables;
 // UNIMPLEMENTED when the set cannot be mapped (the client asks for a ring then).
 absl::StatusOr<ShmGrant> GrantShmRequest(const ParsedShmRequest& request,
                                          const TableSetRegistry& registry, uint64_t max_batch_rows);
+// The message of a grant: the reply, and what goes behind it.
+std::vector<std::byte> ShmGrantMessage(const ShmGrant& grant);
 // A reply that carries an error and nothing else.
 ShmReply ShmErrorReply(const absl::Status& status);
 

@@ -41,6 +41,31 @@ TEST_P(HandshakeTest, RowsInMemoryAreLent) {
   EXPECT_EQ(grant->reply.max_batch_rows, kMaxBatchRows);
 }
 
+TEST_P(HandshakeTest, ImageTokenIdsGoBehindTheReplyToWhoTakesThem) {
+  for (const bool has_images : {true, false}) {
+    for (const bool takes : {true, false}) {
+      testing::SmallTableSet small = {.dead_positions = true};
+      if (has_images) small.image_token_ids = {97, 98};
+      testing::WriteSmallTableSet(small, directory_).value();
+      TableSetRegistry registry;
+      LoadOptions options;
+      options.arena.shareable = true;
+      ASSERT_TRUE(registry.Publish(TableSet::Load(directory_, options).value()).ok());
+      const auto grant =
+          GrantShmRequest({.mode = GetParam(), .table_set = "", .takes_image_token_ids = takes},
+                          registry, kMaxBatchRows);
+      ASSERT_TRUE(grant.ok()) << grant.status();
+      const std::vector<std::byte> message = ShmGrantMessage(*grant);
+      const size_t ids = has_images && takes ? 2 : 0;
+      ASSERT_EQ(message.size(), sizeof(ShmReply) + ids * sizeof(int32_t));
+      EXPECT_EQ(std::memcmp(message.data(), &grant->reply, sizeof(ShmReply)), 0);
+      if (ids == 0) continue;
+      const int32_t expected[] = {97, 98};
+      EXPECT_EQ(std::memcmp(&message[sizeof(ShmReply)], expected, sizeof(expected)), 0);
+    }
+  }
+}
+
 TEST_P(HandshakeTest, ASetWhoseRowsComeLaterIsRefusedByName) {
   LoadOptions options;
   options.make_row_source = [this](std::vector<GatherTable> tables) {
@@ -82,6 +107,21 @@ TEST(ShmRequestTest, AnotherVersionIsToldFromWhatIsNoRequest) {
   request.version = kShmVersion;
   EXPECT_FALSE(IsOfAnotherVersion(bytes()));
   EXPECT_FALSE(IsOfAnotherVersion({}));
+}
+
+TEST(ShmRequestTest, SaysWhatItsClientTakes) {
+  ShmRequest request{};
+  std::memcpy(request.magic, kShmMagic, sizeof(kShmMagic));
+  request.version = kShmVersion;
+  request.mode = static_cast<uint32_t>(ShmMode::kRing);
+  // Bits of another year are somebody else's.
+  for (const uint32_t takes : {0u, kShmTakesImageTokenIds, ~0u, ~kShmTakesImageTokenIds}) {
+    request.takes = takes;
+    const auto parsed =
+        ParseShmRequest({reinterpret_cast<const std::byte*>(&request), sizeof(request)});
+    ASSERT_TRUE(parsed.ok()) << parsed.status();
+    EXPECT_EQ(parsed->takes_image_token_ids, (takes & kShmTakesImageTokenIds) != 0);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Modes, HandshakeTest, ::testing::Values(ShmMode::kMapped, ShmMode::kRing));
