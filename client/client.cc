@@ -87,16 +87,20 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Attach(absl::string_view target,
   if (absl::Status status = CheckMode(*parsed, options.mode); !status.ok()) return status;
   absl::StatusOr<std::unique_ptr<Transport>> transport = AttachTransport(*parsed, options);
   if (!transport.ok()) return transport.status();
-  return Create(*std::move(transport), *options.clock);
+  return Create(*std::move(transport), *options.clock, options.allow_unmasked_images);
 }
 
 absl::StatusOr<std::unique_ptr<Client>> Client::Create(std::unique_ptr<Transport> transport,
-                                                       const Clock& clock) {
+                                                       const Clock& clock,
+                                                       bool allow_unmasked_images) {
   const AttachedTableSet& set = transport->table_set();
-  absl::StatusOr<std::shared_ptr<const Addresser>> addresser =
-      Addresser::Create(set.manifest.scheme, set.token_map, ShortSetId::Of(set.manifest.id));
+  absl::Span<const int32_t> images = set.image_token_ids;
+  if (allow_unmasked_images) images = {};
+  absl::StatusOr<std::shared_ptr<const Addresser>> addresser = Addresser::Create(
+      set.manifest.scheme, set.token_map, ShortSetId::Of(set.manifest.id), images);
   if (!addresser.ok()) return addresser.status();
-  return std::unique_ptr<Client>(new Client(std::move(transport), *std::move(addresser), clock));
+  return std::unique_ptr<Client>(
+      new Client(std::move(transport), *std::move(addresser), clock, allow_unmasked_images));
 }
 
 Client::~Client() = default;
@@ -301,7 +305,7 @@ absl::StatusOr<Ticket> Client::SendTokens(
       at += part;
     }
   }
-  const TokenBatch tokens{*parts, token_ids, dead, slices};
+  const TokenBatch tokens{*parts, token_ids, dead, slices, allow_unmasked_images_};
   return SubmitLayers(nullptr, &tokens, landings, deadline);
 }
 

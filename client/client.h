@@ -62,6 +62,10 @@ struct AttachOptions {
   absl::Duration spin = absl::Microseconds(200);
   // RDMA: this side's device, DEV[:PORT[:GID]]. Empty: the one that leads to the owner.
   std::string rdma_device = {};
+  // A table set may know which token ids stand in the places of an image
+  // (Addresser::image_token_ids). They are to be marked in the dead mask, and are refused where
+  // they are not, unless this is set: then they are tokens like any other.
+  bool allow_unmasked_images = false;
   // gRPC, RDMA. Shared memory has its socket's users for it, embedded needs none.
   SecurityOptions security = {};
   // Of everything that waits, is late or is tried again; outlives the client.
@@ -80,9 +84,10 @@ class Client {
   static absl::StatusOr<std::unique_ptr<Client>> Attach(absl::string_view target,
                                                         const AttachOptions& options);
   // Over a transport of the caller's (tests, wrappers). The clock times waits for metrics(), and
-  // outlives the client.
+  // outlives the client. The last one is AttachOptions'.
   static absl::StatusOr<std::unique_ptr<Client>> Create(std::unique_ptr<Transport> transport,
-                                                        const Clock& clock = RealClock());
+                                                        const Clock& clock = RealClock(),
+                                                        bool allow_unmasked_images = false);
   ~Client();
 
   const Manifest& table_set() const { return transport_->table_set().manifest; }
@@ -104,11 +109,12 @@ class Client {
     // somebody else, and taken by every client whose layers and columns it fits.
     ShortSetId set;
   };
-  // A dense one. `slices`: empty, or one a layer of the table set, that its ids are of and its rows
-  // land by; a slice of no columns asks nothing of its layer. INVALID_ARGUMENT: what
-  // Addresser::Address refuses, or another number of slices; FAILED_PRECONDITION: a state of
-  // another table set. On error *plan has no row_ids, whatever was in it, so that Submit refuses
-  // it; its other fields say nothing then.
+  // A dense one. `dead`: empty, or a byte a token; what stands in the places of an image has to be
+  // dead (AttachOptions::allow_unmasked_images). `slices`: empty, or one a layer of the table set,
+  // that its ids are of and its rows land by; a slice of no columns asks nothing of its layer.
+  // INVALID_ARGUMENT: what Addresser::Address refuses, or another number of slices;
+  // FAILED_PRECONDITION: a state of another table set. On error *plan has no row_ids, whatever was
+  // in it, so that Submit refuses it; its other fields say nothing then.
   absl::Status PlanTokens(const SequenceState& state, absl::Span<const int32_t> token_ids,
                           absl::Span<const uint8_t> dead, Plan* plan,
                           absl::Span<const ColumnSlice> slices = {}) const;
@@ -171,8 +177,11 @@ class Client {
   };
 
   Client(std::unique_ptr<Transport> transport, std::shared_ptr<const Addresser> addresser,
-         const Clock& clock)
-      : clock_(clock), transport_(std::move(transport)), addresser_(std::move(addresser)) {}
+         const Clock& clock, bool allow_unmasked_images)
+      : clock_(clock),
+        transport_(std::move(transport)),
+        addresser_(std::move(addresser)),
+        allow_unmasked_images_(allow_unmasked_images) {}
 
   absl::Status CheckSequences(absl::Span<const SequenceTokens> sequences,
                               absl::Span<const int32_t> token_ids,
@@ -205,6 +214,7 @@ class Client {
   ClientCounters counters_;
   std::unique_ptr<Transport> transport_;
   std::shared_ptr<const Addresser> addresser_;
+  const bool allow_unmasked_images_;
   RowDeduplicator deduplicator_;
   Mutex scratch_mutex_;
   // Of no call at the moment: at most as many as there were calls at once, each of bounded size.

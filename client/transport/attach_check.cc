@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "client/transport/asked_for.h"
 #include "memstore/base/status_macros.h"
+#include "proto/wire/features.h"
 
 namespace engram {
 
@@ -22,7 +23,15 @@ absl::StatusOr<AttachedTableSet> CheckAttached(
                                             answer.table_set_id));
   }
   ENGRAM_RETURN_IF_ERROR(CheckAskedFor(*manifest, asked, answer.owner));
-  AttachedTableSet attached{.manifest = *std::move(manifest), .token_map = nullptr};
+  const absl::Span<const int32_t> images = answer.image_token_ids;
+  if (images.size() > wire::kMostImageTokenIds) {
+    return absl::DataLossError(absl::StrCat(answer.owner, " sent ", images.size(),
+                                            " image token ids: ", wire::kMostImageTokenIds,
+                                            " are the most that a table set has"));
+  }
+  AttachedTableSet attached{.manifest = *std::move(manifest),
+                            .token_map = nullptr,
+                            .image_token_ids = {images.begin(), images.end()}};
   const AddressScheme& scheme = attached.manifest.scheme;
   if (!scheme.token_map) return attached;
   ENGRAM_ASSIGN_OR_RETURN(const absl::string_view bytes, token_map());

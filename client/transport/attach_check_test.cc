@@ -1,11 +1,13 @@
 #include "client/transport/attach_check.h"
 
 #include <string>
+#include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "memstore/os/posix_file.h"
 #include "memstore/store/testing/small_table_set.h"
+#include "proto/wire/features.h"
 
 namespace engram {
 namespace {
@@ -26,8 +28,11 @@ class AttachCheckTest : public ::testing::Test {
     map_ = ReadWholeFile(directory + "/" + manifest_.scheme.token_map->file, kMaxMapBytes).value();
   }
   absl::StatusOr<AttachedTableSet> Check(absl::string_view asked) {
-    return CheckAttached({.owner = "engramd at x", .table_set_id = id_, .manifest = text_}, asked,
-                         [&]() -> absl::StatusOr<absl::string_view> {
+    return CheckAttached({.owner = "engramd at x",
+                          .table_set_id = id_,
+                          .manifest = text_,
+                          .image_token_ids = images_},
+                         asked, [&]() -> absl::StatusOr<absl::string_view> {
                            ++maps_asked_;
                            return absl::string_view(map_);
                          });
@@ -40,6 +45,7 @@ class AttachCheckTest : public ::testing::Test {
 
   Manifest manifest_;
   std::string text_, id_, map_;
+  std::vector<int32_t> images_;
   int maps_asked_ = 0;
 };
 
@@ -50,6 +56,16 @@ TEST_F(AttachCheckTest, TakesWhatTheIdSaysByIdByNameOrUnasked) {
     EXPECT_EQ(attached->manifest.id, manifest_.id);
     ASSERT_NE(attached->token_map, nullptr);
   }
+}
+
+TEST_F(AttachCheckTest, ImageTokenIdsAreTakenAsFarAsASetHasThem) {
+  EXPECT_TRUE(Check("")->image_token_ids.empty());
+  images_ = {97, 98};
+  EXPECT_EQ(Check("")->image_token_ids, images_);
+  images_.assign(wire::kMostImageTokenIds, 5);
+  EXPECT_TRUE(Check("").ok());
+  images_.push_back(6);
+  ExpectDataLoss("1025 image token ids");
 }
 
 TEST_F(AttachCheckTest, AManifestOfAnotherIdIsRefused) {

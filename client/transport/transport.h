@@ -16,6 +16,7 @@
 #include <memory>
 #include <stop_token>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -64,6 +65,8 @@ struct TokenBatch {
   // Empty: all columns of every layer of the batch. Else one slice a layer of it, in its order;
   // rows are then [tokens, the slice's columns].
   absl::Span<const ColumnSlice> slices = {};
+  // Tokens of images need not be dead (AttachedTableSet::image_token_ids).
+  bool allow_unmasked_images = false;
 };
 
 // Is told how a ticket goes, beside Poll and Wait, so that nobody needs a thread a ticket.
@@ -130,6 +133,9 @@ struct Capabilities {
 struct AttachedTableSet {
   Manifest manifest;
   std::shared_ptr<const TokenMap> token_map;  // null when the scheme has none
+  // Token ids that stand in the places of an image and are refused where they are not dead
+  // (Addresser::Create). None of an owner that knows none, or is older than that.
+  std::vector<int32_t> image_token_ids = {};
 };
 
 class Transport {

@@ -110,9 +110,12 @@ absl::StatusOr<AttachedTableSet> TakeTableSet(const v1::AttachResponse& response
                                               absl::string_view table_set,
                                               const std::string& address) {
   const std::string owner = absl::StrCat("engramd at ", address);
-  return CheckAttached(
-      {.owner = owner, .table_set_id = response.table_set_id(), .manifest = response.manifest()},
-      table_set, [&]() -> absl::StatusOr<absl::string_view> { return response.token_map(); });
+  return CheckAttached({.owner = owner,
+                        .table_set_id = response.table_set_id(),
+                        .manifest = response.manifest(),
+                        .image_token_ids = response.image_token_ids()},
+                       table_set,
+                       [&]() -> absl::StatusOr<absl::string_view> { return response.token_map(); });
 }
 
 // What does not fit is nothing that this client knows.

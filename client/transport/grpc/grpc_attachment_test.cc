@@ -80,6 +80,21 @@ TEST_P(GrpcAttachmentTest, TheOwnerSaysWhatItOffers) {
   EXPECT_EQ(offered().version.size(), wire::kMostFeatureBytes);
 }
 
+TEST_P(GrpcAttachmentTest, ImageTokenIdsAreTheSets) {
+  const auto attach = [&] { return GrpcAttachment::Create(server_.address(), "", {}); };
+  // An owner that is older than them, or knows none.
+  EXPECT_TRUE((*attach())->table_set().image_token_ids.empty());
+  server_.on_attach = [](v1::AttachResponse* r) {
+    r->add_image_token_ids(97);
+    r->add_image_token_ids(98);
+  };
+  EXPECT_EQ((*attach())->table_set().image_token_ids, (std::vector<int32_t>{97, 98}));
+  server_.on_attach = [](v1::AttachResponse* r) {
+    for (int i = 0; i < 100000; ++i) r->add_image_token_ids(i);
+  };
+  EXPECT_EQ(attach().status().code(), absl::StatusCode::kDataLoss);
+}
+
 // One queue and one thread for two owners: whoever waits lands the other's rows, and one goes while
 // the other's are on their way.
 TEST_P(GrpcAttachmentTest, TwoTransportsShareOneDriver) {

@@ -35,7 +35,10 @@ std::unique_ptr<Transport> EmbeddedTransport::Over(std::shared_ptr<const TableSe
 EmbeddedTransport::EmbeddedTransport(std::shared_ptr<const TableSet> set, Clock& clock)
     : TicketedTransport({.clock = &clock, .spare_batches = kMaxOpenTickets}),
       set_(std::move(set)),
-      attached_{.manifest = set_->manifest(), .token_map = set_->addresser().token_map()},
+      attached_{.manifest = set_->manifest(),
+                .token_map = set_->addresser().token_map(),
+                .image_token_ids = {set_->addresser().image_token_ids().begin(),
+                                    set_->addresser().image_token_ids().end()}},
       capabilities_{.name = "embedded",
                     .lands_asynchronously = false,
                     .max_batch_rows = kMaxLocalBatchRows,

@@ -89,6 +89,7 @@ void RdmaBatch::Reset(const BatchRequest& request, const Manifest& manifest) {
   sequences_.assign(tokens.sequences.begin(), tokens.sequences.end());
   token_ids_.assign(tokens.token_ids.begin(), tokens.token_ids.end());
   dead_.assign(tokens.dead.begin(), tokens.dead.end());
+  allow_unmasked_images_ = tokens.allow_unmasked_images;
 }
 
 absl::Status RdmaBatch::TakeLayer(const LayerRequest& layer, const LayerTableSpec& spec,
@@ -179,11 +180,12 @@ absl::Status RdmaBatch::CheckOffered(const RdmaOwnerFeatures& owner) const {
 }
 
 // As many whole sequences as fit into the next request.
-RdmaTokens RdmaBatch::CountTokens() const {
+RdmaTokens RdmaBatch::CountTokens(bool image_checks) const {
   RdmaTokens tokens{.tokens = 0,
                     .sequences = 0,
                     .lookback = lookback_,
                     .parts = (dead_.empty() ? 0 : kRdmaDead) | (sliced_ ? kRdmaSlices : 0)};
+  if (allow_unmasked_images_ && image_checks) tokens.parts |= kRdmaUnmaskedImages;
   while (next_sequence_ + tokens.sequences < sequences_.size()) {
     const uint32_t next = sequences_[next_sequence_ + tokens.sequences].tokens;
     if (tokens.tokens + next > kRdmaRequestTokens) break;
@@ -195,8 +197,9 @@ RdmaTokens RdmaBatch::CountTokens() const {
 }
 
 // Of every layer that has not landed.
-RdmaBatch::Request RdmaBatch::WriteTokens(RdmaTag tag, MonotonicTime now, std::byte* out) {
-  const RdmaTokens tokens = CountTokens();
+RdmaBatch::Request RdmaBatch::WriteTokens(RdmaTag tag, MonotonicTime now, std::byte* out,
+                                          bool image_checks) {
+  const RdmaTokens tokens = CountTokens(image_checks);
   Writer writer;
   for (uint32_t i = 0; i < layers_.size(); ++i) {
     LayerProgress& layer = layers_[i];
@@ -248,10 +251,11 @@ RdmaBatch::Request RdmaBatch::WriteTokens(RdmaTag tag, MonotonicTime now, std::b
   return writer.request;
 }
 
-RdmaBatch::Request RdmaBatch::WriteNext(RdmaTag tag, MonotonicTime now, std::byte* out) {
+RdmaBatch::Request RdmaBatch::WriteNext(RdmaTag tag, MonotonicTime now, std::byte* out,
+                                        bool image_checks) {
   ENGRAM_CHECK(!AllWritten(), "a batch that has been written is written on");
   begun_ = true;
-  if (by_tokens_) return WriteTokens(tag, now, out);
+  if (by_tokens_) return WriteTokens(tag, now, out, image_checks);
   Writer writer;
   // Groups too large for a request travel layer by layer.
   if (!is_tile_ || AddTile(writer) == 0) AddRows(writer);

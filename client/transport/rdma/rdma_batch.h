@@ -44,6 +44,8 @@ struct RdmaOwnerFeatures {
   std::string name;           // "engramd at HOST:PORT", for messages
   std::string version;        // empty: it said none
   bool token_slices = false;  // it takes token ids with slices
+  bool image_checks =
+      false;  // it refuses images' tokens that are live, and takes the mark for them
 };
 
 class RdmaBatch final : public TicketedBatch {
@@ -80,7 +82,8 @@ class RdmaBatch final : public TicketedBatch {
   bool Restart();
 
   // Writes the next request into `out`, which has kRdmaRequestBytes. Not when AllWritten().
-  Request WriteNext(RdmaTag tag, MonotonicTime now, std::byte* out);
+  // `image_checks`: the owner's; to one without them live tokens of images need no mark.
+  Request WriteNext(RdmaTag tag, MonotonicTime now, std::byte* out, bool image_checks = false);
   // The next row, in the place of a request. Not when AllWritten().
   Read NextRead();
   bool AllWritten() const {
@@ -124,10 +127,10 @@ class RdmaBatch final : public TicketedBatch {
   void Reset(const BatchRequest& request, const Manifest& manifest);
   absl::Status TakeLayer(const LayerRequest& layer, const LayerTableSpec& spec, ColumnSlice slice,
                          FindRdmaLanding find);
-  RdmaTokens CountTokens() const;
+  RdmaTokens CountTokens(bool image_checks) const;
   void WriteHead(RdmaTag tag, MonotonicTime now, const Writer& writer, uint32_t id_bytes,
                  std::byte* out) const;
-  Request WriteTokens(RdmaTag tag, MonotonicTime now, std::byte* out);
+  Request WriteTokens(RdmaTag tag, MonotonicTime now, std::byte* out, bool image_checks);
   uint64_t AddTile(Writer& writer);
   void AddRows(Writer& writer);
   void SkipWritten();
@@ -137,8 +140,9 @@ class RdmaBatch final : public TicketedBatch {
   std::vector<RowId> ids_;
   bool is_tile_ = false;
   bool by_tokens_ = false;
-  bool sliced_ = false;  // by token ids, of a slice that is not all columns
-  bool begun_ = false;   // something is written, since it restarted
+  bool sliced_ = false;                 // by token ids, of a slice that is not all columns
+  bool allow_unmasked_images_ = false;  // of a batch by token ids
+  bool begun_ = false;                  // something is written, since it restarted
   bool restarted_ = false;
   MonotonicTime until_;                    // its deadline
   std::vector<SequenceTokens> sequences_;  // of a batch by token ids

@@ -86,7 +86,7 @@ class Exchange {
   RdmaBatch::Request Write(MonotonicTime now = kNow) {
     buffer_.assign(kRdmaRequestBytes / sizeof(uint64_t), 0);
     const RdmaBatch::Request request =
-        batch.WriteNext({1, 2}, now, reinterpret_cast<std::byte*>(buffer_.data()));
+        batch.WriteNext({1, 2}, now, reinterpret_cast<std::byte*>(buffer_.data()), image_checks);
     EXPECT_LE(request.bytes, kRdmaRequestBytes);
     const absl::Status parsed = ParseRdmaRequest(
         {reinterpret_cast<const std::byte*>(buffer_.data()), request.bytes}, &view);
@@ -150,7 +150,8 @@ class Exchange {
   const std::vector<RowId>& ids(size_t l) const { return ids_[l]; }
 
   RdmaBatch batch;
-  RdmaRequestView view;  // of the request that was written last
+  RdmaRequestView view;       // of the request that was written last
+  bool image_checks = false;  // the owner's
 
  private:
   absl::StatusOr<RdmaLandingPlace> Find(const std::byte* data, uint64_t bytes) const {
@@ -446,6 +447,23 @@ TEST(RdmaBatch, ByTokenIdsALayerThatHadLandedIsLeftAloneToo) {
   }
   EXPECT_TRUE(exchange.batch.AllLanded());
   EXPECT_TRUE(exchange.IsExact());
+}
+
+// To an owner that knows no such mark it would be a request of another year's.
+TEST(RdmaBatch, ByTokenIdsImagesAreAllowedByAMarkWhereTheOwnerTakesIt) {
+  for (const bool allow : {false, true}) {
+    for (const bool owner_checks : {false, true}) {
+      Tokens tokens({5}, true);
+      tokens.rows.allow_unmasked_images = allow;
+      Exchange exchange(ManifestOf({8}), Layout::kLayers, 5 * kColumns, kColumns, true);
+      exchange.image_checks = owner_checks;
+      ASSERT_TRUE(exchange.Take(MonotonicTime::Infinite(), &tokens.rows).ok());
+      exchange.ServeAll(exchange.Write());
+      EXPECT_EQ(exchange.view.tokens.parts,
+                kRdmaDead | (allow && owner_checks ? kRdmaUnmaskedImages : 0));
+      EXPECT_TRUE(exchange.IsExact());
+    }
+  }
 }
 
 TEST(RdmaBatch, ByTokenIdsMoreLayersThanARequestHasAreRefused) {

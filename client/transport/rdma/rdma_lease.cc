@@ -33,13 +33,15 @@ absl::StatusOr<std::unique_ptr<RdmaLease>> RdmaLease::Open(const RdmaRoute& rout
   request.mutable_open()->set_table_set_id(route.set_id);
   request.mutable_open()->set_mode(route.reads ? v1::RDMA_MODE_READ : v1::RDMA_MODE_WRITE);
   request.mutable_open()->add_features(std::string(wire::kTokenSlices));
+  request.mutable_open()->add_features(std::string(wire::kImageChecks));
   request.mutable_open()->set_engram_version(kEngramVersion);
   ENGRAM_ASSIGN_OR_RETURN(v1::RdmaAttachResponse response, lease->Call(request, deadline));
   lease->offer_ = std::move(*response.mutable_offer());
   const v1::RdmaOffer& offer = lease->offer_;
   lease->owner_features_ = {.name = absl::StrCat("engramd at ", lease->address_),
                             .version = offer.engram_version().substr(0, wire::kMostFeatureBytes),
-                            .token_slices = wire::HasFeature(offer.features(), wire::kTokenSlices)};
+                            .token_slices = wire::HasFeature(offer.features(), wire::kTokenSlices),
+                            .image_checks = wire::HasFeature(offer.features(), wire::kImageChecks)};
   return lease;
 }
 

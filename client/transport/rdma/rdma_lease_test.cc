@@ -16,6 +16,7 @@
 #include "gtest/gtest.h"
 #include "memstore/base/testing/fake_clock.h"
 #include "memstore/store/testing/small_table_set.h"
+#include "proto/wire/features.h"
 
 namespace engram {
 namespace {
@@ -44,6 +45,7 @@ class QuietOwner final : public v1::Lookup::Service {
     v1::RdmaAttachRequest request;
     v1::RdmaAttachResponse offer;
     offer.mutable_offer()->set_engram_version("7");
+    offer.mutable_offer()->add_features(std::string(wire::kImageChecks));
     for (int i = 0; stream->Read(&request); ++i) {
       if (request.has_forget()) return {grpc::StatusCode::PERMISSION_DENIED, "not yours"};
       if (i < answers_) stream->Write(offer);
@@ -111,6 +113,8 @@ TEST_F(RdmaLeaseTest, TakesTheOwnersOfferAndItsWordAtTheEnd) {
   const auto lease = RdmaLease::Open(route_, MonotonicTime::Infinite());
   ASSERT_TRUE(lease.ok()) << lease.status();
   EXPECT_EQ((*lease)->owner_features().version, "7");
+  EXPECT_TRUE((*lease)->owner_features().image_checks);
+  EXPECT_FALSE((*lease)->owner_features().token_slices);
   EXPECT_FALSE((*lease)->ended());
   EXPECT_EQ((*lease)->Forget(1).code(), absl::StatusCode::kPermissionDenied);
   EXPECT_TRUE((*lease)->ended());

@@ -185,8 +185,10 @@ TEST(RdmaSlice, WhatHadLandedIsLeftAloneWhenItBeginsAgain) {
 }
 
 TEST(RdmaSlice, WhatTheOwnerDidNotOfferIsNotSent) {
-  const RdmaOwnerFeatures old{.name = "engramd at owner:1", .version = "0.0.7", .token_slices = {}};
-  const RdmaOwnerFeatures able{.name = "", .version = "", .token_slices = true};
+  RdmaOwnerFeatures old, able;
+  old.name = "engramd at owner:1";
+  old.version = "0.0.7";
+  able.token_slices = true;
   Exchange sliced({5}, {Slice({{0, 4}}), Slice({{0, 3}}), Slice({{0, 4}})}, false);
   ASSERT_TRUE(sliced.Take().ok());
   const absl::Status status = sliced.batch.CheckOffered(old);

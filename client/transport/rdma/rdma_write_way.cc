@@ -12,7 +12,8 @@ absl::Status RdmaWriteWay::Send(RdmaSendQueue& queue, RdmaTickets& tickets) {
     if (batch == nullptr) break;
     const RdmaTag tag = requests_.NextTag();
     const RdmaBatch::Request request =
-        batch->WriteNext(tag, clock_.Now(), connection_->request(tag.slot));
+        batch->WriteNext(tag, clock_.Now(), connection_->request(tag.slot),
+                         connection_->owner_features().image_checks);
     // Under way from here on, so that a batch whose request could not be sent is not forgotten.
     tickets.OnPosted(*batch);
     requests_.Sent(request, batch);

@@ -62,14 +62,30 @@ ShmRequest MakeRequest(const std::string& table_set, ShmMode mode) {
   request.version = kShmVersion;
   request.mode = static_cast<uint32_t>(mode);
   request.table_set_bytes = static_cast<uint32_t>(table_set.size());
+  request.takes = kShmTakesImageTokenIds;
   std::memcpy(request.table_set, table_set.data(), table_set.size());
   return request;
 }
 
 struct Answer {
   ShmReply reply;
+  std::vector<int32_t> image_token_ids;
   std::vector<FileDescriptor> descriptors;
 };
+
+// A reply and what is behind it. False: it is neither a reply nor one with image token ids.
+bool TakeReply(absl::Span<const std::byte> message, Answer* answer) {
+  ShmReply& reply = answer->reply;
+  if (message.size() < sizeof(reply)) return false;
+  std::memcpy(&reply, message.data(), sizeof(reply));
+  const absl::Span<const std::byte> behind = message.subspan(sizeof(reply));
+  if (behind.size() % sizeof(int32_t) != 0 || (reply.code != 0 && !behind.empty())) return false;
+  answer->image_token_ids.resize(behind.size() / sizeof(int32_t));
+  std::copy(behind.begin(), behind.end(),
+            reinterpret_cast<std::byte*>(answer->image_token_ids.data()));
+  return std::memcmp(reply.magic, kShmMagic, sizeof(kShmMagic)) == 0 &&
+         reply.version == kShmVersion && reply.message_bytes <= kShmMessageBytes;
+}
 
 absl::StatusOr<Answer> Ask(const FileDescriptor& socket, const ShmRequest& request,
                            absl::Duration most) {
@@ -81,16 +97,14 @@ absl::StatusOr<Answer> Ask(const FileDescriptor& socket, const ShmRequest& reque
   const int64_t left_ms = absl::ToInt64Milliseconds(most);
   poll(&wait, 1, static_cast<int>(std::clamp<int64_t>(left_ms, 1, 1 << 30)));
   Answer answer{};
+  std::byte message[sizeof(ShmReply) + wire::kMostImageTokenIds * sizeof(int32_t)];
   absl::StatusOr<SocketMessage> received =
-      ReceiveMessage(socket, {reinterpret_cast<std::byte*>(&answer.reply), sizeof(answer.reply)},
-                     kShmMaxDescriptors);
+      ReceiveMessage(socket, absl::MakeSpan(message), kShmMaxDescriptors);
   // Gone, or silent: try again.
   if (absl::IsUnavailable(received.status())) return absl::AbortedError("it closed the socket");
   if (!received.ok()) return received.status();
   const ShmReply& reply = answer.reply;
-  if (received->bytes != sizeof(reply) ||
-      std::memcmp(reply.magic, kShmMagic, sizeof(kShmMagic)) != 0 || reply.version != kShmVersion ||
-      reply.message_bytes > kShmMessageBytes) {
+  if (!TakeReply({message, received->bytes}, &answer)) {
     return absl::InvalidArgumentError(
         "what listens there does not speak this version of engram's shared memory");
   }
@@ -130,7 +144,8 @@ absl::StatusOr<AttachedTableSet> TakeAttached(const Answer& answer, const Questi
   return CheckAttached(
       {.owner = owner,
        .table_set_id = absl::string_view(answer.reply.set_id, sizeof(answer.reply.set_id)),
-       .manifest = manifest},
+       .manifest = manifest,
+       .image_token_ids = answer.image_token_ids},
       asked.table_set, [&]() -> absl::StatusOr<absl::string_view> {
         ENGRAM_ASSIGN_OR_RETURN(map,
                                 ReadSealed(*take(), answer.reply.token_map_bytes, kMaxTokenMapBytes,
