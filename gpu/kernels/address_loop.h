@@ -41,6 +41,10 @@ struct AddressTables {
   const uint64_t* coefficients = nullptr;   // [all columns][order], polynomial ones, else null
   const ColumnHash* hashes = nullptr;       // [all columns]
   const uint32_t* first_columns = nullptr;  // [layers + 1]
+  const int32_t* image_ids = nullptr;       // [images], ascending: refused where they are live
+  uint32_t images = 0;
+  uint32_t first_image = 0;  // image_ids[0], and from it to the last one
+  uint32_t image_span = 0;
   uint32_t vocab_size = 0;
   uint32_t hashed_vocab_size = 0;
   uint32_t pad = 0;
@@ -83,7 +87,13 @@ struct AddressTokens {
 
 // What is wrong with a batch, in one word: 0, or the first bad position's complement above the
 // kind, so that the largest word is the first one.
-enum class AddressError : uint32_t { kNone = 0, kTokenId = 1, kLookback = 2, kStarts = 3 };
+enum class AddressError : uint32_t {
+  kNone = 0,
+  kTokenId = 1,
+  kLookback = 2,
+  kStarts = 3,
+  kUnmaskedImage = 4
+};
 
 ENGRAM_LOOP_FUNCTION uint64_t AddressErrorWord(uint32_t position, AddressError kind) {
   return (static_cast<uint64_t>(~position) << 8) | static_cast<uint32_t>(kind);
@@ -111,16 +121,33 @@ ENGRAM_LOOP_FUNCTION bool StartsAreGood(const AddressTokens& batch, uint32_t s) 
          (s + 1 < batch.sequences || end == batch.tokens);
 }
 
-// What a token hashes as, `*own`, and what later ones see of it. False: its id is out of range.
-ENGRAM_LOOP_FUNCTION bool EntryOfToken(const AddressTables& tables, const AddressTokens& batch,
-                                       uint32_t token, uint32_t* own, uint32_t* past) {
+// Images' ids lie together, at the end of a vocabulary as a rule: text is told by the two ends.
+ENGRAM_LOOP_FUNCTION bool IsImage(const AddressTables& tables, uint32_t id) {
+  if (tables.images == 0 || id - tables.first_image > tables.image_span) return false;
+  uint32_t low = 0, high = tables.images;
+  while (high - low > 1) {
+    const uint32_t middle = low + (high - low) / 2;
+    if (static_cast<uint32_t>(tables.image_ids[middle]) <= id) {
+      low = middle;
+    } else {
+      high = middle;
+    }
+  }
+  return static_cast<uint32_t>(tables.image_ids[low]) == id;
+}
+
+// What a token hashes as, `*own`, and what later ones see of it; or what is wrong with its id.
+ENGRAM_LOOP_FUNCTION AddressError EntryOfToken(const AddressTables& tables,
+                                               const AddressTokens& batch, uint32_t token,
+                                               uint32_t* own, uint32_t* past) {
   *own = *past = kBlockedEntry;
-  if (batch.dead != nullptr && batch.dead[token] != 0) return true;
+  if (batch.dead != nullptr && batch.dead[token] != 0) return AddressError::kNone;
   const auto id = static_cast<uint32_t>(batch.token_ids[token]);
-  if (id >= tables.vocab_size) return false;
+  if (id >= tables.vocab_size) return AddressError::kTokenId;
+  if (IsImage(tables, id)) return AddressError::kUnmaskedImage;
   *own = tables.compressed == nullptr ? id : static_cast<uint32_t>(tables.compressed[id]);
   *past = id == tables.reset ? kBlockedEntry : *own;
-  return true;
+  return AddressError::kNone;
 }
 
 // The ids that `token` hashes at distances 0..order-1, and 0; or, with window[0] = kBlockedEntry,
@@ -140,9 +167,8 @@ ENGRAM_LOOP_FUNCTION uint64_t WindowOfToken(const AddressTables& tables, const A
     uint32_t entry = kBlockedEntry;
     if (blocked == 0 && k <= older) {
       uint32_t own, past;
-      if (!EntryOfToken(tables, batch, token - k, &own, &past)) {
-        error = AddressErrorWord(token - k, AddressError::kTokenId);
-      }
+      const AddressError wrong = EntryOfToken(tables, batch, token - k, &own, &past);
+      if (wrong != AddressError::kNone) error = AddressErrorWord(token - k, wrong);
       entry = k == 0 ? own : past;
     } else if (blocked == 0) {
       entry = batch.lookback[static_cast<uint64_t>(sequence) * (tables.order - 1) + k - older - 1];
@@ -231,9 +257,8 @@ ENGRAM_LOOP_FUNCTION uint64_t AdvanceSequence(const AddressTables& tables,
       }
     } else {
       const uint32_t token = start + accepted - 1 - age;
-      if (!EntryOfToken(tables, batch, token, &own, &past)) {
-        return AddressErrorWord(token, AddressError::kTokenId);
-      }
+      const AddressError wrong = EntryOfToken(tables, batch, token, &own, &past);
+      if (wrong != AddressError::kNone) return AddressErrorWord(token, wrong);
     }
     blocked = blocked || past == kBlockedEntry;
     entries[age] = blocked ? kBlockedEntry : past;

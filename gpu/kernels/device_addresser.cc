@@ -152,6 +152,7 @@ absl::StatusOr<std::unique_ptr<DeviceAddresser>> DeviceAddresser::Create(
   const absl::StatusOr<LayerConstants> constants = ConstantsOf(scheme, layers, options.slices);
   if (!constants.ok()) return constants.status();
   const TokenMap* const map = addresser->token_map().get();
+  const absl::Span<const int32_t> images = addresser->image_token_ids();
 
   Packed packed;
   const size_t multipliers = packed.Add(constants->multipliers);
@@ -159,6 +160,7 @@ absl::StatusOr<std::unique_ptr<DeviceAddresser>> DeviceAddresser::Create(
   const size_t hashes = packed.Add(constants->hashes);
   const size_t first_columns = packed.Add(constants->first_columns);
   const size_t compressed = map == nullptr ? 0 : packed.Add(map->compressed());
+  const size_t image_ids = packed.Add(std::vector<int32_t>(images.begin(), images.end()));
   absl::StatusOr<DeviceBuffer> memory = device.Allocate(MemoryKind::kDevice, packed.bytes().size());
   if (!memory.ok()) return memory.status();
   const std::byte* const base = memory->data();
@@ -172,6 +174,8 @@ absl::StatusOr<std::unique_ptr<DeviceAddresser>> DeviceAddresser::Create(
       .coefficients = scheme.combine == Combine::kPolynomial ? words(coefficients) : nullptr,
       .hashes = reinterpret_cast<const ColumnHash*>(base + hashes),
       .first_columns = reinterpret_cast<const uint32_t*>(base + first_columns),
+      .image_ids = reinterpret_cast<const int32_t*>(base + image_ids),
+      .images = static_cast<uint32_t>(images.size()),
       .vocab_size = scheme.vocab_size,
       .hashed_vocab_size =
           scheme.token_map ? scheme.token_map->compressed_vocab_size : scheme.vocab_size,
@@ -180,6 +184,10 @@ absl::StatusOr<std::unique_ptr<DeviceAddresser>> DeviceAddresser::Create(
       .order = scheme.max_order,
       .columns = constants->most_columns,
       .layers = static_cast<uint32_t>(layers.size())};
+  if (!images.empty()) {
+    made->tables_.first_image = static_cast<uint32_t>(images.front());
+    made->tables_.image_span = static_cast<uint32_t>(images.back() - images.front());
+  }
   made->all_columns_ = static_cast<uint32_t>(constants->hashes.size());
   return made;
 }
@@ -255,6 +263,13 @@ absl::Status DeviceAddresser::StatusOf(uint64_t error) const {
           absl::StrCat("the lookback of the sequence at position ", position,
                        " of the batch holds an id that ", scheme().family,
                        "'s scheme does not have: begin with WriteLookback(Addresser::Start())"));
+    case AddressError::kUnmaskedImage:
+      return absl::InvalidArgumentError(absl::StrCat(
+          "the token id at position ", position, " of the batch is an image's in prompts of ",
+          scheme().family,
+          " and is not marked dead: mark it in the dead mask or, where it is "
+          "meant as a token like any other, give an Addresser that allows it (of a client with "
+          "allow_unmasked_images)"));
     case AddressError::kStarts:
       return absl::InvalidArgumentError(
           "the batch's sequence starts do not ascend from 0 to its number of tokens, or more "

@@ -8,9 +8,10 @@
 //   ... where the host reads the sampled tokens, it reads *error: addresser->StatusOf(word)
 //
 // Row ids are bit for bit those of the CPU's Addresser for the same scheme. A batch that is bad -
-// an id out of the vocabulary, starts that do not ascend, a lookback that the scheme does not have
-// - leaves a word that is not 0 in `error`; a token whose window holds what is bad gets kNoRow,
-// which no table has. A step whose word is not 0 must not be committed.
+// an id out of the vocabulary, an image's that is not dead (Addresser::image_token_ids), starts
+// that do not ascend, a lookback that the scheme does not have - leaves a word that is not 0 in
+// `error`; a token whose window holds what is bad gets kNoRow, which no table has. A step whose
+// word is not 0 must not be committed.
 //
 // Speed, by design (address_loop.h): a token costs one binary search over the starts, `order` reads
 // of an id and of the token map, which lie in the caches, and columns * layers stores of eight

@@ -4,6 +4,7 @@
 #include <random>
 
 #include "gmock/gmock.h"
+#include "gpu/testing/address_bench.h"
 #include "gtest/gtest.h"
 #include "memstore/addressing/head_slice.h"
 #include "memstore/addressing/testing/golden.h"
@@ -12,102 +13,6 @@ namespace engram {
 namespace {
 
 using ::testing::HasSubstr;
-
-constexpr uint32_t kMaxTokens = 1 << 15;
-constexpr uint32_t kMaxSequences = 256;
-
-// A batch on the host, and its way to the device and back.
-struct HostBatch {
-  std::vector<int32_t> ids;
-  std::vector<uint8_t> dead;  // empty: none
-  std::vector<uint32_t> starts = {0};
-  std::vector<uint32_t> lookback;
-};
-
-class Bench {
- public:
-  Bench(std::shared_ptr<const Addresser> addresser, Device& device,
-        std::vector<uint32_t> layers = {}, std::vector<ColumnSlice> slices = {})
-      : addresser_(std::move(addresser)), device_(device) {
-    on_device_ = DeviceAddresser::Create(addresser_, device,
-                                         {.max_tokens = kMaxTokens,
-                                          .max_sequences = kMaxSequences,
-                                          .layers = layers,
-                                          .slices = slices})
-                     .value();
-    stream_ = device.MakeStream("test").value();
-    ids_ = Allocate(kMaxTokens * 4);
-    dead_ = Allocate(kMaxTokens);
-    starts_ = Allocate((kMaxSequences + 1) * 4);
-    lookback_ = Allocate(kMaxSequences * kMaxOrder * 4);
-    accepted_ = Allocate(kMaxSequences * 4);
-    rows_ = Allocate(on_device_->RowIds(kMaxTokens) * 8);
-    error_ = Allocate(8);
-  }
-
-  const DeviceAddresser& addresser() const { return *on_device_; }
-
-  // The row ids of a batch; `*error`: its word.
-  std::vector<RowId> Address(const HostBatch& host, uint64_t* error) {
-    const AddressTokens batch = ToDevice(host);
-    EXPECT_TRUE(
-        on_device_->EnqueueAddress(batch, rows_.as<RowId>(), error_.as<uint64_t>(), *stream_).ok());
-    std::vector<RowId> rows(on_device_->RowIds(batch.tokens));
-    FromDevice(rows_, rows.data(), rows.size() * 8);
-    FromDevice(error_, error, 8);
-    return rows;
-  }
-
-  // The lookback after committing `accepted` (empty: all).
-  std::vector<uint32_t> Advance(const HostBatch& host, const std::vector<uint32_t>& accepted,
-                                uint64_t* error) {
-    const AddressTokens batch = ToDevice(host);
-    ToDevice(accepted_, accepted.data(), accepted.size() * 4);
-    EXPECT_TRUE(on_device_
-                    ->EnqueueAdvance(batch, accepted.empty() ? nullptr : accepted_.as<uint32_t>(),
-                                     lookback_.as<uint32_t>(), error_.as<uint64_t>(), *stream_)
-                    .ok());
-    std::vector<uint32_t> lookback(host.lookback.size());
-    FromDevice(lookback_, lookback.data(), lookback.size() * 4);
-    FromDevice(error_, error, 8);
-    return lookback;
-  }
-
- private:
-  DeviceBuffer Allocate(size_t bytes) {
-    return device_.Allocate(MemoryKind::kDevice, bytes).value();
-  }
-  void ToDevice(const DeviceBuffer& to, const void* from, size_t bytes) {
-    if (bytes > 0) {
-      ASSERT_TRUE(stream_->Copy(to.data(), from, bytes).ok());
-    }
-  }
-  AddressTokens ToDevice(const HostBatch& host) {
-    const uint64_t no_error = 0;
-    ToDevice(ids_, host.ids.data(), host.ids.size() * 4);
-    ToDevice(dead_, host.dead.data(), host.dead.size());
-    ToDevice(starts_, host.starts.data(), host.starts.size() * 4);
-    ToDevice(lookback_, host.lookback.data(), host.lookback.size() * 4);
-    ToDevice(error_, &no_error, 8);
-    EXPECT_TRUE(stream_->Synchronize().ok());
-    return {.token_ids = ids_.as<int32_t>(),
-            .dead = host.dead.empty() ? nullptr : dead_.as<uint8_t>(),
-            .starts = starts_.as<uint32_t>(),
-            .lookback = lookback_.as<uint32_t>(),
-            .sequences = static_cast<uint32_t>(host.starts.size() - 1),
-            .tokens = static_cast<uint32_t>(host.ids.size())};
-  }
-  void FromDevice(const DeviceBuffer& from, void* to, size_t bytes) {
-    ASSERT_TRUE(stream_->Copy(to, from.data(), bytes).ok());
-    ASSERT_TRUE(stream_->Synchronize().ok());
-  }
-
-  std::shared_ptr<const Addresser> addresser_;
-  Device& device_;
-  std::unique_ptr<DeviceAddresser> on_device_;
-  std::unique_ptr<Stream> stream_;
-  DeviceBuffer ids_, dead_, starts_, lookback_, accepted_, rows_, error_;
-};
 
 // Sequences that go on from batch to batch: prefill chunks, decode steps, drafts of which some are
 // accepted, and nothing at all; every batch is held against the CPU's addresser.
@@ -341,15 +246,6 @@ TEST_P(DeviceAddresserTest, AStateOfAnotherSetWritesNoLookback) {
   EXPECT_EQ(words, (std::vector<uint32_t>{9, 8, 7, kBlockedEntry}));
 }
 
-HostBatch OneSequence(const DeviceAddresser& addresser, std::vector<int32_t> ids) {
-  HostBatch batch;
-  batch.ids = std::move(ids);
-  batch.starts.push_back(static_cast<uint32_t>(batch.ids.size()));
-  batch.lookback.resize(addresser.lookback());
-  EXPECT_TRUE(addresser.WriteLookback(Addresser::Start(), batch.lookback.data()).ok());
-  return batch;
-}
-
 TEST_P(DeviceAddresserTest, SomeLayersGetWhatTheyHaveAmongAll) {
   const auto cpu = AddresserFor(DeriveOrDie("deepseek-v4.1-flash"));
   Bench all(cpu, *device_), second(cpu, *device_, {14});
@@ -379,6 +275,37 @@ TEST_P(DeviceAddresserTest, ABadIdIsNamedAndWhatSeesItHasNoRow) {
     EXPECT_THAT(std::string(bench.addresser().StatusOf(error).message()),
                 HasSubstr("position 290 "));
   }
+}
+
+TEST_P(DeviceAddresserTest, AnImagesTokenIsTakenDeadAndRefusedLive) {
+  constexpr int32_t kImages[] = {129264, 129268};
+  const AddressScheme scheme = DeriveOrDie("deepseek-v4.1-flash");
+  const auto cpu = Addresser::Create(scheme, MapFor(scheme), {}, kImages).value();
+  Bench bench(cpu, *device_), plain(AddresserFor(scheme), *device_);
+  HostBatch batch = OneSequence(bench.addresser(), std::vector<int32_t>(300, 9));
+  batch.ids[100] = 129266;  // between two of them
+  batch.ids[200] = 129264;
+  batch.ids[290] = 129268;
+  uint64_t error;
+  const std::vector<RowId> expected = plain.Address(batch, &error);
+  EXPECT_TRUE(plain.addresser().StatusOf(error).ok());
+  const std::vector<RowId> rows = bench.Address(batch, &error);
+  const std::string refused(bench.addresser().StatusOf(error).message());
+  EXPECT_THAT(refused, HasSubstr("position 200 "));
+  EXPECT_THAT(refused, HasSubstr("mark it in the dead mask"));
+  EXPECT_THAT(refused, HasSubstr("allow_unmasked_images"));
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const size_t token = i / 24 % 300;
+    const bool sees_one = (token >= 200 && token < 204) || (token >= 290 && token < 294);
+    ASSERT_EQ(rows[i], sees_one ? kNoRow : expected[i]) << i;
+  }
+  EXPECT_EQ(bench.Advance(batch, {292}, &error), batch.lookback);
+  EXPECT_THAT(std::string(bench.addresser().StatusOf(error).message()), HasSubstr("position 290 "));
+  batch.dead.assign(300, 0);
+  batch.dead[200] = batch.dead[290] = 1;
+  EXPECT_EQ(bench.Address(batch, &error), plain.Address(batch, &error));
+  bench.Address(batch, &error);
+  EXPECT_TRUE(bench.addresser().StatusOf(error).ok());
 }
 
 TEST_P(DeviceAddresserTest, AForeignLookbackIsNamed) {

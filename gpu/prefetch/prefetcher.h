@@ -63,11 +63,14 @@ inline constexpr uint32_t kMaxSlots = 16;
 struct Step {
   absl::Span<const SequenceTokens> sequences = {};  // their tokens follow one another
   absl::Span<const int32_t> token_ids = {};
-  absl::Span<const uint8_t> dead = {};  // empty, or a byte a token
+  // Empty, or a byte a token; what stands in the places of an image has to be dead
+  // (PrefetcherOptions::allow_unmasked_images).
+  absl::Span<const uint8_t> dead = {};
 
   // Device memory [layers][tokens][columns], in the table set's order; with slices [layers][tokens]
   // [the layer's slice's columns]. Stays until the step's Finish. An id that is not of its own
-  // column's rows fails its layer.
+  // column's rows fails its layer. Images' tokens are looked for by who addresses
+  // (DeviceAddresser), not here.
   const RowId* device_row_ids = nullptr;
   uint32_t device_tokens = 0;
   Event* device_ready = nullptr;  // recorded behind what makes them; null: they are there
@@ -133,6 +136,9 @@ struct PrefetcherOptions {
   // kTransport, not distinct: device memory for the rows of n-grams that come again and again
   // (hot_cache.h); what is found there does not travel. 0: none.
   uint64_t hot_cache_bytes = 0;
+  // AttachOptions', of steps by token ids: unless it is set, an image's token that is not dead
+  // fails the step.
+  bool allow_unmasked_images = false;
   // What deadlines are counted by; outlives the prefetcher.
   Clock* clock = &RealClock();
 };

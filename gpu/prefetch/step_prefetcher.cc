@@ -42,8 +42,10 @@ absl::StatusOr<std::unique_ptr<Prefetcher>> StepPrefetcher::Make(Transport& tran
                                                                  const PrefetcherOptions& options) {
   std::unique_ptr<StepPrefetcher> made(new StepPrefetcher(transport, device, options));
   const AttachedTableSet& set = transport.table_set();
-  absl::StatusOr<std::shared_ptr<const Addresser>> addresser =
-      Addresser::Create(set.manifest.scheme, set.token_map, ShortSetId::Of(set.manifest.id));
+  absl::Span<const int32_t> images = set.image_token_ids;
+  if (options.allow_unmasked_images) images = {};
+  absl::StatusOr<std::shared_ptr<const Addresser>> addresser = Addresser::Create(
+      set.manifest.scheme, set.token_map, ShortSetId::Of(set.manifest.id), images);
   if (!addresser.ok()) return addresser.status();
   made->addresser_ = *std::move(addresser);
   absl::Status status = made->MakeSlots();

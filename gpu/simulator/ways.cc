@@ -198,8 +198,9 @@ absl::StatusOr<std::unique_ptr<Way>> MakePrefetched(Client& client, Device& devi
 
 absl::StatusOr<std::unique_ptr<Way>> MakeResident(Client& client, Device& device,
                                                   uint32_t max_tokens, uint32_t max_sequences) {
-  auto cpu = Addresser::Create(client.table_set().scheme, client.transport().table_set().token_map,
-                               ShortSetId::Of(client.table_set().id));
+  const AttachedTableSet& set = client.transport().table_set();
+  auto cpu = Addresser::Create(set.manifest.scheme, set.token_map, ShortSetId::Of(set.manifest.id),
+                               client.addresser().image_token_ids());
   if (!cpu.ok()) return cpu.status();
   auto addresser = DeviceAddresser::Create(
       *cpu, device, {.max_tokens = max_tokens, .max_sequences = max_sequences});
