@@ -14,6 +14,7 @@
 #include "memstore/addressing/addresser.h"
 #include "memstore/addressing/families.h"
 #include "memstore/table/manifest.h"
+#include "memstore/table/side_files.h"
 
 namespace engram::cli {
 namespace {
@@ -34,12 +35,15 @@ struct AddressFlags {
   TokenFiles tokens;
   std::string output;
   uint64_t chunk_tokens = kBlockTokens;
+  bool allow_unmasked_images = false;
 };
 
-// What the flags name: a scheme, and where its token map is (empty: it has none).
+// What the flags name: a scheme, where its token map is (empty: it has none), and the token ids
+// that are known to stand for images.
 struct Source {
   AddressScheme scheme;
   std::string token_map_path;
+  std::vector<int32_t> image_token_ids;
 };
 
 absl::StatusOr<Source> FromFamily(const AddressFlags& flags) {
@@ -58,13 +62,15 @@ absl::StatusOr<Source> FromFamily(const AddressFlags& flags) {
   }
   absl::StatusOr<AddressScheme> scheme = Derive(family, {.rows_per_head = flags.rows_per_head});
   if (!scheme.ok()) return scheme.status();
-  return Source{*std::move(scheme), flags.token_map};
+  return Source{*std::move(scheme), flags.token_map, family.image_token_ids};
 }
 
 absl::StatusOr<Source> FromTableSet(const AddressFlags& flags) {
   absl::StatusOr<Manifest> manifest = LoadManifest(flags.table_set);
   if (!manifest.ok()) return manifest.status();
-  Source source{std::move(manifest->scheme), ""};
+  absl::StatusOr<SideFiles> sides = LoadSmallSideFiles(flags.table_set, "", *manifest);
+  if (!sides.ok()) return sides.status();
+  Source source{std::move(manifest->scheme), "", std::move(sides->image_token_ids)};
   if (source.scheme.token_map) {
     source.token_map_path = absl::StrCat(flags.table_set, "/", source.scheme.token_map->file);
   }
@@ -151,8 +157,9 @@ class RowIdWriter {
 };
 
 absl::Status WriteRowIds(Source source, const AddressFlags& flags) {
+  if (flags.allow_unmasked_images) source.image_token_ids.clear();
   const absl::StatusOr<std::shared_ptr<const Addresser>> addresser =
-      Addresser::Load(std::move(source.scheme), source.token_map_path);
+      Addresser::Load(std::move(source.scheme), source.token_map_path, {}, source.image_token_ids);
   if (!addresser.ok()) return addresser.status();
   absl::StatusOr<TokenStream> tokens = TokenStream::Open(flags.tokens);
   if (!tokens.ok()) return tokens.status();
@@ -220,6 +227,7 @@ void AddAddressCommand(CLI::App& app, CommandBody* chosen) {
                       "one byte for each token id, non-zero marks a dead position (an image span): "
                       "it is addressed as padding and later tokens do not look past it; - is "
                       "standard input");
+  AddAllowUnmaskedImagesFlag(*command, &flags->allow_unmasked_images);
   command
       ->add_option("--output", flags->output,
                    "written aside and put in place when whole; a link's target is replaced, not "

@@ -14,6 +14,8 @@
 #include "memstore/base/sha256.h"
 #include "memstore/table/manifest.h"
 #include "memstore/table/shard_layout.h"
+#include "memstore/table/side_file.h"
+#include "memstore/table/side_files.h"
 
 namespace engram::cli {
 namespace {
@@ -229,6 +231,42 @@ TEST_F(AddressCommandTest, BadCallsSayWhatToDoAndWriteNothing) {
       {{"--token-ids", ids, "--table-set", Path("other")}, kFailed, "not the token map"},
   };
   ExpectRefused(calls);
+}
+
+// By a family, which knows its own, and by a set whose side file says which.
+TEST_F(AddressCommandTest, AnImagesTokenIsRefusedUnlessItIsDeadOrAllowed) {
+  WriteTableSet(Path("set"), "deepseek-v4.1-flash");
+  WriteTableSet(Path("plain"), "deepseek-v4.1-flash");
+  const std::string id = LoadManifest(Path("set"))->id;
+  ASSERT_TRUE(WriteSideFile(Path("set/") + kImageTokenIdsFile, kImageTokenIdsKind, id,
+                            ImageTokenIdsBody({129264, 129265}))
+                  .ok());
+  const std::string family_ids = Write("family_ids", Raw<int32_t>({1, 2, 129264, 3}));
+  const std::string set_ids = Write("set_ids", Raw<int32_t>({1, 2, 129265, 3}));
+  const std::string mask = Write("mask", std::string("\0\0\1\0", 4));
+  const std::vector<std::string> by_family = {"--family", "deepseek-v4.1-flash", "--token-map",
+                                              kV41Map,    "--token-ids",         family_ids};
+  const std::vector<std::string> by_set = {"--table-set", Path("set"), "--token-ids", set_ids};
+  ExpectRefused({{by_family, kFailed, "token id 129264 at position 2 is an image's"},
+                 {by_set, kFailed, "token id 129265 at position 2 is an image's"},
+                 {by_set, kFailed, "--allow-unmasked-images"}});
+  const auto with = [](std::vector<std::string> arguments, const std::vector<std::string>& more) {
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return arguments;
+  };
+  const std::vector<std::string> plain = {"--table-set", Path("plain"), "--token-ids", set_ids};
+  for (const std::vector<std::string>& more :
+       {std::vector<std::string>{"--dead-mask", mask}, {"--allow-unmasked-images"}}) {
+    EXPECT_EQ(Run(with(by_family, more)), kDone) << said_;
+    ASSERT_EQ(Run(with(by_set, more)), kDone) << said_;
+    const std::string digest = Digest();
+    ASSERT_EQ(Run(with(plain, more)), kDone) << said_;
+    EXPECT_EQ(Digest(), digest);
+  }
+  // A side file that is damaged is not passed over.
+  std::ofstream(Path("set/") + kImageTokenIdsFile) << "nonsense";
+  std::filesystem::remove(Path("out"));
+  ExpectRefused({{by_set, kFailed, kImageTokenIdsFile}});
 }
 
 TEST_F(AddressCommandTest, FilesThatAreNoTokenIdsAreRefusedWithTheirCure) {

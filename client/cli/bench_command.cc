@@ -307,6 +307,7 @@ void AddBenchCommand(CLI::App& app, CommandBody* chosen) {
                    "raw int32 little-endian, or a .npy file; - is standard input")
       ->required();
   AddTokenIdsTypeFlag(*command, &flags->token_ids_type);
+  AddAllowUnmaskedImagesFlag(*command, &flags->target.allow_unmasked_images);
   command
       ->add_option("--batch-tokens", flags->batch_tokens,
                    "tokens of a batch, one or several sizes (default 1,16,64,256)")

@@ -198,6 +198,7 @@ void AddLookupCommand(CLI::App& app, CommandBody* chosen) {
   AddSequenceTokensFlag(*command, &flags->tokens.sequence_tokens);
   command->add_option("--dead-mask", flags->tokens.dead_mask,
                       "a byte for each token id, raw or .npy; non-zero marks a dead position");
+  AddAllowUnmaskedImagesFlag(*command, &flags->target.allow_unmasked_images);
   command
       ->add_option("--output", flags->output,
                    "written aside and put in place when whole; a link's target is replaced, not "

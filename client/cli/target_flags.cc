@@ -117,6 +117,7 @@ absl::StatusOr<std::unique_ptr<Client>> AttachTo(const TargetFlags& flags, int* 
                                     .streams = flags.streams,
                                     .spin = absl::Microseconds(flags.spin_us),
                                     .rdma_device = flags.rdma_device,
+                                    .allow_unmasked_images = flags.allow_unmasked_images,
                                     .security = flags.security});
   if (client.ok() && absl::StartsWith(flags.target, "auto:")) {
     std::fprintf(stderr, "%s\n", (*client)->transport().Describe().c_str());

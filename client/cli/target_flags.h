@@ -26,6 +26,7 @@ struct TargetFlags {
   std::string rdma_mode;
   std::string rdma_device;
   SecurityOptions security;
+  bool allow_unmasked_images = false;  // of who addresses tokens (token_flags.h)
 };
 
 // --tls-ca, --tls-cert, --tls-key, --tls-server-name and --token-file.

@@ -18,4 +18,10 @@ void AddSequenceTokensFlag(CLI::App& command, std::string* file) {
       ->type_name("FILE");
 }
 
+void AddAllowUnmaskedImagesFlag(CLI::App& command, bool* allow) {
+  command.add_flag("--allow-unmasked-images", *allow,
+                   "take the token ids that stand for images as tokens like any other (default: "
+                   "one that is not marked dead is refused, where they are known)");
+}
+
 }  // namespace engram::cli

@@ -8,6 +8,9 @@
 #include "gtest/gtest.h"
 #include "memstore/addressing/column_slice.h"
 #include "memstore/base/clock.h"
+#include "memstore/table/manifest.h"
+#include "memstore/table/side_file.h"
+#include "memstore/table/side_files.h"
 #include "proto/wire/version.h"
 #include "tests/integration/programs.h"
 #include "tests/integration/small_sets.h"
@@ -226,6 +229,46 @@ TEST_P(RdmaTokenTest, ABreakInMidBatchIsMended) {
   EXPECT_TRUE(status.ok()) << status;
   EXPECT_TRUE(got == expected);
   rdma_->Reap(*ticket);
+}
+
+// The client sends the ids as they are: the owner looks, unless the client says that it need not.
+TEST(RdmaTokens, AnImagesTokenIsRefusedByTheOwnerUnlessAllowed) {
+  constexpr int32_t kImage = 129264;
+  const integration::ScratchDirectory scratch;
+  const std::string set = scratch / "set";
+  integration::PackSmallSet("deepseek-v4.1-flash", 500, set);
+  const std::string id = LoadManifest(set).value().id;
+  ASSERT_TRUE(WriteSideFile(set + "/" + kImageTokenIdsFile, kImageTokenIdsKind, id,
+                            ImageTokenIdsBody({kImage}))
+                  .ok());
+  EngramdProcess engramd(
+      {"--table-set", set, "--listen", "127.0.0.1:0", "--rdma-device", Device()});
+  const std::string address = engramd.WaitUntilServing();
+  for (const bool allow : {false, true}) {
+    const auto client = Client::Attach("rdma:" + address, {.allow_unmasked_images = allow}).value();
+    const auto embedded =
+        Client::Attach("embedded:" + set, {.allow_unmasked_images = allow}).value();
+    Step step(client->addresser(), {3, 5}, 2);
+    step.token_ids[6] = kImage;
+    std::vector<std::byte> got, expected;
+    const auto have = Landings(client->table_set(), true, 8, &got);
+    const auto want = Landings(client->table_set(), true, 8, &expected);
+    ASSERT_TRUE(client->Register(absl::MakeSpan(got)).ok());
+    const absl::Status status = LookUp(*client, step, have);
+    EXPECT_EQ(status.ok(), allow) << status;
+    if (!allow) {
+      EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+      EXPECT_NE(status.message().find("sequence 1: token id 129264 at position 3"),
+                absl::string_view::npos)
+          << status;
+      // Dead it is taken, and the connection goes on.
+      step.dead.assign(8, 0);
+      step.dead[6] = 1;
+      EXPECT_TRUE(LookUp(*client, step, have).ok());
+    }
+    ASSERT_TRUE(LookUp(*embedded, step, want).ok());
+    EXPECT_TRUE(got == expected) << allow;
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, RdmaTokenTest,
