@@ -1,9 +1,11 @@
 #include "memstore/store/row_loader.h"
 
 #include <algorithm>
+#include <memory>
 #include <numeric>
 #include <vector>
 
+#include "memstore/base/status_macros.h"
 #include "memstore/table/shard_file.h"
 #include "memstore/table/shard_format.h"
 
@@ -48,27 +50,42 @@ uint64_t BlocksToPage(const Target& target) {
   return kShardPageBytes / std::gcd(block_bytes, kShardPageBytes);
 }
 
-void CutIntoPieces(const Target& target, ShardFiles& files, std::vector<Piece>& pieces) {
+void CutIntoPieces(const Target& target, size_t layer_index, ShardFiles& files,
+                   std::vector<Piece>& pieces) {
   const uint64_t blocks = ShardBlocks(target.shard);
   const uint64_t run_blocks = BlocksToPage(target);
   const uint64_t run_bytes = run_blocks * target.shard.block_rows * target.layer.row_bytes;
   const uint64_t step = run_blocks * std::max<uint64_t>(1, kPieceBytes / run_bytes);
-  const size_t file = files.Add(target.layer, target.shard, (blocks + step - 1) / step);
+  const size_t file =
+      files.Add(target.layer, layer_index, target.shard, (blocks + step - 1) / step);
   for (uint64_t block = 0; block < blocks; block += step) {
     pieces.push_back({target, file, block, std::min(blocks, block + step)});
   }
 }
 
+// Bytes [Begin, End) of the shard's file.
+uint64_t Begin(const Piece& piece) {
+  return BlockOffset(piece.target.layer, piece.target.shard, piece.first_block);
+}
+uint64_t End(const Piece& piece) {
+  const uint64_t last = piece.end_block - 1;
+  return BlockOffset(piece.target.layer, piece.target.shard, last) +
+         BlockBytes(piece.target.layer, piece.target.shard, last);
+}
+
+// The memory that the piece is read to, faulted in.
+absl::StatusOr<std::byte*> PlaceOf(const Piece& piece) {
+  const uint64_t begin = piece.target.ArenaOffset() + (Begin(piece) - kShardHeaderBytes);
+  absl::Status status = piece.target.arena.Populate(begin, End(piece) - Begin(piece));
+  if (!status.ok()) return status;
+  return piece.target.arena.data() + begin;
+}
+
 absl::Status LoadBlocks(const Piece& piece, const ShardFile& file) {
   const Target& target = piece.target;
-  const uint64_t begin = BlockOffset(target.layer, target.shard, piece.first_block);
-  const uint64_t end = BlockOffset(target.layer, target.shard, piece.end_block - 1) +
-                       BlockBytes(target.layer, target.shard, piece.end_block - 1);
-  const uint64_t arena_begin = target.ArenaOffset() + (begin - kShardHeaderBytes);
-  std::byte* const memory = target.arena.data() + arena_begin;
-  if (absl::Status status = target.arena.Populate(arena_begin, end - begin); !status.ok())
-    return status;
-
+  const uint64_t begin = Begin(piece);
+  const uint64_t end = End(piece);
+  ENGRAM_ASSIGN_OR_RETURN(std::byte* const memory, PlaceOf(piece));
   uint64_t read = begin;
   for (uint64_t block = piece.first_block; block < piece.end_block; ++block) {
     const uint64_t offset = BlockOffset(target.layer, target.shard, block);
@@ -87,21 +104,37 @@ absl::Status LoadBlocks(const Piece& piece, const ShardFile& file) {
   return absl::OkStatus();
 }
 
-absl::Status LoadPiece(const Piece& piece, ShardFiles& files) {
+// As many blocks as make a read, at least one, then the next ones.
+absl::Status LoadLinkedBlocks(const Piece& piece, const ShardFile& file,
+                              LinkedBlockReader& reader) {
+  const Target& target = piece.target;
+  ENGRAM_ASSIGN_OR_RETURN(std::byte * memory, PlaceOf(piece));
+  const uint64_t block_bytes = uint64_t{target.shard.block_rows} * target.layer.row_bytes;
+  const uint64_t step = std::max<uint64_t>(1, kReadBytes / block_bytes);
+  for (uint64_t block = piece.first_block; block < piece.end_block;) {
+    const Piece now{target, piece.file, block, std::min(piece.end_block, block + step)};
+    const uint64_t bytes = End(now) - Begin(now);
+    ENGRAM_RETURN_IF_ERROR(
+        reader.Read(file, now.first_block, now.end_block, absl::MakeSpan(memory, bytes)));
+    for (; block < now.end_block; ++block) {
+      const uint64_t one = BlockBytes(target.layer, target.shard, block);
+      ENGRAM_RETURN_IF_ERROR(file.CheckBlock(block, {memory, one}));
+      memory += one;
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status LoadPiece(const Piece& piece, ShardFiles& files, LinkedBlockReader& linked) {
   absl::StatusOr<const ShardFile*> file = files.BeginShare(piece.file);
   if (!file.ok()) return file.status();
-  absl::Status status = LoadBlocks(piece, **file);
+  absl::Status status = (*file)->linked_rows() == nullptr ? LoadBlocks(piece, **file)
+                                                          : LoadLinkedBlocks(piece, **file, linked);
   files.EndShare(piece.file);
   return status;
 }
 
-uint64_t PieceBytes(const Piece& piece) {
-  const Target& target = piece.target;
-  const uint64_t last = piece.end_block - 1;
-  return BlockOffset(target.layer, target.shard, last) +
-         BlockBytes(target.layer, target.shard, last) -
-         BlockOffset(target.layer, target.shard, piece.first_block);
-}
+uint64_t PieceBytes(const Piece& piece) { return End(piece) - Begin(piece); }
 
 }  // namespace
 
@@ -110,22 +143,22 @@ uint32_t ChooseLoadThreads(uint32_t asked) {
 }
 
 absl::Status LoadRows(const std::string& directory, const Manifest& manifest,
-                      absl::Span<Arena> arenas, uint32_t threads, const ProgressFunction& progress,
-                      const std::function<bool()>& cancelled) {
-  ShardFiles files(directory);
+                      const LinkedRows* links, absl::Span<Arena> arenas, uint32_t threads,
+                      const ProgressFunction& progress, const std::function<bool()>& cancelled) {
+  ShardFiles files(directory, links);
   std::vector<Piece> pieces;
   for (size_t i = 0; i < manifest.layers.size(); ++i) {
     for (const ShardSpec& shard : manifest.layers[i].shards) {
-      CutIntoPieces({manifest.layers[i], shard, arenas[i]}, files, pieces);
+      CutIntoPieces({manifest.layers[i], shard, arenas[i]}, i, files, pieces);
     }
   }
   uint64_t total = 0;
   for (const Piece& piece : pieces) total += PieceBytes(piece);
   ProgressCount count(total, progress);
   return DoInOrder(pieces.size(), threads, [&]() -> Worker {
-    return [&](uint64_t unit) {
+    return [&, linked = std::make_shared<LinkedBlockReader>()](uint64_t unit) {
       if (cancelled && cancelled()) return absl::CancelledError("loading was cancelled");
-      absl::Status status = LoadPiece(pieces[unit], files);
+      absl::Status status = LoadPiece(pieces[unit], files, *linked);
       if (status.ok()) count.Add(PieceBytes(pieces[unit]));
       return status;
     };

@@ -1,7 +1,8 @@
 // Reads the rows of a whole table set into memory, every checksum verified on the way.
 //
-// The rows go straight from the files to their place; several threads keep the device busy, fault
-// in the memory and check what has come while it is still in the cache.
+// The rows go straight from the files to their place, those of a linked set through a few megabytes
+// a thread; several threads keep the device busy, fault in the memory and check what has come while
+// it is still in the cache.
 #pragma once
 
 #include <cstdint>
@@ -12,6 +13,7 @@
 #include "absl/types/span.h"
 #include "memstore/os/ordered_work.h"
 #include "memstore/store/arena.h"
+#include "memstore/table/linked_rows.h"
 #include "memstore/table/manifest.h"
 
 namespace engram {
@@ -20,12 +22,13 @@ namespace engram {
 uint32_t ChooseLoadThreads(uint32_t asked);
 
 // Layer i of the manifest is read to arenas[i], which has room for its rows and the padding up to a
-// page. `progress` may be empty; it hears of every few MiB, from one thread at a time, and of the
-// last. DATA_LOSS, NOT_FOUND: the first wrong place of the set in the order of its layers, shards
-// and blocks, whatever the threads' timing; the arenas then hold nothing that may be used.
-// `cancelled` may be empty; it is asked every few MiB, by any thread: true ends it with CANCELLED.
+// page. `links` is where a linked set's rows lie, null for a set that has them itself. `progress`
+// may be empty; it hears of every few MiB, from one thread at a time, and of the last. DATA_LOSS,
+// NOT_FOUND: the first wrong place of the set in the order of its layers, shards and blocks,
+// whatever the threads' timing; the arenas then hold nothing that may be used. `cancelled` may be
+// empty; it is asked every few MiB, by any thread: true ends it with CANCELLED.
 absl::Status LoadRows(const std::string& directory, const Manifest& manifest,
-                      absl::Span<Arena> arenas, uint32_t threads, const ProgressFunction& progress,
-                      const std::function<bool()>& cancelled);
+                      const LinkedRows* links, absl::Span<Arena> arenas, uint32_t threads,
+                      const ProgressFunction& progress, const std::function<bool()>& cancelled);
 
 }  // namespace engram

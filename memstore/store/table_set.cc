@@ -9,6 +9,7 @@
 #include "memstore/os/posix_file.h"
 #include "memstore/store/available_memory.h"
 #include "memstore/store/row_loader.h"
+#include "memstore/table/linked_rows.h"
 #include "memstore/table/set_directory.h"
 #include "memstore/table/shard_format.h"
 #include "memstore/table/shard_layout.h"
@@ -82,6 +83,8 @@ absl::StatusOr<std::shared_ptr<const TableSet>> TableSet::Load(const std::string
   if (!status.ok()) return status;
   ENGRAM_ASSIGN_OR_RETURN(set->side_files_,
                           LoadSideFiles(directory, options.side_file_directory, set->manifest_));
+  ENGRAM_ASSIGN_OR_RETURN(const auto links, LoadLinkedRows(directory, set->manifest_));
+  if (links) ENGRAM_RETURN_IF_ERROR(CheckLinkedFiles(*links));
   ENGRAM_RETURN_IF_ERROR(set->LoadAddressers());
 
   absl::StatusOr<std::vector<Arena>> arenas = MapArenas(set->manifest_, options.arena);
@@ -97,7 +100,7 @@ absl::StatusOr<std::shared_ptr<const TableSet>> TableSet::Load(const std::string
   if (options.on_progress) {
     progress = [&options](uint64_t done, uint64_t total) { options.on_progress({done, total}); };
   }
-  status = LoadRows(directory, set->manifest_, absl::MakeSpan(*arenas),
+  status = LoadRows(directory, set->manifest_, links ? &*links : nullptr, absl::MakeSpan(*arenas),
                     ChooseLoadThreads(options.threads), progress, options.cancelled);
   if (!status.ok()) return status;
 

@@ -2,8 +2,9 @@
 //
 // Immutable after Load; shared between threads through shared_ptr<const TableSet>, and a batch that
 // holds one keeps its memory alive: that is its pin. Each layer's rows lie in one contiguous run of
-// memory (huge pages where there are any), read from the shards in parallel with every checksum
-// verified on the way; a set with one wrong byte is never returned.
+// memory (huge pages where there are any), read from the shards, or from where a linked set's rows
+// lie, in parallel with every checksum verified on the way; a set with one wrong byte is never
+// returned.
 #pragma once
 
 #include <cstdint>
@@ -72,10 +73,10 @@ class TableSet {
   // NOT_FOUND: no such set, or a file of it is missing. DATA_LOSS: a digest, checksum, header or
   // size that does not match, a file that does not belong to the set or is a link, a place that
   // the device can't read; names file and block. FAILED_PRECONDITION: the token map is not the
-  // manifest's, or a side file is of another set. INVALID_ARGUMENT: the manifest contradicts
-  // itself, or the NUMA node of the options is not there. RESOURCE_EXHAUSTED: the table does not
-  // fit into the memory that is available, with both sizes, or a thread can't be started.
-  // CANCELLED: the options said so.
+  // manifest's, a side file is of another set, or a file that the set is linked to changed.
+  // INVALID_ARGUMENT: the manifest contradicts itself, or the NUMA node of the options is not there.
+  // RESOURCE_EXHAUSTED: the table does not fit into the memory that is available, with both sizes,
+  // or a thread can't be started. CANCELLED: the options said so.
   static absl::StatusOr<std::shared_ptr<const TableSet>> Load(const std::string& directory,
                                                               const LoadOptions& options);
   ~TableSet();

@@ -23,15 +23,17 @@ namespace fs = std::filesystem;
 
 constexpr char kFix[] = "copy or pack the table set again";
 
-// The files that the set consists of; a size where the manifest fixes it.
-std::map<std::string, std::optional<uint64_t>> RequiredFiles(const Manifest& manifest) {
+// The files that the set consists of; a size where the manifest fixes it. A linked set's rows lie
+// elsewhere.
+std::map<std::string, std::optional<uint64_t>> RequiredFiles(const Manifest& manifest,
+                                                             bool linked) {
   std::map<std::string, std::optional<uint64_t>> files;
   files[kManifestFile] = std::nullopt;
   files[kManifestDigestFile] = std::nullopt;
   if (manifest.scheme.token_map) files[manifest.scheme.token_map->file] = std::nullopt;
   for (const LayerTableSpec& layer : manifest.layers) {
     for (const ShardSpec& shard : layer.shards) {
-      files[shard.file] = shard.file_bytes;
+      if (!linked) files[shard.file] = shard.file_bytes;
       files[shard.checksum_file] = (1 + ShardBlocks(shard)) * sizeof(uint32_t);
     }
   }
@@ -68,6 +70,21 @@ absl::Status CheckOther(const fs::directory_entry& entry, const std::set<std::st
   return IsRegular(entry) ? absl::OkStatus() : DamagedSideFile(path, "is not a regular file");
 }
 
+// Which of the two the rows are could not be told.
+absl::Status CheckNoShards(const std::string& directory, const Manifest& manifest,
+                           const std::map<std::string, fs::directory_entry>& found) {
+  for (const LayerTableSpec& layer : manifest.layers) {
+    for (const ShardSpec& shard : layer.shards) {
+      if (found.count(shard.file) == 0) continue;
+      return absl::DataLossError(absl::StrCat(
+          JoinPath(directory, shard.file), " holds rows, and ", JoinPath(directory, kLinksFile),
+          " says that they lie in another place: a table set has the one or the other; remove ",
+          "the shards, or remove the links where all shards are there"));
+    }
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status CheckSetDirectory(const std::string& directory, const Manifest& manifest) {
@@ -79,7 +96,9 @@ absl::Status CheckSetDirectory(const std::string& directory, const Manifest& man
   if (error) {
     return absl::ErrnoToStatus(error.value(), absl::StrCat("cannot list ", directory));
   }
-  const auto required = RequiredFiles(manifest);
+  const bool linked = found.count(kLinksFile) > 0;
+  if (linked) ENGRAM_RETURN_IF_ERROR(CheckNoShards(directory, manifest, found));
+  const auto required = RequiredFiles(manifest, linked);
   for (const auto& [name, bytes] : required) {
     if (found.count(name) == 0) {
       return absl::NotFoundError(

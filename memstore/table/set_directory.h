@@ -12,7 +12,8 @@
 namespace engram {
 
 // Nothing missing (NOT_FOUND), nothing else there, every file a plain one, no link, of the right
-// size (DATA_LOSS). The first by name.
+// size (DATA_LOSS). The first by name. A linked set (linked_rows.h) has links.side in place of
+// shards; one that has both is DATA_LOSS.
 absl::Status CheckSetDirectory(const std::string& directory, const Manifest& manifest);
 
 }  // namespace engram

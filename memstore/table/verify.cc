@@ -10,6 +10,7 @@
 #include "memstore/base/status_macros.h"
 #include "memstore/os/direct_file.h"
 #include "memstore/os/posix_file.h"
+#include "memstore/table/linked_rows.h"
 #include "memstore/table/set_directory.h"
 #include "memstore/table/shard_file.h"
 #include "memstore/table/shard_format.h"
@@ -43,13 +44,15 @@ class RunChecker {
       shard_ = run.shard;
     }
     ENGRAM_ASSIGN_OR_RETURN(const ShardFile* file, files_.BeginShare(run.file));
-    absl::Status status = CheckBlocks(run, *file);
+    absl::Status status =
+        file->linked_rows() == nullptr ? CheckBlocks(run, *file) : CheckLinkedBlocks(run, *file);
     files_.EndShare(run.file);
     return status;
   }
 
  private:
   absl::Status CheckBlocks(const BlockRun& run, const ShardFile& file);
+  absl::Status CheckLinkedBlocks(const BlockRun& run, const ShardFile& file);
   absl::Status CheckPages(const BlockRun& run, uint64_t first_page,
                           absl::Span<const std::byte> bytes) const;
 
@@ -57,9 +60,27 @@ class RunChecker {
   const Manifest& manifest_;
   ShardFiles& files_;
   PageBuffer buffer_;
+  LinkedBlockReader linked_;
   const ShardSpec* shard_ = nullptr;
   std::optional<PageChecksums> pages_;
 };
+
+// A linked set's rows lie in no pages of its own: their blocks' checksums are all there is.
+absl::Status RunChecker::CheckLinkedBlocks(const BlockRun& run, const ShardFile& file) {
+  const uint64_t end_block = run.first_block + run.blocks;
+  const uint64_t begin = BlockOffset(*run.layer, *run.shard, run.first_block);
+  const uint64_t end = BlockOffset(*run.layer, *run.shard, end_block - 1) +
+                       BlockBytes(*run.layer, *run.shard, end_block - 1);
+  const absl::Span<std::byte> bytes = buffer_.Reserve(end - begin).first(end - begin);
+  ENGRAM_RETURN_IF_ERROR(linked_.Read(file, run.first_block, end_block, bytes));
+  uint64_t at = 0;
+  for (uint64_t block = run.first_block; block < end_block; ++block) {
+    const uint64_t block_bytes = BlockBytes(*run.layer, *run.shard, block);
+    ENGRAM_RETURN_IF_ERROR(file.CheckBlock(block, bytes.subspan(at, block_bytes)));
+    at += block_bytes;
+  }
+  return absl::OkStatus();
+}
 
 // Blocks begin and end anywhere in a page. A page is the run's in which it ends: what of it belongs
 // to earlier blocks was found to be right by then, or that error comes first.
@@ -105,12 +126,13 @@ uint64_t RowBytes(const BlockRun& run) {
 
 std::vector<BlockRun> PlanRuns(const Manifest& manifest, ShardFiles& files) {
   std::vector<BlockRun> runs;
-  for (const LayerTableSpec& layer : manifest.layers) {
+  for (size_t i = 0; i < manifest.layers.size(); ++i) {
+    const LayerTableSpec& layer = manifest.layers[i];
     for (const ShardSpec& shard : layer.shards) {
       const uint64_t block_bytes = uint64_t{shard.block_rows} * layer.row_bytes;
       const uint64_t step = std::max<uint64_t>(1, kReadBytes / block_bytes);
       const uint64_t blocks = ShardBlocks(shard);
-      const size_t file = files.Add(layer, shard, (blocks + step - 1) / step);
+      const size_t file = files.Add(layer, i, shard, (blocks + step - 1) / step);
       for (uint64_t block = 0; block < blocks; block += step) {
         runs.push_back({&layer, &shard, file, block, std::min(step, blocks - block)});
       }
@@ -133,7 +155,9 @@ absl::StatusOr<Manifest> VerifyTableSet(const std::string& directory,
     if (!status.ok()) return status;
   }
   ENGRAM_RETURN_IF_ERROR(LoadSideFiles(directory, "", *manifest).status());
-  ShardFiles files(directory);
+  ENGRAM_ASSIGN_OR_RETURN(const auto links, LoadLinkedRows(directory, *manifest));
+  if (links) ENGRAM_RETURN_IF_ERROR(CheckLinkedFiles(*links));
+  ShardFiles files(directory, links ? &*links : nullptr);
   const std::vector<BlockRun> runs = PlanRuns(*manifest, files);
   ProgressCount progress(manifest->TableBytes(), options.on_progress);
   status = DoInOrder(runs.size(), ChooseTableThreads(options.threads), [&]() -> Worker {
