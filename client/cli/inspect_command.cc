@@ -17,17 +17,25 @@
 #include "client/cli/command.h"
 #include "client/cli/provenance_json.h"
 #include "client/cli/table_set_argument.h"
+#include "memstore/base/quote_for_message.h"
 #include "memstore/os/posix_file.h"
+#include "memstore/table/linked_rows.h"
 #include "memstore/table/manifest.h"
 #include "memstore/table/side_files.h"
 
 namespace engram::cli {
 namespace {
 
-// Every file of the set: the manifest and its digest, the token map, shards and their checksums.
-uint64_t CountFiles(const Manifest& manifest) {
-  uint64_t files = 2 + (manifest.scheme.token_map ? 1 : 0);
-  for (const LayerTableSpec& layer : manifest.layers) files += 2 * layer.shards.size();
+// Where the rows lie, when that is not the set's directory.
+using Links = std::optional<LinkedRows>;
+
+// Every file of the set: the manifest and its digest, the token map, shards and their checksums; of
+// a linked set the links in place of shards.
+uint64_t CountFiles(const Manifest& manifest, const Links& links) {
+  uint64_t files = 2 + (manifest.scheme.token_map ? 1 : 0) + (links ? 1 : 0);
+  for (const LayerTableSpec& layer : manifest.layers) {
+    files += (links ? 1 : 2) * layer.shards.size();
+  }
   return files;
 }
 
@@ -41,6 +49,23 @@ std::vector<std::string> SideFilesThere(const std::string& directory, const Mani
   return there;
 }
 
+// What lies beside the manifest.
+struct Besides {
+  SideFiles sides;
+  std::vector<std::string> side_files;  // their names
+  Links links;
+};
+
+// Null for a set that has its rows itself.
+nlohmann::ordered_json LinkedToJson(const Links& links) {
+  if (!links) return nullptr;
+  nlohmann::ordered_json files = nlohmann::ordered_json::array();
+  for (const LinkedFile& file : links->files) {
+    files.push_back({{"path", file.path}, {"bytes", file.bytes}});
+  }
+  return {{"folders", LinkedFolders(*links)}, {"files", files}};
+}
+
 // What token ids become before they are hashed; null where they are hashed as they are.
 nlohmann::ordered_json TokenMapJson(const AddressScheme& scheme) {
   if (!scheme.token_map) return nullptr;
@@ -50,8 +75,7 @@ nlohmann::ordered_json TokenMapJson(const AddressScheme& scheme) {
           {"compressed_vocab_size", scheme.token_map->compressed_vocab_size}};
 }
 
-std::string AsJson(const Manifest& manifest, const SideFiles& sides,
-                   const std::vector<std::string>& side_files) {
+std::string AsJson(const Manifest& manifest, const Besides& besides) {
   const AddressScheme& scheme = manifest.scheme;
   nlohmann::ordered_json orders = nlohmann::ordered_json::array();
   for (uint32_t order = 2; order <= scheme.max_order; ++order) orders.push_back(order);
@@ -69,15 +93,16 @@ std::string AsJson(const Manifest& manifest, const SideFiles& sides,
                                       {"family", scheme.family},
                                       {"layers", layers},
                                       {"bytes", manifest.TableBytes()},
-                                      {"files", CountFiles(manifest)},
+                                      {"files", CountFiles(manifest, links)},
                                       {"orders", orders},
                                       {"heads", scheme.heads_per_order},
                                       {"columns", scheme.Columns()},
                                       {"vocab_size", scheme.vocab_size},
                                       {"token_map", TokenMapJson(scheme)},
-                                      {"side_files", side_files},
-                                      {"image_token_ids", sides.image_token_ids},
-                                      {"provenance", ProvenanceJson(sides.provenance)}};
+                                      {"side_files", besides.side_files},
+                                      {"image_token_ids", besides.sides.image_token_ids},
+                                      {"provenance", ProvenanceJson(besides.sides.provenance)},
+                                      {"linked_to", LinkedToJson(besides.links)}};
   return out.dump(2) + "\n";
 }
 
@@ -106,8 +131,8 @@ std::string SidesAsText(const SideFiles& sides, const std::vector<std::string>& 
   return out;
 }
 
-std::string AsText(const Manifest& manifest, const SideFiles& sides,
-                   const std::vector<std::string>& side_files) {
+std::string AsText(const Manifest& manifest, const Besides& besides) {
+  const Links& links = besides.links;
   const AddressScheme& scheme = manifest.scheme;
   std::string out = absl::StrCat("name    ", manifest.name, "\nid      ", manifest.id, "\nfamily  ",
                                  scheme.family, "\n");
@@ -120,8 +145,12 @@ std::string AsText(const Manifest& manifest, const SideFiles& sides,
                   "\n");
   absl::StrAppendFormat(&out, "rows    %d bytes (%.2f GiB) in %d files\n", manifest.TableBytes(),
                         static_cast<double>(manifest.TableBytes()) / (1u << 30),
-                        CountFiles(manifest));
-  absl::StrAppend(&out, SidesAsText(sides, side_files), "\n");
+                        links ? links->files.size() : CountFiles(manifest, links));
+  if (links) {
+    absl::StrAppend(&out, "linked  to files in ",
+                    QuoteForMessage(absl::StrJoin(LinkedFolders(*links), ", ")), "\n");
+  }
+  absl::StrAppend(&out, SidesAsText(besides.sides, besides.side_files), "\n");
   absl::StrAppendFormat(&out, "%6s %14s %10s  %-24s %6s\n", "layer", "rows", "row bytes",
                         "encoding", "shards");
   for (const LayerTableSpec& layer : manifest.layers) {
@@ -139,11 +168,15 @@ std::string AsText(const Manifest& manifest, const SideFiles& sides,
 int Run(const std::string& directory, bool json) {
   absl::StatusOr<Manifest> manifest = LoadManifest(directory);
   if (!manifest.ok()) return Finish(manifest.status());
-  const absl::StatusOr<SideFiles> sides = LoadSmallSideFiles(directory, "", *manifest);
+  Besides besides;
+  absl::StatusOr<SideFiles> sides = LoadSmallSideFiles(directory, "", *manifest);
   if (!sides.ok()) return Finish(sides.status());
-  const std::vector<std::string> side_files = SideFilesThere(directory, *manifest);
-  return Finish(
-      Print(json ? AsJson(*manifest, *sides, side_files) : AsText(*manifest, *sides, side_files)));
+  besides.sides = *std::move(sides);
+  besides.side_files = SideFilesThere(directory, *manifest);
+  absl::StatusOr<Links> links = LoadLinkedRows(directory, *manifest);
+  if (!links.ok()) return Finish(links.status());
+  besides.links = *std::move(links);
+  return Finish(Print(json ? AsJson(*manifest, besides) : AsText(*manifest, besides)));
 }
 
 }  // namespace

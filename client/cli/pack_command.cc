@@ -24,15 +24,19 @@ namespace {
 struct PackFlags {
   std::string family;
   std::string checkpoint;
+  std::string link;  // a checkpoint, too
   bool synthetic = false;
   PackOptions options;
 };
 
 // What can be told to be wrong from the flags alone.
 absl::Status CheckFlags(const PackFlags& flags, const Family& family) {
-  if (flags.synthetic == !flags.checkpoint.empty()) {
+  const int sources =
+      (flags.synthetic ? 1 : 0) + (flags.checkpoint.empty() ? 0 : 1) + (flags.link.empty() ? 0 : 1);
+  if (sources != 1) {
     return absl::InvalidArgumentError(
-        "give either --checkpoint DIR (a released model) or --synthetic (made-up rows)");
+        "give one of --checkpoint DIR (a released model), --link DIR (the same, whose rows stay "
+        "where they are) and --synthetic (made-up rows)");
   }
   if (!flags.synthetic && !flags.options.layers.empty()) {
     return absl::InvalidArgumentError(
@@ -45,7 +49,8 @@ absl::Status CheckFlags(const PackFlags& flags, const Family& family) {
   }
   absl::Status status = CheckPackOptions(family, flags.options);
   if (status.ok() && !flags.synthetic) {
-    status = CheckOutputBesideCheckpoint(flags.options.output, flags.checkpoint);
+    status = CheckOutputBesideCheckpoint(flags.options.output,
+                                         flags.link.empty() ? flags.checkpoint : flags.link);
   }
   if (status.ok() && flags.synthetic) status = CheckTokenMapGiven(family, flags.options);
   if (status.ok() && flags.synthetic) status = CheckSyntheticLayers(flags.options);
@@ -67,9 +72,10 @@ int Run(const PackFlags& flags) {
   if (!family.ok()) return Finish(family.status(), kBadUsage);
   absl::Status status = CheckFlags(flags, **family);
   if (!status.ok()) return Finish(status, kBadUsage);
-  Progress progress("packing");
+  Progress progress(flags.link.empty() ? "packing" : "linking");
   std::optional<StopMessage> stop_message;
   PackOptions options = flags.options;
+  options.link = !flags.link.empty();
   options.on_progress = [&](uint64_t done, uint64_t total) { progress.Update(done, total); };
   options.on_note = [&](const std::string& line) {
     progress.EndLine();
@@ -78,16 +84,19 @@ int Run(const PackFlags& flags) {
   options.writer.on_begin = [&](const std::string& partial, bool resumable) {
     stop_message.emplace(StopText(partial, resumable));
   };
+  const std::string& checkpoint = options.link ? flags.link : flags.checkpoint;
   absl::StatusOr<Manifest> manifest = flags.synthetic
                                           ? PackSynthetic(**family, options)
-                                          : PackCheckpoint(**family, flags.checkpoint, options);
+                                          : PackCheckpoint(**family, checkpoint, options);
   stop_message.reset();
   progress.EndLine();
   if (!manifest.ok()) return Finish(manifest.status());
   const size_t layers = manifest->layers.size();
-  std::fprintf(stderr, "packed %s: %s, %zu layer%s, %llu bytes of rows, id %s\n",
-               options.output.c_str(), manifest->name.c_str(), layers, layers == 1 ? "" : "s",
-               static_cast<unsigned long long>(manifest->TableBytes()), manifest->id.c_str());
+  std::fprintf(stderr, "%s %s: %s, %zu layer%s, %llu bytes of rows%s%s, id %s\n",
+               options.link ? "linked" : "packed", options.output.c_str(), manifest->name.c_str(),
+               layers, layers == 1 ? "" : "s",
+               static_cast<unsigned long long>(manifest->TableBytes()),
+               options.link ? ", which stay in " : "", flags.link.c_str(), manifest->id.c_str());
   return kDone;
 }
 
@@ -100,6 +109,7 @@ void AddPackCommand(CLI::App& app, CommandBody* chosen) {
       "Pack Engram tables into a table set: the directory that engramd serves.\n"
       "From a released model (safetensors), or with made-up rows that prove themselves:\n"
       "  engram pack --family qwen4-exp --checkpoint MODEL --output SET\n"
+      "  engram pack --family qwen4-exp --link MODEL --output SET    (no second copy of the rows)\n"
       "  engram pack --synthetic --family qwen4-exp --rows-per-head 20000 --output SET\n"
       "The set appears at SET when it is whole; nothing is ever written over. A run that was\n"
       "stopped or killed leaves .SET.partial: the same command goes on where it stopped.");
@@ -109,6 +119,11 @@ void AddPackCommand(CLI::App& app, CommandBody* chosen) {
       "--checkpoint", flags->checkpoint,
       "the model's directory, with *.safetensors files and, where there is one, their index; what "
       "a config.json beside them says of the addresses counts");
+  command->add_option(
+      "--link", flags->link,
+      "in place of --checkpoint: the set refers to the rows in the model's files and holds their "
+      "checksums, megabytes; its id is the packed set's; the files must stay as and where they "
+      "are");
   command->add_flag("--synthetic", flags->synthetic,
                     "made-up rows, for demos, tests and benchmarks");
   command->add_option("--output", flags->options.output, "a directory that is not there yet")

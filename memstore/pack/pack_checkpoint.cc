@@ -1,10 +1,12 @@
 #include "memstore/pack/pack_checkpoint.h"
 
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <optional>
 #include <set>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -12,6 +14,7 @@
 #include "memstore/base/status_macros.h"
 #include "memstore/pack/checkpoint_layout.h"
 #include "memstore/pack/checkpoint_scheme.h"
+#include "memstore/pack/linked_set.h"
 #include "memstore/pack/named_rows.h"
 #include "memstore/pack/provenance.h"
 #include "memstore/pack/source_identity.h"
@@ -19,6 +22,8 @@
 #include "memstore/safetensors/blob_digests.h"
 #include "memstore/safetensors/checkpoint_files.h"
 #include "memstore/table/joined_rows.h"
+#include "memstore/table/linked_rows.h"
+#include "memstore/table/side_files.h"
 
 namespace engram {
 namespace {
@@ -93,26 +98,93 @@ absl::StatusOr<CheckpointLayer> LayOutStatedLayer(const CheckpointScheme& model,
   return layout;
 }
 
+// All that is known of a set before a row is read.
+struct Plan {
+  CheckpointScheme model;
+  std::vector<CheckpointLayer> layouts;
+  std::vector<SideFileText> side_files;
+};
+
+absl::StatusOr<Plan> MakePlan(const Family& family, const std::string& checkpoint,
+                              const PackOptions& options) {
+  ENGRAM_RETURN_IF_ERROR(CheckCheckpointDirectory(checkpoint));
+  Plan plan;
+  ENGRAM_ASSIGN_OR_RETURN(plan.model, ReadCheckpointScheme(family, checkpoint, options));
+  std::set<std::string> looked_at;
+  for (const LayerAddressing& addressing : plan.model.scheme.scheme.layers) {
+    ENGRAM_ASSIGN_OR_RETURN(
+        CheckpointLayer layout,
+        LayOutStatedLayer(plan.model, addressing, options.encoding, options.on_note));
+    plan.layouts.push_back(std::move(layout));
+    WarnOfOddBytes(plan.model.checkpoint->stray(), plan.layouts.back(), options.on_note, looked_at);
+  }
+  ENGRAM_ASSIGN_OR_RETURN(const std::vector<int32_t> images, ReadImageTokenIds(checkpoint));
+  plan.side_files = SourceSideFiles(CheckpointProvenance(*plan.model.checkpoint, options), images);
+  return plan;
+}
+
+// Where the rows lie, by the checkpoint's own paths.
+std::vector<LinkedLayer> PlacesOf(const AddressScheme& scheme,
+                                  const std::vector<CheckpointLayer>& layouts) {
+  std::vector<LinkedLayer> layers;
+  for (size_t i = 0; i < layouts.size(); ++i) {
+    layers.push_back({scheme.layers[i].layer, RowsOf(layouts[i])});
+  }
+  return layers;
+}
+
+absl::StatusOr<Manifest> CarryOut(const Plan& plan, const PackOptions& options) {
+  if (options.on_note) {
+    for (const std::string& note : plan.model.notes) options.on_note(absl::StrCat("note: ", note));
+  }
+  return PackLayers(plan.model.family, options, plan.model.scheme, plan.layouts, plan.side_files);
+}
+
+// The linked set at the output, where it is what `plan` would make; else why it isn't.
+absl::StatusOr<Manifest> FindSet(const Plan& plan, const PackOptions& options) {
+  const AddressScheme& scheme = plan.model.scheme.scheme;
+  ENGRAM_ASSIGN_OR_RETURN(const LinkedRows links, LinkRows(PlacesOf(scheme, plan.layouts)));
+  LinkedSetContent content{SetName(plan.model.family, options), scheme, {}, links};
+  for (size_t i = 0; i < plan.layouts.size(); ++i) {
+    content.layers.push_back(SpecOf(scheme.layers[i], plan.layouts[i]));
+  }
+  return FindLinkedSet(options.output, content);
+}
+
 }  // namespace
 
-absl::StatusOr<Manifest> PackLayers(const Family& family, const PackOptions& options,
+absl::StatusOr<Manifest> PackLayers(const Family& family, PackOptions options,
                                     const PackScheme& scheme,
                                     const std::vector<CheckpointLayer>& layouts,
-                                    const std::vector<SideFileText>& side_files) {
-  const std::vector<LayerAddressing>& addressings = scheme.scheme.layers;
+                                    std::vector<SideFileText> side_files) {
+  const std::vector<LinkedLayer> places = PlacesOf(scheme.scheme, layouts);
+  std::optional<LinkedRows> links;
+  if (options.link) {
+    // As the files are before a row is read.
+    ENGRAM_ASSIGN_OR_RETURN(links, LinkRows(places));
+    ENGRAM_ASSIGN_OR_RETURN(std::string body, LinksBody(*links));
+    side_files.push_back({kLinksFile, kLinksKind, std::move(body)});
+    options.writer.rows_stay = true;
+    // A thousandth of the rows: too much for a set that is to be small.
+    options.writer.page_checksums = false;
+  } else {
+    std::vector<JoinedRows> rows;
+    for (const LinkedLayer& layer : places) rows.push_back(layer.rows);
+    ENGRAM_ASSIGN_OR_RETURN(options.writer.source_identity, SourceIdentity(rows));
+  }
   ENGRAM_ASSIGN_OR_RETURN(const std::unique_ptr<BlobDigests> digests,
                           BlobDigests::Begin(BlobsOf(layouts)));
-  std::vector<JoinedRows> joined;
-  for (const CheckpointLayer& layout : layouts) joined.push_back(RowsOf(layout));
   std::vector<LayerRows> layers;
   for (size_t i = 0; i < layouts.size(); ++i) {
-    layers.push_back({SpecOf(addressings[i], layouts[i]),
-                      [&rows = joined[i], &digests] { return FillFrom(rows, *digests); }});
+    layers.push_back({SpecOf(scheme.scheme.layers[i], layouts[i]),
+                      [&rows = places[i].rows, &digests] { return FillFrom(rows, *digests); }});
   }
-  PackOptions resumable = options;
-  ENGRAM_ASSIGN_OR_RETURN(resumable.writer.source_identity, SourceIdentity(joined));
-  absl::StatusOr<Manifest> written = WriteTableSet(
-      family, resumable, scheme, layers, [&digests] { return digests->Wait(); }, side_files);
+  const auto may_publish = [&]() -> absl::Status {
+    ENGRAM_RETURN_IF_ERROR(digests->Wait());
+    return links ? CheckLinkedFiles(*links) : absl::OkStatus();
+  };
+  absl::StatusOr<Manifest> written =
+      WriteTableSet(family, options, scheme, layers, may_publish, side_files);
   // The rows ended for the digest's sake: it has the reason.
   if (!written.ok() && digests->failed()) return digests->Wait();
   return written;
@@ -120,24 +192,31 @@ absl::StatusOr<Manifest> PackLayers(const Family& family, const PackOptions& opt
 
 absl::StatusOr<Manifest> PackCheckpoint(const Family& family, const std::string& checkpoint,
                                         const PackOptions& options) {
-  ENGRAM_RETURN_IF_ERROR(CheckCheckpointDirectory(checkpoint));
-  ENGRAM_ASSIGN_OR_RETURN(const CheckpointScheme model,
-                          ReadCheckpointScheme(family, checkpoint, options));
-  std::vector<CheckpointLayer> layouts;
-  std::set<std::string> looked_at;
-  for (const LayerAddressing& addressing : model.scheme.scheme.layers) {
-    ENGRAM_ASSIGN_OR_RETURN(
-        CheckpointLayer layout,
-        LayOutStatedLayer(model, addressing, options.encoding, options.on_note));
-    layouts.push_back(std::move(layout));
-    WarnOfOddBytes(model.checkpoint->stray(), layouts.back(), options.on_note, looked_at);
+  ENGRAM_ASSIGN_OR_RETURN(const Plan plan, MakePlan(family, checkpoint, options));
+  return CarryOut(plan, options);
+}
+
+absl::Status CheckCheckpoint(const Family& family, const std::string& checkpoint,
+                             const PackOptions& options) {
+  return MakePlan(family, checkpoint, options).status();
+}
+
+absl::StatusOr<LinkedSet> FindOrLinkCheckpoint(const Family& family, const std::string& checkpoint,
+                                               PackOptions options) {
+  options.link = true;
+  ENGRAM_ASSIGN_OR_RETURN(const Plan plan, MakePlan(family, checkpoint, options));
+  absl::StatusOr<Manifest> found = FindSet(plan, options);
+  if (found.ok()) return LinkedSet{*std::move(found), /*kept=*/true};
+  std::error_code error;
+  const bool was_there = std::filesystem::remove_all(options.output, error) > 0;
+  if (error) {
+    return absl::ErrnoToStatus(error.value(), absl::StrCat("cannot remove ", options.output));
   }
-  ENGRAM_ASSIGN_OR_RETURN(const std::vector<int32_t> images, ReadImageTokenIds(checkpoint));
-  if (options.on_note) {
-    for (const std::string& note : model.notes) options.on_note(absl::StrCat("note: ", note));
+  if (was_there && options.on_note) {
+    options.on_note(absl::StrCat("note: linked anew: ", found.status().message()));
   }
-  return PackLayers(model.family, options, model.scheme, layouts,
-                    SourceSideFiles(CheckpointProvenance(*model.checkpoint, options), images));
+  ENGRAM_ASSIGN_OR_RETURN(Manifest made, CarryOut(plan, options));
+  return LinkedSet{std::move(made), /*kept=*/false};
 }
 
 }  // namespace engram

@@ -1,7 +1,8 @@
-// Packs a released checkpoint's rows into a table set.
+// Packs a released checkpoint's rows into a table set, or links one to them.
 //
 // Streams: rows go from the safetensors files through a few megabytes a thread to the shards, past
-// the page cache on both sides.
+// the page cache on both sides. With PackOptions::link they are read for their checksums alone, and
+// the set says where they lie (memstore/table/linked_rows.h); its manifest is the packed set's.
 #pragma once
 
 #include <string>
@@ -16,14 +17,28 @@
 namespace engram {
 
 // Errors: those of ReadCheckpointScheme, LayOutLayer, LayOutNamedRows, StatedRecipe::CheckPieces
-// and TableSetWriter.
+// and TableSetWriter; of links those of LinkRows, and FAILED_PRECONDITION where a file changed
+// while it was read.
 absl::StatusOr<Manifest> PackCheckpoint(const Family& family, const std::string& checkpoint,
                                         const PackOptions& options);
 
+// What PackCheckpoint says before it reads a row or writes a file.
+absl::Status CheckCheckpoint(const Family& family, const std::string& checkpoint,
+                             const PackOptions& options);
+
+// PackCheckpoint with links, and `options.output` may be there: a set that would come out the same
+// is kept as it is; anything else there is removed first, and `on_note` hears why.
+struct LinkedSet {
+  Manifest manifest;
+  bool kept = false;
+};
+absl::StatusOr<LinkedSet> FindOrLinkCheckpoint(const Family& family, const std::string& checkpoint,
+                                               PackOptions options);
+
 // The same of layers that were laid out, in the order of the scheme: PackCheckpoint's last step.
-absl::StatusOr<Manifest> PackLayers(const Family& family, const PackOptions& options,
+absl::StatusOr<Manifest> PackLayers(const Family& family, PackOptions options,
                                     const PackScheme& scheme,
                                     const std::vector<CheckpointLayer>& layouts,
-                                    const std::vector<SideFileText>& side_files);
+                                    std::vector<SideFileText> side_files);
 
 }  // namespace engram

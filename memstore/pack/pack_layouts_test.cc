@@ -14,6 +14,7 @@
 #include "memstore/base/sha256.h"
 #include "memstore/pack/pack_checkpoint.h"
 #include "memstore/pack/testing/small_checkpoint.h"
+#include "memstore/table/verify.h"
 
 namespace engram {
 namespace {
@@ -57,7 +58,7 @@ class PackLayoutsTest : public testing::Test {
   ~PackLayoutsTest() override { fs::remove_all(dir_); }
   fs::path Model() const { return dir_ / "model"; }
 
-  // The id of what is packed, or the message.
+  // The id of what is packed, or the message. What can be packed can be linked to, and is the same.
   std::string Pack(absl::string_view family, const fs::path& model) {
     fs::remove_all(dir_ / "set");
     notes_.clear();
@@ -70,7 +71,21 @@ class PackLayoutsTest : public testing::Test {
       if (!absl::StrContains(note, "config.json was not compared")) notes_ += note + "\n";
     };
     const absl::StatusOr<Manifest> packed = PackCheckpoint(**FindFamily(family), model, options);
-    return packed.ok() ? packed->id : std::string(packed.status().message());
+    if (!packed.ok()) return std::string(packed.status().message());
+    ExpectLinksToo(family, model, options, *packed);
+    return packed->id;
+  }
+  void ExpectLinksToo(absl::string_view family, const fs::path& model, PackOptions options,
+                      const Manifest& packed) {
+    options.output = dir_ / "linked";
+    options.on_note = nullptr;
+    options.link = true;
+    fs::remove_all(options.output);
+    const absl::StatusOr<Manifest> linked = PackCheckpoint(**FindFamily(family), model, options);
+    ASSERT_TRUE(linked.ok()) << linked.status();
+    EXPECT_EQ(linked->text, packed.text);
+    const absl::Status verified = VerifyTableSet(options.output, {}).status();
+    EXPECT_TRUE(verified.ok()) << verified;
   }
   std::string Pack(absl::string_view family, const Files& files, bool index = true) {
     fs::remove_all(Model());

@@ -81,11 +81,11 @@ absl::Status CheckSourceText(absl::string_view source) {
                                                  " bytes, as in OWNER/NAME@REVISION"));
 }
 
+}  // namespace
+
 std::string SetName(const Family& family, const PackOptions& options) {
   return options.name.empty() ? std::string(family.name) : options.name;
 }
-
-}  // namespace
 
 absl::Status CheckPackOptions(const Family& family, const PackOptions& options) {
   absl::Status status = CheckStagingOutput(options.output);

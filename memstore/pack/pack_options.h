@@ -48,6 +48,8 @@ struct PackOptions {
   std::string source;
   // When it is packed, for people.
   std::function<absl::Time()> wall_now = WallNow;
+  // Of a checkpoint alone: the set links to its rows, which stay where they are (linked_rows.h).
+  bool link = false;
   TableSetWriterOptions writer;  // its on_note is on_note below
   ProgressFunction on_progress;  // in bytes of rows
   NoteFunction on_note;          // may be empty
@@ -85,6 +87,8 @@ struct SideFileText {
   std::string kind;
   std::string body;
 };
+// The name that the set gets.
+std::string SetName(const Family& family, const PackOptions& options);
 // Writes the set. `layers` in the order of the scheme. When all rows are written `may_publish` is
 // asked: an error of its keeps the set from appearing, and is returned.
 absl::StatusOr<Manifest> WriteTableSet(const Family& family, const PackOptions& options,

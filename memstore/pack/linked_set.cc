@@ -1,0 +1,122 @@
+#include "memstore/pack/linked_set.h"
+
+#include <fcntl.h>
+
+#include <filesystem>
+#include <map>
+#include <system_error>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "memstore/addressing/token_map.h"
+#include "memstore/base/status_macros.h"
+#include "memstore/os/posix_file.h"
+#include "memstore/safetensors/header.h"
+#include "memstore/table/set_directory.h"
+#include "memstore/table/shard_format.h"
+#include "memstore/table/side_file.h"
+#include "memstore/table/side_files.h"
+
+namespace engram {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr absl::string_view kGgufMagic = "GGUF";
+// The length of a safetensors header, before it.
+constexpr uint64_t kLengthBytes = 8;
+
+// Whatever the working directory is, and wherever a link in the folder's path leads later.
+absl::StatusOr<std::string> AbsolutePath(const std::string& path) {
+  const fs::path given(path);
+  std::error_code error;
+  const fs::path folder =
+      fs::canonical(given.has_parent_path() ? given.parent_path() : fs::path("."), error);
+  if (error) return absl::ErrnoToStatus(error.value(), absl::StrCat("cannot look at ", path));
+  return (folder / given.filename()).string();
+}
+
+// Of the file's first bytes that say what is in it: a safetensors header, of a GGUF file nothing.
+absl::StatusOr<uint64_t> HeaderBytes(const std::string& path) {
+  ENGRAM_ASSIGN_OR_RETURN(const FileDescriptor file, OpenFile(path, O_RDONLY | O_NONBLOCK));
+  ENGRAM_RETURN_IF_ERROR(RegularFileBytes(file, path).status());
+  char magic[kGgufMagic.size()];
+  ENGRAM_RETURN_IF_ERROR(
+      ReadFully(file, 0, absl::MakeSpan(reinterpret_cast<std::byte*>(magic), sizeof(magic)), path));
+  if (absl::string_view(magic, sizeof(magic)) == kGgufMagic) return 0;
+  ENGRAM_ASSIGN_OR_RETURN(const uint64_t header, SafetensorsHeaderBytes(path));
+  return kLengthBytes + header;
+}
+
+absl::Status Differs(const std::string& directory, absl::string_view what) {
+  return absl::FailedPreconditionError(absl::StrCat("the linked set in ", directory, " ", what));
+}
+
+// That the set's own files are whole: it was left alone since it was made.
+absl::Status CheckFiles(const std::string& directory, const Manifest& manifest) {
+  ENGRAM_RETURN_IF_ERROR(CheckSetDirectory(directory, manifest));
+  if (const auto& map = manifest.scheme.token_map) {
+    ENGRAM_RETURN_IF_ERROR(
+        TokenMap::Load(JoinPath(directory, map->file), manifest.scheme.vocab_size, *map).status());
+  }
+  for (const LayerTableSpec& layer : manifest.layers) {
+    for (const ShardSpec& shard : layer.shards) {
+      ENGRAM_RETURN_IF_ERROR(LoadChecksums(directory, layer, shard).status());
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<LinkedRows> LinkRows(const std::vector<LinkedLayer>& layers) {
+  LinkedRows links;
+  links.layers = layers;
+  std::map<std::string, std::string> absolute;  // by the path as given
+  for (LinkedLayer& layer : links.layers) {
+    for (RowPart& part : layer.rows.parts) {
+      for (RowPiece& piece : part.pieces) {
+        const auto [path, is_new] = absolute.emplace(piece.file, std::string());
+        if (is_new) {
+          ENGRAM_ASSIGN_OR_RETURN(path->second, AbsolutePath(piece.file));
+        }
+        piece.file = path->second;
+      }
+    }
+  }
+  std::map<std::string, LinkedFile> files;  // two of the paths given may be one
+  for (const auto& [given, path] : absolute) {
+    if (files.count(path) > 0) continue;
+    ENGRAM_ASSIGN_OR_RETURN(const uint64_t header_bytes, HeaderBytes(path));
+    ENGRAM_ASSIGN_OR_RETURN(files[path], LookAtLinkedFile(path, header_bytes));
+  }
+  for (auto& [path, file] : files) links.files.push_back(std::move(file));
+  return links;
+}
+
+absl::StatusOr<Manifest> FindLinkedSet(const std::string& directory,
+                                       const LinkedSetContent& content) {
+  ENGRAM_ASSIGN_OR_RETURN(Manifest found, LoadManifest(directory));
+  Manifest expected;
+  expected.name = content.name;
+  expected.scheme = content.scheme;
+  expected.layers = content.layers;
+  // Shards and their checksums follow from the rows, which the links are of.
+  for (LayerTableSpec& layer : expected.layers) {
+    if (const LayerTableSpec* there = found.FindLayer(layer.layer)) layer.shards = there->shards;
+  }
+  const absl::StatusOr<Manifest> finished = FinishManifest(std::move(expected));
+  if (!finished.ok() || finished->id != found.id) {
+    return Differs(directory, "says another table than the checkpoint and the options do now");
+  }
+  ENGRAM_ASSIGN_OR_RETURN(const std::string now, LinksBody(content.links));
+  ENGRAM_ASSIGN_OR_RETURN(
+      const std::string then,
+      ReadSideFile(JoinPath(directory, kLinksFile), kLinksKind, found.id, kMaxLinksBytes));
+  if (now != then) return Differs(directory, "links to files that changed since");
+  ENGRAM_RETURN_IF_ERROR(CheckFiles(directory, found));
+  return found;
+}
+
+}  // namespace engram

@@ -1,0 +1,35 @@
+// Linked sets (memstore/table/linked_rows.h) as packing makes them, and finds them again.
+//
+// Stateless. Cost: a look at each file that holds rows, and reading its header.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "memstore/addressing/scheme.h"
+#include "memstore/table/linked_rows.h"
+#include "memstore/table/manifest.h"
+
+namespace engram {
+
+// Links to the files that rows lie in, as these are now: each file by its absolute path, whose
+// folder is resolved (the file itself may be a link, as in a cache of Hugging Face's). Errors of
+// LookAtLinkedFile and SafetensorsHeaderBytes.
+absl::StatusOr<LinkedRows> LinkRows(const std::vector<LinkedLayer>& layers);
+
+// What a linked set consists of, before its rows are read.
+struct LinkedSetContent {
+  std::string name;
+  const AddressScheme& scheme;
+  std::vector<LayerTableSpec> layers;  // without shards
+  const LinkedRows& links;
+};
+// The manifest of the set in `directory` where that is whole and says just this, its links too;
+// else why it isn't so, NOT_FOUND where there is none. Reads the checksums, not the rows.
+absl::StatusOr<Manifest> FindLinkedSet(const std::string& directory,
+                                       const LinkedSetContent& content);
+
+}  // namespace engram

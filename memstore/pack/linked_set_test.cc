@@ -1,0 +1,158 @@
+// Linked sets that are found again, or made anew where they would come out otherwise.
+#include "memstore/pack/linked_set.h"
+
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "memstore/addressing/families.h"
+#include "memstore/pack/pack_checkpoint.h"
+#include "memstore/pack/testing/small_checkpoint.h"
+#include "memstore/table/side_files.h"
+#include "memstore/table/verify.h"
+
+namespace engram {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using testing_checkpoint::SomeBytes;
+using testing_checkpoint::WriteCheckpoint;
+using testing_checkpoint::WriteText;
+
+constexpr char kFamily[] = "qwen4-exp";
+constexpr uint64_t kRowsPerHead = 500;
+
+class FindOrLinkTest : public testing::Test {
+ protected:
+  FindOrLinkTest() : dir_(fs::path(testing::TempDir()) / "pack_linked_set_test") {
+    fs::remove_all(dir_);
+    fs::create_directories(dir_);
+    WriteModel(1);
+  }
+  ~FindOrLinkTest() override { fs::remove_all(dir_); }
+  fs::path Model() const { return dir_ / "model"; }
+  fs::path Set() const { return dir_ / "set"; }
+
+  void WriteModel(uint64_t seed, uint64_t rows_per_head = kRowsPerHead) {
+    const uint64_t rows =
+        Derive(**FindFamily(kFamily), {rows_per_head, {}}).value().layers[0].Rows();
+    fs::remove_all(Model());
+    WriteCheckpoint(
+        Model(),
+        {{"model.safetensors",
+          {{"model.language_model.layers.1.ple.ple_embedding.ngram_embedding.shard_0.weight",
+            "BF16",
+            {rows, 160},
+            SomeBytes(seed, rows * 320)}}}});
+  }
+  absl::StatusOr<LinkedSet> FindOrLink(uint64_t rows_per_head = kRowsPerHead) {
+    notes_.clear();
+    PackOptions options;
+    options.output = Set();
+    options.rows_per_head = rows_per_head;
+    options.on_progress = on_progress_;
+    options.on_note = [this](const std::string& note) {
+      if (absl::StrContains(note, "anew")) notes_.push_back(note);
+    };
+    return FindOrLinkCheckpoint(**FindFamily(kFamily), Model(), options);
+  }
+  // Its id, when it was kept as it was, or made (anew, where something was there).
+  std::string ExpectLinked(bool kept, uint64_t rows_per_head = kRowsPerHead) {
+    const absl::StatusOr<LinkedSet> set = FindOrLink(rows_per_head);
+    EXPECT_TRUE(set.ok()) << set.status();
+    if (!set.ok()) return "";
+    EXPECT_EQ(set->kept, kept);
+    const auto verified = VerifyTableSet(Set(), {});
+    EXPECT_TRUE(verified.ok()) << verified.status();
+    EXPECT_EQ(verified->id, set->manifest.id);
+    return set->manifest.id;
+  }
+
+  fs::path dir_;
+  std::vector<std::string> notes_;
+  ProgressFunction on_progress_;
+};
+
+TEST_F(FindOrLinkTest, KeepsASetThatIsUnchanged) {
+  const std::string id = ExpectLinked(false);
+  const fs::file_time_type made = fs::last_write_time(Set() / kManifestFile);
+  EXPECT_THAT(notes_, IsEmpty());
+  EXPECT_EQ(ExpectLinked(true), id);
+  EXPECT_EQ(fs::last_write_time(Set() / kManifestFile), made);
+}
+
+TEST_F(FindOrLinkTest, MakesItAnewWhereTheRowsFilesChanged) {
+  const std::string id = ExpectLinked(false);
+  WriteModel(2);
+  EXPECT_NE(ExpectLinked(false), id);
+  ASSERT_EQ(notes_.size(), 1u);
+  EXPECT_THAT(notes_[0], HasSubstr(Set().string()));
+  // Its time alone.
+  const fs::path file = Model() / "model.safetensors";
+  fs::last_write_time(file, fs::last_write_time(file) + std::chrono::seconds(1));
+  ExpectLinked(false);
+  ExpectLinked(true);
+}
+
+// Files without rows count, too: what they say of the addresses is in the manifest.
+TEST_F(FindOrLinkTest, MakesItAnewWhereOptionsOrConfigurationChanged) {
+  ExpectLinked(false);
+  WriteText(Model() / "config.json",
+            R"({"ngram_size": 3, "heads_per_ngram": 8, "eos_token_id": 7})");
+  const absl::StatusOr<LinkedSet> set = FindOrLink();
+  ASSERT_TRUE(set.ok()) << set.status();
+  EXPECT_FALSE(set->kept);
+  // Another size does not fit these rows: what is there stays.
+  EXPECT_FALSE(FindOrLink(kRowsPerHead + 100).ok());
+  EXPECT_TRUE(FindOrLink()->kept);
+}
+
+TEST_F(FindOrLinkTest, MakesItAnewWhereItsFilesAreDamaged) {
+  const std::string id = ExpectLinked(false);
+  const Manifest manifest = LoadManifest(Set()).value();
+  for (const std::string& file :
+       {std::string(kManifestFile), std::string(kManifestDigestFile), std::string(kLinksFile),
+        manifest.layers[0].shards[0].checksum_file}) {
+    fs::resize_file(Set() / file, fs::file_size(Set() / file) - 1);
+    EXPECT_EQ(ExpectLinked(false), id) << file;
+    fs::remove(Set() / file);
+    EXPECT_EQ(ExpectLinked(false), id) << file;
+  }
+  std::ofstream(Set() / "something") << "else";
+  EXPECT_EQ(ExpectLinked(false), id);
+}
+
+// Whoever reads the rows while the file is written gets some of each.
+TEST_F(FindOrLinkTest, AFileThatChangesWhileItIsReadLinksNothing) {
+  const fs::path file = Model() / "model.safetensors";
+  on_progress_ = [&](uint64_t, uint64_t) {
+    fs::last_write_time(file, fs::last_write_time(file) + std::chrono::seconds(1));
+  };
+  const absl::StatusOr<LinkedSet> set = FindOrLink();
+  EXPECT_EQ(set.status().code(), absl::StatusCode::kFailedPrecondition) << set.status();
+  EXPECT_THAT(std::string(set.status().message()), HasSubstr(file.string()));
+  EXPECT_FALSE(fs::exists(Set()));
+}
+
+TEST_F(FindOrLinkTest, CheckingReadsNoRowAndWritesNothing) {
+  PackOptions options;
+  options.output = Set();
+  options.rows_per_head = kRowsPerHead;
+  EXPECT_TRUE(CheckCheckpoint(**FindFamily(kFamily), Model(), options).ok());
+  EXPECT_EQ(CheckCheckpoint(**FindFamily(kFamily), dir_ / "none", options).code(),
+            absl::StatusCode::kNotFound);
+  options.rows_per_head += 100;
+  EXPECT_FALSE(CheckCheckpoint(**FindFamily(kFamily), Model(), options).ok());
+  EXPECT_FALSE(fs::exists(Set()));
+}
+
+}  // namespace
+}  // namespace engram
