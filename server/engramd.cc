@@ -23,6 +23,7 @@
 #include "server/net/listen_socket.h"
 #include "server/security/peer_uid.h"
 #include "server/start_checks.h"
+#include "server/table_sets/checkpoint_set.h"
 
 namespace engram {
 namespace {
@@ -82,7 +83,16 @@ absl::StatusOr<std::unique_ptr<Engramd>> Engramd::Load(const ServerConfig& confi
                            &Engramd::StartRdma, &Engramd::StartTableSets}) {
     ENGRAM_RETURN_IF_ERROR(((*engramd).*start)());
   }
-  for (const std::string& directory : config.table_sets) {
+  std::vector<std::string> directories = config.table_sets;
+  if (!config.checkpoint.empty()) {
+    const std::string& kept = config.state_dir.empty() ? config.scratch_dir : config.state_dir;
+    ENGRAM_ASSIGN_OR_RETURN(
+        std::string linked,
+        LinkCheckpointSet(SourceOf(config), kept, engramd->life_, *engramd->log_, *clock));
+    directories.push_back(std::move(linked));
+    ENGRAM_RETURN_IF_ERROR(CheckTableSets(directories, config.max_batch_rows));
+  }
+  for (const std::string& directory : directories) {
     ENGRAM_RETURN_IF_ERROR(engramd->table_sets_->Publish(directory, nullptr, nullptr).status());
   }
   return engramd;

@@ -44,8 +44,9 @@ namespace engram {
 
 class Engramd {
  public:
-  // Loads every table set; nothing listens yet. Raises the process's limit of open files.
-  // RaiseFileLimit, CheckBeforeLoading and TableSet::Load have the errors. All that it waits for or
+  // Links the checkpoint where there is one, and loads every table set; nothing listens yet. Raises
+  // the process's limit of open files. RaiseFileLimit, CheckBeforeLoading, LinkCheckpointSet and
+  // TableSet::Load have the errors. All that it waits for or
   // counts down goes by `clock`, which outlives it; gRPC's own part by the machine's.
   static absl::StatusOr<std::unique_ptr<Engramd>> Load(const ServerConfig& config,
                                                        std::shared_ptr<spdlog::logger> log,

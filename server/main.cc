@@ -9,17 +9,22 @@
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/types/span.h"
 #include "memstore/base/clock.h"
 #include "memstore/base/mutex.h"
+#include "memstore/base/status_macros.h"
 #include "memstore/os/malloc_tuning.h"
 #include "memstore/os/standard_streams.h"
+#include "memstore/os/temporary_directory.h"
 #include "proto/wire/version.h"
 #include "server/base/log.h"
 #include "server/config/config.h"
@@ -49,6 +54,13 @@ class StopSignals {
     MutexLock lock(mutex_);
     serving_ = true;
   }
+  // What is done before the process ends by a signal that came too early to be waited for.
+  void BeforeEarlyEnd(std::function<void()> clean_up) {
+    MutexLock lock(mutex_);
+    clean_up_ = std::move(clean_up);
+  }
+  // Does not return while the process ends so: what fails meanwhile is no failure.
+  void LetEarlyEnd() { MutexLock lock(mutex_); }
   int Wait() {
     MutexLock lock(mutex_);
     while (signal_ == 0) came_.Wait(mutex_);
@@ -71,6 +83,7 @@ class StopSignals {
       MutexLock lock(mutex_);
       if (!serving_) {
         std::fputs("engramd was told to stop before it served\n", stderr);
+        if (clean_up_) clean_up_();
         std::_Exit(kStopped);
       }
       signal_ = signal;
@@ -88,14 +101,32 @@ class StopSignals {
   CondVar came_;
   bool serving_ ABSL_GUARDED_BY(mutex_) = false;
   int signal_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::function<void()> clean_up_ ABSL_GUARDED_BY(mutex_);  // may be empty
   std::thread thread_;
 };
 
-int Serve(const ServerConfig& config, StopSignals& signals) {
+// Where files are kept that are of no use to a later engramd; goes when this one ends.
+absl::StatusOr<TemporaryDirectory> MakeScratch(StopSignals& signals) {
+  ENGRAM_ASSIGN_OR_RETURN(TemporaryDirectory scratch, TemporaryDirectory::Make("engramd"));
+  signals.BeforeEarlyEnd([path = scratch.path()] { RemoveTree(path); });
+  return scratch;
+}
+
+int Serve(ServerConfig config, StopSignals& signals) {
   const std::shared_ptr<spdlog::logger> log = MakeLog(config.log_json, config.log_level);
   log->info("engramd {} starts", kEngramVersion);
+  std::optional<TemporaryDirectory> scratch;
+  if (!config.checkpoint.empty() && config.state_dir.empty()) {
+    absl::StatusOr<TemporaryDirectory> made = MakeScratch(signals);
+    if (!made.ok()) {
+      log->error("{}; or give --state-dir DIR", std::string(made.status().message()));
+      return kFailed;
+    }
+    config.scratch_dir = scratch.emplace(*std::move(made)).path();
+  }
   absl::StatusOr<std::unique_ptr<Engramd>> engramd = Engramd::Load(config, log, &RealClock());
   if (!engramd.ok()) {
+    signals.LetEarlyEnd();
     log->error("{}", std::string(engramd.status().message()));
     return kFailed;
   }
@@ -113,6 +144,8 @@ int Serve(const ServerConfig& config, StopSignals& signals) {
   }
   log->info("got {}, draining for up to {} s", signals.Wait() == SIGTERM ? "SIGTERM" : "SIGINT",
             config.drain_grace.count());
+  // A second signal ends the drain, and this process, at once. What is served lies in memory.
+  scratch.reset();
   (*engramd)->Drain(absl::FromChrono(config.drain_grace));
   log->info("stopped");
   return kStopped;

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "memstore/addressing/families.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/store/available_memory.h"
 #include "memstore/table/manifest.h"
@@ -79,19 +80,30 @@ std::vector<Finding> LookAtSecurity(const ServerConfig& config) {
   return findings;
 }
 
-absl::Status CheckSet(const Named& set, const std::vector<Named>& others,
-                      const ServerConfig& config) {
+absl::Status CheckSet(const Named& set, const std::vector<Named>& others, uint64_t max_batch_rows) {
   ENGRAM_RETURN_IF_ERROR(OfSet(set.directory, CheckSetDirectory(set.directory, set.manifest)));
   for (const Named& other : others) ENGRAM_RETURN_IF_ERROR(CheckDistinct(other, set));
-  return CheckTokenFits(set, config.max_batch_rows);
+  return CheckTokenFits(set, max_batch_rows);
 }
 
-// `row_bytes`: of all that could be read.
-std::vector<Finding> LookAtTableSets(const ServerConfig& config, uint64_t* row_bytes) {
+// Before the rows are read: a set that is linked has the family's name.
+absl::Status CheckCheckpointName(const ServerConfig& config, const std::vector<Named>& sets) {
+  ENGRAM_ASSIGN_OR_RETURN(const Family* const family, FindFamily(config.family));
+  for (const Named& set : sets) {
+    if (set.manifest.name != family->name) continue;
+    return absl::AlreadyExistsError(
+        absl::StrCat("two table sets would be named ", set.manifest.name, ", ", set.directory,
+                     " and that of --checkpoint ", config.checkpoint,
+                     ": serve one of them, or pack one with another `engram pack --name`"));
+  }
+  return absl::OkStatus();
+}
+
+// Those that could be read are put into `sets`.
+std::vector<Finding> LookAtTableSets(absl::Span<const std::string> directories,
+                                     uint64_t max_batch_rows, std::vector<Named>* sets) {
   std::vector<Finding> findings;
-  std::vector<Named> sets;
-  *row_bytes = 0;
-  for (const std::string& directory : config.table_sets) {
+  for (const std::string& directory : directories) {
     absl::StatusOr<Manifest> manifest = LoadManifest(directory);
     if (!manifest.ok()) {
       findings.push_back(
@@ -103,9 +115,8 @@ std::vector<Finding> LookAtTableSets(const ServerConfig& config, uint64_t* row_b
     findings.push_back(
         {absl::StrCat("table set ", directory, ": ", set.manifest.name, " ", set.manifest.id, ", ",
                       Size(bytes), " of rows; every file is there and as long as it should be"),
-         CheckSet(set, sets, config)});
-    *row_bytes += bytes;
-    sets.push_back(std::move(set));
+         CheckSet(set, *sets, max_batch_rows)});
+    sets->push_back(std::move(set));
   }
   return findings;
 }
@@ -168,10 +179,31 @@ void Append(std::vector<Finding> more, std::vector<Finding>& findings) {
 
 }  // namespace
 
+absl::Status CheckTableSets(absl::Span<const std::string> directories, uint64_t max_batch_rows) {
+  std::vector<Named> sets;
+  for (const Finding& finding : LookAtTableSets(directories, max_batch_rows, &sets)) {
+    ENGRAM_RETURN_IF_ERROR(finding.status);
+  }
+  return absl::OkStatus();
+}
+
+CheckpointSource SourceOf(const ServerConfig& config) {
+  return {config.checkpoint, config.family, config.rows_per_head, config.token_map};
+}
+
 std::vector<Finding> CheckConfiguration(const ServerConfig& config) {
   std::vector<Finding> findings = LookAtSecurity(config);
+  std::vector<Named> sets;
+  Append(LookAtTableSets(config.table_sets, config.max_batch_rows, &sets), findings);
+  if (!config.checkpoint.empty()) {
+    absl::Status status = CheckCheckpointName(config, sets);
+    if (status.ok()) status = CheckCheckpointSource(SourceOf(config));
+    findings.push_back({absl::StrCat("checkpoint ", config.checkpoint, ": its tables are those of ",
+                                     config.family),
+                        std::move(status)});
+  }
   uint64_t row_bytes = 0;
-  Append(LookAtTableSets(config, &row_bytes), findings);
+  for (const Named& set : sets) row_bytes += set.manifest.TableBytes();
   findings.push_back(LookAtMemory(config, row_bytes));
   Append(LookAtAddresses(config, CheckSocketFolder), findings);
   return findings;
@@ -179,8 +211,11 @@ std::vector<Finding> CheckConfiguration(const ServerConfig& config) {
 
 absl::Status CheckBeforeLoading(const ServerConfig& config) {
   std::vector<Finding> findings = LookAtSecurity(config);
-  uint64_t row_bytes = 0;
-  Append(LookAtTableSets(config, &row_bytes), findings);
+  std::vector<Named> sets;
+  Append(LookAtTableSets(config.table_sets, config.max_batch_rows, &sets), findings);
+  if (!config.checkpoint.empty()) {
+    findings.push_back({"the checkpoint's name", CheckCheckpointName(config, sets)});
+  }
   Append(LookAtAddresses(config, CheckCanListen), findings);
   for (const Finding& finding : findings) ENGRAM_RETURN_IF_ERROR(finding.status);
   return absl::OkStatus();

@@ -3,11 +3,14 @@
 // Reads manifests, lists the sets' directories, and touches the addresses; stateless.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/types/span.h"
 #include "server/config/config.h"
+#include "server/table_sets/checkpoint_set.h"
 
 namespace engram {
 
@@ -19,15 +22,23 @@ struct Finding {
 
 // The first that is wrong. Errors: TLS's and AccessControl's for certificates, keys and tokens;
 // LoadManifest's and CheckSetDirectory's, naming the directory; ALREADY_EXISTS when one set stands
-// there twice, or two of one name, by which clients could not tell them apart; INVALID_ARGUMENT
-// when the rows of one token are more than a batch may have; CheckCanListen's, naming the flag.
+// there twice, or two of one name, the checkpoint's among them, by which clients could not tell
+// them apart; INVALID_ARGUMENT when the rows of one token are more than a batch may have;
+// CheckCanListen's, naming the flag.
 absl::Status CheckBeforeLoading(const ServerConfig& config);
 
 // All of it that holds while another engramd serves by the same configuration, good and bad, one
 // finding for each file, table set and socket; of the addresses, whether a Unix socket's folder is
 // there and may be written to (none is touched); of memory, whether the sets are more than
-// --memory-limit-bytes, the machine or a control group allows at all: RESOURCE_EXHAUSTED.
+// --memory-limit-bytes, the machine or a control group allows at all: RESOURCE_EXHAUSTED; of a
+// checkpoint all that linking it says before its rows are read (CheckCheckpointSource).
 std::vector<Finding> CheckConfiguration(const ServerConfig& config);
+
+// Of table sets that are to be served together: those of the errors above that are of them.
+absl::Status CheckTableSets(absl::Span<const std::string> directories, uint64_t max_batch_rows);
+
+// The checkpoint of a configuration that has one.
+CheckpointSource SourceOf(const ServerConfig& config);
 
 // A line for each, "ok" or "FAILED" first.
 std::string FindingsText(const std::vector<Finding>& findings);

@@ -11,6 +11,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "memstore/addressing/families.h"
+#include "memstore/addressing/scheme.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/gather/gather.h"
 #include "memstore/gather/parallel_gather.h"
@@ -40,17 +42,44 @@ absl::Status CheckWord(const ConfigLayers& layers, absl::string_view field, int 
                 absl::StrCat(value, " is none of ", absl::StrJoin(words, ", ")));
 }
 
+absl::Status TakeTables(const ConfigLayers& layers, ServerConfig* config) {
+  const v1::ServerConfig& given = layers.config();
+  if (given.table_set().empty() && given.checkpoint().empty()) {
+    return absl::InvalidArgumentError(
+        "no table set to serve: give --table-set DIR, or --checkpoint DIR and --family NAME for a "
+        "released model");
+  }
+  config->table_sets.assign(given.table_set().begin(), given.table_set().end());
+  config->checkpoint = given.checkpoint();
+  config->family = given.family();
+  config->rows_per_head = given.rows_per_head();
+  config->token_map = given.token_map();
+  config->state_dir = given.state_dir();
+  if (config->checkpoint.empty()) {
+    for (const auto& [field, is_given] : {std::pair("family", !config->family.empty()),
+                                          std::pair("rows_per_head", config->rows_per_head > 0),
+                                          std::pair("token_map", !config->token_map.empty())}) {
+      if (is_given) return Refuse(layers.Where(field), "is of no use without --checkpoint DIR");
+    }
+    return absl::OkStatus();
+  }
+  if (config->family.empty()) {
+    return Refuse(layers.Where("checkpoint"),
+                  absl::StrCat("needs --family NAME, the model's: ", FamilyNames()));
+  }
+  if (const auto family = FindFamily(config->family); !family.ok()) {
+    return Refuse(layers.Where("family"), family.status().message());
+  }
+  return CheckRange(layers, "rows_per_head", config->rows_per_head, 0, kMaxLayerRows);
+}
+
 absl::Status TakeListen(const ConfigLayers& layers, ServerConfig* config) {
   const v1::ServerConfig& given = layers.config();
-  if (given.table_set().empty()) {
-    return absl::InvalidArgumentError("no table set to serve: give --table-set DIR");
-  }
   if (given.listen().empty() && given.shm_socket().empty()) {
     return absl::InvalidArgumentError(
         "no address to listen on: give --listen HOST:PORT, --listen unix:PATH, or --shm-socket "
         "PATH for clients of this machine alone");
   }
-  config->table_sets.assign(given.table_set().begin(), given.table_set().end());
   std::set<std::string> seen;
   for (int i = 0; i < given.listen_size(); ++i) {
     const std::string& text = given.listen(i);
@@ -313,8 +342,8 @@ std::vector<EffectiveField> Effective(const ConfigLayers& layers) {
 
 absl::StatusOr<ServerConfig> Understand(const ConfigLayers& layers) {
   ServerConfig config;
-  for (const auto take :
-       {TakeListen, TakeNumbers, TakeNuma, TakeShm, TakeRdma, TakeAdmin, TakeSecurity}) {
+  for (const auto take : {TakeTables, TakeListen, TakeNumbers, TakeNuma, TakeShm, TakeRdma,
+                          TakeAdmin, TakeSecurity}) {
     ENGRAM_RETURN_IF_ERROR(take(layers, &config));
   }
   ENGRAM_RETURN_IF_ERROR(CheckPlaintext(layers, config));

@@ -5,6 +5,15 @@ namespace {
 
 constexpr ConfigField kFields[] = {
     {"table_set", "DIR", "directory of a table set to serve; repeatable"},
+    {"checkpoint", "DIR",
+     "directory of a released model to serve, without a table set of its own: the rows stay in its "
+     "files, which are read once to link to them; goes with --family"},
+    {"family", "NAME", "the checkpoint's model family, as of engram pack"},
+    {"rows_per_head", "N", "as of engram pack (default 0: config.json's, or the family's)"},
+    {"token_map", "FILE", "as of engram pack (default: made from the checkpoint's tokenizer.json)"},
+    {"state_dir", "DIR",
+     "directory of this engramd's own for what it keeps from one start to the next: the links to "
+     "the checkpoint (default: a private one under $TMPDIR, which goes when engramd ends)"},
     {"listen", "ADDR", "HOST:PORT (port 0: any free one, see the log) or unix:PATH; repeatable"},
     {"numa", "POLICY",
      "where table memory lies: local, interleave or bind:N (default: as the process)"},

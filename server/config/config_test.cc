@@ -302,6 +302,40 @@ TEST(ParseCommandLine, EveryFieldOfTheSchemaIsAFlagWithAHelp) {
   EXPECT_EQ(helped, fields);
 }
 
+TEST(ParseCommandLine, TakesACheckpointInPlaceOfATableSetOrBesideIt) {
+  const auto parsed =
+      Parse({"--checkpoint", "/model", "--family", "qwen4-exp", "--rows-per-head", "1000",
+             "--token-map", "/map", "--state-dir", "/state", "--listen", "localhost:1"});
+  ASSERT_TRUE(parsed.ok()) << parsed.status();
+  const ServerConfig& config = *parsed->config;
+  EXPECT_TRUE(config.table_sets.empty());
+  EXPECT_EQ(config.checkpoint, "/model");
+  EXPECT_EQ(config.family, "qwen4-exp");
+  EXPECT_EQ(config.rows_per_head, 1000u);
+  EXPECT_EQ(config.token_map, "/map");
+  EXPECT_EQ(config.state_dir, "/state");
+  const auto both = Parse({"--checkpoint", "/model", "--family", "qwen4-exp", "--table-set", "/a",
+                           "--listen", "localhost:1"});
+  ASSERT_TRUE(both.ok()) << both.status();
+  EXPECT_THAT(both->config->table_sets, ElementsAre("/a"));
+  EXPECT_EQ(both->config->rows_per_head, 0u);
+}
+
+TEST(ParseCommandLine, RefusesACheckpointWithoutItsFamilyAndTheReverse) {
+  EXPECT_THAT(Error({"--checkpoint", "/model", "--listen", "localhost:1"}),
+              AllOf(HasSubstr("--checkpoint"), HasSubstr("--family NAME"), HasSubstr("qwen4-exp")));
+  EXPECT_THAT(Error({"--checkpoint", "/model", "--family", "qwen5", "--listen", "localhost:1"}),
+              AllOf(HasSubstr("--family"), HasSubstr("qwen5")));
+  for (const std::vector<const char*>& flag : std::vector<std::vector<const char*>>{
+           {"--family", "qwen4-exp"}, {"--rows-per-head", "5"}, {"--token-map", "/map"}}) {
+    EXPECT_THAT(Error({"--table-set", "/a", "--listen", "localhost:1", flag[0], flag[1]}),
+                AllOf(HasSubstr(flag[0]), HasSubstr("--checkpoint DIR")));
+  }
+  EXPECT_THAT(Error({"--checkpoint", "/model", "--family", "qwen4-exp", "--listen", "localhost:1",
+                     "--rows-per-head", "9999999999999999"}),
+              HasSubstr("--rows-per-head"));
+}
+
 TEST(ParseCommandLine, HelpAndVersionAreTextsToPrint) {
   const auto version = Parse({"--version"});
   ASSERT_TRUE(version.ok()) << version.status();

@@ -1,0 +1,80 @@
+#include "server/table_sets/checkpoint_set.h"
+
+#include <filesystem>
+#include <system_error>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/strip.h"
+#include "memstore/addressing/families.h"
+#include "memstore/base/status_macros.h"
+#include "memstore/os/posix_file.h"
+#include "memstore/pack/pack_checkpoint.h"
+#include "memstore/pack/pack_options.h"
+
+namespace engram {
+namespace {
+
+// In the directory where it is kept.
+constexpr char kSetName[] = "checkpoint";
+// Between lines that say how far it is.
+constexpr absl::Duration kLineInterval = absl::Seconds(2);
+
+PackOptions OptionsOf(const CheckpointSource& source, const std::string& directory) {
+  PackOptions options;
+  options.output = JoinPath(directory, kSetName);
+  options.rows_per_head = source.rows_per_head;
+  options.token_map_file = source.token_map;
+  options.link = true;
+  return options;
+}
+
+}  // namespace
+
+absl::Status CheckCheckpointSource(const CheckpointSource& source) {
+  ENGRAM_ASSIGN_OR_RETURN(const Family* const family, FindFamily(source.family));
+  return CheckCheckpoint(*family, source.checkpoint, OptionsOf(source, "."));
+}
+
+absl::StatusOr<std::string> LinkCheckpointSet(const CheckpointSource& source,
+                                              const std::string& directory, const LifeCycle& life,
+                                              spdlog::logger& log, const Clock& clock) {
+  ENGRAM_ASSIGN_OR_RETURN(const Family* const family, FindFamily(source.family));
+  std::error_code error;
+  std::filesystem::create_directories(directory, error);
+  if (error) return absl::ErrnoToStatus(error.value(), absl::StrCat("cannot make ", directory));
+  PackOptions options = OptionsOf(source, directory);
+  const std::string set = options.output;
+  log.info("linking {}: its rows are read once, and stay where they are", source.checkpoint);
+  options.on_note = [&log](const std::string& line) {
+    absl::string_view note = line;
+    if (absl::ConsumePrefix(&note, "note: ")) {
+      log.info("{}", std::string(note));
+    } else {
+      log.warn("{}", line);
+    }
+  };
+  const MonotonicTime begin = clock.Now();
+  MonotonicTime next_line = clock.After(kLineInterval);
+  options.on_progress = [&](uint64_t done, uint64_t total) {
+    if (clock.Now() < next_line || total == 0) return;
+    next_line = clock.After(kLineInterval);
+    const std::string line = absl::StrFormat("linking %s: %d %% of %.2f GB read", source.checkpoint,
+                                             done * 100 / total, static_cast<double>(total) / 1e9);
+    log.info("{}", line);
+    life.SetStatusLine(line);
+  };
+  absl::StatusOr<LinkedSet> linked =
+      FindOrLinkCheckpoint(*family, source.checkpoint, std::move(options));
+  if (!linked.ok()) {
+    return absl::Status(linked.status().code(), absl::StrCat("checkpoint ", source.checkpoint, ": ",
+                                                             linked.status().message()));
+  }
+  log.info("{} {} to {}: {} {}, in {:.1f} s", source.checkpoint,
+           linked->kept ? "is unchanged since it was linked" : "is linked", set,
+           linked->manifest.name, linked->manifest.id, absl::ToDoubleSeconds(clock.Now() - begin));
+  return set;
+}
+
+}  // namespace engram

@@ -1,0 +1,38 @@
+// The table set that engramd makes of a released model's checkpoint (--checkpoint): one that links
+// to the model's rows, kept in a directory from one start to the next.
+//
+// Stateless. Blocks: the first time for as long as reading the rows once takes, later for as long
+// as the model's headers and tokenizer take; memory is bounded as packing's.
+#pragma once
+
+#include <spdlog/logger.h>
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "memstore/base/clock.h"
+#include "server/base/life_cycle.h"
+
+namespace engram {
+
+// As `engram pack` has them.
+struct CheckpointSource {
+  std::string checkpoint;  // a directory
+  std::string family;
+  uint64_t rows_per_head = 0;  // 0: what config.json says, or the family's
+  std::string token_map;       // empty: made from the checkpoint's tokenizer
+};
+
+// What there is to say of the checkpoint before its rows are read. CheckCheckpoint's errors.
+absl::Status CheckCheckpointSource(const CheckpointSource& source);
+
+// Links the checkpoint to `directory`/checkpoint, where a set that would come out the same is kept,
+// and returns that path. `directory` is made where it is not there. How far it is goes to the log
+// every few seconds, and to `life`. FindOrLinkCheckpoint's errors.
+absl::StatusOr<std::string> LinkCheckpointSet(const CheckpointSource& source,
+                                              const std::string& directory, const LifeCycle& life,
+                                              spdlog::logger& log, const Clock& clock);
+
+}  // namespace engram
