@@ -50,7 +50,7 @@ DASHBOARDS = {
     ]),
     "clients": ("engram: clients", [
         ("Leases", "short", ("sum by (name, kind) (engram_server_leases{%s})" % I, "{{name}} {{kind}}")),
-        ("Attaches refused", "ops", ("sum by (transport, reason) (rate(engram_server_attach_refusals_total{%s}%s)) > 0" % (I, R), "{{transport}} {{reason}}")),
+        ("Attaches refused", "ops", ("sum by (transport, reason) (rate(engram_server_attach_refusals_total{%s}%s))" % (I, R), "{{transport}} {{reason}}")),
         ("gRPC streams", "short", ("engram_server_grpc_streams{%s}" % I, "{{instance}}")),
         ("Shared-memory clients", "short", ("engram_server_shm_clients{%s}" % I, "{{instance}}")),
         ("RDMA clients", "short", ("engram_server_rdma_clients{%s}" % I, "{{instance}}")),
