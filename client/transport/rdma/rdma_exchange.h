@@ -15,8 +15,8 @@
 // over another connection. Whoever waits or submits next opens that one, by its own deadline; what
 // is submitted meanwhile waits for it as well. A batch fails with UNAVAILABLE when this happens to
 // it twice, or when no other connection can be had. When a try to connect ended only because the
-// deadline of the thread that made it came, no batch fails for that: threads with more time try
-// again.
+// deadline of the thread that made it came, no batch fails for that: the next thread goes on with
+// it, so that askers with little time, one after the other, get there too.
 //
 // Thread-safe, with transport.h's contract for tickets; a warm lookup allocates nothing.
 #pragma once
@@ -67,8 +67,8 @@ class RdmaExchange : public TicketedTransport, private RdmaTickets {
 
   // What the batch asks for and where that lands; its errors are Submit's.
   virtual absl::Status Fill(const BatchRequest& request, RdmaBatch& batch) const = 0;
-  // Opens another connection; returns by the deadline, with UNAVAILABLE where that ended it. One
-  // call at a time.
+  // Opens another connection; returns by the deadline, with UNAVAILABLE where that ended it: the
+  // next call may go on with what this one has begun. One call at a time.
   virtual absl::StatusOr<RdmaOpened> OpenAnother(MonotonicTime deadline) = 0;
 
  private:

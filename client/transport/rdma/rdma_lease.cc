@@ -17,10 +17,24 @@ namespace {
 // What the owner has to make and to pin takes milliseconds.
 constexpr absl::Duration kCallTime = absl::Seconds(5);
 
+std::string DidNotAnswer(const std::string& address) {
+  return absl::StrCat("engramd at ", address, " did not answer AttachRdma in time");
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<RdmaLease>> RdmaLease::Open(const RdmaRoute& route,
                                                            MonotonicTime deadline) {
+  ENGRAM_ASSIGN_OR_RETURN(std::unique_ptr<RdmaLease> lease, Begin(route));
+  const absl::Status offered = lease->AwaitOffer(std::min(deadline, lease->begun() + kCallTime));
+  if (absl::IsDeadlineExceeded(offered) && !lease->ended()) {
+    return absl::UnavailableError(offered.message());
+  }
+  ENGRAM_RETURN_IF_ERROR(offered);
+  return lease;
+}
+
+absl::StatusOr<std::unique_ptr<RdmaLease>> RdmaLease::Begin(const RdmaRoute& route) {
   std::unique_ptr<RdmaLease> lease(new RdmaLease(route.grpc->address(), route.grpc->clock()));
   lease->stub_ = v1::Lookup::NewStub(route.grpc->channel());
   route.grpc->credentials().Apply(&lease->context_);
@@ -35,14 +49,31 @@ absl::StatusOr<std::unique_ptr<RdmaLease>> RdmaLease::Open(const RdmaRoute& rout
   request.mutable_open()->add_features(std::string(wire::kTokenSlices));
   request.mutable_open()->add_features(std::string(wire::kImageChecks));
   request.mutable_open()->set_engram_version(kEngramVersion);
-  ENGRAM_ASSIGN_OR_RETURN(v1::RdmaAttachResponse response, lease->Call(request, deadline));
-  lease->offer_ = std::move(*response.mutable_offer());
-  const v1::RdmaOffer& offer = lease->offer_;
-  lease->owner_features_ = {.name = absl::StrCat("engramd at ", lease->address_),
-                            .version = offer.engram_version().substr(0, wire::kMostFeatureBytes),
-                            .token_slices = wire::HasFeature(offer.features(), wire::kTokenSlices),
-                            .image_checks = wire::HasFeature(offer.features(), wire::kImageChecks)};
+  RdmaLease& begun = *lease;
+  const MutexLock lock(begun.mutex_);
+  begun.outgoing_ = std::move(request);
+  begun.WriteOutgoing();
   return lease;
+}
+
+absl::Status RdmaLease::AwaitOffer(MonotonicTime deadline) {
+  const MutexLock call(call_mutex_);
+  {
+    const MutexLock lock(mutex_);
+    while (!response_.has_value() && !ended_.load() && clock_.Now() < deadline) {
+      clock_.WaitUntil(changed_, mutex_, deadline);
+    }
+    if (!response_.has_value()) {
+      return ended_.load() ? end_ : absl::DeadlineExceededError(DidNotAnswer(address_));
+    }
+    offer_ = std::move(*response_->mutable_offer());
+    response_.reset();
+  }
+  owner_features_ = {.name = absl::StrCat("engramd at ", address_),
+                     .version = offer_.engram_version().substr(0, wire::kMostFeatureBytes),
+                     .token_slices = wire::HasFeature(offer_.features(), wire::kTokenSlices),
+                     .image_checks = wire::HasFeature(offer_.features(), wire::kImageChecks)};
+  return absl::OkStatus();
 }
 
 RdmaLease::~RdmaLease() {
@@ -120,8 +151,7 @@ absl::StatusOr<v1::RdmaAttachResponse> RdmaLease::Call(const v1::RdmaAttachReque
   if (ended_.load()) return end_;
   // Its answer would be taken for the next call's.
   context_.TryCancel();
-  return given_up_ = absl::UnavailableError(
-             absl::StrCat("engramd at ", address_, " did not answer AttachRdma in time"));
+  return given_up_ = absl::UnavailableError(DidNotAnswer(address_));
 }
 
 absl::StatusOr<v1::RdmaConnected> RdmaLease::Connect(uint32_t port, const RdmaPeer& own,

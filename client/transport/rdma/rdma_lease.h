@@ -45,6 +45,12 @@ class RdmaLease {
   // Needs no domain and no port of the route yet.
   static absl::StatusOr<std::unique_ptr<RdmaLease>> Open(const RdmaRoute& route,
                                                          MonotonicTime deadline);
+  // The same in two steps, for a try that goes on while those who wait for it come and go. The
+  // lease is of no use before AwaitOffer is OK. DEADLINE_EXCEEDED: the owner has not answered by
+  // `deadline`, and may be awaited again; other errors, as Open's, end it.
+  static absl::StatusOr<std::unique_ptr<RdmaLease>> Begin(const RdmaRoute& route);
+  absl::Status AwaitOffer(MonotonicTime deadline);
+  MonotonicTime begun() const { return begun_; }
   ~RdmaLease();  // detaches
 
   const v1::RdmaOffer& offer() const { return offer_; }
@@ -61,7 +67,8 @@ class RdmaLease {
   absl::Status End() const;
 
  private:
-  RdmaLease(const std::string& address, Clock& clock) : address_(address), clock_(clock) {}
+  RdmaLease(const std::string& address, Clock& clock)
+      : address_(address), clock_(clock), begun_(clock.Now()) {}
   // One call at a time: takes call_mutex_ for its round trip.
   absl::StatusOr<v1::RdmaAttachResponse> Call(const v1::RdmaAttachRequest& request,
                                               MonotonicTime deadline);
@@ -74,6 +81,7 @@ class RdmaLease {
 
   const std::string address_;
   Clock& clock_;
+  const MonotonicTime begun_;
   std::unique_ptr<v1::Lookup::Stub> stub_;
   grpc::ClientContext context_;
   grpc::CompletionQueue queue_;

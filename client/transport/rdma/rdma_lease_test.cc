@@ -130,6 +130,34 @@ TEST_F(RdmaLeaseTest, OpeningEndsByItsDeadlineWhereTheOwnerDoesNotAnswer) {
             absl::StatusCode::kUnavailable);
 }
 
+TEST_F(RdmaLeaseTest, WhoeverHasNoTimeLeavesTheOfferToTheNext) {
+  AttachTo(/*answers=*/1);
+  const auto lease = RdmaLease::Begin(route_);
+  ASSERT_TRUE(lease.ok()) << lease.status();
+  absl::Status offered = (*lease)->AwaitOffer(clock_.Now());
+  if (!offered.ok()) {  // else it was there already
+    EXPECT_EQ(offered.code(), absl::StatusCode::kDeadlineExceeded);
+    EXPECT_FALSE((*lease)->ended());
+    offered = (*lease)->AwaitOffer(MonotonicTime::Infinite());
+  }
+  EXPECT_TRUE(offered.ok()) << offered;
+  EXPECT_EQ((*lease)->owner_features().version, "7");
+  // And it is one like any other.
+  EXPECT_EQ((*lease)->Forget(1).code(), absl::StatusCode::kPermissionDenied);
+}
+
+TEST_F(RdmaLeaseTest, AnOwnerThatDoesNotAnswerIsAwaitedAsOftenAsOneLikes) {
+  AttachTo(/*answers=*/0);
+  const auto lease = RdmaLease::Begin(route_);
+  ASSERT_TRUE(lease.ok()) << lease.status();
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_EQ(
+        WhenLate([&](MonotonicTime deadline) { return (*lease)->AwaitOffer(deadline); }).code(),
+        absl::StatusCode::kDeadlineExceeded);
+  }
+  EXPECT_FALSE((*lease)->ended());
+}
+
 TEST_F(RdmaLeaseTest, OpeningEndsByItsDeadlineWhereTheOwnerCannotBeReached) {
   AttachTo(/*answers=*/1);
   const int port = owner_->port();

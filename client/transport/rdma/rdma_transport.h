@@ -74,6 +74,9 @@ class RdmaTransport final : public RdmaExchange {
   const std::string owner_version_;  // of the first one
   const Capabilities capabilities_;
   RdmaWindows windows_;
+  // Of a try to connect again whose asker had no more time: the next one goes on with it.
+  // OpenAnother's alone, of which one call goes at a time.
+  std::unique_ptr<RdmaLease> next_lease_;
 };
 
 }  // namespace engram
