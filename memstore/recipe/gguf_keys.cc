@@ -28,8 +28,9 @@ enum class Form {
   kTokenMap,
   kPad,
   kEncoding,
-  kOff,    // what the recipe lacks: must be false, 0 or empty
-  kApart,  // known, and nothing that enters an address
+  kAllIds,  // of the model, of which fewer may be hashed
+  kOff,     // what the recipe lacks: must be false, 0 or empty
+  kApart,   // known, and nothing that enters an address
 };
 
 struct Key {
@@ -89,7 +90,11 @@ constexpr Key kOverEmbeddingKeys[] = {
     {"ngram.neighbor_num", Form::kNumbers, P::kMaxOrder},
     {"ngram.split_num", Form::kNumbers, P::kHeadsPerOrder},
     {"ngram.vocab_size_ratio", Form::kVocabRatio, P::kBaseRows},
-    {"vocab_size", Form::kNumbers, P::kVocabSize},
+    {"ngram.base_vocab_size", Form::kNumbers, P::kVocabSize},
+    {"text_vocab_size", Form::kNumbers, P::kVocabSize},
+    {"vocab_size", Form::kAllIds, P::kVocabSize},
+    {"ngram.ignored_token_id_count", Form::kOff},
+    {"ngram.ignored_token_id_start", Form::kApart},
 };
 
 absl::Span<const Key> KeysOf(ConfigKeys keys) {
@@ -182,11 +187,30 @@ class KeyReader {
         return StoreEncoding(source, value);
       case Form::kVocabRatio:
         return StateRatio(source, value);
+      case Form::kAllIds:
+        all_ids_.emplace_back(source, value);
+        return absl::OkStatus();
       case Form::kOff:
         return CheckOff(source, value);
       default:
         return State(key, source, value);
     }
+  }
+  // All ids of the model, where no key says how many are hashed: they are taken where a ratio holds
+  // the table's rows against them.
+  absl::Status ReadAllIds(bool has_ratio) {
+    if (stated_.Find(P::kVocabSize) != nullptr) return absl::OkStatus();
+    for (const auto& [source, value] : all_ids_) {
+      ENGRAM_RETURN_IF_ERROR(CheckWhole(source, value));
+      if (!has_ratio && value.numbers != std::vector<int64_t>{family_.vocab_size}) {
+        return Expected(source, value,
+                        absl::StrCat(family_.vocab_size, " as of ", family_.name,
+                                     ": more ids than are hashed may be counted, and no key "
+                                     "ngram.base_vocab_size or ngram.vocab_size_ratio says"));
+      }
+      ENGRAM_RETURN_IF_ERROR(State({"", Form::kNumbers, P::kVocabSize}, source, value));
+    }
+    return absl::OkStatus();
   }
   GgufKeysReport& report() { return report_; }
 
@@ -290,6 +314,7 @@ class KeyReader {
   const Family& family_;
   StatedRecipe& stated_;
   GgufKeysReport report_;
+  std::vector<std::pair<std::string, GgufValue>> all_ids_;
 };
 
 }  // namespace
@@ -309,6 +334,11 @@ bool IsGgufRecipeKey(absl::string_view key) {
 absl::StatusOr<GgufKeysReport> ReadGgufKeys(const GgufModel& model, const Family& family,
                                             StatedRecipe& stated) {
   KeyReader reader(family, stated);
+  bool has_ratio = false;
+  for (const auto& [name, entry] : model.metadata()) {
+    const std::optional<Key> key = FindKey(family.config_keys, SuffixOf(name));
+    has_ratio |= key && key->form == Form::kVocabRatio;
+  }
   // A ratio is one of what another key says.
   for (const bool ratios : {false, true}) {
     for (const auto& [name, entry] : model.metadata()) {
@@ -322,6 +352,7 @@ absl::StatusOr<GgufKeysReport> ReadGgufKeys(const GgufModel& model, const Family
                           IsOwnKey(family.config_keys, suffix);
       if (!key && is_own && !ratios) reader.report().unread.push_back(QuoteForMessage(name));
     }
+    if (!ratios) ENGRAM_RETURN_IF_ERROR(reader.ReadAllIds(has_ratio));
   }
   return std::move(reader.report());
 }

@@ -117,6 +117,12 @@ TEST_F(GgufKeysTest, ReadsWhatConvertersOfQwenAndLongCatWrite) {
       .value();
   EXPECT_THAT(Stated(RecipeParameter::kBaseRows), ElementsAre(78u * 131072));
   EXPECT_THAT(Stated(RecipeParameter::kVocabSize), ElementsAre(131072));
+  // Special tokens that are not hashed are counted as well, or not.
+  Read("longcat-flash-lite",
+       {Uint32("longcat.vocab_size", 131125), Uint32("longcat.ngram.base_vocab_size", 131072)})
+      .value();
+  EXPECT_THAT(Stated(RecipeParameter::kVocabSize), ElementsAre(131072));
+  Read("longcat-flash-lite", {Uint32("longcat.vocab_size", 131072)}).value();
 }
 
 TEST_F(GgufKeysTest, NothingIsSaidOfAnotherFamily) {
@@ -140,6 +146,10 @@ TEST_F(GgufKeysTest, WhatCannotBeIsRefusedByKeyAndValue) {
   ExpectRefused(kV41, {Uint32s("a.engram.layer_ids", {14, 1})}, {"ascending"});
   ExpectRefused("longcat-flash-lite", {Float32("a.ngram.vocab_size_ratio", -1)}, {"positive"});
   ExpectRefused("longcat-flash-lite", {Uint32s("a.oe_ignored_token_ids", {3})}, {"no such rule"});
+  ExpectRefused("longcat-flash-lite", {Uint32("a.ngram.ignored_token_id_count", 53)},
+                {"ignored_token_id_count is 53", "no such rule"});
+  ExpectRefused("longcat-flash-lite", {Uint32("a.vocab_size", 131125)},
+                {"a.vocab_size is 131125, expected 131072"});
 }
 
 }  // namespace
