@@ -35,6 +35,8 @@ FLOORS = {
     "memstore/pack/output": {"memstore/base", "memstore/os", "memstore/addressing", "memstore/table"},
     "memstore/pack": {"memstore/base", "memstore/os", "memstore/addressing", "memstore/pack/output", "memstore/recipe",
                       "memstore/safetensors", "memstore/table", "memstore/tokenizer"},
+    "memstore/pack/gguf": {"memstore/base", "memstore/os", "memstore/addressing", "memstore/gguf", "memstore/pack",
+                           "memstore/recipe", "memstore/safetensors", "memstore/table"},
     "memstore/store": {"memstore/base", "memstore/os", "memstore/addressing", "memstore/gather", "memstore/table"},
     "client/transport": set(),
     "client/transport/local": {"client/transport"},
