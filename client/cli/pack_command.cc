@@ -1,4 +1,4 @@
-// engram pack: a released checkpoint, or synthetic rows, to a table set.
+// engram pack: a released checkpoint, a GGUF file, or synthetic rows, to a table set.
 
 #include <cstdint>
 #include <cstdio>
@@ -13,6 +13,8 @@
 #include "client/terminal/progress.h"
 #include "client/terminal/stop_message.h"
 #include "memstore/addressing/families.h"
+#include "memstore/pack/gguf/pack_gguf.h"
+#include "memstore/pack/named_rows.h"
 #include "memstore/pack/output/output_place.h"
 #include "memstore/pack/pack_checkpoint.h"
 #include "memstore/pack/pack_options.h"
@@ -25,32 +27,55 @@ struct PackFlags {
   std::string family;
   std::string checkpoint;
   std::string link;  // a checkpoint, too
+  std::vector<std::string> gguf_tensors;
   bool synthetic = false;
   PackOptions options;
 };
 
+// The model's directory, whether its rows are copied or linked to; empty where there is none.
+const std::string& CheckpointOf(const PackFlags& flags) {
+  return flags.link.empty() ? flags.checkpoint : flags.link;
+}
+
+// Tensors that are named go with what they are in.
+absl::Status CheckRowFlags(const PackFlags& flags) {
+  if (!flags.options.rows.empty() && CheckpointOf(flags).empty()) {
+    return absl::InvalidArgumentError(
+        flags.options.gguf_file.empty()
+            ? "--rows names tensors of a model: it goes with --checkpoint DIR or --link DIR"
+            : "--rows names tensors of --checkpoint DIR; those of a GGUF file are named with "
+              "--gguf-tensor");
+  }
+  if (!flags.gguf_tensors.empty() && flags.options.gguf_file.empty()) {
+    return absl::InvalidArgumentError("--gguf-tensor goes with --gguf FILE");
+  }
+  absl::Status status = RowNames::Parse(flags.options.rows, "--rows").status();
+  if (status.ok()) status = RowNames::Parse(flags.gguf_tensors, "--gguf-tensor").status();
+  return status;
+}
+
 // What can be told to be wrong from the flags alone.
 absl::Status CheckFlags(const PackFlags& flags, const Family& family) {
-  const int sources =
-      (flags.synthetic ? 1 : 0) + (flags.checkpoint.empty() ? 0 : 1) + (flags.link.empty() ? 0 : 1);
+  const int sources = (flags.synthetic ? 1 : 0) + (flags.checkpoint.empty() ? 0 : 1) +
+                      (flags.link.empty() ? 0 : 1) + (flags.options.gguf_file.empty() ? 0 : 1);
   if (sources != 1) {
     return absl::InvalidArgumentError(
         "give one of --checkpoint DIR (a released model), --link DIR (the same, whose rows stay "
-        "where they are) and --synthetic (made-up rows)");
+        "where they are), --gguf FILE (a model in GGUF) and --synthetic (made-up rows)");
   }
   if (!flags.synthetic && !flags.options.layers.empty()) {
     return absl::InvalidArgumentError(
-        "--layers goes with --synthetic: of a checkpoint all layers are packed");
+        "--layers goes with --synthetic: of a model all layers are packed");
   }
   if (flags.synthetic && (flags.options.reset_token_id || flags.options.use_stored_constants)) {
     return absl::InvalidArgumentError(
-        "--reset-token-id and --use-stored-constants go with --checkpoint: made-up rows have the "
-        "family's own constants");
+        "--reset-token-id and --use-stored-constants go with --checkpoint and --gguf: made-up rows "
+        "have the family's own constants");
   }
-  absl::Status status = CheckPackOptions(family, flags.options);
-  if (status.ok() && !flags.synthetic) {
-    status = CheckOutputBesideCheckpoint(flags.options.output,
-                                         flags.link.empty() ? flags.checkpoint : flags.link);
+  absl::Status status = CheckRowFlags(flags);
+  if (status.ok()) status = CheckPackOptions(family, flags.options);
+  if (status.ok() && !CheckpointOf(flags).empty()) {
+    status = CheckOutputBesideCheckpoint(flags.options.output, CheckpointOf(flags));
   }
   if (status.ok() && flags.synthetic) status = CheckTokenMapGiven(family, flags.options);
   if (status.ok() && flags.synthetic) status = CheckSyntheticLayers(flags.options);
@@ -65,6 +90,13 @@ std::string StopText(const std::string& partial, bool resumable) {
                                   "is in "
                                 : "this can't be gone on with: remove ",
                       partial, "\n");
+}
+
+absl::StatusOr<Manifest> Pack(const PackFlags& flags, const Family& family, PackOptions options) {
+  if (flags.synthetic) return PackSynthetic(family, options);
+  if (options.gguf_file.empty()) return PackCheckpoint(family, CheckpointOf(flags), options);
+  options.rows = flags.gguf_tensors;
+  return PackGguf(family, options);
 }
 
 int Run(const PackFlags& flags) {
@@ -84,10 +116,7 @@ int Run(const PackFlags& flags) {
   options.writer.on_begin = [&](const std::string& partial, bool resumable) {
     stop_message.emplace(StopText(partial, resumable));
   };
-  const std::string& checkpoint = options.link ? flags.link : flags.checkpoint;
-  absl::StatusOr<Manifest> manifest = flags.synthetic
-                                          ? PackSynthetic(**family, options)
-                                          : PackCheckpoint(**family, checkpoint, options);
+  absl::StatusOr<Manifest> manifest = Pack(flags, **family, options);
   stop_message.reset();
   progress.EndLine();
   if (!manifest.ok()) return Finish(manifest.status());
@@ -100,6 +129,33 @@ int Run(const PackFlags& flags) {
   return kDone;
 }
 
+// Rows that were quantised already.
+void AddRowOptions(CLI::App& command, PackFlags& flags) {
+  command
+      .add_option(
+          "--rows", flags.options.rows,
+          "tensors that are the rows as they are, joined row by row in this order, in place of the "
+          "family's own; each is named, or ends in a dot and, what is given, once a layer; {piece} "
+          "stands for the number of a piece, {layer} for a layer's. Codes and scales of NVFP4 with "
+          "the table's own scale: --rows embed.weight,embed.weight_scale,embed.weight_scale_2; FP8 "
+          "with a scale a row: --rows embed.weight,embed.weight_scale; INT4 in groups: --rows "
+          "embed.qweight,embed.scales,embed.qzeros; in pieces: --rows "
+          "shard_{piece}.weight,shard_{piece}.weight_scale. Needs --encoding")
+      ->delimiter(',');
+  command.add_option("--encoding", flags.options.encoding,
+                     "what rows that are packed as they are are called, for clients to know them "
+                     "by: a plain name, as in nvfp4; it is part of the set's id (default with "
+                     "--gguf: made from the tensor's type, as in gguf_q8_0)");
+  command.add_option("--gguf", flags.options.gguf_file,
+                     "in place of --checkpoint: the model as GGUF, version 2 or 3; of a split "
+                     "model (-00001-of-00003) any part. What its keys say of the addresses counts");
+  command
+      .add_option("--gguf-tensor", flags.gguf_tensors,
+                  "with --gguf: the table's tensor where it has another name than converters give; "
+                  "as with --rows, several are joined")
+      ->delimiter(',');
+}
+
 }  // namespace
 
 void AddPackCommand(CLI::App& app, CommandBody* chosen) {
@@ -107,9 +163,10 @@ void AddPackCommand(CLI::App& app, CommandBody* chosen) {
   CLI::App* command = app.add_subcommand(
       "pack",
       "Pack Engram tables into a table set: the directory that engramd serves.\n"
-      "From a released model (safetensors), or with made-up rows that prove themselves:\n"
+      "From a released model (safetensors or GGUF), or with made-up rows that prove themselves:\n"
       "  engram pack --family qwen4-exp --checkpoint MODEL --output SET\n"
       "  engram pack --family qwen4-exp --link MODEL --output SET    (no second copy of the rows)\n"
+      "  engram pack --family qwen4-exp --gguf MODEL.gguf --output SET\n"
       "  engram pack --synthetic --family qwen4-exp --rows-per-head 20000 --output SET\n"
       "The set appears at SET when it is whole; nothing is ever written over. A run that was\n"
       "stopped or killed leaves .SET.partial: the same command goes on where it stopped.");
@@ -131,7 +188,8 @@ void AddPackCommand(CLI::App& app, CommandBody* chosen) {
   command->add_option("--token-map", flags->options.token_map_file,
                       "where the family hashes compressed ids: the map, int32 little-endian; it "
                       "is checked and kept in the set (default: made from the checkpoint's "
-                      "tokenizer.json)");
+                      "tokenizer.json, or the one that the GGUF holds)");
+  AddRowOptions(*command, *flags);
   command
       ->add_option("--rows-per-head", flags->options.rows_per_head,
                    "base size of a table that is scaled (default: config.json's, or the family's)")

@@ -64,15 +64,16 @@ absl::StatusOr<std::vector<std::string>> ListNames(const std::string& directory)
   return names;
 }
 
-absl::Status SayGguf(absl::string_view what) {
+absl::Status SayGguf(absl::string_view what, const std::string& file) {
   return absl::InvalidArgumentError(
       absl::StrCat(what,
-                   ": --checkpoint takes the directory of a safetensors checkpoint, and this "
-                   "version takes no GGUF; give the model as safetensors"));
+                   ": --checkpoint takes the directory of a safetensors checkpoint; give GGUF "
+                   "with --gguf ",
+                   file));
 }
 
 absl::Status SayWhatFileItIs(const std::string& path) {
-  if (IsGguf(path)) return SayGguf(absl::StrCat(path, " is a GGUF file"));
+  if (IsGguf(path)) return SayGguf(absl::StrCat(path, " is a GGUF file"), path);
   const std::string name = fs::path(path).filename();
   const fs::path folder = fs::path(path).parent_path();
   const std::string parent = folder.empty() ? std::string(".") : folder.string();
@@ -97,7 +98,8 @@ bool HasSuffixOf(const std::string& name, absl::Span<const absl::string_view> su
 absl::Status SayWhatDirectoryItIs(const std::string& path, const std::vector<std::string>& names) {
   for (const std::string& name : names) {
     if (absl::EndsWithIgnoreCase(name, ".gguf") || IsGguf(JoinPath(path, name))) {
-      return SayGguf(absl::StrCat(path, " holds GGUF (", name, ") and no safetensors"));
+      return SayGguf(absl::StrCat(path, " holds GGUF (", name, ") and no safetensors"),
+                     JoinPath(path, name));
     }
   }
   for (const std::string& name : names) {

@@ -55,10 +55,12 @@ TEST_F(CheckpointFilesTest, SaysWhatElseItIs) {
              "--checkpoint " + (dir_ / "a").string());
   ExpectSaid(CheckCheckpointDirectory(Write("a/model.safetensors.index.json")), kInvalid,
              "--checkpoint " + (dir_ / "a").string());
-  ExpectSaid(CheckCheckpointDirectory(Write("g/model.gguf", gguf)), kInvalid, "GGUF");
-  ExpectSaid(CheckCheckpointDirectory(Write("h/model", gguf)), kInvalid, "GGUF");
-  ExpectSaid(CheckCheckpointDirectory(dir_ / "g"), kInvalid, "GGUF");
-  ExpectSaid(CheckCheckpointDirectory(dir_ / "h"), kInvalid, "GGUF");
+  ExpectSaid(CheckCheckpointDirectory(Write("g/model.gguf", gguf)), kInvalid,
+             "GGUF with --gguf " + (dir_ / "g/model.gguf").string());
+  ExpectSaid(CheckCheckpointDirectory(Write("h/model", gguf)), kInvalid, "--gguf");
+  ExpectSaid(CheckCheckpointDirectory(dir_ / "g"), kInvalid,
+             "--gguf " + (dir_ / "g/model.gguf").string());
+  ExpectSaid(CheckCheckpointDirectory(dir_ / "h"), kInvalid, "--gguf");
   Write("p/pytorch_model.bin");
   ExpectSaid(CheckCheckpointDirectory(dir_ / "p"), kInvalid, "PyTorch");
   Write("models--x--y/snapshots/1234/model.safetensors");

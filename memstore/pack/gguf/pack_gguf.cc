@@ -19,6 +19,7 @@
 #include "memstore/pack/gguf/gguf_scheme.h"
 #include "memstore/pack/named_rows.h"
 #include "memstore/pack/pack_checkpoint.h"
+#include "memstore/pack/provenance.h"
 #include "memstore/pack/pack_synthetic.h"
 #include "memstore/recipe/gguf_keys.h"
 #include "memstore/safetensors/checkpoint_files.h"
@@ -273,7 +274,8 @@ absl::StatusOr<Manifest> PackGguf(const Family& family, const PackOptions& optio
   if (options.on_note) {
     for (const std::string& note : model.notes) options.on_note(absl::StrCat("note: ", note));
   }
-  return PackLayers(model.family, options, model.scheme, layouts);
+  const Provenance source = MakeProvenance(kGgufSource, options.gguf_file, options);
+  return PackLayers(model.family, options, model.scheme, layouts, SourceSideFiles(source, {}));
 }
 
 }  // namespace engram
