@@ -86,10 +86,12 @@ absl::Status CheckFlags(const PackFlags& flags, const Family& family) {
 // What a run says that is stopped while it writes.
 std::string StopText(const std::string& partial, bool resumable) {
   return absl::StrCat(StandardErrorIsTerminal() ? "\n" : "", "engram: stopped; ",
-                      resumable ? "the same command goes on where it stopped: what is finished "
-                                  "is in "
-                                : "this can't be gone on with: remove ",
-                      partial, "\n");
+                      resumable ? absl::StrCat("the same command goes on where it stopped: what is "
+                                               "finished is in ",
+                                               partial)
+                                : absl::StrCat("the next run begins anew, and says so where ",
+                                               partial, " has to be removed first"),
+                      "\n");
 }
 
 absl::StatusOr<Manifest> Pack(const PackFlags& flags, const Family& family, PackOptions options) {

@@ -176,8 +176,8 @@ TEST_F(PackSyntheticTest, RefusesWhatTheDeviceHasNoRoomFor) {
   EXPECT_TRUE(fs::is_empty(dir_));
 }
 
-// Killed when it is halfway through: no output; the next run begins anew and is whole.
-TEST_F(PackSyntheticTest, BeginsAnewAfterAKill) {
+// Killed when it is halfway through: no output; the next run keeps what is finished and is whole.
+TEST_F(PackSyntheticTest, GoesOnAfterAKill) {
   const Family& family = **FindFamily("qwen4-exp");
   PackOptions options = Options("", 5000);
   options.writer.shard_bytes = 4u << 20;
@@ -194,8 +194,11 @@ TEST_F(PackSyntheticTest, BeginsAnewAfterAKill) {
   ASSERT_TRUE(WIFSIGNALED(ended));
   EXPECT_FALSE(fs::exists(dir_ / "set"));
   EXPECT_TRUE(fs::exists(dir_ / ".set.partial"));
+  std::string notes;
+  options.on_note = [&](const std::string& line) { notes += line; };
   const absl::StatusOr<Manifest> manifest = PackSynthetic(family, options);
   ASSERT_TRUE(manifest.ok()) << manifest.status();
+  EXPECT_THAT(notes, HasSubstr("going on where an earlier run stopped"));
   ExpectSound(manifest->layers[0]);
   EXPECT_EQ(std::distance(fs::directory_iterator(dir_), {}), 1);
 }
