@@ -231,8 +231,8 @@ TEST_F(EngramdTest, OneFlippedBitInAnyFileEndsItBeforeItListens) {
     WriteFile(path, bytes);
     ++files;
   }
-  // manifest and digest, token map, two shards and their checksums
-  EXPECT_EQ(files, 7u);
+  // manifest and digest, token map, provenance, two shards, their checksums and their pages'
+  EXPECT_EQ(files, 10u);
   EngramdProcess whole_again(Flags());
   EXPECT_FALSE(whole_again.WaitUntilServing().empty());
 }

@@ -20,9 +20,9 @@
 #include "memstore/pack/named_rows.h"
 #include "memstore/pack/pack_checkpoint.h"
 #include "memstore/pack/provenance.h"
-#include "memstore/pack/pack_synthetic.h"
 #include "memstore/recipe/gguf_keys.h"
 #include "memstore/safetensors/checkpoint_files.h"
+#include "memstore/table/side_files.h"
 
 namespace engram {
 namespace {
