@@ -8,9 +8,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/cli/command.h"
-#include "client/cli/streams.h"
 #include "client/cli/token_flags.h"
 #include "client/cli/token_stream.h"
+#include "client/terminal/streams.h"
 #include "memstore/addressing/addresser.h"
 #include "memstore/addressing/families.h"
 #include "memstore/table/manifest.h"

@@ -13,11 +13,11 @@
 #include "client/cli/column_flag.h"
 #include "client/cli/command.h"
 #include "client/cli/dense_rows.h"
-#include "client/cli/streams.h"
 #include "client/cli/target_flags.h"
 #include "client/cli/token_flags.h"
 #include "client/cli/token_stream.h"
 #include "client/client.h"
+#include "client/terminal/streams.h"
 #include "memstore/base/clock.h"
 
 namespace engram::cli {

@@ -7,7 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/cli/command.h"
-#include "client/cli/streams.h"
+#include "client/terminal/streams.h"
 #include "memstore/addressing/families.h"
 #include "memstore/tokenizer/make_token_map.h"
 

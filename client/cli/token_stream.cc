@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "client/cli/streams.h"
+#include "client/terminal/streams.h"
 #include "client/token_files/sequence_tokens.h"
 #include "memstore/base/status_macros.h"
 

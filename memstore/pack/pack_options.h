@@ -14,7 +14,7 @@
 #include "memstore/addressing/token_map.h"
 #include "memstore/base/wall_clock.h"
 #include "memstore/os/ordered_work.h"
-#include "memstore/pack/table_set_writer.h"
+#include "memstore/pack/output/table_set_writer.h"
 
 namespace engram {
 

@@ -74,9 +74,9 @@ class TableSet {
   // size that does not match, a file that does not belong to the set or is a link, a place that
   // the device can't read; names file and block. FAILED_PRECONDITION: the token map is not the
   // manifest's, a side file is of another set, or a file that the set is linked to changed.
-  // INVALID_ARGUMENT: the manifest contradicts itself, or the NUMA node of the options is not there.
-  // RESOURCE_EXHAUSTED: the table does not fit into the memory that is available, with both sizes,
-  // or a thread can't be started. CANCELLED: the options said so.
+  // INVALID_ARGUMENT: the manifest contradicts itself, or the NUMA node of the options is not
+  // there. RESOURCE_EXHAUSTED: the table does not fit into the memory that is available, with both
+  // sizes, or a thread can't be started. CANCELLED: the options said so.
   static absl::StatusOr<std::shared_ptr<const TableSet>> Load(const std::string& directory,
                                                               const LoadOptions& options);
   ~TableSet();

@@ -1,4 +1,4 @@
-#include "memstore/pack/table_set_writer.h"
+#include "memstore/pack/output/table_set_writer.h"
 
 #include <cstring>
 #include <filesystem>

@@ -17,7 +17,7 @@
 #include "gtest/gtest.h"
 #include "memstore/addressing/families.h"
 #include "memstore/os/posix_file.h"
-#include "memstore/pack/table_set_writer.h"
+#include "memstore/pack/output/table_set_writer.h"
 #include "memstore/table/synthetic.h"
 
 namespace engram {

@@ -1,4 +1,4 @@
-#include "memstore/pack/source_identity.h"
+#include "memstore/pack/output/source_identity.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>

@@ -1,4 +1,4 @@
-#include "client/cli/streams.h"
+#include "client/terminal/streams.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
