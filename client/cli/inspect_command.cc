@@ -18,6 +18,7 @@
 #include "client/cli/provenance_json.h"
 #include "client/cli/table_set_argument.h"
 #include "memstore/base/quote_for_message.h"
+#include "memstore/base/status_macros.h"
 #include "memstore/os/posix_file.h"
 #include "memstore/table/linked_rows.h"
 #include "memstore/table/manifest.h"
@@ -26,15 +27,19 @@
 namespace engram::cli {
 namespace {
 
-// Where the rows lie, when that is not the set's directory.
-using Links = std::optional<LinkedRows>;
+// What lies beside the manifest.
+struct Sides {
+  SideFiles read;
+  std::vector<std::string> there;   // names
+  std::optional<LinkedRows> links;  // where the rows lie, when that is not the set's directory
+};
 
-// Every file of the set: the manifest and its digest, the token map, shards and their checksums; of
-// a linked set the links in place of shards.
-uint64_t CountFiles(const Manifest& manifest, const Links& links) {
-  uint64_t files = 2 + (manifest.scheme.token_map ? 1 : 0) + (links ? 1 : 0);
+// Every file that the set consists of: the manifest and its digest, the token map, shards and their
+// checksums; of a linked set the links in place of shards.
+uint64_t CountFiles(const Manifest& manifest, const Sides& sides) {
+  uint64_t files = 2 + (manifest.scheme.token_map ? 1 : 0) + (sides.links ? 1 : 0);
   for (const LayerTableSpec& layer : manifest.layers) {
-    files += (links ? 1 : 2) * layer.shards.size();
+    files += (sides.links ? 1 : 2) * layer.shards.size();
   }
   return files;
 }
@@ -49,15 +54,8 @@ std::vector<std::string> SideFilesThere(const std::string& directory, const Mani
   return there;
 }
 
-// What lies beside the manifest.
-struct Besides {
-  SideFiles sides;
-  std::vector<std::string> side_files;  // their names
-  Links links;
-};
-
 // Null for a set that has its rows itself.
-nlohmann::ordered_json LinkedToJson(const Links& links) {
+nlohmann::ordered_json LinkedToJson(const std::optional<LinkedRows>& links) {
   if (!links) return nullptr;
   nlohmann::ordered_json files = nlohmann::ordered_json::array();
   for (const LinkedFile& file : links->files) {
@@ -75,7 +73,7 @@ nlohmann::ordered_json TokenMapJson(const AddressScheme& scheme) {
           {"compressed_vocab_size", scheme.token_map->compressed_vocab_size}};
 }
 
-std::string AsJson(const Manifest& manifest, const Besides& besides) {
+std::string AsJson(const Manifest& manifest, const Sides& sides) {
   const AddressScheme& scheme = manifest.scheme;
   nlohmann::ordered_json orders = nlohmann::ordered_json::array();
   for (uint32_t order = 2; order <= scheme.max_order; ++order) orders.push_back(order);
@@ -93,23 +91,27 @@ std::string AsJson(const Manifest& manifest, const Besides& besides) {
                                       {"family", scheme.family},
                                       {"layers", layers},
                                       {"bytes", manifest.TableBytes()},
-                                      {"files", CountFiles(manifest, links)},
+                                      {"files", CountFiles(manifest, sides)},
                                       {"orders", orders},
                                       {"heads", scheme.heads_per_order},
                                       {"columns", scheme.Columns()},
                                       {"vocab_size", scheme.vocab_size},
                                       {"token_map", TokenMapJson(scheme)},
-                                      {"side_files", besides.side_files},
-                                      {"image_token_ids", besides.sides.image_token_ids},
-                                      {"provenance", ProvenanceJson(besides.sides.provenance)},
-                                      {"linked_to", LinkedToJson(besides.links)}};
+                                      {"side_files", sides.there},
+                                      {"image_token_ids", sides.read.image_token_ids},
+                                      {"provenance", ProvenanceJson(sides.read.provenance)},
+                                      {"linked_to", LinkedToJson(sides.links)}};
   return out.dump(2) + "\n";
 }
 
 // Lines of what the side files say; none where there are none.
-std::string SidesAsText(const SideFiles& sides, const std::vector<std::string>& side_files) {
+std::string SidesAsText(const Sides& sides) {
   std::string out;
-  if (const std::optional<Provenance>& source = sides.provenance) {
+  if (sides.links) {
+    absl::StrAppend(&out, "linked  to files in ",
+                    QuoteForMessage(absl::StrJoin(LinkedFolders(*sides.links), ", ")), "\n");
+  }
+  if (const std::optional<Provenance>& source = sides.read.provenance) {
     absl::StrAppend(&out, "source  ", ProvenanceText(*source), "\n");
     if (!source->index_sha256.empty()) {
       absl::StrAppend(&out, "        its index's SHA-256 ", source->index_sha256, "\n");
@@ -118,10 +120,11 @@ std::string SidesAsText(const SideFiles& sides, const std::vector<std::string>& 
       absl::StrAppend(&out, "        its headers' SHA-256 ", source->headers_sha256, "\n");
     }
   }
-  if (!sides.image_token_ids.empty()) {
-    absl::StrAppend(&out, "images  token ids ", absl::StrJoin(sides.image_token_ids, ", "), "\n");
+  if (!sides.read.image_token_ids.empty()) {
+    absl::StrAppend(&out, "images  token ids ", absl::StrJoin(sides.read.image_token_ids, ", "),
+                    "\n");
   }
-  const auto pages = std::count_if(side_files.begin(), side_files.end(), [](const auto& name) {
+  const auto pages = std::count_if(sides.there.begin(), sides.there.end(), [](const auto& name) {
     return absl::StrContains(name, kPageChecksumsKind);
   });
   if (pages > 0) {
@@ -131,8 +134,7 @@ std::string SidesAsText(const SideFiles& sides, const std::vector<std::string>& 
   return out;
 }
 
-std::string AsText(const Manifest& manifest, const Besides& besides) {
-  const Links& links = besides.links;
+std::string AsText(const Manifest& manifest, const Sides& sides) {
   const AddressScheme& scheme = manifest.scheme;
   std::string out = absl::StrCat("name    ", manifest.name, "\nid      ", manifest.id, "\nfamily  ",
                                  scheme.family, "\n");
@@ -145,12 +147,8 @@ std::string AsText(const Manifest& manifest, const Besides& besides) {
                   "\n");
   absl::StrAppendFormat(&out, "rows    %d bytes (%.2f GiB) in %d files\n", manifest.TableBytes(),
                         static_cast<double>(manifest.TableBytes()) / (1u << 30),
-                        links ? links->files.size() : CountFiles(manifest, links));
-  if (links) {
-    absl::StrAppend(&out, "linked  to files in ",
-                    QuoteForMessage(absl::StrJoin(LinkedFolders(*links), ", ")), "\n");
-  }
-  absl::StrAppend(&out, SidesAsText(besides.sides, besides.side_files), "\n");
+                        sides.links ? sides.links->files.size() : CountFiles(manifest, sides));
+  absl::StrAppend(&out, SidesAsText(sides), "\n");
   absl::StrAppendFormat(&out, "%6s %14s %10s  %-24s %6s\n", "layer", "rows", "row bytes",
                         "encoding", "shards");
   for (const LayerTableSpec& layer : manifest.layers) {
@@ -165,18 +163,20 @@ std::string AsText(const Manifest& manifest, const Besides& besides) {
   return out;
 }
 
+absl::StatusOr<Sides> ReadSides(const std::string& directory, const Manifest& manifest) {
+  Sides sides;
+  ENGRAM_ASSIGN_OR_RETURN(sides.read, LoadSmallSideFiles(directory, "", manifest));
+  ENGRAM_ASSIGN_OR_RETURN(sides.links, LoadLinkedRows(directory, manifest));
+  sides.there = SideFilesThere(directory, manifest);
+  return sides;
+}
+
 int Run(const std::string& directory, bool json) {
   absl::StatusOr<Manifest> manifest = LoadManifest(directory);
   if (!manifest.ok()) return Finish(manifest.status());
-  Besides besides;
-  absl::StatusOr<SideFiles> sides = LoadSmallSideFiles(directory, "", *manifest);
+  const absl::StatusOr<Sides> sides = ReadSides(directory, *manifest);
   if (!sides.ok()) return Finish(sides.status());
-  besides.sides = *std::move(sides);
-  besides.side_files = SideFilesThere(directory, *manifest);
-  absl::StatusOr<Links> links = LoadLinkedRows(directory, *manifest);
-  if (!links.ok()) return Finish(links.status());
-  besides.links = *std::move(links);
-  return Finish(Print(json ? AsJson(*manifest, besides) : AsText(*manifest, besides)));
+  return Finish(Print(json ? AsJson(*manifest, *sides) : AsText(*manifest, *sides)));
 }
 
 }  // namespace

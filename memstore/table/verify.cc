@@ -32,7 +32,7 @@ struct BlockRun {
   uint64_t blocks;
 };
 
-// One thread's: a buffer, and the page checksums of the shard that it is at.
+// One thread's: what it reads by, and the page checksums of the shard that it is at.
 class RunChecker {
  public:
   RunChecker(const std::string& directory, const Manifest& manifest, ShardFiles& files)
@@ -44,15 +44,17 @@ class RunChecker {
       shard_ = run.shard;
     }
     ENGRAM_ASSIGN_OR_RETURN(const ShardFile* file, files_.BeginShare(run.file));
-    absl::Status status =
-        file->linked_rows() == nullptr ? CheckBlocks(run, *file) : CheckLinkedBlocks(run, *file);
+    absl::Status status = CheckBlocks(run, *file);
     files_.EndShare(run.file);
     return status;
   }
 
  private:
+  // Bytes [begin, end) of the shard's file, where that is linked as they would be. They reach from
+  // the page that the run begins in to the run's end.
+  absl::StatusOr<absl::Span<const std::byte>> Read(const BlockRun& run, const ShardFile& file,
+                                                   uint64_t begin, uint64_t end);
   absl::Status CheckBlocks(const BlockRun& run, const ShardFile& file);
-  absl::Status CheckLinkedBlocks(const BlockRun& run, const ShardFile& file);
   absl::Status CheckPages(const BlockRun& run, uint64_t first_page,
                           absl::Span<const std::byte> bytes) const;
 
@@ -65,21 +67,17 @@ class RunChecker {
   std::optional<PageChecksums> pages_;
 };
 
-// A linked set's rows lie in no pages of its own: their blocks' checksums are all there is.
-absl::Status RunChecker::CheckLinkedBlocks(const BlockRun& run, const ShardFile& file) {
-  const uint64_t end_block = run.first_block + run.blocks;
-  const uint64_t begin = BlockOffset(*run.layer, *run.shard, run.first_block);
-  const uint64_t end = BlockOffset(*run.layer, *run.shard, end_block - 1) +
-                       BlockBytes(*run.layer, *run.shard, end_block - 1);
-  const absl::Span<std::byte> bytes = buffer_.Reserve(end - begin).first(end - begin);
-  ENGRAM_RETURN_IF_ERROR(linked_.Read(file, run.first_block, end_block, bytes));
-  uint64_t at = 0;
-  for (uint64_t block = run.first_block; block < end_block; ++block) {
-    const uint64_t block_bytes = BlockBytes(*run.layer, *run.shard, block);
-    ENGRAM_RETURN_IF_ERROR(file.CheckBlock(block, bytes.subspan(at, block_bytes)));
-    at += block_bytes;
-  }
-  return absl::OkStatus();
+absl::StatusOr<absl::Span<const std::byte>> RunChecker::Read(const BlockRun& run,
+                                                             const ShardFile& file, uint64_t begin,
+                                                             uint64_t end) {
+  if (file.linked_rows() == nullptr) return file.reader().Read(begin, end - begin, buffer_);
+  // By whole blocks: the one that holds the page's begin, too.
+  uint64_t first_block = run.first_block;
+  while (BlockOffset(*run.layer, *run.shard, first_block) > begin) --first_block;
+  const uint64_t from = BlockOffset(*run.layer, *run.shard, first_block);
+  const absl::Span<std::byte> bytes = buffer_.Reserve(end - from).first(end - from);
+  ENGRAM_RETURN_IF_ERROR(linked_.Read(file, first_block, run.first_block + run.blocks, bytes));
+  return bytes.subspan(begin - from);
 }
 
 // Blocks begin and end anywhere in a page. A page is the run's in which it ends: what of it belongs
@@ -91,8 +89,7 @@ absl::Status RunChecker::CheckBlocks(const BlockRun& run, const ShardFile& file)
       BlockOffset(*run.layer, *run.shard, last) + BlockBytes(*run.layer, *run.shard, last);
   const uint64_t first_page = begin / kShardPageBytes;
   const uint64_t read_from = first_page * kShardPageBytes;
-  ENGRAM_ASSIGN_OR_RETURN(const absl::Span<const std::byte> bytes,
-                          file.reader().Read(read_from, end - read_from, buffer_));
+  ENGRAM_ASSIGN_OR_RETURN(const absl::Span<const std::byte> bytes, Read(run, file, read_from, end));
   uint64_t at = begin - read_from;
   for (uint64_t block = run.first_block; block <= last; ++block) {
     const uint64_t block_bytes = BlockBytes(*run.layer, *run.shard, block);
