@@ -23,8 +23,7 @@ struct VerifyOptions {
 // The manifest of a set that is whole. NOT_FOUND: no set, or a file of it is missing. DATA_LOSS:
 // something is not what was packed, naming the file and, within a shard, block and byte range.
 // FAILED_PRECONDITION: the token map is another one, a side file another set's, or a file changed
-// that the set is linked to.
-// INVALID_ARGUMENT: the manifest contradicts itself.
+// that the set is linked to. INVALID_ARGUMENT: the manifest contradicts itself.
 absl::StatusOr<Manifest> VerifyTableSet(const std::string& directory, const VerifyOptions& options);
 
 }  // namespace engram
