@@ -138,6 +138,7 @@ TEST_F(TableCommandsTest, BadUsageIsTwoAndLeavesNothing) {
       {"--family", "qwen4-exp", "--synthetic", "--reset-token-id", "2"},
       {"--family", "qwen4-exp", "--checkpoint", "x", "--reset-token-id", "-1"},
       {"--family", kV41, "--checkpoint", "x", "--token-map", kV41Map, "--reset-token-id", "2"},
+      {"--family", "qwen4-exp", "--synthetic", "--source", "a\nb"},
       {"--family", kV41, "--synthetic"},
   };
   for (std::vector<std::string> arguments : bad) {
@@ -195,6 +196,36 @@ TEST_F(TableCommandsTest, InspectRefusesAFamilyThatIsNoPlainName) {
       EXPECT_THAT(said_, HasSubstr("family is \"\\x"));
     }
   }
+}
+
+TEST_F(TableCommandsTest, InspectSaysWhereASetIsFrom) {
+  ASSERT_EQ(PackSmallV41({"--source", "maker/model@0123abcd"}), kDone) << said_;
+  ASSERT_EQ(Run({"inspect", Path("set")}), kDone) << said_;
+  EXPECT_THAT(printed_, HasSubstr("source  maker/model@0123abcd, packed 20"));
+  EXPECT_THAT(printed_, HasSubstr("checksums of every 4 KiB page, in 2 files"));
+  ASSERT_EQ(Run({"inspect", Path("set"), "--json"}), kDone) << said_;
+  const nlohmann::json found = nlohmann::json::parse(printed_);
+  EXPECT_EQ(found["provenance"]["source_kind"], "synthetic");
+  EXPECT_EQ(found["provenance"]["repository"], "maker/model");
+  EXPECT_EQ(found["provenance"]["revision"], "0123abcd");
+  EXPECT_TRUE(found["provenance"]["path"].is_null());
+  EXPECT_EQ(found["provenance"]["packed_at"].get<std::string>().size(), 20u);
+  EXPECT_EQ(found["image_token_ids"], nlohmann::json::array());
+  EXPECT_EQ(found["side_files"],
+            nlohmann::json({"provenance.side", "layer01-00000.page-checksums.side",
+                            "layer14-00000.page-checksums.side"}));
+  // Damaged it is refused, absent it is not missed.
+  const std::string file = Path("set/provenance.side");
+  std::ofstream(file, std::ios::app) << "x";
+  for (const char* command : {"inspect", "verify"}) {
+    EXPECT_EQ(Run({command, Path("set")}), kFailed) << command;
+    EXPECT_THAT(said_, HasSubstr(file));
+    EXPECT_THAT(said_, HasSubstr("may be deleted"));
+  }
+  fs::remove(file);
+  EXPECT_EQ(Run({"verify", Path("set")}), kDone) << said_;
+  ASSERT_EQ(Run({"inspect", Path("set"), "--json"}), kDone) << said_;
+  EXPECT_TRUE(nlohmann::json::parse(printed_)["provenance"].is_null());
 }
 
 TEST_F(TableCommandsTest, VerifyNamesWhatIsDamaged) {

@@ -10,7 +10,10 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "memstore/base/testing/fake_clock.h"
+#include "memstore/os/posix_file.h"
 #include "memstore/store/testing/small_table_set.h"
+#include "memstore/table/manifest.h"
+#include "memstore/table/side_files.h"
 #include "server/base/limits.h"
 
 namespace engram {
@@ -72,6 +75,28 @@ class TableSetManagerTest : public ::testing::Test {
         Directory(directory));
     ASSERT_TRUE(written.ok()) << written.status();
   }
+  // Side files of the set in `name`, which say that it is of that repository.
+  void WriteSides(const std::string& name, const std::string& repository,
+                  const std::string& side_directory) {
+    const absl::StatusOr<Manifest> manifest = LoadManifest(Directory(name));
+    ASSERT_TRUE(manifest.ok()) << manifest.status();
+    const absl::Status written =
+        testing::WriteSmallSideFiles(*manifest, repository, Directory(name), side_directory);
+    ASSERT_TRUE(written.ok()) << written;
+  }
+  std::string Warning(const std::string& name) {
+    const auto published = manager_->Publish(Directory(name), nullptr, nullptr);
+    EXPECT_TRUE(published.ok()) << published.status();
+    return published.ok() ? published->warning : "";
+  }
+  // The repository that the set is of that the name leads to.
+  std::string ServedSource(const std::string& name) const {
+    for (const TableSetStatus& set : manager_->List()) {
+      if (set.name != name || set.state != TableSetState::kServing) continue;
+      return set.provenance ? set.provenance->repository : "not known";
+    }
+    return "not served";
+  }
   std::string Directory(const std::string& name) const { return absl::StrCat(root_, "/", name); }
   void Start(uint64_t memory_limit_bytes = 0) {
     TableSetManager::Options options;
@@ -79,6 +104,7 @@ class TableSetManagerTest : public ::testing::Test {
     options.retire_grace = kGrace;
     options.max_batch_rows = kDefaultMaxBatchRows;
     options.load.threads = 2;
+    options.state_directory = Directory("state");
     options.on_publish = [this](const ServedSet& served) {
       published_.push_back(served.set->id());
       return publish_status_;
@@ -98,9 +124,9 @@ class TableSetManagerTest : public ::testing::Test {
   }
   // Its id; empty, and a failure of the test, where it cannot be published.
   std::string PublishId(const std::string& name) {
-    const auto set = manager_->Publish(Directory(name), nullptr, nullptr);
-    EXPECT_TRUE(set.ok()) << set.status();
-    return set.ok() ? (*set)->id() : "";
+    const auto published = manager_->Publish(Directory(name), nullptr, nullptr);
+    EXPECT_TRUE(published.ok()) << published.status();
+    return published.ok() ? published->set->id() : "";
   }
   std::vector<std::string> Retired() {
     MutexLock lock(mutex_);
@@ -256,6 +282,51 @@ TEST_F(TableSetManagerTest, OneIsPublishedAtATime) {
   first.join();
   EXPECT_FALSE(manager_->loading().has_value());
   EXPECT_TRUE(Publish("other").ok());
+}
+
+TEST_F(TableSetManagerTest, AnotherSourceUnderANameIsAWarningThatSaysBoth) {
+  WriteSides("a", "maker/model", Directory("a"));
+  WriteSides("b", "other/model", Directory("b"));
+  WriteSides("other", "third/model", Directory("other"));
+  Start();
+  EXPECT_EQ(Warning("a"), "");
+  EXPECT_EQ(Warning("other"), "") << "it has a name of its own";
+  const std::string b = Warning("b");
+  EXPECT_THAT(b, HasSubstr("the name first led to rows of maker/model@r1 ("));
+  EXPECT_THAT(b, HasSubstr("now leads to rows of other/model@r1 ("));
+  EXPECT_THAT(b, HasSubstr(Directory("a")));
+  // It is taken back without a load.
+  EXPECT_THAT(Warning("a"), HasSubstr("led to rows of other/model@r1 ("));
+  EXPECT_EQ(ServedSource("first"), "maker/model");
+}
+
+TEST_F(TableSetManagerTest, OneSourceOrNoneIsNoWarning) {
+  WriteSides("a", "maker/model", Directory("a"));
+  Start();
+  EXPECT_EQ(Warning("a"), "");
+  EXPECT_EQ(Warning("b"), "") << "where it is from is not known";
+  EXPECT_EQ(Warning("a"), "");
+  WriteSides("b", "maker/model", Directory("b"));
+  clock_.Advance(absl::Seconds(1));  // the one that knew nothing goes
+  EXPECT_EQ(Warning("b"), "");
+}
+
+TEST_F(TableSetManagerTest, SideFilesOfTheStateDirectoryCount) {
+  const std::string sides = JoinPath(Directory("state"), LoadManifest(Directory("a")).value().id);
+  std::filesystem::create_directories(sides);
+  WriteSides("a", "maker/model", sides);
+  Start();
+  EXPECT_TRUE(Publish("a").ok());
+  EXPECT_EQ(ServedSource("first"), "maker/model");
+  std::filesystem::create_directories(
+      JoinPath(Directory("state"), LoadManifest(Directory("b")).value().id));
+  const std::string damaged = JoinPath(
+      JoinPath(Directory("state"), LoadManifest(Directory("b")).value().id), kProvenanceFile);
+  std::ofstream(damaged) << "nothing";
+  const absl::Status status = Publish("b");
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr(damaged));
+  EXPECT_THAT(States(), ElementsAre("first serving"));
 }
 
 TEST_F(TableSetManagerTest, WhatIsServedAlreadyIsRefused) {

@@ -20,7 +20,9 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "memstore/base/clock.h"
+#include "proto/engram/v1/lookup.grpc.pb.h"
 #include "proto/grpc/health/v1/health.grpc.pb.h"
+#include "tests/integration/http_get.h"
 #include "tests/integration/programs.h"
 #include "tests/integration/small_sets.h"
 
@@ -29,6 +31,7 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 constexpr char kName[] = "qwen4-exp";
 
@@ -251,6 +254,61 @@ TEST_F(TableSetsTest, WhatCannotBeIsRefusedAndSaysWhy) {
                                  HasSubstr("--retire-grace-s")));
   EXPECT_TRUE(engramd.WaitForLine("took the name from qwen4-exp " + id));
   EXPECT_THAT(refused("retire qwen4-exp"), HasSubstr("is not served here"));
+}
+
+TEST_F(TableSetsTest, EveryoneIsToldWhereASetIsFrom) {
+  const auto pack = [&](const std::string& rows, const std::string& source) {
+    const Outcome packed =
+        RunShell(absl::StrCat("$ENGRAM pack --synthetic --family ", kName, " --rows-per-head ",
+                              rows, " --source '", source, "' --output ", scratch_ / rows));
+    ASSERT_EQ(packed.exit_code, 0) << packed.err;
+  };
+  pack("510", "maker/<model>@r1");
+  pack("520", "maker/<model>@r1");
+  pack("530", "other/model@r2");
+  EngramdProcess engramd({"--table-set", scratch_ / "510", "--listen", "127.0.0.1:0",
+                          "--admin-grpc-listen", Admin(), "--admin-listen", "127.0.0.1:0"});
+  const std::string address = engramd.WaitUntilServing();
+
+  const auto stub =
+      v1::Lookup::NewStub(grpc::CreateChannel(address, grpc::InsecureChannelCredentials()));
+  grpc::ClientContext context;
+  v1::DescribeResponse described;
+  ASSERT_TRUE(stub->Describe(&context, {}, &described).ok());
+  ASSERT_EQ(described.table_sets_size(), 1);
+  EXPECT_EQ(described.table_sets(0).provenance().repository(), "maker/<model>");
+  EXPECT_EQ(described.table_sets(0).provenance().revision(), "r1");
+  EXPECT_EQ(described.table_sets(0).provenance().source_kind(), "synthetic");
+  EXPECT_EQ(described.table_sets(0).provenance().packed_at().size(), 20u);
+
+  EXPECT_EQ(List()["table_sets"][0]["provenance"]["repository"], "maker/<model>");
+  EXPECT_THAT(Ask("list").out, HasSubstr("from maker/<model>@r1, packed 20"));
+  const auto page_line = engramd.WaitForLine("status at http://");
+  ASSERT_TRUE(page_line);
+  const std::string pages = page_line->substr(page_line->find("http://") + 7);
+  EXPECT_THAT(HttpGet(pages, "/statusz"), HasSubstr("from maker/&lt;model&gt;@r1, packed 20"));
+
+  const Outcome same = Publish("520");
+  EXPECT_EQ(same.exit_code, 0) << same.err;
+  EXPECT_THAT(same.err, Not(HasSubstr("warning")));
+  const Outcome other = Publish("530");
+  EXPECT_EQ(other.exit_code, 0) << other.err;
+  EXPECT_THAT(other.err, AllOf(HasSubstr("warning: the name qwen4-exp led to rows of "),
+                               HasSubstr("maker/<model>@r1"), HasSubstr("other/model@r2")));
+  EXPECT_TRUE(engramd.WaitForLine("led to rows of maker/<model>@r1"));
+}
+
+// Its start needs no side file, and yet it is refused.
+TEST_F(TableSetsTest, ADamagedSideFileIsRefused) {
+  EngramdProcess engramd(Flags());
+  engramd.WaitUntilServing();
+  const std::string file = scratch_ / "b/provenance.side";
+  WriteFile(file, ReadFile(file) + "x");
+  const Outcome refused = Publish("b");
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_THAT(refused.err, AllOf(HasSubstr(file), HasSubstr("may be deleted")));
+  std::filesystem::remove(file);
+  EXPECT_EQ(Publish("b").exit_code, 0);
 }
 
 TEST_F(TableSetsTest, TheMemoryLimitRefusesAndNamesTheHolders) {
