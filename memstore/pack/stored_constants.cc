@@ -128,7 +128,8 @@ absl::StatusOr<std::vector<int64_t>> ReadNumbers(const TensorPlace& tensor, size
     uint32_t half = 0;
     std::memcpy(bytes == 8 ? static_cast<void*>(&numbers[i]) : &half, data.data() + i * bytes,
                 bytes);
-    if (bytes == 4) numbers[i] = tensor.dtype == "U32" ? half : static_cast<int32_t>(half);
+    if (bytes == 4) numbers[i] = static_cast<int32_t>(half);
+    if (tensor.dtype == "U32") numbers[i] = half;
     if (numbers[i] < 0) {
       return Refuse(tensor, absl::StrCat("[", absl::StrJoin(numbers, ", "), "]"),
                     "no number that is negative");

@@ -94,6 +94,8 @@ TEST_F(StoredConstantsTest, AgreeingOnesAreNamed) {
   const Tensor large = {
       "layers.1.ple.layer_multipliers", "U32", {3}, Bytes(std::vector<uint32_t>{0xFFFFFFFF, 3, 5})};
   ExpectRefused(Compare({large}).status(), {"[4294967295, 3, 5]"});
+  const Tensor negative = {large.name, "I32", {3}, Bytes(std::vector<int32_t>{-1, 3, 5})};
+  ExpectRefused(Compare({negative}).status(), {"[-1, ", "negative"});
 }
 
 TEST_F(StoredConstantsTest, EachThatDisagreesIsRefusedWithBothValues) {
