@@ -83,6 +83,15 @@ void WriteTableSet(const std::string& directory, absl::string_view family) {
   std::filesystem::copy_file(kV41Map, directory + "/" + kTokenMapFile);
 }
 
+TEST_F(AddressCommandTest, NeverWritesOverItsTokens) {
+  const std::string tokens = Write("tokens", std::string(8, '\1'));
+  EXPECT_EQ(CommandTest::Run(
+                {"address", "--family", "qwen4-exp", "--token-ids", tokens, "--output", tokens}),
+            kBadUsage);
+  EXPECT_THAT(said_, HasSubstr("--token-ids"));
+  EXPECT_EQ(ReadAll(tokens), std::string(8, '\1'));
+}
+
 TEST_F(AddressCommandTest, WritesTheKnownAnswers) {
   const nlohmann::json golden =
       nlohmann::json::parse(ReadAll("tests/golden/known_answers.json"))["deepseek_v41_flash"];

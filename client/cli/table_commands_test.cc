@@ -117,6 +117,10 @@ TEST_F(TableCommandsTest, PacksACheckpoint) {
   told.push_back("--use-stored-constants");
   EXPECT_EQ(Run(told), kFailed);
   EXPECT_THAT(said_, HasSubstr("no tensor that holds constants"));
+  EXPECT_EQ(Run({"pack", "--family", "qwen4-exp", "--checkpoint", dir_, "--output",
+                 Path("set.safetensors")}),
+            kBadUsage);
+  EXPECT_THAT(said_, HasSubstr("the checkpoint's own directory"));
 }
 
 TEST_F(TableCommandsTest, BadUsageIsTwoAndLeavesNothing) {

@@ -1,5 +1,9 @@
 #include "memstore/pack/pack_checkpoint.h"
 
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <cstring>
 #include <filesystem>
 #include <map>
@@ -116,6 +120,47 @@ TEST_F(PackCheckpointTest, InterleavesWeightsAndScalesOfV41) {
     }
   }
   EXPECT_TRUE(fs::exists(Set() / kTokenMapFile));
+}
+
+// Killed when it is halfway through. What is finished is of the source as it was.
+TEST_F(PackCheckpointTest, GoesOnAfterAKillWhereTheSourceIsTheSame) {
+  const Family& family = **FindFamily("deepseek-v4.1-flash");
+  std::string notes;
+  PackOptions options;
+  options.output = Set();
+  options.rows_per_head = kRowsPerHead;
+  options.token_map_file = kV41Map;
+  options.writer.shard_bytes = 1u << 20;
+  options.on_note = [&](const std::string& line) { notes += line; };
+  for (const bool changes : {false, true}) {
+    fs::remove_all(Set());
+    notes.clear();
+    Files files = V41Files();
+    WriteV41(Model(), files);
+    const pid_t child = fork();
+    if (child == 0) {
+      options.on_progress = [](uint64_t done, uint64_t total) {
+        if (done > total / 2) kill(getpid(), SIGKILL);
+      };
+      (void)PackCheckpoint(family, Model(), options).ok();
+      _exit(0);
+    }
+    int ended;
+    ASSERT_EQ(waitpid(child, &ended, 0), child);
+    ASSERT_TRUE(WIFSIGNALED(ended));
+    if (changes) {
+      for (auto& [name, tensors] : files) tensors[2].bytes[0] ^= 1;
+      WriteV41(Model(), files);
+    }
+    const absl::StatusOr<Manifest> manifest = PackCheckpoint(family, Model(), options);
+    ASSERT_TRUE(manifest.ok()) << manifest.status();
+    EXPECT_THAT(notes, HasSubstr(changes ? "begun anew" : "going on where an earlier run stopped"));
+    ExpectWhole();
+    for (const LayerTableSpec& layer : manifest->layers) {
+      const std::string name = absl::StrCat("model-", layer.layer, ".safetensors");
+      EXPECT_EQ(Rows(layer)[0], files[name][2].bytes[0]);
+    }
+  }
 }
 
 TEST_F(PackCheckpointTest, PacksEveryPlainDtype) {
