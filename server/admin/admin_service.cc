@@ -43,7 +43,7 @@ std::string AdminService::Who(const grpc::ServerContext& context) const {
   }
   if (names.empty()) {
     // Nobody is asked for a name here; a certificate has one all the same.
-    for (const grpc::string_ref name : context.auth_context()->GetPeerIdentity()) {
+    for (const grpc::string_ref& name : context.auth_context()->GetPeerIdentity()) {
       names.emplace_back(name.data(), name.size());
     }
   }
@@ -96,7 +96,7 @@ grpc::Status AdminService::Retire(grpc::ServerContext* context, const v1::Retire
   targets_.log->info(
       "took the name from {} {} of {} in {:.1f} s, for {}: it is retired when no client has it, in "
       "{} s at the latest",
-      set.name(), set.id(), (*set)->directory(),
+      (*set)->name(), (*set)->id(), (*set)->directory(),
       absl::ToDoubleSeconds(targets_.clock->Now() - begin), Who(*context), grace_s);
   return grpc::Status::OK;
 }
