@@ -85,7 +85,7 @@ TEST_F(PackRowsTest, PacksGguf) {
   EXPECT_FALSE(fs::exists(Path("set")));
   ASSERT_EQ(Pack({"--gguf", Path("m.gguf"), "--gguf-tensor", "table"}), kDone) << said_;
   EXPECT_EQ(InspectedLayer()["label"], "gguf_q8_0");
-  for (const std::string& given : {Path("m.gguf"), std::string(dir_)}) {
+  for (const std::string& given : {Path("m.gguf"), dir_.string()}) {
     fs::remove_all(Path("set"));
     EXPECT_EQ(Pack({"--checkpoint", given}), kFailed);
     EXPECT_THAT(said_, HasSubstr(absl::StrCat("--gguf ", Path("m.gguf"))));

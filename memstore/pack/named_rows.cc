@@ -60,9 +60,10 @@ std::optional<RowNames::Hit> FindEnd(absl::string_view name, absl::string_view t
   for (size_t at = 0; at < text.size(); ++at) {
     if (at > 0 && text[at - 1] != '.') continue;
     RowNames::Hit hit;
+    if (!Matches(name, text.substr(at), prefix, hit)) continue;
     hit.before = std::string(text.substr(0, at));
     if (IsOfOtherModel(hit.before)) return std::nullopt;
-    if (Matches(name, text.substr(at), prefix, hit)) return hit;
+    return hit;
   }
   return std::nullopt;
 }
