@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
@@ -17,8 +18,12 @@ namespace {
 
 constexpr char kMagic[] = "engram-side-file";
 constexpr char kVersion[] = "1";
-constexpr char kFix[] =
-    "; it may be deleted (the table set is whole without it), or copied or packed again";
+
+absl::string_view Fix(absl::string_view path) {
+  return absl::EndsWith(path, kLinksFile)
+             ? "; it says where the rows are: link the table set again (engram pack --link)"
+             : "; it may be deleted (the table set is whole without it), or copied or packed again";
+}
 
 struct Head {
   std::string sha256;
@@ -47,7 +52,7 @@ absl::StatusOr<Head> ParseHead(const std::string& path, absl::string_view text,
   if (words[3] != set_id) {
     return absl::FailedPreconditionError(absl::StrCat("side file ", path, " is of table set ",
                                                       QuoteForMessage(words[3]), ", not of ",
-                                                      set_id, kFix));
+                                                      set_id, Fix(path)));
   }
   head.sha256 = std::string(words[4]);
   return head;
@@ -56,7 +61,7 @@ absl::StatusOr<Head> ParseHead(const std::string& path, absl::string_view text,
 }  // namespace
 
 absl::Status DamagedSideFile(absl::string_view path, absl::string_view what) {
-  return absl::DataLossError(absl::StrCat("side file ", path, " ", what, kFix));
+  return absl::DataLossError(absl::StrCat("side file ", path, " ", what, Fix(path)));
 }
 
 std::string SideFileHead(absl::string_view kind, absl::string_view set_id,

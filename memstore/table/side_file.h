@@ -22,6 +22,8 @@ namespace engram {
 inline constexpr size_t kSideFileHeadBytes = 256;
 // Every side file's name ends so, and no other file of a set's does.
 inline constexpr char kSideFileSuffix[] = ".side";
+// The one file that a set is not whole without (side_files.h).
+inline constexpr char kLinksFile[] = "links.side";
 // A kind is at most so long: "page-checksums", say.
 inline constexpr size_t kMaxSideFileKindBytes = 32;
 

@@ -64,6 +64,15 @@ TEST_F(SideFileTest, RefusesAnotherSetsAndAnotherKind) {
   EXPECT_THAT(Read().status().message(), Refuses("is of kind links, not of kind provenance"));
 }
 
+TEST_F(SideFileTest, LinksAreNotDoneWithout) {
+  const std::string path = fs::path(testing::TempDir()) / kLinksFile;
+  std::ofstream(path) << "nothing";
+  const std::string message(ReadSideFile(path, "links", set_id_, 100).status().message());
+  EXPECT_THAT(message, AllOf(HasSubstr(path), HasSubstr("link the table set again")));
+  EXPECT_THAT(message, testing::Not(HasSubstr("deleted")));
+  fs::remove(path);
+}
+
 TEST_F(SideFileTest, RefusesEveryChangedByte) {
   const std::string body = "{\"repository\": \"a/b\"}";
   ASSERT_TRUE(WriteSideFile(path_, "provenance", set_id_, body).ok());

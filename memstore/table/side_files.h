@@ -21,12 +21,12 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "memstore/table/manifest.h"
+#include "memstore/table/side_file.h"
 
 namespace engram {
 
 inline constexpr char kProvenanceFile[] = "provenance.side";
 inline constexpr char kImageTokenIdsFile[] = "image-token-ids.side";
-inline constexpr char kLinksFile[] = "links.side";
 
 inline constexpr char kProvenanceKind[] = "provenance";
 inline constexpr char kImageTokenIdsKind[] = "image-token-ids";
