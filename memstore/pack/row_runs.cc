@@ -239,7 +239,8 @@ absl::Status CheckPiecesAreFull(absl::Span<const TensorPlace* const> tensors,
     ++found;
   }
   if (found < expected) return absl::OkStatus();
-  const char* const piece = AreOfRanks(first, last) ? "rank's part" : "piece";
+  const char* const piece =
+      AreOfRanks(*runs.front().tensor, *runs.back().tensor) ? "rank's part" : "piece";
   return DoesNotFit(
       *padded,
       absl::StrCat("a row of the table at its end, and there is one as padding has it, as at the "

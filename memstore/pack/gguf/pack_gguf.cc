@@ -19,6 +19,7 @@
 #include "memstore/pack/gguf/gguf_scheme.h"
 #include "memstore/pack/named_rows.h"
 #include "memstore/pack/pack_checkpoint.h"
+#include "memstore/pack/pack_synthetic.h"
 #include "memstore/pack/provenance.h"
 #include "memstore/recipe/gguf_keys.h"
 #include "memstore/safetensors/checkpoint_files.h"
