@@ -235,8 +235,9 @@ TEST(VerifyPagesTest, HoldsEveryPageAgainstItsChecksum) {
       std::vector<uint32_t> pages = right.pages;
       pages[page] ^= 1;
       write(pages);
-      EXPECT_EQ(verify().code(), absl::StatusCode::kDataLoss) << page;
-      EXPECT_THAT(std::string(verify().message()),
+      const absl::Status status = verify();
+      EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << page;
+      EXPECT_THAT(std::string(status.message()),
                   HasSubstr(absl::StrCat(right.path, " says another checksum of page ", page,
                                          " of ", shard.file)));
     }
