@@ -181,6 +181,7 @@ absl::Status Engramd::StartTableSets() {
   options.memory_limit_bytes = config_.memory_limit_bytes;
   options.retire_grace = config_.retire_grace;
   options.max_batch_rows = config_.max_batch_rows;
+  options.state_directory = config_.state_dir;
   options.load.threads = config_.load_threads;
   options.load.gather_ahead_rows = config_.gather_ahead;
   options.load.arena.numa = config_.numa;
