@@ -90,6 +90,9 @@ INCLUDE = re.compile(r'^\s*(?:#\s*include|import(?:\s+(?:public|weak))?)\s+"([^"
 LABEL = re.compile(r'"//([a-z0-9_]+)[^"]*"')
 VISIBLE = re.compile(r'package\(\s*(?:[^)]*?)default_visibility\s*=\s*\[([^\]]*)\]')
 OPENED = re.compile(r'(?<!default_)visibility\s*=\s*\[([^\]]*)\]')
+# A type at the outermost level of a namespace: its line begins with it.
+TYPE = re.compile(r"^(?:class|struct|enum class)\s+(?:(?:[A-Z_]+|alignas)(?:\([^)]*\))?\s+)?(\w+)[^;{]*\{", re.M)
+NAMESPACE = re.compile(r"^namespace (engram[\w:]*) \{", re.M)
 NAME = re.compile(r'\bname\s*=\s*"([^"]+)"')
 TESTING = re.compile(r"(_test|_benchmark|_cases)\.(cc|cu)$|/testing/")
 
@@ -153,6 +156,22 @@ def face_violations(root):
                     yield f"{path}: {include} is no public header: name it in SDK_HEADERS or GPU_SDK_HEADERS, or do without it"
 
 
+def types_defined_twice(root):
+    """Types of one name in two headers: where both get into one program, either's functions may be called for both."""
+    places = {}
+    for path in sorted(sources(root), reverse=True):
+        if not path.endswith(".h"):
+            continue
+        with open(os.path.join(root, path), encoding="utf-8") as file:
+            text = file.read()
+        namespace = NAMESPACE.search(text)
+        if namespace:
+            for name in set(TYPE.findall(text)):
+                places.setdefault(f"{namespace.group(1)}::{name}", []).append(path)
+    return [f"{name} is defined in {' and in '.join(paths)}: give one another name"
+            for name, paths in sorted(places.items()) if len(paths) > 1]
+
+
 def full_folders(root):
     counts = {}
     for path in sources(root):
@@ -162,7 +181,7 @@ def full_folders(root):
 
 
 def violations(root):
-    found = full_folders(root)
+    found = full_folders(root) + types_defined_twice(root)
     for path in sources(root):
         room = path.split(os.sep)[0]
         may = ALLOWED[room] | {room}

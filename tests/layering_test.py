@@ -33,6 +33,14 @@ class Layering(unittest.TestCase):
         self.assertEqual(len(found), 1)
         self.assertIn("memstore may not use client", found[0])
 
+    def test_finds_a_type_defined_twice(self):
+        one = "namespace engram {\nclass ABSL_LOCKABLE Reader final : public Base {\n};\n}\n"
+        found = planted({"memstore/base/a.h": one, "client/transport/b.h": one.replace("class ABSL_LOCKABLE", "struct alignas(64)")})
+        self.assertEqual(len(found), 1)
+        self.assertIn("engram::Reader is defined in memstore/base/a.h and in client/transport/b.h", found[0])
+        for other in (one.replace("engram", "engram::cli"), one.replace("Reader", "Writer"), "namespace engram {\nclass Reader;\n}\n"):
+            self.assertEqual(planted({"memstore/base/a.h": one, "client/transport/b.h": other}), [], other)
+
     def test_reads_every_kind_of_source(self):
         for path in ("memstore/base/a.h", "memstore/base/a.inc", "memstore/base/a.cu", "memstore/base/a.cuh"):
             self.assertEqual(len(planted({path: '#include "server/config/config.h"\n'})), 1, path)

@@ -22,7 +22,7 @@ struct MappedGather {
   std::byte* rows = nullptr;   // device memory, back to back
   // Device-readable [column_count], where the ids stand [tokens, columns] and are to be held
   // against the rows of their columns; null: against the table's alone.
-  const RowRange* columns = nullptr;
+  const TableRowRange* columns = nullptr;
   uint32_t column_count = 0;
   uint32_t* bad_ids = nullptr;  // pinned; set to 1 when an id is not one of them
 };

@@ -12,7 +12,7 @@
 namespace engram {
 
 // Rows first..first+rows-1 of a table.
-struct RowRange {
+struct TableRowRange {
   uint64_t first = 0;
   uint64_t rows = 0;
 };
@@ -22,8 +22,8 @@ inline constexpr int kMappedGatherLoads = 4;
 
 // What GatherWords takes its rows from.
 struct GatherRows {
-  RowRange held;                      // what `table` has: row held.first is its first one
-  const RowRange* columns = nullptr;  // where set: id i is one of columns[i % column_count]
+  TableRowRange held;                      // what `table` has: row held.first is its first one
+  const TableRowRange* columns = nullptr;  // where set: id i is one of columns[i % column_count]
   uint32_t column_count = 0;
 };
 
@@ -32,7 +32,7 @@ ENGRAM_LOOP_FUNCTION bool IsGoodRow(const GatherRows& from, uint64_t id, uint32_
   // Unsigned: below the first one is far beyond the last one.
   if (id - from.held.first >= from.held.rows) return false;
   if (from.columns == nullptr) return true;
-  const RowRange column = from.columns[row % from.column_count];
+  const TableRowRange column = from.columns[row % from.column_count];
   return id - column.first < column.rows;
 }
 

@@ -36,7 +36,7 @@ std::vector<RowId> RandomIds(size_t count, uint64_t first_row = 0) {
 // What all threads of a kernel do, one after another.
 template <typename Word>
 bool GatherByThreads(const Table& table, const std::vector<RowId>& ids, uint32_t threads,
-                     std::vector<std::byte>* rows, absl::Span<const RowRange> columns = {}) {
+                     std::vector<std::byte>* rows, absl::Span<const TableRowRange> columns = {}) {
   bool good = true;
   const GatherRows from{.held = {table.first_row, kRows},
                         .columns = columns.data(),
@@ -108,7 +108,7 @@ TEST(MappedGatherLoop, RowsFromTheFirstOneThatIsHeld) {
 
 TEST(MappedGatherLoop, AnIdOfAnotherColumnIsNotFollowed) {
   const Table table(264, 100);
-  const std::vector<RowRange> columns = {{100, 50}, {150, 1}, {400, 400}};
+  const std::vector<TableRowRange> columns = {{100, 50}, {150, 1}, {400, 400}};
   std::vector<RowId> ids;
   for (uint64_t token = 0; token < 20; ++token) {
     ids.insert(ids.end(), {100 + token, 150, 400 + 20 * token});
@@ -153,7 +153,7 @@ TEST(MappedGather, TheHostStreamSeesWhatIsHeldAndWhichColumnAnIdIsOf) {
   const auto device = OpenDevice(DeviceKind::kHost, {}).value();
   const auto stream = device->MakeStream("test").value();
   const Table table(160, 1000);
-  const std::vector<RowRange> columns = {{1000, 300}, {1300, 300}};
+  const std::vector<TableRowRange> columns = {{1000, 300}, {1300, 300}};
   std::vector<std::byte> rows(4 * 160);
   const auto is_bad = [&](std::vector<RowId> ids, bool by_columns) {
     uint32_t bad_ids = 0;

@@ -38,7 +38,7 @@ absl::StatusOr<std::unique_ptr<RowFetch>> MappedFetch::Make(Transport& transport
 }
 
 absl::Status MappedFetch::MakeColumns(Device& device) {
-  std::vector<RowRange> ranges;
+  std::vector<TableRowRange> ranges;
   for (size_t i = 0; i < layout_.layers.size(); ++i) {
     const LayerAddressing& layer = addresser_.scheme().layers[i];
     const ColumnSlice& slice = layout_.layers[i].slice;
@@ -48,7 +48,7 @@ absl::Status MappedFetch::MakeColumns(Device& device) {
     }
   }
   if (ranges.empty()) return absl::OkStatus();
-  const size_t bytes = ranges.size() * sizeof(RowRange);
+  const size_t bytes = ranges.size() * sizeof(TableRowRange);
   ENGRAM_ASSIGN_OR_RETURN(columns_, device.Allocate(MemoryKind::kDevice, bytes));
   ENGRAM_RETURN_IF_ERROR(side_.Copy(columns_.data(), ranges.data(), bytes));
   return side_.Synchronize();
@@ -95,7 +95,7 @@ absl::Status MappedFetch::EnqueueLayer(StepSlot& slot, size_t layer) {
                       .bad_ids = bad_ids};
   if (slot.device_row_ids != nullptr) {
     // No thread of the host's sees these ids.
-    gather.columns = columns_.as<RowRange>() + shape.first_column;
+    gather.columns = columns_.as<TableRowRange>() + shape.first_column;
     gather.column_count = shape.columns;
   }
   status = EnqueueMappedGather(gather, multiprocessors_, side_);

@@ -57,7 +57,7 @@ class MappedFetch : public RowFetch {
   Stream& side_;
   std::vector<std::unique_ptr<RegisteredMemory>> registered_;
   std::vector<GatherTable> tables_;  // as the device sees them
-  DeviceBuffer columns_;             // a RowRange for each column of each layer's slice
+  DeviceBuffer columns_;             // a TableRowRange for each column of each layer's slice
 };
 
 }  // namespace engram

@@ -12,7 +12,7 @@ constexpr uint64_t kBufferBytes = 256u << 10;
 
 }  // namespace
 
-absl::StatusOr<uint64_t> ByteReader::Number(uint64_t bytes, absl::string_view what) {
+absl::StatusOr<uint64_t> GgufByteReader::Number(uint64_t bytes, absl::string_view what) {
   uint64_t number = 0;
   for (uint64_t i = 0; i < bytes; ++i) {
     if (position_ - buffer_begin_ >= buffer_.size()) ENGRAM_RETURN_IF_ERROR(Fill(what));
@@ -22,7 +22,7 @@ absl::StatusOr<uint64_t> ByteReader::Number(uint64_t bytes, absl::string_view wh
   return number;
 }
 
-absl::StatusOr<std::string> ByteReader::Text(uint64_t max_bytes, absl::string_view what) {
+absl::StatusOr<std::string> GgufByteReader::Text(uint64_t max_bytes, absl::string_view what) {
   ENGRAM_ASSIGN_OR_RETURN(const uint64_t bytes, Number(8, what));
   if (bytes > left()) return CutOff(what);
   if (bytes > max_bytes) {
@@ -38,18 +38,18 @@ absl::StatusOr<std::string> ByteReader::Text(uint64_t max_bytes, absl::string_vi
   return text;
 }
 
-absl::Status ByteReader::Skip(uint64_t bytes, absl::string_view what) {
+absl::Status GgufByteReader::Skip(uint64_t bytes, absl::string_view what) {
   if (bytes > left()) return CutOff(what);
   position_ += bytes;
   return absl::OkStatus();
 }
 
-absl::Status ByteReader::CutOff(absl::string_view what) const {
+absl::Status GgufByteReader::CutOff(absl::string_view what) const {
   return absl::DataLossError(absl::StrCat(path_, " is cut off, or damaged: it has ", file_bytes_,
                                           " bytes and ends within ", what, "; download it again"));
 }
 
-absl::Status ByteReader::Fill(absl::string_view what) {
+absl::Status GgufByteReader::Fill(absl::string_view what) {
   if (left() == 0) return CutOff(what);
   buffer_.resize(std::min<uint64_t>(kBufferBytes, left()));
   buffer_begin_ = position_;

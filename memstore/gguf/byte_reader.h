@@ -17,9 +17,9 @@
 
 namespace engram {
 
-class ByteReader {
+class GgufByteReader {
  public:
-  ByteReader(FileDescriptor file, uint64_t file_bytes, std::string path)
+  GgufByteReader(FileDescriptor file, uint64_t file_bytes, std::string path)
       : file_(std::move(file)), file_bytes_(file_bytes), path_(std::move(path)) {}
 
   uint64_t file_bytes() const { return file_bytes_; }

@@ -107,7 +107,7 @@ void AddNumber(uint32_t type, uint64_t bits, GgufValue& value) {
 // Reads one header; the position is the reader's.
 class HeaderReader {
  public:
-  HeaderReader(const std::string& path, const WantedGgufKey& wanted, ByteReader reader)
+  HeaderReader(const std::string& path, const WantedGgufKey& wanted, GgufByteReader reader)
       : path_(path), wanted_(wanted), reader_(std::move(reader)) {}
 
   absl::StatusOr<GgufHeader> Read() {
@@ -341,7 +341,7 @@ class HeaderReader {
 
   const std::string& path_;
   const WantedGgufKey& wanted_;
-  ByteReader reader_;
+  GgufByteReader reader_;
   GgufHeader header_;
   uint64_t alignment_ = kDefaultAlignment;
   uint64_t kept_bytes_ = 0;
@@ -377,7 +377,7 @@ absl::StatusOr<GgufHeader> ReadGgufHeader(const std::string& path, const WantedG
   ENGRAM_ASSIGN_OR_RETURN(FileDescriptor file, OpenFile(path, O_RDONLY | O_NONBLOCK));
   ENGRAM_ASSIGN_OR_RETURN(const uint64_t file_bytes, RegularFileBytes(file, path));
   ENGRAM_RETURN_IF_ERROR(CheckNoLfsPointer(file, file_bytes, path));
-  return HeaderReader(path, wanted, ByteReader(std::move(file), file_bytes, path)).Read();
+  return HeaderReader(path, wanted, GgufByteReader(std::move(file), file_bytes, path)).Read();
 }
 
 }  // namespace engram

@@ -107,6 +107,7 @@ absl::StatusOr<CheckpointScheme> ReadCheckpointScheme(const Family& family,
   derived.rows_per_head = 0;  // it is among what is stated
   ENGRAM_RETURN_IF_ERROR(TakeTokenizer(family, checkpoint, model.stated, derived));
   ENGRAM_ASSIGN_OR_RETURN(model.family, model.stated.Apply(family));
+  model.is_compared = report.not_compared.empty();
   model.differences = model.stated.Differences(family);
   absl::StatusOr<PackScheme> scheme = MakePackScheme(model.family, derived);
   if (!scheme.ok()) return WithDifferences(scheme.status(), model);

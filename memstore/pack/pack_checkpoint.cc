@@ -118,7 +118,9 @@ absl::StatusOr<Plan> MakePlan(const Family& family, const std::string& checkpoin
     plan.layouts.push_back(std::move(layout));
     WarnOfOddBytes(plan.model.checkpoint->stray(), plan.layouts.back(), options.on_note, looked_at);
   }
-  ENGRAM_ASSIGN_OR_RETURN(const std::vector<int32_t> images, ReadImageTokenIds(checkpoint));
+  ENGRAM_ASSIGN_OR_RETURN(std::vector<int32_t> images, ReadImageTokenIds(checkpoint));
+  // Where nothing says otherwise those of the family hold, as its constants do.
+  if (images.empty() && !plan.model.is_compared) images = plan.model.family.image_token_ids;
   plan.side_files = SourceSideFiles(CheckpointProvenance(*plan.model.checkpoint, options), images);
   return plan;
 }

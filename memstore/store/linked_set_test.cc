@@ -184,8 +184,8 @@ TEST_F(LinkedSetTest, HasTheIdAndTheRowsOfThePackedSet) {
 
 TEST_F(LinkedSetTest, HoldsNoRows) {
   const Manifest manifest = LinkV41(false);
-  std::set<std::string> files = {kManifestFile, kManifestDigestFile, kTokenMapFile, kLinksFile,
-                                 kProvenanceFile};
+  std::set<std::string> files = {kManifestFile, kManifestDigestFile, kTokenMapFile,
+                                 kLinksFile,    kProvenanceFile,     kImageTokenIdsFile};
   uint64_t row_bytes = 0;
   for (const LayerTableSpec& layer : manifest.layers) {
     for (const ShardSpec& shard : layer.shards) files.insert(shard.checksum_file);

@@ -276,7 +276,9 @@ absl::StatusOr<Manifest> PackGguf(const Family& family, const PackOptions& optio
     for (const std::string& note : model.notes) options.on_note(absl::StrCat("note: ", note));
   }
   const Provenance source = MakeProvenance(kGgufSource, options.gguf_file, options);
-  return PackLayers(model.family, options, model.scheme, layouts, SourceSideFiles(source, {}));
+  // The files say nothing of images; what the family's model has in their places is known.
+  return PackLayers(model.family, options, model.scheme, layouts,
+                    SourceSideFiles(source, model.family.image_token_ids));
 }
 
 }  // namespace engram

@@ -14,11 +14,13 @@
 #include "memstore/pack/pack_checkpoint.h"
 #include "memstore/pack/testing/small_checkpoint.h"
 #include "memstore/table/shard_layout.h"
+#include "memstore/table/side_files.h"
 
 namespace engram {
 namespace {
 
 namespace fs = std::filesystem;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using testing_checkpoint::SomeBytes;
@@ -151,6 +153,9 @@ class PackGgufTest : public testing::Test {
     }
     return rows;
   }
+  std::vector<int32_t> ImageTokenIds(const Manifest& manifest) const {
+    return LoadSideFiles(dir_ / "set", "", manifest).value().image_token_ids;
+  }
   void ExpectRefused(const absl::StatusOr<Manifest>& packed, absl::StatusCode code,
                      const std::vector<std::string>& parts) const {
     EXPECT_EQ(packed.status().code(), code) << packed.status();
@@ -183,6 +188,8 @@ TEST_F(PackGgufTest, RowsOfBytesAreThoseOfTheReleasedModel) {
   const absl::StatusOr<Manifest> packed = Pack(kV41, file);
   ASSERT_TRUE(packed.ok()) << packed.status();
   EXPECT_EQ(notes_, "");
+  // The family's: neither kind of file says anything else.
+  EXPECT_THAT(ImageTokenIds(*packed), ElementsAre(129264));
   std::map<std::string, std::vector<testing_checkpoint::Tensor>> files;
   for (const LayerTableSpec& layer : packed->layers) {
     const std::string rows = SomeBytes(layer.layer, layer.rows * 264);
@@ -203,6 +210,7 @@ TEST_F(PackGgufTest, RowsOfBytesAreThoseOfTheReleasedModel) {
   options.gguf_file.clear();
   options.token_map_file = kV41Map;
   EXPECT_EQ(PackCheckpoint(**FindFamily(kV41), dir_ / "model", options)->id, packed->id);
+  EXPECT_THAT(ImageTokenIds(*packed), ElementsAre(129264));
   // Where no key says what they are, it is said; and a name of one's own is taken.
   EXPECT_EQ(Pack(kV41, V41File(kI8, 264, 264))->id, packed->id);
   EXPECT_THAT(notes_, HasSubstr("--encoding NAME"));
