@@ -2,8 +2,9 @@
 //
 // Stateless. Works with several threads, past the page cache, in bounded memory; cost: about as
 // fast as the device reads. The first error in a fixed order is returned, whatever the threads'
-// timing: manifest, the directory's entries by name, token map, side files, then layer by layer
-// each shard's checksum file, header and blocks, and what page checksums say of them.
+// timing: manifest, the directory's entries by name, token map, side files, the files that it is
+// linked to, then layer by layer each shard's checksum file, header and blocks, and what page
+// checksums say of them.
 #pragma once
 
 #include <cstdint>
