@@ -202,10 +202,12 @@ absl::StatusOr<SideFiles> ReadSmall(const Places& places) {
   ENGRAM_ASSIGN_OR_RETURN(auto ids, places.Read(kImageTokenIdsFile, kImageTokenIdsKind,
                                                 kMaxImageTokenIdsBytes, ParseImageTokenIds));
   if (ids) files.image_token_ids = *std::move(ids);
-  ENGRAM_ASSIGN_OR_RETURN(files.links, places.Read(kLinksFile, kLinksKind, kMaxLinksBytes,
-                                                   [](const std::string&, const std::string& body) {
-                                                     return absl::StatusOr<std::string>(body);
-                                                   }));
+  // Whole, and this set's. What they say is LoadLinkedRows's to read.
+  ENGRAM_RETURN_IF_ERROR(
+      places
+          .Read(kLinksFile, kLinksKind, kMaxLinksBytes,
+                [](const std::string&, const std::string&) { return absl::StatusOr<bool>(true); })
+          .status());
   return files;
 }
 

@@ -89,7 +89,6 @@ TEST_F(SideFilesTest, AreAllAbsentWithoutError) {
   EXPECT_FALSE(files.provenance.has_value());
   EXPECT_TRUE(files.image_token_ids.empty());
   EXPECT_FALSE(files.page_checksums);
-  EXPECT_FALSE(files.links.has_value());
   EXPECT_TRUE(LoadSideFiles(set_, "", manifest_).ok());
   EXPECT_TRUE(LoadSideFiles(set_, set_ + "/nowhere", manifest_).ok());
 }
@@ -97,7 +96,6 @@ TEST_F(SideFilesTest, AreAllAbsentWithoutError) {
 TEST_F(SideFilesTest, GiveBackWhatWasWritten) {
   Put(set_, kProvenanceFile, kProvenanceKind, ProvenanceBody(SampleProvenance()));
   Put(set_, kImageTokenIdsFile, kImageTokenIdsKind, ImageTokenIdsBody({7, 3, 7, 2147483647}));
-  Put(set_, kLinksFile, kLinksKind, "whatever");
   PutPages(set_, 0, {1, 2, 3, 4, 5});
   EXPECT_FALSE(Load().value().page_checksums) << "one shard has none";
   PutPages(state_, 1, {6, 7, 8});
@@ -116,7 +114,6 @@ TEST_F(SideFilesTest, GiveBackWhatWasWritten) {
   EXPECT_EQ(FormatPackedAt(files.provenance->packed_at), "2025-11-29T22:25:52Z");
   EXPECT_THAT(files.image_token_ids, ElementsAre(3, 7, 2147483647));
   EXPECT_TRUE(files.page_checksums);
-  EXPECT_EQ(files.links, "whatever");
   const auto pages =
       LoadPageChecksums(set_, state_, manifest_, manifest_.layers[0].shards[1]).value();
   ASSERT_TRUE(pages.has_value());
@@ -131,6 +128,19 @@ TEST_F(SideFilesTest, CountTheSetsOwnFirstAndReadBoth) {
   Put(state_, kImageTokenIdsFile, kImageTokenIdsKind, "{}");
   EXPECT_EQ(Load().status().code(), absl::StatusCode::kDataLoss);
   EXPECT_THAT(std::string(Load().status().message()), HasSubstr(state_));
+}
+
+// What links say is of no concern here, in the other directory of none at all.
+TEST_F(SideFilesTest, CheckThatLinksAreWholeWhereverTheyLie) {
+  for (const std::string& directory : {set_, state_}) {
+    Put(directory, kLinksFile, kLinksKind, "whatever");
+    EXPECT_TRUE(Load().ok()) << Load().status();
+    const std::string path = JoinPath(directory, kLinksFile);
+    fs::resize_file(path, fs::file_size(path) - 1);
+    EXPECT_EQ(Load().status().code(), absl::StatusCode::kDataLoss);
+    EXPECT_THAT(std::string(Load().status().message()), HasSubstr(path));
+    fs::remove(path);
+  }
 }
 
 TEST_F(SideFilesTest, KeepWhatAPathCanBe) {
