@@ -54,7 +54,7 @@ absl::Status Differs(const std::string& directory, absl::string_view what) {
 }
 
 // That the set's own files are whole: it was left alone since it was made.
-absl::Status CheckFiles(const std::string& directory, const Manifest& manifest) {
+absl::StatusOr<SideFiles> CheckFiles(const std::string& directory, const Manifest& manifest) {
   ENGRAM_RETURN_IF_ERROR(CheckSetDirectory(directory, manifest));
   if (const auto& map = manifest.scheme.token_map) {
     ENGRAM_RETURN_IF_ERROR(
@@ -65,7 +65,8 @@ absl::Status CheckFiles(const std::string& directory, const Manifest& manifest) 
       ENGRAM_RETURN_IF_ERROR(LoadChecksums(directory, layer, shard).status());
     }
   }
-  return absl::OkStatus();
+  // As whoever loads it reads them.
+  return LoadSideFiles(directory, "", manifest);
 }
 
 }  // namespace
@@ -115,7 +116,10 @@ absl::StatusOr<Manifest> FindLinkedSet(const std::string& directory,
       const std::string then,
       ReadSideFile(JoinPath(directory, kLinksFile), kLinksKind, found.id, kMaxLinksBytes));
   if (now != then) return Differs(directory, "links to files that changed since");
-  ENGRAM_RETURN_IF_ERROR(CheckFiles(directory, found));
+  ENGRAM_ASSIGN_OR_RETURN(const SideFiles side_files, CheckFiles(directory, found));
+  if (side_files.image_token_ids != content.image_token_ids) {
+    return Differs(directory, "has other image token ids than the checkpoint now");
+  }
   return found;
 }
 

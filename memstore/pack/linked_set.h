@@ -1,8 +1,10 @@
 // Linked sets (memstore/table/linked_rows.h) as packing makes them, and finds them again.
 //
-// Stateless. Cost: a look at each file that holds rows, and reading its header.
+// Stateless. Cost: a look at each file that holds rows, and reading its header; of a set that is
+// there its small files, all of them.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -26,9 +28,11 @@ struct LinkedSetContent {
   const AddressScheme& scheme;
   std::vector<LayerTableSpec> layers;  // without shards
   const LinkedRows& links;
+  std::vector<int32_t> image_token_ids;  // ascending, each once
 };
-// The manifest of the set in `directory` where that is whole and says just this, its links too;
-// else why it isn't so, NOT_FOUND where there is none. Reads the checksums, not the rows.
+// The manifest of the set in `directory` where that is whole and says just this, its links and
+// side files too; else why it isn't so, NOT_FOUND where there is none. Reads the checksums, not the
+// rows.
 absl::StatusOr<Manifest> FindLinkedSet(const std::string& directory,
                                        const LinkedSetContent& content);
 

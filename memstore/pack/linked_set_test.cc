@@ -1,10 +1,12 @@
 // Linked sets that are found again, or made anew where they would come out otherwise.
 #include "memstore/pack/linked_set.h"
 
+#include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/match.h"
@@ -29,6 +31,11 @@ using testing_checkpoint::WriteText;
 
 constexpr char kFamily[] = "qwen4-exp";
 constexpr uint64_t kRowsPerHead = 500;
+
+// config.json with these image token ids.
+std::string ConfigWith(const std::string& images) {
+  return absl::StrCat(R"({"ngram_size": 3, "heads_per_ngram": 8, "image_token_id": )", images, "}");
+}
 
 class FindOrLinkTest : public testing::Test {
  protected:
@@ -115,17 +122,35 @@ TEST_F(FindOrLinkTest, MakesItAnewWhereOptionsOrConfigurationChanged) {
   EXPECT_TRUE(FindOrLink()->kept);
 }
 
+// They are not in the manifest, and no file of rows changes.
+TEST_F(FindOrLinkTest, MakesItAnewWhereImageTokenIdsChanged) {
+  WriteText(Model() / "config.json", ConfigWith("9"));
+  const std::string id = ExpectLinked(false);
+  for (const auto& [config, ids] : {std::pair(ConfigWith("[8, 9]"), std::vector<int32_t>{8, 9}),
+                                    std::pair(ConfigWith("null"), std::vector<int32_t>{})}) {
+    WriteText(Model() / "config.json", config);
+    EXPECT_EQ(ExpectLinked(false), id) << config;
+    EXPECT_EQ(LoadSmallSideFiles(Set(), "", LoadManifest(Set()).value()).value().image_token_ids,
+              ids);
+    EXPECT_EQ(ExpectLinked(true), id) << config;
+  }
+}
+
 TEST_F(FindOrLinkTest, MakesItAnewWhereItsFilesAreDamaged) {
+  WriteText(Model() / "config.json", ConfigWith("9"));
   const std::string id = ExpectLinked(false);
   const Manifest manifest = LoadManifest(Set()).value();
   for (const std::string& file :
        {std::string(kManifestFile), std::string(kManifestDigestFile), std::string(kLinksFile),
-        manifest.layers[0].shards[0].checksum_file}) {
+        std::string(kImageTokenIdsFile), manifest.layers[0].shards[0].checksum_file}) {
     fs::resize_file(Set() / file, fs::file_size(Set() / file) - 1);
     EXPECT_EQ(ExpectLinked(false), id) << file;
     fs::remove(Set() / file);
     EXPECT_EQ(ExpectLinked(false), id) << file;
   }
+  // It is whole without, but not with a damaged one.
+  fs::resize_file(Set() / kProvenanceFile, fs::file_size(Set() / kProvenanceFile) - 1);
+  EXPECT_EQ(ExpectLinked(false), id);
   std::ofstream(Set() / "something") << "else";
   EXPECT_EQ(ExpectLinked(false), id);
 }

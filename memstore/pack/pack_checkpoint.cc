@@ -102,6 +102,7 @@ absl::StatusOr<CheckpointLayer> LayOutStatedLayer(const CheckpointScheme& model,
 struct Plan {
   CheckpointScheme model;
   std::vector<CheckpointLayer> layouts;
+  std::vector<int32_t> image_token_ids;
   std::vector<SideFileText> side_files;
 };
 
@@ -118,10 +119,13 @@ absl::StatusOr<Plan> MakePlan(const Family& family, const std::string& checkpoin
     plan.layouts.push_back(std::move(layout));
     WarnOfOddBytes(plan.model.checkpoint->stray(), plan.layouts.back(), options.on_note, looked_at);
   }
-  ENGRAM_ASSIGN_OR_RETURN(std::vector<int32_t> images, ReadImageTokenIds(checkpoint));
+  ENGRAM_ASSIGN_OR_RETURN(plan.image_token_ids, ReadImageTokenIds(checkpoint));
   // Where nothing says otherwise those of the family hold, as its constants do.
-  if (images.empty() && !plan.model.is_compared) images = plan.model.family.image_token_ids;
-  plan.side_files = SourceSideFiles(CheckpointProvenance(*plan.model.checkpoint, options), images);
+  if (plan.image_token_ids.empty() && !plan.model.is_compared) {
+    plan.image_token_ids = plan.model.family.image_token_ids;
+  }
+  plan.side_files =
+      SourceSideFiles(CheckpointProvenance(*plan.model.checkpoint, options), plan.image_token_ids);
   return plan;
 }
 
@@ -146,7 +150,8 @@ absl::StatusOr<Manifest> CarryOut(const Plan& plan, const PackOptions& options) 
 absl::StatusOr<Manifest> FindSet(const Plan& plan, const PackOptions& options) {
   const AddressScheme& scheme = plan.model.scheme.scheme;
   ENGRAM_ASSIGN_OR_RETURN(const LinkedRows links, LinkRows(PlacesOf(scheme, plan.layouts)));
-  LinkedSetContent content{SetName(plan.model.family, options), scheme, {}, links};
+  LinkedSetContent content{
+      SetName(plan.model.family, options), scheme, {}, links, plan.image_token_ids};
   for (size_t i = 0; i < plan.layouts.size(); ++i) {
     content.layers.push_back(SpecOf(scheme.layers[i], plan.layouts[i]));
   }
