@@ -99,6 +99,13 @@ absl::Status CheckCheckpointName(const ServerConfig& config, const std::vector<N
   return absl::OkStatus();
 }
 
+// The bytes of the checkpoint's rows.
+absl::StatusOr<uint64_t> LookAtCheckpoint(const ServerConfig& config,
+                                          const std::vector<Named>& sets) {
+  ENGRAM_RETURN_IF_ERROR(CheckCheckpointName(config, sets));
+  return CheckCheckpointSource(SourceOf(config));
+}
+
 // Those that could be read are put into `sets`.
 std::vector<Finding> LookAtTableSets(absl::Span<const std::string> directories,
                                      uint64_t max_batch_rows, std::vector<Named>* sets) {
@@ -195,14 +202,14 @@ std::vector<Finding> CheckConfiguration(const ServerConfig& config) {
   std::vector<Finding> findings = LookAtSecurity(config);
   std::vector<Named> sets;
   Append(LookAtTableSets(config.table_sets, config.max_batch_rows, &sets), findings);
-  if (!config.checkpoint.empty()) {
-    absl::Status status = CheckCheckpointName(config, sets);
-    if (status.ok()) status = CheckCheckpointSource(SourceOf(config));
-    findings.push_back({absl::StrCat("checkpoint ", config.checkpoint, ": its tables are those of ",
-                                     config.family),
-                        std::move(status)});
-  }
   uint64_t row_bytes = 0;
+  if (!config.checkpoint.empty()) {
+    const absl::StatusOr<uint64_t> bytes = LookAtCheckpoint(config, sets);
+    if (bytes.ok()) row_bytes = *bytes;
+    findings.push_back({absl::StrCat("checkpoint ", config.checkpoint, ": its tables are those of ",
+                                     config.family, ", ", Size(row_bytes), " of rows"),
+                        bytes.status()});
+  }
   for (const Named& set : sets) row_bytes += set.manifest.TableBytes();
   findings.push_back(LookAtMemory(config, row_bytes));
   Append(LookAtAddresses(config, CheckSocketFolder), findings);

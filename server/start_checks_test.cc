@@ -1,11 +1,14 @@
 #include "server/start_checks.h"
 
+#include <cstdint>
 #include <filesystem>
 #include <string>
 
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "memstore/addressing/families.h"
+#include "memstore/pack/testing/small_checkpoint.h"
 #include "memstore/store/testing/small_table_set.h"
 
 namespace engram {
@@ -25,6 +28,21 @@ class StartChecksTest : public ::testing::Test {
   void TearDown() override { std::filesystem::remove_all(root_); }
   std::string Path(const std::string& name) const { return absl::StrCat(root_, "/", name); }
   std::string Shard() const { return Path("one/") + manifest_.layers[0].shards[0].file; }
+  // A model's rows, in a directory of this name; how many bytes of rows it has.
+  uint64_t WriteModel(const std::string& name) {
+    config_.checkpoint = Path(name);
+    config_.family = "qwen4-exp";
+    config_.rows_per_head = 500;
+    const uint64_t rows = Derive(**FindFamily(config_.family), {500, {}}).value().layers[0].Rows();
+    testing_checkpoint::WriteCheckpoint(
+        Path(name),
+        {{"model.safetensors",
+          {{"model.language_model.layers.1.ple.ple_embedding.ngram_embedding.shard_0.weight",
+            "BF16",
+            {rows, 160},
+            std::string(rows * 320, 'r')}}}});
+    return rows * 320;
+  }
   std::string Text() const { return FindingsText(CheckConfiguration(config_)); }
   // What --check-config says is what keeps engramd from starting.
   void ExpectWrong(const ::testing::Matcher<const std::string&>& matcher) const {
@@ -76,6 +94,15 @@ TEST_F(StartChecksTest, MoreRowsThanTheMemoryLimitLetsAreRefused) {
   config_.memory_limit_bytes = manifest_.TableBytes() - 1;
   EXPECT_THAT(Text(), HasSubstr(absl::StrCat("more than --memory-limit-bytes ",
                                              manifest_.TableBytes() - 1)));
+}
+
+TEST_F(StartChecksTest, TheCheckpointsRowsCountForTheMemoryLimit) {
+  const uint64_t bytes = WriteModel("model") + manifest_.TableBytes();
+  config_.memory_limit_bytes = bytes;
+  EXPECT_THAT(Text(), AllOf(Not(HasSubstr("FAILED")), HasSubstr("ok      checkpoint "),
+                            HasSubstr(absl::StrCat("memory for ", bytes, " bytes"))));
+  config_.memory_limit_bytes = bytes - 1;
+  EXPECT_THAT(Text(), HasSubstr(absl::StrCat("more than --memory-limit-bytes ", bytes - 1)));
 }
 
 TEST_F(StartChecksTest, OneTokenMustFitABatch) {

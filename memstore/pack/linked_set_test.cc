@@ -171,8 +171,9 @@ TEST_F(FindOrLinkTest, CheckingReadsNoRowAndWritesNothing) {
   PackOptions options;
   options.output = Set();
   options.rows_per_head = kRowsPerHead;
-  EXPECT_TRUE(CheckCheckpoint(**FindFamily(kFamily), Model(), options).ok());
-  EXPECT_EQ(CheckCheckpoint(**FindFamily(kFamily), dir_ / "none", options).code(),
+  EXPECT_EQ(CheckCheckpoint(**FindFamily(kFamily), Model(), options).value(),
+            Derive(**FindFamily(kFamily), {kRowsPerHead, {}}).value().layers[0].Rows() * 320);
+  EXPECT_EQ(CheckCheckpoint(**FindFamily(kFamily), dir_ / "none", options).status().code(),
             absl::StatusCode::kNotFound);
   options.rows_per_head += 100;
   EXPECT_FALSE(CheckCheckpoint(**FindFamily(kFamily), Model(), options).ok());

@@ -1,5 +1,6 @@
 #include "memstore/pack/pack_checkpoint.h"
 
+#include <cstdint>
 #include <filesystem>
 #include <map>
 #include <memory>
@@ -203,9 +204,15 @@ absl::StatusOr<Manifest> PackCheckpoint(const Family& family, const std::string&
   return CarryOut(plan, options);
 }
 
-absl::Status CheckCheckpoint(const Family& family, const std::string& checkpoint,
-                             const PackOptions& options) {
-  return MakePlan(family, checkpoint, options).status();
+absl::StatusOr<uint64_t> CheckCheckpoint(const Family& family, const std::string& checkpoint,
+                                         const PackOptions& options) {
+  ENGRAM_ASSIGN_OR_RETURN(const Plan plan, MakePlan(family, checkpoint, options));
+  const AddressScheme& scheme = plan.model.scheme.scheme;
+  uint64_t bytes = 0;
+  for (size_t i = 0; i < plan.layouts.size(); ++i) {
+    bytes += scheme.layers[i].Rows() * plan.layouts[i].RowBytes();
+  }
+  return bytes;
 }
 
 absl::StatusOr<LinkedSet> FindOrLinkCheckpoint(const Family& family, const std::string& checkpoint,

@@ -5,6 +5,7 @@
 // the set says where they lie (memstore/table/linked_rows.h); its manifest is the packed set's.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -22,9 +23,10 @@ namespace engram {
 absl::StatusOr<Manifest> PackCheckpoint(const Family& family, const std::string& checkpoint,
                                         const PackOptions& options);
 
-// What PackCheckpoint says before it reads a row or writes a file.
-absl::Status CheckCheckpoint(const Family& family, const std::string& checkpoint,
-                             const PackOptions& options);
+// What PackCheckpoint says before it reads a row or writes a file; else the bytes of the set's
+// rows.
+absl::StatusOr<uint64_t> CheckCheckpoint(const Family& family, const std::string& checkpoint,
+                                         const PackOptions& options);
 
 // PackCheckpoint with links, and `options.output` may be there: a set that would come out the same
 // is kept as it is; anything else there is removed first, and `on_note` hears why.

@@ -32,7 +32,7 @@ PackOptions OptionsOf(const CheckpointSource& source, const std::string& directo
 
 }  // namespace
 
-absl::Status CheckCheckpointSource(const CheckpointSource& source) {
+absl::StatusOr<uint64_t> CheckCheckpointSource(const CheckpointSource& source) {
   ENGRAM_ASSIGN_OR_RETURN(const Family* const family, FindFamily(source.family));
   return CheckCheckpoint(*family, source.checkpoint, OptionsOf(source, "."));
 }

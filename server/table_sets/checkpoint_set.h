@@ -25,8 +25,9 @@ struct CheckpointSource {
   std::string token_map;       // empty: made from the checkpoint's tokenizer
 };
 
-// What there is to say of the checkpoint before its rows are read. CheckCheckpoint's errors.
-absl::Status CheckCheckpointSource(const CheckpointSource& source);
+// The bytes of the checkpoint's rows, and what else there is to say of it before they are read.
+// CheckCheckpoint's errors.
+absl::StatusOr<uint64_t> CheckCheckpointSource(const CheckpointSource& source);
 
 // Links the checkpoint to `directory`/checkpoint, where a set that would come out the same is kept,
 // and returns that path. `directory` is made where it is not there. How far it is goes to the log
