@@ -99,10 +99,16 @@ absl::Status CheckCheckpointName(const ServerConfig& config, const std::vector<N
   return absl::OkStatus();
 }
 
-// The bytes of the checkpoint's rows.
+// What keeps the checkpoint from being linked, whatever is in it.
+absl::Status CheckCheckpointFits(const ServerConfig& config, const std::vector<Named>& sets) {
+  ENGRAM_RETURN_IF_ERROR(CheckCheckpointName(config, sets));
+  return CheckCheckpointPlace(SourceOf(config), config.state_dir);
+}
+
+// The bytes of its rows.
 absl::StatusOr<uint64_t> LookAtCheckpoint(const ServerConfig& config,
                                           const std::vector<Named>& sets) {
-  ENGRAM_RETURN_IF_ERROR(CheckCheckpointName(config, sets));
+  ENGRAM_RETURN_IF_ERROR(CheckCheckpointFits(config, sets));
   return CheckCheckpointSource(SourceOf(config));
 }
 
@@ -221,7 +227,7 @@ absl::Status CheckBeforeLoading(const ServerConfig& config) {
   std::vector<Named> sets;
   Append(LookAtTableSets(config.table_sets, config.max_batch_rows, &sets), findings);
   if (!config.checkpoint.empty()) {
-    findings.push_back({"the checkpoint's name", CheckCheckpointName(config, sets)});
+    findings.push_back({"the checkpoint's name and place", CheckCheckpointFits(config, sets)});
   }
   Append(LookAtAddresses(config, CheckCanListen), findings);
   for (const Finding& finding : findings) ENGRAM_RETURN_IF_ERROR(finding.status);

@@ -24,7 +24,7 @@ struct Finding {
 // LoadManifest's and CheckSetDirectory's, naming the directory; ALREADY_EXISTS when one set stands
 // there twice, or two of one name, the checkpoint's among them, by which clients could not tell
 // them apart; INVALID_ARGUMENT when the rows of one token are more than a batch may have;
-// CheckCanListen's, naming the flag.
+// CheckCheckpointPlace's; CheckCanListen's, naming the flag.
 absl::Status CheckBeforeLoading(const ServerConfig& config);
 
 // All of it that holds while another engramd serves by the same configuration, good and bad, one

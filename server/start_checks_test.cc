@@ -105,6 +105,42 @@ TEST_F(StartChecksTest, TheCheckpointsRowsCountForTheMemoryLimit) {
   EXPECT_THAT(Text(), HasSubstr(absl::StrCat("more than --memory-limit-bytes ", bytes - 1)));
 }
 
+TEST_F(StartChecksTest, TheCheckpointLiesApartFromWhatIsKept) {
+  const auto expect_apart = [&](const std::string& state, const std::string& model) {
+    config_.state_dir = state;
+    config_.checkpoint = model;
+    EXPECT_THAT(Text(), Not(HasSubstr("FAILED"))) << state << " " << model;
+    EXPECT_TRUE(CheckBeforeLoading(config_).ok()) << state << " " << model;
+  };
+  const auto expect_wrong = [&](const std::string& state, const std::string& model) {
+    config_.state_dir = state;
+    config_.checkpoint = model;
+    ExpectWrong(AllOf(HasSubstr("--checkpoint " + model), HasSubstr(state)));
+  };
+  WriteModel("state/linked-checkpoint");
+  expect_wrong(Path("state"), Path("state/linked-checkpoint"));
+  expect_wrong(Path("state/"), Path("one/../state/linked-checkpoint/"));
+  WriteModel("state/linked-checkpoint/inside");
+  expect_wrong(Path("state"), Path("state/linked-checkpoint/inside"));
+  std::filesystem::create_directory_symlink(Path("state"), Path("other_name"));
+  expect_wrong(Path("other_name"), Path("state/linked-checkpoint"));
+
+  WriteModel("model");
+  for (const char* state : {"model", "model/", "model/state", "model/not/there"}) {
+    expect_wrong(Path(state), Path("model"));
+  }
+  std::filesystem::create_directory(Path("third"));
+  std::filesystem::create_directory_symlink(Path("model"), Path("third/linked-checkpoint"));
+  expect_wrong(Path("third"), Path("model"));
+
+  expect_apart("", Path("model"));
+  expect_apart(Path("model_state"), Path("model"));
+  WriteModel("kept/checkpoint");
+  expect_apart(Path("kept"), Path("kept/checkpoint"));
+  WriteModel("kept/linked-checkpoint-of-mine");
+  expect_apart(Path("kept"), Path("kept/linked-checkpoint-of-mine"));
+}
+
 TEST_F(StartChecksTest, OneTokenMustFitABatch) {
   config_.max_batch_rows = 0;
   ExpectWrong(HasSubstr("--max-batch-rows 0 is less than one token"));

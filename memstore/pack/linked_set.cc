@@ -4,12 +4,16 @@
 
 #include <filesystem>
 #include <map>
+#include <optional>
+#include <set>
 #include <system_error>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "memstore/addressing/token_map.h"
+#include "memstore/base/quote_for_message.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/os/posix_file.h"
 #include "memstore/safetensors/header.h"
@@ -51,6 +55,50 @@ absl::StatusOr<uint64_t> HeaderBytes(const std::string& path) {
 
 absl::Status Differs(const std::string& directory, absl::string_view what) {
   return absl::FailedPreconditionError(absl::StrCat("the linked set in ", directory, " ", what));
+}
+
+// The endings of files that hold a model's rows, or a packed set's: never ours to remove.
+constexpr absl::string_view kRowsEndings[] = {".rows", ".safetensors", ".gguf"};
+
+absl::Status NotOurs(const std::string& path, absl::string_view what) {
+  return absl::FailedPreconditionError(
+      absl::StrCat(path, " ", what,
+                   ", so it is not a linked set that may be made anew: move it to another place, ",
+                   "or have the links kept in another directory"));
+}
+
+// The names in the directory. FAILED_PRECONDITION: there is something that no linked set has.
+absl::StatusOr<std::set<std::string>> NamesOfOurs(const std::string& directory) {
+  std::set<std::string> names;
+  std::error_code error;
+  for (fs::directory_iterator it(directory, error), end; !error && it != end; it.increment(error)) {
+    const std::string name = it->path().filename();
+    for (absl::string_view ending : kRowsEndings) {
+      if (!absl::EndsWith(name, ending)) continue;
+      return NotOurs(directory, absl::StrCat("holds ", QuoteForMessage(name)));
+    }
+    if (it->symlink_status(error).type() == fs::file_type::directory) {
+      return NotOurs(directory, absl::StrCat("holds a directory ", QuoteForMessage(name)));
+    }
+    if (error) break;
+    names.insert(name);
+  }
+  if (error) return absl::ErrnoToStatus(error.value(), absl::StrCat("cannot list ", directory));
+  if (!names.empty() && names.count(kLinksFile) == 0 && names.count(kManifestFile) == 0) {
+    return NotOurs(directory, absl::StrCat("has neither ", kLinksFile, " nor ", kManifestFile));
+  }
+  return names;
+}
+
+// Nothing where nothing is. A symbolic link is not followed.
+absl::StatusOr<std::optional<std::set<std::string>>> NamesAt(const std::string& directory) {
+  std::error_code error;
+  const fs::file_type type = fs::symlink_status(directory, error).type();
+  if (type == fs::file_type::not_found) return std::nullopt;
+  if (error) return absl::ErrnoToStatus(error.value(), absl::StrCat("cannot look at ", directory));
+  if (type == fs::file_type::symlink) return NotOurs(directory, "is a symbolic link");
+  if (type != fs::file_type::directory) return NotOurs(directory, "is no directory");
+  return NamesOfOurs(directory);
 }
 
 // That the set's own files are whole: it was left alone since it was made.
@@ -121,6 +169,29 @@ absl::StatusOr<Manifest> FindLinkedSet(const std::string& directory,
     return Differs(directory, "has other image token ids than the checkpoint now");
   }
   return found;
+}
+
+absl::StatusOr<bool> IsLinkedSet(const std::string& directory) {
+  ENGRAM_ASSIGN_OR_RETURN(const auto names, NamesAt(directory));
+  return names.has_value();
+}
+
+absl::Status RemoveLinkedSet(const std::string& directory) {
+  ENGRAM_ASSIGN_OR_RETURN(auto names, NamesAt(directory));
+  if (!names) return absl::OkStatus();
+  // Those that it is known by last, of which either does.
+  std::vector<std::string> paths;
+  for (const char* last : {kManifestFile, kLinksFile}) {
+    if (names->erase(last) > 0) paths.push_back(JoinPath(directory, last));
+  }
+  for (const std::string& name : *names) paths.insert(paths.begin(), JoinPath(directory, name));
+  paths.push_back(directory);
+  for (const std::string& path : paths) {
+    std::error_code error;
+    fs::remove(path, error);
+    if (error) return absl::ErrnoToStatus(error.value(), absl::StrCat("cannot remove ", path));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace engram

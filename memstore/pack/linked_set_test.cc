@@ -1,6 +1,7 @@
 // Linked sets that are found again, or made anew where they would come out otherwise.
 #include "memstore/pack/linked_set.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
@@ -23,6 +24,7 @@ namespace engram {
 namespace {
 
 namespace fs = std::filesystem;
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using testing_checkpoint::SomeBytes;
@@ -67,7 +69,9 @@ class FindOrLinkTest : public testing::Test {
     options.rows_per_head = rows_per_head;
     options.on_progress = on_progress_;
     options.on_note = [this](const std::string& note) {
-      if (absl::StrContains(note, "anew")) notes_.push_back(note);
+      if (!absl::StrContains(note, "anew")) return;
+      notes_.push_back(note);
+      EXPECT_TRUE(fs::exists(Set())) << "removed before it was said";
     };
     return FindOrLinkCheckpoint(**FindFamily(kFamily), Model(), options);
   }
@@ -153,6 +157,119 @@ TEST_F(FindOrLinkTest, MakesItAnewWhereItsFilesAreDamaged) {
   EXPECT_EQ(ExpectLinked(false), id);
   std::ofstream(Set() / "something") << "else";
   EXPECT_EQ(ExpectLinked(false), id);
+}
+
+TEST_F(FindOrLinkTest, MakesItInAnEmptyDirectory) {
+  fs::create_directory(Set());
+  ExpectLinked(false);
+  ExpectLinked(true);
+}
+
+struct NotOurs {
+  const char* what;
+  void (*put)(const fs::path& model, const fs::path& set);
+  const char* message;
+};
+
+void PutSet(const fs::path& model, const fs::path& set, bool link) {
+  PackOptions options;
+  options.output = set;
+  options.rows_per_head = kRowsPerHead;
+  options.link = link;
+  ASSERT_TRUE(PackCheckpoint(**FindFamily(kFamily), model, options).ok());
+}
+
+const NotOurs kNotOurs[] = {
+    {"Model", [](const fs::path& model, const fs::path& set) { fs::copy(model, set); },
+     "holds model.safetensors"},
+    {"PackedSet",
+     [](const fs::path& model, const fs::path& set) { PutSet(model, set, /*link=*/false); },
+     ".rows"},
+    {"ModelInALinkedSet",
+     [](const fs::path& model, const fs::path& set) {
+       PutSet(model, set, /*link=*/true);
+       WriteText(set / "model.gguf", "GGUF");
+     },
+     "model.gguf"},
+    {"DirectoryInALinkedSet",
+     [](const fs::path& model, const fs::path& set) {
+       PutSet(model, set, /*link=*/true);
+       fs::copy(model, set / "model");
+     },
+     "holds a directory"},
+    {"LinkToALinkedSet",
+     [](const fs::path& model, const fs::path& set) {
+       PutSet(model, set.string() + "_elsewhere", /*link=*/true);
+       fs::create_directory_symlink(set.string() + "_elsewhere", set);
+     },
+     "is a symbolic link"},
+    {"LinkToNothing",
+     [](const fs::path&, const fs::path& set) { fs::create_symlink("nowhere", set); },
+     "is a symbolic link"},
+    {"OtherDirectory",
+     [](const fs::path&, const fs::path& set) {
+       fs::create_directory(set);
+       WriteText(set / "notes", "mine");
+     },
+     "has neither links.side nor manifest.textproto"},
+    {"File", [](const fs::path&, const fs::path& set) { WriteText(set, "mine"); },
+     "is no directory"},
+};
+
+class NotOursTest : public FindOrLinkTest, public testing::WithParamInterface<NotOurs> {
+ protected:
+  // Every name, with its kind and size.
+  std::vector<std::string> All() const {
+    std::vector<std::string> all;
+    for (const fs::directory_entry& entry : fs::recursive_directory_iterator(dir_)) {
+      const bool is_file = !entry.is_symlink() && entry.is_regular_file();
+      all.push_back(absl::StrCat(entry.path().string(), " ",
+                                 static_cast<int>(entry.symlink_status().type()), " ",
+                                 is_file ? entry.file_size() : 0));
+    }
+    std::sort(all.begin(), all.end());
+    return all;
+  }
+};
+
+TEST_P(NotOursTest, StaysAndIsNamed) {
+  GetParam().put(Model(), Set());
+  const std::vector<std::string> before = All();
+  const absl::Status linked = FindOrLink().status();
+  for (const absl::Status& status : {linked, IsLinkedSet(Set()).status(), RemoveLinkedSet(Set())}) {
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
+    EXPECT_THAT(std::string(status.message()),
+                AllOf(HasSubstr(Set().string()), HasSubstr(GetParam().message),
+                      HasSubstr("move it to another place")));
+  }
+  EXPECT_EQ(All(), before);
+  EXPECT_THAT(notes_, IsEmpty());
+}
+
+INSTANTIATE_TEST_SUITE_P(All, NotOursTest, testing::ValuesIn(kNotOurs),
+                         [](const auto& info) { return info.param.what; });
+
+// Too many open files, say: here a link that leads to itself, which is no more of the content.
+TEST_F(FindOrLinkTest, ASetThatCannotBeLookedAtStays) {
+  ExpectLinked(false);
+  fs::remove(Set() / kManifestDigestFile);
+  fs::remove(Set() / kManifestFile);
+  fs::create_symlink(kManifestFile, Set() / kManifestFile);
+  const absl::StatusOr<LinkedSet> set = FindOrLink();
+  EXPECT_FALSE(set.ok());
+  EXPECT_THAT(std::string(set.status().message()), HasSubstr("remove " + Set().string()));
+  EXPECT_TRUE(fs::exists(Set() / kLinksFile));
+  EXPECT_THAT(notes_, IsEmpty());
+}
+
+TEST_F(FindOrLinkTest, RemovingTakesALinkedSetAlone) {
+  EXPECT_TRUE(RemoveLinkedSet(Set()).ok()) << "nothing is there";
+  EXPECT_FALSE(IsLinkedSet(Set()).value());
+  ExpectLinked(false);
+  EXPECT_TRUE(IsLinkedSet(Set()).value());
+  EXPECT_TRUE(RemoveLinkedSet(Set()).ok());
+  EXPECT_FALSE(fs::exists(fs::symlink_status(Set())));
+  EXPECT_TRUE(fs::exists(Model() / "model.safetensors"));
 }
 
 // Whoever reads the rows while the file is written gets some of each.

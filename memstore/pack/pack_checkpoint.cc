@@ -1,13 +1,11 @@
 #include "memstore/pack/pack_checkpoint.h"
 
 #include <cstdint>
-#include <filesystem>
 #include <map>
 #include <memory>
 #include <optional>
 #include <set>
 #include <string>
-#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -148,15 +146,22 @@ absl::StatusOr<Manifest> CarryOut(const Plan& plan, const PackOptions& options) 
 }
 
 // The linked set at the output, where it is what `plan` would make; else why it isn't.
-absl::StatusOr<Manifest> FindSet(const Plan& plan, const PackOptions& options) {
+absl::StatusOr<Manifest> FindSet(const Plan& plan, const LinkedRows& links,
+                                 const PackOptions& options) {
   const AddressScheme& scheme = plan.model.scheme.scheme;
-  ENGRAM_ASSIGN_OR_RETURN(const LinkedRows links, LinkRows(PlacesOf(scheme, plan.layouts)));
   LinkedSetContent content{
       SetName(plan.model.family, options), scheme, {}, links, plan.image_token_ids};
   for (size_t i = 0; i < plan.layouts.size(); ++i) {
     content.layers.push_back(SpecOf(scheme.layers[i], plan.layouts[i]));
   }
   return FindLinkedSet(options.output, content);
+}
+
+// Whether it is the set's own content that is not as it should be. Anything else may pass: too many
+// open files, a folder that may not be read.
+bool IsOfContent(const absl::Status& status) {
+  return absl::IsNotFound(status) || absl::IsFailedPrecondition(status) ||
+         absl::IsDataLoss(status) || absl::IsInvalidArgument(status);
 }
 
 }  // namespace
@@ -219,15 +224,21 @@ absl::StatusOr<LinkedSet> FindOrLinkCheckpoint(const Family& family, const std::
                                                PackOptions options) {
   options.link = true;
   ENGRAM_ASSIGN_OR_RETURN(const Plan plan, MakePlan(family, checkpoint, options));
-  absl::StatusOr<Manifest> found = FindSet(plan, options);
-  if (found.ok()) return LinkedSet{*std::move(found), /*kept=*/true};
-  std::error_code error;
-  const bool was_there = std::filesystem::remove_all(options.output, error) > 0;
-  if (error) {
-    return absl::ErrnoToStatus(error.value(), absl::StrCat("cannot remove ", options.output));
-  }
-  if (was_there && options.on_note) {
-    options.on_note(absl::StrCat("note: linked anew: ", found.status().message()));
+  ENGRAM_ASSIGN_OR_RETURN(const bool is_there, IsLinkedSet(options.output));
+  if (is_there) {
+    ENGRAM_ASSIGN_OR_RETURN(const LinkedRows links,
+                            LinkRows(PlacesOf(plan.model.scheme.scheme, plan.layouts)));
+    absl::StatusOr<Manifest> found = FindSet(plan, links, options);
+    if (found.ok()) return LinkedSet{*std::move(found), /*kept=*/true};
+    if (!IsOfContent(found.status())) {
+      return absl::Status(found.status().code(),
+                          absl::StrCat(found.status().message(), "; where that does not pass, ",
+                                       "remove ", options.output, ": it is linked anew then"));
+    }
+    if (options.on_note) {
+      options.on_note(absl::StrCat("note: linked anew: ", found.status().message()));
+    }
+    ENGRAM_RETURN_IF_ERROR(RemoveLinkedSet(options.output));
   }
   ENGRAM_ASSIGN_OR_RETURN(Manifest made, CarryOut(plan, options));
   return LinkedSet{std::move(made), /*kept=*/false};

@@ -28,8 +28,10 @@ absl::StatusOr<Manifest> PackCheckpoint(const Family& family, const std::string&
 absl::StatusOr<uint64_t> CheckCheckpoint(const Family& family, const std::string& checkpoint,
                                          const PackOptions& options);
 
-// PackCheckpoint with links, and `options.output` may be there: a set that would come out the same
-// is kept as it is; anything else there is removed first, and `on_note` hears why.
+// PackCheckpoint with links, and `options.output` may be there: a linked set that would come out
+// the same is kept as it is; one that is damaged or says something else is removed first, after
+// `on_note` heard why. IsLinkedSet's errors for anything else that is there, which stays; a set
+// stays too that could not be looked at.
 struct LinkedSet {
   Manifest manifest;
   bool kept = false;

@@ -1,5 +1,6 @@
 #include "server/table_sets/checkpoint_set.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <system_error>
 #include <utility>
@@ -16,8 +17,10 @@
 namespace engram {
 namespace {
 
-// In the directory where it is kept.
-constexpr char kSetName[] = "checkpoint";
+namespace fs = std::filesystem;
+
+// In the directory where it is kept; by no chance a model's own name.
+constexpr char kSetName[] = "linked-checkpoint";
 // Between lines that say how far it is.
 constexpr absl::Duration kLineInterval = absl::Seconds(2);
 
@@ -30,7 +33,41 @@ PackOptions OptionsOf(const CheckpointSource& source, const std::string& directo
   return options;
 }
 
+// Links resolved as far as the path is there; without a slash at its end.
+absl::StatusOr<fs::path> Resolved(const std::string& path) {
+  std::error_code error;
+  const fs::path absolute = fs::absolute(path, error);
+  fs::path resolved = error ? fs::path() : fs::weakly_canonical(absolute, error);
+  if (error) return absl::ErrnoToStatus(error.value(), absl::StrCat("cannot look at ", path));
+  return resolved.has_filename() ? resolved : resolved.parent_path();
+}
+
+// Both resolved. A directory lies in itself.
+bool LiesIn(const fs::path& inner, const fs::path& outer) {
+  return std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end()).first == outer.end();
+}
+
 }  // namespace
+
+absl::Status CheckCheckpointPlace(const CheckpointSource& source, const std::string& directory) {
+  if (directory.empty()) return absl::OkStatus();
+  const std::string set = JoinPath(directory, kSetName);
+  ENGRAM_ASSIGN_OR_RETURN(const fs::path model, Resolved(source.checkpoint));
+  ENGRAM_ASSIGN_OR_RETURN(const fs::path state, Resolved(directory));
+  ENGRAM_ASSIGN_OR_RETURN(const fs::path kept, Resolved(set));
+  if (LiesIn(model, kept)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--checkpoint ", source.checkpoint, " lies in ", set,
+                     ", where --state-dir keeps the links to it and replaces what is there: give ",
+                     "the model's own directory, and move the model where it is in that place"));
+  }
+  if (LiesIn(state, model) || LiesIn(kept, model)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--state-dir ", directory, " lies in --checkpoint ", source.checkpoint,
+                     ", which engramd only reads: give a directory outside the model's"));
+  }
+  return absl::OkStatus();
+}
 
 absl::StatusOr<uint64_t> CheckCheckpointSource(const CheckpointSource& source) {
   ENGRAM_ASSIGN_OR_RETURN(const Family* const family, FindFamily(source.family));
@@ -42,7 +79,7 @@ absl::StatusOr<std::string> LinkCheckpointSet(const CheckpointSource& source,
                                               spdlog::logger& log, const Clock& clock) {
   ENGRAM_ASSIGN_OR_RETURN(const Family* const family, FindFamily(source.family));
   std::error_code error;
-  std::filesystem::create_directories(directory, error);
+  fs::create_directories(directory, error);
   if (error) return absl::ErrnoToStatus(error.value(), absl::StrCat("cannot make ", directory));
   PackOptions options = OptionsOf(source, directory);
   const std::string set = options.output;

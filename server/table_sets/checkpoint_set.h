@@ -29,9 +29,14 @@ struct CheckpointSource {
 // CheckCheckpoint's errors.
 absl::StatusOr<uint64_t> CheckCheckpointSource(const CheckpointSource& source);
 
-// Links the checkpoint to `directory`/checkpoint, where a set that would come out the same is kept,
-// and returns that path. `directory` is made where it is not there. How far it is goes to the log
-// every few seconds, and to `life`. FindOrLinkCheckpoint's errors.
+// That what is kept in `directory` (--state-dir) does not lie in the checkpoint, nor the checkpoint
+// in the set that is kept, symbolic links resolved: else INVALID_ARGUMENT names both. An empty
+// directory is none.
+absl::Status CheckCheckpointPlace(const CheckpointSource& source, const std::string& directory);
+
+// Links the checkpoint to `directory`/linked-checkpoint, where a set that would come out the same
+// is kept, and returns that path. `directory` is made where it is not there. How far it is goes to
+// the log every few seconds, and to `life`. FindOrLinkCheckpoint's errors.
 absl::StatusOr<std::string> LinkCheckpointSet(const CheckpointSource& source,
                                               const std::string& directory, const LifeCycle& life,
                                               spdlog::logger& log, const Clock& clock);

@@ -124,6 +124,20 @@ TEST_F(CheckpointTest, AStateDirectoryKeepsTheLinks) {
   starts_with("linked anew");
 }
 
+TEST_F(CheckpointTest, AModelWhereTheLinksWouldBeKeptStays) {
+  const fs::path state = scratch_ / "state", set = state / "linked-checkpoint";
+  fs::create_directories(set);
+  fs::copy(Model(), set, fs::copy_options::recursive);
+  for (const std::string& model : {set.string(), Model()}) {
+    std::vector<std::string> flags = With({"--state-dir", state.string()});
+    flags[1] = model;
+    EngramdProcess engramd(flags, Through());
+    EXPECT_EQ(engramd.WaitForEnd(), 1) << engramd.Log();
+    EXPECT_THAT(engramd.Log(), HasSubstr(set.string()));
+    EXPECT_TRUE(fs::exists(set / "model.safetensors"));
+  }
+}
+
 TEST_F(CheckpointTest, CheckConfigLooksAtIt) {
   const auto check = [&](const std::vector<std::string>& flags) {
     EngramdProcess engramd(flags, Through());
