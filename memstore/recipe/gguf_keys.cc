@@ -1,5 +1,6 @@
 #include "memstore/recipe/gguf_keys.h"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -159,6 +160,7 @@ std::optional<Key> FindKey(ConfigKeys keys, absl::string_view suffix) {
 
 std::string Text(const GgufValue& value) {
   if (value.kind == GgufValue::Kind::kText) return absl::StrCat("\"", value.text, "\"");
+  if (value.kind == GgufValue::Kind::kOther) return "a list of texts";
   std::string text = value.kind == GgufValue::Kind::kReal ? absl::StrJoin(value.reals, ", ")
                                                           : absl::StrJoin(value.numbers, ", ");
   return QuoteForMessage(value.is_list ? absl::StrCat("[", text, "]") : text);
@@ -245,6 +247,11 @@ class KeyReader {
 
   absl::Status StoreEncoding(const std::string& source, const GgufValue& value) {
     if (value.kind != GgufValue::Kind::kText) return Expected(source, value, "a text");
+    if (!report_.encoding_source.empty() && report_.encoding != value.text) {
+      return absl::FailedPreconditionError(
+          absl::StrCat(report_.encoding_source, " is \"", QuoteForMessage(report_.encoding),
+                       "\" and ", source, " is ", Text(value), ": both name what the rows are"));
+    }
     report_.encoding = value.text;
     report_.encoding_source = source;
     return absl::OkStatus();
@@ -303,12 +310,14 @@ class KeyReader {
   }
 
   absl::Status CheckOff(const std::string& source, const GgufValue& value) const {
-    for (const int64_t number : value.numbers) {
-      if (number == 0) continue;
-      return Expected(source, value,
-                      absl::StrCat("nothing: the recipe of ", family_.name, " has no such rule"));
-    }
-    return absl::OkStatus();
+    const auto is_zero = [](auto number) { return number == 0; };
+    // Of a list of texts nothing is kept, not even whether it is empty.
+    const bool is_off = std::all_of(value.numbers.begin(), value.numbers.end(), is_zero) &&
+                        std::all_of(value.reals.begin(), value.reals.end(), is_zero) &&
+                        value.text.empty() && value.kind != GgufValue::Kind::kOther;
+    if (is_off) return absl::OkStatus();
+    return Expected(source, value,
+                    absl::StrCat("nothing: the recipe of ", family_.name, " has no such rule"));
   }
 
   const Family& family_;

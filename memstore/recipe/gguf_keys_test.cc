@@ -152,5 +152,26 @@ TEST_F(GgufKeysTest, WhatCannotBeIsRefusedByKeyAndValue) {
                 {"a.vocab_size is 131125, expected 131072"});
 }
 
+TEST_F(GgufKeysTest, TwoNamesOfTheRowsMustBeTheSame) {
+  ExpectRefused(kV41, {Text("a.engram.encoding", "int4"), Text("b.engram.encoding", "fp8")},
+                {"a.engram.encoding is \"int4\"", "b.engram.encoding is \"fp8\""});
+  const absl::StatusOr<GgufKeysReport> report =
+      Read(kV41, {Text("a.engram.encoding", "int4"), Text("b.engram.encoding", "int4")});
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_EQ(report->encoding, "int4");
+}
+
+TEST_F(GgufKeysTest, ARuleThatTheRecipeLacksIsOffInEveryType) {
+  const std::string key = "a.ngram_exclude_sp_token";
+  for (const Key& off :
+       {Uint32(key, 0), Float32(key, 0), Text(key, ""), Int32s(key, {}), Int32s(key, {0, 0})}) {
+    const absl::Status status = Read("longcat-flash-lite", {off}).status();
+    EXPECT_TRUE(status.ok()) << status;
+  }
+  ExpectRefused("longcat-flash-lite", {Float32(key, 0.5f)}, {"is 0.5", "no such rule"});
+  ExpectRefused("longcat-flash-lite", {Text(key, "all")}, {"is \"all\"", "no such rule"});
+  ExpectRefused("longcat-flash-lite", {Texts(key, {"all"})}, {"a list of texts", "no such rule"});
+}
+
 }  // namespace
 }  // namespace engram
