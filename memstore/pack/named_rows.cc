@@ -150,27 +150,30 @@ class NamedLayer {
     TensorsOfTable table;
     table.in_pieces = absl::StrContains(said, kPieceMark);
     std::map<uint32_t, std::string> before;  // by piece
-    for (const auto& [tensor, places] : source_.tensors) {
-      const std::optional<RowNames::Hit> hit = names_.Find(name, tensor);
-      if (!hit) continue;
-      ENGRAM_ASSIGN_OR_RETURN(const bool is_mine, IsOfThisLayer(said, tensor, *hit));
+    for (const auto& [tensor, hit] : HitsOf(name)) {
+      ENGRAM_ASSIGN_OR_RETURN(const bool is_mine, IsOfThisLayer(said, tensor, hit));
       if (!is_mine) continue;
-      const auto [at, is_new] = table.pieces.emplace(hit->piece.value_or(0), places);
-      if (is_new) {
-        before[at->first] = hit->before;
-        continue;
-      }
-      // The whole name means its tensor, whatever else ends so.
-      if (!before[at->first].empty() && !hit->before.empty()) {
-        return BothEndIn(said, at->second[0]->name, tensor);
-      }
-      if (hit->before.empty()) {
-        at->second = places;
-        before[at->first].clear();
-      }
+      const auto [at, is_new] =
+          table.pieces.emplace(hit.piece.value_or(0), source_.tensors.at(tensor));
+      if (!is_new) return BothEndIn(said, at->second[0]->name, tensor);
+      before[at->first] = hit.before;
     }
     if (table.pieces.empty()) return NotFound(said);
     return CheckPieces(said, before, std::move(table));
+  }
+
+  // By tensor, of every layer. The whole name means its tensor, whatever else ends so.
+  std::map<std::string, RowNames::Hit> HitsOf(size_t name) const {
+    std::map<std::string, RowNames::Hit> hits;
+    bool has_whole = false;
+    for (const auto& [tensor, places] : source_.tensors) {
+      const std::optional<RowNames::Hit> hit = names_.Find(name, tensor);
+      if (!hit) continue;
+      has_whole |= hit->before.empty();
+      hits.emplace(tensor, *hit);
+    }
+    if (has_whole) std::erase_if(hits, [](const auto& hit) { return !hit.second.before.empty(); });
+    return hits;
   }
 
   absl::StatusOr<TensorsOfTable> CheckPieces(const std::string& said,
@@ -404,6 +407,7 @@ bool RowNames::IsBeside(absl::string_view tensor) const {
     // What lies deeper is another module's, but for a piece's own: "shard_3.bias".
     const absl::string_view rest = tensor.substr(hit->before.size());
     const size_t parts = CountOf(rest, ".") - CountOf(stem, ".");
+    if (parts == 0) continue;  // the table's own name
     const std::vector<absl::string_view> names = absl::StrSplit(rest, '.');
     const absl::string_view first = names[names.size() - std::min(parts, names.size())];
     const bool is_piece = std::any_of(first.begin(), first.end(), absl::ascii_isdigit);

@@ -266,5 +266,29 @@ TEST_F(NamedRowsTest, NamesThatCannotBeAreRefused) {
   EXPECT_FALSE(names.IsBeside("layers.1.other.scale"));
 }
 
+// As a quantizer leaves them: "embed.weight" and, under that name, its scales.
+TEST_F(NamedRowsTest, ATableIsNotBesideItself) {
+  const RowNames names = RowNames::Parse({"embed.weight.absmax"}, "--rows").value();
+  EXPECT_FALSE(names.IsBeside("layers.1.embed.weight"));
+  EXPECT_FALSE(names.IsBeside("embed.weight"));
+  EXPECT_TRUE(names.IsBeside("layers.1.embed.weight.quant_map"));
+}
+
+// Wherever the others stand in the order of names, and whatever layer they are of.
+TEST_F(NamedRowsTest, TheWholeNameMeansItsTensor) {
+  const uint64_t rows = RowsOf(kQwen, 1);
+  const std::string bytes = SomeBytes(1, rows * 80);
+  Files files;
+  for (const char* other : {"a.x.embed", "b.x.embed", "layers.3.x.embed", "z.x.embed"}) {
+    files["model.safetensors"].push_back({other, "U8", {1}, "x"});
+  }
+  ExpectRefused(Pack(kQwen, files, {"x.embed"}), absl::StatusCode::kFailedPrecondition,
+                {"a.x.embed", "b.x.embed", "both end in"});
+  files["model.safetensors"].push_back({"x.embed", "U8", {rows, 80}, bytes});
+  const absl::StatusOr<Manifest> packed = Pack(kQwen, files, {"x.embed"});
+  ASSERT_TRUE(packed.ok()) << packed.status();
+  EXPECT_TRUE(Rows(packed->layers[0]) == bytes);
+}
+
 }  // namespace
 }  // namespace engram
