@@ -63,8 +63,8 @@ absl::Status AdoptTokenMap(const PackOptions& options, Family& family) {
   }
   if (highest + 1 != family.compressed_vocab_size) {
     return absl::FailedPreconditionError(absl::StrCat(
-        "the token map ", map->source, " has ", highest + 1, " compressed ids, the checkpoint's ",
-        "config.json says ", family.compressed_vocab_size, ": is it of the model's tokenizer?"));
+        "the token map ", map->source, " has ", highest + 1, " compressed ids, expected ",
+        family.compressed_vocab_size, ": is it of the model's tokenizer?"));
   }
   family.vocab_size = static_cast<uint32_t>(entries);
   family.token_map_sha256 = Sha256Hex(bytes);

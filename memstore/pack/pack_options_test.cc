@@ -54,5 +54,20 @@ TEST(PackOptionsTest, ASetAppearsWhenItMay) {
   fs::remove_all(dir);
 }
 
+// Which file, key or flag said how many is not known here.
+TEST(PackOptionsTest, ATokenMapOfAnotherSizeIsRefusedWithBothSizes) {
+  Family family = **FindFamily("deepseek-v4.1-flash");
+  family.compressed_vocab_size = 5;
+  family.token_map_sha256.clear();
+  PackOptions options;
+  options.output = fs::path(testing::TempDir()) / "pack_options_test_set";
+  options.made_token_map = MadeMap{std::string(2 * sizeof(int32_t), '\0'), "map.i32"};
+  const absl::Status status = MakePackScheme(family, options).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(status.message(),
+            "the token map map.i32 has 1 compressed ids, expected 5: is it of the model's "
+            "tokenizer?");
+}
+
 }  // namespace
 }  // namespace engram
