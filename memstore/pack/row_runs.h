@@ -54,9 +54,10 @@ enum class PaddingFill { kZeros, kAnyRow };
 absl::Status CheckPiecesAreFull(absl::Span<const TensorPlace* const> tensors,
                                 const std::vector<RowRun>& runs, PaddingFill fill);
 
-// Whether the padding can be told from rows: its first row is as its last one, or is zeros, or no
-// piece but the last could have any. Otherwise the pieces can as well be padded each by itself,
-// with rows that are anything. Cost: two rows are read.
+// Whether the padding can be told from rows: in the piece that the table ends in, its first row is
+// the same as its last one, and zeros with kZeros; or it is whole pieces; or no piece but the last
+// could have any. Otherwise the pieces can as well be padded each by itself, with rows that are
+// anything. Cost: at most two rows are read.
 absl::StatusOr<bool> PaddingIsTold(absl::Span<const TensorPlace* const> tensors,
                                    const std::vector<RowRun>& runs, PaddingFill fill);
 
