@@ -102,6 +102,7 @@ TEST_F(PackRowsTest, BadUsageIsTwo) {
       {"--gguf", "x", "--synthetic"},
       {"--gguf", "x", "--gguf-tensor", "a.{rank}"},
       {"--gguf", "x", "--encoding", "a/b"},
+      {"--gguf", "x", "--encoding", "bf16"},
       {"--checkpoint", "x", "--gguf-tensor", "a"},
       {"--checkpoint", "x", "--encoding", "x"},
       {"--checkpoint", "x", "--rows", "a"},

@@ -172,6 +172,8 @@ absl::StatusOr<Manifest> PackLayers(const Family& family, PackOptions options,
                                     std::vector<SideFileText> side_files) {
   const std::vector<LinkedLayer> places = PlacesOf(scheme.scheme, layouts);
   std::optional<LinkedRows> links;
+  std::vector<JoinedRows> rows;
+  for (const LinkedLayer& layer : places) rows.push_back(layer.rows);
   if (options.link) {
     // As the files are before a row is read.
     ENGRAM_ASSIGN_OR_RETURN(links, LinkRows(places));
@@ -181,8 +183,6 @@ absl::StatusOr<Manifest> PackLayers(const Family& family, PackOptions options,
     // A thousandth of the rows: too much for a set that is to be small.
     options.writer.page_checksums = false;
   } else {
-    std::vector<JoinedRows> rows;
-    for (const LinkedLayer& layer : places) rows.push_back(layer.rows);
     ENGRAM_ASSIGN_OR_RETURN(options.writer.source_identity, SourceIdentity(rows));
   }
   ENGRAM_ASSIGN_OR_RETURN(const std::unique_ptr<BlobDigests> digests,
@@ -190,11 +190,11 @@ absl::StatusOr<Manifest> PackLayers(const Family& family, PackOptions options,
   std::vector<LayerRows> layers;
   for (size_t i = 0; i < layouts.size(); ++i) {
     layers.push_back({SpecOf(scheme.scheme.layers[i], layouts[i]),
-                      [&rows = places[i].rows, &digests] { return FillFrom(rows, *digests); }});
+                      [&one = rows[i], &digests] { return FillFrom(one, *digests); }});
   }
   const auto may_publish = [&]() -> absl::Status {
     ENGRAM_RETURN_IF_ERROR(digests->Wait());
-    return links ? CheckLinkedFiles(*links) : absl::OkStatus();
+    return links ? CheckLinkedFiles(*links) : CheckSameSource(options.writer.source_identity, rows);
   };
   absl::StatusOr<Manifest> written =
       WriteTableSet(family, options, scheme, layers, may_publish, side_files);

@@ -31,7 +31,9 @@ bool HoldsOwnKeys(const ConfigObject& object, ConfigKeys keys) {
   if (!IsOwnObject(keys, object.name)) return false;
   return absl::c_any_of(ConfigKeysOf(keys), [&](const ConfigKey& key) {
     const auto at = object.object->find(key.key);
-    return key.reach != KeyReach::kGeneric && at != object.object->end() && !at->is_null();
+    // A seed in an object of the family's own name is no other's.
+    const bool counts = key.reach != KeyReach::kGeneric || key.parameter == RecipeParameter::kSeed;
+    return counts && at != object.object->end() && !at->is_null();
   });
 }
 
@@ -109,7 +111,7 @@ class KeyReader {
   void LeaveOut(const ConfigObject& object, const ConfigObject& owner) {
     for (const ConfigKey& key : ConfigKeysOf(family_.config_keys)) {
       const json* const value = key.reach == KeyReach::kGeneric ? ValueOf(object, key) : nullptr;
-      if (value == nullptr) continue;
+      if (value == nullptr || !key.parameter) continue;
       const std::string source = SourceOf(object, key);
       const RecipeStatement* const said = stated_.Find(*key.parameter);
       const absl::StatusOr<std::vector<uint64_t>> numbers = Numbers(key.form, source, *value);

@@ -163,6 +163,13 @@ TEST_F(CheckpointConfigTest, ReadsEveryKeyOfOverEmbedding) {
     config[key] = false;
     EXPECT_TRUE(Read(config).ok()) << key;
   }
+  // Also around the owner, within it, and where nothing else is said of the recipe.
+  const json ignored = {3};
+  ExpectRefused({{"text_config", lite}, {"ignored_token_ids", ignored}}, {"ignored_token_ids"});
+  json within = lite;
+  within["text_config"] = {{"ignored_token_ids", ignored}};
+  ExpectRefused(within, {"text_config.ignored_token_ids"});
+  ExpectRefused({{"ignored_token_ids", ignored}}, {"ignored_token_ids"});
   json multimodal = lite;
   multimodal["text_vocab_size"] = 900;
   ExpectRefused(multimodal, {"vocab_size is 1000", "text_vocab_size is 900"});
@@ -249,6 +256,14 @@ TEST_F(CheckpointConfigTest, GenericKeysOfTheTextModelWithinCount) {
       EXPECT_THAT(Notes(config), IsEmpty()) << config;
     }
   }
+}
+
+TEST_F(CheckpointConfigTest, ASeedInAnObjectOfTheFamilysOwnNameIsTheFamilys) {
+  family_ = "deepseek-v4.1-flash";
+  EXPECT_EQ(Value({{"engram", {{"seed", 6}}}}, P::kSeed), 6u);
+  ExpectRefused(
+      {{"text_config", {{"engram_layer_ids", {1, 14}}}}, {"engram_config", {{"seed", 6}}}},
+      {"text_config", "engram_config"});
 }
 
 // The seed of another text model's training, say, is no second opinion.

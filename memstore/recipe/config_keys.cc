@@ -70,12 +70,12 @@ constexpr ConfigKey kOverEmbeddingKeys[] = {
     {"hidden_size", P::kPositionValues, F::kNumber, R::kBeside},
     {"ngram_fix_normalize_factor", std::nullopt, F::kApart},
     {"oe_ignored_token_ids", std::nullopt, F::kOff},
-    {"ignored_token_ids", std::nullopt, F::kOff, R::kBeside},
+    {"ignored_token_ids", std::nullopt, F::kOff, R::kGeneric},
     {"ngram_exclude_sp_token", std::nullopt, F::kOff},
     {"ngram_mod_force_prime", std::nullopt, F::kOff},
     {"ngram_compressed_tokenizer", std::nullopt, F::kOff},
     {"ngram_insert_all_layers", std::nullopt, F::kOff},
-    {"insert_ngram_layer_idx", std::nullopt, F::kOff, R::kBeside},
+    {"insert_ngram_layer_idx", std::nullopt, F::kOff, R::kGeneric},
 };
 
 absl::Span<const absl::string_view> OwnPrefixes(ConfigKeys keys) {

@@ -36,8 +36,11 @@ struct RowPart {
   std::vector<RowPiece> pieces;  // ascending, together all rows
 };
 
+// Codes, scales, scales of scales: whoever joins more has something else in mind.
+inline constexpr size_t kMaxRowParts = 8;
+
 struct JoinedRows {
-  std::vector<RowPart> parts;  // in the order of a row's bytes; at least one
+  std::vector<RowPart> parts;  // in the order of a row's bytes; 1 to kMaxRowParts
 
   uint32_t RowBytes() const;
 };

@@ -194,8 +194,9 @@ absl::StatusOr<LinkedLayer> LinksReader::ReadLayer(const json& layer, const std:
   ENGRAM_RETURN_IF_ERROR(Number(layer["layer"], where + ".layer", spec.layer, spec.layer).status());
   const json& parts = layer["parts"];
   // A part has a byte of each row at least.
-  if (!parts.is_array() || parts.empty() || parts.size() > spec.row_bytes) {
-    return Wrong(where + ".parts", "is no list of the parts of a row");
+  if (!parts.is_array() || parts.empty() || parts.size() > kMaxRowParts) {
+    return Wrong(where + ".parts",
+                 absl::StrCat("is no list of the 1 to ", kMaxRowParts, " parts of a row"));
   }
   for (const json& part : parts) {
     const std::string at = absl::StrCat(where, ".parts[", out.rows.parts.size(), "]");

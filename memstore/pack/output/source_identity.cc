@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include <algorithm>
 #include <cstddef>
@@ -9,7 +10,9 @@
 #include <map>
 #include <system_error>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "memstore/base/sha256.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/os/posix_file.h"
@@ -19,6 +22,10 @@ namespace {
 
 // Told apart from what follows, whatever it holds.
 std::string Counted(const std::string& path) { return absl::StrCat(path.size(), ":", path); }
+
+std::string Time(const timespec& time) {
+  return absl::StrCat(time.tv_sec, ".", absl::Dec(time.tv_nsec, absl::kZeroPad9));
+}
 
 // The file's own line; its header ends before `first_row`.
 absl::StatusOr<std::string> FileLine(const std::string& path, uint64_t first_row) {
@@ -31,9 +38,16 @@ absl::StatusOr<std::string> FileLine(const std::string& path, uint64_t first_row
   std::error_code error;
   const std::filesystem::path target = std::filesystem::canonical(path, error);
   if (error) return absl::ErrnoToStatus(error.value(), absl::StrCat("cannot look at ", path));
-  return absl::StrCat("file ", Counted(target.string()), " ", stat.st_size, " ",
-                      stat.st_mtim.tv_sec, ".", absl::Dec(stat.st_mtim.tv_nsec, absl::kZeroPad9),
-                      " ", Sha256Hex(head), "\n");
+  // The time of change is the file system's own: who sets a file's time back sets that one forth.
+  return absl::StrCat("file ", Counted(target.string()), " ", stat.st_ino, " ", stat.st_size, " ",
+                      Time(stat.st_mtim), " ", Time(stat.st_ctim), " ", Sha256Hex(head), "\n");
+}
+
+absl::Status Changed(absl::string_view file) {
+  return absl::FailedPreconditionError(
+      absl::StrCat(file,
+                   " was changed while its rows were read, and the table set would be a mix "
+                   "of both: pack it again when nothing writes to it"));
 }
 
 }  // namespace
@@ -59,6 +73,22 @@ absl::StatusOr<std::string> SourceIdentity(const std::vector<JoinedRows>& layers
     absl::StrAppend(&text, line);
   }
   return absl::StrCat(text, pieces);
+}
+
+absl::Status CheckSameSource(const std::string& before, const std::vector<JoinedRows>& layers) {
+  ENGRAM_ASSIGN_OR_RETURN(const std::string now, SourceIdentity(layers));
+  if (now == before) return absl::OkStatus();
+  for (const JoinedRows& layer : layers) {
+    for (const RowPart& part : layer.parts) {
+      for (const RowPiece& piece : part.pieces) {
+        ENGRAM_ASSIGN_OR_RETURN(const std::string line, FileLine(piece.file, piece.offset));
+        // By all but the header, whose length depends on the other pieces.
+        const absl::string_view told = absl::string_view(line).substr(0, line.rfind(' '));
+        if (!absl::StrContains(before, told)) return Changed(piece.file);
+      }
+    }
+  }
+  return Changed("a file of the model");
 }
 
 }  // namespace engram

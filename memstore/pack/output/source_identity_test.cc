@@ -47,8 +47,8 @@ TEST_F(SourceIdentityTest, TellsAChangeOfAnyKind) {
   EXPECT_TRUE(seen.insert(Identity()).second) << "another size";
   Write("header, then rows", 6);
   EXPECT_TRUE(seen.insert(Identity()).second) << "another time";
-  Write("header, then rows");
-  EXPECT_FALSE(seen.insert(Identity()).second);
+  Write("header, then ROWS");
+  EXPECT_TRUE(seen.insert(Identity()).second) << "other rows, and the time set back";
   rows_.parts[0].pieces[0].offset = 9;
   EXPECT_TRUE(seen.insert(Identity()).second) << "another place";
   rows_.parts[0].pieces[0].offset = 8;
@@ -61,6 +61,20 @@ TEST_F(SourceIdentityTest, TellsAChangeOfAnyKind) {
   fs::rename(dir_ / "a", dir_ / "b");
   fs::create_symlink("b", dir_ / "a");
   EXPECT_TRUE(seen.insert(Identity()).second) << "a link to another file";
+}
+
+TEST_F(SourceIdentityTest, NamesTheFileThatChangedMeanwhile) {
+  std::ofstream(dir_ / "b", std::ios::binary) << "header, then rows";
+  rows_.parts.push_back({4, {{(dir_ / "b").string(), 8, 0, 2}}});
+  const std::string before = Identity();
+  EXPECT_TRUE(CheckSameSource(before, {rows_}).ok());
+  Write("header, then ROWS");
+  const absl::Status changed = CheckSameSource(before, {rows_});
+  EXPECT_EQ(changed.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(changed.message()), HasSubstr((dir_ / "a").string()));
+  fs::remove(dir_ / "b");
+  EXPECT_THAT(std::string(CheckSameSource(before, {rows_}).message()),
+              HasSubstr((dir_ / "b").string()));
 }
 
 TEST_F(SourceIdentityTest, NamesAFileThatIsNotThere) {
