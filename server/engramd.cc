@@ -90,7 +90,7 @@ absl::StatusOr<std::unique_ptr<Engramd>> Engramd::Load(const ServerConfig& confi
         std::string linked,
         LinkCheckpointSet(SourceOf(config), kept, engramd->life_, *engramd->log_, *clock));
     directories.push_back(std::move(linked));
-    ENGRAM_RETURN_IF_ERROR(CheckTableSets(directories, config.max_batch_rows));
+    ENGRAM_RETURN_IF_ERROR(CheckTableSets(directories, config.state_dir, config.max_batch_rows));
   }
   for (const std::string& directory : directories) {
     ENGRAM_RETURN_IF_ERROR(engramd->table_sets_->Publish(directory, nullptr, nullptr).status());

@@ -10,9 +10,12 @@
 #include "absl/strings/str_format.h"
 #include "memstore/addressing/families.h"
 #include "memstore/base/status_macros.h"
+#include "memstore/os/posix_file.h"
 #include "memstore/store/available_memory.h"
+#include "memstore/table/linked_rows.h"
 #include "memstore/table/manifest.h"
 #include "memstore/table/set_directory.h"
+#include "memstore/table/side_files.h"
 #include "memstore/tls/pem.h"
 #include "server/net/listen_socket.h"
 #include "server/security/access.h"
@@ -59,6 +62,11 @@ absl::Status OfSet(const std::string& directory, const absl::Status& status) {
                                     absl::StrCat("table set ", directory, ": ", status.message()));
 }
 
+absl::Status OfFlag(absl::string_view flag, const absl::Status& status) {
+  return status.ok() ? status
+                     : absl::Status(status.code(), absl::StrCat(flag, ": ", status.message()));
+}
+
 void LookAtTls(const TlsFiles& files, absl::string_view port, std::vector<Finding>& findings) {
   if (!files.on()) return;
   findings.push_back(
@@ -75,13 +83,24 @@ std::vector<Finding> LookAtSecurity(const ServerConfig& config) {
   LookAtTls(config.admin_tls, "--admin-grpc-listen", findings);
   if (!config.token_file.empty()) {
     findings.push_back({absl::StrCat("tokens ", config.token_file),
-                        AccessControl::CheckTokenFile(config.token_file)});
+                        OfFlag("--token-file", AccessControl::CheckTokenFile(config.token_file))});
   }
   return findings;
 }
 
-absl::Status CheckSet(const Named& set, const std::vector<Named>& others, uint64_t max_batch_rows) {
-  ENGRAM_RETURN_IF_ERROR(OfSet(set.directory, CheckSetDirectory(set.directory, set.manifest)));
+// What loading reads before the rows: side files but the pages' checksums, and what is linked.
+absl::Status CheckFiles(const Named& set, const std::string& state_directory) {
+  ENGRAM_RETURN_IF_ERROR(CheckSetDirectory(set.directory, set.manifest));
+  const std::string sides =
+      state_directory.empty() ? "" : JoinPath(state_directory, set.manifest.id);
+  ENGRAM_RETURN_IF_ERROR(LoadSmallSideFiles(set.directory, sides, set.manifest).status());
+  ENGRAM_ASSIGN_OR_RETURN(const auto links, LoadLinkedRows(set.directory, set.manifest));
+  return links ? CheckLinkedFiles(*links) : absl::OkStatus();
+}
+
+absl::Status CheckSet(const Named& set, const std::vector<Named>& others,
+                      const std::string& state_directory, uint64_t max_batch_rows) {
+  ENGRAM_RETURN_IF_ERROR(OfSet(set.directory, CheckFiles(set, state_directory)));
   for (const Named& other : others) ENGRAM_RETURN_IF_ERROR(CheckDistinct(other, set));
   return CheckTokenFits(set, max_batch_rows);
 }
@@ -114,7 +133,8 @@ absl::StatusOr<uint64_t> LookAtCheckpoint(const ServerConfig& config,
 
 // Those that could be read are put into `sets`.
 std::vector<Finding> LookAtTableSets(absl::Span<const std::string> directories,
-                                     uint64_t max_batch_rows, std::vector<Named>* sets) {
+                                     const std::string& state_directory, uint64_t max_batch_rows,
+                                     std::vector<Named>* sets) {
   std::vector<Finding> findings;
   for (const std::string& directory : directories) {
     absl::StatusOr<Manifest> manifest = LoadManifest(directory);
@@ -128,7 +148,7 @@ std::vector<Finding> LookAtTableSets(absl::Span<const std::string> directories,
     findings.push_back(
         {absl::StrCat("table set ", directory, ": ", set.manifest.name, " ", set.manifest.id, ", ",
                       Size(bytes), " of rows; every file is there and as long as it should be"),
-         CheckSet(set, *sets, max_batch_rows)});
+         CheckSet(set, *sets, state_directory, max_batch_rows)});
     sets->push_back(std::move(set));
   }
   return findings;
@@ -156,11 +176,6 @@ Finding LookAtMemory(const ServerConfig& config, uint64_t bytes) {
         Size(most.bytes), ": raise the limit, reserve huge pages, or serve fewer table sets"));
   }
   return finding;
-}
-
-absl::Status OfFlag(absl::string_view flag, const absl::Status& status) {
-  return status.ok() ? status
-                     : absl::Status(status.code(), absl::StrCat(flag, ": ", status.message()));
 }
 
 // `check` of each address that is bound when the tables are loaded. The HTTP pages' is bound
@@ -192,9 +207,11 @@ void Append(std::vector<Finding> more, std::vector<Finding>& findings) {
 
 }  // namespace
 
-absl::Status CheckTableSets(absl::Span<const std::string> directories, uint64_t max_batch_rows) {
+absl::Status CheckTableSets(absl::Span<const std::string> directories,
+                            const std::string& state_directory, uint64_t max_batch_rows) {
   std::vector<Named> sets;
-  for (const Finding& finding : LookAtTableSets(directories, max_batch_rows, &sets)) {
+  for (const Finding& finding :
+       LookAtTableSets(directories, state_directory, max_batch_rows, &sets)) {
     ENGRAM_RETURN_IF_ERROR(finding.status);
   }
   return absl::OkStatus();
@@ -207,7 +224,8 @@ CheckpointSource SourceOf(const ServerConfig& config) {
 std::vector<Finding> CheckConfiguration(const ServerConfig& config) {
   std::vector<Finding> findings = LookAtSecurity(config);
   std::vector<Named> sets;
-  Append(LookAtTableSets(config.table_sets, config.max_batch_rows, &sets), findings);
+  Append(LookAtTableSets(config.table_sets, config.state_dir, config.max_batch_rows, &sets),
+         findings);
   uint64_t row_bytes = 0;
   if (!config.checkpoint.empty()) {
     const absl::StatusOr<uint64_t> bytes = LookAtCheckpoint(config, sets);
@@ -225,7 +243,8 @@ std::vector<Finding> CheckConfiguration(const ServerConfig& config) {
 absl::Status CheckBeforeLoading(const ServerConfig& config) {
   std::vector<Finding> findings = LookAtSecurity(config);
   std::vector<Named> sets;
-  Append(LookAtTableSets(config.table_sets, config.max_batch_rows, &sets), findings);
+  Append(LookAtTableSets(config.table_sets, config.state_dir, config.max_batch_rows, &sets),
+         findings);
   if (!config.checkpoint.empty()) {
     findings.push_back({"the checkpoint's name and place", CheckCheckpointFits(config, sets)});
   }

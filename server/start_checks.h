@@ -1,6 +1,7 @@
 // What can be said of a configuration before the minutes that loading its tables takes.
 //
-// Reads manifests, lists the sets' directories, and touches the addresses; stateless.
+// Reads manifests, side files and the headers of linked files, lists the sets' directories, and
+// touches the addresses; stateless.
 #pragma once
 
 #include <cstdint>
@@ -21,10 +22,11 @@ struct Finding {
 };
 
 // The first that is wrong. Errors: TLS's and AccessControl's for certificates, keys and tokens;
-// LoadManifest's and CheckSetDirectory's, naming the directory; ALREADY_EXISTS when one set stands
-// there twice, or two of one name, the checkpoint's among them, by which clients could not tell
-// them apart; INVALID_ARGUMENT when the rows of one token are more than a batch may have;
-// CheckCheckpointPlace's; CheckCanListen's, naming the flag.
+// LoadManifest's, CheckSetDirectory's, LoadSmallSideFiles' and, of a linked set, CheckLinkedFiles',
+// naming the directory; ALREADY_EXISTS when one set stands there twice, or two of one name, the
+// checkpoint's among them, by which clients could not tell them apart; INVALID_ARGUMENT when the
+// rows of one token are more than a batch may have; CheckCheckpointPlace's; CheckCanListen's,
+// naming the flag.
 absl::Status CheckBeforeLoading(const ServerConfig& config);
 
 // All of it that holds while another engramd serves by the same configuration, good and bad, one
@@ -35,7 +37,9 @@ absl::Status CheckBeforeLoading(const ServerConfig& config);
 std::vector<Finding> CheckConfiguration(const ServerConfig& config);
 
 // Of table sets that are to be served together: those of the errors above that are of them.
-absl::Status CheckTableSets(absl::Span<const std::string> directories, uint64_t max_batch_rows);
+// STATE_DIRECTORY/ID may hold side files of one; empty: nowhere does.
+absl::Status CheckTableSets(absl::Span<const std::string> directories,
+                            const std::string& state_directory, uint64_t max_batch_rows);
 
 // The checkpoint of a configuration that has one.
 CheckpointSource SourceOf(const ServerConfig& config);

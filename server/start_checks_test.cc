@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <fstream>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -10,6 +11,9 @@
 #include "memstore/addressing/families.h"
 #include "memstore/pack/testing/small_checkpoint.h"
 #include "memstore/store/testing/small_table_set.h"
+#include "memstore/table/linked_rows.h"
+#include "memstore/table/side_file.h"
+#include "memstore/table/side_files.h"
 
 namespace engram {
 namespace {
@@ -42,6 +46,20 @@ class StartChecksTest : public ::testing::Test {
             {rows, 160},
             std::string(rows * 320, 'r')}}}});
     return rows * 320;
+  }
+  // Has the set's rows lie in the file "rows", to which it links.
+  void LinkRows() {
+    const LayerTableSpec& layer = manifest_.layers[0];
+    for (const ShardSpec& shard : layer.shards) {
+      std::filesystem::remove(absl::StrCat(Path("one/"), shard.file));
+    }
+    std::ofstream(Path("rows")) << std::string(layer.rows * layer.row_bytes, 'r');
+    LinkedRows links;
+    links.files = {LookAtLinkedFile(Path("rows"), 0).value()};
+    links.layers = {{layer.layer, {{{layer.row_bytes, {{Path("rows"), 0, 0, layer.rows}}}}}}};
+    const absl::Status written = WriteSideFile(absl::StrCat(Path("one/"), kLinksFile), kLinksKind,
+                                               manifest_.id, LinksBody(links).value());
+    ASSERT_TRUE(written.ok()) << written;
   }
   std::string Text() const { return FindingsText(CheckConfiguration(config_)); }
   // What --check-config says is what keeps engramd from starting.
@@ -76,6 +94,35 @@ TEST_F(StartChecksTest, RowsThatAreCutOffAreFound) {
 TEST_F(StartChecksTest, RowsThatAreGoneAreFound) {
   std::filesystem::remove(Shard());
   ExpectWrong(AllOf(HasSubstr(Shard()), HasSubstr("lacks")));
+}
+
+// A linked set's rows are elsewhere, and may have changed since.
+TEST_F(StartChecksTest, ALinkedSetWhoseCheckpointChangedIsFound) {
+  LinkRows();
+  EXPECT_THAT(Text(), Not(HasSubstr("FAILED")));
+  EXPECT_TRUE(CheckBeforeLoading(config_).ok()) << CheckBeforeLoading(config_);
+  std::filesystem::resize_file(Path("rows"), std::filesystem::file_size(Path("rows")) + 1);
+  ExpectWrong(AllOf(HasSubstr("table set " + Path("one")), HasSubstr(Path("rows"))));
+  std::filesystem::remove(Path("rows"));
+  ExpectWrong(AllOf(HasSubstr("table set " + Path("one")), HasSubstr(Path("rows"))));
+}
+
+TEST_F(StartChecksTest, DamagedSideFilesAreFoundWhereverTheyLie) {
+  config_.state_dir = Path("state");
+  const std::string in_state = absl::StrCat(Path("state/"), manifest_.id);
+  std::filesystem::create_directories(in_state);
+  EXPECT_THAT(Text(), Not(HasSubstr("FAILED")));
+  for (const std::string& directory : {in_state, Path("one")}) {
+    const std::string damaged = absl::StrCat(directory, "/", kProvenanceFile);
+    std::ofstream(damaged) << "nothing";
+    ExpectWrong(HasSubstr(damaged));
+    std::filesystem::remove(damaged);
+  }
+}
+
+TEST_F(StartChecksTest, AMissingTokenFileNamesItsFlag) {
+  config_.token_file = Path("tokens");
+  ExpectWrong(AllOf(HasSubstr("--token-file: "), HasSubstr(Path("tokens"))));
 }
 
 TEST_F(StartChecksTest, AllThatIsWrongIsSaid) {
