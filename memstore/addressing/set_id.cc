@@ -44,6 +44,11 @@ bool LooksLikeAnId(absl::string_view text) {
          std::all_of(text.begin(), text.end(), [](char c) { return DigitOf(c) >= 0; });
 }
 
+bool LooksLikeTooFewDigits(absl::string_view text) {
+  return !text.empty() && text.size() < kLeastIdDigits &&
+         std::all_of(text.begin(), text.end(), [](char c) { return DigitOf(c) >= 0; });
+}
+
 bool IsIdOrItsBeginning(absl::string_view text, absl::string_view set_id) {
   return LooksLikeAnId(text) && absl::StartsWith(set_id, text);
 }

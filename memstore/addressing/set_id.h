@@ -38,6 +38,8 @@ class ShortSetId {
 inline constexpr size_t kLeastIdDigits = 12;
 // 12 to 64 lower-case hexadecimal digits. A name may look so, too.
 bool LooksLikeAnId(absl::string_view text);
+// Whether it would look like one if it had more digits.
+bool LooksLikeTooFewDigits(absl::string_view text);
 // Whether it looks like an id and this one is it, or begins with it.
 bool IsIdOrItsBeginning(absl::string_view text, absl::string_view set_id);
 

@@ -40,6 +40,10 @@ TEST(SetIdTest, IsNamedByTwelveOfItsFirstDigitsOrMore) {
     EXPECT_FALSE(LooksLikeAnId(wrong)) << wrong;
     EXPECT_FALSE(IsIdOrItsBeginning(wrong, kId)) << wrong;
   }
+  EXPECT_TRUE(LooksLikeTooFewDigits(kId.substr(0, 11)));
+  for (const std::string& other : {std::string(), kId.substr(0, 12), std::string("e14g")}) {
+    EXPECT_FALSE(LooksLikeTooFewDigits(other)) << other;
+  }
   EXPECT_TRUE(LooksLikeAnId(kId.substr(1)));
   EXPECT_FALSE(IsIdOrItsBeginning(kId.substr(1), kId));
 }

@@ -41,8 +41,12 @@ absl::Status TableSetRegistry::NotServed(absl::string_view id) const {
       return MayBegin(TableSetState::kFenced, fenced);
     }
   }
-  return absl::FailedPreconditionError(
-      absl::StrCat("table set ", QuoteForMessage(id), " is not served here; ", ServedText()));
+  return absl::FailedPreconditionError(absl::StrCat(
+      "table set ", QuoteForMessage(id), " is not served here",
+      LooksLikeTooFewDigits(id)
+          ? absl::StrCat(" (an id is taken from its first ", kLeastIdDigits, " digits on)")
+          : "",
+      "; ", ServedText()));
 }
 
 RegisteredSet* TableSetRegistry::Find(absl::string_view id) const {

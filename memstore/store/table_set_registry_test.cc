@@ -18,6 +18,7 @@ namespace engram {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 class StoreTest : public ::testing::Test {
  protected:
@@ -62,6 +63,18 @@ TEST_F(StoreTest, AcquireTakesIdsAloneAndListsWhatIsServed) {
     status = registry_.Acquire(id).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
     EXPECT_THAT(status.message(), HasSubstr("served: a " + a->id()));
+  }
+}
+
+TEST_F(StoreTest, TooFewDigitsOfAnIdAreSaidToBeTooFew) {
+  const auto a = Set("a", 64);
+  ASSERT_TRUE(registry_.Publish(a).ok());
+  const char* const fix = "an id is taken from its first 12 digits on";
+  EXPECT_TRUE(registry_.Resolve(a->id().substr(0, 12)).ok());
+  EXPECT_THAT(registry_.Resolve(a->id().substr(0, 11)).status().message(), HasSubstr(fix));
+  EXPECT_THAT(registry_.Resolve("e14e").status().message(), HasSubstr(fix));
+  for (const std::string& other : {std::string("nonsense"), std::string(12, 'e')}) {
+    EXPECT_THAT(registry_.Resolve(other).status().message(), Not(HasSubstr(fix)));
   }
 }
 
