@@ -6,6 +6,7 @@
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/os/posix_file.h"
 #include "memstore/os/thread.h"
@@ -69,6 +70,44 @@ std::string PagesText(const ResidentPages& pages) {
                           Name(kind));
   }
   return absl::StrCat(text.empty() ? "0 GB on any" : text, " pages");
+}
+
+// "264 bytes, fp8_e4m3 of 264 values, scale 0.5": all that tells how a row is to be read.
+std::string RowText(const LayerTableSpec& layer) {
+  const RowEncoding& encoding = layer.encoding;
+  std::string text = absl::StrCat(layer.row_bytes, " bytes, ", Name(encoding.kind));
+  if (!encoding.label.empty()) absl::StrAppend(&text, " \"", encoding.label, "\"");
+  if (encoding.dim != 0) absl::StrAppend(&text, " of ", encoding.dim, " values");
+  if (encoding.global_scale != 0) {
+    absl::StrAppendFormat(&text, ", scale %.9g", encoding.global_scale);
+  }
+  return text;
+}
+
+std::string LayersText(const Manifest& manifest) {
+  return absl::StrJoin(manifest.layers, ", ", [](std::string* text, const LayerTableSpec& layer) {
+    absl::StrAppend(text, layer.layer);
+  });
+}
+
+// What clients of the one would have to do otherwise with the other, both values of each; of
+// layers the first that differs. Empty: nothing.
+std::string ShapeChange(const Manifest& before, const Manifest& now) {
+  std::string text;
+  const auto compare = [&text](const std::string& what, const std::string& was,
+                               const std::string& is) {
+    if (was == is) return false;
+    absl::StrAppend(&text, text.empty() ? "" : "; ", what, ": ", was, " before, ", is, " now");
+    return true;
+  };
+  compare("layers", LayersText(before), LayersText(now));
+  compare("columns", absl::StrCat(before.scheme.Columns()), absl::StrCat(now.scheme.Columns()));
+  for (const LayerTableSpec& layer : now.layers) {
+    const LayerTableSpec* const old = before.FindLayer(layer.layer);
+    if (old == nullptr) continue;
+    if (compare(absl::StrCat("a row of layer ", layer.layer), RowText(*old), RowText(layer))) break;
+  }
+  return text;
 }
 
 }  // namespace
@@ -289,7 +328,7 @@ absl::StatusOr<PublishedSet> TableSetManager::Load(const std::string& directory)
   if (registry_->TakeBack(manifest.id).ok()) {
     log_->info("took {} {} back: it was still here", manifest.name, manifest.id);
     ENGRAM_ASSIGN_OR_RETURN(std::shared_ptr<const TableSet> back, registry_->Resolve(manifest.id));
-    std::string warning = WarnOfOtherSource(before.get(), *back);
+    std::string warning = WarnOfOtherRows(before.get(), *back);
     return PublishedSet{std::move(back), std::move(warning)};
   }
   before.reset();  // it may go while the other is loaded
@@ -304,7 +343,7 @@ absl::StatusOr<PublishedSet> TableSetManager::Load(const std::string& directory)
     options_.on_retire(set->id());
     return status;
   }
-  std::string warning = WarnOfOtherSource(before.get(), *set);
+  std::string warning = WarnOfOtherRows(before.get(), *set);
   return PublishedSet{std::move(set), std::move(warning)};
 }
 
@@ -316,16 +355,22 @@ std::shared_ptr<const TableSet> TableSetManager::Current(const std::string& name
   return nullptr;
 }
 
-// Of sets without provenance nothing can be said.
-std::string TableSetManager::WarnOfOtherSource(const TableSet* before, const TableSet& now) const {
+// Of the source of sets without provenance nothing can be said.
+std::string TableSetManager::WarnOfOtherRows(const TableSet* before, const TableSet& now) const {
   if (before == nullptr) return "";
   const std::optional<Provenance>& old_source = before->side_files().provenance;
   const std::optional<Provenance>& new_source = now.side_files().provenance;
-  if (!old_source || !new_source || SameSource(*old_source, *new_source)) return "";
-  std::string warning =
-      absl::StrCat("the name ", now.name(), " led to rows of ", SourceText(*old_source), " (",
-                   before->id(), ") and now leads to rows of ", SourceText(*new_source), " (",
-                   now.id(), "): if that is not meant, publish ", before->directory(), " again");
+  const bool other_source = old_source && new_source && !SameSource(*old_source, *new_source);
+  const std::string shape = ShapeChange(before->manifest(), now.manifest());
+  if (!other_source && shape.empty()) return "";
+  const auto what = [&](const TableSet& set, const std::optional<Provenance>& source) {
+    return other_source ? absl::StrCat("rows of ", SourceText(*source), " (", set.id(), ")")
+                        : absl::StrCat("table set ", set.id());
+  };
+  std::string warning = absl::StrCat(
+      "the name ", now.name(), " led to ", what(*before, old_source), " and now leads to ",
+      what(now, new_source), shape.empty() ? "" : absl::StrCat(", of another shape (", shape, ")"),
+      ": if that is not meant, publish ", before->directory(), " again");
   log_->warn("{}", warning);
   return warning;
 }

@@ -74,7 +74,8 @@ struct TableSetLoad {
 // What was published.
 struct PublishedSet {
   std::shared_ptr<const TableSet> set;
-  // For the operator, and logged: that the name led to rows of another source. Empty: nothing.
+  // For the operator, and logged: that the name led to rows of another source, or of another
+  // shape (layers, columns, bytes or encoding of a row). Empty: nothing.
   std::string warning;
 };
 
@@ -148,7 +149,7 @@ class TableSetManager {
   absl::StatusOr<std::shared_ptr<const TableSet>> LoadFiles(const std::string& directory,
                                                             const std::string& id);
   std::shared_ptr<const TableSet> Current(const std::string& name) const;
-  std::string WarnOfOtherSource(const TableSet* before, const TableSet& now) const;
+  std::string WarnOfOtherRows(const TableSet* before, const TableSet& now) const;
   std::string Holders() const;
   TableSetStatus StatusOf(const TableSet& set, TableSetState state) const;
   void LogLoaded(const TableSet& set, absl::Duration took) const;

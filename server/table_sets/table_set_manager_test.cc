@@ -311,6 +311,43 @@ TEST_F(TableSetManagerTest, OneSourceOrNoneIsNoWarning) {
   EXPECT_EQ(Warning("b"), "");
 }
 
+TEST_F(TableSetManagerTest, AnotherShapeUnderANameIsAWarningThatSaysBoth) {
+  const auto write = [&](const std::string& directory, const testing::SmallTableSet& set) {
+    ASSERT_TRUE(testing::WriteSmallTableSet(set, Directory(directory)).ok());
+  };
+  write("wide", {.name = "first", .layers = {{.layer = 1, .row_bytes = 512, .rows = 5000}}});
+  write("columns",
+        {.name = "first", .layers = {{.layer = 1, .row_bytes = 512, .rows = 5000}}, .columns = 2});
+  write("layers", {.name = "first",
+                   .layers = {{.layer = 1, .row_bytes = 512, .rows = 5000},
+                              {.layer = 7, .row_bytes = 512, .rows = 5000}},
+                   .columns = 2});
+  Start();
+  EXPECT_EQ(Warning("a"), "");
+  EXPECT_EQ(Warning("b"), "") << "more rows of the same shape";
+  const std::string wide = Warning("wide");
+  EXPECT_THAT(wide, HasSubstr("the name first led to table set "));
+  EXPECT_THAT(wide, HasSubstr("a row of layer 1: 264 bytes, "));
+  EXPECT_THAT(wide, HasSubstr(" before, 512 bytes, "));
+  EXPECT_THAT(wide, HasSubstr(absl::StrCat("publish ", Directory("b"), " again")));
+  EXPECT_THAT(Warning("columns"), HasSubstr("(columns: 1 before, 2 now)"));
+  EXPECT_THAT(Warning("layers"), HasSubstr("(layers: 1 before, 1, 7 now)"));
+}
+
+TEST_F(TableSetManagerTest, OtherRowsOfAnotherSourceAreOneWarning) {
+  ASSERT_TRUE(testing::WriteSmallTableSet(
+                  {.name = "first", .layers = {{.layer = 1, .row_bytes = 512, .rows = 5000}}},
+                  Directory("wide"))
+                  .ok());
+  WriteSides("a", "maker/model", Directory("a"));
+  WriteSides("wide", "other/model", Directory("wide"));
+  Start();
+  EXPECT_EQ(Warning("a"), "");
+  const std::string warning = Warning("wide");
+  EXPECT_THAT(warning, HasSubstr("now leads to rows of other/model@r1 ("));
+  EXPECT_THAT(warning, HasSubstr("of another shape (a row of layer 1: 264 bytes, "));
+}
+
 TEST_F(TableSetManagerTest, SideFilesOfTheStateDirectoryCount) {
   const std::string sides = JoinPath(Directory("state"), LoadManifest(Directory("a")).value().id);
   std::filesystem::create_directories(sides);
