@@ -67,11 +67,18 @@ absl::Status OfFlag(absl::string_view flag, const absl::Status& status) {
                      : absl::Status(status.code(), absl::StrCat(flag, ": ", status.message()));
 }
 
-void LookAtTls(const TlsFiles& files, absl::string_view port, std::vector<Finding>& findings) {
+absl::Status CheckPair(const TlsFiles& files, absl::string_view flag) {
+  ENGRAM_RETURN_IF_ERROR(CheckKeyPairFiles(files.cert, files.key));
+  return OfFlag(flag, CheckServerCertificateFile(files.cert));
+}
+
+// `flag` gave the certificate.
+void LookAtTls(const TlsFiles& files, absl::string_view port, absl::string_view flag,
+               std::vector<Finding>& findings) {
   if (!files.on()) return;
   findings.push_back(
       {absl::StrCat("certificate ", files.cert, " and key ", files.key, " of ", port),
-       CheckKeyPairFiles(files.cert, files.key)});
+       CheckPair(files, flag)});
   if (files.client_ca.empty()) return;
   findings.push_back({absl::StrCat("authorities ", files.client_ca, " of clients of ", port),
                       CheckAuthoritiesFile(files.client_ca)});
@@ -79,8 +86,9 @@ void LookAtTls(const TlsFiles& files, absl::string_view port, std::vector<Findin
 
 std::vector<Finding> LookAtSecurity(const ServerConfig& config) {
   std::vector<Finding> findings;
-  LookAtTls(config.tls, "--listen", findings);
-  LookAtTls(config.admin_tls, "--admin-grpc-listen", findings);
+  LookAtTls(config.tls, "--listen", "--tls-cert", findings);
+  LookAtTls(config.admin_tls, "--admin-grpc-listen",
+            config.admin_tls.cert == config.tls.cert ? "--tls-cert" : "--admin-tls-cert", findings);
   if (!config.token_file.empty()) {
     findings.push_back({absl::StrCat("tokens ", config.token_file),
                         OfFlag("--token-file", AccessControl::CheckTokenFile(config.token_file))});

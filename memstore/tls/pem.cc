@@ -5,6 +5,7 @@
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
+#include <openssl/x509v3.h>
 
 #include <cstdint>
 #include <ctime>
@@ -163,6 +164,19 @@ absl::StatusOr<KeyPair> CheckKeyPair(const PemFile& cert, const PemFile& key_fil
   return KeyPair{*std::move(pem), static_cast<double>(timegm(&when))};
 }
 
+absl::Status CheckServerCertificate(const PemFile& cert) {
+  const absl::StatusOr<Chain> chain = ParseCertificates(cert);
+  if (!chain.ok()) return chain.status();
+  // As OpenSSL's clients ask; less than 0, where it could not tell, is no refusal of theirs.
+  const int allowed = X509_check_purpose(chain->front().get(), X509_PURPOSE_SSL_SERVER, 0);
+  ERR_clear_error();
+  if (allowed != 0) return absl::OkStatus();
+  return Unusable(cert.path,
+                  "holds a certificate that is not for servers, which no client takes: have it "
+                  "issued with extendedKeyUsage serverAuth (and, where it has a keyUsage, with "
+                  "digitalSignature)");
+}
+
 absl::StatusOr<std::string> CheckAuthorities(const PemFile& file) {
   const absl::StatusOr<Chain> chain = ParseCertificates(file);
   if (!chain.ok()) return chain.status();
@@ -175,6 +189,11 @@ absl::Status CheckKeyPairFiles(const std::string& cert, const std::string& key) 
   const absl::StatusOr<PemFile> key_file = ReadPemFile(key);
   if (!key_file.ok()) return key_file.status();
   return CheckKeyPair(*cert_file, *key_file).status();
+}
+
+absl::Status CheckServerCertificateFile(const std::string& cert) {
+  const absl::StatusOr<PemFile> file = ReadPemFile(cert);
+  return file.ok() ? CheckServerCertificate(*file) : file.status();
 }
 
 absl::Status CheckAuthoritiesFile(const std::string& path) {

@@ -31,11 +31,16 @@ struct KeyPair {
 // certificate is whole, and strong enough for this machine's OpenSSL.
 absl::StatusOr<KeyPair> CheckKeyPair(const PemFile& cert, const PemFile& key);
 
+// That the first certificate of `cert` is one that clients take of a server: its extendedKeyUsage
+// and keyUsage, where it has them, allow that.
+absl::Status CheckServerCertificate(const PemFile& cert);
+
 // One certificate of an authority at least, and each whole; written anew as above.
 absl::StatusOr<std::string> CheckAuthorities(const PemFile& file);
 
 // What the above say of files as they are now.
 absl::Status CheckKeyPairFiles(const std::string& cert, const std::string& key);
+absl::Status CheckServerCertificateFile(const std::string& cert);
 absl::Status CheckAuthoritiesFile(const std::string& path);
 
 }  // namespace engram

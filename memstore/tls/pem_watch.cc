@@ -30,7 +30,8 @@ constexpr absl::Duration kLookInterval = absl::Milliseconds(500);
 // watch must not wait for it.
 class Part {
  public:
-  explicit Part(std::vector<std::string> paths) : paths_(std::move(paths)) {}
+  Part(std::vector<std::string> paths, bool for_server)
+      : paths_(std::move(paths)), for_server_(for_server) {}
 
   // What the files hold, or why they cannot be read.
   struct Reading {
@@ -86,9 +87,15 @@ class Part {
   }
 
  private:
-  static absl::StatusOr<KeyPair> Check(const Reading& reading) {
+  absl::StatusOr<KeyPair> Check(const Reading& reading) const {
     if (!reading.status.ok()) return reading.status;
-    if (reading.files.size() == 2) return CheckKeyPair(reading.files[0], reading.files[1]);
+    if (reading.files.size() == 2) {
+      absl::StatusOr<KeyPair> pair = CheckKeyPair(reading.files[0], reading.files[1]);
+      if (!pair.ok() || !for_server_) return pair;
+      const absl::Status status = CheckServerCertificate(reading.files[0]);
+      if (!status.ok()) return status;
+      return pair;
+    }
     absl::StatusOr<std::string> pem = CheckAuthorities(reading.files[0]);
     if (!pem.ok()) return pem.status();
     return KeyPair{*std::move(pem), 0};
@@ -107,6 +114,7 @@ class Part {
   }
 
   const std::vector<std::string> paths_;
+  const bool for_server_;
   mutable Mutex mutex_;
   PemSlot slot_ ABSL_GUARDED_BY(mutex_);
   Reading used_ ABSL_GUARDED_BY(mutex_);
@@ -126,9 +134,11 @@ class WatchedPem {
   static WatchedPem* Of(const PemWatch::Files& files) ABSL_EXCLUSIVE_LOCKS_REQUIRED(registry_);
 
   explicit WatchedPem(const PemWatch::Files& files) {
-    if (!files.cert.empty()) pair_ = &parts_.emplace_back(Paths{files.cert, files.key});
+    if (!files.cert.empty()) {
+      pair_ = &parts_.emplace_back(Paths{files.cert, files.key}, files.for_server);
+    }
     if (files.authorities.empty()) return;
-    authorities_ = &parts_.emplace_back(Paths{files.authorities});
+    authorities_ = &parts_.emplace_back(Paths{files.authorities}, false);
   }
 
   // For the first that joins: has the files in their slots, and looks at them from now on.
@@ -210,9 +220,10 @@ class WatchedPem {
 };
 
 WatchedPem* WatchedPem::Of(const PemWatch::Files& files) {
-  using Key = std::tuple<std::string, std::string, std::string>;
+  using Key = std::tuple<std::string, std::string, std::string, bool>;
   static auto* const all = new std::map<Key, WatchedPem>;
-  return &all->try_emplace(Key(files.cert, files.key, files.authorities), files).first->second;
+  return &all->try_emplace(Key(files.cert, files.key, files.authorities, files.for_server), files)
+              .first->second;
 }
 
 PemWatch::PemWatch(WatchedPem* watched, OnChange on_change)

@@ -29,6 +29,7 @@ class PemWatch {
     std::string cert = {};  // PEM; with `key`, or neither
     std::string key = {};
     std::string authorities = {};  // PEM; may be empty
+    bool for_server = false;       // `cert` is a server's own (CheckServerCertificate)
   };
   // A change of `files` ("CERT and KEY", or AUTHORITIES). OK: they are used from now on. Else why
   // they are not, once for each reason; what was read before stays. Called by a thread of the

@@ -28,8 +28,9 @@ absl::StatusOr<std::unique_ptr<ServerTls>> ServerTls::Open(const TlsFiles& files
           std::string(status.message()), std::string(changed));
     }
   };
-  absl::StatusOr<std::unique_ptr<PemWatch>> watch =
-      PemWatch::Open({.cert = files.cert, .key = files.key, .authorities = files.client_ca}, tell);
+  absl::StatusOr<std::unique_ptr<PemWatch>> watch = PemWatch::Open(
+      {.cert = files.cert, .key = files.key, .authorities = files.client_ca, .for_server = true},
+      tell);
   if (!watch.ok()) return watch.status();
   return std::unique_ptr<ServerTls>(new ServerTls(*std::move(watch)));
 }

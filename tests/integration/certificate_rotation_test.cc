@@ -204,6 +204,10 @@ INSTANTIATE_TEST_SUITE_P(
         Wrong{"KeyTooShort",
               "openssl req -x509 -newkey rsa:1024 -nodes -subj /CN=short -keyout $KEY -out $CERT",
               "OpenSSL does not take (ee key too small)"},
+        Wrong{"NotForServers",
+              "openssl req -x509 -new -key $KEY -subj /CN=client -addext "
+              "extendedKeyUsage=clientAuth -out $CERT",
+              ".crt holds a certificate that is not for servers"},
         Wrong{"CertificateIsGone", "rm $CERT", ".crt: No such file"},
         Wrong{"KeyIsGone", "rm $KEY", ".key: No such file"},
         Wrong{"CertificateIsAPipe", "rm $CERT; mkfifo $CERT", ".crt is not a regular file"},
