@@ -3,8 +3,10 @@
 #include <google/protobuf/descriptor.h>
 #include <google/protobuf/text_format.h>
 
+#include <filesystem>
 #include <initializer_list>
 #include <set>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -42,6 +44,14 @@ absl::Status CheckWord(const ConfigLayers& layers, absl::string_view field, int 
                 absl::StrCat(value, " is none of ", absl::StrJoin(words, ", ")));
 }
 
+// Operators read it, and publish it again, from wherever they are. As it was given where there is
+// no telling: an empty one, or a working directory that is gone.
+std::string Absolute(const std::string& path) {
+  std::error_code error;
+  const std::filesystem::path absolute = std::filesystem::absolute(path, error);
+  return path.empty() || error ? path : absolute.string();
+}
+
 absl::Status TakeTables(const ConfigLayers& layers, ServerConfig* config) {
   const v1::ServerConfig& given = layers.config();
   if (given.table_set().empty() && given.checkpoint().empty()) {
@@ -49,12 +59,12 @@ absl::Status TakeTables(const ConfigLayers& layers, ServerConfig* config) {
         "no table set to serve: give --table-set DIR, or --checkpoint DIR and --family NAME for a "
         "released model");
   }
-  config->table_sets.assign(given.table_set().begin(), given.table_set().end());
+  for (const std::string& set : given.table_set()) config->table_sets.push_back(Absolute(set));
   config->checkpoint = given.checkpoint();
   config->family = given.family();
   config->rows_per_head = given.rows_per_head();
   config->token_map = given.token_map();
-  config->state_dir = given.state_dir();
+  config->state_dir = Absolute(given.state_dir());
   if (config->checkpoint.empty()) {
     for (const auto& [field, is_given] : {std::pair("family", !config->family.empty()),
                                           std::pair("rows_per_head", config->rows_per_head > 0),

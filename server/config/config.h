@@ -26,12 +26,12 @@ struct EffectiveField {
 };
 
 struct ServerConfig {
-  std::vector<std::string> table_sets;  // directories
+  std::vector<std::string> table_sets;  // directories, absolute
   std::string checkpoint;               // directory of a model; empty: none
   std::string family;                   // its family, one that is known; empty where there is none
   uint64_t rows_per_head = 0;           // 0: what the model or the family says
   std::string token_map;                // empty: made from the model's tokenizer
-  std::string state_dir;                // empty: none
+  std::string state_dir;                // absolute; empty: none
   // In place of state_dir where that is empty: whoever starts engramd made it and removes it.
   std::string scratch_dir;
   std::vector<ListenAddress> listen;

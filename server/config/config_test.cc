@@ -1,6 +1,7 @@
 #include "server/config/config.h"
 
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <regex>
 #include <set>
@@ -136,6 +137,19 @@ TEST(ParseCommandLine, AnUnknownFieldIsNamedWithItsLine) {
   EXPECT_THAT(Error({"--config", file.c_str()}), HasSubstr("colour"));
   const std::string wrong = WriteFile("wrong.textproto", "gather_threads: many\n");
   EXPECT_THAT(Error({"--config", wrong.c_str()}), HasSubstr(wrong + ":1:17: Expected integer"));
+}
+
+TEST(ParseCommandLine, KeepsDirectoriesAbsoluteAndPrintsThemAsTheyWereGiven) {
+  const auto parsed = Parse({"--table-set", "a/b", "--table-set", "/c", "--table-set", "",
+                             "--state-dir", "state", "--listen", "localhost:1"});
+  ASSERT_TRUE(parsed.ok()) << parsed.status();
+  const std::string here = std::filesystem::current_path().string();
+  EXPECT_THAT(parsed->config->table_sets, ElementsAre(here + "/a/b", "/c", ""));
+  EXPECT_EQ(parsed->config->state_dir, here + "/state");
+  EXPECT_THAT(PrintConfig(parsed->config->effective), HasSubstr("table_set: \"a/b\""));
+  const auto none = Parse({"--table-set", "/c", "--listen", "localhost:1"});
+  ASSERT_TRUE(none.ok()) << none.status();
+  EXPECT_EQ(none->config->state_dir, "");
 }
 
 TEST(ParseCommandLine, NamesWhatIsMissingOrWrong) {
