@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "memstore/addressing/families.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/os/posix_file.h"
@@ -229,6 +230,29 @@ CheckpointSource SourceOf(const ServerConfig& config) {
   return {config.checkpoint, config.family, config.rows_per_head, config.token_map};
 }
 
+std::vector<std::string> NotesOnAllowances(const ServerConfig& config) {
+  std::vector<std::string> names;
+  for (const std::string& directory : config.table_sets) {
+    const absl::StatusOr<Manifest> manifest = LoadManifest(directory);
+    if (!manifest.ok()) return {};
+    names.push_back(manifest->name);
+  }
+  if (!config.checkpoint.empty()) {
+    const absl::StatusOr<const Family*> family = FindFamily(config.family);
+    if (!family.ok()) return {};
+    names.emplace_back((*family)->name);
+  }
+  std::vector<std::string> notes;
+  for (const Allowance& allowance : config.allow) {
+    const std::string& set = allowance.table_set;
+    if (set == "*" || std::find(names.begin(), names.end(), set) != names.end()) continue;
+    notes.push_back(absl::StrCat(
+        "--allow ", allowance.identity, "=", set,
+        ": no table set of this name is served now; served: ", absl::StrJoin(names, ", ")));
+  }
+  return notes;
+}
+
 std::vector<Finding> CheckConfiguration(const ServerConfig& config) {
   std::vector<Finding> findings = LookAtSecurity(config);
   std::vector<Named> sets;
@@ -241,6 +265,9 @@ std::vector<Finding> CheckConfiguration(const ServerConfig& config) {
     findings.push_back({absl::StrCat("checkpoint ", config.checkpoint, ": its tables are those of ",
                                      config.family, ", ", Size(row_bytes), " of rows"),
                         bytes.status()});
+  }
+  for (std::string& note : NotesOnAllowances(config)) {
+    findings.push_back({.what = std::move(note), .is_note = true});
   }
   for (const Named& set : sets) row_bytes += set.manifest.TableBytes();
   findings.push_back(LookAtMemory(config, row_bytes));
@@ -265,7 +292,7 @@ std::string FindingsText(const std::vector<Finding>& findings) {
   std::string text;
   for (const Finding& finding : findings) {
     if (finding.status.ok()) {
-      absl::StrAppend(&text, "ok      ", finding.what, "\n");
+      absl::StrAppend(&text, finding.is_note ? "note    " : "ok      ", finding.what, "\n");
     } else {
       absl::StrAppend(&text, "FAILED  ", finding.status.message(), "\n");
     }

@@ -19,6 +19,7 @@ namespace engram {
 struct Finding {
   std::string what;  // "table set /tables/a: qwen4-exp 891b..., 1.02 GB of rows"
   absl::Status status = absl::OkStatus();  // its message names the thing as well
+  bool is_note = false;                    // nothing is wrong, but it may not be what was meant
 };
 
 // The first that is wrong. Errors: TLS's and AccessControl's for certificates, keys and tokens;
@@ -44,7 +45,11 @@ absl::Status CheckTableSets(absl::Span<const std::string> directories,
 // The checkpoint of a configuration that has one.
 CheckpointSource SourceOf(const ServerConfig& config);
 
-// A line for each, "ok" or "FAILED" first.
+// What --allow says of table sets whose names none has that is to be served: they may be published
+// later, so nothing is refused. None where a set cannot be read.
+std::vector<std::string> NotesOnAllowances(const ServerConfig& config);
+
+// A line for each, "ok", "note" or "FAILED" first.
 std::string FindingsText(const std::vector<Finding>& findings);
 
 }  // namespace engram

@@ -120,6 +120,18 @@ TEST_F(StartChecksTest, DamagedSideFilesAreFoundWhereverTheyLie) {
   }
 }
 
+// They may be published later.
+TEST_F(StartChecksTest, AnAllowanceOfNoServedSetIsANote) {
+  config_.allow = {{"worker-a", "one"}, {"worker-b", "*"}};
+  EXPECT_TRUE(NotesOnAllowances(config_).empty());
+  config_.allow.push_back({"worker-a", "misspelt"});
+  EXPECT_THAT(Text(),
+              AllOf(HasSubstr("note    --allow worker-a=misspelt: no table set of this name "
+                              "is served now; served: one\n"),
+                    Not(HasSubstr("FAILED"))));
+  EXPECT_TRUE(CheckBeforeLoading(config_).ok());
+}
+
 TEST_F(StartChecksTest, AMissingTokenFileNamesItsFlag) {
   config_.token_file = Path("tokens");
   ExpectWrong(AllOf(HasSubstr("--token-file: "), HasSubstr(Path("tokens"))));
