@@ -133,7 +133,8 @@ TEST_F(ResumeTest, GoesOnWhereAKilledRunStopped) {
   ASSERT_TRUE(WriteSet("set").ok());
   EXPECT_TRUE(resumable_);
   EXPECT_EQ(filled_, kShards - 3);
-  EXPECT_THAT(Notes(), HasSubstr("3 finished shards"));
+  EXPECT_THAT(Notes(), HasSubstr("goes on with "));
+  EXPECT_THAT(Notes(), HasSubstr("/.set.partial: 3 of 5 shards are finished; "));
   EXPECT_THAT(Notes(), Not(HasSubstr("not whole")));
   ExpectAsOfOneRun("set");
   EXPECT_FALSE(fs::exists(Partial("")));

@@ -73,10 +73,12 @@ absl::Status TableSetWriter::Plan(const AddressScheme& scheme,
   ENGRAM_ASSIGN_OR_RETURN(const std::string plan, PlanText(scheme, layers, options_));
   const PlanFound found = resumable ? LookForPlan(path, plan) : PlanFound::kNone;
   std::set<std::string> keep;
+  size_t shards = 0;
   if (found == PlanFound::kSame) {
     keep.insert(kPlanFile);
     for (LayerTableSpec layer : layers) {
       PlanShards(options_.shard_bytes, layer);
+      shards += layer.shards.size();
       for (const ShardSpec& shard : layer.shards) {
         if (!MayBeWhole(staging_.path(), shard)) continue;
         keep.insert({shard.file, shard.checksum_file});
@@ -96,9 +98,9 @@ absl::Status TableSetWriter::Plan(const AddressScheme& scheme,
   // Also when this run finds no room, say.
   staging_.set_stays(!found_.empty());
   if (!found_.empty()) {
-    Note(absl::StrCat("going on where an earlier run stopped: ", found_.size(),
-                      found_.size() == 1 ? " finished shard is" : " finished shards are",
-                      " read again and kept where they are whole"));
+    Note(absl::StrCat("goes on with ", staging_.path(), ": ", found_.size(), " of ", shards,
+                      " shards ", found_.size() == 1 ? "is" : "are",
+                      " finished; what is there is read again, and kept where it is whole"));
   }
   if (options_.on_begin) options_.on_begin(staging_.path(), resumable);
   return absl::OkStatus();
