@@ -20,6 +20,8 @@ namespace {
 
 // A warning that lists more is not read.
 constexpr size_t kMaxRangesSaid = 3;
+constexpr char kRowsAsTheyAre[] =
+    "to pack the rows as they are, name their tensors with --rows and --encoding";
 
 struct TablesOfLayer {
   TensorsOfTable weights, scales;
@@ -80,7 +82,8 @@ absl::StatusOr<TablesOfLayer> FindTables(const Family& family, uint32_t layer,
         return absl::FailedPreconditionError(absl::StrCat(
             "the tensor ", QuoteForMessage(name), " in ", places[0]->file,
             " belongs to the table and is not one that this version knows: the rows would not mean "
-            "what the model makes of them"));
+            "what the model makes of them; ",
+            kRowsAsTheyAre));
       }));
   if (!tables.weights.pieces.empty()) return tables;
   return absl::NotFoundError(absl::StrCat(
@@ -121,8 +124,10 @@ absl::Status CheckTensor(const TensorPlace& tensor, const std::set<std::string>&
     return absl::OkStatus();
   }
   return DoesNotFit(
-      tensor, absl::StrCat(absl::StrJoin(dtypes, " or "), " of the shape [any number of rows, ",
-                           columns, "] for the family ", family.name));
+      tensor,
+      absl::StrCat(absl::StrJoin(dtypes, " or "), " of the shape [any number of rows, ", columns,
+                   "] for the family ", family.name, dtypes.count(tensor.dtype) > 0 ? "" : "; ",
+                   dtypes.count(tensor.dtype) > 0 ? "" : kRowsAsTheyAre));
 }
 
 // Column by column: each is a tensor, or the parts of one.

@@ -161,9 +161,9 @@ absl::Status WithDifferences(const absl::Status& status, const StatedRecipe& sta
     if (is_new) said.push_back(base_said);
   }
   if (said.empty()) return status;
-  return absl::Status(status.code(),
-                      absl::StrCat(status.message(), "; said otherwise than by the family: ",
-                                   absl::StrJoin(said, "; ")));
+  return absl::Status(
+      status.code(),
+      absl::StrCat(status.message(), "; given beside the family: ", absl::StrJoin(said, "; ")));
 }
 
 }  // namespace engram

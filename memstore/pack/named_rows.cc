@@ -231,11 +231,10 @@ class NamedLayer {
   }
 
   absl::Status NotFound(const std::string& said) const {
-    return absl::NotFoundError(absl::StrCat(source_.what, " lacks a tensor of layer ", layer_.layer,
-                                            " that is named, or ends in a dot "
-                                            "and, ",
-                                            QuoteForMessage(said), " (", names_.flag(), "); ",
-                                            LookedAt()));
+    return absl::NotFoundError(absl::StrCat(
+        source_.what, " lacks rows of layer ", layer_.layer, ": no tensor's name there is ",
+        QuoteForMessage(said), " or ends in ", QuoteForMessage(absl::StrCat(".", said)), " (",
+        names_.flag(), "); ", LookedAt()));
   }
 
   std::string LookedAt() const {

@@ -246,7 +246,8 @@ TEST_F(PackLayoutsTest, RefusesPiecesThatArePaddedOneByOne) {
 TEST_F(PackLayoutsTest, RefusesTensorsUnderTheTableThatAreNotKnown) {
   Files files = QwenFiles({SchemeOf(kQwen).layers[0].Rows()});
   files["other.safetensors"] = {{absl::StrCat(kQwenStem, "shard_0.bias"), "U8", {1}, "x"}};
-  ExpectRefused(Pack(kQwen, files), {"shard_0.bias", "belongs to the table"});
+  ExpectRefused(Pack(kQwen, files),
+                {"shard_0.bias", "belongs to the table", "with --rows and --encoding"});
 }
 
 TEST_F(PackLayoutsTest, RefusesTwoTablesThatCouldBeMeant) {

@@ -65,11 +65,11 @@ absl::StatusOr<std::vector<std::string>> ListNames(const std::string& directory)
 }
 
 absl::Status SayGguf(absl::string_view what, const std::string& file) {
-  return absl::InvalidArgumentError(
-      absl::StrCat(what,
-                   ": --checkpoint takes the directory of a safetensors checkpoint; give GGUF "
-                   "with --gguf ",
-                   file));
+  return absl::InvalidArgumentError(absl::StrCat(
+      what,
+      ": --checkpoint (or --link) takes the directory of a safetensors checkpoint; give GGUF "
+      "with --gguf ",
+      file));
 }
 
 absl::Status SayWhatFileItIs(const std::string& path) {
@@ -84,7 +84,7 @@ absl::Status SayWhatFileItIs(const std::string& path) {
   }
   return absl::InvalidArgumentError(
       absl::StrCat(path,
-                   " is a file: --checkpoint takes the directory of a safetensors "
+                   " is a file: --checkpoint (or --link) takes the directory of a safetensors "
                    "checkpoint"));
 }
 
