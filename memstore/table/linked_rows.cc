@@ -15,6 +15,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
 #include "memstore/base/check.h"
 #include "memstore/base/quote_for_message.h"
 #include "memstore/base/sha256.h"
@@ -233,6 +234,12 @@ absl::StatusOr<LinkedRows> LinksReader::Read(const json& body) {
   return std::move(links_);
 }
 
+// "2026-11-29 23:15:12.060885924 UTC"
+std::string DateOf(int64_t unix_ns) {
+  return absl::FormatTime("%Y-%m-%d %H:%M:%E9S UTC", absl::FromUnixNanos(unix_ns),
+                          absl::UTCTimeZone());
+}
+
 absl::Status Changed(const LinkedFile& file, absl::string_view what) {
   return absl::FailedPreconditionError(absl::StrCat(
       QuoteForMessage(file.path),
@@ -255,8 +262,8 @@ absl::Status CheckLinkedFile(const LinkedFile& file) {
     return Changed(file, absl::StrCat("it has ", bytes, " bytes, and had ", file.bytes));
   }
   if (ModifiedNs(stat) != file.modified_ns) {
-    return Changed(file, absl::StrCat("it was modified at ", ModifiedNs(stat),
-                                      " ns since 1970, and before at ", file.modified_ns));
+    return Changed(file, absl::StrCat("it was modified at ", DateOf(ModifiedNs(stat)),
+                                      ", and before at ", DateOf(file.modified_ns)));
   }
   if (file.header_bytes == 0) return absl::OkStatus();
   ENGRAM_ASSIGN_OR_RETURN(const FileDescriptor open, OpenFile(file.path, O_RDONLY | O_NONBLOCK));

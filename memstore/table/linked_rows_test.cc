@@ -195,6 +195,11 @@ TEST_F(LinkedFilesTest, AnotherSizeTimeOrHeaderIsRefused) {
   ExpectChanged(links, kChanged, Sha256Hex("HEADER"));
   Rewrite("header AND ROWS");  // for the checksums of the rows to find
   EXPECT_TRUE(CheckLinkedFiles(links).ok());
+  LinkedRows earlier = links;
+  earlier.files[0].modified_ns = 1'795'994'112'060'885'924;
+  ExpectChanged(earlier, kChanged, "and before at 2026-11-29 23:15:12.060885924 UTC");
+  earlier.files[0].modified_ns = -5;
+  ExpectChanged(earlier, kChanged, "and before at 1969-12-31 23:59:59.999999995 UTC");
   fs::last_write_time(File(), fs::last_write_time(File()) + std::chrono::seconds(1));
   ExpectChanged(links, kChanged, "modified");
 }

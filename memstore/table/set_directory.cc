@@ -1,5 +1,6 @@
 #include "memstore/table/set_directory.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <map>
 #include <optional>
@@ -22,6 +23,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr char kFix[] = "copy or pack the table set again";
+constexpr char kLinkFix[] = ", or, if it was linked, link it again";
 
 // The files that the set consists of; a size where the manifest fixes it. A linked set's rows lie
 // elsewhere.
@@ -85,6 +87,15 @@ absl::Status CheckNoShards(const std::string& directory, const Manifest& manifes
   return absl::OkStatus();
 }
 
+// A packed set that was copied in part has some of its shards; a linked one never had any.
+bool HasNoShards(const Manifest& manifest,
+                 const std::map<std::string, fs::directory_entry>& found) {
+  return std::all_of(manifest.layers.begin(), manifest.layers.end(), [&](const auto& layer) {
+    return std::none_of(layer.shards.begin(), layer.shards.end(),
+                        [&](const ShardSpec& shard) { return found.count(shard.file) > 0; });
+  });
+}
+
 }  // namespace
 
 absl::Status CheckSetDirectory(const std::string& directory, const Manifest& manifest) {
@@ -101,8 +112,9 @@ absl::Status CheckSetDirectory(const std::string& directory, const Manifest& man
   const auto required = RequiredFiles(manifest, linked);
   for (const auto& [name, bytes] : required) {
     if (found.count(name) == 0) {
-      return absl::NotFoundError(
-          absl::StrCat("the table set lacks ", JoinPath(directory, name), ": ", kFix));
+      return absl::NotFoundError(absl::StrCat("the table set lacks ", JoinPath(directory, name),
+                                              ": ", kFix,
+                                              HasNoShards(manifest, found) ? kLinkFix : ""));
     }
   }
   const std::vector<std::string> names = SideFileNames(manifest);
