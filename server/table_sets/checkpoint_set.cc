@@ -5,6 +5,7 @@
 #include <system_error>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/strip.h"
@@ -47,6 +48,19 @@ bool LiesIn(const fs::path& inner, const fs::path& outer) {
   return std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end()).first == outer.end();
 }
 
+// Errors of packing name its flags, and engramd has few of them.
+absl::Status WithWhoseFlags(const absl::Status& status) {
+  if (!absl::IsInvalidArgument(status) && !absl::IsFailedPrecondition(status)) return status;
+  for (const absl::string_view flag :
+       {"--gguf", "--reset-token-id", "--use-stored-constants", "--encoding"}) {
+    if (!absl::StrContains(status.message(), flag)) continue;
+    return absl::Status(status.code(),
+                        absl::StrCat(status.message(), " (flags of `engram pack`: make the set ",
+                                     "with it and serve it with --table-set)"));
+  }
+  return status;
+}
+
 }  // namespace
 
 absl::Status CheckCheckpointPlace(const CheckpointSource& source, const std::string& directory) {
@@ -71,7 +85,10 @@ absl::Status CheckCheckpointPlace(const CheckpointSource& source, const std::str
 
 absl::StatusOr<uint64_t> CheckCheckpointSource(const CheckpointSource& source) {
   ENGRAM_ASSIGN_OR_RETURN(const Family* const family, FindFamily(source.family));
-  return CheckCheckpoint(*family, source.checkpoint, OptionsOf(source, "."));
+  absl::StatusOr<uint64_t> bytes =
+      CheckCheckpoint(*family, source.checkpoint, OptionsOf(source, "."));
+  if (!bytes.ok()) return WithWhoseFlags(bytes.status());
+  return bytes;
 }
 
 absl::StatusOr<std::string> LinkCheckpointSet(const CheckpointSource& source,
@@ -83,7 +100,10 @@ absl::StatusOr<std::string> LinkCheckpointSet(const CheckpointSource& source,
   if (error) return absl::ErrnoToStatus(error.value(), absl::StrCat("cannot make ", directory));
   PackOptions options = OptionsOf(source, directory);
   const std::string set = options.output;
-  log.info("linking {}: its rows are read once, and stay where they are", source.checkpoint);
+  log.info("looking for links to {}", source.checkpoint);
+  options.writer.on_begin = [&](const std::string&, bool) {
+    log.info("linking {}: its rows are read once, and stay where they are", source.checkpoint);
+  };
   options.on_note = [&log](const std::string& line) {
     absl::string_view note = line;
     if (absl::ConsumePrefix(&note, "note: ")) {
@@ -105,8 +125,9 @@ absl::StatusOr<std::string> LinkCheckpointSet(const CheckpointSource& source,
   absl::StatusOr<LinkedSet> linked =
       FindOrLinkCheckpoint(*family, source.checkpoint, std::move(options));
   if (!linked.ok()) {
-    return absl::Status(linked.status().code(), absl::StrCat("checkpoint ", source.checkpoint, ": ",
-                                                             linked.status().message()));
+    const absl::Status status = WithWhoseFlags(linked.status());
+    return absl::Status(status.code(),
+                        absl::StrCat("checkpoint ", source.checkpoint, ": ", status.message()));
   }
   log.info("{} {} to {}: {} {}, in {:.1f} s", source.checkpoint,
            linked->kept ? "is unchanged since it was linked" : "is linked", set,

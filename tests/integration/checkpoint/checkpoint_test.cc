@@ -93,7 +93,7 @@ TEST_F(CheckpointTest, EngramdServesItAndLeavesNothing) {
 
 TEST_F(CheckpointTest, SigtermBeforeItServesLeavesNothing) {
   EngramdProcess engramd(Flags(), Through());
-  ASSERT_TRUE(engramd.WaitForLine("linking"));
+  ASSERT_TRUE(engramd.WaitForLine("looking for links"));
   engramd.Signal(SIGTERM);
   EXPECT_EQ(engramd.WaitForEnd(), 0) << engramd.Log();
   EXPECT_TRUE(fs::is_empty(Tmp()));
@@ -153,7 +153,8 @@ TEST_F(CheckpointTest, CheckConfigLooksAtIt) {
   fs::remove(fs::path(Model()) / "model.safetensors.index.json");
   testing_checkpoint::WriteText(fs::path(Model()) / "model.gguf", "GGUF\3");
   EXPECT_THAT(check(With({"--check-config"})),
-              ::testing::AllOf(::testing::StartsWith("2 "), HasSubstr("GGUF")));
+              ::testing::AllOf(::testing::StartsWith("2 "), HasSubstr("GGUF"),
+                               HasSubstr("(flags of `engram pack`: make the set")));
   EXPECT_TRUE(fs::is_empty(Tmp()));
 }
 
