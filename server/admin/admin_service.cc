@@ -36,7 +36,9 @@ void Describe(const TableSetStatus& set, v1::TableSetEntry* entry) {
 }  // namespace
 
 std::string AdminService::Who(const grpc::ServerContext& context) const {
-  const std::string peer = QuoteForMessage(context.peer());
+  // Clients of a Unix socket have one name between them, and no place.
+  const bool is_unix = context.peer() == "unix:";
+  const std::string peer = is_unix ? "a Unix socket" : QuoteForMessage(context.peer());
   std::vector<std::string> names;
   if (const auto caller = targets_.access->Authenticate(context); caller.ok()) {
     names = caller->names;
@@ -47,7 +49,7 @@ std::string AdminService::Who(const grpc::ServerContext& context) const {
       names.emplace_back(name.data(), name.size());
     }
   }
-  if (names.empty()) return peer;
+  if (names.empty()) return is_unix ? absl::StrCat("a client at ", peer) : peer;
   return absl::StrCat(QuoteForMessage(absl::StrJoin(names, "+")), " at ", peer);
 }
 

@@ -78,7 +78,7 @@ absl::Status TakeTables(const ConfigLayers& layers, ServerConfig* config) {
                   absl::StrCat("needs --family NAME, the model's: ", FamilyNames()));
   }
   if (const auto family = FindFamily(config->family); !family.ok()) {
-    return Refuse(layers.Where("family"), family.status().message());
+    return Refuse(absl::StrCat(layers.Where("family"), ":"), family.status().message());
   }
   return CheckRange(layers, "rows_per_head", config->rows_per_head, 0, kMaxLayerRows);
 }

@@ -408,8 +408,9 @@ absl::StatusOr<std::shared_ptr<const TableSet>> TableSetManager::LoadFiles(
 
 void TableSetManager::LogLoaded(const TableSet& set, absl::Duration took) const {
   const ResidentPages& pages = set.loaded_pages();
-  log_->info("loaded {} {}: {} layers, {:.2f} GB in {:.1f} s, every checksum held; resident: {}",
-             set.name(), set.id(), set.layers().size(), Gigabytes(set.manifest().TableBytes()),
+  log_->info("loaded {} {}: {} {}, {:.2f} GB in {:.1f} s, every checksum held; resident: {}",
+             set.name(), set.id(), set.layers().size(),
+             set.layers().size() == 1 ? "layer" : "layers", Gigabytes(set.manifest().TableBytes()),
              absl::ToDoubleSeconds(took), PagesText(pages));
   if (const std::optional<Provenance>& source = set.side_files().provenance) {
     log_->info("{} {} is of {}", set.name(), set.id(), ProvenanceText(*source));
