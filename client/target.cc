@@ -75,7 +75,9 @@ std::string Meant(absl::string_view text) {
       absl::StrSplit(text, absl::MaxSplits(':', 1));
   absl::string_view place = absl::StripAsciiWhitespace(kind.second);
   if (absl::ConsumePrefix(&place, "//")) place = absl::StripSuffix(place, "/");
-  const std::string meant = absl::StrCat(absl::StripAsciiWhitespace(kind.first), ":", place);
+  absl::string_view scheme = absl::StripAsciiWhitespace(kind.first);
+  if (scheme == "http" || scheme == "https") scheme = "grpc";  // which HTTP/2 carries
+  const std::string meant = absl::StrCat(scheme, ":", place);
   return meant != text && Parse(meant) ? absl::StrCat("did you mean ", meant, "? ") : "";
 }
 

@@ -75,6 +75,8 @@ TEST(ParseTarget, SaysWhatWasMeant) {
            {"grpc://127.0.0.1:7300", "grpc:127.0.0.1:7300"},
            {"grpc://127.0.0.1:7300/", "grpc:127.0.0.1:7300"},
            {"grpc: 127.0.0.1:7300", "grpc:127.0.0.1:7300"},
+           {"http://127.0.0.1:7300", "grpc:127.0.0.1:7300"},
+           {"https://host:7300/", "grpc:host:7300"},
            {" auto:host:7300 ", "auto:host:7300"},
            {"rdma://[::1]:7300", "rdma:[::1]:7300"},
            {"shm: /run/e", "shm:/run/e"},

@@ -108,7 +108,7 @@ TEST_F(SecurityTest, AWrongCertificateIsUnauthenticatedWhicheverSideFindsIt) {
   EXPECT_THAT(Error(address, With(Worker(), stranger), absl::StatusCode::kUnauthenticated),
               HasSubstr("--tls-client-ca"));
   EXPECT_THAT(Error(address, {.tls_ca = authority_.cert}, absl::StatusCode::kUnauthenticated),
-              HasSubstr("--tls-client-ca"));
+              AllOf(HasSubstr("--tls-client-ca"), HasSubstr("may want a client's certificate")));
   const CertificateFiles expired =
       MakeCertificate(authority_, scratch_ / "", "expired", "DNS:worker-a", -1);
   EXPECT_THAT(Error(address, With(Worker(), expired), absl::StatusCode::kUnauthenticated),

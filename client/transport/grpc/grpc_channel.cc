@@ -1,6 +1,7 @@
 #include "client/transport/grpc/grpc_channel.h"
 
 #include <limits>
+#include <string>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
@@ -30,14 +31,16 @@ bool IsHandshake(absl::string_view message) {
 }
 
 // What is wrong, as far as gRPC's words tell, and what to do.
-absl::string_view WhyNoTls(absl::string_view message) {
+std::string WhyNoTls(absl::string_view message, bool shows_certificate) {
   if (absl::StrContains(absl::AsciiStrToLower(message), "hostname verification")) {
     return "its certificate is not for this host: give the name that it is for by "
            "--tls-server-name, or have one made for this host";
   }
-  return "one side does not take the other's certificate, or speaks no TLS: is the authority right "
-         "(--tls-ca here, --tls-client-ca there), are both certificates valid now, and engramd's "
-         "for this host?";
+  return absl::StrCat(
+      "one side does not take the other's certificate, or speaks no TLS: is the authority right "
+      "(--tls-ca here, --tls-client-ca there), are both certificates valid now, and engramd's "
+      "for this host?",
+      shows_certificate ? "" : " engramd may want a client's certificate: --tls-cert, --tls-key");
 }
 
 // An engramd that does not take a client's certificate says so after the client's part of the
@@ -55,7 +58,8 @@ absl::Status HandshakeWatch::Observe(const grpc::Status& status) {
   if (!IsHandshake(status.error_message()) && closed_ < kClosedAtOnce) return absl::OkStatus();
   const absl::Status unused = credentials_.Refusal();
   return absl::UnauthenticatedError(absl::StrCat(
-      "no TLS with engramd at ", address_, ": ", WhyNoTls(status.error_message()), " (",
+      "no TLS with engramd at ", address_, ": ",
+      WhyNoTls(status.error_message(), credentials_.shows_certificate()), " (",
       status.error_message(), ")",
       unused.ok() ? "" : absl::StrCat("; what was read before is used, for ", unused.message())));
 }

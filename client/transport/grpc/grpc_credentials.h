@@ -29,6 +29,8 @@ class GrpcCredentials {
       const SecurityOptions& options, const std::string& address, const Clock& clock = RealClock());
 
   bool tls() const { return options_.tls(); }
+  // Whether it shows engramd a certificate of its own.
+  bool shows_certificate() const { return !options_.tls_cert.empty(); }
   // Of a new channel.
   const std::shared_ptr<grpc::ChannelCredentials>& channel() const { return channel_; }
   const std::string& server_name() const { return options_.tls_server_name; }
