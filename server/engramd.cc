@@ -87,6 +87,7 @@ absl::StatusOr<std::unique_ptr<Engramd>> Engramd::Load(const ServerConfig& confi
   std::vector<std::string> directories = config.table_sets;
   if (!config.checkpoint.empty()) {
     const std::string& kept = config.state_dir.empty() ? config.scratch_dir : config.state_dir;
+    ENGRAM_ASSIGN_OR_RETURN(engramd->state_directory_, HoldStateDirectory(kept));
     ENGRAM_ASSIGN_OR_RETURN(
         std::string linked,
         LinkCheckpointSet(SourceOf(config), kept, engramd->life_, *engramd->log_, *clock));

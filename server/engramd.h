@@ -18,6 +18,7 @@
 #include "memstore/base/mutex.h"
 #include "memstore/base/wall_clock.h"
 #include "memstore/gather/parallel_gather.h"
+#include "memstore/os/posix_file.h"
 #include "memstore/store/scrubber.h"
 #include "memstore/store/table_set_registry.h"
 #include "server/admin/admin_server.h"
@@ -104,6 +105,7 @@ class Engramd {
   std::shared_ptr<ServerTls> tls_;
   std::shared_ptr<ServerTls> admin_tls_;
   LifeCycle life_;
+  FileDescriptor state_directory_;  // held while a checkpoint's links are kept there
   // Of the pointers that Snapshot looks at, which are set while others may look. The thread that
   // Engramd's methods belong to reads them without it.
   mutable Mutex watched_mutex_;

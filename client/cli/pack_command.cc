@@ -137,8 +137,9 @@ void AddRowOptions(CLI::App& command, PackFlags& flags) {
       .add_option(
           "--rows", flags.options.rows,
           "tensors that are the rows as they are, joined row by row in this order, in place of the "
-          "family's own; each is named, or ends in a dot and, what is given, once a layer; {piece} "
-          "stands for the number of a piece, {layer} for a layer's. Codes and scales of NVFP4 with "
+          "family's own; each is given by its name or by the end of it from a dot on, which one "
+          "tensor a layer has; {piece} stands for the number of a piece, {layer} for a layer's. "
+          "Codes and scales of NVFP4 with "
           "the table's own scale: --rows embed.weight,embed.weight_scale,embed.weight_scale_2; FP8 "
           "with a scale a row: --rows embed.weight,embed.weight_scale; INT4 in groups: --rows "
           "embed.qweight,embed.scales,embed.qzeros; in pieces: --rows "

@@ -24,7 +24,7 @@ struct CheckpointScheme {
   RowNames rows;                                 // none: the rows are the family's own tensors
   std::unique_ptr<const Checkpoint> checkpoint;  // the tensors of the scheme's tables, and others
   StatedRecipe stated;
-  bool is_compared = false;  // with a config.json that says something of the recipe
+  bool is_compared = false;              // with a config.json that says something of the recipe
   std::vector<std::string> differences;  // of the model from the family
   std::vector<std::string> notes;        // for people: these, what was not compared, what was taken
 };

@@ -1,6 +1,10 @@
 #include "server/table_sets/checkpoint_set.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <filesystem>
 #include <system_error>
 #include <utility>
@@ -91,13 +95,23 @@ absl::StatusOr<uint64_t> CheckCheckpointSource(const CheckpointSource& source) {
   return bytes;
 }
 
+absl::StatusOr<FileDescriptor> HoldStateDirectory(const std::string& directory) {
+  std::error_code error;
+  fs::create_directories(directory, error);
+  if (error) return absl::ErrnoToStatus(error.value(), absl::StrCat("cannot make ", directory));
+  ENGRAM_ASSIGN_OR_RETURN(FileDescriptor held, OpenFile(directory, O_RDONLY | O_DIRECTORY));
+  if (flock(held.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("another engramd keeps its files in --state-dir ", directory,
+                     ": stop it, or give each a directory of its own"));
+  }
+  return held;
+}
+
 absl::StatusOr<std::string> LinkCheckpointSet(const CheckpointSource& source,
                                               const std::string& directory, const LifeCycle& life,
                                               spdlog::logger& log, const Clock& clock) {
   ENGRAM_ASSIGN_OR_RETURN(const Family* const family, FindFamily(source.family));
-  std::error_code error;
-  fs::create_directories(directory, error);
-  if (error) return absl::ErrnoToStatus(error.value(), absl::StrCat("cannot make ", directory));
   PackOptions options = OptionsOf(source, directory);
   const std::string set = options.output;
   log.info("looking for links to {}", source.checkpoint);

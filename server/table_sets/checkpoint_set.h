@@ -13,6 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "memstore/base/clock.h"
+#include "memstore/os/posix_file.h"
 #include "server/base/life_cycle.h"
 
 namespace engram {
@@ -34,9 +35,14 @@ absl::StatusOr<uint64_t> CheckCheckpointSource(const CheckpointSource& source);
 // directory is none.
 absl::Status CheckCheckpointPlace(const CheckpointSource& source, const std::string& directory);
 
+// Makes `directory` where it is not there, and keeps other processes that ask the same out of it
+// while the descriptor is open: two would replace each other's set. FAILED_PRECONDITION where
+// another has it. A file system without locks keeps nobody out.
+absl::StatusOr<FileDescriptor> HoldStateDirectory(const std::string& directory);
+
 // Links the checkpoint to `directory`/linked-checkpoint, where a set that would come out the same
-// is kept, and returns that path. `directory` is made where it is not there. How far it is goes to
-// the log every few seconds, and to `life`. FindOrLinkCheckpoint's errors.
+// is kept, and returns that path. How far it is goes to the log every few seconds, and to `life`.
+// FindOrLinkCheckpoint's errors.
 absl::StatusOr<std::string> LinkCheckpointSet(const CheckpointSource& source,
                                               const std::string& directory, const LifeCycle& life,
                                               spdlog::logger& log, const Clock& clock);

@@ -324,6 +324,7 @@ absl::StatusOr<PublishedSet> TableSetManager::Publish(
 
 absl::StatusOr<PublishedSet> TableSetManager::Load(const std::string& directory) {
   ENGRAM_ASSIGN_OR_RETURN(const Manifest manifest, Check(directory));
+  ENGRAM_RETURN_IF_ERROR(CheckTakenBack(directory, manifest));
   std::shared_ptr<const TableSet> before = Current(manifest.name);
   if (registry_->TakeBack(manifest.id).ok()) {
     log_->info("took {} {} back: it was still here", manifest.name, manifest.id);
@@ -345,6 +346,27 @@ absl::StatusOr<PublishedSet> TableSetManager::Load(const std::string& directory)
   }
   std::string warning = WarnOfOtherRows(before.get(), *set);
   return PublishedSet{std::move(set), std::move(warning)};
+}
+
+// A set that is still here would be taken back as it was loaded, whatever lies beside it by now.
+absl::Status TableSetManager::CheckTakenBack(const std::string& directory,
+                                             const Manifest& manifest) const {
+  for (const RegisteredSet& registered : registry_->States()) {
+    const TableSet& held = *registered.served.set;
+    if (held.id() != manifest.id) continue;
+    ENGRAM_ASSIGN_OR_RETURN(const SideFiles sides,
+                            LoadSmallSideFiles(directory, SideDirectory(manifest.id), manifest));
+    if (sides.image_token_ids == held.side_files().image_token_ids) continue;
+    return absl::FailedPreconditionError(absl::StrCat(
+        "table set ", manifest.name, " ", manifest.id, " is still held by clients, loaded from ",
+        held.directory(), " with other image token ids: publish it again when it is gone from ",
+        "`engram admin list`"));
+  }
+  return absl::OkStatus();
+}
+
+std::string TableSetManager::SideDirectory(const std::string& id) const {
+  return options_.state_directory.empty() ? "" : JoinPath(options_.state_directory, id);
 }
 
 // The set that the name leads to, or null.
@@ -378,9 +400,7 @@ std::string TableSetManager::WarnOfOtherRows(const TableSet* before, const Table
 absl::StatusOr<std::shared_ptr<const TableSet>> TableSetManager::LoadFiles(
     const std::string& directory, const std::string& id) {
   LoadOptions options = options_.load;
-  if (!options_.state_directory.empty()) {
-    options.side_file_directory = JoinPath(options_.state_directory, id);
-  }
+  options.side_file_directory = SideDirectory(id);
   log_->info("loading {}", directory);
   MonotonicTime next_line = clock_->After(kLineInterval);
   options.on_progress = [this, &directory, &next_line](const LoadProgress& progress) {

@@ -13,6 +13,7 @@
 #include "memstore/os/posix_file.h"
 #include "memstore/store/testing/small_table_set.h"
 #include "memstore/table/manifest.h"
+#include "memstore/table/side_file.h"
 #include "memstore/table/side_files.h"
 #include "server/base/limits.h"
 
@@ -346,6 +347,23 @@ TEST_F(TableSetManagerTest, OtherRowsOfAnotherSourceAreOneWarning) {
   const std::string warning = Warning("wide");
   EXPECT_THAT(warning, HasSubstr("now leads to rows of other/model@r1 ("));
   EXPECT_THAT(warning, HasSubstr("of another shape (a row of layer 1: 264 bytes, "));
+}
+
+TEST_F(TableSetManagerTest, ASetIsNotTakenBackWithOtherImageTokenIds) {
+  Start();
+  PublishId("a");
+  PublishId("b");
+  const Manifest manifest = LoadManifest(Directory("a")).value();
+  const std::string images = JoinPath(Directory("a"), kImageTokenIdsFile);
+  ASSERT_TRUE(
+      WriteSideFile(images, kImageTokenIdsKind, manifest.id, R"({"image_token_ids": [7]})").ok());
+  const absl::Status other = Publish("a");
+  EXPECT_EQ(other.code(), absl::StatusCode::kFailedPrecondition) << other;
+  EXPECT_THAT(std::string(other.message()), HasSubstr("other image token ids"));
+  std::ofstream(images) << "nothing";
+  EXPECT_EQ(Publish("a").code(), absl::StatusCode::kDataLoss);
+  std::filesystem::remove(images);
+  EXPECT_TRUE(Publish("a").ok());
 }
 
 TEST_F(TableSetManagerTest, SideFilesOfTheStateDirectoryCount) {

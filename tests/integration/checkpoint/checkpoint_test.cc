@@ -107,6 +107,18 @@ TEST_F(CheckpointTest, ARefusalLeavesNothing) {
   EXPECT_TRUE(fs::is_empty(Tmp()));
 }
 
+TEST_F(CheckpointTest, AStateDirectoryIsOneEngramds) {
+  EngramdProcess first(With({"--state-dir", scratch_ / "state"}), Through());
+  ASSERT_FALSE(first.WaitUntilServing().empty()) << first.Log();
+  EngramdProcess second(
+      {"--checkpoint", Model(), "--family", kFamily, "--rows-per-head", absl::StrCat(kRowsPerHead),
+       "--listen", "unix:" + (scratch_ / "t"), "--state-dir", scratch_ / "state"},
+      Through());
+  EXPECT_EQ(second.WaitForEnd(), 1);
+  EXPECT_THAT(second.Log(), HasSubstr("another engramd keeps its files in --state-dir"));
+  ExpectExactRows("grpc:" + Socket());
+}
+
 TEST_F(CheckpointTest, AStateDirectoryKeepsTheLinks) {
   const auto starts_with = [&](const std::string& line) {
     EngramdProcess engramd(With({"--state-dir", scratch_ / "state"}), Through());
