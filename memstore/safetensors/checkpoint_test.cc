@@ -281,7 +281,7 @@ TEST_F(CheckpointTest, RefusesEntriesThatContradictThemselves) {
       {R"({"want":{"dtype":"U8","shape":[1],"data_offsets":[18446744073709551614,)"
        R"(18446744073709551615]}})",
        "cut off"},
-      {R"({"want":{"dtype":"F4","shape":[8],"data_offsets":[0,8]}})", "\"F4\""},
+      {R"({"want":{"dtype":"F5","shape":[8],"data_offsets":[0,8]}})", "\"F5\""},
       {R"({"want":{"shape":[8],"data_offsets":[0,8]}})", "dtype"},
       {R"({"want":{"dtype":"U8","shape":[1,1,1,1,1,1,1,1,8],"data_offsets":[0,8]}})", "shape"},
       {R"({"want":5})", nullptr},  // not an entry: as if it were not there

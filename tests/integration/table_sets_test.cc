@@ -264,7 +264,7 @@ TEST_F(TableSetsTest, EveryoneIsToldWhereASetIsFrom) {
     ASSERT_EQ(packed.exit_code, 0) << packed.err;
   };
   pack("510", "maker/<model>@r1");
-  pack("520", "maker/<model>@r1");
+  pack("522", "maker/<model>@r1");
   pack("530", "other/model@r2");
   EngramdProcess engramd({"--table-set", scratch_ / "510", "--listen", "127.0.0.1:0",
                           "--admin-grpc-listen", Admin(), "--admin-listen", "127.0.0.1:0"});
@@ -288,7 +288,7 @@ TEST_F(TableSetsTest, EveryoneIsToldWhereASetIsFrom) {
   const std::string pages = page_line->substr(page_line->find("http://") + 7);
   EXPECT_THAT(HttpGet(pages, "/statusz"), HasSubstr("from maker/&lt;model&gt;@r1, packed 20"));
 
-  const Outcome same = Publish("520");
+  const Outcome same = Publish("522");
   EXPECT_EQ(same.exit_code, 0) << same.err;
   EXPECT_THAT(same.err, Not(HasSubstr("warning")));
   const Outcome other = Publish("530");
