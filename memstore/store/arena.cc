@@ -200,6 +200,9 @@ absl::StatusOr<Arena> Arena::Map(uint64_t bytes, const ArenaOptions& options) {
   if (madvise(data, mapped_bytes, transparent ? MADV_HUGEPAGE : MADV_NOHUGEPAGE) != 0) {
     kind = PageKind::kSmall;  // a kernel without transparent huge pages
   }
+  // No core dump needs what lies in files; and so the kernel never joins this mapping with one
+  // beside it, a thread's stack, say, and counts both as one.
+  madvise(data, mapped_bytes, MADV_DONTDUMP);
   if (absl::Status status = ApplyNumaPolicy(options.numa, data, mapped_bytes); !status.ok()) {
     return status;
   }

@@ -390,7 +390,7 @@ TEST_F(PackGgufTest, WrongTensorsAreRefusedByName) {
   file.tensors[1].name = "blk.3.engram_embd.weight";
   ExpectRefused(Pack(kV41, file), kDoesNotFit, {"blk.3.engram_embd.weight", "is of layer 3"});
   file.tensors[1].name = "x";
-  ExpectRefused(Pack(kV41, file), absl::StatusCode::kNotFound, {"of layer 1 "});
+  ExpectRefused(Pack(kV41, file), absl::StatusCode::kNotFound, {"of layer 1: "});
 }
 
 TEST_F(PackGgufTest, ScalesBesideTheTableAreSaidOrJoined) {
