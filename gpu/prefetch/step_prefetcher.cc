@@ -214,8 +214,13 @@ absl::Status StepPrefetcher::CheckStep(const Step& step) const {
 
 absl::Status StepPrefetcher::EnqueueIds(const Step& step, StepSlot& slot) {
   absl::Status status;
-  if (step.device_ready != nullptr) status = ids_stream_->WaitEvent(*step.device_ready);
-  if (status.ok() && options_.path == FetchPath::kTransport && layout_.columns > 0) {
+  // A step that reads no ids ends without them: nothing of it may wait for the caller's event,
+  // which is the caller's to destroy from then on.
+  const bool reads_ids = layout_.columns > 0;
+  if (step.device_ready != nullptr && reads_ids) {
+    status = ids_stream_->WaitEvent(*step.device_ready);
+  }
+  if (status.ok() && options_.path == FetchPath::kTransport && reads_ids) {
     const uint64_t rows = slot.tokens * layout_.columns;
     status = ids_stream_->Copy(slot.row_ids.data(), step.device_row_ids, rows * sizeof(RowId));
   }
