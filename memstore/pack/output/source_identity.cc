@@ -43,6 +43,20 @@ absl::StatusOr<std::string> FileLine(const std::string& path, uint64_t first_row
                       Time(stat.st_mtim), " ", Time(stat.st_ctim), " ", Sha256Hex(head), "\n");
 }
 
+// The files that rows lie in, each with the place of its first row.
+std::map<std::string, uint64_t> FirstRows(const std::vector<JoinedRows>& layers) {
+  std::map<std::string, uint64_t> first_rows;
+  for (const JoinedRows& layer : layers) {
+    for (const RowPart& part : layer.parts) {
+      for (const RowPiece& piece : part.pieces) {
+        const auto [file, is_new] = first_rows.try_emplace(piece.file, piece.offset);
+        if (!is_new) file->second = std::min(file->second, piece.offset);
+      }
+    }
+  }
+  return first_rows;
+}
+
 absl::Status Changed(absl::string_view file) {
   return absl::FailedPreconditionError(
       absl::StrCat(file,
@@ -53,22 +67,19 @@ absl::Status Changed(absl::string_view file) {
 }  // namespace
 
 absl::StatusOr<std::string> SourceIdentity(const std::vector<JoinedRows>& layers) {
-  std::map<std::string, uint64_t> first_rows;  // by file
   std::string pieces;
   for (const JoinedRows& layer : layers) {
     absl::StrAppend(&pieces, "layer\n");
     for (const RowPart& part : layer.parts) {
       absl::StrAppend(&pieces, "part ", part.row_bytes, "\n");
       for (const RowPiece& piece : part.pieces) {
-        const auto [file, is_new] = first_rows.try_emplace(piece.file, piece.offset);
-        if (!is_new) file->second = std::min(file->second, piece.offset);
         absl::StrAppend(&pieces, "piece ", Counted(piece.file), " ", piece.offset, " ",
                         piece.first_row, " ", piece.rows, "\n");
       }
     }
   }
   std::string text;
-  for (const auto& [path, first_row] : first_rows) {
+  for (const auto& [path, first_row] : FirstRows(layers)) {
     ENGRAM_ASSIGN_OR_RETURN(const std::string line, FileLine(path, first_row));
     absl::StrAppend(&text, line);
   }
@@ -78,15 +89,9 @@ absl::StatusOr<std::string> SourceIdentity(const std::vector<JoinedRows>& layers
 absl::Status CheckSameSource(const std::string& before, const std::vector<JoinedRows>& layers) {
   ENGRAM_ASSIGN_OR_RETURN(const std::string now, SourceIdentity(layers));
   if (now == before) return absl::OkStatus();
-  for (const JoinedRows& layer : layers) {
-    for (const RowPart& part : layer.parts) {
-      for (const RowPiece& piece : part.pieces) {
-        ENGRAM_ASSIGN_OR_RETURN(const std::string line, FileLine(piece.file, piece.offset));
-        // By all but the header, whose length depends on the other pieces.
-        const absl::string_view told = absl::string_view(line).substr(0, line.rfind(' '));
-        if (!absl::StrContains(before, told)) return Changed(piece.file);
-      }
-    }
+  for (const auto& [path, first_row] : FirstRows(layers)) {
+    ENGRAM_ASSIGN_OR_RETURN(const std::string line, FileLine(path, first_row));
+    if (!absl::StrContains(before, line)) return Changed(path);
   }
   return Changed("a file of the model");
 }
