@@ -17,6 +17,7 @@
 #include "client/cli/command.h"
 #include "client/cli/provenance_json.h"
 #include "client/cli/table_set_argument.h"
+#include "memstore/base/human_units.h"
 #include "memstore/base/quote_for_message.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/os/posix_file.h"
@@ -64,6 +65,21 @@ nlohmann::ordered_json LinkedToJson(const std::optional<LinkedRows>& links) {
   return {{"folders", LinkedFolders(*links)}, {"files", files}};
 }
 
+// Null where it is not known, or no file was read.
+nlohmann::ordered_json ReadFromToJson(const std::optional<Provenance>& source) {
+  if (!source || (source->read_from.files.empty() && source->read_from.left_out == 0)) {
+    return nullptr;
+  }
+  nlohmann::ordered_json files = nlohmann::ordered_json::array();
+  for (const SourceFile& file : source->read_from.files) {
+    files.push_back({{"path", file.path},
+                     {"bytes", file.bytes},
+                     {"layers", file.layers},
+                     {"tensors", file.tensors}});
+  }
+  return {{"files", files}, {"left_out", source->read_from.left_out}};
+}
+
 // What token ids become before they are hashed; null where they are hashed as they are.
 nlohmann::ordered_json TokenMapJson(const AddressScheme& scheme) {
   if (!scheme.token_map) return nullptr;
@@ -100,8 +116,27 @@ std::string AsJson(const Manifest& manifest, const Sides& sides) {
                                       {"side_files", sides.there},
                                       {"image_token_ids", sides.read.image_token_ids},
                                       {"provenance", ProvenanceJson(sides.read.provenance)},
-                                      {"linked_to", LinkedToJson(sides.links)}};
+                                      {"linked_to", LinkedToJson(sides.links)},
+                                      {"read_from", ReadFromToJson(sides.read.provenance)}};
   return out.dump(2) + "\n";
+}
+
+// A line for each file that rows were read from. Paths and layers are another's: cut where they are
+// long.
+std::string ReadFromAsText(const ReadFrom& from) {
+  std::string out;
+  for (const SourceFile& file : from.files) {
+    absl::StrAppend(&out, "  read ", QuoteForMessage(file.path),
+                    file.layers.size() == 1 ? ": layer " : ": layers ",
+                    QuoteForMessage(absl::StrJoin(file.layers, ", ")), " (", file.tensors,
+                    file.tensors == 1 ? " tensor" : " tensors", ", a file of ",
+                    HumanBytes(file.bytes), ")\n");
+  }
+  if (from.left_out > 0) {
+    absl::StrAppend(&out, "  read ", from.left_out,
+                    from.left_out == 1 ? " more file" : " more files", ", not listed\n");
+  }
+  return out;
 }
 
 // Lines of what the side files say; none where there are none.
@@ -119,6 +154,7 @@ std::string SidesAsText(const Sides& sides) {
     if (!source->headers_sha256.empty()) {
       absl::StrAppend(&out, "        its headers' SHA-256 ", source->headers_sha256, "\n");
     }
+    absl::StrAppend(&out, ReadFromAsText(source->read_from));
   }
   if (!sides.read.image_token_ids.empty()) {
     absl::StrAppend(&out, "images  token ids ", absl::StrJoin(sides.read.image_token_ids, ", "),

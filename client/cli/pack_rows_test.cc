@@ -72,6 +72,30 @@ TEST_F(PackRowsTest, PacksNamedTensorsWithAnEncodingThatInspectShows) {
   EXPECT_EQ(layer["label"], "nvfp4");
   ASSERT_EQ(Run({"inspect", Path("set")}), kDone);
   EXPECT_THAT(printed_, HasSubstr("nvfp4 x 160"));
+  EXPECT_THAT(printed_, HasSubstr("\n  read model.safetensors: layer 1 (2 tensors, a file of "));
+}
+
+// A name is another's, and can hold anything: it is shown, and not obeyed.
+TEST_F(PackRowsTest, InspectEscapesTheNamesOfFilesThatWereRead) {
+  const uint64_t rows = TableRows();
+  const std::string name = "a\x1b[2J\nid .safetensors";
+  testing_checkpoint::WriteText(
+      Path(name),
+      testing_checkpoint::FileText({{"model.layers.1.ple.ple_embedding.ngram_embedding.weight",
+                                     "BF16",
+                                     {rows, 160},
+                                     SomeBytes(1, rows * 320)}}));
+  ASSERT_EQ(Pack({"--checkpoint", dir_}), kDone) << said_;
+  ASSERT_EQ(Run({"inspect", Path("set")}), kDone) << said_;
+  EXPECT_THAT(printed_, HasSubstr("\n  read a\\x1b[2J\\nid .safetensors: layer 1 (1 tensor, "));
+  ASSERT_EQ(Run({"inspect", Path("set"), "--json"}), kDone) << said_;
+  const nlohmann::json from = nlohmann::json::parse(printed_)["read_from"];
+  ASSERT_EQ(from["files"].size(), 1u);
+  EXPECT_EQ(from["files"][0]["path"], name);
+  EXPECT_EQ(from["files"][0]["bytes"], fs::file_size(Path(name)));
+  EXPECT_EQ(from["files"][0]["layers"], nlohmann::json::array({1}));
+  EXPECT_EQ(from["files"][0]["tensors"], 1);
+  EXPECT_EQ(from["left_out"], 0);
 }
 
 TEST_F(PackRowsTest, PacksGguf) {
@@ -85,6 +109,7 @@ TEST_F(PackRowsTest, PacksGguf) {
   EXPECT_FALSE(fs::exists(Path("set")));
   ASSERT_EQ(Pack({"--gguf", Path("m.gguf"), "--gguf-tensor", "table"}), kDone) << said_;
   EXPECT_EQ(InspectedLayer()["label"], "gguf_q8_0");
+  EXPECT_EQ(nlohmann::json::parse(printed_)["read_from"]["files"][0]["path"], "m.gguf");
   for (const std::string& given : {Path("m.gguf"), dir_.string()}) {
     fs::remove_all(Path("set"));
     EXPECT_EQ(Pack({"--checkpoint", given}), kFailed);

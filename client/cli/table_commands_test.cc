@@ -213,6 +213,7 @@ TEST_F(TableCommandsTest, InspectSaysWhereASetIsFrom) {
   EXPECT_EQ(found["provenance"]["repository"], "maker/model");
   EXPECT_EQ(found["provenance"]["revision"], "0123abcd");
   EXPECT_TRUE(found["provenance"]["path"].is_null());
+  EXPECT_TRUE(found["read_from"].is_null());
   EXPECT_EQ(found["provenance"]["packed_at"].get<std::string>().size(), 20u);
   EXPECT_EQ(found["image_token_ids"], nlohmann::json::array());
   EXPECT_EQ(found["side_files"],

@@ -123,8 +123,10 @@ absl::StatusOr<Plan> MakePlan(const Family& family, const std::string& checkpoin
   if (plan.image_token_ids.empty() && !plan.model.is_compared) {
     plan.image_token_ids = plan.model.family.image_token_ids;
   }
-  plan.side_files =
-      SourceSideFiles(CheckpointProvenance(*plan.model.checkpoint, options), plan.image_token_ids);
+  Provenance source = CheckpointProvenance(*plan.model.checkpoint, options);
+  ENGRAM_ASSIGN_OR_RETURN(source.read_from,
+                          FilesOf(checkpoint, plan.model.scheme.scheme, plan.layouts));
+  plan.side_files = SourceSideFiles(source, plan.image_token_ids);
   return plan;
 }
 

@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <map>
+#include <set>
 #include <system_error>
 #include <utility>
 
+#include "absl/status/status.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -44,6 +47,12 @@ std::string WholePath(const std::string& path) {
   // "model/" is "model".
   return whole.has_filename() ? whole.string() : whole.parent_path().string();
 }
+
+// What of the rows lies in one file.
+struct RowsInFile {
+  std::set<std::string> tensors;
+  std::set<uint32_t> layers;
+};
 
 // A commit, a tag or a branch without folders: anything else after an @ is part of a name.
 bool IsRevision(absl::string_view text) {
@@ -94,6 +103,34 @@ Provenance CheckpointProvenance(const Checkpoint& checkpoint, const PackOptions&
   provenance.index_sha256 = checkpoint.index_sha256();
   provenance.headers_sha256 = checkpoint.headers_sha256();
   return provenance;
+}
+
+absl::StatusOr<ReadFrom> FilesOf(const std::string& folder, const AddressScheme& scheme,
+                                 const std::vector<CheckpointLayer>& layouts) {
+  const fs::path base = WholePath(folder);
+  std::map<std::string, RowsInFile> files;
+  for (size_t i = 0; i < layouts.size(); ++i) {
+    for (const LayerPart& part : layouts[i].parts) {
+      for (const RowRun& run : part.runs) {
+        RowsInFile& file = files[run.tensor->file];
+        file.tensors.insert(run.tensor->name);
+        file.layers.insert(scheme.layers[i].layer);
+      }
+    }
+  }
+  ReadFrom from;
+  for (const auto& [path, rows] : files) {
+    std::error_code error;
+    const uint64_t bytes = fs::file_size(path, error);
+    if (error) {
+      return absl::ErrnoToStatus(error.value(), absl::StrCat("cannot look at ", path));
+    }
+    from.files.push_back({fs::path(WholePath(path)).lexically_proximate(base).string(),
+                          bytes,
+                          rows.tensors.size(),
+                          {rows.layers.begin(), rows.layers.end()}});
+  }
+  return from;
 }
 
 std::vector<SideFileText> SourceSideFiles(const Provenance& provenance,

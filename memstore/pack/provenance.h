@@ -10,6 +10,8 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "memstore/addressing/scheme.h"
+#include "memstore/pack/checkpoint_layout.h"
 #include "memstore/pack/pack_options.h"
 #include "memstore/safetensors/checkpoint.h"
 #include "memstore/table/side_files.h"
@@ -32,6 +34,11 @@ Provenance MakeProvenance(absl::string_view source_kind, const std::string& path
                           const PackOptions& options);
 // The same of a checkpoint, with the digests of its index and of the headers that were read.
 Provenance CheckpointProvenance(const Checkpoint& checkpoint, const PackOptions& options);
+
+// The files that the rows of `layouts` lie in, one layout a layer of `scheme`, by their paths from
+// `folder` on. Looks at each file's size: an error names the file.
+absl::StatusOr<ReadFrom> FilesOf(const std::string& folder, const AddressScheme& scheme,
+                                 const std::vector<CheckpointLayer>& layouts);
 
 // The side files that say so, those of image token ids where there are any.
 std::vector<SideFileText> SourceSideFiles(const Provenance& provenance,

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/time/time.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -128,6 +129,53 @@ TEST_F(ProvenanceTest, IsAnotherOfAnotherPackWhoseIdIsTheSame) {
   EXPECT_TRUE(SameSource(a, a));
 }
 
+// "FILE: TENSORS of LAYERS", whose size is the file's.
+std::vector<std::string> Read(const ReadFrom& from, const fs::path& folder) {
+  EXPECT_EQ(from.left_out, 0u);
+  std::vector<std::string> read;
+  for (const SourceFile& file : from.files) {
+    EXPECT_EQ(file.bytes, fs::file_size(folder / file.path));
+    read.push_back(
+        absl::StrCat(file.path, ": ", file.tensors, " of ", absl::StrJoin(file.layers, ", ")));
+  }
+  return read;
+}
+
+// Those with rows alone, however the path is given, packed or linked.
+TEST_F(ProvenanceTest, ListsTheFilesThatRowsWereReadFrom) {
+  const fs::path model = Model("model", 3, /*has_index=*/false);
+  WriteText(model / "other.safetensors",
+            testing_checkpoint::FileText({{"model.norm.weight", "U8", {1}, "x"}}));
+  for (const bool link : {false, true}) {
+    PackOptions options = Options(link ? "linked" : "packed", 5);
+    options.link = link;
+    const std::string given = link ? model.string() + "/" : (model / "../model").string();
+    const Manifest manifest = Pack(given, options);
+    const Provenance source = *Sides(link ? "linked" : "packed", manifest).provenance;
+    EXPECT_EQ(source.path, model.string());
+    EXPECT_THAT(Read(source.read_from, model),
+                ElementsAre("model-0.safetensors: 1 of 1", "model-1.safetensors: 1 of 1",
+                            "model-2.safetensors: 1 of 1"));
+  }
+}
+
+TEST_F(ProvenanceTest, CountsTheTensorsThatAreNamedToBeRows) {
+  const uint64_t rows = Derive(**FindFamily(kQwen), {kRowsPerHead, {}}).value().layers[0].Rows();
+  const std::string stem = "model.layers.1.ple.ple_embedding.ngram_embedding.";
+  const fs::path model = dir_ / "named";
+  WriteCheckpoint(
+      model, {{"a.safetensors",
+               {{stem + "weight", "U8", {rows, 80}, SomeBytes(1, rows * 80)},
+                {stem + "weight_scale", "U8", {rows, 10}, SomeBytes(2, rows * 10)}}},
+              {"b.safetensors", {{stem + "zeros", "U8", {rows, 10}, SomeBytes(3, rows * 10)}}}});
+  PackOptions options = Options("set", 5);
+  options.rows = {"ngram_embedding.weight", "weight_scale", "zeros"};
+  options.encoding = "mine";
+  const Manifest manifest = Pack(model, options);
+  EXPECT_THAT(Read(Sides("set", manifest).provenance->read_from, model),
+              ElementsAre("a.safetensors: 2 of 1", "b.safetensors: 1 of 1"));
+}
+
 TEST_F(ProvenanceTest, OfMadeUpRowsHasNoPath) {
   PackOptions options = Options("set", 5);
   const absl::StatusOr<Manifest> packed = PackSynthetic(**FindFamily(kQwen), options);
@@ -135,6 +183,7 @@ TEST_F(ProvenanceTest, OfMadeUpRowsHasNoPath) {
   const Provenance source = *Sides("set", *packed).provenance;
   EXPECT_EQ(source.source_kind, kSyntheticSource);
   EXPECT_EQ(source.path, "");
+  EXPECT_TRUE(source.read_from.files.empty());
   EXPECT_THAT(ProvenanceText(source), HasSubstr("made-up rows, packed 1970-01-01T00:00:05Z by "));
 }
 

@@ -21,6 +21,7 @@ using nlohmann::json;
 
 constexpr char kTimeFormat[] = "%Y-%m-%dT%H:%M:%SZ";
 constexpr char kPageChecksumsEnding[] = ".page-checksums";
+constexpr char kReadFrom[] = "read_from";
 // Of a SHA-256 in hexadecimal.
 constexpr size_t kDigestCharacters = 64;
 
@@ -73,6 +74,25 @@ class BodyObject {
     if (right || digest.empty()) return absl::OkStatus();
     return Wrong(key, "something that is no SHA-256");
   }
+  absl::Status GetCount(const char* key, uint64_t& count) const {
+    const json* value = Find(key);
+    if (value == nullptr) return absl::OkStatus();
+    if (!value->is_number_unsigned()) return Wrong(key, "something that is no whole number from 0");
+    count = value->get<uint64_t>();
+    return absl::OkStatus();
+  }
+  // Nothing where the key is not there.
+  absl::StatusOr<std::vector<json>> GetList(const char* key) const {
+    const json* value = Find(key);
+    if (value == nullptr) return std::vector<json>();
+    if (!value->is_array()) return Wrong(key, "something that is no list");
+    return std::vector<json>(value->begin(), value->end());
+  }
+  // An object within this one, which stands under `key`.
+  absl::StatusOr<BodyObject> Within(const char* key, const json& value) const {
+    if (!value.is_object()) return Wrong(key, "something that is no object");
+    return BodyObject(path_, value);
+  }
   absl::Status GetFlag(const char* key, bool& flag) const {
     const json* value = Find(key);
     if (value == nullptr) return absl::OkStatus();
@@ -97,6 +117,37 @@ class BodyObject {
   json object_;
 };
 
+absl::StatusOr<SourceFile> ParseSourceFile(const BodyObject& object) {
+  SourceFile file;
+  ENGRAM_RETURN_IF_ERROR(object.GetText("path", file.path));
+  if (file.path.empty()) return object.Wrong("path", "nothing");
+  ENGRAM_RETURN_IF_ERROR(object.GetCount("bytes", file.bytes));
+  ENGRAM_RETURN_IF_ERROR(object.GetCount("tensors", file.tensors));
+  ENGRAM_ASSIGN_OR_RETURN(const std::vector<json> layers, object.GetList("layers"));
+  for (const json& layer : layers) {
+    if (!layer.is_number_unsigned() || layer.get<uint64_t>() > UINT32_MAX) {
+      return object.Wrong("layers", "a layer that is no whole number from 0 to 4294967295");
+    }
+    file.layers.push_back(layer.get<uint32_t>());
+  }
+  return file;
+}
+
+// The body's own bound is the list's.
+absl::Status ParseReadFrom(const BodyObject& body, ReadFrom& from) {
+  const json* value = body.Find(kReadFrom);
+  if (value == nullptr) return absl::OkStatus();
+  ENGRAM_ASSIGN_OR_RETURN(const BodyObject object, body.Within(kReadFrom, *value));
+  ENGRAM_RETURN_IF_ERROR(object.GetCount("left_out", from.left_out));
+  ENGRAM_ASSIGN_OR_RETURN(const std::vector<json> files, object.GetList("files"));
+  for (const json& file : files) {
+    ENGRAM_ASSIGN_OR_RETURN(const BodyObject one, object.Within("files", file));
+    ENGRAM_ASSIGN_OR_RETURN(SourceFile read, ParseSourceFile(one));
+    from.files.push_back(std::move(read));
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<Provenance> ParseProvenance(const std::string& path, const std::string& body) {
   ENGRAM_ASSIGN_OR_RETURN(const BodyObject object, BodyObject::Parse(path, body));
   Provenance provenance;
@@ -109,6 +160,7 @@ absl::StatusOr<Provenance> ParseProvenance(const std::string& path, const std::s
   ENGRAM_RETURN_IF_ERROR(object.GetFlag("stored_constants", provenance.stored_constants));
   ENGRAM_RETURN_IF_ERROR(object.GetText("packer_version", provenance.packer_version));
   ENGRAM_RETURN_IF_ERROR(object.GetTime("packed_at", provenance.packed_at));
+  ENGRAM_RETURN_IF_ERROR(ParseReadFrom(object, provenance.read_from));
   if (provenance.source_kind.empty()) return object.Wrong("source_kind", "nothing");
   return provenance;
 }
@@ -148,6 +200,35 @@ absl::StatusOr<std::vector<uint32_t>> ParsePageChecksums(const std::string& path
   std::vector<uint32_t> words(ShardPages(shard));
   std::memcpy(words.data(), body.data(), body.size());
   return words;
+}
+
+// The first `files` of those that were read, and how many more there are.
+json ReadFromJson(const ReadFrom& from, size_t files) {
+  json list = json::array();
+  for (size_t i = 0; i < files; ++i) {
+    const SourceFile& file = from.files[i];
+    list.push_back({{"path", Kept(file.path)},
+                    {"bytes", file.bytes},
+                    {"tensors", file.tensors},
+                    {"layers", file.layers}});
+  }
+  return {{"files", std::move(list)}, {"left_out", from.left_out + (from.files.size() - files)}};
+}
+
+std::string BodyWithFiles(const Provenance& provenance, size_t files) {
+  json object = {{"source_kind", Kept(provenance.source_kind)},
+                 {"path", Kept(provenance.path)},
+                 {"repository", Kept(provenance.repository)},
+                 {"revision", Kept(provenance.revision)},
+                 {"index_sha256", provenance.index_sha256},
+                 {"headers_sha256", provenance.headers_sha256},
+                 {"stored_constants", provenance.stored_constants},
+                 {"packer_version", Kept(provenance.packer_version)},
+                 {"packed_at", FormatPackedAt(provenance.packed_at)}};
+  if (!provenance.read_from.files.empty()) {
+    object[kReadFrom] = ReadFromJson(provenance.read_from, files);
+  }
+  return absl::StrCat(object.dump(2), "\n");
 }
 
 // Where side files of a set may lie, the directory that counts first.
@@ -256,16 +337,11 @@ std::string ProvenanceText(const Provenance& provenance) {
 }
 
 std::string ProvenanceBody(const Provenance& provenance) {
-  const json object = {{"source_kind", Kept(provenance.source_kind)},
-                       {"path", Kept(provenance.path)},
-                       {"repository", Kept(provenance.repository)},
-                       {"revision", Kept(provenance.revision)},
-                       {"index_sha256", provenance.index_sha256},
-                       {"headers_sha256", provenance.headers_sha256},
-                       {"stored_constants", provenance.stored_constants},
-                       {"packer_version", Kept(provenance.packer_version)},
-                       {"packed_at", FormatPackedAt(provenance.packed_at)}};
-  return absl::StrCat(object.dump(2), "\n");
+  // Names of control characters take many times the usual room: fewer files then.
+  for (size_t files = std::min(provenance.read_from.files.size(), kMaxSourceFiles);; files /= 2) {
+    std::string body = BodyWithFiles(provenance, files);
+    if (body.size() <= kMaxProvenanceBytes || files == 0) return body;
+  }
 }
 
 std::string FormatPackedAt(absl::Time time) {

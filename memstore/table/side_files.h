@@ -39,6 +39,9 @@ inline constexpr char kPageChecksumsKind[] = "page-checksums";
 inline constexpr size_t kMaxProvenanceTextBytes = 4096;
 // All its texts, each escaped, with room to spare for keys of later versions.
 inline constexpr uint64_t kMaxProvenanceBytes = 256u << 10;
+// Of files that rows were read from, the most that are listed: the largest checkpoints have some
+// hundred, and so many still take less than half of kMaxProvenanceBytes.
+inline constexpr size_t kMaxSourceFiles = 512;
 // A model has a handful: image, video, audio, and their begins and ends.
 inline constexpr size_t kMaxImageTokenIds = 1024;
 inline constexpr uint64_t kMaxImageTokenIdsBytes = 64u << 10;
@@ -52,6 +55,18 @@ inline constexpr char kCheckpointSource[] = "checkpoint";
 inline constexpr char kGgufSource[] = "gguf";
 inline constexpr char kSyntheticSource[] = "synthetic";
 
+// A file of the source that rows were read from.
+struct SourceFile {
+  std::string path;  // from the source's folder on
+  uint64_t bytes = 0;
+  uint64_t tensors = 0;          // of rows, in whole or in part
+  std::vector<uint32_t> layers;  // whose rows they are, ascending
+};
+struct ReadFrom {
+  std::vector<SourceFile> files;  // by their paths, ascending
+  uint64_t left_out = 0;          // further ones, of which nothing is said
+};
+
 // Where a set's rows came from. For people: nothing is decided by it but warnings.
 struct Provenance {
   std::string source_kind;        // one of the above
@@ -63,6 +78,7 @@ struct Provenance {
   bool stored_constants = false;  // packed with --use-stored-constants
   std::string packer_version;
   absl::Time packed_at;  // to the second
+  ReadFrom read_from;    // no files: not known, or none were read
 };
 
 // Whether both are of one repository and revision or, where either does not know its repository,
@@ -86,7 +102,8 @@ std::string PageChecksumsFile(const ShardSpec& shard);
 std::vector<std::string> SideFileNames(const Manifest& manifest);
 
 // The bodies that hold this. Texts that are too long are cut, what is no UTF-8 in them is replaced:
-// a path can be anything.
+// a path can be anything. Of the files that were read the first kMaxSourceFiles are kept, or as
+// many of them as a body has room for, and the others are counted.
 std::string ProvenanceBody(const Provenance& provenance);
 // The time as the body has it: RFC 3339, UTC, to the second.
 std::string FormatPackedAt(absl::Time time);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -23,6 +24,13 @@ namespace fs = std::filesystem;
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Not;
+
+// As a line: "a.safetensors 77 bytes 2 tensors of 1,14".
+std::string Said(const SourceFile& file) {
+  return absl::StrCat(file.path, " ", file.bytes, " bytes ", file.tensors, " tensors of ",
+                      absl::StrJoin(file.layers, ","));
+}
 
 // Two shards of 5 and 3 pages with their headers'.
 Manifest Sample() {
@@ -55,6 +63,9 @@ Provenance SampleProvenance() {
   provenance.stored_constants = true;
   provenance.packer_version = "0.1.0";
   provenance.packed_at = absl::FromUnixSeconds(1764455152);
+  provenance.read_from = {
+      .files = {{"a.safetensors", 5'000'000'000, 4, {1, 14}}, {"b\"\x1b.safetensors", 77, 1, {14}}},
+      .left_out = 3};
   return provenance;
 }
 
@@ -112,6 +123,11 @@ TEST_F(SideFilesTest, GiveBackWhatWasWritten) {
   EXPECT_EQ(files.provenance->packer_version, sample.packer_version);
   EXPECT_EQ(files.provenance->packed_at, sample.packed_at);
   EXPECT_EQ(FormatPackedAt(files.provenance->packed_at), "2025-11-29T22:25:52Z");
+  const ReadFrom& from = files.provenance->read_from;
+  ASSERT_EQ(from.files.size(), 2u);
+  EXPECT_EQ(Said(from.files[0]), "a.safetensors 5000000000 bytes 4 tensors of 1,14");
+  EXPECT_EQ(Said(from.files[1]), "b\"\x1b.safetensors 77 bytes 1 tensors of 14");
+  EXPECT_EQ(from.left_out, 3u);
   EXPECT_THAT(files.image_token_ids, ElementsAre(3, 7, 2147483647));
   EXPECT_TRUE(files.page_checksums);
   const auto pages =
@@ -158,6 +174,45 @@ TEST_F(SideFilesTest, AllowKeysThatThisVersionDoesNotKnow) {
                                                {{"{\n", "{\n\"of_tomorrow\": [1, {}],\n"}});
   Put(set_, kProvenanceFile, kProvenanceKind, body);
   EXPECT_EQ(Load().value().provenance->repository, "maker/model");
+  // Within the list of files, too.
+  EXPECT_THAT(body, HasSubstr("\"read_from\": {\n\"of_tomorrow\""));
+  EXPECT_EQ(Load().value().provenance->read_from.files.size(), 2u);
+}
+
+TEST_F(SideFilesTest, DoWithoutTheFilesThatEarlierVersionsDidNotList) {
+  Provenance provenance = SampleProvenance();
+  provenance.read_from = {};
+  const std::string body = ProvenanceBody(provenance);
+  EXPECT_THAT(body, Not(HasSubstr("read_from")));
+  Put(set_, kProvenanceFile, kProvenanceKind, body);
+  const Provenance read = *Load().value().provenance;
+  EXPECT_EQ(read.repository, "maker/model");
+  EXPECT_TRUE(read.read_from.files.empty());
+  EXPECT_EQ(read.read_from.left_out, 0u);
+}
+
+TEST_F(SideFilesTest, ListTheFirstOfManyFilesAndCountTheOthers) {
+  Provenance provenance = SampleProvenance();
+  provenance.read_from = {};
+  for (size_t i = 0; i < kMaxSourceFiles + 9; ++i) {
+    provenance.read_from.files.push_back(
+        {absl::StrCat("model-", i, "-of-00521.safetensors"), i, 2, {1, 14}});
+  }
+  Put(set_, kProvenanceFile, kProvenanceKind, ProvenanceBody(provenance));
+  ReadFrom from = Load().value().provenance->read_from;
+  ASSERT_EQ(from.files.size(), kMaxSourceFiles);
+  EXPECT_EQ(from.files.back().bytes, kMaxSourceFiles - 1);
+  EXPECT_EQ(from.left_out, 9u);
+  // Names that take the most room: fewer of them, and the file can still be read.
+  const std::string controls(255, '\x01');
+  for (SourceFile& file : provenance.read_from.files) file.path = controls;
+  const std::string body = ProvenanceBody(provenance);
+  EXPECT_LE(body.size(), kMaxProvenanceBytes);
+  Put(set_, kProvenanceFile, kProvenanceKind, body);
+  from = Load().value().provenance->read_from;
+  EXPECT_FALSE(from.files.empty());
+  EXPECT_EQ(from.files[0].path, controls);
+  EXPECT_EQ(from.files.size() + from.left_out, kMaxSourceFiles + 9);
 }
 
 struct WrongBody {
@@ -195,6 +250,17 @@ std::vector<WrongBody> WrongBodies() {
       provenance("flag", Changed("true", "\"true\""), "\"stored_constants\" neither"),
       provenance("time", Changed("2025-11-29T22", "yesterday"), "\"packed_at\" no time"),
       provenance("infinite", Changed("2025-11-29T22:25:52Z", "infinite-future"), "\"packed_at\""),
+      provenance("no_files", Changed("\"read_from\": {", "\"read_from\": 1, \"was\": {"),
+                 "\"read_from\" something that is no object"),
+      provenance("no_list_of_files", Changed("\"files\": [", "\"files\": 1, \"was\": ["),
+                 "\"files\" something that is no list"),
+      provenance("no_file", Changed("\"files\": [", "\"files\": [5, "),
+                 "\"files\" something that is no object"),
+      provenance("no_path", Changed("a.safetensors", ""), "\"path\" nothing"),
+      provenance("long_path", Changed("a.safetensors", std::string(5000, 'a')), "\"path\" a text"),
+      provenance("file_bytes", Changed("5000000000", "-5"), "\"bytes\" something that is no whole"),
+      provenance("left_out", Changed("\"left_out\": 3", "\"left_out\": 0.5"), "\"left_out\""),
+      provenance("file_layers", Changed("14\n", "4294967296\n"), "\"layers\" a layer that is"),
       provenance("too_long", std::string(kMaxProvenanceBytes + 1, ' '), "is longer than"),
       ids("no_list", "{\"image_token_ids\": 5}", "something that is no list"),
       ids("no_key", "{}", "something that is no list"),

@@ -1,6 +1,7 @@
 #include "memstore/pack/gguf/pack_gguf.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <map>
 #include <set>
 #include <string>
@@ -275,7 +276,10 @@ absl::StatusOr<Manifest> PackGguf(const Family& family, const PackOptions& optio
   if (options.on_note) {
     for (const std::string& note : model.notes) options.on_note(absl::StrCat("note: ", note));
   }
-  const Provenance source = MakeProvenance(kGgufSource, options.gguf_file, options);
+  Provenance source = MakeProvenance(kGgufSource, options.gguf_file, options);
+  const std::filesystem::path folder = std::filesystem::path(options.gguf_file).parent_path();
+  ENGRAM_ASSIGN_OR_RETURN(source.read_from, FilesOf(folder.empty() ? "." : folder.string(),
+                                                    model.scheme.scheme, layouts));
   // The files say nothing of images; what the family's model has in their places is known.
   return PackLayers(model.family, options, model.scheme, layouts,
                     SourceSideFiles(source, model.family.image_token_ids));

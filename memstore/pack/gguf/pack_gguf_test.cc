@@ -282,6 +282,16 @@ TEST_F(PackGgufTest, EveryLayoutOfQwenHasOneId) {
   const absl::StatusOr<Manifest> split = Pack(kQwen);
   ASSERT_TRUE(split.ok()) << split.status();
   EXPECT_EQ(split->id, packed->id);
+  // Both parts are listed, whichever was given.
+  const ReadFrom from = LoadSideFiles(dir_ / "set", "", *split).value().provenance->read_from;
+  ASSERT_EQ(from.files.size(), 2u);
+  for (size_t part = 0; part < 2; ++part) {
+    const SourceFile& file = from.files[part];
+    EXPECT_EQ(file.path, absl::StrCat("q-0000", part + 1, "-of-00002.gguf"));
+    EXPECT_EQ(file.bytes, fs::file_size(dir_ / file.path));
+    EXPECT_EQ(file.tensors, 8u);
+    EXPECT_THAT(file.layers, ElementsAre(1u));
+  }
   fs::remove(dir_ / "q-00001-of-00002.gguf");
   ExpectRefused(Pack(kQwen), absl::StatusCode::kNotFound, {"q-00001-of-00002.gguf"});
 }

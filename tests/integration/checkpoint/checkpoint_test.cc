@@ -130,6 +130,11 @@ TEST_F(CheckpointTest, AStateDirectoryKeepsTheLinks) {
     EXPECT_TRUE(fs::is_empty(Tmp()));
   };
   starts_with("is linked to");
+  const Outcome inspected =
+      RunShell("$ENGRAM inspect --json " + (scratch_ / "state/linked-checkpoint"));
+  const nlohmann::json json = nlohmann::json::parse(inspected.out, nullptr, false);
+  ASSERT_TRUE(json.is_object()) << inspected.out << inspected.err;
+  EXPECT_EQ(json["read_from"]["files"][0]["path"], "model.safetensors");
   starts_with("is unchanged since it was linked");
   const fs::path file = fs::path(Model()) / "model.safetensors";
   fs::last_write_time(file, fs::last_write_time(file) + std::chrono::seconds(1));
@@ -194,7 +199,11 @@ TEST_F(CheckpointTest, PackLinksAndEveryCommandTakesTheSet) {
   EXPECT_EQ(json["linked_to"]["files"][0]["path"], model + "/model.safetensors");
   EXPECT_THAT(RunShell("$ENGRAM inspect " + set).out, HasSubstr("linked  to files in " + model));
   const Outcome of_packed = RunShell("$ENGRAM inspect --json " + (scratch_ / "packed"));
-  EXPECT_TRUE(nlohmann::json::parse(of_packed.out)["linked_to"].is_null());
+  const nlohmann::json packed_json = nlohmann::json::parse(of_packed.out, nullptr, false);
+  ASSERT_TRUE(packed_json.is_object()) << of_packed.out << of_packed.err;
+  EXPECT_TRUE(packed_json["linked_to"].is_null());
+  EXPECT_EQ(json["read_from"]["files"][0]["path"], "model.safetensors");
+  EXPECT_EQ(json["read_from"], packed_json["read_from"]);
 
   fs::rename(Model(), scratch_ / "moved");
   const Outcome moved = RunShell("$ENGRAM verify " + set);
