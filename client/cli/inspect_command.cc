@@ -101,6 +101,9 @@ std::string AsJson(const Manifest& manifest, const Sides& sides) {
                       {"encoding", std::string(Name(layer.encoding.kind))},
                       {"shards", layer.shards.size()}});
     if (!layer.encoding.label.empty()) layers.back()["label"] = layer.encoding.label;
+    if (layer.encoding.global_scale != 0) {
+      layers.back()["global_scale"] = layer.encoding.global_scale;
+    }
   }
   const nlohmann::ordered_json out = {{"id", manifest.id},
                                       {"name", manifest.name},
@@ -170,6 +173,16 @@ std::string SidesAsText(const Sides& sides) {
   return out;
 }
 
+// What few tables have, behind a table's line.
+std::string NotesOf(const LayerTableSpec& layer) {
+  std::string notes = layer.synthetic ? "  synthetic" : "";
+  // With the digits that tell it from every other float.
+  if (layer.encoding.global_scale != 0) {
+    absl::StrAppendFormat(&notes, "  global scale %.9g", layer.encoding.global_scale);
+  }
+  return notes;
+}
+
 std::string AsText(const Manifest& manifest, const Sides& sides) {
   const AddressScheme& scheme = manifest.scheme;
   std::string out = absl::StrCat("name    ", manifest.name, "\nid      ", manifest.id, "\nfamily  ",
@@ -192,7 +205,7 @@ std::string AsText(const Manifest& manifest, const Sides& sides) {
     absl::StrAppendFormat(&out, "%6d %14d %10d  %-24s %6d%s\n", layer.layer, layer.rows,
                           layer.row_bytes,
                           absl::StrCat(EncodingName(layer.encoding), " x ", layer.encoding.dim),
-                          layer.shards.size(), layer.synthetic ? "  synthetic" : "");
+                          layer.shards.size(), NotesOf(layer));
   }
   absl::StrAppend(&out,
                   "\nOnly the manifest and what lies beside it were read, and their digests hold; "

@@ -20,6 +20,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using testing_checkpoint::SomeBytes;
 
 constexpr char kFamily[] = "qwen4-exp";
@@ -73,6 +74,34 @@ TEST_F(PackRowsTest, PacksNamedTensorsWithAnEncodingThatInspectShows) {
   ASSERT_EQ(Run({"inspect", Path("set")}), kDone);
   EXPECT_THAT(printed_, HasSubstr("nvfp4 x 160"));
   EXPECT_THAT(printed_, HasSubstr("\n  read model.safetensors: layer 1 (2 tensors, a file of "));
+}
+
+TEST_F(PackRowsTest, InspectShowsTheScaleOfAWholeTable) {
+  const uint64_t rows = TableRows();
+  const std::string stem = "model.layers.1.ple.ple_embedding.ngram_embedding.";
+  const float scale = 0.1f;  // no number that few digits say
+  const std::string scale_bytes(reinterpret_cast<const char*>(&scale), sizeof(scale));
+  testing_checkpoint::WriteText(
+      Path("model.safetensors"),
+      testing_checkpoint::FileText(
+          {{stem + "weight", "U8", {rows, 80}, SomeBytes(1, rows * 80)},
+           {stem + "weight_scale", "F8_E4M3", {rows, 10}, SomeBytes(2, rows * 10)},
+           {stem + "weight_scale_2", "F32", {1}, scale_bytes}}));
+  const std::string codes = "ngram_embedding.weight,weight_scale";
+  ASSERT_EQ(Pack({"--checkpoint", dir_, "--encoding", "nvfp4", "--rows", codes}), kDone) << said_;
+  EXPECT_FALSE(InspectedLayer().contains("global_scale"));
+  ASSERT_EQ(Run({"inspect", Path("set")}), kDone) << said_;
+  EXPECT_THAT(printed_, Not(HasSubstr("global scale")));
+  fs::remove_all(Path("set"));
+  ASSERT_EQ(
+      Pack({"--checkpoint", dir_, "--encoding", "nvfp4", "--rows", codes + ",weight_scale_2"}),
+      kDone)
+      << said_;
+  const nlohmann::json layer = InspectedLayer();
+  ASSERT_TRUE(layer.contains("global_scale"));
+  EXPECT_EQ(layer["global_scale"].get<float>(), scale);
+  ASSERT_EQ(Run({"inspect", Path("set")}), kDone) << said_;
+  EXPECT_THAT(printed_, HasSubstr("  global scale 0.100000001\n"));
 }
 
 // A name is another's, and can hold anything: it is shown, and not obeyed.
