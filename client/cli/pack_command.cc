@@ -210,10 +210,12 @@ void AddPackCommand(CLI::App& app, CommandBody* chosen) {
       ->delimiter(',');
   command->add_option("--name", flags->options.name,
                       "the name it is served under (default: the family's)");
-  command->add_option("--source", flags->options.source,
-                      "what the rows are of, as in OWNER/NAME@REVISION, for people who inspect or "
-                      "serve the set; no part of its id (default: what the path of a Hugging Face "
-                      "cache tells)");
+  command->add_option(
+      "--source", flags->options.source,
+      "what the rows are of, as in OWNER/NAME@REVISION, for people who inspect or "
+      "serve the set; no part of its id. @REVISION may be absent, and so may OWNER/, "
+      "as in gpt2: any line is taken as a repository's name and not looked up "
+      "(default: what the path of a Hugging Face cache tells)");
   command->callback([flags, chosen] { *chosen = [flags] { return Run(*flags); }; });
 }
 

@@ -233,6 +233,17 @@ TEST_F(TableCommandsTest, InspectSaysWhereASetIsFrom) {
   EXPECT_TRUE(nlohmann::json::parse(printed_)["provenance"].is_null());
 }
 
+// Repositories without an owner exist: the name is taken as it is.
+TEST_F(TableCommandsTest, ASourceNeedsNoOwner) {
+  ASSERT_EQ(PackSmallV41({"--source", "gpt2"}), kDone) << said_;
+  ASSERT_EQ(Run({"inspect", Path("set")}), kDone) << said_;
+  EXPECT_THAT(printed_, HasSubstr("source  gpt2, packed 20"));
+  ASSERT_EQ(Run({"inspect", Path("set"), "--json"}), kDone) << said_;
+  const nlohmann::json found = nlohmann::json::parse(printed_);
+  EXPECT_EQ(found["provenance"]["repository"], "gpt2");
+  EXPECT_TRUE(found["provenance"]["revision"].is_null());
+}
+
 TEST_F(TableCommandsTest, VerifyNamesWhatIsDamaged) {
   ASSERT_EQ(PackSmallV41(), kDone);
   std::fstream file(Path("set/layer14-00000.rows"),

@@ -25,7 +25,8 @@ struct SourceName {
 // By the folders of a cache of Hugging Face's, models--OWNER--NAME/snapshots/REVISION, anywhere on
 // the way to `path`, or to what it leads to where it is a link.
 SourceName SourceOfPath(const std::string& path);
-// By what --source says: "REPOSITORY@REVISION", or all of it is the repository.
+// By what --source says: "REPOSITORY@REVISION", or all of it is the repository. A repository need
+// not have an owner: some of Hugging Face's have none ("gpt2"), and others are elsewhere.
 SourceName SourceOfText(absl::string_view text);
 
 // Of rows from `path`, which is a `source_kind` (side_files.h) and may be empty; --source counts

@@ -214,6 +214,8 @@ TEST_F(ProvenanceTest, IsWhatTheOperatorSays) {
   };
   EXPECT_EQ(said("maker/model@0123abcd"), "maker/model|0123abcd");
   EXPECT_EQ(said("maker/model"), "maker/model|");
+  EXPECT_EQ(said("gpt2"), "gpt2|");
+  EXPECT_EQ(said("gpt2@main"), "gpt2|main");
   EXPECT_EQ(said("https://user@host/path"), "https://user@host/path|");
   EXPECT_EQ(said("@main"), "@main|");
   EXPECT_EQ(said("model@"), "model@|");

@@ -71,7 +71,7 @@ struct ReadFrom {
 struct Provenance {
   std::string source_kind;        // one of the above
   std::string path;               // as it was given, made absolute; empty for synthetic rows
-  std::string repository;         // OWNER/NAME, or what --source said; empty: not known
+  std::string repository;         // OWNER/NAME, NAME or what --source said; empty: not known
   std::string revision;           // empty: not known
   std::string index_sha256;       // of the checkpoint's index; empty: it has none
   std::string headers_sha256;     // over the headers of the files that were read; empty: none were
