@@ -215,10 +215,10 @@ TEST_F(TableCommandsTest, InspectSaysWhereASetIsFrom) {
   EXPECT_TRUE(found["provenance"]["path"].is_null());
   EXPECT_TRUE(found["read_from"].is_null());
   EXPECT_EQ(found["provenance"]["packed_at"].get<std::string>().size(), 20u);
-  EXPECT_EQ(found["image_token_ids"], nlohmann::json::array());
-  EXPECT_EQ(found["side_files"],
-            nlohmann::json({"provenance.side", "layer01-00000.page-checksums.side",
-                            "layer14-00000.page-checksums.side"}));
+  EXPECT_EQ(found["image_token_ids"], nlohmann::json::array({129264}));
+  EXPECT_EQ(found["side_files"], nlohmann::json({"provenance.side", "image-token-ids.side",
+                                                 "layer01-00000.page-checksums.side",
+                                                 "layer14-00000.page-checksums.side"}));
   // Damaged it is refused, absent it is not missed.
   const std::string file = Path("set/provenance.side");
   std::ofstream(file, std::ios::app) << "x";

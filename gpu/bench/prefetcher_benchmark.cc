@@ -22,7 +22,8 @@ constexpr uint32_t kMaxTokens = 2048;
 struct Batch {
   explicit Batch(uint32_t tokens) : token_ids(tokens) {
     std::mt19937 random(1);
-    for (int32_t& id : token_ids) id = random() % 129280;
+    // Below the image's token id, which is refused unmasked.
+    for (int32_t& id : token_ids) id = random() % 129264;
     for (uint32_t i = 0; i < tokens; ++i) {
       sequences.push_back({.state = Addresser::Start(), .tokens = 1});
     }

@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
 #include "gtest/gtest.h"
 #include "memstore/addressing/families.h"
 #include "memstore/addressing/head_slice.h"
@@ -99,7 +100,12 @@ SmallStep RandomStep(uint32_t max_tokens, std::mt19937& random) {
   SmallStep step;
   const uint32_t tokens = 1 + below(max_tokens);
   step.token_ids.resize(tokens);
-  for (int32_t& id : step.token_ids) id = below(scheme.vocab_size);
+  const absl::Span<const int32_t> images = addresser.image_token_ids();
+  for (int32_t& id : step.token_ids) {
+    id = below(scheme.vocab_size);
+    // One that is not dead is refused.
+    if (std::find(images.begin(), images.end(), id) != images.end()) id = 0;
+  }
   if (below(2) == 0) {
     step.dead.resize(tokens);
     for (uint8_t& dead : step.dead) dead = below(10) == 0;

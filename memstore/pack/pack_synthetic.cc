@@ -53,7 +53,7 @@ absl::StatusOr<Manifest> PackSynthetic(const Family& family, const PackOptions& 
   resumable.writer.source_identity = "synthetic";  // layer and row make the bytes
   return WriteTableSet(
       family, resumable, *scheme, layers, [] { return absl::OkStatus(); },
-      SourceSideFiles(MakeProvenance(kSyntheticSource, "", options), {}));
+      SourceSideFiles(MakeProvenance(kSyntheticSource, "", options), family.image_token_ids));
 }
 
 }  // namespace engram

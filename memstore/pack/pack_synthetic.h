@@ -1,5 +1,5 @@
-// Packs a synthetic table set: a family's shape and addresses, rows that prove themselves
-// (synthetic.h).
+// Packs a synthetic table set: a family's shape, addresses and image token ids, rows that prove
+// themselves (synthetic.h).
 #pragma once
 
 #include "absl/status/status.h"

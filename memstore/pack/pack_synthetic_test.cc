@@ -14,13 +14,16 @@
 #include "memstore/base/sha256.h"
 #include "memstore/os/posix_file.h"
 #include "memstore/table/shard_format.h"
+#include "memstore/table/side_files.h"
 #include "memstore/table/synthetic.h"
 
 namespace engram {
 namespace {
 
 namespace fs = std::filesystem;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 
 constexpr char kV41Map[] = "tests/golden/deepseek_v41_token_map.i32";
 constexpr char kV3Map[] = "tests/golden/deepseek_v3_token_map.i32";
@@ -99,6 +102,7 @@ TEST_F(PackSyntheticTest, EveryFamilyInShardsThatAreSound) {
     EXPECT_EQ(done, manifest->TableBytes());
     EXPECT_EQ(total, manifest->TableBytes());
     size_t files = 3 + (family.compressed_vocab_size > 0);  // manifest, its digest, provenance
+    files += !family.image_token_ids.empty();
     for (const LayerTableSpec& layer : manifest->layers) {
       EXPECT_GE(layer.shards.size(), 2u) << family.name;
       files += 3 * layer.shards.size();
@@ -108,6 +112,19 @@ TEST_F(PackSyntheticTest, EveryFamilyInShardsThatAreSound) {
     EXPECT_EQ(LoadManifest(dir_ / "set").value().id, manifest->id);
     EXPECT_EQ(std::distance(fs::directory_iterator(dir_), {}), 1);
   }
+}
+
+// As a set of the released model has them; other families' models know none.
+TEST_F(PackSyntheticTest, HasTheFamilysImageTokenIds) {
+  const absl::StatusOr<Manifest> v41 =
+      PackSynthetic(**FindFamily("deepseek-v4.1-flash"), Options(kV41Map, 100));
+  ASSERT_TRUE(v41.ok()) << v41.status();
+  EXPECT_THAT(LoadSmallSideFiles(dir_ / "set", "", *v41).value().image_token_ids,
+              ElementsAre(129264));
+  fs::remove_all(dir_ / "set");
+  const absl::StatusOr<Manifest> qwen = PackSynthetic(**FindFamily("qwen4-exp"), Options("", 100));
+  ASSERT_TRUE(qwen.ok()) << qwen.status();
+  EXPECT_THAT(LoadSmallSideFiles(dir_ / "set", "", *qwen).value().image_token_ids, IsEmpty());
 }
 
 TEST_F(PackSyntheticTest, RowsAreAsWideAsReleased) {

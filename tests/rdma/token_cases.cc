@@ -1,16 +1,16 @@
 // Batches by token ids over RDMA: the owner addresses them, and what lands is what the client would
 // have asked for by row ids.
+#include <algorithm>
 #include <cstring>
 #include <random>
 
 #include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
 #include "client/client.h"
 #include "gtest/gtest.h"
 #include "memstore/addressing/column_slice.h"
 #include "memstore/base/clock.h"
 #include "memstore/table/manifest.h"
-#include "memstore/table/side_file.h"
-#include "memstore/table/side_files.h"
 #include "proto/wire/version.h"
 #include "tests/integration/programs.h"
 #include "tests/integration/small_sets.h"
@@ -31,7 +31,12 @@ struct Step {
   Step(const Addresser& addresser, std::vector<uint32_t> lengths, uint32_t seed) {
     std::mt19937 random(seed);
     const AddressScheme& scheme = addresser.scheme();
-    const auto id = [&] { return static_cast<int32_t>(random() % scheme.vocab_size); };
+    const absl::Span<const int32_t> images = addresser.image_token_ids();
+    const auto id = [&] {
+      const auto drawn = static_cast<int32_t>(random() % scheme.vocab_size);
+      // One that is not dead is refused.
+      return std::find(images.begin(), images.end(), drawn) == images.end() ? drawn : 0;
+    };
     for (const uint32_t length : lengths) {
       SequenceState state = Addresser::Start();
       const std::vector<int32_t> before = {id(), id(), id(), id()};
@@ -236,11 +241,7 @@ TEST(RdmaTokens, AnImagesTokenIsRefusedByTheOwnerUnlessAllowed) {
   constexpr int32_t kImage = 129264;
   const integration::ScratchDirectory scratch;
   const std::string set = scratch / "set";
-  integration::PackSmallSet("deepseek-v4.1-flash", 500, set);
-  const std::string id = LoadManifest(set).value().id;
-  ASSERT_TRUE(WriteSideFile(set + "/" + kImageTokenIdsFile, kImageTokenIdsKind, id,
-                            ImageTokenIdsBody({kImage}))
-                  .ok());
+  integration::PackSmallSet("deepseek-v4.1-flash", 500, set);  // with the family's image token id
   EngramdProcess engramd(
       {"--table-set", set, "--listen", "127.0.0.1:0", "--rdma-device", Device()});
   const std::string address = engramd.WaitUntilServing();

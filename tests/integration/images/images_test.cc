@@ -43,6 +43,7 @@ class ImagesTest : public ::testing::Test {
     scratch_ = new ScratchDirectory;
     const std::string set = *scratch_ / "set", plain = *scratch_ / "plain";
     PackSmallSet("deepseek-v4.1-flash", 500, plain);
+    std::filesystem::remove(plain + "/" + kImageTokenIdsFile);  // it is the family's
     std::filesystem::copy(plain, set);
     const std::string id = LoadManifest(set).value().id;
     ASSERT_TRUE(WriteSideFile(set + "/" + kImageTokenIdsFile, kImageTokenIdsKind, id,
@@ -127,6 +128,19 @@ TEST_F(ImagesTest, EveryWayRefusesALiveOne) {
     ASSERT_TRUE(rows.ok()) << rows.status();
     EXPECT_TRUE(*rows == masked);
   }
+}
+
+// As it is packed, without anything done to it.
+TEST_F(ImagesTest, ASyntheticSetRefusesItsFamilysOwn) {
+  const std::string own = *scratch_ / "own";
+  PackSmallSet("deepseek-v4.1-flash", 500, own);
+  const auto client = Attach({"embedded:" + own, ""}, false);
+  ASSERT_NE(client, nullptr);
+  EXPECT_THAT(client->addresser().image_token_ids(), ElementsAre(kImage));
+  const auto refused = Rows(*client, ids_, {});
+  EXPECT_EQ(refused.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(refused.status().message()), HasSubstr("token id 129264 at position 11"));
+  EXPECT_TRUE(Rows(*client, ids_, mask_).value() == Rows(*plain_, ids_, mask_).value());
 }
 
 TEST_F(ImagesTest, EveryWayTakesOneThatIsAllowed) {
