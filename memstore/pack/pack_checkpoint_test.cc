@@ -4,8 +4,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <chrono>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
+#include <functional>
 #include <map>
 
 #include "absl/strings/match.h"
@@ -363,6 +367,48 @@ TEST_F(PackCheckpointTest, RefusesWhatIsMissingOrCutOff) {
   fs::remove_all(Model());
   EXPECT_EQ(PackV41().status().code(), absl::StatusCode::kNotFound);
   EXPECT_TRUE(fs::is_empty(dir_));
+}
+
+// Whoever reads rows while a file is written gets some of each.
+TEST_F(PackCheckpointTest, RefusesAFileThatChangesWhileItIsPacked) {
+  const fs::path file = Model() / "model-14.safetensors";
+  const auto in_place = [&] {
+    std::fstream stream(file, std::ios::in | std::ios::out | std::ios::binary);
+    stream.seekp(-1, std::ios::end);
+    stream.put('\x55');
+  };
+  const auto by_another = [&] {
+    fs::copy_file(file, Model() / "new");
+    fs::rename(Model() / "new", file);
+  };
+  for (const std::function<void()>& change :
+       std::vector<std::function<void()>>{in_place, by_another}) {
+    for (const bool link : {false, true}) {
+      WriteV41(Model(), V41Files());
+      const fs::file_time_type written = fs::last_write_time(file);
+      std::atomic<bool> is_changed = false;
+      PackOptions options;
+      options.output = Set();
+      options.rows_per_head = kRowsPerHead;
+      options.token_map_file = kV41Map;
+      options.link = link;
+      options.on_progress = [&](uint64_t, uint64_t) {
+        if (is_changed.exchange(true)) return;
+        change();
+        // However coarse the file system's clock is.
+        fs::last_write_time(file, written + std::chrono::seconds(1));
+      };
+      const Family& family = **FindFamily("deepseek-v4.1-flash");
+      const absl::StatusOr<Manifest> packed = PackCheckpoint(family, Model(), options);
+      EXPECT_TRUE(is_changed);
+      EXPECT_EQ(packed.status().code(), absl::StatusCode::kFailedPrecondition) << packed.status();
+      ExpectRefused(packed, {"model-14.safetensors", "changed"});
+      // It stays as it is now, and is packed.
+      EXPECT_TRUE(PackV41().ok());
+      ExpectWhole();
+      fs::remove_all(Set());
+    }
+  }
 }
 
 TEST_F(PackCheckpointTest, NeverWritesOverASet) {
