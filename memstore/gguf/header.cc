@@ -376,8 +376,13 @@ std::string Describe(const GgufTensor& tensor) {
 absl::StatusOr<GgufHeader> ReadGgufHeader(const std::string& path, const WantedGgufKey& wanted) {
   ENGRAM_ASSIGN_OR_RETURN(FileDescriptor file, OpenFile(path, O_RDONLY | O_NONBLOCK));
   ENGRAM_ASSIGN_OR_RETURN(const uint64_t file_bytes, RegularFileBytes(file, path));
+  ENGRAM_ASSIGN_OR_RETURN(const FileStamp stamp, StampOf(file, path));
   ENGRAM_RETURN_IF_ERROR(CheckNoLfsPointer(file, file_bytes, path));
-  return HeaderReader(path, wanted, GgufByteReader(std::move(file), file_bytes, path)).Read();
+  ENGRAM_ASSIGN_OR_RETURN(
+      GgufHeader header,
+      HeaderReader(path, wanted, GgufByteReader(std::move(file), file_bytes, path)).Read());
+  for (GgufTensor& tensor : header.tensors) tensor.as_read = stamp;
+  return header;
 }
 
 }  // namespace engram

@@ -16,6 +16,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "memstore/gguf/ggml_type.h"
+#include "memstore/os/file_stamp.h"
 
 namespace engram {
 
@@ -54,6 +55,7 @@ struct GgufTensor {
   std::vector<uint64_t> shape;     // the values of a row first
   uint64_t offset = 0;             // of the first byte, in the file
   uint64_t bytes = 0;
+  FileStamp as_read;  // the file when its header was read: the place is of no other
 
   uint64_t RowValues() const { return shape.empty() ? 1 : shape[0]; }
   uint64_t Rows() const;  // all further dimensions

@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "memstore/base/status_macros.h"
+#include "memstore/os/file_stamp.h"
 #include "memstore/pack/checkpoint_layout.h"
 #include "memstore/pack/checkpoint_scheme.h"
 #include "memstore/pack/linked_set.h"
@@ -64,6 +65,33 @@ std::vector<Blob> BlobsOf(const std::vector<CheckpointLayer>& layers) {
   std::vector<Blob> list;
   for (auto& [path, blob] : blobs) list.push_back(std::move(blob));
   return list;
+}
+
+// Places, constants and rows are of the files as they were when their headers were read.
+absl::Status CheckAsRead(const FilesAsRead& files) {
+  for (const auto& [file, as_read] : files) {
+    const absl::Status unchanged = CheckUnchanged(file, as_read);
+    if (!absl::IsFailedPrecondition(unchanged)) {
+      ENGRAM_RETURN_IF_ERROR(unchanged);
+      continue;
+    }
+    return absl::FailedPreconditionError(
+        absl::StrCat(unchanged.message(),
+                     ", and the table set would be a mix of both: pack it again when nothing "
+                     "changes it"));
+  }
+  return absl::OkStatus();
+}
+
+FilesAsRead FilesOfTensors(const Checkpoint& checkpoint) {
+  FilesAsRead files;
+  for (const auto& [name, tensor] : checkpoint.tensors()) {
+    files.emplace(tensor.file, tensor.as_read);
+  }
+  for (const auto& [name, parts] : checkpoint.rank_parts()) {
+    for (const TensorPlace& part : parts) files.emplace(part.file, part.as_read);
+  }
+  return files;
 }
 
 LayerTableSpec SpecOf(const LayerAddressing& addressing, const CheckpointLayer& layer) {
@@ -144,7 +172,8 @@ absl::StatusOr<Manifest> CarryOut(const Plan& plan, const PackOptions& options) 
   if (options.on_note) {
     for (const std::string& note : plan.model.notes) options.on_note(absl::StrCat("note: ", note));
   }
-  return PackLayers(plan.model.family, options, plan.model.scheme, plan.layouts, plan.side_files);
+  return PackLayers(plan.model.family, options, plan.model.scheme, plan.layouts, plan.side_files,
+                    FilesOfTensors(*plan.model.checkpoint));
 }
 
 // The linked set at the output, where it is what `plan` would make; else why it isn't.
@@ -171,13 +200,13 @@ bool IsOfContent(const absl::Status& status) {
 absl::StatusOr<Manifest> PackLayers(const Family& family, PackOptions options,
                                     const PackScheme& scheme,
                                     const std::vector<CheckpointLayer>& layouts,
-                                    std::vector<SideFileText> side_files) {
+                                    std::vector<SideFileText> side_files,
+                                    const FilesAsRead& files) {
   const std::vector<LinkedLayer> places = PlacesOf(scheme.scheme, layouts);
   std::optional<LinkedRows> links;
   std::vector<JoinedRows> rows;
   for (const LinkedLayer& layer : places) rows.push_back(layer.rows);
   if (options.link) {
-    // As the files are before a row is read.
     ENGRAM_ASSIGN_OR_RETURN(links, LinkRows(places));
     ENGRAM_ASSIGN_OR_RETURN(std::string body, LinksBody(*links));
     side_files.push_back({kLinksFile, kLinksKind, std::move(body)});
@@ -196,7 +225,7 @@ absl::StatusOr<Manifest> PackLayers(const Family& family, PackOptions options,
   }
   const auto may_publish = [&]() -> absl::Status {
     ENGRAM_RETURN_IF_ERROR(digests->Wait());
-    return links ? CheckLinkedFiles(*links) : CheckSameSource(options.writer.source_identity, rows);
+    return CheckAsRead(files);
   };
   absl::StatusOr<Manifest> written =
       WriteTableSet(family, options, scheme, layers, may_publish, side_files);

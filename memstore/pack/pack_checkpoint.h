@@ -6,11 +6,13 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "memstore/addressing/families.h"
+#include "memstore/os/file_stamp.h"
 #include "memstore/pack/checkpoint_layout.h"
 #include "memstore/pack/pack_options.h"
 #include "memstore/table/manifest.h"
@@ -18,8 +20,8 @@
 namespace engram {
 
 // Errors: those of ReadCheckpointScheme, LayOutLayer, LayOutNamedRows, StatedRecipe::CheckPieces
-// and TableSetWriter; of links those of LinkRows, and FAILED_PRECONDITION where a file changed
-// while it was read.
+// and TableSetWriter; of links those of LinkRows. FAILED_PRECONDITION where a file changed after
+// its header was read.
 absl::StatusOr<Manifest> PackCheckpoint(const Family& family, const std::string& checkpoint,
                                         const PackOptions& options);
 
@@ -39,10 +41,14 @@ struct LinkedSet {
 absl::StatusOr<LinkedSet> FindOrLinkCheckpoint(const Family& family, const std::string& checkpoint,
                                                PackOptions options);
 
+// The files that a set is made of, each as it was when its header was read, by path.
+using FilesAsRead = std::map<std::string, FileStamp>;
+
 // The same of layers that were laid out, in the order of the scheme: PackCheckpoint's last step.
+// FAILED_PRECONDITION, and no set, where one of `files` is not as it was any more.
 absl::StatusOr<Manifest> PackLayers(const Family& family, PackOptions options,
                                     const PackScheme& scheme,
                                     const std::vector<CheckpointLayer>& layouts,
-                                    std::vector<SideFileText> side_files);
+                                    std::vector<SideFileText> side_files, const FilesAsRead& files);
 
 }  // namespace engram

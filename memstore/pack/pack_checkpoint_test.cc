@@ -383,7 +383,9 @@ TEST_F(PackCheckpointTest, RefusesAFileThatChangesWhileItIsPacked) {
   };
   for (const std::function<void()>& change :
        std::vector<std::function<void()>>{in_place, by_another}) {
-    for (const bool link : {false, true}) {
+    // Once when the headers are read and no row is yet, and once between the rows.
+    for (const auto& [link, before_rows] :
+         {std::pair{false, false}, {false, true}, {true, false}, {true, true}}) {
       WriteV41(Model(), V41Files());
       const fs::file_time_type written = fs::last_write_time(file);
       std::atomic<bool> is_changed = false;
@@ -392,12 +394,14 @@ TEST_F(PackCheckpointTest, RefusesAFileThatChangesWhileItIsPacked) {
       options.rows_per_head = kRowsPerHead;
       options.token_map_file = kV41Map;
       options.link = link;
-      options.on_progress = [&](uint64_t, uint64_t) {
+      const auto change_once = [&] {
         if (is_changed.exchange(true)) return;
         change();
         // However coarse the file system's clock is.
         fs::last_write_time(file, written + std::chrono::seconds(1));
       };
+      if (before_rows) options.on_note = [&](const std::string&) { change_once(); };
+      options.on_progress = [&](uint64_t, uint64_t) { change_once(); };
       const Family& family = **FindFamily("deepseek-v4.1-flash");
       const absl::StatusOr<Manifest> packed = PackCheckpoint(family, Model(), options);
       EXPECT_TRUE(is_changed);

@@ -58,6 +58,7 @@ absl::Status NoSafetensors(absl::string_view begin, const std::string& path, uin
 
 struct OpenHeader {
   FileDescriptor file;
+  FileStamp stamp;  // before a byte of it was read
   uint64_t file_bytes = 0;
   uint64_t length = 0;  // of the header's text
 };
@@ -66,6 +67,7 @@ absl::StatusOr<OpenHeader> OpenFileHeader(const std::string& path) {
   OpenHeader open;
   ENGRAM_ASSIGN_OR_RETURN(open.file, OpenFile(path, O_RDONLY | O_NONBLOCK));
   ENGRAM_ASSIGN_OR_RETURN(open.file_bytes, RegularFileBytes(open.file, path));
+  ENGRAM_ASSIGN_OR_RETURN(open.stamp, StampOf(open.file, path));
   std::string begin(std::min<uint64_t>(open.file_bytes, kLfsPointer.size()), '\0');
   ENGRAM_RETURN_IF_ERROR(
       ReadFully(open.file, 0,
@@ -126,7 +128,8 @@ absl::StatusOr<TensorPlace> Place(const std::string& name, const HeaderEntry& en
     return absl::DataLossError(
         absl::StrCat(InFile(name, path), " lacks a sound dtype, shape or data_offsets"));
   }
-  TensorPlace place{name, path, entry.dtype, entry.shape, 0, entry.offsets[1] - entry.offsets[0]};
+  TensorPlace place{name, path, entry.dtype, entry.shape, 0, entry.offsets[1] - entry.offsets[0],
+                    {}};
   ENGRAM_ASSIGN_OR_RETURN(const uint64_t bytes, TensorBytes(place));
   if (bytes != place.bytes) {
     return absl::DataLossError(absl::StrCat(InFile(name, path), " is ", Describe(place),
@@ -219,6 +222,7 @@ absl::StatusOr<SafetensorsHeader> ReadSafetensorsHeader(const std::string& path,
     }
     if (!wanted(name)) return absl::OkStatus();
     absl::StatusOr<TensorPlace> place = Place(name, entry, path, data_begin, open.file_bytes);
+    if (place.ok()) place->as_read = open.stamp;
     if (!place.ok()) {
       problem = place.status();
     } else if (!header.tensors.emplace(name, *std::move(place)).second) {

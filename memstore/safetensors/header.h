@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "memstore/os/file_stamp.h"
 
 namespace engram {
 
@@ -33,6 +34,7 @@ struct TensorPlace {
   std::vector<uint64_t> shape;
   uint64_t offset = 0;  // of the first byte, in the file
   uint64_t bytes = 0;
+  FileStamp as_read;  // the file when its header was read: the place is of no other
 };
 // "F8_E4M3 [1000, 256]", for messages.
 std::string Describe(const TensorPlace& tensor);

@@ -70,7 +70,8 @@ class GgufTensors {
                                                 : absl::AsciiStrToUpper(tensor.type->name),
                          {tensor.Rows(), tensor.RowValues()},
                          tensor.offset,
-                         tensor.bytes});
+                         tensor.bytes,
+                         tensor.as_read});
       source_.tensors[name] = {&places_.back()};
     }
     source_.what = model.files()[0].path;
@@ -280,9 +281,11 @@ absl::StatusOr<Manifest> PackGguf(const Family& family, const PackOptions& optio
   const std::filesystem::path folder = std::filesystem::path(options.gguf_file).parent_path();
   ENGRAM_ASSIGN_OR_RETURN(source.read_from, FilesOf(folder.empty() ? "." : folder.string(),
                                                     model.scheme.scheme, layouts));
+  FilesAsRead files;
+  for (const auto& [name, tensor] : gguf.tensors()) files.emplace(tensor.file, tensor.as_read);
   // The files say nothing of images; what the family's model has in their places is known.
   return PackLayers(model.family, options, model.scheme, layouts,
-                    SourceSideFiles(source, model.family.image_token_ids));
+                    SourceSideFiles(source, model.family.image_token_ids), files);
 }
 
 }  // namespace engram

@@ -8,7 +8,6 @@
 #include <string>
 #include <vector>
 
-#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "memstore/table/joined_rows.h"
 
@@ -17,12 +16,9 @@ namespace engram {
 // Of what stands before a file's first row, its header, the most that counts.
 inline constexpr uint64_t kMaxIdentityHeadBytes = 16u << 20;
 
-// Of each file the path without links, the number and the size, the times of the last write and of
-// the last change of any kind in nanoseconds and the SHA-256 of its header; where each piece of
+// Of each file the path without links, its stamp (memstore/os/file_stamp.h) and the SHA-256 of its
+// header; where each piece of
 // each layer's rows lies. Errors of opening and reading a file, which name it.
 absl::StatusOr<std::string> SourceIdentity(const std::vector<JoinedRows>& layers);
-
-// FAILED_PRECONDITION, naming the file, when `before` is not the identity any more.
-absl::Status CheckSameSource(const std::string& before, const std::vector<JoinedRows>& layers);
 
 }  // namespace engram
