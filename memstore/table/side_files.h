@@ -78,7 +78,7 @@ struct Provenance {
   bool stored_constants = false;  // packed with --use-stored-constants
   std::string packer_version;
   absl::Time packed_at;  // to the second
-  ReadFrom read_from;    // no files: not known, or none were read
+  ReadFrom read_from{};  // no files: not known, or none were read
 };
 
 // Whether both are of one repository and revision or, where either does not know its repository,
