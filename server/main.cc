@@ -164,18 +164,15 @@ int Say(absl::string_view text) {
   return kFailed;
 }
 
-// What was looked at goes to standard output, what is wrong to standard error as well.
+// What is right goes to standard output, what is wrong to standard error, as every error does; on a
+// terminal the errors come last.
 int Check(const ServerConfig& config) {
   const std::vector<Finding> findings = CheckConfiguration(config);
-  bool valid = true;
-  for (const Finding& finding : findings) {
-    if (finding.status.ok()) continue;
-    valid = false;
-    std::fprintf(stderr, "engramd: %s\n", std::string(finding.status.message()).c_str());
-  }
-  const int said =
-      Say(absl::StrCat(FindingsText(findings), valid ? "the configuration is valid\n" : ""));
-  return valid ? said : kBadUsage;
+  const std::string wrong = FailuresText(findings);
+  const int said = Say(
+      absl::StrCat(FindingsText(findings), wrong.empty() ? "the configuration is valid\n" : ""));
+  std::fputs(wrong.c_str(), stderr);
+  return wrong.empty() ? said : kBadUsage;
 }
 
 int Main(int argc, char** argv) {

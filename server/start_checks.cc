@@ -291,11 +291,17 @@ absl::Status CheckBeforeLoading(const ServerConfig& config) {
 std::string FindingsText(const std::vector<Finding>& findings) {
   std::string text;
   for (const Finding& finding : findings) {
-    if (finding.status.ok()) {
-      absl::StrAppend(&text, finding.is_note ? "note    " : "ok      ", finding.what, "\n");
-    } else {
-      absl::StrAppend(&text, "FAILED  ", finding.status.message(), "\n");
-    }
+    if (!finding.status.ok()) continue;
+    absl::StrAppend(&text, finding.is_note ? "note    " : "ok      ", finding.what, "\n");
+  }
+  return text;
+}
+
+std::string FailuresText(const std::vector<Finding>& findings) {
+  std::string text;
+  for (const Finding& finding : findings) {
+    if (finding.status.ok()) continue;
+    absl::StrAppend(&text, "FAILED  ", finding.status.message(), "\n");
   }
   return text;
 }

@@ -49,7 +49,9 @@ CheckpointSource SourceOf(const ServerConfig& config);
 // later, so nothing is refused. None where a set cannot be read.
 std::vector<std::string> NotesOnAllowances(const ServerConfig& config);
 
-// A line for each, "ok", "note" or "FAILED" first.
+// A line for each of which nothing is wrong, "ok" or "note" first.
 std::string FindingsText(const std::vector<Finding>& findings);
+// A line for each of the others, "FAILED" first.
+std::string FailuresText(const std::vector<Finding>& findings);
 
 }  // namespace engram

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
@@ -62,7 +63,10 @@ class StartChecksTest : public ::testing::Test {
                                                manifest_.id, LinksBody(links).value());
     ASSERT_TRUE(written.ok()) << written;
   }
-  std::string Text() const { return FindingsText(CheckConfiguration(config_)); }
+  std::string Text() const {
+    const std::vector<Finding> findings = CheckConfiguration(config_);
+    return FindingsText(findings) + FailuresText(findings);
+  }
   // What --check-config says is what keeps engramd from starting.
   void ExpectWrong(const ::testing::Matcher<const std::string&>& matcher) const {
     EXPECT_THAT(Text(), AllOf(HasSubstr("FAILED  "), matcher));
@@ -147,6 +151,16 @@ TEST_F(StartChecksTest, AllThatIsWrongIsSaid) {
               AllOf(HasSubstr("FAILED  table set " + Path("none")),
                     HasSubstr("ok      table set " + Path("one")), HasSubstr("is given twice"),
                     HasSubstr(Path("tokens")), HasSubstr("FAILED  --shm-socket " + Path("no/s"))));
+}
+
+// What is right goes to one stream and what is wrong to the other.
+TEST_F(StartChecksTest, EachFindingIsInOneOfTheTexts) {
+  config_.table_sets = {Path("none"), Path("one")};
+  const std::vector<Finding> findings = CheckConfiguration(config_);
+  EXPECT_THAT(FindingsText(findings),
+              AllOf(HasSubstr("ok      table set " + Path("one")), Not(HasSubstr(Path("none")))));
+  EXPECT_THAT(FailuresText(findings),
+              AllOf(HasSubstr("FAILED  table set " + Path("none")), Not(HasSubstr(Path("one")))));
 }
 
 TEST_F(StartChecksTest, MoreRowsThanTheMemoryLimitLetsAreRefused) {
