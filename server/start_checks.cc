@@ -11,7 +11,6 @@
 #include "absl/strings/str_join.h"
 #include "memstore/addressing/families.h"
 #include "memstore/base/status_macros.h"
-#include "memstore/os/posix_file.h"
 #include "memstore/store/available_memory.h"
 #include "memstore/table/linked_rows.h"
 #include "memstore/table/manifest.h"
@@ -100,8 +99,7 @@ std::vector<Finding> LookAtSecurity(const ServerConfig& config) {
 // What loading reads before the rows: side files but the pages' checksums, and what is linked.
 absl::Status CheckFiles(const Named& set, const std::string& state_directory) {
   ENGRAM_RETURN_IF_ERROR(CheckSetDirectory(set.directory, set.manifest));
-  const std::string sides =
-      state_directory.empty() ? "" : JoinPath(state_directory, set.manifest.id);
+  const std::string sides = SideDirectory(state_directory, set.manifest.id);
   ENGRAM_RETURN_IF_ERROR(LoadSmallSideFiles(set.directory, sides, set.manifest).status());
   ENGRAM_ASSIGN_OR_RETURN(const auto links, LoadLinkedRows(set.directory, set.manifest));
   return links ? CheckLinkedFiles(*links) : absl::OkStatus();

@@ -307,6 +307,10 @@ std::vector<std::string> SideFileNames(const Manifest& manifest) {
   return names;
 }
 
+std::string SideDirectory(const std::string& state_directory, const std::string& set_id) {
+  return state_directory.empty() ? "" : JoinPath(state_directory, set_id);
+}
+
 bool SameSource(const Provenance& a, const Provenance& b) {
   if (a.source_kind != b.source_kind) return false;
   if (!a.repository.empty() && !b.repository.empty()) {

@@ -101,6 +101,9 @@ std::string PageChecksumsFile(const ShardSpec& shard);
 // The names that a set's side files may have, all of them.
 std::vector<std::string> SideFileNames(const Manifest& manifest);
 
+// Where --state-dir has side files of the set with this id; empty where there is no --state-dir.
+std::string SideDirectory(const std::string& state_directory, const std::string& set_id);
+
 // The bodies that hold this. Texts that are too long are cut, what is no UTF-8 in them is replaced:
 // a path can be anything. Of the files that were read the first kMaxSourceFiles are kept, or as
 // many of them as a body has room for, and the others are counted.

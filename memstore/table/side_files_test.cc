@@ -137,6 +137,11 @@ TEST_F(SideFilesTest, GiveBackWhatWasWritten) {
   EXPECT_EQ(pages->path, JoinPath(state_, "layer01-00001.page-checksums.side"));
 }
 
+TEST(SideDirectory, IsTheSetsOwnWhereThereIsAStateDirectory) {
+  EXPECT_EQ(SideDirectory("/state", "891b"), "/state/891b");
+  EXPECT_EQ(SideDirectory("", "891b"), "");
+}
+
 TEST_F(SideFilesTest, CountTheSetsOwnFirstAndReadBoth) {
   Put(set_, kImageTokenIdsFile, kImageTokenIdsKind, ImageTokenIdsBody({1}));
   Put(state_, kImageTokenIdsFile, kImageTokenIdsKind, ImageTokenIdsBody({2}));

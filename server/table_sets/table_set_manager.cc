@@ -8,7 +8,6 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "memstore/base/status_macros.h"
-#include "memstore/os/posix_file.h"
 #include "memstore/os/thread.h"
 #include "memstore/table/manifest.h"
 #include "server/base/limits.h"
@@ -354,8 +353,10 @@ absl::Status TableSetManager::CheckTakenBack(const std::string& directory,
   for (const RegisteredSet& registered : registry_->States()) {
     const TableSet& held = *registered.served.set;
     if (held.id() != manifest.id) continue;
-    ENGRAM_ASSIGN_OR_RETURN(const SideFiles sides,
-                            LoadSmallSideFiles(directory, SideDirectory(manifest.id), manifest));
+    ENGRAM_ASSIGN_OR_RETURN(
+        const SideFiles sides,
+        LoadSmallSideFiles(directory, SideDirectory(options_.state_directory, manifest.id),
+                           manifest));
     if (sides.image_token_ids == held.side_files().image_token_ids) continue;
     return absl::FailedPreconditionError(absl::StrCat(
         "table set ", manifest.name, " ", manifest.id, " is still held by clients, loaded from ",
@@ -363,10 +364,6 @@ absl::Status TableSetManager::CheckTakenBack(const std::string& directory,
         "`engram admin list`"));
   }
   return absl::OkStatus();
-}
-
-std::string TableSetManager::SideDirectory(const std::string& id) const {
-  return options_.state_directory.empty() ? "" : JoinPath(options_.state_directory, id);
 }
 
 // The set that the name leads to, or null.
@@ -400,7 +397,7 @@ std::string TableSetManager::WarnOfOtherRows(const TableSet* before, const Table
 absl::StatusOr<std::shared_ptr<const TableSet>> TableSetManager::LoadFiles(
     const std::string& directory, const std::string& id) {
   LoadOptions options = options_.load;
-  options.side_file_directory = SideDirectory(id);
+  options.side_file_directory = SideDirectory(options_.state_directory, id);
   log_->info("loading {}", directory);
   MonotonicTime next_line = clock_->After(kLineInterval);
   options.on_progress = [this, &directory, &next_line](const LoadProgress& progress) {

@@ -149,8 +149,6 @@ class TableSetManager {
   absl::StatusOr<std::shared_ptr<const TableSet>> LoadFiles(const std::string& directory,
                                                             const std::string& id);
   absl::Status CheckTakenBack(const std::string& directory, const Manifest& manifest) const;
-  // --state-dir's own for that set; empty: none.
-  std::string SideDirectory(const std::string& id) const;
   std::shared_ptr<const TableSet> Current(const std::string& name) const;
   std::string WarnOfOtherRows(const TableSet* before, const TableSet& now) const;
   std::string Holders() const;
