@@ -181,11 +181,8 @@ int Run(const AddressFlags& flags) {
   const bool by_family = flags.table_set.empty();
   absl::StatusOr<Source> source = by_family ? FromFamily(flags) : FromTableSet(flags);
   if (!source.ok()) return Finish(source.status(), by_family ? kBadUsage : kFailed);
-  if (!flags.tokens.dead_mask.empty() && !source->scheme.dead_positions) {
-    return Finish(
-        absl::InvalidArgumentError(absl::StrCat(
-            "family ", source->scheme.family, " has no dead positions: leave ", "--dead-mask out")),
-        kBadUsage);
+  if (absl::Status s = CheckDeadMask(flags.tokens, source->scheme); !s.ok()) {
+    return Finish(s, kBadUsage);
   }
   return Finish(WriteRowIds(*std::move(source), flags));
 }
@@ -223,10 +220,7 @@ void AddAddressCommand(CLI::App& app, CommandBody* chosen) {
       ->required();
   AddTokenIdsTypeFlag(*command, &flags->tokens.token_ids_type);
   AddSequenceTokensFlag(*command, &flags->tokens.sequence_tokens);
-  command->add_option("--dead-mask", flags->tokens.dead_mask,
-                      "one byte for each token id, non-zero marks a dead position (an image span): "
-                      "it is addressed as padding and later tokens do not look past it; - is "
-                      "standard input");
+  AddDeadMaskFlag(*command, &flags->tokens.dead_mask);
   AddAllowUnmaskedImagesFlag(*command, &flags->allow_unmasked_images);
   command
       ->add_option("--output", flags->output,

@@ -24,8 +24,8 @@
 #include "client/cli/dense_rows.h"
 #include "client/cli/target_flags.h"
 #include "client/cli/token_flags.h"
+#include "client/cli/token_stream.h"
 #include "client/prometheus.h"
-#include "client/token_files/token_id_reader.h"
 
 namespace engram::cli {
 namespace {
@@ -67,8 +67,7 @@ constexpr char kColumnsOfTheTable[] =
 struct BenchFlags {
   TargetFlags target;
   std::vector<std::string> compare;  // [MODE@]TARGET
-  std::string token_ids;
-  std::string token_ids_type;
+  TokenFiles tokens;
   std::vector<int> batch_tokens = {1, 16, 64, 256};
   int clients = 1;
   int in_flight = 1;
@@ -169,6 +168,7 @@ absl::Status CheckAgainst(Client& client, const BenchFlags& flags) {
                      kMaxInFlightInAll, ": lower one of them"));
   }
   const Manifest& set = client.table_set();
+  if (absl::Status status = CheckDeadMask(flags.tokens, set.scheme); !status.ok()) return status;
   const ColumnSlice all = ColumnSlice::All(set.scheme.Columns());
   for (const int batch_tokens : flags.batch_tokens) {
     const absl::StatusOr<BenchSetting> setting = Setting(flags, batch_tokens, set);
@@ -247,13 +247,12 @@ absl::StatusOr<std::vector<BenchPath>> AttachPaths(const BenchFlags& flags, int*
 
 absl::StatusOr<std::vector<ComparedResult>> Measure(const BenchFlags& flags,
                                                     const std::vector<BenchPath>& paths,
-                                                    const std::vector<int32_t>& ids,
-                                                    int batch_tokens) {
+                                                    const BenchTokens& tokens, int batch_tokens) {
   const absl::StatusOr<BenchSetting> setting =
       Setting(flags, batch_tokens, paths[0].clients[0]->table_set());
   if (!setting.ok()) return setting.status();
-  if (!flags.compare.empty()) return RunCompared(paths, ids, *setting);
-  const absl::StatusOr<BenchResult> result = RunBench(paths[0].clients, ids, *setting);
+  if (!flags.compare.empty()) return RunCompared(paths, tokens, *setting);
+  const absl::StatusOr<BenchResult> result = RunBench(paths[0].clients, tokens, *setting);
   if (!result.ok()) return result.status();
   return std::vector<ComparedResult>{{.median = *result}};
 }
@@ -262,13 +261,16 @@ int Run(const BenchFlags& flags) {
   if (std::isnan(flags.seconds)) {
     return Finish(absl::InvalidArgumentError("--seconds is not a number"), kBadUsage);
   }
-  const absl::StatusOr<std::vector<int32_t>> ids =
-      ReadTokenIds(flags.token_ids, {.type = ParseTokenIdType(flags.token_ids_type)}, kMaxTokens);
-  if (!ids.ok()) return Finish(ids.status());
+  if (absl::Status status = CheckTokenFiles(flags.tokens); !status.ok()) {
+    return Finish(status, kBadUsage);
+  }
+  const absl::StatusOr<MarkedTokens> tokens = ReadTokens(flags.tokens, kMaxTokens);
+  if (!tokens.ok()) return Finish(tokens.status());
+  const size_t count = tokens->token_ids.size();
   for (const int batch_tokens : flags.batch_tokens) {
-    if (ids->size() < static_cast<size_t>(batch_tokens)) {
+    if (count < static_cast<size_t>(batch_tokens)) {
       return Finish(absl::InvalidArgumentError(absl::StrCat(
-          flags.token_ids, " holds ", ids->size(), " token ids, fewer than one batch of ",
+          flags.tokens.token_ids, " holds ", count, " token ids, fewer than one batch of ",
           batch_tokens, "; give a longer stream or a smaller --batch-tokens")));
     }
   }
@@ -285,7 +287,7 @@ int Run(const BenchFlags& flags) {
   for (const int batch_tokens : flags.batch_tokens) {
     // Nobody reads what would be measured.
     if (!printed.ok()) break;
-    const auto results = Measure(flags, *paths, *ids, batch_tokens);
+    const auto results = Measure(flags, *paths, {tokens->token_ids, tokens->dead}, batch_tokens);
     if (!results.ok()) return Finish(results.status());
     for (size_t i = 0; printed.ok() && i < results->size(); ++i) {
       printed = Print(Line(flags, (*paths)[i].name, batch_tokens, (*results)[i]));
@@ -303,10 +305,11 @@ void AddBenchCommand(CLI::App& app, CommandBody* chosen) {
                                          "rows landed; rows counted as delivered");
   AddTargetFlags(*command, &flags->target);
   command
-      ->add_option("--token-ids", flags->token_ids,
+      ->add_option("--token-ids", flags->tokens.token_ids,
                    "raw int32 little-endian, or a .npy file; - is standard input")
       ->required();
-  AddTokenIdsTypeFlag(*command, &flags->token_ids_type);
+  AddTokenIdsTypeFlag(*command, &flags->tokens.token_ids_type);
+  AddDeadMaskFlag(*command, &flags->tokens.dead_mask);
   AddAllowUnmaskedImagesFlag(*command, &flags->target.allow_unmasked_images);
   command
       ->add_option("--batch-tokens", flags->batch_tokens,

@@ -61,7 +61,7 @@ absl::Status CheckSameSet(absl::Span<const BenchPath> paths) {
 }
 
 absl::StatusOr<std::vector<ComparedResult>> RunCompared(absl::Span<const BenchPath> paths,
-                                                        absl::Span<const int32_t> token_ids,
+                                                        const BenchTokens& tokens,
                                                         const BenchSetting& setting) {
   BenchSetting part = setting;
   part.seconds = setting.seconds / kCompareTurns;
@@ -71,7 +71,7 @@ absl::StatusOr<std::vector<ComparedResult>> RunCompared(absl::Span<const BenchPa
     for (size_t i = 0; i < paths.size(); ++i) {
       // There and back again: no path always follows the same other one.
       const size_t p = turn % 2 == 0 ? i : paths.size() - 1 - i;
-      const absl::StatusOr<BenchResult> result = RunBench(paths[p].clients, token_ids, part);
+      const absl::StatusOr<BenchResult> result = RunBench(paths[p].clients, tokens, part);
       if (!result.ok()) {
         return absl::Status(result.status().code(),
                             absl::StrCat(paths[p].name, ": ", result.status().message()));

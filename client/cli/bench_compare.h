@@ -39,7 +39,7 @@ absl::Status CheckSameSet(absl::Span<const BenchPath> paths);
 // One result a path, in their order; the paths have one set. `setting` has the time, or the
 // batches, of all turns of a path together. The first error of RunBench, with the path's name.
 absl::StatusOr<std::vector<ComparedResult>> RunCompared(absl::Span<const BenchPath> paths,
-                                                        absl::Span<const int32_t> token_ids,
+                                                        const BenchTokens& tokens,
                                                         const BenchSetting& setting);
 
 }  // namespace engram::cli

@@ -41,7 +41,7 @@ std::vector<ColumnSlice> PlanSlices(const BenchSetting& setting, const Manifest&
 
 struct Batch {
   SequenceState state;  // before its tokens
-  absl::Span<const int32_t> token_ids;
+  BenchTokens tokens;
   Client::Plan plan;
 };
 
@@ -71,15 +71,15 @@ class Times {
 // The batches of one client, in the order in which it asks for them.
 class Batches {
  public:
-  // Cuts them from `token_ids` beginning at `first`, going round at the end.
-  static absl::StatusOr<Batches> Cut(const Client& client, absl::Span<const int32_t> token_ids,
+  // Cuts them from `tokens` beginning at `first`, going round at the end.
+  static absl::StatusOr<Batches> Cut(const Client& client, const BenchTokens& tokens,
                                      const BenchSetting& setting, uint64_t first,
                                      uint64_t max_rows) {
     const uint64_t batch_tokens = setting.batch_tokens;
     const Manifest& set = client.table_set();
     const std::vector<ColumnSlice> slices = PlanSlices(setting, set);
     const uint64_t rows = batch_tokens * TokenRows(set, SliceOf(setting, set));
-    const uint64_t there = token_ids.size() / batch_tokens;
+    const uint64_t there = tokens.ids.size() / batch_tokens;
     const uint64_t wanted = std::clamp<uint64_t>(max_rows / rows, 1, std::min(there, kMaxBatches));
     Batches cut;
     cut.all_.resize(wanted);
@@ -88,11 +88,12 @@ class Batches {
       const uint64_t at = (first + i) % there * batch_tokens;
       const uint64_t history = std::min<uint64_t>(at, set.scheme.Lookback());
       batch.state = Addresser::Start();
-      batch.token_ids = token_ids.subspan(at, batch_tokens);
-      absl::Status status =
-          client.addresser().Advance(token_ids.subspan(at - history, history), {}, &batch.state);
+      batch.tokens = tokens.Part(at, batch_tokens);
+      const BenchTokens before = tokens.Part(at - history, history);
+      absl::Status status = client.addresser().Advance(before.ids, before.dead, &batch.state);
       if (status.ok()) {
-        status = client.PlanTokens(batch.state, batch.token_ids, {}, &batch.plan, slices);
+        status = client.PlanTokens(batch.state, batch.tokens.ids, batch.tokens.dead, &batch.plan,
+                                   slices);
       }
       if (!status.ok()) return status;
     }
@@ -197,8 +198,8 @@ class Lane {
     slot.begin = clock_.Now();
     const Client::Plan* plan = &batch.plan;
     if (setting_.from_token_ids) {
-      absl::Status status =
-          client_->PlanTokens(batch.state, batch.token_ids, {}, &slot.plan, slices_);
+      absl::Status status = client_->PlanTokens(batch.state, batch.tokens.ids, batch.tokens.dead,
+                                                &slot.plan, slices_);
       if (!status.ok()) return status;
       plan = &slot.plan;
     }
@@ -300,19 +301,19 @@ uint64_t BenchBytes(const Manifest& table_set, const BenchSetting& setting, uint
 }
 
 absl::StatusOr<BenchResult> RunBench(absl::Span<const std::shared_ptr<Client>> clients,
-                                     absl::Span<const int32_t> token_ids,
-                                     const BenchSetting& setting, Clock& clock) {
-  if (setting.batch_tokens == 0 || token_ids.size() < setting.batch_tokens) {
+                                     const BenchTokens& tokens, const BenchSetting& setting,
+                                     Clock& clock) {
+  if (setting.batch_tokens == 0 || tokens.ids.size() < setting.batch_tokens) {
     return absl::InvalidArgumentError(absl::StrCat(
-        "a batch of ", setting.batch_tokens, " tokens cannot be cut from ", token_ids.size()));
+        "a batch of ", setting.batch_tokens, " tokens cannot be cut from ", tokens.ids.size()));
   }
   const uint64_t in_flight =
       clients[0]->transport().capabilities().lands_asynchronously ? setting.in_flight : 1;
   std::vector<Batches> batches;
   for (size_t i = 0; i < clients.size(); ++i) {
-    const uint64_t first = token_ids.size() / setting.batch_tokens * i / clients.size();
+    const uint64_t first = tokens.ids.size() / setting.batch_tokens * i / clients.size();
     absl::StatusOr<Batches> cut =
-        Batches::Cut(*clients[i], token_ids, setting, first, kMaxPlannedRows / clients.size());
+        Batches::Cut(*clients[i], tokens, setting, first, kMaxPlannedRows / clients.size());
     if (!cut.ok()) return cut.status();
     batches.push_back(*std::move(cut));
   }
@@ -327,10 +328,11 @@ absl::StatusOr<BenchResult> RunBench(absl::Span<const std::shared_ptr<Client>> c
   }
   if (absl::Status status = RunAll(&lanes); !status.ok()) return status;
   const Manifest& table_set = clients[0]->table_set();
-  const auto tokens = static_cast<double>(setting.batch_tokens);
+  const auto batch_tokens = static_cast<double>(setting.batch_tokens);
   const ColumnSlice slice = SliceOf(setting, table_set);
-  BenchResult result = Summarize(lanes, tokens * static_cast<double>(TokenRows(table_set, slice)),
-                                 tokens * static_cast<double>(TokenBytes(table_set, slice)));
+  BenchResult result =
+      Summarize(lanes, batch_tokens * static_cast<double>(TokenRows(table_set, slice)),
+                batch_tokens * static_cast<double>(TokenBytes(table_set, slice)));
   result.distinct_share = batches[0].DistinctShare();
   return result;
 }

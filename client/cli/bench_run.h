@@ -4,6 +4,7 @@
 // nearly so, when all are of one size.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -25,6 +26,16 @@ struct BenchSetting {
   std::optional<ColumnSlice> slice = {};  // of every layer; none: all columns
 };
 
+// What batches are cut from: one sequence.
+struct BenchTokens {
+  absl::Span<const int32_t> ids;
+  absl::Span<const uint8_t> dead = {};  // a mark for each, or none
+
+  BenchTokens Part(size_t first, size_t count) const {
+    return {ids.subspan(first, count), dead.empty() ? dead : dead.subspan(first, count)};
+  }
+};
+
 struct BenchResult {
   uint64_t rounds = 0;  // batches landed
   double p50_us = 0, p99_us = 0, p999_us = 0;
@@ -36,11 +47,11 @@ struct BenchResult {
 // What the buffers of so many clients take, where batches land and are planned.
 uint64_t BenchBytes(const Manifest& table_set, const BenchSetting& setting, uint64_t clients);
 
-// A thread for each client ("bench"); each goes round `token_ids` from a place of its own. The
+// A thread for each client ("bench"); each goes round `tokens` from a place of its own. The
 // first error of any client ends the run and is returned; RESOURCE_EXHAUSTED when memory or threads
 // run out.
 absl::StatusOr<BenchResult> RunBench(absl::Span<const std::shared_ptr<Client>> clients,
-                                     absl::Span<const int32_t> token_ids,
-                                     const BenchSetting& setting, Clock& clock = RealClock());
+                                     const BenchTokens& tokens, const BenchSetting& setting,
+                                     Clock& clock = RealClock());
 
 }  // namespace engram::cli

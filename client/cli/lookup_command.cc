@@ -163,12 +163,8 @@ int Run(const LookupFlags& flags) {
   int exit_code = kFailed;
   const absl::StatusOr<std::unique_ptr<Client>> client = AttachTo(flags.target, &exit_code);
   if (!client.ok()) return Finish(client.status(), exit_code);
-  if (!flags.tokens.dead_mask.empty() && !(*client)->table_set().scheme.dead_positions) {
-    return Finish(absl::InvalidArgumentError(
-                      absl::StrCat("--dead-mask: family ", (*client)->table_set().scheme.family,
-                                   " has no dead positions; leave the flag out")),
-                  kBadUsage);
-  }
+  absl::Status masked = CheckDeadMask(flags.tokens, (*client)->table_set().scheme);
+  if (!masked.ok()) return Finish(masked, kBadUsage);
   const absl::StatusOr<ColumnSlice> slice =
       SliceOfFlag(flags.columns, (*client)->table_set().scheme.Columns());
   if (!slice.ok()) return Finish(slice.status(), kBadUsage);
@@ -196,8 +192,7 @@ void AddLookupCommand(CLI::App& app, CommandBody* chosen) {
       ->required();
   AddTokenIdsTypeFlag(*command, &flags->tokens.token_ids_type);
   AddSequenceTokensFlag(*command, &flags->tokens.sequence_tokens);
-  command->add_option("--dead-mask", flags->tokens.dead_mask,
-                      "a byte for each token id, raw or .npy; non-zero marks a dead position");
+  AddDeadMaskFlag(*command, &flags->tokens.dead_mask);
   AddAllowUnmaskedImagesFlag(*command, &flags->target.allow_unmasked_images);
   command
       ->add_option("--output", flags->output,

@@ -18,6 +18,13 @@ void AddSequenceTokensFlag(CLI::App& command, std::string* file) {
       ->type_name("FILE");
 }
 
+void AddDeadMaskFlag(CLI::App& command, std::string* file) {
+  command.add_option("--dead-mask", *file,
+                     "a byte for each token id, raw or .npy; non-zero marks a dead position (an "
+                     "image span): it is addressed as padding and later tokens do not look past "
+                     "it; - is standard input");
+}
+
 void AddAllowUnmaskedImagesFlag(CLI::App& command, bool* allow) {
   command.add_flag("--allow-unmasked-images", *allow,
                    "take the token ids that stand for images as tokens like any other (default: "

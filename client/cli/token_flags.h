@@ -12,6 +12,9 @@ void AddTokenIdsTypeFlag(CLI::App& command, std::string* type);
 // --sequence-tokens: the file with the tokens of each sequence.
 void AddSequenceTokensFlag(CLI::App& command, std::string* file);
 
+// --dead-mask: the marks of dead positions.
+void AddDeadMaskFlag(CLI::App& command, std::string* file);
+
 // --allow-unmasked-images.
 void AddAllowUnmaskedImagesFlag(CLI::App& command, bool* allow);
 

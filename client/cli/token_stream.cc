@@ -9,6 +9,12 @@
 #include "memstore/base/status_macros.h"
 
 namespace engram::cli {
+namespace {
+
+// Read at a time where all are wanted: 256 KiB of ids.
+constexpr size_t kReadTokens = 1 << 16;
+
+}  // namespace
 
 absl::StatusOr<TokenStream> TokenStream::Open(const TokenFiles& files) {
   const bool has_mask = !files.dead_mask.empty();
@@ -95,6 +101,25 @@ absl::StatusOr<TokenStream::Run> TokenStream::Read(size_t count) {
   ENGRAM_RETURN_IF_ERROR(CheckWide(run.dead));
   tokens_ += tokens;
   return run;
+}
+
+absl::StatusOr<MarkedTokens> ReadTokens(const TokenFiles& files, size_t most) {
+  ENGRAM_ASSIGN_OR_RETURN(TokenStream stream, TokenStream::Open(files));
+  MarkedTokens tokens;
+  while (tokens.token_ids.size() < most) {
+    ENGRAM_ASSIGN_OR_RETURN(const TokenStream::Run run,
+                            stream.Read(std::min(kReadTokens, most - tokens.token_ids.size())));
+    if (run.token_ids.empty()) break;
+    tokens.token_ids.insert(tokens.token_ids.end(), run.token_ids.begin(), run.token_ids.end());
+    tokens.dead.insert(tokens.dead.end(), run.dead.begin(), run.dead.end());
+  }
+  return tokens;
+}
+
+absl::Status CheckDeadMask(const TokenFiles& files, const AddressScheme& scheme) {
+  if (files.dead_mask.empty() || scheme.dead_positions) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("--dead-mask: family ", scheme.family,
+                                                 " has no dead positions; leave the flag out"));
 }
 
 absl::Status CheckTokenFiles(const TokenFiles& files) {

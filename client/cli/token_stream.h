@@ -13,6 +13,7 @@
 #include "absl/types/span.h"
 #include "client/token_files/dead_mask_reader.h"
 #include "client/token_files/token_id_reader.h"
+#include "memstore/addressing/scheme.h"
 
 namespace engram::cli {
 
@@ -63,6 +64,17 @@ class TokenStream {
   uint64_t left_of_sequence_ = 0;
 };
 
+// Tokens of one sequence.
+struct MarkedTokens {
+  std::vector<int32_t> token_ids;
+  std::vector<uint8_t> dead;  // as many, or none where there is no mask
+};
+// The first `most` tokens of files without sequences, or all of them. Errors of TokenStream. What
+// stands behind the first `most` is not looked at.
+absl::StatusOr<MarkedTokens> ReadTokens(const TokenFiles& files, size_t most);
+
+// INVALID_ARGUMENT when there is a mask and the scheme has no dead positions.
+absl::Status CheckDeadMask(const TokenFiles& files, const AddressScheme& scheme);
 // INVALID_ARGUMENT when two of them are standard input.
 absl::Status CheckTokenFiles(const TokenFiles& files);
 // INVALID_ARGUMENT when the output of a command is one of them.

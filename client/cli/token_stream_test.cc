@@ -2,6 +2,7 @@
 
 #include "client/token_files/testing/file_test.h"
 #include "gmock/gmock.h"
+#include "memstore/addressing/scheme.h"
 
 namespace engram::cli {
 namespace {
@@ -124,6 +125,32 @@ TEST_F(TokenStreamTest, ADeadPositionsIdIsNotLookedAt) {
   EXPECT_THAT(Refusal(files), HasSubstr("token id 2199023255552 at position 3"));
   files.dead_mask.clear();
   EXPECT_THAT(Refusal(files), HasSubstr("token id 1099511627776 at position 1"));
+}
+
+TEST_F(TokenStreamTest, TheFirstTokensAreReadWithTheirMarks) {
+  TokenFiles files = {.token_ids = ids_};
+  EXPECT_THAT(ReadTokens(files, 4)->token_ids, ElementsAre(5, 6, 7, 8));
+  EXPECT_TRUE(ReadTokens(files, 4)->dead.empty());
+  files.dead_mask = Write("mask", Raw(Marks{0, 0, 1, 0, 0, 1}));
+  for (const size_t most : {6, 100}) {
+    const auto all = ReadTokens(files, most);
+    ASSERT_TRUE(all.ok()) << all.status();
+    EXPECT_THAT(all->token_ids, ElementsAre(5, 6, 7, 8, 9, 10));
+    EXPECT_THAT(all->dead, ElementsAre(0, 0, 1, 0, 0, 1));
+  }
+  EXPECT_THAT(ReadTokens(files, 4)->dead, ElementsAre(0, 0, 1, 0));
+  files.dead_mask = Write("mask", std::string(7, '\0'));
+  EXPECT_THAT(std::string(ReadTokens(files, 100).status().message()), HasSubstr("longer"));
+}
+
+TEST(CheckDeadMask, IsOfSchemesWithDeadPositions) {
+  AddressScheme scheme;
+  scheme.family = "a-family";
+  EXPECT_TRUE(CheckDeadMask({.token_ids = "a"}, scheme).ok());
+  EXPECT_THAT(std::string(CheckDeadMask({.token_ids = "a", .dead_mask = "b"}, scheme).message()),
+              AllOf(HasSubstr("--dead-mask"), HasSubstr("a-family")));
+  scheme.dead_positions = true;
+  EXPECT_TRUE(CheckDeadMask({.token_ids = "a", .dead_mask = "b"}, scheme).ok());
 }
 
 TEST_F(TokenStreamTest, StandardInputIsOneFile) {

@@ -220,11 +220,14 @@ TEST_F(CliTest, DeadPositionsBlockTheWindowAcrossBatches) {
                 .exit_code,
             1);
   ExpectNothingWritten();
-  const Outcome refused = RunShell(absl::StrCat(
-      "$ENGRAM lookup --target ", served_->two_target, " --set longcat-flash-lite --dead-mask ",
-      Path("mask"), " --token-ids ", Path("ids"), " --output ", Path("out")));
-  EXPECT_EQ(refused.exit_code, 2);
-  EXPECT_THAT(refused.err, HasSubstr("no dead positions"));
+  WriteFile(Path("mask"), mask);
+  for (const std::string& command : {"lookup --output " + Path("out"), std::string("bench")}) {
+    const Outcome refused = RunShell(absl::StrCat(
+        "$ENGRAM ", command, " --target ", served_->two_target,
+        " --set longcat-flash-lite --token-ids ", Path("ids"), " --dead-mask ", Path("mask")));
+    EXPECT_EQ(refused.exit_code, 2) << command;
+    EXPECT_THAT(refused.err, HasSubstr("no dead positions")) << command;
+  }
 }
 
 TEST_F(CliTest, ColumnsAreThoseOfTheWhole) {

@@ -243,6 +243,12 @@ TEST_F(ImagesTest, EveryCommandRefusesThem) {
     const Outcome rows = run("lookup --output - --target embedded:" + set, flags);
     EXPECT_EQ(rows.exit_code, 0) << rows.err;
     EXPECT_TRUE(rows.out == run("lookup --output - --target embedded:" + plain, flags).out);
+    for (const std::string counted : {"", " --from-token-ids"}) {
+      // One of the batches of 4 begins right behind the image.
+      const std::string bench = "bench --rounds 1 --batch-tokens 4,16 --target grpc:" + *address_;
+      const Outcome measured = run(bench, flags + counted);
+      EXPECT_EQ(measured.exit_code, 0) << measured.err;
+    }
   }
 }
 
