@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "memstore/addressing/families.h"
+#include "memstore/base/human_units.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/store/available_memory.h"
 #include "memstore/table/linked_rows.h"
@@ -28,10 +28,6 @@ struct Named {
   std::string directory;
   Manifest manifest;
 };
-
-std::string Size(uint64_t bytes) {
-  return absl::StrFormat("%d bytes (%.2f GiB)", bytes, static_cast<double>(bytes) / (1 << 30));
-}
 
 absl::Status CheckDistinct(const Named& one, const Named& other) {
   const std::string both = absl::StrCat(one.directory, " and ", other.directory);
@@ -152,10 +148,10 @@ std::vector<Finding> LookAtTableSets(absl::Span<const std::string> directories,
     }
     Named set{directory, *std::move(manifest)};
     const uint64_t bytes = set.manifest.TableBytes();
-    findings.push_back(
-        {absl::StrCat("table set ", directory, ": ", set.manifest.name, " ", set.manifest.id, ", ",
-                      Size(bytes), " of rows; every file is there and as long as it should be"),
-         CheckSet(set, *sets, state_directory, max_batch_rows)});
+    findings.push_back({absl::StrCat("table set ", directory, ": ", set.manifest.name, " ",
+                                     set.manifest.id, ", ", ExactBytes(bytes),
+                                     " of rows; every file is there and as long as it should be"),
+                        CheckSet(set, *sets, state_directory, max_batch_rows)});
     sets->push_back(std::move(set));
   }
   return findings;
@@ -168,19 +164,22 @@ Finding LookAtMemory(const ServerConfig& config, uint64_t bytes) {
   const uint64_t reserved = ReadReservedHugePageBytes();
   const uint64_t needed = bytes - std::min(bytes, reserved);
   Finding finding{absl::StrCat(
-      "memory for ", Size(bytes), " of rows",
+      "memory for ", ExactBytes(bytes), " of rows",
       most.limited_by.empty() ? ""
-                              : absl::StrCat(": ", most.limited_by, " has ", Size(most.bytes), ", ",
-                                             Size(now.bytes), " free now"),
-      reserved == 0 ? "" : absl::StrCat(", and ", Size(reserved), " of huge pages are set aside"))};
+                              : absl::StrCat(": ", most.limited_by, " has ", ExactBytes(most.bytes),
+                                             ", ", ExactBytes(now.bytes), " free now"),
+      reserved == 0
+          ? ""
+          : absl::StrCat(", and ", ExactBytes(reserved), " of huge pages are set aside"))};
   if (config.memory_limit_bytes != 0 && bytes > config.memory_limit_bytes) {
     finding.status = absl::ResourceExhaustedError(absl::StrCat(
-        "the table sets have ", Size(bytes), " of rows, more than ", "--memory-limit-bytes ",
+        "the table sets have ", ExactBytes(bytes), " of rows, more than ", "--memory-limit-bytes ",
         config.memory_limit_bytes, " lets: raise it, or serve fewer table sets"));
   } else if (needed > most.bytes) {
-    finding.status = absl::ResourceExhaustedError(absl::StrCat(
-        "the table sets need ", Size(needed), " of memory, and ", most.limited_by, " has ",
-        Size(most.bytes), ": raise the limit, reserve huge pages, or serve fewer table sets"));
+    finding.status = absl::ResourceExhaustedError(
+        absl::StrCat("the table sets need ", ExactBytes(needed), " of memory, and ",
+                     most.limited_by, " has ", ExactBytes(most.bytes),
+                     ": raise the limit, reserve huge pages, or serve fewer table sets"));
   }
   return finding;
 }
@@ -261,7 +260,7 @@ std::vector<Finding> CheckConfiguration(const ServerConfig& config) {
     const absl::StatusOr<uint64_t> bytes = LookAtCheckpoint(config, sets);
     if (bytes.ok()) row_bytes = *bytes;
     findings.push_back({absl::StrCat("checkpoint ", config.checkpoint, ": its tables are those of ",
-                                     config.family, ", ", Size(row_bytes), " of rows"),
+                                     config.family, ", ", ExactBytes(row_bytes), " of rows"),
                         bytes.status()});
   }
   for (std::string& note : NotesOnAllowances(config)) {

@@ -195,9 +195,8 @@ std::string AsText(const Manifest& manifest, const Sides& sides) {
                                    : std::string("ids as they are"),
                   "\n");
   const uint64_t files = sides.links ? sides.links->files.size() : CountFiles(manifest, sides);
-  absl::StrAppendFormat(&out, "rows    %d bytes (%.2f GiB) in %d %s\n", manifest.TableBytes(),
-                        static_cast<double>(manifest.TableBytes()) / (1u << 30), files,
-                        files == 1 ? "file" : "files");
+  absl::StrAppend(&out, "rows    ", ExactBytes(manifest.TableBytes()), " in ", files,
+                  files == 1 ? " file" : " files", "\n");
   absl::StrAppend(&out, SidesAsText(sides), "\n");
   absl::StrAppendFormat(&out, "%6s %14s %10s  %-24s %6s\n", "layer", "rows", "row bytes",
                         "encoding", "shards");

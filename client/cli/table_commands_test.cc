@@ -72,6 +72,8 @@ TEST_F(TableCommandsTest, PacksVerifiesAndInspects) {
   for (const char* part : {"mine", "fp8_e4m3_ue8m0_block32", "synthetic", "Only the manifest"}) {
     EXPECT_THAT(printed_, HasSubstr(part));
   }
+  EXPECT_THAT(printed_, HasSubstr(absl::StrCat("rows    ", rows * 264, " bytes (")));
+  EXPECT_THAT(printed_, HasSubstr(" KiB) in "));
 }
 
 TEST_F(TableCommandsTest, PackCountsItsLayers) {

@@ -40,6 +40,11 @@ std::string HumanBytes(uint64_t bytes) {
   return absl::StrCat(In(unit, bytes), " ", kUnits[unit.index]);
 }
 
+std::string ExactBytes(uint64_t bytes) {
+  const std::string human = HumanBytes(bytes);
+  return UnitOf(bytes).index == 0 ? human : absl::StrCat(bytes, " bytes (", human, ")");
+}
+
 std::string HumanBytesOf(uint64_t done, uint64_t total) {
   const Unit unit = UnitOf(total);
   return absl::StrCat(In(unit, done), " of ", In(unit, total), " ", kUnits[unit.index]);

@@ -12,6 +12,8 @@ namespace engram {
 
 // "512 bytes", "1 byte", "41.2 GiB": powers of 1024, one digit behind the point.
 std::string HumanBytes(uint64_t bytes);
+// "29360128 bytes (28.0 MiB)", "512 bytes": for messages whose reader sets a limit by the number.
+std::string ExactBytes(uint64_t bytes);
 // "41.2 of 189.0 GiB": both in the unit of `total`.
 std::string HumanBytesOf(uint64_t done, uint64_t total);
 // "45 s", "2 min", "1 h 5 min", "3 d 4 h": rounded up, so that what is left is never "0 s" before

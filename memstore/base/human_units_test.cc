@@ -19,6 +19,14 @@ TEST(HumanUnitsTest, SizesHaveTheUnitThatFits) {
   EXPECT_EQ(HumanBytes(std::numeric_limits<uint64_t>::max()), "16.0 EiB");
 }
 
+TEST(HumanUnitsTest, ExactSizesAreSaidTwiceWhereTheirUnitIsAnother) {
+  EXPECT_EQ(ExactBytes(1), "1 byte");
+  EXPECT_EQ(ExactBytes(1023), "1023 bytes");
+  EXPECT_EQ(ExactBytes(1024), "1024 bytes (1.0 KiB)");
+  EXPECT_EQ(ExactBytes(29360128), "29360128 bytes (28.0 MiB)");
+  EXPECT_EQ(ExactBytes(202'758'032'400), "202758032400 bytes (188.8 GiB)");
+}
+
 TEST(HumanUnitsTest, APartIsInTheUnitOfTheWhole) {
   EXPECT_EQ(HumanBytesOf(kGiB * 412 / 10, kGiB * 189), "41.2 of 189.0 GiB");
   EXPECT_EQ(HumanBytesOf(5, kGiB), "0.0 of 1.0 GiB");

@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
+#include "memstore/base/human_units.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/os/posix_file.h"
 #include "memstore/store/available_memory.h"
@@ -32,10 +32,6 @@ absl::StatusOr<std::vector<Arena>> MapArenas(const Manifest& manifest, ArenaOpti
   return arenas;
 }
 
-std::string Size(uint64_t bytes) {
-  return absl::StrFormat("%d bytes (%.2f GiB)", bytes, static_cast<double>(bytes) / (1 << 30));
-}
-
 // Before anything is touched: the kernel ends a process that takes more than there is. Reserved
 // huge pages are set aside already.
 uint64_t UnreservedBytes(const std::vector<Arena>& arenas) {
@@ -53,8 +49,8 @@ absl::Status CheckMemory(const Manifest& manifest, uint64_t needed, const LoadOp
           : ReadAvailableMemory();
   if (needed <= available.bytes) return absl::OkStatus();
   return absl::ResourceExhaustedError(
-      absl::StrCat("table set ", manifest.name, " needs ", Size(needed), " of memory, ",
-                   available.limited_by, " leaves ", Size(available.bytes),
+      absl::StrCat("table set ", manifest.name, " needs ", ExactBytes(needed), " of memory, ",
+                   available.limited_by, " leaves ", ExactBytes(available.bytes),
                    "; free memory, raise the limit, or pack the table smaller (--rows-per-head)"));
 }
 
