@@ -28,6 +28,9 @@
 namespace engram::cli {
 namespace {
 
+// A checkpoint's files lie in one or a few; --json lists all.
+constexpr size_t kMaxFoldersSaid = 8;
+
 // What lies beside the manifest.
 struct Sides {
   SideFiles read;
@@ -129,7 +132,7 @@ std::string AsJson(const Manifest& manifest, const Sides& sides) {
 std::string ReadFromAsText(const ReadFrom& from) {
   std::string out;
   for (const SourceFile& file : from.files) {
-    absl::StrAppend(&out, "  read ", QuoteForMessage(file.path),
+    absl::StrAppend(&out, "  read ", QuotePathForMessage(file.path),
                     file.layers.size() == 1 ? ": layer " : ": layers ",
                     QuoteForMessage(absl::StrJoin(file.layers, ", ")), " (", file.tensors,
                     file.tensors == 1 ? " tensor" : " tensors", ", a file of ",
@@ -142,12 +145,23 @@ std::string ReadFromAsText(const ReadFrom& from) {
   return out;
 }
 
+std::string FoldersText(const LinkedRows& links) {
+  std::vector<std::string> folders = LinkedFolders(links);
+  const size_t said = std::min(folders.size(), kMaxFoldersSaid), others = folders.size() - said;
+  folders.resize(said);
+  const std::string text =
+      absl::StrJoin(folders, ", ", [](std::string* out, const std::string& folder) {
+        out->append(QuotePathForMessage(folder));
+      });
+  if (others == 0) return text;
+  return absl::StrCat(text, " and ", others, others == 1 ? " other folder" : " other folders");
+}
+
 // Lines of what the side files say; none where there are none.
 std::string SidesAsText(const Sides& sides) {
   std::string out;
   if (sides.links) {
-    absl::StrAppend(&out, "linked  to files in ",
-                    QuoteForMessage(absl::StrJoin(LinkedFolders(*sides.links), ", ")), "\n");
+    absl::StrAppend(&out, "linked  to files in ", FoldersText(*sides.links), "\n");
   }
   if (const std::optional<Provenance>& source = sides.read.provenance) {
     absl::StrAppend(&out, "source  ", ProvenanceText(*source), "\n");

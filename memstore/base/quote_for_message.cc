@@ -16,11 +16,15 @@ std::string Escaped(absl::string_view value) {
   return out;
 }
 
+std::string Cut(absl::string_view value, size_t most) {
+  if (value.size() <= most) return Escaped(value);
+  return absl::StrCat(Escaped(value.substr(0, most)), "... (", value.size(), " bytes)");
+}
+
 }  // namespace
 
-std::string QuoteForMessage(absl::string_view value) {
-  if (value.size() <= kMaxQuotedBytes) return Escaped(value);
-  return absl::StrCat(Escaped(value.substr(0, kMaxQuotedBytes)), "... (", value.size(), " bytes)");
-}
+std::string QuoteForMessage(absl::string_view value) { return Cut(value, kMaxQuotedBytes); }
+
+std::string QuotePathForMessage(absl::string_view path) { return Cut(path, kMaxQuotedPathBytes); }
 
 }  // namespace engram

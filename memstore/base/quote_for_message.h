@@ -11,12 +11,16 @@
 
 namespace engram {
 
-// Of a value's bytes, the most that are shown: a digest, a tensor's name or a path is shown whole,
-// and a message stays readable.
+// Of a value's bytes, the most that are shown: a digest or a tensor's name is shown whole, and a
+// message stays readable.
 inline constexpr size_t kMaxQuotedBytes = 200;
+// Of a path's: as Linux bounds one, for a file can only be found by the whole of it.
+inline constexpr size_t kMaxQuotedPathBytes = 4096;
 
 // `value` with all but printable ASCII written as C escapes, and cut after kMaxQuotedBytes of it
 // with a note of its length.
 std::string QuoteForMessage(absl::string_view value);
+// The same of a path, cut after kMaxQuotedPathBytes.
+std::string QuotePathForMessage(absl::string_view path);
 
 }  // namespace engram

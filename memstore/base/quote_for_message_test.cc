@@ -22,5 +22,12 @@ TEST(EchoTest, CutsWhatIsLong) {
             std::string(kMaxQuotedBytes, 'x') + "... (1000000 bytes)");
 }
 
+TEST(EchoTest, ShowsAPathWhole) {
+  const std::string longest(kMaxQuotedPathBytes, 'x');
+  EXPECT_EQ(QuotePathForMessage(longest), longest);
+  EXPECT_EQ(QuotePathForMessage(longest + "y"), longest + "... (4097 bytes)");
+  EXPECT_EQ(QuotePathForMessage("/a\x1b/\"b\""), "/a\\x1b/\"b\"");
+}
+
 }  // namespace
 }  // namespace engram

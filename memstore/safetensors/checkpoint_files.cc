@@ -219,11 +219,11 @@ absl::Status CheckLinkLeadsSomewhere(const std::string& path) {
   const fs::path place = (fs::path(path).parent_path() / target).lexically_normal();
   const bool in_cache = absl::StrContains(target.string(), "blobs");
   return absl::FailedPreconditionError(absl::StrCat(
-      QuoteForMessage(path), " is a link to ", QuoteForMessage(target.string()),
+      QuotePathForMessage(path), " is a link to ", QuotePathForMessage(target.string()),
       ", and that is not there: ",
       in_cache ? "mount or copy the directory of blobs too, and not the snapshots alone"
                : "mount or copy what it leads to",
-      " (", QuoteForMessage(place.string()), ")"));
+      " (", QuotePathForMessage(place.string()), ")"));
 }
 
 absl::StatusOr<std::string> ReadCheckpointText(const std::string& path, uint64_t max_bytes) {

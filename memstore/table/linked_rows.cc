@@ -13,11 +13,11 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
-#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "memstore/base/check.h"
+#include "memstore/base/quote_for_message.h"
 #include "memstore/base/sha256.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/os/posix_file.h"
@@ -240,12 +240,9 @@ std::string DateOf(int64_t unix_ns) {
                           absl::UTCTimeZone());
 }
 
-// As messages have a path: whole, for it has a bound and is to be found again.
-std::string Shown(const std::string& path) { return absl::CHexEscape(path); }
-
 absl::Status Changed(const LinkedFile& file, absl::string_view what) {
   return absl::FailedPreconditionError(absl::StrCat(
-      Shown(file.path),
+      QuotePathForMessage(file.path),
       ", which the table set takes rows from, changed since it was linked: ", what, "; ", kFix));
 }
 
@@ -254,7 +251,7 @@ absl::Status CheckLinkedFile(const LinkedFile& file) {
   if (::stat(file.path.c_str(), &stat) != 0) {
     if (errno != ENOENT && errno != ENOTDIR) return PosixError("look at", file.path);
     return absl::NotFoundError(
-        absl::StrCat(Shown(file.path),
+        absl::StrCat(QuotePathForMessage(file.path),
                      ", which the table set takes rows from, is not there: if the checkpoint was "
                      "moved, move it back, or ",
                      kFix));
@@ -367,8 +364,8 @@ std::string WhereLinked(const JoinedRows& rows, RowId first_row, RowId end_row) 
       const RowId end = std::min(end_row, piece.first_row + piece.rows);
       if (begin >= end || ++places > kMaxPlacesSaid) continue;
       const uint64_t at = piece.offset + (begin - piece.first_row) * part.row_bytes;
-      absl::StrAppend(&text, text.empty() ? "" : " and ", Shown(piece.file), " (bytes ", at, "..",
-                      at + (end - begin) * part.row_bytes - 1, ")");
+      absl::StrAppend(&text, text.empty() ? "" : " and ", QuotePathForMessage(piece.file),
+                      " (bytes ", at, "..", at + (end - begin) * part.row_bytes - 1, ")");
     }
   }
   if (places > kMaxPlacesSaid) {

@@ -239,6 +239,9 @@ TEST(WhereLinked, NamesFilesAndBytes) {
   many.parts[0].row_bytes = 1;
   for (uint64_t i = 0; i < 6; ++i) many.parts[0].pieces.push_back({"/f", i, i, 1});
   EXPECT_THAT(WhereLinked(many, 0, 6), HasSubstr("and 2 other places"));
+  JoinedRows quoted;
+  quoted.parts = {{1, {{"/a \"b\"\n", 0, 0, 1}}}};
+  EXPECT_EQ(WhereLinked(quoted, 0, 1), "/a \"b\"\\n (bytes 0..0)");
 }
 
 }  // namespace

@@ -67,7 +67,7 @@ absl::Status CheckOther(const fs::directory_entry& entry, const std::set<std::st
   const std::string path = entry.path();
   if (side_files.count(entry.path().filename()) == 0) {
     return absl::DataLossError(absl::StrCat(
-        QuoteForMessage(path), " does not belong to the table set: remove it, or ", kFix));
+        QuotePathForMessage(path), " does not belong to the table set: remove it, or ", kFix));
   }
   return IsRegular(entry) ? absl::OkStatus() : DamagedSideFile(path, "is not a regular file");
 }

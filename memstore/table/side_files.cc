@@ -324,7 +324,7 @@ std::string SourceText(const Provenance& provenance) {
     return QuoteForMessage(absl::StrCat(
         provenance.repository, provenance.revision.empty() ? "" : "@", provenance.revision));
   }
-  if (!provenance.path.empty()) return QuoteForMessage(provenance.path);
+  if (!provenance.path.empty()) return QuotePathForMessage(provenance.path);
   if (provenance.source_kind == kSyntheticSource) return "made-up rows";
   return absl::StrCat("an unnamed ", QuoteForMessage(provenance.source_kind));
 }
@@ -333,7 +333,7 @@ std::string ProvenanceText(const Provenance& provenance) {
   const bool has_place = !provenance.repository.empty() && !provenance.path.empty();
   return absl::StrCat(SourceText(provenance),
                       has_place ? absl::StrCat(" (", QuoteForMessage(provenance.source_kind), " ",
-                                               QuoteForMessage(provenance.path), ")")
+                                               QuotePathForMessage(provenance.path), ")")
                                 : std::string(),
                       provenance.stored_constants ? ", by its stored constants" : "", ", packed ",
                       FormatPackedAt(provenance.packed_at), " by version ",

@@ -174,6 +174,14 @@ TEST_F(SideFilesTest, KeepWhatAPathCanBe) {
   EXPECT_EQ(replaced.size() % 3, 0u) << "a character was cut";
 }
 
+TEST(SourceText, ShowsAPathWhole) {
+  Provenance provenance = SampleProvenance();
+  provenance.path = absl::StrCat("/", std::string(1000, 'x'), "/model");
+  EXPECT_THAT(ProvenanceText(provenance), HasSubstr(provenance.path));
+  provenance.repository.clear();
+  EXPECT_EQ(SourceText(provenance), provenance.path);
+}
+
 TEST_F(SideFilesTest, AllowKeysThatThisVersionDoesNotKnow) {
   const std::string body = absl::StrReplaceAll(ProvenanceBody(SampleProvenance()),
                                                {{"{\n", "{\n\"of_tomorrow\": [1, {}],\n"}});

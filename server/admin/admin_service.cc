@@ -81,7 +81,7 @@ grpc::Status AdminService::Publish(grpc::ServerContext* context, const v1::Publi
   last.set_warning(published->warning);
   writer->Write(last);
   targets_.log->info("published {} {} from {} in {:.1f} s, for {}", set.name(), set.id(),
-                     QuoteForMessage(request->directory()),
+                     QuotePathForMessage(request->directory()),
                      absl::ToDoubleSeconds(targets_.clock->Now() - begin), Who(*context));
   return grpc::Status::OK;
 }
