@@ -96,8 +96,10 @@ std::vector<Finding> LookAtSecurity(const ServerConfig& config) {
 absl::Status CheckFiles(const Named& set, const std::string& state_directory) {
   ENGRAM_RETURN_IF_ERROR(CheckSetDirectory(set.directory, set.manifest));
   const std::string sides = SideDirectory(state_directory, set.manifest.id);
-  ENGRAM_RETURN_IF_ERROR(LoadSmallSideFiles(set.directory, sides, set.manifest).status());
-  ENGRAM_ASSIGN_OR_RETURN(const auto links, LoadLinkedRows(set.directory, set.manifest));
+  ENGRAM_ASSIGN_OR_RETURN(SideFiles side_files,
+                          LoadSmallSideFiles(set.directory, sides, set.manifest));
+  ENGRAM_ASSIGN_OR_RETURN(const auto links,
+                          TakeLinkedRows(set.directory, set.manifest, side_files));
   return links ? CheckLinkedFiles(*links) : absl::OkStatus();
 }
 

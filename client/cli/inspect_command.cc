@@ -229,7 +229,7 @@ std::string AsText(const Manifest& manifest, const Sides& sides) {
 absl::StatusOr<Sides> ReadSides(const std::string& directory, const Manifest& manifest) {
   Sides sides;
   ENGRAM_ASSIGN_OR_RETURN(sides.read, LoadSmallSideFiles(directory, "", manifest));
-  ENGRAM_ASSIGN_OR_RETURN(sides.links, LoadLinkedRows(directory, manifest));
+  ENGRAM_ASSIGN_OR_RETURN(sides.links, TakeLinkedRows(directory, manifest, sides.read));
   sides.there = SideFilesThere(directory, manifest);
   return sides;
 }

@@ -79,7 +79,8 @@ absl::StatusOr<std::shared_ptr<const TableSet>> TableSet::Load(const std::string
   if (!status.ok()) return status;
   ENGRAM_ASSIGN_OR_RETURN(set->side_files_,
                           LoadSideFiles(directory, options.side_file_directory, set->manifest_));
-  ENGRAM_ASSIGN_OR_RETURN(const auto links, LoadLinkedRows(directory, set->manifest_));
+  ENGRAM_ASSIGN_OR_RETURN(const auto links,
+                          TakeLinkedRows(directory, set->manifest_, set->side_files_));
   if (links) ENGRAM_RETURN_IF_ERROR(CheckLinkedFiles(*links));
   ENGRAM_RETURN_IF_ERROR(set->LoadAddressers());
 

@@ -22,7 +22,6 @@
 #include "memstore/base/status_macros.h"
 #include "memstore/os/posix_file.h"
 #include "memstore/table/side_file.h"
-#include "memstore/table/side_files.h"
 
 namespace engram {
 namespace {
@@ -339,14 +338,13 @@ absl::StatusOr<LinkedRows> ParseLinks(absl::string_view body, absl::string_view 
   return LinksReader(source, manifest).Read(parsed);
 }
 
-absl::StatusOr<std::optional<LinkedRows>> LoadLinkedRows(const std::string& directory,
-                                                         const Manifest& manifest) {
-  const std::string path = JoinPath(directory, kLinksFile);
-  const absl::StatusOr<std::string> body =
-      ReadSideFile(path, kLinksKind, manifest.id, kMaxLinksBytes);
-  if (absl::IsNotFound(body.status())) return std::nullopt;
-  if (!body.ok()) return body.status();
-  ENGRAM_ASSIGN_OR_RETURN(LinkedRows links, ParseLinks(*body, path, manifest));
+absl::StatusOr<std::optional<LinkedRows>> TakeLinkedRows(const std::string& directory,
+                                                         const Manifest& manifest,
+                                                         SideFiles& side_files) {
+  const std::optional<std::string> body = std::exchange(side_files.links_body, std::nullopt);
+  if (!body) return std::nullopt;
+  ENGRAM_ASSIGN_OR_RETURN(LinkedRows links,
+                          ParseLinks(*body, JoinPath(directory, kLinksFile), manifest));
   return links;
 }
 

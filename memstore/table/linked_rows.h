@@ -17,6 +17,7 @@
 #include "absl/strings/string_view.h"
 #include "memstore/table/joined_rows.h"
 #include "memstore/table/manifest.h"
+#include "memstore/table/side_files.h"
 
 namespace engram {
 
@@ -54,10 +55,12 @@ absl::StatusOr<std::string> LinksBody(const LinkedRows& links);
 absl::StatusOr<LinkedRows> ParseLinks(absl::string_view body, absl::string_view source,
                                       const Manifest& manifest);
 
-// What DIRECTORY/links.side says; nothing where there is none: the set has its rows itself. Errors
-// of ReadSideFile and ParseLinks.
-absl::StatusOr<std::optional<LinkedRows>> LoadLinkedRows(const std::string& directory,
-                                                         const Manifest& manifest);
+// What links.side of the set in `directory` says, whose side files were read; nothing where there
+// is none: the set has its rows itself. The body goes with it, for it may be long. ParseLinks'
+// errors.
+absl::StatusOr<std::optional<LinkedRows>> TakeLinkedRows(const std::string& directory,
+                                                         const Manifest& manifest,
+                                                         SideFiles& side_files);
 
 // OK when every file is there and as it was. NOT_FOUND: one is gone; FAILED_PRECONDITION: one has
 // another size, time or header. Names the file, where it was looked for, and the fix. Cost: one

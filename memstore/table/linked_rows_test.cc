@@ -216,17 +216,25 @@ TEST_F(LinkedFilesTest, AHeaderThatIsLongerThanItsFileCannotBeLinked) {
   EXPECT_EQ(LookAtLinkedFile(dir_ / "none", 0).status().code(), absl::StatusCode::kNotFound);
 }
 
-TEST_F(LinkedFilesTest, LinksAreReadFromTheSetsDirectory) {
+TEST_F(LinkedFilesTest, LinksAreTakenFromTheSidesOfTheSetsDirectory) {
   const Manifest manifest = TwoLayers();
-  const auto none = LoadLinkedRows(dir_, manifest);
+  SideFiles side_files;
+  const auto none = TakeLinkedRows(dir_, manifest, side_files);
   ASSERT_TRUE(none.ok()) << none.status();
   EXPECT_FALSE(none->has_value());
-  ASSERT_TRUE(WriteSideFile(dir_ / kLinksFile, kLinksKind, manifest.id,
-                            LinksBody(Links("/a/one", "/b/other")).value())
-                  .ok());
-  const auto links = LoadLinkedRows(dir_, manifest);
+  const std::string path = dir_ / kLinksFile;
+  ASSERT_TRUE(
+      WriteSideFile(path, kLinksKind, manifest.id, LinksBody(Links("/a/one", "/b/other")).value())
+          .ok());
+  side_files = LoadSmallSideFiles(dir_, "", manifest).value();
+  fs::remove(path);  // it was read
+  const auto links = TakeLinkedRows(dir_, manifest, side_files);
   ASSERT_TRUE(links.ok()) << links.status();
   EXPECT_EQ((*links)->files.size(), 2u);
+  EXPECT_FALSE(side_files.links_body.has_value());
+  side_files.links_body = "{}";
+  EXPECT_THAT(std::string(TakeLinkedRows(dir_, manifest, side_files).status().message()),
+              HasSubstr(path));
 }
 
 TEST(WhereLinked, NamesFilesAndBytes) {

@@ -258,11 +258,15 @@ struct Places {
                                " can be here: its body takes at most ", max_bytes, " bytes"));
       }
       ENGRAM_RETURN_IF_ERROR(body.status());
-      ENGRAM_ASSIGN_OR_RETURN(auto value, parse(path, *body));
+      ENGRAM_ASSIGN_OR_RETURN(auto value, parse(path, *std::move(body)));
       if (!first) first = std::move(value);
     }
     return first;
   }
+};
+
+struct FileBody {
+  std::string path, body;
 };
 
 absl::StatusOr<std::optional<PageChecksums>> ReadPageChecksums(const Places& places,
@@ -283,12 +287,15 @@ absl::StatusOr<SideFiles> ReadSmall(const Places& places) {
   ENGRAM_ASSIGN_OR_RETURN(auto ids, places.Read(kImageTokenIdsFile, kImageTokenIdsKind,
                                                 kMaxImageTokenIdsBytes, ParseImageTokenIds));
   if (ids) files.image_token_ids = *std::move(ids);
-  // Whole, and this set's. What they say is LoadLinkedRows's to read.
-  ENGRAM_RETURN_IF_ERROR(
-      places
-          .Read(kLinksFile, kLinksKind, kMaxLinksBytes,
-                [](const std::string&, const std::string&) { return absl::StatusOr<bool>(true); })
-          .status());
+  // Whole, and this set's. What they say is TakeLinkedRows's to read.
+  ENGRAM_ASSIGN_OR_RETURN(
+      auto links,
+      places.Read(kLinksFile, kLinksKind, kMaxLinksBytes, [](std::string path, std::string body) {
+        return absl::StatusOr<FileBody>(FileBody{std::move(path), std::move(body)});
+      }));
+  if (links && links->path == JoinPath(places.directories.front(), kLinksFile)) {
+    files.links_body = std::move(links->body);
+  }
   return files;
 }
 

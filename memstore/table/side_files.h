@@ -3,9 +3,9 @@
 //
 // Plain values and functions, stateless, thread-safe. They lie in the set's directory or in
 // another one (--state-dir/ID); where both have one of a name, both are checked and the set's own
-// counts. Links count in the set's own directory alone (LoadLinkedRows reads them); in the other
-// one they are checked and have no effect. One that is absent is no error. Memory: one file's body
-// at a time.
+// counts. Links count in the set's own directory alone; in the other one they are checked and have
+// no effect. One that is absent is no error. Memory: one file's body at a time, beside that of the
+// links until TakeLinkedRows takes it.
 // Errors are ReadSideFile's, and DATA_LOSS for a body that is not what its kind asks for; each
 // names the file and says that it may be deleted. Text in a side file is another's, of bounded
 // length and valid UTF-8, and otherwise anything: whoever shows it escapes it.
@@ -94,6 +94,8 @@ struct SideFiles {
   std::optional<Provenance> provenance;
   std::vector<int32_t> image_token_ids;  // ascending, each once; empty: none are known
   bool page_checksums = false;           // every shard has its own
+  // Of the set's own links, for TakeLinkedRows; none: it has its rows itself, or they were taken.
+  std::optional<std::string> links_body;
 };
 
 // SHARDSTEM.page-checksums.side: the shard's file name with another ending.

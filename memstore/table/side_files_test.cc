@@ -156,6 +156,7 @@ TEST_F(SideFilesTest, CheckThatLinksAreWholeWhereverTheyLie) {
   for (const std::string& directory : {set_, state_}) {
     Put(directory, kLinksFile, kLinksKind, "whatever");
     EXPECT_TRUE(Load().ok()) << Load().status();
+    EXPECT_EQ(Load()->links_body.has_value(), directory == set_);
     const std::string path = JoinPath(directory, kLinksFile);
     fs::resize_file(path, fs::file_size(path) - 1);
     EXPECT_EQ(Load().status().code(), absl::StatusCode::kDataLoss);

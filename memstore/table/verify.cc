@@ -151,8 +151,8 @@ absl::StatusOr<Manifest> VerifyTableSet(const std::string& directory,
         TokenMap::Load(JoinPath(directory, map->file), manifest->scheme.vocab_size, *map).status();
     if (!status.ok()) return status;
   }
-  ENGRAM_RETURN_IF_ERROR(LoadSideFiles(directory, "", *manifest).status());
-  ENGRAM_ASSIGN_OR_RETURN(const auto links, LoadLinkedRows(directory, *manifest));
+  ENGRAM_ASSIGN_OR_RETURN(SideFiles side_files, LoadSideFiles(directory, "", *manifest));
+  ENGRAM_ASSIGN_OR_RETURN(const auto links, TakeLinkedRows(directory, *manifest, side_files));
   if (links) ENGRAM_RETURN_IF_ERROR(CheckLinkedFiles(*links));
   ShardFiles files(directory, links ? &*links : nullptr);
   const std::vector<BlockRun> runs = PlanRuns(*manifest, files);
