@@ -74,8 +74,8 @@ absl::StatusOr<std::unique_ptr<Engramd>> Engramd::Load(const ServerConfig& confi
                                                        Clock* clock) {
   std::unique_ptr<Engramd> engramd(new Engramd(config, std::move(log), clock));
   ENGRAM_ASSIGN_OR_RETURN(engramd->fd_limit_, RaiseFileLimit());
-  ENGRAM_RETURN_IF_ERROR(CheckBeforeLoading(config));
-  for (const std::string& note : NotesOnAllowances(config)) engramd->log_->warn("{}", note);
+  ENGRAM_ASSIGN_OR_RETURN(const std::vector<std::string> notes, CheckBeforeLoading(config));
+  for (const std::string& note : notes) engramd->log_->warn("{}", note);
   ENGRAM_ASSIGN_OR_RETURN(engramd->access_, AccessControl::Create({.token_file = config.token_file,
                                                                    .allow = config.allow},
                                                                   engramd->log_, clock));

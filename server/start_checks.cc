@@ -209,6 +209,29 @@ std::vector<Finding> LookAtAddresses(const ServerConfig& config,
   return findings;
 }
 
+// What --allow says of names that no set has; `sets` are those of the configuration that could be
+// read. Nothing where one could not: its name is not known.
+std::vector<std::string> NotesOnAllowances(const ServerConfig& config,
+                                           const std::vector<Named>& sets) {
+  if (sets.size() < config.table_sets.size()) return {};
+  std::vector<std::string> names;
+  for (const Named& set : sets) names.push_back(set.manifest.name);
+  if (!config.checkpoint.empty()) {
+    const absl::StatusOr<const Family*> family = FindFamily(config.family);
+    if (!family.ok()) return {};
+    names.emplace_back((*family)->name);
+  }
+  std::vector<std::string> notes;
+  for (const Allowance& allowance : config.allow) {
+    const std::string& set = allowance.table_set;
+    if (set == "*" || std::find(names.begin(), names.end(), set) != names.end()) continue;
+    notes.push_back(absl::StrCat(
+        "--allow ", allowance.identity, "=", set,
+        ": no table set of this name is served now; served: ", absl::StrJoin(names, ", ")));
+  }
+  return notes;
+}
+
 void Append(std::vector<Finding> more, std::vector<Finding>& findings) {
   std::move(more.begin(), more.end(), std::back_inserter(findings));
 }
@@ -229,29 +252,6 @@ CheckpointSource SourceOf(const ServerConfig& config) {
   return {config.checkpoint, config.family, config.rows_per_head, config.token_map};
 }
 
-std::vector<std::string> NotesOnAllowances(const ServerConfig& config) {
-  std::vector<std::string> names;
-  for (const std::string& directory : config.table_sets) {
-    const absl::StatusOr<Manifest> manifest = LoadManifest(directory);
-    if (!manifest.ok()) return {};
-    names.push_back(manifest->name);
-  }
-  if (!config.checkpoint.empty()) {
-    const absl::StatusOr<const Family*> family = FindFamily(config.family);
-    if (!family.ok()) return {};
-    names.emplace_back((*family)->name);
-  }
-  std::vector<std::string> notes;
-  for (const Allowance& allowance : config.allow) {
-    const std::string& set = allowance.table_set;
-    if (set == "*" || std::find(names.begin(), names.end(), set) != names.end()) continue;
-    notes.push_back(absl::StrCat(
-        "--allow ", allowance.identity, "=", set,
-        ": no table set of this name is served now; served: ", absl::StrJoin(names, ", ")));
-  }
-  return notes;
-}
-
 std::vector<Finding> CheckConfiguration(const ServerConfig& config) {
   std::vector<Finding> findings = LookAtSecurity(config);
   std::vector<Named> sets;
@@ -265,7 +265,7 @@ std::vector<Finding> CheckConfiguration(const ServerConfig& config) {
                                      config.family, ", ", ExactBytes(row_bytes), " of rows"),
                         bytes.status()});
   }
-  for (std::string& note : NotesOnAllowances(config)) {
+  for (std::string& note : NotesOnAllowances(config, sets)) {
     findings.push_back({.what = std::move(note), .is_note = true});
   }
   for (const Named& set : sets) row_bytes += set.manifest.TableBytes();
@@ -274,7 +274,7 @@ std::vector<Finding> CheckConfiguration(const ServerConfig& config) {
   return findings;
 }
 
-absl::Status CheckBeforeLoading(const ServerConfig& config) {
+absl::StatusOr<std::vector<std::string>> CheckBeforeLoading(const ServerConfig& config) {
   std::vector<Finding> findings = LookAtSecurity(config);
   std::vector<Named> sets;
   Append(LookAtTableSets(config.table_sets, config.state_dir, config.max_batch_rows, &sets),
@@ -284,7 +284,7 @@ absl::Status CheckBeforeLoading(const ServerConfig& config) {
   }
   Append(LookAtAddresses(config, CheckCanListen), findings);
   for (const Finding& finding : findings) ENGRAM_RETURN_IF_ERROR(finding.status);
-  return absl::OkStatus();
+  return NotesOnAllowances(config, sets);
 }
 
 std::string FindingsText(const std::vector<Finding>& findings) {

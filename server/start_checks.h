@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "server/config/config.h"
 #include "server/table_sets/checkpoint_set.h"
@@ -27,8 +28,10 @@ struct Finding {
 // naming the directory; ALREADY_EXISTS when one set stands there twice, or two of one name, the
 // checkpoint's among them, by which clients could not tell them apart; INVALID_ARGUMENT when the
 // rows of one token are more than a batch may have; CheckCheckpointPlace's; CheckCanListen's,
-// naming the flag.
-absl::Status CheckBeforeLoading(const ServerConfig& config);
+// naming the flag. Where nothing is wrong, notes on what may not be meant: what --allow says of
+// table sets whose names none has that is to be served. They may be published later, so nothing is
+// refused.
+absl::StatusOr<std::vector<std::string>> CheckBeforeLoading(const ServerConfig& config);
 
 // All of it that holds while another engramd serves by the same configuration, good and bad, one
 // finding for each file, table set and socket; of the addresses, whether a Unix socket's folder is
@@ -44,10 +47,6 @@ absl::Status CheckTableSets(absl::Span<const std::string> directories,
 
 // The checkpoint of a configuration that has one.
 CheckpointSource SourceOf(const ServerConfig& config);
-
-// What --allow says of table sets whose names none has that is to be served: they may be published
-// later, so nothing is refused. None where a set cannot be read.
-std::vector<std::string> NotesOnAllowances(const ServerConfig& config);
 
 // A line for each of which nothing is wrong, "ok" or "note" first.
 std::string FindingsText(const std::vector<Finding>& findings);
