@@ -281,8 +281,6 @@ bool LookupRequest::ParseField(Reader& reader, uint32_t field, WireType type) {
 }
 
 bool LookupRequest::ParseLayer(Reader& reader) {
-  uint64_t length = 0;
-  if (!reader.Length(&length)) return false;
   ++layers_named;
   if (layer_count_ < kMaxKeptLayers) ++layer_count_;
   if (layers_.size() < layer_count_) layers_.emplace_back();
@@ -293,64 +291,48 @@ bool LookupRequest::ParseLayer(Reader& reader) {
   layer.ids64.clear();
   layer.has_columns = false;
   layer.columns.runs_named = 0;
-  const uint64_t behind = reader.Enter(length);
-  while (!reader.AtEnd()) {
-    uint32_t field = 0;
-    WireType type;
-    if (!reader.Tag(&field, &type)) return false;
-    bool matched = false;
-    if (field == row_ids::kIds32) {
-      if (!ReadFixed(reader, type, &layer.ids32, &matched)) return false;
-    } else if (field == row_ids::kIds64) {
-      if (!ReadFixed(reader, type, &layer.ids64, &matched)) return false;
-    } else if (field == row_ids::kLayer && type == WireType::kVarint) {
-      if (!ReadUint32(reader, &layer.layer)) return false;
-      matched = true;
-    } else if (field == row_ids::kColumns && type == WireType::kLengthDelimited) {
-      if (!ReadSlice(reader, &layer.columns)) return false;
-      matched = layer.has_columns = true;
+  return ReadMessage(reader, [&](uint32_t field, WireType type, bool* known) {
+    if (field == row_ids::kIds32) return ReadFixed(reader, type, &layer.ids32, known);
+    if (field == row_ids::kIds64) return ReadFixed(reader, type, &layer.ids64, known);
+    if (field == row_ids::kLayer && type == WireType::kVarint) {
+      *known = true;
+      return ReadUint32(reader, &layer.layer);
     }
-    if (!matched && !reader.SkipValue(field, type)) return false;
-  }
-  reader.Leave(behind);
-  return true;
+    if (field == row_ids::kColumns && type == WireType::kLengthDelimited) {
+      *known = layer.has_columns = true;
+      return ReadSlice(reader, &layer.columns);
+    }
+    return true;
+  });
 }
 
 bool LookupRequest::ParseTokens(Reader& reader) {
-  uint64_t length = 0;
-  if (!reader.Length(&length)) return false;
   has_tokens = true;
-  const uint64_t behind = reader.Enter(length);
-  while (!reader.AtEnd()) {
-    uint32_t field = 0;
-    WireType type;
-    if (!reader.Tag(&field, &type)) return false;
-    bool matched = false;
-    bool ok = true;
-    if (field == token_batch::kTokenIds) {
-      ok = ReadFixed(reader, type, &tokens.token_ids, &matched);
-    } else if (field == token_batch::kLayers) {
-      ok = ReadVarints(reader, type, &tokens.layers, &matched);
-    } else if (field == token_batch::kSequenceTokens) {
-      ok = ReadVarints(reader, type, &tokens.sequence_tokens, &matched);
-    } else if (field == token_batch::kSequenceLookback) {
-      ok = ReadVarints(reader, type, &tokens.sequence_lookback, &matched);
-    } else if (field == token_batch::kDeadMask && type == WireType::kLengthDelimited) {
+  return ReadMessage(reader, [&](uint32_t field, WireType type, bool* known) {
+    if (field == token_batch::kTokenIds) return ReadFixed(reader, type, &tokens.token_ids, known);
+    if (field == token_batch::kLayers) return ReadVarints(reader, type, &tokens.layers, known);
+    if (field == token_batch::kSequenceTokens) {
+      return ReadVarints(reader, type, &tokens.sequence_tokens, known);
+    }
+    if (field == token_batch::kSequenceLookback) {
+      return ReadVarints(reader, type, &tokens.sequence_lookback, known);
+    }
+    if (type != WireType::kLengthDelimited) return true;
+    if (field == token_batch::kDeadMask) {
+      *known = true;
       uint64_t bytes = 0;
       if (!reader.Length(&bytes)) return false;
       tokens.dead_mask.resize(bytes);
-      ok = reader.Copy(tokens.dead_mask.data(), bytes);
-      matched = true;
-    } else if (field == token_batch::kColumns && type == WireType::kLengthDelimited) {
-      Slice slice;
-      ok = ReadSlice(reader, &slice);
-      if (tokens.columns_named++ < kMaxKeptLayers) tokens.columns.push_back(slice);
-      matched = true;
+      return reader.Copy(tokens.dead_mask.data(), bytes);
     }
-    if (!ok || (!matched && !reader.SkipValue(field, type))) return false;
-  }
-  reader.Leave(behind);
-  return true;
+    if (field == token_batch::kColumns) {
+      *known = true;
+      Slice slice;
+      if (!ReadSlice(reader, &slice)) return false;
+      if (tokens.columns_named++ < kMaxKeptLayers) tokens.columns.push_back(slice);
+    }
+    return true;
+  });
 }
 
 bool LookupResponse::Parse(absl::Span<const Bytes> chain) {
@@ -382,28 +364,22 @@ bool LookupResponse::ParseField(Reader& reader, uint32_t field, WireType type) {
   if (field != response::kLayers || type != WireType::kLengthDelimited) {
     return reader.SkipValue(field, type);
   }
-  uint64_t length = 0;
-  if (!reader.Length(&length)) return false;
   Layer& layer = layers.emplace_back();
-  const uint64_t behind = reader.Enter(length);
-  while (!reader.AtEnd()) {
-    uint32_t inner = 0;
-    if (!reader.Tag(&inner, &type)) return false;
-    bool ok = false;
-    if (inner == row_data::kRows && type == WireType::kLengthDelimited) {
+  return ReadMessage(reader, [&](uint32_t inner, WireType inner_type, bool* known) {
+    *known = true;
+    if (inner == row_data::kRows && inner_type == WireType::kLengthDelimited) {
       uint64_t bytes = 0;
-      ok = reader.Length(&bytes) && reader.Take(bytes, &layer.rows);
-    } else if (inner == row_data::kLayer && type == WireType::kVarint) {
-      ok = ReadUint32(reader, &layer.layer);
-    } else if (inner == row_data::kFirstRow && type == WireType::kVarint) {
-      ok = reader.Varint(&layer.first_row);
-    } else {
-      ok = reader.SkipValue(inner, type);
+      return reader.Length(&bytes) && reader.Take(bytes, &layer.rows);
     }
-    if (!ok) return false;
-  }
-  reader.Leave(behind);
-  return true;
+    if (inner == row_data::kLayer && inner_type == WireType::kVarint) {
+      return ReadUint32(reader, &layer.layer);
+    }
+    if (inner == row_data::kFirstRow && inner_type == WireType::kVarint) {
+      return reader.Varint(&layer.first_row);
+    }
+    *known = false;
+    return true;
+  });
 }
 
 uint64_t ReplyHeadBytes(const ReplyHead& head) {
