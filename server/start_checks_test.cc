@@ -44,11 +44,7 @@ class StartChecksTest : public ::testing::Test {
     const uint64_t rows = Derive(**FindFamily(config_.family), {500, {}}).value().layers[0].Rows();
     testing_checkpoint::WriteCheckpoint(
         Path(name),
-        {{"model.safetensors",
-          {{"model.language_model.layers.1.ple.ple_embedding.ngram_embedding.shard_0.weight",
-            "BF16",
-            {rows, 160},
-            std::string(rows * 320, 'r')}}}});
+        {{"model.safetensors", {testing_checkpoint::QwenTable(std::string(rows * 320, 'r'))}}});
     return rows * 320;
   }
   // Has the set's rows lie in the file "rows", to which it links.

@@ -87,13 +87,9 @@ TEST_F(TableCommandsTest, PackCountsItsLayers) {
 TEST_F(TableCommandsTest, PacksACheckpoint) {
   const AddressScheme scheme = Derive(**FindFamily("qwen4-exp"), {50, {}}).value();
   const uint64_t rows = scheme.layers[0].Rows();
-  testing_checkpoint::WriteText(
-      Path("model.safetensors"),
-      testing_checkpoint::FileText(
-          {{"model.language_model.layers.1.ple.ple_embedding.ngram_embedding.shard_0.weight",
-            "BF16",
-            {rows, 160},
-            testing_checkpoint::SomeBytes(1, rows * 320)}}));
+  testing_checkpoint::WriteText(Path("model.safetensors"),
+                                testing_checkpoint::FileText({testing_checkpoint::QwenTable(
+                                    testing_checkpoint::SomeBytes(1, rows * 320))}));
   const std::vector<std::string> pack = {"pack", "--family", "qwen4-exp", "--checkpoint",
                                          dir_,   "--output", Path("set")};
   EXPECT_EQ(Run(pack), kFailed);  // not of the family's full size

@@ -27,6 +27,7 @@ namespace fs = std::filesystem;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using testing_checkpoint::QwenTable;
 using testing_checkpoint::SomeBytes;
 using testing_checkpoint::WriteCheckpoint;
 using testing_checkpoint::WriteText;
@@ -54,13 +55,7 @@ class FindOrLinkTest : public testing::Test {
     const uint64_t rows =
         Derive(**FindFamily(kFamily), {rows_per_head, {}}).value().layers[0].Rows();
     fs::remove_all(Model());
-    WriteCheckpoint(
-        Model(),
-        {{"model.safetensors",
-          {{"model.language_model.layers.1.ple.ple_embedding.ngram_embedding.shard_0.weight",
-            "BF16",
-            {rows, 160},
-            SomeBytes(seed, rows * 320)}}}});
+    WriteCheckpoint(Model(), {{"model.safetensors", {QwenTable(SomeBytes(seed, rows * 320))}}});
   }
   absl::StatusOr<LinkedSet> FindOrLink(uint64_t rows_per_head = kRowsPerHead) {
     notes_.clear();

@@ -9,17 +9,18 @@
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "memstore/os/posix_file.h"
 #include "memstore/pack/pack_checkpoint.h"
+#include "memstore/pack/testing/packed_rows.h"
 #include "memstore/pack/testing/small_checkpoint.h"
-#include "memstore/table/shard_layout.h"
 
 namespace engram {
 namespace {
 
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
+using testing_checkpoint::Files;
 using testing_checkpoint::FileText;
+using testing_checkpoint::PackedRows;
 using testing_checkpoint::SomeBytes;
 using testing_checkpoint::Tensor;
 using testing_checkpoint::WriteCheckpoint;
@@ -30,8 +31,6 @@ constexpr char kV41[] = "deepseek-v4.1-flash";
 constexpr char kV41Map[] = "tests/golden/deepseek_v41_token_map.i32";
 constexpr uint64_t kRowsPerHead = 50;
 constexpr char kStem[] = "model.language_model.layers.1.ple.ple_embedding.ngram_embedding.";
-
-using Files = std::map<std::string, std::vector<Tensor>>;
 
 uint64_t RowsOf(absl::string_view family, uint32_t layer) {
   return Derive(**FindFamily(family), {kRowsPerHead, {}}).value().FindLayer(layer)->Rows();
@@ -81,15 +80,7 @@ class NamedRowsTest : public testing::Test {
     options.on_note = [this](const std::string& note) { notes_ += note + "\n"; };
     return PackCheckpoint(**FindFamily(family), dir_ / "model", options);
   }
-  std::string Rows(const LayerTableSpec& layer) const {
-    std::string rows;
-    for (const ShardSpec& shard : layer.shards) {
-      const std::string file =
-          ReadWholeFile((dir_ / "set" / shard.file).string(), 1u << 30).value();
-      rows += file.substr(kShardHeaderBytes, shard.rows * layer.row_bytes);
-    }
-    return rows;
-  }
+  std::string Rows(const LayerTableSpec& layer) const { return PackedRows(dir_ / "set", layer); }
   void ExpectRefused(const absl::StatusOr<Manifest>& packed, absl::StatusCode code,
                      const std::vector<std::string>& parts) const {
     EXPECT_EQ(packed.status().code(), code) << packed.status();

@@ -10,15 +10,13 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
-#include <map>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "memstore/os/posix_file.h"
+#include "memstore/pack/testing/packed_rows.h"
 #include "memstore/pack/testing/small_checkpoint.h"
-#include "memstore/table/shard_layout.h"
 #include "memstore/table/verify.h"
 
 namespace engram {
@@ -27,6 +25,8 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 using ::testing::HasSubstr;
+using testing_checkpoint::Files;
+using testing_checkpoint::PackedRows;
 using testing_checkpoint::SomeBytes;
 using testing_checkpoint::Tensor;
 using testing_checkpoint::WriteCheckpoint;
@@ -35,8 +35,6 @@ using testing_checkpoint::WriteText;
 constexpr char kV41Map[] = "tests/golden/deepseek_v41_token_map.i32";
 constexpr char kV3Map[] = "tests/golden/deepseek_v3_token_map.i32";
 constexpr uint64_t kRowsPerHead = 500;
-
-using Files = std::map<std::string, std::vector<Tensor>>;
 
 class PackCheckpointTest : public testing::Test {
  protected:
@@ -59,15 +57,7 @@ class PackCheckpointTest : public testing::Test {
   }
   absl::StatusOr<Manifest> PackV41() { return Pack("deepseek-v4.1-flash", kV41Map); }
 
-  // The rows of a layer, from its shards.
-  std::string Rows(const LayerTableSpec& layer) const {
-    std::string rows;
-    for (const ShardSpec& shard : layer.shards) {
-      const std::string file = ReadWholeFile(Set() / shard.file, 1u << 30).value();
-      rows += file.substr(kShardHeaderBytes, shard.rows * layer.row_bytes);
-    }
-    return rows;
-  }
+  std::string Rows(const LayerTableSpec& layer) const { return PackedRows(Set(), layer); }
   // The set verifies, nothing else is left, and the refused leave nothing.
   void ExpectWhole() const { EXPECT_TRUE(VerifyTableSet(Set(), {}).ok()); }
   void ExpectRefused(const absl::StatusOr<Manifest>& packed, std::vector<std::string> named) const {

@@ -5,7 +5,6 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
-#include <map>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -21,6 +20,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
+using testing_checkpoint::Files;
 using testing_checkpoint::FileText;
 using testing_checkpoint::SomeBytes;
 using testing_checkpoint::Tensor;
@@ -33,8 +33,6 @@ constexpr char kV41[] = "deepseek-v4.1-flash";
 constexpr char kQwen[] = "qwen4-exp";
 constexpr char kLongCat[] = "longcat-flash-lite";
 constexpr char kQwenStem[] = "model.language_model.layers.1.ple.ple_embedding.ngram_embedding.";
-
-using Files = std::map<std::string, std::vector<Tensor>>;
 
 AddressScheme SchemeOf(absl::string_view family) {
   return Derive(**FindFamily(family), {kRowsPerHead, {}}).value();

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <map>
 #include <string>
 #include <vector>
 
@@ -26,8 +25,8 @@ namespace {
 namespace fs = std::filesystem;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using testing_checkpoint::Files;
 using testing_checkpoint::SomeBytes;
-using testing_checkpoint::Tensor;
 using testing_checkpoint::WriteCheckpoint;
 using testing_checkpoint::WriteText;
 
@@ -50,7 +49,7 @@ class ProvenanceTest : public testing::Test {
     const uint64_t rows = Derive(**FindFamily(kQwen), {kRowsPerHead, {}}).value().layers[0].Rows();
     const std::string table = SomeBytes(7, rows * kRowBytes);
     const uint64_t step = (rows + pieces - 1) / pieces;
-    std::map<std::string, std::vector<Tensor>> files;
+    Files files;
     for (uint64_t i = 0; i < pieces; ++i) {
       const uint64_t first = i * step, count = std::min(step, rows - first);
       files[absl::StrCat("model-", i, ".safetensors")] = {

@@ -2,7 +2,6 @@
 
 #include <cstring>
 #include <filesystem>
-#include <map>
 
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
@@ -46,7 +45,7 @@ class StoredConstantsTest : public testing::Test {
     return OpenFiles({{"a.safetensors", tensors}});
   }
   // Without an index, so that the files may be those of ranks.
-  Checkpoint OpenFiles(const std::map<std::string, std::vector<Tensor>>& files) {
+  Checkpoint OpenFiles(const testing_checkpoint::Files& files) {
     fs::remove_all(dir_);
     testing_checkpoint::WriteCheckpoint(dir_, files);
     fs::remove(dir_ / "model.safetensors.index.json");

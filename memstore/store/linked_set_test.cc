@@ -4,7 +4,6 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
-#include <map>
 #include <set>
 #include <string>
 #include <vector>
@@ -26,8 +25,8 @@ namespace {
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
 using ::testing::Not;
+using testing_checkpoint::Files;
 using testing_checkpoint::SomeBytes;
-using testing_checkpoint::Tensor;
 using testing_checkpoint::WriteCheckpoint;
 
 constexpr char kV41Map[] = "tests/golden/deepseek_v41_token_map.i32";
@@ -37,8 +36,6 @@ constexpr char kLongCat[] = "longcat-flash-lite";
 constexpr uint64_t kRowsPerHead = 500;
 // Small, so that a layer has several shards.
 constexpr uint64_t kShardBytes = 1u << 20;
-
-using Files = std::map<std::string, std::vector<Tensor>>;
 
 AddressScheme SchemeOf(const char* family) {
   return Derive(**FindFamily(family), {kRowsPerHead, {}}).value();

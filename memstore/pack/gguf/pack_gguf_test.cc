@@ -12,8 +12,8 @@
 #include "memstore/gguf/testing/small_gguf.h"
 #include "memstore/os/posix_file.h"
 #include "memstore/pack/pack_checkpoint.h"
+#include "memstore/pack/testing/packed_rows.h"
 #include "memstore/pack/testing/small_checkpoint.h"
-#include "memstore/table/shard_layout.h"
 #include "memstore/table/side_files.h"
 
 namespace engram {
@@ -23,6 +23,7 @@ namespace fs = std::filesystem;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
+using testing_checkpoint::PackedRows;
 using testing_checkpoint::SomeBytes;
 using testing_gguf::File;
 using testing_gguf::Int32s;
@@ -144,15 +145,7 @@ class PackGgufTest : public testing::Test {
     testing_gguf::Write(options_.gguf_file, file);
     return Pack(family);
   }
-  std::string Rows(const LayerTableSpec& layer) const {
-    std::string rows;
-    for (const ShardSpec& shard : layer.shards) {
-      const std::string file =
-          ReadWholeFile((dir_ / "set" / shard.file).string(), 1u << 30).value();
-      rows += file.substr(kShardHeaderBytes, shard.rows * layer.row_bytes);
-    }
-    return rows;
-  }
+  std::string Rows(const LayerTableSpec& layer) const { return PackedRows(dir_ / "set", layer); }
   std::vector<int32_t> ImageTokenIds(const Manifest& manifest) const {
     return LoadSideFiles(dir_ / "set", "", manifest).value().image_token_ids;
   }
@@ -190,7 +183,7 @@ TEST_F(PackGgufTest, RowsOfBytesAreThoseOfTheReleasedModel) {
   EXPECT_EQ(notes_, "");
   // The family's: neither kind of file says anything else.
   EXPECT_THAT(ImageTokenIds(*packed), ElementsAre(129264));
-  std::map<std::string, std::vector<testing_checkpoint::Tensor>> files;
+  testing_checkpoint::Files files;
   for (const LayerTableSpec& layer : packed->layers) {
     const std::string rows = SomeBytes(layer.layer, layer.rows * 264);
     EXPECT_TRUE(Rows(layer) == rows);

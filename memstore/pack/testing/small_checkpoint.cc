@@ -1,6 +1,7 @@
 #include "memstore/pack/testing/small_checkpoint.h"
 
 #include <fstream>
+#include <utility>
 
 namespace engram::testing_checkpoint {
 
@@ -21,6 +22,15 @@ Tensor Numbers(const std::string& name, const std::vector<int64_t>& numbers) {
           "I64",
           {numbers.size()},
           {reinterpret_cast<const char*>(numbers.data()), numbers.size() * sizeof(int64_t)}};
+}
+
+Tensor QwenTable(std::string rows) {
+  constexpr uint64_t kRowBytes = 320;
+  const uint64_t count = rows.size() / kRowBytes;
+  return {"model.language_model.layers.1.ple.ple_embedding.ngram_embedding.shard_0.weight",
+          "BF16",
+          {count, kRowBytes / 2},
+          std::move(rows)};
 }
 
 std::string FileText(const std::string& header, const std::string& data) {
@@ -47,8 +57,7 @@ void WriteText(const std::filesystem::path& path, const std::string& text) {
   std::ofstream(path, std::ios::binary) << text;
 }
 
-void WriteCheckpoint(const std::filesystem::path& directory,
-                     const std::map<std::string, std::vector<Tensor>>& files,
+void WriteCheckpoint(const std::filesystem::path& directory, const Files& files,
                      const std::map<std::string, std::string>& index_only) {
   std::filesystem::create_directories(directory);
   ordered_json weight_map = ordered_json::object();

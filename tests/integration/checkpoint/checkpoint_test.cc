@@ -41,12 +41,7 @@ class CheckpointTest : public ::testing::Test {
     SyntheticRows(layer.layer, 0, kRowBytes,
                   {reinterpret_cast<std::byte*>(rows.data()), rows.size()});
     testing_checkpoint::WriteCheckpoint(
-        Model(),
-        {{"model.safetensors",
-          {{"model.language_model.layers.1.ple.ple_embedding.ngram_embedding.shard_0.weight",
-            "BF16",
-            {layer.Rows(), kRowBytes / 2},
-            std::move(rows)}}}});
+        Model(), {{"model.safetensors", {testing_checkpoint::QwenTable(std::move(rows))}}});
   }
   std::string Model() const { return scratch_ / "model"; }
   std::string Tmp() const { return scratch_ / "tmp"; }
