@@ -316,7 +316,9 @@ class HeaderReader {
     uint64_t end = header_.header_bytes;
     const GgufTensor* before = nullptr;
     for (const GgufTensor* tensor : order) {
-      if (before != nullptr && tensor->bytes > 0 && tensor->offset < end) {
+      // At least one byte, where nobody knows how many.
+      const uint64_t bytes = tensor->type == nullptr ? 1 : tensor->bytes;
+      if (before != nullptr && bytes > 0 && tensor->offset < end) {
         return Damaged(absl::StrCat("the tensors ", QuoteForMessage(before->name), " (bytes ",
                                     before->offset, "..", end - 1, ") and ",
                                     QuoteForMessage(tensor->name), " (from byte ", tensor->offset,
@@ -324,10 +326,9 @@ class HeaderReader {
       }
       // Where a type is not known, neither is what is left over behind it.
       if (before == nullptr || before->type != nullptr) AddStray(end, tensor->offset);
-      if (tensor->bytes == 0 && tensor->type != nullptr) continue;
+      if (bytes == 0) continue;
       before = tensor;
-      // At least one byte, where nobody knows how many.
-      end = tensor->offset + std::max<uint64_t>(tensor->bytes, 1);
+      end = tensor->offset + bytes;
     }
     if (before == nullptr || before->type != nullptr) AddStray(end, reader_.file_bytes());
     return absl::OkStatus();

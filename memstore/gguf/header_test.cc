@@ -228,6 +228,16 @@ TEST_F(GgufHeaderTest, UnknownTypesAreKept) {
   EXPECT_EQ(Describe(header.tensors[1]), "type 139 [3]");
 }
 
+// A tensor of unknown length says nothing of where the one before it ends.
+TEST_F(GgufHeaderTest, AnUnknownTypeHidesNoOverlap) {
+  File file = Sample();
+  // 64 bytes less than the shape says.
+  file.tensors = {{"a", kF32, {24}, Rows(32, 'a')}, {"c", kF32, {24}, Rows(96, 'c')}};
+  ExpectRefused(file, kDamaged, "overlap");
+  file.tensors.insert(file.tensors.begin() + 1, {"b", 139, {8}, Rows(32, 'b')});
+  ExpectRefused(file, kDamaged, "overlap");
+}
+
 TEST(GgmlTypeTest, KnowsTheSizesOfPublishedRows) {
   const auto row_bytes = [](absl::string_view name, uint32_t values) -> uint32_t {
     for (uint32_t number = 0; number < 64; ++number) {
