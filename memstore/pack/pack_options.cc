@@ -35,8 +35,7 @@ absl::Status CheckEncodingName(const PackOptions& options) {
           "--encoding names what rows are that are packed as they are: it goes with --rows or "
           "--gguf");
     }
-    for (int kind = 0; kind <= static_cast<int>(RowEncodingKind::kFp8E4m3Ue8m0Block32); ++kind) {
-      if (options.encoding != Name(static_cast<RowEncodingKind>(kind))) continue;
+    if (IsKindName(options.encoding)) {
       return absl::InvalidArgumentError(
           absl::StrCat("--encoding ", options.encoding,
                        " is the name of rows whose values engram knows, and "

@@ -41,6 +41,8 @@ struct RowEncoding {
 // Bytes of a row so encoded; 0 for kOpaque.
 uint32_t EncodedRowBytes(const RowEncoding& encoding);
 absl::string_view Name(RowEncodingKind kind);  // "bf16", "fp8_e4m3_ue8m0_block32", ...
+// Whether a kind has this name, so that no label may be it.
+bool IsKindName(absl::string_view name);
 // What people read: the label where there is one, else the kind's name.
 std::string EncodingName(const RowEncoding& encoding);
 

@@ -77,6 +77,11 @@ absl::Status CheckEncoding(const LayerTableSpec& layer) {
     return Refuse("encoding.label is \"", QuoteForMessage(encoding.label),
                   "\", it must be absent for ", Name(encoding.kind), ", which says it all");
   }
+  if (IsKindName(encoding.label)) {
+    return Refuse("encoding.label is \"", encoding.label,
+                  "\", it must be another name than those of the kinds, which ",
+                  Name(encoding.kind), " rows are not");
+  }
   return CheckPlainName(encoding.label, "encoding.label");
 }
 

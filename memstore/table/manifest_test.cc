@@ -184,6 +184,16 @@ const BadManifest kBad[] = {
        m.layers[0].encoding = {RowEncodingKind::kOpaque, 256, 0, "a b\x1b"};
      },
      "encoding.label is \"a b\\x1b\""},
+    {"label_names_a_kind",
+     [](Manifest& m) {
+       m.layers[0].encoding = {RowEncodingKind::kOpaque, 256, 0, "bf16"};
+     },
+     "encoding.label is \"bf16\", it must be another name"},
+    {"label_names_the_last_kind",
+     [](Manifest& m) {
+       m.layers[0].encoding = {RowEncodingKind::kOpaque, 256, 0, "fp8_e4m3_ue8m0_block32"};
+     },
+     "must be another name"},
     {"no_shards", [](Manifest& m) { m.layers[0].shards.clear(); }, "hold 0 of its 10000 rows"},
     {"gap", [](Manifest& m) { m.layers[0].shards[1].first_row = 8193; }, "first_row is 8193"},
     {"overlap", [](Manifest& m) { m.layers[0].shards[1].first_row = 8191; }, "first_row is 8191"},

@@ -1,6 +1,11 @@
 #include "memstore/table/manifest.h"
 
 namespace engram {
+namespace {
+
+constexpr absl::string_view kNoKind = "unknown";
+
+}  // namespace
 
 uint32_t EncodedRowBytes(const RowEncoding& encoding) {
   switch (encoding.kind) {
@@ -34,7 +39,16 @@ absl::string_view Name(RowEncodingKind kind) {
     case RowEncodingKind::kFp8E4m3Ue8m0Block32:
       return "fp8_e4m3_ue8m0_block32";
   }
-  return "unknown";
+  return kNoKind;
+}
+
+bool IsKindName(absl::string_view name) {
+  // Kinds count from 0 without a gap, and each has a name.
+  for (int i = 0;; ++i) {
+    const absl::string_view known = Name(static_cast<RowEncodingKind>(i));
+    if (known == kNoKind) return false;
+    if (known == name) return true;
+  }
 }
 
 std::string EncodingName(const RowEncoding& encoding) {

@@ -171,6 +171,12 @@ absl::StatusOr<RowEncoding> EncodingOfBytes(const GgufScheme& model, const Tenso
   }
   if (!model.encoding.empty()) {
     ENGRAM_RETURN_IF_ERROR(CheckPlainName(model.encoding, model.encoding_source));
+    if (IsKindName(model.encoding)) {
+      return DoesNotFit(tensor, absl::StrCat("rows whose values engram knows, as ",
+                                             model.encoding_source, " is ", model.encoding,
+                                             "; give rows that are packed as they are a name of "
+                                             "their own with --encoding NAME"));
+    }
     return RowEncoding{RowEncodingKind::kOpaque, model.family.row_dim, 0, model.encoding};
   }
   if (!is_released) {

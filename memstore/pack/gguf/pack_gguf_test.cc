@@ -223,6 +223,12 @@ TEST_F(PackGgufTest, OtherRowsOfBytesHaveTheConvertersName) {
   ExpectRefused(Pack(kV41, file), kDoesNotFit, {"I8", "136", "rows of 264 bytes"});
   file = With(file, Text("deepseek41.engram.encoding", "no name"));
   ExpectRefused(Pack(kV41, file), absl::StatusCode::kInvalidArgument, {"is \"no name\""});
+  // Whoever reads the set would be told that the rows are what they are not.
+  file = With(file, Text("deepseek41.engram.encoding", "bf16"));
+  ExpectRefused(Pack(kV41, file), kDoesNotFit,
+                {"I8", "engram.encoding is bf16", "--encoding NAME"});
+  options_.encoding = "mine";
+  EXPECT_EQ(Pack(kV41)->layers[0].encoding.label, "mine");
 }
 
 TEST_F(PackGgufTest, QuantisedRowsAreOpaqueWithTheTypesName) {
