@@ -58,20 +58,25 @@ std::vector<KnownName> KnownNames(ConfigKeys keys) {
   return {};
 }
 
-// The model's tensors as those of other checkpoints: rows first.
+// Rows first. A tensor of one dimension is a value a row, as scales are, where no blocks make a row
+// of it.
+std::vector<uint64_t> ShapeOf(const GgufTensor& tensor) {
+  const bool is_list =
+      tensor.shape.size() == 1 && tensor.type != nullptr && tensor.type->block_values == 1;
+  if (is_list) return {tensor.RowValues(), 1};
+  return {tensor.Rows(), tensor.RowValues()};
+}
+
+// The model's tensors as those of other checkpoints.
 class GgufTensors {
  public:
   explicit GgufTensors(const GgufModel& model) : model_(model) {
     places_.reserve(model.tensors().size());
     for (const auto& [name, tensor] : model.tensors()) {
-      places_.push_back({name,
-                         tensor.file,
+      places_.push_back({name, tensor.file,
                          tensor.type == nullptr ? absl::StrCat("type ", tensor.type_number)
                                                 : absl::AsciiStrToUpper(tensor.type->name),
-                         {tensor.Rows(), tensor.RowValues()},
-                         tensor.offset,
-                         tensor.bytes,
-                         tensor.as_read});
+                         ShapeOf(tensor), tensor.offset, tensor.bytes, tensor.as_read});
       source_.tensors[name] = {&places_.back()};
     }
     source_.what = model.files()[0].path;

@@ -402,22 +402,27 @@ TEST_F(PackGgufTest, WrongTensorsAreRefusedByName) {
   ExpectRefused(Pack(kV41, file), absl::StatusCode::kNotFound, {"of layer 1: "});
 }
 
+// Converters keep a scale a row as they find it: [rows] or [rows, 1].
 TEST_F(PackGgufTest, ScalesBesideTheTableAreSaidOrJoined) {
   const uint64_t rows = SchemeOf(kQwen).layers[0].Rows();
-  File file = QwenFile(0);
-  const std::string scales = SomeBytes(8, rows * 2);
-  file.tensors.push_back({"per_layer_token_embd.scale", 1, {1, rows}, scales});
-  ASSERT_TRUE(Pack(kQwen, file).ok());
-  EXPECT_THAT(notes_, HasSubstr("per_layer_token_embd.scale (F16 ["));
-  options_.rows = {"per_layer_token_embd.weight", "per_layer_token_embd.scale"};
-  const absl::StatusOr<Manifest> packed = Pack(kQwen);
-  ASSERT_TRUE(packed.ok()) << packed.status();
-  EXPECT_EQ(packed->layers[0].encoding.label, "gguf_iq4_nl-f16");
-  EXPECT_EQ(packed->layers[0].row_bytes, 92u);
-  const std::string found = Rows(packed->layers[0]), codes = SomeBytes(7, rows * 90);
-  for (uint64_t row = 0; row < rows; ++row) {
-    ASSERT_EQ(found.compare(row * 92, 90, codes, row * 90, 90), 0) << row;
-    ASSERT_EQ(found.compare(row * 92 + 90, 2, scales, row * 2, 2), 0) << row;
+  const std::string codes = SomeBytes(7, rows * 90), scales = SomeBytes(8, rows * 2);
+  for (const std::vector<uint64_t>& shape : {std::vector<uint64_t>{1, rows}, {rows}}) {
+    options_.rows.clear();
+    File file = QwenFile(0);
+    file.tensors.push_back({"per_layer_token_embd.scale", 1, shape, scales});
+    ASSERT_TRUE(Pack(kQwen, file).ok());
+    EXPECT_THAT(notes_,
+                HasSubstr(absl::StrCat("per_layer_token_embd.scale (F16 [", rows, ", 1])")));
+    options_.rows = {"per_layer_token_embd.weight", "per_layer_token_embd.scale"};
+    const absl::StatusOr<Manifest> packed = Pack(kQwen);
+    ASSERT_TRUE(packed.ok()) << packed.status();
+    EXPECT_EQ(packed->layers[0].encoding.label, "gguf_iq4_nl-f16");
+    EXPECT_EQ(packed->layers[0].row_bytes, 92u);
+    const std::string found = Rows(packed->layers[0]);
+    for (uint64_t row = 0; row < rows; ++row) {
+      ASSERT_EQ(found.compare(row * 92, 90, codes, row * 90, 90), 0) << row;
+      ASSERT_EQ(found.compare(row * 92 + 90, 2, scales, row * 2, 2), 0) << row;
+    }
   }
 }
 
