@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -130,13 +131,18 @@ struct TableNamesOfGguf {
 absl::StatusOr<TableNamesOfGguf> NamesOf(const Family& family, const PackOptions& options,
                                          const GgufTensors& tensors) {
   TableNamesOfGguf found;
+  const std::vector<KnownName> known_names = KnownNames(family.config_keys);
   if (!options.rows.empty()) {
     ENGRAM_ASSIGN_OR_RETURN(found.names, RowNames::Parse(options.rows, kFlag));
+    // What is joined with columns row by row is cut as they are.
+    found.is_column = absl::c_any_of(known_names, [&](const KnownName& known) {
+      return known.is_column && absl::c_linear_search(options.rows, known.name);
+    });
     return found;
   }
   std::vector<std::string> looked_for;
-  std::string first;
-  for (const KnownName& known : KnownNames(family.config_keys)) {
+  std::string first, first_known;
+  for (const KnownName& known : known_names) {
     ENGRAM_ASSIGN_OR_RETURN(const RowNames names, RowNames::Parse({known.name}, kFlag));
     looked_for.push_back(known.name);
     const auto& all = tensors.source().tensors;
@@ -146,9 +152,11 @@ absl::StatusOr<TableNamesOfGguf> NamesOf(const Family& family, const PackOptions
     if (!first.empty()) {
       return absl::FailedPreconditionError(absl::StrCat(
           "the tensors ", QuoteForMessage(first), " and ", QuoteForMessage(meant->first), " of ",
-          tensors.source().what, " can both be the table: say which one is with ", kFlag));
+          tensors.source().what, " can both be the table: give the one that is with ", kFlag, " ",
+          first_known, " or ", kFlag, " ", known.name));
     }
     first = meant->first;
+    first_known = known.name;
     found = {names, known.is_column};
   }
   if (!first.empty()) return found;

@@ -7,6 +7,7 @@
 #include <fstream>
 
 #include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "memstore/gguf/testing/small_gguf.h"
@@ -121,6 +122,19 @@ File QwenFile(uint64_t padding) {
                    {160, rows + padding},
                    SomeBytes(7, rows * 90) + std::string(padding * 90, '\0')}};
   return file;
+}
+
+// The same table, one tensor a head; the heads lie in turns in as many files as `parts` has.
+void AddQwenColumns(absl::Span<File> parts) {
+  const std::string bytes = SomeBytes(7, SchemeOf(kQwen).layers[0].Rows() * 90);
+  const LayerAddressing layer = SchemeOf(kQwen).layers[0];
+  for (size_t head = 0; head < layer.moduli.size(); ++head) {
+    parts[head % parts.size()].tensors.push_back(
+        {absl::StrCat("ple_ngram_embd.", head, ".weight"),
+         kIq4Nl,
+         {160, layer.moduli[head]},
+         bytes.substr(layer.offsets[head] * 90, layer.moduli[head] * 90)});
+  }
 }
 
 class PackGgufTest : public testing::Test {
@@ -261,17 +275,9 @@ TEST_F(PackGgufTest, EveryLayoutOfQwenHasOneId) {
   EXPECT_EQ(Pack(kQwen, QwenFile(2))->id, packed->id);
   EXPECT_THAT(notes_, HasSubstr("2 rows"));
   // One tensor a head, over the parts of a split model.
-  const std::string bytes = SomeBytes(7, rows * 90);
   File parts[2] = {QwenFile(0), {}};
   parts[0].tensors.clear();
-  const LayerAddressing layer = SchemeOf(kQwen).layers[0];
-  for (size_t head = 0; head < layer.moduli.size(); ++head) {
-    parts[head % 2].tensors.push_back(
-        {absl::StrCat("ple_ngram_embd.", head, ".weight"),
-         kIq4Nl,
-         {160, layer.moduli[head]},
-         bytes.substr(layer.offsets[head] * 90, layer.moduli[head] * 90)});
-  }
+  AddQwenColumns(absl::MakeSpan(parts));
   for (uint16_t part = 0; part < 2; ++part) {
     parts[part].keys.push_back(Uint16("split.no", part));
     parts[part].keys.push_back(Uint16("split.count", 2));
@@ -293,6 +299,22 @@ TEST_F(PackGgufTest, EveryLayoutOfQwenHasOneId) {
   }
   fs::remove(dir_ / "q-00001-of-00002.gguf");
   ExpectRefused(Pack(kQwen), absl::StatusCode::kNotFound, {"q-00001-of-00002.gguf"});
+}
+
+TEST_F(PackGgufTest, EitherOfTwoTablesIsTakenByItsName) {
+  File file = QwenFile(0);
+  AddQwenColumns(absl::MakeSpan(&file, 1));
+  const std::string whole = "per_layer_token_embd.weight",
+                    columns = "ple_ngram_embd.{piece}.weight";
+  ExpectRefused(Pack(kQwen, file), kDoesNotFit,
+                {"--gguf-tensor " + whole + " or --gguf-tensor " + columns});
+  options_.rows = {whole};
+  const absl::StatusOr<Manifest> packed = Pack(kQwen);
+  ASSERT_TRUE(packed.ok()) << packed.status();
+  options_.rows = {columns};
+  const absl::StatusOr<Manifest> of_columns = Pack(kQwen);
+  ASSERT_TRUE(of_columns.ok()) << of_columns.status();
+  EXPECT_EQ(of_columns->id, packed->id);
 }
 
 TEST_F(PackGgufTest, ColumnsOfLongCatAndPlainValues) {
