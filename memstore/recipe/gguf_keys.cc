@@ -11,6 +11,7 @@
 #include "memstore/base/quote_for_message.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/recipe/config_keys.h"
+#include "memstore/recipe/image_token_ids.h"
 
 namespace engram {
 namespace {
@@ -29,6 +30,7 @@ enum class Form {
   kTokenMap,
   kPad,
   kEncoding,
+  kImageTokens,
   kAllIds,  // of the model, of which fewer may be hashed
   kOff,     // what the recipe lacks: must be false, 0 or empty
   kApart,   // known, and nothing that enters an address
@@ -83,7 +85,6 @@ constexpr Key kPleKeys[] = {
     {"ple.head_offsets", Form::kOffsets},
     {"ple.encoding", Form::kEncoding},
     {"ple.conv_kernel", Form::kApart},
-    {"ple.image_token_id", Form::kApart},
     {"embedding_length_per_layer_input", Form::kNumbers, P::kRowValues},
     {"vocab_size", Form::kNumbers, P::kVocabSize},
 };
@@ -150,6 +151,7 @@ std::optional<Key> FindKey(ConfigKeys keys, absl::string_view suffix) {
   for (const Key& key : KeysOf(keys)) {
     if (key.suffix == suffix) return key;
   }
+  if (IsImageTokenKey(suffix)) return Key{suffix, Form::kImageTokens};
   for (const ConfigKey& key : ConfigKeysOf(keys)) {
     if (key.reach != KeyReach::kOwn || key.key != suffix) continue;
     if (const std::optional<Form> form = FormOf(key.form))
@@ -172,6 +174,7 @@ class KeyReader {
 
   absl::Status Read(const Key& key, const std::string& source, const GgufValue& value) {
     if (key.form == Form::kApart) return absl::OkStatus();
+    if (key.form == Form::kImageTokens) return AddImageTokens(source, value);
     // What only bounds the token map, or names the rows, says nothing of the constants.
     if (key.form != Form::kEncoding && key.parameter != P::kTextVocabSize) ++report_.keys;
     switch (key.form) {
@@ -254,6 +257,20 @@ class KeyReader {
     }
     report_.encoding = value.text;
     report_.encoding_source = source;
+    return absl::OkStatus();
+  }
+
+  // As of config.json: a value that can be no token id says nothing.
+  absl::Status AddImageTokens(const std::string& source, const GgufValue& value) {
+    if (value.kind != GgufValue::Kind::kWhole) return absl::OkStatus();
+    for (const int64_t id : value.numbers) {
+      if (id < 0 || id > INT32_MAX) continue;
+      report_.image_token_ids.insert(static_cast<int32_t>(id));
+      if (report_.image_token_ids.size() <= kMaxConfigImageTokens) continue;
+      return absl::FailedPreconditionError(
+          absl::StrCat("with ", source, " the metadata name more than ", kMaxConfigImageTokens,
+                       " token ids of images: remove the keys that are none of them"));
+    }
     return absl::OkStatus();
   }
 

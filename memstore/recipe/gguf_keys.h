@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -35,6 +36,8 @@ struct GgufKeysReport {
   std::optional<StoredNumbers> pad;
   // What the rows of bytes are, in the converter's words; empty: not said.
   std::string encoding, encoding_source;
+  // What stands in the places of images (image_token_ids.h), whatever the family; none: not said.
+  std::set<int32_t> image_token_ids;
 };
 
 // Whether ReadGgufKeys may look at a key: GgufModel::Open need not keep others.

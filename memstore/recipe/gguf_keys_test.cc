@@ -6,6 +6,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "memstore/gguf/testing/small_gguf.h"
+#include "memstore/recipe/image_token_ids.h"
 
 namespace engram {
 namespace {
@@ -123,6 +124,26 @@ TEST_F(GgufKeysTest, ReadsWhatConvertersOfQwenAndLongCatWrite) {
       .value();
   EXPECT_THAT(Stated(RecipeParameter::kVocabSize), ElementsAre(131072));
   Read("longcat-flash-lite", {Uint32("longcat.vocab_size", 131072)}).value();
+}
+
+// They say nothing of the addresses.
+TEST_F(GgufKeysTest, CollectsTheTokenIdsOfImages) {
+  const GgufKeysReport report =
+      Read(kV41, {Uint32("deepseek41.engram_image_token_id", 9), Int32("a.video_token_id", -200),
+                  Uint32s("deepseek41.engram.image_token_ids", {130000, 9}),
+                  Uint64("b.image_token_id", uint64_t{1} << 31), Text("c.image_token_id", "3"),
+                  Uint32("deepseek41.image_start_token_id", 4),
+                  Uint32("tokenizer.ggml.image_token_id", 5)})
+          .value();
+  EXPECT_THAT(report.image_token_ids, ElementsAre(9, 130000));
+  EXPECT_EQ(report.keys, 0u);
+  EXPECT_TRUE(report.unread.empty());
+  EXPECT_THAT(Read("qwen4-exp", {Uint32("qwen4exp.ple.image_token_id", 7)}).value().image_token_ids,
+              ElementsAre(7));
+  std::vector<uint32_t> many(kMaxConfigImageTokens + 1);
+  for (uint32_t i = 0; i < many.size(); ++i) many[i] = i;
+  ExpectRefused(kV41, {Uint32s("a.image_token_ids", many)},
+                {"a.image_token_ids", "more than 64 token ids of images"});
 }
 
 TEST_F(GgufKeysTest, NothingIsSaidOfAnotherFamily) {

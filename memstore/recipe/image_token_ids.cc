@@ -19,6 +19,16 @@ namespace {
 
 using nlohmann::json;
 
+void AddIds(const json& value, std::set<int32_t>& ids) {
+  const json list = value.is_array() ? value : json::array({value});
+  for (const json& element : list) {
+    const std::optional<uint64_t> id = WholeNumber(element);
+    if (id && *id <= INT32_MAX) ids.insert(static_cast<int32_t>(*id));
+  }
+}
+
+}  // namespace
+
 bool IsImageTokenKey(absl::string_view key) {
   static constexpr absl::string_view kWhat[] = {"image", "img",   "im",   "vision",
                                                 "video", "audio", "media"};
@@ -38,16 +48,6 @@ bool IsImageTokenKey(absl::string_view key) {
                   absl::c_linear_search(kNumber, word) || absl::c_linear_search(kBeside, word);
          });
 }
-
-void AddIds(const json& value, std::set<int32_t>& ids) {
-  const json list = value.is_array() ? value : json::array({value});
-  for (const json& element : list) {
-    const std::optional<uint64_t> id = WholeNumber(element);
-    if (id && *id <= INT32_MAX) ids.insert(static_cast<int32_t>(*id));
-  }
-}
-
-}  // namespace
 
 absl::StatusOr<std::vector<int32_t>> ReadImageTokenIds(const std::string& directory) {
   const std::string path = JoinPath(directory, "config.json");

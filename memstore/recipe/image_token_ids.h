@@ -14,11 +14,15 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 
 namespace engram {
 
 // A model has one to three.
 inline constexpr size_t kMaxConfigImageTokens = 64;
+
+// Whether the words of a key say that its value is such ids.
+bool IsImageTokenKey(absl::string_view key);
 
 // Ascending, each once; none where there is no file or no such key. Values that can be no token id
 // say nothing: -200 is another library's own sign. FAILED_PRECONDITION as ReadCheckpointConfig, and

@@ -234,6 +234,9 @@ absl::StatusOr<GgufScheme> ReadGgufScheme(const Family& family, const GgufModel&
   made.notes = Notes(report, made, model, *constants, options.use_stored_constants);
   made.encoding = report.encoding;
   made.encoding_source = report.encoding_source;
+  made.image_token_ids.assign(report.image_token_ids.begin(), report.image_token_ids.end());
+  const bool is_of_family = made.differences.empty() && !options.use_stored_constants;
+  if (made.image_token_ids.empty() && is_of_family) made.image_token_ids = family.image_token_ids;
   return made;
 }
 

@@ -4,6 +4,7 @@
 // Stateless; reads the token map.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,9 @@ struct GgufScheme {
   std::vector<std::string> notes;        // for people: these, what was not compared, what was taken
   // What rows of bytes are, in the converter's words, and where they stand; empty: not said.
   std::string encoding, encoding_source;
+  // The metadata's, ascending, each once; where they name none, the family's, unless they state
+  // another model than the family's: converters leave out what no address needs.
+  std::vector<int32_t> image_token_ids;
 };
 
 // Sources that disagree are refused by name, with both values and what they mean. Errors of

@@ -302,9 +302,8 @@ absl::StatusOr<Manifest> PackGguf(const Family& family, const PackOptions& optio
                                                     model.scheme.scheme, layouts));
   FilesAsRead files;
   for (const auto& [name, tensor] : gguf.tensors()) files.emplace(tensor.file, tensor.as_read);
-  // The files say nothing of images; what the family's model has in their places is known.
   return PackLayers(model.family, options, model.scheme, layouts,
-                    SourceSideFiles(source, model.family.image_token_ids), files);
+                    SourceSideFiles(source, model.image_token_ids), files);
 }
 
 }  // namespace engram

@@ -195,7 +195,7 @@ TEST_F(PackGgufTest, RowsOfBytesAreThoseOfTheReleasedModel) {
   const absl::StatusOr<Manifest> packed = Pack(kV41, file);
   ASSERT_TRUE(packed.ok()) << packed.status();
   EXPECT_EQ(notes_, "");
-  // The family's: neither kind of file says anything else.
+  // The family's: neither file says anything else.
   EXPECT_THAT(ImageTokenIds(*packed), ElementsAre(129264));
   testing_checkpoint::Files files;
   for (const LayerTableSpec& layer : packed->layers) {
@@ -259,6 +259,10 @@ TEST_F(PackGgufTest, QuantisedRowsAreOpaqueWithTheTypesName) {
   ASSERT_TRUE(packed->scheme.token_map.has_value());
   EXPECT_EQ(ReadWholeFile((dir_ / "set/token_map.i32").string(), 1u << 24).value(),
             ReadWholeFile(kV41Map, 1u << 24).value());
+  EXPECT_EQ(notes_, "");
+  Pack(kV41, With(V41File(kQ8_0, 256, 272), Uint32("deepseek41.engram_image_token_id", 129270)))
+      .value();
+  EXPECT_THAT(ImageTokenIds(*packed), ElementsAre(129270));
   EXPECT_EQ(notes_, "");
   options_.token_map_file = kV41Map;  // the same one
   EXPECT_EQ(Pack(kV41)->id, packed->id);
