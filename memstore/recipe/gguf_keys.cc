@@ -28,7 +28,8 @@ enum class Form {
   kModuli,
   kOffsets,
   kTokenMap,
-  kPad,
+  kPad,            // the token's id, or what that is compressed to
+  kCompressedPad,  // the second alone
   kEncoding,
   kImageTokens,
   kAllIds,  // of the model, of which fewer may be hashed
@@ -60,7 +61,7 @@ constexpr Key kEngramKeys[] = {
     {"engram.pad_token_id", Form::kNumbers, P::kPadToken},
     {"engram.seed", Form::kNumbers, P::kSeed},
     {"engram.pad_id", Form::kPad},
-    {"engram.pad_id_compressed", Form::kPad},
+    {"engram.pad_id_compressed", Form::kCompressedPad},
     {"engram.multipliers", Form::kMultipliers},
     {"engram.hash_multipliers", Form::kMultipliers},
     {"engram.primes", Form::kModuli},
@@ -188,6 +189,8 @@ class KeyReader {
         return Store(source, value, report_.token_map);
       case Form::kPad:
         return Store(source, value, report_.pad);
+      case Form::kCompressedPad:
+        return Store(source, value, report_.compressed_pad);
       case Form::kEncoding:
         return StoreEncoding(source, value);
       case Form::kVocabRatio:

@@ -32,8 +32,9 @@ struct GgufKeysReport {
   // Layer after layer, in the order of the layers.
   std::optional<StoredNumbers> multipliers, moduli, offsets;
   std::optional<StoredNumbers> token_map;
-  // What stands in before the start: converters store the token's id, or what it is compressed to.
-  std::optional<StoredNumbers> pad;
+  // What stands in before the start: of `pad` converters store the token's id, or what that is
+  // compressed to.
+  std::optional<StoredNumbers> pad, compressed_pad;
   // What the rows of bytes are, in the converter's words; empty: not said.
   std::string encoding, encoding_source;
   // What stands in the places of images (image_token_ids.h), whatever the family; none: not said.

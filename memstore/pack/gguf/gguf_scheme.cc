@@ -164,19 +164,23 @@ absl::StatusOr<std::vector<std::string>> CompareConstants(const GgufKeysReport& 
                                                     valid.message()));
 }
 
-// Converters store the token or, more often, what it is compressed to.
 absl::Status ComparePad(const GgufKeysReport& report, const Family& family,
                         const AddressScheme& scheme) {
-  if (!report.pad) return absl::OkStatus();
-  const std::vector<int64_t>& pad = report.pad->values;
-  if (pad.size() == 1 && (pad[0] == scheme.pad_id || pad[0] == family.pad_id)) {
-    return absl::OkStatus();
+  for (const auto* const stored : {&report.pad, &report.compressed_pad}) {
+    if (!stored->has_value()) continue;
+    const std::vector<int64_t>& pad = (*stored)->values;
+    // Under the plain name converters store the token or, more often, what it is compressed to.
+    const bool may_be_token = stored == &report.pad;
+    if (pad.size() == 1 && (pad[0] == scheme.pad_id || (may_be_token && pad[0] == family.pad_id))) {
+      continue;
+    }
+    return absl::FailedPreconditionError(
+        absl::StrCat((*stored)->source, " is ", absl::StrJoin(pad, ", "), ", expected ",
+                     scheme.pad_id, ", to which the token id ", family.pad_id,
+                     " that stands in before the start is compressed in the family ", family.name,
+                     ": is --family the model's?"));
   }
-  return absl::FailedPreconditionError(
-      absl::StrCat(report.pad->source, " is ", absl::StrJoin(pad, ", "), ", expected ",
-                   scheme.pad_id, ", to which the token id ", family.pad_id,
-                   " that stands in before the start is compressed in the family ", family.name,
-                   ": is --family the model's?"));
+  return absl::OkStatus();
 }
 
 std::vector<std::string> Notes(const GgufKeysReport& report, const GgufScheme& made,

@@ -2,8 +2,10 @@
 
 #include <filesystem>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "memstore/gguf/testing/small_gguf.h"
@@ -14,6 +16,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using testing_gguf::Int32s;
 using testing_gguf::Key;
@@ -59,6 +62,30 @@ TEST_F(GgufSchemeTest, ImageTokenIdsAreTheFilesElseThoseOfTheFamilysModel) {
   EXPECT_THAT(ImageTokenIds({heads, other}), IsEmpty());
   EXPECT_THAT(ImageTokenIds({heads, other, Uint32("deepseek41.image_token_id", 9)}),
               ElementsAre(9));
+}
+
+TEST_F(GgufSchemeTest, APadIsComparedAsWhatItsKeySaysThatItIs) {
+  options_.token_map_file.clear();
+  // Of this tokenizer the token 2 is compressed to 1.
+  const Key map = Int32s("deepseek41.engram.token_map", {0, 1, 1});
+  const auto read = [&](const std::string& key, uint32_t pad) {
+    return Read({map, Uint32("deepseek41.engram." + key, pad)}).status();
+  };
+  using Pads = std::vector<std::pair<std::string, uint32_t>>;
+  for (const auto& [key, pad] : Pads{{"pad_id", 1}, {"pad_id", 2}, {"pad_id_compressed", 1}}) {
+    EXPECT_TRUE(read(key, pad).ok()) << read(key, pad);
+  }
+  for (const auto& [key, pad] : Pads{{"pad_id", 0}, {"pad_id_compressed", 2}}) {
+    const absl::Status status = read(key, pad);
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
+    EXPECT_THAT(std::string(status.message()),
+                HasSubstr(absl::StrCat(key, " is ", pad, ", expected 1")));
+  }
+  // Both names, each with its own value.
+  const absl::Status both = Read({map, Uint32("deepseek41.engram.pad_id", 2),
+                                  Uint32("deepseek41.engram.pad_id_compressed", 1)})
+                                .status();
+  EXPECT_TRUE(both.ok()) << both;
 }
 
 }  // namespace
