@@ -9,6 +9,7 @@
 #include <system_error>
 #include <utility>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
@@ -57,8 +58,15 @@ absl::Status Differs(const std::string& directory, absl::string_view what) {
   return absl::FailedPreconditionError(absl::StrCat("the linked set in ", directory, " ", what));
 }
 
-// The endings of files that hold a model's rows, or a packed set's: never ours to remove.
-constexpr absl::string_view kRowsEndings[] = {".rows", ".safetensors", ".gguf"};
+// What the files of a linked set are called. Whatever is called otherwise is not ours to remove.
+constexpr absl::string_view kOurNames[] = {kManifestFile, kManifestDigestFile, kTokenMapFile};
+constexpr absl::string_view kOurEndings[] = {kChecksumsSuffix, kSideFileSuffix};
+
+bool IsNameOfOurs(absl::string_view name) {
+  return absl::c_linear_search(kOurNames, name) ||
+         absl::c_any_of(kOurEndings,
+                        [&](absl::string_view ending) { return absl::EndsWith(name, ending); });
+}
 
 absl::Status NotOurs(const std::string& path, absl::string_view what) {
   return absl::FailedPreconditionError(
@@ -73,14 +81,13 @@ absl::StatusOr<std::set<std::string>> NamesOfOurs(const std::string& directory) 
   std::error_code error;
   for (fs::directory_iterator it(directory, error), end; !error && it != end; it.increment(error)) {
     const std::string name = it->path().filename();
-    for (absl::string_view ending : kRowsEndings) {
-      if (!absl::EndsWith(name, ending)) continue;
-      return NotOurs(directory, absl::StrCat("holds ", QuoteForMessage(name)));
-    }
     if (it->symlink_status(error).type() == fs::file_type::directory) {
       return NotOurs(directory, absl::StrCat("holds a directory ", QuoteForMessage(name)));
     }
     if (error) break;
+    if (!IsNameOfOurs(name)) {
+      return NotOurs(directory, absl::StrCat("holds ", QuoteForMessage(name)));
+    }
     names.insert(name);
   }
   if (error) return absl::ErrnoToStatus(error.value(), absl::StrCat("cannot list ", directory));

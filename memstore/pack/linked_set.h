@@ -39,8 +39,8 @@ absl::StatusOr<Manifest> FindLinkedSet(const std::string& directory,
 // Whether one may make a linked set at `directory` in place of what is there: true where a linked
 // set of ours is, whole or not, or an empty directory; false where nothing is. Else
 // FAILED_PRECONDITION names what is there and the fix: a model, a packed set, a symbolic link
-// (whatever it leads to), anything that is not recognisably ours. Of ours is a directory of files
-// alone that has links.side or a manifest, and no file of rows or of a model.
+// (whatever it leads to), anything that is not recognisably ours. Of ours is a directory that has
+// links.side or a manifest, and nothing but files with names that a linked set's files have.
 absl::StatusOr<bool> IsLinkedSet(const std::string& directory);
 // Removes what IsLinkedSet is true of, and nothing else; that of which it is false is no error. Cut
 // off anywhere, it leaves what IsLinkedSet is true of.

@@ -150,7 +150,7 @@ TEST_F(FindOrLinkTest, MakesItAnewWhereItsFilesAreDamaged) {
   // It is whole without, but not with a damaged one.
   fs::resize_file(Set() / kProvenanceFile, fs::file_size(Set() / kProvenanceFile) - 1);
   EXPECT_EQ(ExpectLinked(false), id);
-  std::ofstream(Set() / "something") << "else";
+  std::ofstream(Set() / "layer01-00009.crc32c") << "of another table";
   EXPECT_EQ(ExpectLinked(false), id);
 }
 
@@ -186,6 +186,19 @@ const NotOurs kNotOurs[] = {
        WriteText(set / "model.gguf", "GGUF");
      },
      "model.gguf"},
+    {"ModelOfAnotherKindInALinkedSet",
+     [](const fs::path& model, const fs::path& set) {
+       PutSet(model, set, /*link=*/true);
+       WriteText(set / "pytorch_model.bin", "PK");
+     },
+     "holds pytorch_model.bin"},
+    {"NotesInALinkedSetThatIsDamaged",
+     [](const fs::path& model, const fs::path& set) {
+       PutSet(model, set, /*link=*/true);
+       fs::remove(set / kManifestFile);
+       WriteText(set / "notes", "mine");
+     },
+     "holds notes"},
     {"DirectoryInALinkedSet",
      [](const fs::path& model, const fs::path& set) {
        PutSet(model, set, /*link=*/true);
@@ -205,6 +218,12 @@ const NotOurs kNotOurs[] = {
      [](const fs::path&, const fs::path& set) {
        fs::create_directory(set);
        WriteText(set / "notes", "mine");
+     },
+     "holds notes"},
+    {"OtherSideFiles",
+     [](const fs::path&, const fs::path& set) {
+       fs::create_directory(set);
+       WriteText(set / "mine.side", "mine");
      },
      "has neither links.side nor manifest.textproto"},
     {"File", [](const fs::path&, const fs::path& set) { WriteText(set, "mine"); },

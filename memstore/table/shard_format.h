@@ -52,6 +52,9 @@ uint32_t Crc32c(absl::Span<const std::byte> bytes);
 inline constexpr uint64_t kTargetBlockBytes = 512u << 10;
 uint32_t ChooseBlockRows(uint32_t row_bytes);
 
+// At the end of a checksum file's name, as the writer makes it.
+inline constexpr char kChecksumsSuffix[] = ".crc32c";
+
 // The checksum file's words after its size and SHA-256 matched the manifest: [0] the header's,
 // [1..] the blocks'. DATA_LOSS or NOT_FOUND names the file.
 absl::StatusOr<std::vector<uint32_t>> LoadChecksums(const std::string& directory,

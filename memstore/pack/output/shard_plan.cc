@@ -43,7 +43,7 @@ void PlanShards(uint64_t shard_bytes, LayerTableSpec& layer) {
                                           absl::Dec(layer.shards.size(), absl::kZeroPad5));
     ShardSpec shard;
     shard.file = stem + ".rows";
-    shard.checksum_file = stem + ".crc32c";
+    shard.checksum_file = stem + kChecksumsSuffix;
     shard.first_row = row;
     shard.rows = std::min(shard_rows, layer.rows - row);
     shard.block_rows = ChooseBlockRows(layer.row_bytes);
