@@ -85,17 +85,20 @@ absl::StatusOr<std::unique_ptr<Engramd>> Engramd::Load(const ServerConfig& confi
     ENGRAM_RETURN_IF_ERROR(((*engramd).*start)());
   }
   std::vector<std::string> directories = config.table_sets;
+  std::string kept_set;  // a linked one, of this start or an earlier one
   if (!config.checkpoint.empty()) {
     const std::string& kept = config.state_dir.empty() ? config.scratch_dir : config.state_dir;
     ENGRAM_ASSIGN_OR_RETURN(engramd->state_directory_, HoldStateDirectory(kept));
     ENGRAM_ASSIGN_OR_RETURN(
         std::string linked,
         LinkCheckpointSet(SourceOf(config), kept, engramd->life_, *engramd->log_, *clock));
+    if (!config.state_dir.empty()) kept_set = linked;
     directories.push_back(std::move(linked));
     ENGRAM_RETURN_IF_ERROR(CheckTableSets(directories, config.state_dir, config.max_batch_rows));
   }
   for (const std::string& directory : directories) {
-    ENGRAM_RETURN_IF_ERROR(engramd->table_sets_->Publish(directory, nullptr, nullptr).status());
+    const absl::Status status = engramd->table_sets_->Publish(directory, nullptr, nullptr).status();
+    ENGRAM_RETURN_IF_ERROR(directory == kept_set ? WithFixOfKeptSet(status, directory) : status);
   }
   return engramd;
 }

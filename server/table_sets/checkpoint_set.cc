@@ -149,4 +149,12 @@ absl::StatusOr<std::string> LinkCheckpointSet(const CheckpointSource& source,
   return set;
 }
 
+absl::Status WithFixOfKeptSet(const absl::Status& status, const std::string& set) {
+  if (!absl::IsDataLoss(status)) return status;
+  return absl::Status(
+      status.code(),
+      absl::StrCat(status.message(), ". engramd made this set by itself: remove ", set,
+                   " and start engramd again, which links the checkpoint as ", "it is then"));
+}
+
 }  // namespace engram

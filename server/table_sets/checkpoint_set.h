@@ -47,4 +47,9 @@ absl::StatusOr<std::string> LinkCheckpointSet(const CheckpointSource& source,
                                               const std::string& directory, const LifeCycle& life,
                                               spdlog::logger& log, const Clock& clock);
 
+// Of a status of serving such a set, kept at `set` from one start to the next: to DATA_LOSS is
+// added how to have the set linked anew. Rows are read where it is loaded alone, so one that was
+// linked to other rows than the files hold is found unchanged at every start.
+absl::Status WithFixOfKeptSet(const absl::Status& status, const std::string& set);
+
 }  // namespace engram
