@@ -52,12 +52,22 @@ bool LiesIn(const fs::path& inner, const fs::path& outer) {
   return std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end()).first == outer.end();
 }
 
+// Whether a message names a flag, as a word of its own: a path may have the same letters in it
+// (models--gguf-org--x).
+bool NamesFlag(absl::string_view message, absl::string_view flag) {
+  for (size_t at = message.find(flag); at != absl::string_view::npos;
+       at = message.find(flag, at + 1)) {
+    if (at == 0 || absl::StrContains(" (\"`", message[at - 1])) return true;
+  }
+  return false;
+}
+
 // Errors of packing name its flags, and engramd has few of them.
 absl::Status WithWhoseFlags(const absl::Status& status) {
   if (!absl::IsInvalidArgument(status) && !absl::IsFailedPrecondition(status)) return status;
   for (const absl::string_view flag :
        {"--gguf", "--reset-token-id", "--use-stored-constants", "--encoding"}) {
-    if (!absl::StrContains(status.message(), flag)) continue;
+    if (!NamesFlag(status.message(), flag)) continue;
     return absl::Status(status.code(),
                         absl::StrCat(status.message(), " (flags of `engram pack`: make the set ",
                                      "with it and serve it with --table-set)"));
