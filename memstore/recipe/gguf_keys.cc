@@ -162,7 +162,8 @@ std::optional<Key> FindKey(ConfigKeys keys, absl::string_view suffix) {
 }
 
 std::string Text(const GgufValue& value) {
-  if (value.kind == GgufValue::Kind::kText) return absl::StrCat("\"", value.text, "\"");
+  if (value.kind == GgufValue::Kind::kText)
+    return absl::StrCat("\"", QuoteForMessage(value.text), "\"");
   if (value.kind == GgufValue::Kind::kOther) return "a list of texts";
   std::string text = value.kind == GgufValue::Kind::kReal ? absl::StrJoin(value.reals, ", ")
                                                           : absl::StrJoin(value.numbers, ", ");

@@ -182,6 +182,14 @@ TEST_F(GgufKeysTest, TwoNamesOfTheRowsMustBeTheSame) {
   EXPECT_EQ(report->encoding, "int4");
 }
 
+// A text of a file can be anything, of a megabyte.
+TEST_F(GgufKeysTest, TextsAreQuotedInMessages) {
+  const std::string text = "8\x1b[2J" + std::string(1 << 16, 'x');
+  ExpectRefused(kV41, {Text("a.engram.head_count", text)}, {"is \"8\\x1b[2Jxxx"});
+  const absl::Status status = Read(kV41, {Text("a.engram.head_count", text)}).status();
+  EXPECT_LT(status.message().size(), 4096u);
+}
+
 TEST_F(GgufKeysTest, ARuleThatTheRecipeLacksIsOffInEveryType) {
   const std::string key = "a.ngram_exclude_sp_token";
   for (const Key& off :
