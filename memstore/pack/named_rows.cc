@@ -99,6 +99,11 @@ std::optional<uint32_t> LayerIn(absl::string_view tensor) {
   return layer;
 }
 
+// What is said of it, or what it states.
+std::optional<uint32_t> LayerOf(absl::string_view tensor, const RowNames::Hit& hit) {
+  return hit.layer ? hit.layer : LayerIn(tensor);
+}
+
 uint64_t Elements(const TensorPlace& tensor) {
   uint64_t elements = 1;  // no overflow: the tensor's bytes were compared with its shape
   for (const uint64_t size : tensor.shape) elements *= size;
@@ -162,17 +167,25 @@ class NamedLayer {
     return CheckPieces(said, before, std::move(table));
   }
 
-  // By tensor, of every layer. The whole name means its tensor, whatever else ends so.
+  // By tensor, of every layer. In a layer where a tensor has the whole name that one is meant,
+  // whatever else ends so; one that is of no layer is meant everywhere.
   std::map<std::string, RowNames::Hit> HitsOf(size_t name) const {
     std::map<std::string, RowNames::Hit> hits;
-    bool has_whole = false;
+    std::set<std::optional<uint32_t>> whole;  // the layers where a tensor has the whole name
     for (const auto& [tensor, places] : source_.tensors) {
       const std::optional<RowNames::Hit> hit = names_.Find(name, tensor);
       if (!hit) continue;
-      has_whole |= hit->before.empty();
+      if (hit->before.empty()) whole.insert(LayerOf(tensor, *hit));
       hits.emplace(tensor, *hit);
     }
-    if (has_whole) std::erase_if(hits, [](const auto& hit) { return !hit.second.before.empty(); });
+    if (whole.empty()) return hits;
+    std::erase_if(hits, [&](const auto& each) {
+      const auto& [tensor, hit] = each;
+      const std::optional<uint32_t> layer = LayerOf(tensor, hit);
+      const bool is_of_another_layer = layer && scheme_.FindLayer(*layer) != nullptr &&
+                                       whole.count(layer) == 0 && whole.count(std::nullopt) == 0;
+      return !hit.before.empty() && !is_of_another_layer;
+    });
     return hits;
   }
 
@@ -204,7 +217,7 @@ class NamedLayer {
 
   absl::StatusOr<bool> IsOfThisLayer(const std::string& said, const std::string& tensor,
                                      const RowNames::Hit& hit) const {
-    const std::optional<uint32_t> layer = hit.layer ? hit.layer : LayerIn(tensor);
+    const std::optional<uint32_t> layer = LayerOf(tensor, hit);
     if (layer) {
       if (scheme_.FindLayer(*layer) != nullptr) return *layer == layer_.layer;
       return absl::FailedPreconditionError(absl::StrCat(

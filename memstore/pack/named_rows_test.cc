@@ -282,5 +282,32 @@ TEST_F(NamedRowsTest, TheWholeNameMeansItsTensor) {
   EXPECT_TRUE(Rows(packed->layers[0]) == bytes);
 }
 
+// In one layer it leaves the other layers' tensors what they are.
+TEST_F(NamedRowsTest, TheWholeNameMeansItsLayersTensorAlone) {
+  Files files;
+  std::map<uint32_t, std::string> expected;
+  for (const auto& [layer, before] : {std::pair(1u, ""), std::pair(14u, "model.")}) {
+    const uint64_t rows = RowsOf(kV41, layer);
+    expected[layer] = SomeBytes(layer, rows * 256);
+    files["model.safetensors"].push_back(
+        {absl::StrCat(before, "layers.", layer, ".engram.embed.codes"),
+         "U8",
+         {rows, 256},
+         expected[layer]});
+  }
+  files["model.safetensors"].push_back({"x.layers.1.engram.embed.codes", "U8", {1}, "x"});
+  files["model.safetensors"].push_back({"x.layers.3.engram.embed.codes", "U8", {1}, "x"});
+  const std::vector<std::string> names = {"layers.{layer}.engram.embed.codes"};
+  const absl::StatusOr<Manifest> packed = Pack(kV41, files, names, "codes");
+  ASSERT_TRUE(packed.ok()) << packed.status();
+  for (const LayerTableSpec& layer : packed->layers) {
+    EXPECT_TRUE(Rows(layer) == expected[layer.layer]) << layer.layer;
+  }
+  files["model.safetensors"].push_back({"x.layers.14.engram.embed.codes", "U8", {1}, "x"});
+  ExpectRefused(
+      Pack(kV41, files, names, "codes"), absl::StatusCode::kFailedPrecondition,
+      {"model.layers.14.engram.embed.codes", "x.layers.14.engram.embed.codes", "both end in"});
+}
+
 }  // namespace
 }  // namespace engram
