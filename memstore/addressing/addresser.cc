@@ -405,10 +405,12 @@ absl::Status Addresser::Address(const SequenceState& state, absl::Span<const int
     kernel_->FillWindow(entries, &windows);
     for (const LayerRowIdsOutput& output : outputs) {
       const LayerHash& layer = kernel_->layers[output.layer_index];
+      const bool is_part = parts && IsPart(output);
+      if (is_part && output.slice->empty()) continue;  // it may have no memory
       RowId* const rows = output.rows + begin * output.token_stride;
-      if (!parts || !IsPart(output)) {
+      if (!is_part) {
         kernel_->hash(layer, windows, rows, output.token_stride);
-      } else if (!output.slice->empty()) {
+      } else {
         HashSlice(kernel_->hash, layer, windows, columns, *output.slice, rows, output.token_stride);
       }
     }

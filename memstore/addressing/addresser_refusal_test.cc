@@ -257,6 +257,8 @@ TEST(AddresserRefusalTest, OutputsAndStatesAreChecked) {
   EXPECT_FALSE(addresser->Address(state, {1}, {}, {{0, rows.data(), 1, &*two}}).ok());
   EXPECT_FALSE(addresser->Address(state, {1}, {}, {{0, nullptr, 2, &*two}}).ok());
   EXPECT_TRUE(addresser->Address(state, {1}, {}, {{0, nullptr, 0, &*none}}).ok());
+  // More than three tiles: nothing is added to a pointer to nothing.
+  EXPECT_TRUE(addresser->Address(state, Ids(200, 1), {}, {{0, nullptr, 24, &*none}}).ok());
   const absl::Status layer = addresser->Address(state, {1}, {}, {{1, rows.data(), 2, &*two}});
   EXPECT_EQ(layer.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(layer.message()), HasSubstr("slice of layer 1 was given for layer"));
