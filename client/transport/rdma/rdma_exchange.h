@@ -16,7 +16,9 @@
 // is submitted meanwhile waits for it as well. A batch fails with UNAVAILABLE when this happens to
 // it twice, or when no other connection can be had. When a try to connect ended only because the
 // deadline of the thread that made it came, no batch fails for that: the next thread goes on with
-// it, so that askers with little time, one after the other, get there too.
+// it, so that askers with little time, one after the other, get the owner's offer too. What follows
+// the offer (the queue pair, a round trip to connect it and one for each landing buffer) is one
+// thread's, which needs the time for it; where its deadline comes first, the next one begins anew.
 //
 // Thread-safe, with transport.h's contract for tickets; a warm lookup allocates nothing.
 #pragma once

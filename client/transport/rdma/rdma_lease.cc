@@ -177,4 +177,22 @@ absl::Status RdmaLease::Forget(uint32_t number) {
   return Call(request, MonotonicTime::Infinite()).status();
 }
 
+absl::StatusOr<std::unique_ptr<RdmaLease>> RdmaNextLease::Await(const RdmaRoute& route,
+                                                                MonotonicTime deadline) {
+  if (kept_ != nullptr &&
+      (kept_->ended() || route.grpc->clock().Now() - kept_->begun() > kKeptLeaseTime)) {
+    kept_ = nullptr;
+  }
+  if (kept_ == nullptr) {
+    ENGRAM_ASSIGN_OR_RETURN(kept_, RdmaLease::Begin(route));
+  }
+  absl::Status offered = kept_->AwaitOffer(deadline);
+  if (absl::IsDeadlineExceeded(offered) && !kept_->ended()) {
+    return absl::UnavailableError(offered.message());
+  }
+  std::unique_ptr<RdmaLease> lease = std::move(kept_);
+  ENGRAM_RETURN_IF_ERROR(offered);
+  return lease;
+}
+
 }  // namespace engram

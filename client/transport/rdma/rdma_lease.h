@@ -108,4 +108,20 @@ class RdmaLease {
   std::thread reader_;
 };
 
+// How long an offered lease, or one that waits for its offer, is kept for the next asker: less than
+// the owner has patience for one that is not connected (5 s).
+inline constexpr absl::Duration kKeptLeaseTime = absl::Seconds(4);
+
+// The lease of the next connection, of which askers come one after the other: where one has no more
+// time the next goes on with what it has begun. One call at a time.
+class RdmaNextLease {
+ public:
+  // By the deadline: UNAVAILABLE where that came before the owner's offer, and the lease is kept.
+  // Other errors as RdmaLease::Open's. What is given out is kept no more.
+  absl::StatusOr<std::unique_ptr<RdmaLease>> Await(const RdmaRoute& route, MonotonicTime deadline);
+
+ private:
+  std::unique_ptr<RdmaLease> kept_;
+};
+
 }  // namespace engram

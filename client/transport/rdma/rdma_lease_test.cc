@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <functional>
 #include <memory>
@@ -21,7 +22,8 @@
 namespace engram {
 namespace {
 
-// Answers as many requests of a lease as a test says, and then only listens.
+// Answers as many requests of a lease as a test says, and then only listens. Its version is the
+// number of the lease.
 class QuietOwner final : public v1::Lookup::Service {
  public:
   QuietOwner(Manifest manifest, int answers) : manifest_(std::move(manifest)), answers_(answers) {
@@ -30,8 +32,20 @@ class QuietOwner final : public v1::Lookup::Service {
     builder.RegisterService(this);
     server_ = builder.BuildAndStart();
   }
-  ~QuietOwner() override { server_->Shutdown(std::chrono::system_clock::now()); }
+  ~QuietOwner() override {
+    Release();
+    server_->Shutdown(std::chrono::system_clock::now());
+  }
   int port() const { return port_; }
+  // From here on leases wait for Release before they are answered.
+  void Hold() { held_ = true; }
+  void Release() {
+    held_ = false;
+    held_.notify_all();
+  }
+  void AwaitLeases(int number) const {
+    for (int leases = leases_; leases < number; leases = leases_) leases_.wait(leases);
+  }
 
   grpc::Status Attach(grpc::ServerContext*, const v1::AttachRequest*,
                       v1::AttachResponse* response) override {
@@ -44,10 +58,12 @@ class QuietOwner final : public v1::Lookup::Service {
       grpc::ServerReaderWriter<v1::RdmaAttachResponse, v1::RdmaAttachRequest>* stream) override {
     v1::RdmaAttachRequest request;
     v1::RdmaAttachResponse offer;
-    offer.mutable_offer()->set_engram_version("7");
+    offer.mutable_offer()->set_engram_version(absl::StrCat(++leases_));
+    leases_.notify_all();
     offer.mutable_offer()->add_features(std::string(wire::kImageChecks));
     for (int i = 0; stream->Read(&request); ++i) {
       if (request.has_forget()) return {grpc::StatusCode::PERMISSION_DENIED, "not yours"};
+      held_.wait(true);
       if (i < answers_) stream->Write(offer);
     }
     return grpc::Status::OK;
@@ -56,6 +72,8 @@ class QuietOwner final : public v1::Lookup::Service {
  private:
   const Manifest manifest_;
   const int answers_;
+  std::atomic<int> leases_{0};
+  std::atomic<bool> held_{false};
   int port_ = 0;
   std::unique_ptr<grpc::Server> server_;
 };
@@ -112,7 +130,7 @@ TEST_F(RdmaLeaseTest, TakesTheOwnersOfferAndItsWordAtTheEnd) {
   AttachTo(/*answers=*/1);
   const auto lease = RdmaLease::Open(route_, MonotonicTime::Infinite());
   ASSERT_TRUE(lease.ok()) << lease.status();
-  EXPECT_EQ((*lease)->owner_features().version, "7");
+  EXPECT_EQ((*lease)->owner_features().version, "1");
   EXPECT_TRUE((*lease)->owner_features().image_checks);
   EXPECT_FALSE((*lease)->owner_features().token_slices);
   EXPECT_FALSE((*lease)->ended());
@@ -141,7 +159,7 @@ TEST_F(RdmaLeaseTest, WhoeverHasNoTimeLeavesTheOfferToTheNext) {
     offered = (*lease)->AwaitOffer(MonotonicTime::Infinite());
   }
   EXPECT_TRUE(offered.ok()) << offered;
-  EXPECT_EQ((*lease)->owner_features().version, "7");
+  EXPECT_EQ((*lease)->owner_features().version, "1");
   // And it is one like any other.
   EXPECT_EQ((*lease)->Forget(1).code(), absl::StatusCode::kPermissionDenied);
 }
@@ -156,6 +174,43 @@ TEST_F(RdmaLeaseTest, AnOwnerThatDoesNotAnswerIsAwaitedAsOftenAsOneLikes) {
         absl::StatusCode::kDeadlineExceeded);
   }
   EXPECT_FALSE((*lease)->ended());
+}
+
+TEST_F(RdmaLeaseTest, TheNextAskerGoesOnWithTheLeaseThatWasBegun) {
+  AttachTo(/*answers=*/1);
+  owner_->Hold();
+  RdmaNextLease next;
+  for (int i = 0; i < 2; ++i) {
+    const absl::Status late =
+        WhenLate([&](MonotonicTime deadline) { return next.Await(route_, deadline).status(); });
+    EXPECT_EQ(late.code(), absl::StatusCode::kUnavailable) << late;
+    owner_->AwaitLeases(1);
+  }
+  owner_->Release();
+  const auto first = next.Await(route_, MonotonicTime::Infinite());
+  ASSERT_TRUE(first.ok()) << first.status();
+  EXPECT_EQ((*first)->owner_features().version, "1");
+  // What was given out is not given out again.
+  const auto second = next.Await(route_, MonotonicTime::Infinite());
+  ASSERT_TRUE(second.ok()) << second.status();
+  EXPECT_EQ((*second)->owner_features().version, "2");
+}
+
+// The owner lets one go that is not connected in time.
+TEST_F(RdmaLeaseTest, ALeaseThatWasBegunTooLongAgoIsBegunAnew) {
+  AttachTo(/*answers=*/1);
+  owner_->Hold();
+  RdmaNextLease next;
+  EXPECT_EQ(WhenLate([&](MonotonicTime deadline) {
+              return next.Await(route_, deadline).status();
+            }).code(),
+            absl::StatusCode::kUnavailable);
+  owner_->AwaitLeases(1);
+  clock_.Advance(kKeptLeaseTime);
+  owner_->Release();
+  const auto lease = next.Await(route_, MonotonicTime::Infinite());
+  ASSERT_TRUE(lease.ok()) << lease.status();
+  EXPECT_EQ((*lease)->owner_features().version, "2");
 }
 
 TEST_F(RdmaLeaseTest, OpeningEndsByItsDeadlineWhereTheOwnerCannotBeReached) {

@@ -16,9 +16,6 @@ namespace {
 // Of a short time to attach nothing may be left; the lease is a round trip to an owner that has
 // just answered.
 constexpr absl::Duration kLeastLeaseTime = absl::Seconds(1);
-// A lease that waits for its offer, or for somebody to take it: less than the owner has patience
-// for one that is not connected (5 s).
-constexpr absl::Duration kKeptLeaseTime = absl::Seconds(4);
 
 }  // namespace
 
@@ -76,19 +73,7 @@ RdmaTransport::RdmaTransport(RdmaRoute route, uint64_t max_batch_rows,
 RdmaTransport::~RdmaTransport() { EndAll(); }
 
 absl::StatusOr<RdmaOpened> RdmaTransport::OpenAnother(MonotonicTime deadline) {
-  if (next_lease_ != nullptr &&
-      (next_lease_->ended() || clock().Now() - next_lease_->begun() > kKeptLeaseTime)) {
-    next_lease_ = nullptr;
-  }
-  if (next_lease_ == nullptr) {
-    ENGRAM_ASSIGN_OR_RETURN(next_lease_, RdmaLease::Begin(route_));
-  }
-  absl::Status offered = next_lease_->AwaitOffer(deadline);
-  if (absl::IsDeadlineExceeded(offered) && !next_lease_->ended()) {
-    return absl::UnavailableError(offered.message());
-  }
-  std::unique_ptr<RdmaLease> lease = std::move(next_lease_);
-  ENGRAM_RETURN_IF_ERROR(offered);
+  ENGRAM_ASSIGN_OR_RETURN(std::unique_ptr<RdmaLease> lease, next_lease_.Await(route_, deadline));
   return Open(std::move(lease), deadline);
 }
 

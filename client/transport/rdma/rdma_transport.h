@@ -14,6 +14,7 @@
 #include "absl/time/time.h"
 #include "client/transport/grpc/grpc_attachment.h"
 #include "client/transport/rdma/rdma_exchange.h"
+#include "client/transport/rdma/rdma_lease.h"
 #include "client/transport/rdma/rdma_windows.h"
 #include "client/transport/security_options.h"
 #include "client/transport/transport.h"
@@ -67,16 +68,16 @@ class RdmaTransport final : public RdmaExchange {
   absl::Status Prepare(const BatchRequest& request) override;
   absl::Status Fill(const BatchRequest& request, RdmaBatch& batch) const override;
   absl::StatusOr<RdmaOpened> OpenAnother(MonotonicTime deadline) override;
-  // A connection over the lease, which knows the windows, and its way: by the deadline.
+  // A connection over the lease, which knows the windows, and its way: by the deadline. Where that
+  // comes first, the lease is over as well.
   absl::StatusOr<RdmaOpened> Open(std::unique_ptr<RdmaLease> lease, MonotonicTime deadline);
 
   const RdmaRoute route_;
   const std::string owner_version_;  // of the first one
   const Capabilities capabilities_;
   RdmaWindows windows_;
-  // Of a try to connect again whose asker had no more time: the next one goes on with it.
   // OpenAnother's alone, of which one call goes at a time.
-  std::unique_ptr<RdmaLease> next_lease_;
+  RdmaNextLease next_lease_;
 };
 
 }  // namespace engram
