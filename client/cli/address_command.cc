@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "client/cli/command.h"
-#include "client/cli/token_flags.h"
-#include "client/cli/token_stream.h"
+#include "client/cli/support/command.h"
+#include "client/cli/support/token_flags.h"
+#include "client/cli/support/token_stream.h"
 #include "client/terminal/streams.h"
 #include "memstore/addressing/addresser.h"
 #include "memstore/addressing/families.h"

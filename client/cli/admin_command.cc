@@ -13,9 +13,9 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/strip.h"
 #include "client/admin/grpc_admin.h"
-#include "client/cli/command.h"
 #include "client/cli/provenance_json.h"
-#include "client/cli/target_flags.h"
+#include "client/cli/support/command.h"
+#include "client/cli/support/target_flags.h"
 #include "client/terminal/progress.h"
 #include "memstore/table/side_files.h"
 

@@ -10,12 +10,12 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "client/cli/column_flag.h"
-#include "client/cli/command.h"
-#include "client/cli/dense_rows.h"
-#include "client/cli/target_flags.h"
-#include "client/cli/token_flags.h"
-#include "client/cli/token_stream.h"
+#include "client/cli/support/column_flag.h"
+#include "client/cli/support/command.h"
+#include "client/cli/support/dense_rows.h"
+#include "client/cli/support/target_flags.h"
+#include "client/cli/support/token_flags.h"
+#include "client/cli/support/token_stream.h"
 #include "client/client.h"
 #include "client/terminal/streams.h"
 #include "memstore/base/clock.h"

@@ -11,7 +11,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
-#include "client/cli/command.h"
+#include "client/cli/support/command.h"
 #include "memstore/os/malloc_tuning.h"
 #include "memstore/os/standard_streams.h"
 #include "proto/wire/version.h"

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "client/cli/command.h"
+#include "client/cli/support/command.h"
 #include "client/terminal/progress.h"
 #include "client/terminal/stop_message.h"
 #include "memstore/addressing/families.h"

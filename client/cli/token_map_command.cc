@@ -6,7 +6,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
-#include "client/cli/command.h"
+#include "client/cli/support/command.h"
 #include "client/terminal/streams.h"
 #include "memstore/addressing/families.h"
 #include "memstore/tokenizer/make_token_map.h"

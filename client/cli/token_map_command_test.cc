@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "client/cli/command.h"
-#include "client/cli/command_test_base.h"
+#include "client/cli/support/command.h"
+#include "client/cli/support/command_test_base.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "memstore/tokenizer/testing/small_tokenizer.h"

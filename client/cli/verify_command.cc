@@ -5,8 +5,8 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
-#include "client/cli/command.h"
-#include "client/cli/table_set_argument.h"
+#include "client/cli/support/command.h"
+#include "client/cli/support/table_set_argument.h"
 #include "client/terminal/progress.h"
 #include "memstore/table/verify.h"
 

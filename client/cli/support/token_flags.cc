@@ -1,4 +1,4 @@
-#include "client/cli/token_flags.h"
+#include "client/cli/support/token_flags.h"
 
 namespace engram::cli {
 

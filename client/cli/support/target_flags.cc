@@ -1,4 +1,4 @@
-#include "client/cli/target_flags.h"
+#include "client/cli/support/target_flags.h"
 
 #include <cstdio>
 #include <utility>
@@ -8,8 +8,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/time.h"
-#include "client/cli/command.h"
-#include "client/cli/dense_rows.h"
+#include "client/cli/support/command.h"
+#include "client/cli/support/dense_rows.h"
 
 namespace engram::cli {
 namespace {

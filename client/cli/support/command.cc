@@ -1,4 +1,4 @@
-#include "client/cli/command.h"
+#include "client/cli/support/command.h"
 
 #include <cstdio>
 #include <string>
