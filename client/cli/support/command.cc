@@ -3,13 +3,14 @@
 #include <cstdio>
 #include <string>
 
+#include "memstore/base/message_line.h"
 #include "memstore/os/standard_streams.h"
 
 namespace engram::cli {
 
 int Finish(const absl::Status& status, int failure_code) {
   if (status.ok()) return kDone;
-  std::fprintf(stderr, "engram: %s\n", std::string(status.message()).c_str());
+  std::fprintf(stderr, "engram: %s\n", MessageLine(status.message()).c_str());
   return failure_code;
 }
 

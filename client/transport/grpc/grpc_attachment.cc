@@ -32,7 +32,7 @@ std::string WhyNot(v1::Lookup::Stub& stub, const v1::AttachRequest& request,
                    const grpc::Status& status, grpc::Channel& channel, QueueDriver& driver,
                    Clock& clock) {
   if (channel.GetState(/*try_to_connect=*/false) != GRPC_CHANNEL_TRANSIENT_FAILURE) {
-    return status.error_message();
+    return PeerWords(status);
   }
   const MonotonicTime deadline = clock.After(kAskWhy);
   grpc::ClientContext context;
@@ -42,8 +42,7 @@ std::string WhyNot(v1::Lookup::Stub& stub, const v1::AttachRequest& request,
   const auto reader = stub.AsyncAttach(&context, request, driver.queue());
   const grpc::Status asked =
       BlockingCall(driver, channel, clock).Finish(context, *reader, &response, deadline);
-  return asked.error_code() == grpc::StatusCode::UNAVAILABLE ? asked.error_message()
-                                                             : status.error_message();
+  return PeerWords(asked.error_code() == grpc::StatusCode::UNAVAILABLE ? asked : status);
 }
 
 // Waits while nobody listens or the server is loading; UNAVAILABLE after that. UNAUTHENTICATED: one
@@ -90,7 +89,7 @@ absl::StatusOr<v1::AttachResponse> CallAttach(const std::shared_ptr<grpc::Channe
     }
     if (!may_pass) {
       return absl::Status(static_cast<absl::StatusCode>(status.error_code()),
-                          absl::StrCat("engramd at ", address, ": ", status.error_message()));
+                          absl::StrCat("engramd at ", address, ": ", PeerWords(status)));
     }
     if (absl::Status refused = handshake.Observe(status); !refused.ok()) return refused;
     if (clock.After(kAttachRetry) >= deadline) {

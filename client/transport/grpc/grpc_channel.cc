@@ -6,6 +6,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "memstore/base/message_line.h"
 
 namespace engram {
 namespace {
@@ -59,8 +60,8 @@ absl::Status HandshakeWatch::Observe(const grpc::Status& status) {
   const absl::Status unused = credentials_.Refusal();
   return absl::UnauthenticatedError(absl::StrCat(
       "no TLS with engramd at ", address_, ": ",
-      WhyNoTls(status.error_message(), credentials_.shows_certificate()), " (",
-      status.error_message(), ")",
+      WhyNoTls(status.error_message(), credentials_.shows_certificate()), " (", PeerWords(status),
+      ")",
       unused.ok() ? "" : absl::StrCat("; what was read before is used, for ", unused.message())));
 }
 
@@ -101,6 +102,10 @@ absl::string_view WhatToDo(absl::string_view words) {
   return "is it running there, still loading, or flooded?";
 }
 
+std::string PeerWords(const grpc::Status& status) {
+  return MessageLine(status.error_message(), kMaxPeerWordsBytes);
+}
+
 absl::Status FromGrpc(const grpc::Status& status, const std::string& address) {
   // Asked for by nobody here: a server that stops drops calls that reach it too late, and one that
   // is short of memory those whose client takes nothing.
@@ -111,7 +116,7 @@ absl::Status FromGrpc(const grpc::Status& status, const std::string& address) {
                      "while others waited for the memory"));
   }
   return absl::Status(static_cast<absl::StatusCode>(status.error_code()),
-                      absl::StrCat("engramd at ", address, ": ", status.error_message()));
+                      absl::StrCat("engramd at ", address, ": ", PeerWords(status)));
 }
 
 }  // namespace engram
