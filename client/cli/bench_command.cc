@@ -336,10 +336,14 @@ void AddBenchCommand(CLI::App& app, CommandBody* chosen) {
                    "[MODE@]TARGET, once or more: measured in turns with --target, which is the "
                    "ceiling that ratios are taken to")
       ->allow_extra_args(false);
-  command->add_option("--connections", flags->target.connections,
-                      "connections of each client over grpc (default 1)");
-  command->add_option("--streams", flags->target.streams,
-                      "streams of each connection over grpc (default 1)");
+  command
+      ->add_option("--connections", flags->target.connections,
+                   "connections of each client over grpc (default 1)")
+      ->check(CLI::Range(1u, AttachOptions::kMaxConnections));
+  command
+      ->add_option("--streams", flags->target.streams,
+                   "streams of each connection over grpc (default 1)")
+      ->check(CLI::Range(1u, AttachOptions::kMaxStreams));
   command
       ->add_option(
           "--spin-us", flags->target.spin_us,
