@@ -204,13 +204,20 @@ void AddAddressCommand(CLI::App& app, CommandBody* chosen) {
       "ascending. Say how the table is addressed by a model family or by a packed table set:\n"
       "  engram address --family qwen4-exp --token-ids ids.i32 --output rows.i64\n"
       "  engram address --table-set DIR --token-ids - --output - < ids.i32 > rows.i64");
-  command->add_option("--family", flags->family, absl::StrCat("the model family: ", FamilyNames()));
-  command->add_option("--table-set", flags->table_set,
-                      "a packed table set, in place of family, token map and size");
-  command->add_option(
-      "--token-map", flags->token_map,
-      "with --family, where it hashes compressed ids: the map, int32 little-endian; "
-      "a wrong one is refused");
+  command->add_option("--family", flags->family, absl::StrCat("the model family: ", FamilyNames()))
+      ->check(RefuseEmpty)
+      ->type_name("NAME");
+  command
+      ->add_option("--table-set", flags->table_set,
+                   "a packed table set, in place of family, token map and size")
+      ->check(RefuseEmpty)
+      ->type_name("DIR");
+  command
+      ->add_option("--token-map", flags->token_map,
+                   "with --family, where it hashes compressed ids: the map, int32 little-endian; "
+                   "a wrong one is refused")
+      ->check(RefuseEmpty)
+      ->type_name("FILE");
   command
       ->add_option(
           "--rows-per-head", flags->rows_per_head,
@@ -220,20 +227,25 @@ void AddAddressCommand(CLI::App& app, CommandBody* chosen) {
       ->add_option("--token-ids", flags->tokens.token_ids,
                    "one sequence from its start, raw int32 little-endian or a .npy file; - is "
                    "standard input")
-      ->required();
+      ->required()
+      ->type_name("FILE");
   AddTokenIdsTypeFlag(*command, &flags->tokens.token_ids_type);
   AddSequenceTokensFlag(*command, &flags->tokens.sequence_tokens);
-  command->add_option("--dead-mask", flags->tokens.dead_mask,
-                      "one byte for each token id, non-zero marks a dead position (an image span): "
-                      "it is addressed as padding and later tokens do not look past it; - is "
-                      "standard input");
+  command
+      ->add_option("--dead-mask", flags->tokens.dead_mask,
+                   "one byte for each token id, non-zero marks a dead position (an image span): "
+                   "it is addressed as padding and later tokens do not look past it; - is "
+                   "standard input")
+      ->check(RefuseEmpty)
+      ->type_name("FILE");
   AddAllowUnmaskedImagesFlag(*command, &flags->allow_unmasked_images);
   command
       ->add_option("--output", flags->output,
                    "written aside and put in place when whole; a link's target is replaced, not "
                    "the link, and "
                    "must exist; - is standard output")
-      ->required();
+      ->required()
+      ->type_name("FILE");
   command
       ->add_option("--chunk-tokens", flags->chunk_tokens,
                    "tokens addressed at a time; any number gives the same bytes (default 4096)")

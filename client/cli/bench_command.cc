@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <cmath>
 #include <cstdint>
+#include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -17,6 +18,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "client/cli/bench_compare.h"
 #include "client/cli/bench_run.h"
 #include "client/cli/support/column_flag.h"
@@ -80,12 +82,28 @@ struct BenchFlags {
   bool json = false;
 };
 
+// The host is this machine alone.
+bool IsLoopback(absl::string_view address) {
+  return absl::StartsWith(address, "127.") || absl::StartsWith(address, "[::1]:") ||
+         absl::StartsWith(address, "localhost:");
+}
+
 // What the clients count of themselves, for a Prometheus to fetch while they run.
 class MetricsPage {
  public:
   absl::Status Show(const std::string& address, const std::vector<BenchPath>& paths) {
+    absl::string_view port = address;
+    // civetweb takes addresses alone.
+    const std::string numeric =
+        absl::ConsumePrefix(&port, "localhost:") ? absl::StrCat("127.0.0.1:", port) : address;
+    if (!IsLoopback(address)) {
+      std::fprintf(stderr,
+                   "note: --metrics-listen %s: whoever reaches this machine can read the clients' "
+                   "counts there, without TLS; 127.0.0.1:PORT shows them to this machine alone\n",
+                   address.c_str());
+    }
     try {
-      exposer_ = std::make_unique<prometheus::Exposer>(address, /*num_threads=*/2);
+      exposer_ = std::make_unique<prometheus::Exposer>(numeric, /*num_threads=*/2);
     } catch (const std::exception&) {  // of civetweb's, whose words say nothing
       return absl::UnavailableError(
           absl::StrCat("--metrics-listen ", address,
@@ -305,7 +323,8 @@ void AddBenchCommand(CLI::App& app, CommandBody* chosen) {
   command
       ->add_option("--token-ids", flags->token_ids,
                    "raw int32 little-endian, or a .npy file; - is standard input")
-      ->required();
+      ->required()
+      ->type_name("FILE");
   AddTokenIdsTypeFlag(*command, &flags->token_ids_type);
   AddAllowUnmaskedImagesFlag(*command, &flags->target.allow_unmasked_images);
   command
@@ -335,6 +354,7 @@ void AddBenchCommand(CLI::App& app, CommandBody* chosen) {
       ->add_option("--compare", flags->compare,
                    "[MODE@]TARGET, once or more: measured in turns with --target, which is the "
                    "ceiling that ratios are taken to")
+      ->type_name("[MODE@]TARGET")
       ->allow_extra_args(false);
   command
       ->add_option("--connections", flags->target.connections,
@@ -356,6 +376,7 @@ void AddBenchCommand(CLI::App& app, CommandBody* chosen) {
       ->add_option("--metrics-listen", flags->metrics_listen,
                    "where the clients' own metrics are shown at /metrics while it runs (default: "
                    "nowhere)")
+      ->check(RefuseEmpty)
       ->type_name("HOST:PORT");
   command->add_flag("--json", flags->json, "one JSON object a line");
   command->footer(kColumnsOfTheTable);

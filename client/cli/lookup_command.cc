@@ -193,18 +193,23 @@ void AddLookupCommand(CLI::App& app, CommandBody* chosen) {
   command
       ->add_option("--token-ids", flags->tokens.token_ids,
                    "raw int32 little-endian, or a .npy file; - is standard input")
-      ->required();
+      ->required()
+      ->type_name("FILE");
   AddTokenIdsTypeFlag(*command, &flags->tokens.token_ids_type);
   AddSequenceTokensFlag(*command, &flags->tokens.sequence_tokens);
-  command->add_option("--dead-mask", flags->tokens.dead_mask,
-                      "a byte for each token id, raw or .npy; non-zero marks a dead position");
+  command
+      ->add_option("--dead-mask", flags->tokens.dead_mask,
+                   "a byte for each token id, raw or .npy; non-zero marks a dead position")
+      ->check(RefuseEmpty)
+      ->type_name("FILE");
   AddAllowUnmaskedImagesFlag(*command, &flags->target.allow_unmasked_images);
   command
       ->add_option("--output", flags->output,
                    "written aside and put in place when whole; a link's target is replaced, not "
                    "the link, and "
                    "must exist; - is standard output")
-      ->required();
+      ->required()
+      ->type_name("FILE");
   command
       ->add_option("--batch-tokens", flags->batch_tokens,
                    "tokens looked up together, whose rows take 1 GiB at most (default 4096, fewer "

@@ -74,6 +74,16 @@ TEST_F(TableCommandsTest, PacksVerifiesAndInspects) {
   }
 }
 
+// An empty value is no flag that was left out.
+TEST_F(TableCommandsTest, PackRefusesEmptyValues) {
+  for (const char* flag : {"--name", "--layers", "--token-map", "--source", "--checkpoint",
+                           "--link", "--gguf", "--rows", "--gguf-tensor", "--encoding"}) {
+    EXPECT_EQ(PackSmallV41({flag, ""}), kBadUsage) << flag;
+    EXPECT_THAT(said_, HasSubstr(flag)) << flag;
+    EXPECT_FALSE(fs::exists(Path("set")));
+  }
+}
+
 TEST_F(TableCommandsTest, PackCountsItsLayers) {
   ASSERT_EQ(PackSmallV41({"--layers", "14"}), kDone) << said_;
   EXPECT_THAT(said_, HasSubstr(", 1 layer, "));

@@ -64,11 +64,13 @@ void AddTokenMapCommand(CLI::App& app, CommandBody* chosen) {
   command
       ->add_option("--tokenizer", flags->tokenizer,
                    "the model's tokenizer.json: byte-level BPE, SentencePiece's BPE, unigram")
-      ->required();
+      ->required()
+      ->type_name("FILE");
   command
       ->add_option("--output", flags->output,
                    "written aside and put in place when whole; - is standard output")
-      ->required();
+      ->required()
+      ->type_name("FILE");
   command->callback([flags, chosen] { *chosen = [flags] { return Run(*flags); }; });
 }
 

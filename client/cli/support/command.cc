@@ -8,6 +8,10 @@
 
 namespace engram::cli {
 
+std::string RefuseEmpty(const std::string& value) {
+  return value.empty() ? "the value is empty: give one, or leave the flag out" : "";
+}
+
 int Finish(const absl::Status& status, int failure_code) {
   if (status.ok()) return kDone;
   std::fprintf(stderr, "engram: %s\n", MessageLine(status.message()).c_str());

@@ -6,6 +6,7 @@
 
 #include <CLI/CLI.hpp>
 #include <functional>
+#include <string>
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
@@ -28,6 +29,10 @@ void AddLookupCommand(CLI::App& app, CommandBody* chosen);
 void AddBenchCommand(CLI::App& app, CommandBody* chosen);
 void AddTokenMapCommand(CLI::App& app, CommandBody* chosen);
 void AddAdminCommand(CLI::App& app, CommandBody* chosen);
+
+// For CLI::Option::check: refuses an empty value, which would count as none that was given. What a
+// script's variable was to hold and does not is said, before rows travel without TLS, say.
+std::string RefuseEmpty(const std::string& value);
 
 // Prints "engram: MESSAGE" to standard error when `status` is not OK; kDone or `failure_code`.
 int Finish(const absl::Status& status, int failure_code = kFailed);

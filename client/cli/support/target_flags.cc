@@ -14,6 +14,9 @@
 namespace engram::cli {
 namespace {
 
+// A table of a terabyte is loaded within hours; what is longer is a slip.
+constexpr absl::Duration kMaxAttachTimeout = absl::Hours(24);
+
 // "30s", "500ms", or a bare number of seconds.
 absl::StatusOr<absl::Duration> ParseTimeout(const std::string& text) {
   absl::Duration timeout;
@@ -21,9 +24,10 @@ absl::StatusOr<absl::Duration> ParseTimeout(const std::string& text) {
   const bool bare = absl::SimpleAtod(text, &seconds);
   if (bare) timeout = absl::Seconds(seconds);
   if ((!bare && !absl::ParseDuration(text, &timeout)) || !(timeout >= absl::ZeroDuration()) ||
-      timeout == absl::InfiniteDuration()) {
+      timeout > kMaxAttachTimeout) {
     return absl::InvalidArgumentError(
-        absl::StrCat("--attach-timeout ", text, " is not a time: write 30, 30s or 500ms"));
+        absl::StrCat("--attach-timeout ", text, " is not a time of at most ",
+                     absl::FormatDuration(kMaxAttachTimeout), ": write 30, 30s or 500ms"));
   }
   return timeout;
 }
@@ -35,19 +39,26 @@ void AddSecurityFlags(CLI::App& command, SecurityOptions* security) {
       .add_option(
           "--tls-ca", security->tls_ca,
           "over gRPC: speak TLS with an engramd whose certificate is of this authority, PEM")
+      ->check(RefuseEmpty)
       ->type_name("FILE");
   command.add_option("--tls-cert", security->tls_cert, "this client's certificate, PEM")
+      ->check(RefuseEmpty)
       ->type_name("FILE");
-  command.add_option("--tls-key", security->tls_key, "its private key, PEM")->type_name("FILE");
+  command.add_option("--tls-key", security->tls_key, "its private key, PEM")
+      ->check(RefuseEmpty)
+      ->type_name("FILE");
   command
       .add_option("--tls-server-name", security->tls_server_name,
                   "the name in engramd's certificate (default: the target's host)")
+      ->check(RefuseEmpty)
       ->type_name("NAME");
   command
       .add_option("--traceparent", security->traceparent,
                   "W3C trace context to send along; engramd logs it with what fails")
+      ->check(RefuseEmpty)
       ->type_name("TRACE");
   command.add_option("--token-file", security->token_file, "a file with a bearer token in it")
+      ->check(RefuseEmpty)
       ->type_name("FILE");
 }
 
@@ -59,19 +70,27 @@ void AddTargetFlags(CLI::App& command, TargetFlags* flags) {
           "rdma:HOST:PORT, or auto:HOST:PORT, which takes shm, rdma or grpc, the first that "
           "there is")
       ->required();
-  command.add_option(
-      "--set", flags->table_set,
-      "name of the table set, its id or 12 of the id's first digits or more, where the "
-      "target serves several");
-  command.add_option("--attach-timeout", flags->attach_timeout,
-                     "how long to wait while the target is absent or loading (default 30s)");
+  command
+      .add_option("--set", flags->table_set,
+                  "name of the table set, its id or 12 of the id's first digits or more, where the "
+                  "target serves several")
+      ->check(RefuseEmpty)
+      ->type_name("NAME|ID");
+  command
+      .add_option("--attach-timeout", flags->attach_timeout,
+                  "how long to wait while the target is absent or loading, as in 30, 30s or 500ms "
+                  "(default 30s, 24h at most)")
+      ->type_name("TIME");
   command
       .add_option("--rdma-mode", flags->rdma_mode,
                   "over rdma: write (the default), the owner writes rows; read, the client reads "
                   "them by itself")
       ->check(CLI::IsMember({"write", "read"}));
-  command.add_option("--rdma-device", flags->rdma_device,
-                     "over rdma: this side's DEV[:PORT[:GID]] (default: the one that leads there)");
+  command
+      .add_option("--rdma-device", flags->rdma_device,
+                  "over rdma: this side's DEV[:PORT[:GID]] (default: the one that leads there)")
+      ->check(RefuseEmpty)
+      ->type_name("DEVICE");
   AddSecurityFlags(command, &flags->security);
 }
 

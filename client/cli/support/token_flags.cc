@@ -1,5 +1,7 @@
 #include "client/cli/support/token_flags.h"
 
+#include "client/cli/support/command.h"
+
 namespace engram::cli {
 
 void AddTokenIdsTypeFlag(CLI::App& command, std::string* type) {
@@ -15,6 +17,7 @@ void AddSequenceTokensFlag(CLI::App& command, std::string* file) {
       .add_option("--sequence-tokens", *file,
                   "the tokens of each sequence, where the token ids are several sequences one "
                   "after the other: numbers in text, raw int32, or .npy (default: one sequence)")
+      ->check(RefuseEmpty)
       ->type_name("FILE");
 }
 
