@@ -142,7 +142,8 @@ absl::StatusOr<std::unique_ptr<Client>> AttachTo(const TargetFlags& flags, int* 
     std::fprintf(stderr, "%s\n", (*client)->transport().Describe().c_str());
   }
   const absl::StatusCode code = client.status().code();
-  if (code == absl::StatusCode::kFailedPrecondition && flags.table_set.empty()) {
+  const bool has_none = absl::StrContains(client.status().message(), "none is served");
+  if (code == absl::StatusCode::kFailedPrecondition && flags.table_set.empty() && !has_none) {
     return absl::FailedPreconditionError(
         absl::StrCat(client.status().message(), "; choose one with --set ID|NAME"));
   }
@@ -156,7 +157,10 @@ absl::StatusOr<std::unique_ptr<Client>> AttachTo(const TargetFlags& flags, int* 
         absl::StrCat(flags.target, " takes ", most_rows, " rows a batch, and one token has ",
                      token_rows, ": start engramd with --max-batch-rows ", token_rows, " or more"));
   }
-  if (code != absl::StatusCode::kInvalidArgument && code != absl::StatusCode::kFailedPrecondition) {
+  // Nobody can choose among no sets: no usage was bad.
+  if ((code != absl::StatusCode::kInvalidArgument &&
+       code != absl::StatusCode::kFailedPrecondition) ||
+      has_none) {
     *exit_code = kFailed;
   }
   return client;
