@@ -99,6 +99,11 @@ absl::string_view WhatToDo(absl::string_view words) {
   if (absl::StrContains(words, "No such file or directory")) {
     return "there is no such socket: is it running there, at this path, or still loading?";
   }
+  for (const absl::string_view silent : {"Connection timed out", "No route", "unreachable"}) {
+    if (!absl::StrContains(words, silent)) continue;
+    return "nothing answers at this address: is it the right one, is the machine up, and do no "
+           "firewall's rules drop what is sent there?";
+  }
   return "is it running there, still loading, or flooded?";
 }
 
