@@ -9,9 +9,9 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/strip.h"
 #include "client/admin/grpc_admin.h"
 #include "client/cli/admin_output.h"
+#include "client/cli/support/addresses.h"
 #include "client/cli/support/command.h"
 #include "client/cli/support/target_flags.h"
 #include "client/terminal/progress.h"
@@ -67,10 +67,13 @@ absl::Status Scrub(const AdminFlags& flags, AdminClient& engramd) {
   return Print(flags.json ? ScrubbedJson(*scrubbed) : ScrubbedText(*scrubbed));
 }
 
-// gRPC would look a path alone up as a host's name.
-std::string AddressOf(const AdminFlags& flags) {
-  const absl::string_view address = absl::StripPrefix(flags.address, "grpc:");
-  return absl::StrCat(absl::StartsWith(address, "/") ? "unix:" : "", address);
+int Run(const AdminFlags& flags, absl::Status (*action)(const AdminFlags&, AdminClient&)) {
+  const absl::StatusOr<std::string> address = AdminAddress(flags.address);
+  if (!address.ok()) return Finish(address.status(), kBadUsage);
+  if (absl::Status known = CheckHostIsKnown(*address); !known.ok()) return Finish(known);
+  const auto engramd = AdminClient::Create(*address, WithEnvironment(flags.security));
+  if (!engramd.ok()) return Finish(engramd.status(), kBadUsage);
+  return Finish(action(flags, **engramd));
 }
 
 // What is wrong with a directory to publish; nothing is "".
@@ -93,18 +96,14 @@ void AddAction(CLI::App& admin, const char* name, const char* help,
   command
       ->add_option("--admin", flags->address,
                    "the operators' port: HOST:PORT or unix:PATH (or /PATH), as engramd's "
-                   "--admin-grpc-listen")
+                   "--admin-grpc-listen (default: $ENGRAM_ADMIN)")
       ->required()
+      ->envname("ENGRAM_ADMIN")
       ->type_name("ADDR");
   AddSecurityFlags(*command, &flags->security);
   command->add_flag("--json", flags->json, "one JSON object in place of text");
-  command->callback([flags, chosen, action] {
-    *chosen = [flags, action] {
-      const auto engramd = AdminClient::Create(AddressOf(*flags), flags->security);
-      if (!engramd.ok()) return Finish(engramd.status(), kBadUsage);
-      return Finish(action(*flags, **engramd));
-    };
-  });
+  command->callback(
+      [flags, chosen, action] { *chosen = [flags, action] { return Run(*flags, action); }; });
 }
 
 }  // namespace

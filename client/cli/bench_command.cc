@@ -21,6 +21,7 @@
 #include "absl/strings/strip.h"
 #include "client/cli/bench_compare.h"
 #include "client/cli/bench_run.h"
+#include "client/cli/support/addresses.h"
 #include "client/cli/support/column_flag.h"
 #include "client/cli/support/command.h"
 #include "client/cli/support/dense_rows.h"
@@ -220,6 +221,16 @@ absl::StatusOr<std::vector<std::shared_ptr<Client>>> AttachAll(const TargetFlags
   return clients;
 }
 
+// Targets as they are attached to, from those that were given.
+absl::Status MakeWhole(std::vector<TargetFlags>* all, std::vector<std::string>* targets) {
+  for (size_t i = 0; i < all->size(); ++i) {
+    absl::StatusOr<std::string> whole = WholeTarget((*targets)[i]);
+    if (!whole.ok()) return whole.status();
+    (*targets)[i] = (*all)[i].target = *std::move(whole);
+  }
+  return absl::OkStatus();
+}
+
 // --target, and then what it is compared with. Alone it has the name of its transport.
 absl::StatusOr<std::vector<BenchPath>> AttachPaths(const BenchFlags& flags, int* exit_code) {
   std::vector<BenchPath> paths;
@@ -244,10 +255,11 @@ absl::StatusOr<std::vector<BenchPath>> AttachPaths(const BenchFlags& flags, int*
     targets.push_back(other.target);
     all.push_back(std::move(other));
   }
-  absl::Status status = CheckConnectionFlags(flags.target, targets);
+  absl::Status status = MakeWhole(&all, &targets);
+  if (status.ok()) status = CheckConnectionFlags(flags.target, targets);
   if (!status.ok()) *exit_code = kBadUsage;
   for (size_t i = 0; status.ok() && i < all.size(); ++i) {
-    status = attach(all[i], i == 0 ? targets[0] : flags.compare[i - 1]);
+    status = attach(all[i], i == 0 ? flags.target.target : flags.compare[i - 1]);
   }
   if (!status.ok()) return status;
   if (status = CheckSameSet(paths); !status.ok()) {

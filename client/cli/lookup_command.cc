@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "client/cli/support/addresses.h"
 #include "client/cli/support/column_flag.h"
 #include "client/cli/support/command.h"
 #include "client/cli/support/dense_rows.h"
@@ -151,7 +152,10 @@ absl::Status LookUp(Client* client, const LookupFlags& flags, const ColumnSlice&
   return status;
 }
 
-int Run(const LookupFlags& flags) {
+int Run(LookupFlags flags) {
+  const absl::StatusOr<std::string> target = WholeTarget(flags.target.target);
+  if (!target.ok()) return Finish(target.status(), kBadUsage);
+  flags.target.target = *target;
   if (absl::Status status = CheckTokenFiles(flags.tokens); !status.ok()) {
     return Finish(status, kBadUsage);
   }

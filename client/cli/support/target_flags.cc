@@ -1,6 +1,7 @@
 #include "client/cli/support/target_flags.h"
 
 #include <cstdio>
+#include <cstdlib>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -8,8 +9,11 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/time.h"
+#include "client/cli/support/addresses.h"
 #include "client/cli/support/command.h"
 #include "client/cli/support/dense_rows.h"
+#include "client/target.h"
+#include "memstore/base/message_line.h"
 
 namespace engram::cli {
 namespace {
@@ -32,24 +36,43 @@ absl::StatusOr<absl::Duration> ParseTimeout(const std::string& text) {
   return timeout;
 }
 
+void TakeVariable(const char* name, std::string* value) {
+  if (!value->empty()) return;
+  if (const char* const given = std::getenv(name); given != nullptr) *value = given;
+}
+
 }  // namespace
+
+SecurityOptions WithEnvironment(SecurityOptions security) {
+  TakeVariable("ENGRAM_TLS_CA", &security.tls_ca);
+  TakeVariable("ENGRAM_TLS_CERT", &security.tls_cert);
+  TakeVariable("ENGRAM_TLS_KEY", &security.tls_key);
+  TakeVariable("ENGRAM_TLS_SERVER_NAME", &security.tls_server_name);
+  TakeVariable("ENGRAM_TOKEN_FILE", &security.token_file);
+  return security;
+}
 
 void AddSecurityFlags(CLI::App& command, SecurityOptions* security) {
   command
       .add_option(
           "--tls-ca", security->tls_ca,
-          "over gRPC: speak TLS with an engramd whose certificate is of this authority, PEM")
+          "over gRPC: speak TLS with an engramd whose certificate is of this authority, PEM "
+          "(default: $ENGRAM_TLS_CA)")
       ->check(RefuseEmpty)
       ->type_name("FILE");
-  command.add_option("--tls-cert", security->tls_cert, "this client's certificate, PEM")
+  command
+      .add_option("--tls-cert", security->tls_cert,
+                  "this client's certificate, PEM (default: $ENGRAM_TLS_CERT)")
       ->check(RefuseEmpty)
       ->type_name("FILE");
-  command.add_option("--tls-key", security->tls_key, "its private key, PEM")
+  command
+      .add_option("--tls-key", security->tls_key, "its private key, PEM (default: $ENGRAM_TLS_KEY)")
       ->check(RefuseEmpty)
       ->type_name("FILE");
   command
       .add_option("--tls-server-name", security->tls_server_name,
-                  "the name in engramd's certificate (default: the target's host)")
+                  "the name in engramd's certificate (default: $ENGRAM_TLS_SERVER_NAME, "
+                  "else the target's host)")
       ->check(RefuseEmpty)
       ->type_name("NAME");
   command
@@ -57,7 +80,9 @@ void AddSecurityFlags(CLI::App& command, SecurityOptions* security) {
                   "W3C trace context to send along; engramd logs it with what fails")
       ->check(RefuseEmpty)
       ->type_name("TRACE");
-  command.add_option("--token-file", security->token_file, "a file with a bearer token in it")
+  command
+      .add_option("--token-file", security->token_file,
+                  "a file with a bearer token in it (default: $ENGRAM_TOKEN_FILE)")
       ->check(RefuseEmpty)
       ->type_name("FILE");
 }
@@ -68,8 +93,11 @@ void AddTargetFlags(CLI::App& command, TargetFlags* flags) {
           "--target", flags->target,
           "where the rows are: embedded:DIR, shm:SOCKET, grpc:HOST:PORT, grpc:unix:PATH, "
           "rdma:HOST:PORT, or auto:HOST:PORT, which takes shm, rdma or grpc, the first that "
-          "there is")
-      ->required();
+          "there is; HOST:PORT alone is gRPC, and a socket's path what listens there (default: "
+          "$ENGRAM_TARGET)")
+      ->required()
+      ->envname("ENGRAM_TARGET")
+      ->type_name("TARGET");
   command
       .add_option("--set", flags->table_set,
                   "name of the table set, its id or 12 of the id's first digits or more, where the "
@@ -128,18 +156,27 @@ absl::StatusOr<std::unique_ptr<Client>> AttachTo(const TargetFlags& flags, int* 
   *exit_code = kBadUsage;
   const absl::StatusOr<absl::Duration> timeout = ParseTimeout(flags.attach_timeout);
   if (!timeout.ok()) return timeout.status();
-  absl::StatusOr<std::unique_ptr<Client>> client =
-      Client::Attach(flags.target, {.table_set = flags.table_set,
-                                    .timeout = *timeout,
-                                    .mode = flags.rdma_mode.empty() ? flags.mode : flags.rdma_mode,
-                                    .connections = flags.connections,
-                                    .streams = flags.streams,
-                                    .spin = absl::Microseconds(flags.spin_us),
-                                    .rdma_device = flags.rdma_device,
-                                    .allow_unmasked_images = flags.allow_unmasked_images,
-                                    .security = flags.security});
+  const absl::StatusOr<Target> target = ParseTarget(flags.target);
+  const bool over_grpc =
+      target.ok() && target->kind != Target::Kind::kEmbedded && target->kind != Target::Kind::kShm;
+  if (over_grpc) {
+    if (absl::Status known = CheckHostIsKnown(target->place); !known.ok()) {
+      *exit_code = kFailed;
+      return known;
+    }
+  }
+  absl::StatusOr<std::unique_ptr<Client>> client = Client::Attach(
+      flags.target, {.table_set = flags.table_set,
+                     .timeout = *timeout,
+                     .mode = flags.rdma_mode.empty() ? flags.mode : flags.rdma_mode,
+                     .connections = flags.connections,
+                     .streams = flags.streams,
+                     .spin = absl::Microseconds(flags.spin_us),
+                     .rdma_device = flags.rdma_device,
+                     .allow_unmasked_images = flags.allow_unmasked_images,
+                     .security = over_grpc ? WithEnvironment(flags.security) : flags.security});
   if (client.ok() && absl::StartsWith(flags.target, "auto:")) {
-    std::fprintf(stderr, "%s\n", (*client)->transport().Describe().c_str());
+    std::fprintf(stderr, "%s\n", MessageLine((*client)->transport().Describe()).c_str());
   }
   const absl::StatusCode code = client.status().code();
   const bool has_none = absl::StrContains(client.status().message(), "none is served");

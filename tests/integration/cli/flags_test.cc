@@ -12,6 +12,7 @@ namespace engram::integration {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::AnyOf;
 using ::testing::HasSubstr;
 
 constexpr size_t kTokens = 20;
@@ -79,6 +80,55 @@ TEST_F(FlagsTest, AnAttachTimeoutIsATimeThatSomebodyWaits) {
     EXPECT_THAT(outcome.err, HasSubstr("--attach-timeout"));
   }
   EXPECT_EQ(Bench("--attach-timeout 24h --target " + Embedded()).exit_code, 0);
+}
+
+// Every flag of a client that names where an engramd is and who asks.
+TEST_F(FlagsTest, WhatIsNotGivenIsReadFromTheEnvironment) {
+  EngramdProcess engramd({"--table-set", Path("v41"), "--listen", "unix:" + Path("g"),
+                          "--shm-socket", Path("m"), "--admin-grpc-listen", "unix:" + Path("a")});
+  engramd.WaitUntilServing();
+  const std::string rest = " lookup --output - --token-ids " + Path("ids");
+  const auto run = [](const std::string& line) { return RunShell(line).exit_code; };
+  for (const std::string& target :
+       {"grpc:unix:" + Path("g"), Path("g"), Path("m"), "unix:" + Path("m"), Embedded()}) {
+    EXPECT_EQ(run("ENGRAM_TARGET=" + target + " $ENGRAM" + rest), 0) << target;
+  }
+  EXPECT_EQ(run("ENGRAM_ADMIN=" + Path("a") + " $ENGRAM admin list"), 0);
+  EXPECT_EQ(run("ENGRAM_ADMIN= $ENGRAM admin list"), 2);
+  // The flag wins.
+  EXPECT_EQ(run("ENGRAM_TARGET=nonsense $ENGRAM" + rest + " --target " + Path("g")), 0);
+  const Outcome wrong = RunShell("ENGRAM_TARGET=nonsense $ENGRAM" + rest);
+  EXPECT_EQ(wrong.exit_code, 2);
+  EXPECT_THAT(wrong.err, HasSubstr("ENGRAM_TARGET"));
+  // Credentials that cannot be read are looked at where they are of use, and nowhere else.
+  const std::string ca = "ENGRAM_TLS_CA=" + Path("no-ca") + " ENGRAM_TOKEN_FILE=" + Path("none");
+  EXPECT_EQ(run(ca + " $ENGRAM" + rest + " --target " + Embedded()), 0);
+  EXPECT_EQ(run(ca + " $ENGRAM" + rest + " --target " + Path("m")), 0);
+  const Outcome missing = RunShell(ca + " $ENGRAM" + rest + " --target " + Path("g"));
+  EXPECT_NE(missing.exit_code, 0);
+  EXPECT_THAT(missing.err, AnyOf(HasSubstr("no-ca"), HasSubstr(Path("none"))));
+}
+
+TEST_F(FlagsTest, AnUnreachablePlaceSaysWhyAndAUrlWhatToWrite) {
+  const auto bench = [&](const std::string& target) {
+    return Bench("--attach-timeout 300ms --target " + target);
+  };
+  // Nobody listens at port 1 of this machine.
+  const Outcome refused = bench("127.0.0.1:1");
+  EXPECT_EQ(refused.exit_code, 1);
+  EXPECT_THAT(refused.err, HasSubstr("Connection refused"));
+  const Outcome nothing = bench("grpc:unix:" + Path("nothing"));
+  EXPECT_EQ(nothing.exit_code, 1);
+  EXPECT_THAT(nothing.err, HasSubstr("No such file or directory"));
+  const Outcome url = bench("http://127.0.0.1:7300");
+  EXPECT_EQ(url.exit_code, 2);
+  EXPECT_THAT(url.err, HasSubstr("did you mean grpc:127.0.0.1:7300?"));
+  const Outcome path = bench(Path("nothing"));
+  EXPECT_EQ(path.exit_code, 2);
+  EXPECT_THAT(path.err, AllOf(HasSubstr("shm:" + Path("nothing")), HasSubstr("grpc:unix:")));
+  const Outcome admin = RunShell("$ENGRAM admin list --admin http://127.0.0.1:7302");
+  EXPECT_EQ(admin.exit_code, 2);
+  EXPECT_THAT(admin.err, HasSubstr("did you mean 127.0.0.1:7302?"));
 }
 
 }  // namespace
