@@ -178,6 +178,7 @@ int Run(const AddressFlags& flags) {
   if (absl::Status s = CheckNotOverInput(flags.output, flags.token_map, "--token-map"); !s.ok()) {
     return Finish(s, kBadUsage);
   }
+  if (absl::Status s = CheckNotTerminal(flags.output); !s.ok()) return Finish(s, kBadUsage);
   const bool by_family = flags.table_set.empty();
   absl::StatusOr<Source> source = by_family ? FromFamily(flags) : FromTableSet(flags);
   if (!source.ok()) return Finish(source.status(), by_family ? kBadUsage : kFailed);

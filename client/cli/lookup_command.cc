@@ -132,15 +132,14 @@ class Pipeline {
   std::vector<std::vector<std::byte>> spare_;
 };
 
-absl::Status LookUp(Client* client, const LookupFlags& flags, const ColumnSlice& slice) {
-  absl::StatusOr<TokenStream> tokens = TokenStream::Open(flags.tokens);
-  if (!tokens.ok()) return tokens.status();
+absl::Status LookUp(Client* client, const LookupFlags& flags, const ColumnSlice& slice,
+                    TokenStream* tokens) {
   absl::StatusOr<OutputFile> output = OutputFile::Open(flags.output);
   if (!output.ok()) return output.status();
   const uint64_t fitting = std::min({kDefaultBatchTokens, MaxBatchTokens(*client, slice),
                                      MostBatchTokens(TokenBytes(client->table_set(), slice))});
   Pipeline pipeline(client, flags.batch_tokens ? *flags.batch_tokens : fitting, slice);
-  absl::Status status = pipeline.Run(&*tokens, &*output);
+  absl::Status status = pipeline.Run(tokens, &*output);
   if (status.ok()) status = output->Commit();
   if (!status.ok() || flags.output == "-") return status;
   const Manifest& set = client->table_set();
@@ -161,9 +160,12 @@ int Run(LookupFlags flags) {
   }
   absl::Status of_use = CheckConnectionFlags(flags.target, {flags.target.target});
   if (!of_use.ok()) return Finish(of_use, kBadUsage);
-  if (absl::Status status = CheckNotOverTokenFiles(flags.output, flags.tokens); !status.ok()) {
-    return Finish(status, kBadUsage);
-  }
+  absl::Status may_write = CheckNotOverTokenFiles(flags.output, flags.tokens);
+  if (may_write.ok()) may_write = CheckNotTerminal(flags.output);
+  if (!may_write.ok()) return Finish(may_write, kBadUsage);
+  // Before an engramd is waited for.
+  absl::StatusOr<TokenStream> tokens = TokenStream::Open(flags.tokens);
+  if (!tokens.ok()) return Finish(tokens.status());
   int exit_code = kFailed;
   const absl::StatusOr<std::unique_ptr<Client>> client = AttachTo(flags.target, &exit_code);
   if (!client.ok()) return Finish(client.status(), exit_code);
@@ -183,7 +185,7 @@ int Run(LookupFlags flags) {
     }
     if (!fits.ok()) return Finish(fits, kBadUsage);
   }
-  return Finish(LookUp(client->get(), flags, *slice));
+  return Finish(LookUp(client->get(), flags, *slice, &*tokens));
 }
 
 }  // namespace

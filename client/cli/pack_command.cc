@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <utility>
@@ -13,6 +14,7 @@
 #include "client/terminal/progress.h"
 #include "client/terminal/stop_message.h"
 #include "memstore/addressing/families.h"
+#include "memstore/base/human_units.h"
 #include "memstore/pack/gguf/pack_gguf.h"
 #include "memstore/pack/named_rows.h"
 #include "memstore/pack/output/output_place.h"
@@ -29,6 +31,7 @@ struct PackFlags {
   std::string link;  // a checkpoint, too
   std::vector<std::string> gguf_tensors;
   bool synthetic = false;
+  bool json = false;
   PackOptions options;
 };
 
@@ -101,6 +104,18 @@ absl::StatusOr<Manifest> Pack(const PackFlags& flags, const Family& family, Pack
   return PackGguf(family, options);
 }
 
+std::string AsJson(const PackFlags& flags, const Manifest& manifest) {
+  nlohmann::ordered_json json;
+  json["id"] = manifest.id;
+  json["name"] = manifest.name;
+  json["family"] = manifest.scheme.family;
+  json["output"] = flags.options.output;
+  json["layers"] = manifest.layers.size();
+  json["bytes"] = manifest.TableBytes();
+  json["linked"] = !flags.link.empty();
+  return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+}
+
 int Run(const PackFlags& flags) {
   absl::StatusOr<const Family*> family = FindFamily(flags.family);
   if (!family.ok()) return Finish(family.status(), kBadUsage);
@@ -123,12 +138,13 @@ int Run(const PackFlags& flags) {
   progress.EndLine();
   if (!manifest.ok()) return Finish(manifest.status());
   const size_t layers = manifest->layers.size();
-  std::fprintf(stderr, "%s %s: %s, %zu layer%s, %llu bytes of rows%s%s, id %s\n",
+  std::fprintf(stderr, "%s %s: %s, %zu layer%s, %llu bytes of rows (%s)%s%s, id %s\n",
                options.link ? "linked" : "packed", options.output.c_str(), manifest->name.c_str(),
                layers, layers == 1 ? "" : "s",
                static_cast<unsigned long long>(manifest->TableBytes()),
-               options.link ? ", which stay in " : "", flags.link.c_str(), manifest->id.c_str());
-  return kDone;
+               HumanBytes(manifest->TableBytes()).c_str(), options.link ? ", which stay in " : "",
+               flags.link.c_str(), manifest->id.c_str());
+  return flags.json ? Finish(Print(AsJson(flags, *manifest))) : kDone;
 }
 
 // Rows that were quantised already.
@@ -250,6 +266,8 @@ void AddPackCommand(CLI::App& app, CommandBody* chosen) {
                    "cache tells)")
       ->check(RefuseEmpty)
       ->type_name("SOURCE");
+  command->add_flag("--json", flags->json,
+                    "one JSON object on standard output, beside the lines on standard error");
   command->callback([flags, chosen] { *chosen = [flags] { return Run(*flags); }; });
 }
 

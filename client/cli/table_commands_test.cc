@@ -46,9 +46,14 @@ class TableCommandsTest : public CommandTest {
 
 TEST_F(TableCommandsTest, PacksVerifiesAndInspects) {
   ASSERT_EQ(PackSmallV41({"--layers", "14", "--name", "mine"}), kDone) << said_;
+  EXPECT_EQ(printed_, "");
   EXPECT_EQ(Run({"verify", Path("set")}), kDone) << said_;
   EXPECT_THAT(printed_, HasSubstr("whole"));
+  ASSERT_EQ(Run({"verify", Path("set"), "--json"}), kDone) << said_;
+  const nlohmann::json verified = nlohmann::json::parse(printed_);
   ASSERT_EQ(Run({"inspect", Path("set"), "--json"}), kDone) << said_;
+  EXPECT_EQ(verified["id"], nlohmann::json::parse(printed_)["id"]);
+  EXPECT_EQ(verified["whole"], true);
   const nlohmann::json found = nlohmann::json::parse(printed_);
   const uint64_t rows = Derive(**FindFamily(kV41), {100, {14}}).value().layers[0].Rows();
   EXPECT_EQ(found["id"].get<std::string>().size(), 64u);
@@ -72,6 +77,19 @@ TEST_F(TableCommandsTest, PacksVerifiesAndInspects) {
   for (const char* part : {"mine", "fp8_e4m3_ue8m0_block32", "synthetic", "Only the manifest"}) {
     EXPECT_THAT(printed_, HasSubstr(part));
   }
+}
+
+// A script takes the id from there.
+TEST_F(TableCommandsTest, PackSaysWhatItPackedInJson) {
+  ASSERT_EQ(PackSmallV41({"--json"}), kDone) << said_;
+  EXPECT_THAT(said_, testing::StartsWith("packed "));
+  const nlohmann::json packed = nlohmann::json::parse(printed_);
+  EXPECT_EQ(packed["id"], LoadManifest(Path("set")).value().id);
+  EXPECT_EQ(packed["output"], Path("set"));
+  EXPECT_EQ(packed["name"], kV41);
+  EXPECT_EQ(packed["layers"], 2);
+  EXPECT_EQ(packed["linked"], false);
+  EXPECT_THAT(said_, HasSubstr(absl::StrCat(packed["bytes"].get<uint64_t>(), " bytes of rows (")));
 }
 
 // An empty value is no flag that was left out.

@@ -109,6 +109,15 @@ TEST_F(FlagsTest, WhatIsNotGivenIsReadFromTheEnvironment) {
   EXPECT_THAT(missing.err, AnyOf(HasSubstr("no-ca"), HasSubstr(Path("none"))));
 }
 
+// Nobody waits ten minutes for an engramd to hear of a slip.
+TEST_F(FlagsTest, TokenIdsAreLookedAtBeforeAnEngramdIsWaitedFor) {
+  const Outcome outcome = RunShell(
+      absl::StrCat("$ENGRAM lookup --target grpc:127.0.0.1:1 --attach-timeout 10m --output ",
+                   Path("out"), " --token-ids ", Path("none")));
+  EXPECT_EQ(outcome.exit_code, 1);
+  EXPECT_THAT(outcome.err, HasSubstr(Path("none")));
+}
+
 TEST_F(FlagsTest, AnUnreachablePlaceSaysWhyAndAUrlWhatToWrite) {
   const auto bench = [&](const std::string& target) {
     return Bench("--attach-timeout 300ms --target " + target);
