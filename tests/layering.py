@@ -21,6 +21,7 @@ ALLOWED = {
 FLOORS = {
     "memstore/base": set(),
     "memstore/os": {"memstore/base"},
+    "memstore/program": {"memstore/base"},
     "memstore/addressing": {"memstore/base"},
     "memstore/cache": {"memstore/base", "memstore/addressing"},
     "memstore/gather": {"memstore/base", "memstore/os", "memstore/addressing"},
