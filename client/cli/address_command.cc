@@ -251,6 +251,10 @@ void AddAddressCommand(CLI::App& app, CommandBody* chosen) {
       ->add_option("--chunk-tokens", flags->chunk_tokens,
                    "tokens addressed at a time; any number gives the same bytes (default 4096)")
       ->check(CLI::Range(uint64_t{1}, kMaxChunkTokens));
+  GroupFlags(*command, "Addresses", {"--family", "--table-set", "--token-map", "--rows-per-head"});
+  GroupFlags(*command, "Token ids",
+             {"--token-ids", "--token-ids-type", "--sequence-tokens", "--dead-mask",
+              "--allow-unmasked-images"});
   command->callback([flags, chosen] { *chosen = [flags] { return Run(*flags); }; });
 }
 

@@ -324,6 +324,29 @@ int Run(const BenchFlags& flags) {
   return Finish(printed);
 }
 
+// How the transport asks.
+void AddTransportFlags(CLI::App& command, TargetFlags& flags) {
+  command
+      .add_option(
+          "--mode", flags.mode,
+          "how the transport asks: stream (the default) or unary of grpc, ring of shm, write "
+          "(the default) or read of rdma")
+      ->check(CLI::IsMember(Modes()));
+  command
+      .add_option("--connections", flags.connections,
+                  "connections of each client over grpc (default 1)")
+      ->check(CLI::Range(1u, AttachOptions::kMaxConnections));
+  command
+      .add_option("--streams", flags.streams, "streams of each connection over grpc (default 1)")
+      ->check(CLI::Range(1u, AttachOptions::kMaxStreams));
+  command
+      .add_option("--spin-us", flags.spin_us,
+                  "microseconds at most that a wait looks for rows before it sleeps, over grpc and "
+                  "rdma, 0 to 10000 (default 200; 0: never)")
+      ->check(CLI::Range(0, 10000));
+  GroupFlags(command, "Transport", {"--mode", "--connections", "--streams", "--spin-us"});
+}
+
 }  // namespace
 
 void AddBenchCommand(CLI::App& app, CommandBody* chosen) {
@@ -350,38 +373,20 @@ void AddBenchCommand(CLI::App& app, CommandBody* chosen) {
       ->check(CLI::Range(1, kMaxInFlight));
   CLI::Option* const seconds =
       command->add_option("--seconds", flags->seconds, "time for each batch size (default 3)")
-          ->check(CLI::Range(0.01, 3600.0));
+          ->check(CLI::Range(0.01, 3600.0))
+          ->type_name("SECONDS");
   command
       ->add_option("--rounds", flags->rounds,
                    "batches of each size, over all clients, in place of a time")
       ->check(CLI::Range(uint64_t{1}, kMaxRounds))
       ->excludes(seconds);
   command
-      ->add_option(
-          "--mode", flags->target.mode,
-          "how the transport asks: stream (the default) or unary of grpc, ring of shm, write "
-          "(the default) or read of rdma")
-      ->check(CLI::IsMember(Modes()));
-  command
       ->add_option("--compare", flags->compare,
                    "[MODE@]TARGET, once or more: measured in turns with --target, which is the "
                    "ceiling that ratios are taken to")
       ->type_name("[MODE@]TARGET")
       ->allow_extra_args(false);
-  command
-      ->add_option("--connections", flags->target.connections,
-                   "connections of each client over grpc (default 1)")
-      ->check(CLI::Range(1u, AttachOptions::kMaxConnections));
-  command
-      ->add_option("--streams", flags->target.streams,
-                   "streams of each connection over grpc (default 1)")
-      ->check(CLI::Range(1u, AttachOptions::kMaxStreams));
-  command
-      ->add_option(
-          "--spin-us", flags->target.spin_us,
-          "microseconds at most that a wait looks for rows before it sleeps, over grpc and "
-          "rdma, 0 to 10000 (default 200; 0: never)")
-      ->check(CLI::Range(0, 10000));
+  AddTransportFlags(*command, flags->target);
   command->add_flag("--from-token-ids", flags->from_token_ids, "count the addressing as well");
   AddColumnFlag(*command, "only their rows are fetched and counted", &flags->columns);
   command
@@ -391,6 +396,10 @@ void AddBenchCommand(CLI::App& app, CommandBody* chosen) {
       ->check(RefuseEmpty)
       ->type_name("HOST:PORT");
   command->add_flag("--json", flags->json, "one JSON object a line");
+  GroupFlags(*command, "Token ids", {"--token-ids", "--token-ids-type", "--allow-unmasked-images"});
+  GroupFlags(*command, "Measurement",
+             {"--batch-tokens", "--clients", "--in-flight", "--seconds", "--rounds", "--compare",
+              "--from-token-ids", "--columns", "--metrics-listen", "--json"});
   command->footer(kColumnsOfTheTable);
   command->callback([flags, chosen] { *chosen = [flags] { return Run(*flags); }; });
 }

@@ -223,6 +223,10 @@ void AddLookupCommand(CLI::App& app, CommandBody* chosen) {
       ->check(CLI::Range(1, kMaxBatchTokens));
   AddColumnFlag(*command, "only their rows are fetched, and written in the place of all",
                 &flags->columns);
+  GroupFlags(*command, "Token ids",
+             {"--token-ids", "--token-ids-type", "--sequence-tokens", "--dead-mask",
+              "--allow-unmasked-images"});
+  GroupFlags(*command, "Rows", {"--output", "--batch-tokens", "--columns"});
   command->callback([flags, chosen] { *chosen = [flags] { return Run(*flags); }; });
 }
 

@@ -268,6 +268,14 @@ void AddPackCommand(CLI::App& app, CommandBody* chosen) {
       ->type_name("SOURCE");
   command->add_flag("--json", flags->json,
                     "one JSON object on standard output, beside the lines on standard error");
+  GroupFlags(*command, "Model and output",
+             {"--family", "--checkpoint", "--link", "--gguf", "--synthetic", "--output", "--name",
+              "--source"});
+  GroupFlags(
+      *command, "Addresses",
+      {"--token-map", "--rows-per-head", "--reset-token-id", "--use-stored-constants", "--layers"});
+  GroupFlags(*command, "Rows that are quantised already",
+             {"--rows", "--encoding", "--gguf-tensor"});
   command->callback([flags, chosen] { *chosen = [flags] { return Run(*flags); }; });
 }
 

@@ -8,6 +8,11 @@
 
 namespace engram::cli {
 
+void GroupFlags(CLI::App& command, const std::string& heading,
+                std::initializer_list<const char*> flags) {
+  for (const char* flag : flags) command.get_option(flag)->group(heading);
+}
+
 std::string RefuseEmpty(const std::string& value) {
   return value.empty() ? "the value is empty: give one, or leave the flag out" : "";
 }

@@ -85,6 +85,9 @@ void AddSecurityFlags(CLI::App& command, SecurityOptions* security) {
                   "a file with a bearer token in it (default: $ENGRAM_TOKEN_FILE)")
       ->check(RefuseEmpty)
       ->type_name("FILE");
+  GroupFlags(command, "Security",
+             {"--tls-ca", "--tls-cert", "--tls-key", "--tls-server-name", "--token-file",
+              "--traceparent"});
 }
 
 void AddTargetFlags(CLI::App& command, TargetFlags* flags) {
@@ -119,6 +122,8 @@ void AddTargetFlags(CLI::App& command, TargetFlags* flags) {
                   "over rdma: this side's DEV[:PORT[:GID]] (default: the one that leads there)")
       ->check(RefuseEmpty)
       ->type_name("DEVICE");
+  GroupFlags(command, "Target",
+             {"--target", "--set", "--attach-timeout", "--rdma-mode", "--rdma-device"});
   AddSecurityFlags(command, &flags->security);
 }
 
