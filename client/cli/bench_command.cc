@@ -29,6 +29,7 @@
 #include "client/cli/support/token_flags.h"
 #include "client/prometheus.h"
 #include "client/token_files/token_id_reader.h"
+#include "memstore/base/human_units.h"
 
 namespace engram::cli {
 namespace {
@@ -198,8 +199,8 @@ absl::Status CheckAgainst(Client& client, const BenchFlags& flags) {
     if (bytes <= kMaxBytes) continue;
     return absl::InvalidArgumentError(
         absl::StrCat("--clients ", flags.clients, " with --in-flight ", flags.in_flight,
-                     " batches of --batch-tokens ", batch_tokens, " take ", bytes,
-                     " bytes, more than ", kMaxBytes, ": lower one of them"));
+                     " batches of --batch-tokens ", batch_tokens, " take ", HumanBytes(bytes),
+                     ", more than ", HumanBytes(kMaxBytes), ": lower one of them"));
   }
   return absl::OkStatus();
 }

@@ -20,9 +20,17 @@
 #include "client/client.h"
 #include "client/terminal/streams.h"
 #include "memstore/base/clock.h"
+#include "memstore/base/human_units.h"
 
 namespace engram::cli {
 namespace {
+
+// Below the flags in --help.
+constexpr char kIdsOfText[] =
+    "Token ids of a text, by Python's tokenizers and NumPy:\n"
+    "  python3 -c 'import numpy, tokenizers; numpy.save(\"prompt.npy\", numpy.array(\n"
+    "      tokenizers.Tokenizer.from_file(\"MODEL/tokenizer.json\").encode(\"Some words\").ids,\n"
+    "      \"int32\"))'";
 
 // A batch that takes longer has lost its server: the command ends instead of hanging.
 constexpr absl::Duration kBatchDeadline = absl::Seconds(60);
@@ -145,9 +153,9 @@ absl::Status LookUp(Client* client, const LookupFlags& flags, const ColumnSlice&
   const Manifest& set = client->table_set();
   const uint64_t rows = pipeline.tokens() * TokenRows(set, slice);
   const uint64_t bytes = pipeline.tokens() * TokenBytes(set, slice);
-  std::fprintf(stderr, "wrote %s: %llu row%s, %llu bytes\n", flags.output.c_str(),
+  std::fprintf(stderr, "wrote %s: %llu row%s, %llu bytes (%s)\n", flags.output.c_str(),
                static_cast<unsigned long long>(rows), rows == 1 ? "" : "s",
-               static_cast<unsigned long long>(bytes));
+               static_cast<unsigned long long>(bytes), HumanBytes(bytes).c_str());
   return status;
 }
 
@@ -227,6 +235,7 @@ void AddLookupCommand(CLI::App& app, CommandBody* chosen) {
              {"--token-ids", "--token-ids-type", "--sequence-tokens", "--dead-mask",
               "--allow-unmasked-images"});
   GroupFlags(*command, "Rows", {"--output", "--batch-tokens", "--columns"});
+  command->footer(kIdsOfText);
   command->callback([flags, chosen] { *chosen = [flags] { return Run(*flags); }; });
 }
 
