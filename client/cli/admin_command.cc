@@ -87,12 +87,13 @@ std::string WrongDirectory(const std::string& directory) {
                       here.string(), ")");
 }
 
-void AddAction(CLI::App& admin, const char* name, const char* help,
-               const std::shared_ptr<AdminFlags>& flags, CommandBody* chosen,
+void AddAction(CLI::App& admin, const char* name, const char* help, CommandBody* chosen,
                absl::Status (*action)(const AdminFlags&, AdminClient&),
-               const std::function<void(CLI::App&)>& add_flags) {
+               const std::function<void(CLI::App&, AdminFlags&)>& add_flags) {
   CLI::App* const command = admin.add_subcommand(name, help);
-  add_flags(*command);
+  // Its own: variables are read for each action, also for those that were not chosen.
+  const auto flags = std::make_shared<AdminFlags>();
+  add_flags(*command, *flags);
   command
       ->add_option("--admin", flags->address,
                    "the operators' port: HOST:PORT or unix:PATH (or /PATH), as engramd's "
@@ -116,11 +117,10 @@ void AddAdminCommand(CLI::App& app, CommandBody* chosen) {
       "and clients follow at "
       "their next step.");
   admin->require_subcommand(1);
-  const auto flags = std::make_shared<AdminFlags>();
   AddAction(*admin, "publish",
             "Load a table set beside those that are served, verify it, and move its name to it.",
-            flags, chosen, Publish, [&](CLI::App& command) {
-              command.add_option("directory", flags->directory, "whole path, as engramd sees it")
+            chosen, Publish, [](CLI::App& command, AdminFlags& flags) {
+              command.add_option("directory", flags.directory, "whole path, as engramd sees it")
                   ->required()
                   ->check(WrongDirectory)
                   ->type_name("DIR");
@@ -129,18 +129,18 @@ void AddAdminCommand(CLI::App& app, CommandBody* chosen) {
       *admin, "retire",
       "Let a set's name lead to it no more: clients that have it keep it until they let go, or "
       "for engramd's --retire-grace-s, then it is refused and its memory is freed.",
-      flags, chosen, Retire, [&](CLI::App& command) {
+      chosen, Retire, [](CLI::App& command, AdminFlags& flags) {
         command
-            .add_option("table_set", flags->table_set,
+            .add_option("table_set", flags.table_set,
                         "its name, its id, or 12 of the id's first digits or more, "
                         "as list shows them")
             ->required()
             ->type_name("NAME|ID");
       });
   AddAction(*admin, "list", "The table sets that are there, their state, and who holds them.",
-            flags, chosen, List, [](CLI::App&) {});
+            chosen, List, [](CLI::App&, AdminFlags&) {});
   AddAction(*admin, "scrub", "Verify the memory of every table set now, as fast as it is read.",
-            flags, chosen, Scrub, [](CLI::App&) {});
+            chosen, Scrub, [](CLI::App&, AdminFlags&) {});
 }
 
 }  // namespace engram::cli

@@ -95,6 +95,9 @@ TEST_F(FlagsTest, WhatIsNotGivenIsReadFromTheEnvironment) {
   }
   EXPECT_EQ(run("ENGRAM_ADMIN=" + Path("a") + " $ENGRAM admin list"), 0);
   EXPECT_EQ(run("ENGRAM_ADMIN= $ENGRAM admin list"), 2);
+  for (const std::string action : {"list", "scrub"}) {
+    EXPECT_EQ(run("ENGRAM_ADMIN=/nowhere $ENGRAM admin " + action + " --admin " + Path("a")), 0);
+  }
   // The flag wins.
   EXPECT_EQ(run("ENGRAM_TARGET=nonsense $ENGRAM" + rest + " --target " + Path("g")), 0);
   const Outcome wrong = RunShell("ENGRAM_TARGET=nonsense $ENGRAM" + rest);
