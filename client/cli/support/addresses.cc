@@ -116,7 +116,8 @@ absl::StatusOr<std::string> AdminAddress(const std::string& text) {
 
 absl::Status CheckHostIsKnown(absl::string_view place) {
   const std::string host = HostOf(place);
-  if (host.empty()) return absl::OkStatus();
+  // gRPC knows the second without a resolver.
+  if (host.empty() || host == "localhost") return absl::OkStatus();
   addrinfo hints{};
   hints.ai_socktype = SOCK_STREAM;
   addrinfo* found = nullptr;

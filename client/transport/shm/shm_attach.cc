@@ -103,7 +103,11 @@ absl::StatusOr<Answer> Ask(const FileDescriptor& socket, const ShmRequest& reque
       ReceiveMessage(socket, absl::MakeSpan(message), kShmMaxDescriptors);
   // Gone, or silent: try again.
   if (absl::IsUnavailable(received.status())) return absl::AbortedError("it closed the socket");
-  if (!received.ok()) return absl::DataLossError(received.status().message());
+  // Longer than any answer: no argument of the caller's is wrong.
+  if (absl::IsInvalidArgument(received.status())) {
+    return absl::DataLossError(received.status().message());
+  }
+  if (!received.ok()) return received.status();
   const ShmReply& reply = answer.reply;
   if (!TakeReply({message, received->bytes}, &answer)) {
     return absl::DataLossError(
