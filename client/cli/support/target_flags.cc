@@ -184,8 +184,10 @@ absl::StatusOr<std::unique_ptr<Client>> AttachTo(const TargetFlags& flags, int* 
     std::fprintf(stderr, "%s\n", MessageLine((*client)->transport().Describe()).c_str());
   }
   const absl::StatusCode code = client.status().code();
-  const bool has_none = absl::StrContains(client.status().message(), "none is served");
-  if (code == absl::StatusCode::kFailedPrecondition && flags.table_set.empty() && !has_none) {
+  const bool named_none = flags.table_set.empty();
+  const bool has_none =
+      named_none && absl::StrContains(client.status().message(), "none is served");
+  if (code == absl::StatusCode::kFailedPrecondition && named_none && !has_none) {
     return absl::FailedPreconditionError(
         absl::StrCat(client.status().message(), "; choose one with --set ID|NAME"));
   }

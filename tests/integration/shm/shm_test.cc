@@ -121,6 +121,9 @@ TEST(Shm, AnotherListenerIsNoOwnerAndItsWordsAreALine) {
   const auto answer = [&](const std::string& text) {
     std::thread peer([&] {
       const FileDescriptor client(accept(listener.get(), nullptr, nullptr));
+      // What is left unread would take the answer with it.
+      std::byte request[sizeof(ShmRequest)];
+      EXPECT_GT(recv(client.get(), request, sizeof(request), 0), 0);
       EXPECT_EQ(send(client.get(), text.data(), text.size(), MSG_NOSIGNAL),
                 static_cast<ssize_t>(text.size()));
     });
