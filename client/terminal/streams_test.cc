@@ -50,7 +50,9 @@ TEST_F(StreamsTest, BytesDoNotGoToATerminalUnasked) {
   if (terminal < 0) GTEST_SKIP() << "there are no terminals here";
   ASSERT_EQ(grantpt(terminal), 0);
   ASSERT_EQ(unlockpt(terminal), 0);
-  const int side = open(ptsname(terminal), O_RDWR | O_NOCTTY);
+  char name[64];
+  ASSERT_EQ(ptsname_r(terminal, name, sizeof(name)), 0);
+  const int side = open(name, O_RDWR | O_NOCTTY);
   ASSERT_GE(side, 0);
   std::fflush(stdout);
   const int kept = dup(STDOUT_FILENO);
