@@ -17,6 +17,9 @@
 namespace engram {
 namespace {
 
+static_assert(AttachOptions::kMaxConnections == GrpcOptions::kMaxConnections &&
+              AttachOptions::kMaxStreams == GrpcOptions::kMaxStreams);
+
 absl::Status CheckMode(const Target& target, absl::string_view mode) {
   if (mode.empty()) return absl::OkStatus();
   absl::string_view modes = "no modes";

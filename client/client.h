@@ -53,8 +53,10 @@ struct AttachOptions {
   // How the transport asks. gRPC: "stream" or "unary"; shm: "ring", which maps no tables; rdma:
   // "write", or "read", by which the client reads rows by itself. Empty: its best way.
   std::string mode = {};
-  uint32_t connections = 1;  // gRPC
-  uint32_t streams = 1;      // gRPC: of each connection
+  uint32_t connections = 1;  // gRPC: 1..kMaxConnections
+  uint32_t streams = 1;      // gRPC: of each connection, 1..kMaxStreams
+  static constexpr uint32_t kMaxConnections = 16;
+  static constexpr uint32_t kMaxStreams = 16;
   // gRPC, RDMA: how long at most a thread that waits for a batch under way looks for its rows
   // before it sleeps; up to 10 ms, 0: never. Being woken costs about 20 us. It does not look where
   // waits last longer than this anyway; over RDMA, nor where other threads want the core, to which

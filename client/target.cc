@@ -74,9 +74,16 @@ std::string Meant(absl::string_view text) {
   const std::pair<absl::string_view, absl::string_view> kind =
       absl::StrSplit(text, absl::MaxSplits(':', 1));
   absl::string_view place = absl::StripAsciiWhitespace(kind.second);
-  if (absl::ConsumePrefix(&place, "//")) place = absl::StripSuffix(place, "/");
+  if (absl::ConsumePrefix(&place, "//")) {
+    absl::ConsumePrefix(&place, kind.first == "dns" ? "/" : "");  // dns:///host:port
+    place = absl::StripSuffix(place, "/");
+  }
   absl::string_view scheme = absl::StripAsciiWhitespace(kind.first);
-  if (scheme == "http" || scheme == "https") scheme = "grpc";  // which HTTP/2 carries
+  // What is HTTP/2 or under it, in others' words.
+  for (const absl::string_view word : {"http", "https", "h2", "h2c", "tcp", "dns"}) {
+    if (scheme == word) scheme = "grpc";
+  }
+  if (scheme == "unix") scheme = "grpc:unix";
   const std::string meant = absl::StrCat(scheme, ":", place);
   return meant != text && Parse(meant) ? absl::StrCat("did you mean ", meant, "? ") : "";
 }

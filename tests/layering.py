@@ -21,6 +21,7 @@ ALLOWED = {
 FLOORS = {
     "memstore/base": set(),
     "memstore/os": {"memstore/base"},
+    "memstore/program": {"memstore/base"},
     "memstore/addressing": {"memstore/base"},
     "memstore/cache": {"memstore/base", "memstore/addressing"},
     "memstore/gather": {"memstore/base", "memstore/os", "memstore/addressing"},
@@ -49,7 +50,9 @@ FLOORS = {
                "client/transport/rdma", "client/transport/auto"},
     "client/token_files": set(),
     "client/terminal": set(),
-    "client/cli": {"client", "client/admin", "client/terminal", "client/token_files", "client/transport"},
+    "client/cli/support": {"client", "client/terminal", "client/token_files", "client/transport"},
+    "client/cli": {"client", "client/admin", "client/cli/support", "client/terminal", "client/token_files",
+                   "client/transport"},
     "server/base": set(),
     "server/lookup": {"server/base"},
     "server/net": {"server/base"},

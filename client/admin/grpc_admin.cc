@@ -10,6 +10,7 @@
 #include "client/transport/grpc/grpc_credentials.h"
 #include "client/transport/grpc/grpc_deadline.h"
 #include "client/transport/grpc/queue_driver.h"
+#include "memstore/base/message_line.h"
 #include "memstore/base/status_macros.h"
 #include "proto/engram/v1/admin.grpc.pb.h"
 
@@ -87,7 +88,7 @@ struct AdminClient::Connection {
     if (status.ok()) return absl::OkStatus();
     if (status.error_code() == grpc::StatusCode::UNAVAILABLE) {
       return absl::UnavailableError(absl::StrCat(
-          "no answer from operators' port ", address, " (", status.error_message(),
+          "no answer from operators' port ", address, " (", PeerWords(status),
           "): is this what engramd --admin-grpc-listen says, and does it serve already?"));
     }
     // gRPC's own answer where no such service is: engramd's is never without words.
@@ -145,7 +146,7 @@ absl::StatusOr<AdminPublished> AdminClient::Publish(const std::string& directory
   return AdminPublished{.name = message.name(),
                         .id = message.id(),
                         .bytes = message.bytes_total(),
-                        .warning = message.warning()};
+                        .warning = MessageLine(message.warning(), kMaxPeerWordsBytes)};
 }
 
 absl::StatusOr<AdminRetired> AdminClient::Retire(const std::string& id_or_name) {
@@ -182,7 +183,9 @@ absl::StatusOr<uint64_t> AdminClient::Scrub(const Progress& progress) {
   v1::ScrubReport report;
   while (reader->Read(&report)) progress(report.bytes_done(), report.bytes_total());
   ENGRAM_RETURN_IF_ERROR(connection_->StatusOf(reader->Finish()));
-  if (report.damages_size() > 0) return absl::DataLossError(report.damages(0));
+  if (report.damages_size() > 0) {
+    return absl::DataLossError(MessageLine(report.damages(0), kMaxPeerWordsBytes));
+  }
   return report.bytes_total();
 }
 

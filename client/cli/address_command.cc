@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "client/cli/command.h"
-#include "client/cli/token_flags.h"
-#include "client/cli/token_stream.h"
+#include "client/cli/support/command.h"
+#include "client/cli/support/token_flags.h"
+#include "client/cli/support/token_stream.h"
 #include "client/terminal/streams.h"
 #include "memstore/addressing/addresser.h"
 #include "memstore/addressing/families.h"
@@ -178,6 +178,7 @@ int Run(const AddressFlags& flags) {
   if (absl::Status s = CheckNotOverInput(flags.output, flags.token_map, "--token-map"); !s.ok()) {
     return Finish(s, kBadUsage);
   }
+  if (absl::Status s = CheckNotTerminal(flags.output); !s.ok()) return Finish(s, kBadUsage);
   const bool by_family = flags.table_set.empty();
   absl::StatusOr<Source> source = by_family ? FromFamily(flags) : FromTableSet(flags);
   if (!source.ok()) return Finish(source.status(), by_family ? kBadUsage : kFailed);
@@ -201,13 +202,20 @@ void AddAddressCommand(CLI::App& app, CommandBody* chosen) {
       "ascending. Say how the table is addressed by a model family or by a packed table set:\n"
       "  engram address --family qwen4-exp --token-ids ids.i32 --output rows.i64\n"
       "  engram address --table-set DIR --token-ids - --output - < ids.i32 > rows.i64");
-  command->add_option("--family", flags->family, absl::StrCat("the model family: ", FamilyNames()));
-  command->add_option("--table-set", flags->table_set,
-                      "a packed table set, in place of family, token map and size");
-  command->add_option(
-      "--token-map", flags->token_map,
-      "with --family, where it hashes compressed ids: the map, int32 little-endian; "
-      "a wrong one is refused");
+  command->add_option("--family", flags->family, absl::StrCat("the model family: ", FamilyNames()))
+      ->check(RefuseEmpty)
+      ->type_name("NAME");
+  command
+      ->add_option("--table-set", flags->table_set,
+                   "a packed table set, in place of family, token map and size")
+      ->check(RefuseEmpty)
+      ->type_name("DIR");
+  command
+      ->add_option("--token-map", flags->token_map,
+                   "with --family, where it hashes compressed ids: the map, int32 little-endian; "
+                   "a wrong one is refused")
+      ->check(RefuseEmpty)
+      ->type_name("FILE");
   command
       ->add_option(
           "--rows-per-head", flags->rows_per_head,
@@ -217,7 +225,8 @@ void AddAddressCommand(CLI::App& app, CommandBody* chosen) {
       ->add_option("--token-ids", flags->tokens.token_ids,
                    "one sequence from its start, raw int32 little-endian or a .npy file; - is "
                    "standard input")
-      ->required();
+      ->required()
+      ->type_name("FILE");
   AddTokenIdsTypeFlag(*command, &flags->tokens.token_ids_type);
   AddSequenceTokensFlag(*command, &flags->tokens.sequence_tokens);
   AddDeadMaskFlag(*command, &flags->tokens.dead_mask);
@@ -227,11 +236,16 @@ void AddAddressCommand(CLI::App& app, CommandBody* chosen) {
                    "written aside and put in place when whole; a link's target is replaced, not "
                    "the link, and "
                    "must exist; - is standard output")
-      ->required();
+      ->required()
+      ->type_name("FILE");
   command
       ->add_option("--chunk-tokens", flags->chunk_tokens,
                    "tokens addressed at a time; any number gives the same bytes (default 4096)")
       ->check(CLI::Range(uint64_t{1}, kMaxChunkTokens));
+  GroupFlags(*command, "Addresses", {"--family", "--table-set", "--token-map", "--rows-per-head"});
+  GroupFlags(*command, "Token ids",
+             {"--token-ids", "--token-ids-type", "--sequence-tokens", "--dead-mask",
+              "--allow-unmasked-images"});
   command->callback([flags, chosen] { *chosen = [flags] { return Run(*flags); }; });
 }
 

@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <cmath>
 #include <cstdint>
+#include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -17,15 +18,18 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "client/cli/bench_compare.h"
 #include "client/cli/bench_run.h"
-#include "client/cli/column_flag.h"
-#include "client/cli/command.h"
-#include "client/cli/dense_rows.h"
-#include "client/cli/target_flags.h"
-#include "client/cli/token_flags.h"
-#include "client/cli/token_stream.h"
+#include "client/cli/support/addresses.h"
+#include "client/cli/support/column_flag.h"
+#include "client/cli/support/command.h"
+#include "client/cli/support/dense_rows.h"
+#include "client/cli/support/target_flags.h"
+#include "client/cli/support/token_flags.h"
+#include "client/cli/support/token_stream.h"
 #include "client/prometheus.h"
+#include "memstore/base/human_units.h"
 
 namespace engram::cli {
 namespace {
@@ -79,12 +83,28 @@ struct BenchFlags {
   bool json = false;
 };
 
+// The host is this machine alone.
+bool IsLoopback(absl::string_view address) {
+  return absl::StartsWith(address, "127.") || absl::StartsWith(address, "[::1]:") ||
+         absl::StartsWith(address, "localhost:");
+}
+
 // What the clients count of themselves, for a Prometheus to fetch while they run.
 class MetricsPage {
  public:
   absl::Status Show(const std::string& address, const std::vector<BenchPath>& paths) {
+    absl::string_view port = address;
+    // civetweb takes addresses alone.
+    const std::string numeric =
+        absl::ConsumePrefix(&port, "localhost:") ? absl::StrCat("127.0.0.1:", port) : address;
+    if (!IsLoopback(address)) {
+      std::fprintf(stderr,
+                   "note: --metrics-listen %s: whoever reaches this machine can read the clients' "
+                   "counts there, without TLS; 127.0.0.1:PORT shows them to this machine alone\n",
+                   address.c_str());
+    }
     try {
-      exposer_ = std::make_unique<prometheus::Exposer>(address, /*num_threads=*/2);
+      exposer_ = std::make_unique<prometheus::Exposer>(numeric, /*num_threads=*/2);
     } catch (const std::exception&) {  // of civetweb's, whose words say nothing
       return absl::UnavailableError(
           absl::StrCat("--metrics-listen ", address,
@@ -179,8 +199,8 @@ absl::Status CheckAgainst(Client& client, const BenchFlags& flags) {
     if (bytes <= kMaxBytes) continue;
     return absl::InvalidArgumentError(
         absl::StrCat("--clients ", flags.clients, " with --in-flight ", flags.in_flight,
-                     " batches of --batch-tokens ", batch_tokens, " take ", bytes,
-                     " bytes, more than ", kMaxBytes, ": lower one of them"));
+                     " batches of --batch-tokens ", batch_tokens, " take ", HumanBytes(bytes),
+                     ", more than ", HumanBytes(kMaxBytes), ": lower one of them"));
   }
   return absl::OkStatus();
 }
@@ -200,6 +220,16 @@ absl::StatusOr<std::vector<std::shared_ptr<Client>>> AttachAll(const TargetFlags
     clients.push_back(*std::move(client));
   }
   return clients;
+}
+
+// Targets as they are attached to, from those that were given.
+absl::Status MakeWhole(std::vector<TargetFlags>* all, std::vector<std::string>* targets) {
+  for (size_t i = 0; i < all->size(); ++i) {
+    absl::StatusOr<std::string> whole = WholeTarget((*targets)[i]);
+    if (!whole.ok()) return whole.status();
+    (*targets)[i] = (*all)[i].target = *std::move(whole);
+  }
+  return absl::OkStatus();
 }
 
 // --target, and then what it is compared with. Alone it has the name of its transport.
@@ -226,10 +256,11 @@ absl::StatusOr<std::vector<BenchPath>> AttachPaths(const BenchFlags& flags, int*
     targets.push_back(other.target);
     all.push_back(std::move(other));
   }
-  absl::Status status = CheckConnectionFlags(flags.target, targets);
+  absl::Status status = MakeWhole(&all, &targets);
+  if (status.ok()) status = CheckConnectionFlags(flags.target, targets);
   if (!status.ok()) *exit_code = kBadUsage;
   for (size_t i = 0; status.ok() && i < all.size(); ++i) {
-    status = attach(all[i], i == 0 ? targets[0] : flags.compare[i - 1]);
+    status = attach(all[i], i == 0 ? flags.target.target : flags.compare[i - 1]);
   }
   if (!status.ok()) return status;
   if (status = CheckSameSet(paths); !status.ok()) {
@@ -296,6 +327,29 @@ int Run(const BenchFlags& flags) {
   return Finish(printed);
 }
 
+// How the transport asks.
+void AddTransportFlags(CLI::App& command, TargetFlags& flags) {
+  command
+      .add_option(
+          "--mode", flags.mode,
+          "how the transport asks: stream (the default) or unary of grpc, ring of shm, write "
+          "(the default) or read of rdma")
+      ->check(CLI::IsMember(Modes()));
+  command
+      .add_option("--connections", flags.connections,
+                  "connections of each client over grpc (default 1)")
+      ->check(CLI::Range(1u, AttachOptions::kMaxConnections));
+  command
+      .add_option("--streams", flags.streams, "streams of each connection over grpc (default 1)")
+      ->check(CLI::Range(1u, AttachOptions::kMaxStreams));
+  command
+      .add_option("--spin-us", flags.spin_us,
+                  "microseconds at most that a wait looks for rows before it sleeps, over grpc and "
+                  "rdma, 0 to 10000 (default 200; 0: never)")
+      ->check(CLI::Range(0, 10000));
+  GroupFlags(command, "Transport", {"--mode", "--connections", "--streams", "--spin-us"});
+}
+
 }  // namespace
 
 void AddBenchCommand(CLI::App& app, CommandBody* chosen) {
@@ -307,7 +361,8 @@ void AddBenchCommand(CLI::App& app, CommandBody* chosen) {
   command
       ->add_option("--token-ids", flags->tokens.token_ids,
                    "raw int32 little-endian, or a .npy file; - is standard input")
-      ->required();
+      ->required()
+      ->type_name("FILE");
   AddTokenIdsTypeFlag(*command, &flags->tokens.token_ids_type);
   AddDeadMaskFlag(*command, &flags->tokens.dead_mask);
   AddAllowUnmaskedImagesFlag(*command, &flags->target.allow_unmasked_images);
@@ -322,41 +377,34 @@ void AddBenchCommand(CLI::App& app, CommandBody* chosen) {
       ->check(CLI::Range(1, kMaxInFlight));
   CLI::Option* const seconds =
       command->add_option("--seconds", flags->seconds, "time for each batch size (default 3)")
-          ->check(CLI::Range(0.01, 3600.0));
+          ->check(CLI::Range(0.01, 3600.0))
+          ->type_name("SECONDS");
   command
       ->add_option("--rounds", flags->rounds,
                    "batches of each size, over all clients, in place of a time")
       ->check(CLI::Range(uint64_t{1}, kMaxRounds))
       ->excludes(seconds);
   command
-      ->add_option(
-          "--mode", flags->target.mode,
-          "how the transport asks: stream (the default) or unary of grpc, ring of shm, write "
-          "(the default) or read of rdma")
-      ->check(CLI::IsMember(Modes()));
-  command
       ->add_option("--compare", flags->compare,
                    "[MODE@]TARGET, once or more: measured in turns with --target, which is the "
                    "ceiling that ratios are taken to")
+      ->type_name("[MODE@]TARGET")
       ->allow_extra_args(false);
-  command->add_option("--connections", flags->target.connections,
-                      "connections of each client over grpc (default 1)");
-  command->add_option("--streams", flags->target.streams,
-                      "streams of each connection over grpc (default 1)");
-  command
-      ->add_option(
-          "--spin-us", flags->target.spin_us,
-          "microseconds at most that a wait looks for rows before it sleeps, over grpc and "
-          "rdma, 0 to 10000 (default 200; 0: never)")
-      ->check(CLI::Range(0, 10000));
+  AddTransportFlags(*command, flags->target);
   command->add_flag("--from-token-ids", flags->from_token_ids, "count the addressing as well");
   AddColumnFlag(*command, "only their rows are fetched and counted", &flags->columns);
   command
       ->add_option("--metrics-listen", flags->metrics_listen,
                    "where the clients' own metrics are shown at /metrics while it runs (default: "
                    "nowhere)")
+      ->check(RefuseEmpty)
       ->type_name("HOST:PORT");
   command->add_flag("--json", flags->json, "one JSON object a line");
+  GroupFlags(*command, "Token ids",
+             {"--token-ids", "--token-ids-type", "--dead-mask", "--allow-unmasked-images"});
+  GroupFlags(*command, "Measurement",
+             {"--batch-tokens", "--clients", "--in-flight", "--seconds", "--rounds", "--compare",
+              "--from-token-ids", "--columns", "--metrics-listen", "--json"});
   command->footer(kColumnsOfTheTable);
   command->callback([flags, chosen] { *chosen = [flags] { return Run(*flags); }; });
 }

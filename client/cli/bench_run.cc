@@ -12,7 +12,7 @@
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
-#include "client/cli/dense_rows.h"
+#include "client/cli/support/dense_rows.h"
 #include "memstore/base/clock.h"
 
 namespace engram::cli {

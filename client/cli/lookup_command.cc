@@ -10,18 +10,27 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "client/cli/column_flag.h"
-#include "client/cli/command.h"
-#include "client/cli/dense_rows.h"
-#include "client/cli/target_flags.h"
-#include "client/cli/token_flags.h"
-#include "client/cli/token_stream.h"
+#include "client/cli/support/addresses.h"
+#include "client/cli/support/column_flag.h"
+#include "client/cli/support/command.h"
+#include "client/cli/support/dense_rows.h"
+#include "client/cli/support/target_flags.h"
+#include "client/cli/support/token_flags.h"
+#include "client/cli/support/token_stream.h"
 #include "client/client.h"
 #include "client/terminal/streams.h"
 #include "memstore/base/clock.h"
+#include "memstore/base/human_units.h"
 
 namespace engram::cli {
 namespace {
+
+// Below the flags in --help.
+constexpr char kIdsOfText[] =
+    "Token ids of a text, by Python's tokenizers and NumPy:\n"
+    "  python3 -c 'import numpy, tokenizers; numpy.save(\"prompt.npy\", numpy.array(\n"
+    "      tokenizers.Tokenizer.from_file(\"MODEL/tokenizer.json\").encode(\"Some words\").ids,\n"
+    "      \"int32\"))'";
 
 // A batch that takes longer has lost its server: the command ends instead of hanging.
 constexpr absl::Duration kBatchDeadline = absl::Seconds(60);
@@ -131,35 +140,40 @@ class Pipeline {
   std::vector<std::vector<std::byte>> spare_;
 };
 
-absl::Status LookUp(Client* client, const LookupFlags& flags, const ColumnSlice& slice) {
-  absl::StatusOr<TokenStream> tokens = TokenStream::Open(flags.tokens);
-  if (!tokens.ok()) return tokens.status();
+absl::Status LookUp(Client* client, const LookupFlags& flags, const ColumnSlice& slice,
+                    TokenStream* tokens) {
   absl::StatusOr<OutputFile> output = OutputFile::Open(flags.output);
   if (!output.ok()) return output.status();
   const uint64_t fitting = std::min({kDefaultBatchTokens, MaxBatchTokens(*client, slice),
                                      MostBatchTokens(TokenBytes(client->table_set(), slice))});
   Pipeline pipeline(client, flags.batch_tokens ? *flags.batch_tokens : fitting, slice);
-  absl::Status status = pipeline.Run(&*tokens, &*output);
+  absl::Status status = pipeline.Run(tokens, &*output);
   if (status.ok()) status = output->Commit();
   if (!status.ok() || flags.output == "-") return status;
   const Manifest& set = client->table_set();
   const uint64_t rows = pipeline.tokens() * TokenRows(set, slice);
   const uint64_t bytes = pipeline.tokens() * TokenBytes(set, slice);
-  std::fprintf(stderr, "wrote %s: %llu row%s, %llu bytes\n", flags.output.c_str(),
+  std::fprintf(stderr, "wrote %s: %llu row%s, %llu bytes (%s)\n", flags.output.c_str(),
                static_cast<unsigned long long>(rows), rows == 1 ? "" : "s",
-               static_cast<unsigned long long>(bytes));
+               static_cast<unsigned long long>(bytes), HumanBytes(bytes).c_str());
   return status;
 }
 
-int Run(const LookupFlags& flags) {
+int Run(LookupFlags flags) {
+  const absl::StatusOr<std::string> target = WholeTarget(flags.target.target);
+  if (!target.ok()) return Finish(target.status(), kBadUsage);
+  flags.target.target = *target;
   if (absl::Status status = CheckTokenFiles(flags.tokens); !status.ok()) {
     return Finish(status, kBadUsage);
   }
   absl::Status of_use = CheckConnectionFlags(flags.target, {flags.target.target});
   if (!of_use.ok()) return Finish(of_use, kBadUsage);
-  if (absl::Status status = CheckNotOverTokenFiles(flags.output, flags.tokens); !status.ok()) {
-    return Finish(status, kBadUsage);
-  }
+  absl::Status may_write = CheckNotOverTokenFiles(flags.output, flags.tokens);
+  if (may_write.ok()) may_write = CheckNotTerminal(flags.output);
+  if (!may_write.ok()) return Finish(may_write, kBadUsage);
+  // Before an engramd is waited for.
+  absl::StatusOr<TokenStream> tokens = TokenStream::Open(flags.tokens);
+  if (!tokens.ok()) return Finish(tokens.status());
   int exit_code = kFailed;
   const absl::StatusOr<std::unique_ptr<Client>> client = AttachTo(flags.target, &exit_code);
   if (!client.ok()) return Finish(client.status(), exit_code);
@@ -175,7 +189,7 @@ int Run(const LookupFlags& flags) {
     }
     if (!fits.ok()) return Finish(fits, kBadUsage);
   }
-  return Finish(LookUp(client->get(), flags, *slice));
+  return Finish(LookUp(client->get(), flags, *slice, &*tokens));
 }
 
 }  // namespace
@@ -189,7 +203,8 @@ void AddLookupCommand(CLI::App& app, CommandBody* chosen) {
   command
       ->add_option("--token-ids", flags->tokens.token_ids,
                    "raw int32 little-endian, or a .npy file; - is standard input")
-      ->required();
+      ->required()
+      ->type_name("FILE");
   AddTokenIdsTypeFlag(*command, &flags->tokens.token_ids_type);
   AddSequenceTokensFlag(*command, &flags->tokens.sequence_tokens);
   AddDeadMaskFlag(*command, &flags->tokens.dead_mask);
@@ -199,7 +214,8 @@ void AddLookupCommand(CLI::App& app, CommandBody* chosen) {
                    "written aside and put in place when whole; a link's target is replaced, not "
                    "the link, and "
                    "must exist; - is standard output")
-      ->required();
+      ->required()
+      ->type_name("FILE");
   command
       ->add_option("--batch-tokens", flags->batch_tokens,
                    "tokens looked up together, whose rows take 1 GiB at most (default 4096, fewer "
@@ -207,6 +223,11 @@ void AddLookupCommand(CLI::App& app, CommandBody* chosen) {
       ->check(CLI::Range(1, kMaxBatchTokens));
   AddColumnFlag(*command, "only their rows are fetched, and written in the place of all",
                 &flags->columns);
+  GroupFlags(*command, "Token ids",
+             {"--token-ids", "--token-ids-type", "--sequence-tokens", "--dead-mask",
+              "--allow-unmasked-images"});
+  GroupFlags(*command, "Rows", {"--output", "--batch-tokens", "--columns"});
+  command->footer(kIdsOfText);
   command->callback([flags, chosen] { *chosen = [flags] { return Run(*flags); }; });
 }
 

@@ -11,17 +11,20 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
-#include "client/cli/command.h"
+#include "client/cli/support/command.h"
 #include "memstore/os/malloc_tuning.h"
 #include "memstore/os/standard_streams.h"
+#include "memstore/program/flag_text.h"
+#include "memstore/program/help_format.h"
+#include "memstore/program/parse_error.h"
 #include "proto/wire/version.h"
 
 namespace engram::cli {
 namespace {
 
-std::string CommandNames(CLI::App& app) {
+std::string CommandNames(const CLI::App& app) {
   std::string names;
-  for (const CLI::App* command : app.get_subcommands([](CLI::App*) { return true; })) {
+  for (const CLI::App* command : Commands(app)) {
     absl::StrAppend(&names, names.empty() ? "" : ", ", command->get_name());
   }
   return names;
@@ -31,8 +34,12 @@ int Main(int argc, char** argv) {
   CLI::App app{
       "engram: table sets of n-gram memory: pack, inspect, verify, address, look up, measure; and\n"
       "administer an engramd that serves.\n"
-      "Exit codes: 0 done, 1 the work failed, 2 bad usage. `engram COMMAND --help` for each."};
-  app.set_version_flag("--version", absl::StrCat("engram ", kEngramVersion));
+      "Variables hold what flags would say each time: ENGRAM_TARGET (--target), ENGRAM_ADMIN\n"
+      "(--admin), ENGRAM_TLS_CA, ENGRAM_TLS_CERT, ENGRAM_TLS_KEY, ENGRAM_TLS_SERVER_NAME and\n"
+      "ENGRAM_TOKEN_FILE. A flag wins over its variable, and an empty variable says nothing.\n"
+      "Exit codes: 0 done, 1 the work failed, 2 bad usage. `engram help COMMAND` for each.",
+      "engram"};
+  UseProgramTexts(app, kEngramVersion, "1");
   app.require_subcommand(1);
   CommandBody body;
   AddPackCommand(app, &body);
@@ -43,6 +50,8 @@ int Main(int argc, char** argv) {
   AddLookupCommand(app, &body);
   AddBenchCommand(app, &body);
   AddAdminCommand(app, &body);
+  AddHelpCommand(app, &body);
+  AddVersionCommand(app, &body);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& e) {
@@ -52,8 +61,8 @@ int Main(int argc, char** argv) {
   } catch (const CLI::ParseError& e) {
     std::string commands;
     if (app.get_subcommands().empty()) commands = "Commands: " + CommandNames(app) + "\n";
-    std::fprintf(stderr, "engram: %s\n%sTry: engram --help, or engram COMMAND --help\n", e.what(),
-                 commands.c_str());
+    std::fprintf(stderr, "engram: %s\n%sTry: %s\n", ExplainParseError(app, e).c_str(),
+                 commands.c_str(), HelpFor(app).c_str());
     return kBadUsage;
   }
   return body();

@@ -3,16 +3,18 @@
 #include <cstdint>
 #include <cstdio>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "client/cli/command.h"
+#include "client/cli/support/command.h"
 #include "client/terminal/progress.h"
 #include "client/terminal/stop_message.h"
 #include "memstore/addressing/families.h"
+#include "memstore/base/human_units.h"
 #include "memstore/pack/gguf/pack_gguf.h"
 #include "memstore/pack/named_rows.h"
 #include "memstore/pack/output/output_place.h"
@@ -29,6 +31,7 @@ struct PackFlags {
   std::string link;  // a checkpoint, too
   std::vector<std::string> gguf_tensors;
   bool synthetic = false;
+  bool json = false;
   PackOptions options;
 };
 
@@ -101,6 +104,18 @@ absl::StatusOr<Manifest> Pack(const PackFlags& flags, const Family& family, Pack
   return PackGguf(family, options);
 }
 
+std::string AsJson(const PackFlags& flags, const Manifest& manifest) {
+  nlohmann::ordered_json json;
+  json["id"] = manifest.id;
+  json["name"] = manifest.name;
+  json["family"] = manifest.scheme.family;
+  json["output"] = flags.options.output;
+  json["layers"] = manifest.layers.size();
+  json["bytes"] = manifest.TableBytes();
+  json["linked"] = !flags.link.empty();
+  return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+}
+
 int Run(const PackFlags& flags) {
   absl::StatusOr<const Family*> family = FindFamily(flags.family);
   if (!family.ok()) return Finish(family.status(), kBadUsage);
@@ -123,12 +138,13 @@ int Run(const PackFlags& flags) {
   progress.EndLine();
   if (!manifest.ok()) return Finish(manifest.status());
   const size_t layers = manifest->layers.size();
-  std::fprintf(stderr, "%s %s: %s, %zu layer%s, %llu bytes of rows%s%s, id %s\n",
+  std::fprintf(stderr, "%s %s: %s, %zu layer%s, %llu bytes of rows (%s)%s%s, id %s\n",
                options.link ? "linked" : "packed", options.output.c_str(), manifest->name.c_str(),
                layers, layers == 1 ? "" : "s",
                static_cast<unsigned long long>(manifest->TableBytes()),
-               options.link ? ", which stay in " : "", flags.link.c_str(), manifest->id.c_str());
-  return kDone;
+               HumanBytes(manifest->TableBytes()).c_str(), options.link ? ", which stay in " : "",
+               flags.link.c_str(), manifest->id.c_str());
+  return flags.json ? Finish(Print(AsJson(flags, *manifest))) : kDone;
 }
 
 // Rows that were quantised already.
@@ -144,19 +160,81 @@ void AddRowOptions(CLI::App& command, PackFlags& flags) {
           "with a scale a row: --rows embed.weight,embed.weight_scale; INT4 in groups: --rows "
           "embed.qweight,embed.scales,embed.qzeros; in pieces: --rows "
           "shard_{piece}.weight,shard_{piece}.weight_scale. Needs --encoding")
-      ->delimiter(',');
-  command.add_option("--encoding", flags.options.encoding,
-                     "what rows that are packed as they are are called, for clients to know them "
-                     "by: a plain name, as in nvfp4; it is part of the set's id (default with "
-                     "--gguf: made from the tensor's type, as in gguf_q8_0)");
-  command.add_option("--gguf", flags.options.gguf_file,
-                     "in place of --checkpoint: the model as GGUF, version 2 or 3; of a split "
-                     "model (-00001-of-00003) any part. What its keys say of the addresses counts");
+      ->delimiter(',')
+      ->check(RefuseEmpty)
+      ->type_name("TENSOR,...");
+  command
+      .add_option("--encoding", flags.options.encoding,
+                  "what rows that are packed as they are are called, for clients to know them "
+                  "by: a plain name, as in nvfp4; it is part of the set's id (default with "
+                  "--gguf: made from the tensor's type, as in gguf_q8_0)")
+      ->check(RefuseEmpty)
+      ->type_name("NAME");
+  command
+      .add_option("--gguf", flags.options.gguf_file,
+                  "in place of --checkpoint: the model as GGUF, version 2 or 3; of a split "
+                  "model (-00001-of-00003) any part. What its keys say of the addresses counts")
+      ->check(RefuseEmpty)
+      ->type_name("FILE");
   command
       .add_option("--gguf-tensor", flags.gguf_tensors,
                   "with --gguf: the table's tensor where it has another name than converters give; "
                   "as with --rows, several are joined")
-      ->delimiter(',');
+      ->delimiter(',')
+      ->check(RefuseEmpty)
+      ->type_name("TENSOR,...");
+}
+
+// What the rows come from, and where they go.
+void AddPlaceOptions(CLI::App& command, PackFlags& flags) {
+  command.add_option("--family", flags.family, absl::StrCat("the model family: ", FamilyNames()))
+      ->required()
+      ->type_name("NAME");
+  command
+      .add_option("--checkpoint", flags.checkpoint,
+                  "the model's directory, with *.safetensors files and, where there is one, their "
+                  "index; what a config.json beside them says of the addresses counts")
+      ->check(RefuseEmpty)
+      ->type_name("DIR");
+  command
+      .add_option("--link", flags.link,
+                  "in place of --checkpoint: the set refers to the rows in the model's files and "
+                  "holds their checksums, megabytes; its id is the packed set's; the files must "
+                  "stay as and where they are")
+      ->check(RefuseEmpty)
+      ->type_name("DIR");
+  command.add_flag("--synthetic", flags.synthetic, "made-up rows, for demos, tests and benchmarks");
+  command.add_option("--output", flags.options.output, "a directory that is not there yet")
+      ->required()
+      ->type_name("DIR");
+}
+
+// How token ids lead to rows.
+void AddAddressOptions(CLI::App& command, PackFlags& flags) {
+  command
+      .add_option("--token-map", flags.options.token_map_file,
+                  "where the family hashes compressed ids: the map, int32 little-endian; it "
+                  "is checked and kept in the set (default: made from the checkpoint's "
+                  "tokenizer.json, or the one that the GGUF holds)")
+      ->check(RefuseEmpty)
+      ->type_name("FILE");
+  command
+      .add_option("--rows-per-head", flags.options.rows_per_head,
+                  "base size of a table that is scaled (default: config.json's, or the family's)")
+      ->check(CLI::Range(uint64_t{1}, kMaxLayerRows));
+  command
+      .add_option("--reset-token-id", flags.options.reset_token_id,
+                  "of several end tokens that config.json lists, the one that ends a window")
+      ->check(CLI::Range(uint32_t{0}, kMaxVocabSize - 1));
+  command.add_flag("--use-stored-constants", flags.options.use_stored_constants,
+                   "address by the constants that tensors of the checkpoint hold, also where the "
+                   "recipe makes others");
+  command
+      .add_option("--layers", flags.options.layers,
+                  "with --synthetic: layer numbers, ascending, as in 1,14 (default: the family's)")
+      ->delimiter(',')
+      ->check(RefuseEmpty)
+      ->type_name("N,...");
 }
 
 }  // namespace
@@ -173,49 +251,32 @@ void AddPackCommand(CLI::App& app, CommandBody* chosen) {
       "  engram pack --synthetic --family qwen4-exp --rows-per-head 20000 --output SET\n"
       "The set appears at SET when it is whole; nothing is ever written over. A run that was\n"
       "stopped or killed leaves .SET.partial: the same command goes on where it stopped.");
-  command->add_option("--family", flags->family, absl::StrCat("the model family: ", FamilyNames()))
-      ->required();
-  command->add_option(
-      "--checkpoint", flags->checkpoint,
-      "the model's directory, with *.safetensors files and, where there is one, their index; what "
-      "a config.json beside them says of the addresses counts");
-  command->add_option(
-      "--link", flags->link,
-      "in place of --checkpoint: the set refers to the rows in the model's files and holds their "
-      "checksums, megabytes; its id is the packed set's; the files must stay as and where they "
-      "are");
-  command->add_flag("--synthetic", flags->synthetic,
-                    "made-up rows, for demos, tests and benchmarks");
-  command->add_option("--output", flags->options.output, "a directory that is not there yet")
-      ->required();
-  command->add_option("--token-map", flags->options.token_map_file,
-                      "where the family hashes compressed ids: the map, int32 little-endian; it "
-                      "is checked and kept in the set (default: made from the checkpoint's "
-                      "tokenizer.json, or the one that the GGUF holds)");
+  AddPlaceOptions(*command, *flags);
+  AddAddressOptions(*command, *flags);
   AddRowOptions(*command, *flags);
   command
-      ->add_option("--rows-per-head", flags->options.rows_per_head,
-                   "base size of a table that is scaled (default: config.json's, or the family's)")
-      ->check(CLI::Range(uint64_t{1}, kMaxLayerRows));
+      ->add_option("--name", flags->options.name,
+                   "the name it is served under (default: the family's)")
+      ->check(RefuseEmpty)
+      ->type_name("NAME");
   command
-      ->add_option("--reset-token-id", flags->options.reset_token_id,
-                   "of several end tokens that config.json lists, the one that ends a window")
-      ->check(CLI::Range(uint32_t{0}, kMaxVocabSize - 1));
-  command->add_flag("--use-stored-constants", flags->options.use_stored_constants,
-                    "address by the constants that tensors of the checkpoint hold, also where the "
-                    "recipe makes others");
-  command
-      ->add_option("--layers", flags->options.layers,
-                   "with --synthetic: layer numbers, ascending, as in 1,14 (default: the family's)")
-      ->delimiter(',');
-  command->add_option("--name", flags->options.name,
-                      "the name it is served under (default: the family's)");
-  command->add_option(
-      "--source", flags->options.source,
-      "what the rows are of, as in OWNER/NAME@REVISION, for people who inspect or "
-      "serve the set; no part of its id. @REVISION may be absent, and so may OWNER/, "
-      "as in gpt2: any line is taken as a repository's name and not looked up "
-      "(default: what the path of a Hugging Face cache tells)");
+      ->add_option("--source", flags->options.source,
+                   "what the rows are of, as in OWNER/NAME@REVISION, for people who inspect or "
+                   "serve the set; no part of its id. @REVISION may be absent, and so may OWNER/, "
+                   "as in gpt2: any line is taken as a repository's name and not looked up "
+                   "(default: what the path of a Hugging Face cache tells)")
+      ->check(RefuseEmpty)
+      ->type_name("SOURCE");
+  command->add_flag("--json", flags->json,
+                    "one JSON object on standard output, beside the lines on standard error");
+  GroupFlags(*command, "Model and output",
+             {"--family", "--checkpoint", "--link", "--gguf", "--synthetic", "--output", "--name",
+              "--source"});
+  GroupFlags(
+      *command, "Addresses",
+      {"--token-map", "--rows-per-head", "--reset-token-id", "--use-stored-constants", "--layers"});
+  GroupFlags(*command, "Rows that are quantised already",
+             {"--rows", "--encoding", "--gguf-tensor"});
   command->callback([flags, chosen] { *chosen = [flags] { return Run(*flags); }; });
 }
 

@@ -10,8 +10,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
-#include "client/cli/command.h"
-#include "client/cli/command_test_base.h"
+#include "client/cli/support/command.h"
+#include "client/cli/support/command_test_base.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "memstore/addressing/families.h"
@@ -46,9 +46,14 @@ class TableCommandsTest : public CommandTest {
 
 TEST_F(TableCommandsTest, PacksVerifiesAndInspects) {
   ASSERT_EQ(PackSmallV41({"--layers", "14", "--name", "mine"}), kDone) << said_;
+  EXPECT_EQ(printed_, "");
   EXPECT_EQ(Run({"verify", Path("set")}), kDone) << said_;
   EXPECT_THAT(printed_, HasSubstr("whole"));
+  ASSERT_EQ(Run({"verify", Path("set"), "--json"}), kDone) << said_;
+  const nlohmann::json verified = nlohmann::json::parse(printed_);
   ASSERT_EQ(Run({"inspect", Path("set"), "--json"}), kDone) << said_;
+  EXPECT_EQ(verified["id"], nlohmann::json::parse(printed_)["id"]);
+  EXPECT_EQ(verified["whole"], true);
   const nlohmann::json found = nlohmann::json::parse(printed_);
   const uint64_t rows = Derive(**FindFamily(kV41), {100, {14}}).value().layers[0].Rows();
   EXPECT_EQ(found["id"].get<std::string>().size(), 64u);
@@ -74,6 +79,29 @@ TEST_F(TableCommandsTest, PacksVerifiesAndInspects) {
   }
   EXPECT_THAT(printed_, HasSubstr(absl::StrCat("rows    ", rows * 264, " bytes (")));
   EXPECT_THAT(printed_, HasSubstr(" KiB) in "));
+}
+
+// A script takes the id from there.
+TEST_F(TableCommandsTest, PackSaysWhatItPackedInJson) {
+  ASSERT_EQ(PackSmallV41({"--json"}), kDone) << said_;
+  EXPECT_THAT(said_, testing::StartsWith("packed "));
+  const nlohmann::json packed = nlohmann::json::parse(printed_);
+  EXPECT_EQ(packed["id"], LoadManifest(Path("set")).value().id);
+  EXPECT_EQ(packed["output"], Path("set"));
+  EXPECT_EQ(packed["name"], kV41);
+  EXPECT_EQ(packed["layers"], 2);
+  EXPECT_EQ(packed["linked"], false);
+  EXPECT_THAT(said_, HasSubstr(absl::StrCat(packed["bytes"].get<uint64_t>(), " bytes of rows (")));
+}
+
+// An empty value is no flag that was left out.
+TEST_F(TableCommandsTest, PackRefusesEmptyValues) {
+  for (const char* flag : {"--name", "--layers", "--token-map", "--source", "--checkpoint",
+                           "--link", "--gguf", "--rows", "--gguf-tensor", "--encoding"}) {
+    EXPECT_EQ(PackSmallV41({flag, ""}), kBadUsage) << flag;
+    EXPECT_THAT(said_, HasSubstr(flag)) << flag;
+    EXPECT_FALSE(fs::exists(Path("set")));
+  }
 }
 
 TEST_F(TableCommandsTest, PackCountsItsLayers) {

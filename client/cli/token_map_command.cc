@@ -3,10 +3,12 @@
 #include <cstddef>
 #include <cstdio>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
-#include "absl/strings/str_cat.h"
-#include "client/cli/command.h"
+#include "absl/strings/str_join.h"
+#include "client/cli/support/command.h"
 #include "client/terminal/streams.h"
 #include "memstore/addressing/families.h"
 #include "memstore/tokenizer/make_token_map.h"
@@ -17,16 +19,26 @@ namespace {
 struct TokenMapFlags {
   std::string tokenizer;
   std::string output;
+  bool json = false;
 };
 
-// ", known as that of ..." where a family has this very map.
-std::string KnownAs(const std::string& sha256) {
-  std::string names;
+// The families that have this very map.
+std::vector<std::string> KnownAs(const std::string& sha256) {
+  std::vector<std::string> names;
   for (const Family& family : Families()) {
-    if (family.token_map_sha256 != sha256) continue;
-    absl::StrAppend(&names, names.empty() ? ", known as that of " : ", ", family.name);
+    if (family.token_map_sha256 == sha256) names.emplace_back(family.name);
   }
   return names;
+}
+
+std::string AsJson(const MadeTokenMap& map, const std::string& output) {
+  nlohmann::ordered_json json;
+  json["output"] = output;
+  json["token_ids"] = map.compressed.size();
+  json["compressed_ids"] = map.compressed_vocab_size;
+  json["sha256"] = map.sha256;
+  json["known_as"] = KnownAs(map.sha256);
+  return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
 absl::Status WriteMap(const MadeTokenMap& map, const std::string& path) {
@@ -38,15 +50,24 @@ absl::Status WriteMap(const MadeTokenMap& map, const std::string& path) {
 }
 
 int Run(const TokenMapFlags& flags) {
+  if (flags.json && flags.output == "-") {
+    return Finish(absl::InvalidArgumentError("--json and the map of --output - can't both go to "
+                                             "standard output: give --output FILE"),
+                  kBadUsage);
+  }
+  if (absl::Status s = CheckNotTerminal(flags.output); !s.ok()) return Finish(s, kBadUsage);
   if (absl::Status s = CheckNotOverInput(flags.output, flags.tokenizer, "--tokenizer"); !s.ok()) {
     return Finish(s, kBadUsage);
   }
   const absl::StatusOr<MadeTokenMap> map = MakeTokenMapOf(flags.tokenizer);
   if (!map.ok()) return Finish(map.status());
   if (absl::Status s = WriteMap(*map, flags.output); !s.ok()) return Finish(s);
-  std::fprintf(stderr, "token map %s: %zu token ids, %u compressed ids, SHA-256 %s%s\n",
+  if (flags.json) return Finish(Print(AsJson(*map, flags.output)));
+  const std::vector<std::string> known = KnownAs(map->sha256);
+  std::fprintf(stderr, "token map %s: %zu token ids, %u compressed ids, SHA-256 %s%s%s\n",
                flags.output.c_str(), map->compressed.size(), map->compressed_vocab_size,
-               map->sha256.c_str(), KnownAs(map->sha256).c_str());
+               map->sha256.c_str(), known.empty() ? "" : ", known as that of ",
+               absl::StrJoin(known, ", ").c_str());
   return kDone;
 }
 
@@ -64,11 +85,15 @@ void AddTokenMapCommand(CLI::App& app, CommandBody* chosen) {
   command
       ->add_option("--tokenizer", flags->tokenizer,
                    "the model's tokenizer.json: byte-level BPE, SentencePiece's BPE, unigram")
-      ->required();
+      ->required()
+      ->type_name("FILE");
   command
       ->add_option("--output", flags->output,
                    "written aside and put in place when whole; - is standard output")
-      ->required();
+      ->required()
+      ->type_name("FILE");
+  command->add_flag("--json", flags->json,
+                    "one JSON object on standard output in place of a line on standard error");
   command->callback([flags, chosen] { *chosen = [flags] { return Run(*flags); }; });
 }
 

@@ -2,11 +2,12 @@
 
 #include <cstring>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
-#include "client/cli/command.h"
-#include "client/cli/command_test_base.h"
+#include "client/cli/support/command.h"
+#include "client/cli/support/command_test_base.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "memstore/tokenizer/testing/small_tokenizer.h"
@@ -39,6 +40,20 @@ TEST_F(TokenMapCommandTest, WritesTheMapOfEachKind) {
     EXPECT_THAT(said_, HasSubstr(std::to_string(map.size()) + " token ids"));
     EXPECT_EQ(said_.find("known as"), std::string::npos);
   }
+}
+
+TEST_F(TokenMapCommandTest, SaysWhatItMadeInJson) {
+  const std::string tokenizer =
+      Write("tokenizer.json", testing_tokenizer::UnigramTokenizer().Text());
+  ASSERT_EQ(Run({"token-map", "--json", "--tokenizer", tokenizer, "--output", Path("map")}), kDone)
+      << said_;
+  const nlohmann::json made = nlohmann::json::parse(printed_);
+  EXPECT_EQ(made["token_ids"].get<size_t>() * sizeof(int32_t), ReadAll(Path("map")).size());
+  EXPECT_EQ(made["sha256"].get<std::string>().size(), 64u);
+  EXPECT_EQ(made["known_as"], nlohmann::json::array());
+  EXPECT_EQ(said_, "");
+  // Two things would go to one place.
+  EXPECT_EQ(Run({"token-map", "--json", "--tokenizer", tokenizer, "--output", "-"}), kBadUsage);
 }
 
 TEST_F(TokenMapCommandTest, NeverWritesOverTheTokenizer) {

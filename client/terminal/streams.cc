@@ -53,6 +53,13 @@ absl::Status CheckNotOverInput(const std::string& output, const std::string& inp
                                                  ") and would be written over: choose another"));
 }
 
+absl::Status CheckNotTerminal(const std::string& output) {
+  if (output != "-" || isatty(STDOUT_FILENO) != 1) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      "--output - is a terminal here, and what would be written is no text: give --output FILE, or "
+      "pipe it into a program (... --output - | xxd | head)");
+}
+
 absl::StatusOr<OutputFile> OutputFile::Open(const std::string& path) {
   if (path.empty()) {
     return absl::InvalidArgumentError(

@@ -18,6 +18,11 @@ namespace engram::cli {
 absl::Status CheckNotOverInput(const std::string& output, const std::string& input,
                                const char* input_flag);
 
+// INVALID_ARGUMENT when `output` is "-" and standard output is a terminal: what commands write
+// there is bytes for programs, which a terminal would obey. /dev/stdout and /dev/tty are for who
+// wants it all the same.
+absl::Status CheckNotTerminal(const std::string& output);
+
 // Where a result goes. A regular file (or none yet) is written aside and put in its place by
 // Commit, so that it is whole or untouched; anything else ("-", /dev/null, a pipe) is written
 // directly. What is written aside has no name where the file system can do that, so that nothing is

@@ -4,6 +4,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -40,6 +42,27 @@ TEST_F(StreamsTest, AnOutputWithoutAPathIsRefused) {
   const auto status = OutputFile::Open("").status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_NE(std::string(status.message()).find("--output \"\" names no file"), std::string::npos);
+}
+
+TEST_F(StreamsTest, BytesDoNotGoToATerminalUnasked) {
+  EXPECT_TRUE(CheckNotTerminal("file").ok());
+  const int terminal = posix_openpt(O_RDWR | O_NOCTTY);
+  if (terminal < 0) GTEST_SKIP() << "there are no terminals here";
+  ASSERT_EQ(grantpt(terminal), 0);
+  ASSERT_EQ(unlockpt(terminal), 0);
+  char name[64];
+  ASSERT_EQ(ptsname_r(terminal, name, sizeof(name)), 0);
+  const int side = open(name, O_RDWR | O_NOCTTY);
+  ASSERT_GE(side, 0);
+  std::fflush(stdout);
+  const int kept = dup(STDOUT_FILENO);
+  dup2(side, STDOUT_FILENO);
+  const absl::Status unasked = CheckNotTerminal("-"), asked = CheckNotTerminal("/dev/stdout");
+  dup2(kept, STDOUT_FILENO);
+  for (const int fd : {kept, side, terminal}) close(fd);
+  EXPECT_EQ(unasked.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_NE(std::string(unasked.message()).find("--output FILE"), std::string::npos);
+  EXPECT_TRUE(asked.ok());
 }
 
 TEST_F(StreamsTest, AnOutputOverItsInputIsRefused) {

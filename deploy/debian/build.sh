@@ -3,8 +3,9 @@
 #
 #   deploy/debian/build.sh [--bin DIR] [--output DIR]     prints the package's path
 #
-# The package brings both programs, the known token maps, a hardened systemd unit, a user of its own and an example
-# configuration. It does not start the service: there is no table to serve yet.
+# The package brings both programs with their manual pages and completion, the known token maps, a hardened systemd unit, a
+# user of its own, an example configuration, the wire's protobuf files, and rules and dashboards for who watches it. It
+# does not start the service: there is no table to serve yet.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
 root=$here/../..
@@ -19,7 +20,7 @@ done
 for program in engramd engram; do
   [ -x "$bin/$program" ] || { echo "build.sh: no $bin/$program; build it first: ./run build" >&2; exit 1; }
 done
-for tool in dpkg-deb dpkg-shlibdeps strip; do
+for tool in dpkg-deb dpkg-shlibdeps gzip strip; do
   command -v "$tool" >/dev/null || { echo "build.sh: no $tool; apt-get install dpkg-dev binutils" >&2; exit 1; }
 done
 
@@ -29,17 +30,26 @@ tree=$(mktemp -d)
 trap 'rm -rf "$tree"' EXIT
 chmod 755 "$tree"
 
-install -d "$tree"/{DEBIAN,usr/bin,lib/systemd/system,usr/lib/sysusers.d,etc/engram,usr/share/{engram,doc/engram}}
+install -d "$tree"/{DEBIAN,usr/bin,lib/systemd/system,usr/lib/sysusers.d,etc/engram,usr/share/{engram/{proto/engram/v1,prometheus,grafana},doc/engram,man/man1,man/man8,bash-completion/completions}}
 for program in engramd engram; do
   install -m 755 "$(readlink -f "$bin/$program")" "$tree/usr/bin/$program"
   strip --strip-unneeded "$tree/usr/bin/$program"
+  # What a program says of its own flags. Servers have the manual's section 8.
+  section=$([ "$program" = engramd ] && echo 8 || echo 1)
+  "$bin/$program" --man-page | gzip -9n >"$tree/usr/share/man/man$section/$program.$section.gz"
+  "$bin/$program" --bash-completion >"$tree/usr/share/bash-completion/completions/$program"
+  chmod 644 "$tree/usr/share/man/man$section/$program.$section.gz" "$tree/usr/share/bash-completion/completions/$program"
 done
 install -m 644 "$here/engramd.service" "$tree/lib/systemd/system/"
 install -m 644 "$here/sysusers.conf" "$tree/usr/lib/sysusers.d/engram.conf"
 install -m 644 "$root/deploy/engramd.textproto" "$tree/etc/engram/engramd.textproto"
 # The token maps that are known, for checkpoints that come without their tokenizer.
 install -m 644 "$root"/tests/golden/*_token_map.i32 "$tree/usr/share/engram/"
-install -m 644 "$root/deploy/RUNBOOK.md" "$root/README.md" "$tree/usr/share/doc/engram/"
+install -m 644 "$root/deploy/RUNBOOK.md" "$root/README.md" "$root/proto/FORMATS.md" "$tree/usr/share/doc/engram/"
+# For clients in other languages, `protoc -I /usr/share/engram`, and the schema of the configuration.
+install -m 644 "$root"/proto/engram/v1/*.proto "$tree/usr/share/engram/proto/engram/v1/"
+install -m 644 "$root/deploy/prometheus/rules.yaml" "$tree/usr/share/engram/prometheus/"
+install -m 644 "$root"/deploy/grafana/*.json "$tree/usr/share/engram/grafana/"
 install -m 755 "$here/postinst" "$here/prerm" "$here/postrm" "$tree/DEBIAN/"
 echo /etc/engram/engramd.textproto >"$tree/DEBIAN/conffiles"
 

@@ -8,10 +8,12 @@
 #include <random>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "client/client.h"
 #include "client/token_files/token_id_reader.h"
 #include "gpu/simulator/engine.h"
 #include "gpu/simulator/own_server.h"
+#include "gpu/simulator/summary.h"
 #include "memstore/base/clock.h"
 
 namespace engram::simulator {
@@ -54,11 +56,7 @@ struct Contender {
   std::string rows;
   std::unique_ptr<Client> client;  // outlives the way
   std::unique_ptr<Way> way;        // null: no Engram
-  Taken taken;
-
-  double TokensPerS() const {
-    return static_cast<double>(taken.tokens) * 1e9 / static_cast<double>(taken.ns);
-  }
+  std::vector<Taken> turns;
 };
 
 uint32_t MaxTokens(const TrafficOptions& traffic) {
@@ -109,57 +107,95 @@ void PrintSetting(const ExperimentOptions& options, const Device& device) {
       options.traffic.chunk_tokens, device.Describe().c_str());
 }
 
-// One way's line.
-struct Line {
-  double step_ms, exposed_share, loss_percent, hit_share;
-};
-
-Line LineOf(const Contender& one, double resident) {
+Summary SummaryOf(const Contender& one, const Contender& resident) {
   // What is resident is gathered by the stream itself: work, not a wait.
   const bool waits = one.rows != "none" && one.rows != "resident";
+  return Summarize(one.turns, resident.turns, waits);
+}
+
+double HitShare(const Contender& one) {
   const HotCacheCounts counts = one.way == nullptr ? HotCacheCounts{} : one.way->hot_cache();
   const auto groups = static_cast<double>(counts.hits + counts.misses);
-  const auto ns = static_cast<double>(one.taken.ns);
-  return {.step_ms = ns / 1e6 / static_cast<double>(one.taken.steps),
-          .exposed_share = waits ? static_cast<double>(one.taken.exposed_ns) / ns : 0,
-          .loss_percent = 100 * (1 - one.TokensPerS() / resident),
-          .hit_share = groups == 0 ? 0 : static_cast<double>(counts.hits) / groups};
+  return groups == 0 ? 0 : static_cast<double>(counts.hits) / groups;
+}
+
+std::string JsonLine(const Contender& one, const Summary& summary, const ExperimentOptions& options,
+                     const Device& device) {
+  nlohmann::json object = {{"rows", one.rows},
+                           {"backend", options.backend},
+                           {"model", std::string(options.model.name)},
+                           {"width_divisor", options.width_divisor},
+                           {"device", device.Describe()},
+                           {"turns", summary.turns},
+                           {"step_ms", summary.step_ms},
+                           {"tokens_per_s", summary.tokens_per_s},
+                           {"tokens_per_s_spread", summary.tokens_per_s_spread},
+                           {"exposed_wait_share", summary.exposed_share},
+                           {"loss_percent", nullptr},
+                           {"loss_percent_low", nullptr},
+                           {"loss_percent_high", nullptr}};
+  if (summary.loss_percent) object["loss_percent"] = *summary.loss_percent;
+  if (summary.loss_interval) {
+    object["loss_percent_low"] = summary.loss_interval->low;
+    object["loss_percent_high"] = summary.loss_interval->high;
+  }
+  if (options.hot_cache_bytes > 0) object["hot_cache_hit_share"] = HitShare(one);
+  return object.dump();
+}
+
+// "3.12 (2.50..3.90)", or "- (-0.40..0.60)" where it can't be told from none.
+std::string LossText(const Summary& summary) {
+  std::string text = summary.loss_percent ? absl::StrFormat("%.2f", *summary.loss_percent) : "-";
+  if (summary.loss_interval) {
+    absl::StrAppendFormat(&text, " (%.2f..%.2f)", summary.loss_interval->low,
+                          summary.loss_interval->high);
+  }
+  return text;
+}
+
+// Behind a run, whatever it is printed as: numbers of it are quoted.
+void SayWhatItShows(const std::vector<Contender>& contenders, const ExperimentOptions& options) {
+  std::fprintf(stderr,
+               "note: medians of %zu turns; tokens_per_s with half of the range of the middle half "
+               "of them; loss_percent is against resident rows in the same turn, with the range in "
+               "which its median lies in 95 of 100 cases, and is left open where that holds 0 or "
+               "there are fewer than 6 turns (give more --seconds). none is the model without "
+               "Engram: its loss is what Engram takes, with a minus.\n",
+               contenders.front().turns.size());
+  if (options.backend != "host") return;
+  std::fprintf(stderr,
+               "note: this ran on the processor, without a GPU. It shows that each way brings the "
+               "rows of a step in time, and how long the steps waited for them here. It can't show "
+               "what Engram costs on a GPU: compute, gathering and engramd share these cores, so "
+               "that tokens_per_s and losses depend on how many there are, and resident rows are "
+               "gathered by the stream that computes%s. For that, run --backend cuda.\n",
+               options.width_divisor > 1 ? "; widths are scaled down as well" : "");
 }
 
 void Report(const std::vector<Contender>& contenders, const ExperimentOptions& options,
             const Device& device) {
   const bool caches = options.hot_cache_bytes > 0;
-  double resident = 0;
-  for (const Contender& one : contenders) {
-    if (one.rows == "resident") resident = one.TokensPerS();
-  }
+  const auto resident = std::find_if(contenders.begin(), contenders.end(),
+                                     [](const Contender& one) { return one.rows == "resident"; });
   if (!options.json) {
     PrintSetting(options, device);
-    std::printf("%-9s  %-7s  step_ms  tokens_per_s  exposed_wait_share  loss_percent%s\n", "rows",
-                "backend", caches ? "  hot_cache_hit_share" : "");
+    std::printf("%-9s  %-7s  step_ms  tokens_per_s  +-spread  exposed_wait_share  loss_percent%s\n",
+                "rows", "backend", caches ? "           hot_cache_hit_share" : "");
   }
   for (const Contender& one : contenders) {
-    const Line line = LineOf(one, resident);
+    const Summary summary = SummaryOf(one, *resident);
     if (options.json) {
-      nlohmann::json object = {{"rows", one.rows},
-                               {"backend", options.backend},
-                               {"model", std::string(options.model.name)},
-                               {"width_divisor", options.width_divisor},
-                               {"device", device.Describe()},
-                               {"step_ms", line.step_ms},
-                               {"tokens_per_s", one.TokensPerS()},
-                               {"exposed_wait_share", line.exposed_share},
-                               {"loss_percent", line.loss_percent}};
-      if (caches) object["hot_cache_hit_share"] = line.hit_share;
-      std::printf("%s\n", object.dump().c_str());
+      std::printf("%s\n", JsonLine(one, summary, options, device).c_str());
       continue;
     }
-    std::printf("%-9s  %-7s  %7.2f  %12.0f  %18.4f  %12.2f", one.rows.c_str(),
-                options.backend.c_str(), line.step_ms, one.TokensPerS(), line.exposed_share,
-                line.loss_percent);
-    if (caches) std::printf("  %19.4f", line.hit_share);
+    std::printf("%-9s  %-7s  %7.2f  %12.0f  %8.0f  %18.4f  %-21s", one.rows.c_str(),
+                options.backend.c_str(), summary.step_ms, summary.tokens_per_s,
+                summary.tokens_per_s_spread, summary.exposed_share, LossText(summary).c_str());
+    if (caches) std::printf("  %19.4f", HitShare(one));
     std::printf("\n");
   }
+  std::fflush(stdout);
+  SayWhatItShows(contenders, options);
 }
 
 // Every way runs the same slice of steps in its turn, until the time is up and all have run as
@@ -174,10 +210,11 @@ absl::Status Measure(Engine& engine, const std::vector<TrafficStep>& steps, doub
   for (size_t slices = 0; slices < 2 || RealClock().Now() - begin < time; ++slices) {
     const auto slice = absl::MakeConstSpan(steps).subspan(first, kSlice);
     for (Contender& one : contenders) {
-      if (slices == 1) one.taken = {};
-      if (absl::Status status = engine.Run(slice, one.way.get(), &one.taken); !status.ok()) {
+      Taken taken;
+      if (absl::Status status = engine.Run(slice, one.way.get(), &taken); !status.ok()) {
         return absl::Status(status.code(), absl::StrCat(one.rows, ": ", status.message()));
       }
+      if (slices > 0) one.turns.push_back(taken);
     }
     first += kSlice;
     if (first >= steps.size()) first = 0;

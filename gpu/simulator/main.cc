@@ -10,11 +10,13 @@
 #include <sstream>
 #include <string>
 
-#include "absl/strings/str_cat.h"
 #include "client/client.h"
 #include "gpu/simulator/experiment.h"
+#include "memstore/base/message_line.h"
 #include "memstore/os/malloc_tuning.h"
 #include "memstore/os/standard_streams.h"
+#include "memstore/program/help_format.h"
+#include "memstore/program/parse_error.h"
 
 namespace engram::simulator {
 namespace {
@@ -41,7 +43,8 @@ void AddOptions(CLI::App* app, Flags* flags) {
       ->check(CLI::IsMember({"resident", "embedded", "mapped", "shm", "grpc"}));
   app->add_option("--seconds", experiment.seconds,
                   "how long, all ways together (default 15; two turns of each at least)")
-      ->check(CLI::Range(0.1, 3600.0));
+      ->check(CLI::Range(0.1, 3600.0))
+      ->type_name("SECONDS");
   app->add_option("--model", flags->model,
                   "shape of the backbone: small, 4b, 8b, or v41 (DeepSeek-V4.1's geometry; needs "
                   "--token-map)")
@@ -76,7 +79,8 @@ void AddOptions(CLI::App* app, Flags* flags) {
   app->add_option("--token-map", experiment.token_map, "of the model's family, where it has one")
       ->check(CLI::ExistingFile);
   app->add_option("--engramd", experiment.engramd,
-                  "the server's program (default: beside this one)");
+                  "the server's program (default: beside this one)")
+      ->type_name("FILE");
   app->add_flag("--json", experiment.json, "one JSON object a line");
 }
 
@@ -117,7 +121,7 @@ absl::StatusOr<ExperimentOptions> Resolve(const Flags& flags) {
 
 int Finish(const absl::Status& status) {
   if (status.ok()) return 0;
-  std::fprintf(stderr, "engram_worker: %s\n", std::string(status.message()).c_str());
+  std::fprintf(stderr, "engram_worker: %s\n", MessageLine(status.message()).c_str());
   return kFailed;
 }
 
@@ -128,14 +132,18 @@ int Main(int argc, char** argv) {
       std::filesystem::read_symlink("/proc/self/exe", error).parent_path() / "engramd";
   CLI::App app(
       "engram_worker: what sits in an inference worker, tried out.\nExit codes: 0 done, 1 the work "
-      "failed, 2 bad usage.");
-  app.set_version_flag("--version", absl::StrCat("engram_worker ", SdkVersion()));
+      "failed, 2 bad usage.",
+      "engram_worker");
+  UseProgramTexts(app, std::string(SdkVersion()), "1");
   app.require_subcommand(1);
-  CLI::App* const simulate = app.add_subcommand(
-      "simulate",
-      "an engine's steps with rows from everywhere; makes its own small set and server");
+  CLI::App* const simulate =
+      app.add_subcommand("simulate",
+                         "Run an engine's steps with rows from everywhere, over a small table set "
+                         "and an engramd of its "
+                         "own, and print how long they took and what they waited for rows.");
   AddOptions(simulate, &flags);
   absl::StatusOr<ExperimentOptions> experiment = absl::UnknownError("not parsed");
+  std::string help_command = "engram_worker simulate --help";
   try {
     app.parse(argc, argv);
     experiment = Resolve(flags);
@@ -144,11 +152,12 @@ int Main(int argc, char** argv) {
     app.exit(success, help, help);
     return Finish(PrintToEnd(help.str()));
   } catch (const CLI::ParseError& wrong) {
-    experiment = absl::InvalidArgumentError(wrong.what());
+    experiment = absl::InvalidArgumentError(ExplainParseError(app, wrong));
+    help_command = HelpFor(app);
   }
   if (!experiment.ok()) {
-    std::fprintf(stderr, "engram_worker: %s\nTry: engram_worker simulate --help\n",
-                 std::string(experiment.status().message()).c_str());
+    std::fprintf(stderr, "engram_worker: %s\nTry: %s\n",
+                 MessageLine(experiment.status().message()).c_str(), help_command.c_str());
     return 2;
   }
   // Before the time is spent on what nobody would see.

@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
 #include "memstore/base/quote_for_message.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/os/posix_file.h"
@@ -218,13 +219,19 @@ absl::StatusOr<float> ReadScalar(const TensorPlace& tensor) {
                                                     ", expected a positive, finite scale"));
 }
 
-absl::StatusOr<RowEncodingKind> KindOf(const Family& family, const TensorPlace& weight,
-                                       bool has_scale) {
+absl::StatusOr<RowEncodingKind> KindOf(const Family& family, uint32_t layer,
+                                       const TensorPlace& weight, bool has_scale) {
   if (weight.dtype == "F8_E4M3") {
     if (!has_scale || family.scale_tensor.empty()) {
-      return DoesNotFit(weight, family.scale_tensor.empty()
-                                    ? "BF16, F16 or F32: this family has no scales"
-                                    : "a scale tensor beside it, which the checkpoint lacks");
+      if (family.scale_tensor.empty()) {
+        return DoesNotFit(weight, "BF16, F16 or F32: this family has no scales");
+      }
+      const std::string scale = absl::StrReplaceAll(
+          family.scale_tensor, {{"{layer}", absl::StrCat(layer)}, {"{piece}", "0"}});
+      return DoesNotFit(weight,
+                        absl::StrCat("its scales beside it, and the checkpoint lacks the "
+                                     "tensor ",
+                                     scale, ": download the file that holds it; ", kRowsAsTheyAre));
     }
     return family.scale_per_row ? RowEncodingKind::kFp8E4m3Ue8m0Block32 : RowEncodingKind::kFp8E4m3;
   }
@@ -341,7 +348,7 @@ absl::StatusOr<CheckpointLayer> LayOutLayer(const Family& family, const LayerAdd
   ENGRAM_ASSIGN_OR_RETURN(const std::vector<Places> pieces, InOrder(tables.weights, checkpoint));
   const TensorPlace& first = *pieces[0][0];
   ENGRAM_ASSIGN_OR_RETURN(const RowEncodingKind kind,
-                          KindOf(family, first, !tables.scales.pieces.empty()));
+                          KindOf(family, layer.layer, first, !tables.scales.pieces.empty()));
   CheckpointLayer out;
   out.encoding = {kind, family.row_dim, 0};
   for (const Places& places : pieces) {

@@ -249,7 +249,7 @@ TEST_F(PackCheckpointTest, RefusesAScaleThatIsNone) {
   std::string rows;
   fs::remove_all(Model());
   WriteCheckpoint(Model(), QwenFiles(4, "F8_E4M3", 1, &rows));
-  ExpectRefused(Pack("qwen4-exp"), {"shard_0.weight", "lacks"});
+  ExpectRefused(Pack("qwen4-exp"), {"shard_0.weight", "weight_scale", "lacks"});
 }
 
 TEST_F(PackCheckpointTest, RefusesPiecesThatDoNotAddUp) {

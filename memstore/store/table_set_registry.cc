@@ -31,6 +31,11 @@ std::string TableSetRegistry::ServedText() const {
     if (!set.current()) continue;
     texts.push_back(TextOf(set));
   }
+  if (texts.empty() && !fenced_.empty()) {
+    // No ids: not everyone may know them.
+    return "none is served: what was is fenced, for its memory was damaged; publish its directory "
+           "again, or start engramd again";
+  }
   if (texts.empty()) return "none is served";
   return absl::StrCat("served: ", absl::StrJoin(texts, ", "));
 }

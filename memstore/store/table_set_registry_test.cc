@@ -219,6 +219,8 @@ TEST_F(StoreTest, AFencedSetIsDataLossUntilItIsPublishedAgain) {
   EXPECT_EQ(registry_.Resolve(a->id()).status().code(), absl::StatusCode::kDataLoss);
   EXPECT_EQ(registry_.Fence(a->id()).code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(held.control->Read().state, TableSetState::kFenced);
+  EXPECT_THAT(registry_.ResolveServed("").status().message(),
+              HasSubstr("none is served: what was is fenced"));
   ASSERT_TRUE(registry_.Publish(a).ok());
   EXPECT_TRUE(registry_.Acquire(a->id()).ok());
   EXPECT_EQ(registry_.ResolveServed("a")->control->Read().state, TableSetState::kServing);

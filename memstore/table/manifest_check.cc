@@ -6,6 +6,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "memstore/base/plain_name.h"
 #include "memstore/base/quote_for_message.h"
 #include "memstore/table/shard_layout.h"
@@ -144,7 +145,10 @@ absl::Status CheckManifest(const Manifest& manifest) {
   if (status.ok()) status = CheckPlainName(scheme.family, "address_scheme: family");
   if (!status.ok()) return status;
   status = Validate(scheme);
-  if (!status.ok()) return Refuse("address_scheme: ", status.message());
+  if (!status.ok()) {
+    // By its field's name, once.
+    return Refuse("address_scheme: ", absl::StripPrefix(status.message(), "address scheme: "));
+  }
   FileNames names;
   if (scheme.token_map) {
     status = names.Add(scheme.token_map->file, "token_map.file");

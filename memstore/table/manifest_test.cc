@@ -140,7 +140,7 @@ const BadManifest kBad[] = {
     {"family_control", [](Manifest& m) { m.scheme.family = "a\x1b[2J"; }, "a\\x1b[2J"},
     {"family_long", [](Manifest& m) { m.scheme.family = std::string(1 << 20, 'a'); },
      "(1048576 bytes)"},
-    {"scheme", [](Manifest& m) { m.scheme.max_order = 0; }, "address_scheme: "},
+    {"scheme", [](Manifest& m) { m.scheme.max_order = 0; }, "address_scheme: max_order is 0"},
     {"map_path", [](Manifest& m) { m.scheme.token_map->file = "../map"; }, "token_map.file"},
     {"map_digest", [](Manifest& m) { m.scheme.token_map->sha256[3] = 'G'; }, "token_map.sha256"},
     {"no_layers", [](Manifest& m) { m.layers.clear(); }, "there are 0 layers"},

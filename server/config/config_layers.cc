@@ -20,6 +20,8 @@
 #include "memstore/base/status_macros.h"
 #include "memstore/base/text_format.h"
 #include "memstore/os/posix_file.h"
+#include "memstore/program/help_format.h"
+#include "memstore/program/parse_error.h"
 #include "proto/wire/version.h"
 #include "server/base/limits.h"
 #include "server/config/config_fields.h"
@@ -89,6 +91,21 @@ bool IsServiceLink(absl::string_view variable) {
          absl::StartsWith(rest, "SERVICE_HOST") || absl::StartsWith(rest, "SERVICE_PORT");
 }
 
+// Of a field's flag in the help.
+std::string HeadingOf(absl::string_view field) {
+  constexpr std::pair<absl::string_view, const char*> kHeadings[] = {
+      {"table_set", "Tables"},    {"checkpoint", "Tables"},  {"family", "Tables"},
+      {"rows_per", "Tables"},     {"token_map", "Tables"},   {"state_dir", "Tables"},
+      {"numa", "Tables"},         {"memory_", "Tables"},     {"load_", "Tables"},
+      {"scrub_", "Tables"},       {"shm_", "Shared memory"}, {"rdma_", "RDMA"},
+      {"admin_", "Operators"},    {"log_", "Log"},           {"tls_", "Security"},
+      {"token_file", "Security"}, {"allow", "Security"},     {"unix_allow", "Security"}};
+  for (const auto& [begin, heading] : kHeadings) {
+    if (absl::StartsWith(field, begin)) return heading;
+  }
+  return "Serving";
+}
+
 }  // namespace
 
 std::string FlagName(absl::string_view field) {
@@ -118,7 +135,7 @@ absl::Status ConfigLayers::ReadFlags(int argc, const char* const* argv) {
       "strongest, then variables.\n"
       "Exit codes: 0 stopped by a signal, 1 it failed, 2 bad usage.",
       "engramd"};
-  app.set_version_flag("--version", absl::StrCat("engramd ", kEngramVersion));
+  UseProgramTexts(app, kEngramVersion, "8");
   app.add_option("--config", file_, "configuration file, textproto")->type_name("FILE");
   bool print = false;
   bool check = false;
@@ -132,11 +149,13 @@ absl::Status ConfigLayers::ReadFlags(int argc, const char* const* argv) {
     std::vector<std::string>& values = given[field.name];
     if (*field.type == '\0') {
       app.add_flag_callback(
-          FlagName(field.name), [&values] { values = {"true"}; }, field.help);
+             FlagName(field.name), [&values] { values = {"true"}; }, field.help)
+          ->group(HeadingOf(field.name));
       continue;
     }
     CLI::Option* const option = app.add_option(FlagName(field.name), values, field.help)
                                     ->type_name(field.type)
+                                    ->group(HeadingOf(field.name))
                                     ->allow_extra_args(false);
     if (!Find(field.name)->is_repeated()) option->expected(1);
   }
@@ -151,7 +170,7 @@ absl::Status ConfigLayers::ReadFlags(int argc, const char* const* argv) {
     text_ = app.help();
     return absl::OkStatus();
   } catch (const CLI::ParseError& error) {
-    return absl::InvalidArgumentError(error.what());
+    return absl::InvalidArgumentError(ExplainParseError(app, error));
   }
   if (print || check) action_ = print ? Action::kPrint : Action::kCheck;
   for (const auto& [field, values] : given) {

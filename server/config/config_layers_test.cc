@@ -41,6 +41,11 @@ std::string WriteFile(const std::string& text) {
   return path;
 }
 
+TEST(ConfigLayers, NamesTheFlagThatWasMeant) {
+  EXPECT_EQ(Error({"--table-sets", "/t"}),
+            "engramd has no flag --table-sets: did you mean --table-set?");
+}
+
 TEST(ConfigLayers, AFlagIsOverTheEnvironmentWhichIsOverTheFile) {
   const std::string file = WriteFile("load_threads: 1\nspin_us: 2\n\nmax_batch_rows: 3\n");
   const auto layers = Read({"--config", file.c_str(), "--load-threads", "10"},

@@ -357,7 +357,9 @@ TEST(ParseCommandLine, HelpAndVersionAreTextsToPrint) {
   EXPECT_EQ(version->text, "engramd 0.1.0\n");
   const auto help = Parse({"--help"});
   ASSERT_TRUE(help.ok());
-  EXPECT_THAT(help->text, HasSubstr("--table-set"));
+  EXPECT_THAT(help->text, AllOf(HasSubstr("\nTables:\n  --table-set DIR "),
+                                HasSubstr("\nSecurity:\n  --tls-cert FILE ")));
+  EXPECT_THAT(Parse({"--man-page"})->text, HasSubstr(".TH ENGRAMD 8"));
   EXPECT_THAT(help->text, HasSubstr("--gather-threads"));
   EXPECT_THAT(help->text, HasSubstr(absl::StrCat("0 to ", kMaxSpin.count())));
 }

@@ -3,19 +3,24 @@
 #include <chrono>
 #include <string>
 
+#include "memstore/base/message_line.h"
 #include "proto/google/rpc/retry.pb.h"
 #include "server/base/limits.h"
 
 namespace engram {
 namespace {
 
-std::string RetryDetails(const absl::Status& status) {
+// A message travels in headers, of which clients take 8 KiB: a byte of it can take three there, and
+// the details repeat it. What is longer (somebody's path of 5,000 bytes) would lose it all.
+constexpr size_t kMaxMessageBytes = 1500;
+
+std::string RetryDetails(const absl::Status& status, const std::string& message) {
   google::rpc::RetryInfo retry;
   retry.mutable_retry_delay()->set_nanos(
       static_cast<int32_t>(std::chrono::nanoseconds(kRetryDelay).count()));
   google::rpc::Status details;
   details.set_code(static_cast<int>(status.code()));
-  details.set_message(std::string(status.message()));
+  details.set_message(message);
   details.add_details()->PackFrom(retry);
   return details.SerializeAsString();
 }
@@ -24,9 +29,11 @@ std::string RetryDetails(const absl::Status& status) {
 
 grpc::Status ToGrpc(const absl::Status& status) {
   if (status.ok()) return grpc::Status::OK;
-  return grpc::Status(
-      static_cast<grpc::StatusCode>(status.code()), std::string(status.message()),
-      status.code() == absl::StatusCode::kResourceExhausted ? RetryDetails(status) : std::string());
+  const std::string message = ShortenMessage(status.message(), kMaxMessageBytes);
+  return grpc::Status(static_cast<grpc::StatusCode>(status.code()), message,
+                      status.code() == absl::StatusCode::kResourceExhausted
+                          ? RetryDetails(status, message)
+                          : std::string());
 }
 
 }  // namespace engram

@@ -1,4 +1,5 @@
 """The Debian package: what is in it, and its systemd unit: valid, hardened, and with every system call that engramd makes."""
+import gzip
 import mmap
 import os
 import re
@@ -84,6 +85,43 @@ class Package(unittest.TestCase):
             with open(os.path.join(self.tree, "usr/share/engram", name), "rb") as brought, \
                     open(os.path.join(ROOT, "tests/golden", name), "rb") as known:
                 self.assertEqual(brought.read(), known.read(), name)
+
+    def test_brings_manual_pages_of_every_flag(self):
+        for program, section, command in (("engramd", 8, []), ("engram", 1, ["lookup"]), ("engram", 1, ["admin", "publish"])):
+            with gzip.open(os.path.join(self.tree, f"usr/share/man/man{section}/{program}.{section}.gz"), "rt") as file:
+                page = file.read()
+            self.assertTrue(page.startswith(f".TH {program.upper()} {section} "), page[:80])
+            text = output(os.path.join(self.tree, "usr/bin", program), *command, "--help")
+            for flag in set(re.findall(r"^  (?:-h,)?(--[a-z0-9-]+)", text, re.MULTILINE)):
+                self.assertIn(flag.replace("-", "\\-"), page)
+
+    @need("groff")
+    def test_its_manual_pages_are_pages(self):
+        for name in ("man1/engram.1.gz", "man8/engramd.8.gz"):
+            with gzip.open(os.path.join(self.tree, "usr/share/man", name), "rb") as file:
+                done = subprocess.run(["groff", "-man", "-Tutf8", "-Wbreak", "-z"], input=file.read(), capture_output=True, check=False)
+            self.assertEqual((done.returncode, done.stderr), (0, b""), name)
+
+    def test_brings_completion_that_bash_reads(self):
+        for program in ("engramd", "engram"):
+            path = os.path.join(self.tree, "usr/share/bash-completion/completions", program)
+            subprocess.run(["bash", "-n", path], check=True)
+            with open(path, encoding="utf-8") as file:
+                self.assertIn(f"complete -o default -F _{program} {program}\n", file.read())
+
+    def test_brings_what_clients_and_watchers_need(self):
+        for source, place in (("proto/engram/v1", "usr/share/engram/proto/engram/v1"), ("deploy/prometheus", "usr/share/engram/prometheus"),
+                              ("deploy/grafana", "usr/share/engram/grafana")):
+            brought = set(os.listdir(os.path.join(self.tree, place)))
+            there = {name for name in os.listdir(os.path.join(ROOT, source)) if name.endswith((".proto", ".json")) or name == "rules.yaml"}
+            self.assertEqual(brought, there)
+        self.assertTrue(os.path.exists(os.path.join(self.tree, "usr/share/doc/engram/FORMATS.md")))
+
+    @need("protoc")
+    def test_its_protobuf_files_are_whole(self):
+        root = os.path.join(self.tree, "usr/share/engram")
+        files = [os.path.join("proto/engram/v1", name) for name in os.listdir(os.path.join(root, "proto/engram/v1"))]
+        subprocess.run(["protoc", "-I", root, "--descriptor_set_out", "/dev/null", *files], check=True)
 
     def test_names_the_packages_that_the_programs_need(self):
         depends = output("dpkg-deb", "-f", self.package, "Depends")

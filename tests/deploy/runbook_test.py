@@ -35,8 +35,8 @@ def known_flags():
         command = commands.pop()
         text = subprocess.run([*command, "--help"], check=True, stdout=subprocess.PIPE, text=True).stdout
         flags |= set(re.findall(r"(?<![\w-])--[a-z0-9-]+", text))
-        below = re.search(r"^Subcommands:\n(.*)", text, re.MULTILINE | re.DOTALL)
-        commands += [[*command, name] for name in re.findall(r"^  ([a-z]+)\s", below.group(1), re.MULTILINE)] if below else []
+        below = re.search(r"^Commands:\n((?: .*\n)*)", text, re.MULTILINE)
+        commands += [[*command, name] for name in re.findall(r"^  ([a-z-]+)\s", below.group(1), re.MULTILINE)] if below else []
     return flags
 
 

@@ -96,7 +96,7 @@ TEST_F(CliTest, LookupWritesTheSameRowsForAnyBatchSizeAndTarget) {
       ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
       EXPECT_TRUE(ReadFile(Path("out")) == served_->expected) << target << " " << batch;
       EXPECT_EQ(outcome.err, absl::StrCat("wrote ", Path("out"), ": 24000 rows, ",
-                                          served_->expected.size(), " bytes\n"));
+                                          served_->expected.size(), " bytes (6.0 MiB)\n"));
     }
   }
 }

@@ -114,6 +114,11 @@ TEST_F(DamageTest, AnOperatorsScrubFindsItAtOnce) {
   ASSERT_EQ(report.damages_size(), 1);
   EXPECT_THAT(report.damages(0), HasSubstr("qwen4-exp"));
   ExpectFenced();
+  // Whoever comes now is told why there is nothing.
+  const absl::Status late =
+      Client::Attach(absl::StrCat("grpc:", engramd_->addresses()[0]), {}).status();
+  EXPECT_EQ(late.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(late.message()), HasSubstr("none is served: what was is fenced"));
 }
 
 }  // namespace

@@ -23,13 +23,22 @@ class SimulateTest(unittest.TestCase):
         rows = [json.loads(line) for line in done.stdout.splitlines()]
         self.assertEqual([one["rows"] for one in rows], ["none", "resident", "embedded", "mapped", "shm", "grpc"])
         for one in rows:
-            self.assertEqual(sorted(one), ["backend", "device", "exposed_wait_share", "loss_percent", "model", "rows",
-                                           "step_ms", "tokens_per_s", "width_divisor"])
+            self.assertEqual(sorted(one), ["backend", "device", "exposed_wait_share", "loss_percent", "loss_percent_high",
+                                           "loss_percent_low", "model", "rows", "step_ms", "tokens_per_s", "tokens_per_s_spread",
+                                           "turns", "width_divisor"])
             self.assertEqual(one["backend"], "host")
             self.assertGreater(one["tokens_per_s"], 0)
             self.assertGreater(one["step_ms"], 0)
             self.assertTrue(0 <= one["exposed_wait_share"] < 1, one)
         self.assertEqual(rows[1]["loss_percent"], 0)
+        for one in rows:
+            # No loss that the turns do not show.
+            low, high = one["loss_percent_low"], one["loss_percent_high"]
+            if one["rows"] != "resident" and (one["turns"] < 6 or low <= 0 <= high):
+                self.assertIsNone(one["loss_percent"], one)
+        # On a processor it says what such a run is worth.
+        self.assertIn("without a GPU", done.stderr)
+        self.assertIn("can't show", done.stderr)
 
     def test_it_says_its_version_as_engramd_does(self):
         worker, engramd = (subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout.split()
@@ -43,7 +52,7 @@ class SimulateTest(unittest.TestCase):
         lines = [line.split() for line in done.stdout.splitlines()]
         self.assertEqual([line[0] for line in lines[:3]], ["model", "steps:", "device:"])
         self.assertNotIn("SCALED", done.stdout)
-        self.assertEqual(lines[3], ["rows", "backend", "step_ms", "tokens_per_s", "exposed_wait_share", "loss_percent"])
+        self.assertEqual(lines[3], ["rows", "backend", "step_ms", "tokens_per_s", "+-spread", "exposed_wait_share", "loss_percent"])
         self.assertEqual([line[0] for line in lines[4:]], ["none", "resident", "shm"])
 
     def test_large_models_say_what_was_scaled(self):

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "client/transport/attach_check.h"
 #include "client/transport/grpc/blocking_call.h"
+#include "client/transport/grpc/connect_probe.h"
 #include "client/transport/grpc/grpc_channel.h"
 #include "client/transport/grpc/grpc_deadline.h"
 #include "client/transport/grpc/grpc_watch.h"
@@ -29,10 +30,12 @@ constexpr absl::Duration kAskWhy = absl::Milliseconds(200);
 // Why a call that waited for its channel to be connected did so in vain, in gRPC's words: one that
 // does not wait for it ends with them.
 std::string WhyNot(v1::Lookup::Stub& stub, const v1::AttachRequest& request,
-                   const grpc::Status& status, grpc::Channel& channel, QueueDriver& driver,
-                   Clock& clock) {
+                   const std::string& address, const grpc::Status& status, grpc::Channel& channel,
+                   QueueDriver& driver, Clock& clock) {
   if (channel.GetState(/*try_to_connect=*/false) != GRPC_CHANNEL_TRANSIENT_FAILURE) {
-    return status.error_message();
+    // It is trying again just now, or waits for an answer to its first try.
+    const std::string why = WhyNoConnection(address, kAskWhy);
+    return why.empty() ? PeerWords(status) : why;
   }
   const MonotonicTime deadline = clock.After(kAskWhy);
   grpc::ClientContext context;
@@ -42,8 +45,7 @@ std::string WhyNot(v1::Lookup::Stub& stub, const v1::AttachRequest& request,
   const auto reader = stub.AsyncAttach(&context, request, driver.queue());
   const grpc::Status asked =
       BlockingCall(driver, channel, clock).Finish(context, *reader, &response, deadline);
-  return asked.error_code() == grpc::StatusCode::UNAVAILABLE ? asked.error_message()
-                                                             : status.error_message();
+  return PeerWords(asked.error_code() == grpc::StatusCode::UNAVAILABLE ? asked : status);
 }
 
 // Waits while nobody listens or the server is loading; UNAVAILABLE after that. UNAUTHENTICATED: one
@@ -90,11 +92,11 @@ absl::StatusOr<v1::AttachResponse> CallAttach(const std::shared_ptr<grpc::Channe
     }
     if (!may_pass) {
       return absl::Status(static_cast<absl::StatusCode>(status.error_code()),
-                          absl::StrCat("engramd at ", address, ": ", status.error_message()));
+                          absl::StrCat("engramd at ", address, ": ", PeerWords(status)));
     }
     if (absl::Status refused = handshake.Observe(status); !refused.ok()) return refused;
     if (clock.After(kAttachRetry) >= deadline) {
-      const std::string words = WhyNot(*stub, request, status, *channel, *driver, clock);
+      const std::string words = WhyNot(*stub, request, address, status, *channel, *driver, clock);
       return absl::UnavailableError(absl::StrCat(
           "no engramd answered at ", address, " within ", absl::FormatDuration(timeout), " (",
           words, "): ", WhatToDo(words),

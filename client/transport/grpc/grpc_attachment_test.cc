@@ -16,6 +16,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "memstore/base/clock.h"
+#include "memstore/base/message_line.h"
 #include "memstore/base/testing/fake_clock.h"
 #include "memstore/store/testing/small_table_set.h"
 #include "memstore/table/synthetic.h"
@@ -181,6 +182,22 @@ TEST_P(GrpcAttachmentTest, ASinkIsToldOfLayersAndTheEnd) {
   for (const Ticket ticket : {landed, failed, late}) transport->Reap(ticket);
   EXPECT_THAT(sink.told, ::testing::ElementsAre("7 layer 0", "7 layer 1", "7 OK", "8 DATA_LOSS",
                                                 "9 DEADLINE_EXCEEDED"));
+}
+
+TEST_P(GrpcAttachmentTest, WordsOfTheOtherEndAreABoundedLine) {
+  const auto transport = Attach();
+  server_.on_lookup = [](auto*) {
+    return grpc::Status(grpc::StatusCode::DATA_LOSS,
+                        absl::StrCat("\x1b[31mred\n", std::string(3000, 'x'), "mended"));
+  };
+  MakeBatch(8);
+  const Ticket ticket = transport->Submit({.layers = layers_}).value();
+  const std::string words(transport->Wait(ticket).message());
+  EXPECT_THAT(words, HasSubstr("\\x1b[31mred\\nxxx"));
+  EXPECT_THAT(words, ::testing::EndsWith("mended"));
+  EXPECT_THAT(words, HasSubstr("bytes left out"));
+  EXPECT_LT(words.size(), 2 * kMaxPeerWordsBytes);
+  transport->Reap(ticket);
 }
 
 TEST_P(GrpcAttachmentTest, AttachChecksWhatTheOwnerSends) {

@@ -6,6 +6,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "memstore/base/message_line.h"
 
 namespace engram {
 namespace {
@@ -59,8 +60,8 @@ absl::Status HandshakeWatch::Observe(const grpc::Status& status) {
   const absl::Status unused = credentials_.Refusal();
   return absl::UnauthenticatedError(absl::StrCat(
       "no TLS with engramd at ", address_, ": ",
-      WhyNoTls(status.error_message(), credentials_.shows_certificate()), " (",
-      status.error_message(), ")",
+      WhyNoTls(status.error_message(), credentials_.shows_certificate()), " (", PeerWords(status),
+      ")",
       unused.ok() ? "" : absl::StrCat("; what was read before is used, for ", unused.message())));
 }
 
@@ -98,7 +99,16 @@ absl::string_view WhatToDo(absl::string_view words) {
   if (absl::StrContains(words, "No such file or directory")) {
     return "there is no such socket: is it running there, at this path, or still loading?";
   }
+  for (const absl::string_view silent : {"Connection timed out", "No route", "unreachable"}) {
+    if (!absl::StrContains(words, silent)) continue;
+    return "nothing answers at this address: is it the right one, is the machine up, and do no "
+           "firewall's rules drop what is sent there?";
+  }
   return "is it running there, still loading, or flooded?";
+}
+
+std::string PeerWords(const grpc::Status& status) {
+  return MessageLine(status.error_message(), kMaxPeerWordsBytes);
 }
 
 absl::Status FromGrpc(const grpc::Status& status, const std::string& address) {
@@ -111,7 +121,7 @@ absl::Status FromGrpc(const grpc::Status& status, const std::string& address) {
                      "while others waited for the memory"));
   }
   return absl::Status(static_cast<absl::StatusCode>(status.error_code()),
-                      absl::StrCat("engramd at ", address, ": ", status.error_message()));
+                      absl::StrCat("engramd at ", address, ": ", PeerWords(status)));
 }
 
 }  // namespace engram

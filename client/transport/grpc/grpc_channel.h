@@ -41,4 +41,8 @@ absl::string_view WhatToDo(absl::string_view words);
 // A call's end as a status of ours.
 absl::Status FromGrpc(const grpc::Status& status, const std::string& address);
 
+// What the other end, or gRPC, said: others choose it, so it is a line of a bounded length without
+// anything that a terminal obeys.
+std::string PeerWords(const grpc::Status& status);
+
 }  // namespace engram

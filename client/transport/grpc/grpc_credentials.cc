@@ -71,7 +71,7 @@ absl::Status Check(const SecurityOptions& options, const std::string& address) {
   for (const char c : options.traceparent) {
     if (absl::ascii_isgraph(static_cast<unsigned char>(c))) continue;
     return absl::InvalidArgumentError(
-        "traceparent holds what no header may: see W3C Trace Context");
+        "--traceparent holds what no header may: see W3C Trace Context");
   }
   if (!options.tls()) return absl::OkStatus();
   ENGRAM_RETURN_IF_ERROR(CheckAuthoritiesFile(options.tls_ca));

@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "client/transport/attach_check.h"
 #include "client/transport/shm/mapped_gather.h"
+#include "memstore/base/message_line.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/base/stoppable_sleep.h"
 #include "memstore/os/unix_socket.h"
@@ -102,15 +103,20 @@ absl::StatusOr<Answer> Ask(const FileDescriptor& socket, const ShmRequest& reque
       ReceiveMessage(socket, absl::MakeSpan(message), kShmMaxDescriptors);
   // Gone, or silent: try again.
   if (absl::IsUnavailable(received.status())) return absl::AbortedError("it closed the socket");
+  // Longer than any answer: no argument of the caller's is wrong.
+  if (absl::IsInvalidArgument(received.status())) {
+    return absl::DataLossError(received.status().message());
+  }
   if (!received.ok()) return received.status();
   const ShmReply& reply = answer.reply;
   if (!TakeReply({message, received->bytes}, &answer)) {
-    return absl::InvalidArgumentError(
-        "what listens there does not speak this version of engram's shared memory");
+    return absl::DataLossError(
+        "what listens there does not speak this version of engram's shared memory: name the socket "
+        "of engramd --shm-socket, of an engramd of this version");
   }
   if (reply.code != 0) {
     return absl::Status(static_cast<absl::StatusCode>(reply.code),
-                        absl::string_view(reply.message, reply.message_bytes));
+                        MessageLine(absl::string_view(reply.message, reply.message_bytes)));
   }
   answer.descriptors = std::move(received->descriptors);
   return answer;

@@ -36,8 +36,8 @@ struct ShmAttachment {
 
 // UNAVAILABLE: nobody listened all the time. PERMISSION_DENIED: the owner does not know this user.
 // UNIMPLEMENTED: the owner cannot have this set mapped (ask for a ring). DATA_LOSS: what came is
-// not what the id says. FAILED_PRECONDITION: no such set, or several and none was named.
-// INVALID_ARGUMENT: the path is not an engramd's socket for shared memory.
+// not what the id says, or no answer of this version's. FAILED_PRECONDITION: no such set, or
+// several and none was named. INVALID_ARGUMENT: the path is another kind of socket, or none.
 absl::StatusOr<ShmAttachment> AttachShm(const std::string& path, const std::string& table_set,
                                         ShmMode mode, absl::Duration timeout,
                                         Clock& clock = RealClock());

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "client/transport/batch_check.h"
+#include "memstore/base/message_line.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/os/futex.h"
 
@@ -138,7 +139,7 @@ void ShmRingTransport::TakeSlot(uint32_t number, const SlotAssignment& assigned)
   if (code != 0) {
     const uint32_t bytes = slot.message_bytes.load(std::memory_order_relaxed);
     Fail(batch, absl::Status(static_cast<absl::StatusCode>(code),
-                             std::string(slot.message, std::min(bytes, kRingMessageBytes))));
+                             MessageLine({slot.message, std::min(bytes, kRingMessageBytes)})));
     return;
   }
   LayerProgress& layer = batch.progress[assigned.layer];

@@ -144,7 +144,14 @@ absl::Status StagingDirectory::Publish() {
     if (rename(path_.c_str(), output_.c_str()) != 0) return PosixError("publish", output_);
   }
   path_.clear();
-  return SyncDirectory(parent_);
+  const absl::Status named = SyncDirectory(parent_);
+  if (named.ok()) return named;
+  return absl::Status(
+      named.code(),
+      absl::StrCat(named.message(), "; ", output_,
+                   " is there and whole, but a machine that stops now may come up without it: look "
+                   "after the disk, and keep it once `sync` has ended, or remove it and run this "
+                   "again"));
 }
 
 }  // namespace engram

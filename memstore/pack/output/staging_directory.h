@@ -41,7 +41,8 @@ class StagingDirectory {
   // Whether it stays when this ends without Publish: false at first, and where it is not resumable.
   void set_stays(bool stays) { stays_ = stays && resumable_; }
   bool stays() const { return stays_; }
-  // Has all of it on disk, then at `output`, where nothing may have appeared meanwhile.
+  // Has all of it on disk, then at `output`, where nothing may have appeared meanwhile. When only
+  // the name is not known to be on disk in the end, the error says that `output` is there.
   absl::Status Publish();
 
  private:

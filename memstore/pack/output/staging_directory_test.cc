@@ -19,6 +19,8 @@
 // What the file system is made to lack; 0: nothing.
 static std::atomic<int> flock_error{0};
 static std::atomic<int> directory_sync_error{0};
+// Directories that are synced before it shows.
+static std::atomic<int> directory_syncs_left{0};
 static std::atomic<int> no_replace_error{0};
 
 // In place of the C library's.
@@ -37,7 +39,8 @@ extern "C" int renameat2(int from_dir, const char* from, int to_dir, const char*
 }
 extern "C" int fsync(int fd) {
   struct stat stat;
-  if (directory_sync_error == 0 || fstat(fd, &stat) != 0 || !S_ISDIR(stat.st_mode)) {
+  if (directory_sync_error == 0 || fstat(fd, &stat) != 0 || !S_ISDIR(stat.st_mode) ||
+      directory_syncs_left-- > 0) {
     return static_cast<int>(syscall(SYS_fsync, fd));
   }
   errno = directory_sync_error;
@@ -55,7 +58,9 @@ class StagingDirectoryTest : public testing::Test {
     fs::remove_all(dir_);
     fs::create_directories(dir_);
   }
-  ~StagingDirectoryTest() override { flock_error = directory_sync_error = no_replace_error = 0; }
+  ~StagingDirectoryTest() override {
+    flock_error = directory_sync_error = directory_syncs_left = no_replace_error = 0;
+  }
   static void Fill(const StagingDirectory& staging) {
     std::ofstream(fs::path(staging.path()) / "file") << "text";
   }
@@ -216,6 +221,18 @@ TEST_F(StagingDirectoryTest, DoesWithoutTheSyncOfADirectory) {
   StagingDirectory staging = StagingDirectory::Begin(dir_ / "out").value();
   directory_sync_error = EIO;
   EXPECT_FALSE(staging.Publish().ok());
+}
+
+TEST_F(StagingDirectoryTest, SaysWhatIsThereWhenItsNameMayBeLost) {
+  StagingDirectory staging = StagingDirectory::Begin(dir_ / "out").value();
+  Fill(staging);
+  directory_sync_error = EIO;
+  directory_syncs_left = 1;  // its own; then its parent
+  const absl::Status status = staging.Publish();
+  EXPECT_FALSE(status.ok());
+  EXPECT_THAT(std::string(status.message()),
+              testing::HasSubstr((dir_ / "out").string() + " is there and whole"));
+  EXPECT_TRUE(fs::exists(dir_ / "out" / "file"));
 }
 
 TEST_F(StagingDirectoryTest, NamesAnOutputThatCannotBe) {

@@ -2,10 +2,13 @@
 // either, and nothing left behind by those that are killed.
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <cstring>
 #include <filesystem>
 #include <thread>
 
@@ -15,6 +18,8 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "memstore/base/clock.h"
+#include "memstore/os/unix_socket.h"
+#include "memstore/shm/protocol.h"
 #include "tests/integration/shm/shm_owner.h"
 
 namespace engram::integration {
@@ -102,6 +107,45 @@ TEST(Shm, AttachSaysWhatIsWrong) {
   }
   EXPECT_EQ(attach(std::string(300, 'x'), absl::Seconds(5)).code(),
             absl::StatusCode::kInvalidArgument);
+}
+
+// Whatever it is that listens: no usage was bad.
+TEST(Shm, AnotherListenerIsNoOwnerAndItsWordsAreALine) {
+  const ShmOwner owner;  // that never starts: its socket's place is free
+  const std::string path = owner.socket();
+  sockaddr_un address;
+  ASSERT_TRUE(MakeUnixAddress(path, &address));
+  const FileDescriptor listener(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+  ASSERT_EQ(bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
+  ASSERT_EQ(listen(listener.get(), 4), 0);
+  const auto answer = [&](const std::string& text) {
+    std::thread peer([&] {
+      const FileDescriptor client(accept(listener.get(), nullptr, nullptr));
+      // What is left unread would take the answer with it.
+      std::byte request[sizeof(ShmRequest)];
+      EXPECT_GT(recv(client.get(), request, sizeof(request), 0), 0);
+      EXPECT_EQ(send(client.get(), text.data(), text.size(), MSG_NOSIGNAL),
+                static_cast<ssize_t>(text.size()));
+    });
+    const absl::Status status = ShmTransport::Attach(path, "", absl::Seconds(30), "").status();
+    peer.join();
+    return status;
+  };
+  for (const std::string& text : {std::string("HTTP/1.1 400 Bad Request"), std::string(3000, 'x'),
+                                  std::string(100'000, 'x')}) {
+    EXPECT_EQ(answer(text).code(), absl::StatusCode::kDataLoss) << text.size();
+  }
+  ShmReply refusal{};
+  std::memcpy(refusal.magic, kShmMagic, sizeof(kShmMagic));
+  refusal.version = kShmVersion;
+  refusal.code = static_cast<uint32_t>(absl::StatusCode::kPermissionDenied);
+  const absl::string_view words = "no \x1b[31m\n";
+  refusal.message_bytes = static_cast<uint32_t>(words.size());
+  std::memcpy(refusal.message, words.data(), words.size());
+  const absl::Status refused =
+      answer(std::string(reinterpret_cast<const char*>(&refusal), sizeof(refusal)));
+  EXPECT_EQ(refused.code(), absl::StatusCode::kPermissionDenied);
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("no \\x1b[31m\\n"));
 }
 
 TEST(Shm, AttachWaitsForTheOwner) {

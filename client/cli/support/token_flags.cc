@@ -1,4 +1,6 @@
-#include "client/cli/token_flags.h"
+#include "client/cli/support/token_flags.h"
+
+#include "client/cli/support/command.h"
 
 namespace engram::cli {
 
@@ -15,14 +17,18 @@ void AddSequenceTokensFlag(CLI::App& command, std::string* file) {
       .add_option("--sequence-tokens", *file,
                   "the tokens of each sequence, where the token ids are several sequences one "
                   "after the other: numbers in text, raw int32, or .npy (default: one sequence)")
+      ->check(RefuseEmpty)
       ->type_name("FILE");
 }
 
 void AddDeadMaskFlag(CLI::App& command, std::string* file) {
-  command.add_option("--dead-mask", *file,
-                     "a byte for each token id, raw or .npy; non-zero marks a dead position (an "
-                     "image span): it is addressed as padding and later tokens do not look past "
-                     "it; - is standard input");
+  command
+      .add_option("--dead-mask", *file,
+                  "a byte for each token id, raw or .npy; non-zero marks a dead position (an "
+                  "image span): it is addressed as padding and later tokens do not look past "
+                  "it; - is standard input")
+      ->check(RefuseEmpty)
+      ->type_name("FILE");
 }
 
 void AddAllowUnmaskedImagesFlag(CLI::App& command, bool* allow) {

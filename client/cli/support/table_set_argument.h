@@ -5,7 +5,7 @@
 #include <functional>
 #include <string>
 
-#include "client/cli/command.h"
+#include "client/cli/support/command.h"
 
 namespace engram::cli {
 

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "client/cli/command.h"
+#include "client/cli/support/command.h"
 #include "gtest/gtest.h"
 
 namespace engram::cli {

@@ -1,4 +1,4 @@
-#include "client/cli/dense_rows.h"
+#include "client/cli/support/dense_rows.h"
 
 #include <algorithm>
 

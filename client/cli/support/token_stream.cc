@@ -1,4 +1,4 @@
-#include "client/cli/token_stream.h"
+#include "client/cli/support/token_stream.h"
 
 #include <algorithm>
 #include <utility>

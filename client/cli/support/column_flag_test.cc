@@ -1,4 +1,4 @@
-#include "client/cli/column_flag.h"
+#include "client/cli/support/column_flag.h"
 
 #include <optional>
 #include <string>

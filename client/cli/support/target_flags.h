@@ -29,8 +29,13 @@ struct TargetFlags {
   bool allow_unmasked_images = false;  // of who addresses tokens (token_flags.h)
 };
 
-// --tls-ca, --tls-cert, --tls-key, --tls-server-name and --token-file.
+// --tls-ca, --tls-cert, --tls-key, --tls-server-name, --token-file and --traceparent.
 void AddSecurityFlags(CLI::App& command, SecurityOptions* security);
+
+// What the flags leave open, from the environment: ENGRAM_TLS_CA, ENGRAM_TLS_CERT, ENGRAM_TLS_KEY,
+// ENGRAM_TLS_SERVER_NAME and ENGRAM_TOKEN_FILE; a variable that is empty says nothing. For what is
+// reached over gRPC: elsewhere they would be of no use, and flags are refused.
+SecurityOptions WithEnvironment(SecurityOptions security);
 
 void AddTargetFlags(CLI::App& command, TargetFlags* flags);
 
@@ -39,7 +44,8 @@ void AddTargetFlags(CLI::App& command, TargetFlags* flags);
 // gives --tls-ca believes that something is encrypted.
 absl::Status CheckConnectionFlags(const TargetFlags& flags, absl::Span<const std::string> targets);
 
-// Client::Attach as the flags say. `*exit_code` is what a failure ends the command with: kBadUsage
+// Client::Attach as the flags, whose target is a whole one, and the environment say. A host that
+// nobody knows is not waited for. `*exit_code` is what a failure ends the command with: kBadUsage
 // for a target, set or timeout that was named wrongly (or a set that was not named where there are
 // several), kFailed for anything else; a target that does not take even one token's rows is one.
 absl::StatusOr<std::unique_ptr<Client>> AttachTo(const TargetFlags& flags, int* exit_code);

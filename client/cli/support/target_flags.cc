@@ -1,6 +1,7 @@
-#include "client/cli/target_flags.h"
+#include "client/cli/support/target_flags.h"
 
 #include <cstdio>
+#include <cstdlib>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -8,11 +9,17 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/time.h"
-#include "client/cli/command.h"
-#include "client/cli/dense_rows.h"
+#include "client/cli/support/addresses.h"
+#include "client/cli/support/command.h"
+#include "client/cli/support/dense_rows.h"
+#include "client/target.h"
+#include "memstore/base/message_line.h"
 
 namespace engram::cli {
 namespace {
+
+// A table of a terabyte is loaded within hours; what is longer is a slip.
+constexpr absl::Duration kMaxAttachTimeout = absl::Hours(24);
 
 // "30s", "500ms", or a bare number of seconds.
 absl::StatusOr<absl::Duration> ParseTimeout(const std::string& text) {
@@ -21,34 +28,66 @@ absl::StatusOr<absl::Duration> ParseTimeout(const std::string& text) {
   const bool bare = absl::SimpleAtod(text, &seconds);
   if (bare) timeout = absl::Seconds(seconds);
   if ((!bare && !absl::ParseDuration(text, &timeout)) || !(timeout >= absl::ZeroDuration()) ||
-      timeout == absl::InfiniteDuration()) {
+      timeout > kMaxAttachTimeout) {
     return absl::InvalidArgumentError(
-        absl::StrCat("--attach-timeout ", text, " is not a time: write 30, 30s or 500ms"));
+        absl::StrCat("--attach-timeout ", text, " is not a time of at most ",
+                     absl::FormatDuration(kMaxAttachTimeout), ": write 30, 30s or 500ms"));
   }
   return timeout;
 }
 
+void TakeVariable(const char* name, std::string* value) {
+  if (!value->empty()) return;
+  if (const char* const given = std::getenv(name); given != nullptr) *value = given;
+}
+
 }  // namespace
+
+SecurityOptions WithEnvironment(SecurityOptions security) {
+  TakeVariable("ENGRAM_TLS_CA", &security.tls_ca);
+  TakeVariable("ENGRAM_TLS_CERT", &security.tls_cert);
+  TakeVariable("ENGRAM_TLS_KEY", &security.tls_key);
+  TakeVariable("ENGRAM_TLS_SERVER_NAME", &security.tls_server_name);
+  TakeVariable("ENGRAM_TOKEN_FILE", &security.token_file);
+  return security;
+}
 
 void AddSecurityFlags(CLI::App& command, SecurityOptions* security) {
   command
       .add_option(
           "--tls-ca", security->tls_ca,
-          "over gRPC: speak TLS with an engramd whose certificate is of this authority, PEM")
+          "over gRPC: speak TLS with an engramd whose certificate is of this authority, PEM "
+          "(default: $ENGRAM_TLS_CA)")
+      ->check(RefuseEmpty)
       ->type_name("FILE");
-  command.add_option("--tls-cert", security->tls_cert, "this client's certificate, PEM")
+  command
+      .add_option("--tls-cert", security->tls_cert,
+                  "this client's certificate, PEM (default: $ENGRAM_TLS_CERT)")
+      ->check(RefuseEmpty)
       ->type_name("FILE");
-  command.add_option("--tls-key", security->tls_key, "its private key, PEM")->type_name("FILE");
+  command
+      .add_option("--tls-key", security->tls_key, "its private key, PEM (default: $ENGRAM_TLS_KEY)")
+      ->check(RefuseEmpty)
+      ->type_name("FILE");
   command
       .add_option("--tls-server-name", security->tls_server_name,
-                  "the name in engramd's certificate (default: the target's host)")
+                  "the name in engramd's certificate (default: $ENGRAM_TLS_SERVER_NAME, "
+                  "else the target's host)")
+      ->check(RefuseEmpty)
       ->type_name("NAME");
   command
       .add_option("--traceparent", security->traceparent,
                   "W3C trace context to send along; engramd logs it with what fails")
+      ->check(RefuseEmpty)
       ->type_name("TRACE");
-  command.add_option("--token-file", security->token_file, "a file with a bearer token in it")
+  command
+      .add_option("--token-file", security->token_file,
+                  "a file with a bearer token in it (default: $ENGRAM_TOKEN_FILE)")
+      ->check(RefuseEmpty)
       ->type_name("FILE");
+  GroupFlags(command, "Security",
+             {"--tls-ca", "--tls-cert", "--tls-key", "--tls-server-name", "--token-file",
+              "--traceparent"});
 }
 
 void AddTargetFlags(CLI::App& command, TargetFlags* flags) {
@@ -57,21 +96,34 @@ void AddTargetFlags(CLI::App& command, TargetFlags* flags) {
           "--target", flags->target,
           "where the rows are: embedded:DIR, shm:SOCKET, grpc:HOST:PORT, grpc:unix:PATH, "
           "rdma:HOST:PORT, or auto:HOST:PORT, which takes shm, rdma or grpc, the first that "
-          "there is")
-      ->required();
-  command.add_option(
-      "--set", flags->table_set,
-      "name of the table set, its id or 12 of the id's first digits or more, where the "
-      "target serves several");
-  command.add_option("--attach-timeout", flags->attach_timeout,
-                     "how long to wait while the target is absent or loading (default 30s)");
+          "there is; HOST:PORT alone is gRPC, and a socket's path what listens there (default: "
+          "$ENGRAM_TARGET)")
+      ->required()
+      ->envname("ENGRAM_TARGET")
+      ->type_name("TARGET");
+  command
+      .add_option("--set", flags->table_set,
+                  "name of the table set, its id or 12 of the id's first digits or more, where the "
+                  "target serves several")
+      ->check(RefuseEmpty)
+      ->type_name("NAME|ID");
+  command
+      .add_option("--attach-timeout", flags->attach_timeout,
+                  "how long to wait while the target is absent or loading, as in 30, 30s or 500ms "
+                  "(default 30s, 24h at most)")
+      ->type_name("TIME");
   command
       .add_option("--rdma-mode", flags->rdma_mode,
                   "over rdma: write (the default), the owner writes rows; read, the client reads "
                   "them by itself")
       ->check(CLI::IsMember({"write", "read"}));
-  command.add_option("--rdma-device", flags->rdma_device,
-                     "over rdma: this side's DEV[:PORT[:GID]] (default: the one that leads there)");
+  command
+      .add_option("--rdma-device", flags->rdma_device,
+                  "over rdma: this side's DEV[:PORT[:GID]] (default: the one that leads there)")
+      ->check(RefuseEmpty)
+      ->type_name("DEVICE");
+  GroupFlags(command, "Target",
+             {"--target", "--set", "--attach-timeout", "--rdma-mode", "--rdma-device"});
   AddSecurityFlags(command, &flags->security);
 }
 
@@ -109,21 +161,33 @@ absl::StatusOr<std::unique_ptr<Client>> AttachTo(const TargetFlags& flags, int* 
   *exit_code = kBadUsage;
   const absl::StatusOr<absl::Duration> timeout = ParseTimeout(flags.attach_timeout);
   if (!timeout.ok()) return timeout.status();
-  absl::StatusOr<std::unique_ptr<Client>> client =
-      Client::Attach(flags.target, {.table_set = flags.table_set,
-                                    .timeout = *timeout,
-                                    .mode = flags.rdma_mode.empty() ? flags.mode : flags.rdma_mode,
-                                    .connections = flags.connections,
-                                    .streams = flags.streams,
-                                    .spin = absl::Microseconds(flags.spin_us),
-                                    .rdma_device = flags.rdma_device,
-                                    .allow_unmasked_images = flags.allow_unmasked_images,
-                                    .security = flags.security});
+  const absl::StatusOr<Target> target = ParseTarget(flags.target);
+  const bool over_grpc =
+      target.ok() && target->kind != Target::Kind::kEmbedded && target->kind != Target::Kind::kShm;
+  if (over_grpc) {
+    if (absl::Status known = CheckHostIsKnown(target->place); !known.ok()) {
+      *exit_code = kFailed;
+      return known;
+    }
+  }
+  absl::StatusOr<std::unique_ptr<Client>> client = Client::Attach(
+      flags.target, {.table_set = flags.table_set,
+                     .timeout = *timeout,
+                     .mode = flags.rdma_mode.empty() ? flags.mode : flags.rdma_mode,
+                     .connections = flags.connections,
+                     .streams = flags.streams,
+                     .spin = absl::Microseconds(flags.spin_us),
+                     .rdma_device = flags.rdma_device,
+                     .allow_unmasked_images = flags.allow_unmasked_images,
+                     .security = over_grpc ? WithEnvironment(flags.security) : flags.security});
   if (client.ok() && absl::StartsWith(flags.target, "auto:")) {
-    std::fprintf(stderr, "%s\n", (*client)->transport().Describe().c_str());
+    std::fprintf(stderr, "%s\n", MessageLine((*client)->transport().Describe()).c_str());
   }
   const absl::StatusCode code = client.status().code();
-  if (code == absl::StatusCode::kFailedPrecondition && flags.table_set.empty()) {
+  const bool named_none = flags.table_set.empty();
+  const bool has_none =
+      named_none && absl::StrContains(client.status().message(), "none is served");
+  if (code == absl::StatusCode::kFailedPrecondition && named_none && !has_none) {
     return absl::FailedPreconditionError(
         absl::StrCat(client.status().message(), "; choose one with --set ID|NAME"));
   }
@@ -137,7 +201,10 @@ absl::StatusOr<std::unique_ptr<Client>> AttachTo(const TargetFlags& flags, int* 
         absl::StrCat(flags.target, " takes ", most_rows, " rows a batch, and one token has ",
                      token_rows, ": start engramd with --max-batch-rows ", token_rows, " or more"));
   }
-  if (code != absl::StatusCode::kInvalidArgument && code != absl::StatusCode::kFailedPrecondition) {
+  // Nobody can choose among no sets: no usage was bad.
+  if ((code != absl::StatusCode::kInvalidArgument &&
+       code != absl::StatusCode::kFailedPrecondition) ||
+      has_none) {
     *exit_code = kFailed;
   }
   return client;

@@ -1,4 +1,4 @@
-#include "client/cli/command_test_base.h"
+#include "client/cli/support/command_test_base.h"
 
 #include <algorithm>
 #include <fstream>

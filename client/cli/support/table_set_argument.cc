@@ -1,4 +1,4 @@
-#include "client/cli/table_set_argument.h"
+#include "client/cli/support/table_set_argument.h"
 
 #include <memory>
 #include <utility>

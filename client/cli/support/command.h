@@ -6,6 +6,8 @@
 
 #include <CLI/CLI.hpp>
 #include <functional>
+#include <initializer_list>
+#include <string>
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
@@ -28,6 +30,17 @@ void AddLookupCommand(CLI::App& app, CommandBody* chosen);
 void AddBenchCommand(CLI::App& app, CommandBody* chosen);
 void AddTokenMapCommand(CLI::App& app, CommandBody* chosen);
 void AddAdminCommand(CLI::App& app, CommandBody* chosen);
+// These two are of the whole program, and `app` has to outlive what they store.
+void AddHelpCommand(CLI::App& app, CommandBody* chosen);
+void AddVersionCommand(CLI::App& app, CommandBody* chosen);
+
+// Gives the command's flags of these names a heading in its help.
+void GroupFlags(CLI::App& command, const std::string& heading,
+                std::initializer_list<const char*> flags);
+
+// For CLI::Option::check: refuses an empty value, which would count as none that was given. What a
+// script's variable was to hold and does not is said, before rows travel without TLS, say.
+std::string RefuseEmpty(const std::string& value);
 
 // Prints "engram: MESSAGE" to standard error when `status` is not OK; kDone or `failure_code`.
 int Finish(const absl::Status& status, int failure_code = kFailed);

@@ -1,4 +1,4 @@
-#include "client/cli/target_flags.h"
+#include "client/cli/support/target_flags.h"
 
 #include <string>
 #include <utility>

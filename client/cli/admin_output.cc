@@ -1,0 +1,184 @@
+#include "client/cli/admin_output.h"
+
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "absl/algorithm/container.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "client/cli/provenance_json.h"
+#include "memstore/base/human_units.h"
+#include "memstore/base/message_line.h"
+#include "memstore/base/quote_for_message.h"
+#include "memstore/table/side_files.h"
+
+namespace engram::cli {
+namespace {
+
+constexpr char kServing[] = "serving";
+constexpr char kFenced[] = "fenced";
+// What to do about a fenced set.
+constexpr char kFencedFix[] =
+    "its memory was damaged, and no batch gets rows of it: start engramd again, or publish its "
+    "directory again (gRPC's health service says NOT_SERVING until engramd is started again)";
+// Digits of an id that tell sets apart, and that retire takes.
+constexpr size_t kShownDigits = 12;
+
+std::string ShortId(const std::string& id) { return QuoteForMessage(id.substr(0, kShownDigits)); }
+
+std::string HeldBy(const AdminTableSet& set) {
+  std::string text;
+  const auto add = [&](uint32_t count, const char* what) {
+    if (count > 0) absl::StrAppend(&text, text.empty() ? "" : ", ", count, " ", what);
+  };
+  add(set.mapped, "mapped");
+  add(set.rings, "ring");
+  add(set.rdma, "rdma");
+  add(set.rdma_read, "rdma-read");
+  if (set.idle_s) {
+    absl::StrAppend(&text, text.empty() ? "" : ", ", "gRPC ", *set.idle_s, " s ago");
+  }
+  return text.empty() ? "nobody" : text;
+}
+
+bool Serves(const AdminList& list) {
+  return absl::c_any_of(list.table_sets, [](const auto& set) { return set.state == kServing; });
+}
+
+std::vector<std::string> FencedIds(const AdminList& list) {
+  std::vector<std::string> ids;
+  for (const AdminTableSet& set : list.table_sets) {
+    if (set.state == kFenced) ids.push_back(set.id);
+  }
+  return ids;
+}
+
+// "table set 0123456789ab is fenced: ..." for one or several.
+std::string FencedText(const std::vector<std::string>& ids) {
+  return absl::StrCat(ids.size() == 1 ? "table set " : "table sets ",
+                      absl::StrJoin(ids, ", ",
+                                    [](std::string* out, const std::string& id) {
+                                      absl::StrAppend(out, ShortId(id));
+                                    }),
+                      ids.size() == 1 ? " is fenced: " : " are fenced: ", kFencedFix);
+}
+
+std::string Dumped(const nlohmann::ordered_json& json) {
+  return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace
+
+std::string ListText(const AdminList& list) {
+  // engramd's own state stays SERVING when it has nothing left to serve.
+  std::string text = absl::StrCat("engramd is ", QuoteForMessage(list.state),
+                                  Serves(list) ? "" : ", and serves no table set", "\n");
+  for (const AdminTableSet& set : list.table_sets) {
+    const std::string gigabytes =
+        absl::StrFormat("%9.2f GB", static_cast<double>(set.resident_bytes) / 1e9);
+    absl::StrAppendFormat(&text, "%-24s %s  %-10s %s  for %d s, held by %s\n",
+                          QuoteForMessage(set.name), ShortId(set.id), QuoteForMessage(set.state),
+                          gigabytes, set.age_s, HeldBy(set));
+    if (set.provenance) {
+      absl::StrAppend(&text, "    from ", MessageLine(ProvenanceText(*set.provenance)), "\n");
+    }
+  }
+  const std::vector<std::string> fenced = FencedIds(list);
+  if (!fenced.empty()) absl::StrAppend(&text, FencedText(fenced), "\n");
+  if (list.loading) {
+    absl::StrAppend(&text, "loading ", MessageLine(list.loading->directory), ": ",
+                    HumanBytesOf(list.loading->bytes_done, list.loading->bytes_total), "\n");
+  }
+  return text;
+}
+
+std::string ListJson(const AdminList& list) {
+  nlohmann::json json = {{"state", list.state}, {"table_sets", nlohmann::json::array()}};
+  for (const AdminTableSet& set : list.table_sets) {
+    nlohmann::json one = {{"name", set.name},
+                          {"id", set.id},
+                          {"directory", set.directory},
+                          {"state", set.state},
+                          {"resident_bytes", set.resident_bytes},
+                          {"pages", set.pages},
+                          {"leases",
+                           {{"mapped", set.mapped},
+                            {"ring", set.rings},
+                            {"rdma", set.rdma},
+                            {"rdma_read", set.rdma_read}}},
+                          {"age_s", set.age_s},
+                          {"provenance", ProvenanceJson(set.provenance)}};
+    if (set.idle_s) one["idle_s"] = *set.idle_s;
+    json["table_sets"].push_back(std::move(one));
+  }
+  if (list.loading) {
+    json["loading"] = {{"directory", list.loading->directory},
+                       {"bytes_done", list.loading->bytes_done},
+                       {"bytes_total", list.loading->bytes_total}};
+  }
+  return json.dump(2) + "\n";
+}
+
+std::string PublishedText(const AdminPublished& published, const std::string& directory) {
+  return absl::StrCat(QuoteForMessage(published.name), " now leads to ",
+                      QuoteForMessage(published.id), " (", directory, ", ",
+                      HumanBytes(published.bytes), " of rows)\n");
+}
+
+std::string PublishedJson(const AdminPublished& published, const std::string& directory) {
+  nlohmann::ordered_json json = {{"id", published.id},
+                                 {"name", published.name},
+                                 {"directory", directory},
+                                 {"bytes", published.bytes}};
+  if (!published.warning.empty()) json["warning"] = published.warning;
+  return Dumped(json);
+}
+
+std::string RetiredText(const AdminRetired& retired, const std::string& asked) {
+  const bool is_old = retired.id.empty();
+  return absl::StrCat(
+      is_old ? asked
+             : absl::StrCat(QuoteForMessage(retired.name), " ", QuoteForMessage(retired.id)),
+      " is not found by its name any more. Clients that have it keep it until they let go, ",
+      is_old ? std::string("until the grace is over") : absl::StrCat("for ", retired.grace_s, " s"),
+      " at the latest (engramd's --retire-grace-s). Then batches for it are refused and its memory "
+      "is freed. Until then `engram admin list` shows who has it, and publishing its directory "
+      "again takes it back.\n");
+}
+
+std::string RetiredJson(const AdminRetired& retired, const std::string& asked) {
+  nlohmann::ordered_json json;
+  json["asked"] = asked;
+  if (!retired.id.empty()) {
+    json["id"] = retired.id;
+    json["name"] = retired.name;
+    json["grace_s"] = retired.grace_s;
+  }
+  return Dumped(json);
+}
+
+absl::StatusOr<Scrubbed> CheckScrubbed(uint64_t bytes, const AdminList& list) {
+  Scrubbed scrubbed{bytes, FencedIds(list)};
+  if (bytes > 0) return scrubbed;
+  return absl::FailedPreconditionError(
+      absl::StrCat("nothing was verified, for no table set is in memory",
+                   scrubbed.fenced.empty() ? ": publish one" : "; " + FencedText(scrubbed.fenced)));
+}
+
+std::string ScrubbedText(const Scrubbed& scrubbed) {
+  std::string text = absl::StrCat(HumanBytes(scrubbed.bytes), " in memory, every checksum held\n");
+  if (!scrubbed.fenced.empty()) {
+    absl::StrAppend(&text, "not verified: ", FencedText(scrubbed.fenced), "\n");
+  }
+  return text;
+}
+
+std::string ScrubbedJson(const Scrubbed& scrubbed) {
+  nlohmann::ordered_json json;
+  json["bytes"] = scrubbed.bytes;
+  json["fenced"] = scrubbed.fenced;
+  return Dumped(json);
+}
+
+}  // namespace engram::cli

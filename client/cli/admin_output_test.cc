@@ -1,0 +1,86 @@
+#include "client/cli/admin_output.h"
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace engram::cli {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+AdminTableSet Set(const std::string& name, char digit, const std::string& state) {
+  AdminTableSet set;
+  set.name = name;
+  set.id = std::string(64, digit);
+  set.state = state;
+  set.resident_bytes = state == "fenced" ? 0 : 5'000'000'000;
+  return set;
+}
+
+AdminList Of(std::vector<AdminTableSet> sets) {
+  AdminList list;
+  list.state = "SERVING";
+  list.table_sets = std::move(sets);
+  return list;
+}
+
+TEST(AdminOutput, AListSaysWhenNothingIsServed) {
+  EXPECT_THAT(ListText(Of({Set("a", '1', "serving")})),
+              AllOf(HasSubstr("engramd is SERVING\n"), HasSubstr("111111111111  serving"),
+                    HasSubstr("5.00 GB"), Not(HasSubstr("fenced"))));
+  EXPECT_THAT(ListText(Of({Set("", '2', "fenced")})),
+              AllOf(HasSubstr("engramd is SERVING, and serves no table set\n"),
+                    HasSubstr("table set 222222222222 is fenced: "),
+                    HasSubstr("publish its directory again")));
+  EXPECT_THAT(ListText(Of({})), HasSubstr("serves no table set"));
+}
+
+TEST(AdminOutput, AnEngramdsWordsAreLines) {
+  AdminList list = Of({Set("a\nb\x1b[31m", '1', "serving")});
+  list.state = "\x1b[2J";
+  list.loading = AdminLoading{
+      .directory = "/d\n\x1b[31m", .bytes_done = 1 << 30, .bytes_total = uint64_t{4} << 30};
+  const std::string text = ListText(list);
+  EXPECT_EQ(text.find('\x1b'), std::string::npos);
+  EXPECT_THAT(text, AllOf(HasSubstr("a\\nb\\x1b[31m"), HasSubstr("1.0 of 4.0 GiB")));
+  EXPECT_EQ(PublishedText({"\x1b[31m", "i", 1, ""}, "/d").find('\x1b'), std::string::npos);
+}
+
+TEST(AdminOutput, NothingVerifiedIsNoScrub) {
+  const auto nothing = CheckScrubbed(0, Of({Set("", '2', "fenced")}));
+  EXPECT_EQ(nothing.status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(nothing.status().message()),
+              AllOf(HasSubstr("nothing was verified"), HasSubstr("222222222222 is fenced")));
+  EXPECT_FALSE(CheckScrubbed(0, Of({})).ok());
+  const auto some = CheckScrubbed(3 << 20, Of({Set("a", '1', "serving"), Set("", '2', "fenced")}));
+  ASSERT_TRUE(some.ok());
+  EXPECT_THAT(ScrubbedText(*some), AllOf(HasSubstr("3.0 MiB in memory, every checksum held"),
+                                         HasSubstr("not verified: table set 222222222222")));
+  const auto json = nlohmann::json::parse(ScrubbedJson(*some));
+  EXPECT_EQ(json["bytes"], 3 << 20);
+  EXPECT_EQ(json["fenced"], nlohmann::json::array({std::string(64, '2')}));
+}
+
+TEST(AdminOutput, ScriptsGetIds) {
+  const auto published = nlohmann::json::parse(
+      PublishedJson({.name = "a", .id = std::string(64, '1'), .bytes = 7, .warning = "w"}, "/d"));
+  EXPECT_EQ(published["id"], std::string(64, '1'));
+  EXPECT_EQ(published["directory"], "/d");
+  EXPECT_EQ(published["warning"], "w");
+  const auto retired = nlohmann::json::parse(
+      RetiredJson({.name = "a", .id = std::string(64, '1'), .grace_s = 9}, "a"));
+  EXPECT_EQ(retired["id"], std::string(64, '1'));
+  EXPECT_EQ(retired["grace_s"], 9);
+  // An engramd that is older and does not say.
+  EXPECT_FALSE(nlohmann::json::parse(RetiredJson({}, "a")).contains("id"));
+}
+
+}  // namespace
+}  // namespace engram::cli
