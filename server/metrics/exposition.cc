@@ -98,8 +98,8 @@ void AddTimes(const MetricSums& sums, Families& out) {
       out.Begin("request_seconds", MetricType::Histogram,
                 "From a lookup's request, read, to its last row handed to the transport.");
   for (size_t path = 0; path < kPaths; ++path) {
-    Families::AddHistogram(requests, {{"transport", kPathNames[path]}}, sums.request_seconds[path],
-                           2, 1e-6, 1e-9);
+    Families::AddHistogram(requests, {{"transport", kPathNames[path]}},
+                           ByPowersOfTwo(sums.request_seconds[path]), 2, 1e-6, 1e-9);
   }
   MetricFamily& stages =
       out.Begin("stage_seconds", MetricType::Histogram,
@@ -107,8 +107,8 @@ void AddTimes(const MetricSums& sums, Families& out) {
                 "answer queue: "
                 "waiting for its turn and for memory, gather, send: until the transport took it.");
   for (size_t stage = 0; stage < kStages; ++stage) {
-    Families::AddHistogram(stages, {{"stage", kStageNames[stage]}}, sums.stage_seconds[stage], 2,
-                           1e-6, 1e-9);
+    Families::AddHistogram(stages, {{"stage", kStageNames[stage]}},
+                           ByPowersOfTwo(sums.stage_seconds[stage]), 2, 1e-6, 1e-9);
   }
   MetricFamily& rows =
       out.Begin("batch_rows", MetricType::Histogram, "Rows of lookups that were answered.");

@@ -7,6 +7,7 @@
 
 #include <array>
 #include <atomic>
+#include <bit>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -51,8 +52,35 @@ class SingleWriterCounter {
   std::atomic<uint64_t> value_{0};
 };
 
-// 1 us to 1.05 s; the sum in nanoseconds.
-using LatencyHistogram = PowerOfTwoHistogram<SingleWriterCounter, kLatencyBounds>;
+// 1 us to 1.05 s; the sum in nanoseconds. Between two powers of two there are kParts buckets of one
+// width, so that a quantile is read off to an eighth of its value at worst.
+struct LatencyHistogram {
+  static constexpr size_t kParts = 4;
+  static constexpr size_t kBounds = kParts * (kLatencyBounds - 1) + 1;
+
+  // Bounds are counted in quarters of a microsecond.
+  static constexpr uint64_t kBoundsPerSecond = 4'000'000;
+  static constexpr uint64_t Bound(size_t i) { return (kParts + i % kParts) << (i / kParts); }
+  static constexpr double BoundSeconds(size_t i) {
+    return static_cast<double>(Bound(i)) / static_cast<double>(kBoundsPerSecond);
+  }
+  // The first bound that is not below it.
+  static constexpr size_t IndexOf(uint64_t ns) {
+    const uint64_t quarters = (ns + 249) / 250;
+    if (quarters <= kParts) return 0;
+    const int octave = std::bit_width(quarters - 1) - 3;
+    const size_t at = kParts * static_cast<size_t>(octave) + (((quarters - 1) >> octave) - kParts);
+    return at + 1 < kBounds ? at + 1 : kBounds;
+  }
+
+  void Record(uint64_t ns) {
+    counts[IndexOf(ns)].Add(1);
+    total.Add(ns);
+  }
+
+  std::array<SingleWriterCounter, kBounds + 1> counts;  // the last: above all bounds
+  SingleWriterCounter total;
+};
 // 1 to 4^12 rows.
 using RowsHistogram = PowerOfTwoHistogram<SingleWriterCounter, 13, 2>;
 
@@ -89,9 +117,7 @@ class alignas(64) ThreadMetrics {
 
  private:
   static void Record(LatencyHistogram& histogram, Duration took) {
-    const auto ns =
-        static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(took).count());
-    histogram.Record((ns + 999) / 1000, ns);
+    histogram.Record(static_cast<uint64_t>(took.count()));
   }
 };
 
