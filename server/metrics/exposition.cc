@@ -20,7 +20,7 @@ using prometheus::MetricType;
 
 class Families : public MetricFamilies {
  public:
-  Families() : MetricFamilies("engram_server_") {}
+  explicit Families(const char* prefix) : MetricFamilies(prefix) {}
 
   void Gauge(const char* name, const char* help, double value) {
     AddGauge(Begin(name, MetricType::Gauge, help), {}, value);
@@ -198,17 +198,53 @@ void AddProcess(const ServerSnapshot& snapshot, Families& out) {
   }
 }
 
+void AddMachine(const ServerSnapshot& snapshot, Families& out) {
+  MetricFamily& nodes =
+      out.Begin("numa_bytes", MetricType::Gauge,
+                "Memory of this process by NUMA node, as the kernel counts it; counted anew every "
+                "ten seconds at most.");
+  for (const auto& [node, bytes] : snapshot.numa_bytes) {
+    Families::AddGauge(nodes, {{"node", absl::StrCat(node)}}, static_cast<double>(bytes));
+  }
+  MetricFamily& pages = out.Begin("host_huge_page_bytes", MetricType::Gauge,
+                                  "Reserved huge pages of the machine: total, and those that are "
+                                  "free.");
+  const ReservedHugePages& huge = snapshot.process.huge_pages;
+  Families::AddGauge(pages, {{"state", "total"}}, static_cast<double>(huge.total_bytes));
+  Families::AddGauge(pages, {{"state", "free"}}, static_cast<double>(huge.free_bytes));
+}
+
+// Names as every Prometheus client library has them, so that dashboards for any program find them.
+void AddProcessStats(const ServerSnapshot& snapshot, Families& out) {
+  const ProcessStats& process = snapshot.process;
+  out.Counter("cpu_seconds_total", "Processor time, user and system, of all threads.",
+              process.cpu_seconds);
+  out.Gauge("resident_memory_bytes", "Resident memory; reserved huge pages are not part of it.",
+            static_cast<double>(process.resident_bytes));
+  out.Gauge("virtual_memory_bytes", "Virtual memory.", static_cast<double>(process.virtual_bytes));
+  out.Gauge("threads", "Threads.", process.threads);
+  out.Gauge("open_fds", "Open file descriptors.", process.open_files);
+  out.Gauge("max_fds", "The most file descriptors that it may open.",
+            static_cast<double>(process.most_open_files));
+  out.Gauge("start_time_seconds", "When it was started, since 1970.", snapshot.start_time);
+}
+
 }  // namespace
 
 std::string ExposeMetrics(const MetricSums& sums, const ServerSnapshot& snapshot) {
-  Families families;
+  Families families("engram_server_");
   AddProcess(snapshot, families);
   AddLookups(sums, families);
   AddAttachRefusals(snapshot, families);
   AddTimes(sums, families);
   AddTableSets(snapshot, families);
   AddScrub(snapshot, families);
-  return prometheus::TextSerializer().Serialize(families.Take());
+  AddMachine(snapshot, families);
+  Families process("process_");
+  AddProcessStats(snapshot, process);
+  std::vector<MetricFamily> all = families.Take();
+  for (MetricFamily& family : process.Take()) all.push_back(std::move(family));
+  return prometheus::TextSerializer().Serialize(all);
 }
 
 }  // namespace engram
