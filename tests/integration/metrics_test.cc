@@ -148,7 +148,9 @@ TEST_F(MetricsTest, ReadyWhileItServesAndAliveAllTheTime) {
   Start({"--drain-grace-s", "3"});
   EXPECT_THAT(HttpGet(http_, "/readyz"), AllOf(HasSubstr("200 OK"), HasSubstr("serving")));
   EXPECT_THAT(HttpGet(http_, "/healthz"), HasSubstr("200 OK"));
-  EXPECT_THAT(HttpGet(http_, "/"), AllOf(HasSubstr("404"), HasSubstr("/statusz")));
+  EXPECT_THAT(HttpGet(http_, "/livez"), HasSubstr("200 OK"));
+  EXPECT_THAT(HttpGet(http_, "/"), AllOf(HasSubstr(" 302 "), HasSubstr("Location: /statusz\r\n")));
+  EXPECT_THAT(HttpGet(http_, "/none"), AllOf(HasSubstr("404"), HasSubstr("/statusz\n")));
   // A stream whose client takes nothing keeps the drain waiting for its grace.
   const auto client = Attach("grpc:" + address_, "stream");
   const auto stub =
@@ -180,6 +182,7 @@ TEST_F(MetricsTest, TheStatusPageIsWholeAndEscapesWhatOthersChose) {
     EXPECT_THAT(metrics, ContainsRegex(absl::StrCat("server_resident_bytes.[^}]*pages=\"", kind)));
   }
   EXPECT_THAT(page, HasSubstr("in 1 shard"));
+  EXPECT_THAT(metrics, ContainsRegex("\nprocess_resident_memory_bytes [1-9]"));
   for (const char* part : {"SERVING", "qwen4-exp", "id=\"rows\"", "id=\"latency\"", "flag --listen",
                            "id=\"configuration\"", "</html>"}) {
     EXPECT_THAT(page, HasSubstr(part));
