@@ -87,6 +87,10 @@ HttpServer::Site Engramd::Pages() {
                     .body = MakeStatusPage(SnapshotWithPages(), metrics_->Sum(), history_->Points(),
                                            config_.effective)};
   };
+  site.pages["/statusz.js"] = [] {
+    return HttpPage{.content_type = "text/javascript; charset=utf-8",
+                    .body = std::string(StatusPageScript())};
+  };
   return site;
 }
 

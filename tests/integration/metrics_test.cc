@@ -135,7 +135,9 @@ TEST_F(MetricsTest, RefusalsAreCountedByTheirCodeAndReason) {
   for (const char* why : {"unauthenticated", "permission_denied", "unknown_name", "unknown_id"}) {
     Expect(absl::StrCat("attach_refusals_total{transport=\"grpc\",reason=\"", why, "\"}"), 1);
     EXPECT_THAT(engramd_->Log(), HasSubstr(absl::StrCat("refused (", why, "): ")));
+    EXPECT_THAT(HttpGet(http_, "/statusz"), HasSubstr(absl::StrCat("attach over grpc: ", why)));
   }
+  EXPECT_THAT(HttpGet(http_, "/statusz"), HasSubstr("lookup: permission_denied"));
   Expect("rejections_total{reason=\"unauthenticated\"}", 1);
   Expect("rejections_total{reason=\"permission_denied\"}", 1);
   Expect("requests_total{transport=\"grpc_unary\",code=\"UNAUTHENTICATED\"}", 1);
@@ -182,6 +184,8 @@ TEST_F(MetricsTest, TheStatusPageIsWholeAndEscapesWhatOthersChose) {
     EXPECT_THAT(metrics, ContainsRegex(absl::StrCat("server_resident_bytes.[^}]*pages=\"", kind)));
   }
   EXPECT_THAT(page, HasSubstr("in 1 shard"));
+  EXPECT_THAT(page, HasSubstr("serves at <code>127.0.0.1:"));
+  EXPECT_THAT(HttpGet(http_, "/statusz.js"), HasSubstr("text/javascript"));
   EXPECT_THAT(metrics, ContainsRegex("\nprocess_resident_memory_bytes [1-9]"));
   for (const char* part : {"SERVING", "qwen4-exp", "id=\"rows\"", "id=\"latency\"", "flag --listen",
                            "id=\"configuration\"", "</html>"}) {
@@ -195,7 +199,7 @@ TEST_F(MetricsTest, TheStatusPageIsWholeAndEscapesWhatOthersChose) {
   wild.WaitUntilServing();
   const auto line = wild.WaitForLine("metrics and status at http://");
   const std::string other = HttpGet(line->substr(line->find("http://") + 7), "/statusz");
-  EXPECT_THAT(other, AllOf(HasSubstr("&lt;script&gt;x"), Not(HasSubstr("<script"))));
+  EXPECT_THAT(other, AllOf(HasSubstr("&lt;script&gt;x"), Not(HasSubstr("<script>x"))));
 }
 
 // Slow clients, silent ones, many, and requests without end: the pages stay there, and lookups too.
