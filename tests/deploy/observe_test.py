@@ -129,11 +129,15 @@ class Prometheus(Observed):
         for path in DASHBOARDS:
             with open(path, encoding="utf-8") as file:
                 dashboard = json.load(file)
+            names = [variable["name"] for variable in dashboard["templating"]["list"]]
             for panel in dashboard["panels"]:
-                for target in panel["targets"]:
-                    self.assert_data(target["expr"].replace("$instance", ".*").replace("$__rate_interval", "1m"))
-                panels += 1
-        self.assertGreater(panels, 20)
+                for target in panel.get("targets", []):
+                    expression = target["expr"].replace("$__rate_interval", "1m")
+                    for name in names:
+                        expression = expression.replace("$" + name, ".*")
+                    self.assert_data(expression)
+                panels += panel["type"] != "row"
+        self.assertGreater(panels, 40)
 
     def test_every_recorded_rule_has_data_and_every_alert_its_inputs(self):
         with open(RULES, encoding="utf-8") as file:
@@ -186,6 +190,27 @@ class Dashboards(unittest.TestCase):
             for path in DASHBOARDS:
                 with open(path, encoding="utf-8") as ours, open(os.path.join(fresh, os.path.basename(path)), encoding="utf-8") as made:
                     self.assertEqual(ours.read(), made.read(), path)
+
+    def test_every_panel_says_what_it_shows_and_in_which_unit(self):
+        for path in DASHBOARDS:
+            with open(path, encoding="utf-8") as file:
+                dashboard = json.load(file)
+            self.assertTrue(any("RUNBOOK" in link.get("url", "") for link in dashboard["links"]), path)
+            self.assertIn("ALERTS", dashboard["annotations"]["list"][0]["expr"], path)
+            taken = set()
+            for panel in dashboard["panels"]:
+                place = panel["gridPos"]
+                cells = {(x, y) for x in range(place["x"], place["x"] + place["w"]) for y in range(place["y"], place["y"] + place["h"])}
+                self.assertFalse(cells & taken, (path, panel["title"]))
+                self.assertLessEqual(place["x"] + place["w"], 24, (path, panel["title"]))
+                taken |= cells
+                if panel["type"] == "row":
+                    continue
+                defaults = panel["fieldConfig"]["defaults"]
+                self.assertGreater(len(panel["description"]), 10, (path, panel["title"]))
+                self.assertTrue(panel["type"] in ("table", "state-timeline") or defaults["unit"], (path, panel["title"]))
+                if panel["type"] == "stat":
+                    self.assertTrue(defaults["thresholds"]["steps"], (path, panel["title"]))
 
 
 @need("chromium", "openssl")
