@@ -181,6 +181,14 @@ class Rules(unittest.TestCase):
         with open(os.path.join(ROOT, "deploy", "RUNBOOK.md"), encoding="utf-8") as file:
             self.assertEqual(alerts, set(re.findall(r"^### (Engram\w+)$", file.read(), re.MULTILINE)))
 
+    def test_every_alert_says_what_it_means_and_where_to_read_on(self):
+        with open(RULES, encoding="utf-8") as file:
+            rules = [rule for group in yaml.safe_load(file)["groups"] for rule in group["rules"] if "alert" in rule]
+        for rule in rules:
+            self.assertEqual(set(rule["annotations"]), {"summary", "description", "runbook_url"}, rule["alert"])
+            self.assertTrue(rule["annotations"]["runbook_url"].endswith(f"/RUNBOOK.md#{rule['alert'].lower()}"), rule["alert"])
+            self.assertIn(rule["labels"]["severity"], ("page", "ticket"), rule["alert"])
+
 
 class Dashboards(unittest.TestCase):
     def test_are_what_the_script_makes(self):
