@@ -94,6 +94,14 @@ LOOKUPS = [
     series("Lookups in flight", "short", "Lookups that were read and are not answered yet.", ("engram_server_requests_in_flight{%s}" % I, "{{instance}}")),
 ]
 TROUBLE = [
+    series("Share of dead tokens", "percentunit", "Of lookups by token ids. Positions of images are dead: the model looks up nothing there. Where all "
+           "tokens of a lookup are dead, a client may mask too much.",
+           ('sum(rate(engram_server_tokens_total{state="dead",%s}%s)) / (sum(rate(engram_server_tokens_total{%s}%s)) > 0) or vector(0)' % (I, R, I, R),
+            "dead tokens"),
+           ("sum(rate(engram_server_all_dead_lookups_total{%s}%s)) / (sum(rate(engram_server_token_lookups_total{%s}%s)) > 0) or vector(0)" % (I, R, I, R),
+            "lookups of dead tokens alone"), most=1),
+    series("Clients refused per second", "ops", "Clients that asked to attach. The log and the status page say who.",
+           (rate("engram_server_attach_refusals_total", "reason"), "{{reason}}")),
     series("Answers by code", "ops", "What lookups ended with. RUNBOOK, EngramFailing, says what each code means.",
            (rate("engram_server_requests_total", "code"), "{{code}}")),
     series("Turned away per second", "ops", "late and queue_full are load, bytes_full are ids of too many batches, draining is a restart, "

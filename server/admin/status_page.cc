@@ -217,12 +217,18 @@ std::string Lookups(const MetricSums& sums) {
     for (const uint64_t count : sums.requests[path]) requests += count;
   }
   for (const uint64_t count : sums.rejections) rejected += count;
-  return Card("lookups", "Lookups since the start",
-              List({{"answered", CountText(static_cast<double>(ok))},
-                    {"failed", CountText(static_cast<double>(requests - ok))},
-                    {"turned away", CountText(static_cast<double>(rejected))},
-                    {"in flight", CountText(static_cast<double>(sums.InFlight()))},
-                    {"rows", CountText(static_cast<double>(rows))}}));
+  const auto share = [](uint64_t part, uint64_t of) {
+    return of == 0 ? "–" : PercentText(static_cast<double>(part) / static_cast<double>(of));
+  };
+  return Card(
+      "lookups", "Lookups since the start",
+      List({{"answered", CountText(static_cast<double>(ok))},
+            {"failed", CountText(static_cast<double>(requests - ok))},
+            {"turned away", CountText(static_cast<double>(rejected))},
+            {"in flight", CountText(static_cast<double>(sums.InFlight()))},
+            {"rows", CountText(static_cast<double>(rows))},
+            {"dead tokens", share(sums.dead_tokens, sums.tokens)},
+            {"lookups of dead tokens alone", share(sums.all_dead_lookups, sums.token_lookups)}}));
 }
 
 std::string ClientsAndScrubbing(const ServerSnapshot& snapshot) {

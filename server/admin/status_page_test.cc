@@ -95,6 +95,16 @@ TEST_F(StatusPageTest, ShowsSetsMemoryAndWhoIsNotCounted) {
   EXPECT_THAT(Page(), Not(HasSubstr("by themselves")));
 }
 
+TEST_F(StatusPageTest, SaysHowManyTokensAreDead) {
+  EXPECT_THAT(Page(), HasSubstr("<dt>lookups of dead tokens alone</dt><dd>–</dd>"));
+  sums_.tokens = 200;
+  sums_.dead_tokens = 50;
+  sums_.token_lookups = 200;
+  sums_.all_dead_lookups = 1;
+  EXPECT_THAT(Page(), AllOf(HasSubstr("<dt>dead tokens</dt><dd>25 %</dd>"),
+                            HasSubstr("<dt>lookups of dead tokens alone</dt><dd>0.5 %</dd>")));
+}
+
 TEST_F(StatusPageTest, LoadingHasABarAndTheTimeThatIsLeft) {
   snapshot_.state = LifeState::kLoading;
   snapshot_.table_sets.clear();

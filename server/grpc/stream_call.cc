@@ -126,6 +126,7 @@ absl::Status StreamCall::Admit(LookupBatch& batch) {
     return turned_away(Rejection::kPermissionDenied, status);
   }
   if (!status.ok()) return status;
+  loop_.metrics().Addressed(batch.Tokens(), batch.DeadMask());
   if (status = ids_.Take(batch.IdBytes()); !status.ok()) {
     return turned_away(Rejection::kBytesFull, status);
   }

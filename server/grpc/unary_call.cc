@@ -109,6 +109,7 @@ absl::Status UnaryCall::Prepare() {
   }
   if (!status.ok()) return status;
   rows_ = batch_->Rows();
+  loop_.metrics().Addressed(batch_->Tokens(), batch_->DeadMask());
   if (status = ids_.Take(batch_->IdBytes()); !status.ok()) {
     return turned_away(Rejection::kBytesFull, status);
   }

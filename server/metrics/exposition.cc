@@ -66,6 +66,18 @@ void AddLookups(const MetricSums& sums, Families& out) {
     Families::AddCounter(bytes, {{"transport", kPathNames[path]}},
                          static_cast<double>(sums.bytes[path]));
   }
+  MetricFamily& tokens = out.Begin(
+      "tokens_total", MetricType::Counter,
+      "Tokens of lookups by token ids, which engramd addressed: live, and dead ones (an image's), "
+      "whose rows are the padding's. Lookups by row ids have none.");
+  Families::AddCounter(tokens, {{"state", "live"}},
+                       static_cast<double>(sums.tokens - sums.dead_tokens));
+  Families::AddCounter(tokens, {{"state", "dead"}}, static_cast<double>(sums.dead_tokens));
+  out.Counter("token_lookups_total", "Lookups by token ids.",
+              static_cast<double>(sums.token_lookups));
+  out.Counter("all_dead_lookups_total",
+              "Lookups by token ids of which every one is dead: a client may mask too much.",
+              static_cast<double>(sums.all_dead_lookups));
   out.Gauge("requests_in_flight", "Lookups that were read and are not answered yet.",
             static_cast<double>(sums.InFlight()));
   MetricFamily& rejections = out.Begin(

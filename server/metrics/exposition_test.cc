@@ -38,6 +38,18 @@ TEST(Exposition, HasTheProcessUnderTheNamesThatAllProgramsHave) {
   }
 }
 
+TEST(Exposition, TellsDeadTokensFromLiveOnes) {
+  MetricSums sums;
+  sums.token_lookups = 4;
+  sums.all_dead_lookups = 1;
+  sums.tokens = 100;
+  sums.dead_tokens = 30;
+  const std::string text = ExposeMetrics(sums, {});
+  EXPECT_THAT(text, HasSubstr("\nengram_server_tokens_total{state=\"live\"} 70\n"));
+  EXPECT_THAT(text, HasSubstr("\nengram_server_tokens_total{state=\"dead\"} 30\n"));
+  EXPECT_THAT(text, HasSubstr("\nengram_server_all_dead_lookups_total 1\n"));
+}
+
 // Finer buckets are for the status page: what is published stays at powers of two.
 TEST(Exposition, PublishesLatenciesByPowersOfTwo) {
   MetricSums sums;

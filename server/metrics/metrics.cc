@@ -60,6 +60,10 @@ void MetricSums::Add(const ThreadMetrics& thread) {
   AddAll(thread.bytes, bytes);
   for (size_t i = 0; i < kStages; ++i) AddHistogram(thread.stage_seconds[i], stage_seconds[i]);
   AddHistogram(thread.batch_rows, batch_rows);
+  token_lookups += thread.token_lookups.Read();
+  all_dead_lookups += thread.all_dead_lookups.Read();
+  tokens += thread.tokens.Read();
+  dead_tokens += thread.dead_tokens.Read();
   AddAll(thread.rejections, rejections);
 }
 

@@ -39,6 +39,10 @@ struct MetricSums {
   std::array<LatencySum, kPaths> request_seconds{};
   std::array<LatencySum, kStages> stage_seconds{};
   HistogramSum<13> batch_rows{};
+  uint64_t token_lookups = 0;
+  uint64_t all_dead_lookups = 0;
+  uint64_t tokens = 0;
+  uint64_t dead_tokens = 0;
   std::array<uint64_t, kRejections> rejections{};
 
   void Add(const ThreadMetrics& thread);

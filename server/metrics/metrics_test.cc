@@ -85,6 +85,20 @@ TEST(Metrics, SumsThreadsAndKeepsWhatEndedOnesCounted) {
   EXPECT_EQ(sums.rejections[0], 1u);
 }
 
+TEST(Metrics, TellsDeadTokensAndLookupsOfNothingElse) {
+  Metrics metrics;
+  const auto thread = metrics.NewThread();
+  thread->Addressed(3, {});
+  thread->Addressed(2, std::vector<uint8_t>{1, 0});
+  thread->Addressed(2, std::vector<uint8_t>{1, 255});
+  thread->Addressed(0, {});  // by row ids
+  const MetricSums sums = metrics.Sum();
+  EXPECT_EQ(sums.token_lookups, 3u);
+  EXPECT_EQ(sums.tokens, 7u);
+  EXPECT_EQ(sums.dead_tokens, 3u);
+  EXPECT_EQ(sums.all_dead_lookups, 1u);
+}
+
 TEST(Metrics, NothingIsLostWhileThreadsCountAndOthersLook) {
   Metrics metrics;
   std::atomic<bool> stop{false};

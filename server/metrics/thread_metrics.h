@@ -13,6 +13,7 @@
 #include <cstdint>
 
 #include "absl/status/status.h"
+#include "absl/types/span.h"
 #include "memstore/base/power_of_two_histogram.h"
 
 namespace engram {
@@ -105,6 +106,17 @@ class alignas(64) ThreadMetrics {
   void RecordLatency(Stage stage, Duration took) {
     Record(stage_seconds[static_cast<size_t>(stage)], took);
   }
+  // A lookup of `token_count` token ids was addressed here. `dead`: its mask, or empty; non-zero is
+  // dead.
+  void Addressed(uint64_t token_count, absl::Span<const uint8_t> dead) {
+    if (token_count == 0) return;
+    uint64_t dead_count = 0;
+    for (const uint8_t one : dead) dead_count += one != 0 ? 1 : 0;
+    token_lookups.Add(1);
+    tokens.Add(token_count);
+    dead_tokens.Add(dead_count);
+    if (dead_count == token_count) all_dead_lookups.Add(1);
+  }
   void Rejected(Rejection why) { rejections[static_cast<size_t>(why)].Add(1); }
 
   SingleWriterCounter began, ended;
@@ -113,6 +125,8 @@ class alignas(64) ThreadMetrics {
   std::array<LatencyHistogram, kPaths> request_seconds;
   std::array<LatencyHistogram, kStages> stage_seconds;
   RowsHistogram batch_rows;
+  // Of lookups by token ids; those by row ids were addressed elsewhere.
+  SingleWriterCounter token_lookups, all_dead_lookups, tokens, dead_tokens;
   std::array<SingleWriterCounter, kRejections> rejections;
 
  private:
