@@ -67,7 +67,7 @@ std::string SpanText(absl::Duration d) {
 std::string PercentText(double share) {
   const double percent = share * 100;
   if (percent <= 0) return "0 %";
-  if (percent < 0.1) return "< 0.1 %";
+  if (percent < 0.1) return "under 0.1 %";
   // What is not all is not written as all.
   if (percent < 10 || (percent > 99 && percent < 100)) {
     return absl::StrFormat("%.1f %%", std::min(percent, percent < 100 ? 99.9 : percent));

@@ -39,7 +39,7 @@ TEST(StatusText, TimesAndSpans) {
 
 TEST(StatusText, AShareThatIsNotAllIsNotWrittenAsAll) {
   EXPECT_EQ(PercentText(0), "0 %");
-  EXPECT_EQ(PercentText(0.0004), "< 0.1 %");
+  EXPECT_EQ(PercentText(0.0004), "under 0.1 %");
   EXPECT_EQ(PercentText(0.005), "0.5 %");
   EXPECT_EQ(PercentText(0.4), "40 %");
   EXPECT_EQ(PercentText(0.9999), "99.9 %");

@@ -54,7 +54,7 @@ class SingleWriterCounter {
 };
 
 // 1 us to 1.05 s; the sum in nanoseconds. Between two powers of two there are kParts buckets of one
-// width, so that a quantile is read off to an eighth of its value at worst.
+// width, so that a quantile is a quarter of its value off at worst.
 struct LatencyHistogram {
   static constexpr size_t kParts = 4;
   static constexpr size_t kBounds = kParts * (kLatencyBounds - 1) + 1;
