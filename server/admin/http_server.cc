@@ -178,9 +178,10 @@ void HttpServer::Opened(MHD_Connection* connection, void** held) {
   const MHD_ConnectionInfo* const info =
       MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
   if (info == nullptr) return;
-  held_.push_back({.fd = info->connect_fd});
-  held_.back().self = std::prev(held_.end());
-  *held = &held_.back();
+  Held& opened = held_.emplace_back();
+  opened.fd = info->connect_fd;
+  opened.self = std::prev(held_.end());
+  *held = &opened;
   if (held_.size() - leaving_ > most_connections_) MakeRoom();
 }
 
