@@ -12,14 +12,11 @@
 #include <utility>
 
 #include "absl/algorithm/container.h"
-#include "absl/strings/str_cat.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/os/thread.h"
 #include "memstore/tls/pem.h"
 #include "proto/rpc/grpc_time.h"
-#include "server/admin/status_page.h"
 #include "server/base/limits.h"
-#include "server/metrics/exposition.h"
 #include "server/net/listen_socket.h"
 #include "server/security/peer_uid.h"
 #include "server/start_checks.h"
@@ -103,42 +100,6 @@ absl::StatusOr<std::unique_ptr<Engramd>> Engramd::Load(const ServerConfig& confi
   return engramd;
 }
 
-ServerSnapshot Engramd::Snapshot() const {
-  ServerSnapshot snapshot;
-  snapshot.state = life_.state();
-  snapshot.start_time = absl::ToDoubleSeconds(start_time_ - absl::UnixEpoch());
-  snapshot.uptime = clock_->Now() - started_;
-  snapshot.grpc_streams = context_.streams.load();
-  snapshot.attach_refusals = attach_refusals_.Read();
-  if (tls_ != nullptr) snapshot.certificate_expiry = tls_->Expiry();
-  for (const auto& tls : {tls_, admin_tls_}) {
-    if (tls == nullptr) continue;
-    snapshot.tls_refused = snapshot.tls_refused.value_or(false) || !tls->Refusal().ok();
-  }
-  MutexLock lock(watched_mutex_);
-  if (table_sets_ != nullptr) {
-    snapshot.table_sets = table_sets_->List();
-    snapshot.loading = table_sets_->loading();
-  }
-  if (scrubber_ != nullptr) snapshot.scrub = scrubber_->progress();
-  snapshot.scrub_bytes_per_s = uint64_t{config_.scrub_mib_per_s} << 20;
-  if (shm_ != nullptr) snapshot.shm_clients = shm_->clients();
-  if (rdma_ != nullptr) snapshot.rdma_clients = rdma_->clients();
-  return snapshot;
-}
-
-// For what shows on which kind of page the tables lie. Not for probes: the kernel's count may take
-// a second.
-ServerSnapshot Engramd::SnapshotWithPages() {
-  TableSetManager* sets = nullptr;
-  {
-    MutexLock lock(watched_mutex_);
-    sets = table_sets_.get();  // once it is set it stays for as long as pages are asked for
-  }
-  if (sets != nullptr) sets->RefreshPages();
-  return Snapshot();
-}
-
 // Before the pages, which show it.
 absl::Status Engramd::OpenTls() {
   const auto open = [this](const TlsFiles& files, std::shared_ptr<ServerTls>* tls) {
@@ -153,31 +114,6 @@ absl::Status Engramd::OpenTls() {
   if (!admin_speaks || !config_.admin_tls.on()) return absl::OkStatus();
   if (!(config_.admin_tls == config_.tls)) return open(config_.admin_tls, &admin_tls_);
   admin_tls_ = tls_;  // one line of the log tells of both
-  return absl::OkStatus();
-}
-
-// First, so that loading can be watched.
-absl::Status Engramd::StartHttp() {
-  if (!config_.admin_listen) return absl::OkStatus();
-  ENGRAM_ASSIGN_OR_RETURN(history_, History::Start(metrics_.get(), clock_));
-  HttpServer::Pages pages;
-  pages["/metrics"] = [this] {
-    return HttpPage{.content_type = "text/plain; version=0.0.4; charset=utf-8",
-                    .body = ExposeMetrics(metrics_->Sum(), SnapshotWithPages())};
-  };
-  pages["/healthz"] = [] { return HttpPage{.body = "alive\n"}; };
-  pages["/readyz"] = [this] {
-    const std::string why = Snapshot().WhyNotReady();
-    return why.empty() ? HttpPage{.body = "serving\n"}
-                       : HttpPage{.code = 503, .body = absl::StrCat(why, "\n")};
-  };
-  pages["/statusz"] = [this] {
-    return HttpPage{.content_type = "text/html; charset=utf-8",
-                    .body = MakeStatusPage(SnapshotWithPages(), metrics_->Sum(), history_->Points(),
-                                           config_.effective)};
-  };
-  ENGRAM_ASSIGN_OR_RETURN(http_, HttpServer::Start(*config_.admin_listen, std::move(pages)));
-  log_->info("metrics and status at http://{}", http_->address());
   return absl::OkStatus();
 }
 
@@ -334,6 +270,10 @@ absl::Status Engramd::Listen() {
     ENGRAM_ASSIGN_OR_RETURN(std::vector<ListenSocket> bound, ListenSocket::Bind(address));
     addresses_.push_back(bound.front().address().Text());
     for (ListenSocket& socket : bound) sockets_.push_back(std::move(socket));
+  }
+  {
+    MutexLock lock(watched_mutex_);
+    shown_addresses_ = addresses_;
   }
   // gRPC's own would bring threads that poll beside the loops.
   grpc::EnableDefaultHealthCheckService(false);

@@ -32,6 +32,7 @@
 #include "server/grpc/reflection.h"
 #include "server/metrics/attach_refusals.h"
 #include "server/metrics/metrics.h"
+#include "server/metrics/numa_census.h"
 #include "server/metrics/snapshot.h"
 #include "server/net/acceptor.h"
 #include "server/net/connections.h"
@@ -83,6 +84,7 @@ class Engramd {
   absl::Status StartHttp();
   absl::Status StartTableSets();
   ServerSnapshot SnapshotWithPages();
+  HttpServer::Site Pages();
   absl::Status StartScrubber();
   void OnDamage(const TableSet& set, const absl::Status& status);
   absl::Status StartAdmin();
@@ -109,8 +111,10 @@ class Engramd {
   // Of the pointers that Snapshot looks at, which are set while others may look. The thread that
   // Engramd's methods belong to reads them without it.
   mutable Mutex watched_mutex_;
+  std::vector<std::string> shown_addresses_ ABSL_GUARDED_BY(watched_mutex_);  // addresses_
   const std::shared_ptr<Metrics> metrics_ = std::make_shared<Metrics>();
   AttachRefusals attach_refusals_{log_, clock_};
+  NumaCensus numa_census_{clock_};
   std::unique_ptr<GatherTeam> team_;
   std::unique_ptr<RdmaEndpoint> rdma_;           // null where there is none
   std::unique_ptr<TableSetManager> table_sets_;  // after what it calls back, before what uses it

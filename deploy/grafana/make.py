@@ -4,95 +4,302 @@ import json
 import os
 import sys
 
-R = "[$__rate_interval]"
-I = 'instance=~"$instance"'
-
-
-def quantile(q, metric, by):
-    return f"histogram_quantile({q}, sum by ({by}, le) (rate({metric}_bucket{{{I}}}{R})))"
-
-
-# Title, unit, (query, legend)...; a row of two panels each.
-DASHBOARDS = {
-    "overview": ("engram: overview", [
-        ("Lookups per second", "ops", ("sum by (transport) (rate(engram_server_requests_total{%s}%s))" % (I, R), "{{transport}}")),
-        ("Rows per second", "ops", ("sum by (transport) (rate(engram_server_rows_total{%s}%s))" % (I, R), "{{transport}}")),
-        ("Bytes of rows per second", "Bps", ("sum by (instance) (rate(engram_server_reply_bytes_total{%s}%s))" % (I, R), "{{instance}}")),
-        ("Latency p99", "s", (quantile(0.99, "engram_server_request_seconds", "instance"), "{{instance}}")),
-        ("Answers by code", "ops", ("sum by (code) (rate(engram_server_requests_total{%s}%s))" % (I, R), "{{code}}")),
-        ("Turned away", "ops", ("sum by (reason) (rate(engram_server_rejections_total{%s}%s))" % (I, R), "{{reason}}")),
-        ("In flight", "short", ("engram_server_requests_in_flight{%s}" % I, "{{instance}}")),
-        ("State", "short", ("engram_server_state{%s} == 1" % I, "{{instance}} {{state}}")),
-    ]),
-    "latency": ("engram: latency", [
-        ("Lookups: p50, p99, p99.9", "s",
-         *((quantile(q, "engram_server_request_seconds", "transport"), "{{transport}} p%s" % p) for q, p in ((0.5, "50"), (0.99, "99"), (0.999, "99.9")))),
-        ("Stages, p99", "s", (quantile(0.99, "engram_server_stage_seconds", "stage"), "{{stage}}")),
-        ("Stages, mean", "s",
-         ("sum by (stage) (rate(engram_server_stage_seconds_sum{%s}%s)) / sum by (stage) (rate(engram_server_stage_seconds_count{%s}%s))" % (I, R, I, R),
-          "{{stage}}")),
-        ("Rows of a lookup: p50, p99", "short",
-         *((quantile(q, "engram_server_batch_rows", "instance"), "{{instance}} p%s" % p) for q, p in ((0.5, "50"), (0.99, "99")))),
-        ("Cores busy gathering", "short", ('sum by (instance) (rate(engram_server_stage_seconds_sum{stage="gather",%s}%s))' % (I, R), "{{instance}}")),
-        ("Cores busy planning", "short", ('sum by (instance) (rate(engram_server_stage_seconds_sum{stage="plan",%s}%s))' % (I, R), "{{instance}}")),
-    ]),
-    "tables": ("engram: tables", [
-        ("Table sets", "short", ("engram_server_table_set_info{%s}" % I, "{{instance}} {{name}} {{state}}")),
-        ("Memory by kind of page", "bytes", ("sum by (instance, pages) (engram_server_resident_bytes{%s})" % I, "{{instance}} {{pages}}")),
-        ("Share on 4 KiB pages", "percentunit",
-         ('sum by (instance, name) (engram_server_resident_bytes{pages="4KiB",%s}) / sum by (instance, name) (engram_server_resident_bytes{%s})' % (I, I),
-          "{{instance}} {{name}}")),
-        ("Loading", "bytes", ("engram_server_load_bytes{%s}" % I, "{{instance}} {{what}}")),
-        ("Scrubbing", "Bps", ("rate(engram_server_scrub_bytes_total{%s}%s)" % (I, R), "{{instance}}")),
-        ("Scrub pass", "percentunit", ("engram_server_scrub_pass_ratio{%s}" % I, "{{instance}}")),
-        ("Scrub passes", "short", ("engram_server_scrub_passes_total{%s}" % I, "{{instance}}")),
-        ("Damages found", "short", ("engram_server_checksum_failures_total{%s}" % I, "{{instance}}")),
-    ]),
-    "clients": ("engram: clients", [
-        ("Leases", "short", ("sum by (name, kind) (engram_server_leases{%s})" % I, "{{name}} {{kind}}")),
-        ("Attaches refused", "ops", ("sum by (transport, reason) (rate(engram_server_attach_refusals_total{%s}%s))" % (I, R), "{{transport}} {{reason}}")),
-        ("gRPC streams", "short", ("engram_server_grpc_streams{%s}" % I, "{{instance}}")),
-        ("Shared-memory clients", "short", ("engram_server_shm_clients{%s}" % I, "{{instance}}")),
-        ("RDMA clients", "short", ("engram_server_rdma_clients{%s}" % I, "{{instance}}")),
-        ("Workers: batches per second", "ops", ("sum by (instance, client) (rate(engram_client_batches_total%s))" % R, "{{instance}} {{client}}")),
-        ("Workers: rows per second", "ops", ("sum by (instance, client) (rate(engram_client_rows_total%s))" % R, "{{instance}} {{client}}")),
-        ("Workers: waits for rows, p50, p99", "s",
-         *(("histogram_quantile(%s, sum by (instance, le) (rate(engram_client_wait_seconds_bucket%s)))" % (q, R), "{{instance}} p%s" % p)
-           for q, p in ((0.5, "50"), (0.99, "99")))),
-        ("Workers: batches by what they ended with", "ops", ("sum by (code) (rate(engram_client_waits_total%s))" % R, "{{code}}")),
-        ("Certificate: days left", "d", ("(engram_server_tls_certificate_expiry_seconds{%s} - time()) / 86400" % I, "{{instance}}")),
-        ("Up since", "dateTimeAsIso", ("engram_server_start_time_seconds{%s} * 1000" % I, "{{instance}}")),
-        ("Versions", "short", ("count by (version) (engram_server_build_info{%s})" % I, "{{version}}")),
-    ]),
-}
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
+# Where the runbook is read. The chart puts monitoring.runbookUrl in its place, in the rules too.
+RUNBOOK = "https://engram.invalid/deploy/RUNBOOK.md"
+R = "[$__rate_interval]"
+I = 'job=~"$job",instance=~"$instance"'
+SET = I + ',name=~"$set"'
+WORKER = 'instance=~"$worker"'
+# All programs have metrics of these names: engramd's alone.
+OURS = " and on (job, instance) engram_server_build_info"
+UNCOUNTED = (" Clients that map the tables (shared memory) or read them over RDMA gather rows by themselves and are not counted here: "
+             "their own metrics are on the dashboard \"engram: clients\".")
+GREEN, AMBER, RED, BLUE = "green", "orange", "red", "blue"
+STATES = {0: ("loading", AMBER), 1: ("serving", GREEN), 2: ("draining", BLUE)}
 
 
-def dashboard(name, title, panels):
+def rate(metric, by, selector=I):
+    return f"sum by ({by}) (rate({metric}{{{selector}}}{R}))"
+
+
+def quantile(q, metric, by, selector=I):
+    """NaN, of what nobody asked for, is left out."""
+    return f"histogram_quantile({q}, sum by ({by}, le) (rate({metric}_bucket{{{selector}}}{R}))) >= 0"
+
+
+def steps(*levels):
+    """Thresholds: a colour, then value and colour in turn."""
+    found = [{"color": levels[0], "value": None}]
+    return {"mode": "absolute", "steps": found + [{"color": levels[i + 1], "value": levels[i]} for i in range(1, len(levels), 2)]}
+
+
+def targets(queries, **more):
+    return [{"refId": chr(65 + n), "datasource": SOURCE, "expr": expr, "legendFormat": legend, **more} for n, (expr, legend) in enumerate(queries)]
+
+
+def mappings(names):
+    return [{"type": "value", "options": {str(value): {"text": text, "color": colour} for value, (text, colour) in names.items()}}]
+
+
+def panel(kind, title, description, width, height, defaults, options, queries, **more):
+    """Where a series has an instance, its status page is a click away."""
+    links = [{"title": "Status page of ${__field.labels.instance}", "url": "http://${__field.labels.instance}/statusz", "targetBlank": True}]
+    return {"type": kind, "title": title, "description": description, "datasource": SOURCE, "gridPos": {"w": width, "h": height},
+            "fieldConfig": {"defaults": {"links": links, **defaults}, "overrides": []}, "options": options,
+            "targets": targets(queries, **more)}
+
+
+def series(title, unit, description, *queries, thresholds=None, least=0, most=None):
+    custom = {"fillOpacity": 8, "showPoints": "never", "spanNulls": False}
+    defaults = {"unit": unit, "min": least, "custom": custom}
+    if most is not None:
+        defaults["max"] = most
+    if thresholds:
+        defaults["thresholds"] = thresholds
+        custom["thresholdsStyle"] = {"mode": "line"}
+    return panel("timeseries", title, description, 12, 8, defaults,
+                 {"legend": {"displayMode": "table", "placement": "bottom", "calcs": ["lastNotNull", "mean", "max"]},
+                  "tooltip": {"mode": "multi", "sort": "desc"}}, queries)
+
+
+def stat(title, unit, description, query, thresholds, legend="", nothing="none", spark=True, names=None):
+    defaults = {"unit": unit, "thresholds": thresholds, "color": {"mode": "thresholds"}, "noValue": nothing}
+    if names:
+        defaults["mappings"] = mappings(names)
+    return panel("stat", title, description, 4, 4, defaults,
+                 {"reduceOptions": {"calcs": ["lastNotNull"]}, "colorMode": "value", "graphMode": "area" if spark else "none",
+                  "textMode": "value_and_name" if legend else "value", "justifyMode": "auto"}, [(query, legend)])
+
+
+def timeline(title, description, query, legend, names):
+    return panel("state-timeline", title, description, 24, 6,
+                 {"mappings": mappings(names), "custom": {"fillOpacity": 80, "lineWidth": 0}, "color": {"mode": "thresholds"}},
+                 {"showValue": "auto", "mergeValues": True, "legend": {"displayMode": "list", "placement": "bottom"}}, [(query, legend)])
+
+
+def table(title, description, query, hidden):
+    made = panel("table", title, description, 24, 7, {"noValue": "none"}, {"showHeader": True}, [(query, "")], instant=True, format="table")
+    made["transformations"] = [{"id": "organize", "options": {"excludeByName": {name: True for name in ("Time", "Value", "__name__", *hidden)}}}]
+    return made
+
+
+LOOKUPS = [
+    series("Lookups per second", "ops", "Lookups that were answered, by the way they came." + UNCOUNTED,
+           (rate("engram_server_requests_total", "transport"), "{{transport}}")),
+    series("Rows per second", "ops", "Rows that were sent in answers, by the way they went." + UNCOUNTED,
+           (rate("engram_server_rows_total", "transport"), "{{transport}}")),
+    series("Bytes of rows per second", "Bps", "Bytes of rows in answers, framing left out. Compare with the link: RUNBOOK, \"Network\"." + UNCOUNTED,
+           (rate("engram_server_reply_bytes_total", "instance"), "{{instance}}")),
+    series("Lookups in flight", "short", "Lookups that were read and are not answered yet.", ("engram_server_requests_in_flight{%s}" % I, "{{instance}}")),
+]
+TROUBLE = [
+    series("Share of dead tokens", "percentunit", "Of lookups by token ids. Positions of images are dead: the model looks up nothing there. Where all "
+           "tokens of a lookup are dead, a client may mask too much.",
+           ('sum(rate(engram_server_tokens_total{state="dead",%s}%s)) / (sum(rate(engram_server_tokens_total{%s}%s)) > 0) or vector(0)' % (I, R, I, R),
+            "dead tokens"),
+           ("sum(rate(engram_server_all_dead_lookups_total{%s}%s)) / (sum(rate(engram_server_token_lookups_total{%s}%s)) > 0) or vector(0)" % (I, R, I, R),
+            "lookups of dead tokens alone"), most=1),
+    series("Clients refused per second", "ops", "Clients that asked to attach. The log and the status page say who.",
+           (rate("engram_server_attach_refusals_total", "reason"), "{{reason}}")),
+    series("Answers by code", "ops", "What lookups ended with. RUNBOOK, EngramFailing, says what each code means.",
+           (rate("engram_server_requests_total", "code"), "{{code}}")),
+    series("Turned away per second", "ops", "late and queue_full are load, bytes_full are ids of too many batches, draining is a restart, "
+           "unauthenticated and permission_denied are who asks.", (rate("engram_server_rejections_total", "reason"), "{{reason}}")),
+]
+STATE_QUERY = ('sum by (job, instance) (engram_server_state{state="serving",%s}) + 2 * sum by (job, instance) '
+               '(engram_server_state{state="draining",%s})' % (I, I))
+FAILED = ('sum(rate(engram_server_requests_total{code!~"OK|CANCELLED",%s}%s) or 0 * rate(engram_server_requests_total{code="OK",%s}%s)) '
+          '/ (sum(rate(engram_server_requests_total{%s}%s)) > 0) or vector(0)' % (I, R, I, R, I, R))
+TURNED_AWAY = ('sum(rate(engram_server_rejections_total{reason=~"late|queue_full|bytes_full",%s}%s)) '
+               '/ (sum(rate(engram_server_requests_total{%s}%s)) > 0) or vector(0)' % (I, R, I, R))
+OVERVIEW = {
+    "Now": [
+        stat("Serving", "short", "How many engramd serve.", 'sum(engram_server_state{state="serving",%s})' % I, steps(RED, 1, GREEN)),
+        stat("Not serving", "short", "How many load, drain or do not answer Prometheus.",
+             'count(engram_server_state{state="serving",%s} == 0 or on (job, instance) (up{%s} == 0 and on (job, instance) '
+             'last_over_time(engram_server_build_info[1d]))) or vector(0)' % (I, I), steps(GREEN, 1, AMBER)),
+        stat("Failed lookups", "percentunit", "Share of lookups that end with an error. EngramFailing fires above 1 %.", FAILED,
+             steps(GREEN, 0.001, AMBER, 0.01, RED)),
+        stat("Turned away for load", "percentunit", "Share of lookups that come too late or find a queue full. EngramOverloaded fires above 1 %.",
+             TURNED_AWAY, steps(GREEN, 0.001, AMBER, 0.01, RED)),
+        stat("p99 of lookups over gRPC", "s", "In the server, streams and unary calls. Layer 1 is due 0.2 to 1.3 ms after the token." + UNCOUNTED,
+             quantile(0.99, "engram_server_request_seconds", "", I + ',transport=~"grpc_.*"').replace("by (, le)", "by (le)"),
+             steps(GREEN, 0.005, AMBER, 0.02, RED), nothing="no lookups"),
+        stat("Damaged blocks found", "short", "Since the start. Each fences its table set: RUNBOOK, EngramTableSetFenced.",
+             "sum(engram_server_checksum_failures_total{%s})" % I, steps(GREEN, 1, RED)),
+    ],
+    "Life": [timeline("State", "What each engramd is at. It does not answer where there is a gap.", STATE_QUERY, "{{instance}}", STATES)],
+    "Lookups": LOOKUPS,
+    "Trouble": TROUBLE,
+}
+LATENCY = {
+    "Lookups": [
+        series("Lookups: p50, p99, p99.9", "s", "From a request, read, to its last row handed to the transport, by the way it came." + UNCOUNTED,
+               *((quantile(q, "engram_server_request_seconds", "transport"), "{{transport}} p%s" % p) for q, p in ((0.5, "50"), (0.99, "99"), (0.999, "99.9"))),
+               thresholds=steps("transparent", 0.02, RED)),
+        series("Rows of a lookup: p50, p99", "short", "How large lookups are: what is slow may be large.",
+               *((quantile(q, "engram_server_batch_rows", "instance"), "{{instance}} p%s" % p) for q, p in ((0.5, "50"), (0.99, "99")))),
+    ],
+    "Stages of lookups over gRPC": [
+        series("Stages, p99", "s", "plan: parsed, checked, addressed. queue: waits for its turn and for memory (EngramQueueing: 2 ms). gather: the rows are "
+               "read from memory. send: until the transport took them.", (quantile(0.99, "engram_server_stage_seconds", "stage"), "{{stage}}"),
+               thresholds=steps("transparent", 0.002, RED)),
+        series("Stages, mean", "s", "The same, mean.",
+               ("%s / (%s > 0)" % (rate("engram_server_stage_seconds_sum", "stage"), rate("engram_server_stage_seconds_count", "stage")), "{{stage}}")),
+        series("Cores busy gathering", "short", "Of the lookup threads; their number is --lookup-threads.",
+               (rate("engram_server_stage_seconds_sum", "instance", 'stage="gather",' + I), "{{instance}}")),
+        series("Cores busy planning", "short", "Parsing, checking and addressing.",
+               (rate("engram_server_stage_seconds_sum", "instance", 'stage="plan",' + I), "{{instance}}")),
+    ],
+}
+RESIDENT = "engram_server_resident_bytes"
+TABLES = {
+    "Now": [
+        stat("Sets served", "short", "Table sets that are served by their name, each counted once per engramd.",
+             'count(engram_server_table_set_info{state="serving",%s})' % SET, steps(RED, 1, GREEN)),
+        stat("Names with different ids", "short", "Names under which replicas of one job serve different sets: RUNBOOK, EngramReplicasDiffer.",
+             'count(count by (job, name) (count by (job, name, id) (engram_server_table_set_info{state="serving",%s})) > 1) or vector(0)' % SET,
+             steps(GREEN, 1, RED)),
+        stat("Fenced sets", "short", "Found damaged in memory: nobody is served their rows.",
+             'count(engram_server_table_set_info{state="fenced",%s}) or vector(0)' % SET, steps(GREEN, 1, RED)),
+        stat("Tables in memory", "bytes", "Of all that are selected, superseded and retired ones too.", "sum(%s{%s})" % (RESIDENT, SET), steps(BLUE)),
+        stat("On 4 KiB pages", "percentunit", "Share of the tables. EngramSmallPages fires above 10 %.",
+             'sum(%s{pages="4KiB",%s}) / sum(%s{%s})' % (RESIDENT, SET, RESIDENT, SET), steps(GREEN, 0.02, AMBER, 0.1, RED)),
+        stat("Loaded", "percentunit", "Of the set that is being loaded.",
+             'sum(engram_server_load_bytes{what="done",%s}) / (sum(engram_server_load_bytes{what="total",%s}) > 0) or vector(1)' % (I, I),
+             steps(AMBER, 1, GREEN)),
+    ],
+    "Sets": [table("Table sets", "Every set that is in memory. Replicas of one name have one id, but while a new one is rolled out.",
+                   "engram_server_table_set_info{%s}" % SET, ["endpoint", "service"])],
+    "Memory": [
+        series("Memory by kind of page", "bytes", "As the kernel counts it.",
+               ("sum by (instance, pages) (%s{%s})" % (RESIDENT, SET), "{{instance}} {{pages}}")),
+        series("Share on 4 KiB pages", "percentunit", "Every row there costs a walk of the page tables: RUNBOOK, EngramSmallPages.",
+               ('sum by (instance, name) (%s{pages="4KiB",%s}) / sum by (instance, name) (%s{%s})' % (RESIDENT, SET, RESIDENT, SET), "{{instance}} {{name}}"),
+               thresholds=steps("transparent", 0.1, RED), most=1),
+        series("Memory by NUMA node", "bytes", "Of the whole process. Where the nodes differ much, --numa interleave spreads the tables.",
+               ("engram_server_numa_bytes{%s}" % I, "{{instance}} node {{node}}")),
+        series("Reserved huge pages of the hosts", "bytes", "Whoever uses them. What is free is room for the next set.",
+               ("engram_server_host_huge_page_bytes{%s}" % I, "{{instance}} {{state}}")),
+    ],
+    "Loading and scrubbing": [
+        series("Loading", "bytes", "Of the set that is being loaded; nothing between two.", ("engram_server_load_bytes{%s}" % I, "{{instance}} {{what}}")),
+        series("Verified in memory per second", "Bps", "By the scrubber, and by `engram admin scrub`.",
+               (rate("engram_server_scrub_bytes_total", "instance"), "{{instance}}")),
+        series("Pass under way", "percentunit", "How far it is. A pass verifies every table once.",
+               ("engram_server_scrub_pass_ratio{%s}" % I, "{{instance}}"), most=1),
+        series("Passes since the start", "short", "Times that all tables were verified again.", ("engram_server_scrub_passes_total{%s}" % I, "{{instance}}")),
+    ],
+}
+LEASES = "engram_server_leases"
+WAITS = "engram_client_wait_seconds"
+CLIENTS = {
+    "Now": [
+        stat("gRPC streams", "short", "Lookup streams that are open.", "sum(engram_server_grpc_streams{%s})" % I, steps(BLUE)),
+        stat("Shared-memory clients", "short", "Mapped ones and rings.", "sum(engram_server_shm_clients{%s})" % I, steps(BLUE)),
+        stat("RDMA clients", "short", "Attached over RDMA.", "sum(engram_server_rdma_clients{%s})" % I, steps(BLUE)),
+        stat("Clients that no server counts", "short", "They map the tables or read them over RDMA: their lookups are in their own metrics alone.",
+             'sum(%s{kind=~"mapped|rdma_read",%s})' % (LEASES, SET), steps(BLUE)),
+        stat("Refused in the last hour", "short", "Clients that asked to attach; a client that tries again is counted again.",
+             "sum(increase(engram_server_attach_refusals_total{%s}[1h]))" % I, steps(GREEN, 1, AMBER)),
+        stat("Certificate expires in", "s", "Of the lookup port. EngramCertificateExpires fires 7 days before.",
+             "min(engram_server_tls_certificate_expiry_seconds{%s} - time())" % I, steps(RED, 604800, AMBER, 1209600, GREEN), nothing="no TLS", spark=False),
+    ],
+    "Servers": [
+        series("Leases", "short", "Clients that have a table set, by the way they have it. Those over gRPC hold none.",
+               ("sum by (name, kind) (%s{%s})" % (LEASES, SET), "{{name}} {{kind}}")),
+        series("Attaches refused per second", "ops", "By the way they came and why. The log and the status page say who.",
+               (rate("engram_server_attach_refusals_total", "transport, reason") + " > 0 or vector(0)", "{{transport}} {{reason}}")),
+    ],
+    "Workers": [
+        series("Batches per second", "ops", "As the SDK counts them, over every way.",
+               (rate("engram_client_batches_total", "instance, client", WORKER), "{{instance}} {{client}}")),
+        series("Rows per second", "ops", "As the SDK counts them, those of mapped clients too.",
+               (rate("engram_client_rows_total", "instance, client", WORKER), "{{instance}} {{client}}")),
+        series("Waits for rows: p50, p99", "s", "What an engine's step sees.",
+               *((quantile(q, WAITS, "instance", WORKER), "{{instance}} p%s" % p) for q, p in ((0.5, "50"), (0.99, "99")))),
+        series("Batches by what they ended with", "ops", "OK means that every row is exact.", (rate("engram_client_waits_total", "code", WORKER), "{{code}}")),
+    ],
+}
+PROCESS = {
+    "Now": [
+        stat("Processor", "short", "Cores that are busy, of all that are selected.",
+             "sum(rate(process_cpu_seconds_total{%s}%s)%s)" % (I, R, OURS), steps(BLUE)),
+        stat("Resident memory", "bytes", "Reserved huge pages are not part of it.", "sum(process_resident_memory_bytes{%s}%s)" % (I, OURS), steps(BLUE)),
+        stat("Descriptors used", "percentunit", "Of the limit, the fullest. Connections are turned away at the limit.",
+             "max(process_open_fds{%s} / process_max_fds%s)" % (I, OURS), steps(GREEN, 0.7, AMBER, 0.9, RED)),
+        stat("Shortest uptime", "s", "What was started last.", "time() - max(engram_server_start_time_seconds{%s})" % I, steps(AMBER, 600, GREEN), spark=False),
+        stat("Versions", "short", "How many engramd have which version. More than one is a roll-out.", "count by (version) (engram_server_build_info{%s})" % I,
+             steps(BLUE), legend="{{version}}", spark=False),
+        stat("Free huge pages", "bytes", "Of all hosts together.", 'sum(engram_server_host_huge_page_bytes{state="free",%s})' % I, steps(BLUE)),
+    ],
+    "Process": [
+        series("Processor", "short", "Cores that are busy.", ("sum by (instance) (rate(process_cpu_seconds_total{%s}%s)%s)" % (I, R, OURS), "{{instance}}")),
+        series("Resident memory", "bytes", "Reserved huge pages are not part of it; tables on them are on the dashboard \"engram: tables\".",
+               ("process_resident_memory_bytes{%s}%s" % (I, OURS), "{{instance}}")),
+        series("Open descriptors", "short", "Connections, leases and files.", ("process_open_fds{%s}%s" % (I, OURS), "{{instance}}")),
+        series("Threads", "short", "Lookup threads, rings, and what serves beside them.", ("process_threads{%s}%s" % (I, OURS), "{{instance}}")),
+    ],
+}
+DASHBOARDS = {
+    "overview": ("engram: overview", OVERVIEW),
+    "latency": ("engram: latency", LATENCY),
+    "tables": ("engram: tables", TABLES),
+    "clients": ("engram: clients", CLIENTS),
+    "process": ("engram: process", PROCESS),
+}
+
+
+def variable(name, label, query):
+    return {"name": name, "label": label, "type": "query", "datasource": SOURCE, "includeAll": True, "multi": True, "allValue": ".*",
+            "query": {"query": query, "refId": name}, "refresh": 2, "sort": 1, "current": {"text": "All", "value": "$__all"}}
+
+
+VARIABLES = [
+    {"name": "datasource", "type": "datasource", "query": "prometheus", "label": "Prometheus"},
+    variable("job", "Job", "label_values(engram_server_build_info, job)"),
+    variable("instance", "Instance", 'label_values(engram_server_build_info{job=~"$job"}, instance)'),
+    variable("set", "Table set", 'label_values(engram_server_table_set_info{job=~"$job",instance=~"$instance"}, name)'),
+    variable("worker", "Worker", "label_values(engram_client_batches_total, instance)"),
+]
+ANNOTATIONS = [{"name": "Alerts", "datasource": SOURCE, "enable": True, "iconColor": RED, "step": "60s",
+                "expr": 'ALERTS{alertname=~"Engram.+",alertstate="firing"}', "titleFormat": "{{alertname}}", "textFormat": "{{instance}} {{job}} {{name}}"}]
+LINKS = [
+    {"type": "dashboards", "title": "engram", "tags": ["engram"], "asDropdown": True, "includeVars": True, "keepTime": True},
+    {"type": "link", "title": "Runbook", "url": RUNBOOK, "icon": "doc", "targetBlank": True},
+]
+
+
+def laid_out(rows):
+    """The panels with their places: each row has a head, and panels from left to right as they fit."""
+    y = 0
+    for title, panels in rows.items():
+        yield {"type": "row", "title": title, "collapsed": False, "gridPos": {"x": 0, "y": y, "w": 24, "h": 1}, "panels": []}
+        y, x = y + 1, 0
+        for one in panels:
+            place = one["gridPos"]
+            if x + place["w"] > 24:
+                x, y = 0, y + place["h"]
+            yield {**one, "gridPos": {"x": x, "y": y, **place}}
+            x += place["w"]
+        y += panels[-1]["gridPos"]["h"]
+
+
+def dashboard(name, title, rows):
     return {
         "uid": f"engram-{name}", "title": title, "tags": ["engram"], "schemaVersion": 38, "version": 1, "editable": True,
-        "refresh": "10s", "time": {"from": "now-1h", "to": "now"},
-        "templating": {"list": [
-            {"name": "datasource", "type": "datasource", "query": "prometheus", "label": "Prometheus"},
-            {"name": "instance", "type": "query", "datasource": SOURCE, "includeAll": True, "multi": True, "allValue": ".*",
-             "query": {"query": "label_values(engram_server_build_info, instance)", "refId": "instance"}, "refresh": 2,
-             "current": {"text": "All", "value": "$__all"}}]},
-        "panels": [{
-            "id": i + 1, "type": "timeseries", "title": panel_title, "datasource": SOURCE,
-            "gridPos": {"x": i % 2 * 12, "y": i // 2 * 8, "w": 12, "h": 8},
-            "fieldConfig": {"defaults": {"unit": unit, "min": 0, "custom": {"fillOpacity": 8, "showPoints": "never"}}, "overrides": []},
-            "options": {"legend": {"displayMode": "list", "placement": "bottom"}, "tooltip": {"mode": "multi"}},
-            "targets": [{"refId": chr(65 + n), "datasource": SOURCE, "expr": expr, "legendFormat": legend}
-                        for n, (expr, legend) in enumerate(queries)],
-        } for i, (panel_title, unit, *queries) in enumerate(panels)],
+        "refresh": "10s", "time": {"from": "now-1h", "to": "now"}, "graphTooltip": 1,
+        "templating": {"list": VARIABLES}, "annotations": {"list": ANNOTATIONS}, "links": LINKS,
+        "panels": [{"id": i + 1, **one} for i, one in enumerate(laid_out(rows))],
     }
 
 
 def main():
     directory = sys.argv[1] if len(sys.argv) > 1 else os.path.dirname(os.path.abspath(__file__))
-    for name, (title, panels) in DASHBOARDS.items():
+    for name, (title, rows) in DASHBOARDS.items():
         with open(os.path.join(directory, f"{name}.json"), "w", encoding="utf-8") as file:
-            json.dump(dashboard(name, title, panels), file, indent=1)
+            json.dump(dashboard(name, title, rows), file, indent=1)
             file.write("\n")
 
 

@@ -11,7 +11,7 @@ struct Sample {
   MonotonicTime when;
   uint64_t requests = 0;
   uint64_t rows = 0;
-  std::array<uint64_t, 22> times{};
+  std::array<uint64_t, LatencyHistogram::kBounds + 1> times{};
 };
 
 Sample Look(const Metrics& metrics, const Clock& clock) {
@@ -27,26 +27,14 @@ Sample Look(const Metrics& metrics, const Clock& clock) {
   return sample;
 }
 
-double Quantile(const Sample& now, const Sample& before, double share) {
-  uint64_t all = 0;
-  for (size_t i = 0; i < now.times.size(); ++i) all += now.times[i] - before.times[i];
-  if (all == 0) return 0;
-  uint64_t seen = 0;
-  for (size_t i = 0; i < now.times.size(); ++i) {
-    seen += now.times[i] - before.times[i];
-    if (static_cast<double>(seen) >= share * static_cast<double>(all)) {
-      return static_cast<double>(LatencyHistogram::Bound(i)) * 1e-6;
-    }
-  }
-  return 0;
-}
-
 HistoryPoint Between(const Sample& now, const Sample& before) {
   const double seconds = absl::ToDoubleSeconds(now.when - before.when);
+  auto times = now.times;
+  for (size_t i = 0; i < times.size(); ++i) times[i] -= before.times[i];
   return {.requests_per_s = static_cast<double>(now.requests - before.requests) / seconds,
           .rows_per_s = static_cast<double>(now.rows - before.rows) / seconds,
-          .p50_s = Quantile(now, before, 0.5),
-          .p99_s = Quantile(now, before, 0.99)};
+          .p50_s = QuantileSeconds(times, 0.5),
+          .p99_s = QuantileSeconds(times, 0.99)};
 }
 
 }  // namespace

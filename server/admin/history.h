@@ -20,7 +20,7 @@ namespace engram {
 struct HistoryPoint {
   double requests_per_s = 0;
   double rows_per_s = 0;
-  // Of the answers' times, seconds; 0 where there was none. The bucket's upper bound.
+  // Of the answers' times, seconds, interpolated (QuantileSeconds); 0 where there was none.
   double p50_s = 0;
   double p99_s = 0;
 };

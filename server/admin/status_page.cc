@@ -1,203 +1,212 @@
 #include "server/admin/status_page.h"
 
 #include <algorithm>
-#include <functional>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/strings/str_replace.h"
+#include "absl/strings/str_join.h"
 #include "memstore/table/side_files.h"
 #include "proto/wire/version.h"
+#include "server/admin/status_chart.h"
+#include "server/admin/status_style.h"
+#include "server/admin/status_text.h"
 
 namespace engram {
 namespace {
 
-constexpr char kHead[] = R"(<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="refresh" content="10">
-<title>engramd</title>
-<style>
-:root{--ink:#1c2430;--dim:#667085;--line:#e3e7ee;--card:#fff;--page:#f5f7fa;--blue:#2563eb;--red:#dc2626}
-@media (prefers-color-scheme:dark){:root{--ink:#e6eaf0;--dim:#98a2b3;--line:#2b3441;--card:#19202a;--page:#11161d;--blue:#60a5fa;--red:#f87171}}
-*{box-sizing:border-box}
-body{margin:0;background:var(--page);color:var(--ink);font:15px/1.45 system-ui,sans-serif;overflow-wrap:anywhere}
-main{max-width:960px;margin:0 auto;padding:16px}
-header{display:flex;flex-wrap:wrap;align-items:center;gap:8px 14px;margin-bottom:14px}
-h1{font-size:22px;margin:0}h2{font-size:15px;margin:0 0 10px}
-.state{padding:3px 12px;border-radius:99px;font-weight:600;color:#fff;background:#16a34a}
-.state.bad{background:var(--red)}.state.wait{background:#d97706}
-.dim{color:var(--dim)}.small{font-size:13px}
-.card{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:14px;margin-bottom:14px}
-.grid{display:grid;gap:14px;grid-template-columns:repeat(auto-fit,minmax(280px,1fr))}
-.grid .card{margin:0;min-width:0}.grid{margin-bottom:14px}
-.figure{display:flex;justify-content:space-between;align-items:baseline;margin-bottom:4px}
-.figure b{font-size:20px;font-variant-numeric:tabular-nums}
-svg{display:block;width:100%;height:72px}
-.set{border-top:1px solid var(--line);padding:10px 0}.set:first-of-type{border-top:0;padding-top:0}
-.tag{display:inline-block;padding:1px 8px;border-radius:99px;border:1px solid var(--line);font-size:12px;margin-right:6px}
-.tag.fenced{color:#fff;background:var(--red);border-color:var(--red)}
-code{font:13px/1.4 ui-monospace,monospace}
-dl{display:grid;grid-template-columns:auto minmax(0,1fr);gap:3px 14px;margin:0}dd{margin:0;text-align:right;font-variant-numeric:tabular-nums}
-.config{border-top:1px solid var(--line);padding:5px 0}.config:first-of-type{border-top:0}
-</style></head><body><main>
-)";
-
-std::string Escape(absl::string_view text) {
-  return absl::StrReplaceAll(
-      text, {{"&", "&amp;"}, {"<", "&lt;"}, {">", "&gt;"}, {"\"", "&quot;"}, {"'", "&#39;"}});
+std::string Card(absl::string_view id, absl::string_view title, absl::string_view contents) {
+  return absl::StrCat("<div class=\"card\" id=\"", id, "\"><h2>", title, "</h2>", contents,
+                      "</div>");
 }
 
-// 1234567 as 1.23 M.
-std::string Short(double value) {
-  constexpr const char* kUnits[] = {"", " k", " M", " G", " T"};
-  int unit = 0;
-  for (; value >= 1000 && unit < 4; ++unit) value /= 1000;
-  if (value >= 100 || value == 0) return absl::StrFormat("%.0f%s", value, kUnits[unit]);
-  return absl::StrFormat("%.3g%s", value, kUnits[unit]);
-}
+using Entries = std::vector<std::pair<absl::string_view, std::string>>;
 
-std::string Time(double seconds) {
-  if (seconds <= 0) return "–";
-  if (seconds < 1e-3) return absl::StrFormat("%.0f µs", seconds * 1e6);
-  return absl::StrFormat("%.3g ms", seconds * 1e3);
-}
-
-std::string Age(double seconds) {
-  if (seconds < 120) return absl::StrFormat("%.0f s", seconds);
-  if (seconds < 7200) return absl::StrFormat("%.0f min", seconds / 60);
-  if (seconds < 172800) return absl::StrFormat("%.0f h", seconds / 3600);
-  return absl::StrFormat("%.0f d", seconds / 86400);
-}
-
-using Pick = std::function<double(const HistoryPoint&)>;
-
-// The line of one series: the newest point is at the right edge.
-std::string Line(absl::Span<const HistoryPoint> history, const Pick& pick, double most,
-                 const char* colour) {
-  std::string points;
-  const double step = 300.0 / (History::kPoints - 1);
-  for (size_t i = 0; i < history.size(); ++i) {
-    const double x = 300 - step * static_cast<double>(history.size() - 1 - i);
-    const double y = 68 - (most > 0 ? pick(history[i]) / most * 64 : 0);
-    absl::StrAppendFormat(&points, "%.1f,%.1f ", x, y);
+std::string List(const Entries& entries) {
+  std::string text = "<dl>";
+  for (const auto& [what, value] : entries) {
+    absl::StrAppend(&text, "<dt>", what, "</dt><dd>", value, "</dd>");
   }
-  return absl::StrCat("<polyline fill=\"none\" stroke=\"var(", colour,
-                      ")\" stroke-width=\"1.6\" vector-effect=\"non-scaling-stroke\" points=\"",
-                      points, "\"/>");
+  return absl::StrCat(text, "</dl>");
 }
 
-std::string Chart(absl::Span<const HistoryPoint> history, const char* id, const char* title,
-                  const std::string& now, const std::string& scale, const Pick& pick,
-                  const Pick& second) {
-  double most = 0;
-  for (const HistoryPoint& point : history) {
-    most = std::max(most, pick(point));
-    if (second) most = std::max(most, second(point));
+// Parts of a bar; `colour` is of status_style.h.
+struct Part {
+  absl::string_view colour;
+  uint64_t size = 0;
+};
+
+std::string Bar(absl::Span<const Part> parts, uint64_t whole) {
+  std::string text = "<div class=\"bar\">";
+  for (const Part& part : parts) {
+    if (part.size == 0 || whole == 0) continue;
+    absl::StrAppendFormat(
+        &text, "<span class=\"%s\" style=\"width:%.2f%%\"></span>", part.colour,
+        100 * std::min(static_cast<double>(part.size) / static_cast<double>(whole), 1.0));
   }
-  std::string lines = Line(history, pick, most, "--blue");
-  if (second) absl::StrAppend(&lines, Line(history, second, most, "--red"));
-  return absl::StrCat("<div class=\"card\" id=\"", id,
-                      "\"><div class=\"figure\"><span class=\"dim\">", title, "</span><b>", now,
-                      "</b></div><svg viewBox=\"0 0 300 72\" preserveAspectRatio=\"none\" "
-                      "role=\"img\" aria-label=\"",
-                      title,
-                      "\"><line x1=\"0\" y1=\"68\" x2=\"300\" y2=\"68\" stroke=\"var(--line)\"/>",
-                      lines, "</svg><div class=\"small dim\">", scale, "</div></div>");
+  return absl::StrCat(text, "</div>");
 }
 
-std::string Charts(absl::Span<const HistoryPoint> history) {
-  const HistoryPoint now = history.empty() ? HistoryPoint{} : history.back();
-  double rows = 0;
-  double requests = 0;
-  double p99 = 0;
-  for (const HistoryPoint& point : history) {
-    rows = std::max(rows, point.rows_per_s);
-    requests = std::max(requests, point.requests_per_s);
-    p99 = std::max(p99, point.p99_s);
-  }
+// "engram-store-0: SERVING"; of ten tabs each says which it is.
+std::string Head(const ServerSnapshot& snapshot) {
+  const std::string host = snapshot.host.empty() ? "engramd" : Escape(snapshot.host);
   return absl::StrCat(
-      "<div class=\"grid\">",
-      Chart(
-          history, "rows", "rows / s", Short(now.rows_per_s),
-          absl::StrCat("last 10 min, most ", Short(rows)),
-          [](const HistoryPoint& point) { return point.rows_per_s; }, nullptr),
-      Chart(
-          history, "requests", "lookups / s", Short(now.requests_per_s),
-          absl::StrCat("last 10 min, most ", Short(requests)),
-          [](const HistoryPoint& point) { return point.requests_per_s; }, nullptr),
-      Chart(
-          history, "latency", "p50 · p99", absl::StrCat(Time(now.p50_s), " · ", Time(now.p99_s)),
-          absl::StrCat("last 10 min, most ", Time(p99), "; in the server, bucket bounds"),
-          [](const HistoryPoint& point) { return point.p50_s; },
-          [](const HistoryPoint& point) { return point.p99_s; }),
-      "</div>");
+      "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n<meta name=\"viewport\" "
+      "content=\"width=device-width, initial-scale=1\">\n<noscript><meta http-equiv=\"refresh\" "
+      "content=\"10\"></noscript>\n<title>",
+      host, ": ", Name(snapshot.state), " – engramd</title>\n<style>", kStatusStyle,
+      "</style>\n<script src=\"statusz.js\" defer></script>\n</head><body>\n<p "
+      "id=\"stale\">engramd "
+      "does not answer. This is what it said last.</p>\n<main>\n");
 }
 
 std::string Header(const ServerSnapshot& snapshot) {
   const std::string why = snapshot.WhyNotReady();
   const bool wait = snapshot.state == LifeState::kLoading;
-  return absl::StrCat(
-      "<header><h1>engramd</h1><span id=\"state\" class=\"state",
-      why.empty() ? "" : (wait ? " wait" : " bad"), "\">", Name(snapshot.state),
-      "</span><span class=\"dim\">version ", kEngramVersion, ", up ",
-      Age(absl::ToDoubleSeconds(snapshot.uptime)), "</span></header>",
-      why.empty() ? "" : absl::StrCat("<div class=\"card\">", Escape(why), "</div>"));
+  std::string where;
+  for (const std::string& address : snapshot.addresses) {
+    absl::StrAppend(&where, where.empty() ? ", serves at " : ", ", "<code>", Escape(address),
+                    "</code>");
+  }
+  return absl::StrCat("<header><h1>", snapshot.host.empty() ? "engramd" : Escape(snapshot.host),
+                      "</h1><span id=\"state\" class=\"state ",
+                      why.empty() ? "good" : (wait ? "wait" : "bad"), "\">", Name(snapshot.state),
+                      "</span><p class=\"dim\">engramd ", kEngramVersion, where, ", up for ",
+                      SpanText(snapshot.uptime), "</p></header>",
+                      why.empty() || (wait && snapshot.loading)
+                          ? ""
+                          : absl::StrCat("<div class=\"card why", wait ? " slow" : "", "\">",
+                                         Escape(why), "</div>"));
+}
+
+std::string Loading(const ServerSnapshot& snapshot) {
+  if (!snapshot.loading) return "";
+  const LoadProgress& progress = snapshot.loading->progress;
+  const double seconds = absl::ToDoubleSeconds(snapshot.loading->elapsed);
+  const double rate = seconds > 0 ? static_cast<double>(progress.bytes_done) / seconds : 0;
+  const Part done[] = {{.colour = "blue", .size = progress.bytes_done}};
+  std::string text = absl::StrCat("<code>", Escape(snapshot.loading->directory), "</code>",
+                                  Bar(done, progress.bytes_total), BytesText(progress.bytes_done),
+                                  " of ", BytesText(progress.bytes_total));
+  if (progress.bytes_total > 0) {
+    absl::StrAppend(&text, " (",
+                    PercentText(static_cast<double>(progress.bytes_done) /
+                                static_cast<double>(progress.bytes_total)),
+                    ")");
+  }
+  if (rate > 0 && progress.bytes_total >= progress.bytes_done) {
+    const double left = static_cast<double>(progress.bytes_total - progress.bytes_done) / rate;
+    absl::StrAppend(&text, ", ", BytesText(static_cast<uint64_t>(rate)), " per second, about <b>",
+                    SpanText(absl::Seconds(left)), "</b> left");
+  }
+  return Card("loading", "Loading a table set", text);
+}
+
+std::string Charts(absl::Span<const HistoryPoint> history) {
+  const Chart rows{.id = "rows",
+                   .title = "Rows per second",
+                   .series = {{"now", "blue", [](const auto& at) { return at.rows_per_s; }}},
+                   .text = CountText};
+  const Chart lookups{.id = "requests",
+                      .title = "Lookups per second",
+                      .series = {{"now", "blue", [](const auto& at) { return at.requests_per_s; }}},
+                      .text = CountText};
+  const Chart latency{.id = "latency",
+                      .title = "Latency of lookups, in the server",
+                      .series = {{"p50", "blue", [](const auto& at) { return at.p50_s; }},
+                                 {"p99", "orange", [](const auto& at) { return at.p99_s; }}},
+                      .text = TimeText,
+                      .zero_is_nothing = true};
+  return absl::StrCat("<div class=\"grid\">", MakeChart(rows, history), MakeChart(lookups, history),
+                      MakeChart(latency, history), "</div>");
+}
+
+// Who gathers rows without engramd: no counter of its own sees them.
+std::string NoteOnMappedClients(const ServerSnapshot& snapshot) {
+  uint64_t mapped = 0;
+  for (const TableSetStatus& set : snapshot.table_sets) {
+    mapped += set.leases[static_cast<size_t>(LeaseKind::kMapped)] +
+              set.leases[static_cast<size_t>(LeaseKind::kRdmaRead)];
+  }
+  if (mapped == 0) return "";
+  return absl::StrCat("<div class=\"card small dim\" id=\"mapped\">", mapped,
+                      mapped == 1 ? " client reads" : " clients read",
+                      " the tables by themselves (mapped over shared memory, or over RDMA). What "
+                      "they look up is not counted on this page: their own metrics have it.</div>");
 }
 
 // "layer 1: 9.45 M rows of 264 B, 2.5 GB in 10 shards".
 std::string Layers(const TableSetStatus& set) {
   std::string text;
   for (const TableLayout& layer : set.layers) {
-    absl::StrAppend(&text, "<br>layer ", layer.layer, ": ", Short(static_cast<double>(layer.rows)),
-                    " rows of ", layer.row_bytes, " B, ",
-                    Short(static_cast<double>(layer.rows * layer.row_bytes)), "B in ", layer.shards,
+    absl::StrAppend(&text, "<br>layer ", layer.layer, ": ",
+                    CountText(static_cast<double>(layer.rows)), " rows of ", layer.row_bytes,
+                    " B, ", BytesText(layer.rows * layer.row_bytes), " in ", layer.shards,
                     layer.shards == 1 ? " shard" : " shards");
   }
   return text;
 }
 
-// "1.02 GB on transparent-huge, 8.4 MB on 4KiB pages".
+absl::string_view ColourOf(PageKind kind) {
+  switch (kind) {
+    case PageKind::kHugetlb2M:
+      return "green";
+    case PageKind::kTransparentHuge:
+      return "blue";
+    case PageKind::kSmall:
+      break;
+  }
+  return "orange";
+}
+
+// "1.02 GB on transparent-huge, 8.4 MB on 4KiB pages", with a bar: small ones are what is wrong.
 std::string Pages(const ResidentPages& pages) {
   std::string text;
+  std::vector<Part> parts;
   for (const auto& [kind, bytes] : ByKind(pages)) {
     if (bytes == 0) continue;
-    absl::StrAppend(&text, text.empty() ? "" : ", ", Short(static_cast<double>(bytes)), "B on ",
-                    Escape(Name(kind)));
+    const Part& part = parts.emplace_back(Part{.colour = ColourOf(kind), .size = bytes});
+    absl::StrAppend(&text, text.empty() ? "" : ", ", "<i class=\"", part.colour, "\"></i>",
+                    BytesText(bytes), " on ", Escape(Name(kind)));
   }
-  return absl::StrCat(text.empty() ? "no" : text, " pages");
+  return absl::StrCat(Bar(parts, pages.Total()), text.empty() ? "no" : text, " pages");
+}
+
+std::string Clients(const TableSetStatus& set) {
+  constexpr const char* kKinds[kLeaseKinds] = {"mapped", "ring", "RDMA", "RDMA-read"};
+  std::vector<std::string> texts;
+  for (size_t kind = 0; kind < kLeaseKinds; ++kind) {
+    if (set.leases[kind] > 0) texts.push_back(absl::StrCat(set.leases[kind], " ", kKinds[kind]));
+  }
+  if (set.idle) {
+    texts.push_back(
+        absl::StrCat("last asked for over gRPC ", SpanText(absl::FromChrono(*set.idle)), " ago"));
+  }
+  return texts.empty() ? "no clients" : absl::StrCat("clients: ", absl::StrJoin(texts, ", "));
 }
 
 std::string Sets(const ServerSnapshot& snapshot) {
-  constexpr const char* kKinds[kLeaseKinds] = {"mapped", "ring", "RDMA", "RDMA-read"};
-  std::string text = "<div class=\"card\" id=\"sets\"><h2>Table sets</h2>";
+  std::string text;
   for (const TableSetStatus& set : snapshot.table_sets) {
-    absl::StrAppend(&text, "<div class=\"set\"><span class=\"tag ", Name(set.state), "\">",
-                    Name(set.state), "</span><b>", Escape(set.name), "</b> ", Pages(set.pages),
-                    ", for ", Age(static_cast<double>(set.age.count())), "<br><code class=\"dim\">",
-                    Escape(set.id), "</code><br><span class=\"small dim\">", Escape(set.directory));
-    for (size_t kind = 0; kind < kLeaseKinds; ++kind) {
-      if (set.leases[kind] == 0) continue;
-      absl::StrAppend(&text, " · ", set.leases[kind], " ", kKinds[kind]);
-    }
-    if (set.idle) {
-      absl::StrAppend(&text, " · gRPC ", Age(static_cast<double>(set.idle->count())), " ago");
-    }
+    const char* colour = set.state == TableSetState::kServing  ? "good"
+                         : set.state == TableSetState::kFenced ? "bad"
+                                                               : "wait";
+    absl::StrAppend(&text, "<div class=\"item\"><span class=\"tag ", colour, "\">", Name(set.state),
+                    "</span><b>", Escape(set.name), "</b> for ",
+                    SpanText(absl::FromChrono(set.age)), Pages(set.pages),
+                    "<br><code class=\"dim\">", Escape(set.id), "</code><br>",
+                    "<span class=\"small dim\">", Escape(set.directory), "<br>", Clients(set));
     if (set.provenance) {
       absl::StrAppend(&text, "<br>from ", Escape(ProvenanceText(*set.provenance)));
     }
     absl::StrAppend(&text, Layers(set), "</span></div>");
   }
-  if (snapshot.loading) {
-    absl::StrAppend(&text, "<div class=\"set\"><span class=\"tag\">loading</span>",
-                    Escape(snapshot.loading->directory), " ",
-                    Short(static_cast<double>(snapshot.loading->progress.bytes_done)), "B of ",
-                    Short(static_cast<double>(snapshot.loading->progress.bytes_total)), "B</div>");
-  }
-  return absl::StrCat(text, "</div>");
+  if (text.empty()) text = "<span class=\"dim\">none yet</span>";
+  return Card("sets", "Table sets", text);
 }
 
-std::string Figures(const ServerSnapshot& snapshot, const MetricSums& sums) {
+std::string Lookups(const MetricSums& sums) {
   uint64_t requests = 0;
   uint64_t ok = 0;
   uint64_t rows = 0;
@@ -208,34 +217,85 @@ std::string Figures(const ServerSnapshot& snapshot, const MetricSums& sums) {
     for (const uint64_t count : sums.requests[path]) requests += count;
   }
   for (const uint64_t count : sums.rejections) rejected += count;
-  const auto entry = [](const char* what, const std::string& value) {
-    return absl::StrCat("<dt>", what, "</dt><dd>", value, "</dd>");
+  const auto share = [](uint64_t part, uint64_t of) {
+    return of == 0 ? "–" : PercentText(static_cast<double>(part) / static_cast<double>(of));
   };
+  return Card(
+      "lookups", "Lookups since the start",
+      List({{"answered", CountText(static_cast<double>(ok))},
+            {"failed", CountText(static_cast<double>(requests - ok))},
+            {"turned away", CountText(static_cast<double>(rejected))},
+            {"in flight", CountText(static_cast<double>(sums.InFlight()))},
+            {"rows", CountText(static_cast<double>(rows))},
+            {"dead tokens", share(sums.dead_tokens, sums.tokens)},
+            {"lookups of dead tokens alone", share(sums.all_dead_lookups, sums.token_lookups)}}));
+}
+
+std::string ClientsAndScrubbing(const ServerSnapshot& snapshot) {
   const ScrubProgress& scrub = snapshot.scrub;
-  return absl::StrCat(
-      "<div class=\"grid\"><div class=\"card\" id=\"lookups\"><h2>Lookups since the start</h2><dl>",
-      entry("answered", Short(static_cast<double>(ok))),
-      entry("failed", Short(static_cast<double>(requests - ok))),
-      entry("turned away", Short(static_cast<double>(rejected))),
-      entry("in flight", absl::StrCat(sums.InFlight())),
-      entry("rows", Short(static_cast<double>(rows))),
-      "</dl></div><div class=\"card\" id=\"clients\"><h2>Clients and memory</h2><dl>",
-      entry("gRPC streams", absl::StrCat(snapshot.grpc_streams)),
-      entry("shared memory", absl::StrCat(snapshot.shm_clients)),
-      entry("RDMA", absl::StrCat(snapshot.rdma_clients)),
-      entry("scrubbed", absl::StrCat(Short(static_cast<double>(scrub.bytes_verified)), "B, ",
-                                     scrub.passes, " passes")),
-      entry("damages found", absl::StrCat(scrub.mismatches)), "</dl></div></div>");
+  Entries entries = {{"gRPC streams", absl::StrCat(snapshot.grpc_streams)},
+                     {"shared-memory clients", absl::StrCat(snapshot.shm_clients)},
+                     {"RDMA clients", absl::StrCat(snapshot.rdma_clients)},
+                     {"verified in memory", BytesText(scrub.bytes_verified)},
+                     {"whole passes", CountText(static_cast<double>(scrub.passes))},
+                     {"damaged blocks found", absl::StrCat(scrub.mismatches)}};
+  if (snapshot.scrub_bytes_per_s == 0) entries[3].second = "off";
+  return Card("clients", "Clients and scrubbing", List(entries));
+}
+
+std::string Process(const ServerSnapshot& snapshot) {
+  const ProcessStats& process = snapshot.process;
+  Entries entries = {
+      {"processor time", SpanText(absl::Seconds(process.cpu_seconds))},
+      {"resident memory", BytesText(process.resident_bytes)},
+      {"threads", absl::StrCat(process.threads)},
+      {"open files", absl::StrCat(process.open_files, " of ",
+                                  CountText(static_cast<double>(process.most_open_files)))}};
+  std::vector<std::string> nodes;
+  for (const auto& [node, bytes] : snapshot.numa_bytes) {
+    nodes.push_back(absl::StrCat("node ", node, ": ", BytesText(bytes)));
+  }
+  if (!nodes.empty()) entries.emplace_back("memory by node", absl::StrJoin(nodes, "<br>"));
+  const ReservedHugePages& huge = process.huge_pages;
+  entries.emplace_back("huge pages of the host",
+                       huge.total_bytes == 0 ? "none reserved"
+                                             : absl::StrCat(BytesText(huge.free_bytes), " free of ",
+                                                            BytesText(huge.total_bytes)));
+  return Card("process", "Process and host", List(entries));
+}
+
+std::string Refusals(const ServerSnapshot& snapshot) {
+  if (snapshot.recent_refusals.empty()) {
+    return Card("refusals", "Recent refusals", "<span class=\"dim\">none</span>");
+  }
+  std::string text =
+      "<table><tr><th>last</th><th>who</th><th>why</th><th>times</th><th>what it was "
+      "told</th></tr>";
+  for (const RecentRefusal& refusal : snapshot.recent_refusals) {
+    absl::StrAppend(&text, "<tr><td class=\"n\">", SpanText(refusal.ago), " ago</td><td>",
+                    Escape(refusal.peer), "</td><td>", Escape(refusal.way), ": ",
+                    Escape(refusal.reason), "</td><td class=\"n\">",
+                    CountText(static_cast<double>(refusal.count)), " ×</td><td>",
+                    Escape(refusal.message), "</td></tr>");
+  }
+  return Card("refusals", "Recent refusals", absl::StrCat(text, "</table>"));
 }
 
 std::string Configuration(absl::Span<const EffectiveField> fields) {
-  std::string text = "<div class=\"card\" id=\"configuration\"><h2>Configuration</h2>";
+  std::string chosen;
+  std::string defaults;
+  size_t default_count = 0;
   for (const EffectiveField& field : fields) {
-    absl::StrAppend(&text, "<div class=\"config\"><code>", Escape(field.name), ": ",
+    const bool is_default = field.source == "default";
+    default_count += is_default ? 1 : 0;
+    absl::StrAppend(is_default ? &defaults : &chosen, "<div><code>", Escape(field.name), ": ",
                     Escape(field.value), "</code> <span class=\"small dim\">", Escape(field.source),
                     "</span></div>");
   }
-  return absl::StrCat(text, "</div>");
+  return Card("configuration", "Configuration",
+              absl::StrCat(chosen, "<details id=\"defaults\"><summary>", default_count,
+                           default_count == 1 ? " setting has its" : " settings have their",
+                           " default</summary>", defaults, "</details>"));
 }
 
 }  // namespace
@@ -243,9 +303,16 @@ std::string Configuration(absl::Span<const EffectiveField> fields) {
 std::string MakeStatusPage(const ServerSnapshot& snapshot, const MetricSums& sums,
                            absl::Span<const HistoryPoint> history,
                            absl::Span<const EffectiveField> configuration) {
-  return absl::StrCat(kHead, Header(snapshot), Charts(history), Sets(snapshot),
-                      Figures(snapshot, sums), Configuration(configuration),
-                      "</main></body></html>\n");
+  return absl::StrCat(
+      Head(snapshot), Header(snapshot), Loading(snapshot), Charts(history),
+      NoteOnMappedClients(snapshot), Sets(snapshot), "<div class=\"grid\">", Lookups(sums),
+      ClientsAndScrubbing(snapshot), Process(snapshot), "</div>", Refusals(snapshot),
+      Configuration(configuration),
+      "<p class=\"small dim\">Also here: <a href=\"metrics\">metrics</a> for Prometheus, <a "
+      "href=\"readyz\">readyz</a> and <a href=\"healthz\">healthz</a> for probes.</p></main></body>"
+      "</html>\n");
 }
+
+absl::string_view StatusPageScript() { return kStatusPageScript; }
 
 }  // namespace engram

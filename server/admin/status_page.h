@@ -1,9 +1,9 @@
-// /statusz: what an engramd is at, on one page that needs nothing from elsewhere. Stateless.
+// /statusz: what an engramd is at, on one page that needs nothing but its script. Stateless.
 #pragma once
 
 #include <string>
-#include <vector>
 
+#include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "server/admin/history.h"
 #include "server/config/config.h"
@@ -12,9 +12,12 @@
 
 namespace engram {
 
-// HTML. Values that others chose (names, paths) are escaped.
+// HTML. Values that others chose (names, paths, what a client said) are escaped.
 std::string MakeStatusPage(const ServerSnapshot& snapshot, const MetricSums& sums,
                            absl::Span<const HistoryPoint> history,
                            absl::Span<const EffectiveField> configuration);
+
+// /statusz.js: replaces the page's contents with new ones, ten seconds after the last.
+absl::string_view StatusPageScript();
 
 }  // namespace engram

@@ -44,6 +44,7 @@ void StreamCall::OnAccepted() {
   absl::StatusOr<Caller> caller = loop_.context().access->Authenticate(context_);
   if (!caller.ok()) {
     loop_.metrics().Rejected(Rejection::kUnauthenticated);
+    loop_.context().attach_refusals->AddLookup("unauthenticated", context_.peer(), caller.status());
     // No stream of those who may call gives way to it.
     end_ = caller.status();
     read_all_ = true;
@@ -120,8 +121,12 @@ absl::Status StreamCall::Admit(LookupBatch& batch) {
   status = batch.Prepare(
       *context.registry, {.max_batch_rows = context.max_batch_rows, .max_reply_bytes = 0},
       [&](const TableSet& set) { return context.access->MayHave(caller_, set.name()); });
-  if (absl::IsPermissionDenied(status)) return turned_away(Rejection::kPermissionDenied, status);
+  if (absl::IsPermissionDenied(status)) {
+    context.attach_refusals->AddLookup("permission_denied", context_.peer(), status);
+    return turned_away(Rejection::kPermissionDenied, status);
+  }
   if (!status.ok()) return status;
+  loop_.metrics().Addressed(batch.Tokens(), batch.DeadMask());
   if (status = ids_.Take(batch.IdBytes()); !status.ok()) {
     return turned_away(Rejection::kBytesFull, status);
   }

@@ -89,7 +89,10 @@ absl::Status UnaryCall::Prepare() {
             "engramd has ", kMaxUnaryCalls, " lookups under way, the most it takes: ask again")));
   }
   absl::StatusOr<Caller> caller = context.access->Authenticate(context_);
-  if (!caller.ok()) return turned_away(Rejection::kUnauthenticated, caller.status());
+  if (!caller.ok()) {
+    context.attach_refusals->AddLookup("unauthenticated", context_.peer(), caller.status());
+    return turned_away(Rejection::kUnauthenticated, caller.status());
+  }
   batch_ = loop_.NewBatch();
   rpc::MessageSlices slices;
   absl::Status status = slices.Read(request_)
@@ -100,9 +103,13 @@ absl::Status UnaryCall::Prepare() {
       *context.registry,
       {.max_batch_rows = context.max_batch_rows, .max_reply_bytes = kMaxUnaryReplyBytes},
       [&](const TableSet& set) { return context.access->MayHave(*caller, set.name()); });
-  if (absl::IsPermissionDenied(status)) return turned_away(Rejection::kPermissionDenied, status);
+  if (absl::IsPermissionDenied(status)) {
+    context.attach_refusals->AddLookup("permission_denied", context_.peer(), status);
+    return turned_away(Rejection::kPermissionDenied, status);
+  }
   if (!status.ok()) return status;
   rows_ = batch_->Rows();
+  loop_.metrics().Addressed(batch_->Tokens(), batch_->DeadMask());
   if (status = ids_.Take(batch_->IdBytes()); !status.ok()) {
     return turned_away(Rejection::kBytesFull, status);
   }

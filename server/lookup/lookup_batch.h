@@ -44,6 +44,10 @@ class LookupBatch {
   uint64_t IdBytes() const { return request_.ListBytes() + lookup_.AddressedBytes(); }
   uint64_t KeptBytes() const { return request_.KeptBytes() + lookup_.KeptBytes(); }
   bool done() const { return at_.layer == lookup_.layers(); }
+  // Token ids that it names, and their dead mask, which is empty where none is dead; of row ids
+  // none. Until Release.
+  size_t Tokens() const { return request_.has_tokens ? request_.tokens.token_ids.size() : 0; }
+  absl::Span<const uint8_t> DeadMask() const { return request_.tokens.dead_mask; }
   // Of the whole answer.
   uint64_t Rows() const { return lookup_.Rows(); }
   uint64_t RowsBytes() const { return lookup_.RowsBytes(); }

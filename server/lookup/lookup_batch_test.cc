@@ -282,6 +282,8 @@ TEST_F(LookupBatchTest, TokenBatchesAreExact) {
     ExpectStream(batch, asked, rows_bytes);
   }
   Take(batch, request);
+  EXPECT_EQ(batch.Tokens(), ids.size());
+  EXPECT_TRUE(batch.DeadMask().empty());
   ExpectUnary(batch, asked, 1 << 20);
 }
 

@@ -1,5 +1,6 @@
 #include "server/metrics/attach_refusals.h"
 
+#include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "memstore/addressing/set_id.h"
 #include "memstore/base/quote_for_message.h"
@@ -34,6 +35,8 @@ void AttachRefusals::Add(AttachPath path, AttachRefusal reason, absl::string_vie
   const auto at = static_cast<size_t>(path);
   const auto why = static_cast<size_t>(reason);
   counts_[at][why].fetch_add(1, std::memory_order_relaxed);
+  recent_.Add(absl::StrCat("attach over ", kAttachPathNames[at]), kAttachRefusalNames[why], peer,
+              status.message());
   if (!MayWrite()) return;
   log_->info("attach over {} from {} refused ({}): {}", kAttachPathNames[at], QuoteForMessage(peer),
              kAttachRefusalNames[why], QuoteForMessage(status.message()));

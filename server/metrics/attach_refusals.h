@@ -1,5 +1,6 @@
 // Clients that asked to attach and were refused: counted by the way they came and the reason, and
-// told in the log, at most kLinesPerSecond lines a second of all ways together.
+// told in the log, at most kLinesPerSecond lines a second of all ways together. The last ones, and
+// those of lookups by callers who may not have them, are kept for the status page.
 //
 // Thread-safe. Attaching is no hot path: a refusal costs an atomic addition and a short lock.
 #pragma once
@@ -13,11 +14,13 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "memstore/base/clock.h"
 #include "memstore/base/mutex.h"
+#include "server/metrics/refusal_log.h"
 
 namespace engram {
 
@@ -55,18 +58,24 @@ class AttachRefusals {
 
   // `clock` outlives it.
   AttachRefusals(std::shared_ptr<spdlog::logger> log, const Clock* clock)
-      : log_(std::move(log)), clock_(clock) {}
+      : log_(std::move(log)), clock_(clock), recent_(clock) {}
 
   // `peer`: for people, as gRPC has it or "pid 12, uid 1000"; `status` is what the client is told.
   void Add(AttachPath path, AttachRefusal reason, absl::string_view peer,
            const absl::Status& status) ABSL_LOCKS_EXCLUDED(mutex_);
+  // A lookup that was refused for who asked. ThreadMetrics counts it, and its loop logs it.
+  void AddLookup(absl::string_view reason, absl::string_view peer, const absl::Status& status) {
+    recent_.Add("lookup", reason, peer, status.message());
+  }
   Counts Read() const;
+  std::vector<RecentRefusal> Recent() const { return recent_.Recent(); }
 
  private:
   bool MayWrite() ABSL_LOCKS_EXCLUDED(mutex_);
 
   const std::shared_ptr<spdlog::logger> log_;
   const Clock* const clock_;
+  RefusalLog recent_;
   std::array<std::array<std::atomic<uint64_t>, kAttachRefusals>, kAttachPaths> counts_{};
   Mutex mutex_;
   MonotonicTime second_ ABSL_GUARDED_BY(mutex_) = {};  // that lines are counted in

@@ -46,6 +46,18 @@ TEST_F(AttachRefusalsTest, EachIsCountedByItsWayAndReason) {
                                 HasSubstr("(permission_denied)"), HasSubstr("may not have")));
 }
 
+TEST_F(AttachRefusalsTest, TheLastOnesAreKeptWithThoseOfLookups) {
+  refusals_.Add(AttachPath::kShm, AttachRefusal::kFull, "uid 7",
+                absl::ResourceExhaustedError("no"));
+  refusals_.AddLookup("permission_denied", "ipv4:1.2.3.4:5", absl::PermissionDeniedError("not x"));
+  const std::vector<RecentRefusal> recent = refusals_.Recent();
+  ASSERT_THAT(recent, SizeIs(2));
+  EXPECT_EQ(recent[0].way, "lookup");
+  EXPECT_EQ(recent[0].message, "not x");
+  EXPECT_EQ(recent[1].way, "attach over shm");
+  EXPECT_EQ(recent[1].reason, "full");
+}
+
 TEST_F(AttachRefusalsTest, LinesOfASecondAreBoundedAndThoseLeftOutAreTold) {
   const auto refuse = [this] {
     refusals_.Add(AttachPath::kGrpc, AttachRefusal::kUnknownName, "p", absl::NotFoundError("no"));

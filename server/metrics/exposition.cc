@@ -20,7 +20,7 @@ using prometheus::MetricType;
 
 class Families : public MetricFamilies {
  public:
-  Families() : MetricFamilies("engram_server_") {}
+  explicit Families(const char* prefix) : MetricFamilies(prefix) {}
 
   void Gauge(const char* name, const char* help, double value) {
     AddGauge(Begin(name, MetricType::Gauge, help), {}, value);
@@ -66,6 +66,18 @@ void AddLookups(const MetricSums& sums, Families& out) {
     Families::AddCounter(bytes, {{"transport", kPathNames[path]}},
                          static_cast<double>(sums.bytes[path]));
   }
+  MetricFamily& tokens = out.Begin(
+      "tokens_total", MetricType::Counter,
+      "Tokens of lookups by token ids, which engramd addressed: live, and dead ones (an image's), "
+      "whose rows are the padding's. Lookups by row ids have none.");
+  Families::AddCounter(tokens, {{"state", "live"}},
+                       static_cast<double>(sums.tokens - sums.dead_tokens));
+  Families::AddCounter(tokens, {{"state", "dead"}}, static_cast<double>(sums.dead_tokens));
+  out.Counter("token_lookups_total", "Lookups by token ids.",
+              static_cast<double>(sums.token_lookups));
+  out.Counter("all_dead_lookups_total",
+              "Lookups by token ids of which every one is dead: a client may mask too much.",
+              static_cast<double>(sums.all_dead_lookups));
   out.Gauge("requests_in_flight", "Lookups that were read and are not answered yet.",
             static_cast<double>(sums.InFlight()));
   MetricFamily& rejections = out.Begin(
@@ -98,8 +110,8 @@ void AddTimes(const MetricSums& sums, Families& out) {
       out.Begin("request_seconds", MetricType::Histogram,
                 "From a lookup's request, read, to its last row handed to the transport.");
   for (size_t path = 0; path < kPaths; ++path) {
-    Families::AddHistogram(requests, {{"transport", kPathNames[path]}}, sums.request_seconds[path],
-                           2, 1e-6, 1e-9);
+    Families::AddHistogram(requests, {{"transport", kPathNames[path]}},
+                           ByPowersOfTwo(sums.request_seconds[path]), 2, 1e-6, 1e-9);
   }
   MetricFamily& stages =
       out.Begin("stage_seconds", MetricType::Histogram,
@@ -107,8 +119,8 @@ void AddTimes(const MetricSums& sums, Families& out) {
                 "answer queue: "
                 "waiting for its turn and for memory, gather, send: until the transport took it.");
   for (size_t stage = 0; stage < kStages; ++stage) {
-    Families::AddHistogram(stages, {{"stage", kStageNames[stage]}}, sums.stage_seconds[stage], 2,
-                           1e-6, 1e-9);
+    Families::AddHistogram(stages, {{"stage", kStageNames[stage]}},
+                           ByPowersOfTwo(sums.stage_seconds[stage]), 2, 1e-6, 1e-9);
   }
   MetricFamily& rows =
       out.Begin("batch_rows", MetricType::Histogram, "Rows of lookups that were answered.");
@@ -198,17 +210,53 @@ void AddProcess(const ServerSnapshot& snapshot, Families& out) {
   }
 }
 
+void AddMachine(const ServerSnapshot& snapshot, Families& out) {
+  MetricFamily& nodes =
+      out.Begin("numa_bytes", MetricType::Gauge,
+                "Memory of this process by NUMA node, as the kernel counts it; counted anew every "
+                "ten seconds at most.");
+  for (const auto& [node, bytes] : snapshot.numa_bytes) {
+    Families::AddGauge(nodes, {{"node", absl::StrCat(node)}}, static_cast<double>(bytes));
+  }
+  MetricFamily& pages = out.Begin("host_huge_page_bytes", MetricType::Gauge,
+                                  "Reserved huge pages of the machine: total, and those that are "
+                                  "free.");
+  const ReservedHugePages& huge = snapshot.process.huge_pages;
+  Families::AddGauge(pages, {{"state", "total"}}, static_cast<double>(huge.total_bytes));
+  Families::AddGauge(pages, {{"state", "free"}}, static_cast<double>(huge.free_bytes));
+}
+
+// Names as every Prometheus client library has them, so that dashboards for any program find them.
+void AddProcessStats(const ServerSnapshot& snapshot, Families& out) {
+  const ProcessStats& process = snapshot.process;
+  out.Counter("cpu_seconds_total", "Processor time, user and system, of all threads.",
+              process.cpu_seconds);
+  out.Gauge("resident_memory_bytes", "Resident memory; reserved huge pages are not part of it.",
+            static_cast<double>(process.resident_bytes));
+  out.Gauge("virtual_memory_bytes", "Virtual memory.", static_cast<double>(process.virtual_bytes));
+  out.Gauge("threads", "Threads.", process.threads);
+  out.Gauge("open_fds", "Open file descriptors.", process.open_files);
+  out.Gauge("max_fds", "The most file descriptors that it may open.",
+            static_cast<double>(process.most_open_files));
+  out.Gauge("start_time_seconds", "When it was started, since 1970.", snapshot.start_time);
+}
+
 }  // namespace
 
 std::string ExposeMetrics(const MetricSums& sums, const ServerSnapshot& snapshot) {
-  Families families;
+  Families families("engram_server_");
   AddProcess(snapshot, families);
   AddLookups(sums, families);
   AddAttachRefusals(snapshot, families);
   AddTimes(sums, families);
   AddTableSets(snapshot, families);
   AddScrub(snapshot, families);
-  return prometheus::TextSerializer().Serialize(families.Take());
+  AddMachine(snapshot, families);
+  Families process("process_");
+  AddProcessStats(snapshot, process);
+  std::vector<MetricFamily> all = families.Take();
+  for (MetricFamily& family : process.Take()) all.push_back(std::move(family));
+  return prometheus::TextSerializer().Serialize(all);
 }
 
 }  // namespace engram

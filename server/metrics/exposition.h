@@ -9,7 +9,8 @@
 
 namespace engram {
 
-// The text format, version 0.0.4. All names begin engram_server_.
+// The text format, version 0.0.4. All names begin engram_server_, but those that every program has
+// in common (process_).
 std::string ExposeMetrics(const MetricSums& sums, const ServerSnapshot& snapshot);
 
 }  // namespace engram

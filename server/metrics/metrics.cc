@@ -20,6 +20,34 @@ void AddHistogram(const Histogram& from, Sum& to) {
 
 }  // namespace
 
+HistogramSum<kLatencyBounds> ByPowersOfTwo(const LatencySum& sum) {
+  constexpr size_t kParts = LatencyHistogram::kParts;
+  HistogramSum<kLatencyBounds> coarse;
+  coarse.total = sum.total;
+  for (size_t i = 0; i < sum.counts.size(); ++i) {
+    coarse.counts[(i + kParts - 1) / kParts] += sum.counts[i];
+  }
+  return coarse;
+}
+
+double QuantileSeconds(const std::array<uint64_t, LatencyHistogram::kBounds + 1>& counts,
+                       double share) {
+  uint64_t all = 0;
+  for (const uint64_t count : counts) all += count;
+  if (all == 0) return 0;
+  const double wanted = share * static_cast<double>(all);
+  double seen = 0;
+  for (size_t i = 0; i < LatencyHistogram::kBounds; ++i) {
+    const auto here = static_cast<double>(counts[i]);
+    if (here > 0 && seen + here >= wanted) {
+      const double below = i == 0 ? 0 : LatencyHistogram::BoundSeconds(i - 1);
+      return below + (LatencyHistogram::BoundSeconds(i) - below) * (wanted - seen) / here;
+    }
+    seen += here;
+  }
+  return LatencyHistogram::BoundSeconds(LatencyHistogram::kBounds - 1);
+}
+
 void MetricSums::Add(const ThreadMetrics& thread) {
   // Ends first: a request that is counted as ended is counted as begun as well.
   ended += thread.ended.Read();
@@ -32,6 +60,10 @@ void MetricSums::Add(const ThreadMetrics& thread) {
   AddAll(thread.bytes, bytes);
   for (size_t i = 0; i < kStages; ++i) AddHistogram(thread.stage_seconds[i], stage_seconds[i]);
   AddHistogram(thread.batch_rows, batch_rows);
+  token_lookups += thread.token_lookups.Read();
+  all_dead_lookups += thread.all_dead_lookups.Read();
+  tokens += thread.tokens.Read();
+  dead_tokens += thread.dead_tokens.Read();
   AddAll(thread.rejections, rejections);
 }
 

@@ -20,6 +20,15 @@ struct HistogramSum {
   uint64_t total = 0;
 };
 
+using LatencySum = HistogramSum<LatencyHistogram::kBounds>;
+
+// The same by powers of two of a microsecond, as they are published.
+HistogramSum<kLatencyBounds> ByPowersOfTwo(const LatencySum& sum);
+// The time that `share` of what was counted took at most, in seconds: as if what is in a bucket
+// were spread over it evenly. 0 where nothing was counted; the last bound where it is above all.
+double QuantileSeconds(const std::array<uint64_t, LatencyHistogram::kBounds + 1>& counts,
+                       double share);
+
 struct MetricSums {
   uint64_t began = 0;
   uint64_t ended = 0;
@@ -27,9 +36,13 @@ struct MetricSums {
   uint64_t InFlight() const { return began > ended ? began - ended : 0; }
   std::array<std::array<uint64_t, kStatusCodes>, kPaths> requests{};
   std::array<uint64_t, kPaths> rows{}, bytes{};
-  std::array<HistogramSum<21>, kPaths> request_seconds{};
-  std::array<HistogramSum<21>, kStages> stage_seconds{};
+  std::array<LatencySum, kPaths> request_seconds{};
+  std::array<LatencySum, kStages> stage_seconds{};
   HistogramSum<13> batch_rows{};
+  uint64_t token_lookups = 0;
+  uint64_t all_dead_lookups = 0;
+  uint64_t tokens = 0;
+  uint64_t dead_tokens = 0;
   std::array<uint64_t, kRejections> rejections{};
 
   void Add(const ThreadMetrics& thread);

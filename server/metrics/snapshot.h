@@ -10,6 +10,8 @@
 #include "memstore/store/scrubber.h"
 #include "server/base/life_cycle.h"
 #include "server/metrics/attach_refusals.h"
+#include "server/metrics/numa_census.h"
+#include "server/metrics/process_stats.h"
 #include "server/table_sets/table_set_manager.h"
 
 namespace engram {
@@ -26,6 +28,13 @@ struct ServerSnapshot {
   uint32_t rdma_clients = 0;
   uint32_t grpc_streams = 0;
   AttachRefusals::Counts attach_refusals{};
+  // What follows is for those who look at all of it (Engramd::SnapshotWithPages), and nothing in
+  // what probes are answered from.
+  std::string host;                    // the machine's name
+  std::vector<std::string> addresses;  // of lookups, as bound; nothing before it serves
+  std::vector<RecentRefusal> recent_refusals;
+  ProcessStats process;
+  BytesByNode numa_bytes;
   std::optional<double> certificate_expiry;  // seconds since 1970
   // Whether TLS files as they are now cannot be used, and what was read before is.
   std::optional<bool> tls_refused;

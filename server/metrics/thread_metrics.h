@@ -7,11 +7,13 @@
 
 #include <array>
 #include <atomic>
+#include <bit>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 
 #include "absl/status/status.h"
+#include "absl/types/span.h"
 #include "memstore/base/power_of_two_histogram.h"
 
 namespace engram {
@@ -51,8 +53,35 @@ class SingleWriterCounter {
   std::atomic<uint64_t> value_{0};
 };
 
-// 1 us to 1.05 s; the sum in nanoseconds.
-using LatencyHistogram = PowerOfTwoHistogram<SingleWriterCounter, kLatencyBounds>;
+// 1 us to 1.05 s; the sum in nanoseconds. Between two powers of two there are kParts buckets of one
+// width, so that a quantile is a quarter of its value off at worst.
+struct LatencyHistogram {
+  static constexpr size_t kParts = 4;
+  static constexpr size_t kBounds = kParts * (kLatencyBounds - 1) + 1;
+
+  // Bounds are counted in quarters of a microsecond.
+  static constexpr uint64_t kBoundsPerSecond = 4'000'000;
+  static constexpr uint64_t Bound(size_t i) { return (kParts + i % kParts) << (i / kParts); }
+  static constexpr double BoundSeconds(size_t i) {
+    return static_cast<double>(Bound(i)) / static_cast<double>(kBoundsPerSecond);
+  }
+  // The first bound that is not below it.
+  static constexpr size_t IndexOf(uint64_t ns) {
+    const uint64_t quarters = (ns + 249) / 250;
+    if (quarters <= kParts) return 0;
+    const int octave = std::bit_width(quarters - 1) - 3;
+    const size_t at = kParts * static_cast<size_t>(octave) + (((quarters - 1) >> octave) - kParts);
+    return at + 1 < kBounds ? at + 1 : kBounds;
+  }
+
+  void Record(uint64_t ns) {
+    counts[IndexOf(ns)].Add(1);
+    total.Add(ns);
+  }
+
+  std::array<SingleWriterCounter, kBounds + 1> counts;  // the last: above all bounds
+  SingleWriterCounter total;
+};
 // 1 to 4^12 rows.
 using RowsHistogram = PowerOfTwoHistogram<SingleWriterCounter, 13, 2>;
 
@@ -77,6 +106,17 @@ class alignas(64) ThreadMetrics {
   void RecordLatency(Stage stage, Duration took) {
     Record(stage_seconds[static_cast<size_t>(stage)], took);
   }
+  // A lookup of `token_count` token ids was addressed here. `dead`: its mask, or empty; non-zero is
+  // dead.
+  void Addressed(uint64_t token_count, absl::Span<const uint8_t> dead) {
+    if (token_count == 0) return;
+    uint64_t dead_count = 0;
+    for (const uint8_t one : dead) dead_count += one != 0 ? 1 : 0;
+    token_lookups.Add(1);
+    tokens.Add(token_count);
+    dead_tokens.Add(dead_count);
+    if (dead_count == token_count) all_dead_lookups.Add(1);
+  }
   void Rejected(Rejection why) { rejections[static_cast<size_t>(why)].Add(1); }
 
   SingleWriterCounter began, ended;
@@ -85,13 +125,13 @@ class alignas(64) ThreadMetrics {
   std::array<LatencyHistogram, kPaths> request_seconds;
   std::array<LatencyHistogram, kStages> stage_seconds;
   RowsHistogram batch_rows;
+  // Of lookups by token ids; those by row ids were addressed elsewhere.
+  SingleWriterCounter token_lookups, all_dead_lookups, tokens, dead_tokens;
   std::array<SingleWriterCounter, kRejections> rejections;
 
  private:
   static void Record(LatencyHistogram& histogram, Duration took) {
-    const auto ns =
-        static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(took).count());
-    histogram.Record((ns + 999) / 1000, ns);
+    histogram.Record(static_cast<uint64_t>(took.count()));
   }
 };
 

@@ -215,6 +215,7 @@ absl::Status RdmaSession::PrepareTokens() {
                                 .slices = {slices_.data(), sliced ? layers : 0},
                                 .allow_unmasked_images = allows_images},
                                {.max_batch_rows = served_.max_batch_rows, .max_reply_bytes = 0}));
+  served_.metrics->Addressed(view_.token_ids.size(), view_.dead);
   for (uint32_t i = 0; i < layers; ++i) {
     if (view_.layers[i].rows == lookup_.rows(i)) continue;
     return absl::InvalidArgumentError(

@@ -249,8 +249,11 @@ void TableSetManager::RefreshPages() {
 }
 
 std::optional<TableSetLoad> TableSetManager::loading() const {
+  const MonotonicTime now = clock_->Now();
   MutexLock lock(mutex_);
-  return loading_;
+  std::optional<TableSetLoad> loading = loading_;
+  if (loading) loading->elapsed = now - loading->since;
+  return loading;
 }
 
 std::string TableSetManager::Holders() const {
@@ -303,7 +306,7 @@ absl::StatusOr<PublishedSet> TableSetManager::Publish(
                                              ": wait until it is there"));
     }
     publishing_ = true;
-    loading_ = TableSetLoad{.directory = directory, .progress = {}};
+    loading_ = TableSetLoad{.directory = directory, .progress = {}, .since = clock_->Now()};
   }
   on_progress_ = std::move(on_progress);
   give_up_ = std::move(cancelled);

@@ -69,6 +69,8 @@ struct TableSetStatus {
 struct TableSetLoad {
   std::string directory;
   LoadProgress progress;
+  MonotonicTime since = {};     // when it began
+  absl::Duration elapsed = {};  // since then, as loading() was asked
 };
 
 // What was published.

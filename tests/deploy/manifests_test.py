@@ -79,10 +79,12 @@ class Text(unittest.TestCase):
 # Values that no profile has, each beside the defaults.
 VARIANTS = {
     "monitoring": {"monitoring": {"enabled": True, "labels": {"release": "prometheus"}}},
-    "tls": {"tls": {"secret": "engram-tls", "clientCertificates": True}, "monitoring": {"enabled": True}},
+    "tls": {"tls": {"secret": "engram-tls", "clientCertificates": True},
+            "monitoring": {"enabled": True, "runbookUrl": "https://wiki.example/RUNBOOK.md"}},
     "rdma and read": {"rdma": {"enabled": True, "read": True, "devices": ["mlx5_0", "mlx5_1"]}},
     "sidecar beside stores": {"sidecar": {"enabled": True}, "tls": {"secret": "engram-tls"}},
-    "sidecar alone": {"stores": {"enabled": False}, "sidecar": {"enabled": True, "extraArgs": ["--log-format=json"]}},
+    "sidecar alone": {"stores": {"enabled": False}, "sidecar": {"enabled": True, "extraArgs": ["--log-format=json"]},
+                      "monitoring": {"enabled": True}},
     "no huge pages, no policy": {"stores": {"hugePages": "", "numa": "", "antiAffinity": "preferred", "memory": "200Gi",
                                             "nodeSelector": {"role": "store"}, "tolerations": [{"operator": "Exists"}],
                                             "priorityClassName": "high", "podAnnotations": {"a": "b"}, "lookupThreads": 2, "gatherThreads": 2},
@@ -132,6 +134,20 @@ class Variants(unittest.TestCase):
         ports = {port["name"] for service in self.of_kind("monitoring", "Service") if wanted <= service["metadata"]["labels"].items()
                  for port in service["spec"]["ports"]}
         self.assertIn(monitor["spec"]["endpoints"][0]["port"], ports)
+
+    def test_sidecars_are_scraped(self):
+        monitor, = self.of_kind("sidecar alone", "PodMonitor")
+        deployment, = self.of_kind("sidecar alone", "Deployment")
+        pod = deployment["spec"]["template"]
+        self.assertLessEqual(monitor["spec"]["selector"]["matchLabels"].items(), pod["metadata"]["labels"].items())
+        ports = {port["name"] for container in pod["spec"]["initContainers"] for port in container.get("ports", [])}
+        self.assertIn(monitor["spec"]["podMetricsEndpoints"][0]["port"], ports)
+
+    def test_alerts_and_dashboards_lead_to_the_runbook_that_was_given(self):
+        rules, = self.of_kind("tls", "PrometheusRule")
+        urls = {rule["annotations"]["runbook_url"] for group in rules["spec"]["groups"] for rule in group["rules"] if "alert" in rule}
+        self.assertIn("https://wiki.example/RUNBOOK.md#engramdown", urls)
+        self.assertNotIn("engram.invalid", json.dumps(self.rendered["tls"]))
 
     def test_tls_mounts_the_secret_that_the_flags_name(self):
         (pod, container), = engramds_in(self.of_kind("tls", "StatefulSet"))

@@ -135,7 +135,9 @@ TEST_F(MetricsTest, RefusalsAreCountedByTheirCodeAndReason) {
   for (const char* why : {"unauthenticated", "permission_denied", "unknown_name", "unknown_id"}) {
     Expect(absl::StrCat("attach_refusals_total{transport=\"grpc\",reason=\"", why, "\"}"), 1);
     EXPECT_THAT(engramd_->Log(), HasSubstr(absl::StrCat("refused (", why, "): ")));
+    EXPECT_THAT(HttpGet(http_, "/statusz"), HasSubstr(absl::StrCat("attach over grpc: ", why)));
   }
+  EXPECT_THAT(HttpGet(http_, "/statusz"), HasSubstr("lookup: permission_denied"));
   Expect("rejections_total{reason=\"unauthenticated\"}", 1);
   Expect("rejections_total{reason=\"permission_denied\"}", 1);
   Expect("requests_total{transport=\"grpc_unary\",code=\"UNAUTHENTICATED\"}", 1);
@@ -148,7 +150,9 @@ TEST_F(MetricsTest, ReadyWhileItServesAndAliveAllTheTime) {
   Start({"--drain-grace-s", "3"});
   EXPECT_THAT(HttpGet(http_, "/readyz"), AllOf(HasSubstr("200 OK"), HasSubstr("serving")));
   EXPECT_THAT(HttpGet(http_, "/healthz"), HasSubstr("200 OK"));
-  EXPECT_THAT(HttpGet(http_, "/"), AllOf(HasSubstr("404"), HasSubstr("/statusz")));
+  EXPECT_THAT(HttpGet(http_, "/livez"), HasSubstr("200 OK"));
+  EXPECT_THAT(HttpGet(http_, "/"), AllOf(HasSubstr(" 302 "), HasSubstr("Location: /statusz\r\n")));
+  EXPECT_THAT(HttpGet(http_, "/none"), AllOf(HasSubstr("404"), HasSubstr("/statusz\n")));
   // A stream whose client takes nothing keeps the drain waiting for its grace.
   const auto client = Attach("grpc:" + address_, "stream");
   const auto stub =
@@ -180,6 +184,9 @@ TEST_F(MetricsTest, TheStatusPageIsWholeAndEscapesWhatOthersChose) {
     EXPECT_THAT(metrics, ContainsRegex(absl::StrCat("server_resident_bytes.[^}]*pages=\"", kind)));
   }
   EXPECT_THAT(page, HasSubstr("in 1 shard"));
+  EXPECT_THAT(page, HasSubstr("serves at <code>127.0.0.1:"));
+  EXPECT_THAT(HttpGet(http_, "/statusz.js"), HasSubstr("text/javascript"));
+  EXPECT_THAT(metrics, ContainsRegex("\nprocess_resident_memory_bytes [1-9]"));
   for (const char* part : {"SERVING", "qwen4-exp", "id=\"rows\"", "id=\"latency\"", "flag --listen",
                            "id=\"configuration\"", "</html>"}) {
     EXPECT_THAT(page, HasSubstr(part));
@@ -192,7 +199,7 @@ TEST_F(MetricsTest, TheStatusPageIsWholeAndEscapesWhatOthersChose) {
   wild.WaitUntilServing();
   const auto line = wild.WaitForLine("metrics and status at http://");
   const std::string other = HttpGet(line->substr(line->find("http://") + 7), "/statusz");
-  EXPECT_THAT(other, AllOf(HasSubstr("&lt;script&gt;x"), Not(HasSubstr("<script"))));
+  EXPECT_THAT(other, AllOf(HasSubstr("&lt;script&gt;x"), Not(HasSubstr("<script>x"))));
 }
 
 // Slow clients, silent ones, many, and requests without end: the pages stay there, and lookups too.

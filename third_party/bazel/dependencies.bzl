@@ -17,7 +17,6 @@ def engram_dependencies():
         name = "system",
         extra_linkopts = {
             "benchmark_main": ["-lbenchmark_main"],
-            "civetweb": ["-lcivetweb"],
             "grpc++_channelz": ["-lgrpcpp_channelz"],
             "grpc++_reflection": ["-lgrpc++_reflection"],
         },
@@ -41,7 +40,6 @@ def engram_dependencies():
             ],
             "benchmark": ["benchmark"],
             "benchmark_main": ["benchmark"],
-            "civetweb": ["prometheus-cpp-pull"],
             "cli11": ["CLI11"],
             "gmock": ["gmock"],
             "grpc++": ["grpc++"],
@@ -58,6 +56,7 @@ def engram_dependencies():
             "json": ["nlohmann_json"],
                         "libcrypto": ["libcrypto"],
             "libssl": ["libssl"],
+            "microhttpd": ["libmicrohttpd"],
             "numa": ["numa"],
             "prometheus": ["prometheus-cpp-pull"],
             "protobuf": ["protobuf"],

@@ -1,0 +1,78 @@
+#include "server/admin/status_text.h"
+
+#include <algorithm>
+#include <iterator>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_replace.h"
+
+namespace engram {
+namespace {
+
+// Three digits that say something, and no point where there are three before it.
+std::string ThreeDigits(double value) {
+  if (value >= 99.95) return absl::StrFormat("%.0f", value);
+  return absl::StrFormat("%.3g", value);
+}
+
+std::string WithPrefix(double value, absl::string_view unit) {
+  constexpr const char* kPrefixes[] = {"", "k", "M", "G", "T", "P"};
+  size_t prefix = 0;
+  // 999.7 k would be written as 1000 k.
+  for (; value >= 999.5 && prefix + 1 < std::size(kPrefixes); ++prefix) value /= 1000;
+  return absl::StrCat(ThreeDigits(value), prefix > 0 || !unit.empty() ? " " : "", kPrefixes[prefix],
+                      unit);
+}
+
+std::string Counted(int64_t count, absl::string_view what) {
+  return absl::StrCat(count, " ", what, count == 1 ? "" : "s");
+}
+
+// "2 days 4 hours", and the larger alone where there is nothing of the smaller.
+std::string Two(int64_t seconds, int64_t large_s, absl::string_view large, int64_t small_s,
+                absl::string_view small) {
+  const int64_t rest = seconds % large_s / small_s;
+  const std::string text = Counted(seconds / large_s, large);
+  return rest == 0 ? text : absl::StrCat(text, " ", Counted(rest, small));
+}
+
+}  // namespace
+
+std::string Escape(absl::string_view text) {
+  return absl::StrReplaceAll(
+      text, {{"&", "&amp;"}, {"<", "&lt;"}, {">", "&gt;"}, {"\"", "&quot;"}, {"'", "&#39;"}});
+}
+
+std::string CountText(double value) { return WithPrefix(value, ""); }
+
+std::string BytesText(uint64_t bytes) { return WithPrefix(static_cast<double>(bytes), "B"); }
+
+std::string TimeText(double seconds) {
+  if (seconds <= 0) return "–";
+  if (seconds < 0.9995e-3) return absl::StrCat(ThreeDigits(seconds * 1e6), " µs");
+  if (seconds < 0.9995) return absl::StrCat(ThreeDigits(seconds * 1e3), " ms");
+  return absl::StrCat(ThreeDigits(seconds), " s");
+}
+
+std::string SpanText(absl::Duration d) {
+  const int64_t seconds = std::max<int64_t>(absl::ToInt64Seconds(d), 0);
+  if (seconds < 60) return Counted(seconds, "second");
+  if (seconds < 600) return Two(seconds, 60, "minute", 1, "second");
+  if (seconds < 3600) return Counted(seconds / 60, "minute");
+  if (seconds < 86400) return Two(seconds, 3600, "hour", 60, "minute");
+  return Two(seconds, 86400, "day", 3600, "hour");
+}
+
+std::string PercentText(double share) {
+  const double percent = share * 100;
+  if (percent <= 0) return "0 %";
+  if (percent < 0.1) return "under 0.1 %";
+  // What is not all is not written as all.
+  if (percent < 10 || (percent > 99 && percent < 100)) {
+    return absl::StrFormat("%.1f %%", std::min(percent, percent < 100 ? 99.9 : percent));
+  }
+  return absl::StrFormat("%.0f %%", percent);
+}
+
+}  // namespace engram

@@ -1,0 +1,66 @@
+#include "server/metrics/exposition.h"
+
+#include <string>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace engram {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+TEST(Exposition, HasTheProcessUnderTheNamesThatAllProgramsHave) {
+  ServerSnapshot snapshot;
+  snapshot.start_time = 1000;
+  snapshot.process = {.cpu_seconds = 1.5,
+                      .resident_bytes = 4096,
+                      .virtual_bytes = 8192,
+                      .threads = 7,
+                      .open_files = 12,
+                      .most_open_files = 1024,
+                      .huge_pages = {.total_bytes = 4 << 20, .free_bytes = 2 << 20}};
+  snapshot.numa_bytes = {{0, 10}, {1, 20}};
+  const std::string text = ExposeMetrics({}, snapshot);
+  for (const char* line : {
+           "\nprocess_cpu_seconds_total 1.5\n",
+           "\nprocess_resident_memory_bytes 4096\n",
+           "\nprocess_virtual_memory_bytes 8192\n",
+           "\nprocess_threads 7\n",
+           "\nprocess_open_fds 12\n",
+           "\nprocess_max_fds 1024\n",
+           "\nprocess_start_time_seconds 1000\n",
+           "\nengram_server_numa_bytes{node=\"1\"} 20\n",
+           "\nengram_server_host_huge_page_bytes{state=\"total\"} 4194304\n",
+       }) {
+    EXPECT_THAT(text, HasSubstr(line));
+  }
+}
+
+TEST(Exposition, TellsDeadTokensFromLiveOnes) {
+  MetricSums sums;
+  sums.token_lookups = 4;
+  sums.all_dead_lookups = 1;
+  sums.tokens = 100;
+  sums.dead_tokens = 30;
+  const std::string text = ExposeMetrics(sums, {});
+  EXPECT_THAT(text, HasSubstr("\nengram_server_tokens_total{state=\"live\"} 70\n"));
+  EXPECT_THAT(text, HasSubstr("\nengram_server_tokens_total{state=\"dead\"} 30\n"));
+  EXPECT_THAT(text, HasSubstr("\nengram_server_all_dead_lookups_total 1\n"));
+}
+
+// Finer buckets are for the status page: what is published stays at powers of two.
+TEST(Exposition, PublishesLatenciesByPowersOfTwo) {
+  MetricSums sums;
+  sums.request_seconds[0].counts[LatencyHistogram::IndexOf(2'400)] = 3;
+  sums.request_seconds[0].counts[LatencyHistogram::IndexOf(3'900)] = 4;
+  const std::string text = ExposeMetrics(sums, {});
+  const std::string series = "engram_server_request_seconds_bucket{transport=\"grpc_stream\",le=";
+  EXPECT_THAT(text, HasSubstr(series + "\"4e-06\"} 7\n"));
+  EXPECT_THAT(text, HasSubstr(series + "\"2e-06\"} 0\n"));
+  EXPECT_THAT(text, Not(HasSubstr("le=\"2.5e-06\"")));
+}
+
+}  // namespace
+}  // namespace engram
