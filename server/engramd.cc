@@ -1,6 +1,5 @@
 #include "server/engramd.h"
 
-#include <grpc/grpc.h>
 #include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/impl/server_builder_option.h>
 #include <grpcpp/impl/server_builder_plugin.h>
@@ -14,22 +13,18 @@
 #include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
 #include "memstore/base/status_macros.h"
-#include "memstore/os/thread.h"
 #include "memstore/tls/pem.h"
-#include "proto/rpc/grpc_time.h"
 #include "server/admin/status_page.h"
 #include "server/base/limits.h"
 #include "server/metrics/exposition.h"
 #include "server/net/listen_socket.h"
+#include "server/net/server_shutdown.h"
 #include "server/security/peer_uid.h"
 #include "server/start_checks.h"
 #include "server/table_sets/checkpoint_set.h"
 
 namespace engram {
 namespace {
-
-// What clients that were told to go have for closing their connections themselves.
-constexpr absl::Duration kGoodbye = absl::Milliseconds(100);
 
 uint32_t LookupThreads(const ServerConfig& config) {
   if (config.lookup_threads > 0) return config.lookup_threads;
@@ -426,7 +421,7 @@ void Engramd::Drain(absl::Duration grace) {
     while (!absl::c_all_of(loops_, ended) && clock_->WaitUntil(drained_, drain_mutex_, deadline)) {
     }
   }
-  ShutGrpcDown();
+  ShutDownServer(*server_, connections_, *clock_);
   for (const auto& loop : loops_) loop->Stop();
   server_.reset();
   admin_.reset();
@@ -434,43 +429,6 @@ void Engramd::Drain(absl::Duration grace) {
   history_.reset();
   scrubber_.reset();
   life_.Advance(LifeState::kStopped);
-}
-
-// Shutdown waits for every connection, and idle clients may not look at theirs for seconds; once
-// the last call is over those that stayed are closed. A peer that takes nothing (it was stopped)
-// would keep gRPC from closing its own: those are ended under it.
-void Engramd::ShutGrpcDown() {
-  struct Down {
-    Mutex mutex;
-    CondVar changed;
-    bool is_down ABSL_GUARDED_BY(mutex) = false;
-  } down;
-  absl::StatusOr<std::thread> shutdown = StartThread("shutdown", [&] {
-    server_->Shutdown(rpc::After(absl::ToChronoNanoseconds(kGoodbye)));
-    MutexLock lock(down.mutex);
-    down.is_down = true;
-    down.changed.NotifyAll();
-  });
-  if (!shutdown.ok()) {
-    grpc_server_cancel_all_calls(server_->c_server());
-    connections_.ShutDown();
-    server_->Shutdown(rpc::After(absl::ToChronoNanoseconds(kGoodbye)));
-    server_->Wait();
-    return;
-  }
-  {
-    MutexLock lock(down.mutex);
-    for (bool cancelled = false; !down.is_down; cancelled = true) {
-      const MonotonicTime next = clock_->After(kGoodbye);
-      while (!down.is_down && clock_->WaitUntil(down.changed, down.mutex, next)) {
-      }
-      if (down.is_down) break;
-      if (cancelled) connections_.ShutDown();
-      grpc_server_cancel_all_calls(server_->c_server());
-    }
-  }
-  shutdown->join();
-  server_->Wait();
 }
 
 Engramd::~Engramd() { Drain(absl::ZeroDuration()); }

@@ -91,7 +91,6 @@ class Engramd {
   Acceptor::Take TakeConnections();
   absl::Status StartShm();
   absl::Status StartRdma();
-  void ShutGrpcDown();
 
   const ServerConfig config_;
   const std::shared_ptr<spdlog::logger> log_;
