@@ -280,7 +280,11 @@ absl::Status Engramd::StartAdmin() {
                                                           .only = config_.admin_identities}
                                  : AccessControl::Options{},
                             log_, clock_));
-  ENGRAM_ASSIGN_OR_RETURN(admin_, AdminServer::Start(*config_.admin_grpc_listen, admin_tls_.get(),
+  // Where clients have all descriptors there are for them, operators still get in.
+  ENGRAM_ASSIGN_OR_RETURN(admin_, AdminServer::Start({.address = *config_.admin_grpc_listen,
+                                                      .tls = admin_tls_.get(),
+                                                      .fd_limit = fd_limit_ + kAdminFiles,
+                                                      .clock = clock_},
                                                      {.table_sets = table_sets_.get(),
                                                       .life = &life_,
                                                       .scrubber = scrubber_.get(),

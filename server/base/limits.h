@@ -85,6 +85,8 @@ inline constexpr uint32_t kMaxScrubMibPerS = 16384;
 inline constexpr uint64_t kMaxConnections = 16384;
 // Descriptors that connections leave alone: engramd's own and gRPC's, about 20, with room to spare.
 inline constexpr uint64_t kSpareFiles = 64;
+// Of these, what operators' connections may take.
+inline constexpr int kAdminFiles = 16;
 // A connection that does not begin to speak HTTP/2 in this time is closed.
 inline constexpr std::chrono::seconds kMaxHandshake{10};
 // A connection that has been silent for kKeepAliveIdle is asked whether its peer is there; without
