@@ -231,8 +231,8 @@ absl::Status Engramd::StartShm() {
       .metrics = metrics_,
       .clock = clock_,
       .refusals = &attach_refusals_,
-      .may_have = [this](absl::string_view set) {
-        return access_->MayHave({.names = {kUnixIdentity}}, set);
+      .may_have = [this](uid_t uid, absl::string_view set) {
+        return access_->MayHave({.names = {UnixIdentity(uid)}}, set);
       }};
   ENGRAM_ASSIGN_OR_RETURN(std::unique_ptr<ShmEndpoint> endpoint,
                           ShmEndpoint::Start(options, &registry_));
@@ -277,6 +277,7 @@ absl::Status Engramd::StartAdmin() {
   ENGRAM_ASSIGN_OR_RETURN(
       admin_access_,
       AccessControl::Create(asks ? AccessControl::Options{.token_file = config_.token_file,
+                                                          .certificates_suffice = true,
                                                           .only = config_.admin_identities}
                                  : AccessControl::Options{},
                             log_, clock_));
@@ -401,6 +402,23 @@ absl::Status Engramd::Accept() {
   for (const std::string& address : addresses_) log_->info("listening on {}", address);
   if (addresses_.empty()) log_->info("serving by shared memory alone, at {}", config_.shm_socket);
   return absl::OkStatus();
+}
+
+void Engramd::ReadFilesAgain() {
+  for (AccessControl* const access : {access_.get(), admin_access_.get()}) {
+    if (access != nullptr) access->ReadNow();
+  }
+  std::vector<const ServerTls*> ports = {tls_.get()};
+  if (admin_tls_ != tls_) ports.push_back(admin_tls_.get());
+  for (const ServerTls* const port : ports) {
+    if (port == nullptr) continue;
+    const absl::Status refusal = port->Refusal();
+    if (refusal.ok()) {
+      log_->info("certificates are used as they are in {}", port->Files());
+    } else {
+      log_->error("{}; what was read before is used", std::string(refusal.message()));
+    }
+  }
 }
 
 void Engramd::Drain(absl::Duration grace) {

@@ -68,6 +68,10 @@ class Engramd {
   // Null where it serves no RDMA.
   const RdmaEndpoint* rdma() const { return rdma_.get(); }
 
+  // Reads the token files now, and logs what is used of them and of the certificates, which are
+  // looked at every second by themselves. Thread-safe while it serves.
+  void ReadFilesAgain();
+
   // Stops accepting, lets lookups under way finish for up to `grace`, then cancels them. Returns
   // as soon as none is left, whether or not idle clients let go of their connections.
   void Drain(absl::Duration grace);

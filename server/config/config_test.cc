@@ -273,6 +273,23 @@ TEST(ParseCommandLine, SecurityIsWholeOrRefused) {
   EXPECT_THAT(Error(with({"--tls-key", "k"})), HasSubstr("--tls-cert"));
   EXPECT_THAT(Error(with({"--tls-client-ca", "a"})), HasSubstr("--tls-cert"));
   EXPECT_THAT(Error(with({"--allow", "w=s"})), HasSubstr("--tls-client-ca or --token-file"));
+  EXPECT_THAT(Error(with({"--token-file", "t", "--allow", "*=s"})),
+              HasSubstr("*=s gives everybody a set, and * is no identity"));
+  EXPECT_THAT(Error(with({"--token-file", "t", "--allow", "unix:root=s"})),
+              HasSubstr("write unix:UID with a number"));
+  EXPECT_TRUE(Parse(with({"--token-file", "t", "--allow", "unix:0=s", "--allow", "unix=t"})).ok());
+  // Peers of Unix sockets have an identity without a token.
+  EXPECT_TRUE(Parse({"--table-set", "/a", "--shm-socket", "/m", "--allow", "unix:7=s"}).ok());
+  for (const char* flag :
+       {"--admin-tls-cert", "--admin-tls-key", "--admin-tls-client-ca", "--admin-identity"}) {
+    EXPECT_THAT(Error(with({flag, "x"})),
+                HasSubstr(std::string(flag) + " is of no use without --admin-grpc-listen"));
+  }
+  for (const char* nobody : {"", "*"}) {
+    EXPECT_THAT(Error(with({"--tls-cert", "c", "--tls-key", "k", "--tls-client-ca", "a",
+                            "--admin-grpc-listen", "h:2", "--admin-identity", nobody})),
+                HasSubstr("names nobody"));
+  }
   EXPECT_THAT(Error(with({"--tls-cert", "c", "--tls-key", "k", "--admin-grpc-listen", "h:2"})),
               HasSubstr("let anyone administer"));
   EXPECT_THAT(Error(with({"--tls-cert", "c", "--tls-key", "k", "--tls-client-ca", "a",

@@ -7,9 +7,12 @@
 #include <spdlog/logger.h>
 
 #include <memory>
+#include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
 #include "memstore/tls/pem_watch.h"
 #include "server/security/options.h"
 
@@ -28,10 +31,14 @@ class ServerTls {
   // PemWatch has what they are.
   double Expiry() const { return watch_->Expiry(); }
   absl::Status Refusal() const { return watch_->Refusal(); }
+  // For people.
+  std::string Files() const { return absl::StrCat(files_.cert, " and ", files_.key); }
 
  private:
-  explicit ServerTls(std::unique_ptr<PemWatch> watch) : watch_(std::move(watch)) {}
+  ServerTls(const TlsFiles& files, std::unique_ptr<PemWatch> watch)
+      : files_(files), watch_(std::move(watch)) {}
 
+  const TlsFiles files_;
   const std::unique_ptr<PemWatch> watch_;
 };
 
