@@ -13,6 +13,7 @@
 #include "memstore/base/status_macros.h"
 #include "memstore/os/posix_file.h"
 #include "memstore/store/available_memory.h"
+#include "memstore/store/table_set.h"
 #include "memstore/table/linked_rows.h"
 #include "memstore/table/manifest.h"
 #include "memstore/table/set_directory.h"
@@ -187,6 +188,19 @@ Finding LookAtMemory(const ServerConfig& config, uint64_t bytes) {
   return finding;
 }
 
+// What huge pages add, which nobody knows before they are asked for.
+std::vector<Finding> NotesOnMemory(const ServerConfig& config, const std::vector<Named>& sets) {
+  uint64_t most = 0;
+  for (const Named& set : sets) most += MostResidentBytes(set.manifest);
+  const uint64_t limit =
+      config.memory_limit_bytes != 0 ? config.memory_limit_bytes : ReadMemoryLimit().bytes;
+  if (most <= limit) return {};
+  return {{.what = absl::StrCat("on huge pages of 2 MiB, one or more a layer, the table sets take ",
+                                "up to ", Size(most), ", more than the ", Size(limit),
+                                " that they may: they may be refused when they are loaded"),
+           .is_note = true}};
+}
+
 // `check` of each address that is bound when the tables are loaded. The HTTP pages' is bound
 // before.
 std::vector<Finding> LookAtAddresses(const ServerConfig& config,
@@ -271,6 +285,7 @@ std::vector<Finding> CheckConfiguration(const ServerConfig& config) {
   }
   for (const Named& set : sets) row_bytes += set.manifest.TableBytes();
   findings.push_back(LookAtMemory(config, row_bytes));
+  if (findings.back().status.ok()) Append(NotesOnMemory(config, sets), findings);
   Append(LookAtAddresses(config, CheckSocketFolder), findings);
   return findings;
 }

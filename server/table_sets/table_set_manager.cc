@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/cleanup/cleanup.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
@@ -265,15 +266,17 @@ std::string TableSetManager::Holders() const {
   return text.empty() ? "nothing is here" : absl::StrCat("here are ", text);
 }
 
-absl::Status TableSetManager::CheckMemory(const Manifest& manifest) const {
+absl::Status TableSetManager::CheckMemory(const Manifest& manifest, uint64_t needed) const {
   if (options_.memory_limit_bytes == 0) return absl::OkStatus();
   uint64_t here = 0;
   for (const TableSetStatus& set : List()) here += set.resident_bytes;
-  if (here + manifest.TableBytes() <= options_.memory_limit_bytes) return absl::OkStatus();
+  if (here + needed <= options_.memory_limit_bytes) return absl::OkStatus();
   return absl::ResourceExhaustedError(absl::StrCat(
       "table set ", manifest.name, " ", manifest.id, " has ", manifest.TableBytes(),
-      " bytes of rows, and would be more than --memory-limit-bytes ", options_.memory_limit_bytes,
-      " lets: ", Holders(), "; retire one first, or raise the limit"));
+      " bytes of rows, which take ", needed,
+      " bytes of memory with their pages and token map, and would be more than "
+      "--memory-limit-bytes ",
+      options_.memory_limit_bytes, " lets: ", Holders(), "; retire one first, or raise the limit"));
 }
 
 absl::StatusOr<Manifest> TableSetManager::Check(const std::string& directory) const {
@@ -333,9 +336,8 @@ absl::StatusOr<PublishedSet> TableSetManager::Load(const std::string& directory)
     return PublishedSet{std::move(back), std::move(warning)};
   }
   before.reset();  // it may go while the other is loaded
-  ENGRAM_RETURN_IF_ERROR(CheckMemory(manifest));
   const MonotonicTime begin = clock_->Now();
-  ENGRAM_ASSIGN_OR_RETURN(std::shared_ptr<const TableSet> set, LoadFiles(directory, manifest.id));
+  ENGRAM_ASSIGN_OR_RETURN(std::shared_ptr<const TableSet> set, LoadFiles(directory, manifest));
   LogLoaded(*set, clock_->Now() - begin);
   ENGRAM_ASSIGN_OR_RETURN(const ServedSet served, TableSetRegistry::Prepare(set));
   ENGRAM_RETURN_IF_ERROR(options_.on_publish(served));
@@ -398,9 +400,10 @@ std::string TableSetManager::WarnOfOtherRows(const TableSet* before, const Table
 }
 
 absl::StatusOr<std::shared_ptr<const TableSet>> TableSetManager::LoadFiles(
-    const std::string& directory, const std::string& id) {
+    const std::string& directory, const Manifest& manifest) {
   LoadOptions options = options_.load;
-  options.side_file_directory = SideDirectory(id);
+  options.side_file_directory = SideDirectory(manifest.id);
+  options.may_take = [this, &manifest](uint64_t bytes) { return CheckMemory(manifest, bytes); };
   log_->info("loading {}", directory);
   MonotonicTime next_line = clock_->After(kLineInterval);
   options.on_progress = [this, &directory, &next_line](const LoadProgress& progress) {
@@ -421,6 +424,8 @@ absl::StatusOr<std::shared_ptr<const TableSet>> TableSetManager::LoadFiles(
   options.cancelled = [this] { return cancelled_.load() || (give_up_ && give_up_()); };
   absl::StatusOr<std::shared_ptr<const TableSet>> set = TableSet::Load(directory, options);
   if (absl::IsResourceExhausted(set.status())) {
+    // A limit that was set says so already.
+    if (absl::StrContains(set.status().message(), "--memory-limit-bytes")) return set;
     return absl::ResourceExhaustedError(absl::StrCat(set.status().message(), "; ", Holders()));
   }
   return set;

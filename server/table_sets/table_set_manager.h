@@ -144,10 +144,11 @@ class TableSetManager {
   };
 
   absl::StatusOr<Manifest> Check(const std::string& directory) const;
-  absl::Status CheckMemory(const Manifest& manifest) const;
+  // `needed`: what the set would take of memory.
+  absl::Status CheckMemory(const Manifest& manifest, uint64_t needed) const;
   absl::StatusOr<PublishedSet> Load(const std::string& directory);
   absl::StatusOr<std::shared_ptr<const TableSet>> LoadFiles(const std::string& directory,
-                                                            const std::string& id);
+                                                            const Manifest& manifest);
   absl::Status CheckTakenBack(const std::string& directory, const Manifest& manifest) const;
   // --state-dir's own for that set; empty: none.
   std::string SideDirectory(const std::string& id) const;
