@@ -12,6 +12,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/client.h"
+#include "gpu/simulator/end_by_signal.h"
 #include "gpu/simulator/experiment.h"
 #include "memstore/os/malloc_tuning.h"
 #include "memstore/os/standard_streams.h"
@@ -151,6 +152,7 @@ int Main(int argc, char** argv) {
                  std::string(experiment.status().message()).c_str());
     return 2;
   }
+  experiment->ends = &EndBySignal::Begin();
   // Before the time is spent on what nobody would see.
   absl::Status status = CheckStandardOutput();
   if (status.ok()) status = RunExperiment(*experiment);
