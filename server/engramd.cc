@@ -75,24 +75,32 @@ absl::StatusOr<std::unique_ptr<Engramd>> Engramd::Load(const ServerConfig& confi
                                                                    .allow = config.allow},
                                                                   engramd->log_, clock));
   // Before the minutes that loading takes: a device that is not there is known at once.
-  for (const auto start : {&Engramd::OpenTls, &Engramd::StartHttp, &Engramd::StartGatherTeam,
-                           &Engramd::StartRdma, &Engramd::StartTableSets}) {
+  for (const auto start :
+       {&Engramd::OpenTls, &Engramd::StartHttp, &Engramd::StartGatherTeam, &Engramd::StartRdma,
+        &Engramd::OpenStateDirectory, &Engramd::StartTableSets}) {
     ENGRAM_RETURN_IF_ERROR(((*engramd).*start)());
   }
-  std::vector<std::string> directories = config.table_sets;
-  if (!config.checkpoint.empty()) {
-    const std::string& kept = config.state_dir.empty() ? config.scratch_dir : config.state_dir;
-    ENGRAM_ASSIGN_OR_RETURN(engramd->state_directory_, HoldStateDirectory(kept));
-    ENGRAM_ASSIGN_OR_RETURN(
-        std::string linked,
-        LinkCheckpointSet(SourceOf(config), kept, engramd->life_, *engramd->log_, *clock));
-    directories.push_back(std::move(linked));
-    ENGRAM_RETURN_IF_ERROR(CheckTableSets(directories, config.state_dir, config.max_batch_rows));
-  }
-  for (const std::string& directory : directories) {
-    ENGRAM_RETURN_IF_ERROR(engramd->table_sets_->Publish(directory, nullptr, nullptr).status());
-  }
+  ENGRAM_RETURN_IF_ERROR(engramd->LoadTableSets());
   return engramd;
+}
+
+absl::Status Engramd::LoadTableSets() {
+  std::vector<std::string> directories = config_.table_sets;
+  if (!config_.checkpoint.empty()) {
+    const std::string& kept = config_.state_dir.empty() ? config_.scratch_dir : config_.state_dir;
+    ENGRAM_ASSIGN_OR_RETURN(std::string linked,
+                            LinkCheckpointSet(SourceOf(config_), kept, life_, *log_, *clock_));
+    directories.push_back(std::move(linked));
+  }
+  if (record_ != nullptr) {
+    ENGRAM_ASSIGN_OR_RETURN(directories,
+                            WithPublications(std::move(directories), record_->List(), log_.get()));
+  }
+  ENGRAM_RETURN_IF_ERROR(CheckTableSets(directories, config_.state_dir, config_.max_batch_rows));
+  for (const std::string& directory : directories) {
+    ENGRAM_RETURN_IF_ERROR(table_sets_->Publish(directory, nullptr, nullptr).status());
+  }
+  return absl::OkStatus();
 }
 
 ServerSnapshot Engramd::Snapshot() const {
@@ -173,12 +181,27 @@ absl::Status Engramd::StartHttp() {
   return absl::OkStatus();
 }
 
+absl::Status Engramd::OpenStateDirectory() {
+  const std::string& kept = config_.state_dir.empty() ? config_.scratch_dir : config_.state_dir;
+  if (kept.empty()) return absl::OkStatus();
+  ENGRAM_ASSIGN_OR_RETURN(state_directory_, HoldStateDirectory(kept));
+  if (config_.state_dir.empty()) return absl::OkStatus();
+  if (config_.ignore_recorded) {
+    record_ = PublicationRecord::OpenIgnoring(kept);
+    log_->info("what {} keeps of publications is ignored, until one replaces it", kept);
+    return absl::OkStatus();
+  }
+  ENGRAM_ASSIGN_OR_RETURN(record_, PublicationRecord::Open(kept));
+  return absl::OkStatus();
+}
+
 absl::Status Engramd::StartTableSets() {
   TableSetManager::Options options;
   options.memory_limit_bytes = config_.memory_limit_bytes;
   options.retire_grace = config_.retire_grace;
   options.max_batch_rows = config_.max_batch_rows;
   options.state_directory = config_.state_dir;
+  options.record = record_.get();
   options.load.threads = config_.load_threads;
   options.load.gather_ahead_rows = config_.gather_ahead;
   options.load.arena.numa = config_.numa;

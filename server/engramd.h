@@ -39,6 +39,7 @@
 #include "server/security/access.h"
 #include "server/security/tls.h"
 #include "server/shm/endpoint.h"
+#include "server/table_sets/publication_record.h"
 #include "server/table_sets/table_set_manager.h"
 
 namespace engram {
@@ -85,7 +86,9 @@ class Engramd {
   absl::Status StartGatherTeam();
   absl::Status OpenTls();
   absl::Status StartHttp();
+  absl::Status OpenStateDirectory();
   absl::Status StartTableSets();
+  absl::Status LoadTableSets();
   ServerSnapshot SnapshotWithPages();
   absl::Status StartScrubber();
   void OnDamage(const TableSet& set, const absl::Status& status);
@@ -108,7 +111,8 @@ class Engramd {
   std::shared_ptr<ServerTls> tls_;
   std::shared_ptr<ServerTls> admin_tls_;
   LifeCycle life_;
-  FileDescriptor state_directory_;  // held while a checkpoint's links are kept there
+  FileDescriptor state_directory_;             // held while it lives, where there is one
+  std::unique_ptr<PublicationRecord> record_;  // null where publications are not kept
   // Of the pointers that Snapshot looks at, which are set while others may look. The thread that
   // Engramd's methods belong to reads them without it.
   mutable Mutex watched_mutex_;

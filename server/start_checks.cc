@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -22,6 +23,7 @@
 #include "server/net/listen_socket.h"
 #include "server/security/access.h"
 #include "server/security/options.h"
+#include "server/table_sets/publication_record.h"
 
 namespace engram {
 namespace {
@@ -228,6 +230,22 @@ void Append(std::vector<Finding> more, std::vector<Finding>& findings) {
   std::move(more.begin(), more.end(), std::back_inserter(findings));
 }
 
+absl::StatusOr<std::vector<std::string>> WithWhatIsKept(const ServerConfig& config) {
+  ENGRAM_ASSIGN_OR_RETURN(const std::unique_ptr<PublicationRecord> record,
+                          PublicationRecord::Open(config.state_dir));
+  return WithPublications(config.table_sets, record->List(), /*log=*/nullptr);
+}
+
+// Of the flags, or what was published since. The checkpoint's is looked at by itself.
+std::vector<std::string> DirectoriesToServe(const ServerConfig& config,
+                                            std::vector<Finding>& findings) {
+  if (config.state_dir.empty() || config.ignore_recorded) return config.table_sets;
+  absl::StatusOr<std::vector<std::string>> directories = WithWhatIsKept(config);
+  if (directories.ok()) return *std::move(directories);
+  findings.push_back({"publications kept in --state-dir", directories.status()});
+  return config.table_sets;
+}
+
 }  // namespace
 
 absl::Status CheckTableSets(absl::Span<const std::string> directories,
@@ -270,7 +288,8 @@ std::vector<std::string> NotesOnAllowances(const ServerConfig& config) {
 std::vector<Finding> CheckConfiguration(const ServerConfig& config) {
   std::vector<Finding> findings = LookAtSecurity(config);
   std::vector<Named> sets;
-  Append(LookAtTableSets(config.table_sets, config.state_dir, config.max_batch_rows, &sets),
+  Append(LookAtTableSets(DirectoriesToServe(config, findings), config.state_dir,
+                         config.max_batch_rows, &sets),
          findings);
   uint64_t row_bytes = 0;
   if (!config.checkpoint.empty()) {

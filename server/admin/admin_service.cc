@@ -171,7 +171,7 @@ absl::Status AdminService::PublishNow(const std::string& directory, const std::s
                                 message.set_bytes_total(progress.bytes_total);
                                 call.Tell(message);
                               },
-                              [&] { return call.cancelled(); }));
+                              [&] { return call.cancelled(); }, Keep::kYes));
   const TableSet& set = *published.set;
   last->set_bytes_done(set.manifest().TableBytes());
   last->set_bytes_total(last->bytes_done());

@@ -68,6 +68,10 @@ absl::Status TakeTables(const ConfigLayers& layers, ServerConfig* config) {
   config->rows_per_head = given.rows_per_head();
   config->token_map = given.token_map();
   config->state_dir = Absolute(given.state_dir());
+  config->ignore_recorded = given.ignore_recorded();
+  if (config->ignore_recorded && config->state_dir.empty()) {
+    return Refuse(layers.Where("ignore_recorded"), "is of no use without --state-dir DIR");
+  }
   if (config->checkpoint.empty()) {
     for (const auto& [field, is_given] : {std::pair("family", !config->family.empty()),
                                           std::pair("rows_per_head", config->rows_per_head > 0),

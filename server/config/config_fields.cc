@@ -13,7 +13,11 @@ constexpr ConfigField kFields[] = {
     {"token_map", "FILE", "as of engram pack (default: made from the checkpoint's tokenizer.json)"},
     {"state_dir", "DIR",
      "directory of this engramd's own for what it keeps from one start to the next: the links to "
-     "the checkpoint (default: a private one under $TMPDIR, which goes when engramd ends)"},
+     "the checkpoint (default: a private one under $TMPDIR, which goes when engramd ends), and "
+     "what "
+     "was published (default: a restart serves what the flags say)"},
+    {"ignore_recorded", "",
+     "serve what --table-set and --checkpoint say, and not what --state-dir keeps of publications"},
     {"listen", "ADDR", "HOST:PORT (port 0: any free one, see the log) or unix:PATH; repeatable"},
     {"numa", "POLICY",
      "where table memory lies: local, interleave or bind:N (default: as the process)"},

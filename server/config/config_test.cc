@@ -264,6 +264,15 @@ TEST(ParseCommandLine, PlainTextStaysOnThisMachineUnlessItIsAllowed) {
               HasSubstr("data, admin, admin-grpc"));
 }
 
+TEST(ParseCommandLine, WhatIsIgnoredHasToBeKeptSomewhere) {
+  const auto parsed = Parse(
+      {"--table-set", "/a", "--listen", "127.0.0.1:1", "--state-dir", "/s", "--ignore-recorded"});
+  ASSERT_TRUE(parsed.ok()) << parsed.status();
+  EXPECT_TRUE(parsed->config->ignore_recorded);
+  EXPECT_THAT(Error({"--table-set", "/a", "--listen", "127.0.0.1:1", "--ignore-recorded"}),
+              HasSubstr("--ignore-recorded is of no use without --state-dir"));
+}
+
 TEST(ParseCommandLine, SecurityIsWholeOrRefused) {
   const auto with = [](std::vector<const char*> more) {
     more.insert(more.begin(), {"--table-set", "/a", "--listen", "127.0.0.1:1"});

@@ -1,18 +1,20 @@
 #include "server/table_sets/table_set_manager.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/strings/str_join.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/os/posix_file.h"
 #include "memstore/os/thread.h"
 #include "memstore/table/manifest.h"
 #include "server/base/limits.h"
+#include "server/base/log.h"
+#include "server/table_sets/set_text.h"
 
 namespace engram {
 namespace {
@@ -22,8 +24,6 @@ constexpr absl::Duration kLookInterval = absl::Milliseconds(100);
 // Between lines that say how far loading is.
 constexpr absl::Duration kLineInterval = absl::Seconds(2);
 constexpr const char* kLeaseNames[kLeaseKinds] = {"mapped", "ring", "rdma", "rdma-read"};
-
-double Gigabytes(uint64_t bytes) { return static_cast<double>(bytes) / 1e9; }
 
 std::array<uint32_t, kLeaseKinds> Counts(const LeaseCounts& leases) {
   std::array<uint32_t, kLeaseKinds> counts{};
@@ -61,55 +61,6 @@ std::chrono::seconds WholeSeconds(absl::Duration span) {
 // Less of a table on small pages is of no account: the last block of a layer, one that the kernel
 // keeps in hand.
 constexpr double kSmallPagesWorthAWarning = 0.1;
-
-// "1.02 GB on transparent-huge, 0.01 GB on 4KiB pages".
-std::string PagesText(const ResidentPages& pages) {
-  std::string text;
-  for (const auto& [kind, bytes] : ByKind(pages)) {
-    if (bytes == 0) continue;
-    absl::StrAppendFormat(&text, "%s%.2f GB on %s", text.empty() ? "" : ", ", Gigabytes(bytes),
-                          Name(kind));
-  }
-  return absl::StrCat(text.empty() ? "0 GB on any" : text, " pages");
-}
-
-// "264 bytes, fp8_e4m3 of 264 values, scale 0.5": all that tells how a row is to be read.
-std::string RowText(const LayerTableSpec& layer) {
-  const RowEncoding& encoding = layer.encoding;
-  std::string text = absl::StrCat(layer.row_bytes, " bytes, ", Name(encoding.kind));
-  if (!encoding.label.empty()) absl::StrAppend(&text, " \"", encoding.label, "\"");
-  if (encoding.dim != 0) absl::StrAppend(&text, " of ", encoding.dim, " values");
-  if (encoding.global_scale != 0) {
-    absl::StrAppendFormat(&text, ", scale %.9g", encoding.global_scale);
-  }
-  return text;
-}
-
-std::string LayersText(const Manifest& manifest) {
-  return absl::StrJoin(manifest.layers, ", ", [](std::string* text, const LayerTableSpec& layer) {
-    absl::StrAppend(text, layer.layer);
-  });
-}
-
-// What clients of the one would have to do otherwise with the other, both values of each; of
-// layers the first that differs. Empty: nothing.
-std::string ShapeChange(const Manifest& before, const Manifest& now) {
-  std::string text;
-  const auto compare = [&text](const std::string& what, const std::string& was,
-                               const std::string& is) {
-    if (was == is) return false;
-    absl::StrAppend(&text, text.empty() ? "" : "; ", what, ": ", was, " before, ", is, " now");
-    return true;
-  };
-  compare("layers", LayersText(before), LayersText(now));
-  compare("columns", absl::StrCat(before.scheme.Columns()), absl::StrCat(now.scheme.Columns()));
-  for (const LayerTableSpec& layer : now.layers) {
-    const LayerTableSpec* const old = before.FindLayer(layer.layer);
-    if (old == nullptr) continue;
-    if (compare(absl::StrCat("a row of layer ", layer.layer), RowText(*old), RowText(layer))) break;
-  }
-  return text;
-}
 
 }  // namespace
 
@@ -287,18 +238,21 @@ absl::StatusOr<Manifest> TableSetManager::Check(const std::string& directory) co
         absl::StrCat("--max-batch-rows ", options_.max_batch_rows, " is less than one token of it ",
                      "has: start engramd with ", token_rows, " or more"));
   }
-  for (const RegisteredSet& registered : registry_->States()) {
-    if (registered.served.set->id() != manifest.id || !registered.current()) continue;
-    return absl::AlreadyExistsError(absl::StrCat("table set ", manifest.name, " ", manifest.id,
-                                                 " is served already, from ",
-                                                 registered.served.set->directory()));
-  }
   return manifest;
+}
+
+std::shared_ptr<const TableSet> TableSetManager::Served(const Manifest& manifest) const {
+  for (const RegisteredSet& registered : registry_->States()) {
+    if (registered.served.set->id() == manifest.id && registered.current()) {
+      return registered.served.set;
+    }
+  }
+  return nullptr;
 }
 
 absl::StatusOr<PublishedSet> TableSetManager::Publish(
     const std::string& directory, std::function<void(const LoadProgress&)> on_progress,
-    std::function<bool()> cancelled) {
+    std::function<bool()> cancelled, Keep keep) {
   {
     MutexLock lock(mutex_);
     if (publishing_) {
@@ -311,6 +265,7 @@ absl::StatusOr<PublishedSet> TableSetManager::Publish(
   }
   on_progress_ = std::move(on_progress);
   give_up_ = std::move(cancelled);
+  keep_ = keep;
   const absl::Cleanup done = [this] {
     on_progress_ = nullptr;
     give_up_ = nullptr;
@@ -329,11 +284,26 @@ absl::StatusOr<PublishedSet> TableSetManager::Load(const std::string& directory)
   ENGRAM_ASSIGN_OR_RETURN(const Manifest manifest, Check(directory));
   ENGRAM_RETURN_IF_ERROR(CheckTakenBack(directory, manifest));
   std::shared_ptr<const TableSet> before = Current(manifest.name);
-  if (registry_->TakeBack(manifest.id).ok()) {
-    log_->info("took {} {} back: it was still here", manifest.name, manifest.id);
-    ENGRAM_ASSIGN_OR_RETURN(std::shared_ptr<const TableSet> back, registry_->Resolve(manifest.id));
-    std::string warning = WarnOfOtherRows(before.get(), *back);
-    return PublishedSet{std::move(back), std::move(warning)};
+  {
+    MutexLock moving(moving_);
+    if (std::shared_ptr<const TableSet> served = Served(manifest)) {
+      std::string note =
+          absl::StrCat("table set ", manifest.name, " ", manifest.id, " is served already, from ",
+                       served->directory(), ": nothing was loaded");
+      log_->info("{}", note);
+      PublishedSet published{std::move(served), std::move(note)};
+      Record(directory, published);
+      return published;
+    }
+    if (registry_->TakeBack(manifest.id).ok()) {
+      log_->info("took {} {} back: it was still here", manifest.name, manifest.id);
+      ENGRAM_ASSIGN_OR_RETURN(std::shared_ptr<const TableSet> back,
+                              registry_->Resolve(manifest.id));
+      std::string warning = WarnOfOtherRows(before.get(), *back);
+      PublishedSet published{std::move(back), std::move(warning)};
+      Record(directory, published);
+      return published;
+    }
   }
   before.reset();  // it may go while the other is loaded
   const MonotonicTime begin = clock_->Now();
@@ -341,13 +311,35 @@ absl::StatusOr<PublishedSet> TableSetManager::Load(const std::string& directory)
   LogLoaded(*set, clock_->Now() - begin);
   ENGRAM_ASSIGN_OR_RETURN(const ServedSet served, TableSetRegistry::Prepare(set));
   ENGRAM_RETURN_IF_ERROR(options_.on_publish(served));
+  MutexLock moving(moving_);
   before = Current(manifest.name);
   if (absl::Status status = registry_->Publish(served); !status.ok()) {
     options_.on_retire(set->id());
     return status;
   }
   std::string warning = WarnOfOtherRows(before.get(), *set);
-  return PublishedSet{std::move(set), std::move(warning)};
+  PublishedSet published{std::move(set), std::move(warning)};
+  Record(directory, published);
+  return published;
+}
+
+// The name has moved: what cannot be kept is for the operator to know.
+void TableSetManager::Record(const std::string& directory, PublishedSet& published) {
+  if (keep_ == Keep::kNo || options_.record == nullptr) return;
+  const TableSet& set = *published.set;
+  const absl::StatusOr<uint64_t> generation =
+      options_.record->Publish(set.name(), set.id(), directory);
+  if (generation.ok()) {
+    LogEvent(*log_, spdlog::level::info, "recorded",
+             {{"table_set", set.name()}, {"table_set_id", set.id()}, {"generation", *generation}},
+             absl::StrCat("recorded ", set.name(), " ", set.id(), " as generation ", *generation,
+                          " of its name: a restart serves it"));
+    return;
+  }
+  const std::string why = absl::StrCat("a restart will serve what it would have served before: ",
+                                       generation.status().message());
+  log_->error("{}", why);
+  absl::StrAppend(&published.warning, published.warning.empty() ? "" : "; ", why);
 }
 
 // A set that is still here would be taken back as it was loaded, whatever lies beside it by now.
@@ -360,7 +352,8 @@ absl::Status TableSetManager::CheckTakenBack(const std::string& directory,
                             LoadSmallSideFiles(directory, SideDirectory(manifest.id), manifest));
     if (sides.image_token_ids == held.side_files().image_token_ids) continue;
     return absl::FailedPreconditionError(absl::StrCat(
-        "table set ", manifest.name, " ", manifest.id, " is still held by clients, loaded from ",
+        "table set ", manifest.name, " ", manifest.id,
+        registered.current() ? " is served" : " is still held by clients", ", loaded from ",
         held.directory(), " with other image token ids: publish it again when it is gone from ",
         "`engram admin list`"));
   }
@@ -463,6 +456,7 @@ absl::StatusOr<std::shared_ptr<const TableSet>> TableSetManager::Supersede(
                                            : served.status().message());
   }
   const std::string& id = served->set->id();
+  MutexLock moving(moving_);
   const std::vector<std::shared_ptr<const TableSet>> current = registry_->List();
   const bool is_current =
       std::any_of(current.begin(), current.end(), [&](const auto& set) { return set->id() == id; });
@@ -476,6 +470,13 @@ absl::StatusOr<std::shared_ptr<const TableSet>> TableSetManager::Supersede(
                      "follows it, or stop engramd"));
   }
   ENGRAM_RETURN_IF_ERROR(registry_->Supersede(id));
+  if (options_.record != nullptr) {
+    if (const absl::Status status = options_.record->Retire(served->set->name()); !status.ok()) {
+      return absl::Status(status.code(),
+                          absl::StrCat("the name was taken from table set ", id,
+                                       ", but a restart will serve it again: ", status.message()));
+    }
+  }
   return served->set;
 }
 
