@@ -233,7 +233,13 @@ void Append(std::vector<Finding> more, std::vector<Finding>& findings) {
 absl::StatusOr<std::vector<std::string>> WithWhatIsKept(const ServerConfig& config) {
   ENGRAM_ASSIGN_OR_RETURN(const std::unique_ptr<PublicationRecord> record,
                           PublicationRecord::Open(config.state_dir));
-  return WithPublications(config.table_sets, record->List(), /*log=*/nullptr);
+  std::vector<Publication> kept = record->List();
+  // In place of the checkpoint's set, which is made when engramd starts.
+  const absl::StatusOr<const Family*> family = FindFamily(config.family);
+  if (!config.checkpoint.empty() && family.ok()) {
+    std::erase_if(kept, [&](const Publication& one) { return one.name == (*family)->name; });
+  }
+  return WithPublications(config.table_sets, kept, /*log=*/nullptr);
 }
 
 // Of the flags, or what was published since. The checkpoint's is looked at by itself.
