@@ -444,12 +444,20 @@ void Engramd::ReadFilesAgain() {
   }
 }
 
-void Engramd::Drain(absl::Duration grace) {
-  if (server_ == nullptr) return;
+void Engramd::LameDuck(absl::Duration time) {
   life_.Advance(LifeState::kDraining);
   health_->SetServing(false);
   if (admin_ != nullptr) admin_->SetServing(false);
   table_sets_->Cancel();
+  const MonotonicTime end = clock_->After(time);
+  MutexLock lock(drain_mutex_);
+  while (clock_->WaitUntil(drained_, drain_mutex_, end)) {
+  }
+}
+
+void Engramd::Drain(absl::Duration grace) {
+  if (server_ == nullptr) return;
+  LameDuck(absl::ZeroDuration());
   std::unique_ptr<ShmEndpoint> shm;
   {
     MutexLock lock(watched_mutex_);

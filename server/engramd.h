@@ -73,6 +73,9 @@ class Engramd {
   // looked at every second by themselves. Thread-safe while it serves.
   void ReadFilesAgain();
 
+  // Says that it is not ready, by health, /readyz and to systemd, and goes on serving for `time` of
+  // the clock, connections that come among it. Publishes nothing any more.
+  void LameDuck(absl::Duration time);
   // Stops accepting, lets lookups under way finish for up to `grace`, then cancels them. Returns
   // as soon as none is left, whether or not idle clients let go of their connections.
   void Drain(absl::Duration grace);

@@ -172,10 +172,15 @@ int Serve(ServerConfig config, Signals& signals) {
   });
   const bool terminated = signals.Wait() == SIGTERM;
   signals.OnHangup(nullptr);
-  log->info("got {}, draining for up to {} s", terminated ? "SIGTERM" : "SIGINT",
-            config.drain_grace.count());
-  // A second signal ends the drain, and this process, at once. What is served lies in memory.
+  // A second signal ends this process at once. What is served lies in memory.
   scratch.reset();
+  const char* const name = terminated ? "SIGTERM" : "SIGINT";
+  if (config.lame_duck.count() > 0) {
+    log->info("got {}: health and /readyz say so, and sockets close in {} s (--lame-duck-s)", name,
+              config.lame_duck.count());
+  }
+  (*engramd)->LameDuck(absl::FromChrono(config.lame_duck));
+  log->info("got {}, draining for up to {} s", name, config.drain_grace.count());
   (*engramd)->Drain(absl::FromChrono(config.drain_grace));
   log->info("stopped");
   return kStopped;

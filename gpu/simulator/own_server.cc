@@ -46,8 +46,9 @@ void OwnServer::RunEngramd(const std::string& program, pid_t parent) const {
   if (getppid() != parent) _exit(127);
   EndBySignal::Unblock();
   const std::string address = absl::StrCat("unix:", socket()), table_set = set(), shared = shm();
-  const char* const arguments[] = {program.c_str(), "--table-set",  table_set.c_str(), "--listen",
-                                   address.c_str(), "--shm-socket", shared.c_str(),    nullptr};
+  const char* const arguments[] = {
+      program.c_str(), "--table-set",  table_set.c_str(), "--listen", address.c_str(),
+      "--shm-socket",  shared.c_str(), "--lame-duck-s",   "0",        nullptr};
   // Its lines are its own affair.
   if (freopen("/dev/null", "w", stderr) == nullptr) _exit(127);
   execv(program.c_str(), const_cast<char* const*>(arguments));

@@ -64,6 +64,10 @@ inline constexpr std::chrono::microseconds kDefaultSpin{50};
 inline constexpr std::chrono::microseconds kMaxSpin{1000};
 // What --lookup-threads may be set to; a socket's memory feeds a few.
 inline constexpr uint32_t kMaxLookupThreads = 64;
+// How long all goes on when engramd is told to stop, where --lame-duck-s does not say otherwise:
+// who sends it clients by its health (a load balancer, Kubernetes' endpoints) has noticed by then,
+// and nobody is refused.
+inline constexpr std::chrono::seconds kDefaultLameDuck{1};
 // Lookups under way when engramd is told to stop have this long to finish, where --drain-grace-s
 // does not say otherwise. Below the 30 s that Kubernetes gives, and the 90 s of systemd.
 inline constexpr std::chrono::seconds kDefaultDrainGrace{10};

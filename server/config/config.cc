@@ -120,6 +120,7 @@ absl::Status TakeNumbers(const ConfigLayers& layers, ServerConfig* config) {
   config->lookup_threads = given.lookup_threads();
   if (given.has_spin_us()) config->spin = std::chrono::microseconds(given.spin_us());
   if (given.has_max_batch_rows()) config->max_batch_rows = given.max_batch_rows();
+  if (given.has_lame_duck_s()) config->lame_duck = std::chrono::seconds(given.lame_duck_s());
   if (given.has_drain_grace_s()) config->drain_grace = std::chrono::seconds(given.drain_grace_s());
   if (given.has_retire_grace_s()) {
     config->retire_grace = std::chrono::seconds(given.retire_grace_s());
@@ -133,6 +134,7 @@ absl::Status TakeNumbers(const ConfigLayers& layers, ServerConfig* config) {
            CheckRange(layers, "lookup_threads", config->lookup_threads, 0, kMaxLookupThreads),
            CheckRange(layers, "spin_us", count(config->spin), 0, count(kMaxSpin)),
            CheckRange(layers, "max_batch_rows", config->max_batch_rows, 1, kMostBatchRows),
+           CheckRange(layers, "lame_duck_s", count(config->lame_duck), 0, count(kMaxGrace)),
            CheckRange(layers, "drain_grace_s", count(config->drain_grace), 0, count(kMaxGrace)),
            CheckRange(layers, "retire_grace_s", count(config->retire_grace), 0, count(kMaxGrace)),
            CheckRange(layers, "scrub_mib_per_s", config->scrub_mib_per_s, 0, kMaxScrubMibPerS),
@@ -367,6 +369,9 @@ void AddDefaults(v1::ServerConfig* config) {
   if (!config->has_gather_threads()) config->set_gather_threads(defaults.gather_threads);
   if (!config->has_max_batch_rows()) config->set_max_batch_rows(defaults.max_batch_rows);
   if (!config->has_spin_us()) config->set_spin_us(static_cast<uint32_t>(defaults.spin.count()));
+  if (!config->has_lame_duck_s()) {
+    config->set_lame_duck_s(static_cast<uint32_t>(defaults.lame_duck.count()));
+  }
   if (!config->has_drain_grace_s()) {
     config->set_drain_grace_s(static_cast<uint32_t>(defaults.drain_grace.count()));
   }

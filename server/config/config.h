@@ -51,6 +51,7 @@ struct ServerConfig {
 
   std::optional<ListenAddress> admin_listen;  // HTTP
   std::optional<ListenAddress> admin_grpc_listen;
+  std::chrono::seconds lame_duck = kDefaultLameDuck;
   std::chrono::seconds drain_grace = kDefaultDrainGrace;
   std::chrono::seconds retire_grace = kDefaultRetireGrace;
   uint32_t scrub_mib_per_s = kDefaultScrubMibPerS;  // 0: never

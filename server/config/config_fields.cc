@@ -43,6 +43,10 @@ constexpr ConfigField kFields[] = {
      "HTTP for /metrics, /healthz, /readyz and /statusz (default: none)"},
     {"admin_grpc_listen", "ADDR",
      "gRPC for operators: publish, retire, scrub, channelz (default: none)"},
+    {"lame_duck_s", "N",
+     "seconds that all goes on when told to stop, but health and /readyz say no more clients, "
+     "before "
+     "sockets close and the drain begins (default 1)"},
     {"drain_grace_s", "N", "seconds that lookups under way have when told to stop (default 10)"},
     {"retire_grace_s", "N",
      "seconds that clients of a retired table set have to let go of it (default 300)"},
