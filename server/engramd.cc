@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <nlohmann/json.hpp>
 #include <thread>
 #include <utility>
 
@@ -16,6 +17,7 @@
 #include "memstore/tls/pem.h"
 #include "server/admin/status_page.h"
 #include "server/base/limits.h"
+#include "server/base/log.h"
 #include "server/metrics/exposition.h"
 #include "server/net/listen_socket.h"
 #include "server/net/server_shutdown.h"
@@ -110,6 +112,7 @@ ServerSnapshot Engramd::Snapshot() const {
   snapshot.uptime = clock_->Now() - started_;
   snapshot.grpc_streams = context_.streams.load();
   snapshot.attach_refusals = attach_refusals_.Read();
+  snapshot.admin_refusals = admin_refusals_.Read();
   if (tls_ != nullptr) snapshot.certificate_expiry = tls_->Expiry();
   for (const auto& tls : {tls_, admin_tls_}) {
     if (tls == nullptr) continue;
@@ -239,8 +242,12 @@ absl::Status Engramd::StartScrubber() {
 void Engramd::OnDamage(const TableSet& set, const absl::Status& status) {
   if (!registry_.Fence(set.id()).ok()) return;  // it was fenced, or retired, meanwhile
   if (rdma_ != nullptr) rdma_->ForgetTables(set.id());
-  log_->error("table set {} {} is fenced: {}; start engramd again to load it anew", set.name(),
-              set.id(), std::string(status.message()));
+  LogEvent(*log_, spdlog::level::err, "fenced",
+           {{"table_set", set.name()},
+            {"table_set_id", set.id()},
+            {"code", absl::StatusCodeToString(status.code())}},
+           absl::StrCat("table set ", set.name(), " ", set.id(), " is fenced: ", status.message(),
+                        "; start engramd again to load it anew"));
   health_->SetServing(false);
   if (admin_ != nullptr) admin_->SetServing(false);
 }
@@ -313,6 +320,7 @@ absl::Status Engramd::StartAdmin() {
                                                       .life = &life_,
                                                       .scrubber = scrubber_.get(),
                                                       .access = admin_access_.get(),
+                                                      .refusals = &admin_refusals_,
                                                       .clock = clock_,
                                                       .log = log_}));
   log_->info("operators at {}", admin_->address());
@@ -422,7 +430,10 @@ absl::Status Engramd::Accept() {
   Acceptor::Take take = TakeConnections();
   ENGRAM_ASSIGN_OR_RETURN(
       acceptor_, Acceptor::Start(std::move(sockets_), fd_limit_, std::move(take), log_, clock_));
-  for (const std::string& address : addresses_) log_->info("listening on {}", address);
+  for (const std::string& address : addresses_) {
+    LogEvent(*log_, spdlog::level::info, "listening", {{"address", address}, {"for", "lookups"}},
+             absl::StrCat("listening on ", address));
+  }
   if (addresses_.empty()) log_->info("serving by shared memory alone, at {}", config_.shm_socket);
   return absl::OkStatus();
 }
@@ -434,13 +445,7 @@ void Engramd::ReadFilesAgain() {
   std::vector<const ServerTls*> ports = {tls_.get()};
   if (admin_tls_ != tls_) ports.push_back(admin_tls_.get());
   for (const ServerTls* const port : ports) {
-    if (port == nullptr) continue;
-    const absl::Status refusal = port->Refusal();
-    if (refusal.ok()) {
-      log_->info("certificates are used as they are in {}", port->Files());
-    } else {
-      log_->error("{}; what was read before is used", std::string(refusal.message()));
-    }
+    if (port != nullptr) port->LogUse(*log_);
   }
 }
 

@@ -30,6 +30,7 @@
 #include "server/grpc/health.h"
 #include "server/grpc/lookup_service.h"
 #include "server/grpc/reflection.h"
+#include "server/metrics/admin_refusals.h"
 #include "server/metrics/attach_refusals.h"
 #include "server/metrics/metrics.h"
 #include "server/metrics/snapshot.h"
@@ -121,6 +122,7 @@ class Engramd {
   mutable Mutex watched_mutex_;
   const std::shared_ptr<Metrics> metrics_ = std::make_shared<Metrics>();
   AttachRefusals attach_refusals_{log_, clock_};
+  AdminRefusals admin_refusals_{log_, clock_};
   std::unique_ptr<GatherTeam> team_;
   std::unique_ptr<RdmaEndpoint> rdma_;           // null where there is none
   std::unique_ptr<TableSetManager> table_sets_;  // after what it calls back, before what uses it

@@ -27,14 +27,20 @@ constexpr mode_t kSocketMode = 0660;
 // Asks before every method of the port, gRPC's own services' included.
 class Gate : public grpc::AuthMetadataProcessor {
  public:
-  explicit Gate(AccessControl* access) : access_(access) {}
+  Gate(AccessControl* access, AdminRefusals* refusals) : access_(access), refusals_(refusals) {}
   grpc::Status Process(const InputMetadata& metadata, grpc::AuthContext* connection,
                        OutputMetadata*, OutputMetadata*) override {
-    return ToGrpc(access_->Authenticate(*connection, metadata).status());
+    const absl::Status status = access_->Authenticate(*connection, metadata).status();
+    // The status names who it was, where there is a name; gRPC tells no address here.
+    if (!status.ok()) {
+      refusals_->Add(AdminMethod::kOther, "admin_refused", "admit a call", "an operator", status);
+    }
+    return ToGrpc(status);
   }
 
  private:
   AccessControl* const access_;
+  AdminRefusals* const refusals_;
 };
 
 }  // namespace
@@ -55,7 +61,7 @@ absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::Start(const Options& o
   std::shared_ptr<grpc::ServerCredentials> credentials = grpc::InsecureServerCredentials();
   if (!options.address.is_unix() && options.tls != nullptr) {
     credentials = options.tls->MakeCredentials();
-    credentials->SetAuthMetadataProcessor(std::make_shared<Gate>(targets.access));
+    credentials->SetAuthMetadataProcessor(std::make_shared<Gate>(targets.access, targets.refusals));
   }
   admin->taken_ = builder.experimental().AddExternalConnectionAcceptor(
       grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD, credentials);

@@ -122,23 +122,14 @@ absl::Status AdminService::StartWork(std::function<void()> work) {
   return absl::OkStatus();
 }
 
-void AdminService::LogRefusal(const char* event, const std::string& what, const std::string& who,
-                              const absl::Status& status) const {
-  LogEvent(*targets_.log, spdlog::level::warn, event,
-           {{"peer", who},
-            {"code", absl::StatusCodeToString(status.code())},
-            {"reason", std::string(status.message())}},
-           absl::StrCat("did not ", what, " for ", who, ": ", status.message()));
-}
-
 grpc::ServerWriteReactor<v1::PublishProgress>* AdminService::Publish(
     grpc::CallbackServerContext* context, const v1::PublishRequest* request) {
   auto* const call = new PublishCall(&calls_, context);
   const std::string who = Who(*context);
   const std::string directory = request->directory();
   const auto refused = [this, who, directory](const absl::Status& status) {
-    LogRefusal("publish_refused", absl::StrCat("publish ", QuoteForMessage(directory)), who,
-               status);
+    targets_.refusals->Add(AdminMethod::kPublish, "publish_refused",
+                           absl::StrCat("publish ", directory), who, status);
   };
   const absl::Status started = StartWork([this, call, who, directory, refused] {
     v1::PublishProgress last;
@@ -198,8 +189,8 @@ grpc::ServerUnaryReactor* AdminService::Retire(grpc::CallbackServerContext* cont
   const std::string who = Who(*context);
   const auto set = targets_.table_sets->Supersede(request->table_set());
   if (!set.ok()) {
-    LogRefusal("retire_refused", absl::StrCat("retire ", QuoteForMessage(request->table_set())),
-               who, set.status());
+    targets_.refusals->Add(AdminMethod::kRetire, "retire_refused",
+                           absl::StrCat("retire ", request->table_set()), who, set.status());
     return new Answer(&calls_, context, set.status());
   }
   const int64_t grace_s = targets_.table_sets->retire_grace().count();
@@ -246,7 +237,7 @@ grpc::ServerWriteReactor<v1::ScrubReport>* AdminService::Scrub(grpc::CallbackSer
     call->End(status.ok() ? std::make_optional(std::move(last)) : std::nullopt, ToGrpc(status));
   });
   if (!started.ok()) {
-    LogRefusal("scrub_refused", "scrub", who, started);
+    targets_.refusals->Add(AdminMethod::kScrub, "scrub_refused", "scrub", who, started);
     call->End(std::nullopt, ToGrpc(started));
   }
   return call;

@@ -21,6 +21,7 @@
 #include "server/admin/open_calls.h"
 #include "server/admin/working_call.h"
 #include "server/base/life_cycle.h"
+#include "server/metrics/admin_refusals.h"
 #include "server/security/access.h"
 #include "server/security/unix_peers.h"
 #include "server/table_sets/table_set_manager.h"
@@ -32,7 +33,8 @@ struct AdminTargets {
   TableSetManager* table_sets = nullptr;
   const LifeCycle* life = nullptr;
   Scrubber* scrubber = nullptr;
-  AccessControl* access = nullptr;  // asked before every method, where the port speaks TLS
+  AccessControl* access = nullptr;    // asked before every method, where the port speaks TLS
+  AdminRefusals* refusals = nullptr;  // told of what is not done
   const Clock* clock = nullptr;
   std::shared_ptr<spdlog::logger> log;
 };
@@ -72,9 +74,6 @@ class AdminService final : public v1::Admin::CallbackService {
   absl::Status ScrubNow(ScrubCall& call, v1::ScrubReport* last);
   void LogScrub(const v1::ScrubReport& report, const absl::Status& status, MonotonicTime begin,
                 const std::string& who) const;
-  // `what`, with its object, was not done: "publish /tables/a".
-  void LogRefusal(const char* event, const std::string& what, const std::string& who,
-                  const absl::Status& status) const;
 
   const AdminTargets targets_;
   const UnixPeers* const unix_peers_;

@@ -17,7 +17,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "memstore/base/clock.h"
-#include "memstore/base/mutex.h"
+#include "server/base/log_pace.h"
 
 namespace engram {
 
@@ -55,23 +55,17 @@ class AttachRefusals {
 
   // `clock` outlives it.
   AttachRefusals(std::shared_ptr<spdlog::logger> log, const Clock* clock)
-      : log_(std::move(log)), clock_(clock) {}
+      : log_(std::move(log)), pace_(kLinesPerSecond, clock) {}
 
   // `peer`: for people, as gRPC has it or "pid 12, uid 1000"; `status` is what the client is told.
   void Add(AttachPath path, AttachRefusal reason, absl::string_view peer,
-           const absl::Status& status) ABSL_LOCKS_EXCLUDED(mutex_);
+           const absl::Status& status);
   Counts Read() const;
 
  private:
-  bool MayWrite() ABSL_LOCKS_EXCLUDED(mutex_);
-
   const std::shared_ptr<spdlog::logger> log_;
-  const Clock* const clock_;
+  LogPace pace_;
   std::array<std::array<std::atomic<uint64_t>, kAttachRefusals>, kAttachPaths> counts_{};
-  Mutex mutex_;
-  MonotonicTime second_ ABSL_GUARDED_BY(mutex_) = {};  // that lines are counted in
-  uint64_t lines_ ABSL_GUARDED_BY(mutex_) = 0;
-  uint64_t left_out_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace engram

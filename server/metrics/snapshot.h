@@ -9,6 +9,7 @@
 #include "absl/time/time.h"
 #include "memstore/store/scrubber.h"
 #include "server/base/life_cycle.h"
+#include "server/metrics/admin_refusals.h"
 #include "server/metrics/attach_refusals.h"
 #include "server/table_sets/table_set_manager.h"
 
@@ -26,6 +27,7 @@ struct ServerSnapshot {
   uint32_t rdma_clients = 0;
   uint32_t grpc_streams = 0;
   AttachRefusals::Counts attach_refusals{};
+  AdminRefusals::Counts admin_refusals = {};
   std::optional<double> certificate_expiry;  // seconds since 1970
   // Whether TLS files as they are now cannot be used, and what was read before is.
   std::optional<bool> tls_refused;

@@ -40,6 +40,15 @@ absl::StatusOr<std::unique_ptr<ServerTls>> ServerTls::Open(const TlsFiles& files
   return std::unique_ptr<ServerTls>(new ServerTls(files, *std::move(watch)));
 }
 
+void ServerTls::LogUse(spdlog::logger& log) const {
+  const absl::Status refusal = Refusal();
+  if (refusal.ok()) {
+    log.info("certificates are used as they are in {} and {}", files_.cert, files_.key);
+  } else {
+    log.error("{}; what was read before is used", std::string(refusal.message()));
+  }
+}
+
 std::shared_ptr<grpc::ServerCredentials> ServerTls::MakeCredentials() const {
   using grpc::experimental::FileWatcherCertificateProvider;
   const std::string pair = watch_->PairPath();

@@ -12,7 +12,6 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/str_cat.h"
 #include "memstore/tls/pem_watch.h"
 #include "server/security/options.h"
 
@@ -31,8 +30,8 @@ class ServerTls {
   // PemWatch has what they are.
   double Expiry() const { return watch_->Expiry(); }
   absl::Status Refusal() const { return watch_->Refusal(); }
-  // For people.
-  std::string Files() const { return absl::StrCat(files_.cert, " and ", files_.key); }
+  // Says whether the files are used as they are now.
+  void LogUse(spdlog::logger& log) const;
 
  private:
   ServerTls(const TlsFiles& files, std::unique_ptr<PemWatch> watch)

@@ -58,10 +58,6 @@ std::chrono::seconds WholeSeconds(absl::Duration span) {
   return std::chrono::seconds(absl::ToInt64Seconds(span));
 }
 
-// Less of a table on small pages is of no account: the last block of a layer, one that the kernel
-// keeps in hand.
-constexpr double kSmallPagesWorthAWarning = 0.1;
-
 }  // namespace
 
 absl::string_view Name(TableSetState state) {
@@ -136,8 +132,10 @@ void TableSetManager::RetireUnused() {
     // It was fenced meanwhile, or taken back.
     if (!registry_->RetireSuperseded(set.id()).ok()) continue;
     options_.on_retire(set.id());
-    log_->info("retired {} {}{}", set.name(), set.id(),
-               held ? ": the grace is over, and clients still had it" : "");
+    LogEvent(*log_, spdlog::level::info, "retired",
+             {{"table_set", set.name()}, {"table_set_id", set.id()}, {"was_held", held}},
+             absl::StrCat("retired ", set.name(), " ", set.id(),
+                          held ? ": the grace is over, and clients still had it" : ""));
     MutexLock lock(mutex_);
     leaving_.push_back({.set = registered.served.set,
                         .status = StatusOf(set, TableSetState::kRetiring),
@@ -151,8 +149,11 @@ void TableSetManager::RetireUnused() {
       ++at;
       continue;
     }
-    log_->info("freed {} {}: {:.2f} GB", at->status.name, at->status.id,
-               Gigabytes(at->status.resident_bytes));
+    const TableSetStatus& gone = at->status;
+    LogEvent(*log_, spdlog::level::info, "freed",
+             {{"table_set", gone.name}, {"table_set_id", gone.id}, {"bytes", gone.resident_bytes}},
+             absl::StrFormat("freed %s %s: %.2f GB", gone.name, gone.id,
+                             Gigabytes(gone.resident_bytes)));
     at = leaving_.erase(at);
   }
 }
@@ -296,7 +297,9 @@ absl::StatusOr<PublishedSet> TableSetManager::Load(const std::string& directory)
       return published;
     }
     if (registry_->TakeBack(manifest.id).ok()) {
-      log_->info("took {} {} back: it was still here", manifest.name, manifest.id);
+      LogEvent(*log_, spdlog::level::info, "taken_back",
+               {{"table_set", manifest.name}, {"table_set_id", manifest.id}},
+               absl::StrCat("took ", manifest.name, " ", manifest.id, " back: it was still here"));
       ENGRAM_ASSIGN_OR_RETURN(std::shared_ptr<const TableSet> back,
                               registry_->Resolve(manifest.id));
       std::string warning = WarnOfOtherRows(before.get(), *back);
@@ -308,7 +311,7 @@ absl::StatusOr<PublishedSet> TableSetManager::Load(const std::string& directory)
   before.reset();  // it may go while the other is loaded
   const MonotonicTime begin = clock_->Now();
   ENGRAM_ASSIGN_OR_RETURN(std::shared_ptr<const TableSet> set, LoadFiles(directory, manifest));
-  LogLoaded(*set, clock_->Now() - begin);
+  LogLoaded(*log_, *set, clock_->Now() - begin, options_.load.arena.shareable);
   ENGRAM_ASSIGN_OR_RETURN(const ServedSet served, TableSetRegistry::Prepare(set));
   ENGRAM_RETURN_IF_ERROR(options_.on_publish(served));
   MutexLock moving(moving_);
@@ -397,7 +400,12 @@ absl::StatusOr<std::shared_ptr<const TableSet>> TableSetManager::LoadFiles(
   LoadOptions options = options_.load;
   options.side_file_directory = SideDirectory(manifest.id);
   options.may_take = [this, &manifest](uint64_t bytes) { return CheckMemory(manifest, bytes); };
-  log_->info("loading {}", directory);
+  LogEvent(*log_, spdlog::level::info, "loading",
+           {{"directory", directory},
+            {"table_set", manifest.name},
+            {"table_set_id", manifest.id},
+            {"bytes", manifest.TableBytes()}},
+           absl::StrCat("loading ", directory));
   MonotonicTime next_line = clock_->After(kLineInterval);
   options.on_progress = [this, &directory, &next_line](const LoadProgress& progress) {
     if (clock_->Now() > next_line && progress.bytes_total > 0) {
@@ -422,30 +430,6 @@ absl::StatusOr<std::shared_ptr<const TableSet>> TableSetManager::LoadFiles(
     return absl::ResourceExhaustedError(absl::StrCat(set.status().message(), "; ", Holders()));
   }
   return set;
-}
-
-void TableSetManager::LogLoaded(const TableSet& set, absl::Duration took) const {
-  const ResidentPages& pages = set.loaded_pages();
-  log_->info("loaded {} {}: {} {}, {:.2f} GB in {:.1f} s, every checksum held; resident: {}",
-             set.name(), set.id(), set.layers().size(),
-             set.layers().size() == 1 ? "layer" : "layers", Gigabytes(set.manifest().TableBytes()),
-             absl::ToDoubleSeconds(took), PagesText(pages));
-  if (const std::optional<Provenance>& source = set.side_files().provenance) {
-    log_->info("{} {} is of {}", set.name(), set.id(), ProvenanceText(*source));
-  }
-  for (const WidthCalibration& width : set.calibrations()) {
-    log_->info("gathering rows of {} bytes on {} pages: {}", width.row_bytes,
-               std::string(Name(width.page_kind)), width.gather.ToString());
-  }
-  const double small = static_cast<double>(pages.small);
-  const double all = static_cast<double>(std::max<uint64_t>(1, pages.Total()));
-  const bool shareable = options_.load.arena.shareable;
-  if (shareable && small > all * kSmallPagesWorthAWarning) {
-    log_->warn(
-        "{:.0f} % of the tables that are shared lies on 4 KiB pages, which makes lookups "
-        "slower: {}",
-        small / all * 100, HowToGetHugePages(set.resident_bytes(), shareable));
-  }
 }
 
 absl::StatusOr<std::shared_ptr<const TableSet>> TableSetManager::Supersede(

@@ -168,7 +168,6 @@ class TableSetManager {
   std::string WarnOfOtherRows(const TableSet* before, const TableSet& now) const;
   std::string Holders() const;
   TableSetStatus StatusOf(const TableSet& set, TableSetState state) const;
-  void LogLoaded(const TableSet& set, absl::Duration took) const;
   void Run() ABSL_LOCKS_EXCLUDED(mutex_);
   void RetireUnused() ABSL_LOCKS_EXCLUDED(mutex_);
 
