@@ -43,7 +43,8 @@ class WorkingCall final : public grpc::ServerWriteReactor<Message> {
     Step step;
     {
       MutexLock lock(mutex_);
-      next_ = broken_ ? std::nullopt : std::move(last);
+      next_ = std::move(last);
+      if (broken_) next_.reset();
       status_ = status;
       step = NextLocked();
     }
