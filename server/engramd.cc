@@ -1,6 +1,5 @@
 #include "server/engramd.h"
 
-#include <grpc/grpc.h>
 #include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/impl/server_builder_option.h>
 #include <grpcpp/impl/server_builder_plugin.h>
@@ -8,25 +7,24 @@
 
 #include <algorithm>
 #include <limits>
+#include <nlohmann/json.hpp>
 #include <thread>
 #include <utility>
 
 #include "absl/algorithm/container.h"
 #include "memstore/base/status_macros.h"
-#include "memstore/os/thread.h"
 #include "memstore/tls/pem.h"
 #include "proto/rpc/grpc_time.h"
 #include "server/base/limits.h"
+#include "server/base/log.h"
 #include "server/net/listen_socket.h"
+#include "server/net/server_shutdown.h"
 #include "server/security/peer_uid.h"
 #include "server/start_checks.h"
 #include "server/table_sets/checkpoint_set.h"
 
 namespace engram {
 namespace {
-
-// What clients that were told to go have for closing their connections themselves.
-constexpr absl::Duration kGoodbye = absl::Milliseconds(100);
 
 uint32_t LookupThreads(const ServerConfig& config) {
   if (config.lookup_threads > 0) return config.lookup_threads;
@@ -77,27 +75,35 @@ absl::StatusOr<std::unique_ptr<Engramd>> Engramd::Load(const ServerConfig& confi
                                                                    .allow = config.allow},
                                                                   engramd->log_, clock));
   // Before the minutes that loading takes: a device that is not there is known at once.
-  for (const auto start : {&Engramd::OpenTls, &Engramd::StartHttp, &Engramd::StartGatherTeam,
-                           &Engramd::StartRdma, &Engramd::StartTableSets}) {
+  for (const auto start :
+       {&Engramd::OpenTls, &Engramd::StartHttp, &Engramd::StartGatherTeam, &Engramd::StartRdma,
+        &Engramd::OpenStateDirectory, &Engramd::StartTableSets}) {
     ENGRAM_RETURN_IF_ERROR(((*engramd).*start)());
   }
-  std::vector<std::string> directories = config.table_sets;
+  ENGRAM_RETURN_IF_ERROR(engramd->LoadTableSets());
+  return engramd;
+}
+
+absl::Status Engramd::LoadTableSets() {
+  std::vector<std::string> directories = config_.table_sets;
   std::string kept_set;  // a linked one, of this start or an earlier one
-  if (!config.checkpoint.empty()) {
-    const std::string& kept = config.state_dir.empty() ? config.scratch_dir : config.state_dir;
-    ENGRAM_ASSIGN_OR_RETURN(engramd->state_directory_, HoldStateDirectory(kept));
-    ENGRAM_ASSIGN_OR_RETURN(
-        std::string linked,
-        LinkCheckpointSet(SourceOf(config), kept, engramd->life_, *engramd->log_, *clock));
-    if (!config.state_dir.empty()) kept_set = linked;
+  if (!config_.checkpoint.empty()) {
+    const std::string& kept = config_.state_dir.empty() ? config_.scratch_dir : config_.state_dir;
+    ENGRAM_ASSIGN_OR_RETURN(std::string linked,
+                            LinkCheckpointSet(SourceOf(config_), kept, life_, *log_, *clock_));
+    if (!config_.state_dir.empty()) kept_set = linked;
     directories.push_back(std::move(linked));
-    ENGRAM_RETURN_IF_ERROR(CheckTableSets(directories, config.state_dir, config.max_batch_rows));
   }
+  if (record_ != nullptr) {
+    ENGRAM_ASSIGN_OR_RETURN(directories,
+                            WithPublications(std::move(directories), record_->List(), log_.get()));
+  }
+  ENGRAM_RETURN_IF_ERROR(CheckTableSets(directories, config_.state_dir, config_.max_batch_rows));
   for (const std::string& directory : directories) {
-    const absl::Status status = engramd->table_sets_->Publish(directory, nullptr, nullptr).status();
+    const absl::Status status = table_sets_->Publish(directory, nullptr, nullptr).status();
     ENGRAM_RETURN_IF_ERROR(directory == kept_set ? WithFixOfKeptSet(status, directory) : status);
   }
-  return engramd;
+  return absl::OkStatus();
 }
 
 // Before the pages, which show it.
@@ -117,12 +123,27 @@ absl::Status Engramd::OpenTls() {
   return absl::OkStatus();
 }
 
+absl::Status Engramd::OpenStateDirectory() {
+  const std::string& kept = config_.state_dir.empty() ? config_.scratch_dir : config_.state_dir;
+  if (kept.empty()) return absl::OkStatus();
+  ENGRAM_ASSIGN_OR_RETURN(state_directory_, HoldStateDirectory(kept));
+  if (config_.state_dir.empty()) return absl::OkStatus();
+  if (config_.ignore_recorded) {
+    record_ = PublicationRecord::OpenIgnoring(kept);
+    log_->info("what {} keeps of publications is ignored, until one replaces it", kept);
+    return absl::OkStatus();
+  }
+  ENGRAM_ASSIGN_OR_RETURN(record_, PublicationRecord::Open(kept));
+  return absl::OkStatus();
+}
+
 absl::Status Engramd::StartTableSets() {
   TableSetManager::Options options;
   options.memory_limit_bytes = config_.memory_limit_bytes;
   options.retire_grace = config_.retire_grace;
   options.max_batch_rows = config_.max_batch_rows;
   options.state_directory = config_.state_dir;
+  options.record = record_.get();
   options.load.threads = config_.load_threads;
   options.load.gather_ahead_rows = config_.gather_ahead;
   options.load.arena.numa = config_.numa;
@@ -160,8 +181,12 @@ absl::Status Engramd::StartScrubber() {
 void Engramd::OnDamage(const TableSet& set, const absl::Status& status) {
   if (!registry_.Fence(set.id()).ok()) return;  // it was fenced, or retired, meanwhile
   if (rdma_ != nullptr) rdma_->ForgetTables(set.id());
-  log_->error("table set {} {} is fenced: {}; start engramd again to load it anew", set.name(),
-              set.id(), std::string(status.message()));
+  LogEvent(*log_, spdlog::level::err, "fenced",
+           {{"table_set", set.name()},
+            {"table_set_id", set.id()},
+            {"code", absl::StatusCodeToString(status.code())}},
+           absl::StrCat("table set ", set.name(), " ", set.id(), " is fenced: ", status.message(),
+                        "; start engramd again to load it anew"));
   health_->SetServing(false);
   if (admin_ != nullptr) admin_->SetServing(false);
 }
@@ -175,8 +200,8 @@ absl::Status Engramd::StartShm() {
       .metrics = metrics_,
       .clock = clock_,
       .refusals = &attach_refusals_,
-      .may_have = [this](absl::string_view set) {
-        return access_->MayHave({.names = {kUnixIdentity}}, set);
+      .may_have = [this](uid_t uid, absl::string_view set) {
+        return access_->MayHave({.names = {UnixIdentity(uid)}}, set);
       }};
   ENGRAM_ASSIGN_OR_RETURN(std::unique_ptr<ShmEndpoint> endpoint,
                           ShmEndpoint::Start(options, &registry_));
@@ -221,14 +246,20 @@ absl::Status Engramd::StartAdmin() {
   ENGRAM_ASSIGN_OR_RETURN(
       admin_access_,
       AccessControl::Create(asks ? AccessControl::Options{.token_file = config_.token_file,
+                                                          .certificates_suffice = true,
                                                           .only = config_.admin_identities}
                                  : AccessControl::Options{},
                             log_, clock_));
-  ENGRAM_ASSIGN_OR_RETURN(admin_, AdminServer::Start(*config_.admin_grpc_listen, admin_tls_.get(),
+  // Where clients have all descriptors there are for them, operators still get in.
+  ENGRAM_ASSIGN_OR_RETURN(admin_, AdminServer::Start({.address = *config_.admin_grpc_listen,
+                                                      .tls = admin_tls_.get(),
+                                                      .fd_limit = fd_limit_ + kAdminFiles,
+                                                      .clock = clock_},
                                                      {.table_sets = table_sets_.get(),
                                                       .life = &life_,
                                                       .scrubber = scrubber_.get(),
                                                       .access = admin_access_.get(),
+                                                      .refusals = &admin_refusals_,
                                                       .clock = clock_,
                                                       .log = log_}));
   log_->info("operators at {}", admin_->address());
@@ -342,17 +373,39 @@ absl::Status Engramd::Accept() {
   Acceptor::Take take = TakeConnections();
   ENGRAM_ASSIGN_OR_RETURN(
       acceptor_, Acceptor::Start(std::move(sockets_), fd_limit_, std::move(take), log_, clock_));
-  for (const std::string& address : addresses_) log_->info("listening on {}", address);
+  for (const std::string& address : addresses_) {
+    LogEvent(*log_, spdlog::level::info, "listening", {{"address", address}, {"for", "lookups"}},
+             absl::StrCat("listening on ", address));
+  }
   if (addresses_.empty()) log_->info("serving by shared memory alone, at {}", config_.shm_socket);
   return absl::OkStatus();
 }
 
-void Engramd::Drain(absl::Duration grace) {
-  if (server_ == nullptr) return;
+void Engramd::ReadFilesAgain() {
+  for (AccessControl* const access : {access_.get(), admin_access_.get()}) {
+    if (access != nullptr) access->ReadNow();
+  }
+  std::vector<const ServerTls*> ports = {tls_.get()};
+  if (admin_tls_ != tls_) ports.push_back(admin_tls_.get());
+  for (const ServerTls* const port : ports) {
+    if (port != nullptr) port->LogUse(*log_);
+  }
+}
+
+void Engramd::LameDuck(absl::Duration time) {
   life_.Advance(LifeState::kDraining);
   health_->SetServing(false);
   if (admin_ != nullptr) admin_->SetServing(false);
   table_sets_->Cancel();
+  const MonotonicTime end = clock_->After(time);
+  MutexLock lock(drain_mutex_);
+  while (clock_->WaitUntil(drained_, drain_mutex_, end)) {
+  }
+}
+
+void Engramd::Drain(absl::Duration grace) {
+  if (server_ == nullptr) return;
+  LameDuck(absl::ZeroDuration());
   std::unique_ptr<ShmEndpoint> shm;
   {
     MutexLock lock(watched_mutex_);
@@ -369,7 +422,7 @@ void Engramd::Drain(absl::Duration grace) {
     while (!absl::c_all_of(loops_, ended) && clock_->WaitUntil(drained_, drain_mutex_, deadline)) {
     }
   }
-  ShutGrpcDown();
+  ShutDownServer(*server_, connections_, *clock_);
   for (const auto& loop : loops_) loop->Stop();
   server_.reset();
   admin_.reset();
@@ -377,43 +430,6 @@ void Engramd::Drain(absl::Duration grace) {
   history_.reset();
   scrubber_.reset();
   life_.Advance(LifeState::kStopped);
-}
-
-// Shutdown waits for every connection, and idle clients may not look at theirs for seconds; once
-// the last call is over those that stayed are closed. A peer that takes nothing (it was stopped)
-// would keep gRPC from closing its own: those are ended under it.
-void Engramd::ShutGrpcDown() {
-  struct Down {
-    Mutex mutex;
-    CondVar changed;
-    bool is_down ABSL_GUARDED_BY(mutex) = false;
-  } down;
-  absl::StatusOr<std::thread> shutdown = StartThread("shutdown", [&] {
-    server_->Shutdown(rpc::After(absl::ToChronoNanoseconds(kGoodbye)));
-    MutexLock lock(down.mutex);
-    down.is_down = true;
-    down.changed.NotifyAll();
-  });
-  if (!shutdown.ok()) {
-    grpc_server_cancel_all_calls(server_->c_server());
-    connections_.ShutDown();
-    server_->Shutdown(rpc::After(absl::ToChronoNanoseconds(kGoodbye)));
-    server_->Wait();
-    return;
-  }
-  {
-    MutexLock lock(down.mutex);
-    for (bool cancelled = false; !down.is_down; cancelled = true) {
-      const MonotonicTime next = clock_->After(kGoodbye);
-      while (!down.is_down && clock_->WaitUntil(down.changed, down.mutex, next)) {
-      }
-      if (down.is_down) break;
-      if (cancelled) connections_.ShutDown();
-      grpc_server_cancel_all_calls(server_->c_server());
-    }
-  }
-  shutdown->join();
-  server_->Wait();
 }
 
 Engramd::~Engramd() { Drain(absl::ZeroDuration()); }

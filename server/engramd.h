@@ -30,6 +30,7 @@
 #include "server/grpc/health.h"
 #include "server/grpc/lookup_service.h"
 #include "server/grpc/reflection.h"
+#include "server/metrics/admin_refusals.h"
 #include "server/metrics/attach_refusals.h"
 #include "server/metrics/metrics.h"
 #include "server/metrics/numa_census.h"
@@ -40,6 +41,7 @@
 #include "server/security/access.h"
 #include "server/security/tls.h"
 #include "server/shm/endpoint.h"
+#include "server/table_sets/publication_record.h"
 #include "server/table_sets/table_set_manager.h"
 
 namespace engram {
@@ -69,6 +71,13 @@ class Engramd {
   // Null where it serves no RDMA.
   const RdmaEndpoint* rdma() const { return rdma_.get(); }
 
+  // Reads the token files now, and logs what is used of them and of the certificates, which are
+  // looked at every second by themselves. Thread-safe while it serves.
+  void ReadFilesAgain();
+
+  // Says that it is not ready, by health, /readyz and to systemd, and goes on serving for `time` of
+  // the clock, connections that come among it. Publishes nothing any more.
+  void LameDuck(absl::Duration time);
   // Stops accepting, lets lookups under way finish for up to `grace`, then cancels them. Returns
   // as soon as none is left, whether or not idle clients let go of their connections.
   void Drain(absl::Duration grace);
@@ -82,7 +91,9 @@ class Engramd {
   absl::Status StartGatherTeam();
   absl::Status OpenTls();
   absl::Status StartHttp();
+  absl::Status OpenStateDirectory();
   absl::Status StartTableSets();
+  absl::Status LoadTableSets();
   ServerSnapshot SnapshotWithPages();
   HttpServer::Site Pages();
   absl::Status StartScrubber();
@@ -93,7 +104,6 @@ class Engramd {
   Acceptor::Take TakeConnections();
   absl::Status StartShm();
   absl::Status StartRdma();
-  void ShutGrpcDown();
 
   const ServerConfig config_;
   const std::shared_ptr<spdlog::logger> log_;
@@ -107,7 +117,8 @@ class Engramd {
   std::shared_ptr<ServerTls> tls_;
   std::shared_ptr<ServerTls> admin_tls_;
   LifeCycle life_;
-  FileDescriptor state_directory_;  // held while a checkpoint's links are kept there
+  FileDescriptor state_directory_;             // held while it lives, where there is one
+  std::unique_ptr<PublicationRecord> record_;  // null where publications are not kept
   // Of the pointers that Snapshot looks at, which are set while others may look. The thread that
   // Engramd's methods belong to reads them without it.
   mutable Mutex watched_mutex_;
@@ -115,6 +126,7 @@ class Engramd {
   const std::shared_ptr<Metrics> metrics_ = std::make_shared<Metrics>();
   AttachRefusals attach_refusals_{log_, clock_};
   NumaCensus numa_census_{clock_};
+  AdminRefusals admin_refusals_{log_, clock_};
   std::unique_ptr<GatherTeam> team_;
   std::unique_ptr<RdmaEndpoint> rdma_;           // null where there is none
   std::unique_ptr<TableSetManager> table_sets_;  // after what it calls back, before what uses it

@@ -30,6 +30,7 @@ ServerSnapshot Engramd::Snapshot() const {
   snapshot.uptime = clock_->Now() - started_;
   snapshot.grpc_streams = context_.streams.load();
   snapshot.attach_refusals = attach_refusals_.Read();
+  snapshot.admin_refusals = admin_refusals_.Read();
   if (tls_ != nullptr) snapshot.certificate_expiry = tls_->Expiry();
   for (const auto& tls : {tls_, admin_tls_}) {
     if (tls == nullptr) continue;

@@ -1,5 +1,7 @@
 // engramd: the process. Flags in, signals, exit codes.
 //
+// SIGTERM and SIGINT end it after a drain, a second one at once. SIGHUP (a terminal that closes,
+// `systemctl reload`) ends nothing: files that may change are read again.
 // Exit codes: 0 stopped by SIGTERM or SIGINT, 1 it failed, 2 bad usage.
 
 #include <grpc/grpc.h>
@@ -38,12 +40,12 @@ constexpr int kStopped = 0;
 constexpr int kFailed = 1;
 constexpr int kBadUsage = 2;
 
-// Waits for the signals that stop engramd, in a thread of its own ("signals"), so that one is seen
-// whatever the others do: load, look a host's name up, or serve.
-class StopSignals {
+// Waits for the signals that engramd acts on, in a thread of its own ("signals"), so that one is
+// seen whatever the others do: load, look a host's name up, or serve.
+class Signals {
  public:
   // Blocked here and in every thread that is started from here on: they inherit it.
-  StopSignals() : signals_(BlockStopSignals()), thread_([this] { Run(); }) {
+  Signals() : signals_(BlockSignals()), thread_([this] { Run(); }) {
     pthread_setname_np(thread_.native_handle(), "signals");
     // It waits for what need not come, and ends with the process.
     thread_.detach();
@@ -59,6 +61,12 @@ class StopSignals {
     MutexLock lock(mutex_);
     clean_up_ = std::move(clean_up);
   }
+  // What SIGHUP does from now on, in the thread of the signals; null: nothing. The one before is
+  // not under way when it returns.
+  void OnHangup(std::function<void()> hangup) {
+    MutexLock lock(mutex_);
+    hangup_ = std::move(hangup);
+  }
   // Does not return while the process ends so: what fails meanwhile is no failure.
   void LetEarlyEnd() { MutexLock lock(mutex_); }
   int Wait() {
@@ -68,17 +76,27 @@ class StopSignals {
   }
 
  private:
-  static sigset_t BlockStopSignals() {
+  static sigset_t BlockSignals() {
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &set, nullptr);
     return set;
   }
+  // The next of them that is to stop engramd.
+  int WaitToStop() {
+    while (true) {
+      int signal = 0;
+      sigwait(&signals_, &signal);
+      if (signal != SIGHUP) return signal;
+      MutexLock lock(mutex_);
+      if (hangup_) hangup_();
+    }
+  }
   void Run() {
-    int signal = 0;
-    sigwait(&signals_, &signal);
+    const int signal = WaitToStop();
     {
       MutexLock lock(mutex_);
       if (!serving_) {
@@ -89,10 +107,14 @@ class StopSignals {
       signal_ = signal;
     }
     came_.NotifyAll();
-    // A second one ends a drain that takes too long for whoever sent it.
-    std::signal(SIGTERM, SIG_DFL);
-    std::signal(SIGINT, SIG_DFL);
-    pthread_sigmask(SIG_UNBLOCK, &signals_, nullptr);
+    // A second one ends a drain that takes too long for whoever sent it. SIGHUP stays blocked.
+    sigset_t stops;
+    sigemptyset(&stops);
+    for (const int stop : {SIGTERM, SIGINT}) {
+      std::signal(stop, SIG_DFL);
+      sigaddset(&stops, stop);
+    }
+    pthread_sigmask(SIG_UNBLOCK, &stops, nullptr);
     while (true) pause();
   }
 
@@ -102,19 +124,21 @@ class StopSignals {
   bool serving_ ABSL_GUARDED_BY(mutex_) = false;
   int signal_ ABSL_GUARDED_BY(mutex_) = 0;
   std::function<void()> clean_up_ ABSL_GUARDED_BY(mutex_);  // may be empty
+  std::function<void()> hangup_ ABSL_GUARDED_BY(mutex_);    // may be empty
   std::thread thread_;
 };
 
 // Where files are kept that are of no use to a later engramd; goes when this one ends.
-absl::StatusOr<TemporaryDirectory> MakeScratch(StopSignals& signals) {
+absl::StatusOr<TemporaryDirectory> MakeScratch(Signals& signals) {
   ENGRAM_ASSIGN_OR_RETURN(TemporaryDirectory scratch, TemporaryDirectory::Make("engramd"));
   signals.BeforeEarlyEnd([path = scratch.path()] { RemoveTree(path); });
   return scratch;
 }
 
-int Serve(ServerConfig config, StopSignals& signals) {
+int Serve(ServerConfig config, Signals& signals) {
   const std::shared_ptr<spdlog::logger> log = MakeLog(config.log_json, config.log_level);
   log->info("engramd {} starts", kEngramVersion);
+  signals.OnHangup([log] { log->info("got SIGHUP: nothing is served yet, go on loading"); });
   std::optional<TemporaryDirectory> scratch;
   if (!config.checkpoint.empty() && config.state_dir.empty()) {
     absl::StatusOr<TemporaryDirectory> made = MakeScratch(signals);
@@ -142,10 +166,21 @@ int Serve(ServerConfig config, StopSignals& signals) {
     log->error("{}", std::string(status.message()));
     return kFailed;
   }
-  log->info("got {}, draining for up to {} s", signals.Wait() == SIGTERM ? "SIGTERM" : "SIGINT",
-            config.drain_grace.count());
-  // A second signal ends the drain, and this process, at once. What is served lies in memory.
+  signals.OnHangup([&] {
+    log->info("got SIGHUP: reading the token file and certificates again");
+    (*engramd)->ReadFilesAgain();
+  });
+  const bool terminated = signals.Wait() == SIGTERM;
+  signals.OnHangup(nullptr);
+  // A second signal ends this process at once. What is served lies in memory.
   scratch.reset();
+  const char* const name = terminated ? "SIGTERM" : "SIGINT";
+  if (config.lame_duck.count() > 0) {
+    log->info("got {}: health and /readyz say so, and sockets close in {} s (--lame-duck-s)", name,
+              config.lame_duck.count());
+  }
+  (*engramd)->LameDuck(absl::FromChrono(config.lame_duck));
+  log->info("got {}, draining for up to {} s", name, config.drain_grace.count());
   (*engramd)->Drain(absl::FromChrono(config.drain_grace));
   log->info("stopped");
   return kStopped;
@@ -187,7 +222,7 @@ int Main(int argc, char** argv) {
   // A peer that goes away is an error of one call.
   std::signal(SIGPIPE, SIG_IGN);
   // The thread that waits for signals outlives this frame; nothing frees what it uses.
-  auto* const signals = new StopSignals;
+  auto* const signals = new Signals;
   return Serve(*command->config, *signals);
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -12,6 +13,7 @@
 #include "memstore/base/human_units.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/store/available_memory.h"
+#include "memstore/store/table_set.h"
 #include "memstore/table/linked_rows.h"
 #include "memstore/table/manifest.h"
 #include "memstore/table/set_directory.h"
@@ -20,6 +22,7 @@
 #include "server/net/listen_socket.h"
 #include "server/security/access.h"
 #include "server/security/options.h"
+#include "server/table_sets/publication_record.h"
 
 namespace engram {
 namespace {
@@ -186,6 +189,19 @@ Finding LookAtMemory(const ServerConfig& config, uint64_t bytes) {
   return finding;
 }
 
+// What huge pages add, which nobody knows before they are asked for.
+std::vector<Finding> NotesOnMemory(const ServerConfig& config, const std::vector<Named>& sets) {
+  uint64_t most = 0;
+  for (const Named& set : sets) most += MostResidentBytes(set.manifest);
+  const uint64_t limit =
+      config.memory_limit_bytes != 0 ? config.memory_limit_bytes : ReadMemoryLimit().bytes;
+  if (most <= limit) return {};
+  return {{.what = absl::StrCat("on huge pages of 2 MiB, one or more a layer, the table sets take ",
+                                "up to ", Size(most), ", more than the ", Size(limit),
+                                " that they may: they may be refused when they are loaded"),
+           .is_note = true}};
+}
+
 // `check` of each address that is bound when the tables are loaded. The HTTP pages' is bound
 // before.
 std::vector<Finding> LookAtAddresses(const ServerConfig& config,
@@ -236,6 +252,28 @@ void Append(std::vector<Finding> more, std::vector<Finding>& findings) {
   std::move(more.begin(), more.end(), std::back_inserter(findings));
 }
 
+absl::StatusOr<std::vector<std::string>> WithWhatIsKept(const ServerConfig& config) {
+  ENGRAM_ASSIGN_OR_RETURN(const std::unique_ptr<PublicationRecord> record,
+                          PublicationRecord::Open(config.state_dir));
+  std::vector<Publication> kept = record->List();
+  // In place of the checkpoint's set, which is made when engramd starts.
+  const absl::StatusOr<const Family*> family = FindFamily(config.family);
+  if (!config.checkpoint.empty() && family.ok()) {
+    std::erase_if(kept, [&](const Publication& one) { return one.name == (*family)->name; });
+  }
+  return WithPublications(config.table_sets, kept, /*log=*/nullptr);
+}
+
+// Of the flags, or what was published since. The checkpoint's is looked at by itself.
+std::vector<std::string> DirectoriesToServe(const ServerConfig& config,
+                                            std::vector<Finding>& findings) {
+  if (config.state_dir.empty() || config.ignore_recorded) return config.table_sets;
+  absl::StatusOr<std::vector<std::string>> directories = WithWhatIsKept(config);
+  if (directories.ok()) return *std::move(directories);
+  findings.push_back({"publications kept in --state-dir", directories.status()});
+  return config.table_sets;
+}
+
 }  // namespace
 
 absl::Status CheckTableSets(absl::Span<const std::string> directories,
@@ -255,7 +293,8 @@ CheckpointSource SourceOf(const ServerConfig& config) {
 std::vector<Finding> CheckConfiguration(const ServerConfig& config) {
   std::vector<Finding> findings = LookAtSecurity(config);
   std::vector<Named> sets;
-  Append(LookAtTableSets(config.table_sets, config.state_dir, config.max_batch_rows, &sets),
+  Append(LookAtTableSets(DirectoriesToServe(config, findings), config.state_dir,
+                         config.max_batch_rows, &sets),
          findings);
   uint64_t row_bytes = 0;
   if (!config.checkpoint.empty()) {
@@ -270,6 +309,7 @@ std::vector<Finding> CheckConfiguration(const ServerConfig& config) {
   }
   for (const Named& set : sets) row_bytes += set.manifest.TableBytes();
   findings.push_back(LookAtMemory(config, row_bytes));
+  if (findings.back().status.ok()) Append(NotesOnMemory(config, sets), findings);
   Append(LookAtAddresses(config, CheckSocketFolder), findings);
   return findings;
 }

@@ -240,7 +240,8 @@ absl::Status RunExperiment(const ExperimentOptions& options) {
   absl::Status status = server.Start({.engramd = options.engramd,
                                       .family = options.model.family,
                                       .token_map = options.token_map,
-                                      .rows_per_head = options.rows_per_head});
+                                      .rows_per_head = options.rows_per_head,
+                                      .ends = options.ends});
   if (!status.ok()) return status;
   std::vector<std::string> wanted = {"none", "resident"};
   if (options.rows.empty()) {

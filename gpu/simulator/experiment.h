@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "gpu/simulator/end_by_signal.h"
 #include "gpu/simulator/models.h"
 #include "gpu/simulator/traffic.h"
 
@@ -25,6 +26,7 @@ struct ExperimentOptions {
   uint64_t rows_per_head = 20000;
   std::string token_map;
   std::string engramd;
+  EndBySignal* ends = nullptr;  // outlives the experiment
 };
 
 // Prints the table, or JSON lines, to stdout.

@@ -11,6 +11,7 @@
 #include <string>
 
 #include "client/client.h"
+#include "gpu/simulator/end_by_signal.h"
 #include "gpu/simulator/experiment.h"
 #include "memstore/base/message_line.h"
 #include "memstore/os/malloc_tuning.h"
@@ -160,6 +161,7 @@ int Main(int argc, char** argv) {
                  MessageLine(experiment.status().message()).c_str(), help_command.c_str());
     return 2;
   }
+  experiment->ends = &EndBySignal::Begin();
   // Before the time is spent on what nobody would see.
   absl::Status status = CheckStandardOutput();
   if (status.ok()) status = RunExperiment(*experiment);

@@ -1,4 +1,5 @@
-// A small table set and an engramd of the simulator's own; both go when it goes.
+// A small table set and an engramd of the simulator's own; both go when it goes, and when a signal
+// ends the process. One that cannot be caught (SIGKILL) leaves the set's files alone.
 #pragma once
 
 #include <sys/types.h>
@@ -7,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "gpu/simulator/end_by_signal.h"
 
 namespace engram::simulator {
 
@@ -15,6 +17,7 @@ struct OwnServerOptions {
   absl::string_view family;
   std::string token_map;  // a file, for the families that have one
   uint64_t rows_per_head = 0;
+  EndBySignal* ends = nullptr;  // outlives the server
 };
 
 class OwnServer {
@@ -24,7 +27,8 @@ class OwnServer {
   OwnServer(const OwnServer&) = delete;
   OwnServer& operator=(const OwnServer&) = delete;
 
-  // NOT_FOUND: no such program. Else what packing says, or the system.
+  // By the thread that lives as long as the process: engramd ends with it. NOT_FOUND: no such
+  // program. Else what packing says, or the system.
   absl::Status Start(const OwnServerOptions& options);
 
   std::string set() const { return directory_ + "/set"; }
@@ -32,6 +36,12 @@ class OwnServer {
   std::string shm() const { return directory_ + "/shm"; }
 
  private:
+  // In the child: engramd in its place.
+  [[noreturn]] void RunEngramd(const std::string& program, pid_t parent) const;
+  // Of the directory, and of engramd once it runs.
+  void CleanUpAtTheEnd();
+
+  EndBySignal* ends_ = nullptr;
   std::string directory_;
   pid_t pid_ = -1;
 };

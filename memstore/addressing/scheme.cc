@@ -44,6 +44,11 @@ absl::Status ValidateIds(const AddressScheme& scheme) {
     return OutOfRange("vocab_size", scheme.vocab_size, absl::StrCat("1..", kMaxVocabSize));
   }
   if (scheme.token_map) {
+    if (scheme.vocab_size > kMaxMappedVocabSize) {
+      return OutOfRange("vocab_size", scheme.vocab_size,
+                        absl::StrCat("1..", kMaxMappedVocabSize,
+                                     " where there is a token map: each client is sent the map"));
+    }
     if (absl::Status s = ValidateTokenMap(*scheme.token_map, scheme.vocab_size); !s.ok()) return s;
   }
   const uint32_t hashed = HashedVocabSize(scheme);

@@ -23,6 +23,9 @@ inline constexpr uint32_t kMaxHeadsPerOrder = 64;
 inline constexpr uint32_t kMaxLayers = 1024;
 // Ids come as int32.
 inline constexpr uint32_t kMaxVocabSize = uint32_t{1} << 31;
+// Ids of a token map: far above any tokenizer's. The map is read whole, and every client that
+// attaches is sent it, 40 MiB then: a larger one could be packed and never be served.
+inline constexpr uint32_t kMaxMappedVocabSize = 10 << 20;
 // Rows of a layer: 2^40 rows of 8 bytes are more than any machine's memory, and the synthetic rule
 // has 40 bits for a row's number.
 inline constexpr uint64_t kMaxLayerRows = uint64_t{1} << 40;

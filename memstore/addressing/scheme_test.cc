@@ -42,6 +42,8 @@ TEST(SchemeTest, EveryFieldIsChecked) {
       {v41, "heads_per_order", [](auto* s) { s->heads_per_order = kMaxHeadsPerOrder + 1; }},
       {v41, "vocab_size", [](auto* s) { s->vocab_size = 0; }},
       {v41, "vocab_size", [](auto* s) { s->vocab_size = kMaxVocabSize + 1; }},
+      {v41, "each client is sent the map",
+       [](auto* s) { s->vocab_size = kMaxMappedVocabSize + 1; }},
       {v41, "token_map.file", [](auto* s) { s->token_map->file.clear(); }},
       {v41, "token_map.sha256", [](auto* s) { s->token_map->sha256.pop_back(); }},
       {v41, "token_map.sha256", [](auto* s) { s->token_map->sha256[0] = 'C'; }},

@@ -6,9 +6,17 @@
 
 #include <cerrno>
 
+#include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
 
 namespace engram {
+
+namespace {
+
+// What tells a file that is too long from a want of descriptors or memory, whose code it has.
+constexpr char kTooLong[] = "engram/file-too-long";
+
+}  // namespace
 
 FileDescriptor::~FileDescriptor() {
   if (fd_ >= 0) close(fd_);
@@ -21,6 +29,12 @@ std::string JoinPath(absl::string_view directory, absl::string_view name) {
 absl::Status PosixError(absl::string_view doing, absl::string_view path) {
   const int error = errno;
   absl::Status status = absl::ErrnoToStatus(error, absl::StrCat("cannot ", doing, " ", path));
+  if (error == EMFILE || error == ENFILE) {
+    return absl::Status(
+        status.code(),
+        absl::StrCat(status.message(), " (raise the limit of open files: ",
+                     error == EMFILE ? "`ulimit -n`, LimitNOFILE=" : "fs.file-max", ")"));
+  }
   if (error != EFBIG) return status;
   return absl::Status(status.code(),
                       absl::StrCat(status.message(),
@@ -85,8 +99,10 @@ absl::StatusOr<std::string> ReadWholeFile(const std::string& path, uint64_t max_
   absl::StatusOr<uint64_t> bytes = RegularFileBytes(*file, path);
   if (!bytes.ok()) return bytes.status();
   if (*bytes > max_bytes) {
-    return absl::ResourceExhaustedError(absl::StrCat(path, " has ", *bytes, " bytes; at most ",
-                                                     max_bytes, " are read of such a file"));
+    absl::Status status = absl::ResourceExhaustedError(absl::StrCat(
+        path, " has ", *bytes, " bytes; at most ", max_bytes, " are read of such a file"));
+    status.SetPayload(kTooLong, absl::Cord());
+    return status;
   }
   std::string text(*bytes, '\0');
   absl::Status read = ReadFully(
@@ -94,6 +110,8 @@ absl::StatusOr<std::string> ReadWholeFile(const std::string& path, uint64_t max_
   if (!read.ok()) return read;
   return text;
 }
+
+bool IsFileTooLong(const absl::Status& status) { return status.GetPayload(kTooLong).has_value(); }
 
 absl::Status WriteNewFileDurably(const std::string& path, absl::string_view bytes) {
   absl::StatusOr<FileDescriptor> file = OpenFile(path, O_WRONLY | O_CREAT | O_EXCL);

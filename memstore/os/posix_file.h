@@ -57,6 +57,9 @@ absl::Status WriteFully(const FileDescriptor& file, uint64_t offset,
 
 // A whole file of at most `max_bytes`; RESOURCE_EXHAUSTED when it is longer.
 absl::StatusOr<std::string> ReadWholeFile(const std::string& path, uint64_t max_bytes);
+// Whether it is ReadWholeFile's word for that. The code says so of more: of a process that has no
+// descriptor or memory left to open any file.
+bool IsFileTooLong(const absl::Status& status);
 // Makes a new file (ALREADY_EXISTS when there is one) and has it on disk when it returns.
 absl::Status WriteNewFileDurably(const std::string& path, absl::string_view bytes);
 // Has the directory's names on disk when it returns, where the file system can sync a directory.

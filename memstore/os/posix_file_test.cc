@@ -68,6 +68,24 @@ TEST_F(PosixFileTest, WhatTheDeviceCannotReadIsLost) {
   EXPECT_NE(status.message().find("/proc/self/mem at byte 4096"), absl::string_view::npos);
 }
 
+// A process without a descriptor left is no reason to think that a file is too long.
+TEST_F(PosixFileTest, AFileThatIsTooLongIsToldFromAWantOfDescriptors) {
+  ASSERT_TRUE(WriteNewFileDurably(Path("file"), "0123456789").ok());
+  EXPECT_TRUE(IsFileTooLong(ReadWholeFile(Path("file"), 9).status()));
+  EXPECT_FALSE(IsFileTooLong(ReadWholeFile(Path("none"), 9).status()));
+  rlimit limit;
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
+  const rlimit none = {0, limit.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+  const absl::Status status = ReadWholeFile(Path("file"), 10).status();
+  setrlimit(RLIMIT_NOFILE, &limit);
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
+  EXPECT_FALSE(IsFileTooLong(status)) << status;
+  for (const std::string& part : {Path("file"), std::string("ulimit -n")}) {
+    EXPECT_NE(std::string(status.message()).find(part), std::string::npos) << status;
+  }
+}
+
 TEST_F(PosixFileTest, SaysWhatLimitsAFilesLength) {
   const auto before = std::signal(SIGXFSZ, SIG_IGN);
   rlimit limit;

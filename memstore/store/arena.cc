@@ -28,7 +28,6 @@ namespace engram {
 namespace {
 
 constexpr uint64_t kSmallPageBytes = 4096;
-constexpr uint64_t kHugePageBytes = 2u << 20;
 // What is asked for again at a time: each call has all cores let go of pages that they keep in
 // hand.
 constexpr uint64_t kCollapseBytes = 64u << 20;

@@ -24,6 +24,9 @@
 
 namespace engram {
 
+// Of hugetlb pages and transparent ones alike, which are the only ones that are asked for.
+inline constexpr uint64_t kHugePageBytes = uint64_t{2} << 20;
+
 enum class PageKind { kHugetlb2M, kTransparentHuge, kSmall };
 absl::string_view Name(PageKind kind);  // "hugetlb-2MiB", "transparent-huge", "4KiB"
 // The kinds in this order, each with its bytes.

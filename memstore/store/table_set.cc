@@ -32,8 +32,11 @@ absl::StatusOr<std::vector<Arena>> MapArenas(const Manifest& manifest, ArenaOpti
   return arenas;
 }
 
-// Before anything is touched: the kernel ends a process that takes more than there is. Reserved
-// huge pages are set aside already.
+uint64_t TokenMapBytes(const AddressScheme& scheme) {
+  return scheme.token_map ? uint64_t{scheme.vocab_size} * sizeof(int32_t) : 0;
+}
+
+// Reserved huge pages are set aside already.
 uint64_t UnreservedBytes(const std::vector<Arena>& arenas) {
   uint64_t bytes = 0;
   for (const Arena& arena : arenas) {
@@ -54,6 +57,18 @@ absl::Status CheckMemory(const Manifest& manifest, uint64_t needed, const LoadOp
                    "; free memory, raise the limit, or pack the table smaller (--rows-per-head)"));
 }
 
+// Before anything is touched: the kernel ends a process that takes more than there is.
+absl::Status CheckMappedMemory(const Manifest& manifest, const std::vector<Arena>& arenas,
+                               const LoadOptions& options) {
+  // A map is there twice while it is read.
+  const uint64_t map = TokenMapBytes(manifest.scheme);
+  ENGRAM_RETURN_IF_ERROR(CheckMemory(manifest, UnreservedBytes(arenas) + 2 * map, options));
+  if (!options.may_take) return absl::OkStatus();
+  uint64_t bytes = map;
+  for (const Arena& arena : arenas) bytes += arena.bytes();
+  return options.may_take(bytes);
+}
+
 // By shard; they match the manifest's digests whenever they are read.
 absl::StatusOr<std::vector<std::vector<uint32_t>>> LoadLayerChecksums(const std::string& directory,
                                                                       const LayerTableSpec& layer) {
@@ -68,6 +83,15 @@ absl::StatusOr<std::vector<std::vector<uint32_t>>> LoadLayerChecksums(const std:
 
 }  // namespace
 
+uint64_t MostResidentBytes(const Manifest& manifest) {
+  uint64_t bytes = TokenMapBytes(manifest.scheme);
+  for (const LayerTableSpec& layer : manifest.layers) {
+    const uint64_t rows = ShardFileBytes(layer.rows, layer.row_bytes) - kShardHeaderBytes;
+    bytes += (rows + kHugePageBytes - 1) / kHugePageBytes * kHugePageBytes;
+  }
+  return bytes;
+}
+
 absl::StatusOr<std::shared_ptr<const TableSet>> TableSet::Load(const std::string& directory,
                                                                const LoadOptions& options) {
   std::shared_ptr<TableSet> set(new TableSet);
@@ -77,13 +101,6 @@ absl::StatusOr<std::shared_ptr<const TableSet>> TableSet::Load(const std::string
   set->manifest_ = *std::move(manifest);
   absl::Status status = CheckSetDirectory(directory, set->manifest_);
   if (!status.ok()) return status;
-  ENGRAM_ASSIGN_OR_RETURN(set->side_files_,
-                          LoadSideFiles(directory, options.side_file_directory, set->manifest_));
-  ENGRAM_ASSIGN_OR_RETURN(const auto links,
-                          TakeLinkedRows(directory, set->manifest_, set->side_files_));
-  if (links) ENGRAM_RETURN_IF_ERROR(CheckLinkedFiles(*links));
-  ENGRAM_RETURN_IF_ERROR(set->LoadAddressers());
-
   absl::StatusOr<std::vector<Arena>> arenas = MapArenas(set->manifest_, options.arena);
   if (absl::IsResourceExhausted(arenas.status())) {
     // A mapping larger than the machine is refused at once: what helps to know is both sizes.
@@ -91,8 +108,13 @@ absl::StatusOr<std::shared_ptr<const TableSet>> TableSet::Load(const std::string
     if (!memory.ok()) return memory;
   }
   if (!arenas.ok()) return arenas.status();
-  status = CheckMemory(set->manifest_, UnreservedBytes(*arenas), options);
-  if (!status.ok()) return status;
+  ENGRAM_RETURN_IF_ERROR(CheckMappedMemory(set->manifest_, *arenas, options));
+  ENGRAM_ASSIGN_OR_RETURN(set->side_files_,
+                          LoadSideFiles(directory, options.side_file_directory, set->manifest_));
+  ENGRAM_ASSIGN_OR_RETURN(const auto links,
+                          TakeLinkedRows(directory, set->manifest_, set->side_files_));
+  if (links) ENGRAM_RETURN_IF_ERROR(CheckLinkedFiles(*links));
+  ENGRAM_RETURN_IF_ERROR(set->LoadAddressers());
   ProgressFunction progress;
   if (options.on_progress) {
     progress = [&options](uint64_t done, uint64_t total) { options.on_progress({done, total}); };

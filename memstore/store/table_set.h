@@ -41,6 +41,10 @@ struct LoadOptions {
   std::string side_file_directory;
   // The memory that may be taken; without it the kernel is asked what is available.
   std::optional<uint64_t> available_memory_bytes;
+  // Asked before any of the memory is taken and any file of a table's size is read: whether the set
+  // may take so many bytes, its rows in whole pages of the kind that they will lie on, and its
+  // token map. What it refuses with, Load ends with. Empty: nobody is asked.
+  std::function<absl::Status(uint64_t bytes)> may_take;
   // Called by the threads that load, one at a time, now and then: what would come while another
   // call is under way is left out, never waited for. `bytes_done` does not shrink; it is told when
   // it reaches `bytes_total`, which a set that is refused may never do.
@@ -60,6 +64,10 @@ struct LoadedLayer {
   uint32_t layer = 0;
   GatherTable table;
 };
+
+// The most that a set takes of memory: each layer's rows in whole huge pages, and the token map. Of
+// many small layers it is a thousand times their rows.
+uint64_t MostResidentBytes(const Manifest& manifest);
 
 // How rows of one width, on pages of one kind, are gathered.
 struct WidthCalibration {

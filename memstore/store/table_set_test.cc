@@ -460,20 +460,6 @@ TEST_F(TableSetTest, AShardThatIsNoFileIsRefused) {
   EXPECT_THAT(status.message(), HasSubstr(manifest.layers[0].shards[0].file));
 }
 
-TEST_F(TableSetTest, ATableThatDoesNotFitIsRefusedWithBothSizes) {
-  Write(TwoLayers());
-  LoadOptions options;
-  options.arena.try_hugetlb = false;
-  options.arena.try_transparent_huge = false;
-  options.available_memory_bytes = 1000000;
-  const absl::Status status = Load(options).status();
-  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
-  EXPECT_THAT(status.message(), HasSubstr("1000000 bytes"));
-  EXPECT_THAT(status.message(), HasSubstr("2437120 bytes"));
-  options.available_memory_bytes = 2437120;
-  EXPECT_TRUE(Load(options).ok());
-}
-
 TEST_F(TableSetTest, ANumaNodeThatIsNotThereIsRefused) {
   Write({});
   LoadOptions options;

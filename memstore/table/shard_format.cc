@@ -83,7 +83,7 @@ absl::StatusOr<std::vector<uint32_t>> LoadChecksums(const std::string& directory
     return absl::NotFoundError(absl::StrCat("the table set lacks ", path, ", the checksums of ",
                                             shard.file, ": copy or pack it again"));
   }
-  if (absl::IsResourceExhausted(bytes.status()) || (bytes.ok() && bytes->size() != want_bytes)) {
+  if (IsFileTooLong(bytes.status()) || (bytes.ok() && bytes->size() != want_bytes)) {
     return absl::DataLossError(absl::StrCat(path, " must have ", want_bytes,
                                             " bytes (the checksums of layer ", layer.layer, ", ",
                                             shard.file, "): copy or pack the table set again"));

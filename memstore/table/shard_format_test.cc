@@ -1,5 +1,7 @@
 #include "memstore/table/shard_format.h"
 
+#include <sys/resource.h>
+
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -104,6 +106,17 @@ TEST_F(LoadChecksumsTest, RefusesEveryOtherFile) {
   }
   std::filesystem::remove(dir_ / "a.crc32c");
   EXPECT_EQ(Load().code(), absl::StatusCode::kNotFound);
+}
+
+TEST_F(LoadChecksumsTest, AProcessWithoutDescriptorsSaysNothingOfTheFile) {
+  rlimit limit;
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
+  const rlimit none = {0, limit.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+  const absl::Status status = Load();
+  setrlimit(RLIMIT_NOFILE, &limit);
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("ulimit -n"));
 }
 
 // A manifest may claim what it likes; nothing is allocated for it before the file is seen.

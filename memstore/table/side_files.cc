@@ -252,7 +252,7 @@ struct Places {
       const std::string path = JoinPath(directory, name);
       absl::StatusOr<std::string> body = ReadSideFile(path, kind, manifest.id, max_bytes);
       if (absl::IsNotFound(body.status())) continue;
-      if (absl::IsResourceExhausted(body.status())) {
+      if (IsFileTooLong(body.status())) {
         return DamagedSideFile(
             path, absl::StrCat("is longer than one of kind ", kind,
                                " can be here: its body takes at most ", max_bytes, " bytes"));

@@ -4,42 +4,52 @@
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/resource_quota.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <chrono>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "memstore/base/status_macros.h"
 #include "proto/engram/v1/lookup.grpc.pb.h"
-#include "proto/rpc/grpc_time.h"
+#include "server/base/limits.h"
 #include "server/grpc/grpc_status.h"
+#include "server/net/server_shutdown.h"
 
 namespace engram {
 namespace {
 
-// Operators and their dashboards; a publication has one for as long as it lasts.
+// Of reflection's calls and channelz'; those of Admin have none.
 constexpr int kMaxAdminThreads = 16;
-// What operators' calls have to end when engramd does.
-constexpr absl::Duration kGoodbye = absl::Milliseconds(100);
+// Of a Unix socket, as shared memory's: whoever is in engramd's group may administer.
+constexpr mode_t kSocketMode = 0660;
 
 // Asks before every method of the port, gRPC's own services' included.
 class Gate : public grpc::AuthMetadataProcessor {
  public:
-  explicit Gate(AccessControl* access) : access_(access) {}
+  Gate(AccessControl* access, AdminRefusals* refusals) : access_(access), refusals_(refusals) {}
   grpc::Status Process(const InputMetadata& metadata, grpc::AuthContext* connection,
                        OutputMetadata*, OutputMetadata*) override {
-    return ToGrpc(access_->Authenticate(*connection, metadata).status());
+    const absl::Status status = access_->Authenticate(*connection, metadata).status();
+    // The status names who it was, where there is a name; gRPC tells no address here.
+    if (!status.ok()) {
+      refusals_->Add(AdminMethod::kOther, "admin_refused", "admit a call", "an operator", status);
+    }
+    return ToGrpc(status);
   }
 
  private:
   AccessControl* const access_;
+  AdminRefusals* const refusals_;
 };
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::Start(const ListenAddress& address,
-                                                                const ServerTls* tls,
+absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::Start(const Options& options,
                                                                 const AdminTargets& targets) {
-  // gRPC's own message for a port that is taken says nothing.
-  ENGRAM_RETURN_IF_ERROR(CheckCanListen(address));
-  std::unique_ptr<AdminServer> admin(new AdminServer(targets));
+  std::unique_ptr<AdminServer> admin(new AdminServer(targets, options.clock));
+  ENGRAM_ASSIGN_OR_RETURN(std::vector<ListenSocket> sockets, admin->Bind(options.address));
   grpc::EnableDefaultHealthCheckService(true);
   grpc::channelz::experimental::InitChannelzService();
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
@@ -48,23 +58,47 @@ absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::Start(const ListenAddr
   builder.SetSyncServerOption(grpc::ServerBuilder::NUM_CQS, 1);
   builder.SetSyncServerOption(grpc::ServerBuilder::MIN_POLLERS, 1);
   builder.SetSyncServerOption(grpc::ServerBuilder::MAX_POLLERS, 2);
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-  int port = 0;
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxCallsPerConnection);
+  builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS,
+                             static_cast<int>(std::chrono::milliseconds(kMaxHandshake).count()));
   std::shared_ptr<grpc::ServerCredentials> credentials = grpc::InsecureServerCredentials();
-  if (!address.is_unix() && tls != nullptr) {
-    credentials = tls->MakeCredentials();
-    credentials->SetAuthMetadataProcessor(std::make_shared<Gate>(targets.access));
+  if (!options.address.is_unix() && options.tls != nullptr) {
+    credentials = options.tls->MakeCredentials();
+    credentials->SetAuthMetadataProcessor(std::make_shared<Gate>(targets.access, targets.refusals));
   }
-  builder.AddListeningPort(address.Text(), credentials, &port);
+  admin->taken_ = builder.experimental().AddExternalConnectionAcceptor(
+      grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD, credentials);
   builder.RegisterService(&admin->service_);
   admin->server_ = builder.BuildAndStart();
-  if (admin->server_ == nullptr || (port == 0 && !address.is_unix())) {
-    return absl::UnavailableError(
-        absl::StrCat("cannot listen on ", address.Text(), " for operators"));
-  }
-  admin->address_ = address.is_unix() ? address.Text() : absl::StrCat(address.host, ":", port);
+  if (admin->server_ == nullptr) return absl::InternalError("gRPC does not start for operators");
   admin->SetServing(true);
+  ENGRAM_ASSIGN_OR_RETURN(admin->acceptor_, Acceptor::Start(
+                                                std::move(sockets), options.fd_limit,
+                                                [raw = admin.get()](int listen_fd, int fd) {
+                                                  raw->Take(listen_fd, fd);
+                                                },
+                                                targets.log, options.clock));
   return admin;
+}
+
+absl::StatusOr<std::vector<ListenSocket>> AdminServer::Bind(const ListenAddress& address) {
+  ENGRAM_ASSIGN_OR_RETURN(std::vector<ListenSocket> sockets, ListenSocket::Bind(address));
+  address_ = sockets.front().address().Text();
+  // Nothing listens yet, so nobody has connected on terms of the umask.
+  if (address.is_unix() && chmod(address.unix_path.c_str(), kSocketMode) != 0) {
+    return absl::ErrnoToStatus(
+        errno, absl::StrCat("cannot make ", address.unix_path, " private to engramd's group"));
+  }
+  return sockets;
+}
+
+void AdminServer::Take(int listen_fd, int fd) {
+  grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;
+  connection.listener_fd = listen_fd;
+  connection.fd = fd;
+  connections_.Add(fd);
+  unix_peers_.Add(fd);
+  taken_->HandleNewConnection(&connection);
 }
 
 void AdminServer::SetServing(bool serving) {
@@ -76,7 +110,9 @@ void AdminServer::SetServing(bool serving) {
 }
 
 AdminServer::~AdminServer() {
-  if (server_ != nullptr) server_->Shutdown(rpc::After(absl::ToChronoNanoseconds(kGoodbye)));
+  // Before gRPC ends: it leaks what it is handed after.
+  acceptor_.reset();
+  if (server_ != nullptr) ShutDownServer(*server_, connections_, *clock_);
 }
 
 }  // namespace engram

@@ -1,12 +1,21 @@
 #include "server/admin/admin_service.h"
 
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <set>
 #include <string>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/time.h"
 #include "memstore/base/quote_for_message.h"
+#include "memstore/base/status_macros.h"
+#include "memstore/os/thread.h"
+#include "server/base/log.h"
 #include "server/grpc/grpc_status.h"
 #include "server/grpc/provenance_message.h"
 
@@ -33,12 +42,44 @@ void Describe(const TableSetStatus& set, v1::TableSetEntry* entry) {
   if (set.provenance) SetProvenance(*set.provenance, entry->mutable_provenance());
 }
 
+// An answer that is whole when the call is: deletes itself once gRPC is done with it.
+class Answer final : public grpc::ServerUnaryReactor {
+ public:
+  Answer(OpenCalls* calls, grpc::CallbackServerContext* context, const absl::Status& status)
+      : calls_(calls), call_(context->c_call()) {
+    calls_->Answered(call_);
+    Finish(ToGrpc(status));
+  }
+  void OnDone() override {
+    calls_->Ended(call_);
+    delete this;
+  }
+
+ private:
+  ~Answer() override = default;
+
+  OpenCalls* const calls_;
+  grpc_call* const call_;
+};
+
+// "unix:1000" where all who may have called are that user.
+std::string UnixName(const std::set<uid_t>& uids) {
+  if (uids.empty()) return "a client";
+  if (uids.size() == 1) return absl::StrCat("unix:", *uids.begin());
+  return absl::StrCat("one of unix:", absl::StrJoin(uids, ", unix:"));
+}
+
 }  // namespace
 
-std::string AdminService::Who(const grpc::ServerContext& context) const {
-  // Clients of a Unix socket have one name between them, and no place.
+AdminService::~AdminService() {
+  MutexLock lock(mutex_);
+  while (works_ > 0) changed_.Wait(mutex_);
+}
+
+std::string AdminService::Who(const grpc::ServerContextBase& context) const {
+  // Clients of a Unix socket have no place, and gRPC does not tell which user called.
   const bool is_unix = context.peer() == "unix:";
-  const std::string peer = is_unix ? "a Unix socket" : QuoteForMessage(context.peer());
+  const std::string place = is_unix ? "a Unix socket" : QuoteForMessage(context.peer());
   std::vector<std::string> names;
   if (const auto caller = targets_.access->Authenticate(context); caller.ok()) {
     names = caller->names;
@@ -49,62 +90,130 @@ std::string AdminService::Who(const grpc::ServerContext& context) const {
       names.emplace_back(name.data(), name.size());
     }
   }
-  if (names.empty()) return is_unix ? absl::StrCat("a client at ", peer) : peer;
-  return absl::StrCat(QuoteForMessage(absl::StrJoin(names, "+")), " at ", peer);
+  if (names.empty() && !is_unix) return place;
+  const std::string name =
+      names.empty() ? UnixName(unix_peers_->Uids()) : QuoteForMessage(absl::StrJoin(names, "+"));
+  return absl::StrCat(name, " at ", place);
 }
 
-grpc::Status AdminService::Publish(grpc::ServerContext* context, const v1::PublishRequest* request,
-                                   grpc::ServerWriter<v1::PublishProgress>* writer) {
+absl::Status AdminService::StartWork(std::function<void()> work) {
+  {
+    MutexLock lock(mutex_);
+    if (works_ >= kMostWorks) {
+      return absl::ResourceExhaustedError(absl::StrCat(
+          kMostWorks, " publications and scrubs are under way: wait until one is done"));
+    }
+    ++works_;
+  }
+  const auto done = [this] {
+    MutexLock lock(mutex_);
+    --works_;
+    changed_.NotifyAll();
+  };
+  absl::StatusOr<std::thread> thread = StartThread("admin-work", [work = std::move(work), done] {
+    work();
+    done();
+  });
+  if (!thread.ok()) {
+    done();
+    return thread.status();
+  }
+  thread->detach();  // the destructor waits for it
+  return absl::OkStatus();
+}
+
+grpc::ServerWriteReactor<v1::PublishProgress>* AdminService::Publish(
+    grpc::CallbackServerContext* context, const v1::PublishRequest* request) {
+  auto* const call = new PublishCall(&calls_, context);
+  const std::string who = Who(*context);
+  const std::string directory = request->directory();
+  const auto refused = [this, who, directory](const absl::Status& status) {
+    targets_.refusals->Add(AdminMethod::kPublish, "publish_refused",
+                           absl::StrCat("publish ", directory), who, status);
+  };
+  const absl::Status started = StartWork([this, call, who, directory, refused] {
+    v1::PublishProgress last;
+    const absl::Status status = PublishNow(directory, who, *call, &last);
+    if (!status.ok()) refused(status);
+    call->End(status.ok() ? std::make_optional(std::move(last)) : std::nullopt, ToGrpc(status));
+  });
+  if (!started.ok()) {
+    refused(started);
+    call->End(std::nullopt, ToGrpc(started));
+  }
+  return call;
+}
+
+absl::Status AdminService::PublishNow(const std::string& directory, const std::string& who,
+                                      PublishCall& call, v1::PublishProgress* last) {
   if (targets_.life->state() != LifeState::kServing) {
-    return ToGrpc(absl::UnavailableError("engramd is stopping: nothing is published any more"));
+    return absl::UnavailableError("engramd is stopping: nothing is published any more");
   }
   const MonotonicTime begin = targets_.clock->Now();
   MonotonicTime next = begin;
-  const auto published = targets_.table_sets->Publish(
-      request->directory(),
-      [&](const LoadProgress& progress) {
-        if (targets_.clock->Now() < next) return;
-        next = targets_.clock->After(kProgressInterval);
-        v1::PublishProgress message;
-        message.set_bytes_done(progress.bytes_done);
-        message.set_bytes_total(progress.bytes_total);
-        writer->Write(message);  // one at a time, as progress comes
-      },
-      [&] { return context->IsCancelled(); });
-  if (!published.ok()) return ToGrpc(published.status());
-  const TableSet& set = *published->set;
-  v1::PublishProgress last;
-  last.set_bytes_done(set.manifest().TableBytes());
-  last.set_bytes_total(last.bytes_done());
-  last.set_name(set.name());
-  last.set_id(set.id());
-  last.set_warning(published->warning);
-  writer->Write(last);
-  targets_.log->info("published {} {} from {} in {:.1f} s, for {}", set.name(), set.id(),
-                     QuotePathForMessage(request->directory()),
-                     absl::ToDoubleSeconds(targets_.clock->Now() - begin), Who(*context));
-  return grpc::Status::OK;
+  ENGRAM_ASSIGN_OR_RETURN(const PublishedSet published,
+                          targets_.table_sets->Publish(
+                              directory,
+                              [&](const LoadProgress& progress) {
+                                if (targets_.clock->Now() < next) return;
+                                next = targets_.clock->After(kProgressInterval);
+                                v1::PublishProgress message;
+                                message.set_bytes_done(progress.bytes_done);
+                                message.set_bytes_total(progress.bytes_total);
+                                call.Tell(message);
+                              },
+                              [&] { return call.cancelled(); }, Keep::kYes));
+  const TableSet& set = *published.set;
+  last->set_bytes_done(set.manifest().TableBytes());
+  last->set_bytes_total(last->bytes_done());
+  last->set_name(set.name());
+  last->set_id(set.id());
+  last->set_warning(published.warning);
+  const double seconds = absl::ToDoubleSeconds(targets_.clock->Now() - begin);
+  LogEvent(*targets_.log, spdlog::level::info, "published",
+           {{"table_set", set.name()},
+            {"table_set_id", set.id()},
+            {"directory", directory},
+            {"bytes", last->bytes_done()},
+            {"seconds", seconds},
+            {"peer", who}},
+           absl::StrFormat("published %s %s from %s in %.1f s, for %s", set.name(), set.id(),
+                           QuotePathForMessage(directory), seconds, who));
+  return absl::OkStatus();
 }
 
-grpc::Status AdminService::Retire(grpc::ServerContext* context, const v1::RetireRequest* request,
-                                  v1::RetireResponse* response) {
+grpc::ServerUnaryReactor* AdminService::Retire(grpc::CallbackServerContext* context,
+                                               const v1::RetireRequest* request,
+                                               v1::RetireResponse* response) {
   const MonotonicTime begin = targets_.clock->Now();
+  const std::string who = Who(*context);
   const auto set = targets_.table_sets->Supersede(request->table_set());
-  if (!set.ok()) return ToGrpc(set.status());
+  if (!set.ok()) {
+    targets_.refusals->Add(AdminMethod::kRetire, "retire_refused",
+                           absl::StrCat("retire ", request->table_set()), who, set.status());
+    return new Answer(&calls_, context, set.status());
+  }
   const int64_t grace_s = targets_.table_sets->retire_grace().count();
   response->set_name((*set)->name());
   response->set_id((*set)->id());
   response->set_grace_s(grace_s);
-  targets_.log->info(
-      "took the name from {} {} of {} in {:.1f} s, for {}: it is retired when no client has it, in "
-      "{} s at the latest",
-      (*set)->name(), (*set)->id(), (*set)->directory(),
-      absl::ToDoubleSeconds(targets_.clock->Now() - begin), Who(*context), grace_s);
-  return grpc::Status::OK;
+  const double seconds = absl::ToDoubleSeconds(targets_.clock->Now() - begin);
+  LogEvent(
+      *targets_.log, spdlog::level::info, "superseded",
+      {{"table_set", (*set)->name()},
+       {"table_set_id", (*set)->id()},
+       {"directory", (*set)->directory()},
+       {"seconds", seconds},
+       {"grace_seconds", grace_s},
+       {"peer", who}},
+      absl::StrFormat("took the name from %s %s of %s in %.1f s, for %s: it is retired when "
+                      "no client has it, in %d s at the latest",
+                      (*set)->name(), (*set)->id(), (*set)->directory(), seconds, who, grace_s));
+  return new Answer(&calls_, context, absl::OkStatus());
 }
 
-grpc::Status AdminService::List(grpc::ServerContext*, const v1::ListRequest*,
-                                v1::ListResponse* response) {
+grpc::ServerUnaryReactor* AdminService::List(grpc::CallbackServerContext* context,
+                                             const v1::ListRequest*, v1::ListResponse* response) {
   response->set_state(std::string(Name(targets_.life->state())));
   for (const TableSetStatus& set : targets_.table_sets->List())
     Describe(set, response->add_table_sets());
@@ -113,15 +222,32 @@ grpc::Status AdminService::List(grpc::ServerContext*, const v1::ListRequest*,
     response->mutable_loading()->set_bytes_done(loading->progress.bytes_done);
     response->mutable_loading()->set_bytes_total(loading->progress.bytes_total);
   }
-  return grpc::Status::OK;
+  return new Answer(&calls_, context, absl::OkStatus());
 }
 
-grpc::Status AdminService::Scrub(grpc::ServerContext* context, const v1::ScrubRequest*,
-                                 grpc::ServerWriter<v1::ScrubReport>* writer) {
+grpc::ServerWriteReactor<v1::ScrubReport>* AdminService::Scrub(grpc::CallbackServerContext* context,
+                                                               const v1::ScrubRequest*) {
+  auto* const call = new ScrubCall(&calls_, context);
+  const std::string who = Who(*context);
+  const absl::Status started = StartWork([this, call, who] {
+    const MonotonicTime begin = targets_.clock->Now();
+    v1::ScrubReport last;
+    const absl::Status status = ScrubNow(*call, &last);
+    LogScrub(last, status, begin, who);
+    call->End(status.ok() ? std::make_optional(std::move(last)) : std::nullopt, ToGrpc(status));
+  });
+  if (!started.ok()) {
+    targets_.refusals->Add(AdminMethod::kScrub, "scrub_refused", "scrub", who, started);
+    call->End(std::nullopt, ToGrpc(started));
+  }
+  return call;
+}
+
+absl::Status AdminService::ScrubNow(ScrubCall& call, v1::ScrubReport* last) {
   const std::vector<std::shared_ptr<const TableSet>> sets = targets_.table_sets->Held();
   uint64_t total = 0;
   for (const auto& set : sets) total += set->resident_bytes();
-  v1::ScrubReport report;
+  v1::ScrubReport& report = *last;
   report.set_bytes_total(total);
   MonotonicTime next = targets_.clock->Now();
   uint64_t before = 0;
@@ -130,18 +256,31 @@ grpc::Status AdminService::Scrub(grpc::ServerContext* context, const v1::ScrubRe
       if (targets_.clock->Now() >= next) {
         next = targets_.clock->After(kProgressInterval);
         report.set_bytes_done(before + done);
-        writer->Write(report);
+        call.Tell(report);
       }
-      return !context->IsCancelled() && targets_.life->state() == LifeState::kServing;
+      return !call.cancelled() && targets_.life->state() == LifeState::kServing;
     });
-    if (absl::IsCancelled(status)) return ToGrpc(status);
+    if (absl::IsCancelled(status)) return status;
     if (!status.ok()) report.add_damages(std::string(status.message()));
     before += set->resident_bytes();
   }
   report.set_bytes_done(total);
   report.set_done(true);
-  writer->Write(report);
-  return grpc::Status::OK;
+  return absl::OkStatus();
+}
+
+void AdminService::LogScrub(const v1::ScrubReport& report, const absl::Status& status,
+                            MonotonicTime begin, const std::string& who) const {
+  const double seconds = absl::ToDoubleSeconds(targets_.clock->Now() - begin);
+  LogEvent(*targets_.log, spdlog::level::info, "scrubbed",
+           {{"bytes", report.bytes_done()},
+            {"damages", report.damages_size()},
+            {"seconds", seconds},
+            {"code", absl::StatusCodeToString(status.code())},
+            {"peer", who}},
+           absl::StrFormat("scrubbed %d of %d bytes in %.1f s, for %s: %d damages%s",
+                           report.bytes_done(), report.bytes_total(), seconds, who,
+                           report.damages_size(), status.ok() ? "" : ", and was cancelled"));
 }
 
 }  // namespace engram

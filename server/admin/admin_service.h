@@ -1,21 +1,29 @@
 // The Admin service (proto/engram/v1/admin.proto) over the table sets.
 //
-// Synchronous: calls are few, and a publication has a thread of gRPC's for as long as it loads. Who
-// may call is the port's affair (admin_server.h). What was published and retired is logged with who
-// asked for it. Thread-safe.
+// By gRPC's callback API, so that no call has a thread: a publication or a scrub has one of its own
+// (kMostWorks at most together) for as long as it works, and not while its client takes the answer
+// (working_call.h). Who may call is the port's affair (admin_server.h). What was asked for is
+// logged with who asked, done or refused. Thread-safe.
 #pragma once
 
 #include <grpcpp/grpcpp.h>
 #include <spdlog/logger.h>
 
+#include <functional>
 #include <memory>
 #include <string>
 
+#include "absl/status/status.h"
 #include "memstore/base/clock.h"
+#include "memstore/base/mutex.h"
 #include "memstore/store/scrubber.h"
 #include "proto/engram/v1/admin.grpc.pb.h"
+#include "server/admin/open_calls.h"
+#include "server/admin/working_call.h"
 #include "server/base/life_cycle.h"
+#include "server/metrics/admin_refusals.h"
 #include "server/security/access.h"
+#include "server/security/unix_peers.h"
 #include "server/table_sets/table_set_manager.h"
 
 namespace engram {
@@ -25,29 +33,54 @@ struct AdminTargets {
   TableSetManager* table_sets = nullptr;
   const LifeCycle* life = nullptr;
   Scrubber* scrubber = nullptr;
-  AccessControl* access = nullptr;  // asked before every method, where the port speaks TLS
+  AccessControl* access = nullptr;    // asked before every method, where the port speaks TLS
+  AdminRefusals* refusals = nullptr;  // told of what is not done
   const Clock* clock = nullptr;
   std::shared_ptr<spdlog::logger> log;
 };
 
-class AdminService final : public v1::Admin::Service {
+class AdminService final : public v1::Admin::CallbackService {
  public:
-  explicit AdminService(const AdminTargets& targets) : targets_(targets) {}
+  // One publication works at a time, and scrubs take from lookups what memory delivers.
+  static constexpr int kMostWorks = 4;
 
-  grpc::Status Publish(grpc::ServerContext* context, const v1::PublishRequest* request,
-                       grpc::ServerWriter<v1::PublishProgress>* writer) override;
-  grpc::Status Retire(grpc::ServerContext* context, const v1::RetireRequest* request,
-                      v1::RetireResponse* response) override;
-  grpc::Status List(grpc::ServerContext* context, const v1::ListRequest* request,
-                    v1::ListResponse* response) override;
-  grpc::Status Scrub(grpc::ServerContext* context, const v1::ScrubRequest* request,
-                     grpc::ServerWriter<v1::ScrubReport>* writer) override;
+  // `unix_peers` are those of the port, where it is a Unix socket; outlives this.
+  AdminService(const AdminTargets& targets, const UnixPeers* unix_peers)
+      : targets_(targets), unix_peers_(unix_peers) {}
+  // Waits for works: their calls are over, or cancelled, by then.
+  ~AdminService() override;
+
+  grpc::ServerWriteReactor<v1::PublishProgress>* Publish(
+      grpc::CallbackServerContext* context, const v1::PublishRequest* request) override;
+  grpc::ServerUnaryReactor* Retire(grpc::CallbackServerContext* context,
+                                   const v1::RetireRequest* request,
+                                   v1::RetireResponse* response) override;
+  grpc::ServerUnaryReactor* List(grpc::CallbackServerContext* context,
+                                 const v1::ListRequest* request,
+                                 v1::ListResponse* response) override;
+  grpc::ServerWriteReactor<v1::ScrubReport>* Scrub(grpc::CallbackServerContext* context,
+                                                   const v1::ScrubRequest* request) override;
 
  private:
-  // For the log: what a caller is called, and where it is.
-  std::string Who(const grpc::ServerContext& context) const;
+  using PublishCall = WorkingCall<v1::PublishProgress>;
+  using ScrubCall = WorkingCall<v1::ScrubReport>;
+
+  // What a caller is called, and where it is: for the log.
+  std::string Who(const grpc::ServerContextBase& context) const;
+  // Runs `work` in a thread. RESOURCE_EXHAUSTED: too many work, or the system has no thread.
+  absl::Status StartWork(std::function<void()> work) ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::Status PublishNow(const std::string& directory, const std::string& who, PublishCall& call,
+                          v1::PublishProgress* last);
+  absl::Status ScrubNow(ScrubCall& call, v1::ScrubReport* last);
+  void LogScrub(const v1::ScrubReport& report, const absl::Status& status, MonotonicTime begin,
+                const std::string& who) const;
 
   const AdminTargets targets_;
+  const UnixPeers* const unix_peers_;
+  OpenCalls calls_;
+  Mutex mutex_;
+  CondVar changed_;
+  int works_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace engram

@@ -64,6 +64,10 @@ inline constexpr std::chrono::microseconds kDefaultSpin{50};
 inline constexpr std::chrono::microseconds kMaxSpin{1000};
 // What --lookup-threads may be set to; a socket's memory feeds a few.
 inline constexpr uint32_t kMaxLookupThreads = 64;
+// How long all goes on when engramd is told to stop, where --lame-duck-s does not say otherwise:
+// who sends it clients by its health (a load balancer, Kubernetes' endpoints) has noticed by then,
+// and nobody is refused.
+inline constexpr std::chrono::seconds kDefaultLameDuck{1};
 // Lookups under way when engramd is told to stop have this long to finish, where --drain-grace-s
 // does not say otherwise. Below the 30 s that Kubernetes gives, and the 90 s of systemd.
 inline constexpr std::chrono::seconds kDefaultDrainGrace{10};
@@ -85,6 +89,8 @@ inline constexpr uint32_t kMaxScrubMibPerS = 16384;
 inline constexpr uint64_t kMaxConnections = 16384;
 // Descriptors that connections leave alone: engramd's own and gRPC's, about 20, with room to spare.
 inline constexpr uint64_t kSpareFiles = 64;
+// Of these, what operators' connections may take.
+inline constexpr int kAdminFiles = 16;
 // A connection that does not begin to speak HTTP/2 in this time is closed.
 inline constexpr std::chrono::seconds kMaxHandshake{10};
 // A connection that has been silent for kKeepAliveIdle is asked whether its peer is there; without

@@ -9,10 +9,13 @@
 #include <system_error>
 #include <utility>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "memstore/addressing/families.h"
 #include "memstore/addressing/scheme.h"
 #include "memstore/base/status_macros.h"
@@ -65,6 +68,10 @@ absl::Status TakeTables(const ConfigLayers& layers, ServerConfig* config) {
   config->rows_per_head = given.rows_per_head();
   config->token_map = given.token_map();
   config->state_dir = Absolute(given.state_dir());
+  config->ignore_recorded = given.ignore_recorded();
+  if (config->ignore_recorded && config->state_dir.empty()) {
+    return Refuse(layers.Where("ignore_recorded"), "is of no use without --state-dir DIR");
+  }
   if (config->checkpoint.empty()) {
     for (const auto& [field, is_given] : {std::pair("family", !config->family.empty()),
                                           std::pair("rows_per_head", config->rows_per_head > 0),
@@ -113,6 +120,7 @@ absl::Status TakeNumbers(const ConfigLayers& layers, ServerConfig* config) {
   config->lookup_threads = given.lookup_threads();
   if (given.has_spin_us()) config->spin = std::chrono::microseconds(given.spin_us());
   if (given.has_max_batch_rows()) config->max_batch_rows = given.max_batch_rows();
+  if (given.has_lame_duck_s()) config->lame_duck = std::chrono::seconds(given.lame_duck_s());
   if (given.has_drain_grace_s()) config->drain_grace = std::chrono::seconds(given.drain_grace_s());
   if (given.has_retire_grace_s()) {
     config->retire_grace = std::chrono::seconds(given.retire_grace_s());
@@ -126,6 +134,7 @@ absl::Status TakeNumbers(const ConfigLayers& layers, ServerConfig* config) {
            CheckRange(layers, "lookup_threads", config->lookup_threads, 0, kMaxLookupThreads),
            CheckRange(layers, "spin_us", count(config->spin), 0, count(kMaxSpin)),
            CheckRange(layers, "max_batch_rows", config->max_batch_rows, 1, kMostBatchRows),
+           CheckRange(layers, "lame_duck_s", count(config->lame_duck), 0, count(kMaxGrace)),
            CheckRange(layers, "drain_grace_s", count(config->drain_grace), 0, count(kMaxGrace)),
            CheckRange(layers, "retire_grace_s", count(config->retire_grace), 0, count(kMaxGrace)),
            CheckRange(layers, "scrub_mib_per_s", config->scrub_mib_per_s, 0, kMaxScrubMibPerS),
@@ -233,6 +242,21 @@ absl::Status TakeTls(const ConfigLayers& layers, const std::string& prefix, TlsF
                 absl::StrCat("is of no use without ", FlagName(absl::StrCat(prefix, "tls_cert"))));
 }
 
+// What an --allow may name as an identity: any name that a caller can have.
+absl::Status CheckIdentity(absl::string_view identity) {
+  if (identity == "*") {
+    return absl::InvalidArgumentError(
+        "gives everybody a set, and * is no identity: name each one that may have it (for callers "
+        "of Unix sockets: unix), or leave --allow out");
+  }
+  absl::string_view uid = identity;
+  uint32_t number = 0;
+  if (!absl::ConsumePrefix(&uid, "unix:") || absl::SimpleAtoi(uid, &number)) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError("is of no user: write unix:UID with a number (id -u), or unix");
+}
+
 absl::Status TakeAllowances(const ConfigLayers& layers, ServerConfig* config) {
   const v1::ServerConfig& given = layers.config();
   for (int i = 0; i < given.allow_size(); ++i) {
@@ -241,21 +265,47 @@ absl::Status TakeAllowances(const ConfigLayers& layers, ServerConfig* config) {
       return Refuse(layers.Where("allow", i),
                     absl::StrCat(given.allow(i), " is not IDENTITY=TABLE-SET"));
     }
+    if (const absl::Status status = CheckIdentity(parts[0]); !status.ok()) {
+      return Refuse(layers.Where("allow", i), absl::StrCat(given.allow(i), " ", status.message()));
+    }
     config->allow.push_back({parts[0], parts[1]});
   }
   config->token_file = given.token_file();
   config->unix_allow_uids.assign(given.unix_allow_uid().begin(), given.unix_allow_uid().end());
-  config->admin_identities.assign(given.admin_identity().begin(), given.admin_identity().end());
-  // Without them nobody has an identity, and the list would turn all away over TCP.
-  if (config->allow.empty() || !config->token_file.empty() || !config->tls.client_ca.empty()) {
+  // Without them nobody has an identity over TCP, and the list would turn all away there.
+  const bool has_tcp = absl::c_any_of(
+      config->listen, [](const ListenAddress& address) { return !address.is_unix(); });
+  if (config->allow.empty() || !has_tcp || !config->token_file.empty() ||
+      !config->tls.client_ca.empty()) {
     return absl::OkStatus();
   }
   return Refuse(layers.Where("allow"),
                 "is of no use without --tls-client-ca or --token-file: they say who calls");
 }
 
+absl::Status TakeAdminIdentities(const ConfigLayers& layers, ServerConfig* config) {
+  const v1::ServerConfig& given = layers.config();
+  if (!config->admin_grpc_listen) {
+    for (const char* field :
+         {"admin_tls_cert", "admin_tls_key", "admin_tls_client_ca", "admin_identity"}) {
+      if (layers.Source(field) == "default") continue;
+      return Refuse(layers.Where(field), "is of no use without --admin-grpc-listen ADDRESS");
+    }
+  }
+  for (int i = 0; i < given.admin_identity_size(); ++i) {
+    const std::string& identity = given.admin_identity(i);
+    if (!identity.empty() && identity != "*") continue;
+    return Refuse(layers.Where("admin_identity", i),
+                  absl::StrCat("\"", identity, "\" names nobody: give the name in an operator's ",
+                               "certificate, or beside a token"));
+  }
+  config->admin_identities.assign(given.admin_identity().begin(), given.admin_identity().end());
+  return absl::OkStatus();
+}
+
 absl::Status TakeSecurity(const ConfigLayers& layers, ServerConfig* config) {
   const v1::ServerConfig& given = layers.config();
+  ENGRAM_RETURN_IF_ERROR(TakeAdminIdentities(layers, config));
   config->tls = {given.tls_cert(), given.tls_key(), given.tls_client_ca()};
   ENGRAM_RETURN_IF_ERROR(TakeTls(layers, "", &config->tls));
   config->admin_tls = {given.admin_tls_cert(), given.admin_tls_key(), given.admin_tls_client_ca()};
@@ -319,6 +369,9 @@ void AddDefaults(v1::ServerConfig* config) {
   if (!config->has_gather_threads()) config->set_gather_threads(defaults.gather_threads);
   if (!config->has_max_batch_rows()) config->set_max_batch_rows(defaults.max_batch_rows);
   if (!config->has_spin_us()) config->set_spin_us(static_cast<uint32_t>(defaults.spin.count()));
+  if (!config->has_lame_duck_s()) {
+    config->set_lame_duck_s(static_cast<uint32_t>(defaults.lame_duck.count()));
+  }
   if (!config->has_drain_grace_s()) {
     config->set_drain_grace_s(static_cast<uint32_t>(defaults.drain_grace.count()));
   }

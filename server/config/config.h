@@ -32,6 +32,7 @@ struct ServerConfig {
   uint64_t rows_per_head = 0;           // 0: what the model or the family says
   std::string token_map;                // empty: made from the model's tokenizer
   std::string state_dir;                // absolute; empty: none
+  bool ignore_recorded = false;         // what was published before is not served
   // In place of state_dir where that is empty: whoever starts engramd made it and removes it.
   std::string scratch_dir;
   std::vector<ListenAddress> listen;
@@ -50,6 +51,7 @@ struct ServerConfig {
 
   std::optional<ListenAddress> admin_listen;  // HTTP
   std::optional<ListenAddress> admin_grpc_listen;
+  std::chrono::seconds lame_duck = kDefaultLameDuck;
   std::chrono::seconds drain_grace = kDefaultDrainGrace;
   std::chrono::seconds retire_grace = kDefaultRetireGrace;
   uint32_t scrub_mib_per_s = kDefaultScrubMibPerS;  // 0: never

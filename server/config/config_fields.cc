@@ -13,7 +13,11 @@ constexpr ConfigField kFields[] = {
     {"token_map", "FILE", "as of engram pack (default: made from the checkpoint's tokenizer.json)"},
     {"state_dir", "DIR",
      "directory of this engramd's own for what it keeps from one start to the next: the links to "
-     "the checkpoint (default: a private one under $TMPDIR, which goes when engramd ends)"},
+     "the checkpoint (default: a private one under $TMPDIR, which goes when engramd ends), and "
+     "what "
+     "was published (default: a restart serves what the flags say)"},
+    {"ignore_recorded", "",
+     "serve what --table-set and --checkpoint say, and not what --state-dir keeps of publications"},
     {"listen", "ADDR", "HOST:PORT (port 0: any free one, see the log) or unix:PATH; repeatable"},
     {"numa", "POLICY",
      "where table memory lies: local, interleave or bind:N (default: as the process)"},
@@ -39,6 +43,10 @@ constexpr ConfigField kFields[] = {
      "HTTP for /metrics, /healthz, /readyz and /statusz (default: none)"},
     {"admin_grpc_listen", "ADDR",
      "gRPC for operators: publish, retire, scrub, channelz (default: none)"},
+    {"lame_duck_s", "N",
+     "seconds that all goes on when told to stop, but health and /readyz say no more clients, "
+     "before "
+     "sockets close and the drain begins (default 1)"},
     {"drain_grace_s", "N", "seconds that lookups under way have when told to stop (default 10)"},
     {"retire_grace_s", "N",
      "seconds that clients of a retired table set have to let go of it (default 300)"},

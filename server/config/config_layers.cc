@@ -16,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "memstore/base/quote_for_message.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/base/text_format.h"
@@ -84,11 +85,37 @@ absl::Status SetFromText(const FieldDescriptor& field, absl::string_view where,
   }
 }
 
-// In a pod these come from a Service that is named engramd, not from whoever configures it.
-bool IsServiceLink(absl::string_view variable) {
-  const absl::string_view rest = absl::StripPrefix(variable, kEnvironmentPrefix);
-  return rest == "PORT" || absl::StartsWith(rest, "PORT_") ||
-         absl::StartsWith(rest, "SERVICE_HOST") || absl::StartsWith(rest, "SERVICE_PORT");
+// Takes what comes before the last `part` of it away as well; false where it has none.
+bool ConsumeThrough(absl::string_view part, absl::string_view& text) {
+  const size_t at = text.rfind(part);
+  if (at == absl::string_view::npos || (at > 0 && text[at - 1] != '_')) return false;
+  text.remove_prefix(at + part.size());
+  return true;
+}
+
+// In a pod these come from Services whose names begin with engramd ("engramd", "engramd-admin"),
+// not from whoever configures it: [NAME_]SERVICE_HOST, [NAME_]SERVICE_PORT[_PORTNAME],
+// [NAME_]PORT=tcp://..., [NAME_]PORT_N_TCP[_PROTO|_PORT|_ADDR].
+bool IsServiceLink(absl::string_view variable, absl::string_view value) {
+  absl::string_view rest = absl::StripPrefix(variable, kEnvironmentPrefix);
+  absl::string_view host = rest, service_port = rest, port = rest;
+  if (ConsumeThrough("SERVICE_HOST", host) && host.empty()) return true;
+  if (ConsumeThrough("SERVICE_PORT", service_port) &&
+      (service_port.empty() || service_port.front() == '_')) {
+    return true;
+  }
+  for (const absl::string_view end : {"_PROTO", "_PORT", "_ADDR"}) {
+    if (absl::ConsumeSuffix(&port, end)) break;
+  }
+  for (const absl::string_view protocol : {"_TCP", "_UDP", "_SCTP"}) {
+    absl::string_view number = port;
+    uint32_t of_port = 0;
+    if (absl::ConsumeSuffix(&number, protocol) && ConsumeThrough("PORT_", number) &&
+        absl::SimpleAtoi(number, &of_port)) {
+      return true;
+    }
+  }
+  return ConsumeThrough("PORT", rest) && rest.empty() && absl::StrContains(value, "://");
 }
 
 // Of a field's flag in the help.
@@ -192,7 +219,7 @@ absl::Status ConfigLayers::ReadEnvironment(absl::Span<const char* const> environ
     if (!absl::StartsWith(entry, kEnvironmentPrefix)) continue;
     const std::pair<std::string, std::string> variable =
         absl::StrSplit(entry, absl::MaxSplits('=', 1));
-    if (IsServiceLink(variable.first)) continue;
+    if (IsServiceLink(variable.first, variable.second)) continue;
     const std::string field = absl::AsciiStrToLower(
         absl::StripPrefix(variable.first, absl::string_view(kEnvironmentPrefix)));
     if (field == "config") {

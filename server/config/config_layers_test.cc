@@ -131,6 +131,25 @@ TEST(ConfigLayers, VariablesOfOthersAreLeftAlone) {
   EXPECT_EQ(layers->config().ByteSizeLong(), 0u);
 }
 
+// Kubernetes sets them for every Service of the namespace that has such a name.
+TEST(ConfigLayers, VariablesOfServicesAreLeftAlone) {
+  for (const std::string name : {"ENGRAMD_", "ENGRAMD_ADMIN_", "ENGRAMD_STORES_PORT_A_"}) {
+    for (const std::string rest :
+         {"SERVICE_HOST=10.0.0.1", "SERVICE_PORT=1", "SERVICE_PORT_GRPC=1", "PORT=tcp://10.0.0.1:1",
+          "PORT=udp://10.0.0.1:1", "PORT_7300_TCP=tcp://10.0.0.1:7300", "PORT_7300_TCP_PROTO=tcp",
+          "PORT_7300_TCP_PORT=7300", "PORT_7300_TCP_ADDR=10.0.0.1", "PORT_53_UDP=udp://10.0.0.1:53",
+          "PORT_9_SCTP_ADDR=10.0.0.1"}) {
+      const auto layers = Read({}, {(name + rest).c_str()});
+      EXPECT_TRUE(layers.ok()) << name << rest << layers.status();
+    }
+  }
+  for (const char* wrong : {"ENGRAMD_LISTNE=x", "ENGRAMD_PORT=7300", "ENGRAMD_PORT_TCP=1",
+                            "ENGRAMD_SERVICE_HOSTS=x", "ENGRAMD_PORT_X_TCP=1", "ENGRAMD_EXPORT=a",
+                            "ENGRAMD_ADMIN_PORT_7300_TCP_NAME=x", "ENGRAMD_SERVICE_PORTS=1"}) {
+    EXPECT_FALSE(Read({}, {wrong}).ok()) << wrong;
+  }
+}
+
 TEST(ConfigLayers, TheFileIsNamedByAFlagOrElseByAVariable) {
   const std::string file = WriteFile("spin_us: 3\n");
   const std::string variable = absl::StrCat("ENGRAMD_CONFIG=", file);

@@ -264,6 +264,15 @@ TEST(ParseCommandLine, PlainTextStaysOnThisMachineUnlessItIsAllowed) {
               HasSubstr("data, admin, admin-grpc"));
 }
 
+TEST(ParseCommandLine, WhatIsIgnoredHasToBeKeptSomewhere) {
+  const auto parsed = Parse(
+      {"--table-set", "/a", "--listen", "127.0.0.1:1", "--state-dir", "/s", "--ignore-recorded"});
+  ASSERT_TRUE(parsed.ok()) << parsed.status();
+  EXPECT_TRUE(parsed->config->ignore_recorded);
+  EXPECT_THAT(Error({"--table-set", "/a", "--listen", "127.0.0.1:1", "--ignore-recorded"}),
+              HasSubstr("--ignore-recorded is of no use without --state-dir"));
+}
+
 TEST(ParseCommandLine, SecurityIsWholeOrRefused) {
   const auto with = [](std::vector<const char*> more) {
     more.insert(more.begin(), {"--table-set", "/a", "--listen", "127.0.0.1:1"});
@@ -273,6 +282,23 @@ TEST(ParseCommandLine, SecurityIsWholeOrRefused) {
   EXPECT_THAT(Error(with({"--tls-key", "k"})), HasSubstr("--tls-cert"));
   EXPECT_THAT(Error(with({"--tls-client-ca", "a"})), HasSubstr("--tls-cert"));
   EXPECT_THAT(Error(with({"--allow", "w=s"})), HasSubstr("--tls-client-ca or --token-file"));
+  EXPECT_THAT(Error(with({"--token-file", "t", "--allow", "*=s"})),
+              HasSubstr("*=s gives everybody a set, and * is no identity"));
+  EXPECT_THAT(Error(with({"--token-file", "t", "--allow", "unix:root=s"})),
+              HasSubstr("write unix:UID with a number"));
+  EXPECT_TRUE(Parse(with({"--token-file", "t", "--allow", "unix:0=s", "--allow", "unix=t"})).ok());
+  // Peers of Unix sockets have an identity without a token.
+  EXPECT_TRUE(Parse({"--table-set", "/a", "--shm-socket", "/m", "--allow", "unix:7=s"}).ok());
+  for (const char* flag :
+       {"--admin-tls-cert", "--admin-tls-key", "--admin-tls-client-ca", "--admin-identity"}) {
+    EXPECT_THAT(Error(with({flag, "x"})),
+                HasSubstr(std::string(flag) + " is of no use without --admin-grpc-listen"));
+  }
+  for (const char* nobody : {"", "*"}) {
+    EXPECT_THAT(Error(with({"--tls-cert", "c", "--tls-key", "k", "--tls-client-ca", "a",
+                            "--admin-grpc-listen", "h:2", "--admin-identity", nobody})),
+                HasSubstr("names nobody"));
+  }
   EXPECT_THAT(Error(with({"--tls-cert", "c", "--tls-key", "k", "--admin-grpc-listen", "h:2"})),
               HasSubstr("let anyone administer"));
   EXPECT_THAT(Error(with({"--tls-cert", "c", "--tls-key", "k", "--tls-client-ca", "a",

@@ -1,9 +1,11 @@
 #include "server/metrics/attach_refusals.h"
 
+#include <nlohmann/json.hpp>
+
 #include "absl/strings/str_cat.h"
-#include "absl/time/time.h"
 #include "memstore/addressing/set_id.h"
 #include "memstore/base/quote_for_message.h"
+#include "server/base/log.h"
 
 namespace engram {
 AttachRefusal ReasonOf(const absl::Status& status, absl::string_view asked) {
@@ -37,9 +39,19 @@ void AttachRefusals::Add(AttachPath path, AttachRefusal reason, absl::string_vie
   counts_[at][why].fetch_add(1, std::memory_order_relaxed);
   recent_.Add(absl::StrCat("attach over ", kAttachPathNames[at]), kAttachRefusalNames[why], peer,
               status.message());
-  if (!MayWrite()) return;
-  log_->info("attach over {} from {} refused ({}): {}", kAttachPathNames[at], QuoteForMessage(peer),
-             kAttachRefusalNames[why], QuoteForMessage(status.message()));
+  const LogPace::Turn turn = pace_.Next();
+  if (turn.left_out > 0) {
+    log_->warn("{} lines of refused attaches were left out", turn.left_out);
+  }
+  if (!turn.may_write) return;
+  const std::string who = QuoteForMessage(peer);
+  LogEvent(*log_, spdlog::level::info, "attach_refused",
+           {{"transport", kAttachPathNames[at]},
+            {"peer", who},
+            {"reason", kAttachRefusalNames[why]},
+            {"code", absl::StatusCodeToString(status.code())}},
+           absl::StrCat("attach over ", kAttachPathNames[at], " from ", who, " refused (",
+                        kAttachRefusalNames[why], "): ", QuoteForMessage(status.message())));
 }
 
 AttachRefusals::Counts AttachRefusals::Read() const {
@@ -50,24 +62,6 @@ AttachRefusals::Counts AttachRefusals::Read() const {
     }
   }
   return counts;
-}
-
-bool AttachRefusals::MayWrite() {
-  const MonotonicTime now = clock_->Now();
-  uint64_t left_out = 0;
-  bool may = false;
-  {
-    MutexLock lock(mutex_);
-    if (now - second_ >= absl::Seconds(1)) {
-      left_out = std::exchange(left_out_, 0);
-      second_ = now;
-      lines_ = 0;
-    }
-    may = lines_ < kLinesPerSecond;
-    ++(may ? lines_ : left_out_);
-  }
-  if (left_out > 0) log_->warn("{} lines of refused attaches were left out", left_out);
-  return may;
 }
 
 }  // namespace engram

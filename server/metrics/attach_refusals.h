@@ -19,7 +19,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "memstore/base/clock.h"
-#include "memstore/base/mutex.h"
+#include "server/base/log_pace.h"
 #include "server/metrics/refusal_log.h"
 
 namespace engram {
@@ -58,11 +58,11 @@ class AttachRefusals {
 
   // `clock` outlives it.
   AttachRefusals(std::shared_ptr<spdlog::logger> log, const Clock* clock)
-      : log_(std::move(log)), clock_(clock), recent_(clock) {}
+      : log_(std::move(log)), recent_(clock), pace_(kLinesPerSecond, clock) {}
 
   // `peer`: for people, as gRPC has it or "pid 12, uid 1000"; `status` is what the client is told.
   void Add(AttachPath path, AttachRefusal reason, absl::string_view peer,
-           const absl::Status& status) ABSL_LOCKS_EXCLUDED(mutex_);
+           const absl::Status& status);
   // A lookup that was refused for who asked. ThreadMetrics counts it, and its loop logs it.
   void AddLookup(absl::string_view reason, absl::string_view peer, const absl::Status& status) {
     recent_.Add("lookup", reason, peer, status.message());
@@ -71,16 +71,10 @@ class AttachRefusals {
   std::vector<RecentRefusal> Recent() const { return recent_.Recent(); }
 
  private:
-  bool MayWrite() ABSL_LOCKS_EXCLUDED(mutex_);
-
   const std::shared_ptr<spdlog::logger> log_;
-  const Clock* const clock_;
   RefusalLog recent_;
+  LogPace pace_;
   std::array<std::array<std::atomic<uint64_t>, kAttachRefusals>, kAttachPaths> counts_{};
-  Mutex mutex_;
-  MonotonicTime second_ ABSL_GUARDED_BY(mutex_) = {};  // that lines are counted in
-  uint64_t lines_ ABSL_GUARDED_BY(mutex_) = 0;
-  uint64_t left_out_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace engram

@@ -105,6 +105,25 @@ void AddAttachRefusals(const ServerSnapshot& snapshot, Families& out) {
   }
 }
 
+void AddAdminRefusals(const ServerSnapshot& snapshot, Families& out) {
+  MetricFamily& refusals =
+      out.Begin("admin_refusals_total", MetricType::Counter,
+                "Operators' calls that were refused or failed, by method and code; other: by the "
+                "port, before it knows the method. The log says who.");
+  // Those by which somebody tries what he may not do are there from the beginning.
+  AdminRefusals::Counts counts = snapshot.admin_refusals;
+  for (const absl::StatusCode code :
+       {absl::StatusCode::kUnauthenticated, absl::StatusCode::kPermissionDenied}) {
+    counts.try_emplace({AdminMethod::kOther, code}, 0);
+  }
+  for (const auto& [of, count] : counts) {
+    Families::AddCounter(refusals,
+                         {{"method", kAdminMethodNames[static_cast<size_t>(of.first)]},
+                          {"code", absl::StatusCodeToString(of.second)}},
+                         static_cast<double>(count));
+  }
+}
+
 void AddTimes(const MetricSums& sums, Families& out) {
   MetricFamily& requests =
       out.Begin("request_seconds", MetricType::Histogram,
@@ -248,6 +267,7 @@ std::string ExposeMetrics(const MetricSums& sums, const ServerSnapshot& snapshot
   AddProcess(snapshot, families);
   AddLookups(sums, families);
   AddAttachRefusals(snapshot, families);
+  AddAdminRefusals(snapshot, families);
   AddTimes(sums, families);
   AddTableSets(snapshot, families);
   AddScrub(snapshot, families);

@@ -9,6 +9,7 @@
 #include "absl/time/time.h"
 #include "memstore/store/scrubber.h"
 #include "server/base/life_cycle.h"
+#include "server/metrics/admin_refusals.h"
 #include "server/metrics/attach_refusals.h"
 #include "server/metrics/numa_census.h"
 #include "server/metrics/process_stats.h"
@@ -28,6 +29,7 @@ struct ServerSnapshot {
   uint32_t rdma_clients = 0;
   uint32_t grpc_streams = 0;
   AttachRefusals::Counts attach_refusals{};
+  AdminRefusals::Counts admin_refusals = {};
   // What follows is for those who look at all of it (Engramd::SnapshotWithPages), and nothing in
   // what probes are answered from.
   std::string host;                    // the machine's name

@@ -36,6 +36,13 @@ absl::StatusOr<ListenAddress> ParseListenAddress(absl::string_view text) {
   absl::string_view path = text;
   if (absl::ConsumePrefix(&path, "unix:")) {
     if (path.empty()) return invalid("it has no path");
+    // gRPC's clients would look for a file of that name.
+    if (path.front() == '@') {
+      return invalid(
+          absl::StrCat("abstract sockets have no file that says who may connect, and are not "
+                       "served: for a file of that name write unix:./",
+                       path));
+    }
     if (path.size() >= sizeof(sockaddr_un::sun_path)) {
       return invalid(absl::StrCat("the path of a Unix socket has at most ",
                                   sizeof(sockaddr_un::sun_path) - 1, " bytes"));

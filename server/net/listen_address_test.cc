@@ -45,6 +45,12 @@ TEST(ParseListenAddress, RefusesPathsThatClientsReadDifferently) {
   }
 }
 
+TEST(ListenAddress, AbstractSocketsAreRefusedWithTheFix) {
+  EXPECT_THAT(Message(ParseListenAddress("unix:@name").status()),
+              HasSubstr("for a file of that name write unix:./@name"));
+  EXPECT_EQ(ParseListenAddress("unix:./@name")->unix_path, "./@name");
+}
+
 TEST(ListenAddress, IsLocalWhereOnlyThisMachineCanReachIt) {
   for (const char* local : {"unix:/s", "127.0.0.1:1", "127.1.2.3:1", "localhost:1", "[::1]:1"}) {
     EXPECT_TRUE(ParseListenAddress(local)->IsLocal()) << local;

@@ -1,5 +1,6 @@
 #include "server/security/access.h"
 
+#include <nlohmann/json.hpp>
 #include <tuple>
 #include <utility>
 
@@ -8,10 +9,12 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "memstore/base/quote_for_message.h"
 #include "memstore/base/sha256.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/os/posix_file.h"
+#include "server/base/log.h"
 
 namespace engram {
 namespace {
@@ -23,12 +26,18 @@ constexpr uint64_t kMaxTokenFileBytes = 1 << 20;
 // Shorter ones can be guessed; 16 bytes in base64 have 22 characters.
 constexpr size_t kMinTokenBytes = 16;
 constexpr absl::string_view kBearer = "Bearer ";
+// What editors of another system begin a file with: a mark of UTF-8, which says nothing, and those
+// of UTF-16.
+constexpr absl::string_view kUtf8Mark = "\xef\xbb\xbf";
+constexpr absl::string_view kUtf16Marks[] = {"\xff\xfe", "\xfe\xff"};
 
 std::vector<std::string> NamesOf(const grpc::AuthContext* connection) {
   std::vector<std::string> names;
   if (connection == nullptr) return names;
   for (const char* property : {"x509_subject_alternative_name", "x509_common_name"}) {
     for (const grpc::string_ref& name : connection->FindPropertyValues(property)) {
+      // An authority may call nobody what a peer of a Unix socket is called.
+      if (IsUnixIdentity({name.data(), name.size()})) continue;
       names.emplace_back(name.data(), name.size());
     }
     if (!names.empty()) break;
@@ -36,12 +45,27 @@ std::vector<std::string> NamesOf(const grpc::AuthContext* connection) {
   return names;
 }
 
-std::string Named(const Caller& caller) {
-  return caller.names.empty() ? "who has no identity"
-                              : QuoteForMessage(absl::StrJoin(caller.names, " or "));
+std::string Named(const std::vector<std::string>& names) {
+  return names.empty() ? "who has no identity" : QuoteForMessage(absl::StrJoin(names, " or "));
+}
+
+// Of a right that the names of the token, or of the certificate beside it, do not give.
+std::string WhoLacks(const Caller& caller, bool by_names) {
+  if (caller.certificate_names.empty()) return Named(caller.names);
+  return by_names ? absl::StrCat(Named(caller.certificate_names),
+                                 ", as the certificate beside the token of ", Named(caller.names),
+                                 " says,")
+                  : absl::StrCat(Named(caller.names), ", as the token says,");
 }
 
 }  // namespace
+
+std::string UnixIdentity(uid_t uid) { return absl::StrCat(kUnixIdentity, ":", uid); }
+
+bool IsUnixIdentity(absl::string_view identity) {
+  return absl::ConsumePrefix(&identity, kUnixIdentity) &&
+         (identity.empty() || identity.front() == ':');
+}
 
 absl::StatusOr<std::unique_ptr<AccessControl>> AccessControl::Create(
     Options options, std::shared_ptr<spdlog::logger> log, const Clock* clock) {
@@ -76,6 +100,12 @@ absl::StatusOr<std::pair<std::string, AccessControl::Tokens>> AccessControl::Rea
 }
 
 absl::StatusOr<AccessControl::Tokens> AccessControl::ParseTokens(absl::string_view text) {
+  for (const absl::string_view mark : kUtf16Marks) {
+    if (absl::StartsWith(text, mark)) {
+      return absl::InvalidArgumentError("1: it is UTF-16: write it as ASCII or UTF-8");
+    }
+  }
+  absl::ConsumePrefix(&text, kUtf8Mark);
   Tokens tokens;
   int line_number = 0;
   for (absl::string_view line : absl::StrSplit(text, '\n')) {
@@ -86,6 +116,11 @@ absl::StatusOr<AccessControl::Tokens> AccessControl::ParseTokens(absl::string_vi
     if (words.size() != 2) {
       return absl::InvalidArgumentError(
           absl::StrCat(line_number, ": write IDENTITY TOKEN, a token a line"));
+    }
+    if (IsUnixIdentity(words[0])) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          line_number, ": ", QuoteForMessage(words[0]),
+          " is what peers of Unix sockets are called: give the token another identity"));
     }
     // The token itself is never shown.
     if (words[1].size() < kMinTokenBytes) {
@@ -109,19 +144,35 @@ void AccessControl::ReadAgain() {
       !next_look_.compare_exchange_strong(next, (now + kLookInterval).nanoseconds())) {
     return;
   }
-  absl::StatusOr<std::pair<std::string, Tokens>> read = ReadTokens(options_.token_file);
+  TakeTokens(ReadTokens(options_.token_file), /*asked_for=*/false);
+}
+
+void AccessControl::ReadNow() {
+  if (options_.token_file.empty()) return;
+  TakeTokens(ReadTokens(options_.token_file), /*asked_for=*/true);
+}
+
+void AccessControl::TakeTokens(absl::StatusOr<std::pair<std::string, Tokens>> read,
+                               bool asked_for) {
   MutexLock lock(mutex_);
   if (!read.ok()) {
-    if (!std::exchange(read_failed_, true)) {
-      log_->error("{}; the tokens read before stay", std::string(read.status().message()));
-    }
+    const bool was_told = std::exchange(read_failed_, true);
+    if (was_told && !asked_for) return;
+    LogEvent(
+        *log_, spdlog::level::err, "tokens_refused",
+        {{"file", options_.token_file}, {"code", absl::StatusCodeToString(read.status().code())}},
+        absl::StrCat(read.status().message(), "; the tokens read before stay"));
     return;
   }
   read_failed_ = false;
-  if (read->first == tokens_text_) return;
+  const bool changed = read->first != tokens_text_;
+  if (!changed && !asked_for) return;
   std::tie(tokens_text_, tokens_) = *std::move(read);
-  log_->info("read {} again: {} tokens", options_.token_file, tokens_.size());
-  tokens_read_.fetch_add(1);
+  LogEvent(*log_, spdlog::level::info, "tokens_read",
+           {{"file", options_.token_file}, {"tokens", tokens_.size()}},
+           absl::StrCat("read ", options_.token_file, " again: ", tokens_.size(), " tokens",
+                        changed ? "" : ", unchanged"));
+  if (changed) tokens_read_.fetch_add(1);
 }
 
 absl::StatusOr<std::string> AccessControl::IdentityOf(const std::string& digest) {
@@ -164,19 +215,30 @@ absl::StatusOr<Caller> AccessControl::Authenticate(const grpc::AuthContext& conn
 absl::StatusOr<Caller> AccessControl::Authenticate(const grpc::AuthContext* connection,
                                                    const Metadata& metadata,
                                                    absl::FunctionRef<bool()> over_unix) {
+  const bool asks = !allowed_.empty() || !options_.only.empty();
+  std::vector<std::string> certificate;
+  if (asks || options_.certificates_suffice) certificate = NamesOf(connection);
+  const bool suffices = options_.certificates_suffice && !certificate.empty() &&
+                        metadata.find("authorization") == metadata.end();
   Caller caller;
-  if (!options_.token_file.empty()) {
+  if (!options_.token_file.empty() && !suffices) {
     ENGRAM_ASSIGN_OR_RETURN(caller, ByToken(metadata));
-  } else if (!allowed_.empty() || !options_.only.empty()) {
-    caller.names = NamesOf(connection);
+    caller.certificate_names = std::move(certificate);
+  } else if (asks) {
+    caller.names = std::move(certificate);
     if (caller.names.empty() && over_unix()) caller.names.emplace_back(kUnixIdentity);
   }
   if (options_.only.empty()) return caller;
-  for (const std::string& name : caller.names) {
-    if (absl::c_linear_search(options_.only, name)) return caller;
+  const auto listed = [&](const std::vector<std::string>& names) {
+    return absl::c_any_of(
+        names, [&](const std::string& name) { return absl::c_linear_search(options_.only, name); });
+  };
+  const bool by_names = listed(caller.names);
+  if (by_names && (caller.certificate_names.empty() || listed(caller.certificate_names))) {
+    return caller;
   }
-  return absl::PermissionDeniedError(
-      absl::StrCat(Named(caller), " may not administer: --admin-identity lists who may"));
+  return absl::PermissionDeniedError(absl::StrCat(
+      WhoLacks(caller, by_names), " may not administer: --admin-identity lists who may"));
 }
 
 absl::Status AccessControl::Recheck(Caller& caller) {
@@ -190,18 +252,29 @@ absl::Status AccessControl::Recheck(Caller& caller) {
   return absl::OkStatus();
 }
 
+bool AccessControl::HasAllowance(const std::vector<std::string>& names,
+                                 absl::string_view table_set) const {
+  const auto has = [&](absl::string_view name) {
+    const auto sets = allowed_.find(name);
+    return sets != allowed_.end() && absl::c_any_of(sets->second, [&](const std::string& set) {
+             return set == "*" || set == table_set;
+           });
+  };
+  return absl::c_any_of(names, [&](const std::string& name) {
+    return has(name) || (IsUnixIdentity(name) && has(kUnixIdentity));
+  });
+}
+
 absl::Status AccessControl::MayHave(const Caller& caller, absl::string_view table_set) const {
   if (allowed_.empty()) return absl::OkStatus();
-  for (const std::string& name : caller.names) {
-    const auto sets = allowed_.find(name);
-    if (sets == allowed_.end()) continue;
-    for (const std::string& set : sets->second) {
-      if (set == "*" || set == table_set) return absl::OkStatus();
-    }
+  const bool by_names = HasAllowance(caller.names, table_set);
+  if (by_names &&
+      (caller.certificate_names.empty() || HasAllowance(caller.certificate_names, table_set))) {
+    return absl::OkStatus();
   }
-  return absl::PermissionDeniedError(absl::StrCat(Named(caller), " may not have table set ",
-                                                  QuoteForMessage(table_set),
-                                                  ": engramd's --allow lists who may"));
+  return absl::PermissionDeniedError(
+      absl::StrCat(WhoLacks(caller, by_names), " may not have table set ",
+                   QuoteForMessage(table_set), ": engramd's --allow lists who may"));
 }
 
 }  // namespace engram

@@ -2,13 +2,16 @@
 //
 // Identities come from bearer tokens (a file of lines "IDENTITY TOKEN", read again when it
 // changes), else from client certificates: their subject alternative names, or the common name of
-// one that has none. Peers of a Unix socket without a token are "unix": who may connect there is
-// the socket's affair. Thread-safe. What is asked for each batch costs a comparison or two where
-// nothing is restricted.
+// one that has none. A token lends its holder nothing that his certificate's names do not have:
+// where a caller shows both, both need the right. Peers of a Unix socket without a token are
+// "unix:UID" where their user is known, else "unix"; what "unix" may have, every one of them may,
+// and who may connect there is the socket's affair. No token and no certificate has such a name.
+// Thread-safe. What is asked for each batch costs a comparison or two where nothing is restricted.
 #pragma once
 
 #include <grpcpp/server_context.h>
 #include <spdlog/logger.h>
+#include <sys/types.h>
 
 #include <atomic>
 #include <map>
@@ -28,21 +31,31 @@
 
 namespace engram {
 
-// What peers of a Unix socket are called.
+// What peers of a Unix socket are called whose user nobody told, and what begins the names of the
+// others.
 inline constexpr char kUnixIdentity[] = "unix";
+std::string UnixIdentity(uid_t uid);  // "unix:1000"
+// Whether it is a name of that kind: "unix", "unix:" and what follows.
+bool IsUnixIdentity(absl::string_view identity);
 
 // Who made a call, for as long as it lasts.
 struct Caller {
-  std::vector<std::string> names = {};  // none where nobody is asked
-  std::string token_digest = {};        // where a token said so
-  uint64_t tokens_read = 0;             // when: of AccessControl
+  // Any of them gives a right. None where nobody is asked.
+  std::vector<std::string> names = {};
+  // Of the certificate beside a token that said `names`: any of them has to have the right as well.
+  // None where there is no such certificate.
+  std::vector<std::string> certificate_names = {};
+  std::string token_digest = {};  // where a token said so
+  uint64_t tokens_read = 0;       // when: of AccessControl
 };
 
 class AccessControl {
  public:
   using Metadata = std::multimap<grpc::string_ref, grpc::string_ref>;
   struct Options {
-    std::string token_file = {};        // empty: no tokens
+    std::string token_file = {};  // empty: no tokens
+    // Whether a caller whose certificate names him needs no token.
+    bool certificates_suffice = false;
     std::vector<Allowance> allow = {};  // empty: all who may call may have all
     // Where not empty, only these may call: the admin service's.
     std::vector<std::string> only = {};
@@ -60,6 +73,8 @@ class AccessControl {
   // The same before there is a call, over TCP.
   absl::StatusOr<Caller> Authenticate(const grpc::AuthContext& connection,
                                       const Metadata& metadata);
+  // Reads the token file now, and logs what came of it, new or not.
+  void ReadNow() ABSL_LOCKS_EXCLUDED(mutex_);
   // For calls that last: whether its token still holds. UNAUTHENTICATED.
   absl::Status Recheck(Caller& caller);
   // PERMISSION_DENIED names both.
@@ -76,8 +91,11 @@ class AccessControl {
   // The file's text and what it says.
   static absl::StatusOr<std::pair<std::string, Tokens>> ReadTokens(const std::string& path);
   void ReadAgain() ABSL_LOCKS_EXCLUDED(mutex_);
+  void TakeTokens(absl::StatusOr<std::pair<std::string, Tokens>> read, bool asked_for)
+      ABSL_LOCKS_EXCLUDED(mutex_);
   absl::StatusOr<std::string> IdentityOf(const std::string& digest) ABSL_LOCKS_EXCLUDED(mutex_);
   absl::StatusOr<Caller> ByToken(const Metadata& metadata);
+  bool HasAllowance(const std::vector<std::string>& names, absl::string_view table_set) const;
   absl::StatusOr<Caller> Authenticate(const grpc::AuthContext* connection, const Metadata& metadata,
                                       absl::FunctionRef<bool()> over_unix);
 

@@ -7,19 +7,25 @@
 
 #include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
+#include "memstore/base/status_macros.h"
 
 namespace engram {
 
-absl::Status CheckPeerUid(int socket, absl::Span<const uint32_t> allowed, absl::string_view what,
-                          absl::string_view flag) {
+absl::StatusOr<uid_t> PeerUid(int socket) {
   ucred peer{};
   socklen_t bytes = sizeof(peer);
   if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) != 0) {
     return absl::ErrnoToStatus(errno, "cannot see who connected");
   }
-  if (peer.uid == geteuid() || absl::c_linear_search(allowed, peer.uid)) return absl::OkStatus();
-  return absl::PermissionDeniedError(absl::StrCat("uid ", peer.uid, " may not ", what,
-                                                  ": start engramd with ", flag, " ", peer.uid));
+  return peer.uid;
+}
+
+absl::Status CheckPeerUid(int socket, absl::Span<const uint32_t> allowed, absl::string_view what,
+                          absl::string_view flag) {
+  ENGRAM_ASSIGN_OR_RETURN(const uid_t uid, PeerUid(socket));
+  if (uid == geteuid() || absl::c_linear_search(allowed, uid)) return absl::OkStatus();
+  return absl::PermissionDeniedError(
+      absl::StrCat("uid ", uid, " may not ", what, ": start engramd with ", flag, " ", uid));
 }
 
 }  // namespace engram

@@ -3,10 +3,13 @@
 #include <grpcpp/security/tls_certificate_provider.h>
 #include <grpcpp/security/tls_credentials_options.h>
 
+#include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "memstore/tls/pem.h"
+#include "server/base/log.h"
 
 namespace engram {
 namespace {
@@ -19,20 +22,31 @@ constexpr unsigned kRefreshSeconds = 1;
 absl::StatusOr<std::unique_ptr<ServerTls>> ServerTls::Open(const TlsFiles& files,
                                                            std::shared_ptr<spdlog::logger> log) {
   const auto tell = [log = std::move(log)](const absl::Status& status, absl::string_view changed) {
+    const nlohmann::json fields = {{"files", std::string(changed)},
+                                   {"code", absl::StatusCodeToString(status.code())}};
     if (status.ok()) {
-      log->info("read {} again: new connections use what is there now", std::string(changed));
+      LogEvent(*log, spdlog::level::info, "certificate_read", fields,
+               absl::StrCat("read ", changed, " again: new connections use what is there now"));
     } else {
-      log->error(
-          "{}; new connections use what was read of {} before until it is put right, no restart "
-          "is needed",
-          std::string(status.message()), std::string(changed));
+      LogEvent(*log, spdlog::level::err, "certificate_refused", fields,
+               absl::StrCat(status.message(), "; new connections use what was read of ", changed,
+                            " before until it is put right, no restart is needed"));
     }
   };
   absl::StatusOr<std::unique_ptr<PemWatch>> watch = PemWatch::Open(
       {.cert = files.cert, .key = files.key, .authorities = files.client_ca, .for_server = true},
       tell);
   if (!watch.ok()) return watch.status();
-  return std::unique_ptr<ServerTls>(new ServerTls(*std::move(watch)));
+  return std::unique_ptr<ServerTls>(new ServerTls(files, *std::move(watch)));
+}
+
+void ServerTls::LogUse(spdlog::logger& log) const {
+  const absl::Status refusal = Refusal();
+  if (refusal.ok()) {
+    log.info("certificates are used as they are in {} and {}", files_.cert, files_.key);
+  } else {
+    log.error("{}; what was read before is used", std::string(refusal.message()));
+  }
 }
 
 std::shared_ptr<grpc::ServerCredentials> ServerTls::MakeCredentials() const {

@@ -7,6 +7,8 @@
 #include <spdlog/logger.h>
 
 #include <memory>
+#include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -28,10 +30,14 @@ class ServerTls {
   // PemWatch has what they are.
   double Expiry() const { return watch_->Expiry(); }
   absl::Status Refusal() const { return watch_->Refusal(); }
+  // Says whether the files are used as they are now.
+  void LogUse(spdlog::logger& log) const;
 
  private:
-  explicit ServerTls(std::unique_ptr<PemWatch> watch) : watch_(std::move(watch)) {}
+  ServerTls(const TlsFiles& files, std::unique_ptr<PemWatch> watch)
+      : files_(files), watch_(std::move(watch)) {}
 
+  const TlsFiles files_;
   const std::unique_ptr<PemWatch> watch_;
 };
 

@@ -188,7 +188,8 @@ absl::Status ShmEndpoint::Lend(Client& client, const ParsedShmRequest& request) 
   }
   ENGRAM_ASSIGN_OR_RETURN(ShmGrant grant,
                           GrantShmRequest(request, *registry_, options_.max_batch_rows));
-  ENGRAM_RETURN_IF_ERROR(options_.may_have(grant.served.set->name()));
+  ENGRAM_ASSIGN_OR_RETURN(const uid_t uid, PeerUid(client.socket.get()));
+  ENGRAM_RETURN_IF_ERROR(options_.may_have(uid, grant.served.set->name()));
   client.served = grant.served;
   if (wants_ring) {
     const int socket = client.socket.get();

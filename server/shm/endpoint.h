@@ -46,8 +46,8 @@ struct ShmEndpointOptions {
   Clock* clock = nullptr;                                          // outlives the endpoint
   // Who is refused is told to it; null: nobody asks. Outlives the endpoint.
   AttachRefusals* refusals = nullptr;
-  // Whether clients of the socket may have the set of this name.
-  std::function<absl::Status(absl::string_view)> may_have = [](absl::string_view) {
+  // Whether that user may have the set of this name.
+  std::function<absl::Status(uid_t, absl::string_view)> may_have = [](uid_t, absl::string_view) {
     return absl::OkStatus();
   };
 };

@@ -1,16 +1,19 @@
 #include "server/table_sets/table_set_manager.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "absl/cleanup/cleanup.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/strings/str_join.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/os/thread.h"
 #include "memstore/table/manifest.h"
 #include "server/base/limits.h"
+#include "server/base/log.h"
+#include "server/table_sets/set_text.h"
 
 namespace engram {
 namespace {
@@ -20,8 +23,6 @@ constexpr absl::Duration kLookInterval = absl::Milliseconds(100);
 // Between lines that say how far loading is.
 constexpr absl::Duration kLineInterval = absl::Seconds(2);
 constexpr const char* kLeaseNames[kLeaseKinds] = {"mapped", "ring", "rdma", "rdma-read"};
-
-double Gigabytes(uint64_t bytes) { return static_cast<double>(bytes) / 1e9; }
 
 std::array<uint32_t, kLeaseKinds> Counts(const LeaseCounts& leases) {
   std::array<uint32_t, kLeaseKinds> counts{};
@@ -54,59 +55,6 @@ std::string HeldBy(const TableSetStatus& set) {
 
 std::chrono::seconds WholeSeconds(absl::Duration span) {
   return std::chrono::seconds(absl::ToInt64Seconds(span));
-}
-
-// Less of a table on small pages is of no account: the last block of a layer, one that the kernel
-// keeps in hand.
-constexpr double kSmallPagesWorthAWarning = 0.1;
-
-// "1.02 GB on transparent-huge, 0.01 GB on 4KiB pages".
-std::string PagesText(const ResidentPages& pages) {
-  std::string text;
-  for (const auto& [kind, bytes] : ByKind(pages)) {
-    if (bytes == 0) continue;
-    absl::StrAppendFormat(&text, "%s%.2f GB on %s", text.empty() ? "" : ", ", Gigabytes(bytes),
-                          Name(kind));
-  }
-  return absl::StrCat(text.empty() ? "0 GB on any" : text, " pages");
-}
-
-// "264 bytes, fp8_e4m3 of 264 values, scale 0.5": all that tells how a row is to be read.
-std::string RowText(const LayerTableSpec& layer) {
-  const RowEncoding& encoding = layer.encoding;
-  std::string text = absl::StrCat(layer.row_bytes, " bytes, ", Name(encoding.kind));
-  if (!encoding.label.empty()) absl::StrAppend(&text, " \"", encoding.label, "\"");
-  if (encoding.dim != 0) absl::StrAppend(&text, " of ", encoding.dim, " values");
-  if (encoding.global_scale != 0) {
-    absl::StrAppendFormat(&text, ", scale %.9g", encoding.global_scale);
-  }
-  return text;
-}
-
-std::string LayersText(const Manifest& manifest) {
-  return absl::StrJoin(manifest.layers, ", ", [](std::string* text, const LayerTableSpec& layer) {
-    absl::StrAppend(text, layer.layer);
-  });
-}
-
-// What clients of the one would have to do otherwise with the other, both values of each; of
-// layers the first that differs. Empty: nothing.
-std::string ShapeChange(const Manifest& before, const Manifest& now) {
-  std::string text;
-  const auto compare = [&text](const std::string& what, const std::string& was,
-                               const std::string& is) {
-    if (was == is) return false;
-    absl::StrAppend(&text, text.empty() ? "" : "; ", what, ": ", was, " before, ", is, " now");
-    return true;
-  };
-  compare("layers", LayersText(before), LayersText(now));
-  compare("columns", absl::StrCat(before.scheme.Columns()), absl::StrCat(now.scheme.Columns()));
-  for (const LayerTableSpec& layer : now.layers) {
-    const LayerTableSpec* const old = before.FindLayer(layer.layer);
-    if (old == nullptr) continue;
-    if (compare(absl::StrCat("a row of layer ", layer.layer), RowText(*old), RowText(layer))) break;
-  }
-  return text;
 }
 
 }  // namespace
@@ -183,8 +131,10 @@ void TableSetManager::RetireUnused() {
     // It was fenced meanwhile, or taken back.
     if (!registry_->RetireSuperseded(set.id()).ok()) continue;
     options_.on_retire(set.id());
-    log_->info("retired {} {}{}", set.name(), set.id(),
-               held ? ": the grace is over, and clients still had it" : "");
+    LogEvent(*log_, spdlog::level::info, "retired",
+             {{"table_set", set.name()}, {"table_set_id", set.id()}, {"was_held", held}},
+             absl::StrCat("retired ", set.name(), " ", set.id(),
+                          held ? ": the grace is over, and clients still had it" : ""));
     MutexLock lock(mutex_);
     leaving_.push_back({.set = registered.served.set,
                         .status = StatusOf(set, TableSetState::kRetiring),
@@ -198,8 +148,11 @@ void TableSetManager::RetireUnused() {
       ++at;
       continue;
     }
-    log_->info("freed {} {}: {:.2f} GB", at->status.name, at->status.id,
-               Gigabytes(at->status.resident_bytes));
+    const TableSetStatus& gone = at->status;
+    LogEvent(*log_, spdlog::level::info, "freed",
+             {{"table_set", gone.name}, {"table_set_id", gone.id}, {"bytes", gone.resident_bytes}},
+             absl::StrFormat("freed %s %s: %.2f GB", gone.name, gone.id,
+                             Gigabytes(gone.resident_bytes)));
     at = leaving_.erase(at);
   }
 }
@@ -267,15 +220,17 @@ std::string TableSetManager::Holders() const {
   return text.empty() ? "nothing is here" : absl::StrCat("here are ", text);
 }
 
-absl::Status TableSetManager::CheckMemory(const Manifest& manifest) const {
+absl::Status TableSetManager::CheckMemory(const Manifest& manifest, uint64_t needed) const {
   if (options_.memory_limit_bytes == 0) return absl::OkStatus();
   uint64_t here = 0;
   for (const TableSetStatus& set : List()) here += set.resident_bytes;
-  if (here + manifest.TableBytes() <= options_.memory_limit_bytes) return absl::OkStatus();
+  if (here + needed <= options_.memory_limit_bytes) return absl::OkStatus();
   return absl::ResourceExhaustedError(absl::StrCat(
       "table set ", manifest.name, " ", manifest.id, " has ", manifest.TableBytes(),
-      " bytes of rows, and would be more than --memory-limit-bytes ", options_.memory_limit_bytes,
-      " lets: ", Holders(), "; retire one first, or raise the limit"));
+      " bytes of rows, which take ", needed,
+      " bytes of memory with their pages and token map, and would be more than "
+      "--memory-limit-bytes ",
+      options_.memory_limit_bytes, " lets: ", Holders(), "; retire one first, or raise the limit"));
 }
 
 absl::StatusOr<Manifest> TableSetManager::Check(const std::string& directory) const {
@@ -286,18 +241,21 @@ absl::StatusOr<Manifest> TableSetManager::Check(const std::string& directory) co
         absl::StrCat("--max-batch-rows ", options_.max_batch_rows, " is less than one token of it ",
                      "has: start engramd with ", token_rows, " or more"));
   }
-  for (const RegisteredSet& registered : registry_->States()) {
-    if (registered.served.set->id() != manifest.id || !registered.current()) continue;
-    return absl::AlreadyExistsError(absl::StrCat("table set ", manifest.name, " ", manifest.id,
-                                                 " is served already, from ",
-                                                 registered.served.set->directory()));
-  }
   return manifest;
+}
+
+std::shared_ptr<const TableSet> TableSetManager::Served(const Manifest& manifest) const {
+  for (const RegisteredSet& registered : registry_->States()) {
+    if (registered.served.set->id() == manifest.id && registered.current()) {
+      return registered.served.set;
+    }
+  }
+  return nullptr;
 }
 
 absl::StatusOr<PublishedSet> TableSetManager::Publish(
     const std::string& directory, std::function<void(const LoadProgress&)> on_progress,
-    std::function<bool()> cancelled) {
+    std::function<bool()> cancelled, Keep keep) {
   {
     MutexLock lock(mutex_);
     if (publishing_) {
@@ -310,6 +268,7 @@ absl::StatusOr<PublishedSet> TableSetManager::Publish(
   }
   on_progress_ = std::move(on_progress);
   give_up_ = std::move(cancelled);
+  keep_ = keep;
   const absl::Cleanup done = [this] {
     on_progress_ = nullptr;
     give_up_ = nullptr;
@@ -328,26 +287,64 @@ absl::StatusOr<PublishedSet> TableSetManager::Load(const std::string& directory)
   ENGRAM_ASSIGN_OR_RETURN(const Manifest manifest, Check(directory));
   ENGRAM_RETURN_IF_ERROR(CheckTakenBack(directory, manifest));
   std::shared_ptr<const TableSet> before = Current(manifest.name);
-  if (registry_->TakeBack(manifest.id).ok()) {
-    log_->info("took {} {} back: it was still here", manifest.name, manifest.id);
-    ENGRAM_ASSIGN_OR_RETURN(std::shared_ptr<const TableSet> back, registry_->Resolve(manifest.id));
-    std::string warning = WarnOfOtherRows(before.get(), *back);
-    return PublishedSet{std::move(back), std::move(warning)};
+  {
+    MutexLock moving(moving_);
+    if (std::shared_ptr<const TableSet> served = Served(manifest)) {
+      std::string note =
+          absl::StrCat("table set ", manifest.name, " ", manifest.id, " is served already, from ",
+                       served->directory(), ": nothing was loaded");
+      log_->info("{}", note);
+      PublishedSet published{std::move(served), std::move(note)};
+      Record(directory, published);
+      return published;
+    }
+    if (registry_->TakeBack(manifest.id).ok()) {
+      LogEvent(*log_, spdlog::level::info, "taken_back",
+               {{"table_set", manifest.name}, {"table_set_id", manifest.id}},
+               absl::StrCat("took ", manifest.name, " ", manifest.id, " back: it was still here"));
+      ENGRAM_ASSIGN_OR_RETURN(std::shared_ptr<const TableSet> back,
+                              registry_->Resolve(manifest.id));
+      std::string warning = WarnOfOtherRows(before.get(), *back);
+      PublishedSet published{std::move(back), std::move(warning)};
+      Record(directory, published);
+      return published;
+    }
   }
   before.reset();  // it may go while the other is loaded
-  ENGRAM_RETURN_IF_ERROR(CheckMemory(manifest));
   const MonotonicTime begin = clock_->Now();
-  ENGRAM_ASSIGN_OR_RETURN(std::shared_ptr<const TableSet> set, LoadFiles(directory, manifest.id));
-  LogLoaded(*set, clock_->Now() - begin);
+  ENGRAM_ASSIGN_OR_RETURN(std::shared_ptr<const TableSet> set, LoadFiles(directory, manifest));
+  LogLoaded(*log_, *set, clock_->Now() - begin, options_.load.arena.shareable);
   ENGRAM_ASSIGN_OR_RETURN(const ServedSet served, TableSetRegistry::Prepare(set));
   ENGRAM_RETURN_IF_ERROR(options_.on_publish(served));
+  MutexLock moving(moving_);
   before = Current(manifest.name);
   if (absl::Status status = registry_->Publish(served); !status.ok()) {
     options_.on_retire(set->id());
     return status;
   }
   std::string warning = WarnOfOtherRows(before.get(), *set);
-  return PublishedSet{std::move(set), std::move(warning)};
+  PublishedSet published{std::move(set), std::move(warning)};
+  Record(directory, published);
+  return published;
+}
+
+// The name has moved: what cannot be kept is for the operator to know.
+void TableSetManager::Record(const std::string& directory, PublishedSet& published) {
+  if (keep_ == Keep::kNo || options_.record == nullptr) return;
+  const TableSet& set = *published.set;
+  const absl::StatusOr<uint64_t> generation =
+      options_.record->Publish(set.name(), set.id(), directory);
+  if (generation.ok()) {
+    LogEvent(*log_, spdlog::level::info, "recorded",
+             {{"table_set", set.name()}, {"table_set_id", set.id()}, {"generation", *generation}},
+             absl::StrCat("recorded ", set.name(), " ", set.id(), " as generation ", *generation,
+                          " of its name: a restart serves it"));
+    return;
+  }
+  const std::string why = absl::StrCat("a restart will serve what it would have served before: ",
+                                       generation.status().message());
+  log_->error("{}", why);
+  absl::StrAppend(&published.warning, published.warning.empty() ? "" : "; ", why);
 }
 
 // A set that is still here would be taken back as it was loaded, whatever lies beside it by now.
@@ -362,7 +359,8 @@ absl::Status TableSetManager::CheckTakenBack(const std::string& directory,
                            manifest));
     if (sides.image_token_ids == held.side_files().image_token_ids) continue;
     return absl::FailedPreconditionError(absl::StrCat(
-        "table set ", manifest.name, " ", manifest.id, " is still held by clients, loaded from ",
+        "table set ", manifest.name, " ", manifest.id,
+        registered.current() ? " is served" : " is still held by clients", ", loaded from ",
         held.directory(), " with other image token ids: publish it again when it is gone from ",
         "`engram admin list`"));
   }
@@ -398,10 +396,16 @@ std::string TableSetManager::WarnOfOtherRows(const TableSet* before, const Table
 }
 
 absl::StatusOr<std::shared_ptr<const TableSet>> TableSetManager::LoadFiles(
-    const std::string& directory, const std::string& id) {
+    const std::string& directory, const Manifest& manifest) {
   LoadOptions options = options_.load;
-  options.side_file_directory = SideDirectory(options_.state_directory, id);
-  log_->info("loading {}", directory);
+  options.side_file_directory = SideDirectory(options_.state_directory, manifest.id);
+  options.may_take = [this, &manifest](uint64_t bytes) { return CheckMemory(manifest, bytes); };
+  LogEvent(*log_, spdlog::level::info, "loading",
+           {{"directory", directory},
+            {"table_set", manifest.name},
+            {"table_set_id", manifest.id},
+            {"bytes", manifest.TableBytes()}},
+           absl::StrCat("loading ", directory));
   MonotonicTime next_line = clock_->After(kLineInterval);
   options.on_progress = [this, &directory, &next_line](const LoadProgress& progress) {
     if (clock_->Now() > next_line && progress.bytes_total > 0) {
@@ -421,33 +425,11 @@ absl::StatusOr<std::shared_ptr<const TableSet>> TableSetManager::LoadFiles(
   options.cancelled = [this] { return cancelled_.load() || (give_up_ && give_up_()); };
   absl::StatusOr<std::shared_ptr<const TableSet>> set = TableSet::Load(directory, options);
   if (absl::IsResourceExhausted(set.status())) {
+    // A limit that was set says so already.
+    if (absl::StrContains(set.status().message(), "--memory-limit-bytes")) return set;
     return absl::ResourceExhaustedError(absl::StrCat(set.status().message(), "; ", Holders()));
   }
   return set;
-}
-
-void TableSetManager::LogLoaded(const TableSet& set, absl::Duration took) const {
-  const ResidentPages& pages = set.loaded_pages();
-  log_->info("loaded {} {}: {} {}, {:.2f} GB in {:.1f} s, every checksum held; resident: {}",
-             set.name(), set.id(), set.layers().size(),
-             set.layers().size() == 1 ? "layer" : "layers", Gigabytes(set.manifest().TableBytes()),
-             absl::ToDoubleSeconds(took), PagesText(pages));
-  if (const std::optional<Provenance>& source = set.side_files().provenance) {
-    log_->info("{} {} is of {}", set.name(), set.id(), ProvenanceText(*source));
-  }
-  for (const WidthCalibration& width : set.calibrations()) {
-    log_->info("gathering rows of {} bytes on {} pages: {}", width.row_bytes,
-               std::string(Name(width.page_kind)), width.gather.ToString());
-  }
-  const double small = static_cast<double>(pages.small);
-  const double all = static_cast<double>(std::max<uint64_t>(1, pages.Total()));
-  const bool shareable = options_.load.arena.shareable;
-  if (shareable && small > all * kSmallPagesWorthAWarning) {
-    log_->warn(
-        "{:.0f} % of the tables that are shared lies on 4 KiB pages, which makes lookups "
-        "slower: {}",
-        small / all * 100, HowToGetHugePages(set.resident_bytes(), shareable));
-  }
 }
 
 absl::StatusOr<std::shared_ptr<const TableSet>> TableSetManager::Supersede(
@@ -458,6 +440,7 @@ absl::StatusOr<std::shared_ptr<const TableSet>> TableSetManager::Supersede(
                                            : served.status().message());
   }
   const std::string& id = served->set->id();
+  MutexLock moving(moving_);
   const std::vector<std::shared_ptr<const TableSet>> current = registry_->List();
   const bool is_current =
       std::any_of(current.begin(), current.end(), [&](const auto& set) { return set->id() == id; });
@@ -471,6 +454,13 @@ absl::StatusOr<std::shared_ptr<const TableSet>> TableSetManager::Supersede(
                      "follows it, or stop engramd"));
   }
   ENGRAM_RETURN_IF_ERROR(registry_->Supersede(id));
+  if (options_.record != nullptr) {
+    if (const absl::Status status = options_.record->Retire(served->set->name()); !status.ok()) {
+      return absl::Status(status.code(),
+                          absl::StrCat("the name was taken from table set ", id,
+                                       ", but a restart will serve it again: ", status.message()));
+    }
+  }
   return served->set;
 }
 

@@ -33,6 +33,7 @@
 #include "memstore/table/side_files.h"
 #include "server/base/life_cycle.h"
 #include "server/table_sets/page_census.h"
+#include "server/table_sets/publication_record.h"
 
 namespace engram {
 
@@ -77,9 +78,13 @@ struct TableSetLoad {
 struct PublishedSet {
   std::shared_ptr<const TableSet> set;
   // For the operator, and logged: that the name led to rows of another source, or of another
-  // shape (layers, columns, bytes or encoding of a row). Empty: nothing.
+  // shape (layers, columns, bytes or encoding of a row), that it led to the set already, or that
+  // a restart will not serve it. Empty: nothing.
   std::string warning;
 };
+
+// Whether what is published is kept over a restart.
+enum class Keep { kNo, kYes };
 
 class TableSetManager {
  public:
@@ -97,6 +102,8 @@ class TableSetManager {
       return absl::OkStatus();
     };
     std::function<void(const std::string& id)> on_retire = [](const std::string&) {};
+    // Where publications are kept; null: nowhere. Outlives the manager.
+    PublicationRecord* record = nullptr;
   };
 
   // `registry`, `life` and `clock` outlive it; loading is told to `life`. The clock is the
@@ -116,15 +123,17 @@ class TableSetManager {
   void Cancel() { cancelled_.store(true); }
 
   // Loads the set in `directory` beside those that are here and moves its name to it; one that is
-  // superseded and still here is taken back as it is. Blocks. `on_progress` and `cancelled` as
-  // LoadOptions'. TableSet::Load's errors; ALREADY_EXISTS: its name leads to it already; ABORTED:
-  // another one is being published; RESOURCE_EXHAUSTED: it does not fit, with who holds the memory.
+  // superseded and still here is taken back as it is, and one that its name leads to stays: that is
+  // said, and is no error. Blocks. `on_progress` and `cancelled` as LoadOptions'. TableSet::Load's
+  // errors; ABORTED: another one is being published; RESOURCE_EXHAUSTED: it does not fit, with who
+  // holds the memory. That it cannot be kept is a warning.
   absl::StatusOr<PublishedSet> Publish(const std::string& directory,
                                        std::function<void(const LoadProgress&)> on_progress,
-                                       std::function<bool()> cancelled);
+                                       std::function<bool()> cancelled, Keep keep = Keep::kNo);
 
-  // Takes the name from the set, which is returned: it is retired by itself, later. NOT_FOUND: not
-  // here, or several are meant; FAILED_PRECONDITION: it is the only one, or is superseded already.
+  // Takes the name from the set, which is returned: it is retired by itself, later. What was kept
+  // of the name is no more, or the error says that it could not be taken back. NOT_FOUND: not here,
+  // or several are meant; FAILED_PRECONDITION: it is the only one, or is superseded already.
   absl::StatusOr<std::shared_ptr<const TableSet>> Supersede(const std::string& id_or_name);
   std::chrono::seconds retire_grace() const { return options_.retire_grace; }
 
@@ -146,16 +155,19 @@ class TableSetManager {
   };
 
   absl::StatusOr<Manifest> Check(const std::string& directory) const;
-  absl::Status CheckMemory(const Manifest& manifest) const;
+  // The set where the name leads to it; null where it does not.
+  std::shared_ptr<const TableSet> Served(const Manifest& manifest) const;
+  // `needed`: what the set would take of memory.
+  absl::Status CheckMemory(const Manifest& manifest, uint64_t needed) const;
   absl::StatusOr<PublishedSet> Load(const std::string& directory);
+  void Record(const std::string& directory, PublishedSet& published);
   absl::StatusOr<std::shared_ptr<const TableSet>> LoadFiles(const std::string& directory,
-                                                            const std::string& id);
+                                                            const Manifest& manifest);
   absl::Status CheckTakenBack(const std::string& directory, const Manifest& manifest) const;
   std::shared_ptr<const TableSet> Current(const std::string& name) const;
   std::string WarnOfOtherRows(const TableSet* before, const TableSet& now) const;
   std::string Holders() const;
   TableSetStatus StatusOf(const TableSet& set, TableSetState state) const;
-  void LogLoaded(const TableSet& set, absl::Duration took) const;
   void Run() ABSL_LOCKS_EXCLUDED(mutex_);
   void RetireUnused() ABSL_LOCKS_EXCLUDED(mutex_);
 
@@ -172,9 +184,13 @@ class TableSetManager {
   bool publishing_ ABSL_GUARDED_BY(mutex_) = false;
   std::optional<TableSetLoad> loading_ ABSL_GUARDED_BY(mutex_);
   std::vector<Leaving> leaving_ ABSL_GUARDED_BY(mutex_);
+  // Held while a name is moved or taken and while that is recorded, so that the record has the
+  // last of them.
+  Mutex moving_;
   // Of the publication under way, and its thread's alone while publishing_ is set.
   std::function<void(const LoadProgress&)> on_progress_;
   std::function<bool()> give_up_;
+  Keep keep_ = Keep::kNo;
   std::thread thread_;
 };
 

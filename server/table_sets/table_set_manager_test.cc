@@ -20,6 +20,7 @@
 namespace engram {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -384,12 +385,12 @@ TEST_F(TableSetManagerTest, SideFilesOfTheStateDirectoryCount) {
   EXPECT_THAT(States(), ElementsAre("first serving"));
 }
 
-TEST_F(TableSetManagerTest, WhatIsServedAlreadyIsRefused) {
+TEST_F(TableSetManagerTest, WhatIsServedAlreadyStaysAndThatIsSaid) {
   Start();
-  PublishId("a");
-  const absl::Status again = Publish("a");
-  EXPECT_EQ(again.code(), absl::StatusCode::kAlreadyExists) << again;
+  const std::string a = PublishId("a");
+  EXPECT_THAT(Warning("a"), AllOf(HasSubstr(a), HasSubstr("is served already")));
   EXPECT_THAT(States(), ElementsAre("first serving"));
+  EXPECT_THAT(published_, ElementsAre(a));  // nothing was loaded
 }
 
 TEST_F(TableSetManagerTest, AFailedLoadLeavesNothing) {

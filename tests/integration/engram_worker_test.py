@@ -1,8 +1,11 @@
 """engram_worker simulate runs every way to rows over a server of its own, and says what came of it."""
 import json
+import os
+import signal
 import struct
 import subprocess
 import tempfile
+import time
 import unittest
 
 WORKER = "gpu/simulator/engram_worker"
@@ -39,6 +42,40 @@ class SimulateTest(unittest.TestCase):
         # On a processor it says what such a run is worth.
         self.assertIn("without a GPU", done.stderr)
         self.assertIn("can't show", done.stderr)
+
+    def test_a_signal_leaves_no_server_and_no_files(self):
+        for end in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            with tempfile.TemporaryDirectory() as place:
+                with subprocess.Popen([WORKER, "simulate", "--engramd", ENGRAMD, "--rows", "grpc", "--seconds", "600"],
+                                      stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                                      env={**os.environ, "TMPDIR": place}) as worker:
+                    self.await_(lambda: self.servers_in(place))
+                    worker.send_signal(end)
+                    _, said = worker.communicate(timeout=60)
+                    self.assertEqual(worker.returncode, -end, said)
+                self.assertEqual(os.listdir(place), [])
+                self.await_(lambda: not self.servers_in(place))
+
+    def await_(self, holds):
+        for _ in range(600):
+            if holds():
+                return
+            time.sleep(0.05)
+        self.fail("it does not come")
+
+    @staticmethod
+    def servers_in(place):
+        """Processes of engramd that serve from a directory there."""
+        found = []
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                with open(f"/proc/{pid}/cmdline", "rb") as file:
+                    words = file.read().decode(errors="replace").split("\0")
+            except OSError:
+                continue  # it ended meanwhile
+            if words[0].endswith(ENGRAMD) and any(word.startswith(place) for word in words):
+                found.append(pid)
+        return found
 
     def test_it_says_its_version_as_engramd_does(self):
         worker, engramd = (subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout.split()

@@ -33,6 +33,9 @@ EngramdProcess::EngramdProcess(const std::vector<std::string>& flags,
   std::vector<std::string> arguments = through;
   arguments.push_back(kEngramd);
   arguments.insert(arguments.end(), flags.begin(), flags.end());
+  if (std::find(flags.begin(), flags.end(), "--lame-duck-s") == flags.end()) {
+    arguments.insert(arguments.end(), {"--lame-duck-s", "0"});
+  }
   std::vector<char*> argv;
   for (std::string& argument : arguments) argv.push_back(argument.data());
   argv.push_back(nullptr);

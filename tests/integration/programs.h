@@ -14,7 +14,8 @@
 
 namespace engram::integration {
 
-// An engramd. Killed, if it still runs, when this goes. Thread-safe.
+// An engramd, without a time as lame duck unless the flags ask for one. Killed, if it still runs,
+// when this goes. Thread-safe.
 class EngramdProcess {
  public:
   // `through`: a command that it is run by, as in {"prlimit", "--nofile=128:128"}.

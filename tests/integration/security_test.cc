@@ -14,14 +14,11 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
-#include "client/admin/grpc_admin.h"
 #include "client/client.h"
-#include "client/transport/grpc/grpc_credentials.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "memstore/base/clock.h"
 #include "proto/engram/v1/lookup.grpc.pb.h"
-#include "proto/grpc/health/v1/health.grpc.pb.h"
 #include "tests/integration/certificates.h"
 #include "tests/integration/programs.h"
 #include "tests/integration/small_sets.h"
@@ -208,7 +205,8 @@ TEST_F(SecurityTest, AnAllowListSaysWhichIdentityMayHaveWhichSet) {
   for (const std::string& target : {"grpc:unix:" + (scratch_ / "s"), "shm:" + (scratch_ / "m")}) {
     const absl::Status status = Client::Attach(target, {.table_set = "qwen4-exp"}).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kPermissionDenied) << target << status;
-    EXPECT_THAT(std::string(status.message()), HasSubstr("unix may not have"));
+    EXPECT_THAT(std::string(status.message()),
+                AllOf(HasSubstr("unix"), HasSubstr(" may not have table set qwen4-exp")));
   }
 }
 
@@ -384,6 +382,29 @@ TEST_F(SecurityTest, OnlyListedUsersMayConnectToAUnixSocket) {
   ExpectRows(**own);
 }
 
+// The token of one in the hands of another: neither's rights are lent.
+TEST_F(SecurityTest, ATokenBesideACertificateLendsNoRights) {
+  WriteFile(scratch_ / "tokens", absl::StrCat("worker-a ", kToken, "\nadmin ", kOtherToken, "\n"));
+  WriteFile(scratch_ / "mine", kToken);
+  WriteFile(scratch_ / "admins", kOtherToken);
+  PackSmallSet("qwen4-exp", 500, scratch_ / "other");
+  EngramdProcess engramd(
+      TlsFlags({"--table-set", scratch_ / "other", "--token-file", scratch_ / "tokens", "--allow",
+                "worker-a=deepseek-v4.1-flash", "--allow", "admin=*"}));
+  const std::string address = engramd.WaitUntilServing();
+  const auto attach = [&](const std::string& token, const std::string& set) {
+    SecurityOptions security = Worker();
+    security.token_file = scratch_ / token;
+    return Client::Attach("grpc:" + address, {.table_set = set, .security = security}).status();
+  };
+  EXPECT_TRUE(attach("mine", "deepseek-v4.1-flash").ok());
+  EXPECT_TRUE(attach("admins", "deepseek-v4.1-flash").ok());
+  const absl::Status lent = attach("admins", "qwen4-exp");
+  EXPECT_EQ(lent.code(), absl::StatusCode::kPermissionDenied) << lent;
+  EXPECT_THAT(std::string(lent.message()),
+              HasSubstr("worker-a, as the certificate beside the token of admin says,"));
+}
+
 TEST_F(SecurityTest, TheCommandLineTakesCertificatesAndTokens) {
   WriteFile(scratch_ / "tokens", absl::StrCat("worker-a ", kToken, "\n"));
   WriteFile(scratch_ / "mine", kToken);
@@ -403,97 +424,6 @@ TEST_F(SecurityTest, TheCommandLineTakesCertificatesAndTokens) {
   EXPECT_EQ(checked.exit_code, 2) << checked.err;
   EXPECT_THAT(checked.err, HasSubstr("is not the key of the certificate"));
   EXPECT_THAT(checked.out, Not(HasSubstr("is not the key of the certificate")));  // said once
-}
-
-class AdminSecurityTest : public SecurityTest {
- protected:
-  void SetUp() override {
-    SecurityTest::SetUp();
-    operator_ = MakeCertificate(authority_, scratch_ / "", "operator", "DNS:ops");
-  }
-  static std::string AdminAddress(EngramdProcess& engramd) {
-    const auto line = engramd.WaitForLine("operators at ");
-    EXPECT_TRUE(line) << engramd.Log();
-    engramd.WaitUntilServing();
-    return line ? line->substr(line->find("operators at ") + 13) : "";
-  }
-  static absl::Status List(const std::string& address, const SecurityOptions& security) {
-    const auto admin = AdminClient::Create(address, security);
-    return admin.ok() ? (*admin)->List().status() : admin.status();
-  }
-  // What gRPC's own services on the port answer to whom.
-  static grpc::StatusCode Health(const std::string& address, const SecurityOptions& security) {
-    const auto credentials = GrpcCredentials::Create(security, address);
-    EXPECT_TRUE(credentials.ok()) << credentials.status();
-    const auto stub =
-        grpc::health::v1::Health::NewStub(grpc::CreateChannel(address, (*credentials)->channel()));
-    grpc::ClientContext context;
-    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
-    grpc::health::v1::HealthCheckResponse response;
-    return stub->Check(&context, {}, &response).error_code();
-  }
-  SecurityOptions Operator() const { return With(Worker(), operator_); }
-
-  CertificateFiles operator_;
-};
-
-TEST_F(AdminSecurityTest, OneIdentityAloneMayAdministerByItsCertificate) {
-  EngramdProcess engramd(
-      TlsFlags({"--admin-grpc-listen", "127.0.0.1:0", "--admin-identity", "ops"}));
-  const std::string address = AdminAddress(engramd);
-  EXPECT_TRUE(List(address, Operator()).ok()) << List(address, Operator());
-  EXPECT_EQ(Health(address, Operator()), grpc::StatusCode::OK);
-  // Whoever may look up rows may not administer, nor see who else is connected.
-  const absl::Status worker = List(address, Worker());
-  EXPECT_EQ(worker.code(), absl::StatusCode::kPermissionDenied) << worker;
-  EXPECT_THAT(std::string(worker.message()),
-              AllOf(HasSubstr("worker-a"), HasSubstr("--admin-identity")));
-  EXPECT_EQ(Health(address, Worker()), grpc::StatusCode::PERMISSION_DENIED);
-  const CertificateFiles other = MakeAuthority(scratch_ / "", "other");
-  const CertificateFiles stranger = MakeCertificate(other, scratch_ / "", "stranger", "DNS:ops");
-  const CertificateFiles expired =
-      MakeCertificate(authority_, scratch_ / "", "expired", "DNS:ops", -1);
-  EXPECT_EQ(List(address, With(Worker(), stranger)).code(), absl::StatusCode::kUnauthenticated);
-  EXPECT_EQ(List(address, With(Worker(), expired)).code(), absl::StatusCode::kUnauthenticated);
-  EXPECT_EQ(List(address, {.tls_ca = authority_.cert}).code(), absl::StatusCode::kUnauthenticated);
-  EXPECT_EQ(List(address, {}).code(), absl::StatusCode::kUnavailable);
-}
-
-TEST_F(AdminSecurityTest, ThePortHasCertificatesOfItsOwn) {
-  const CertificateFiles operators = MakeAuthority(scratch_ / "", "operators");
-  const CertificateFiles own =
-      MakeCertificate(operators, scratch_ / "", "own", "DNS:localhost,IP:127.0.0.1");
-  const CertificateFiles ops = MakeCertificate(operators, scratch_ / "", "ops", "DNS:ops");
-  EngramdProcess engramd(
-      TlsFlags({"--admin-grpc-listen", "127.0.0.1:0", "--admin-identity", "ops", "--admin-tls-cert",
-                own.cert, "--admin-tls-key", own.key, "--admin-tls-client-ca", operators.cert}));
-  const std::string address = AdminAddress(engramd);
-  const Outcome listed =
-      RunShell(absl::StrCat("$ENGRAM admin list --admin ", address, " --tls-ca ", operators.cert,
-                            " --tls-cert ", ops.cert, " --tls-key ", ops.key));
-  EXPECT_EQ(listed.exit_code, 0) << listed.err;
-  EXPECT_THAT(listed.out, HasSubstr("engramd is SERVING"));
-  // The workers' authority is not the operators', on either side.
-  EXPECT_EQ(List(address, Operator()).code(), absl::StatusCode::kUnauthenticated);
-  SecurityOptions foreign = Operator();
-  foreign.tls_ca = operators.cert;
-  EXPECT_EQ(List(address, foreign).code(), absl::StatusCode::kUnauthenticated);
-}
-
-TEST_F(AdminSecurityTest, ATokenSaysWhoAdministers) {
-  WriteFile(scratch_ / "tokens", absl::StrCat("ops ", kToken, "\nworker-b ", kOtherToken, "\n"));
-  WriteFile(scratch_ / "ops", kToken);
-  WriteFile(scratch_ / "worker", kOtherToken);
-  EngramdProcess engramd(Flags({"--tls-cert", server_.cert, "--tls-key", server_.key,
-                                "--token-file", scratch_ / "tokens", "--admin-grpc-listen",
-                                "127.0.0.1:0", "--admin-identity", "ops"}));
-  const std::string address = AdminAddress(engramd);
-  SecurityOptions security{.tls_ca = authority_.cert};
-  EXPECT_EQ(List(address, security).code(), absl::StatusCode::kUnauthenticated);
-  security.token_file = scratch_ / "worker";
-  EXPECT_EQ(List(address, security).code(), absl::StatusCode::kPermissionDenied);
-  security.token_file = scratch_ / "ops";
-  EXPECT_TRUE(List(address, security).ok()) << List(address, security);
 }
 
 }  // namespace

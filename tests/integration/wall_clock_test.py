@@ -123,7 +123,7 @@ class WallClockTest(unittest.TestCase):
 
     def serve(self, *flags):
         engramd = self.start(ENGRAMD, "--table-set", self.set, "--listen", "unix:" + self.path("s"), "--shm-socket",
-                             self.path("m"), *flags)
+                             self.path("m"), "--lame-duck-s", "0", *flags)
         self.wait_for(engramd, "listening on")
         return engramd
 

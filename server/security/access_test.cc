@@ -1,0 +1,167 @@
+#include "server/security/access.h"
+
+#include <grpcpp/security/auth_context.h>
+#include <spdlog/sinks/ostream_sink.h>
+
+#include <fstream>
+#include <memory>
+#include <sstream>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "memstore/base/testing/fake_clock.h"
+
+namespace engram {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+constexpr char kToken[] = "0123456789abcdefghij";
+constexpr char kOther[] = "jihgfedcba9876543210";
+
+// A connection with a certificate of these names.
+class Certificate final : public grpc::AuthContext {
+ public:
+  explicit Certificate(std::vector<std::string> names) : names_(std::move(names)) {}
+  bool IsPeerAuthenticated() const override { return !names_.empty(); }
+  std::vector<grpc::string_ref> GetPeerIdentity() const override { return {}; }
+  std::string GetPeerIdentityPropertyName() const override { return ""; }
+  std::vector<grpc::string_ref> FindPropertyValues(const std::string& name) const override {
+    if (name != "x509_subject_alternative_name") return {};
+    return {names_.begin(), names_.end()};
+  }
+  grpc::AuthPropertyIterator begin() const override { return None(); }
+  grpc::AuthPropertyIterator end() const override { return None(); }
+  void AddProperty(const std::string&, const grpc::string_ref&) override {}
+  bool SetPeerIdentityPropertyName(const std::string&) override { return false; }
+
+ private:
+  struct None : grpc::AuthPropertyIterator {
+    None() = default;
+  };
+  const std::vector<std::string> names_;
+};
+
+class AccessTest : public ::testing::Test {
+ protected:
+  std::string Tokens(const std::string& text) const {
+    const std::string path =
+        absl::StrCat(::testing::TempDir(), "/",
+                     ::testing::UnitTest::GetInstance()->current_test_info()->name(), "-tokens");
+    std::ofstream(path) << text;
+    return path;
+  }
+  void Start(AccessControl::Options options) {
+    auto access = AccessControl::Create(std::move(options), log_, &clock_);
+    ASSERT_TRUE(access.ok()) << access.status();
+    access_ = *std::move(access);
+  }
+  // Names of a caller with that certificate and, where there is one, that token.
+  absl::StatusOr<Caller> Call(const std::vector<std::string>& certificate,
+                              const std::string& token = "") {
+    AccessControl::Metadata metadata;
+    const std::string value = absl::StrCat("Bearer ", token);
+    if (!token.empty()) metadata.emplace("authorization", value);
+    return access_->Authenticate(Certificate(certificate), metadata);
+  }
+
+  std::ostringstream text_;
+  std::shared_ptr<spdlog::logger> log_ = std::make_shared<spdlog::logger>(
+      "test", std::make_shared<spdlog::sinks::ostream_sink_mt>(text_));
+  FakeClock clock_;
+  std::unique_ptr<AccessControl> access_;
+};
+
+TEST_F(AccessTest, ATokenBesideACertificateGivesWhatBothMayHave) {
+  Start({.token_file = Tokens(absl::StrCat("wide ", kToken, "\nnarrow ", kOther, "\n")),
+         .allow = {{"wide", "*"}, {"narrow", "a"}, {"worker", "a"}, {"worker", "b"}}});
+  const auto may = [&](const std::vector<std::string>& certificate, const char* token,
+                       const char* set) {
+    const absl::StatusOr<Caller> caller = Call(certificate, token);
+    EXPECT_TRUE(caller.ok()) << caller.status();
+    return access_->MayHave(*caller, set);
+  };
+  EXPECT_TRUE(may({}, kToken, "c").ok());
+  EXPECT_TRUE(may({"worker"}, kToken, "b").ok());
+  EXPECT_THAT(std::string(may({"worker"}, kToken, "c").message()),
+              HasSubstr("worker, as the certificate beside the token of wide says, may not have"));
+  EXPECT_TRUE(may({"worker"}, kOther, "a").ok());
+  EXPECT_THAT(std::string(may({"worker"}, kOther, "b").message()),
+              HasSubstr("narrow, as the token says, may not have"));
+  EXPECT_FALSE(may({"nobody"}, kToken, "a").ok());
+  EXPECT_EQ(Call({"worker"}).status().code(), absl::StatusCode::kUnauthenticated);
+}
+
+TEST_F(AccessTest, AnOperatorsCertificateSufficesWhereItIsTold) {
+  Start({.token_file = Tokens(absl::StrCat("ops ", kToken, "\nworker ", kOther, "\n")),
+         .certificates_suffice = true,
+         .only = {"ops", "boss"}});
+  EXPECT_TRUE(Call({"boss"}).ok());
+  EXPECT_TRUE(Call({"boss"}, kToken).ok());
+  EXPECT_TRUE(Call({}, kToken).ok());
+  EXPECT_EQ(Call({"worker"}).status().code(), absl::StatusCode::kPermissionDenied);
+  EXPECT_EQ(Call({"worker"}, kToken).status().code(), absl::StatusCode::kPermissionDenied);
+  EXPECT_EQ(Call({"boss"}, kOther).status().code(), absl::StatusCode::kPermissionDenied);
+  EXPECT_EQ(Call({"boss"}, "not one of them").status().code(), absl::StatusCode::kUnauthenticated);
+  EXPECT_EQ(Call({}).status().code(), absl::StatusCode::kUnauthenticated);
+}
+
+TEST_F(AccessTest, WhatUnixMayHaveEachOfItsUsersMay) {
+  Start({.allow = {{"unix", "a"}, {"unix:7", "b"}}});
+  const auto may = [&](const std::string& name, const char* set) {
+    return access_->MayHave({.names = {name}}, set).ok();
+  };
+  EXPECT_TRUE(may(UnixIdentity(7), "a"));
+  EXPECT_TRUE(may(UnixIdentity(7), "b"));
+  EXPECT_TRUE(may(UnixIdentity(8), "a"));
+  EXPECT_FALSE(may(UnixIdentity(8), "b"));
+  EXPECT_TRUE(may(kUnixIdentity, "a"));
+  EXPECT_FALSE(may(kUnixIdentity, "b"));
+  EXPECT_FALSE(may("unixes", "a"));
+}
+
+TEST_F(AccessTest, NoTokenAndNoCertificateIsAPeerOfAUnixSocket) {
+  for (const char* name : {"unix", "unix:7", "unix:"}) {
+    const absl::Status status =
+        AccessControl::CheckTokenFile(Tokens(absl::StrCat(name, " ", kToken)));
+    EXPECT_THAT(std::string(status.message()),
+                AllOf(HasSubstr(":1:"), HasSubstr("what peers of Unix sockets are called")));
+  }
+  Start({.allow = {{"unix", "*"}}});
+  const absl::StatusOr<Caller> caller = Call({"unix", "unix:7", "worker"});
+  ASSERT_TRUE(caller.ok());
+  EXPECT_THAT(caller->names, ElementsAre("worker"));
+  EXPECT_THAT(Call({"unix"})->names, IsEmpty());
+}
+
+TEST_F(AccessTest, MarksOfAnEditorAreNoPartOfAnIdentity) {
+  Start({.token_file = Tokens(absl::StrCat("\xef\xbb\xbfops ", kToken)), .only = {"ops"}});
+  EXPECT_TRUE(Call({}, kToken).ok());
+  const absl::Status wide = AccessControl::CheckTokenFile(Tokens("\xff\xfeo p s"));
+  EXPECT_THAT(std::string(wide.message()), HasSubstr("UTF-16"));
+}
+
+TEST_F(AccessTest, TheFileIsReadWhenItIsAskedFor) {
+  const std::string path = Tokens(absl::StrCat("ops ", kToken));
+  Start({.token_file = path});
+  access_->ReadNow();
+  EXPECT_THAT(text_.str(), HasSubstr("1 tokens, unchanged"));
+  Tokens(absl::StrCat("ops ", kOther));
+  access_->ReadNow();
+  EXPECT_TRUE(Call({}, kOther).ok());
+  EXPECT_FALSE(Call({}, kToken).ok());
+  Tokens("ops");
+  access_->ReadNow();
+  EXPECT_THAT(text_.str(), HasSubstr("the tokens read before stay"));
+  EXPECT_TRUE(Call({}, kOther).ok());
+}
+
+}  // namespace
+}  // namespace engram
