@@ -45,8 +45,17 @@ std::vector<std::string> NamesOf(const grpc::AuthContext* connection) {
   return names;
 }
 
+// In the place of the names of a certificate that has none which count: nobody is called so.
+constexpr char kNameless[] = "";
+
+bool ShowsCertificate(const grpc::AuthContext* connection) {
+  return connection != nullptr && !connection->FindPropertyValues("x509_pem_cert").empty();
+}
+
 std::string Named(const std::vector<std::string>& names) {
-  return names.empty() ? "who has no identity" : QuoteForMessage(absl::StrJoin(names, " or "));
+  if (names.empty()) return "who has no identity";
+  if (names.front() == kNameless) return "nobody";
+  return QuoteForMessage(absl::StrJoin(names, " or "));
 }
 
 // Of a right that the names of the token, or of the certificate beside it, do not give.
@@ -223,6 +232,10 @@ absl::StatusOr<Caller> AccessControl::Authenticate(const grpc::AuthContext* conn
   Caller caller;
   if (!options_.token_file.empty() && !suffices) {
     ENGRAM_ASSIGN_OR_RETURN(caller, ByToken(metadata));
+    // One without a name has no rights, and is lent none.
+    if (asks && certificate.empty() && ShowsCertificate(connection)) {
+      certificate.emplace_back(kNameless);
+    }
     caller.certificate_names = std::move(certificate);
   } else if (asks) {
     caller.names = std::move(certificate);

@@ -34,6 +34,7 @@ class Certificate final : public grpc::AuthContext {
   std::vector<grpc::string_ref> GetPeerIdentity() const override { return {}; }
   std::string GetPeerIdentityPropertyName() const override { return ""; }
   std::vector<grpc::string_ref> FindPropertyValues(const std::string& name) const override {
+    if (name == "x509_pem_cert" && !names_.empty()) return {"PEM"};
     if (name != "x509_subject_alternative_name") return {};
     return {names_.begin(), names_.end()};
   }
@@ -96,6 +97,9 @@ TEST_F(AccessTest, ATokenBesideACertificateGivesWhatBothMayHave) {
   EXPECT_THAT(std::string(may({"worker"}, kOther, "b").message()),
               HasSubstr("narrow, as the token says, may not have"));
   EXPECT_FALSE(may({"nobody"}, kToken, "a").ok());
+  // Names that do not count give nothing, and do not leave the token alone.
+  EXPECT_THAT(std::string(may({"unix"}, kToken, "a").message()),
+              HasSubstr("nobody, as the certificate beside the token of wide says,"));
   EXPECT_EQ(Call({"worker"}).status().code(), absl::StatusCode::kUnauthenticated);
 }
 
