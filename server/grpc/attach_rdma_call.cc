@@ -101,9 +101,11 @@ absl::Status AttachRdmaCall::Offer(const v1::RdmaOpen& open) {
     return absl::UnimplementedError(
         "this engramd lets nobody read its tables over RDMA: start it with --rdma-read");
   }
+  const auto may_have = [this](absl::string_view name) {
+    return loop_.context().access->MayHave(caller_, name);
+  };
   ENGRAM_ASSIGN_OR_RETURN(const std::shared_ptr<const TableSet> set,
-                          loop_.context().registry->Acquire(open.table_set_id()));
-  ENGRAM_RETURN_IF_ERROR(loop_.context().access->MayHave(caller_, set->name()));
+                          loop_.context().registry->Acquire(open.table_set_id(), may_have));
   ENGRAM_RETURN_IF_ERROR(RdmaEndpoint::CheckSet(*set));
   opened_ = true;
   mode_ = open.mode();

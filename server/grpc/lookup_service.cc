@@ -77,11 +77,10 @@ grpc::Status LookupService::Describe(const Caller& caller, v1::DescribeResponse*
 grpc::Status LookupService::Attach(const Caller& caller, const v1::AttachRequest& request,
                                    v1::AttachResponse* response) const {
   const absl::StatusOr<std::shared_ptr<const TableSet>> set =
-      registry_->Resolve(request.table_set());
+      registry_->Resolve(request.table_set(), [&](absl::string_view name) {
+        return access_->MayHave(caller, name);
+      });
   if (!set.ok()) return ToGrpc(set.status());
-  if (absl::Status status = access_->MayHave(caller, (*set)->name()); !status.ok()) {
-    return ToGrpc(status);
-  }
   // The client's lease begins.
   if (absl::Status status = registry_->Acquire((*set)->id()).status(); !status.ok()) {
     return ToGrpc(status);

@@ -119,7 +119,7 @@ absl::Status StreamCall::Admit(LookupBatch& batch) {
   if (!status.ok()) return turned_away(Rejection::kUnauthenticated, status);
   status = batch.Prepare(
       *context.registry, {.max_batch_rows = context.max_batch_rows, .max_reply_bytes = 0},
-      [&](const TableSet& set) { return context.access->MayHave(caller_, set.name()); });
+      [&](absl::string_view name) { return context.access->MayHave(caller_, name); });
   if (absl::IsPermissionDenied(status)) return turned_away(Rejection::kPermissionDenied, status);
   if (!status.ok()) return status;
   if (status = ids_.Take(batch.IdBytes()); !status.ok()) {

@@ -99,7 +99,7 @@ absl::Status UnaryCall::Prepare() {
   status = batch_->Prepare(
       *context.registry,
       {.max_batch_rows = context.max_batch_rows, .max_reply_bytes = kMaxUnaryReplyBytes},
-      [&](const TableSet& set) { return context.access->MayHave(*caller, set.name()); });
+      [&](absl::string_view name) { return context.access->MayHave(*caller, name); });
   if (absl::IsPermissionDenied(status)) return turned_away(Rejection::kPermissionDenied, status);
   if (!status.ok()) return status;
   rows_ = batch_->Rows();
