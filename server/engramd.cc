@@ -19,6 +19,7 @@
 #include "proto/rpc/grpc_time.h"
 #include "server/admin/status_page.h"
 #include "server/base/limits.h"
+#include "server/grpc/unknown_call.h"
 #include "server/metrics/exposition.h"
 #include "server/net/listen_socket.h"
 #include "server/security/peer_uid.h"
@@ -28,6 +29,10 @@
 namespace engram {
 namespace {
 
+// Connections that are ended at once where there are too many, and after how long in silence one
+// that was of use may be.
+constexpr size_t kEndedForRoom = 64;
+constexpr absl::Duration kSilence = absl::Seconds(60);
 // What clients that were told to go have for closing their connections themselves.
 constexpr absl::Duration kGoodbye = absl::Milliseconds(100);
 
@@ -47,6 +52,10 @@ void Configure(bool has_leases, grpc::ServerBuilder& builder) {
   builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS,
                              static_cast<int>(std::chrono::milliseconds(kMaxHandshake).count()));
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxCallsPerConnection);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kStreamWindowBytes);
+  // Else gRPC lets a client that is fast, or says that it is, send megabytes for a call that
+  // nobody reads.
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
   // The sockets' own (acceptor.cc) sees to peers that are gone; gRPC's would set its timer again
   // for every read. Leases need it all the same: a process that was stopped still has its sockets.
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, has_leases
@@ -105,7 +114,7 @@ ServerSnapshot Engramd::Snapshot() const {
   snapshot.state = life_.state();
   snapshot.start_time = absl::ToDoubleSeconds(start_time_ - absl::UnixEpoch());
   snapshot.uptime = clock_->Now() - started_;
-  snapshot.grpc_streams = context_.streams.load();
+  snapshot.grpc_streams = context_.streams.taken();
   snapshot.attach_refusals = attach_refusals_.Read();
   if (tls_ != nullptr) snapshot.certificate_expiry = tls_->Expiry();
   for (const auto& tls : {tls_, admin_tls_}) {
@@ -345,6 +354,7 @@ absl::Status Engramd::Listen() {
         ConnectionType::FROM_FD, tls_->MakeCredentials());
   }
   builder.RegisterService(service_.get());
+  builder.RegisterAsyncGenericService(&unknown_methods_);
   builder.RegisterService(&health_->service());
   // It describes the server to whoever asks: to this machine alone, and to operators on their port.
   const bool reflects = absl::c_all_of(
@@ -353,6 +363,7 @@ absl::Status Engramd::Listen() {
   const auto accept = [this, reflects](EventLoop& loop) {
     service_->Accept(loop);
     health_->Accept(loop);
+    UnknownCall::Accept(loop, &unknown_methods_);
     if (reflects) reflection_->Accept(loop);
   };
   const uint32_t threads = LookupThreads(config_);
@@ -364,7 +375,8 @@ absl::Status Engramd::Listen() {
   ENGRAM_RETURN_IF_ERROR(StartLoops());
   ENGRAM_RETURN_IF_ERROR(StartShm());
   ENGRAM_RETURN_IF_ERROR(StartScrubber());
-  return StartAdmin();
+  ENGRAM_RETURN_IF_ERROR(StartAdmin());
+  return StartMemoryGuard();
 }
 
 // Unix sockets speak plain text, and may look at who connects; TCP speaks TLS where it is on.
@@ -387,7 +399,7 @@ Acceptor::Take Engramd::TakeConnections() {
     grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;
     connection.listener_fd = listen_fd;
     connection.fd = fd;
-    connections_.Add(fd);
+    connections_.Add(fd, clock_->Now());
     const bool tls = !is_unix && tls_connections_ != nullptr;
     (tls ? tls_connections_ : plain_connections_)->HandleNewConnection(&connection);
   };
@@ -397,8 +409,12 @@ absl::Status Engramd::Accept() {
   health_->SetServing(true);
   life_.Advance(LifeState::kServing);
   Acceptor::Take take = TakeConnections();
-  ENGRAM_ASSIGN_OR_RETURN(
-      acceptor_, Acceptor::Start(std::move(sockets_), fd_limit_, std::move(take), log_, clock_));
+  const auto make_room = [this] {
+    connections_.EndLeastUsed(kEndedForRoom, clock_->Now(), absl::FromChrono(kMaxHandshake),
+                              kSilence);
+  };
+  ENGRAM_ASSIGN_OR_RETURN(acceptor_, Acceptor::Start(std::move(sockets_), fd_limit_,
+                                                     std::move(take), log_, clock_, make_room));
   for (const std::string& address : addresses_) log_->info("listening on {}", address);
   if (addresses_.empty()) log_->info("serving by shared memory alone, at {}", config_.shm_socket);
   return absl::OkStatus();
@@ -426,6 +442,7 @@ void Engramd::Drain(absl::Duration grace) {
     while (!absl::c_all_of(loops_, ended) && clock_->WaitUntil(drained_, drain_mutex_, deadline)) {
     }
   }
+  memory_guard_.reset();
   ShutGrpcDown();
   for (const auto& loop : loops_) loop->Stop();
   server_.reset();
