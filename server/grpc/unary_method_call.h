@@ -72,6 +72,12 @@ class UnaryMethodCall final : public RpcCall {
   void AcceptNext() override { Accept(loop_, method_); }
   void OnAccepted() override {
     since_ = loop_.clock().Now();
+    if (method_->access != nullptr) {
+      // No call of those who may call gives way to one of those who may not.
+      absl::StatusOr<Caller> caller = method_->access->Authenticate(context_);
+      if (!caller.ok()) return Refuse(caller.status());
+      caller_ = *std::move(caller);
+    }
     const Places::Answer got = method_->places->Take(
         connection(), since_, [this] { context_.TryCancel(); }, &place_);
     if (got != Places::Answer::kTaken) {
@@ -93,14 +99,8 @@ class UnaryMethodCall final : public RpcCall {
     stream_.Finish(status, BeginFinish());
   }
   grpc::Status Answer(Request* request, Response* response) {
-    Caller caller;
-    if (method_->access != nullptr) {
-      absl::StatusOr<Caller> authenticated = method_->access->Authenticate(context_);
-      if (!authenticated.ok()) return ToGrpc(authenticated.status());
-      caller = *std::move(authenticated);
-    }
     if (absl::Status parsed = ParseSmall(message_, request); !parsed.ok()) return ToGrpc(parsed);
-    return method_->answer(caller, *request, response);
+    return method_->answer(caller_, *request, response);
   }
   // Before there is a request.
   void Refuse(const absl::Status& status) {
@@ -115,6 +115,7 @@ class UnaryMethodCall final : public RpcCall {
   RawService::Stream stream_;
   Operation<UnaryMethodCall> read_;
   grpc::ByteBuffer message_;
+  Caller caller_;
   MonotonicTime since_;  // it waits for its request, or its answer was sent
   Places::Place place_;  // goes first: it calls context_
 };

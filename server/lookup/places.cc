@@ -15,8 +15,9 @@ Places::Answer Places::Take(uint64_t connection, MonotonicTime now, std::functio
   const uint32_t held = own == held_.end() ? 0 : own->second;
   const size_t free = places_ > taken_.size() ? places_ - taken_.size() : 0;
   if (held >= free) {
+    if (free > 0) return Answer::kShare;
     Place* const least = Least(now);
-    // Of two that have more than is left the one that has less goes on.
+    // Where there is none left, of two that have some the one that has less gets another.
     const bool has_more = least != nullptr && *least->held_ > held;
     if (held > 0 && !has_more) return Answer::kShare;
     if (least == nullptr) return Answer::kFull;
