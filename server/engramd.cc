@@ -17,6 +17,7 @@
 #include "proto/rpc/grpc_time.h"
 #include "server/base/limits.h"
 #include "server/base/log.h"
+#include "server/grpc/unknown_call.h"
 #include "server/net/listen_socket.h"
 #include "server/net/server_shutdown.h"
 #include "server/security/peer_uid.h"
@@ -25,6 +26,11 @@
 
 namespace engram {
 namespace {
+
+// Connections that are ended at once where there are too many, and after how long in silence one
+// that was of use may be.
+constexpr size_t kEndedForRoom = 64;
+constexpr absl::Duration kSilence = absl::Seconds(60);
 
 uint32_t LookupThreads(const ServerConfig& config) {
   if (config.lookup_threads > 0) return config.lookup_threads;
@@ -42,6 +48,10 @@ void Configure(bool has_leases, grpc::ServerBuilder& builder) {
   builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS,
                              static_cast<int>(std::chrono::milliseconds(kMaxHandshake).count()));
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxCallsPerConnection);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kStreamWindowBytes);
+  // Else gRPC lets a client that is fast, or says that it is, send megabytes for a call that
+  // nobody reads.
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
   // The sockets' own (acceptor.cc) sees to peers that are gone; gRPC's would set its timer again
   // for every read. Leases need it all the same: a process that was stopped still has its sockets.
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, has_leases
@@ -319,6 +329,7 @@ absl::Status Engramd::Listen() {
         ConnectionType::FROM_FD, tls_->MakeCredentials());
   }
   builder.RegisterService(service_.get());
+  builder.RegisterAsyncGenericService(&unknown_methods_);
   builder.RegisterService(&health_->service());
   // It describes the server to whoever asks: to this machine alone, and to operators on their port.
   const bool reflects = absl::c_all_of(
@@ -327,6 +338,7 @@ absl::Status Engramd::Listen() {
   const auto accept = [this, reflects](EventLoop& loop) {
     service_->Accept(loop);
     health_->Accept(loop);
+    UnknownCall::Accept(loop, &unknown_methods_);
     if (reflects) reflection_->Accept(loop);
   };
   const uint32_t threads = LookupThreads(config_);
@@ -338,7 +350,8 @@ absl::Status Engramd::Listen() {
   ENGRAM_RETURN_IF_ERROR(StartLoops());
   ENGRAM_RETURN_IF_ERROR(StartShm());
   ENGRAM_RETURN_IF_ERROR(StartScrubber());
-  return StartAdmin();
+  ENGRAM_RETURN_IF_ERROR(StartAdmin());
+  return StartMemoryGuard();
 }
 
 // Unix sockets speak plain text, and may look at who connects; TCP speaks TLS where it is on.
@@ -361,7 +374,7 @@ Acceptor::Take Engramd::TakeConnections() {
     grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;
     connection.listener_fd = listen_fd;
     connection.fd = fd;
-    connections_.Add(fd);
+    connections_.Add(fd, clock_->Now());
     const bool tls = !is_unix && tls_connections_ != nullptr;
     (tls ? tls_connections_ : plain_connections_)->HandleNewConnection(&connection);
   };
@@ -371,8 +384,12 @@ absl::Status Engramd::Accept() {
   health_->SetServing(true);
   life_.Advance(LifeState::kServing);
   Acceptor::Take take = TakeConnections();
-  ENGRAM_ASSIGN_OR_RETURN(
-      acceptor_, Acceptor::Start(std::move(sockets_), fd_limit_, std::move(take), log_, clock_));
+  const auto make_room = [this] {
+    connections_.EndLeastUsed(kEndedForRoom, clock_->Now(), absl::FromChrono(kMaxHandshake),
+                              kSilence);
+  };
+  ENGRAM_ASSIGN_OR_RETURN(acceptor_, Acceptor::Start(std::move(sockets_), fd_limit_,
+                                                     std::move(take), log_, clock_, make_room));
   for (const std::string& address : addresses_) {
     LogEvent(*log_, spdlog::level::info, "listening", {{"address", address}, {"for", "lookups"}},
              absl::StrCat("listening on ", address));
@@ -422,6 +439,7 @@ void Engramd::Drain(absl::Duration grace) {
     while (!absl::c_all_of(loops_, ended) && clock_->WaitUntil(drained_, drain_mutex_, deadline)) {
     }
   }
+  memory_guard_.reset();
   ShutDownServer(*server_, connections_, *clock_);
   for (const auto& loop : loops_) loop->Stop();
   server_.reset();

@@ -4,6 +4,7 @@
 // Its methods belong to one thread. Everything engramd is stands in one object.
 #pragma once
 
+#include <grpcpp/generic/async_generic_service.h>
 #include <grpcpp/grpcpp.h>
 #include <spdlog/logger.h>
 
@@ -37,6 +38,7 @@
 #include "server/metrics/snapshot.h"
 #include "server/net/acceptor.h"
 #include "server/net/connections.h"
+#include "server/net/memory_guard.h"
 #include "server/rdma/endpoint.h"
 #include "server/security/access.h"
 #include "server/security/tls.h"
@@ -101,6 +103,9 @@ class Engramd {
   absl::Status StartAdmin();
   absl::Status StartService();
   absl::Status StartLoops();
+  absl::Status StartMemoryGuard();
+  // On the guard's thread.
+  void MakeRoomInMemory(uint64_t bytes);
   Acceptor::Take TakeConnections();
   absl::Status StartShm();
   absl::Status StartRdma();
@@ -134,6 +139,7 @@ class Engramd {
   std::unique_ptr<LookupService> service_;
   std::unique_ptr<Health> health_;
   std::unique_ptr<Reflection> reflection_;
+  grpc::AsyncGenericService unknown_methods_;
   Mutex drain_mutex_;
   CondVar drained_;  // a loop has no call left that a drain waits for
   ServingContext context_;
@@ -142,7 +148,11 @@ class Engramd {
   // To server_: in the clear, and by TLS (null where no port speaks it).
   std::shared_ptr<grpc::experimental::ExternalConnectionAcceptor> plain_connections_;
   std::shared_ptr<grpc::experimental::ExternalConnectionAcceptor> tls_connections_;
-  Connections connections_;             // to server_
+  Connections connections_;  // to server_
+  uint64_t call_memory_bytes_ = 0;
+  // The guard's.
+  MonotonicTime connections_ended_, next_memory_log_;
+  std::unique_ptr<MemoryGuard> memory_guard_;
   std::vector<ListenSocket> sockets_;   // until Accept
   std::unique_ptr<Scrubber> scrubber_;  // since Accept
   std::unique_ptr<AccessControl> admin_access_;

@@ -28,7 +28,7 @@ ServerSnapshot Engramd::Snapshot() const {
   snapshot.state = life_.state();
   snapshot.start_time = absl::ToDoubleSeconds(start_time_ - absl::UnixEpoch());
   snapshot.uptime = clock_->Now() - started_;
-  snapshot.grpc_streams = context_.streams.load();
+  snapshot.grpc_streams = context_.streams.taken();
   snapshot.attach_refusals = attach_refusals_.Read();
   snapshot.admin_refusals = admin_refusals_.Read();
   if (tls_ != nullptr) snapshot.certificate_expiry = tls_->Expiry();

@@ -23,12 +23,22 @@ void MakeSuperseded(RegisteredSet& set, MonotonicTime now) {
   set.served.control->Advance(set.state);
 }
 
+// Whether the set may be had, in the words that it was asked for with.
+absl::Status MayHaveIt(const TableSet& set, absl::string_view asked, MayHaveSet may_have) {
+  absl::Status status = may_have(set.name());
+  if (status.ok() || asked == set.name()) return status;
+  status = may_have(asked);
+  if (!status.ok()) return status;
+  return absl::PermissionDeniedError(absl::StrCat(
+      "you may not have table set ", QuoteForMessage(asked), ": engramd's --allow lists who may"));
+}
+
 }  // namespace
 
-std::string TableSetRegistry::ServedText() const {
+std::string TableSetRegistry::ServedText(MayHaveSet may_have) const {
   std::vector<std::string> texts;
   for (const RegisteredSet& set : sets_) {
-    if (!set.current()) continue;
+    if (!set.current() || !may_have(set.served.set->name()).ok()) continue;
     texts.push_back(TextOf(set));
   }
   if (texts.empty() && !fenced_.empty()) {
@@ -40,18 +50,20 @@ std::string TableSetRegistry::ServedText() const {
   return absl::StrCat("served: ", absl::StrJoin(texts, ", "));
 }
 
-absl::Status TableSetRegistry::NotServed(absl::string_view id) const {
-  for (const std::string& fenced : fenced_) {
-    if (fenced == id || IsIdOrItsBeginning(id, fenced)) {
+absl::Status TableSetRegistry::NotServed(absl::string_view id, MayHaveSet may_have) const {
+  for (const auto& [fenced, name] : fenced_) {
+    if ((fenced == id || IsIdOrItsBeginning(id, fenced)) && may_have(name).ok()) {
       return MayBegin(TableSetState::kFenced, fenced);
     }
   }
+  // As of one that is served: a name that may not be had says nothing.
+  if (!LooksLikeAnId(id)) ENGRAM_RETURN_IF_ERROR(may_have(id));
   return absl::FailedPreconditionError(absl::StrCat(
       "table set ", QuoteForMessage(id), " is not served here",
       LooksLikeTooFewDigits(id)
           ? absl::StrCat(" (an id is taken from its first ", kLeastIdDigits, " digits on)")
           : "",
-      "; ", ServedText()));
+      "; ", ServedText(may_have)));
 }
 
 RegisteredSet* TableSetRegistry::Find(absl::string_view id) const {
@@ -139,7 +151,9 @@ absl::Status TableSetRegistry::TakeOut(absl::string_view id, TableSetState how, 
     return absl::FailedPreconditionError(
         absl::StrCat("a name leads to table set ", QuoteForMessage(id)));
   }
-  if (how == TableSetState::kFenced) fenced_.insert(set->served.set->id());
+  if (how == TableSetState::kFenced) {
+    fenced_.emplace(set->served.set->id(), set->served.set->name());
+  }
   taken = std::move(*set);
   sets_.erase(sets_.begin() + (set - sets_.data()));
   taken.served.control->Advance(how);
@@ -160,32 +174,42 @@ absl::Status TableSetRegistry::Fence(absl::string_view id) {
 }
 
 absl::StatusOr<std::shared_ptr<const TableSet>> TableSetRegistry::Acquire(
-    absl::string_view id) const {
+    absl::string_view id, MayHaveSet may_have) const {
   const auto now = clock_.Now();
   MutexLock lock(mutex_);
   RegisteredSet* const set = Find(id);
-  if (set == nullptr) return NotServed(id);
+  if (set == nullptr) return NotServed(id, may_have);
+  ENGRAM_RETURN_IF_ERROR(MayHaveIt(*set->served.set, id, may_have));
   set->acquired = now;
   set->was_acquired = true;
   return set->served.set;
 }
 
 absl::StatusOr<std::shared_ptr<const TableSet>> TableSetRegistry::Resolve(
-    absl::string_view id_or_name) const {
-  ENGRAM_ASSIGN_OR_RETURN(ServedSet served, ResolveServed(id_or_name));
+    absl::string_view id_or_name, MayHaveSet may_have) const {
+  ENGRAM_ASSIGN_OR_RETURN(ServedSet served, ResolveServed(id_or_name, may_have));
   return std::move(served.set);
 }
 
-absl::StatusOr<ServedSet> TableSetRegistry::ResolveServed(absl::string_view id_or_name) const {
+absl::StatusOr<ServedSet> TableSetRegistry::ResolveServed(absl::string_view id_or_name,
+                                                          MayHaveSet may_have) const {
   MutexLock lock(mutex_);
-  const std::vector<const RegisteredSet*> meant = Meant(id_or_name);
-  if (meant.size() == 1) return meant.front()->served;
+  const std::vector<const RegisteredSet*> meant = Meant(id_or_name, may_have);
+  if (meant.size() == 1) {
+    ENGRAM_RETURN_IF_ERROR(MayHaveIt(*meant.front()->served.set, id_or_name, may_have));
+    return meant.front()->served;
+  }
   if (id_or_name.empty()) {
+    if (meant.empty() && !Meant("", &EverySet).empty()) {
+      return absl::PermissionDeniedError(
+          "you may have none of the table sets that are served here: engramd's --allow lists who "
+          "may");
+    }
     return absl::FailedPreconditionError(absl::StrCat(
         meant.empty() ? "no table set can be chosen; " : "name one of the table sets; ",
-        ServedText()));
+        ServedText(may_have)));
   }
-  if (meant.empty()) return NotServed(id_or_name);
+  if (meant.empty()) return NotServed(id_or_name, may_have);
   std::vector<std::string> texts;
   for (const RegisteredSet* set : meant) texts.push_back(TextOf(*set));
   return absl::FailedPreconditionError(absl::StrCat("table set ", QuoteForMessage(id_or_name),
@@ -193,14 +217,23 @@ absl::StatusOr<ServedSet> TableSetRegistry::ResolveServed(absl::string_view id_o
                                                     ": give more digits of the id"));
 }
 
-std::vector<const RegisteredSet*> TableSetRegistry::Meant(absl::string_view id_or_name) const {
+std::vector<const RegisteredSet*> TableSetRegistry::Meant(absl::string_view id_or_name,
+                                                          MayHaveSet may_have) const {
   std::vector<const RegisteredSet*> meant;
+  const RegisteredSet* denied = nullptr;
   for (const RegisteredSet& set : sets_) {
     const TableSet& table_set = *set.served.set;
     if (table_set.id() == id_or_name) return {&set};
     const bool named = set.current() && (id_or_name.empty() || table_set.name() == id_or_name);
-    if (named || IsIdOrItsBeginning(id_or_name, table_set.id())) meant.push_back(&set);
+    if (!named && !IsIdOrItsBeginning(id_or_name, table_set.id())) continue;
+    if (may_have(table_set.name()).ok()) {
+      meant.push_back(&set);
+    } else if (named && !id_or_name.empty()) {
+      denied = &set;
+    }
   }
+  // Who names it whole is told that it may not be had.
+  if (meant.empty() && denied != nullptr) meant.push_back(denied);
   return meant;
 }
 
@@ -220,7 +253,9 @@ std::vector<RegisteredSet> TableSetRegistry::States() const {
 
 std::vector<std::string> TableSetRegistry::Fenced() const {
   MutexLock lock(mutex_);
-  return {fenced_.begin(), fenced_.end()};
+  std::vector<std::string> ids;
+  for (const auto& [id, name] : fenced_) ids.push_back(id);
+  return ids;
 }
 
 }  // namespace engram

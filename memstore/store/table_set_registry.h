@@ -8,12 +8,13 @@
 
 #include <atomic>
 #include <cstdint>
+#include <map>
 #include <memory>
-#include <set>
 #include <string>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -44,6 +45,11 @@ struct RegisteredSet {
   bool current() const { return state == TableSetState::kServing; }
 };
 
+// Whether whoever asks may have sets of this name; the error says that it may not, and names what
+// it was asked about.
+using MayHaveSet = absl::FunctionRef<absl::Status(absl::string_view name)>;
+inline absl::Status EverySet(absl::string_view /*name*/) { return absl::OkStatus(); }
+
 class TableSetRegistry {
  public:
   // `clock` dates what becomes of sets, and outlives this.
@@ -68,14 +74,21 @@ class TableSetRegistry {
   // Its memory was found to be damaged: as Retire, but from here on whoever asks for the set, or
   // reads it through its control page, gets DATA_LOSS, until it is loaded and published again.
   absl::Status Fence(absl::string_view id);
+  // Of sets that `may_have` says no to nothing is told: neither names nor ids, and of a name not
+  // whether there is such a set. PERMISSION_DENIED has the words that were asked with. `may_have`
+  // waits for nothing and asks nothing here.
+  //
   // By id. FAILED_PRECONDITION lists those served; DATA_LOSS when it is fenced. Cost: one short
   // lock and a reference count a batch.
-  absl::StatusOr<std::shared_ptr<const TableSet>> Acquire(absl::string_view id) const;
+  absl::StatusOr<std::shared_ptr<const TableSet>> Acquire(absl::string_view id,
+                                                          MayHaveSet may_have = &EverySet) const;
   // By id, 12 of its first digits or more, or name; an empty string means the only one.
   // FAILED_PRECONDITION lists those served, or those that it may mean.
-  absl::StatusOr<std::shared_ptr<const TableSet>> Resolve(absl::string_view id_or_name) const;
+  absl::StatusOr<std::shared_ptr<const TableSet>> Resolve(absl::string_view id_or_name,
+                                                          MayHaveSet may_have = &EverySet) const;
   // As Resolve, with the set's control page.
-  absl::StatusOr<ServedSet> ResolveServed(absl::string_view id_or_name) const;
+  absl::StatusOr<ServedSet> ResolveServed(absl::string_view id_or_name,
+                                          MayHaveSet may_have = &EverySet) const;
   // Those that names lead to.
   std::vector<std::shared_ptr<const TableSet>> List() const;
   // All of them, superseded ones too.
@@ -91,20 +104,23 @@ class TableSetRegistry {
   RegisteredSet* Find(absl::string_view id) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void SupersedeCurrent(absl::string_view name, MonotonicTime now)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status NotServed(absl::string_view id) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  // All that people may mean by it: the one of that id alone where it is whole.
-  std::vector<const RegisteredSet*> Meant(absl::string_view id_or_name) const
+  absl::Status NotServed(absl::string_view id, MayHaveSet may_have) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // All that people may mean by it: the one of that id alone where it is whole. What is not named
+  // whole means none that whoever asks may not have.
+  std::vector<const RegisteredSet*> Meant(absl::string_view id_or_name, MayHaveSet may_have) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // "name id, name id" for messages.
-  std::string ServedText() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  std::string ServedText(MayHaveSet may_have = &EverySet) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const Clock& clock_;
   mutable Mutex mutex_;
   // Mutable: Acquire changes nothing that a set is found by, but dates the set that it finds.
   mutable std::vector<RegisteredSet> sets_ ABSL_GUARDED_BY(mutex_);
   std::atomic<uint64_t> version_{0};
-  // Ids, at most one for each set that was ever published.
-  std::set<std::string> fenced_ ABSL_GUARDED_BY(mutex_);
+  // Names by id, at most one for each set that was ever published.
+  std::map<std::string, std::string> fenced_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace engram

@@ -95,6 +95,44 @@ TEST_F(StoreTest, ResolveTakesIdsAndNamesAndTheOnlyOne) {
   }
 }
 
+// Whoever may have none of them learns neither names nor ids, nor whether there is a set of a name.
+TEST_F(StoreTest, OfSetsThatMayNotBeHadNothingIsTold) {
+  const auto mine = Set("mine", 64), secret = Set("secret", 64), gone = Set("gone", 64);
+  for (const auto& set : {mine, secret, gone}) ASSERT_TRUE(registry_.Publish(set).ok());
+  ASSERT_TRUE(registry_.Fence(gone->id()).ok());
+  const auto may_have = [](absl::string_view name) {
+    return name == "mine" ? absl::OkStatus()
+                          : absl::PermissionDeniedError(absl::StrCat("not ", name));
+  };
+  const std::string beginning = secret->id().substr(0, 12);
+  for (const std::string& asked :
+       {std::string("secret"), std::string("nosuchset"), secret->id(), beginning, gone->id(),
+        gone->id().substr(0, 20), std::string(64, '0'), std::string("e14e")}) {
+    for (const absl::Status& status : {registry_.Resolve(asked, may_have).status(),
+                                       registry_.Acquire(asked, may_have).status()}) {
+      EXPECT_FALSE(status.ok()) << asked;
+      EXPECT_FALSE(absl::IsDataLoss(status)) << status;
+      for (const auto& hidden : {secret, gone}) {
+        if (asked != hidden->name()) EXPECT_THAT(status.message(), Not(HasSubstr(hidden->name())));
+        if (asked != hidden->id()) EXPECT_THAT(status.message(), Not(HasSubstr(hidden->id())));
+      }
+    }
+  }
+  // The same of a name that is there and one that is not.
+  EXPECT_EQ(registry_.Resolve("secret", may_have).status().message(), "not secret");
+  EXPECT_EQ(registry_.Resolve("nosuchset", may_have).status().message(), "not nosuchset");
+  EXPECT_EQ(registry_.Acquire(secret->id(), may_have).status().message(), "not " + secret->id());
+  // Of those that it may have it is told, and there is but one of them.
+  EXPECT_THAT(registry_.Resolve(std::string(64, '0'), may_have).status().message(),
+              HasSubstr("served: mine " + mine->id()));
+  EXPECT_EQ(*registry_.Resolve("", may_have), mine);
+  EXPECT_EQ(*registry_.Acquire(mine->id(), may_have), mine);
+  const auto nothing = [](absl::string_view) { return absl::PermissionDeniedError("no"); };
+  const absl::Status none = registry_.Resolve("", nothing).status();
+  EXPECT_TRUE(absl::IsPermissionDenied(none)) << none;
+  EXPECT_THAT(none.message(), Not(HasSubstr("secret")));
+}
+
 TEST_F(StoreTest, ResolveTakesTheBeginningOfAnIdThatMeansOneSet) {
   const auto a = Set("a", 64);
   ASSERT_TRUE(registry_.Publish(a).ok());

@@ -26,21 +26,47 @@ inline constexpr uint64_t kStreamMessageBytes = 512 << 10;
 inline constexpr uint64_t kSlabBytes = kStreamMessageBytes + (64 << 10);
 // All replies under way are in these: 72 MiB.
 inline constexpr uint32_t kSlabs = 128;
-// Unary calls in the server at once, waiting ones included: each holds a request.
+// Of what connections share - streams, calls, slabs, bytes of ids - each may hold as much as is
+// left free (server/lookup/places.h): one alone half of it, and of a few that hold all that they
+// can each leaves as much to the next one.
+//
+// Unary lookups in the server at once, from their first bytes to their answers.
 inline constexpr uint32_t kMaxUnaryCalls = 512;
-// A stream is a client's; each has a few KiB. When there are as many, the one of the next one's
-// loop that has been idle for longest, and for kMinIdle at least, is ended for it.
+// A stream is a client's; each has a few KiB. When there are as many, the one that serves its
+// client least is ended for the next one: before all others one that never took rows.
 inline constexpr uint32_t kMaxStreams = 1024;
+// A stream whose client took rows is not ended for another one's sake before it was idle for this
+// long: longer than a decode step, or a prefill, keeps a worker from asking again.
 inline constexpr std::chrono::seconds kMinIdle{5};
+// Calls that last and cost next to nothing: Watch, reflection, AttachRdma until it is connected.
+inline constexpr uint32_t kMaxSideCalls = 1024;
+// The same for gRPC's health service, which has places of its own: nobody else can take them.
+inline constexpr uint32_t kMaxHealthCalls = 1024;
 // Calls of one connection at once, all methods; more than an SDK client or a web server's stub has
 // under way. Beyond it HTTP/2 lets the client wait.
 inline constexpr int kMaxCallsPerConnection = 128;
 // A message of the small methods, and of setting RDMA up: names and keys, a hundred bytes as a
 // rule. It is parsed on a loop that serves lookups, where four megabytes took a tenth of a second.
 inline constexpr size_t kMaxSmallMessageBytes = 16 << 10;
-// Answers of the small methods (Attach, Describe, health) that clients have not taken yet; each may
-// hold a manifest and a token map, half a megabyte.
-inline constexpr uint32_t kMaxUnaryMethodCalls = 64;
+// Calls of the small methods (Attach, Describe) whose clients have not taken their answers yet;
+// each may hold a manifest and a token map, half a megabyte: 64 MiB in all.
+inline constexpr uint32_t kMaxUnaryMethodCalls = 128;
+// What a call may send before it is read; gRPC's own default, said here because it is counted on.
+// Beyond it gRPC takes no more than the message that is being read has, kMaxRequestBytes at most.
+inline constexpr int kStreamWindowBytes = 65535;
+// A request that is not whole after this time is not waited for.
+inline constexpr std::chrono::seconds kMaxRequestTime{10};
+// Memory that engramd takes from the heap beyond what it had when it began to serve: ids under way
+// (112 MiB), answers of small methods (64 MiB), idle connections (17 KiB each), and requests that
+// are not whole. Calls times the bytes of a request would be ten times as much, so what is taken is
+// looked at (server/net/memory_guard.h), and beyond this connections that send without being
+// answered are ended.
+inline constexpr uint64_t kCallMemoryBytes = uint64_t{512} << 20;
+// Where the process may have less than twice that (ulimit -v), half of what it may have. Below this
+// it is told when it starts that few clients can be served at once.
+inline constexpr uint64_t kLeastCallMemoryBytes = uint64_t{64} << 20;
+// How often it is looked at: at ten Gb/s 25 MB come meanwhile.
+inline constexpr std::chrono::milliseconds kMemoryLook{20};
 // Batches of one stream that are read ahead. Beyond it, or beyond their bytes, the stream is not
 // read: the client feels it as flow control.
 inline constexpr size_t kMaxBatchesPerStream = 64;
@@ -53,8 +79,12 @@ inline constexpr uint64_t kSharedIdBytes = uint64_t{64} << 20;
 // How long a unary lookup waits for slabs at most; a server that is behind by more says so.
 inline constexpr std::chrono::milliseconds kMaxSlabWait{1000};
 // While slabs or the bytes for ids are short, a call whose client has not taken a message for this
-// long is ended: it holds what others wait for.
-inline constexpr std::chrono::seconds kMaxWriteStall{2};
+// long is ended: it holds what others wait for. Half of it where its connection holds
+// kSlabsOfLongStall more, a third where it holds twice as many more, and so on; kLeastWriteStall at
+// least, in which a gigabit a second carries all that may be under way.
+inline constexpr std::chrono::milliseconds kMaxWriteStall{2000};
+inline constexpr std::chrono::milliseconds kLeastWriteStall{600};
+inline constexpr uint32_t kSlabsOfLongStall = 8;
 // What a client that was turned away is told to wait.
 inline constexpr std::chrono::milliseconds kRetryDelay{20};
 // How long a loop looks for the next event before it sleeps: a round trip's time, so that a client

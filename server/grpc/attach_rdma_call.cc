@@ -23,8 +23,8 @@ constexpr absl::Duration kSetUpTime = absl::Seconds(5);
 void AttachRdmaCall::Accept(EventLoop& loop, LookupRequests* requests, RdmaEndpoint* endpoint) {
   auto* const call = new AttachRdmaCall(loop, requests, endpoint);  // its own until it is accepted
   call->WatchEnd();
-  requests->RequestAttachRdma(&call->context_, &call->stream_, loop.queue(), loop.queue(),
-                              call->accepted_tag());
+  requests->Request(LookupRequests::kAttachRdma, &call->context_, &call->stream_, loop.queue(),
+                    call->accepted_tag());
 }
 
 AttachRdmaCall::AttachRdmaCall(EventLoop& loop, LookupRequests* requests, RdmaEndpoint* endpoint)
@@ -45,6 +45,10 @@ void AttachRdmaCall::OnAccepted() {
   absl::StatusOr<Caller> caller = loop_.context().access->Authenticate(context_);
   if (!caller.ok()) return End(caller.status());
   caller_ = *std::move(caller);
+  Places& places = loop_.context().side_calls;
+  const Places::Answer got = places.Take(
+      connection(), since_, [this] { context_.TryCancel(); }, &place_);
+  if (got != Places::Answer::kTaken) return End(NoPlace(got, places, "calls beside lookups"));
   stream_.Read(&message_, read_.Begin());
 }
 
@@ -101,9 +105,11 @@ absl::Status AttachRdmaCall::Offer(const v1::RdmaOpen& open) {
     return absl::UnimplementedError(
         "this engramd lets nobody read its tables over RDMA: start it with --rdma-read");
   }
+  const auto may_have = [this](absl::string_view name) {
+    return loop_.context().access->MayHave(caller_, name);
+  };
   ENGRAM_ASSIGN_OR_RETURN(const std::shared_ptr<const TableSet> set,
-                          loop_.context().registry->Acquire(open.table_set_id()));
-  ENGRAM_RETURN_IF_ERROR(loop_.context().access->MayHave(caller_, set->name()));
+                          loop_.context().registry->Acquire(open.table_set_id(), may_have));
   ENGRAM_RETURN_IF_ERROR(RdmaEndpoint::CheckSet(*set));
   opened_ = true;
   mode_ = open.mode();
@@ -133,12 +139,14 @@ absl::Status AttachRdmaCall::Connect(const v1::RdmaConnect& connect) {
   v1::RdmaConnected* connected = response_.mutable_connected();
   if (mode_ == v1::RDMA_MODE_READ) return ConnectReader(peer, connected);
   ENGRAM_ASSIGN_OR_RETURN(client_, endpoint_->Attach(port_, set_id_, peer));
+  place_.Leave();  // clients of the endpoint are counted there
   WriteQueuePair(client_->Own(), connected->mutable_queue_pair());
   return absl::OkStatus();
 }
 
 absl::Status AttachRdmaCall::ConnectReader(const RdmaPeer& peer, v1::RdmaConnected* connected) {
   ENGRAM_ASSIGN_OR_RETURN(reader_, endpoint_->AttachReader(port_, set_id_, peer));
+  place_.Leave();
   WriteQueuePair(reader_->Own(), connected->mutable_queue_pair());
   const RdmaTables& tables = reader_->tables();
   const std::vector<LoadedLayer>& layers = tables.served().set->layers();

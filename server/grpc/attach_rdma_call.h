@@ -6,7 +6,6 @@
 #pragma once
 
 #include <grpcpp/grpcpp.h>
-#include <grpcpp/support/async_stream.h>
 
 #include <memory>
 #include <string>
@@ -47,7 +46,7 @@ class AttachRdmaCall final : public RpcCall {
 
   LookupRequests* const requests_;
   RdmaEndpoint* const endpoint_;
-  grpc::ServerAsyncReaderWriter<grpc::ByteBuffer, grpc::ByteBuffer> stream_;
+  RawService::Stream stream_;
   Operation<AttachRdmaCall> read_, write_;
   grpc::ByteBuffer message_;
   v1::RdmaAttachRequest request_;
@@ -64,6 +63,7 @@ class AttachRdmaCall final : public RpcCall {
   std::unique_ptr<RdmaReader> reader_;
 
   bool draining_ = false;
+  Places::Place place_;  // until it is connected; goes first: it calls context_
 };
 
 }  // namespace engram

@@ -197,25 +197,14 @@ void EventLoop::Remove(Call* call) {
   if (call->HoldsDrain() && --live_calls_ == 0 && draining_.load()) context_->on_drained();
 }
 
-bool EventLoop::EndIdlest() {
-  MonotonicTime longest = clock().Now() - absl::FromChrono(kMinIdle);
-  Call* idlest = nullptr;
-  for (const std::unique_ptr<Call>& call : calls_) {
-    const auto since = call->IdleSince();
-    if (!since || *since > longest) continue;
-    longest = *since;
-    idlest = call.get();
-  }
-  if (idlest == nullptr) return false;
-  idlest->EndIdle();
-  return true;
-}
-
-bool EventLoop::TakeSlabs(Call* call, uint32_t count, std::vector<ReplySlabs::Slab>* slabs) {
+bool EventLoop::TakeSlabs(Call* call, uint64_t connection, uint32_t count,
+                          std::vector<ReplySlabs::Slab>* slabs) {
   static const std::function<void()> kNobody;
   // Whoever waits is called by the same OnSlabsFree, which runs on this thread and so cannot come
   // too early.
-  if (context_->slabs->Take(count, pool_tells_ ? kNobody : on_slabs_free_, slabs)) return true;
+  if (context_->slabs->Take(connection, count, pool_tells_ ? kNobody : on_slabs_free_, slabs)) {
+    return true;
+  }
   pool_tells_ = true;
   if (std::find(awaiting_.begin(), awaiting_.end(), call) == awaiting_.end()) {
     awaiting_.push_back(call);

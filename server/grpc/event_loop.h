@@ -17,7 +17,6 @@
 #include <functional>
 #include <list>
 #include <memory>
-#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -48,9 +47,6 @@ class EventLoop {
     // The server has ended. A call that has nothing under way with gRPC ends now; the others are
     // told by what they have.
     virtual void OnStop() {}
-    // Since when it has nothing under way; nothing: it has.
-    virtual std::optional<MonotonicTime> IdleSince() const { return std::nullopt; }
-    virtual void EndIdle() {}
     // Whether a drain waits for it to end.
     virtual bool HoldsDrain() const { return true; }
   };
@@ -92,11 +88,10 @@ class EventLoop {
   void Add(std::unique_ptr<Call> call);
   // Destroys the call, after it has returned to the loop.
   void Remove(Call* call);
-  // Ends the call of this loop that has been idle for longest, for kMinIdle at least; false when
-  // there is none to end.
-  bool EndIdlest();
-  // Appends `count` slabs, or none: then false, and OnSlabs is called when some came back.
-  bool TakeSlabs(Call* call, uint32_t count, std::vector<ReplySlabs::Slab>* slabs);
+  // Appends `count` slabs for the call's connection, or none: then false, and OnSlabs is called
+  // when some came back.
+  bool TakeSlabs(Call* call, uint64_t connection, uint32_t count,
+                 std::vector<ReplySlabs::Slab>* slabs);
   // Runs tasks on the loop's thread, for row sources.
   const std::shared_ptr<Executor>& executor() const { return executor_; }
   // Batches are kept from call to call, for their memory.

@@ -1,7 +1,5 @@
 #include "server/grpc/health.h"
 
-#include <grpcpp/support/async_stream.h>
-
 #include <memory>
 #include <utility>
 
@@ -24,11 +22,14 @@ class HealthWatchCall final : public RpcCall {
   static void Accept(EventLoop& loop, Health* health) {
     auto* const call = new HealthWatchCall(loop, health);  // its own until it is accepted
     call->WatchEnd();
-    health->service().RequestWatch(&call->context_, &call->message_, &call->writer_, loop.queue(),
-                                   loop.queue(), call->accepted_tag());
+    health->service().Request(Health::kWatch, &call->context_, &call->stream_, loop.queue(),
+                              call->accepted_tag());
   }
 
-  void OnTick(MonotonicTime, bool) override { SendChange(); }
+  void OnTick(MonotonicTime now, bool) override {
+    if (!asked_ && now - since_ > absl::FromChrono(kMaxRequestTime)) End(RequestTooLate());
+    SendChange();
+  }
   void OnDrain() override { SendChange(); }
   bool HoldsDrain() const override { return false; }
 
@@ -36,34 +37,57 @@ class HealthWatchCall final : public RpcCall {
   HealthWatchCall(EventLoop& loop, Health* health)
       : RpcCall(loop),
         health_(health),
-        writer_(&context_),
+        stream_(&context_),
+        read_(this, &HealthWatchCall::OnRead),
         write_(this, &HealthWatchCall::OnWritten) {}
   void AcceptNext() override { Accept(loop_, health_); }
   void OnAccepted() override {
-    const absl::Status parsed = ParseSmall(message_, &request_);
-    if (parsed.ok()) return SendChange();
-    writer_.Finish(ToGrpc(parsed), BeginFinish());
+    since_ = loop_.clock().Now();
+    Places& places = loop_.context().health_calls;
+    const Places::Answer got = places.Take(
+        connection(), since_, [this] { context_.TryCancel(); }, &place_);
+    if (got != Places::Answer::kTaken) return End(NoPlace(got, places, "health calls"));
+    stream_.Read(&message_, read_.Begin());
   }
-  void OnWritten(bool) { SendChange(); }
+  void OnRead(bool ok) {
+    if (ended()) return;
+    const absl::Status parsed = ok ? ParseSmall(message_, &request_) : NoRequest();
+    if (!parsed.ok()) return End(parsed);
+    asked_ = true;
+    SendChange();
+  }
+  void OnWritten(bool ok) {
+    if (ok) place_.Served(loop_.clock().Now());
+    SendChange();
+  }
 
   void SendChange() {
+    if (!asked_ || write_.under_way() || ended()) return;
     const Health::Status status = health_->Of(request_.service());
-    if (write_.under_way() || ended() || status == last_sent_status_) return;
+    if (status == last_sent_status_) return;
     last_sent_status_ = status;
     HealthResponse response;
     response.set_status(status);
-    writer_.Write(ToBytes(response), write_.Begin());
+    stream_.Write(ToBytes(response), write_.Begin());
+  }
+  void End(const absl::Status& status) {
+    if (!ended()) stream_.Finish(ToGrpc(status), BeginFinish());
   }
 
   Health* const health_;
   grpc::ByteBuffer message_;
   HealthRequest request_;
-  grpc::ServerAsyncWriter<grpc::ByteBuffer> writer_;
-  Operation<HealthWatchCall> write_;
+  RawService::Stream stream_;
+  Operation<HealthWatchCall> read_, write_;
+  MonotonicTime since_;
+  bool asked_ = false;  // its request was read
   int last_sent_status_ = -1;
+  Places::Place place_;  // goes first: it calls context_
 };
 
 }  // namespace
+
+Health::Health() : service_(grpc::health::v1::Health::service_full_name(), {"Check", "Watch"}) {}
 
 Health::Status Health::Of(const std::string& service) const {
   if (!service.empty() && service != v1::Lookup::service_full_name()) {
@@ -74,18 +98,20 @@ Health::Status Health::Of(const std::string& service) const {
 
 void Health::Accept(EventLoop& loop) {
   using Call = UnaryMethodCall<HealthRequest, HealthResponse>;
-  Call::Accept(loop,
-               std::make_shared<const Call::Method>(Call::Method{
-                   [this](auto* context, auto* request, auto* responder, auto* queue, void* tag) {
-                     service_.RequestCheck(context, request, responder, queue, queue, tag);
-                   },
-                   [this](const Caller&, const HealthRequest& request, HealthResponse* response) {
-                     const Status status = Of(request.service());
-                     response->set_status(status);
-                     if (status != HealthResponse::SERVICE_UNKNOWN) return grpc::Status::OK;
-                     return grpc::Status(grpc::StatusCode::NOT_FOUND,
-                                         "no such service here; engram.v1.Lookup is one");
-                   }}));
+  Call::Accept(
+      loop, std::make_shared<const Call::Method>(Call::Method{
+                .service = &service_,
+                .number = kCheck,
+                .answer =
+                    [this](const Caller&, const HealthRequest& request, HealthResponse* response) {
+                      const Status status = Of(request.service());
+                      response->set_status(status);
+                      if (status != HealthResponse::SERVICE_UNKNOWN) return grpc::Status::OK;
+                      return grpc::Status(grpc::StatusCode::NOT_FOUND,
+                                          "no such service here; engram.v1.Lookup is one");
+                    },
+                .places = &loop.context().health_calls,
+                .is_probe = true}));
   HealthWatchCall::Accept(loop, this);
 }
 

@@ -22,30 +22,35 @@ static_assert(kMaxImageTokenIds <= wire::kMostImageTokenIds);
 void LookupService::Accept(EventLoop& loop) {
   using DescribeCall = UnaryMethodCall<v1::DescribeRequest, v1::DescribeResponse>;
   using AttachCall = UnaryMethodCall<v1::AttachRequest, v1::AttachResponse>;
+  Places* const places = &loop.context().unary_method_calls;
   DescribeCall::Accept(
-      loop, std::make_shared<const DescribeCall::Method>(DescribeCall::Method{
-                [this](auto* context, auto* request, auto* responder, auto* queue, void* tag) {
-                  RequestDescribe(context, request, responder, queue, queue, tag);
-                },
-                [this](const Caller& caller, const v1::DescribeRequest&,
-                       v1::DescribeResponse* response) { return Describe(caller, response); },
-                access_}));
+      loop,
+      std::make_shared<const DescribeCall::Method>(DescribeCall::Method{
+          .service = this,
+          .number = kDescribe,
+          .answer = [this](const Caller& caller, const v1::DescribeRequest&,
+                           v1::DescribeResponse* response) { return Describe(caller, response); },
+          .places = places,
+          .access = access_}));
   AttachCall::Accept(
-      loop, std::make_shared<const AttachCall::Method>(AttachCall::Method{
-                [this](auto* context, auto* request, auto* responder, auto* queue, void* tag) {
-                  RequestAttach(context, request, responder, queue, queue, tag);
-                },
-                [this](const Caller& caller, const v1::AttachRequest& request,
-                       v1::AttachResponse* response) { return Attach(caller, request, response); },
-                access_,
-                [refusals = loop.context().attach_refusals](const grpc::ServerContextBase& context,
-                                                            const v1::AttachRequest& request,
-                                                            const grpc::Status& status) {
-                  const absl::Status refused(static_cast<absl::StatusCode>(status.error_code()),
-                                             status.error_message());
-                  refusals->Add(AttachPath::kGrpc, ReasonOf(refused, request.table_set()),
-                                context.peer(), refused);
-                }}));
+      loop,
+      std::make_shared<const AttachCall::Method>(AttachCall::Method{
+          .service = this,
+          .number = kAttach,
+          .answer = [this](
+                        const Caller& caller, const v1::AttachRequest& request,
+                        v1::AttachResponse* response) { return Attach(caller, request, response); },
+          .places = places,
+          .access = access_,
+          .on_refused =
+              [refusals = loop.context().attach_refusals](const grpc::ServerContextBase& context,
+                                                          const v1::AttachRequest& request,
+                                                          const grpc::Status& status) {
+                const absl::Status refused(static_cast<absl::StatusCode>(status.error_code()),
+                                           status.error_message());
+                refusals->Add(AttachPath::kGrpc, ReasonOf(refused, request.table_set()),
+                              context.peer(), refused);
+              }}));
   UnaryCall::Accept(loop, this);
   StreamCall::Accept(loop, this);
   AttachRdmaCall::Accept(loop, this, rdma_);
@@ -76,12 +81,9 @@ grpc::Status LookupService::Describe(const Caller& caller, v1::DescribeResponse*
 
 grpc::Status LookupService::Attach(const Caller& caller, const v1::AttachRequest& request,
                                    v1::AttachResponse* response) const {
-  const absl::StatusOr<std::shared_ptr<const TableSet>> set =
-      registry_->Resolve(request.table_set());
+  const absl::StatusOr<std::shared_ptr<const TableSet>> set = registry_->Resolve(
+      request.table_set(), [&](absl::string_view name) { return access_->MayHave(caller, name); });
   if (!set.ok()) return ToGrpc(set.status());
-  if (absl::Status status = access_->MayHave(caller, (*set)->name()); !status.ok()) {
-    return ToGrpc(status);
-  }
   // The client's lease begins.
   if (absl::Status status = registry_->Acquire((*set)->id()).status(); !status.ok()) {
     return ToGrpc(status);

@@ -69,7 +69,7 @@ TEST_F(LoopTest, AStreamsRequestsAreLetGoWhenTheyWereRead) {
 
 // A loop that is behind holds calls up with slabs free: that takes as long as it takes.
 TEST_F(LoopTest, AUnaryCallMayWaitForItsTurnForLongerThanForSlabs) {
-  StartAgainBySteps(absl::Milliseconds(600));
+  StartAgainBySteps(absl::ZeroDuration());
   constexpr uint64_t kCalls = 3;
   grpc::CompletionQueue queue;
   grpc::ClientContext contexts[kCalls];
@@ -81,6 +81,8 @@ TEST_F(LoopTest, AUnaryCallMayWaitForItsTurnForLongerThanForSlabs) {
     calls.back()->Finish(&responses[i], &statuses[i], nullptr);
   }
   deferred_.AwaitBegun(kCalls);
+  // Once their requests were read, for which there is a time as well.
+  stepping_clock_->SetStep(absl::Milliseconds(600));
   for (uint64_t i = 0; i < kCalls; ++i) deferred_.Complete();
   for (uint64_t i = 0; i < kCalls; ++i) {
     void* tag = nullptr;
@@ -93,7 +95,7 @@ TEST_F(LoopTest, AUnaryCallMayWaitForItsTurnForLongerThanForSlabs) {
 TEST_F(LoopTest, AUnaryCallThatFindsNoSlabsForASecondIsToldSo) {
   std::vector<ReplySlabs::Slab> all;
   ASSERT_TRUE(context_.slabs->Take(
-      kSlabsHere, [] {}, &all));
+      /*connection=*/1, kSlabsHere, [] {}, &all));
   grpc::ClientContext context;
   grpc::CompletionQueue queue;
   auto call = stub_->AsyncLookup(&context, Request(later_id_, 1, 10), &queue);
@@ -123,11 +125,20 @@ TEST_F(LoopTest, NoStreamGivesWayToOneThatMayNotCall) {
   ASSERT_TRUE(idle->Write(Request(resident_id_, 1, 1)));
   EXPECT_TRUE(Read(idle, 1).last());
   clock_.Advance(absl::Seconds(60));
-  context_.streams += kMaxStreams - 1;
+  // All that are left, of clients that are served.
+  std::vector<std::unique_ptr<Places::Place>> others;
+  for (uint64_t connection = 1; connection < kMaxStreams; ++connection) {
+    others.push_back(std::make_unique<Places::Place>());
+    ASSERT_EQ(context_.streams.Take(
+                  connection, clock_.Now(), [] {}, others.back().get()),
+              Places::Answer::kTaken);
+    others.back()->Served(clock_.Now() + absl::Hours(24));
+  }
   const auto end_of_another = [&](const std::string& its_token) {
     grpc::ClientContext other;
     other.AddMetadata("authorization", absl::StrCat("Bearer ", its_token));
-    const Stream stream = stub_->LookupStream(&other);
+    const auto stub = v1::Lookup::NewStub(Connect());
+    const Stream stream = stub->LookupStream(&other);
     stream->WritesDone();
     return stream->Finish();
   };
@@ -143,7 +154,6 @@ TEST_F(LoopTest, NoStreamGivesWayToOneThatMayNotCall) {
   }
   ASSERT_TRUE(gave_way);
   EXPECT_EQ(idle->Finish().error_code(), grpc::StatusCode::UNAVAILABLE);
-  context_.streams -= kMaxStreams - 1;
 }
 
 }  // namespace

@@ -34,8 +34,8 @@ class ReflectionCall final : public RpcCall {
   static void Accept(EventLoop& loop, Reflection* reflection) {
     auto* const call = new ReflectionCall(loop, reflection);  // its own until it is accepted
     call->WatchEnd();
-    reflection->service().RequestServerReflectionInfo(&call->context_, &call->stream_, loop.queue(),
-                                                      loop.queue(), call->accepted_tag());
+    reflection->service().Request(/*method=*/0, &call->context_, &call->stream_, loop.queue(),
+                                  call->accepted_tag());
   }
 
   bool HoldsDrain() const override { return false; }
@@ -48,7 +48,13 @@ class ReflectionCall final : public RpcCall {
         read_(this, &ReflectionCall::OnRead),
         write_(this, &ReflectionCall::OnWritten) {}
   void AcceptNext() override { Accept(loop_, reflection_); }
-  void OnAccepted() override { stream_.Read(&message_, read_.Begin()); }
+  void OnAccepted() override {
+    Places& places = loop_.context().side_calls;
+    const Places::Answer got = places.Take(
+        connection(), loop_.clock().Now(), [this] { context_.TryCancel(); }, &place_);
+    if (got == Places::Answer::kTaken) return stream_.Read(&message_, read_.Begin());
+    stream_.Finish(ToGrpc(NoPlace(got, places, "calls beside lookups")), BeginFinish());
+  }
 
   void OnRead(bool ok) {
     if (ended()) return;
@@ -66,23 +72,19 @@ class ReflectionCall final : public RpcCall {
     stream_.Write(ToBytes(response), write_.Begin());
   }
   void OnWritten(bool ok) {
-    if (ok && !ended()) stream_.Read(&message_, read_.Begin());
+    if (!ok || ended()) return;
+    place_.Served(loop_.clock().Now());
+    stream_.Read(&message_, read_.Begin());
   }
 
   Reflection* const reflection_;
-  Reflection::Stream stream_;
+  RawService::Stream stream_;
   grpc::ByteBuffer message_;
   Operation<ReflectionCall> read_, write_;
+  Places::Place place_;  // goes first: it calls context_
 };
 
 }  // namespace
-
-Reflection::Service::Service() {
-  AddMethod(new grpc::internal::RpcServiceMethod(
-      "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
-      grpc::internal::RpcMethod::BIDI_STREAMING, /*handler=*/nullptr));
-  MarkMethodAsync(0);
-}
 
 void Reflection::Answer(const Request& request, Response* response) const {
   response->set_valid_host(request.host());

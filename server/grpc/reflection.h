@@ -3,14 +3,14 @@
 #pragma once
 
 #include <grpcpp/grpcpp.h>
-#include <grpcpp/impl/codegen/proto_utils.h>
-#include <grpcpp/support/async_stream.h>
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "proto/grpc/reflection/v1alpha/reflection.pb.h"
 #include "server/grpc/event_loop.h"
+#include "server/grpc/raw_service.h"
 
 namespace engram {
 
@@ -19,22 +19,10 @@ class Reflection {
   using Request = reflection::ServerReflectionRequest;
   using Response = reflection::ServerReflectionResponse;
   static constexpr char kServiceName[] = "grpc.reflection.v1alpha.ServerReflection";
-  // Raw: small_message.h has the reason.
-  using Stream = grpc::ServerAsyncReaderWriter<grpc::ByteBuffer, grpc::ByteBuffer>;
-  // The service under its public name, as a generated one would be.
-  class Service final : public grpc::Service {
-   public:
-    Service();
-    void RequestServerReflectionInfo(grpc::ServerContext* context, Stream* stream,
-                                     grpc::CompletionQueue* call_queue,
-                                     grpc::ServerCompletionQueue* queue, void* tag) {
-      RequestAsyncBidiStreaming(0, context, stream, call_queue, queue, tag);
-    }
-  };
-
   // `services`: full names of what the server has.
-  explicit Reflection(std::vector<std::string> services) : services_(std::move(services)) {}
-  Service& service() { return service_; }
+  explicit Reflection(std::vector<std::string> services)
+      : services_(std::move(services)), service_(kServiceName, {"ServerReflectionInfo"}) {}
+  RawService& service() { return service_; }
   // Thread-safe. What is not there is NOT_FOUND in the response.
   void Answer(const Request& request, Response* response) const;
 
@@ -43,7 +31,7 @@ class Reflection {
 
  private:
   const std::vector<std::string> services_;
-  Service service_;
+  RawService service_;
 };
 
 }  // namespace engram

@@ -1,9 +1,29 @@
 #include "server/grpc/rpc_call.h"
 
+#include <grpc/grpc_security.h>
+
 #include <memory>
 #include <utility>
 
+#include "absl/hash/hash.h"
+#include "absl/strings/str_cat.h"
+#include "server/base/limits.h"
+
 namespace engram {
+namespace {
+
+// What gRPC knows of a connection's peer is an object of the connection's own, whether or not it
+// knows anything, which lives as long as a call of it. Names of peers would not do: those of a Unix
+// socket have one between them.
+uint64_t ConnectionOf(grpc::ServerContext& context) {
+  if (context.c_call() == nullptr) return 0;
+  grpc_auth_context* const of_connection = grpc_call_auth_context(context.c_call());
+  if (of_connection == nullptr) return absl::HashOf(context.peer());
+  grpc_auth_context_release(of_connection);  // the call has another reference
+  return reinterpret_cast<uintptr_t>(of_connection);
+}
+
+}  // namespace
 
 RpcCall::RpcCall(EventLoop& loop)
     : loop_(loop),
@@ -25,6 +45,7 @@ void RpcCall::HandleAccepted(bool ok) {
   AcceptNext();
   loop_.Add(std::move(self));
   if (watches_end_) end_.Begin();
+  connection_ = ConnectionOf(context_);
   OnAccepted();
 }
 
@@ -38,6 +59,26 @@ void RpcCall::HandleFinished(bool) { OnFinished(); }
 void RpcCall::HandleOver(bool) {
   over_ = true;
   OnOver();
+}
+
+absl::Status NoPlace(Places::Answer answer, const Places& places, absl::string_view what) {
+  if (answer == Places::Answer::kShare) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("this connection has its share of engramd's ", places.places(), " ", what,
+                     ", as many as are left for all others: end some, or ask again"));
+  }
+  return absl::ResourceExhaustedError(
+      absl::StrCat("engramd has ", places.places(), " ", what, ", the most it takes: ask again"));
+}
+
+absl::Status NoRequest() {
+  return absl::InvalidArgumentError("the call has no message, or one that is too long: send one");
+}
+
+absl::Status RequestTooLate() {
+  return absl::DeadlineExceededError(absl::StrCat(
+      "the request was not whole after ", absl::FormatDuration(absl::FromChrono(kMaxRequestTime)),
+      ", which is as long as engramd waits for it: send less at once, or over a faster network"));
 }
 
 }  // namespace engram

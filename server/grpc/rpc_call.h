@@ -4,16 +4,22 @@
 // operations, which count themselves: stream_.Read(&message_, read_.Begin()). When the last one is
 // over the call leaves the loop, which destroys it after the event; so nothing of a call is called
 // once it is gone, and no method of a call has to ask whether it is. A call that watches its end
-// has that under way from the start; one that does not is over with its answer.
+// has that under way from the start; one that does not is over with its answer, and says that it
+// stays until it has given one (Stays).
 //
 // All of it runs on the loop's thread. Cost: a flag and a count an operation.
 #pragma once
 
 #include <grpcpp/grpcpp.h>
 
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 #include "memstore/base/check.h"
 #include "proto/rpc/queue_event.h"
 #include "server/grpc/event_loop.h"
+#include "server/lookup/places.h"
 
 namespace engram {
 
@@ -44,7 +50,7 @@ class RpcCall : public EventLoop::Call {
       under_way_ = false;
       --call.under_way_;
       (call_->*method_)(ok);
-      if (call.under_way_ == 0) call.loop_.Remove(&call);
+      if (call.under_way_ == 0 && !call.Stays()) call.loop_.Remove(&call);
     }
 
    private:
@@ -61,6 +67,8 @@ class RpcCall : public EventLoop::Call {
   virtual void OnAccepted() = 0;
   // Its answer or end was sent, or could not be.
   virtual void OnFinished() {}
+  // Whether it stays with nothing under way: it has an answer to give, which it will begin.
+  virtual bool Stays() const { return false; }
   // The call is over for whatever reason; what is under way comes back soon.
   virtual void OnOver() {}
 
@@ -73,6 +81,9 @@ class RpcCall : public EventLoop::Call {
   // Nothing may be begun any more: it is finishing, or over.
   bool ended() const { return finishing_ || over_; }
   bool over() const { return over_; }
+  // Which connection it came by: a number that no other open connection has, of TCP or of a Unix
+  // socket. Since it was accepted.
+  uint64_t connection() const { return connection_; }
 
   EventLoop& loop_;
   grpc::ServerContext context_;
@@ -84,10 +95,17 @@ class RpcCall : public EventLoop::Call {
 
   rpc::MethodEvent<RpcCall> accepted_;
   Operation<RpcCall> finish_, end_;
+  uint64_t connection_ = 0;
   bool watches_end_ = false;
   bool finishing_ = false;
   bool over_ = false;
   int under_way_ = 0;  // operations
 };
+
+// Why a call has no place among `places`, which are of `what` ("streams"): RESOURCE_EXHAUSTED.
+absl::Status NoPlace(Places::Answer answer, const Places& places, absl::string_view what);
+// A call that ended without a request, and one whose request did not come in time.
+absl::Status NoRequest();
+absl::Status RequestTooLate();
 
 }  // namespace engram

@@ -3,17 +3,18 @@
 
 #include <spdlog/logger.h>
 
-#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
 
+#include "absl/time/time.h"
 #include "memstore/base/clock.h"
 #include "memstore/gather/parallel_gather.h"
 #include "memstore/store/table_set_registry.h"
 #include "server/base/limits.h"
 #include "server/lookup/id_memory.h"
+#include "server/lookup/places.h"
 #include "server/lookup/reply_slabs.h"
 #include "server/metrics/attach_refusals.h"
 #include "server/metrics/metrics.h"
@@ -34,11 +35,12 @@ struct ServingContext {
   std::shared_ptr<ReplySlabs> slabs;
   std::chrono::microseconds spin{0};  // looking for events before sleeping
   IdMemoryPool ids{kSharedIdBytes};
-  // Calls under way, by kind.
-  std::atomic<uint32_t> unary_calls{0};
-  std::atomic<uint32_t> streams{0};
-  std::atomic<uint32_t> watches{0};
-  std::atomic<uint32_t> unary_method_calls{0};
+  // Calls under way, by kind; a health check finds a place whatever others do.
+  Places unary_calls{kMaxUnaryCalls, absl::ZeroDuration()};
+  Places streams{kMaxStreams, absl::FromChrono(kMinIdle)};
+  Places side_calls{kMaxSideCalls, absl::FromChrono(kMinIdle)};
+  Places unary_method_calls{kMaxUnaryMethodCalls, absl::ZeroDuration()};
+  Places health_calls{kMaxHealthCalls, absl::ZeroDuration()};
   // Called by a loop that drains when its last call that holds the drain has ended.
   std::function<void()> on_drained = [] {};
 };

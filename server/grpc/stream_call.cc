@@ -14,8 +14,8 @@ namespace engram {
 void StreamCall::Accept(EventLoop& loop, LookupRequests* requests) {
   auto* const call = new StreamCall(loop, requests);  // its own until it is accepted
   call->WatchEnd();
-  requests->RequestLookupStream(&call->context_, &call->stream_, loop.queue(), loop.queue(),
-                                call->accepted_tag());
+  requests->Request(LookupRequests::kLookupStream, &call->context_, &call->stream_, loop.queue(),
+                    call->accepted_tag());
 }
 
 StreamCall::StreamCall(EventLoop& loop, LookupRequests* requests)
@@ -26,10 +26,7 @@ StreamCall::StreamCall(EventLoop& loop, LookupRequests* requests)
       write_(this, &StreamCall::OnWritten),
       ids_(&loop.context().ids, kOwnIdBytes) {}
 
-StreamCall::~StreamCall() {
-  DropAll();
-  if (counted_) --loop_.context().streams;
-}
+StreamCall::~StreamCall() { DropAll(); }
 
 void StreamCall::OnAccepted() {
   // Peers of a Unix socket have one name between them: there each stream is a client.
@@ -38,24 +35,42 @@ void StreamCall::OnAccepted() {
     absl::StrAppend(&client, "#", reinterpret_cast<uintptr_t>(this));
   }
   loop_.scheduler().Join(*this, client);
-  counted_ = true;
-  const bool too_many = ++loop_.context().streams > kMaxStreams;
+  ids_.SetConnection(connection());
   last_event_ = now_ = loop_.clock().Now();
-  absl::StatusOr<Caller> caller = loop_.context().access->Authenticate(context_);
+  if (end_ = TakePlace(); !end_.ok()) read_all_ = true;
+  Advance();
+}
+
+absl::Status StreamCall::TakePlace() {
+  ServingContext& context = loop_.context();
+  absl::StatusOr<Caller> caller = context.access->Authenticate(context_);
   if (!caller.ok()) {
-    loop_.metrics().Rejected(Rejection::kUnauthenticated);
     loop_.context().attach_refusals->AddLookup("unauthenticated", context_.peer(), caller.status());
     // No stream of those who may call gives way to it.
-    end_ = caller.status();
-    read_all_ = true;
-    return Advance();
+    loop_.metrics().Rejected(Rejection::kUnauthenticated);
+    return caller.status();
   }
   caller_ = *std::move(caller);
-  if (too_many && !loop_.EndIdlest()) {
-    end_ = absl::ResourceExhaustedError(
-        absl::StrCat("engramd has ", kMaxStreams, " streams, the most it takes: ask again"));
-    read_all_ = true;
-  }
+  auto give_way = [executor = loop_.executor(), call = std::weak_ptr<StreamCall*>(self_)] {
+    executor->Post([call] {
+      if (const std::shared_ptr<StreamCall*> there = call.lock()) (*there)->GiveWay();
+    });
+  };
+  const Places::Answer got = context.streams.Take(connection(), now_, std::move(give_way), &place_);
+  return got == Places::Answer::kTaken ? absl::OkStatus()
+                                       : NoPlace(got, context.streams, "streams");
+}
+
+void StreamCall::GiveWay() {
+  if (ended()) return;
+  // One whose client takes nothing cannot be told.
+  if (write_.under_way()) return context_.TryCancel();
+  end_ = absl::UnavailableError(absl::StrCat(
+      "engramd has ", kMaxStreams,
+      " streams, or is short of memory, and this one served its client least: open it again when "
+      "it is needed"));
+  read_all_ = true;
+  now_ = loop_.clock().Now();
   Advance();
 }
 
@@ -71,6 +86,7 @@ void StreamCall::OnWritten(bool ok) {
   last_event_ = now_ = loop_.clock().Now();
   loop_.metrics().RecordLatency(Stage::kSend, Elapsed(write_began_, last_event_));
   if (!ok) DropAll();  // the connection is gone; OnOver follows
+  if (ok && write_has_rows_) place_.Served(now_);
   Advance();
 }
 
@@ -120,7 +136,7 @@ absl::Status StreamCall::Admit(LookupBatch& batch) {
   if (!status.ok()) return turned_away(Rejection::kUnauthenticated, status);
   status = batch.Prepare(
       *context.registry, {.max_batch_rows = context.max_batch_rows, .max_reply_bytes = 0},
-      [&](const TableSet& set) { return context.access->MayHave(caller_, set.name()); });
+      [&](absl::string_view name) { return context.access->MayHave(caller_, name); });
   if (absl::IsPermissionDenied(status)) {
     context.attach_refusals->AddLookup("permission_denied", context_.peer(), status);
     return turned_away(Rejection::kPermissionDenied, status);
@@ -213,6 +229,7 @@ void StreamCall::DropExpired() {
 void StreamCall::Advance() {
   if (over()) return;
   WriteAhead();
+  place_.WaitsForClient(write_.under_way() || Idle());
   if (!ended() && !ahead_ && batches_.Next() != nullptr) {
     const bool at_once = loop_.scheduler().Empty();
     loop_.scheduler().Ready(*this);
@@ -223,14 +240,20 @@ void StreamCall::Advance() {
   MaybeFinish();
 }
 
+bool StreamCall::Idle() const {
+  return !write_.under_way() && !ahead_ && rowless_.empty() && batches_.empty();
+}
+
 void StreamCall::WriteAhead() {
   while (!ended()) {
     if (!ahead_ && !rowless_.empty()) {
       ahead_ = rpc::OneSlice(grpc::Slice(rowless_.front()));
+      ahead_has_rows_ = false;
       rowless_.pop_front();
     }
     if (!ahead_ || write_.under_way()) return;
     write_began_ = now_;
+    write_has_rows_ = ahead_has_rows_;
     stream_.Write(*ahead_, write_.Begin());
     ahead_.reset();
   }
@@ -243,7 +266,7 @@ void StreamCall::TakeTurn() {
   WriteAhead();
   LookupBatch* const next = batches_.Next();
   if (ahead_ || ended() || next == nullptr) return Advance();
-  if (!loop_.TakeSlabs(this, 1, &slab_)) {
+  if (!loop_.TakeSlabs(this, connection(), 1, &slab_)) {
     StartRead();
     return;  // OnSlabs asks for the turn again
   }
@@ -256,6 +279,7 @@ void StreamCall::TakeTurn() {
       loop_.scheduler().Done(*this, before - FairScheduler::Work(batch.RowsLeftBytes()));
   loop_.metrics().RecordLatency(Stage::kGather, Elapsed(begin, now_));
   ahead_ = rpc::OneSlice(SliceOf(std::move(slab_.back()), part));
+  ahead_has_rows_ = true;
   slab_.clear();
   if (std::unique_ptr<LookupBatch> done = batches_.Gathered(batch)) {
     loop_.Answered(Path::kGrpcStream, context_, batch.batch_id(), absl::OkStatus(), batch.Rows(),
@@ -278,9 +302,7 @@ void StreamCall::StartRead() {
 }
 
 void StreamCall::MaybeFinish() {
-  if (ended() || write_.under_way() || ahead_ || !rowless_.empty() || !batches_.empty()) {
-    return;
-  }
+  if (ended() || !Idle()) return;
   if (!read_all_ && !loop_.draining()) return;
   if (end_.ok() && !read_all_) {
     end_ = absl::UnavailableError("engramd is stopping: open a stream to another replica");
@@ -288,26 +310,12 @@ void StreamCall::MaybeFinish() {
   stream_.Finish(ToGrpc(end_), BeginFinish());
 }
 
-std::optional<MonotonicTime> StreamCall::IdleSince() const {
-  const bool busy =
-      ended() || write_.under_way() || ahead_ || !rowless_.empty() || !batches_.empty();
-  return busy ? std::nullopt : std::make_optional(last_event_);
-}
-
-void StreamCall::EndIdle() {
-  end_ = absl::UnavailableError(
-      absl::StrCat("engramd has ", kMaxStreams,
-                   " streams, and this one was idle for longest: open it again when it is needed"));
-  read_all_ = true;
-  now_ = loop_.clock().Now();
-  Advance();
-}
-
 void StreamCall::OnTick(MonotonicTime now, bool memory_is_short) {
   now_ = now;
   if (write_.under_way() && memory_is_short &&
-      now - write_began_ > absl::FromChrono(kMaxWriteStall))
+      now - write_began_ > MostWriteStall(loop_.context().slabs->HeldBy(connection()))) {
     context_.TryCancel();
+  }
   // Batches that wait, for slabs or for rows, have deadlines.
   DropExpired();
   if (!write_.under_way()) Advance();

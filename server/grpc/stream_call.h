@@ -2,11 +2,11 @@
 //
 // At most one read and one write are under way, and one message is filled ahead, so a client that
 // stops reading holds two slabs and what gRPC has buffered. Whose message is next is
-// batch_queue.h's business; errors go first.
+// batch_queue.h's business; errors go first. What serves its client is rows that were taken: not
+// requests, nor cancels and errors.
 #pragma once
 
 #include <grpcpp/grpcpp.h>
-#include <grpcpp/support/async_stream.h>
 
 #include <deque>
 #include <memory>
@@ -31,8 +31,6 @@ class StreamCall final : public RpcCall, private FairScheduler::Call {
   void OnSlabs() override { Advance(); }
   void OnTick(MonotonicTime now, bool memory_is_short) override;
   void OnDrain() override { Advance(); }
-  std::optional<MonotonicTime> IdleSince() const override;
-  void EndIdle() override;
 
  private:
   StreamCall(EventLoop& loop, LookupRequests* requests);
@@ -43,6 +41,11 @@ class StreamCall final : public RpcCall, private FairScheduler::Call {
   void OnOver() override { DropAll(); }
 
   void TakeBatch();
+  absl::Status TakePlace();
+  // Ends for the sake of another, or of memory.
+  void GiveWay();
+  // Whether nothing is left to be gathered or sent.
+  bool Idle() const;
   absl::Status Admit(LookupBatch& batch);
   void Cancel(uint64_t batch_id);
   // Asks for the rows of its next message.
@@ -66,7 +69,7 @@ class StreamCall final : public RpcCall, private FairScheduler::Call {
   void MaybeFinish();
 
   LookupRequests* const requests_;
-  grpc::ServerAsyncReaderWriter<grpc::ByteBuffer, grpc::ByteBuffer> stream_;
+  RawService::Stream stream_;
   Operation<StreamCall> read_, write_;
   grpc::ByteBuffer message_;  // being read
   rpc::MessageSlices slices_;
@@ -75,10 +78,10 @@ class StreamCall final : public RpcCall, private FairScheduler::Call {
   BatchQueue batches_{kStreamMessageBytes};
   std::deque<std::string> rowless_;        // errors and answers without rows, framed, to be sent
   std::optional<grpc::ByteBuffer> ahead_;  // filled, to be sent next
-  std::vector<ReplySlabs::Slab> slab_;     // at most one, between taking and filling it
+  bool ahead_has_rows_ = false, write_has_rows_ = false;
+  std::vector<ReplySlabs::Slab> slab_;  // at most one, between taking and filling it
   IdMemoryQuota ids_;
 
-  bool counted_ = false;
   bool read_all_ = false;  // the client has no more
   absl::Status end_;       // what the stream ends with
   // The clock as it was last read, in the event, tick or turn that goes on: whatever leads to
@@ -86,6 +89,9 @@ class StreamCall final : public RpcCall, private FairScheduler::Call {
   MonotonicTime now_;
   MonotonicTime write_began_;
   MonotonicTime last_event_;  // read or written
+  // Whoever finds it is on the loop's thread, where the call is when it is there.
+  const std::shared_ptr<StreamCall*> self_ = std::make_shared<StreamCall*>(this);
+  Places::Place place_;
 };
 
 }  // namespace engram

@@ -29,26 +29,62 @@ MonotonicTime DeadlineOf(const grpc::ServerContext& context, MonotonicTime now) 
 
 void UnaryCall::Accept(EventLoop& loop, LookupRequests* requests) {
   auto* const call = new UnaryCall(loop, requests);  // its own until it is accepted
-  requests->RequestLookup(&call->context_, &call->request_, &call->responder_, loop.queue(),
-                          loop.queue(), call->accepted_tag());
+  requests->Request(LookupRequests::kLookup, &call->context_, &call->stream_, loop.queue(),
+                    call->accepted_tag());
 }
 
 UnaryCall::UnaryCall(EventLoop& loop, LookupRequests* requests)
     : RpcCall(loop),
       requests_(requests),
-      responder_(&context_),
+      stream_(&context_),
+      read_(this, &UnaryCall::OnRead),
       ids_(&loop.context().ids, kOwnIdBytes) {}
 
 UnaryCall::~UnaryCall() {
-  if (counted_) --loop_.context().unary_calls;
   if (batch_ != nullptr) loop_.Recycle(std::move(batch_));
 }
 
 void UnaryCall::OnAccepted() {
   loop_.scheduler().Join(*this, context_.peer());
+  ids_.SetConnection(connection());
   loop_.metrics().Began();
   accepted_at_ = loop_.clock().Now();
   deadline_ = DeadlineOf(context_, accepted_at_);
+  if (const absl::Status status = Admit(); !status.ok()) return Send(status);
+  stream_.Read(&request_, read_.Begin());
+}
+
+absl::Status UnaryCall::Admit() {
+  ServingContext& context = loop_.context();
+  const auto turned_away = [this](Rejection why, absl::Status status) {
+    loop_.metrics().Rejected(why);
+    return status;
+  };
+  if (loop_.draining()) {
+    return turned_away(Rejection::kDraining,
+                       absl::UnavailableError("engramd is stopping: ask another replica"));
+  }
+  // No call of those who may call gives way to one of those who may not.
+  absl::StatusOr<Caller> caller = context.access->Authenticate(context_);
+  if (!caller.ok()) {
+    context.attach_refusals->AddLookup("unauthenticated", context_.peer(), caller.status());
+    return turned_away(Rejection::kUnauthenticated, caller.status());
+  }
+  caller_ = *std::move(caller);
+  const Places::Answer got = context.unary_calls.Take(
+      connection(), accepted_at_, [this] { context_.TryCancel(); }, &place_);
+  if (got != Places::Answer::kTaken) {
+    return turned_away(Rejection::kQueueFull,
+                       NoPlace(got, context.unary_calls, "lookups under way"));
+  }
+  return absl::OkStatus();
+}
+
+void UnaryCall::OnRead(bool ok) {
+  if (ended()) return;
+  if (!ok) return Send(NoRequest());
+  place_.WaitsForClient(false);
+  accepted_at_ = loop_.clock().Now();
   absl::Status status = Prepare();
   if (status.ok() && !batch_->done()) {
     // Rows in memory are there at once, and nobody is called.
@@ -77,22 +113,6 @@ absl::Status UnaryCall::Prepare() {
     loop_.metrics().Rejected(why);
     return status;
   };
-  if (loop_.draining()) {
-    return turned_away(Rejection::kDraining,
-                       absl::UnavailableError("engramd is stopping: ask another replica"));
-  }
-  counted_ = true;
-  if (++context.unary_calls > kMaxUnaryCalls) {
-    return turned_away(
-        Rejection::kQueueFull,
-        absl::ResourceExhaustedError(absl::StrCat(
-            "engramd has ", kMaxUnaryCalls, " lookups under way, the most it takes: ask again")));
-  }
-  absl::StatusOr<Caller> caller = context.access->Authenticate(context_);
-  if (!caller.ok()) {
-    context.attach_refusals->AddLookup("unauthenticated", context_.peer(), caller.status());
-    return turned_away(Rejection::kUnauthenticated, caller.status());
-  }
   batch_ = loop_.NewBatch();
   rpc::MessageSlices slices;
   absl::Status status = slices.Read(request_)
@@ -102,7 +122,7 @@ absl::Status UnaryCall::Prepare() {
   status = batch_->Prepare(
       *context.registry,
       {.max_batch_rows = context.max_batch_rows, .max_reply_bytes = kMaxUnaryReplyBytes},
-      [&](const TableSet& set) { return context.access->MayHave(*caller, set.name()); });
+      [&](absl::string_view name) { return context.access->MayHave(caller_, name); });
   if (absl::IsPermissionDenied(status)) {
     context.attach_refusals->AddLookup("permission_denied", context_.peer(), status);
     return turned_away(Rejection::kPermissionDenied, status);
@@ -117,6 +137,13 @@ absl::Status UnaryCall::Prepare() {
   status = loop_.scheduler().Admit(*this, /*ahead=*/0, FairScheduler::Work(batch_->RowsLeftBytes()),
                                    left);
   return status.ok() ? status : turned_away(Rejection::kLate, status);
+}
+
+// One that has its request is soon over; others may never be.
+void UnaryCall::OnDrain() {
+  if (read_.under_way() && !ended()) {
+    Send(absl::UnavailableError("engramd is stopping: ask another replica"));
+  }
 }
 
 void UnaryCall::OnStop() {
@@ -137,7 +164,7 @@ void UnaryCall::TakeTurn() {
   const uint64_t work = FairScheduler::Work(batch_->RowsLeftBytes());
   const uint64_t rows_bytes = batch_->RowsLeftBytes();
   std::vector<ReplySlabs::Slab> slabs;
-  if (!loop_.TakeSlabs(this, SlabsFor(batch_->ReplyBytes()), &slabs)) {
+  if (!loop_.TakeSlabs(this, connection(), SlabsFor(batch_->ReplyBytes()), &slabs)) {
     slabs_wanted_ = std::min(slabs_wanted_, loop_.clock().Now());
     awaits_slabs_ = true;
     return;
@@ -156,7 +183,8 @@ void UnaryCall::TakeTurn() {
   loop_.Answered(Path::kGrpcUnary, context_, batch_->batch_id(), absl::OkStatus(), rows_,
                  rows_bytes, Elapsed(accepted_at_, since_));
   const grpc::ByteBuffer reply(slices.data(), slices.size());
-  responder_.Finish(reply, grpc::Status::OK, BeginFinish());
+  place_.WaitsForClient(true);
+  stream_.WriteAndFinish(reply, grpc::WriteOptions(), grpc::Status::OK, BeginFinish());
 }
 
 void UnaryCall::SendWithoutRows() {
@@ -165,7 +193,9 @@ void UnaryCall::SendWithoutRows() {
                  Elapsed(accepted_at_, since_));
   const grpc::Slice slice(batch_->EmptyReply(/*of_stream=*/false));
   batch_->Release();
-  responder_.Finish(grpc::ByteBuffer(&slice, 1), grpc::Status::OK, BeginFinish());
+  place_.WaitsForClient(true);
+  stream_.WriteAndFinish(grpc::ByteBuffer(&slice, 1), grpc::WriteOptions(), grpc::Status::OK,
+                         BeginFinish());
 }
 
 void UnaryCall::Send(const absl::Status& status) {
@@ -174,7 +204,8 @@ void UnaryCall::Send(const absl::Status& status) {
                  0, Elapsed(accepted_at_, since_));
   // What it waits for is given up.
   if (batch_ != nullptr) batch_->Release();
-  responder_.FinishWithError(ToGrpc(status), BeginFinish());
+  place_.WaitsForClient(true);
+  stream_.Finish(ToGrpc(status), BeginFinish());
 }
 
 void UnaryCall::OnFinished() {
@@ -183,12 +214,16 @@ void UnaryCall::OnFinished() {
 
 void UnaryCall::OnTick(MonotonicTime now, bool memory_is_short) {
   if (ended()) {
-    if (memory_is_short && now - since_ > absl::FromChrono(kMaxWriteStall)) context_.TryCancel();
+    const absl::Duration most = MostWriteStall(loop_.context().slabs->HeldBy(connection()));
+    if (memory_is_short && now - since_ > most) context_.TryCancel();
   } else if (now >= deadline_) {
     Send(absl::DeadlineExceededError("the deadline passed while the lookup waited"));
+  } else if (read_.under_way()) {
+    if (now - accepted_at_ > absl::FromChrono(kMaxRequestTime)) Send(RequestTooLate());
   } else if (awaits_slabs_ && now - slabs_wanted_ > absl::FromChrono(kMaxSlabWait)) {
     Send(absl::ResourceExhaustedError(
-        absl::StrCat("all ", kSlabs, " reply buffers of engramd are in use: ask again")));
+        absl::StrCat("all of engramd's ", kSlabs,
+                     " reply buffers that this connection may have are in use: ", "ask again")));
   }
 }
 

@@ -1,8 +1,11 @@
-// One unary Lookup: accept, check, gather the whole reply into slabs, send. Belongs to a loop.
+// One unary Lookup: accept, read, check, gather the whole reply into slabs, send. Belongs to a
+// loop.
+//
+// It has a place from its first bytes on. While it waits for its client - for the request to be
+// whole, or the reply to be taken - it may have to give it up for another's.
 #pragma once
 
 #include <grpcpp/grpcpp.h>
-#include <grpcpp/support/async_unary_call.h>
 
 #include <memory>
 #include <vector>
@@ -21,14 +24,17 @@ class UnaryCall final : public RpcCall, private FairScheduler::Call {
 
   void OnSlabs() override;
   void OnTick(MonotonicTime now, bool memory_is_short) override;
-  void OnDrain() override {}  // it is soon over
+  void OnDrain() override;
   void OnStop() override;
 
  private:
   UnaryCall(EventLoop& loop, LookupRequests* requests);
   void AcceptNext() override { Accept(loop_, requests_); }
+  bool Stays() const override { return !ended(); }
   void OnAccepted() override;
+  void OnRead(bool ok);
   void OnFinished() override;
+  absl::Status Admit();
   absl::Status Prepare();
   void OnRows(const absl::Status& status);
   void TakeTurn() override;
@@ -37,18 +43,20 @@ class UnaryCall final : public RpcCall, private FairScheduler::Call {
   void SendWithoutRows();
 
   LookupRequests* const requests_;
+  RawService::Stream stream_;
+  Operation<UnaryCall> read_;
   grpc::ByteBuffer request_;
-  grpc::ServerAsyncResponseWriter<grpc::ByteBuffer> responder_;
   std::unique_ptr<LookupBatch> batch_;
   IdMemoryQuota ids_;
-  bool counted_ = false;
-  MonotonicTime accepted_at_;
+  Caller caller_;
+  MonotonicTime accepted_at_;  // then: its request was read
   MonotonicTime deadline_;
   MonotonicTime since_;  // waiting for its turn, or sending
   // Since when it has wanted slabs and there were too few; whether it waits for some to come back.
   MonotonicTime slabs_wanted_ = MonotonicTime::Infinite();
   bool awaits_slabs_ = false;
-  uint64_t rows_ = 0;  // of its answer
+  uint64_t rows_ = 0;    // of its answer
+  Places::Place place_;  // goes first: it calls context_
 };
 
 }  // namespace engram

@@ -13,36 +13,53 @@ namespace engram {
 void WatchCall::Accept(EventLoop& loop, LookupRequests* requests) {
   auto* const call = new WatchCall(loop, requests);  // its own until it is accepted
   call->WatchEnd();
-  requests->RequestWatch(&call->context_, &call->message_, &call->writer_, loop.queue(),
-                         loop.queue(), call->accepted_tag());
+  requests->Request(LookupRequests::kWatch, &call->context_, &call->stream_, loop.queue(),
+                    call->accepted_tag());
 }
 
 WatchCall::WatchCall(EventLoop& loop, LookupRequests* requests)
-    : RpcCall(loop), requests_(requests), writer_(&context_), write_(this, &WatchCall::OnWritten) {}
-
-WatchCall::~WatchCall() {
-  if (counted_) --loop_.context().watches;
-}
+    : RpcCall(loop),
+      requests_(requests),
+      stream_(&context_),
+      read_(this, &WatchCall::OnRead),
+      write_(this, &WatchCall::OnWritten) {}
 
 void WatchCall::OnAccepted() {
+  since_ = loop_.clock().Now();
   if (const absl::Status status = Admit(); !status.ok()) return End(status);
-  SendChange();
+  stream_.Read(&message_, read_.Begin());
 }
 
 absl::Status WatchCall::Admit() {
   ServingContext& context = loop_.context();
-  counted_ = true;
-  if (++context.watches > kMaxStreams) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("engramd has ", kMaxStreams, " watches, the most it takes: ask again"));
+  ENGRAM_ASSIGN_OR_RETURN(caller_, context.access->Authenticate(context_));
+  const Places::Answer got = context.side_calls.Take(
+      connection(), since_, [this] { context_.TryCancel(); }, &place_);
+  if (got == Places::Answer::kTaken) return absl::OkStatus();
+  return NoPlace(got, context.side_calls, "calls beside lookups");
+}
+
+void WatchCall::OnRead(bool ok) {
+  if (ended()) return;
+  if (const absl::Status status = ok ? ReadRequest() : NoRequest(); !status.ok()) {
+    return End(status);
   }
-  ENGRAM_ASSIGN_OR_RETURN(const Caller caller, context.access->Authenticate(context_));
+  asked_ = true;
+  SendChange();
+}
+
+absl::Status WatchCall::ReadRequest() {
   ENGRAM_RETURN_IF_ERROR(ParseSmall(message_, &request_));
-  return context.access->MayHave(caller, request_.name());
+  return loop_.context().access->MayHave(caller_, request_.name());
+}
+
+void WatchCall::OnTick(MonotonicTime now, bool) {
+  if (!asked_ && now - since_ > absl::FromChrono(kMaxRequestTime)) return End(RequestTooLate());
+  SendChange();
 }
 
 void WatchCall::SendChange() {
-  if (write_.under_way() || cancelled_ || ended()) return;
+  if (!asked_ || write_.under_way() || cancelled_ || ended()) return;
   const TableSetRegistry& registry = *loop_.context().registry;
   const uint64_t version = registry.version();
   if (last_sent_id_ && version == version_) return;
@@ -55,7 +72,7 @@ void WatchCall::SendChange() {
   last_sent_id_ = id;
   v1::WatchResponse response;
   response.set_table_set_id(id);
-  writer_.Write(ToBytes(response), write_.Begin());
+  stream_.Write(ToBytes(response), write_.Begin());
 }
 
 void WatchCall::OnDrain() {
@@ -70,9 +87,12 @@ void WatchCall::End(const absl::Status& status) {
     context_.TryCancel();
     return;
   }
-  writer_.Finish(ToGrpc(status), BeginFinish());
+  stream_.Finish(ToGrpc(status), BeginFinish());
 }
 
-void WatchCall::OnWritten(bool) { SendChange(); }
+void WatchCall::OnWritten(bool ok) {
+  if (ok) place_.Served(loop_.clock().Now());
+  SendChange();
+}
 
 }  // namespace engram

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <grpcpp/grpcpp.h>
-#include <grpcpp/support/async_stream.h>
 
 #include <optional>
 #include <string>
@@ -17,9 +16,8 @@ namespace engram {
 class WatchCall final : public RpcCall {
  public:
   static void Accept(EventLoop& loop, LookupRequests* requests);
-  ~WatchCall() override;
 
-  void OnTick(MonotonicTime, bool) override { SendChange(); }
+  void OnTick(MonotonicTime now, bool memory_is_short) override;
   void OnDrain() override;
   bool HoldsDrain() const override { return false; }
 
@@ -27,20 +25,25 @@ class WatchCall final : public RpcCall {
   WatchCall(EventLoop& loop, LookupRequests* requests);
   void AcceptNext() override { Accept(loop_, requests_); }
   void OnAccepted() override;
+  void OnRead(bool ok);
   void OnWritten(bool ok);
   absl::Status Admit();
+  absl::Status ReadRequest();
   void SendChange();
   void End(const absl::Status& status);
 
   LookupRequests* const requests_;
   grpc::ByteBuffer message_;
   v1::WatchRequest request_;
-  grpc::ServerAsyncWriter<grpc::ByteBuffer> writer_;
-  Operation<WatchCall> write_;
+  RawService::Stream stream_;
+  Operation<WatchCall> read_, write_;
+  Caller caller_;
+  MonotonicTime since_;   // it was accepted
+  bool asked_ = false;    // its request was read
   uint64_t version_ = 0;  // of the registry, when it was looked at
   std::optional<std::string> last_sent_id_;
-  bool counted_ = false;
   bool cancelled_ = false;
+  Places::Place place_;  // goes first: it calls context_
 };
 
 }  // namespace engram

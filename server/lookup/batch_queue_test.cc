@@ -63,8 +63,7 @@ class BatchQueueTest : public ::testing::Test {
     const wire::Bytes chain[] = {bytes};
     EXPECT_TRUE(batch->Parse(chain, kNow).ok());
     const absl::Status status =
-        batch->Prepare(*registry_, {.max_batch_rows = 1000, .max_reply_bytes = 0},
-                       [](const TableSet&) { return absl::OkStatus(); });
+        batch->Prepare(*registry_, {.max_batch_rows = 1000, .max_reply_bytes = 0});
     EXPECT_TRUE(status.ok()) << status;
     return batch;
   }

@@ -88,8 +88,7 @@ class DeferredBatchTest : public ::testing::Test {
     const wire::Bytes chain[] = {{reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}};
     absl::Status status = batch_.Parse(chain, MonotonicTime());
     if (!status.ok()) return status;
-    return batch_.Prepare(registry_, {.max_batch_rows = 1 << 20, .max_reply_bytes = 0},
-                          [](const TableSet&) { return absl::OkStatus(); });
+    return batch_.Prepare(registry_, {.max_batch_rows = 1 << 20, .max_reply_bytes = 0});
   }
   static v1::LookupResponse Parsed(absl::Span<const std::byte> message) {
     v1::LookupResponse response;

@@ -80,10 +80,16 @@ void FairScheduler::ForgetGone() {
 absl::Status FairScheduler::Admit(Call& call, uint64_t ahead, uint64_t work, absl::Duration left) {
   if (left != absl::InfiniteDuration()) {
     const absl::Duration wait = Wait(call, ahead, work);
+    if (wait == absl::ZeroDuration() && left < wait) {
+      return absl::DeadlineExceededError(
+          "the batch's time was over when it had been read, with nothing before it: give it more "
+          "(timeout_us, or the call's deadline), at least what its way to engramd and back takes");
+    }
     if (wait > left) {
+      const int64_t wait_us = absl::ToInt64Microseconds(absl::Ceil(wait, absl::Microseconds(1)));
       return absl::ResourceExhaustedError(
-          absl::StrCat("engramd is behind: this batch would take ", absl::ToInt64Microseconds(wait),
-                       " us and has ", std::max<int64_t>(0, absl::ToInt64Microseconds(left)),
+          absl::StrCat("engramd is behind: this batch would take ", wait_us, " us and has ",
+                       std::max<int64_t>(0, absl::ToInt64Microseconds(left)),
                        ": ask again, or give it more time"));
     }
   }

@@ -68,7 +68,8 @@ class FairScheduler {
     return row_bytes + (row_bytes + kStreamMessageBytes - 1) / kStreamMessageBytes * kMessageBytes;
   }
   // `ahead`: what of the call's own goes before it. RESOURCE_EXHAUSTED: by the estimate `work`
-  // would not be done when `left` has passed. Else it counts as queued.
+  // would not be done when `left` has passed. DEADLINE_EXCEEDED: nothing was before it, and it had
+  // passed all the same. Else it counts as queued.
   absl::Status Admit(Call& call, uint64_t ahead, uint64_t work, absl::Duration left);
   // Part of what was admitted is done, now, which it returns; or dropped, undone.
   MonotonicTime Done(Call& call, uint64_t work);

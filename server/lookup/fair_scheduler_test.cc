@@ -224,5 +224,22 @@ TEST(FairScheduler, ACallThatGoesTakesWhatItQueuedWithIt) {
   EXPECT_TRUE(scheduler.Empty());
 }
 
+// What it would have to wait for is nothing, so "it is behind" would be wrong.
+TEST(FairScheduler, ABatchWithoutTimeIsToldSoWhereNothingIsInItsWay) {
+  FakeClock clock;
+  FairScheduler scheduler(clock);
+  FakeCall call(scheduler, clock, "a");
+  const absl::Status over = call.Add(1000, absl::Microseconds(-3));
+  EXPECT_EQ(over.code(), absl::StatusCode::kDeadlineExceeded) << over;
+  EXPECT_NE(over.message().find("timeout_us"), absl::string_view::npos) << over;
+  ASSERT_TRUE(call.Add(1000).ok());
+  // Less than a microsecond is not none.
+  FakeCall other(scheduler, clock, "b");
+  const absl::Status behind = other.Add(1000, absl::Microseconds(-3));
+  EXPECT_EQ(behind.code(), absl::StatusCode::kResourceExhausted) << behind;
+  EXPECT_EQ(behind.message().find("take 0 us"), absl::string_view::npos) << behind;
+  call.DropAll();
+}
+
 }  // namespace
 }  // namespace engram

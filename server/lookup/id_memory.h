@@ -2,14 +2,16 @@
 //
 // Small batches fit what is their call's own, so no other client, however many ids it has under
 // way and however slowly it takes its answers, can have them turned away. What goes beyond comes
-// from the pool, first come, first served. IdMemoryPool is thread-safe, an IdMemoryQuota is its
-// call's.
+// from the pool, first come, first served; a connection that has some of it may have as much as is
+// left free (places.h). IdMemoryPool is thread-safe, an IdMemoryQuota is its call's.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
+#include "memstore/base/mutex.h"
 
 namespace engram {
 
@@ -17,14 +19,17 @@ class IdMemoryPool {
  public:
   explicit IdMemoryPool(uint64_t bytes) : bytes_(bytes) {}
 
-  // False, and nothing taken, when there is not so much left.
-  bool Take(uint64_t bytes);
-  void Give(uint64_t bytes) { used_.fetch_sub(bytes, std::memory_order_relaxed); }
+  // False, and nothing taken, when there is not so much left, or it is more than the connection's
+  // share.
+  bool Take(uint64_t connection, uint64_t bytes) ABSL_LOCKS_EXCLUDED(mutex_);
+  void Give(uint64_t connection, uint64_t bytes) ABSL_LOCKS_EXCLUDED(mutex_);
   bool HalfUsed() const { return used_.load(std::memory_order_relaxed) > bytes_ / 2; }
 
  private:
   const uint64_t bytes_;
-  std::atomic<uint64_t> used_{0};
+  Mutex mutex_;
+  absl::flat_hash_map<uint64_t, uint64_t> held_ ABSL_GUARDED_BY(mutex_);  // by connection
+  std::atomic<uint64_t> used_{0};  // written by who has the mutex
 };
 
 class IdMemoryQuota {
@@ -35,6 +40,8 @@ class IdMemoryQuota {
   IdMemoryQuota(const IdMemoryQuota&) = delete;
   IdMemoryQuota& operator=(const IdMemoryQuota&) = delete;
 
+  // Whose share of the pool it takes; before anything is taken.
+  void SetConnection(uint64_t connection) { connection_ = connection; }
   // RESOURCE_EXHAUSTED, and nothing taken, when it goes beyond what is its own and the pool has too
   // little.
   absl::Status Take(uint64_t bytes);
@@ -46,6 +53,7 @@ class IdMemoryQuota {
 
   IdMemoryPool* const pool_;
   const uint64_t own_bytes_;
+  uint64_t connection_ = 0;
   uint64_t bytes_ = 0;
 };
 

@@ -70,14 +70,13 @@ absl::Status LookupBatch::Parse(absl::Span<const wire::Bytes> message, Monotonic
 }
 
 absl::Status LookupBatch::Prepare(const TableSetRegistry& registry, const LookupLimits& limits,
-                                  MayHave may_have) {
+                                  MayHaveSet may_have) {
   if (request_.table_set_id.empty()) {
     return absl::InvalidArgumentError(
         "table_set_id is empty: name the table set by the id that Attach or Describe gave");
   }
   ENGRAM_ASSIGN_OR_RETURN(std::shared_ptr<const TableSet> set,
-                          registry.Acquire(request_.table_set_id));
-  ENGRAM_RETURN_IF_ERROR(may_have(*set));
+                          registry.Acquire(request_.table_set_id, may_have));
   if (request_.has_tokens) {
     if (request_.layers_named > 0) {
       return absl::InvalidArgumentError(

@@ -12,7 +12,6 @@
 #include <string>
 #include <vector>
 
-#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/types/span.h"
 #include "memstore/addressing/column_slice.h"
@@ -32,10 +31,9 @@ class LookupBatch {
   // the message could be parsed. A message that only cancels is OK and not prepared. Its deadline
   // is counted from `now`.
   absl::Status Parse(absl::Span<const wire::Bytes> message, MonotonicTime now);
-  // `may_have` is asked about the set before anything is said of it.
-  using MayHave = absl::FunctionRef<absl::Status(const TableSet&)>;
+  // `may_have` is asked about the set before anything is said of it, as TableSetRegistry::Acquire.
   absl::Status Prepare(const TableSetRegistry& registry, const LookupLimits& limits,
-                       MayHave may_have);
+                       MayHaveSet may_have = &EverySet);
 
   uint64_t batch_id() const { return request_.batch_id; }
   bool cancels() const { return request_.cancel; }

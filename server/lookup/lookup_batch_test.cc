@@ -96,7 +96,7 @@ class LookupBatchTest : public ::testing::Test {
                    const LookupLimits& limits = kNoLimit) {
     absl::Status status = Parse(batch, request.SerializeAsString(), 1000);
     ASSERT_TRUE(status.ok()) << status;
-    status = batch.Prepare(*registry_, limits, [](const TableSet&) { return absl::OkStatus(); });
+    status = batch.Prepare(*registry_, limits);
     ASSERT_TRUE(status.ok()) << status;
   }
   static v1::LookupResponse Parsed(absl::Span<const std::byte> message) {
@@ -318,7 +318,7 @@ TEST_F(LookupBatchTest, SaysWhoseItIsWhenItIsRefused) {
   const auto refused = [&](const v1::LookupRequest& request, const LookupLimits& limits) {
     EXPECT_TRUE(Parse(batch, request.SerializeAsString(), 7).ok());
     EXPECT_EQ(batch.batch_id(), request.batch_id());
-    return batch.Prepare(*registry_, limits, [](const TableSet&) { return absl::OkStatus(); });
+    return batch.Prepare(*registry_, limits);
   };
   v1::LookupRequest unknown = Request({Some(1, 1, 1)}, 41);
   unknown.set_table_set_id("other");

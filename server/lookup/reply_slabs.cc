@@ -1,9 +1,11 @@
 #include "server/lookup/reply_slabs.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "memstore/base/check.h"
 #include "memstore/base/status_macros.h"
+#include "server/base/limits.h"
 
 namespace engram {
 
@@ -22,29 +24,40 @@ ReplySlabs::ReplySlabs(Arena arena, uint32_t slabs, uint64_t slab_bytes)
   lent_.resize(slabs);
 }
 
-bool ReplySlabs::Take(uint32_t count, const std::function<void()>& on_free,
+bool ReplySlabs::Take(uint64_t connection, uint32_t count, const std::function<void()>& on_free,
                       std::vector<Slab>* out) {
   MutexLock lock(mutex_);
-  if (free_.size() < count) {
+  const auto own = held_.find(connection);
+  const uint32_t held = own == held_.end() ? 0 : own->second;
+  if (free_.size() < count || (held > 0 && free_.size() < held + count)) {
     if (on_free) wake_next_.push_back(on_free);
     return false;
   }
   for (uint32_t i = 0; i < count; ++i) {
-    out->push_back(Slab(shared_from_this(), free_.back()));
+    out->push_back(Slab(shared_from_this(), connection, free_.back()));
     free_.pop_back();
   }
+  held_[connection] = held + count;
   return true;
 }
 
-void ReplySlabs::Give(uint32_t index) {
+void ReplySlabs::Give(uint64_t connection, uint32_t index) {
   std::vector<std::function<void()>> wake;
   {
     MutexLock lock(mutex_);
     ENGRAM_CHECK(free_.size() < slabs_, "a slab came back twice");
     free_.push_back(index);
+    const auto own = held_.find(connection);
+    if (--own->second == 0) held_.erase(own);
     wake.swap(wake_next_);
   }
   for (const std::function<void()>& one : wake) one();
+}
+
+uint32_t ReplySlabs::HeldBy(uint64_t connection) const {
+  MutexLock lock(mutex_);
+  const auto own = held_.find(connection);
+  return own == held_.end() ? 0 : own->second;
 }
 
 uint32_t ReplySlabs::FreeSlabs() const {
@@ -54,12 +67,15 @@ uint32_t ReplySlabs::FreeSlabs() const {
 
 void ReplySlabs::Slab::Reset() {
   // The pool may end with this reference.
-  if (const std::shared_ptr<ReplySlabs> pool = std::exchange(pool_, nullptr)) pool->Give(index_);
+  if (const std::shared_ptr<ReplySlabs> pool = std::exchange(pool_, nullptr)) {
+    pool->Give(connection_, index_);
+  }
 }
 
 void* ReplySlabs::Slab::Lend() && {
   Lent& lent = pool_->lent_[index_];
   ENGRAM_CHECK(lent.pool == nullptr, "a slab was lent twice");
+  lent.connection = connection_;
   lent.index = index_;
   lent.pool = std::move(pool_);
   return &lent;
@@ -67,8 +83,14 @@ void* ReplySlabs::Slab::Lend() && {
 
 void ReplySlabs::Slab::GiveBack(void* lent) {
   auto* const whose = static_cast<Lent*>(lent);
+  const uint64_t connection = whose->connection;
   const uint32_t index = whose->index;
-  Slab(std::move(whose->pool), index).Reset();
+  Slab(std::move(whose->pool), connection, index).Reset();
+}
+
+absl::Duration MostWriteStall(uint32_t slabs_held) {
+  return std::max(absl::FromChrono(kLeastWriteStall),
+                  absl::FromChrono(kMaxWriteStall) / (1 + slabs_held / kSlabsOfLongStall));
 }
 
 }  // namespace engram

@@ -1,9 +1,10 @@
 // The memory that replies are gathered into: a fixed number of slabs of one size, reused for ever.
 //
 // A slab is taken, filled, and handed to gRPC inside a slice; whoever lets go of the last reference
-// gives it back, from any thread. Together they bound the replies under way. Memory is taken from
-// the system when a slab is first used. Thread-safe; a short lock for each take and give, none for
-// a row.
+// gives it back, from any thread. Together they bound the replies under way. A connection that
+// holds some may have as many as are left free (places.h), so those whose clients take nothing
+// leave some to others. Memory is taken from the system when a slab is first used. Thread-safe; a
+// short lock for each take and give, none for a row.
 #pragma once
 
 #include <cstddef>
@@ -12,6 +13,8 @@
 #include <memory>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
+#include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "memstore/base/mutex.h"
 #include "memstore/store/arena.h"
@@ -31,6 +34,7 @@ class ReplySlabs : public std::enable_shared_from_this<ReplySlabs> {
     Slab& operator=(Slab&& other) noexcept {
       Reset();
       pool_ = std::move(other.pool_);
+      connection_ = other.connection_;
       index_ = other.index_;
       return *this;
     }
@@ -46,16 +50,19 @@ class ReplySlabs : public std::enable_shared_from_this<ReplySlabs> {
 
    private:
     friend class ReplySlabs;
-    Slab(std::shared_ptr<ReplySlabs> pool, uint32_t index)
-        : pool_(std::move(pool)), index_(index) {}
+    Slab(std::shared_ptr<ReplySlabs> pool, uint64_t connection, uint32_t index)
+        : pool_(std::move(pool)), connection_(connection), index_(index) {}
     std::shared_ptr<ReplySlabs> pool_;
+    uint64_t connection_ = 0;
     uint32_t index_ = 0;
   };
 
-  // Appends `count` slabs to `out`, or none: then false, and `on_free`, unless it is empty, is
-  // called once, from any thread, as soon as slabs come back; it must be short and must not call
-  // the pool.
-  bool Take(uint32_t count, const std::function<void()>& on_free, std::vector<Slab>* out);
+  // Appends `count` slabs for a connection to `out`, or none, where there are too few or it has its
+  // share: then false, and `on_free`, unless it is empty, is called once, from any thread, as soon
+  // as slabs come back; it must be short and must not call the pool.
+  bool Take(uint64_t connection, uint32_t count, const std::function<void()>& on_free,
+            std::vector<Slab>* out);
+  uint32_t HeldBy(uint64_t connection) const;
 
   uint64_t slab_bytes() const { return slab_bytes_; }
   uint32_t slabs() const { return slabs_; }
@@ -66,11 +73,12 @@ class ReplySlabs : public std::enable_shared_from_this<ReplySlabs> {
   absl::Span<std::byte> Memory(uint32_t index) const {
     return {arena_.data() + index * slab_bytes_, slab_bytes_};
   }
-  void Give(uint32_t index);
+  void Give(uint64_t connection, uint32_t index);
 
   // What a lent slab's pointer points to.
   struct Lent {
     std::shared_ptr<ReplySlabs> pool;  // null when it is not lent
+    uint64_t connection = 0;
     uint32_t index = 0;
   };
 
@@ -80,7 +88,12 @@ class ReplySlabs : public std::enable_shared_from_this<ReplySlabs> {
   std::vector<Lent> lent_;  // one a slab, each used by whoever has the slab
   mutable Mutex mutex_;
   std::vector<uint32_t> free_ ABSL_GUARDED_BY(mutex_);  // last in, first out: warm
+  absl::flat_hash_map<uint64_t, uint32_t> held_ ABSL_GUARDED_BY(mutex_);  // by connection
   std::vector<std::function<void()>> wake_next_ ABSL_GUARDED_BY(mutex_);
 };
+
+// How long a client may leave a message untaken while slabs are short, whose connection holds so
+// many of them: the less the more it holds.
+absl::Duration MostWriteStall(uint32_t slabs_held);
 
 }  // namespace engram

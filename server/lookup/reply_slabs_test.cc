@@ -25,7 +25,7 @@ TEST(ReplySlabs, AreOfTheirSizeAndDoNotOverlap) {
   EXPECT_EQ(pool->slabs(), 5u);
   EXPECT_EQ(pool->slab_bytes(), kBytes);
   std::vector<ReplySlabs::Slab> slabs;
-  ASSERT_TRUE(pool->Take(5, Nobody, &slabs));
+  ASSERT_TRUE(pool->Take(1, 5, Nobody, &slabs));
   for (size_t i = 0; i < slabs.size(); ++i) {
     ASSERT_EQ(slabs[i].memory().size(), kBytes);
     std::memset(slabs[i].memory().data(), static_cast<int>(i + 1), kBytes);
@@ -38,14 +38,14 @@ TEST(ReplySlabs, AreOfTheirSizeAndDoNotOverlap) {
 TEST(ReplySlabs, TakesAllOrNone) {
   const auto pool = Pool(4);
   std::vector<ReplySlabs::Slab> some, more;
-  ASSERT_TRUE(pool->Take(3, Nobody, &some));
+  ASSERT_TRUE(pool->Take(1, 3, Nobody, &some));
   EXPECT_EQ(pool->FreeSlabs(), 1u);
   EXPECT_FALSE(pool->Take(
-      2, [] {}, &more));
+      2, 2, [] {}, &more));
   EXPECT_TRUE(more.empty());
   EXPECT_EQ(pool->FreeSlabs(), 1u);
   // Appends.
-  ASSERT_TRUE(pool->Take(1, Nobody, &some));
+  ASSERT_TRUE(pool->Take(2, 1, Nobody, &some));
   EXPECT_EQ(some.size(), 4u);
   some.clear();
   EXPECT_EQ(pool->FreeSlabs(), 4u);
@@ -54,12 +54,12 @@ TEST(ReplySlabs, TakesAllOrNone) {
 TEST(ReplySlabs, SayOnceThatSomeCameBack) {
   const auto pool = Pool(2);
   std::vector<ReplySlabs::Slab> slabs, none;
-  ASSERT_TRUE(pool->Take(2, Nobody, &slabs));
+  ASSERT_TRUE(pool->Take(1, 2, Nobody, &slabs));
   int first = 0, second = 0;
   EXPECT_FALSE(pool->Take(
-      1, [&] { ++first; }, &none));
+      2, 1, [&] { ++first; }, &none));
   EXPECT_FALSE(pool->Take(
-      2, [&] { ++second; }, &none));
+      3, 2, [&] { ++second; }, &none));
   EXPECT_EQ(first + second, 0);
   slabs.pop_back();
   EXPECT_EQ(first, 1);
@@ -69,10 +69,48 @@ TEST(ReplySlabs, SayOnceThatSomeCameBack) {
   EXPECT_EQ(second, 1);
 }
 
+TEST(ReplySlabs, AConnectionThatHoldsSomeHasAsManyAsAreLeftFree) {
+  const auto pool = Pool(16);
+  std::vector<ReplySlabs::Slab> held[4];
+  const auto take_all = [&](uint64_t connection) {
+    while (pool->Take(connection, 1, {}, &held[connection])) {
+    }
+    return pool->HeldBy(connection);
+  };
+  EXPECT_EQ(take_all(0), 8u);
+  EXPECT_EQ(take_all(1), 4u);
+  EXPECT_EQ(take_all(2), 2u);
+  int woken = 0;
+  EXPECT_FALSE(pool->Take(
+      0, 1, [&] { ++woken; }, &held[0]));
+  // Who comes with a large reply takes what it needs at once, where it is there.
+  ASSERT_TRUE(pool->Take(3, 2, Nobody, &held[3]));
+  EXPECT_EQ(pool->FreeSlabs(), 0u);
+  // Those that came back are nobody's any more, whoever gave them.
+  void* const lent = std::move(held[3].back()).Lend();
+  held[3].pop_back();
+  ReplySlabs::Slab::GiveBack(lent);
+  EXPECT_EQ(woken, 1);
+  EXPECT_EQ(pool->HeldBy(3), 1u);
+  for (std::vector<ReplySlabs::Slab>& slabs : held) slabs.clear();
+  for (uint64_t connection = 0; connection < 4; ++connection) {
+    EXPECT_EQ(pool->HeldBy(connection), 0u);
+  }
+  ASSERT_TRUE(pool->Take(0, 16, Nobody, &held[0]));
+}
+
+TEST(ReplySlabs, TheMoreAConnectionHoldsTheShorterItMayStall) {
+  EXPECT_EQ(MostWriteStall(0), absl::Seconds(2));
+  EXPECT_EQ(MostWriteStall(7), absl::Seconds(2));
+  EXPECT_EQ(MostWriteStall(8), absl::Seconds(1));
+  EXPECT_LT(MostWriteStall(16), MostWriteStall(8));
+  EXPECT_EQ(MostWriteStall(1000), absl::Milliseconds(600));
+}
+
 TEST(ReplySlabs, ASlabComesBackOnceHoweverItIsMoved) {
   const auto pool = Pool(2);
   std::vector<ReplySlabs::Slab> slabs;
-  ASSERT_TRUE(pool->Take(2, Nobody, &slabs));
+  ASSERT_TRUE(pool->Take(1, 2, Nobody, &slabs));
   ReplySlabs::Slab one = std::move(slabs[0]);
   EXPECT_FALSE(slabs[0]);
   EXPECT_TRUE(one);
@@ -90,7 +128,7 @@ TEST(ReplySlabs, ThePoolLivesUntilItsLastSlabIsBack) {
   auto pool = Pool(2);
   const std::weak_ptr<ReplySlabs> watched = pool;
   std::vector<ReplySlabs::Slab> slabs;
-  ASSERT_TRUE(pool->Take(2, Nobody, &slabs));
+  ASSERT_TRUE(pool->Take(1, 2, Nobody, &slabs));
   pool.reset();
   slabs.pop_back();
   ASSERT_FALSE(watched.expired());
@@ -116,7 +154,7 @@ TEST(ReplySlabs, NoThreadSeesAnothersBytesAndNoneWaitsForEver) {
         std::vector<ReplySlabs::Slab> slabs;
         const int seen = woken->load();
         if (!pool->Take(
-                1 + (round + t) % 3, [woken] { ++*woken, woken->notify_one(); }, &slabs)) {
+                t, 1 + (round + t) % 3, [woken] { ++*woken, woken->notify_one(); }, &slabs)) {
           woken->wait(seen);
           continue;
         }

@@ -73,8 +73,7 @@ class SlicedLookupTest : public ::testing::Test {
     const wire::Bytes chain[] = {{reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}};
     absl::Status status = batch_.Parse(chain, kNow);
     if (!status.ok()) return status;
-    return batch_.Prepare(*registry_, {.max_batch_rows = 10000, .max_reply_bytes = 0},
-                          [](const TableSet&) { return absl::OkStatus(); });
+    return batch_.Prepare(*registry_, {.max_batch_rows = 10000, .max_reply_bytes = 0});
   }
   // The rows of the answer are these, back to back.
   void ExpectRows(const std::vector<RowId>& ids) {

@@ -23,6 +23,8 @@ namespace {
 
 // How long a shortage of descriptors or memory is left alone before it is looked at again.
 constexpr int kPauseMs = 50;
+// Between looks for connections that can go, each of which is a system call or two for every one.
+constexpr absl::Duration kRoomInterval = absl::Milliseconds(100);
 // Between lines about connections that were turned away, however many are.
 constexpr absl::Duration kLogInterval = absl::Seconds(5);
 
@@ -64,9 +66,9 @@ void KeepAlive(int fd) {
 absl::StatusOr<std::unique_ptr<Acceptor>> Acceptor::Start(std::vector<ListenSocket> sockets,
                                                           int fd_limit, Take take,
                                                           std::shared_ptr<spdlog::logger> log,
-                                                          const Clock* clock) {
-  std::unique_ptr<Acceptor> acceptor(
-      new Acceptor(std::move(sockets), fd_limit, std::move(take), std::move(log), clock));
+                                                          const Clock* clock, MakeRoom make_room) {
+  std::unique_ptr<Acceptor> acceptor(new Acceptor(std::move(sockets), fd_limit, std::move(take),
+                                                  std::move(log), clock, std::move(make_room)));
   acceptor->stop_fd_ = eventfd(0, EFD_CLOEXEC);
   if (acceptor->stop_fd_ < 0) {
     return absl::ResourceExhaustedError(absl::StrCat("no eventfd: ", strerrordesc_np(errno)));
@@ -122,6 +124,10 @@ bool Acceptor::AcceptOne(int listen_fd) {
   }
   close(fd);
   LogThrottled("there are as many as engramd takes");
+  if (const MonotonicTime now = clock_->Now(); now >= next_room_) {
+    next_room_ = now + kRoomInterval;
+    make_room_();
+  }
   return true;
 }
 

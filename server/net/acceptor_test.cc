@@ -47,7 +47,12 @@ class AcceptorTest : public ::testing::Test {
           taken_.push_back(fd);
           changed_.NotifyAll();
         },
-        std::move(log), &RealClock());
+        std::move(log), &RealClock(),
+        [this] {
+          MutexLock lock(mutex_);
+          ++asked_for_room_;
+          changed_.NotifyAll();
+        });
     ASSERT_TRUE(acceptor.ok()) << acceptor.status();
     acceptor_ = *std::move(acceptor);
   }
@@ -84,6 +89,7 @@ class AcceptorTest : public ::testing::Test {
   Mutex mutex_;
   CondVar changed_;
   std::vector<int> taken_ ABSL_GUARDED_BY(mutex_);
+  int asked_for_room_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 TEST_F(AcceptorTest, HandsOnWhatConnects) {
@@ -115,6 +121,7 @@ TEST_F(AcceptorTest, TurnsAwayWhatIsTooManyAndTakesAgainLater) {
   {
     MutexLock lock(mutex_);
     EXPECT_EQ(taken_.size(), 1u);
+    while (asked_for_room_ == 0) changed_.Wait(mutex_);
     close(taken_.back());
     taken_.pop_back();
   }

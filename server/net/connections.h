@@ -1,29 +1,79 @@
-// The connections that were handed to gRPC, so that they can be ended in the end whatever their
-// peers do: gRPC closes one only after what it writes there was taken, and a peer that was stopped
-// takes nothing.
+// The connections that were handed to gRPC, so that they can be ended whatever their peers do: in
+// the end, for gRPC closes one only after what it writes there was taken, and a peer that was
+// stopped takes nothing; and for others' sake, where there is no memory for another byte, or no
+// descriptor for another connection.
+//
+// Who makes no progress is told by what the kernel has counted: rows are more bytes than the ids
+// that ask for them, so whoever sent more than it took has sent what engramd could not answer. A
+// Unix socket counts nothing: its connections are ended in the end alone, their calls as all others
+// (server/lookup/places.h).
 //
 // Thread-safe. Bounded by the number of descriptors: one entry for each number that ever was a
-// connection's.
+// connection's. Ending some costs two system calls for each connection.
 #pragma once
 
 #include <sys/types.h>
 
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <utility>
+#include <vector>
+
 #include "absl/container/flat_hash_map.h"
+#include "absl/time/time.h"
+#include "memstore/base/clock.h"
 #include "memstore/base/mutex.h"
 
 namespace engram {
 
 class Connections {
  public:
+  // What came and was taken, in bytes, and how long nothing came.
+  struct Traffic {
+    uint64_t received = 0;
+    uint64_t taken = 0;
+    absl::Duration silent = absl::ZeroDuration();
+  };
+  // Nothing: it is not known of this one.
+  using Measure = std::function<std::optional<Traffic>(int fd)>;
+
+  Connections();  // measured by the kernel
+  explicit Connections(Measure measure) : measure_(std::move(measure)) {}
+
   // Before its new owner has it.
-  void Add(int fd) ABSL_LOCKS_EXCLUDED(mutex_);
+  void Add(int fd, MonotonicTime now) ABSL_LOCKS_EXCLUDED(mutex_);
   // Ends those that are still open, both ways: whoever reads or writes there sees it. Descriptors
   // whose numbers are something else's by now are left alone.
-  void ShutDown() const ABSL_LOCKS_EXCLUDED(mutex_);
+  void ShutDown() ABSL_LOCKS_EXCLUDED(mutex_);
+  // Ends those that sent most beyond what they took, until that is `bytes` or no other sent more
+  // than kLeastUnanswered. Returns how much it is.
+  uint64_t EndUnanswered(uint64_t bytes) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Ends up to `count`, to make room for others: those that have been there for `age` and took next
+  // to nothing, the oldest first; where there is none, those that were silent for longest, and at
+  // least `silence`. Returns how many.
+  size_t EndLeastUsed(size_t count, MonotonicTime now, absl::Duration age, absl::Duration silence)
+      ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
-  mutable Mutex mutex_;
-  absl::flat_hash_map<int, ino_t> sockets_ ABSL_GUARDED_BY(mutex_);  // by descriptor
+  struct Socket {
+    ino_t inode = 0;
+    MonotonicTime since;
+    bool ended = false;
+  };
+  struct Open {
+    int fd = -1;
+    Socket* socket = nullptr;
+    Traffic traffic;
+  };
+
+  std::vector<Open> Measured() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  static void End(const Open& one);
+
+  const Measure measure_;
+  Mutex mutex_;
+  absl::flat_hash_map<int, Socket> sockets_ ABSL_GUARDED_BY(mutex_);  // by descriptor
 };
 
 }  // namespace engram

@@ -186,10 +186,11 @@ absl::Status ShmEndpoint::Lend(Client& client, const ParsedShmRequest& request) 
     return absl::ResourceExhaustedError(absl::StrCat(
         kMaxRings, " clients have rings of this engramd: detach one, or map the tables"));
   }
-  ENGRAM_ASSIGN_OR_RETURN(ShmGrant grant,
-                          GrantShmRequest(request, *registry_, options_.max_batch_rows));
   ENGRAM_ASSIGN_OR_RETURN(const uid_t uid, PeerUid(client.socket.get()));
-  ENGRAM_RETURN_IF_ERROR(options_.may_have(uid, grant.served.set->name()));
+  ENGRAM_ASSIGN_OR_RETURN(
+      ShmGrant grant,
+      GrantShmRequest(request, *registry_, options_.max_batch_rows,
+                      [&](absl::string_view set) { return options_.may_have(uid, set); }));
   client.served = grant.served;
   if (wants_ring) {
     const int socket = client.socket.get();

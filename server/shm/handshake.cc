@@ -119,9 +119,9 @@ absl::StatusOr<ParsedShmRequest> ParseShmRequest(absl::Span<const std::byte> byt
 }
 
 absl::StatusOr<ShmGrant> GrantShmRequest(const ParsedShmRequest& request,
-                                         const TableSetRegistry& registry,
-                                         uint64_t max_batch_rows) {
-  absl::StatusOr<ServedSet> served = registry.ResolveServed(request.table_set);
+                                         const TableSetRegistry& registry, uint64_t max_batch_rows,
+                                         MayHaveSet may_have) {
+  absl::StatusOr<ServedSet> served = registry.ResolveServed(request.table_set, may_have);
   if (!served.ok()) return served.status();
   if (absl::Status status = CheckResident(*served->set, "over shared memory"); !status.ok()) {
     return status;

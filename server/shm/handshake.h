@@ -41,7 +41,8 @@ struct ShmGrant {
 // The registry's errors; FAILED_PRECONDITION when the set's rows are not in its tables;
 // UNIMPLEMENTED when the set cannot be mapped (the client asks for a ring then).
 absl::StatusOr<ShmGrant> GrantShmRequest(const ParsedShmRequest& request,
-                                         const TableSetRegistry& registry, uint64_t max_batch_rows);
+                                         const TableSetRegistry& registry, uint64_t max_batch_rows,
+                                         MayHaveSet may_have = &EverySet);
 // The message of a grant: the reply, and what goes behind it.
 std::vector<std::byte> ShmGrantMessage(const ShmGrant& grant);
 // A reply that carries an error and nothing else.

@@ -2,6 +2,7 @@
 // small table sets, one whose rows come when the test says so, and one in memory.
 #pragma once
 
+#include <grpcpp/generic/async_generic_service.h>
 #include <grpcpp/grpcpp.h>
 #include <spdlog/sinks/null_sink.h>
 #include <spdlog/spdlog.h>
@@ -20,7 +21,9 @@
 #include "memstore/store/testing/small_table_set.h"
 #include "memstore/table/synthetic.h"
 #include "proto/engram/v1/lookup.grpc.pb.h"
+#include "server/grpc/health.h"
 #include "server/grpc/lookup_service.h"
+#include "server/grpc/unknown_call.h"
 
 namespace engram::testing {
 
@@ -31,7 +34,8 @@ inline constexpr int kMessageRows = static_cast<int>(kStreamMessageBytes / 264);
 // Goes on by a step each time that it is read. Nobody waits on it.
 class SteppingClock final : public Clock {
  public:
-  explicit SteppingClock(absl::Duration step) : step_ns_(absl::ToInt64Nanoseconds(step)) {}
+  explicit SteppingClock(absl::Duration step) { SetStep(step); }
+  void SetStep(absl::Duration step) { step_ns_ = absl::ToInt64Nanoseconds(step); }
   MonotonicTime Now() const override {
     return MonotonicTime::FromNanoseconds(now_ns_.fetch_add(step_ns_));
   }
@@ -42,7 +46,7 @@ class SteppingClock final : public Clock {
   }
 
  private:
-  const int64_t step_ns_;
+  std::atomic<int64_t> step_ns_{0};
   mutable std::atomic<int64_t> now_ns_{1'000'000'000};
 };
 
@@ -98,13 +102,30 @@ class LoopFixture : public ::testing::Test {
     int port = 0;
     builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
     builder.RegisterService(service_.get());
+    health_ = std::make_unique<Health>();
+    health_->SetServing(true);
+    builder.RegisterService(&health_->service());
+    unknown_methods_ = std::make_unique<grpc::AsyncGenericService>();
+    builder.RegisterAsyncGenericService(unknown_methods_.get());
     loop_ = std::make_unique<EventLoop>(
-        &context_, 0, [this](EventLoop& loop) { service_->Accept(loop); }, builder);
+        &context_, 0,
+        [this](EventLoop& loop) {
+          service_->Accept(loop);
+          health_->Accept(loop);
+          UnknownCall::Accept(loop, unknown_methods_.get());
+        },
+        builder);
     server_ = builder.BuildAndStart();
     ASSERT_NE(server_, nullptr);
     ASSERT_TRUE(loop_->Start().ok());
-    stub_ = v1::Lookup::NewStub(
-        grpc::CreateChannel(absl::StrCat("127.0.0.1:", port), grpc::InsecureChannelCredentials()));
+    address_ = absl::StrCat("127.0.0.1:", port);
+    stub_ = v1::Lookup::NewStub(Connect());
+  }
+  // A connection of its own.
+  std::shared_ptr<grpc::Channel> Connect() const {
+    grpc::ChannelArguments arguments;
+    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+    return grpc::CreateCustomChannel(address_, grpc::InsecureChannelCredentials(), arguments);
   }
   void TearDown() override { Stop(); }
   // As one that takes a token's owner alone.
@@ -172,8 +193,11 @@ class LoopFixture : public ::testing::Test {
   ServingContext context_;
   std::unique_ptr<RdmaEndpoint> rdma_;
   std::unique_ptr<LookupService> service_;
+  std::unique_ptr<Health> health_;
+  std::unique_ptr<grpc::AsyncGenericService> unknown_methods_;
   std::unique_ptr<EventLoop> loop_;
   std::unique_ptr<grpc::Server> server_;
+  std::string address_;
   std::unique_ptr<v1::Lookup::Stub> stub_;
 };
 

@@ -1,0 +1,124 @@
+#include "server/net/memory_guard.h"
+
+#include <fcntl.h>
+#include <malloc.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cinttypes>
+#include <cstdio>
+#include <utility>
+
+#include "memstore/base/status_macros.h"
+#include "memstore/os/thread.h"
+#include "server/base/limits.h"
+
+namespace engram {
+namespace {
+
+// Giving memory back holds up whoever takes some just then, for milliseconds.
+constexpr absl::Duration kTrimInterval = absl::Seconds(30);
+
+struct ProcessPages {
+  uint64_t address_space = 0;
+  uint64_t resident = 0;
+};
+
+// Zeros where /proc is not there.
+ProcessPages ReadStatm() {
+  std::array<char, 128> text{};
+  const int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return {};
+  const ssize_t got = read(fd, text.data(), text.size() - 1);
+  close(fd);
+  ProcessPages pages;
+  if (got <= 0 || std::sscanf(text.data(), "%" SCNu64 " %" SCNu64, &pages.address_space,
+                              &pages.resident) != 2) {
+    return {};
+  }
+  return pages;
+}
+
+uint64_t PageBytes() { return static_cast<uint64_t>(sysconf(_SC_PAGESIZE)); }
+
+}  // namespace
+
+MemoryProbes ProcessMemory() {
+  return {.resident_bytes = [page = PageBytes()] { return ReadStatm().resident * page; },
+          .heap =
+              [] {
+                const struct mallinfo2 info = mallinfo2();
+                return HeapUse{.used = info.uordblks + info.hblkhd, .free = info.fordblks};
+              },
+          .trim = [] { malloc_trim(0); }};
+}
+
+MemoryBound::MemoryBound(uint64_t most_bytes, MemoryProbes probes)
+    : most_bytes_(most_bytes), probes_(std::move(probes)), first_used_(probes_.heap().used) {}
+
+uint64_t MemoryBound::Excess(MonotonicTime now) {
+  const uint64_t resident = probes_.resident_bytes();
+  if (resident >= least_resident_ && resident < most_resident_) return 0;
+  const HeapUse heap = probes_.heap();
+  const uint64_t grown = heap.used - std::min(heap.used, first_used_);
+  if (grown > most_bytes_) return grown - most_bytes_ + most_bytes_ / 4;
+  // What is free may be used without the process growing.
+  const uint64_t may_hold = grown + heap.free;
+  if (may_hold <= most_bytes_ / 4 * 3) {
+    least_resident_ = resident - std::min(resident, most_bytes_ / 8);
+    most_resident_ = resident + (most_bytes_ - may_hold) / 2;
+  } else if (grown < most_bytes_ / 2 && now >= next_trim_) {
+    probes_.trim();
+    next_trim_ = now + kTrimInterval;
+  }
+  return 0;
+}
+
+absl::StatusOr<std::unique_ptr<MemoryGuard>> MemoryGuard::Start(
+    MemoryBound bound, std::function<void(uint64_t bytes)> make_room,
+    std::chrono::milliseconds interval, Clock* clock) {
+  std::unique_ptr<MemoryGuard> guard(
+      new MemoryGuard(std::move(bound), std::move(make_room), interval, clock));
+  ENGRAM_ASSIGN_OR_RETURN(guard->thread_,
+                          StartThread("memory", [one = guard.get()] { one->Run(); }));
+  return guard;
+}
+
+MemoryGuard::~MemoryGuard() {
+  if (!thread_.joinable()) return;
+  {
+    MutexLock lock(mutex_);
+    stop_ = true;
+    changed_.NotifyAll();
+  }
+  thread_.join();
+}
+
+void MemoryGuard::Run() {
+  MutexLock lock(mutex_);
+  while (!stop_) {
+    const MonotonicTime next = clock_->After(absl::FromChrono(interval_));
+    while (!stop_ && clock_->WaitUntil(changed_, mutex_, next)) {
+    }
+    if (stop_) return;
+    lock.Unlock();
+    if (const uint64_t bytes = bound_.Excess(clock_->Now()); bytes > 0) make_room_(bytes);
+    lock.Lock();
+  }
+}
+
+uint64_t CallMemoryBytes(uint64_t address_space, uint64_t used) {
+  return std::min(kCallMemoryBytes, (address_space - std::min(address_space, used)) / 2);
+}
+
+uint64_t CallMemoryBytes() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) {
+    return kCallMemoryBytes;
+  }
+  return CallMemoryBytes(limit.rlim_cur, ReadStatm().address_space * PageBytes());
+}
+
+}  // namespace engram

@@ -1,0 +1,292 @@
+"""gRPC clients by hand, over plain sockets: what no library lets a client do, and what a client that behaves gets meanwhile.
+
+Alone it is one of the hostile ones, against an engramd that runs already:
+
+    grpc_clients.py hold PORT PATH CONNECTIONS CALLS SECONDS [REQUEST_HEX]   calls whose answers nobody takes, again and again
+    grpc_clients.py keep PORT CONNECTIONS STREAMS SECONDS                    streams that say something and ask for nothing
+    grpc_clients.py unfinished PORT CONNECTIONS SECONDS [CALLS BYTES]        requests that are never whole
+"""
+import contextlib
+import socket
+import struct
+import sys
+import time
+
+LOOKUP = "/engram.v1.Lookup/Lookup"
+STREAM = "/engram.v1.Lookup/LookupStream"
+ATTACH = "/engram.v1.Lookup/Attach"
+HEALTH = "/grpc.health.v1.Health/Check"
+SERVING = b"\0\0\0\0\2\x08\1"
+# A cancel of a batch that there is not.
+CANCEL = bytes.fromhex("109f8d063001")
+DATA, HEADERS, RST, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
+# What HTTP/2 lets a side send before it was told more.
+FIRST_WINDOW = 65535
+
+
+def frame(kind, flags, stream, payload=b""):
+    return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
+
+
+def varint(number):
+    out = b""
+    while number > 127:
+        out += bytes([number & 127 | 128])
+        number >>= 7
+    return out + bytes([number])
+
+
+def field(number, payload):
+    return bytes([number << 3 | 2]) + varint(len(payload)) + payload
+
+
+def rows_request(set_id, layer, ids, batch_id=1):
+    """A LookupRequest of row ids of one layer."""
+    layer_ids = b"\x08" + varint(layer) + field(2, struct.pack(f"<{len(ids)}I", *ids))
+    return field(1, set_id.encode()) + b"\x10" + varint(batch_id) + field(3, layer_ids)
+
+
+def first_words(layer, words=8):
+    """How row 0 of a synthetic layer begins (proto/FORMATS.md)."""
+    def mix(value):
+        mask = (1 << 64) - 1
+        value = (value + 0x9E3779B97F4A7C15) & mask
+        value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & mask
+        value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & mask
+        return value ^ (value >> 31)
+
+    return b"".join(struct.pack("<Q", mix((layer << 48) ^ (word << 40))) for word in range(words))
+
+
+class Connection:
+    """One HTTP/2 connection. `window`: what it takes of each answer."""
+
+    def __init__(self, port, window=None, timeout=5.0):
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout)
+        self.next_stream = 1
+        self.buffer = b""
+        self.streams = []
+        settings = b"" if window is None else struct.pack(">HI", 4, window)
+        out = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS, 0, 0, settings)
+        if window is None:
+            out += frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", 1 << 30))  # of the connection
+        self.socket.sendall(out)
+
+    def close(self):
+        self.socket.close()
+
+    def call(self, path, body=None, announced=None, end=False):
+        """Begins a call, with a message where there is a `body`; returns its stream."""
+        name = path.encode()
+        head = b"\x83\x86\x04" + bytes([len(name)]) + name + b"\x41\x01x\x5f\x10application/grpc\x40\x02te\x08trailers"
+        stream = self.next_stream
+        self.next_stream += 2
+        out = frame(HEADERS, 4, stream, head)
+        if body is not None:
+            out += self.message(stream, body, announced, end)
+        self.socket.sendall(out)
+        return stream
+
+    @staticmethod
+    def message(stream, body, announced=None, end=False):
+        """The frames of a message, or of the beginning of one of `announced` bytes."""
+        data = b"\0" + struct.pack(">I", len(body) if announced is None else announced) + body
+        pieces = [data[at:at + 16000] for at in range(0, len(data), 16000)]
+        return b"".join(frame(DATA, int(end and piece is pieces[-1]), stream, piece) for piece in pieces)
+
+    def drop_input(self):
+        """Takes what is there and looks at none of it; raises OSError where the connection is gone."""
+        self.socket.setblocking(False)
+        try:
+            while True:
+                if not self.socket.recv(1 << 20):
+                    raise ConnectionResetError("closed by the other side")
+        except BlockingIOError:
+            pass
+        finally:
+            self.socket.settimeout(5)
+
+    def frames(self):
+        """Those that are whole in what came, as (kind, flags, stream, payload)."""
+        while len(self.buffer) >= 9:
+            end = 9 + int.from_bytes(self.buffer[:3], "big")
+            if len(self.buffer) < end:
+                return
+            one = self.buffer[3], self.buffer[4], int.from_bytes(self.buffer[5:9], "big"), self.buffer[9:end]
+            self.buffer = self.buffer[end:]
+            yield one
+
+    def answer(self, stream, seconds):
+        """The first message of the stream as it came, framed, or what there was of it at the end; raises OSError."""
+        end = time.monotonic() + seconds
+        data = b""
+        while True:
+            for kind, flags, of, payload in self.frames():
+                if kind == GOAWAY:
+                    raise ConnectionResetError("GOAWAY")
+                if kind == PING and not flags & 1:
+                    self.socket.sendall(frame(PING, 1, 0, payload))
+                if of != stream:
+                    continue
+                if kind == DATA:
+                    data += payload
+                    if len(data) >= 5 and len(data) >= 5 + int.from_bytes(data[1:5], "big"):
+                        return data
+                if kind == RST or flags & 1 and kind in (DATA, HEADERS):
+                    return data
+            left = end - time.monotonic()
+            if left <= 0:
+                raise TimeoutError("no answer")
+            self.socket.settimeout(left)
+            got = self.socket.recv(1 << 16)
+            if not got:
+                raise ConnectionResetError("closed by the other side")
+            self.buffer += got
+
+
+class SlowUpload:
+    """Requests of a connection that come as fast as the windows allow, and never come to their ends."""
+
+    def __init__(self, connection, calls, sent, announced=4 << 20):
+        self.connection = connection
+        self.connection_window = FIRST_WINDOW
+        self.windows, self.left = {}, {}
+        for _ in range(calls):
+            stream = connection.call(LOOKUP, b"", announced=announced)
+            self.windows[stream], self.left[stream] = FIRST_WINDOW - 5, sent
+            self.connection_window -= 5
+
+    def go_on(self):
+        """Sends what may be sent now; raises OSError where the connection is gone."""
+        self.connection.socket.setblocking(False)
+        try:
+            while True:
+                got = self.connection.socket.recv(1 << 16)
+                if not got:
+                    raise ConnectionResetError("closed by the other side")
+                self.connection.buffer += got
+        except BlockingIOError:
+            pass
+        finally:
+            self.connection.socket.settimeout(1)
+        for kind, _, stream, payload in self.connection.frames():
+            if kind == WINDOW_UPDATE and stream == 0:
+                self.connection_window += int.from_bytes(payload, "big")
+            elif kind == WINDOW_UPDATE and stream in self.windows:
+                self.windows[stream] += int.from_bytes(payload, "big")
+            elif kind in (RST, HEADERS):
+                self.left.pop(stream, None)
+        out = []
+        for stream, left in self.left.items():
+            while (size := min(16000, left, self.windows[stream], self.connection_window)) > 0:
+                out.append(frame(DATA, 0, stream, bytes(size)))
+                left -= size
+                self.windows[stream] -= size
+                self.connection_window -= size
+            self.left[stream] = left
+        self.connection.socket.sendall(b"".join(out))
+
+
+def healthy(port, seconds=2.0):
+    """One health check, by a connection of its own as a probe's: whether it was answered SERVING in time."""
+    try:
+        connection = Connection(port, timeout=seconds)
+    except OSError:
+        return False
+    try:
+        return connection.answer(connection.call(HEALTH, b"", end=True), seconds) == SERVING
+    except OSError:
+        return False
+    finally:
+        connection.close()
+
+
+def looks_up(connection, set_id, layer=1, seconds=5.0):
+    """One unary lookup of row 0: whether the row came, as it is."""
+    try:
+        data = connection.answer(connection.call(LOOKUP, rows_request(set_id, layer, [0]), end=True), seconds)
+    except OSError:
+        return False
+    return first_words(layer) in data
+
+
+class Hostile:
+    """Several connections that are opened again where engramd closed them."""
+
+    def __init__(self, port, connections, window=None):
+        self.port, self.window = port, window
+        self.connections = [None] * connections
+
+    def each(self, act):
+        """act(connection, is_new) for each of them."""
+        for at, connection in enumerate(self.connections):
+            is_new = connection is None
+            try:
+                if is_new:
+                    connection = self.connections[at] = Connection(self.port, self.window, timeout=1)
+                act(connection, is_new)
+                if not hasattr(connection, "upload"):
+                    connection.drop_input()
+            except OSError:
+                if connection is not None:
+                    connection.close()
+                self.connections[at] = None
+
+    def close(self):
+        for connection in self.connections:
+            if connection is not None:
+                connection.close()
+
+
+def hold_once(hostile, path, body, calls):
+    """Calls whose answers nobody takes."""
+    hostile.each(lambda connection, _: [connection.call(path, body, end=path != STREAM) for _ in range(calls)])
+
+
+def keep_once(hostile, streams):
+    """Streams that say that they live."""
+    def act(connection, is_new):
+        if is_new:
+            connection.streams = [connection.call(STREAM, CANCEL) for _ in range(streams)]
+        else:
+            connection.socket.sendall(b"".join(connection.message(stream, CANCEL) for stream in connection.streams))
+
+    hostile.each(act)
+
+
+def leave_unfinished(hostile, calls=100, sent=48000):
+    """Requests of which a part comes, at once or, where that is more than the windows take, bit by bit."""
+    def act(connection, is_new):
+        if sent > FIRST_WINDOW:
+            if is_new:
+                connection.upload = SlowUpload(connection, calls, sent)
+            connection.upload.go_on()
+        elif is_new:
+            for _ in range(calls):
+                connection.call(LOOKUP, bytes(sent), announced=4 << 20)
+
+    hostile.each(act)
+
+
+def main(words):
+    kind, port, numbers = words[0], int(words[1]), words[2:]
+    if kind == "hold":
+        path, connections, calls, seconds = numbers[0], int(numbers[1]), int(numbers[2]), float(numbers[3])
+        body = bytes.fromhex(numbers[4]) if len(numbers) > 4 else b""
+        hostile = Hostile(port, connections, window=0)
+        once = lambda: hold_once(hostile, path, body, calls)
+    elif kind == "keep":
+        hostile, seconds = Hostile(port, int(numbers[0])), float(numbers[2])
+        once = lambda: keep_once(hostile, int(numbers[1]))
+    else:
+        hostile, seconds = Hostile(port, int(numbers[0])), float(numbers[1])
+        once = lambda: leave_unfinished(hostile, *map(int, numbers[2:4]))
+    with contextlib.closing(hostile):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            once()
+            time.sleep(0.2)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
