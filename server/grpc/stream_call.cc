@@ -151,7 +151,7 @@ absl::Status StreamCall::Admit(LookupBatch& batch) {
                                    FairScheduler::Work(batch.RowsLeftBytes()), left);
   if (status.ok()) return status;
   ids_.Give(batch.IdBytes());
-  return turned_away(Rejection::kLate, status);
+  return absl::IsResourceExhausted(status) ? turned_away(Rejection::kLate, status) : status;
 }
 
 void StreamCall::Cancel(uint64_t batch_id) {

@@ -136,7 +136,7 @@ absl::Status UnaryCall::Prepare() {
   const absl::Duration left = deadline_ - loop_.clock().Now();
   status = loop_.scheduler().Admit(*this, /*ahead=*/0, FairScheduler::Work(batch_->RowsLeftBytes()),
                                    left);
-  return status.ok() ? status : turned_away(Rejection::kLate, status);
+  return absl::IsResourceExhausted(status) ? turned_away(Rejection::kLate, status) : status;
 }
 
 // One that has its request is soon over; others may never be.

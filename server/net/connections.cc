@@ -39,7 +39,10 @@ void Connections::Add(int fd, MonotonicTime now) {
   struct stat file;
   if (fstat(fd, &file) != 0) return;
   MutexLock lock(mutex_);
-  sockets_[fd] = {.inode = file.st_ino, .since = now};
+  Socket& socket = sockets_[fd];
+  socket = {};
+  socket.inode = file.st_ino;
+  socket.since = now;
 }
 
 void Connections::ShutDown() {
@@ -87,19 +90,26 @@ uint64_t Connections::EndUnanswered(uint64_t bytes) {
 size_t Connections::EndLeastUsed(size_t count, MonotonicTime now, absl::Duration age,
                                  absl::Duration silence) {
   MutexLock lock(mutex_);
-  std::vector<Open> useless, silent;
+  std::vector<Open> useless, idle;
+  const auto idle_for = [now](const Open& one) {
+    return std::max(one.traffic.silent, now - one.socket->progressed);
+  };
   for (const Open& one : Measured()) {
-    if (now - one.socket->since < age) continue;
+    Socket& socket = *one.socket;
+    if (one.traffic.taken >= socket.taken + kNextToNothing) {
+      socket.taken = one.traffic.taken;
+      socket.progressed = now;
+    }
+    if (now - socket.since < age) continue;
     if (one.traffic.taken < kNextToNothing) {
       useless.push_back(one);
-    } else if (one.traffic.silent >= silence) {
-      silent.push_back(one);
+    } else if (idle_for(one) >= silence) {
+      idle.push_back(one);
     }
   }
-  std::vector<Open>& chosen = useless.empty() ? silent : useless;
+  std::vector<Open>& chosen = useless.empty() ? idle : useless;
   std::sort(chosen.begin(), chosen.end(), [&](const Open& a, const Open& b) {
-    return useless.empty() ? a.traffic.silent > b.traffic.silent
-                           : a.socket->since < b.socket->since;
+    return useless.empty() ? idle_for(a) > idle_for(b) : a.socket->since < b.socket->since;
   });
   if (chosen.size() > count) chosen.resize(count);
   for (const Open& one : chosen) End(one);

@@ -51,8 +51,9 @@ class Connections {
   // than kLeastUnanswered. Returns how much it is.
   uint64_t EndUnanswered(uint64_t bytes) ABSL_LOCKS_EXCLUDED(mutex_);
   // Ends up to `count`, to make room for others: those that have been there for `age` and took next
-  // to nothing, the oldest first; where there is none, those that were silent for longest, and at
-  // least `silence`. Returns how many.
+  // to nothing, the oldest first; where there is none, those that said nothing, or took next to
+  // nothing since they were first looked at, for longest, and at least `silence`: a client that
+  // only says that it lives makes no progress. Returns how many.
   size_t EndLeastUsed(size_t count, MonotonicTime now, absl::Duration age, absl::Duration silence)
       ABSL_LOCKS_EXCLUDED(mutex_);
 
@@ -61,6 +62,9 @@ class Connections {
     ino_t inode = 0;
     MonotonicTime since;
     bool ended = false;
+    // When it was last seen to have taken something, and how much it had then.
+    MonotonicTime progressed;
+    uint64_t taken = 0;
   };
   struct Open {
     int fd = -1;

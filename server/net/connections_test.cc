@@ -102,6 +102,9 @@ TEST_F(MeasuredConnectionsTest, RoomIsMadeByThoseThatTookNothingAndElseByTheSile
   EXPECT_TRUE(HasEnded(worker));
   EXPECT_EQ(end_one(110), 0u);
   EXPECT_FALSE(HasEnded(busy));
+  // It goes on saying something, and takes nothing.
+  EXPECT_EQ(end_one(200), 1u);
+  EXPECT_TRUE(HasEnded(busy));
 }
 
 // The kernel's own counts, over TCP.
