@@ -22,7 +22,7 @@ void ShutDown(grpc::Server& server) {
 
 }  // namespace
 
-void ShutDownServer(grpc::Server& server, const Connections& connections, Clock& clock) {
+void ShutDownServer(grpc::Server& server, Connections& connections, Clock& clock) {
   struct Down {
     Mutex mutex;
     CondVar changed;

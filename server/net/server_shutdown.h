@@ -15,6 +15,6 @@ namespace engram {
 // seconds, and one that takes nothing (it was stopped) keeps gRPC from closing its own. After
 // a moment for clients to close by themselves, calls are cancelled, then `connections` ended under
 // gRPC.
-void ShutDownServer(grpc::Server& server, const Connections& connections, Clock& clock);
+void ShutDownServer(grpc::Server& server, Connections& connections, Clock& clock);
 
 }  // namespace engram
