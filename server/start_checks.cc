@@ -197,7 +197,7 @@ std::vector<Finding> NotesOnMemory(const ServerConfig& config, const std::vector
       config.memory_limit_bytes != 0 ? config.memory_limit_bytes : ReadMemoryLimit().bytes;
   if (most <= limit) return {};
   return {{.what = absl::StrCat("on huge pages of 2 MiB, one or more a layer, the table sets take ",
-                                "up to ", ExactBytes(most), ", more than the ", Size(limit),
+                                "up to ", ExactBytes(most), ", more than the ", ExactBytes(limit),
                                 " that they may: they may be refused when they are loaded"),
            .is_note = true}};
 }

@@ -96,7 +96,7 @@ void AdminServer::Take(int listen_fd, int fd) {
   grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;
   connection.listener_fd = listen_fd;
   connection.fd = fd;
-  connections_.Add(fd);
+  connections_.Add(fd, clock_->Now());
   unix_peers_.Add(fd);
   taken_->HandleNewConnection(&connection);
 }
