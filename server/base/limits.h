@@ -26,14 +26,14 @@ inline constexpr uint64_t kStreamMessageBytes = 512 << 10;
 inline constexpr uint64_t kSlabBytes = kStreamMessageBytes + (64 << 10);
 // All replies under way are in these: 72 MiB.
 inline constexpr uint32_t kSlabs = 128;
-// Of what connections share - streams, calls, slabs, bytes of ids - each may hold as much as is left
-// free (server/lookup/places.h): one alone half of it, and of a few that hold all that they can each
-// leaves as much to the next one.
+// Of what connections share - streams, calls, slabs, bytes of ids - each may hold as much as is
+// left free (server/lookup/places.h): one alone half of it, and of a few that hold all that they
+// can each leaves as much to the next one.
 //
 // Unary lookups in the server at once, from their first bytes to their answers.
 inline constexpr uint32_t kMaxUnaryCalls = 512;
-// A stream is a client's; each has a few KiB. When there are as many, the one that serves its client
-// least is ended for the next one: before all others one that never took rows.
+// A stream is a client's; each has a few KiB. When there are as many, the one that serves its
+// client least is ended for the next one: before all others one that never took rows.
 inline constexpr uint32_t kMaxStreams = 1024;
 // A stream whose client took rows is not ended for another one's sake before it was idle for this
 // long: longer than a decode step, or a prefill, keeps a worker from asking again.
@@ -48,8 +48,8 @@ inline constexpr int kMaxCallsPerConnection = 128;
 // A message of the small methods, and of setting RDMA up: names and keys, a hundred bytes as a
 // rule. It is parsed on a loop that serves lookups, where four megabytes took a tenth of a second.
 inline constexpr size_t kMaxSmallMessageBytes = 16 << 10;
-// Calls of the small methods (Attach, Describe) whose clients have not taken their answers yet; each
-// may hold a manifest and a token map, half a megabyte: 64 MiB in all.
+// Calls of the small methods (Attach, Describe) whose clients have not taken their answers yet;
+// each may hold a manifest and a token map, half a megabyte: 64 MiB in all.
 inline constexpr uint32_t kMaxUnaryMethodCalls = 128;
 // What a call may send before it is read; gRPC's own default, said here because it is counted on.
 // Beyond it gRPC takes no more than the message that is being read has, kMaxRequestBytes at most.
