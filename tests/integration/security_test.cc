@@ -194,8 +194,7 @@ TEST_F(SecurityTest, AnAllowListSaysWhichIdentityMayHaveWhichSet) {
   const CertificateFiles nobody =
       MakeCertificate(authority_, scratch_ / "", "nobody", "DNS:nobody");
   // A certificate that is good, of somebody who may have nothing; the id does not help.
-  for (const std::string& set :
-       {std::string("qwen4-exp"), std::string("nosuchset"), (*client)->table_set().id}) {
+  for (const std::string set : {"qwen4-exp", "nosuchset", (*client)->table_set().id.c_str()}) {
     const absl::Status status =
         Client::Attach("grpc:" + address, {.table_set = set, .security = With(Worker(), nobody)})
             .status();
