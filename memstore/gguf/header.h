@@ -55,7 +55,7 @@ struct GgufTensor {
   std::vector<uint64_t> shape;     // the values of a row first
   uint64_t offset = 0;             // of the first byte, in the file
   uint64_t bytes = 0;
-  FileStamp as_read;  // the file when its header was read: the place is of no other
+  FileStamp as_read = {};  // the file when its header was read: the place is of no other
 
   uint64_t RowValues() const { return shape.empty() ? 1 : shape[0]; }
   uint64_t Rows() const;  // all further dimensions

@@ -128,8 +128,7 @@ absl::StatusOr<TensorPlace> Place(const std::string& name, const HeaderEntry& en
     return absl::DataLossError(
         absl::StrCat(InFile(name, path), " lacks a sound dtype, shape or data_offsets"));
   }
-  TensorPlace place{name, path, entry.dtype, entry.shape, 0, entry.offsets[1] - entry.offsets[0],
-                    {}};
+  TensorPlace place{name, path, entry.dtype, entry.shape, 0, entry.offsets[1] - entry.offsets[0]};
   ENGRAM_ASSIGN_OR_RETURN(const uint64_t bytes, TensorBytes(place));
   if (bytes != place.bytes) {
     return absl::DataLossError(absl::StrCat(InFile(name, path), " is ", Describe(place),

@@ -34,7 +34,7 @@ struct TensorPlace {
   std::vector<uint64_t> shape;
   uint64_t offset = 0;  // of the first byte, in the file
   uint64_t bytes = 0;
-  FileStamp as_read;  // the file when its header was read: the place is of no other
+  FileStamp as_read = {};  // the file when its header was read: the place is of no other
 };
 // "F8_E4M3 [1000, 256]", for messages.
 std::string Describe(const TensorPlace& tensor);
