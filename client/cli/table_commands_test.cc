@@ -78,7 +78,7 @@ TEST_F(TableCommandsTest, PacksVerifiesAndInspects) {
     EXPECT_THAT(printed_, HasSubstr(part));
   }
   EXPECT_THAT(printed_, HasSubstr(absl::StrCat("rows    ", rows * 264, " bytes (")));
-  EXPECT_THAT(printed_, HasSubstr(" KiB) in "));
+  EXPECT_THAT(printed_, HasSubstr(" MiB) in "));
 }
 
 // A script takes the id from there.

@@ -1,6 +1,7 @@
 #include "memstore/os/malloc_tuning.h"
 
 #include <malloc.h>
+#include <sys/resource.h>
 
 namespace engram {
 
@@ -9,6 +10,10 @@ void KeepFreedMemory() {
   constexpr int kMostBytes = 32 << 20;
   mallopt(M_MMAP_THRESHOLD, kMostBytes);
   mallopt(M_TRIM_THRESHOLD, 2 * kMostBytes);
+  constexpr int kPoolsWhereLimited = 2;
+  rlimit limit{};
+  const bool is_limited = getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
+  if (is_limited) mallopt(M_ARENA_MAX, kPoolsWhereLimited);
 }
 
 }  // namespace engram

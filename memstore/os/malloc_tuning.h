@@ -8,6 +8,9 @@ namespace engram {
 // large as its messages all the time; taken from the system anew they cost page faults, nearly half
 // of a large reply's time. Programs that have another allocator, or choose for themselves
 // (MALLOC_TRIM_THRESHOLD_ and so on), do not need it.
+//
+// Where the process's address space is limited (ulimit -v) its threads share two pools: each pool
+// takes 64 MiB of it, used or not, and by itself glibc makes up to eight for each core.
 void KeepFreedMemory();
 
 }  // namespace engram

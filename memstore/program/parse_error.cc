@@ -48,6 +48,15 @@ std::vector<std::string> NamesOfFlags(const CLI::App& app) {
 std::string ExplainParseError(const CLI::App& app, const CLI::ParseError& error) {
   const std::vector<const CLI::App*> chosen = Chosen(app);
   const CLI::App& last = *chosen.back();
+  const std::vector<std::string> rest = last.remaining();
+  const std::vector<const CLI::App*> commands = Commands(last);
+  // Flags behind a command that there is not are that one's, whichever it is.
+  if (!commands.empty() && !rest.empty() && !absl::StartsWith(rest.front(), "-")) {
+    std::vector<std::string> names;
+    for (const CLI::App* command : commands) names.push_back(command->get_name());
+    return absl::StrCat(NameOf(chosen), " has no command \"", QuoteForMessage(rest.front()), "\"",
+                        Meant(rest.front(), names));
+  }
   for (const CLI::App* level : chosen) {
     for (const std::string& word : level->remaining()) {
       if (word.size() < 2 || word.front() != '-' || word == "--") continue;
@@ -58,15 +67,7 @@ std::string ExplainParseError(const CLI::App& app, const CLI::ParseError& error)
                           Meant(flag, NamesOfFlags(*level)));
     }
   }
-  const std::vector<std::string> rest = last.remaining();
-  const std::vector<const CLI::App*> commands = Commands(last);
-  if (!commands.empty()) {
-    if (rest.empty()) return absl::StrCat(NameOf(chosen), " needs a command");
-    std::vector<std::string> names;
-    for (const CLI::App* command : commands) names.push_back(command->get_name());
-    return absl::StrCat(NameOf(chosen), " has no command \"", QuoteForMessage(rest.front()), "\"",
-                        Meant(rest.front(), names));
-  }
+  if (!commands.empty() && rest.empty()) return absl::StrCat(NameOf(chosen), " needs a command");
   return MessageLine(error.what());
 }
 

@@ -41,6 +41,7 @@ TEST(ExplainParseError, NamesTheCommandThatThereIsNot) {
   EXPECT_EQ(Parse({"verfiy", "x"}).why, "tool has no command \"verfiy\": did you mean verify?");
   EXPECT_EQ(Parse({"bogus"}).why, "tool has no command \"bogus\"");
   EXPECT_EQ(Parse({"bogus"}).help, "tool --help");
+  EXPECT_EQ(Parse({"bogus", "--output", "x"}).why, "tool has no command \"bogus\"");
   EXPECT_EQ(Parse({}).why, "tool needs a command");
   EXPECT_EQ(Parse({"admin", "lits"}).why, "tool admin has no command \"lits\": did you mean list?");
   EXPECT_EQ(Parse({"admin"}).help, "tool admin --help");

@@ -106,7 +106,7 @@ TEST_F(HttpServerTest, ProbesAndPagesAreServedUnderTheirPaths) {
               AllOf(HasSubstr("Content-Length: 12\r\n"), EndsWith("\r\n\r\n")));
   EXPECT_THAT(Ask(Get("/")), AllOf(StartsWith("HTTP/1.1 302 "), HasSubstr("Location: /page\r\n")));
   EXPECT_THAT(Ask(Get("/none")),
-              AllOf(StartsWith("HTTP/1.1 404 "), HasSubstr("/probe\n"), Not(HasSubstr("none"))));
+              AllOf(StartsWith("HTTP/1.1 404 "), HasSubstr("/probe\n"), Not(HasSubstr("/none"))));
   EXPECT_THAT(Ask("POST /page HTTP/1.1\r\nHost: x\r\n\r\n"),
               AllOf(StartsWith("HTTP/1.1 405 "), HasSubstr("Allow: GET, HEAD\r\n")));
 }

@@ -286,9 +286,13 @@ absl::Status TakeAllowances(const ConfigLayers& layers, ServerConfig* config) {
 absl::Status TakeAdminIdentities(const ConfigLayers& layers, ServerConfig* config) {
   const v1::ServerConfig& given = layers.config();
   if (!config->admin_grpc_listen) {
-    for (const char* field :
-         {"admin_tls_cert", "admin_tls_key", "admin_tls_client_ca", "admin_identity"}) {
-      if (layers.Source(field) == "default") continue;
+    // What is empty says nothing, as in a file that --print-config wrote.
+    for (const auto& [field, is_given] :
+         {std::pair("admin_tls_cert", !given.admin_tls_cert().empty()),
+          std::pair("admin_tls_key", !given.admin_tls_key().empty()),
+          std::pair("admin_tls_client_ca", !given.admin_tls_client_ca().empty()),
+          std::pair("admin_identity", given.admin_identity_size() > 0)}) {
+      if (!is_given) continue;
       return Refuse(layers.Where(field), "is of no use without --admin-grpc-listen ADDRESS");
     }
   }

@@ -43,10 +43,19 @@ ProcessPages ReadStatm() {
 
 uint64_t PageBytes() { return static_cast<uint64_t>(sysconf(_SC_PAGESIZE)); }
 
+uint64_t AddressSpaceLeft() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) {
+    return kUnlimitedAddressSpace;
+  }
+  return limit.rlim_cur - std::min(limit.rlim_cur, ReadStatm().address_space * PageBytes());
+}
+
 }  // namespace
 
 MemoryProbes ProcessMemory() {
   return {.resident_bytes = [page = PageBytes()] { return ReadStatm().resident * page; },
+          .address_space_left = &AddressSpaceLeft,
           .heap =
               [] {
                 const struct mallinfo2 info = mallinfo2();
@@ -59,6 +68,9 @@ MemoryBound::MemoryBound(uint64_t most_bytes, MemoryProbes probes)
     : most_bytes_(most_bytes), probes_(std::move(probes)), first_used_(probes_.heap().used) {}
 
 uint64_t MemoryBound::Excess(MonotonicTime now) {
+  if (const uint64_t left = probes_.address_space_left(); left < most_bytes_ / 2) {
+    if (left + probes_.heap().free < most_bytes_ / 4) return most_bytes_ / 4;
+  }
   const uint64_t resident = probes_.resident_bytes();
   if (resident >= least_resident_ && resident < most_resident_) return 0;
   const HeapUse heap = probes_.heap();
@@ -109,16 +121,10 @@ void MemoryGuard::Run() {
   }
 }
 
-uint64_t CallMemoryBytes(uint64_t address_space, uint64_t used) {
-  return std::min(kCallMemoryBytes, (address_space - std::min(address_space, used)) / 2);
+uint64_t CallMemoryBytes(uint64_t address_space_left) {
+  return std::min(kCallMemoryBytes, address_space_left / 2);
 }
 
-uint64_t CallMemoryBytes() {
-  rlimit limit{};
-  if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) {
-    return kCallMemoryBytes;
-  }
-  return CallMemoryBytes(limit.rlim_cur, ReadStatm().address_space * PageBytes());
-}
+uint64_t CallMemoryBytes() { return CallMemoryBytes(AddressSpaceLeft()); }
 
 }  // namespace engram

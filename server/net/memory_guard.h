@@ -27,8 +27,13 @@ struct HeapUse {
   uint64_t free = 0;  // kept for what is taken next
 };
 
+// Where nothing limits it.
+inline constexpr uint64_t kUnlimitedAddressSpace = UINT64_MAX;
+
 struct MemoryProbes {
   std::function<uint64_t()> resident_bytes;  // of the process, tables and all; 0: not known
+  // What the process may still map (ulimit -v), or kUnlimitedAddressSpace.
+  std::function<uint64_t()> address_space_left = [] { return kUnlimitedAddressSpace; };
   std::function<HeapUse()> heap;
   std::function<void()> trim;  // gives what is free back to the system
 };
@@ -41,7 +46,9 @@ class MemoryBound {
   MemoryBound(uint64_t most_bytes, MemoryProbes probes);
 
   // By how much it has grown too far, with a quarter of what it may, so that there is room after;
-  // 0: it has not.
+  // 0: it has not. Where the process may map little more, and what the heap has free is little as
+  // well, that quarter: threads and the heap's own pieces take address space that no call is seen
+  // to hold.
   uint64_t Excess(MonotonicTime now);
   uint64_t most_bytes() const { return most_bytes_; }
 
@@ -88,7 +95,7 @@ class MemoryGuard {
 // How much the heap may grow for clients: kCallMemoryBytes, or, where the process may take less
 // address space than twice that (ulimit -v), half of what it may.
 uint64_t CallMemoryBytes();
-// The same for a limit of `address_space` of which `used` is taken.
-uint64_t CallMemoryBytes(uint64_t address_space, uint64_t used);
+// The same of what is left of the address space.
+uint64_t CallMemoryBytes(uint64_t address_space_left);
 
 }  // namespace engram

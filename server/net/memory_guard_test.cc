@@ -105,6 +105,22 @@ TEST_F(MemoryBoundTest, WhatAFloodLeftFreeIsGivenBackOnceInAWhile) {
 }
 
 // Nothing is known then, and nobody is ended for it.
+// Threads and pieces of the heap take address space as well, and where there is none left malloc
+// fails, however little is held.
+TEST_F(MemoryBoundTest, AWantOfAddressSpaceIsTooMuchWhereTheHeapHasNothingFree) {
+  uint64_t left = kMost;
+  HeapUse heap;
+  MemoryBound bound(kMost, {.resident_bytes = [] { return kMost; },
+                            .address_space_left = [&] { return left; },
+                            .heap = [&] { return heap; },
+                            .trim = [] {}});
+  EXPECT_EQ(bound.Excess(Now()), 0u);
+  left = kMost / 5;
+  EXPECT_EQ(bound.Excess(Now()), kMost / 4);
+  heap.free = kMost / 5;
+  EXPECT_EQ(bound.Excess(Now()), 0u);
+}
+
 TEST_F(MemoryBoundTest, WithoutMeasurementsNothingIsTooMuch) {
   MemoryBound bound(kMost, {.resident_bytes = [] { return uint64_t{0}; },
                             .heap = [] { return HeapUse(); },
@@ -165,9 +181,9 @@ TEST(MemoryGuard, LooksEachTimeItsIntervalIsOver) {
 }
 
 TEST(CallMemoryBytes, IsHalfOfWhatTheProcessMayTakeAndNeverMoreThanAllCallsNeed) {
-  EXPECT_EQ(CallMemoryBytes(2000 * kMiB, 1400 * kMiB), 300 * kMiB);
-  EXPECT_EQ(CallMemoryBytes(1000 * kMiB, 1400 * kMiB), 0u);
-  EXPECT_EQ(CallMemoryBytes(uint64_t{1} << 50, 1400 * kMiB), kCallMemoryBytes);
+  EXPECT_EQ(CallMemoryBytes(600 * kMiB), 300 * kMiB);
+  EXPECT_EQ(CallMemoryBytes(0), 0u);
+  EXPECT_EQ(CallMemoryBytes(kUnlimitedAddressSpace), kCallMemoryBytes);
 }
 
 TEST(ProcessMemory, SeesWhatIsTaken) {

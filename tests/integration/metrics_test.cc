@@ -119,7 +119,8 @@ TEST_F(MetricsTest, RefusalsAreCountedByTheirCodeAndReason) {
   const std::string id = log.substr(at, 64);
   EXPECT_EQ(look_up(false, id), grpc::StatusCode::UNAUTHENTICATED);
   EXPECT_EQ(look_up(true, id), grpc::StatusCode::PERMISSION_DENIED);
-  EXPECT_EQ(look_up(true, "none"), grpc::StatusCode::FAILED_PRECONDITION);
+  // Who may not have a set is not told whether there is one.
+  EXPECT_EQ(look_up(true, "none"), grpc::StatusCode::PERMISSION_DENIED);
   const auto attach = [&](bool with_token, const std::string& set) {
     grpc::ClientContext context;
     if (with_token) context.AddMetadata("authorization", absl::StrCat("Bearer ", kToken));
@@ -130,10 +131,13 @@ TEST_F(MetricsTest, RefusalsAreCountedByTheirCodeAndReason) {
   };
   EXPECT_EQ(attach(false, "qwen4-exp"), grpc::StatusCode::UNAUTHENTICATED);
   EXPECT_EQ(attach(true, "qwen4-exp"), grpc::StatusCode::PERMISSION_DENIED);
-  EXPECT_EQ(attach(true, "none"), grpc::StatusCode::FAILED_PRECONDITION);
+  EXPECT_EQ(attach(true, "none"), grpc::StatusCode::PERMISSION_DENIED);
+  EXPECT_EQ(attach(true, "another"), grpc::StatusCode::FAILED_PRECONDITION);
   EXPECT_EQ(attach(true, std::string(64, 'a')), grpc::StatusCode::FAILED_PRECONDITION);
-  for (const char* why : {"unauthenticated", "permission_denied", "unknown_name", "unknown_id"}) {
-    Expect(absl::StrCat("attach_refusals_total{transport=\"grpc\",reason=\"", why, "\"}"), 1);
+  for (const auto& [why, times] :
+       {std::pair("unauthenticated", 1), std::pair("permission_denied", 2),
+        std::pair("unknown_name", 1), std::pair("unknown_id", 1)}) {
+    Expect(absl::StrCat("attach_refusals_total{transport=\"grpc\",reason=\"", why, "\"}"), times);
     EXPECT_THAT(engramd_->Log(), HasSubstr(absl::StrCat("refused (", why, "): ")));
     EXPECT_THAT(HttpGet(http_, "/statusz"), HasSubstr(absl::StrCat("attach over grpc: ", why)));
   }
