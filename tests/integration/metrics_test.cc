@@ -143,9 +143,9 @@ TEST_F(MetricsTest, RefusalsAreCountedByTheirCodeAndReason) {
   }
   EXPECT_THAT(HttpGet(http_, "/statusz"), HasSubstr("lookup: permission_denied"));
   Expect("rejections_total{reason=\"unauthenticated\"}", 1);
-  Expect("rejections_total{reason=\"permission_denied\"}", 1);
+  Expect("rejections_total{reason=\"permission_denied\"}", 2);
   Expect("requests_total{transport=\"grpc_unary\",code=\"UNAUTHENTICATED\"}", 1);
-  Expect("requests_total{transport=\"grpc_unary\",code=\"FAILED_PRECONDITION\"}", 1);
+  Expect("requests_total{transport=\"grpc_unary\",code=\"PERMISSION_DENIED\"}", 2);
   Expect("requests_total{transport=\"grpc_unary\",code=\"OK\"}", 0);
   Expect("batch_rows_count", 0);
 }
