@@ -18,7 +18,7 @@ struct Cases {
 };
 
 void AddValues(const std::string& path, const CLI::Option& option, std::string* values) {
-  if (option.get_type_size() == 0) return;
+  if (option.get_expected_max() == 0) return;  // a flag, which takes none
   const std::vector<std::string> choices = Choices(option);
   const std::string placeholder = Placeholder(option);
   std::string reply = "return";  // files

@@ -231,8 +231,9 @@ TEST_F(EngramdTest, OneFlippedBitInAnyFileEndsItBeforeItListens) {
     WriteFile(path, bytes);
     ++files;
   }
-  // manifest and digest, token map, provenance, two shards, their checksums and their pages'
-  EXPECT_EQ(files, 10u);
+  // Manifest and digest, token map, provenance, image token ids, two shards, their checksums and
+  // their pages'.
+  EXPECT_EQ(files, 11u);
   EngramdProcess whole_again(Flags());
   EXPECT_FALSE(whole_again.WaitUntilServing().empty());
 }

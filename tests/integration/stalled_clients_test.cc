@@ -5,6 +5,8 @@
 #include <fstream>
 #include <memory>
 #include <string>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -32,6 +34,28 @@ uint64_t ResidentBytes(pid_t pid) {
   EXPECT_GT(kib, 0u);
   return kib << 10;
 }
+
+// Writes requests to a stream of its own and reads nothing, until it goes. What engramd does not
+// read holds the writing thread up, and nobody else.
+class StalledStream {
+ public:
+  StalledStream(const std::string& address, std::vector<v1::LookupRequest> requests)
+      : stream_(address), thread_([this, requests = std::move(requests)] {
+          for (const v1::LookupRequest& request : requests) {
+            if (!stream_.Write(request)) return;
+          }
+        }) {}
+  ~StalledStream() {
+    stream_.Abort();
+    thread_.join();
+  }
+  StalledStream(const StalledStream&) = delete;
+  StalledStream& operator=(const StalledStream&) = delete;
+
+ private:
+  HandStream stream_;
+  std::thread thread_;
+};
 
 class StalledClientsTest : public ::testing::Test {
  protected:
@@ -79,14 +103,14 @@ class StalledClientsTest : public ::testing::Test {
 // Each asks for more than a gigabyte and reads nothing. The smaller ones leave no room between what
 // the large ones hold of the memory for ids and its limit.
 TEST_F(StalledClientsTest, StreamsOfLargeBatchesThatNobodyReads) {
-  std::vector<std::unique_ptr<HandStream>> stalled;
+  std::vector<v1::LookupRequest> requests;
+  for (const uint64_t rows : {1'000'000, 1'000'000, 1'000'000, 1'000'000, 500'000, 200'000, 100'000,
+                              50'000, 20'000, 10'000, 5'000, 2'000, 1'000}) {
+    requests.push_back(RowBatch(set_, requests.size() + 1, rows));
+  }
+  std::vector<std::unique_ptr<StalledStream>> stalled;
   for (int i = 0; i < 12; ++i) {
-    stalled.push_back(std::make_unique<HandStream>(address_));
-    uint64_t id = 0;
-    for (const uint64_t rows : {1'000'000, 1'000'000, 1'000'000, 1'000'000, 500'000, 200'000,
-                                100'000, 50'000, 20'000, 10'000, 5'000, 2'000, 1'000}) {
-      ASSERT_TRUE(stalled.back()->Write(RowBatch(set_, ++id, rows)));
-    }
+    stalled.push_back(std::make_unique<StalledStream>(address_, requests));
     ExpectOthersAreServed();
   }
   ExpectBounded();
@@ -97,13 +121,11 @@ TEST_F(StalledClientsTest, StreamsOfTokensThatNobodyReads) {
   v1::LookupRequest request;
   request.set_table_set_id(set_.id());
   for (int i = 0; i < 80'000; ++i) request.mutable_tokens()->add_token_ids(i);
-  std::vector<std::unique_ptr<HandStream>> stalled;
+  std::vector<v1::LookupRequest> requests(3, request);
+  for (size_t i = 0; i < requests.size(); ++i) requests[i].set_batch_id(i + 1);
+  std::vector<std::unique_ptr<StalledStream>> stalled;
   for (int i = 0; i < 8; ++i) {
-    stalled.push_back(std::make_unique<HandStream>(address_));
-    for (uint64_t id = 1; id <= 3; ++id) {
-      request.set_batch_id(id);
-      ASSERT_TRUE(stalled.back()->Write(request));
-    }
+    stalled.push_back(std::make_unique<StalledStream>(address_, requests));
     ExpectOthersAreServed();
   }
   ExpectBounded();

@@ -92,7 +92,7 @@ TEST_F(TokenFilesTest, ATargetThatNobodyAnswersHasItsReason) {
   const std::string rest = " --token-ids " + Path("ids") + " --output " + Path("out");
   for (const auto& [target, what] : {std::pair{"grpc:127.0.0.1:1", "the connection is refused"},
                                      {"auto:127.0.0.1:1", "the connection is refused"},
-                                     {"grpc:no-such-host.invalid:7300", "does not resolve"},
+                                     {"grpc:no-such-host.invalid:7300", "is not known here"},
                                      {"grpc:unix:/nobody/s", "there is no such socket"}}) {
     const Outcome nobody =
         RunShell(absl::StrCat("$ENGRAM lookup --attach-timeout 1s --target ", target, rest));
