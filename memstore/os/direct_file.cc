@@ -1,6 +1,7 @@
 #include "memstore/os/direct_file.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -13,6 +14,8 @@
 
 namespace engram {
 namespace {
+
+constexpr uint64_t kHugePage = 2u << 20;
 
 constexpr uint64_t RoundDown(uint64_t n) { return n / kDirectAlignment * kDirectAlignment; }
 constexpr uint64_t RoundUp(uint64_t n) { return RoundDown(n + kDirectAlignment - 1); }
@@ -35,9 +38,14 @@ absl::Span<std::byte> PageBuffer::Reserve(uint64_t bytes) {
   if (bytes > bytes_) {
     data_.reset();
     bytes_ = 0;
-    const uint64_t wanted = RoundUp(bytes);
-    auto* data = static_cast<std::byte*>(std::aligned_alloc(kDirectAlignment, wanted));
+    // On huge pages where it is as long as one: a read is then a few large requests to the device,
+    // else one of as many pieces as it has small pages.
+    const bool is_long = bytes >= kHugePage;
+    const uint64_t alignment = is_long ? kHugePage : kDirectAlignment;
+    const uint64_t wanted = (bytes + alignment - 1) / alignment * alignment;
+    auto* data = static_cast<std::byte*>(std::aligned_alloc(alignment, wanted));
     if (data == nullptr) throw std::bad_alloc();
+    if (is_long) madvise(data, wanted, MADV_HUGEPAGE);  // where there are none, small ones do
     data_.reset(data);
     bytes_ = wanted;
   }

@@ -25,7 +25,7 @@ inline constexpr uint64_t kDirectAlignment = 4096;
 // growing.
 class PageBuffer {
  public:
-  // At least `bytes` long, rounded up to whole pages.
+  // At least `bytes` long, rounded up to whole pages, or huge pages where it is as long as one.
   absl::Span<std::byte> Reserve(uint64_t bytes);
 
  private:
