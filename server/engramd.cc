@@ -161,6 +161,7 @@ absl::Status Engramd::StartTableSets() {
   options.on_publish = [this](const ServedSet& served) {
     return rdma_ == nullptr ? absl::OkStatus() : rdma_->AddTables(served);
   };
+  options.after_publish = [this] { ShowHealth(); };
   options.on_retire = [this](const std::string& id) {
     if (rdma_ != nullptr) rdma_->ForgetTables(id);
   };
@@ -196,9 +197,20 @@ void Engramd::OnDamage(const TableSet& set, const absl::Status& status) {
             {"table_set_id", set.id()},
             {"code", absl::StatusCodeToString(status.code())}},
            absl::StrCat("table set ", set.name(), " ", set.id(), " is fenced: ", status.message(),
-                        "; start engramd again to load it anew"));
-  health_->SetServing(false);
-  if (admin_ != nullptr) admin_->SetServing(false);
+                        "; publish it again, or start engramd again, to load it anew"));
+  ShowHealth();
+}
+
+// What gRPC's health says is what /readyz does.
+void Engramd::ShowHealth() {
+  if (health_ == nullptr) return;  // it loads
+  const auto show = [this](bool serving) {
+    health_->SetServing(serving);
+    if (admin_ != nullptr) admin_->SetServing(serving);
+  };
+  show(Snapshot().WhyNotReady().empty());
+  // It may have been told to stop meanwhile.
+  if (life_.state() != LifeState::kServing) show(false);
 }
 
 absl::Status Engramd::StartShm() {

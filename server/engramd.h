@@ -100,6 +100,7 @@ class Engramd {
   HttpServer::Site Pages();
   absl::Status StartScrubber();
   void OnDamage(const TableSet& set, const absl::Status& status);
+  void ShowHealth();
   absl::Status StartAdmin();
   absl::Status StartService();
   absl::Status StartLoops();

@@ -7,8 +7,10 @@ namespace engram {
 std::string ServerSnapshot::WhyNotReady() const {
   for (const TableSetStatus& set : table_sets) {
     if (set.state == TableSetState::kFenced) {
-      return absl::StrCat("table set ", set.id,
-                          " is fenced: its memory was found to be damaged; start engramd again");
+      return absl::StrCat(
+          "table set ", set.id,
+          " is fenced: its memory was found to be damaged; publish it again, or start "
+          "engramd again");
     }
   }
   if (state == LifeState::kServing) return {};

@@ -304,6 +304,7 @@ absl::StatusOr<PublishedSet> TableSetManager::Load(const std::string& directory)
                absl::StrCat("took ", manifest.name, " ", manifest.id, " back: it was still here"));
       ENGRAM_ASSIGN_OR_RETURN(std::shared_ptr<const TableSet> back,
                               registry_->Resolve(manifest.id));
+      options_.after_publish();
       std::string warning = WarnOfOtherRows(before.get(), *back);
       PublishedSet published{std::move(back), std::move(warning)};
       Record(directory, published);
@@ -322,6 +323,7 @@ absl::StatusOr<PublishedSet> TableSetManager::Load(const std::string& directory)
     options_.on_retire(set->id());
     return status;
   }
+  options_.after_publish();
   std::string warning = WarnOfOtherRows(before.get(), *set);
   PublishedSet published{std::move(set), std::move(warning)};
   Record(directory, published);

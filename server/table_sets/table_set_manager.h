@@ -101,6 +101,8 @@ class TableSetManager {
     std::function<absl::Status(const ServedSet&)> on_publish = [](const ServedSet&) {
       return absl::OkStatus();
     };
+    // Once its name leads to it: what was fenced before may be whole again.
+    std::function<void()> after_publish = [] {};
     std::function<void(const std::string& id)> on_retire = [](const std::string&) {};
     // Where publications are kept; null: nowhere. Outlives the manager.
     PublicationRecord* record = nullptr;

@@ -74,7 +74,7 @@ class DamageTest : public ::testing::Test {
     }
     EXPECT_EQ(Health(), grpc::health::v1::HealthCheckResponse::NOT_SERVING);
     EXPECT_THAT(log_.str(), HasSubstr("is fenced"));
-    EXPECT_THAT(log_.str(), HasSubstr("start engramd again"));
+    EXPECT_THAT(log_.str(), HasSubstr("publish it again, or start engramd again"));
     EXPECT_EQ(engramd_->table_sets().List()[0].state, TableSetState::kFenced);
     const std::string log = log_.str();
     const std::string http = log.substr(log.find("http://") + 7);
@@ -119,6 +119,18 @@ TEST_F(DamageTest, AnOperatorsScrubFindsItAtOnce) {
       Client::Attach(absl::StrCat("grpc:", engramd_->addresses()[0]), {}).status();
   EXPECT_EQ(late.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(late.message()), HasSubstr("none is served: what was is fenced"));
+  // And is served once it was published again.
+  grpc::ClientContext again;
+  v1::PublishRequest request;
+  request.set_directory(scratch_ / "set");
+  v1::PublishProgress progress;
+  const auto publishing = stub->Publish(&again, request);
+  while (publishing->Read(&progress)) continue;
+  ASSERT_TRUE(publishing->Finish().ok());
+  EXPECT_EQ(Health(), grpc::health::v1::HealthCheckResponse::SERVING);
+  const auto client = Client::Attach(absl::StrCat("grpc:", engramd_->addresses()[0]), {});
+  ASSERT_TRUE(client.ok()) << client.status();
+  EXPECT_TRUE(Ask(**client).ok());
 }
 
 }  // namespace
