@@ -59,8 +59,8 @@ absl::Status Differs(const std::string& directory, absl::string_view what) {
 }
 
 // What the files of a linked set are called. Whatever is called otherwise is not ours to remove.
-constexpr absl::string_view kOurNames[] = {kManifestFile, kManifestDigestFile, kTokenMapFile};
-constexpr absl::string_view kOurEndings[] = {kChecksumsSuffix, kSideFileSuffix};
+constexpr const char* kOurNames[] = {kManifestFile, kManifestDigestFile, kTokenMapFile};
+constexpr const char* kOurEndings[] = {kChecksumsSuffix, kSideFileSuffix};
 
 bool IsNameOfOurs(absl::string_view name) {
   return absl::c_linear_search(kOurNames, name) ||

@@ -6,6 +6,7 @@
 // events of the queue calls Dispatch, so Done runs on that thread. Never allocates.
 #pragma once
 
+#include <cstddef>
 #include <tuple>
 #include <utility>
 
@@ -35,12 +36,15 @@ class MethodEvent final : public QueueEvent {
   MethodEvent(const MethodEvent&) = delete;
   MethodEvent& operator=(const MethodEvent&) = delete;
 
-  void Done(bool ok) override {
-    std::apply([&](const Arguments&... arguments) { (owner_->*method_)(arguments..., ok); },
-               arguments_);
-  }
+  void Done(bool ok) override { Call(ok, std::index_sequence_for<Arguments...>()); }
 
  private:
+  // Not by std::apply: in its lambda g++ 12 with UBSan loses `this` where there are no arguments.
+  template <size_t... kIndex>
+  void Call(bool ok, std::index_sequence<kIndex...>) {
+    (owner_->*method_)(std::get<kIndex>(arguments_)..., ok);
+  }
+
   Owner* const owner_;
   const Method method_;
   const std::tuple<Arguments...> arguments_;
