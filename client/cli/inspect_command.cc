@@ -220,9 +220,10 @@ std::string AsText(const Manifest& manifest, const Sides& sides) {
                           absl::StrCat(EncodingName(layer.encoding), " x ", layer.encoding.dim),
                           layer.shards.size(), NotesOf(layer));
   }
-  absl::StrAppend(&out,
-                  "\nOnly the manifest and what lies beside it were read, and their digests hold; "
-                  "`engram verify` reads the rows.\n");
+  absl::StrAppend(
+      &out,
+      "\nOnly the manifest, where the rows are from, image token ids and links were read, "
+      "and their digests hold; `engram verify` reads the rest.\n");
   return out;
 }
 

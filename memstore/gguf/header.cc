@@ -382,7 +382,7 @@ absl::StatusOr<GgufHeader> ReadGgufHeader(const std::string& path, const WantedG
   ENGRAM_ASSIGN_OR_RETURN(
       GgufHeader header,
       HeaderReader(path, wanted, GgufByteReader(std::move(file), file_bytes, path)).Read());
-  for (GgufTensor& tensor : header.tensors) tensor.as_read = stamp;
+  header.as_read = stamp;
   return header;
 }
 

@@ -55,7 +55,6 @@ struct GgufTensor {
   std::vector<uint64_t> shape;     // the values of a row first
   uint64_t offset = 0;             // of the first byte, in the file
   uint64_t bytes = 0;
-  FileStamp as_read = {};  // the file when its header was read: the place is of no other
 
   uint64_t RowValues() const { return shape.empty() ? 1 : shape[0]; }
   uint64_t Rows() const;  // all further dimensions
@@ -69,6 +68,7 @@ struct GgufByteRange {
 };
 
 struct GgufHeader {
+  FileStamp as_read;  // the file when its header was read: places are of no other
   uint32_t version = 0;
   uint64_t header_bytes = 0;                  // up to the first tensor's alignment
   std::map<std::string, GgufValue> metadata;  // the wanted keys

@@ -118,7 +118,7 @@ absl::Status GgufModel::AddPart(const std::string& path, uint64_t part, uint64_t
         absl::StrCat("the tensor ", QuoteForMessage(tensor.name), " is in two files, ",
                      at->second.file, " and ", path, ": they are parts of different models"));
   }
-  files_.push_back({path, header.header_bytes});
+  files_.push_back({path, header.header_bytes, header.as_read});
   stray_.emplace(path, std::move(header.stray));
   const bool is_last = part + 1 == parts;
   if (!is_last || !says_tensors || *says_tensors == static_cast<int64_t>(tensors_.size())) {

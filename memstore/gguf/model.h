@@ -29,6 +29,7 @@ struct GgufEntry {
 struct GgufFile {
   std::string path;
   uint64_t header_bytes = 0;
+  FileStamp as_read;  // when its header was read
 };
 
 class GgufModel {

@@ -360,6 +360,12 @@ absl::StatusOr<CheckpointLayer> LayOutLayer(const Family& family, const LayerAdd
   ENGRAM_ASSIGN_OR_RETURN(
       weights.runs, LayRows(family, layer, tables.weights, pieces, PaddingFill::kAnyRow, note));
   if (kind == RowEncodingKind::kFp8E4m3) {
+    const size_t scales_there = tables.scales.pieces.size();
+    if (scales_there != 1 && scales_there < tables.weights.pieces.size()) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          "layer ", layer.layer, " has ", tables.weights.pieces.size(), " pieces of rows and ",
+          scales_there, " scales: is a file missing? There is one scale for all, or one a piece"));
+    }
     ENGRAM_ASSIGN_OR_RETURN(out.encoding.global_scale, ReadGlobalScale(tables.scales));
   }
   if (kind == RowEncodingKind::kFp8E4m3Ue8m0Block32) {

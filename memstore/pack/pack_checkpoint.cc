@@ -52,19 +52,13 @@ RowFill FillFrom(const JoinedRows& rows, const BlobDigests& digests) {
   };
 }
 
-// The files that rows are read from and whose names give their digests.
-std::vector<Blob> BlobsOf(const std::vector<CheckpointLayer>& layers) {
-  std::map<std::string, Blob> blobs;
-  for (const CheckpointLayer& layer : layers) {
-    for (const LayerPart& part : layer.parts) {
-      for (const RowRun& run : part.runs) {
-        if (std::optional<Blob> blob = BlobOf(run.tensor->file)) blobs.emplace(blob->path, *blob);
-      }
-    }
+// Those whose names give their digests: of scales and constants as much as of rows.
+std::vector<Blob> BlobsOf(const FilesAsRead& files) {
+  std::vector<Blob> blobs;
+  for (const auto& [path, as_read] : files) {
+    if (std::optional<Blob> blob = BlobOf(path)) blobs.push_back(*std::move(blob));
   }
-  std::vector<Blob> list;
-  for (auto& [path, blob] : blobs) list.push_back(std::move(blob));
-  return list;
+  return blobs;
 }
 
 // Places, constants and rows are of the files as they were when their headers were read.
@@ -217,7 +211,7 @@ absl::StatusOr<Manifest> PackLayers(const Family& family, PackOptions options,
     ENGRAM_ASSIGN_OR_RETURN(options.writer.source_identity, SourceIdentity(rows));
   }
   ENGRAM_ASSIGN_OR_RETURN(const std::unique_ptr<BlobDigests> digests,
-                          BlobDigests::Begin(BlobsOf(layouts)));
+                          BlobDigests::Begin(BlobsOf(files)));
   std::vector<LayerRows> layers;
   for (size_t i = 0; i < layouts.size(); ++i) {
     layers.push_back({SpecOf(scheme.scheme.layers[i], layouts[i]),

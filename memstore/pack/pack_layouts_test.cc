@@ -386,6 +386,21 @@ TEST_F(PackLayoutsTest, GlobalScales) {
                 {"shard_1.weight_scale", "0.03125 and 0.125"});
 }
 
+// Of pieces that have one each, one that is missing may be another.
+TEST_F(PackLayoutsTest, RefusesPiecesOfWhichSomeHaveNoScale) {
+  const uint64_t rows = SchemeOf(kQwen).layers[0].Rows(), piece = rows / 3;
+  const std::string f32("\0\0\0\x3d", 4);
+  Files files;
+  for (const uint64_t number : {0, 1, 2}) {
+    const uint64_t count = number < 2 ? piece : rows - 2 * piece;
+    const std::string name = absl::StrCat(kQwenStem, "shard_", number, ".weight");
+    files["a.safetensors"].push_back(
+        {name, "F8_E4M3", {count, 160}, SomeBytes(number, count * 160)});
+    if (number < 2) files["a.safetensors"].push_back({name + "_scale", "F32", {}, f32});
+  }
+  ExpectRefused(Pack(kQwen, files), {"3 pieces of rows and 2 scales"});
+}
+
 TEST_F(PackLayoutsTest, WarnsOfHolesAndOfBytesOfNoTensor) {
   Files files = V41Files();
   const std::string id = Pack(kV41, files);
@@ -425,6 +440,34 @@ TEST_F(PackLayoutsTest, ComparesABlobWithItsName) {
   file << "BAD";
   file.close();
   ExpectRefused(Pack(kV41, snapshot), {damaged, "SHA-256"});
+}
+
+// What enters the id is compared as much as rows are.
+TEST_F(PackLayoutsTest, ComparesTheBlobOfAScaleWithItsName) {
+  const uint64_t rows = SchemeOf(kQwen).layers[0].Rows();
+  WriteCheckpoint(
+      Model(),
+      {{"a.safetensors",
+        {{absl::StrCat(kQwenStem, "weight"), "F8_E4M3", {rows, 160}, SomeBytes(1, rows * 160)}}},
+       {"b.safetensors",
+        {{absl::StrCat(kQwenStem, "weight_scale"), "F32", {}, std::string("\0\0\0\x3d", 4)}}}});
+  const fs::path blobs = dir_ / "blobs";
+  fs::create_directories(blobs);
+  fs::path scale;
+  for (const char* name : {"a.safetensors", "b.safetensors"}) {
+    std::ifstream file(Model() / name, std::ios::binary);
+    const std::string text(std::istreambuf_iterator<char>(file), {});
+    scale = blobs / Sha256Hex(text);
+    WriteText(scale, text);
+    fs::remove(Model() / name);
+    fs::create_symlink(scale, Model() / name);
+  }
+  ASSERT_EQ(Pack(kQwen, Model()).size(), 64u);
+  std::fstream file(scale, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(-1, std::ios::end);
+  file << "\x3e";
+  file.close();
+  ExpectRefused(Pack(kQwen, Model()), {scale, "SHA-256"});
 }
 
 TEST_F(PackLayoutsTest, AsksForTheDirectoryOfACheckpoint) {

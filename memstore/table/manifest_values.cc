@@ -1,3 +1,4 @@
+#include "absl/strings/match.h"
 #include "memstore/table/manifest.h"
 
 namespace engram {
@@ -47,7 +48,7 @@ bool IsKindName(absl::string_view name) {
   for (int i = 0;; ++i) {
     const absl::string_view known = Name(static_cast<RowEncodingKind>(i));
     if (known == kNoKind) return false;
-    if (known == name) return true;
+    if (absl::EqualsIgnoreCase(known, name)) return true;
   }
 }
 

@@ -133,7 +133,8 @@ absl::StatusOr<std::string> LinkCheckpointSet(const CheckpointSource& source,
     if (absl::ConsumePrefix(&note, "note: ")) {
       log.info("{}", std::string(note));
     } else {
-      log.warn("{}", line);
+      absl::ConsumePrefix(&note, "warning: ");
+      log.warn("{}", std::string(note));
     }
   };
   const MonotonicTime begin = clock.Now();

@@ -77,7 +77,7 @@ class GgufTensors {
       places_.push_back({name, tensor.file,
                          tensor.type == nullptr ? absl::StrCat("type ", tensor.type_number)
                                                 : absl::AsciiStrToUpper(tensor.type->name),
-                         ShapeOf(tensor), tensor.offset, tensor.bytes, tensor.as_read});
+                         ShapeOf(tensor), tensor.offset, tensor.bytes});
       source_.tensors[name] = {&places_.back()};
     }
     source_.what = model.files()[0].path;
@@ -301,7 +301,7 @@ absl::StatusOr<Manifest> PackGguf(const Family& family, const PackOptions& optio
   ENGRAM_ASSIGN_OR_RETURN(source.read_from, FilesOf(folder.empty() ? "." : folder.string(),
                                                     model.scheme.scheme, layouts));
   FilesAsRead files;
-  for (const auto& [name, tensor] : gguf.tensors()) files.emplace(tensor.file, tensor.as_read);
+  for (const GgufFile& file : gguf.files()) files.emplace(file.path, file.as_read);
   return PackLayers(model.family, options, model.scheme, layouts,
                     SourceSideFiles(source, model.image_token_ids), files);
 }
