@@ -11,6 +11,7 @@
 #include "absl/strings/str_join.h"
 #include "memstore/addressing/families.h"
 #include "memstore/base/human_units.h"
+#include "memstore/base/message_line.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/store/available_memory.h"
 #include "memstore/store/table_set.h"
@@ -331,7 +332,8 @@ std::string FindingsText(const std::vector<Finding>& findings) {
   std::string text;
   for (const Finding& finding : findings) {
     if (!finding.status.ok()) continue;
-    absl::StrAppend(&text, finding.is_note ? "note    " : "ok      ", finding.what, "\n");
+    absl::StrAppend(&text, finding.is_note ? "note    " : "ok      ", MessageLine(finding.what),
+                    "\n");
   }
   return text;
 }
@@ -340,7 +342,7 @@ std::string FailuresText(const std::vector<Finding>& findings) {
   std::string text;
   for (const Finding& finding : findings) {
     if (finding.status.ok()) continue;
-    absl::StrAppend(&text, "FAILED  ", finding.status.message(), "\n");
+    absl::StrAppend(&text, "FAILED  ", MessageLine(finding.status.message()), "\n");
   }
   return text;
 }

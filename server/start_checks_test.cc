@@ -165,6 +165,13 @@ TEST_F(StartChecksTest, EachFindingIsInOneOfTheTexts) {
               AllOf(HasSubstr("FAILED  table set " + Path("none")), Not(HasSubstr(Path("one")))));
 }
 
+// No name makes a line of its own, or colours the terminal.
+TEST_F(StartChecksTest, AFindingIsOneLine) {
+  config_.table_sets = {Path("no\x1b[31m\nok      fake")};
+  const std::string text = FailuresText(CheckConfiguration(config_));
+  EXPECT_THAT(text, AllOf(HasSubstr("\\x1b[31m"), Not(HasSubstr("\x1b")), Not(HasSubstr("\nok"))));
+}
+
 TEST_F(StartChecksTest, MoreRowsThanTheMemoryLimitLetsAreRefused) {
   config_.memory_limit_bytes = manifest_.TableBytes();
   EXPECT_THAT(Text(), AllOf(Not(HasSubstr("FAILED")),

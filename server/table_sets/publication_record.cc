@@ -1,8 +1,11 @@
 #include "server/table_sets/publication_record.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstddef>
+#include <cstdint>
 #include <cstdio>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -26,6 +29,8 @@ constexpr int kVersion = 1;
 // kMostNames with paths of the greatest length, several times over.
 constexpr uint64_t kMaxFileBytes = uint64_t{8} << 20;
 constexpr size_t kIdDigits = 64;
+// Whatever the umask: it says what is served at the next start.
+constexpr uint32_t kMode = 0644;
 
 std::string Absolute(const std::string& directory) {
   std::error_code error;
@@ -186,7 +191,11 @@ absl::Status PublicationRecord::Write(const ByName& publications) const {
       whole.dump(2, ' ', /*ensure_ascii=*/false, json::error_handler_t::replace) + "\n";
   const std::string aside = absl::StrCat(path(), ".new");
   if (unlink(aside.c_str()) != 0 && errno != ENOENT) return PosixError("remove", aside);
-  ENGRAM_RETURN_IF_ERROR(WriteNewFileDurably(aside, text));
+  ENGRAM_ASSIGN_OR_RETURN(const FileDescriptor file,
+                          OpenFile(aside, O_WRONLY | O_CREAT | O_EXCL, kMode));
+  ENGRAM_RETURN_IF_ERROR(
+      WriteFully(file, 0, {reinterpret_cast<const std::byte*>(text.data()), text.size()}, aside));
+  if (fsync(file.get()) != 0) return PosixError("sync", aside);
   if (std::rename(aside.c_str(), path().c_str()) != 0) return PosixError("replace", path());
   return SyncDirectory(directory_);
 }
@@ -196,8 +205,10 @@ namespace {
 // That the set is there that was published.
 absl::Status CheckIsThere(const Publication& publication) {
   const absl::StatusOr<Manifest> manifest = LoadManifest(publication.directory);
-  if (manifest.ok() && manifest->id == publication.id) return absl::OkStatus();
-  const std::string why = manifest.ok()
+  const bool is_id = manifest.ok() && manifest->id == publication.id;
+  if (is_id && manifest->name == publication.name) return absl::OkStatus();
+  const std::string why = is_id ? absl::StrCat("the set of this id is called ", manifest->name)
+                          : manifest.ok()
                               ? absl::StrCat("now it holds ", manifest->id)
                               : absl::StrCat("it cannot be served: ", manifest.status().message());
   const absl::StatusCode code =
