@@ -32,6 +32,11 @@ namespace {
 constexpr size_t kEndedForRoom = 64;
 constexpr absl::Duration kSilence = absl::Seconds(60);
 
+// Where engramd keeps files: --state-dir, or a directory of this start alone; empty: nowhere.
+const std::string& KeptDirectory(const ServerConfig& config) {
+  return config.state_dir.empty() ? config.scratch_dir : config.state_dir;
+}
+
 uint32_t LookupThreads(const ServerConfig& config) {
   if (config.lookup_threads > 0) return config.lookup_threads;
   // Half of the machine's threads answer, the other half is whoever asks; a socket's memory feeds
@@ -98,9 +103,9 @@ absl::Status Engramd::LoadTableSets() {
   std::vector<std::string> directories = config_.table_sets;
   std::string kept_set;  // a linked one, of this start or an earlier one
   if (!config_.checkpoint.empty()) {
-    const std::string& kept = config_.state_dir.empty() ? config_.scratch_dir : config_.state_dir;
-    ENGRAM_ASSIGN_OR_RETURN(std::string linked,
-                            LinkCheckpointSet(SourceOf(config_), kept, life_, *log_, *clock_));
+    ENGRAM_ASSIGN_OR_RETURN(
+        std::string linked,
+        LinkCheckpointSet(SourceOf(config_), KeptDirectory(config_), life_, *log_, *clock_));
     if (!config_.state_dir.empty()) kept_set = linked;
     directories.push_back(std::move(linked));
   }
@@ -108,7 +113,10 @@ absl::Status Engramd::LoadTableSets() {
     ENGRAM_ASSIGN_OR_RETURN(directories,
                             WithPublications(std::move(directories), record_->List(), log_.get()));
   }
-  ENGRAM_RETURN_IF_ERROR(CheckTableSets(directories, config_.state_dir, config_.max_batch_rows));
+  // Those of the flags alone were looked at before anything was started.
+  if (directories != config_.table_sets) {
+    ENGRAM_RETURN_IF_ERROR(CheckTableSets(directories, config_.state_dir, config_.max_batch_rows));
+  }
   for (const std::string& directory : directories) {
     const absl::Status status = table_sets_->Publish(directory, nullptr, nullptr).status();
     ENGRAM_RETURN_IF_ERROR(directory == kept_set ? WithFixOfKeptSet(status, directory) : status);
@@ -134,7 +142,7 @@ absl::Status Engramd::OpenTls() {
 }
 
 absl::Status Engramd::OpenStateDirectory() {
-  const std::string& kept = config_.state_dir.empty() ? config_.scratch_dir : config_.state_dir;
+  const std::string& kept = KeptDirectory(config_);
   if (kept.empty()) return absl::OkStatus();
   ENGRAM_ASSIGN_OR_RETURN(state_directory_, HoldStateDirectory(kept));
   if (config_.state_dir.empty()) return absl::OkStatus();
