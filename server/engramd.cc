@@ -20,6 +20,7 @@
 #include "server/grpc/unknown_call.h"
 #include "server/net/listen_socket.h"
 #include "server/net/server_shutdown.h"
+#include "server/net/socket_watch.h"
 #include "server/security/peer_uid.h"
 #include "server/start_checks.h"
 #include "server/table_sets/checkpoint_set.h"
@@ -326,6 +327,7 @@ absl::Status Engramd::StartLoops() {
 }
 
 absl::Status Engramd::Listen() {
+  ENGRAM_RETURN_IF_ERROR(CheckSocketsCanBeWatched());
   ENGRAM_RETURN_IF_ERROR(StartService());
   for (const ListenAddress& address : config_.listen) {
     ENGRAM_ASSIGN_OR_RETURN(std::vector<ListenSocket> bound, ListenSocket::Bind(address));
@@ -394,8 +396,9 @@ Acceptor::Take Engramd::TakeConnections() {
     grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;
     connection.listener_fd = listen_fd;
     connection.fd = fd;
-    connections_.Add(fd, clock_->Now());
     const bool tls = !is_unix && tls_connections_ != nullptr;
+    WatchSocket(fd, tls ? Wire::kTls : Wire::kPlain, clock_);
+    connections_.Add(fd, clock_->Now());
     (tls ? tls_connections_ : plain_connections_)->HandleNewConnection(&connection);
   };
 }

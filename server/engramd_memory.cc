@@ -4,6 +4,8 @@
 #include "memstore/base/status_macros.h"
 #include "server/base/limits.h"
 #include "server/engramd.h"
+#include "server/net/http2_limits.h"
+#include "server/net/socket_watch.h"
 
 namespace engram {
 namespace {
@@ -28,17 +30,20 @@ absl::Status Engramd::StartMemoryGuard() {
   ENGRAM_ASSIGN_OR_RETURN(memory_guard_,
                           MemoryGuard::Start(
                               std::move(bound), [this](uint64_t bytes) { MakeRoomInMemory(bytes); },
-                              kMemoryLook, clock_));
+                              kMemoryLook, clock_, [this] { LogEndedForFrames(); }));
   return absl::OkStatus();
 }
 
 void Engramd::MakeRoomInMemory(uint64_t bytes) {
   const MonotonicTime now = clock_->Now();
-  const char* ended = "connections that sent most and took least";
-  if (connections_.EndUnanswered(bytes) > 0) {
+  const char* ended = "connections that sent most without an answer";
+  // Operators' first: they have no need of much, and lookups are not ended for what they sent.
+  uint64_t ended_bytes = admin_ == nullptr ? 0 : admin_->connections().EndUnanswered(bytes);
+  if (ended_bytes < bytes) ended_bytes += connections_.EndUnanswered(bytes - ended_bytes);
+  if (ended_bytes > 0) {
     connections_ended_ = now;
   } else if (now - connections_ended_ > kLettingGo) {
-    // Of a Unix socket nothing is known but its calls; of all others, that no connection sent much.
+    // No connection sent much: what is held is many times as large as what came.
     ended = "calls that wait for their clients";
     const bool even_served = bytes > call_memory_bytes_;
     uint64_t found = 0;
@@ -52,6 +57,27 @@ void Engramd::MakeRoomInMemory(uint64_t bytes) {
   next_memory_log_ = now + kMemoryLogInterval;
   log_->warn("clients have engramd hold more than the {} MiB that it takes for them: {} are ended",
              call_memory_bytes_ >> 20, ended);
+}
+
+ConnectionsEnded Engramd::CountConnectionsEnded() const {
+  const EndedForFrames frames = CountEndedForFrames();
+  return {.long_header_block = frames.long_header_blocks,
+          .idle_frames = frames.idle_frames,
+          .memory = connections_.EndedUnanswered()};
+}
+
+void Engramd::LogEndedForFrames() {
+  const EndedForFrames ended = CountEndedForFrames();
+  const uint64_t all = ended.long_header_blocks + ended.idle_frames;
+  if (all == logged_for_frames_ || clock_->Now() < next_frames_log_) return;
+  logged_for_frames_ = all;
+  next_frames_log_ = clock_->After(kMemoryLogInterval);
+  log_->warn(
+      "connections are ended for their frames (so far {} for header blocks beyond {} KiB or {} "
+      "frames, {} for resets, pings and the like, beyond {} at once and {} per second)",
+      ended.long_header_blocks, Http2Limits::kMaxHeaderBlockBytes >> 10,
+      Http2Limits::kMaxHeaderBlockFrames, ended.idle_frames, Http2Limits::kIdleFramesAtOnce,
+      Http2Limits::kIdleFramesPerSecond);
 }
 
 }  // namespace engram

@@ -31,6 +31,7 @@ ServerSnapshot Engramd::Snapshot() const {
   snapshot.grpc_streams = context_.streams.taken();
   snapshot.attach_refusals = attach_refusals_.Read();
   snapshot.admin_refusals = admin_refusals_.Read();
+  snapshot.connections_ended = CountConnectionsEnded();
   if (tls_ != nullptr) snapshot.certificate_expiry = tls_->Expiry();
   for (const auto& tls : {tls_, admin_tls_}) {
     if (tls == nullptr) continue;

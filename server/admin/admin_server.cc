@@ -5,6 +5,7 @@
 #include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/resource_quota.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
@@ -16,12 +17,21 @@
 #include "server/base/limits.h"
 #include "server/grpc/grpc_status.h"
 #include "server/net/server_shutdown.h"
+#include "server/net/socket_watch.h"
 
 namespace engram {
 namespace {
 
 // Of reflection's calls and channelz'; those of Admin have none.
 constexpr int kMaxAdminThreads = 16;
+// An operator, a script and a tool's browser, several times over; beyond it who does nothing for
+// longest is ended, or the new one.
+constexpr size_t kMaxAdminConnections = 64;
+constexpr int kMaxAdminCalls = 16;  // of a connection, at once
+// A path and a few names; reflection asks for names.
+constexpr int kMaxAdminRequestBytes = 16 << 10;
+// A connection that says nothing for this long makes room for another.
+constexpr absl::Duration kIdle = absl::Seconds(5);
 // Of a Unix socket, as shared memory's: whoever is in engramd's group may administer.
 constexpr mode_t kSocketMode = 0660;
 
@@ -58,11 +68,15 @@ absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::Start(const Options& o
   builder.SetSyncServerOption(grpc::ServerBuilder::NUM_CQS, 1);
   builder.SetSyncServerOption(grpc::ServerBuilder::MIN_POLLERS, 1);
   builder.SetSyncServerOption(grpc::ServerBuilder::MAX_POLLERS, 2);
-  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxCallsPerConnection);
+  builder.SetMaxReceiveMessageSize(kMaxAdminRequestBytes);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxAdminCalls);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kMaxAdminRequestBytes);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
   builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS,
                              static_cast<int>(std::chrono::milliseconds(kMaxHandshake).count()));
   std::shared_ptr<grpc::ServerCredentials> credentials = grpc::InsecureServerCredentials();
   if (!options.address.is_unix() && options.tls != nullptr) {
+    admin->has_tls_ = true;
     credentials = options.tls->MakeCredentials();
     credentials->SetAuthMetadataProcessor(std::make_shared<Gate>(targets.access, targets.refusals));
   }
@@ -93,10 +107,17 @@ absl::StatusOr<std::vector<ListenSocket>> AdminServer::Bind(const ListenAddress&
 }
 
 void AdminServer::Take(int listen_fd, int fd) {
+  const MonotonicTime now = clock_->Now();
+  if (connections_.CountOpen() >= kMaxAdminConnections &&
+      connections_.EndLeastUsed(1, now, absl::FromChrono(kMaxHandshake), kIdle) == 0) {
+    close(fd);
+    return;
+  }
   grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;
   connection.listener_fd = listen_fd;
   connection.fd = fd;
-  connections_.Add(fd, clock_->Now());
+  WatchSocket(fd, has_tls_ ? Wire::kTls : Wire::kPlain, clock_);
+  connections_.Add(fd, now);
   unix_peers_.Add(fd);
   taken_->HandleNewConnection(&connection);
 }

@@ -6,7 +6,8 @@
 // channelz are gRPC's own services, which add themselves to every server that is built once they
 // are switched on: the lookup server keeps them out (server/engramd.cc). Of theirs that have
 // a thread for each call there are at most kMaxAdminThreads; calls of Admin have none, so that
-// those who take no answer of the others do not keep operators out. Thread-compatible.
+// those who take no answer of the others do not keep operators out. What connections may hold is
+// bounded by their number, their calls and a request's bytes: 16 MiB in all. Thread-compatible.
 #pragma once
 
 #include <grpcpp/grpcpp.h>
@@ -43,6 +44,8 @@ class AdminServer {
   // Cancels the calls that are under way, after a moment.
   ~AdminServer();
   const std::string& address() const { return address_; }
+  // Operators', so that those can be ended that take memory.
+  Connections& connections() { return connections_; }
   // As health tells it, for "", engram.v1.Admin and engram.v1.Lookup.
   void SetServing(bool serving);
 
@@ -54,6 +57,7 @@ class AdminServer {
   void Take(int listen_fd, int fd);
 
   Clock* const clock_;
+  bool has_tls_ = false;
   UnixPeers unix_peers_;
   Connections connections_;
   AdminService service_;

@@ -124,6 +124,18 @@ void AddAdminRefusals(const ServerSnapshot& snapshot, Families& out) {
   }
 }
 
+void AddConnectionsEnded(const ConnectionsEnded& ended, Families& out) {
+  MetricFamily& family =
+      out.Begin("connections_ended_total", MetricType::Counter,
+                "Connections over gRPC that were ended for what their clients sent. "
+                "long_header_block: metadata without an end; idle_frames: resets, pings and the "
+                "like beyond any client's; memory: most without an answer where memory was short.");
+  Families::AddCounter(family, {{"reason", "long_header_block"}},
+                       static_cast<double>(ended.long_header_block));
+  Families::AddCounter(family, {{"reason", "idle_frames"}}, static_cast<double>(ended.idle_frames));
+  Families::AddCounter(family, {{"reason", "memory"}}, static_cast<double>(ended.memory));
+}
+
 void AddTimes(const MetricSums& sums, Families& out) {
   MetricFamily& requests =
       out.Begin("request_seconds", MetricType::Histogram,
@@ -267,6 +279,7 @@ std::string ExposeMetrics(const MetricSums& sums, const ServerSnapshot& snapshot
   AddProcess(snapshot, families);
   AddLookups(sums, families);
   AddAttachRefusals(snapshot, families);
+  AddConnectionsEnded(snapshot.connections_ended, families);
   AddAdminRefusals(snapshot, families);
   AddTimes(sums, families);
   AddTableSets(snapshot, families);

@@ -17,6 +17,13 @@
 
 namespace engram {
 
+// Connections that were ended for what their clients sent, since it started.
+struct ConnectionsEnded {
+  uint64_t long_header_block = 0;
+  uint64_t idle_frames = 0;
+  uint64_t memory = 0;
+};
+
 struct ServerSnapshot {
   LifeState state = LifeState::kLoading;
   double start_time = 0;  // seconds since 1970, by the wall clock as it was then
@@ -30,6 +37,7 @@ struct ServerSnapshot {
   uint32_t grpc_streams = 0;
   AttachRefusals::Counts attach_refusals{};
   AdminRefusals::Counts admin_refusals = {};
+  ConnectionsEnded connections_ended;
   // What follows is for those who look at all of it (Engramd::SnapshotWithPages), and nothing in
   // what probes are answered from.
   std::string host;                    // the machine's name

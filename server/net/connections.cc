@@ -1,30 +1,25 @@
 #include "server/net/connections.h"
 
-#include <linux/tcp.h>
-#include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
 #include <algorithm>
 #include <utility>
 
+#include "absl/algorithm/container.h"
+#include "server/base/limits.h"
+
 namespace engram {
 namespace {
 
-// What a connection may have sent beyond what it took and be as others: requests under way,
+// What a connection may have sent without an answer and be as others: requests under way,
 // headers, and what a client says to manage its windows.
 constexpr uint64_t kLeastUnanswered = 16 << 10;
+// A request under way may be as large as this at once; less than that is answered soon.
+constexpr uint64_t kMostAtOnce = kMaxRequestBytes;
+constexpr absl::Duration kAnsweredSoon = absl::Milliseconds(200);
 // Whoever attached, or looked anything up, took more.
 constexpr uint64_t kNextToNothing = 2 << 10;
-
-std::optional<Connections::Traffic> TcpTraffic(int fd) {
-  tcp_info info{};
-  socklen_t bytes = sizeof(info);
-  if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) != 0) return std::nullopt;
-  return Connections::Traffic{.received = info.tcpi_bytes_received,
-                              .taken = info.tcpi_bytes_acked,
-                              .silent = absl::Milliseconds(info.tcpi_last_data_recv)};
-}
 
 bool IsStillSocket(int fd, ino_t inode) {
   struct stat file;
@@ -32,8 +27,6 @@ bool IsStillSocket(int fd, ino_t inode) {
 }
 
 }  // namespace
-
-Connections::Connections() : Connections(&TcpTraffic) {}
 
 void Connections::Add(int fd, MonotonicTime now) {
   struct stat file;
@@ -71,20 +64,34 @@ void Connections::End(const Open& one) {
 }
 
 uint64_t Connections::EndUnanswered(uint64_t bytes) {
-  const auto unanswered = [](const Open& one) {
-    return one.traffic.received - std::min(one.traffic.received, one.traffic.taken);
-  };
   MutexLock lock(mutex_);
   std::vector<Open> open = Measured();
-  std::sort(open.begin(), open.end(),
-            [&](const Open& a, const Open& b) { return unanswered(a) > unanswered(b); });
+  std::erase_if(open, [](const Open& one) {
+    return one.traffic.unanswered <= kMostAtOnce && one.traffic.unanswered_for < kAnsweredSoon;
+  });
+  std::sort(open.begin(), open.end(), [](const Open& a, const Open& b) {
+    return a.traffic.unanswered > b.traffic.unanswered;
+  });
   uint64_t found = 0;
   for (const Open& one : open) {
-    if (found >= bytes || unanswered(one) <= kLeastUnanswered) break;
-    found += unanswered(one);
+    if (found >= bytes || one.traffic.unanswered <= kLeastUnanswered) break;
+    found += one.traffic.unanswered;
+    ++ended_unanswered_;
     End(one);
   }
   return found;
+}
+
+uint64_t Connections::EndedUnanswered() const {
+  MutexLock lock(mutex_);
+  return ended_unanswered_;
+}
+
+size_t Connections::CountOpen() const {
+  MutexLock lock(mutex_);
+  return static_cast<size_t>(absl::c_count_if(sockets_, [](const auto& one) {
+    return !one.second.ended && IsStillSocket(one.first, one.second.inode);
+  }));
 }
 
 size_t Connections::EndLeastUsed(size_t count, MonotonicTime now, absl::Duration age,

@@ -3,10 +3,9 @@
 // stopped takes nothing; and for others' sake, where there is no memory for another byte, or no
 // descriptor for another connection.
 //
-// Who makes no progress is told by what the kernel has counted: rows are more bytes than the ids
-// that ask for them, so whoever sent more than it took has sent what engramd could not answer. A
-// Unix socket counts nothing: its connections are ended in the end alone, their calls as all others
-// (server/lookup/places.h).
+// Who makes no progress is told by the bytes that came and went (socket_watch.h): rows are more
+// bytes than the ids that ask for them, so whoever sent more than was answered has sent what
+// engramd could not answer. What a client took before counts for nothing.
 //
 // Thread-safe. Bounded by the number of descriptors: one entry for each number that ever was a
 // connection's. Ending some costs two system calls for each connection.
@@ -25,21 +24,16 @@
 #include "absl/time/time.h"
 #include "memstore/base/clock.h"
 #include "memstore/base/mutex.h"
+#include "server/net/socket_watch.h"
 
 namespace engram {
 
 class Connections {
  public:
-  // What came and was taken, in bytes, and how long nothing came.
-  struct Traffic {
-    uint64_t received = 0;
-    uint64_t taken = 0;
-    absl::Duration silent = absl::ZeroDuration();
-  };
   // Nothing: it is not known of this one.
-  using Measure = std::function<std::optional<Traffic>(int fd)>;
+  using Measure = std::function<std::optional<SocketTraffic>(int fd)>;
 
-  Connections();  // measured by the kernel
+  Connections() : Connections(&TrafficOf) {}
   explicit Connections(Measure measure) : measure_(std::move(measure)) {}
 
   // Before its new owner has it.
@@ -47,9 +41,13 @@ class Connections {
   // Ends those that are still open, both ways: whoever reads or writes there sees it. Descriptors
   // whose numbers are something else's by now are left alone.
   void ShutDown() ABSL_LOCKS_EXCLUDED(mutex_);
-  // Ends those that sent most beyond what they took, until that is `bytes` or no other sent more
-  // than kLeastUnanswered. Returns how much it is.
+  // Ends those that sent most without an answer, until that is `bytes` or no other sent more than
+  // kLeastUnanswered, or what is there may be a request that came just now. Returns how much it is.
   uint64_t EndUnanswered(uint64_t bytes) ABSL_LOCKS_EXCLUDED(mutex_);
+  // How many that was so far.
+  uint64_t EndedUnanswered() const ABSL_LOCKS_EXCLUDED(mutex_);
+  // Of those that were added.
+  size_t CountOpen() const ABSL_LOCKS_EXCLUDED(mutex_);
   // Ends up to `count`, to make room for others: those that have been there for `age` and took next
   // to nothing, the oldest first; where there is none, those that said nothing, or took next to
   // nothing since they were first looked at, for longest, and at least `silence`: a client that
@@ -69,14 +67,15 @@ class Connections {
   struct Open {
     int fd = -1;
     Socket* socket = nullptr;
-    Traffic traffic;
+    SocketTraffic traffic;
   };
 
   std::vector<Open> Measured() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   static void End(const Open& one);
 
   const Measure measure_;
-  Mutex mutex_;
+  mutable Mutex mutex_;
+  uint64_t ended_unanswered_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::flat_hash_map<int, Socket> sockets_ ABSL_GUARDED_BY(mutex_);  // by descriptor
 };
 

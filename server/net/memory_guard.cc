@@ -90,9 +90,9 @@ uint64_t MemoryBound::Excess(MonotonicTime now) {
 
 absl::StatusOr<std::unique_ptr<MemoryGuard>> MemoryGuard::Start(
     MemoryBound bound, std::function<void(uint64_t bytes)> make_room,
-    std::chrono::milliseconds interval, Clock* clock) {
+    std::chrono::milliseconds interval, Clock* clock, std::function<void()> look) {
   std::unique_ptr<MemoryGuard> guard(
-      new MemoryGuard(std::move(bound), std::move(make_room), interval, clock));
+      new MemoryGuard(std::move(bound), std::move(make_room), interval, clock, std::move(look)));
   ENGRAM_ASSIGN_OR_RETURN(guard->thread_,
                           StartThread("memory", [one = guard.get()] { one->Run(); }));
   return guard;
@@ -117,6 +117,7 @@ void MemoryGuard::Run() {
     if (stop_) return;
     lock.Unlock();
     if (const uint64_t bytes = bound_.Excess(clock_->Now()); bytes > 0) make_room_(bytes);
+    look_();
     lock.Lock();
   }
 }

@@ -63,11 +63,11 @@ class MemoryBound {
 
 class MemoryGuard {
  public:
-  // `make_room` is called on the guard's thread with each Excess that is not 0. `clock` outlives
-  // it.
+  // `make_room` is called on the guard's thread with each Excess that is not 0, and `look` after
+  // each interval. `clock` outlives it.
   static absl::StatusOr<std::unique_ptr<MemoryGuard>> Start(
       MemoryBound bound, std::function<void(uint64_t bytes)> make_room,
-      std::chrono::milliseconds interval, Clock* clock);
+      std::chrono::milliseconds interval, Clock* clock, std::function<void()> look = [] {});
   // Ends the thread.
   ~MemoryGuard();
   MemoryGuard(const MemoryGuard&) = delete;
@@ -75,15 +75,17 @@ class MemoryGuard {
 
  private:
   MemoryGuard(MemoryBound bound, std::function<void(uint64_t bytes)> make_room,
-              std::chrono::milliseconds interval, Clock* clock)
+              std::chrono::milliseconds interval, Clock* clock, std::function<void()> look)
       : bound_(std::move(bound)),
         make_room_(std::move(make_room)),
+        look_(std::move(look)),
         interval_(interval),
         clock_(clock) {}
   void Run();
 
   MemoryBound bound_;  // the thread's
   const std::function<void(uint64_t bytes)> make_room_;
+  const std::function<void()> look_;
   const std::chrono::milliseconds interval_;
   Clock* const clock_;
   Mutex mutex_;

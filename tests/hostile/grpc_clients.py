@@ -5,9 +5,14 @@ Alone it is one of the hostile ones, against an engramd that runs already:
     grpc_clients.py hold PORT PATH CONNECTIONS CALLS SECONDS [REQUEST_HEX]   calls whose answers nobody takes, again and again
     grpc_clients.py keep PORT CONNECTIONS STREAMS SECONDS                    streams that say something and ask for nothing
     grpc_clients.py unfinished PORT CONNECTIONS SECONDS [CALLS BYTES]        requests that are never whole
+    grpc_clients.py flood PORT WHAT SECONDS                                  frames: endless_block, block_in_morsels,
+                                                                             rapid_reset, pings, settings
 """
 import contextlib
+import itertools
+import select
 import socket
+import ssl
 import struct
 import sys
 import time
@@ -19,7 +24,7 @@ HEALTH = "/grpc.health.v1.Health/Check"
 SERVING = b"\0\0\0\0\2\x08\1"
 # A cancel of a batch that there is not.
 CANCEL = bytes.fromhex("109f8d063001")
-DATA, HEADERS, RST, SETTINGS, PING, GOAWAY, WINDOW_UPDATE = 0, 1, 3, 4, 6, 7, 8
+DATA, HEADERS, RST, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
 # What HTTP/2 lets a side send before it was told more.
 FIRST_WINDOW = 65535
 
@@ -58,11 +63,28 @@ def first_words(layer, words=8):
     return b"".join(struct.pack("<Q", mix((layer << 48) ^ (word << 40))) for word in range(words))
 
 
+def connect(address, timeout, tls):
+    """To a port of this machine or a Unix socket's path; `tls`: an ssl.SSLContext."""
+    if isinstance(address, int):
+        connected = socket.create_connection(("127.0.0.1", address), timeout)
+    else:
+        connected = socket.socket(socket.AF_UNIX)
+        connected.settimeout(timeout)
+        connected.connect(address)
+    return connected if tls is None else tls.wrap_socket(connected, server_hostname="localhost")
+
+
+def call_head(path):
+    """A call's header block."""
+    name = path.encode()
+    return b"\x83\x86\x04" + bytes([len(name)]) + name + b"\x41\x01x\x5f\x10application/grpc\x40\x02te\x08trailers"
+
+
 class Connection:
     """One HTTP/2 connection. `window`: what it takes of each answer."""
 
-    def __init__(self, port, window=None, timeout=5.0):
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout)
+    def __init__(self, address, window=None, timeout=5.0, tls=None):
+        self.socket = connect(address, timeout, tls)
         self.next_stream = 1
         self.buffer = b""
         self.streams = []
@@ -77,8 +99,7 @@ class Connection:
 
     def call(self, path, body=None, announced=None, end=False):
         """Begins a call, with a message where there is a `body`; returns its stream."""
-        name = path.encode()
-        head = b"\x83\x86\x04" + bytes([len(name)]) + name + b"\x41\x01x\x5f\x10application/grpc\x40\x02te\x08trailers"
+        head = call_head(path)
         stream = self.next_stream
         self.next_stream += 2
         out = frame(HEADERS, 4, stream, head)
@@ -105,6 +126,14 @@ class Connection:
             pass
         finally:
             self.socket.settimeout(5)
+
+    def drop_ready_input(self):
+        """Takes what is there without a look, where reading does not block; raises OSError where the connection is gone."""
+        try:
+            if not self.socket.recv(1 << 16):
+                raise ConnectionResetError("closed by the other side")
+        except (BlockingIOError, ssl.SSLWantReadError):
+            pass
 
     def frames(self):
         """Those that are whole in what came, as (kind, flags, stream, payload)."""
@@ -142,6 +171,61 @@ class Connection:
             if not got:
                 raise ConnectionResetError("closed by the other side")
             self.buffer += got
+
+
+class Flood:
+    """Frames again and again on one connection, until engramd ends it."""
+
+    def __init__(self, connection):
+        self.connection = connection
+        self.sent = 0
+        connection.socket.setblocking(False)
+
+    def go_on(self, frames):
+        """Sends more of it, as much as is taken at once; False: it was ended."""
+        left = memoryview(frames)
+        try:
+            while left:
+                try:
+                    done = self.connection.socket.send(left)
+                    self.sent += done
+                    left = left[done:]
+                except (BlockingIOError, ssl.SSLWantWriteError):
+                    select.select([self.connection.socket], [self.connection.socket], [], 1)
+                self.connection.drop_ready_input()
+        except OSError:
+            return False
+        return True
+
+
+# Each makes the frames of one round from the round's number.
+def endless_block(number):
+    """A header field of a gigabyte, of which a piece comes at a time."""
+    if number == 0:
+        # A literal whose value has 2^30 bytes.
+        return frame(HEADERS, 0, 1, b"\x00\x01x\x7f" + varint((1 << 30) - 127))
+    return frame(CONTINUATION, 0, 1, bytes(16000))
+
+
+def block_in_morsels(number):
+    return endless_block(0) + frame(CONTINUATION, 0, 1, bytes(16000)) if number == 0 else frame(CONTINUATION, 0, 1, b"x") * 1000
+
+
+def rapid_reset(number):
+    head = call_head(HEALTH)
+    streams = range(1 + 200 * number, 1 + 200 * (number + 1), 2)
+    return b"".join(frame(HEADERS, 4, stream, head) + frame(RST, 0, stream, b"\0\0\0\x08") for stream in streams)
+
+
+def pings(_):
+    return frame(PING, 0, 0, bytes(8)) * 1000
+
+
+def settings(_):
+    return frame(SETTINGS, 0, 0) * 1000
+
+
+FLOODS = {one.__name__: one for one in (endless_block, block_in_morsels, rapid_reset, pings, settings)}
 
 
 class SlowUpload:
@@ -187,10 +271,10 @@ class SlowUpload:
         self.connection.socket.sendall(b"".join(out))
 
 
-def healthy(port, seconds=2.0):
+def healthy(address, seconds=2.0):
     """One health check, by a connection of its own as a probe's: whether it was answered SERVING in time."""
     try:
-        connection = Connection(port, timeout=seconds)
+        connection = Connection(address, timeout=seconds)
     except OSError:
         return False
     try:
@@ -278,6 +362,14 @@ def main(words):
     elif kind == "keep":
         hostile, seconds = Hostile(port, int(numbers[0])), float(numbers[2])
         once = lambda: keep_once(hostile, int(numbers[1]))
+    elif kind == "flood":
+        end = time.monotonic() + float(numbers[1])
+        while time.monotonic() < end:
+            with contextlib.closing(Connection(port)) as connection:
+                flood, rounds = Flood(connection), itertools.count()
+                while time.monotonic() < end and flood.go_on(FLOODS[numbers[0]](next(rounds))):
+                    pass
+        return
     else:
         hostile, seconds = Hostile(port, int(numbers[0])), float(numbers[1])
         once = lambda: leave_unfinished(hostile, *map(int, numbers[2:4]))

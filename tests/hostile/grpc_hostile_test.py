@@ -9,7 +9,6 @@ import re
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import unittest
 
@@ -19,6 +18,7 @@ sys.path[:0] = [HERE, os.path.join(ROOT, "tests")]
 import cases  # noqa: E402
 import grpc_clients as clients  # noqa: E402
 import programs  # noqa: E402
+from others import Others  # noqa: E402
 
 ENGRAM = "client/cli/engram"
 ENGRAMD = "server/engramd"
@@ -31,47 +31,6 @@ TOO_MUCH = "clients have engramd hold more than"
 MOST_UPLOAD_S = 25
 # AddressSanitizer reserves terabytes: a limit says nothing then.
 MOST_KIB = 1 << 28
-
-
-class Others:
-    """A probe and two clients, again and again on threads of their own until the block ends."""
-
-    def __init__(self, port, set_id):
-        self.port, self.set_id = port, set_id
-        self.stop = threading.Event()
-        self.counts = {"health": [0, 0], "lookup": [0, 0], "new lookup": [0, 0]}
-        self.threads = [threading.Thread(target=self.run, args=one) for one in (
-            ("health", lambda: clients.healthy(port)),
-            ("lookup", self.look_up_again),
-            ("new lookup", self.look_up_anew))]
-        self.connection = clients.Connection(port)
-
-    def look_up_again(self):
-        return clients.looks_up(self.connection, self.set_id)
-
-    def look_up_anew(self):
-        try:
-            connection = clients.Connection(self.port)
-        except OSError:
-            return False
-        with contextlib.closing(connection):
-            return clients.looks_up(connection, self.set_id)
-
-    def run(self, what, act):
-        while not self.stop.is_set():
-            self.counts[what][0 if act() else 1] += 1
-            time.sleep(0.02)
-
-    def __enter__(self):
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.stop.set()
-        for thread in self.threads:
-            thread.join()
-        self.connection.close()
 
 
 class HostileTest(unittest.TestCase):

@@ -1,0 +1,101 @@
+#include "server/net/http2_limits.h"
+
+#include <algorithm>
+
+namespace engram {
+namespace {
+
+// RFC 9113 section 3.4.
+constexpr std::string_view kPreface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+// Section 6.
+enum FrameType : uint8_t {
+  kData = 0,
+  kHeaders = 1,
+  kWindowUpdate = 8,
+  kContinuation = 9,
+};
+constexpr uint8_t kEndStream = 1;
+
+}  // namespace
+
+Http2Limits::Verdict Http2Limits::Take(std::string_view bytes,
+                                       absl::FunctionRef<MonotonicTime()> now) {
+  while (!bytes.empty() && verdict_ == Verdict::kFine) {
+    switch (part_) {
+      case Part::kPreface: {
+        const size_t more = std::min(bytes.size(), kPreface.size() - had_);
+        // Not HTTP/2: gRPC ends it.
+        if (bytes.substr(0, more) != kPreface.substr(had_, more)) {
+          part_ = Part::kOther;
+          break;
+        }
+        had_ += static_cast<uint32_t>(more);
+        bytes.remove_prefix(more);
+        if (had_ < kPreface.size()) break;
+        part_ = Part::kFrameHeader;
+        had_ = 0;
+        counted_ = now();
+        break;
+      }
+      case Part::kFrameHeader: {
+        const size_t more = std::min(bytes.size(), kFrameHeaderBytes - had_);
+        std::copy_n(bytes.begin(), more, header_.begin() + had_);
+        had_ += static_cast<uint32_t>(more);
+        bytes.remove_prefix(more);
+        if (had_ == kFrameHeaderBytes) BeginFrame(now);
+        break;
+      }
+      case Part::kPayload: {
+        const size_t more = std::min<size_t>(bytes.size(), payload_left_);
+        payload_left_ -= static_cast<uint32_t>(more);
+        bytes.remove_prefix(more);
+        if (payload_left_ == 0) part_ = Part::kFrameHeader;
+        break;
+      }
+      case Part::kOther:
+        return verdict_;
+    }
+  }
+  return verdict_;
+}
+
+void Http2Limits::BeginFrame(absl::FunctionRef<MonotonicTime()> now) {
+  const uint32_t length = uint32_t{header_[0]} << 16 | uint32_t{header_[1]} << 8 | header_[2];
+  const uint8_t type = header_[3], flags = header_[4];
+  had_ = 0;
+  payload_left_ = length;
+  part_ = length > 0 ? Part::kPayload : Part::kFrameHeader;
+  switch (type) {
+    case kHeaders:
+      block_bytes_ = block_frames_ = 0;
+      [[fallthrough]];
+    case kContinuation:
+      block_bytes_ += length;
+      ++block_frames_;
+      if (block_bytes_ > kMaxHeaderBlockBytes || block_frames_ > kMaxHeaderBlockFrames) {
+        verdict_ = Verdict::kLongHeaderBlock;
+      }
+      break;
+    case kData:
+      if (length == 0 && (flags & kEndStream) == 0) Spend(1, now);
+      break;
+    case kWindowUpdate:
+      Spend(kIdleFramesOfAWindowUpdate, now);
+      break;
+    default:
+      Spend(1, now);
+  }
+}
+
+void Http2Limits::Spend(double frames, absl::FunctionRef<MonotonicTime()> now) {
+  idle_frames_ -= frames;
+  if (idle_frames_ >= 0) return;
+  const MonotonicTime time = now();
+  const double since = absl::ToDoubleSeconds(time - counted_);
+  counted_ = time;
+  idle_frames_ = std::min(idle_frames_ + since * kIdleFramesPerSecond, kIdleFramesAtOnce);
+  if (idle_frames_ < 0) verdict_ = Verdict::kIdleFrames;
+}
+
+}  // namespace engram

@@ -1,0 +1,66 @@
+// What a client may have a server's HTTP/2 do that no call shows: header blocks and frames that
+// carry nothing.
+//
+// gRPC 1.51, Debian 12's, keeps a header block until it is whole, however long that takes, and goes
+// through all of it again for every piece (CVE-2023-33953); it answers frames as fast as they come
+// (CVE-2023-44487 and its kind). Nothing above it sees any of this, so what a client sends is
+// looked at before gRPC has it, frame by frame as RFC 9113 section 4.1 has them: nine bytes of each
+// are read, payloads are passed over.
+//
+// Thread-compatible: a connection's, whose bytes one thread at a time reads. Cost: a few
+// nanoseconds for each frame, whatever its size.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+#include "absl/functional/function_ref.h"
+#include "memstore/base/clock.h"
+
+namespace engram {
+
+class Http2Limits {
+ public:
+  enum class Verdict : uint8_t {
+    kFine,
+    kLongHeaderBlock,  // longer than kMaxHeaderBlockBytes, or in more than kMaxHeaderBlockFrames
+    kIdleFrames,  // more than kIdleFramesAtOnce that carry nothing, and than may come in a second
+  };
+
+  // A call's metadata is 8 KiB at most (gRPC's own default, beyond which it answers the call), here
+  // as it is sent: this is four times that.
+  static constexpr uint32_t kMaxHeaderBlockBytes = 32 << 10;
+  // A client's frames are 16 KiB, so that two are enough.
+  static constexpr uint32_t kMaxHeaderBlockFrames = 16;
+  // Frames that neither begin a call nor carry a part of one: resets, pings, settings, priorities,
+  // empty data. A client resets a call that it does not wait for any more, so as many as that, and
+  // more than any has at once.
+  static constexpr double kIdleFramesAtOnce = 50'000;
+  static constexpr double kIdleFramesPerSecond = 5'000;
+  // A window's update comes with what is taken, up to two for each message of an answer, and costs
+  // next to nothing: many of them are one frame that carries nothing.
+  static constexpr double kIdleFramesOfAWindowUpdate = 1.0 / 64;
+
+  // The next bytes that came. What is not kFine stays: the connection is of no use. `now` is asked
+  // when it begins, and where more frames came at once than are let through.
+  Verdict Take(std::string_view bytes, absl::FunctionRef<MonotonicTime()> now);
+
+ private:
+  void BeginFrame(absl::FunctionRef<MonotonicTime()> now);
+  void Spend(double frames, absl::FunctionRef<MonotonicTime()> now);
+
+  static constexpr size_t kFrameHeaderBytes = 9;
+  enum class Part : uint8_t { kPreface, kFrameHeader, kPayload, kOther };
+  Part part_ = Part::kPreface;
+  Verdict verdict_ = Verdict::kFine;
+  std::array<uint8_t, kFrameHeaderBytes> header_{};
+  uint32_t had_ = 0;           // bytes of the preface, or of header_
+  uint32_t payload_left_ = 0;  // of the frame
+  uint32_t block_bytes_ = 0, block_frames_ = 0;
+  double idle_frames_ = kIdleFramesAtOnce;  // that may come still
+  MonotonicTime counted_;                   // when idle_frames_ last grew
+};
+
+}  // namespace engram

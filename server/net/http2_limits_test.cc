@@ -1,0 +1,124 @@
+#include "server/net/http2_limits.h"
+
+#include <string>
+
+#include "absl/time/time.h"
+#include "gtest/gtest.h"
+
+namespace engram {
+namespace {
+
+using Verdict = Http2Limits::Verdict;
+
+constexpr uint8_t kData = 0, kHeaders = 1, kReset = 3, kSettings = 4, kPing = 6, kWindowUpdate = 8,
+                  kContinuation = 9, kUnknown = 77;
+constexpr uint8_t kEndStream = 1, kEndHeaders = 4;
+
+std::string Frame(uint8_t type, uint8_t flags, size_t length) {
+  std::string frame;
+  for (const int shift : {16, 8, 0}) frame.push_back(static_cast<char>(length >> shift));
+  frame.push_back(static_cast<char>(type));
+  frame.push_back(static_cast<char>(flags));
+  frame += std::string("\0\0\0\1", 4);
+  // Payloads that would be frames themselves if they were read as such.
+  for (size_t i = 0; i < length; ++i) frame.push_back(static_cast<char>(kPing));
+  return frame;
+}
+
+class Http2LimitsTest : public ::testing::Test {
+ protected:
+  Verdict Take(const std::string& bytes) {
+    return limits_.Take(bytes, [this] { return now_; });
+  }
+  Verdict Begin() { return Take("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + Frame(kSettings, 0, 6)); }
+  Verdict Repeat(const std::string& frame, int times) {
+    for (int i = 1; i < times; ++i) {
+      if (const Verdict verdict = Take(frame); verdict != Verdict::kFine) return verdict;
+    }
+    return Take(frame);
+  }
+
+  Http2Limits limits_;
+  MonotonicTime now_ = MonotonicTime() + absl::Hours(100);
+};
+
+TEST_F(Http2LimitsTest, CallsPass) {
+  ASSERT_EQ(Begin(), Verdict::kFine);
+  const std::string call = Frame(kHeaders, kEndHeaders, 8000) + Frame(kData, 0, 16384) +
+                           Frame(kData, kEndStream, 0) + Frame(kWindowUpdate, 0, 4);
+  EXPECT_EQ(Repeat(call, 100'000), Verdict::kFine);
+}
+
+TEST_F(Http2LimitsTest, FramesAreFoundWhereverTheyAreCut) {
+  const std::string bytes = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + Frame(kSettings, 0, 6) +
+                            Frame(kHeaders, 0, 16384) + Frame(kContinuation, 0, 16384);
+  const std::string last = Frame(kContinuation, 0, 1);
+  for (const size_t piece : {1, 2, 5, 8, 9, 10, 1000}) {
+    limits_ = Http2Limits();
+    for (size_t at = 0; at < bytes.size(); at += piece) {
+      ASSERT_EQ(Take(bytes.substr(at, piece)), Verdict::kFine) << piece;
+    }
+    ASSERT_EQ(Take(last.substr(0, 8)), Verdict::kFine);
+    EXPECT_EQ(Take(last.substr(8)), Verdict::kLongHeaderBlock) << piece;
+  }
+}
+
+TEST_F(Http2LimitsTest, AHeaderBlockEnds) {
+  ASSERT_EQ(Begin(), Verdict::kFine);
+  // Many whole ones are none too long.
+  EXPECT_EQ(Repeat(Frame(kHeaders, 0, 16000) + Frame(kContinuation, kEndHeaders, 16000), 100),
+            Verdict::kFine);
+  EXPECT_EQ(Take(Frame(kHeaders, 0, 16000)), Verdict::kFine);
+  EXPECT_EQ(Take(Frame(kContinuation, 0, 16000)), Verdict::kFine);
+  EXPECT_EQ(Take(Frame(kContinuation, 0, 16000)), Verdict::kLongHeaderBlock);
+  // And it stays so.
+  EXPECT_EQ(Take(Frame(kHeaders, kEndHeaders, 10)), Verdict::kLongHeaderBlock);
+}
+
+TEST_F(Http2LimitsTest, AHeaderBlockIsNotInMorsels) {
+  ASSERT_EQ(Begin(), Verdict::kFine);
+  EXPECT_EQ(Take(Frame(kHeaders, 0, 1)), Verdict::kFine);
+  EXPECT_EQ(Repeat(Frame(kContinuation, 0, 0), Http2Limits::kMaxHeaderBlockFrames - 1),
+            Verdict::kFine);
+  EXPECT_EQ(Take(Frame(kContinuation, 0, 0)), Verdict::kLongHeaderBlock);
+}
+
+TEST_F(Http2LimitsTest, FramesThatCarryNothingComeAtACallersPace) {
+  const int at_once = static_cast<int>(Http2Limits::kIdleFramesAtOnce);
+  const int each_second = static_cast<int>(Http2Limits::kIdleFramesPerSecond);
+  for (const std::string& frame :
+       {Frame(kReset, 0, 4), Frame(kPing, 0, 8), Frame(kSettings, 0, 0), Frame(kUnknown, 0, 0),
+        Frame(kData, 0, 0), Frame(kHeaders, kEndHeaders, 30) + Frame(kReset, 0, 4)}) {
+    limits_ = Http2Limits();
+    ASSERT_EQ(Begin(), Verdict::kFine);
+    EXPECT_EQ(Repeat(frame, at_once - 1), Verdict::kFine);
+    EXPECT_EQ(Take(frame), Verdict::kIdleFrames);
+
+    limits_ = Http2Limits();
+    ASSERT_EQ(Begin(), Verdict::kFine);
+    EXPECT_EQ(Repeat(frame, at_once - 1), Verdict::kFine);
+    for (int i = 0; i < 20; ++i) {
+      now_ += absl::Seconds(1);
+      EXPECT_EQ(Repeat(frame, each_second - 1), Verdict::kFine) << i;
+    }
+    // An hour later no more come at once than at first.
+    now_ += absl::Hours(1);
+    EXPECT_EQ(Repeat(frame, 2 * at_once), Verdict::kIdleFrames);
+  }
+}
+
+TEST_F(Http2LimitsTest, WindowUpdatesAreCheapAndNotWithoutEnd) {
+  ASSERT_EQ(Begin(), Verdict::kFine);
+  const int as_one = static_cast<int>(1 / Http2Limits::kIdleFramesOfAWindowUpdate);
+  const int at_once = static_cast<int>(Http2Limits::kIdleFramesAtOnce) * as_one;
+  EXPECT_EQ(Repeat(Frame(kWindowUpdate, 0, 4), at_once - as_one), Verdict::kFine);
+  EXPECT_EQ(Repeat(Frame(kWindowUpdate, 0, 4), as_one + 1), Verdict::kIdleFrames);
+}
+
+TEST_F(Http2LimitsTest, WhatIsNotHttp2IsNotLookedAt) {
+  EXPECT_EQ(Take("GET / HTTP/1.1\r\n\r\n"), Verdict::kFine);
+  EXPECT_EQ(Repeat(Frame(kHeaders, 0, 16000), 100), Verdict::kFine);
+}
+
+}  // namespace
+}  // namespace engram

@@ -1,0 +1,207 @@
+#include "server/net/socket_watch.h"
+
+#include <dlfcn.h>
+#include <linux/sockios.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <memory>
+#include <string_view>
+
+#include "memstore/base/check.h"
+#include "server/net/http2_limits.h"
+
+namespace engram {
+namespace {
+
+// More than engramd lets connections have (RaiseFileLimit).
+constexpr size_t kMostDescriptors = size_t{1} << 15;
+
+struct Watched {
+  // Set by WatchSocket, before gRPC reads, and its reader's then.
+  ino_t inode = 0;
+  Wire wire = Wire::kPlain;
+  Http2Limits limits;
+  // For any thread.
+  std::atomic<const Clock*> clock{nullptr};
+  std::atomic<uint64_t> unanswered{0}, sent{0};
+  std::atomic<int64_t> received_ns{0}, unanswered_since_ns{0};
+};
+
+std::atomic<uint64_t> long_header_blocks{0}, idle_frames{0};
+
+// By descriptor. What was made for a number stays: the next connection that has it uses it.
+std::array<std::atomic<Watched*>, kMostDescriptors> watched_sockets{};
+
+Watched* Find(int fd) {
+  if (fd < 0 || static_cast<size_t>(fd) >= kMostDescriptors) return nullptr;
+  return watched_sockets[static_cast<size_t>(fd)].load(std::memory_order_acquire);
+}
+
+ino_t Inode(int fd) {
+  struct stat file {};
+  return fstat(fd, &file) == 0 ? file.st_ino : 0;
+}
+
+void Count(Http2Limits::Verdict verdict) {
+  const bool long_block = verdict == Http2Limits::Verdict::kLongHeaderBlock;
+  (long_block ? long_header_blocks : idle_frames).fetch_add(1, std::memory_order_relaxed);
+}
+
+// False: the connection is to end.
+bool LookAtReceived(int fd, const msghdr& message, size_t bytes) {
+  Watched* const watched = Find(fd);
+  if (watched == nullptr) return true;
+  const auto now = [clock = watched->clock.load(std::memory_order_relaxed)] {
+    return clock->Now();
+  };
+  const int64_t now_ns = now().nanoseconds();
+  watched->received_ns.store(now_ns, std::memory_order_relaxed);
+  if (watched->unanswered.fetch_add(bytes, std::memory_order_relaxed) == 0) {
+    watched->unanswered_since_ns.store(now_ns, std::memory_order_relaxed);
+  }
+  if (watched->wire == Wire::kTls) return true;
+  auto verdict = Http2Limits::Verdict::kFine;
+  for (size_t i = 0; i < message.msg_iovlen && bytes > 0; ++i) {
+    const size_t more = std::min(bytes, message.msg_iov[i].iov_len);
+    verdict =
+        watched->limits.Take({static_cast<const char*>(message.msg_iov[i].iov_base), more}, now);
+    bytes -= more;
+  }
+  if (verdict == Http2Limits::Verdict::kFine) return true;
+  // The number may be another socket's by now, that nobody asked to watch.
+  if (Inode(fd) != watched->inode) return true;
+  Count(verdict);
+  return false;
+}
+
+void LookAtSent(int fd, size_t bytes) {
+  Watched* const watched = Find(fd);
+  if (watched == nullptr) return;
+  watched->sent.fetch_add(bytes, std::memory_order_relaxed);
+  uint64_t unanswered = watched->unanswered.load(std::memory_order_relaxed);
+  while (!watched->unanswered.compare_exchange_weak(
+      unanswered, unanswered - std::min<uint64_t>(unanswered, bytes), std::memory_order_relaxed)) {
+  }
+}
+
+// The function of that name that the program would call if there were none here.
+template <typename Function>
+Function* Next(const char* name) {
+  void* const next = dlsym(RTLD_NEXT, name);
+  ENGRAM_CHECK(next != nullptr, name);
+  return reinterpret_cast<Function*>(next);
+}
+
+// Where a connection of TLS keeps its limits.
+int LimitsIndex() {
+  static const int index = SSL_get_ex_new_index(
+      0, nullptr, nullptr, nullptr, [](void*, void* limits, CRYPTO_EX_DATA*, int, long, void*) {
+        delete static_cast<Http2Limits*>(limits);
+      });
+  return index;
+}
+
+// Null where there is no memory for them.
+Http2Limits* LimitsOf(SSL* ssl) {
+  auto* const known = static_cast<Http2Limits*>(SSL_get_ex_data(ssl, LimitsIndex()));
+  if (known != nullptr) return known;
+  auto limits = std::make_unique<Http2Limits>();
+  return SSL_set_ex_data(ssl, LimitsIndex(), limits.get()) == 1 ? limits.release() : nullptr;
+}
+
+bool LookAtDecrypted(SSL* ssl, std::string_view bytes) {
+  Http2Limits* const limits = LimitsOf(ssl);
+  if (limits == nullptr) return false;
+  const auto verdict = limits->Take(bytes, [] { return RealClock().Now(); });
+  if (verdict == Http2Limits::Verdict::kFine) return true;
+  Count(verdict);
+  return false;
+}
+
+}  // namespace
+
+absl::Status CheckSocketsCanBeWatched() {
+  if (dlsym(RTLD_DEFAULT, "recvmsg") == reinterpret_cast<void*>(&recvmsg) &&
+      dlsym(RTLD_DEFAULT, "sendmsg") == reinterpret_cast<void*>(&sendmsg) &&
+      dlsym(RTLD_DEFAULT, "SSL_read") == reinterpret_cast<void*>(&SSL_read)) {
+    return absl::OkStatus();
+  }
+  return absl::InternalError(
+      "gRPC's reads can't be looked at: this program exports no recvmsg, sendmsg or SSL_read");
+}
+
+void WatchSocket(int fd, Wire wire, const Clock* clock) {
+  if (fd < 0 || static_cast<size_t>(fd) >= kMostDescriptors) return;
+  Watched* watched = Find(fd);
+  const bool is_new = watched == nullptr;
+  if (is_new) watched = new Watched;
+  watched->inode = Inode(fd);
+  watched->wire = wire;
+  watched->clock.store(clock, std::memory_order_relaxed);
+  watched->limits = Http2Limits();
+  watched->unanswered.store(0, std::memory_order_relaxed);
+  watched->sent.store(0, std::memory_order_relaxed);
+  watched->received_ns.store(clock->Now().nanoseconds(), std::memory_order_relaxed);
+  if (is_new) watched_sockets[static_cast<size_t>(fd)].store(watched, std::memory_order_release);
+}
+
+std::optional<SocketTraffic> TrafficOf(int fd) {
+  const Watched* const watched = Find(fd);
+  if (watched == nullptr) return std::nullopt;
+  const uint64_t sent = watched->sent.load(std::memory_order_relaxed);
+  int queued = 0;
+  if (ioctl(fd, SIOCOUTQ, &queued) != 0) return std::nullopt;
+  const MonotonicTime now = watched->clock.load(std::memory_order_relaxed)->Now();
+  const auto since = [now](const std::atomic<int64_t>& ns) {
+    return now - MonotonicTime::FromNanoseconds(ns.load(std::memory_order_relaxed));
+  };
+  return SocketTraffic{.unanswered = watched->unanswered.load(std::memory_order_relaxed),
+                       .unanswered_for = since(watched->unanswered_since_ns),
+                       .taken = sent - std::min(sent, static_cast<uint64_t>(queued)),
+                       .silent = since(watched->received_ns)};
+}
+
+EndedForFrames CountEndedForFrames() {
+  return {.long_header_blocks = long_header_blocks.load(std::memory_order_relaxed),
+          .idle_frames = idle_frames.load(std::memory_order_relaxed)};
+}
+
+}  // namespace engram
+
+// What libraries of this program call in the place of the system's and of OpenSSL's.
+extern "C" {
+
+ssize_t recvmsg(int fd, msghdr* message, int flags) {
+  static const auto next = engram::Next<ssize_t(int, msghdr*, int)>("recvmsg");
+  const ssize_t got = next(fd, message, flags);
+  if (got <= 0 || (flags & MSG_PEEK) != 0) return got;
+  return engram::LookAtReceived(fd, *message, static_cast<size_t>(got)) ? got : 0;
+}
+
+ssize_t sendmsg(int fd, const msghdr* message, int flags) {
+  static const auto next = engram::Next<ssize_t(int, const msghdr*, int)>("sendmsg");
+  const ssize_t sent = next(fd, message, flags);
+  if (sent > 0) engram::LookAtSent(fd, static_cast<size_t>(sent));
+  return sent;
+}
+
+int SSL_read(SSL* ssl, void* buffer, int bytes) {
+  static const auto next = engram::Next<int(SSL*, void*, int)>("SSL_read");
+  const int got = next(ssl, buffer, bytes);
+  if (got <= 0 || SSL_is_server(ssl) == 0) return got;
+  if (engram::LookAtDecrypted(ssl, {static_cast<const char*>(buffer), static_cast<size_t>(got)})) {
+    return got;
+  }
+  // As a peer that breaks TLS: gRPC closes the connection.
+  ERR_raise(ERR_LIB_SSL, SSL_R_UNEXPECTED_MESSAGE);
+  return -1;
+}
+
+}  // extern "C"
