@@ -24,10 +24,8 @@ sources_are_known() {
 }
 
 check_tidy() {
-  sources_are_known
-  # A workspace of its own has other flags; benchmarks are not served.
-  git ls-files '*.cc' | grep -v -e '_benchmark\.cc$' -e '^tests/sdk_workspace/' |
-    xargs -r -P "$(nproc)" -n 4 clang-tidy --quiet -p . 2>/dev/null
+  # Benchmarks are not served.
+  bazel build --keep_going --noshow_progress --aspects=//third_party/bazel:tidy.bzl%tidy --output_groups=tidy -- //... 
 }
 
 for part in "${parts[@]}"; do

@@ -64,6 +64,10 @@ class ThreadExecutor final : public Executor {
     if (!thread_.joinable()) return;
     Post(nullptr);
     thread_.join();
+    // What came after it is not run, and may hold the executor itself.
+    std::deque<std::function<void()>> left;
+    MutexLock lock(mutex_);
+    left.swap(tasks_);
   }
 
  private:

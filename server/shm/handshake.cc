@@ -19,7 +19,9 @@ namespace {
 // Zeros where there is no more of it.
 ShmRequest BeginningOf(absl::Span<const std::byte> bytes) {
   ShmRequest request{};
-  std::memcpy(&request, bytes.data(), std::min(bytes.size(), sizeof(request)));
+  if (!bytes.empty()) {  // of none there may be no place either
+    std::memcpy(&request, bytes.data(), std::min(bytes.size(), sizeof(request)));
+  }
   return request;
 }
 

@@ -262,9 +262,9 @@ TEST(GrpcAttachment, ATokenThatIsReplacedIsReadAgain) {
 
 // By its clock, whatever gRPC sleeps by.
 TEST(GrpcAttachment, AnAttachThatIsNotAnsweredEndsInItsTime) {
+  std::atomic<bool> asked{false}, over{false};  // the server's call looks at them until it ends
   testing::FakeLookupServer server(
       testing::WriteSmallTableSet({}, ::testing::TempDir() + "/grpc_attachment_test_late").value());
-  std::atomic<bool> asked{false}, over{false};
   server.on_attach = [&](v1::AttachResponse*) {
     asked.store(true);
     while (!over.load()) absl::SleepFor(absl::Milliseconds(1));

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# tidy.sh OUT SOURCE FLAG...: clang-tidy for one source, as third_party/bazel/tidy.bzl has it; OUT is written if nothing is found.
+set -euo pipefail
+out=$1 source=$2
+shift 2
+checks=()
+# Half of the time for a check that looks at every function of gtest's, and code that is no product's.
+[[ $source != *_test.cc ]] || checks=(--checks=-performance-*,-bugprone-reserved-identifier,-clang-analyzer-*)
+# Warnings of the compiler are the build's own; it is clang that reads flags of g++'s here.
+if ! found=$(clang-tidy --quiet "${checks[@]}" "$source" -- "$@" -w -Wno-unknown-warning-option 2>&1); then
+  printf '%s\n' "$found" >&2
+  exit 1
+fi
+: >"$out"
