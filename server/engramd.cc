@@ -393,11 +393,16 @@ Acceptor::Take Engramd::TakeConnections() {
         return;
       }
     }
+    const bool tls = !is_unix && tls_connections_ != nullptr;
+    if (const absl::Status status = WatchSocket(fd, tls ? Wire::kTls : Wire::kPlain, clock_);
+        !status.ok()) {
+      log_->warn("a connection is turned away: {}", std::string(status.message()));
+      close(fd);
+      return;
+    }
     grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;
     connection.listener_fd = listen_fd;
     connection.fd = fd;
-    const bool tls = !is_unix && tls_connections_ != nullptr;
-    WatchSocket(fd, tls ? Wire::kTls : Wire::kPlain, clock_);
     connections_.Add(fd, clock_->Now());
     (tls ? tls_connections_ : plain_connections_)->HandleNewConnection(&connection);
   };

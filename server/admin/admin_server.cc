@@ -113,12 +113,14 @@ void AdminServer::Take(int listen_fd, int fd) {
     close(fd);
     return;
   }
+  if (!WatchSocket(fd, has_tls_ ? Wire::kTls : Wire::kPlain, clock_).ok()) {
+    close(fd);
+    return;
+  }
   grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;
   connection.listener_fd = listen_fd;
   connection.fd = fd;
-  WatchSocket(fd, has_tls_ ? Wire::kTls : Wire::kPlain, clock_);
   connections_.Add(fd, now);
-  unix_peers_.Add(fd);
   taken_->HandleNewConnection(&connection);
 }
 

@@ -25,7 +25,6 @@
 #include "server/net/listen_socket.h"
 #include "server/security/access.h"
 #include "server/security/tls.h"
-#include "server/security/unix_peers.h"
 
 namespace engram {
 
@@ -50,15 +49,13 @@ class AdminServer {
   void SetServing(bool serving);
 
  private:
-  AdminServer(const AdminTargets& targets, Clock* clock)
-      : clock_(clock), service_(targets, &unix_peers_) {}
+  AdminServer(const AdminTargets& targets, Clock* clock) : clock_(clock), service_(targets) {}
   // The sockets, not listening yet; a Unix one's file has its mode.
   absl::StatusOr<std::vector<ListenSocket>> Bind(const ListenAddress& address);
   void Take(int listen_fd, int fd);
 
   Clock* const clock_;
   bool has_tls_ = false;
-  UnixPeers unix_peers_;
   Connections connections_;
   AdminService service_;
   std::string address_;

@@ -62,13 +62,6 @@ class Answer final : public grpc::ServerUnaryReactor {
   grpc_call* const call_;
 };
 
-// "unix:1000" where all who may have called are that user.
-std::string UnixName(const std::set<uid_t>& uids) {
-  if (uids.empty()) return "a client";
-  if (uids.size() == 1) return absl::StrCat("unix:", *uids.begin());
-  return absl::StrCat("one of unix:", absl::StrJoin(uids, ", unix:"));
-}
-
 }  // namespace
 
 AdminService::~AdminService() {
@@ -77,9 +70,8 @@ AdminService::~AdminService() {
 }
 
 std::string AdminService::Who(const grpc::ServerContextBase& context) const {
-  // Clients of a Unix socket have no place, and gRPC does not tell which user called.
-  const bool is_unix = context.peer() == "unix:";
-  const std::string place = is_unix ? "a Unix socket" : QuoteForMessage(context.peer());
+  const std::optional<std::string> user = UnixPeer(context);
+  const std::string place = user ? "a Unix socket" : QuoteForMessage(context.peer());
   std::vector<std::string> names;
   if (const auto caller = targets_.access->Authenticate(context); caller.ok()) {
     names = caller->names;
@@ -90,9 +82,8 @@ std::string AdminService::Who(const grpc::ServerContextBase& context) const {
       names.emplace_back(name.data(), name.size());
     }
   }
-  if (names.empty() && !is_unix) return place;
-  const std::string name =
-      names.empty() ? UnixName(unix_peers_->Uids()) : QuoteForMessage(absl::StrJoin(names, "+"));
+  if (names.empty() && !user) return place;
+  const std::string name = names.empty() ? *user : QuoteForMessage(absl::StrJoin(names, "+"));
   return absl::StrCat(name, " at ", place);
 }
 

@@ -23,7 +23,6 @@
 #include "server/base/life_cycle.h"
 #include "server/metrics/admin_refusals.h"
 #include "server/security/access.h"
-#include "server/security/unix_peers.h"
 #include "server/table_sets/table_set_manager.h"
 
 namespace engram {
@@ -44,9 +43,7 @@ class AdminService final : public v1::Admin::CallbackService {
   // One publication works at a time, and scrubs take from lookups what memory delivers.
   static constexpr int kMostWorks = 4;
 
-  // `unix_peers` are those of the port, where it is a Unix socket; outlives this.
-  AdminService(const AdminTargets& targets, const UnixPeers* unix_peers)
-      : targets_(targets), unix_peers_(unix_peers) {}
+  explicit AdminService(const AdminTargets& targets) : targets_(targets) {}
   // Waits for works: their calls are over, or cancelled, by then.
   ~AdminService() override;
 
@@ -76,7 +73,6 @@ class AdminService final : public v1::Admin::CallbackService {
                 const std::string& who) const;
 
   const AdminTargets targets_;
-  const UnixPeers* const unix_peers_;
   OpenCalls calls_;
   Mutex mutex_;
   CondVar changed_;

@@ -7,15 +7,23 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <cerrno>
+#include <cstddef>
+#include <cstring>
 #include <memory>
+#include <string>
 #include <string_view>
 
+#include "absl/strings/str_cat.h"
 #include "memstore/base/check.h"
+#include "memstore/base/status_macros.h"
 #include "server/net/http2_limits.h"
+#include "server/security/peer_uid.h"
 
 namespace engram {
 namespace {
@@ -28,6 +36,7 @@ struct Watched {
   ino_t inode = 0;
   Wire wire = Wire::kPlain;
   Http2Limits limits;
+  std::optional<uid_t> user;  // of a Unix socket's other end
   // For any thread.
   std::atomic<const Clock*> clock{nullptr};
   std::atomic<uint64_t> unanswered{0}, sent{0};
@@ -91,6 +100,18 @@ void LookAtSent(int fd, size_t bytes) {
   }
 }
 
+// Names the user at the other end of a Unix socket, if it is one that is watched.
+void NameUser(int fd, sockaddr* address, socklen_t* bytes, socklen_t room) {
+  const Watched* const watched = Find(fd);
+  if (watched == nullptr || !watched->user.has_value() || Inode(fd) != watched->inode) return;
+  sockaddr_un name{};
+  name.sun_family = AF_UNIX;
+  const std::string user = absl::StrCat(*watched->user);
+  std::copy(user.begin(), user.end(), name.sun_path);
+  *bytes = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + user.size() + 1);
+  std::memcpy(address, &name, std::min(*bytes, room));
+}
+
 // The function of that name that the program would call if there were none here.
 template <typename Function>
 Function* Next(const char* name) {
@@ -130,26 +151,42 @@ bool LookAtDecrypted(SSL* ssl, std::string_view bytes) {
 absl::Status CheckSocketsCanBeWatched() {
   if (dlsym(RTLD_DEFAULT, "recvmsg") == reinterpret_cast<void*>(&recvmsg) &&
       dlsym(RTLD_DEFAULT, "sendmsg") == reinterpret_cast<void*>(&sendmsg) &&
+      dlsym(RTLD_DEFAULT, "getpeername") == reinterpret_cast<void*>(&getpeername) &&
       dlsym(RTLD_DEFAULT, "SSL_read") == reinterpret_cast<void*>(&SSL_read)) {
     return absl::OkStatus();
   }
   return absl::InternalError(
-      "gRPC's reads can't be looked at: this program exports no recvmsg, sendmsg or SSL_read");
+      "gRPC's reads can't be looked at: this program exports no recvmsg, sendmsg, getpeername or "
+      "SSL_read");
 }
 
-void WatchSocket(int fd, Wire wire, const Clock* clock) {
-  if (fd < 0 || static_cast<size_t>(fd) >= kMostDescriptors) return;
+absl::Status WatchSocket(int fd, Wire wire, const Clock* clock) {
+  if (fd < 0 || static_cast<size_t>(fd) >= kMostDescriptors) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("descriptor ", fd, " is beyond the ", kMostDescriptors, " that are watched"));
+  }
+  int family = 0;
+  socklen_t bytes = sizeof(family);
+  if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &bytes) != 0) {
+    return absl::ErrnoToStatus(errno, "cannot watch a connection");
+  }
+  std::optional<uid_t> user;
+  if (family == AF_UNIX) {
+    ENGRAM_ASSIGN_OR_RETURN(user, PeerUid(fd));
+  }
   Watched* watched = Find(fd);
   const bool is_new = watched == nullptr;
   if (is_new) watched = new Watched;
   watched->inode = Inode(fd);
   watched->wire = wire;
+  watched->user = user;
   watched->clock.store(clock, std::memory_order_relaxed);
   watched->limits = Http2Limits();
   watched->unanswered.store(0, std::memory_order_relaxed);
   watched->sent.store(0, std::memory_order_relaxed);
   watched->received_ns.store(clock->Now().nanoseconds(), std::memory_order_relaxed);
   if (is_new) watched_sockets[static_cast<size_t>(fd)].store(watched, std::memory_order_release);
+  return absl::OkStatus();
 }
 
 std::optional<SocketTraffic> TrafficOf(int fd) {
@@ -183,6 +220,14 @@ ssize_t recvmsg(int fd, msghdr* message, int flags) {
   const ssize_t got = next(fd, message, flags);
   if (got <= 0 || (flags & MSG_PEEK) != 0) return got;
   return engram::LookAtReceived(fd, *message, static_cast<size_t>(got)) ? got : 0;
+}
+
+int getpeername(int fd, sockaddr* __restrict address, socklen_t* __restrict bytes) noexcept {
+  static const auto next = engram::Next<int(int, sockaddr*, socklen_t*)>("getpeername");
+  const socklen_t room = bytes == nullptr ? 0 : *bytes;
+  const int outcome = next(fd, address, bytes);
+  if (outcome == 0) engram::NameUser(fd, address, bytes, room);
+  return outcome;
 }
 
 ssize_t sendmsg(int fd, const msghdr* message, int flags) {

@@ -2,10 +2,14 @@
 // kind of socket, and what HTTP/2 there is in it (http2_limits.h).
 //
 // gRPC has no place for a look at what comes before it does, and the kernel counts nothing for Unix
-// sockets. So recvmsg, sendmsg and SSL_read of a program that links this are those of
+// sockets. So recvmsg, sendmsg, getpeername and SSL_read of a program that links this are those of
 // socket_watch.cc, which look at what the system's and OpenSSL's own do for the sockets that
 // are watched, and for each server's end of TLS, and pass on the rest untouched. A connection
 // beyond the limits reads as if its client had ended it: gRPC closes it and cancels its calls.
+//
+// gRPC says nothing of who is at the other end of a Unix socket but the socket's name, which its
+// owner chooses. For those that are watched getpeername is ours as well: the name is the user's
+// number, so that the peer of a call (grpc::ServerContext::peer) is "unix:1000".
 //
 // It is the process's, as descriptors are. Thread-safe. Memory: some 200 bytes for each descriptor
 // number that was ever watched. Cost: some tens of nanoseconds for each read and write.
@@ -42,8 +46,8 @@ struct EndedForFrames {
 absl::Status CheckSocketsCanBeWatched();
 
 // From now on, before gRPC has it, and until its number is something else's. `clock` outlives the
-// process's servers.
-void WatchSocket(int fd, Wire wire, const Clock* clock);
+// process's servers. RESOURCE_EXHAUSTED: its number is too large. ErrnoToStatus: it is no socket.
+absl::Status WatchSocket(int fd, Wire wire, const Clock* clock);
 // Nothing: it was never watched. The caller knows that `fd` is the same still.
 std::optional<SocketTraffic> TrafficOf(int fd);
 EndedForFrames CountEndedForFrames();

@@ -62,7 +62,7 @@ TEST_F(SocketWatchTest, LibrariesCallsAreLookedAt) {
 }
 
 TEST_F(SocketWatchTest, CountsWhatIsNotAnswered) {
-  WatchSocket(server(), Wire::kPlain, &clock_);
+  ASSERT_TRUE(WatchSocket(server(), Wire::kPlain, &clock_).ok());
   Send(client(), kPreface);
   EXPECT_EQ(Receive(server(), MSG_PEEK), static_cast<ssize_t>(kPreface.size()));
   EXPECT_EQ(TrafficOf(server())->unanswered, 0u);
@@ -96,7 +96,7 @@ TEST_F(SocketWatchTest, NothingIsKnownOfOthers) {
 }
 
 TEST_F(SocketWatchTest, AnEndlessHeaderBlockReadsAsTheEnd) {
-  WatchSocket(server(), Wire::kPlain, &clock_);
+  ASSERT_TRUE(WatchSocket(server(), Wire::kPlain, &clock_).ok());
   const uint64_t before = CountEndedForFrames().long_header_blocks;
   for (const std::string& bytes : {kPreface + Block(1), Block(9)}) {
     Send(client(), bytes);
@@ -115,10 +115,10 @@ TEST_F(SocketWatchTest, OthersAreLeftAlone) {
       EXPECT_EQ(Receive(server()), static_cast<ssize_t>(bytes.size()));
     }
   };
-  WatchSocket(server(), Wire::kTls, &clock_);
+  ASSERT_TRUE(WatchSocket(server(), Wire::kTls, &clock_).ok());
   expect_untouched();  // what is in it is not to be seen here
   // A stranger's socket that has the number of one that was watched.
-  WatchSocket(server(), Wire::kPlain, &clock_);
+  ASSERT_TRUE(WatchSocket(server(), Wire::kPlain, &clock_).ok());
   int other[2];
   ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, other), 0);
   ASSERT_EQ(dup2(other[0], pair_[0]), pair_[0]);

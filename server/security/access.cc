@@ -211,19 +211,28 @@ absl::StatusOr<Caller> AccessControl::ByToken(const Metadata& metadata) {
   return caller;
 }
 
+std::optional<std::string> UnixPeer(const grpc::ServerContextBase& context) {
+  std::string peer = context.peer();
+  if (!absl::StartsWith(peer, "unix:")) return std::nullopt;
+  // A name that is no number is the socket's own.
+  uid_t uid = 0;
+  if (!absl::SimpleAtoi(absl::string_view(peer).substr(5), &uid)) return kUnixIdentity;
+  return peer;
+}
+
 absl::StatusOr<Caller> AccessControl::Authenticate(const grpc::ServerContextBase& context) {
   return Authenticate(context.auth_context().get(), context.client_metadata(),
-                      [&] { return absl::StartsWith(context.peer(), "unix:"); });
+                      [&] { return UnixPeer(context); });
 }
 
 absl::StatusOr<Caller> AccessControl::Authenticate(const grpc::AuthContext& connection,
                                                    const Metadata& metadata) {
-  return Authenticate(&connection, metadata, [] { return false; });
+  return Authenticate(&connection, metadata, [] { return std::nullopt; });
 }
 
-absl::StatusOr<Caller> AccessControl::Authenticate(const grpc::AuthContext* connection,
-                                                   const Metadata& metadata,
-                                                   absl::FunctionRef<bool()> over_unix) {
+absl::StatusOr<Caller> AccessControl::Authenticate(
+    const grpc::AuthContext* connection, const Metadata& metadata,
+    absl::FunctionRef<std::optional<std::string>()> unix_peer) {
   const bool asks = !allowed_.empty() || !options_.only.empty();
   std::vector<std::string> certificate;
   if (asks || options_.certificates_suffice) certificate = NamesOf(connection);
@@ -239,7 +248,9 @@ absl::StatusOr<Caller> AccessControl::Authenticate(const grpc::AuthContext* conn
     caller.certificate_names = std::move(certificate);
   } else if (asks) {
     caller.names = std::move(certificate);
-    if (caller.names.empty() && over_unix()) caller.names.emplace_back(kUnixIdentity);
+    if (caller.names.empty()) {
+      if (std::optional<std::string> peer = unix_peer()) caller.names.push_back(*std::move(peer));
+    }
   }
   if (options_.only.empty()) return caller;
   const auto listed = [&](const std::vector<std::string>& names) {

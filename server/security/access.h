@@ -16,6 +16,7 @@
 #include <atomic>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -37,6 +38,10 @@ inline constexpr char kUnixIdentity[] = "unix";
 std::string UnixIdentity(uid_t uid);  // "unix:1000"
 // Whether it is a name of that kind: "unix", "unix:" and what follows.
 bool IsUnixIdentity(absl::string_view identity);
+
+// What a caller over a Unix socket is called, "unix:1000" (server/net/socket_watch.h), or "unix"
+// where nobody told; nothing for all others.
+std::optional<std::string> UnixPeer(const grpc::ServerContextBase& context);
 
 // Who made a call, for as long as it lasts.
 struct Caller {
@@ -97,7 +102,7 @@ class AccessControl {
   absl::StatusOr<Caller> ByToken(const Metadata& metadata);
   bool HasAllowance(const std::vector<std::string>& names, absl::string_view table_set) const;
   absl::StatusOr<Caller> Authenticate(const grpc::AuthContext* connection, const Metadata& metadata,
-                                      absl::FunctionRef<bool()> over_unix);
+                                      absl::FunctionRef<std::optional<std::string>()> unix_peer);
 
   const Options options_;
   const std::shared_ptr<spdlog::logger> log_;
