@@ -80,20 +80,21 @@ std::string AdminService::Who(const grpc::ServerContextBase& context) const {
   // Clients of a Unix socket have no place, and gRPC does not tell which user called.
   const bool is_unix = context.peer() == "unix:";
   const std::string place = is_unix ? "a Unix socket" : QuoteForMessage(context.peer());
-  std::vector<std::string> names;
-  if (const auto caller = targets_.access->Authenticate(context); caller.ok()) {
-    names = caller->names;
-  }
-  if (names.empty()) {
-    // Nobody is asked for a name here; a certificate has one all the same.
-    for (const grpc::string_ref& name : context.auth_context()->GetPeerIdentity()) {
-      names.emplace_back(name.data(), name.size());
-    }
-  }
-  if (names.empty() && !is_unix) return place;
-  const std::string name =
-      names.empty() ? UnixName(unix_peers_->Uids()) : QuoteForMessage(absl::StrJoin(names, "+"));
+  std::string name =
+      targets_.access->NameForLog(context.auth_context().get(), context.client_metadata());
+  if (name.empty() && !is_unix) return place;
+  if (name.empty()) name = UnixName(unix_peers_->Uids());
   return absl::StrCat(name, " at ", place);
+}
+
+absl::Status AdminService::Admit(const grpc::ServerContextBase& context, AdminMethod method) const {
+  const absl::Status status = targets_.access->Authenticate(context).status();
+  if (!status.ok()) {
+    targets_.refusals->Add(method, "admin_refused",
+                           absl::StrCat("admit ", kAdminMethodNames[static_cast<size_t>(method)]),
+                           Who(context), status);
+  }
+  return status;
 }
 
 absl::Status AdminService::StartWork(std::function<void()> work) {
@@ -125,6 +126,10 @@ absl::Status AdminService::StartWork(std::function<void()> work) {
 grpc::ServerWriteReactor<v1::PublishProgress>* AdminService::Publish(
     grpc::CallbackServerContext* context, const v1::PublishRequest* request) {
   auto* const call = new PublishCall(&calls_, context);
+  if (const absl::Status admitted = Admit(*context, AdminMethod::kPublish); !admitted.ok()) {
+    call->End(std::nullopt, ToGrpc(admitted));
+    return call;
+  }
   const std::string who = Who(*context);
   const std::string directory = request->directory();
   const auto refused = [this, who, directory](const absl::Status& status) {
@@ -185,6 +190,9 @@ absl::Status AdminService::PublishNow(const std::string& directory, const std::s
 grpc::ServerUnaryReactor* AdminService::Retire(grpc::CallbackServerContext* context,
                                                const v1::RetireRequest* request,
                                                v1::RetireResponse* response) {
+  if (const absl::Status admitted = Admit(*context, AdminMethod::kRetire); !admitted.ok()) {
+    return new Answer(&calls_, context, admitted);
+  }
   const MonotonicTime begin = targets_.clock->Now();
   const std::string who = Who(*context);
   const auto set = targets_.table_sets->Supersede(request->table_set());
@@ -214,6 +222,9 @@ grpc::ServerUnaryReactor* AdminService::Retire(grpc::CallbackServerContext* cont
 
 grpc::ServerUnaryReactor* AdminService::List(grpc::CallbackServerContext* context,
                                              const v1::ListRequest*, v1::ListResponse* response) {
+  if (const absl::Status admitted = Admit(*context, AdminMethod::kList); !admitted.ok()) {
+    return new Answer(&calls_, context, admitted);
+  }
   response->set_state(std::string(Name(targets_.life->state())));
   for (const TableSetStatus& set : targets_.table_sets->List())
     Describe(set, response->add_table_sets());
@@ -228,6 +239,10 @@ grpc::ServerUnaryReactor* AdminService::List(grpc::CallbackServerContext* contex
 grpc::ServerWriteReactor<v1::ScrubReport>* AdminService::Scrub(grpc::CallbackServerContext* context,
                                                                const v1::ScrubRequest*) {
   auto* const call = new ScrubCall(&calls_, context);
+  if (const absl::Status admitted = Admit(*context, AdminMethod::kScrub); !admitted.ok()) {
+    call->End(std::nullopt, ToGrpc(admitted));
+    return call;
+  }
   const std::string who = Who(*context);
   const absl::Status started = StartWork([this, call, who] {
     const MonotonicTime begin = targets_.clock->Now();

@@ -20,7 +20,8 @@ void AdminRefusals::Add(AdminMethod method, const char* event, absl::string_view
   }
   if (!turn.may_write) return;
   LogEvent(*log_, spdlog::level::warn, event,
-           {{"peer", std::string(who)},
+           {{"method", kAdminMethodNames[static_cast<size_t>(method)]},
+            {"peer", std::string(who)},
             {"code", absl::StatusCodeToString(status.code())},
             {"reason", std::string(status.message())}},
            absl::StrCat("did not ", QuoteForMessage(what), " for ", who, ": ", status.message()));
