@@ -181,9 +181,13 @@ absl::Status AdminService::PublishNow(const std::string& directory, const std::s
             {"directory", directory},
             {"bytes", last->bytes_done()},
             {"seconds", seconds},
+            {"id_before", published.id_before},
             {"peer", who}},
-           absl::StrFormat("published %s %s from %s in %.1f s, for %s", set.name(), set.id(),
-                           QuotePathForMessage(directory), seconds, who));
+           absl::StrFormat("published %s %s from %s in %.1f s, for %s%s", set.name(), set.id(),
+                           QuotePathForMessage(directory), seconds, who,
+                           published.id_before.empty()
+                               ? ""
+                               : absl::StrCat("; the name led to ", published.id_before)));
   return absl::OkStatus();
 }
 

@@ -152,6 +152,8 @@ TEST_F(AdminPortTest, LinesOfJsonSayWhatWasAskedAndByWhom) {
   EXPECT_EQ(published["directory"], scratch_ / "b");
   EXPECT_TRUE(published["bytes"].is_number_unsigned());
   EXPECT_TRUE(published["seconds"].is_number_float());
+  EXPECT_EQ(published["id_before"].get<std::string>().size(), 64u);
+  EXPECT_NE(published["id_before"], published["table_set_id"]);
   EXPECT_EQ(published["peer"], absl::StrCat("unix:", geteuid(), " at a Unix socket"));
   EXPECT_EQ(Ask("publish " + (scratch_ / "none")).exit_code, 1);
   EXPECT_TRUE(line("publish_refused")["code"].is_string());
