@@ -81,6 +81,9 @@ VARIANTS = {
     "monitoring": {"monitoring": {"enabled": True, "labels": {"release": "prometheus"}}},
     "tls": {"tls": {"secret": "engram-tls", "clientCertificates": True},
             "monitoring": {"enabled": True, "runbookUrl": "https://wiki.example/RUNBOOK.md"}},
+    "claims for state": {"state": {"persistentVolumeClaim": {"accessModes": ["ReadWriteOnce"], "storageClassName": "fast",
+                                                             "resources": {"requests": {"storage": "1Gi"}}}},
+                         "sidecar": {"enabled": True}, "stores": {"lameDuckSeconds": 0}},
     "rdma and read": {"rdma": {"enabled": True, "read": True, "devices": ["mlx5_0", "mlx5_1"]}},
     "sidecar beside stores": {"sidecar": {"enabled": True}, "tls": {"secret": "engram-tls"}},
     "sidecar alone": {"stores": {"enabled": False}, "sidecar": {"enabled": True, "extraArgs": ["--log-format=json"]},
@@ -149,6 +152,14 @@ class Variants(unittest.TestCase):
         self.assertIn("https://wiki.example/RUNBOOK.md#engramdown", urls)
         self.assertNotIn("engram.invalid", json.dumps(self.rendered["tls"]))
 
+    def test_stores_have_a_claim_each_for_their_state_where_it_is_asked_for(self):
+        stores, = self.of_kind("claims for state", "StatefulSet")
+        claim, = stores["spec"]["volumeClaimTemplates"]
+        self.assertEqual((claim["metadata"]["name"], claim["spec"]["storageClassName"]), ("state", "fast"))
+        self.assertNotIn("state", [volume["name"] for volume in stores["spec"]["template"]["spec"]["volumes"]])
+        sidecars, = self.of_kind("claims for state", "Deployment")
+        self.assertIn({"name": "state", "emptyDir": {}}, sidecars["spec"]["template"]["spec"]["volumes"])
+
     def test_tls_mounts_the_secret_that_the_flags_name(self):
         (pod, container), = engramds_in(self.of_kind("tls", "StatefulSet"))
         mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
@@ -161,6 +172,12 @@ class Variants(unittest.TestCase):
 
 
 class AgainstTheProgram(unittest.TestCase):
+    def test_state_is_kept_where_engramd_may_write(self):
+        for file, pod, container in engramds():
+            directory, = (word.split("=")[1] for word in container["args"] if word.startswith("--state-dir="))
+            mount, = (mount for mount in container["volumeMounts"] if mount["mountPath"] == directory)
+            self.assertFalse(mount.get("readOnly", False), file)
+            self.assertIn({"name": mount["name"], "emptyDir": {}}, pod["spec"]["volumes"], file)
     def test_engramd_has_every_flag(self):
         text = help_of(ENGRAMD)
         for file, _, container in engramds():

@@ -167,6 +167,14 @@ class Package(unittest.TestCase):
         for line in command:
             self.assertLessEqual(set(re.findall(r"(?<=\s)--[a-z0-9-]+", line)), known)
 
+    def test_the_unit_makes_the_place_of_state_that_the_configuration_names(self):
+        with open(os.path.join(self.tree, "etc/engram/engramd.textproto"), encoding="utf-8") as file:
+            directory, = re.findall(r'^state_dir: "(.*)"$', file.read(), re.MULTILINE)
+        made, = unit_lines(self.unit, "StateDirectory")
+        self.assertIn(directory, [f"/var/lib/{name}" for name in made.split()])
+        read_only = " ".join(unit_lines(self.unit, "ReadOnlyPaths")).split()
+        self.assertFalse([path for path in read_only if f"{directory}/".startswith(f"{path}/")])
+
     @need("systemd-analyze", "strace")
     @unittest.skipIf(built_with_address_sanitizer(ENGRAMD), "AddressSanitizer looks for leaks by ptrace, which strace has taken")
     def test_the_unit_allows_every_system_call_that_engramd_makes(self):
