@@ -80,7 +80,7 @@ class Text(unittest.TestCase):
 VARIANTS = {
     "monitoring": {"monitoring": {"enabled": True, "labels": {"release": "prometheus"}}},
     "tls": {"tls": {"secret": "engram-tls", "clientCertificates": True},
-            "monitoring": {"enabled": True, "runbookUrl": "https://wiki.example/RUNBOOK.md"}},
+            "monitoring": {"enabled": True, "runbookBaseUrl": "https://wiki.example/RUNBOOK.md"}},
     "claims for state": {"state": {"persistentVolumeClaim": {"accessModes": ["ReadWriteOnce"], "storageClassName": "fast",
                                                              "resources": {"requests": {"storage": "1Gi"}}}},
                          "sidecar": {"enabled": True}, "stores": {"lameDuckSeconds": 0}},
@@ -148,9 +148,16 @@ class Variants(unittest.TestCase):
 
     def test_alerts_and_dashboards_lead_to_the_runbook_that_was_given(self):
         rules, = self.of_kind("tls", "PrometheusRule")
-        urls = {rule["annotations"]["runbook_url"] for group in rules["spec"]["groups"] for rule in group["rules"] if "alert" in rule}
-        self.assertIn("https://wiki.example/RUNBOOK.md#engramdown", urls)
-        self.assertNotIn("engram.invalid", json.dumps(self.rendered["tls"]))
+        for rule in (rule for group in rules["spec"]["groups"] for rule in group["rules"] if "alert" in rule):
+            self.assertEqual(rule["annotations"]["runbook_url"], f"https://wiki.example/RUNBOOK.md#{rule['alert'].lower()}")
+            self.assertNotIn("runbook", rule["annotations"])
+        dashboards, = (one["data"] for one in self.of_kind("tls", "ConfigMap") if "grafana_dashboard" in one["metadata"]["labels"])
+        with tempfile.TemporaryDirectory() as made:
+            subprocess.run([sys.executable, os.path.join(ROOT, "deploy", "grafana", "make.py"), "--runbook-base-url",
+                            "https://wiki.example/RUNBOOK.md", made], check=True)
+            for name, text in dashboards.items():
+                with open(os.path.join(made, name[len("engram-"):]), encoding="utf-8") as file:
+                    self.assertEqual(json.loads(text), json.load(file))
 
     def test_stores_have_a_claim_each_for_their_state_where_it_is_asked_for(self):
         stores, = self.of_kind("claims for state", "StatefulSet")
