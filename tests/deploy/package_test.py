@@ -115,7 +115,12 @@ class Package(unittest.TestCase):
             brought = set(os.listdir(os.path.join(self.tree, place)))
             there = {name for name in os.listdir(os.path.join(ROOT, source)) if name.endswith((".proto", ".json")) or name == "rules.yaml"}
             self.assertEqual(brought, there)
-        self.assertTrue(os.path.exists(os.path.join(self.tree, "usr/share/doc/engram/FORMATS.md")))
+        pages = os.path.join(self.tree, "usr/share/doc/engram")
+        self.assertEqual(set(os.listdir(pages)), {"FORMATS.md", "README.md", "RUNBOOK.md"})
+        for name in os.listdir(pages):
+            with open(os.path.join(pages, name), encoding="utf-8") as file:
+                links = re.findall(r"\]\((?!https?:|#)([^)]+)\)", file.read())
+            self.assertEqual([link for link in links if not os.path.exists(os.path.join(pages, link))], [], name)
 
     @need("protoc")
     def test_its_protobuf_files_are_whole(self):
