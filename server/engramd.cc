@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "absl/algorithm/container.h"
+#include "absl/strings/str_cat.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/tls/pem.h"
 #include "proto/rpc/grpc_time.h"
@@ -86,7 +87,9 @@ absl::StatusOr<std::unique_ptr<Engramd>> Engramd::Load(const ServerConfig& confi
   std::unique_ptr<Engramd> engramd(new Engramd(config, std::move(log), clock));
   ENGRAM_ASSIGN_OR_RETURN(engramd->fd_limit_, RaiseFileLimit());
   ENGRAM_ASSIGN_OR_RETURN(const std::vector<std::string> notes, CheckBeforeLoading(config));
-  for (const std::string& note : notes) engramd->log_->warn("{}", note);
+  for (const std::string& note : notes) {
+    LogEvent(*engramd->log_, spdlog::level::warn, "configuration", nlohmann::json::object(), note);
+  }
   ENGRAM_ASSIGN_OR_RETURN(engramd->access_, AccessControl::Create({.token_file = config.token_file,
                                                                    .allow = config.allow},
                                                                   engramd->log_, clock));
@@ -149,7 +152,9 @@ absl::Status Engramd::OpenStateDirectory() {
   if (config_.state_dir.empty()) return absl::OkStatus();
   if (config_.ignore_recorded) {
     record_ = PublicationRecord::OpenIgnoring(kept);
-    log_->info("what {} keeps of publications is ignored, until one replaces it", kept);
+    LogEvent(
+        *log_, spdlog::level::info, "recorded_ignored", {{"directory", kept}},
+        absl::StrCat("what ", kept, " keeps of publications is ignored, until one replaces it"));
     return absl::OkStatus();
   }
   ENGRAM_ASSIGN_OR_RETURN(record_, PublicationRecord::Open(kept));
@@ -240,7 +245,9 @@ absl::Status Engramd::StartShm() {
     MutexLock lock(watched_mutex_);
     shm_ = std::move(endpoint);
   }
-  log_->info("shared memory at {}", config_.shm_socket);
+  LogEvent(*log_, spdlog::level::info, "listening",
+           {{"address", config_.shm_socket}, {"for", "shared memory"}},
+           absl::StrCat("shared memory at ", config_.shm_socket));
   return absl::OkStatus();
 }
 
@@ -260,8 +267,10 @@ absl::Status Engramd::StartRdma() {
   }
   for (size_t i = 0; i < rdma_->ports(); ++i) {
     const RdmaDevice& device = rdma_->port(i);
-    log_->info("RDMA on {}, NUMA node {}{}", device.Name(), device.numa_node(),
-               config_.rdma_read ? "; clients may read the tables" : "");
+    LogEvent(*log_, spdlog::level::info, "listening",
+             {{"address", device.Name()}, {"for", "RDMA"}, {"numa_node", device.numa_node()}},
+             absl::StrCat("RDMA on ", device.Name(), ", NUMA node ", device.numa_node(),
+                          config_.rdma_read ? "; clients may read the tables" : ""));
   }
   return absl::OkStatus();
 }
@@ -293,7 +302,9 @@ absl::Status Engramd::StartAdmin() {
                                                       .refusals = &admin_refusals_,
                                                       .clock = clock_,
                                                       .log = log_}));
-  log_->info("operators at {}", admin_->address());
+  LogEvent(*log_, spdlog::level::info, "listening",
+           {{"address", admin_->address()}, {"for", "operators"}},
+           absl::StrCat("operators at ", admin_->address()));
   return absl::OkStatus();
 }
 
@@ -388,7 +399,9 @@ Acceptor::Take Engramd::TakeConnections() {
       const absl::Status status =
           CheckPeerUid(fd, config_.unix_allow_uids, "connect to this engramd", "--unix-allow-uid");
       if (!status.ok()) {
-        log_->warn("{}", std::string(status.message()));
+        LogEvent(*log_, spdlog::level::warn, "connection_refused",
+                 {{"code", absl::StatusCodeToString(status.code())}},
+                 std::string(status.message()));
         close(fd);
         return;
       }
@@ -422,7 +435,11 @@ absl::Status Engramd::Accept() {
     LogEvent(*log_, spdlog::level::info, "listening", {{"address", address}, {"for", "lookups"}},
              absl::StrCat("listening on ", address));
   }
-  if (addresses_.empty()) log_->info("serving by shared memory alone, at {}", config_.shm_socket);
+  if (addresses_.empty()) {
+    LogEvent(*log_, spdlog::level::info, "listening",
+             {{"address", config_.shm_socket}, {"for", "lookups"}},
+             absl::StrCat("serving by shared memory alone, at ", config_.shm_socket));
+  }
   return absl::OkStatus();
 }
 

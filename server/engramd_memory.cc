@@ -1,8 +1,11 @@
 // What engramd does where clients have it hold more memory than it takes for them.
+#include <nlohmann/json.hpp>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "memstore/base/status_macros.h"
 #include "server/base/limits.h"
+#include "server/base/log.h"
 #include "server/engramd.h"
 #include "server/net/http2_limits.h"
 #include "server/net/socket_watch.h"
@@ -22,10 +25,11 @@ absl::Status Engramd::StartMemoryGuard() {
   MemoryBound bound(CallMemoryBytes(), ProcessMemory());
   call_memory_bytes_ = bound.most_bytes();
   if (call_memory_bytes_ < kLeastCallMemoryBytes) {
-    log_->warn(
-        "this process may take {} MiB more for its clients: few are served at once; raise the "
-        "limit of its address space (ulimit -v) by {} MiB",
-        call_memory_bytes_ >> 20, (2 * kCallMemoryBytes) >> 20);
+    LogEvent(
+        *log_, spdlog::level::warn, "memory_is_little", {{"bytes", call_memory_bytes_}},
+        absl::StrCat("this process may take ", call_memory_bytes_ >> 20,
+                     " MiB more for its clients: few are served at once; raise the limit of ",
+                     "its address space (ulimit -v) by ", (2 * kCallMemoryBytes) >> 20, " MiB"));
   }
   ENGRAM_ASSIGN_OR_RETURN(memory_guard_,
                           MemoryGuard::Start(
@@ -55,8 +59,9 @@ void Engramd::MakeRoomInMemory(uint64_t bytes) {
   }
   if (now < next_memory_log_) return;
   next_memory_log_ = now + kMemoryLogInterval;
-  log_->warn("clients have engramd hold more than the {} MiB that it takes for them: {} are ended",
-             call_memory_bytes_ >> 20, ended);
+  LogEvent(*log_, spdlog::level::warn, "clients_ended_for_memory", {{"bytes", call_memory_bytes_}},
+           absl::StrCat("clients have engramd hold more than the ", call_memory_bytes_ >> 20,
+                        " MiB that it takes for them: ", ended, " are ended"));
 }
 
 ConnectionsEnded Engramd::CountConnectionsEnded() const {

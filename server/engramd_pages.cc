@@ -1,6 +1,7 @@
 // What engramd shows of itself over HTTP.
 #include <sys/utsname.h>
 
+#include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
 #include <vector>
@@ -8,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "memstore/base/status_macros.h"
 #include "server/admin/status_page.h"
+#include "server/base/log.h"
 #include "server/engramd.h"
 #include "server/metrics/exposition.h"
 #include "server/metrics/process_stats.h"
@@ -101,7 +103,9 @@ absl::Status Engramd::StartHttp() {
   if (!config_.admin_listen) return absl::OkStatus();
   ENGRAM_ASSIGN_OR_RETURN(history_, History::Start(metrics_.get(), clock_));
   ENGRAM_ASSIGN_OR_RETURN(http_, HttpServer::Start(*config_.admin_listen, Pages()));
-  log_->info("metrics and status at http://{}", http_->address());
+  LogEvent(*log_, spdlog::level::info, "listening",
+           {{"address", http_->address()}, {"for", "metrics"}},
+           absl::StrCat("metrics and status at http://", http_->address()));
   return absl::OkStatus();
 }
 

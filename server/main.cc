@@ -13,6 +13,7 @@
 #include <exception>
 #include <functional>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <thread>
@@ -20,6 +21,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "memstore/base/clock.h"
 #include "memstore/base/mutex.h"
@@ -135,24 +137,33 @@ absl::StatusOr<TemporaryDirectory> MakeScratch(Signals& signals) {
   return scratch;
 }
 
+void LogSignal(spdlog::logger& log, const char* name, const std::string& what) {
+  LogEvent(log, spdlog::level::info, "signal", {{"signal", name}},
+           absl::StrCat("got ", name, what));
+}
+
+// The process's exit code.
+int Fail(spdlog::logger& log, const absl::Status& status, absl::string_view fix = "") {
+  LogEvent(log, spdlog::level::err, "failed", {{"code", absl::StatusCodeToString(status.code())}},
+           absl::StrCat(status.message(), fix));
+  return kFailed;
+}
+
 int Serve(ServerConfig config, Signals& signals) {
   const std::shared_ptr<spdlog::logger> log = MakeLog(config.log_json, config.log_level);
-  log->info("engramd {} starts", kEngramVersion);
-  signals.OnHangup([log] { log->info("got SIGHUP: nothing is served yet, go on loading"); });
+  LogEvent(*log, spdlog::level::info, "starting", {{"version", kEngramVersion}},
+           absl::StrCat("engramd ", kEngramVersion, " starts"));
+  signals.OnHangup([log] { LogSignal(*log, "SIGHUP", ": nothing is served yet, go on loading"); });
   std::optional<TemporaryDirectory> scratch;
   if (!config.checkpoint.empty() && config.state_dir.empty()) {
     absl::StatusOr<TemporaryDirectory> made = MakeScratch(signals);
-    if (!made.ok()) {
-      log->error("{}; or give --state-dir DIR", std::string(made.status().message()));
-      return kFailed;
-    }
+    if (!made.ok()) return Fail(*log, made.status(), "; or give --state-dir DIR");
     config.scratch_dir = scratch.emplace(*std::move(made)).path();
   }
   absl::StatusOr<std::unique_ptr<Engramd>> engramd = Engramd::Load(config, log, &RealClock());
   if (!engramd.ok()) {
     signals.LetEarlyEnd();
-    log->error("{}", std::string(engramd.status().message()));
-    return kFailed;
+    return Fail(*log, engramd.status());
   }
   // Never undone: the last user's grpc_shutdown waits for a poller that sleeps for up to 10 s, long
   // after every call and connection has ended.
@@ -162,12 +173,9 @@ int Serve(ServerConfig config, Signals& signals) {
     signals.Serving();
     status = (*engramd)->Accept();
   }
-  if (!status.ok()) {
-    log->error("{}", std::string(status.message()));
-    return kFailed;
-  }
+  if (!status.ok()) return Fail(*log, status);
   signals.OnHangup([&] {
-    log->info("got SIGHUP: reading the token file and certificates again");
+    LogSignal(*log, "SIGHUP", ": reading the token file and certificates again");
     (*engramd)->ReadFilesAgain();
   });
   const bool terminated = signals.Wait() == SIGTERM;
@@ -176,13 +184,16 @@ int Serve(ServerConfig config, Signals& signals) {
   scratch.reset();
   const char* const name = terminated ? "SIGTERM" : "SIGINT";
   if (config.lame_duck.count() > 0) {
-    log->info("got {}: health and /readyz say so, and sockets close in {} s (--lame-duck-s)", name,
-              config.lame_duck.count());
+    LogSignal(*log, name,
+              absl::StrCat(": health and /readyz say so, and sockets close in ",
+                           config.lame_duck.count(), " s (--lame-duck-s)"));
   }
   (*engramd)->LameDuck(absl::FromChrono(config.lame_duck));
-  log->info("got {}, draining for up to {} s", name, config.drain_grace.count());
+  LogEvent(*log, spdlog::level::info, "draining",
+           {{"signal", name}, {"seconds", config.drain_grace.count()}},
+           absl::StrCat("got ", name, ", draining for up to ", config.drain_grace.count(), " s"));
   (*engramd)->Drain(absl::FromChrono(config.drain_grace));
-  log->info("stopped");
+  LogEvent(*log, spdlog::level::info, "stopped", {{"signal", name}}, "stopped");
   return kStopped;
 }
 

@@ -1,12 +1,10 @@
 #!/usr/bin/env python3
-"""Writes the dashboards beside it from the panels below: deploy/grafana/make.py [DIRECTORY]. The JSON is checked in."""
+"""Writes the dashboards beside it, or into DIRECTORY, from the panels below. The JSON is checked in."""
+import argparse
 import json
 import os
-import sys
 
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
-# Where the runbook is read. The chart puts monitoring.runbookUrl in its place, in the rules too.
-RUNBOOK = "https://engram.invalid/deploy/RUNBOOK.md"
 R = "[$__rate_interval]"
 I = 'job=~"$job",instance=~"$instance"'
 SET = I + ',name=~"$set"'
@@ -102,6 +100,9 @@ TROUBLE = [
             "lookups of dead tokens alone"), most=1),
     series("Clients refused per second", "ops", "Clients that asked to attach. The log and the status page say who.",
            (rate("engram_server_attach_refusals_total", "reason"), "{{reason}}")),
+    series("Operators refused per second", "ops", "Calls to the operators' port that were refused or failed, by method and code: UNAUTHENTICATED "
+           "and PERMISSION_DENIED are who asks. The log says who (admin_refused).",
+           (rate("engram_server_admin_refusals_total", "method, code") + " > 0 or vector(0)", "{{method}} {{code}}")),
     series("Answers by code", "ops", "What lookups ended with. RUNBOOK, EngramFailing, says what each code means.",
            (rate("engram_server_requests_total", "code"), "{{code}}")),
     series("Turned away per second", "ops", "late and queue_full are load, bytes_full are ids of too many batches, draining is a restart, "
@@ -267,7 +268,6 @@ ANNOTATIONS = [{"name": "Alerts", "datasource": SOURCE, "enable": True, "iconCol
                 "expr": 'ALERTS{alertname=~"Engram.+",alertstate="firing"}', "titleFormat": "{{alertname}}", "textFormat": "{{instance}} {{job}} {{name}}"}]
 LINKS = [
     {"type": "dashboards", "title": "engram", "tags": ["engram"], "asDropdown": True, "includeVars": True, "keepTime": True},
-    {"type": "link", "title": "Runbook", "url": RUNBOOK, "icon": "doc", "targetBlank": True},
 ]
 
 
@@ -286,20 +286,25 @@ def laid_out(rows):
         y += panels[-1]["gridPos"]["h"]
 
 
-def dashboard(name, title, rows):
+def dashboard(name, title, rows, runbook):
+    """`runbook`: its address, or "". The chart adds the same link (monitoring.runbookBaseUrl)."""
+    link = [{"type": "link", "title": "Runbook", "url": runbook, "icon": "doc", "targetBlank": True}] if runbook else []
     return {
-        "uid": f"engram-{name}", "title": title, "tags": ["engram"], "schemaVersion": 38, "version": 1, "editable": True,
+        "uid": f"engram-{name}", "title": title, "description": "What alerts mean and what to do: deploy/RUNBOOK.md of engram.", "tags": ["engram"], "schemaVersion": 38, "version": 1, "editable": True,
         "refresh": "10s", "time": {"from": "now-1h", "to": "now"}, "graphTooltip": 1,
-        "templating": {"list": VARIABLES}, "annotations": {"list": ANNOTATIONS}, "links": LINKS,
+        "templating": {"list": VARIABLES}, "annotations": {"list": ANNOTATIONS}, "links": LINKS + link,
         "panels": [{"id": i + 1, **one} for i, one in enumerate(laid_out(rows))],
     }
 
 
 def main():
-    directory = sys.argv[1] if len(sys.argv) > 1 else os.path.dirname(os.path.abspath(__file__))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runbook-base-url", default="", metavar="URL", help="where you publish deploy/RUNBOOK.md: dashboards then link to it")
+    parser.add_argument("directory", nargs="?", default=os.path.dirname(os.path.abspath(__file__)), metavar="DIRECTORY")
+    given = parser.parse_args()
     for name, (title, rows) in DASHBOARDS.items():
-        with open(os.path.join(directory, f"{name}.json"), "w", encoding="utf-8") as file:
-            json.dump(dashboard(name, title, rows), file, indent=1)
+        with open(os.path.join(given.directory, f"{name}.json"), "w", encoding="utf-8") as file:
+            json.dump(dashboard(name, title, rows, given.runbook_base_url), file, indent=1)
             file.write("\n")
 
 

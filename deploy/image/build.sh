@@ -4,7 +4,7 @@
 #   deploy/image/build.sh [--bin DIR] [--output FILE.tar] [--tag NAME:TAG]     prints the image's name
 #
 # The image holds the two programs, the known token maps and the Debian packages that they need, nothing else: no shell,
-# no package tool. It runs as user 65532 and writes nowhere. Without --output it stays in buildah's own store. Needs root (or a user
+# no package tool. It runs as user 65532 and writes nowhere but in its volume, /var/lib/engramd, where --state-dir says so. Without --output it stays in buildah's own store. Needs root (or a user
 # namespace), mmdebstrap, buildah, dpkg-dev and a Debian mirror; no registry.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
@@ -44,7 +44,7 @@ mkdir "$scratch/status.d"
 for package in var/cache/apt/archives/*.deb; do dpkg-deb -f "$package" >"$scratch/status.d/$(dpkg-deb -f "$package" Package)"; done
 mv usr/share/doc usr/share/grpc etc/libibverbs.d "$scratch/"
 rm -rf var/* etc/* dev/* bin sbin usr/bin usr/sbin usr/share/* usr/lib/{systemd,tmpfiles.d,x86_64-linux-gnu/gconv,x86_64-linux-gnu/perl*}
-mkdir -p etc usr/bin usr/share tmp run/engram var/lib/dpkg tables
+mkdir -p etc usr/bin usr/share tmp run/engram var/lib/dpkg var/lib/engramd tables
 find "$scratch/doc" -type f ! -name copyright -delete
 mv "$scratch/doc" "$scratch/grpc" usr/share/
 mv "$scratch/status.d" var/lib/dpkg/
@@ -59,7 +59,7 @@ printf 'root:x:0:0:root:/:/sbin/nologin\nengram:x:65532:65532:engram:/:/sbin/nol
 printf 'root:x:0:\nengram:x:65532:\n' >etc/group
 printf 'hosts: files dns\n' >etc/nsswitch.conf
 printf 'ID=debian\nVERSION_ID="%s"\nPRETTY_NAME="engram %s on Debian %s"\n' "$VERSION_ID" "$version" "$VERSION_ID" >etc/os-release
-install -d -m 770 -o 65532 -g 65532 run/engram
+install -d -m 770 -o 65532 -g 65532 run/engram var/lib/engramd
 chmod 1777 tmp
 cd "$scratch"
 tar --numeric-owner --sort=name --mtime="@${SOURCE_DATE_EPOCH:-0}" -C root -cf rootfs.tar .

@@ -11,7 +11,9 @@
 #include <chrono>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "memstore/base/status_macros.h"
 #include "proto/engram/v1/lookup.grpc.pb.h"
 #include "server/base/limits.h"
@@ -28,23 +30,30 @@ constexpr int kMaxAdminThreads = 16;
 // longest is ended, or the new one.
 constexpr size_t kMaxAdminConnections = 64;
 constexpr int kMaxAdminCalls = 16;  // of a connection, at once
-// A path and a few names; reflection asks for names.
-constexpr int kMaxAdminRequestBytes = 16 << 10;
 // A connection that says nothing for this long makes room for another.
 constexpr absl::Duration kIdle = absl::Seconds(5);
 // Of a Unix socket, as shared memory's: whoever is in engramd's group may administer.
 constexpr mode_t kSocketMode = 0660;
 
-// Asks before every method of the port, gRPC's own services' included.
+// Asks before every method of the port but Admin's: gRPC's own services ask nobody. Admin asks by
+// itself (AdminService::Admit), for a call knows from where it comes, and this does not.
 class Gate : public grpc::AuthMetadataProcessor {
  public:
   Gate(AccessControl* access, AdminRefusals* refusals) : access_(access), refusals_(refusals) {}
   grpc::Status Process(const InputMetadata& metadata, grpc::AuthContext* connection,
                        OutputMetadata*, OutputMetadata*) override {
+    const auto found = metadata.find(":path");
+    const absl::string_view path =
+        found == metadata.end() ? absl::string_view()
+                                : absl::string_view(found->second.data(), found->second.size());
+    if (absl::StartsWith(path, absl::StrCat("/", v1::Admin::service_full_name(), "/"))) {
+      return grpc::Status::OK;
+    }
     const absl::Status status = access_->Authenticate(*connection, metadata).status();
-    // The status names who it was, where there is a name; gRPC tells no address here.
     if (!status.ok()) {
-      refusals_->Add(AdminMethod::kOther, "admin_refused", "admit a call", "an operator", status);
+      const std::string name = access_->NameForLog(connection, metadata);
+      refusals_->Add(AdminMethod::kOther, "admin_refused", absl::StrCat("admit a call of ", path),
+                     name.empty() ? "an operator" : name, status);
     }
     return ToGrpc(status);
   }
@@ -68,9 +77,11 @@ absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::Start(const Options& o
   builder.SetSyncServerOption(grpc::ServerBuilder::NUM_CQS, 1);
   builder.SetSyncServerOption(grpc::ServerBuilder::MIN_POLLERS, 1);
   builder.SetSyncServerOption(grpc::ServerBuilder::MAX_POLLERS, 2);
-  builder.SetMaxReceiveMessageSize(kMaxAdminRequestBytes);
+  // gRPC parses a message before Admin can ask who sends it: let it be a small one.
+  builder.SetMaxReceiveMessageSize(static_cast<int>(kMaxSmallMessageBytes));
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxAdminCalls);
-  builder.AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kMaxAdminRequestBytes);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES,
+                             static_cast<int>(kMaxSmallMessageBytes));
   builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
   builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS,
                              static_cast<int>(std::chrono::milliseconds(kMaxHandshake).count()));

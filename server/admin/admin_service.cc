@@ -2,7 +2,6 @@
 
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <set>
 #include <string>
 #include <thread>
 #include <utility>
@@ -10,7 +9,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/strings/str_join.h"
 #include "absl/time/time.h"
 #include "memstore/base/quote_for_message.h"
 #include "memstore/base/status_macros.h"
@@ -72,19 +70,21 @@ AdminService::~AdminService() {
 std::string AdminService::Who(const grpc::ServerContextBase& context) const {
   const std::optional<std::string> user = UnixPeer(context);
   const std::string place = user ? "a Unix socket" : QuoteForMessage(context.peer());
-  std::vector<std::string> names;
-  if (const auto caller = targets_.access->Authenticate(context); caller.ok()) {
-    names = caller->names;
-  }
-  if (names.empty()) {
-    // Nobody is asked for a name here; a certificate has one all the same.
-    for (const grpc::string_ref& name : context.auth_context()->GetPeerIdentity()) {
-      names.emplace_back(name.data(), name.size());
-    }
-  }
-  if (names.empty() && !user) return place;
-  const std::string name = names.empty() ? *user : QuoteForMessage(absl::StrJoin(names, "+"));
+  std::string name =
+      targets_.access->NameForLog(context.auth_context().get(), context.client_metadata());
+  if (name.empty() && !user) return place;
+  if (name.empty()) name = *user;
   return absl::StrCat(name, " at ", place);
+}
+
+absl::Status AdminService::Admit(const grpc::ServerContextBase& context, AdminMethod method) const {
+  const absl::Status status = targets_.access->Authenticate(context).status();
+  if (!status.ok()) {
+    targets_.refusals->Add(method, "admin_refused",
+                           absl::StrCat("admit ", kAdminMethodNames[static_cast<size_t>(method)]),
+                           Who(context), status);
+  }
+  return status;
 }
 
 absl::Status AdminService::StartWork(std::function<void()> work) {
@@ -116,6 +116,10 @@ absl::Status AdminService::StartWork(std::function<void()> work) {
 grpc::ServerWriteReactor<v1::PublishProgress>* AdminService::Publish(
     grpc::CallbackServerContext* context, const v1::PublishRequest* request) {
   auto* const call = new PublishCall(&calls_, context);
+  if (const absl::Status admitted = Admit(*context, AdminMethod::kPublish); !admitted.ok()) {
+    call->End(std::nullopt, ToGrpc(admitted));
+    return call;
+  }
   const std::string who = Who(*context);
   const std::string directory = request->directory();
   const auto refused = [this, who, directory](const absl::Status& status) {
@@ -167,15 +171,22 @@ absl::Status AdminService::PublishNow(const std::string& directory, const std::s
             {"directory", directory},
             {"bytes", last->bytes_done()},
             {"seconds", seconds},
+            {"id_before", published.id_before},
             {"peer", who}},
-           absl::StrFormat("published %s %s from %s in %.1f s, for %s", set.name(), set.id(),
-                           QuotePathForMessage(directory), seconds, who));
+           absl::StrFormat("published %s %s from %s in %.1f s, for %s%s", set.name(), set.id(),
+                           QuotePathForMessage(directory), seconds, who,
+                           published.id_before.empty()
+                               ? ""
+                               : absl::StrCat("; the name led to ", published.id_before)));
   return absl::OkStatus();
 }
 
 grpc::ServerUnaryReactor* AdminService::Retire(grpc::CallbackServerContext* context,
                                                const v1::RetireRequest* request,
                                                v1::RetireResponse* response) {
+  if (const absl::Status admitted = Admit(*context, AdminMethod::kRetire); !admitted.ok()) {
+    return new Answer(&calls_, context, admitted);
+  }
   const MonotonicTime begin = targets_.clock->Now();
   const std::string who = Who(*context);
   const auto set = targets_.table_sets->Supersede(request->table_set());
@@ -205,6 +216,9 @@ grpc::ServerUnaryReactor* AdminService::Retire(grpc::CallbackServerContext* cont
 
 grpc::ServerUnaryReactor* AdminService::List(grpc::CallbackServerContext* context,
                                              const v1::ListRequest*, v1::ListResponse* response) {
+  if (const absl::Status admitted = Admit(*context, AdminMethod::kList); !admitted.ok()) {
+    return new Answer(&calls_, context, admitted);
+  }
   response->set_state(std::string(Name(targets_.life->state())));
   for (const TableSetStatus& set : targets_.table_sets->List())
     Describe(set, response->add_table_sets());
@@ -219,6 +233,10 @@ grpc::ServerUnaryReactor* AdminService::List(grpc::CallbackServerContext* contex
 grpc::ServerWriteReactor<v1::ScrubReport>* AdminService::Scrub(grpc::CallbackServerContext* context,
                                                                const v1::ScrubRequest*) {
   auto* const call = new ScrubCall(&calls_, context);
+  if (const absl::Status admitted = Admit(*context, AdminMethod::kScrub); !admitted.ok()) {
+    call->End(std::nullopt, ToGrpc(admitted));
+    return call;
+  }
   const std::string who = Who(*context);
   const absl::Status started = StartWork([this, call, who] {
     const MonotonicTime begin = targets_.clock->Now();

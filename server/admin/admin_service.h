@@ -2,8 +2,8 @@
 //
 // By gRPC's callback API, so that no call has a thread: a publication or a scrub has one of its own
 // (kMostWorks at most together) for as long as it works, and not while its client takes the answer
-// (working_call.h). Who may call is the port's affair (admin_server.h). What was asked for is
-// logged with who asked, done or refused. Thread-safe.
+// (working_call.h). Every method asks first who calls and whether he may: here it is known from
+// where he does. What was asked for is logged with who asked, done or refused. Thread-safe.
 #pragma once
 
 #include <grpcpp/grpcpp.h>
@@ -32,7 +32,7 @@ struct AdminTargets {
   TableSetManager* table_sets = nullptr;
   const LifeCycle* life = nullptr;
   Scrubber* scrubber = nullptr;
-  AccessControl* access = nullptr;    // asked before every method, where the port speaks TLS
+  AccessControl* access = nullptr;    // asked before every method; without TLS it lets all pass
   AdminRefusals* refusals = nullptr;  // told of what is not done
   const Clock* clock = nullptr;
   std::shared_ptr<spdlog::logger> log;
@@ -64,6 +64,8 @@ class AdminService final : public v1::Admin::CallbackService {
 
   // What a caller is called, and where it is: for the log.
   std::string Who(const grpc::ServerContextBase& context) const;
+  // Whether the caller may administer; where not, it is counted and logged.
+  absl::Status Admit(const grpc::ServerContextBase& context, AdminMethod method) const;
   // Runs `work` in a thread. RESOURCE_EXHAUSTED: too many work, or the system has no thread.
   absl::Status StartWork(std::function<void()> work) ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status PublishNow(const std::string& directory, const std::string& who, PublishCall& call,

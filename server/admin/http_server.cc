@@ -94,7 +94,10 @@ struct HttpServer::Callbacks {
   static MHD_Result Answer(void* self, MHD_Connection* connection, const char* url,
                            const char* method, const char* version, const char*, size_t*,
                            void** waits) {
-    const Request request{.path = url, .method = method, .version = version};
+    const Request request{.path = url,
+                          .method = method,
+                          .version = version,
+                          .is_whole = version == static_cast<const char*>(*waits) + 1};
     return static_cast<HttpServer*>(self)->Answer(connection, request, waits) ? MHD_YES : MHD_NO;
   }
   static void Notice(void* self, MHD_Connection* connection, void** held,
@@ -102,6 +105,11 @@ struct HttpServer::Callbacks {
     auto* const server = static_cast<HttpServer*>(self);
     if (what == MHD_CONNECTION_NOTIFY_STARTED) server->Opened(connection, held);
     if (what == MHD_CONNECTION_NOTIFY_CLOSED) server->Closed(held);
+  }
+  // Where the path and the query end, as a string. libmicrohttpd lets a NUL in them pass, and gives
+  // what stands before it; the version, in the same buffer, is then more than the space behind.
+  static void* EndOfUri(void*, const char* uri, MHD_Connection*) {
+    return const_cast<char*>(uri) + std::strlen(uri);
   }
   // A path is compared as it was sent: /metrics%00 is no other way to write /metrics.
   static size_t LeaveEscapes(void*, MHD_Connection*, char* text) { return std::strlen(text); }
@@ -152,6 +160,7 @@ absl::Status HttpServer::StartDaemon(int listen_fd) {
                              MHD_OPTION_CONNECTION_MEMORY_LIMIT, kConnectionBytes,          //
                              MHD_OPTION_CONNECTION_TIMEOUT, kIdleSeconds,                   //
                              MHD_OPTION_NOTIFY_CONNECTION, &Callbacks::Notice, this,        //
+                             MHD_OPTION_URI_LOG_CALLBACK, &Callbacks::EndOfUri, nullptr,    //
                              MHD_OPTION_UNESCAPE_CALLBACK, &Callbacks::LeaveEscapes, nullptr,
                              MHD_OPTION_END);
   if (daemon_ != nullptr) return absl::OkStatus();
@@ -211,13 +220,13 @@ void HttpServer::MakeRoom() {
 
 bool HttpServer::Answer(MHD_Connection* connection, const Request& request, void** waits) {
   // Its page could not be handed over: there is no memory for it.
-  if (*waits != nullptr) return false;
+  if (*waits == this) return false;
   const MHD_ConnectionInfo* const info =
       MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
   if (info != nullptr && info->socket_context != nullptr) {
     static_cast<Held*>(info->socket_context)->has_asked = true;
   }
-  if (!IsWellFormed(connection, request.path, request.version)) {
+  if (!request.is_whole || !IsWellFormed(connection, request.path, request.version)) {
     return Respond(connection, {.code = MHD_HTTP_BAD_REQUEST,
                                 .body = "this request is malformed, or has a body: send GET or "
                                         "HEAD of a path\n"});

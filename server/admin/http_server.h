@@ -72,6 +72,7 @@ class HttpServer {
   };
   struct Request {
     absl::string_view path, method, version;
+    bool is_whole = false;  // no NUL cuts the path or the query off
   };
   struct Waiting {
     MHD_Connection* connection = nullptr;
@@ -86,6 +87,7 @@ class HttpServer {
   void Opened(MHD_Connection* connection, void** held);
   void Closed(void** held);
   void MakeRoom();
+  // `waits`: this, once the connection waited for a page.
   bool Answer(MHD_Connection* connection, const Request& request, void** waits);
   bool WaitForPage(MHD_Connection* connection, const Make& make, void** waits)
       ABSL_LOCKS_EXCLUDED(mutex_);

@@ -137,6 +137,19 @@ TEST_F(HttpServerTest, WhatIsNoRequestIsRefusedAndNotRepeated) {
   EXPECT_THAT(Ask(Get("/probe")), EndsWith("alive\n"));
 }
 
+// A path that goes on behind a NUL is not the path before it.
+TEST_F(HttpServerTest, ANulInAPathIsRefused) {
+  using namespace std::string_literals;
+  for (const std::string& target : {"/page\0"s, "/page\0.html"s, "/probe\0"s, "\0/page"s,
+                                    "/page?at=\0"s, "/\0"s, "/page\0 x"s}) {
+    EXPECT_THAT(Ask(Get(target)), StartsWith("HTTP/1.1 400 ")) << ::testing::PrintToString(target);
+  }
+  for (const char* target : {"/page%00", "/page%00.html", "/probe%00", "/%00"}) {
+    EXPECT_THAT(Ask(Get(target)), StartsWith("HTTP/1.1 404 ")) << target;
+  }
+  EXPECT_THAT(Ask(Get("/page?at=%00")), EndsWith("<p>page</p>\n"));
+}
+
 // More than there may be, half of them with a part of a request: whoever asks is answered, and the
 // oldest ones went.
 TEST_F(HttpServerTest, SilentConnectionsGiveWay) {

@@ -24,15 +24,18 @@ void Append(absl::string_view text, spdlog::memory_buf_t& to) {
   to.append(text.data(), text.data() + text.size());
 }
 
+// Of lines that were logged without one, so that every line has an event.
+constexpr char kPlainEvent[] = "message";
+
 // %* : the message as a JSON string, and the event and its fields; what is no UTF-8 is replaced.
 class JsonMembers final : public spdlog::custom_flag_formatter {
  public:
   void format(const spdlog::details::log_msg& message, const std::tm&,
               spdlog::memory_buf_t& to) override {
     Append(Dump(std::string(message.payload.data(), message.payload.size())), to);
-    if (message.source.line != kEventMark) return;
-    Append(absl::StrCat(",\"event\":", Dump(message.source.funcname)), to);
-    Append(message.source.filename, to);
+    const bool is_event = message.source.line == kEventMark;
+    Append(absl::StrCat(",\"event\":", Dump(is_event ? message.source.funcname : kPlainEvent)), to);
+    if (is_event) Append(message.source.filename, to);
   }
   std::unique_ptr<spdlog::custom_flag_formatter> clone() const override {
     return std::make_unique<JsonMembers>();

@@ -1,8 +1,9 @@
 // engramd's log: a line an event on standard error, as text or as JSON.
 //
 // Thread-safe, as spdlog's loggers are. A line is a line whatever a message holds: control
-// characters are escaped. JSON has one object a line: time, level, message, and, of what LogEvent
-// logs, "event" and what else the event has under names of its own.
+// characters are escaped. JSON has one object a line: time, level, message and event, and, of what
+// LogEvent logs, what else the event has under names of its own. The event of all other lines is
+// "message": they are for people alone.
 #pragma once
 
 #include <spdlog/logger.h>

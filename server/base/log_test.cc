@@ -34,6 +34,7 @@ TEST(MakeLog, JsonIsAnObjectALineWhateverTheMessageHolds) {
   const nlohmann::json line = nlohmann::json::parse(said);
   EXPECT_EQ(line["level"], "warning");
   EXPECT_EQ(line["message"], "a \"b\"\n\\ \x01 \xef\xbf\xbd");
+  EXPECT_EQ(line["event"], "message");
   EXPECT_THAT(std::string(line["time"]), HasSubstr("T"));
 }
 

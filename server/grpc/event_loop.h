@@ -35,6 +35,11 @@
 
 namespace engram {
 
+// For Answered.
+inline LookupName NameOf(const LookupBatch& batch) {
+  return {.batch_id = batch.batch_id(), .table_set_id = batch.table_set_id()};
+}
+
 class EventLoop {
  public:
   // A call that was accepted. All methods run on the loop's thread.
@@ -74,11 +79,16 @@ class EventLoop {
   FairScheduler& scheduler() { return scheduler_; }
   ThreadMetrics& metrics() { return *metrics_; }
   // Counts and logs how a lookup was answered; the rows and bytes of an answer that is OK.
-  void Answered(Path path, const grpc::ServerContextBase& context, uint64_t batch_id,
+  void Answered(Path path, const grpc::ServerContextBase& context, const LookupName& name,
                 const absl::Status& status, uint64_t rows, uint64_t bytes,
                 std::chrono::nanoseconds took) {
     metrics_->Answered(path, status.code(), rows, bytes, took);
-    log_.Ended(path, context, batch_id, status, rows, took);
+    log_.Ended(path, context, name, status, rows, took);
+  }
+  // Logs a stream that is refused before a lookup of it was read.
+  void Refused(const grpc::ServerContextBase& context, const absl::Status& status,
+               std::chrono::nanoseconds took) {
+    log_.Ended(Path::kGrpcStream, context, {}, status, 0, took);
   }
   grpc::ServerCompletionQueue* queue() { return queue_.get(); }
   bool draining() const { return draining_.load(std::memory_order_relaxed); }

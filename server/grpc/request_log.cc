@@ -1,8 +1,11 @@
 #include "server/grpc/request_log.h"
 
+#include <nlohmann/json.hpp>
+
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "memstore/base/quote_for_message.h"
+#include "server/base/log.h"
 
 namespace engram {
 namespace {
@@ -19,6 +22,21 @@ bool HasForm(absl::string_view text) {
   return true;
 }
 
+const char* EventOf(const absl::Status& status) {
+  switch (status.code()) {
+    case absl::StatusCode::kOk:
+      return "lookup_answered";
+    case absl::StatusCode::kUnauthenticated:
+    case absl::StatusCode::kPermissionDenied:
+    case absl::StatusCode::kResourceExhausted:
+    case absl::StatusCode::kInvalidArgument:
+    case absl::StatusCode::kFailedPrecondition:
+      return "lookup_refused";
+    default:
+      return "lookup_failed";
+  }
+}
+
 }  // namespace
 
 std::string TraceparentOf(const grpc::ServerContextBase& context) {
@@ -32,7 +50,11 @@ std::string TraceparentOf(const grpc::ServerContextBase& context) {
 bool RequestLog::MayWrite(uint64_t most) {
   const MonotonicTime now = clock_.Now();
   if (now - second_ >= absl::Seconds(1)) {
-    if (left_out_ > 0) log_->warn("{} lines of lookups were left out", left_out_);
+    if (left_out_ > 0) {
+      LogEvent(*log_, spdlog::level::warn, "lines_left_out",
+               {{"lines", left_out_}, {"of", "lookup_refused"}},
+               absl::StrCat(left_out_, " lines of lookups were left out"));
+    }
     second_ = now;
     lines_ = 0;
     left_out_ = 0;
@@ -45,24 +67,40 @@ bool RequestLog::MayWrite(uint64_t most) {
   return false;
 }
 
-void RequestLog::Ended(Path path, const grpc::ServerContextBase& context, uint64_t batch_id,
+void RequestLog::Ended(Path path, const grpc::ServerContextBase& context, const LookupName& name,
                        const absl::Status& status, uint64_t rows, std::chrono::nanoseconds took) {
   ++requests_;
   const bool debug = log_->should_log(spdlog::level::debug);
   if (status.ok() && !debug) return;
   if (!MayWrite(debug ? kDebugLinesPerSecond : kLinesPerSecond)) return;
-  const std::string traceparent = TraceparentOf(context);
-  std::string line =
-      absl::StrCat("lookup ", loop_, "-", requests_, " ", kPathNames[static_cast<size_t>(path)],
-                   " from ", QuoteForMessage(context.peer()), " batch ", batch_id, " ",
-                   absl::StatusCodeToString(status.code()), " in ",
-                   std::chrono::duration_cast<std::chrono::microseconds>(took).count(), " us");
-  if (!traceparent.empty()) absl::StrAppend(&line, " traceparent ", traceparent);
-  if (status.ok()) {
-    log_->debug("{}, {} rows", line, rows);
-  } else {
-    log_->info("{}: {}", line, QuoteForMessage(status.message()));
+  const char* const transport = kPathNames[static_cast<size_t>(path)];
+  const std::string peer = QuoteForMessage(context.peer());
+  const std::string request = absl::StrCat(loop_, "-", requests_);
+  const std::string code = absl::StatusCodeToString(status.code());
+  const std::string reason = QuoteForMessage(status.message());
+  nlohmann::json fields = {{"request", request},
+                           {"transport", transport},
+                           {"peer", peer},
+                           {"batch_id", name.batch_id},
+                           {"table_set_id", QuoteForMessage(name.table_set_id)},
+                           {"code", code},
+                           {"seconds", std::chrono::duration<double>(took).count()}};
+  std::string line = absl::StrCat(
+      "lookup ", request, " ", transport, " from ", peer, " batch ", name.batch_id, " ", code,
+      " in ", std::chrono::duration_cast<std::chrono::microseconds>(took).count(), " us");
+  if (const std::string traceparent = TraceparentOf(context); !traceparent.empty()) {
+    absl::StrAppend(&line, " traceparent ", traceparent);
+    fields["traceparent"] = traceparent;
   }
+  if (status.ok()) {
+    fields["rows"] = rows;
+    absl::StrAppend(&line, ", ", rows, " rows");
+  } else {
+    fields["reason"] = reason;
+    absl::StrAppend(&line, ": ", reason);
+  }
+  LogEvent(*log_, status.ok() ? spdlog::level::debug : spdlog::level::info, EventOf(status), fields,
+           line);
 }
 
 }  // namespace engram

@@ -2,7 +2,9 @@
 //
 // Belongs to one loop. Bounded: what would be more than kLinesPerSecond is counted, and the count
 // told. A line has the request's id (the loop's number and its own), the peer, the code, and the
-// caller's W3C traceparent where the call carried one.
+// caller's W3C traceparent where the call carried one. As events: lookup_refused is for who asked
+// or what he asked for, or because others have what it takes; lookup_failed is every other error;
+// at level debug lookup_answered.
 #pragma once
 
 #include <grpcpp/server_context.h>
@@ -14,10 +16,17 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 #include "memstore/base/clock.h"
 #include "server/metrics/thread_metrics.h"
 
 namespace engram {
+
+// As its client names it; nothing where its message was not read.
+struct LookupName {
+  uint64_t batch_id = 0;
+  absl::string_view table_set_id = {};
+};
 
 class RequestLog {
  public:
@@ -30,7 +39,7 @@ class RequestLog {
       : log_(std::move(log)), loop_(loop), clock_(clock) {}
 
   // `rows`: of an answer that is OK.
-  void Ended(Path path, const grpc::ServerContextBase& context, uint64_t batch_id,
+  void Ended(Path path, const grpc::ServerContextBase& context, const LookupName& name,
              const absl::Status& status, uint64_t rows, std::chrono::nanoseconds took);
 
  private:

@@ -37,7 +37,10 @@ void StreamCall::OnAccepted() {
   loop_.scheduler().Join(*this, client);
   ids_.SetConnection(connection());
   last_event_ = now_ = loop_.clock().Now();
-  if (end_ = TakePlace(); !end_.ok()) read_all_ = true;
+  if (end_ = TakePlace(); !end_.ok()) {
+    read_all_ = true;
+    loop_.Refused(context_, end_, Elapsed(last_event_, loop_.clock().Now()));
+  }
   Advance();
 }
 
@@ -57,8 +60,9 @@ absl::Status StreamCall::TakePlace() {
     });
   };
   const Places::Answer got = context.streams.Take(connection(), now_, std::move(give_way), &place_);
-  return got == Places::Answer::kTaken ? absl::OkStatus()
-                                       : NoPlace(got, context.streams, "streams");
+  if (got == Places::Answer::kTaken) return absl::OkStatus();
+  loop_.metrics().Rejected(Rejection::kQueueFull);
+  return NoPlace(got, context.streams, "streams");
 }
 
 void StreamCall::GiveWay() {
@@ -97,21 +101,18 @@ void StreamCall::TakeBatch() {
                             ? batch->Parse(slices_.chain(), batch->received)
                             : absl::InvalidArgumentError("the message cannot be read");
   slices_.Clear();  // the batch has copied what it needs
-  if (status.ok() && !batch->cancels()) loop_.metrics().Began();
+  if (!status.ok() || !batch->cancels()) loop_.metrics().Began();
   if (!status.ok()) {
     // Whose answer it would be is not known.
-    end_ = std::move(status);
-    read_all_ = true;
+    EndFor(LookupName(), std::move(status));
   } else if (batch->cancels()) {
     Cancel(batch->batch_id());
   } else if (batches_.Has(batch->batch_id())) {
-    end_ = absl::InvalidArgumentError(
-        absl::StrCat("batch_id ", batch->batch_id(), " is under way already: give each its own"));
-    read_all_ = true;
-    loop_.metrics().Answered(Path::kGrpcStream, end_.code(), 0, 0,
-                             Elapsed(last_event_, loop_.clock().Now()));
+    EndFor(NameOf(*batch),
+           absl::InvalidArgumentError(absl::StrCat("batch_id ", batch->batch_id(),
+                                                   " is under way already: give each its own")));
   } else if (status = Admit(*batch); !status.ok()) {
-    AddError(batch->batch_id(), status, batch->received);
+    AddError(*batch, status);
   } else if (batch->done()) {
     AnswerWithoutRows(std::move(batch));
     return;
@@ -126,6 +127,13 @@ void StreamCall::TakeBatch() {
   loop_.Recycle(std::move(batch));
 }
 
+void StreamCall::EndFor(const LookupName& name, absl::Status status) {
+  end_ = std::move(status);
+  read_all_ = true;
+  loop_.Answered(Path::kGrpcStream, context_, name, end_, 0, 0,
+                 Elapsed(last_event_, loop_.clock().Now()));
+}
+
 absl::Status StreamCall::Admit(LookupBatch& batch) {
   ServingContext& context = loop_.context();
   const auto turned_away = [this](Rejection why, absl::Status status) {
@@ -133,7 +141,10 @@ absl::Status StreamCall::Admit(LookupBatch& batch) {
     return status;
   };
   absl::Status status = context.access->Recheck(caller_);
-  if (!status.ok()) return turned_away(Rejection::kUnauthenticated, status);
+  if (!status.ok()) {
+    context.attach_refusals->AddLookup("unauthenticated", context_.peer(), status);
+    return turned_away(Rejection::kUnauthenticated, status);
+  }
   status = batch.Prepare(
       *context.registry, {.max_batch_rows = context.max_batch_rows, .max_reply_bytes = 0},
       [&](absl::string_view name) { return context.access->MayHave(caller_, name); });
@@ -157,7 +168,7 @@ absl::Status StreamCall::Admit(LookupBatch& batch) {
 void StreamCall::Cancel(uint64_t batch_id) {
   std::unique_ptr<LookupBatch> batch = batches_.TakeOut(batch_id);
   if (batch == nullptr) return;
-  AddError(batch_id, absl::CancelledError("the batch was cancelled"), batch->received);
+  AddError(*batch, absl::CancelledError("the batch was cancelled"));
   Drop(std::move(batch));
 }
 
@@ -178,23 +189,23 @@ void StreamCall::OnRows(LookupBatch& batch, const absl::Status& status) {
 
 void StreamCall::Fail(LookupBatch& batch, const absl::Status& status) {
   std::unique_ptr<LookupBatch> failed = batches_.TakeOut(batch.batch_id());
-  AddError(failed->batch_id(), status, failed->received);
+  AddError(*failed, status);
   Drop(std::move(failed));
 }
 
-void StreamCall::AddError(uint64_t batch_id, const absl::Status& status, MonotonicTime received) {
-  loop_.Answered(Path::kGrpcStream, context_, batch_id, status, 0, 0,
-                 Elapsed(received, loop_.clock().Now()));
+void StreamCall::AddError(const LookupBatch& batch, const absl::Status& status) {
+  loop_.Answered(Path::kGrpcStream, context_, NameOf(batch), status, 0, 0,
+                 Elapsed(batch.received, loop_.clock().Now()));
   const bool retry = absl::IsResourceExhausted(status);
   rowless_.push_back(wire::EncodeReplyError(
-      {.batch_id = batch_id,
+      {.batch_id = batch.batch_id(),
        .code = static_cast<uint32_t>(status.code()),
        .message = {status.message().data(), status.message().size()},
        .retry_after_ms = retry ? static_cast<uint32_t>(kRetryDelay.count()) : 0}));
 }
 
 void StreamCall::AnswerWithoutRows(std::unique_ptr<LookupBatch> batch) {
-  loop_.Answered(Path::kGrpcStream, context_, batch->batch_id(), absl::OkStatus(), 0, 0,
+  loop_.Answered(Path::kGrpcStream, context_, NameOf(*batch), absl::OkStatus(), 0, 0,
                  Elapsed(batch->received, loop_.clock().Now()));
   rowless_.push_back(batch->EmptyReply(/*of_stream=*/true));
   Drop(std::move(batch));
@@ -219,9 +230,8 @@ void StreamCall::DropAll() {
 
 void StreamCall::DropExpired() {
   for (std::unique_ptr<LookupBatch>& batch : batches_.TakeExpired(now_)) {
-    AddError(batch->batch_id(),
-             absl::DeadlineExceededError("the deadline passed before the batch was answered"),
-             batch->received);
+    AddError(*batch,
+             absl::DeadlineExceededError("the deadline passed before the batch was answered"));
     Drop(std::move(batch));
   }
 }
@@ -282,7 +292,7 @@ void StreamCall::TakeTurn() {
   ahead_has_rows_ = true;
   slab_.clear();
   if (std::unique_ptr<LookupBatch> done = batches_.Gathered(batch)) {
-    loop_.Answered(Path::kGrpcStream, context_, batch.batch_id(), absl::OkStatus(), batch.Rows(),
+    loop_.Answered(Path::kGrpcStream, context_, NameOf(batch), absl::OkStatus(), batch.Rows(),
                    batch.RowsBytes(), Elapsed(batch.received, now_));
     Drop(std::move(done));
   } else {

@@ -47,6 +47,8 @@ class StreamCall final : public RpcCall, private FairScheduler::Call {
   // Whether nothing is left to be gathered or sent.
   bool Idle() const;
   absl::Status Admit(LookupBatch& batch);
+  // What was read last, a request, ends the stream with `status`, and is answered by that.
+  void EndFor(const LookupName& name, absl::Status status);
   void Cancel(uint64_t batch_id);
   // Asks for the rows of its next message.
   void AskForRows(LookupBatch& batch);
@@ -55,7 +57,7 @@ class StreamCall final : public RpcCall, private FairScheduler::Call {
   void Fail(LookupBatch& batch, const absl::Status& status);
   // A batch whose slices are all of no columns.
   void AnswerWithoutRows(std::unique_ptr<LookupBatch> batch);
-  void AddError(uint64_t batch_id, const absl::Status& status, MonotonicTime received);
+  void AddError(const LookupBatch& batch, const absl::Status& status);
   void Drop(std::unique_ptr<LookupBatch> batch);
   void DropAll();
   void DropExpired();

@@ -180,8 +180,8 @@ void UnaryCall::TakeTurn() {
   since_ = loop_.scheduler().Done(*this, work);
   batch_->Release();
   loop_.metrics().RecordLatency(Stage::kGather, Elapsed(begin, since_));
-  loop_.Answered(Path::kGrpcUnary, context_, batch_->batch_id(), absl::OkStatus(), rows_,
-                 rows_bytes, Elapsed(accepted_at_, since_));
+  loop_.Answered(Path::kGrpcUnary, context_, NameOf(*batch_), absl::OkStatus(), rows_, rows_bytes,
+                 Elapsed(accepted_at_, since_));
   const grpc::ByteBuffer reply(slices.data(), slices.size());
   place_.WaitsForClient(true);
   stream_.WriteAndFinish(reply, grpc::WriteOptions(), grpc::Status::OK, BeginFinish());
@@ -189,7 +189,7 @@ void UnaryCall::TakeTurn() {
 
 void UnaryCall::SendWithoutRows() {
   loop_.scheduler().Drop(*this, FairScheduler::Work(0));
-  loop_.Answered(Path::kGrpcUnary, context_, batch_->batch_id(), absl::OkStatus(), 0, 0,
+  loop_.Answered(Path::kGrpcUnary, context_, NameOf(*batch_), absl::OkStatus(), 0, 0,
                  Elapsed(accepted_at_, since_));
   const grpc::Slice slice(batch_->EmptyReply(/*of_stream=*/false));
   batch_->Release();
@@ -200,8 +200,8 @@ void UnaryCall::SendWithoutRows() {
 
 void UnaryCall::Send(const absl::Status& status) {
   since_ = loop_.clock().Now();
-  loop_.Answered(Path::kGrpcUnary, context_, batch_ == nullptr ? 0 : batch_->batch_id(), status, 0,
-                 0, Elapsed(accepted_at_, since_));
+  loop_.Answered(Path::kGrpcUnary, context_, batch_ == nullptr ? LookupName() : NameOf(*batch_),
+                 status, 0, 0, Elapsed(accepted_at_, since_));
   // What it waits for is given up.
   if (batch_ != nullptr) batch_->Release();
   place_.WaitsForClient(true);

@@ -36,6 +36,8 @@ class LookupBatch {
                        MayHaveSet may_have = &EverySet);
 
   uint64_t batch_id() const { return request_.batch_id; }
+  // As its message has it, until the next Parse.
+  const std::string& table_set_id() const { return request_.table_set_id; }
   bool cancels() const { return request_.cancel; }
   MonotonicTime deadline() const { return deadline_; }
   // Bytes of its ids, and what it keeps for the next ones'.

@@ -16,11 +16,14 @@ void AdminRefusals::Add(AdminMethod method, const char* event, absl::string_view
   }
   const LogPace::Turn turn = pace_.Next();
   if (turn.left_out > 0) {
-    log_->warn("{} lines of what operators were refused were left out", turn.left_out);
+    LogEvent(*log_, spdlog::level::warn, "lines_left_out",
+             {{"lines", turn.left_out}, {"of", "admin_refused"}},
+             absl::StrCat(turn.left_out, " lines of what operators were refused were left out"));
   }
   if (!turn.may_write) return;
   LogEvent(*log_, spdlog::level::warn, event,
-           {{"peer", std::string(who)},
+           {{"method", kAdminMethodNames[static_cast<size_t>(method)]},
+            {"peer", std::string(who)},
             {"code", absl::StatusCodeToString(status.code())},
             {"reason", std::string(status.message())}},
            absl::StrCat("did not ", QuoteForMessage(what), " for ", who, ": ", status.message()));

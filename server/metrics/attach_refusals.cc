@@ -41,7 +41,9 @@ void AttachRefusals::Add(AttachPath path, AttachRefusal reason, absl::string_vie
               status.message());
   const LogPace::Turn turn = pace_.Next();
   if (turn.left_out > 0) {
-    log_->warn("{} lines of refused attaches were left out", turn.left_out);
+    LogEvent(*log_, spdlog::level::warn, "lines_left_out",
+             {{"lines", turn.left_out}, {"of", "attach_refused"}},
+             absl::StrCat(turn.left_out, " lines of refused attaches were left out"));
   }
   if (!turn.may_write) return;
   const std::string who = QuoteForMessage(peer);

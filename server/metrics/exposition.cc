@@ -108,13 +108,15 @@ void AddAttachRefusals(const ServerSnapshot& snapshot, Families& out) {
 void AddAdminRefusals(const ServerSnapshot& snapshot, Families& out) {
   MetricFamily& refusals =
       out.Begin("admin_refusals_total", MetricType::Counter,
-                "Operators' calls that were refused or failed, by method and code; other: by the "
-                "port, before it knows the method. The log says who.");
+                "Operators' calls that were refused or failed, by method and code; other: of "
+                "health, reflection and channelz. The log says who.");
   // Those by which somebody tries what he may not do are there from the beginning.
   AdminRefusals::Counts counts = snapshot.admin_refusals;
-  for (const absl::StatusCode code :
-       {absl::StatusCode::kUnauthenticated, absl::StatusCode::kPermissionDenied}) {
-    counts.try_emplace({AdminMethod::kOther, code}, 0);
+  for (size_t method = 0; method < kAdminMethods; ++method) {
+    for (const absl::StatusCode code :
+         {absl::StatusCode::kUnauthenticated, absl::StatusCode::kPermissionDenied}) {
+      counts.try_emplace({static_cast<AdminMethod>(method), code}, 0);
+    }
   }
   for (const auto& [of, count] : counts) {
     Families::AddCounter(refusals,

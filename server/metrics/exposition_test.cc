@@ -2,8 +2,10 @@
 
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "server/metrics/admin_refusals.h"
 
 namespace engram {
 namespace {
@@ -58,6 +60,17 @@ TEST(Exposition, TellsDeadTokensFromLiveOnes) {
   EXPECT_THAT(text, HasSubstr("\nengram_server_tokens_total{state=\"live\"} 70\n"));
   EXPECT_THAT(text, HasSubstr("\nengram_server_tokens_total{state=\"dead\"} 30\n"));
   EXPECT_THAT(text, HasSubstr("\nengram_server_all_dead_lookups_total 1\n"));
+}
+
+// A rate over what was not there before begins at its second count.
+TEST(Exposition, HasTheRefusalsOfOperatorsBeforeThereIsOne) {
+  const std::string text = ExposeMetrics({}, {});
+  for (const char* method : kAdminMethodNames) {
+    for (const char* code : {"UNAUTHENTICATED", "PERMISSION_DENIED"}) {
+      EXPECT_THAT(text, HasSubstr(absl::StrCat("\nengram_server_admin_refusals_total{method=\"",
+                                               method, "\",code=\"", code, "\"} 0\n")));
+    }
+  }
 }
 
 // Finer buckets are for the status page: what is published stays at powers of two.

@@ -11,12 +11,14 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/os/thread.h"
 #include "server/base/limits.h"
+#include "server/base/log.h"
 
 namespace engram {
 namespace {
@@ -136,10 +138,11 @@ void Acceptor::LogThrottled(const char* why) {
   const MonotonicTime now = clock_->Now();
   if (now < next_log_) return;
   next_log_ = now + kLogInterval;
-  log_->warn(
-      "cannot take a connection ({} so far): {}; {} descriptors are for connections: let "
-      "idle clients go, or raise the limit of open files (ulimit -n, LimitNOFILE=)",
-      turned_away_, why, fd_limit_);
+  LogEvent(*log_, spdlog::level::warn, "connections_turned_away",
+           {{"connections", turned_away_}, {"descriptors", fd_limit_}, {"reason", why}},
+           absl::StrCat("cannot take a connection (", turned_away_, " so far): ", why, "; ",
+                        fd_limit_, " descriptors are for connections: let idle clients go, or ",
+                        "raise the limit of open files (ulimit -n, LimitNOFILE=)"));
 }
 
 absl::StatusOr<int> RaiseFileLimit() {

@@ -265,6 +265,18 @@ absl::StatusOr<Caller> AccessControl::Authenticate(
       WhoLacks(caller, by_names), " may not administer: --admin-identity lists who may"));
 }
 
+std::string AccessControl::NameForLog(const grpc::AuthContext* connection,
+                                      const Metadata& metadata) {
+  std::vector<std::string> names;
+  if (!options_.token_file.empty()) {
+    if (absl::StatusOr<Caller> caller = ByToken(metadata); caller.ok()) names = caller->names;
+  }
+  for (std::string& name : NamesOf(connection)) {
+    if (!absl::c_linear_search(names, name)) names.push_back(std::move(name));
+  }
+  return QuoteForMessage(absl::StrJoin(names, "+"));
+}
+
 absl::Status AccessControl::Recheck(Caller& caller) {
   if (options_.token_file.empty()) return absl::OkStatus();
   ReadAgain();

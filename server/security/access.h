@@ -78,6 +78,9 @@ class AccessControl {
   // The same before there is a call, over TCP.
   absl::StatusOr<Caller> Authenticate(const grpc::AuthContext& connection,
                                       const Metadata& metadata);
+  // What a caller is called by what he shows, for the log, whatever he may: the name of his token
+  // where it is known, and those of his certificate. Quoted; empty where he shows nothing.
+  std::string NameForLog(const grpc::AuthContext* connection, const Metadata& metadata);
   // Reads the token file now, and logs what came of it, new or not.
   void ReadNow() ABSL_LOCKS_EXCLUDED(mutex_);
   // For calls that last: whether its token still holds. UNAUTHENTICATED.

@@ -117,6 +117,24 @@ TEST_F(AccessTest, AnOperatorsCertificateSufficesWhereItIsTold) {
   EXPECT_EQ(Call({}).status().code(), absl::StatusCode::kUnauthenticated);
 }
 
+TEST_F(AccessTest, TheLogNamesWhoeverShowsSomethingWhateverHeMay) {
+  Start({.token_file = Tokens(absl::StrCat("ops ", kToken, "\nworker ", kOther, "\n")),
+         .only = {"ops"}});
+  const auto name = [&](const std::vector<std::string>& certificate, const std::string& token) {
+    AccessControl::Metadata metadata;
+    const std::string value = absl::StrCat("Bearer ", token);
+    if (!token.empty()) metadata.emplace("authorization", value);
+    const Certificate connection(certificate);
+    return access_->NameForLog(&connection, metadata);
+  };
+  EXPECT_EQ(name({}, ""), "");
+  EXPECT_EQ(name({}, kOther), "worker");
+  EXPECT_EQ(name({"a\nb"}, ""), "a\\nb");
+  EXPECT_EQ(name({"a", "worker"}, kOther), "worker+a");
+  EXPECT_EQ(name({"a"}, "not one of them"), "a");
+  EXPECT_EQ(access_->NameForLog(nullptr, {}), "");
+}
+
 TEST_F(AccessTest, WhatUnixMayHaveEachOfItsUsersMay) {
   Start({.allow = {{"unix", "a"}, {"unix:7", "b"}}});
   const auto may = [&](const std::string& name, const char* set) {

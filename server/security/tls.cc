@@ -43,9 +43,15 @@ absl::StatusOr<std::unique_ptr<ServerTls>> ServerTls::Open(const TlsFiles& files
 void ServerTls::LogUse(spdlog::logger& log) const {
   const absl::Status refusal = Refusal();
   if (refusal.ok()) {
-    log.info("certificates are used as they are in {} and {}", files_.cert, files_.key);
+    LogEvent(
+        log, spdlog::level::info, "certificate_in_use",
+        {{"files", absl::StrCat(files_.cert, " ", files_.key)}},
+        absl::StrCat("certificates are used as they are in ", files_.cert, " and ", files_.key));
   } else {
-    log.error("{}; what was read before is used", std::string(refusal.message()));
+    LogEvent(log, spdlog::level::err, "certificate_refused",
+             {{"files", absl::StrCat(files_.cert, " ", files_.key)},
+              {"code", absl::StatusCodeToString(refusal.code())}},
+             absl::StrCat(refusal.message(), "; what was read before is used"));
   }
 }
 

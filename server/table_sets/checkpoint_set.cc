@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 #include <system_error>
 #include <utility>
 
@@ -18,6 +19,7 @@
 #include "memstore/os/posix_file.h"
 #include "memstore/pack/pack_checkpoint.h"
 #include "memstore/pack/pack_options.h"
+#include "server/base/log.h"
 
 namespace engram {
 namespace {
@@ -144,7 +146,8 @@ absl::StatusOr<std::string> LinkCheckpointSet(const CheckpointSource& source,
     next_line = clock.After(kLineInterval);
     const std::string line = absl::StrFormat("linking %s: %d %% of %.2f GB read", source.checkpoint,
                                              done * 100 / total, static_cast<double>(total) / 1e9);
-    log.info("{}", line);
+    LogEvent(log, spdlog::level::info, "link_progress",
+             {{"directory", source.checkpoint}, {"bytes_done", done}, {"bytes", total}}, line);
     life.SetStatusLine(line);
   };
   absl::StatusOr<LinkedSet> linked =
@@ -154,9 +157,16 @@ absl::StatusOr<std::string> LinkCheckpointSet(const CheckpointSource& source,
     return absl::Status(status.code(),
                         absl::StrCat("checkpoint ", source.checkpoint, ": ", status.message()));
   }
-  log.info("{} {} to {}: {} {}, in {:.1f} s", source.checkpoint,
-           linked->kept ? "is unchanged since it was linked" : "is linked", set,
-           linked->manifest.name, linked->manifest.id, absl::ToDoubleSeconds(clock.Now() - begin));
+  const double seconds = absl::ToDoubleSeconds(clock.Now() - begin);
+  LogEvent(log, spdlog::level::info, "linked",
+           {{"table_set", linked->manifest.name},
+            {"table_set_id", linked->manifest.id},
+            {"directory", source.checkpoint},
+            {"kept", linked->kept},
+            {"seconds", seconds}},
+           absl::StrFormat("%s %s to %s: %s %s, in %.1f s", source.checkpoint,
+                           linked->kept ? "is unchanged since it was linked" : "is linked", set,
+                           linked->manifest.name, linked->manifest.id, seconds));
   return set;
 }
 

@@ -88,7 +88,10 @@ void LogLoaded(spdlog::logger& log, const TableSet& set, absl::Duration took, bo
                       set.layers().size() == 1 ? "layer" : "layers", Gigabytes(bytes), seconds,
                       PagesText(pages)));
   if (const std::optional<Provenance>& source = set.side_files().provenance) {
-    log.info("{} {} is of {}", set.name(), set.id(), ProvenanceText(*source));
+    const std::string text = ProvenanceText(*source);
+    LogEvent(log, spdlog::level::info, "provenance",
+             {{"table_set", set.name()}, {"table_set_id", set.id()}, {"source", text}},
+             absl::StrCat(set.name(), " ", set.id(), " is of ", text));
   }
   for (const WidthCalibration& width : set.calibrations()) {
     log.info("gathering rows of {} bytes on {} pages: {}", width.row_bytes,
@@ -97,10 +100,12 @@ void LogLoaded(spdlog::logger& log, const TableSet& set, absl::Duration took, bo
   const double small = static_cast<double>(pages.small);
   const double all = static_cast<double>(std::max<uint64_t>(1, pages.Total()));
   if (shareable && small > all * kSmallPagesWorthAWarning) {
-    log.warn(
-        "{:.0f} % of the tables that are shared lies on 4 KiB pages, which makes lookups "
-        "slower: {}",
-        small / all * 100, HowToGetHugePages(set.resident_bytes(), shareable));
+    LogEvent(
+        log, spdlog::level::warn, "small_pages",
+        {{"table_set", set.name()}, {"table_set_id", set.id()}, {"share", small / all}},
+        absl::StrFormat("%.0f %% of the tables that are shared lies on 4 KiB pages, which "
+                        "makes lookups slower: %s",
+                        small / all * 100, HowToGetHugePages(set.resident_bytes(), shareable)));
   }
 }
 

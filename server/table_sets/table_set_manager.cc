@@ -57,6 +57,11 @@ std::chrono::seconds WholeSeconds(absl::Duration span) {
   return std::chrono::seconds(absl::ToInt64Seconds(span));
 }
 
+// Of what the name of `id` led to, where that was another set.
+std::string IdBefore(const TableSet* before, const std::string& id) {
+  return before == nullptr || before->id() == id ? "" : before->id();
+}
+
 }  // namespace
 
 absl::string_view Name(TableSetState state) {
@@ -293,7 +298,8 @@ absl::StatusOr<PublishedSet> TableSetManager::Load(const std::string& directory)
       std::string note =
           absl::StrCat("table set ", manifest.name, " ", manifest.id, " is served already, from ",
                        served->directory(), ": nothing was loaded");
-      log_->info("{}", note);
+      LogEvent(*log_, spdlog::level::info, "served_already",
+               {{"table_set", manifest.name}, {"table_set_id", manifest.id}}, note);
       PublishedSet published{std::move(served), std::move(note)};
       Record(directory, published);
       return published;
@@ -306,7 +312,8 @@ absl::StatusOr<PublishedSet> TableSetManager::Load(const std::string& directory)
                               registry_->Resolve(manifest.id));
       options_.after_publish();
       std::string warning = WarnOfOtherRows(before.get(), *back);
-      PublishedSet published{std::move(back), std::move(warning)};
+      PublishedSet published{std::move(back), std::move(warning),
+                             IdBefore(before.get(), manifest.id)};
       Record(directory, published);
       return published;
     }
@@ -325,7 +332,7 @@ absl::StatusOr<PublishedSet> TableSetManager::Load(const std::string& directory)
   }
   options_.after_publish();
   std::string warning = WarnOfOtherRows(before.get(), *set);
-  PublishedSet published{std::move(set), std::move(warning)};
+  PublishedSet published{std::move(set), std::move(warning), IdBefore(before.get(), manifest.id)};
   Record(directory, published);
   return published;
 }
@@ -345,7 +352,11 @@ void TableSetManager::Record(const std::string& directory, PublishedSet& publish
   }
   const std::string why = absl::StrCat("a restart will serve what it would have served before: ",
                                        generation.status().message());
-  log_->error("{}", why);
+  LogEvent(*log_, spdlog::level::err, "record_failed",
+           {{"table_set", set.name()},
+            {"table_set_id", set.id()},
+            {"code", absl::StatusCodeToString(generation.status().code())}},
+           why);
   absl::StrAppend(&published.warning, published.warning.empty() ? "" : "; ", why);
 }
 
@@ -393,7 +404,9 @@ std::string TableSetManager::WarnOfOtherRows(const TableSet* before, const Table
       "the name ", now.name(), " led to ", what(*before, old_source), " and now leads to ",
       what(now, new_source), shape.empty() ? "" : absl::StrCat(", of another shape (", shape, ")"),
       ": if that is not meant, publish ", before->directory(), " again");
-  log_->warn("{}", warning);
+  LogEvent(*log_, spdlog::level::warn, "other_rows",
+           {{"table_set", now.name()}, {"table_set_id", now.id()}, {"id_before", before->id()}},
+           warning);
   return warning;
 }
 
@@ -415,7 +428,11 @@ absl::StatusOr<std::shared_ptr<const TableSet>> TableSetManager::LoadFiles(
       const std::string line = absl::StrFormat("loading %s: %d %% of %.2f GB", directory,
                                                progress.bytes_done * 100 / progress.bytes_total,
                                                Gigabytes(progress.bytes_total));
-      log_->info("{}", line);
+      LogEvent(*log_, spdlog::level::info, "load_progress",
+               {{"directory", directory},
+                {"bytes_done", progress.bytes_done},
+                {"bytes", progress.bytes_total}},
+               line);
       life_->SetStatusLine(line);
     }
     {

@@ -81,6 +81,8 @@ struct PublishedSet {
   // shape (layers, columns, bytes or encoding of a row), that it led to the set already, or that
   // a restart will not serve it. Empty: nothing.
   std::string warning;
+  // Of the other set that the name led to; empty: none.
+  std::string id_before = {};
 };
 
 // Whether what is published is kept over a restart.

@@ -55,7 +55,7 @@ class Chart(unittest.TestCase):
     def test_refuses_wrong_values(self):
         for over in ({"stores": {"replica": 2}}, {"stores": {"replicas": 0}}, {"stores": {"numa": "node0"}},
                      {"stores": {"antiAffinity": "no"}}, {"stores": {"memory": "lots"}}, {"tables": {"sets": []}},
-                     {"tables": {"sets": ["/absolute"]}}, {"stores": {"extraArgs": ["listen"]}}, {"typo": 1}):
+                     {"tables": {"sets": ["/absolute"]}}, {"state": {"volume": {}}}, {"stores": {"lameDuckSeconds": 60}}, {"stores": {"extraArgs": ["listen"]}}, {"typo": 1}):
             self.assertFalse(self.valid(over), over)
 
 

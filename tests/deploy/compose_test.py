@@ -27,6 +27,8 @@ class Compose(unittest.TestCase):
         mounts = [volume.split(":")[0] for service in self.services.values() for volume in service["volumes"]]
         own = [path for path in mounts if path.startswith(".")]
         self.assertEqual(len(own), 5)
+        self.assertIn("state", mounts)
+        self.assertIn("state", load("compose.yaml")["volumes"])
         for path in own:
             self.assertTrue(os.path.exists(os.path.join(COMPOSE, path)), path)
 
@@ -35,6 +37,8 @@ class Compose(unittest.TestCase):
         # Not --check-config: the table sets that it names are on the machine that runs it.
         done = subprocess.run([ENGRAMD, "--print-config", *words], capture_output=True, text=True, check=False)
         self.assertEqual(done.returncode, 0, done.stderr)
+        state = next(word.split("=")[1] for word in words if word.startswith("--state-dir="))
+        self.assertIn(f"state:{state}", self.services["engramd"]["volumes"])
         admin = next(word.split(":")[-1] for word in words if word.startswith("--admin-listen="))
         targets = load("prometheus.yaml")["scrape_configs"][0]["static_configs"][0]["targets"]
         self.assertEqual(targets, [f"engramd:{admin}"])

@@ -93,6 +93,11 @@ class Image(unittest.TestCase):
         self.assertEqual(self.config["Entrypoint"], ["/usr/bin/engramd"])
         self.assertEqual(set(self.config["ExposedPorts"]), {"7300/tcp", "7301/tcp"})
 
+    def test_has_a_place_for_state_that_its_user_may_write(self):
+        self.assertEqual(set(self.config["Volumes"]), {"/var/lib/engramd"})
+        place = os.stat(os.path.join(self.root, "var/lib/engramd"))
+        self.assertEqual((place.st_uid, place.st_gid, stat.S_IMODE(place.st_mode)), (USER, USER, 0o770))
+
     def test_holds_two_programs_and_no_shell(self):
         programs_there = {os.path.relpath(path, self.root) for path in self.files()
                           if os.access(path, os.X_OK) and not os.path.islink(path) and ".so" not in path}

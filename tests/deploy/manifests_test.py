@@ -80,7 +80,10 @@ class Text(unittest.TestCase):
 VARIANTS = {
     "monitoring": {"monitoring": {"enabled": True, "labels": {"release": "prometheus"}}},
     "tls": {"tls": {"secret": "engram-tls", "clientCertificates": True},
-            "monitoring": {"enabled": True, "runbookUrl": "https://wiki.example/RUNBOOK.md"}},
+            "monitoring": {"enabled": True, "runbookBaseUrl": "https://wiki.example/RUNBOOK.md"}},
+    "claims for state": {"state": {"persistentVolumeClaim": {"accessModes": ["ReadWriteOnce"], "storageClassName": "fast",
+                                                             "resources": {"requests": {"storage": "1Gi"}}}},
+                         "sidecar": {"enabled": True}, "stores": {"lameDuckSeconds": 0}},
     "rdma and read": {"rdma": {"enabled": True, "read": True, "devices": ["mlx5_0", "mlx5_1"]}},
     "sidecar beside stores": {"sidecar": {"enabled": True}, "tls": {"secret": "engram-tls"}},
     "sidecar alone": {"stores": {"enabled": False}, "sidecar": {"enabled": True, "extraArgs": ["--log-format=json"]},
@@ -145,9 +148,24 @@ class Variants(unittest.TestCase):
 
     def test_alerts_and_dashboards_lead_to_the_runbook_that_was_given(self):
         rules, = self.of_kind("tls", "PrometheusRule")
-        urls = {rule["annotations"]["runbook_url"] for group in rules["spec"]["groups"] for rule in group["rules"] if "alert" in rule}
-        self.assertIn("https://wiki.example/RUNBOOK.md#engramdown", urls)
-        self.assertNotIn("engram.invalid", json.dumps(self.rendered["tls"]))
+        for rule in (rule for group in rules["spec"]["groups"] for rule in group["rules"] if "alert" in rule):
+            self.assertEqual(rule["annotations"]["runbook_url"], f"https://wiki.example/RUNBOOK.md#{rule['alert'].lower()}")
+            self.assertNotIn("runbook", rule["annotations"])
+        dashboards, = (one["data"] for one in self.of_kind("tls", "ConfigMap") if "grafana_dashboard" in one["metadata"]["labels"])
+        with tempfile.TemporaryDirectory() as made:
+            subprocess.run([sys.executable, os.path.join(ROOT, "deploy", "grafana", "make.py"), "--runbook-base-url",
+                            "https://wiki.example/RUNBOOK.md", made], check=True)
+            for name, text in dashboards.items():
+                with open(os.path.join(made, name[len("engram-"):]), encoding="utf-8") as file:
+                    self.assertEqual(json.loads(text), json.load(file))
+
+    def test_stores_have_a_claim_each_for_their_state_where_it_is_asked_for(self):
+        stores, = self.of_kind("claims for state", "StatefulSet")
+        claim, = stores["spec"]["volumeClaimTemplates"]
+        self.assertEqual((claim["metadata"]["name"], claim["spec"]["storageClassName"]), ("state", "fast"))
+        self.assertNotIn("state", [volume["name"] for volume in stores["spec"]["template"]["spec"]["volumes"]])
+        sidecars, = self.of_kind("claims for state", "Deployment")
+        self.assertIn({"name": "state", "emptyDir": {}}, sidecars["spec"]["template"]["spec"]["volumes"])
 
     def test_tls_mounts_the_secret_that_the_flags_name(self):
         (pod, container), = engramds_in(self.of_kind("tls", "StatefulSet"))
@@ -161,6 +179,12 @@ class Variants(unittest.TestCase):
 
 
 class AgainstTheProgram(unittest.TestCase):
+    def test_state_is_kept_where_engramd_may_write(self):
+        for file, pod, container in engramds():
+            directory, = (word.split("=")[1] for word in container["args"] if word.startswith("--state-dir="))
+            mount, = (mount for mount in container["volumeMounts"] if mount["mountPath"] == directory)
+            self.assertFalse(mount.get("readOnly", False), file)
+            self.assertIn({"name": mount["name"], "emptyDir": {}}, pod["spec"]["volumes"], file)
     def test_engramd_has_every_flag(self):
         text = help_of(ENGRAMD)
         for file, _, container in engramds():

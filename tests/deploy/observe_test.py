@@ -184,9 +184,23 @@ class Rules(unittest.TestCase):
         with open(RULES, encoding="utf-8") as file:
             rules = [rule for group in yaml.safe_load(file)["groups"] for rule in group["rules"] if "alert" in rule]
         for rule in rules:
-            self.assertEqual(set(rule["annotations"]), {"summary", "description", "runbook_url"}, rule["alert"])
-            self.assertTrue(rule["annotations"]["runbook_url"].endswith(f"/RUNBOOK.md#{rule['alert'].lower()}"), rule["alert"])
+            self.assertEqual(set(rule["annotations"]), {"summary", "description", "runbook"}, rule["alert"])
+            self.assertEqual(rule["annotations"]["runbook"], f"deploy/RUNBOOK.md#{rule['alert'].lower()}")
             self.assertIn(rule["labels"]["severity"], ("page", "ticket"), rule["alert"])
+
+
+    def test_the_recipe_gives_alerts_links_to_their_sections(self):
+        with open(os.path.join(ROOT, "deploy", "RUNBOOK.md"), encoding="utf-8") as file:
+            recipe, = re.findall(r"^(sed .*rules\.yaml)$", file.read(), re.MULTILINE)
+        with tempfile.TemporaryDirectory() as scratch:
+            shutil.copy(RULES, scratch)
+            subprocess.run(["sh", "-ec", recipe], check=True, cwd=scratch)
+            with open(os.path.join(scratch, "rules.yaml"), encoding="utf-8") as file:
+                rules = [rule for group in yaml.safe_load(file)["groups"] for rule in group["rules"] if "alert" in rule]
+        self.assertTrue(rules)
+        for rule in rules:
+            self.assertRegex(rule["annotations"]["runbook_url"], rf"^https://[^#]+/RUNBOOK\.md#{rule['alert'].lower()}$")
+            self.assertNotIn("runbook", rule["annotations"])
 
 
 class Dashboards(unittest.TestCase):
@@ -202,7 +216,7 @@ class Dashboards(unittest.TestCase):
         for path in DASHBOARDS:
             with open(path, encoding="utf-8") as file:
                 dashboard = json.load(file)
-            self.assertTrue(any("RUNBOOK" in link.get("url", "") for link in dashboard["links"]), path)
+            self.assertIn("deploy/RUNBOOK.md", dashboard["description"], path)
             self.assertIn("ALERTS", dashboard["annotations"]["list"][0]["expr"], path)
             taken = set()
             for panel in dashboard["panels"]:

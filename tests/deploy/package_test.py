@@ -115,7 +115,12 @@ class Package(unittest.TestCase):
             brought = set(os.listdir(os.path.join(self.tree, place)))
             there = {name for name in os.listdir(os.path.join(ROOT, source)) if name.endswith((".proto", ".json")) or name == "rules.yaml"}
             self.assertEqual(brought, there)
-        self.assertTrue(os.path.exists(os.path.join(self.tree, "usr/share/doc/engram/FORMATS.md")))
+        pages = os.path.join(self.tree, "usr/share/doc/engram")
+        self.assertEqual(set(os.listdir(pages)), {"FORMATS.md", "README.md", "RUNBOOK.md"})
+        for name in os.listdir(pages):
+            with open(os.path.join(pages, name), encoding="utf-8") as file:
+                links = re.findall(r"\]\((?!https?:|#)([^)]+)\)", file.read())
+            self.assertEqual([link for link in links if not os.path.exists(os.path.join(pages, link))], [], name)
 
     @need("protoc")
     def test_its_protobuf_files_are_whole(self):
@@ -166,6 +171,14 @@ class Package(unittest.TestCase):
         known = set(re.findall(r"--[a-z0-9-]+", output(ENGRAMD, "--help")))
         for line in command:
             self.assertLessEqual(set(re.findall(r"(?<=\s)--[a-z0-9-]+", line)), known)
+
+    def test_the_unit_makes_the_place_of_state_that_the_configuration_names(self):
+        with open(os.path.join(self.tree, "etc/engram/engramd.textproto"), encoding="utf-8") as file:
+            directory, = re.findall(r'^state_dir: "(.*)"$', file.read(), re.MULTILINE)
+        made, = unit_lines(self.unit, "StateDirectory")
+        self.assertIn(directory, [f"/var/lib/{name}" for name in made.split()])
+        read_only = " ".join(unit_lines(self.unit, "ReadOnlyPaths")).split()
+        self.assertFalse([path for path in read_only if f"{directory}/".startswith(f"{path}/")])
 
     @need("systemd-analyze", "strace")
     @unittest.skipIf(built_with_address_sanitizer(ENGRAMD), "AddressSanitizer looks for leaks by ptrace, which strace has taken")

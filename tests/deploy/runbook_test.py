@@ -1,5 +1,6 @@
 """deploy's pages: links and paths lead somewhere, and the certificates' recipe makes ones that hold. Flags of these and
 of README are real."""
+import glob
 import os
 import re
 import shutil
@@ -14,7 +15,8 @@ import cases  # noqa: E402
 ENGRAM, ENGRAMD = (os.path.abspath(word) for word in sys.argv[1:3])
 PAGES = [os.path.join(ROOT, "deploy", name) for name in ("README.md", "RUNBOOK.md")]
 # Flags of other programs that the pages name.
-OTHERS = {"--output", "--now", "--namespace", "--create-namespace", "--set", "--from-file", "--values", "--local-dir", "--observe"}
+OTHERS = {"--output", "--now", "--namespace", "--create-namespace", "--set", "--from-file", "--values", "--local-dir", "--observe", "--previous",
+          "--runbook-base-url"}
 
 
 def read(path):
@@ -56,6 +58,15 @@ class Pages(unittest.TestCase):
         known = known_flags() | OTHERS
         for page in [*PAGES, os.path.join(ROOT, "README.md")]:
             self.assertEqual(set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", read(page))) - known, set(), page)
+
+    def test_the_runbook_has_every_event_of_the_log(self):
+        events = {"message", "lookup_answered", "lookup_refused", "lookup_failed"}
+        for path in glob.glob(os.path.join(ROOT, "server", "**", "*.cc"), recursive=True):
+            if not path.endswith("_test.cc"):
+                events |= set(re.findall(r'(?:spdlog::level::\w+,|AdminMethod::\w+,)\s*"(\w+)"', read(path)))
+        self.assertGreater(len(events), 30)
+        section = re.search(r"^### Events in the log\n(.*?)^### ", read(PAGES[1]), re.MULTILINE | re.DOTALL).group(1)
+        self.assertEqual({event for event in events if f"`{event}`" not in section}, set())
 
     @unittest.skipUnless(shutil.which("openssl"), "openssl is not here")
     def test_certificates_recipe(self):

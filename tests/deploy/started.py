@@ -3,6 +3,7 @@ import os
 import re
 import signal
 import subprocess
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -48,6 +49,7 @@ class Place:
 class Engramd:
     def __init__(self, place, arguments):
         self.place, self.ports = place, {}  # a deployment's ports, and which they are here
+        self.state = tempfile.mkdtemp(dir=place.scratch)  # as each pod has one, empty
         self.arguments = [moved for word in arguments for moved in self._moved(word)]
         self.log_path = os.path.join(place.scratch, "log")
         with open(self.log_path, "w", encoding="utf-8") as log:
@@ -62,6 +64,8 @@ class Engramd:
         if flag == "--table-set":
             return [f"{flag}={self.place.table_set}"]
         value = value.replace("/run/engram/", self.place.sockets + "/").replace("/etc/engram/tls/", self.place.tls + "/")
+        if flag == "--state-dir":
+            value = self.state
         port = re.fullmatch(r"(0\.0\.0\.0|127\.0\.0\.1):(\d+)", value)
         if port:
             self.ports.setdefault(int(port.group(2)), programs.free_port())

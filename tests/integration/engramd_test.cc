@@ -15,7 +15,10 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/clock.h"
 #include "client/client.h"
 #include "gmock/gmock.h"
@@ -89,7 +92,8 @@ TEST_F(EngramdTest, LookupsThatFailAreLoggedWithTheirTraceAndNotWithoutBound) {
   const auto line = engramd.WaitForLine("batch 42 INVALID_ARGUMENT");
   ASSERT_TRUE(line);
   EXPECT_THAT(*line,
-              AllOf(HasSubstr(kTrace), HasSubstr("\"level\":\"info\""), HasSubstr("lookup 0-")));
+              AllOf(HasSubstr(kTrace), HasSubstr("\"level\":\"info\""), HasSubstr("lookup 0-"),
+                    HasSubstr("\"event\":\"lookup_refused\""), HasSubstr("\"batch_id\":42")));
   fail("not a trace");
   for (int i = 0; i < 500; ++i) fail("");
   absl::SleepFor(absl::Seconds(1));
@@ -98,6 +102,10 @@ TEST_F(EngramdTest, LookupsThatFailAreLoggedWithTheirTraceAndNotWithoutBound) {
   const std::string log = engramd.Log();
   EXPECT_THAT(log, Not(HasSubstr("not a trace")));
   EXPECT_LT(std::count(log.begin(), log.end(), '\n'), 150);
+  for (const absl::string_view one : absl::StrSplit(log, '\n', absl::SkipEmpty())) {
+    if (!absl::StartsWith(one, "{")) continue;
+    EXPECT_THAT(std::string(one), HasSubstr("\"event\":\""));
+  }
 }
 
 // As systemd does with Type=notify.

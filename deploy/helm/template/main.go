@@ -9,6 +9,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path"
@@ -99,6 +100,13 @@ func toYaml(value interface{}) (string, error) {
 	return strings.TrimSuffix(string(data), "\n"), err
 }
 
+// What is no JSON is an error here; helm has the error as a value.
+func fromJson(text string) (object, error) {
+	value := object{}
+	err := json.Unmarshal([]byte(text), &value)
+	return value, err
+}
+
 func readFiles(chart string) (files, files) {
 	templates, others := files{}, files{}
 	var walk func(string)
@@ -130,6 +138,7 @@ func parse(templates files) *template.Template {
 	root := template.New("chart").Option("missingkey=error")
 	functions := sprig.TxtFuncMap()
 	functions["toYaml"] = toYaml
+	functions["fromJson"] = fromJson
 	functions["include"] = func(name string, data interface{}) (string, error) {
 		var text bytes.Buffer
 		err := root.ExecuteTemplate(&text, name, data)

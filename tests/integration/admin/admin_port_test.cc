@@ -1,5 +1,6 @@
 // The operators' port with clients that it should not need to trust: who may open its socket, and
 // what calls do whose clients take no answer.
+#include <grpcpp/grpcpp.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -15,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "proto/engram/v1/admin.grpc.pb.h"
 #include "tests/integration/programs.h"
 #include "tests/integration/small_sets.h"
 
@@ -138,6 +140,23 @@ TEST_F(AdminPortTest, AnswersThatNobodyTakesKeepThePortOpen) {
   EXPECT_EQ(engramd.WaitForEnd(), 0);
 }
 
+// gRPC parses what comes before anybody is asked who sends it.
+TEST_F(AdminPortTest, MessagesOfMegabytesAreNotRead) {
+  EngramdProcess engramd(Flags());
+  engramd.WaitUntilServing();
+  const auto stub = v1::Admin::NewStub(
+      grpc::CreateChannel("unix:" + (scratch_ / "admin"), grpc::InsecureChannelCredentials()));
+  const auto retire = [&](size_t bytes) {
+    grpc::ClientContext context;
+    v1::RetireRequest request;
+    request.set_table_set(std::string(bytes, 'x'));
+    v1::RetireResponse response;
+    return stub->Retire(&context, request, &response).error_code();
+  };
+  EXPECT_EQ(retire(1000), grpc::StatusCode::NOT_FOUND);
+  EXPECT_EQ(retire(1'000'000), grpc::StatusCode::RESOURCE_EXHAUSTED);
+}
+
 TEST_F(AdminPortTest, LinesOfJsonSayWhatWasAskedAndByWhom) {
   EngramdProcess engramd(Flags({"--log-format", "json"}));
   ASSERT_TRUE(engramd.WaitForLine("listening on "));
@@ -152,6 +171,8 @@ TEST_F(AdminPortTest, LinesOfJsonSayWhatWasAskedAndByWhom) {
   EXPECT_EQ(published["directory"], scratch_ / "b");
   EXPECT_TRUE(published["bytes"].is_number_unsigned());
   EXPECT_TRUE(published["seconds"].is_number_float());
+  EXPECT_EQ(published["id_before"].get<std::string>().size(), 64u);
+  EXPECT_NE(published["id_before"], published["table_set_id"]);
   EXPECT_EQ(published["peer"], absl::StrCat("unix:", geteuid(), " at a Unix socket"));
   EXPECT_EQ(Ask("publish " + (scratch_ / "none")).exit_code, 1);
   EXPECT_TRUE(line("publish_refused")["code"].is_string());

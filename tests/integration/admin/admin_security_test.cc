@@ -15,6 +15,7 @@
 #include "gtest/gtest.h"
 #include "proto/grpc/health/v1/health.grpc.pb.h"
 #include "tests/integration/certificates.h"
+#include "tests/integration/http_get.h"
 #include "tests/integration/programs.h"
 #include "tests/integration/small_sets.h"
 
@@ -137,6 +138,46 @@ TEST_F(AdminSecurityTest, ACertificateOfThePortsOwnNeedsNoTokenAndATokenLendsNoR
   EXPECT_EQ(list(Operator(), "worker").code(), absl::StatusCode::kPermissionDenied);
   EXPECT_EQ(list(Worker(), "ops").code(), absl::StatusCode::kPermissionDenied);
   EXPECT_EQ(List(address, Worker()).code(), absl::StatusCode::kPermissionDenied);
+}
+
+// Who is refused is named as far as it is known, and by his address; each method asks.
+TEST_F(AdminSecurityTest, TheLogSaysWhoWasRefused) {
+  WriteFile(scratch_ / "tokens", absl::StrCat("ops ", kToken, "\nworker-b ", kOtherToken, "\n"));
+  WriteFile(scratch_ / "worker", kOtherToken);
+  WriteFile(scratch_ / "unknown", "0123456789abcdef-of-nobody");
+  EngramdProcess engramd(
+      Flags({"--token-file", scratch_ / "tokens", "--admin-grpc-listen", "127.0.0.1:0",
+             "--admin-identity", "ops", "--admin-listen", "127.0.0.1:0"}));
+  const auto pages = engramd.WaitForLine("metrics and status at http://");
+  ASSERT_TRUE(pages);
+  const std::string address = AdminAddress(engramd);
+  SecurityOptions security{.tls_ca = authority_.cert};
+  EXPECT_EQ(List(address, security).code(), absl::StatusCode::kUnauthenticated);
+  EXPECT_TRUE(engramd.WaitForLine("did not admit list for ipv4:127.0.0.1:"));
+  security.token_file = scratch_ / "unknown";
+  const auto admin = AdminClient::Create(address, security);
+  ASSERT_TRUE(admin.ok()) << admin.status();
+  EXPECT_EQ((*admin)->Retire("x").status().code(), absl::StatusCode::kUnauthenticated);
+  EXPECT_TRUE(engramd.WaitForLine("did not admit retire for ipv4:127.0.0.1:"));
+  security.token_file = scratch_ / "worker";
+  const auto worker = AdminClient::Create(address, security);
+  ASSERT_TRUE(worker.ok()) << worker.status();
+  EXPECT_EQ((*worker)->Publish(scratch_ / "set", nullptr).status().code(),
+            absl::StatusCode::kPermissionDenied);
+  EXPECT_TRUE(engramd.WaitForLine("did not admit publish for worker-b at ipv4:127.0.0.1:"));
+  EXPECT_EQ((*worker)->Scrub(nullptr).status().code(), absl::StatusCode::kPermissionDenied);
+  EXPECT_TRUE(engramd.WaitForLine("did not admit scrub for worker-b at ipv4:127.0.0.1:"));
+  EXPECT_EQ(Health(address, security), grpc::StatusCode::PERMISSION_DENIED);
+  EXPECT_TRUE(
+      engramd.WaitForLine("did not admit a call of /grpc.health.v1.Health/Check for worker-b"));
+  const std::string metrics = HttpGet(pages->substr(pages->find("http://") + 7), "/metrics");
+  const auto refused = [&](const std::string& labels) {
+    return MetricValue(metrics, absl::StrCat("engram_server_admin_refusals_total{", labels, "}"));
+  };
+  EXPECT_EQ(refused("method=\"list\",code=\"UNAUTHENTICATED\""), 1);
+  EXPECT_EQ(refused("method=\"publish\",code=\"PERMISSION_DENIED\""), 1);
+  EXPECT_EQ(refused("method=\"other\",code=\"PERMISSION_DENIED\""), 1);
+  EXPECT_EQ(refused("method=\"publish\",code=\"UNAUTHENTICATED\""), 0);
 }
 
 TEST_F(AdminSecurityTest, ATokenSaysWhoAdministers) {

@@ -41,6 +41,16 @@ capabilities:
 {{- end }}
 {{- end }}
 
+{{/* Where engramd keeps its state, in every pod and image, and the mount of it. */}}
+{{- define "engram.stateArgs" -}}
+- --state-dir=/var/lib/engramd
+{{- end }}
+
+{{- define "engram.stateMount" -}}
+- name: state
+  mountPath: /var/lib/engramd
+{{- end }}
+
 {{/* Called with the seconds that loading may take. Ready is when every set is verified and served; alive is from the start. */}}
 {{- define "engram.probes" -}}
 startupProbe:
