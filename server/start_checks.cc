@@ -10,9 +10,11 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "memstore/addressing/families.h"
+#include "memstore/addressing/token_map.h"
 #include "memstore/base/human_units.h"
 #include "memstore/base/message_line.h"
 #include "memstore/base/status_macros.h"
+#include "memstore/os/posix_file.h"
 #include "memstore/store/available_memory.h"
 #include "memstore/store/table_set.h"
 #include "memstore/table/linked_rows.h"
@@ -96,9 +98,16 @@ std::vector<Finding> LookAtSecurity(const ServerConfig& config) {
   return findings;
 }
 
-// What loading reads before the rows: side files but the pages' checksums, and what is linked.
+// What loading reads before the rows: the token map, side files but the pages' checksums, and what
+// is linked.
 absl::Status CheckFiles(const Named& set, const std::string& state_directory) {
   ENGRAM_RETURN_IF_ERROR(CheckSetDirectory(set.directory, set.manifest));
+  const AddressScheme& scheme = set.manifest.scheme;
+  if (scheme.token_map) {
+    ENGRAM_RETURN_IF_ERROR(TokenMap::Load(JoinPath(set.directory, scheme.token_map->file),
+                                          scheme.vocab_size, *scheme.token_map)
+                               .status());
+  }
   const std::string sides = SideDirectory(state_directory, set.manifest.id);
   ENGRAM_ASSIGN_OR_RETURN(SideFiles side_files,
                           LoadSmallSideFiles(set.directory, sides, set.manifest));

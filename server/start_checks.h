@@ -1,7 +1,7 @@
 // What can be said of a configuration before the minutes that loading its tables takes.
 //
-// Reads manifests, side files and the headers of linked files, lists the sets' directories, and
-// touches the addresses; stateless.
+// Reads manifests, token maps, side files and the headers of linked files, lists the sets'
+// directories, and touches the addresses; stateless.
 #pragma once
 
 #include <cstdint>
@@ -24,13 +24,13 @@ struct Finding {
 };
 
 // The first that is wrong. Errors: TLS's and AccessControl's for certificates, keys and tokens;
-// LoadManifest's, CheckSetDirectory's, LoadSmallSideFiles' and, of a linked set, CheckLinkedFiles',
-// naming the directory; ALREADY_EXISTS when one set stands there twice, or two of one name, the
-// checkpoint's among them, by which clients could not tell them apart; INVALID_ARGUMENT when the
-// rows of one token are more than a batch may have; CheckCheckpointPlace's; CheckCanListen's,
-// naming the flag. Where nothing is wrong, notes on what may not be meant: what --allow says of
-// table sets whose names none has that is to be served. They may be published later, so nothing is
-// refused.
+// LoadManifest's, CheckSetDirectory's, TokenMap::Load's, LoadSmallSideFiles' and, of a linked set,
+// CheckLinkedFiles', naming the directory; ALREADY_EXISTS when one set stands there twice, or two
+// of one name, the checkpoint's among them, by which clients could not tell them apart;
+// INVALID_ARGUMENT when the rows of one token are more than a batch may have;
+// CheckCheckpointPlace's; CheckCanListen's, naming the flag. Where nothing is wrong, notes on what
+// may not be meant: what --allow says of table sets whose names none has that is to be served. They
+// may be published later, so nothing is refused.
 absl::StatusOr<std::vector<std::string>> CheckBeforeLoading(const ServerConfig& config);
 
 // All of it that holds while another engramd serves by the same configuration, good and bad, one

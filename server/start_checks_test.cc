@@ -12,6 +12,7 @@
 #include "gtest/gtest.h"
 #include "memstore/addressing/families.h"
 #include "memstore/pack/testing/small_checkpoint.h"
+#include "memstore/store/table_set.h"
 #include "memstore/store/testing/small_table_set.h"
 #include "memstore/table/linked_rows.h"
 #include "memstore/table/side_file.h"
@@ -98,6 +99,22 @@ TEST_F(StartChecksTest, RowsThatAreCutOffAreFound) {
 TEST_F(StartChecksTest, RowsThatAreGoneAreFound) {
   std::filesystem::remove(Shard());
   ExpectWrong(AllOf(HasSubstr(Shard()), HasSubstr("lacks")));
+}
+
+// Which addresses other rows, or none: loading refuses it in the same words.
+TEST_F(StartChecksTest, ATokenMapThatIsNotTheSetsIsFound) {
+  manifest_ = *testing::WriteSmallTableSet({.name = "one", .with_token_map = true}, Path("one"));
+  const std::string map = Path("one/") + manifest_.scheme.token_map->file;
+  EXPECT_THAT(Text(), Not(HasSubstr("FAILED")));
+  const auto bytes = std::filesystem::file_size(map);
+  for (const uint64_t other : {bytes + 4, bytes - 4, bytes}) {  // the last one: not what it was
+    std::filesystem::resize_file(map, other);
+    ExpectWrong(AllOf(HasSubstr("table set " + Path("one")), HasSubstr(map),
+                      HasSubstr("is not the token map")));
+    EXPECT_EQ(CheckBeforeLoading(config_).status().message(),
+              absl::StrCat("table set ", Path("one"), ": ",
+                           TableSet::Load(Path("one"), {}).status().message()));
+  }
 }
 
 // A linked set's rows are elsewhere, and may have changed since.

@@ -19,7 +19,7 @@ constexpr size_t kEnoughText = 4096;
 // What numpy.savez and torch.save write.
 constexpr absl::string_view kZipMagic{"PK\x03\x04", 4};
 // As many zeros as may begin a sequence that was padded on its left; a longer run of them decides.
-constexpr size_t kPairBytes = 8, kMostPairs = size_t{1} << 17, kLeastPairs = 2;
+constexpr size_t kPairBytes = 8, kMostPairs = size_t{1} << 17;
 // What is cut or has exceptions needs more to show it, as zeros are frequent in some int32.
 constexpr size_t kLeastShown = 8;
 // One in so many pairs may be a number that is wide indeed, such as an image's hash.
@@ -28,6 +28,14 @@ constexpr size_t kPairsForException = 16;
 constexpr size_t kEnoughPairs = 64;
 
 bool IsHighHalf(int32_t number) { return number == 0 || number == -1; }
+
+// Whether eight bytes are an int64 that an int32 holds. A single pair has no others to tell by, so
+// one that is beyond an int32 is none.
+bool IsNarrow(absl::string_view bytes) {
+  int64_t number = 0;
+  std::memcpy(&number, bytes.data(), sizeof(number));
+  return number == static_cast<int32_t>(number);
+}
 
 // Of the pairs with their high halves in either the even or the odd places: how many are int64 by
 // their looks. A pair of high halves alone is neither for it nor against it.
@@ -99,7 +107,8 @@ absl::StatusOr<bool> LooksLikeInt64(ByteReader* reader) {
   while (checked < 2 * kMostPairs) {
     ENGRAM_ASSIGN_OR_RETURN(const absl::string_view bytes, reader->Peek(held + 1));
     if (bytes.size() == held) {
-      is_cut = held % kPairBytes != 0 || checked < 2 * kLeastPairs;
+      if (held == kPairBytes) return IsNarrow(bytes);
+      is_cut = held % kPairBytes != 0 || held == 0;
       break;
     }
     held = bytes.size();

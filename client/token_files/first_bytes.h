@@ -15,7 +15,9 @@ absl::StatusOr<FileKind> LookAtKind(ByteReader* reader);
 
 // Whether raw int32 are, by their looks, int64: of the first 262,144 numbers, every second one is 0
 // or -1, in the odd places of whole pairs or, where some show it, in either places of what is cut
-// and with one exception in 16 pairs. Looks no further than it needs to tell, and takes none.
+// and with one exception in 16 pairs. A single pair is where it is an int64 that an int32 holds:
+// two ids of which the second is 0 are as much one id, and nobody but its writer can tell. Looks no
+// further than it needs to tell, and takes none.
 absl::StatusOr<bool> LooksLikeInt64(ByteReader* reader);
 
 // INVALID_ARGUMENT for text, JSON or a ZIP file where raw numbers were meant: says which it is, and

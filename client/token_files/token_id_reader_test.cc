@@ -53,8 +53,8 @@ TEST_F(TokenIdReaderTest, ReadsArraysByTheirHeader) {
 }
 
 TEST_F(TokenIdReaderTest, RefusesInt64ThatNobodySaidIsInt64) {
-  for (const Wide& wide :
-       {Wide{5, 6}, Wide{5, 6, 7, 8, 9}, Wide{-1, 5, -1, 7}, Wide(50'000, 11), Wide{0, 0, 0}}) {
+  for (const Wide& wide : {Wide{5, 6}, Wide{5, 6, 7, 8, 9}, Wide{-1, 5, -1, 7}, Wide(50'000, 11),
+                           Wide{0, 0, 0}, Wide{5}, Wide{0}, Wide{-1}, Wide{129279}}) {
     EXPECT_THAT(Refusal(Raw(wide)),
                 AllOf(HasSubstr("looks like int64"), HasSubstr("--token-ids-type int64"),
                       HasSubstr("--token-ids-type int32")));
@@ -93,8 +93,9 @@ TEST_F(TokenIdReaderTest, RefusesInt64ThatAreCutOrOfWhichOneIsWide) {
 TEST_F(TokenIdReaderTest, Int32InWhichZeroIsFrequentStay) {
   Ids late(40'001, 0);  // padded on its left, longer than one read
   late[39'999] = 7;
-  for (const Ids& ids : {Ids{5, 0, 6, 0, 7, 8, 9, 0}, Ids{0, 5, 0, 6, 0, 7}, Ids{5, 0},
-                         Ids{5, 0, 6, 0, 7}, Ids{0, 0, 0, 0, 0, 3}, Ids(5, 0), late}) {
+  for (const Ids& ids : {Ids{5, 0, 6, 0, 7, 8, 9, 0}, Ids{0, 5, 0, 6, 0, 7}, Ids{5, 6}, Ids{5, -1},
+                         Ids{0, -1}, Ids{-1, 0}, Ids{0, 5}, Ids{0}, Ids{5, 0, 6, 0, 7},
+                         Ids{0, 0, 0, 0, 0, 3}, Ids(5, 0), late}) {
     ExpectIds(Raw(ids), ids);
   }
   // Long ones with a zero in every third place, or in seven of eight pairs.

@@ -1,7 +1,9 @@
 // A private directory for files that nobody needs once their process is gone.
 //
-// Owned by one place at a time; movable. Made with mode 0700 under $TMPDIR, or /tmp. A process that
-// is killed leaves it behind.
+// Owned by one place at a time; movable. Made with mode 0700 under $TMPDIR, or /tmp. One whose
+// process was killed is removed when the next one of its stem is made. While a process lives, it
+// holds a lock (flock) on a file in its directory, which tells: nothing without that file is ever
+// removed, nor of another machine or an earlier start of this one, nor without locks.
 #pragma once
 
 #include <string>
@@ -10,13 +12,13 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "memstore/os/posix_file.h"
 
 namespace engram {
 
 class TemporaryDirectory {
  public:
-  // Named `stem`, a hyphen and six letters that make it new. Errors of mkdtemp name the place and
-  // $TMPDIR.
+  // Named `stem`, a hyphen and six letters that make it new. Errors name the place and $TMPDIR.
   static absl::StatusOr<TemporaryDirectory> Make(absl::string_view stem);
   TemporaryDirectory(TemporaryDirectory&& other) noexcept;
   TemporaryDirectory& operator=(TemporaryDirectory&&) = delete;
@@ -26,9 +28,11 @@ class TemporaryDirectory {
   const std::string& path() const { return path_; }
 
  private:
-  explicit TemporaryDirectory(std::string path) : path_(std::move(path)) {}
+  TemporaryDirectory(std::string path, FileDescriptor lock)
+      : path_(std::move(path)), lock_(std::move(lock)) {}
 
   std::string path_;  // empty once moved away
+  FileDescriptor lock_;
 };
 
 // Removes `path` and all that is in it, also while others still make files there: those find that

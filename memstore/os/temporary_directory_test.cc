@@ -1,6 +1,8 @@
 #include "memstore/os/temporary_directory.h"
 
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
@@ -8,6 +10,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -58,6 +61,64 @@ TEST_F(TemporaryDirectoryTest, OneThatIsMovedStaysUntilTheLastGoes) {
   EXPECT_TRUE(fs::is_directory(kept->path()));
   kept.reset();
   EXPECT_TRUE(fs::is_empty(parent_));
+}
+
+class LeftOverTest : public TemporaryDirectoryTest {
+ protected:
+  // Of a process that ended without a word, with a file in it.
+  static std::string Leave() {
+    int ends[2];
+    EXPECT_EQ(pipe(ends), 0);
+    const pid_t child = fork();
+    if (child == 0) {
+      auto made = TemporaryDirectory::Make("engramd");
+      const std::string path = made.ok() ? made->path() : "";
+      std::ofstream(path + "/links") << "text";
+      _exit(write(ends[1], path.data(), path.size()) == static_cast<ssize_t>(path.size()) ? 0 : 1);
+    }
+    int status = 0;
+    EXPECT_EQ(waitpid(child, &status, 0), child);
+    EXPECT_EQ(status, 0);
+    char path[4096];
+    const ssize_t got = read(ends[0], path, sizeof(path));
+    close(ends[0]);
+    close(ends[1]);
+    return got <= 0 ? "" : std::string(path, static_cast<size_t>(got));
+  }
+};
+
+TEST_F(LeftOverTest, TheNextOneRemovesWhatAKilledProcessLeft) {
+  const std::string left = Leave();
+  ASSERT_TRUE(fs::exists(left + "/links")) << left;
+  const auto other_stem = TemporaryDirectory::Make("other");
+  EXPECT_TRUE(fs::exists(left));
+  const auto made = TemporaryDirectory::Make("engramd");
+  ASSERT_TRUE(made.ok()) << made.status();
+  EXPECT_FALSE(fs::exists(left));
+  EXPECT_TRUE(fs::exists(other_stem->path()));
+}
+
+TEST_F(LeftOverTest, WhatIsNobodysLeftoverStays) {
+  const auto living = TemporaryDirectory::Make("engramd");
+  const std::vector<fs::path> others = {parent_ / "engramd-config", parent_ / "engramd-tables2"};
+  for (const fs::path& other : others) fs::create_directories(other / "mine");
+  // Of another machine, to whose lock nothing here may see.
+  const std::string elsewhere = Leave();
+  for (const fs::directory_entry& entry : fs::directory_iterator(elsewhere)) {
+    if (entry.path().filename() != "links") {
+      std::ofstream(entry.path()) << "00000000-0000-0000-0000-000000000000\n";
+    }
+  }
+  // A link to one that is left.
+  const fs::path target = parent_ / "target";
+  fs::rename(Leave(), target);
+  fs::create_directory_symlink(target, parent_ / "engramd-abcdef");
+  const auto made = TemporaryDirectory::Make("engramd");
+  ASSERT_TRUE(living.ok() && made.ok());
+  EXPECT_TRUE(fs::exists(living->path()));
+  for (const fs::path& other : others) EXPECT_TRUE(fs::exists(other / "mine")) << other;
+  EXPECT_TRUE(fs::exists(elsewhere + "/links"));
+  EXPECT_TRUE(fs::exists(target / "links"));
 }
 
 TEST_F(TemporaryDirectoryTest, APlaceThatIsNotThereIsNamed) {

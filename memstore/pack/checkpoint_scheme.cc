@@ -46,12 +46,12 @@ absl::Status TakeTokenizer(const Family& family, const std::string& checkpoint,
                                                   "map in place of the tokenizer"));
 }
 
-// The table's tensors, those that hold constants and those beside tensors that are named. The
-// latter two may be in files that are not there, as who fetches the table alone has not got them:
-// `missing` says so.
+// The table's tensors, those that hold constants and those beside tensors that are named, whose
+// tables `named` learns. The latter two may be in files that are not there, as who fetches the
+// table alone has not got them: `missing` says so.
 absl::StatusOr<Checkpoint> OpenCheckpoint(const Family& family, const AddressScheme& scheme,
-                                          const RowNames& named, const std::string& directory,
-                                          const PackOptions& options, std::string* missing) {
+                                          const std::string& directory, const PackOptions& options,
+                                          RowNames& named, std::string* missing) {
   const bool are_named = !named.names().empty();
   const WantedTensor tables = TableTensors(family);
   const WantedTensor others = OtherTables(family, scheme);
@@ -62,6 +62,10 @@ absl::StatusOr<Checkpoint> OpenCheckpoint(const Family& family, const AddressSch
   const auto constants = [&](absl::string_view name) {
     return stored(name) || (are_named && (named.IsBeside(name) || others(name)));
   };
+  if (!named.TellTables()) {
+    ENGRAM_ASSIGN_OR_RETURN(const Checkpoint alone, Checkpoint::Open(directory, rows));
+    named.LearnTables(SourceOf(alone));
+  }
   absl::StatusOr<Checkpoint> opened = Checkpoint::Open(
       directory, [&](absl::string_view name) { return rows(name) || constants(name); });
   if (!absl::IsNotFound(opened.status()) || options.use_stored_constants) return opened;
@@ -119,8 +123,8 @@ absl::StatusOr<CheckpointScheme> ReadCheckpointScheme(const Family& family,
   AddressScheme& addresses = model.scheme.scheme;
   ENGRAM_RETURN_IF_ERROR(WithDifferences(model.stated.CheckLayerRows(addresses), model));
   std::string missing;
-  ENGRAM_ASSIGN_OR_RETURN(Checkpoint opened, OpenCheckpoint(model.family, addresses, model.rows,
-                                                            checkpoint, options, &missing));
+  ENGRAM_ASSIGN_OR_RETURN(Checkpoint opened, OpenCheckpoint(model.family, addresses, checkpoint,
+                                                            options, model.rows, &missing));
   model.checkpoint = std::make_unique<const Checkpoint>(std::move(opened));
   ENGRAM_RETURN_IF_ERROR(
       WithDifferences(CheckNoOtherTables(model.family, addresses, *model.checkpoint), model));

@@ -166,12 +166,9 @@ absl::StatusOr<Manifest> FindLinkedSet(const std::string& directory,
   if (!finished.ok() || finished->id != found.id) {
     return Differs(directory, "says another table than the checkpoint and the options do now");
   }
-  ENGRAM_ASSIGN_OR_RETURN(const std::string now, LinksBody(content.links));
-  ENGRAM_ASSIGN_OR_RETURN(
-      const std::string then,
-      ReadSideFile(JoinPath(directory, kLinksFile), kLinksKind, found.id, kMaxLinksBytes));
-  if (now != then) return Differs(directory, "links to files that changed since");
   ENGRAM_ASSIGN_OR_RETURN(const SideFiles side_files, CheckFiles(directory, found));
+  ENGRAM_ASSIGN_OR_RETURN(const std::string now, LinksBody(content.links));
+  if (side_files.links_body != now) return Differs(directory, "links to files that changed since");
   if (side_files.image_token_ids != content.image_token_ids) {
     return Differs(directory, "has other image token ids than the checkpoint now");
   }

@@ -4,6 +4,7 @@
 #include <set>
 #include <utility>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
@@ -81,6 +82,24 @@ std::string StemOf(absl::string_view name) {
   const size_t piece = name.find(kPieceMark);
   const size_t dot = name.rfind('.', piece);
   return std::string(dot == absl::string_view::npos ? absl::string_view() : name.substr(0, dot));
+}
+
+// What follows the first `dots` dots; nothing where there are fewer.
+absl::string_view Below(absl::string_view name, size_t dots) {
+  for (; dots > 0; --dots) {
+    const size_t dot = name.find('.');
+    if (dot == absl::string_view::npos) return "";
+    name.remove_prefix(dot + 1);
+  }
+  return name;
+}
+
+// Whether a tensor that is called so below a table's name is of that table. What lies deeper is
+// another module's, but for a piece's own: "shard_3.bias".
+bool IsOfTable(absl::string_view below) {
+  if (below.empty()) return false;  // the table's own name
+  const std::vector<absl::string_view> parts = absl::StrSplit(below, '.');
+  return parts.size() == 1 || (parts.size() == 2 && absl::c_any_of(parts[0], absl::ascii_isdigit));
 }
 
 // The layer that a tensor's name states by itself: the last of them.
@@ -415,17 +434,31 @@ bool RowNames::IsBeside(absl::string_view tensor) const {
   for (const std::string& stem : stems_) {
     const std::optional<Hit> hit =
         stem.empty() ? std::nullopt : FindEnd(stem, tensor, /*prefix=*/true);
-    if (!hit) continue;
-    // What lies deeper is another module's, but for a piece's own: "shard_3.bias".
-    const absl::string_view rest = tensor.substr(hit->before.size());
-    const size_t parts = CountOf(rest, ".") - CountOf(stem, ".");
-    if (parts == 0) continue;  // the table's own name
-    const std::vector<absl::string_view> names = absl::StrSplit(rest, '.');
-    const absl::string_view first = names[names.size() - std::min(parts, names.size())];
-    const bool is_piece = std::any_of(first.begin(), first.end(), absl::ascii_isdigit);
-    if (parts == 1 || (parts == 2 && is_piece)) return true;
+    if (hit && IsOfTable(Below(tensor.substr(hit->before.size()), CountOf(stem, ".") + 1))) {
+      return true;
+    }
+  }
+  // One part of the name stands below a table, or two.
+  absl::string_view before = tensor;
+  for (int parts = 0; parts < 2 && !before.empty(); ++parts) {
+    before.remove_suffix(1);  // the dot of the part that was looked at, or of none
+    before = before.substr(0, before.rfind('.') + 1);
+    if (learned_.count(before) > 0 && IsOfTable(tensor.substr(before.size()))) return true;
   }
   return false;
+}
+
+bool RowNames::TellTables() const {
+  return absl::c_none_of(stems_, [](const std::string& stem) { return stem.empty(); });
+}
+
+void RowNames::LearnTables(const TensorSource& source) {
+  for (size_t i = 0; i < names_.size(); ++i) {
+    if (!stems_[i].empty()) continue;
+    for (const auto& [tensor, places] : source.tensors) {
+      if (const std::optional<Hit> hit = Find(i, tensor)) learned_.insert(hit->before);
+    }
+  }
 }
 
 TensorSource SourceOf(const Checkpoint& checkpoint) {

@@ -4,14 +4,15 @@
 // A name is a tensor's whole name or its end, from a dot on: "engram.embed.weight_packed" means
 // "model.layers.1.engram.embed.weight_packed". "{layer}" stands for a layer's number and "{piece}"
 // for that of a piece, from 0 on, of a table that is cut; without "{layer}" the layer is the one
-// that the tensor's name states ("layers.1.", "blk.1."). Immutable, thread-safe; reads nothing but
-// the scale of a whole table.
+// that the tensor's name states ("layers.1.", "blk.1."). Thread-safe but for LearnTables; reads
+// nothing but the scale of a whole table.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -28,6 +29,15 @@ namespace engram {
 
 // More tensors are joined by nobody.
 inline constexpr size_t kMaxNamedTensors = 8;
+
+// Tensors, wherever they lie.
+struct TensorSource {
+  std::string what;  // for messages: "the checkpoint DIR"
+  std::map<std::string, Places> tensors;
+  // What was looked at, for the message of a tensor that is not there.
+  std::function<std::string(const WantedTensor&)> looked_at;
+};
+TensorSource SourceOf(const Checkpoint& checkpoint);
 
 class RowNames {
  public:
@@ -47,21 +57,18 @@ class RowNames {
   // Whether a tensor is meant by one of the names, or lies under the same table as one that is.
   bool Means(absl::string_view tensor) const;
   bool IsBeside(absl::string_view tensor) const;
+  // A name without a dot does not tell its table: the tensors that it means do, and until they are
+  // learned nothing lies beside it.
+  bool TellTables() const;
+  void LearnTables(const TensorSource& source);
 
  private:
   std::vector<std::string> names_;
   std::vector<std::string> stems_;  // of the names, down to the table; empty: not told
+  // What stands before the tensors of names that do not tell.
+  std::set<std::string, std::less<>> learned_;
   std::string flag_;
 };
-
-// Tensors, wherever they lie.
-struct TensorSource {
-  std::string what;  // for messages: "the checkpoint DIR"
-  std::map<std::string, Places> tensors;
-  // What was looked at, for the message of a tensor that is not there.
-  std::function<std::string(const WantedTensor&)> looked_at;
-};
-TensorSource SourceOf(const Checkpoint& checkpoint);
 
 // The rows of `layer` of `scheme`. A tensor of one value is the scale of the whole table and goes
 // into the encoding. NOT_FOUND: nothing has the name. FAILED_PRECONDITION: two tensors have it, a

@@ -17,7 +17,9 @@ namespace engram {
 namespace {
 
 namespace fs = std::filesystem;
+using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 using testing_checkpoint::Files;
 using testing_checkpoint::FileText;
 using testing_checkpoint::PackedRows;
@@ -264,6 +266,33 @@ TEST_F(NamedRowsTest, ATableIsNotBesideItself) {
   EXPECT_FALSE(names.IsBeside("layers.1.embed.weight"));
   EXPECT_FALSE(names.IsBeside("embed.weight"));
   EXPECT_TRUE(names.IsBeside("layers.1.embed.weight.quant_map"));
+}
+
+// A name without a dot tells no table: that of the tensor is meant which it finds, in every layer.
+TEST_F(NamedRowsTest, WhatLiesBesideIsSaidOfANameWithoutADot) {
+  ASSERT_TRUE(Pack(kQwen, Nvfp4Files(), {"weight_packed", "weight_scale"}).ok());
+  EXPECT_THAT(notes_, AllOf(HasSubstr("weight_scale_2 (F32 [])"), Not(HasSubstr("norm.weight"))));
+  ASSERT_TRUE(PackAgain(kQwen, {"weight_packed", "weight_scale", "weight_scale_2"}).ok());
+  EXPECT_THAT(notes_, Not(HasSubstr("beside")));
+
+  RowNames names = RowNames::Parse({"codes_{piece}", "absmax"}, "--rows").value();
+  EXPECT_FALSE(names.TellTables());
+  EXPECT_FALSE(names.IsBeside("layers.1.embed.scale"));
+  TensorSource source;
+  source.tensors = {{"layers.1.embed.codes_7", {}},
+                    {"layers.2.embed.codes_7.absmax", {}},
+                    {"layers.3.embed.other", {}},
+                    {"absmax", {}}};
+  names.LearnTables(source);
+  for (const char* beside :
+       {"layers.1.embed.scale", "layers.1.embed.9.bias", "layers.2.embed.codes_7.map", "scale"}) {
+    EXPECT_TRUE(names.IsBeside(beside)) << beside;
+  }
+  for (const char* other : {"layers.1.embed", "layers.1.embed.norm.weight", "layers.3.embed.scale",
+                            "layers.1.embedding.scale", "model.scale"}) {
+    EXPECT_FALSE(names.IsBeside(other)) << other;
+  }
+  EXPECT_TRUE(RowNames::Parse({"embed.codes", "a.{piece}"}, "--rows")->TellTables());
 }
 
 // Wherever the others stand in the order of names, and whatever layer they are of.

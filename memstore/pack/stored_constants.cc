@@ -85,13 +85,16 @@ bool IsTable(const ModuleName& module) {
 
 // The number of a column's tensor where each column has one: "...STEM.C.weight".
 std::optional<uint32_t> ColumnOf(const Family& family, absl::string_view name) {
-  if (!family.column_tensors || IsOfOtherModel(name)) return std::nullopt;
-  const std::vector<absl::string_view> stem =
-      absl::StrSplit(family.weight_tensor.substr(0, family.weight_tensor.find(".{piece}")), '.');
+  if (!family.column_tensors) return std::nullopt;
+  const absl::string_view whole = family.weight_tensor;
+  const absl::string_view stem = whole.substr(0, whole.find(".{piece}"));
+  const absl::string_view table = stem.substr(stem.rfind('.') + 1);
+  // The words of a name, which tell its model, take long: first what few names have.
+  if (!absl::StrContains(name, table) || IsOfOtherModel(name)) return std::nullopt;
   const std::vector<absl::string_view> parts = absl::StrSplit(name, '.');
   uint32_t column = 0;
   for (size_t i = 1; i + 1 < parts.size(); ++i) {
-    if (parts[i - 1] == stem.back() && absl::SimpleAtoi(parts[i], &column)) return column;
+    if (parts[i - 1] == table && absl::SimpleAtoi(parts[i], &column)) return column;
   }
   return std::nullopt;
 }

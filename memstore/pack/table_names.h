@@ -41,6 +41,7 @@ class TableNames {
   struct Base {
     std::string before, behind;
   };
+  std::optional<TableTensor> ParseOfAnyModel(absl::string_view name) const;
   std::optional<TableTensor> ParseAt(const Base& base, absl::string_view name, size_t at) const;
   // The table as a whole beside its columns, "ngram_embeddings.weight": never known.
   std::optional<TableTensor> ParseWhole(absl::string_view name) const;

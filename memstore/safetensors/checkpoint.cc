@@ -6,6 +6,8 @@
 #include <set>
 #include <utility>
 
+#include "absl/algorithm/container.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -58,6 +60,15 @@ std::string DigestOf(const std::vector<std::string>& files,
   return Sha256Hex(text);
 }
 
+// Where the index says that `tensor` is. A NUL would end the name early, and another file be read;
+// what else controls a terminal is in no file's name that was meant.
+absl::Status CheckFileName(absl::string_view tensor, absl::string_view file) {
+  if (absl::c_none_of(file, absl::ascii_iscntrl)) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("the file name of the tensor ", Quoted(tensor), ", \"", Quoted(file),
+                   "\", has a control character: download the index again"));
+}
+
 using TensorsByFile = std::map<std::string, std::set<std::string>>;
 
 // The wanted tensors of the index, by the file that it says they are in.
@@ -70,6 +81,7 @@ absl::StatusOr<TensorsByFile> ReadIndex(const std::string& path, absl::string_vi
       return absl::InvalidArgumentError(
           absl::StrCat("the tensor ", Quoted(at[1]), " has no plain file name"));
     }
+    ENGRAM_RETURN_IF_ERROR(CheckFileName(at[1], *value.text));
     const auto [it, is_new] = file_of.emplace(at[1], *value.text);
     if (is_new && file_of.size() <= kMaxWantedTensors) return absl::OkStatus();
     if (is_new) return absl::InvalidArgumentError("it cuts a table into too many tensors");

@@ -128,6 +128,21 @@ TEST_F(CheckpointTest, RefusesAnIndexWithAKeyTwiceAtItsTop) {
       open(R"({"metadata":{"weight_map":{}},"weight_map":{"want.a":"a.safetensors"}})").ok());
 }
 
+// A NUL would have a.safetensors read in the place of what the index names.
+TEST_F(CheckpointTest, RefusesAnIndexWithAControlCharacterInAFileName) {
+  WriteCheckpoint(dir_, {{"a.safetensors", {{"want.a", "U8", {1}, "x"}}}});
+  for (const auto& [written, shown] :
+       {std::pair("u0000x", "\\x00x"), std::pair("n", "\\n"), std::pair("u001b[2J", "\\x1b[2J"),
+        std::pair("u007f", "\\x7f")}) {
+    WriteText(dir_ / "model.safetensors.index.json",
+              absl::StrFormat(R"({"weight_map":{"want.a":"a.safetensors\%s"}})", written));
+    const absl::Status status = Open().status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
+    EXPECT_THAT(std::string(status.message()),
+                HasSubstr(absl::StrFormat("want.a, \"a.safetensors%s\", has a control", shown)));
+  }
+}
+
 TEST_F(CheckpointTest, TakesAnIndexWithNumbersThatAreNoJson) {
   WriteCheckpoint(dir_, {{"a.safetensors", {{"want.a", "U8", {1}, "x"}}}});
   const fs::path index = dir_ / "model.safetensors.index.json";

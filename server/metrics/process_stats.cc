@@ -12,6 +12,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
+#include "memstore/os/process_memory.h"
 
 namespace engram {
 namespace {
@@ -48,13 +49,6 @@ void ParseProcStat(const std::string& text, double ticks_per_second, ProcessStat
   stats->threads = static_cast<uint32_t>(Number(words, 17));
 }
 
-void ParseProcStatm(const std::string& text, uint64_t page_bytes, ProcessStats* stats) {
-  const std::vector<absl::string_view> words =
-      absl::StrSplit(text, absl::ByAnyChar(" \n"), absl::SkipEmpty());
-  stats->virtual_bytes = Number(words, 0) * page_bytes;
-  stats->resident_bytes = Number(words, 1) * page_bytes;
-}
-
 void ParseMeminfo(const std::string& text, ProcessStats* stats) {
   uint64_t total = 0;
   uint64_t free = 0;
@@ -73,8 +67,9 @@ void ParseMeminfo(const std::string& text, ProcessStats* stats) {
 ProcessStats ReadProcessStats() {
   ProcessStats stats;
   ParseProcStat(ReadText("/proc/self/stat"), static_cast<double>(sysconf(_SC_CLK_TCK)), &stats);
-  ParseProcStatm(ReadText("/proc/self/statm"), static_cast<uint64_t>(sysconf(_SC_PAGESIZE)),
-                 &stats);
+  const MemoryOfProcess memory = ReadProcessMemory();
+  stats.virtual_bytes = memory.virtual_bytes;
+  stats.resident_bytes = memory.resident_bytes;
   ParseMeminfo(ReadText("/proc/meminfo"), &stats);
   stats.open_files = CountOpenFiles();
   rlimit limit{};

@@ -26,10 +26,8 @@ struct ProcessStats {
   ReservedHugePages huge_pages;
 };
 
-// Of /proc/self/stat, /proc/self/statm and /proc/meminfo as text; what cannot be read there stays
-// 0.
+// Of /proc/self/stat and /proc/meminfo as text; what cannot be read there stays 0.
 void ParseProcStat(const std::string& text, double ticks_per_second, ProcessStats* stats);
-void ParseProcStatm(const std::string& text, uint64_t page_bytes, ProcessStats* stats);
 void ParseMeminfo(const std::string& text, ProcessStats* stats);
 
 ProcessStats ReadProcessStats();

@@ -16,9 +16,6 @@ TEST(ProcessStats, ReadsWhatTheKernelWrites) {
       100, &stats);
   EXPECT_DOUBLE_EQ(stats.cpu_seconds, 3);
   EXPECT_EQ(stats.threads, 17u);
-  ParseProcStatm("5000 300 200 10 0 400 0\n", 4096, &stats);
-  EXPECT_EQ(stats.virtual_bytes, 5000u * 4096);
-  EXPECT_EQ(stats.resident_bytes, 300u * 4096);
   ParseMeminfo(
       "MemTotal:       16384000 kB\nHugePages_Total:      40\nHugePages_Free:       14\n"
       "HugePages_Rsvd:        0\nHugepagesize:       2048 kB\n",
@@ -31,11 +28,9 @@ TEST(ProcessStats, WhatCannotBeReadStaysNothing) {
   ProcessStats stats;
   ParseProcStat("", 100, &stats);
   ParseProcStat("1 (x) S 1", 100, &stats);
-  ParseProcStatm("x y", 4096, &stats);
   ParseMeminfo("HugePages_Total:\n\nx", &stats);
   EXPECT_EQ(stats.cpu_seconds, 0);
   EXPECT_EQ(stats.threads, 0u);
-  EXPECT_EQ(stats.resident_bytes, 0u);
   EXPECT_EQ(stats.huge_pages.total_bytes, 0u);
 }
 

@@ -1,17 +1,13 @@
 #include "server/net/memory_guard.h"
 
-#include <fcntl.h>
 #include <malloc.h>
 #include <sys/resource.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <array>
-#include <cinttypes>
-#include <cstdio>
 #include <utility>
 
 #include "memstore/base/status_macros.h"
+#include "memstore/os/process_memory.h"
 #include "memstore/os/thread.h"
 #include "server/base/limits.h"
 
@@ -21,40 +17,18 @@ namespace {
 // Giving memory back holds up whoever takes some just then, for milliseconds.
 constexpr absl::Duration kTrimInterval = absl::Seconds(30);
 
-struct ProcessPages {
-  uint64_t address_space = 0;
-  uint64_t resident = 0;
-};
-
-// Zeros where /proc is not there.
-ProcessPages ReadStatm() {
-  std::array<char, 128> text{};
-  const int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return {};
-  const ssize_t got = read(fd, text.data(), text.size() - 1);
-  close(fd);
-  ProcessPages pages;
-  if (got <= 0 || std::sscanf(text.data(), "%" SCNu64 " %" SCNu64, &pages.address_space,
-                              &pages.resident) != 2) {
-    return {};
-  }
-  return pages;
-}
-
-uint64_t PageBytes() { return static_cast<uint64_t>(sysconf(_SC_PAGESIZE)); }
-
 uint64_t AddressSpaceLeft() {
   rlimit limit{};
   if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) {
     return kUnlimitedAddressSpace;
   }
-  return limit.rlim_cur - std::min(limit.rlim_cur, ReadStatm().address_space * PageBytes());
+  return limit.rlim_cur - std::min(limit.rlim_cur, ReadProcessMemory().virtual_bytes);
 }
 
 }  // namespace
 
 MemoryProbes ProcessMemory() {
-  return {.resident_bytes = [page = PageBytes()] { return ReadStatm().resident * page; },
+  return {.resident_bytes = [] { return ReadProcessMemory().resident_bytes; },
           .address_space_left = &AddressSpaceLeft,
           .heap =
               [] {

@@ -262,7 +262,8 @@ std::map<std::string, std::vector<ByteRange>> StrayOf(const GgufModel& model) {
 absl::StatusOr<std::vector<CheckpointLayer>> LayOut(const GgufScheme& model,
                                                     const GgufTensors& tensors,
                                                     const PackOptions& options) {
-  ENGRAM_ASSIGN_OR_RETURN(const TableNamesOfGguf table, NamesOf(model.family, options, tensors));
+  ENGRAM_ASSIGN_OR_RETURN(TableNamesOfGguf table, NamesOf(model.family, options, tensors));
+  table.names.LearnTables(tensors.source());
   ENGRAM_RETURN_IF_ERROR(tensors.CheckTypesAreKnown(table.names));
   Family family = model.family;
   family.column_tensors |= table.is_column;

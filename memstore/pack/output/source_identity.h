@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "memstore/table/joined_rows.h"
 
 namespace engram {
@@ -20,5 +21,9 @@ inline constexpr uint64_t kMaxIdentityHeadBytes = 16u << 20;
 // header; where each piece of
 // each layer's rows lies. Errors of opening and reading a file, which name it.
 absl::StatusOr<std::string> SourceIdentity(const std::vector<JoinedRows>& layers);
+
+// For a message: the first file that is in both identities and not the same, and what of it
+// changed; empty where that is not the difference. `then` may be anything.
+std::string ChangedFile(absl::string_view then, absl::string_view now);
 
 }  // namespace engram

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "memstore/base/sha256.h"
@@ -68,6 +69,28 @@ TEST_F(SourceIdentityTest, HasTheFilesStampAndItsHeadersDigest) {
   EXPECT_THAT(Identity(),
               HasSubstr(absl::StrCat(" ", stamp.number, " 17 ", stamp.written_ns, " ",
                                      stamp.changed_ns, " ", Sha256Hex("header, "), "\n")));
+}
+
+// A change of rights is told from one of bytes by nothing but reading all: it is named, no more.
+TEST_F(SourceIdentityTest, SaysWhichFileChangedAndHow) {
+  const std::string path = fs::canonical(dir_ / "a"), before = Identity();
+  EXPECT_EQ(ChangedFile(before, before), "");
+  const FileStamp stamp = StampOf(OpenFile(path, O_RDONLY).value(), path).value();
+  const auto with = [&](const std::string& from, const std::string& to) {
+    return absl::StrReplaceAll(before, {{from, to}});
+  };
+  EXPECT_EQ(ChangedFile(with(absl::StrCat(stamp.changed_ns), "7"), before),
+            path + ": its bytes, rights, links or name changed at another time");
+  EXPECT_EQ(ChangedFile(with(Sha256Hex("header, "), "x"), before),
+            path + ": its header is another");
+  Write("header, then rows and more");
+  EXPECT_EQ(ChangedFile(before, Identity()), path + ": it has another size");
+  // Whatever stands in a plan that was found.
+  for (const std::string& other :
+       {std::string(), std::string("a source"), std::string("file 99:a 1"), before.substr(0, 8),
+        with("/a ", "/b "), with("file ", "file 9")}) {
+    EXPECT_EQ(ChangedFile(other, before), "") << other;
+  }
 }
 
 TEST_F(SourceIdentityTest, NamesAFileThatIsNotThere) {

@@ -9,17 +9,22 @@
 #include <memory>
 
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
 #include "memstore/base/check.h"
 #include "memstore/base/plain_name.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/os/direct_file.h"
 #include "memstore/pack/output/found_shards.h"
+#include "memstore/pack/output/source_identity.h"
 #include "memstore/table/side_file.h"
 
 namespace engram {
 namespace {
 
+constexpr absl::string_view kPlanHead = "engram-pack-plan 1\nsource ";
 // In the partial directory, until the set is published. No name that a set's file could have.
 constexpr char kPlanFile[] = ".plan";
 // Manifests are bounded, and so are sources: a path and some numbers a file.
@@ -39,17 +44,30 @@ absl::StatusOr<std::string> PlanText(const AddressScheme& scheme,
     for (ShardSpec& shard : layer.shards) shard.checksum_file_sha256 = std::string(64, '0');
   }
   ENGRAM_ASSIGN_OR_RETURN(const Manifest finished, FinishManifest(std::move(manifest)));
-  return absl::StrCat("engram-pack-plan 1\nsource ", options.source_identity.size(), "\n",
-                      options.source_identity, "\n", finished.text);
+  return absl::StrCat(kPlanHead, options.source_identity.size(), "\n", options.source_identity,
+                      "\n", finished.text);
+}
+
+// What of the plan's source is not as it is now: " (FILE: it has another size)", or nothing.
+std::string OfSource(absl::string_view plan, absl::string_view now) {
+  size_t bytes = 0;
+  const bool is_plan = absl::ConsumePrefix(&plan, kPlanHead) &&
+                       absl::SimpleAtoi(plan.substr(0, plan.find('\n')), &bytes);
+  if (!is_plan) return "";
+  plan.remove_prefix(std::min(plan.find('\n') + 1, plan.size()));
+  const std::string changed = ChangedFile(plan.substr(0, bytes), now);
+  return changed.empty() ? "" : absl::StrCat(" (", changed, ")");
 }
 
 // Whether there was a plan, and whether it was this one.
 enum class PlanFound { kNone, kSame, kOther };
 
-PlanFound LookForPlan(const std::string& path, const std::string& plan) {
-  const absl::StatusOr<std::string> found = ReadWholeFile(path, kMaxPlanBytes);
+// `text`: the plan that was found, where it could be read.
+PlanFound LookForPlan(const std::string& path, const std::string& plan, std::string* text) {
+  absl::StatusOr<std::string> found = ReadWholeFile(path, kMaxPlanBytes);
   if (absl::IsNotFound(found.status())) return PlanFound::kNone;
-  return found.ok() && *found == plan ? PlanFound::kSame : PlanFound::kOther;
+  if (found.ok()) *text = *std::move(found);
+  return *text == plan ? PlanFound::kSame : PlanFound::kOther;
 }
 
 }  // namespace
@@ -71,7 +89,8 @@ absl::Status TableSetWriter::Plan(const AddressScheme& scheme,
   const bool resumable =
       staging_.resumable() && !options_.source_identity.empty() && !options_.rows_stay;
   ENGRAM_ASSIGN_OR_RETURN(const std::string plan, PlanText(scheme, layers, options_));
-  const PlanFound found = resumable ? LookForPlan(path, plan) : PlanFound::kNone;
+  std::string other;
+  const PlanFound found = resumable ? LookForPlan(path, plan, &other) : PlanFound::kNone;
   std::set<std::string> keep;
   size_t shards = 0;
   if (found == PlanFound::kSame) {
@@ -88,8 +107,8 @@ absl::Status TableSetWriter::Plan(const AddressScheme& scheme,
     }
   }
   if (found == PlanFound::kOther) {
-    Note(absl::StrCat(staging_.path(),
-                      " is of a run with another source or other settings: begun anew"));
+    Note(absl::StrCat(staging_.path(), " is of a run with another source or other settings",
+                      OfSource(other, options_.source_identity), ": begun anew"));
   }
   ENGRAM_RETURN_IF_ERROR(staging_.RemoveAllBut(keep));
   if (resumable && found != PlanFound::kSame) {

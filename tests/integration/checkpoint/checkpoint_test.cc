@@ -94,6 +94,25 @@ TEST_F(CheckpointTest, SigtermBeforeItServesLeavesNothing) {
   EXPECT_TRUE(fs::is_empty(Tmp()));
 }
 
+// Nobody told it to stop, so the next one cleans up, and leaves what is another living one's.
+TEST_F(CheckpointTest, TheNextStartRemovesWhatAKilledOneLeft) {
+  EngramdProcess living(Flags(), Through());
+  ASSERT_FALSE(living.WaitUntilServing().empty()) << living.Log();
+  const fs::path own = fs::directory_iterator(Tmp())->path();
+  std::vector<std::string> flags = Flags();
+  flags.back() = "unix:" + (scratch_ / "t");
+  const auto directories = [&] { return std::distance(fs::directory_iterator(Tmp()), {}); };
+  for (int start = 0; start < 2; ++start) {
+    EngramdProcess killed(flags, Through());
+    ASSERT_FALSE(killed.WaitUntilServing().empty()) << killed.Log();
+    EXPECT_EQ(directories(), 2);
+    killed.Signal(SIGKILL);
+    killed.WaitForEnd();
+    EXPECT_EQ(directories(), 2);
+  }
+  EXPECT_TRUE(fs::exists(own / "linked-checkpoint"));
+}
+
 TEST_F(CheckpointTest, ARefusalLeavesNothing) {
   fs::remove(fs::path(Model()) / "model.safetensors");
   EngramdProcess engramd(Flags(), Through());
