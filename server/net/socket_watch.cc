@@ -21,9 +21,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "memstore/base/check.h"
-#include "memstore/base/status_macros.h"
 #include "server/net/http2_limits.h"
-#include "server/security/peer_uid.h"
 
 namespace engram {
 namespace {
@@ -172,7 +170,12 @@ absl::Status WatchSocket(int fd, Wire wire, const Clock* clock) {
   }
   std::optional<uid_t> user;
   if (family == AF_UNIX) {
-    ENGRAM_ASSIGN_OR_RETURN(user, PeerUid(fd));
+    ucred peer{};
+    bytes = sizeof(peer);
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) != 0) {
+      return absl::ErrnoToStatus(errno, "cannot tell who is at the other end of a Unix socket");
+    }
+    user = peer.uid;
   }
   Watched* watched = Find(fd);
   const bool is_new = watched == nullptr;

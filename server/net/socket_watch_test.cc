@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <string>
@@ -84,6 +85,30 @@ TEST_F(SocketWatchTest, CountsWhatIsNotAnswered) {
   EXPECT_EQ(TrafficOf(server())->unanswered, ping.size());
   EXPECT_EQ(TrafficOf(server())->unanswered_for, absl::ZeroDuration());
   EXPECT_EQ(TrafficOf(server())->silent, absl::ZeroDuration());
+}
+
+TEST_F(SocketWatchTest, ThePeerOfAUnixSocketIsItsUser) {
+  const auto name = [](int fd) {
+    sockaddr_un address{};
+    socklen_t bytes = sizeof(address);
+    EXPECT_EQ(getpeername(fd, reinterpret_cast<sockaddr*>(&address), &bytes), 0);
+    EXPECT_EQ(address.sun_family, AF_UNIX);
+    return std::string(address.sun_path);
+  };
+  ASSERT_TRUE(WatchSocket(server(), Wire::kPlain, &clock_).ok());
+  EXPECT_EQ(name(server()), std::to_string(geteuid()));
+  sockaddr_un cut{};
+  socklen_t bytes = sizeof(cut.sun_family);
+  EXPECT_EQ(getpeername(server(), reinterpret_cast<sockaddr*>(&cut), &bytes), 0);
+  EXPECT_EQ(cut.sun_path[0], '\0');
+  EXPECT_GT(bytes, sizeof(cut.sun_family));
+  // Another socket that has its number.
+  int other[2];
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, other), 0);
+  ASSERT_EQ(dup2(other[0], pair_[0]), pair_[0]);
+  close(other[0]);
+  EXPECT_EQ(name(server()), "");
+  close(other[1]);
 }
 
 TEST_F(SocketWatchTest, NothingIsKnownOfOthers) {
