@@ -13,9 +13,12 @@
 #include "client/client.h"
 #include "gpu/simulator/end_by_signal.h"
 #include "gpu/simulator/experiment.h"
+#include "memstore/addressing/families.h"
 #include "memstore/base/message_line.h"
+#include "memstore/base/status_macros.h"
 #include "memstore/os/malloc_tuning.h"
 #include "memstore/os/standard_streams.h"
+#include "memstore/pack/pack_options.h"
 #include "memstore/program/help_format.h"
 #include "memstore/program/parse_error.h"
 
@@ -91,6 +94,10 @@ absl::StatusOr<ExperimentOptions> Resolve(const Flags& flags) {
   }
   absl::StatusOr<Model> model = FindModel(flags.model);
   if (!model.ok()) return model.status();
+  ENGRAM_ASSIGN_OR_RETURN(const Family* const family, FindFamily(model->family));
+  PackOptions pack;
+  pack.token_map_file = flags.experiment.token_map;
+  ENGRAM_RETURN_IF_ERROR(CheckTokenMapGiven(*family, pack));
   ExperimentOptions experiment = flags.experiment;
   const bool on_host = experiment.backend == "host";
   if (flags.hidden > 0) {
