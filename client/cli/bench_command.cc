@@ -40,6 +40,7 @@ constexpr int kMaxClients = 64;
 constexpr int kMaxInFlight = 256;
 // What all batches in flight may take: beyond any cache, and far below what serves a table.
 constexpr uint64_t kMaxBytes = uint64_t{4} << 30;
+constexpr double kGiB = uint64_t{1} << 30;
 // Each has a thread: more wait for the same cores.
 constexpr int kMaxInFlightInAll = 1024;
 constexpr uint64_t kMaxRounds = uint64_t{1} << 40;
@@ -62,7 +63,7 @@ constexpr char kColumnsOfTheTable[] =
     "                half of the batches took no longer, and so on\n"
     "  Mrows/s       million rows landed a second, over all clients; repeated rows count each "
     "time\n"
-    "  GB/s          10^9 bytes of these rows a second\n"
+    "  GiB/s         2^30 bytes of these rows a second\n"
     "  distinct      rows of a batch that are different, of all its rows\n"
     "  x rows/s, x p50  with --compare: Mrows/s and p50 divided by those of --target in the same "
     "turn;\n"
@@ -129,7 +130,7 @@ class MetricsPage {
 std::string Head(const BenchFlags& flags) {
   std::string head =
       absl::StrFormat("%12s %9s %10s %10s %10s %11s %8s %11s", "batch/tokens", "rounds", "p50/us",
-                      "p99/us", "p99.9/us", "Mrows/s", "GB/s", "distinct");
+                      "p99/us", "p99.9/us", "Mrows/s", "GiB/s", "distinct");
   if (flags.compare.empty()) return absl::StrFormat("%-12s %s\n", "path", head);
   return absl::StrFormat("%8s %8s %s  %s\n", "x rows/s", "x p50", head, "path");
 }
@@ -138,10 +139,10 @@ std::string Line(const BenchFlags& flags, const std::string& path, int batch_tok
                  const ComparedResult& compared) {
   const BenchResult& result = compared.median;
   if (!flags.json) {
-    const std::string line =
-        absl::StrFormat("%12d %9d %10.1f %10.1f %10.1f %11.3f %8.2f %9.0f %%", batch_tokens,
-                        result.rounds, result.p50_us, result.p99_us, result.p999_us,
-                        result.rows_per_s / 1e6, result.gb_per_s, result.distinct_share * 100);
+    const std::string line = absl::StrFormat(
+        "%12d %9d %10.1f %10.1f %10.1f %11.3f %8.2f %9.0f %%", batch_tokens, result.rounds,
+        result.p50_us, result.p99_us, result.p999_us, result.rows_per_s / 1e6,
+        result.gb_per_s * 1e9 / kGiB, result.distinct_share * 100);
     if (flags.compare.empty()) return absl::StrFormat("%-12s %s\n", path, line);
     return absl::StrFormat("%8.2f %8.2f %s  %s\n", compared.ratio_rows_per_s, compared.ratio_p50,
                            line, path);
@@ -300,9 +301,10 @@ int Run(const BenchFlags& flags) {
   const size_t count = tokens->token_ids.size();
   for (const int batch_tokens : flags.batch_tokens) {
     if (count < static_cast<size_t>(batch_tokens)) {
-      return Finish(absl::InvalidArgumentError(absl::StrCat(
-          flags.tokens.token_ids, " holds ", count, " token ids, fewer than one batch of ",
-          batch_tokens, "; give a longer stream or a smaller --batch-tokens")));
+      return Finish(absl::InvalidArgumentError(
+          absl::StrCat(flags.tokens.token_ids, " holds ", Counted(count, "token id"),
+                       ", fewer than one batch of ", batch_tokens,
+                       "; give a longer stream or a smaller --batch-tokens")));
     }
   }
   int exit_code = kFailed;

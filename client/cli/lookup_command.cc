@@ -153,9 +153,8 @@ absl::Status LookUp(Client* client, const LookupFlags& flags, const ColumnSlice&
   const Manifest& set = client->table_set();
   const uint64_t rows = pipeline.tokens() * TokenRows(set, slice);
   const uint64_t bytes = pipeline.tokens() * TokenBytes(set, slice);
-  std::fprintf(stderr, "wrote %s: %llu row%s, %llu bytes (%s)\n", flags.output.c_str(),
-               static_cast<unsigned long long>(rows), rows == 1 ? "" : "s",
-               static_cast<unsigned long long>(bytes), HumanBytes(bytes).c_str());
+  std::fprintf(stderr, "wrote %s: %s, %s\n", flags.output.c_str(), Counted(rows, "row").c_str(),
+               ExactBytes(bytes).c_str());
   return status;
 }
 

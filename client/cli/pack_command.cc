@@ -137,11 +137,9 @@ int Run(const PackFlags& flags) {
   stop_message.reset();
   progress.EndLine();
   if (!manifest.ok()) return Finish(manifest.status());
-  const size_t layers = manifest->layers.size();
-  std::fprintf(stderr, "%s %s: %s, %zu layer%s, %llu bytes of rows (%s)%s%s, id %s\n",
-               options.link ? "linked" : "packed", options.output.c_str(), manifest->name.c_str(),
-               layers, layers == 1 ? "" : "s",
-               static_cast<unsigned long long>(manifest->TableBytes()),
+  std::fprintf(stderr, "%s %s: %s, %s, %s of rows%s%s, id %s\n", options.link ? "linked" : "packed",
+               options.output.c_str(), manifest->name.c_str(),
+               Counted(manifest->layers.size(), "layer").c_str(),
                HumanBytes(manifest->TableBytes()).c_str(), options.link ? ", which stay in " : "",
                flags.link.c_str(), manifest->id.c_str());
   return flags.json ? Finish(Print(AsJson(flags, *manifest))) : kDone;

@@ -426,7 +426,7 @@ TEST_F(CliTest, BenchPrintsATableForPeople) {
       RunShell(absl::StrCat("$ENGRAM bench --seconds 0.1 --batch-tokens 4 --token-ids ",
                             Path("ids"), " --target ", served_->target));
   ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
-  EXPECT_THAT(outcome.out, AllOf(HasSubstr("p50/us"), HasSubstr("GB/s"), HasSubstr("grpc")));
+  EXPECT_THAT(outcome.out, AllOf(HasSubstr("p50/us"), HasSubstr("GiB/s"), HasSubstr("grpc")));
 }
 
 TEST_F(CliTest, BatchesKeepToWhatTheTargetTakes) {
