@@ -115,7 +115,11 @@ class Package(unittest.TestCase):
             brought = set(os.listdir(os.path.join(self.tree, place)))
             there = {name for name in os.listdir(os.path.join(ROOT, source)) if name.endswith((".proto", ".json")) or name == "rules.yaml"}
             self.assertEqual(brought, there)
-        self.assertTrue(os.path.exists(os.path.join(self.tree, "usr/share/doc/engram/FORMATS.md")))
+        for source, page in (("README.md", "README.md"), ("proto/FORMATS.md", "FORMATS.md"), ("deploy/RUNBOOK.md", "RUNBOOK.md"),
+                             ("deploy/README.md", "DEPLOY.md")):
+            with open(os.path.join(self.tree, "usr/share/doc/engram", page), "rb") as brought, \
+                    open(os.path.join(ROOT, source), "rb") as there:
+                self.assertEqual(brought.read(), there.read(), page)
 
     @need("protoc")
     def test_its_protobuf_files_are_whole(self):
