@@ -59,7 +59,8 @@ constexpr ConfigField kFields[] = {
     {"tls_key", "FILE", "its private key, PEM"},
     {"tls_client_ca", "FILE", "PEM: clients need a certificate of this authority (mTLS)"},
     {"token_file", "FILE",
-     "lines 'IDENTITY TOKEN': calls need one of these bearer tokens; read again when it changes"},
+     "lines 'IDENTITY TOKEN', each token of 16 characters or more: calls need one of these bearer "
+     "tokens; read again when it changes"},
     {"allow", "IDENTITY=TABLE-SET",
      "who may have which table set, * for all of them; repeatable (default: all who may call)"},
     {"unix_allow_uid", "UID",

@@ -89,7 +89,8 @@ void AddSecurityFlags(CLI::App& command, SecurityOptions* security) {
       ->type_name("TRACE");
   command
       .add_option("--token-file", security->token_file,
-                  "a file with a bearer token in it (default: $ENGRAM_TOKEN_FILE)")
+                  "a file with a bearer token in it, of 16 characters or more (default: "
+                  "$ENGRAM_TOKEN_FILE)")
       ->check(RefuseEmpty)
       ->type_name("FILE");
   GroupFlags(command, "Security",
