@@ -30,6 +30,7 @@
 #include "client/cli/support/token_stream.h"
 #include "client/prometheus.h"
 #include "memstore/base/human_units.h"
+#include "memstore/program/flag_text.h"
 
 namespace engram::cli {
 namespace {
@@ -390,6 +391,7 @@ void AddBenchCommand(CLI::App& app, CommandBody* chosen) {
       ->add_option("--compare", flags->compare,
                    "[MODE@]TARGET, once or more: measured in turns with --target, which is the "
                    "ceiling that ratios are taken to")
+      ->check(Suggest(TargetKinds()))
       ->type_name("[MODE@]TARGET")
       ->allow_extra_args(false);
   AddTransportFlags(*command, flags->target);

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "client/cli/support/command.h"
 #include "client/terminal/progress.h"
 #include "client/terminal/stop_message.h"
@@ -21,6 +22,7 @@
 #include "memstore/pack/pack_checkpoint.h"
 #include "memstore/pack/pack_options.h"
 #include "memstore/pack/pack_synthetic.h"
+#include "memstore/program/flag_text.h"
 
 namespace engram::cli {
 namespace {
@@ -187,6 +189,7 @@ void AddRowOptions(CLI::App& command, PackFlags& flags) {
 void AddPlaceOptions(CLI::App& command, PackFlags& flags) {
   command.add_option("--family", flags.family, absl::StrCat("the model family: ", FamilyNames()))
       ->required()
+      ->check(Suggest(absl::StrSplit(FamilyNames(), ", ")))
       ->type_name("NAME");
   command
       .add_option("--checkpoint", flags.checkpoint,

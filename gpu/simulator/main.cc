@@ -138,11 +138,19 @@ int Main(int argc, char** argv) {
   std::error_code error;
   flags.experiment.engramd =
       std::filesystem::read_symlink("/proc/self/exe", error).parent_path() / "engramd";
-  CLI::App app(
-      "engram_worker: what sits in an inference worker, tried out.\nExit codes: 0 done, 1 the work "
-      "failed, 2 bad usage.",
-      "engram_worker");
-  UseProgramTexts(app, std::string(SdkVersion()), "1");
+  CLI::App app("engram_worker: what sits in an inference worker, tried out.", "engram_worker");
+  UseProgramTexts(
+      app,
+      {.version = std::string(SdkVersion()),
+       .section = "1",
+       .exit_codes = {{"0", "done"}, {"1", "the work failed"}, {"2", "bad usage"}},
+       .environment = {{"TMPDIR", "where the table set of a run lies, default /tmp"}},
+       .examples = {{"engram_worker simulate --seconds 60 --rows grpc",
+                     "What a small model loses whose rows come over gRPC, on this machine:"},
+                    {"engram_worker simulate --backend cuda --model v41 --token-map "
+                     "deepseek_v41_token_map.i32 --json",
+                     "DeepSeek-V4.1's shape on a GPU, with rows from everywhere, for scripts:"}},
+       .see_also = {"engram(1)", "engramd(8)"}});
   app.require_subcommand(1);
   CLI::App* const simulate =
       app.add_subcommand("simulate",

@@ -14,6 +14,7 @@
 #include "client/cli/support/dense_rows.h"
 #include "client/target.h"
 #include "memstore/base/message_line.h"
+#include "memstore/program/flag_text.h"
 
 namespace engram::cli {
 namespace {
@@ -98,6 +99,8 @@ void AddSecurityFlags(CLI::App& command, SecurityOptions* security) {
               "--traceparent"});
 }
 
+std::vector<std::string> TargetKinds() { return {"auto:", "embedded:", "grpc:", "rdma:", "shm:"}; }
+
 void AddTargetFlags(CLI::App& command, TargetFlags* flags) {
   command
       .add_option(
@@ -107,6 +110,7 @@ void AddTargetFlags(CLI::App& command, TargetFlags* flags) {
           "there is; HOST:PORT alone is gRPC, and a socket's path what listens there (default: "
           "$ENGRAM_TARGET)")
       ->required()
+      ->check(Suggest(TargetKinds()))
       ->envname("ENGRAM_TARGET")
       ->type_name("TARGET");
   command

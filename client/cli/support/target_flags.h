@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -36,6 +37,9 @@ void AddSecurityFlags(CLI::App& command, SecurityOptions* security);
 // ENGRAM_TLS_SERVER_NAME and ENGRAM_TOKEN_FILE; a variable that is empty says nothing. For what is
 // reached over gRPC: elsewhere they would be of no use, and flags are refused.
 SecurityOptions WithEnvironment(SecurityOptions security);
+
+// "grpc:" and so on, for Suggest (memstore/program/flag_text.h).
+std::vector<std::string> TargetKinds();
 
 void AddTargetFlags(CLI::App& command, TargetFlags* flags);
 
