@@ -19,6 +19,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "absl/time/time.h"
 #include "client/cli/bench_compare.h"
 #include "client/cli/bench_run.h"
 #include "client/cli/support/addresses.h"
@@ -45,6 +46,8 @@ constexpr double kGiB = uint64_t{1} << 30;
 // Each has a thread: more wait for the same cores.
 constexpr int kMaxInFlightInAll = 1024;
 constexpr uint64_t kMaxRounds = uint64_t{1} << 40;
+// Seconds for which nobody wonders whether it still runs.
+constexpr double kSilence = 10;
 
 // What --mode takes.
 const std::vector<std::string>& Modes() {
@@ -290,6 +293,18 @@ absl::StatusOr<std::vector<ComparedResult>> Measure(const BenchFlags& flags,
   return std::vector<ComparedResult>{{.median = *result}};
 }
 
+// Before a run of which nothing is seen for long: how long it is. A number of rounds tells no time.
+void SayHowLong(const BenchFlags& flags) {
+  if (flags.rounds > 0 || flags.seconds < kSilence) return;
+  const size_t paths = 1 + flags.compare.size();
+  const size_t sizes = flags.batch_tokens.size();
+  const std::string each = HumanTime(absl::Seconds(flags.seconds));
+  std::fprintf(stderr, "note: this takes %s: %s for each of %s%s\n",
+               HumanTime(absl::Seconds(flags.seconds * static_cast<double>(paths * sizes))).c_str(),
+               each.c_str(), Counted(sizes, "batch size").c_str(),
+               paths > 1 ? absl::StrCat(" of ", Counted(paths, "target")).c_str() : "");
+}
+
 int Run(const BenchFlags& flags) {
   if (std::isnan(flags.seconds)) {
     return Finish(absl::InvalidArgumentError("--seconds is not a number"), kBadUsage);
@@ -316,6 +331,7 @@ int Run(const BenchFlags& flags) {
     absl::Status shown = metrics.Show(flags.metrics_listen, *paths);
     if (!shown.ok()) return Finish(shown);
   }
+  SayHowLong(flags);
   absl::Status printed;
   if (!flags.json) printed = Print(Head(flags));
   for (const int batch_tokens : flags.batch_tokens) {
