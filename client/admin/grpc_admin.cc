@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/transport/grpc/blocking_call.h"
+#include "client/transport/grpc/connect_probe.h"
 #include "client/transport/grpc/grpc_channel.h"
 #include "client/transport/grpc/grpc_credentials.h"
 #include "client/transport/grpc/grpc_deadline.h"
@@ -19,6 +20,8 @@ namespace {
 
 // What is no load ends within this.
 constexpr absl::Duration kCallTime = absl::Seconds(10);
+// What a server of HTTP takes for an answer, and more.
+constexpr absl::Duration kAskWhat = absl::Milliseconds(200);
 
 Provenance ProvenanceOf(const v1::Provenance& message) {
   Provenance provenance{.source_kind = message.source_kind(),
@@ -86,6 +89,10 @@ struct AdminClient::Connection {
 
   absl::Status StatusOf(const grpc::Status& status) const {
     if (status.ok()) return absl::OkStatus();
+    if (status.error_code() == grpc::StatusCode::UNAVAILABLE ||
+        status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED) {
+      ENGRAM_RETURN_IF_ERROR(CheckNotHttp1(address, "--admin-grpc-listen", kAskWhat));
+    }
     if (status.error_code() == grpc::StatusCode::UNAVAILABLE) {
       return absl::UnavailableError(absl::StrCat(
           "no answer from operators' port ", address, " (", PeerWords(status),

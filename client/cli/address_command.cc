@@ -7,12 +7,14 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "client/cli/support/command.h"
 #include "client/cli/support/token_flags.h"
 #include "client/cli/support/token_stream.h"
 #include "client/terminal/streams.h"
 #include "memstore/addressing/addresser.h"
 #include "memstore/addressing/families.h"
+#include "memstore/program/flag_text.h"
 #include "memstore/table/manifest.h"
 #include "memstore/table/side_files.h"
 
@@ -204,6 +206,7 @@ void AddAddressCommand(CLI::App& app, CommandBody* chosen) {
       "  engram address --table-set DIR --token-ids - --output - < ids.i32 > rows.i64");
   command->add_option("--family", flags->family, absl::StrCat("the model family: ", FamilyNames()))
       ->check(RefuseEmpty)
+      ->check(Suggest(absl::StrSplit(FamilyNames(), ", ")))
       ->type_name("NAME");
   command
       ->add_option("--table-set", flags->table_set,

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "absl/time/time.h"
 #include "client/cli/provenance_json.h"
 #include "memstore/base/human_units.h"
 #include "memstore/base/message_line.h"
@@ -27,6 +28,10 @@ constexpr size_t kShownDigits = 12;
 
 std::string ShortId(const std::string& id) { return QuoteForMessage(id.substr(0, kShownDigits)); }
 
+std::string SpanText(uint64_t seconds) {
+  return HumanTime(absl::Seconds(static_cast<int64_t>(seconds)));
+}
+
 std::string HeldBy(const AdminTableSet& set) {
   std::string text;
   const auto add = [&](uint32_t count, const char* what) {
@@ -37,7 +42,7 @@ std::string HeldBy(const AdminTableSet& set) {
   add(set.rdma, "rdma");
   add(set.rdma_read, "rdma-read");
   if (set.idle_s) {
-    absl::StrAppend(&text, text.empty() ? "" : ", ", "gRPC ", *set.idle_s, " s ago");
+    absl::StrAppend(&text, text.empty() ? "" : ", ", "gRPC ", SpanText(*set.idle_s), " ago");
   }
   return text.empty() ? "nobody" : text;
 }
@@ -75,11 +80,9 @@ std::string ListText(const AdminList& list) {
   std::string text = absl::StrCat("engramd is ", QuoteForMessage(list.state),
                                   Serves(list) ? "" : ", and serves no table set", "\n");
   for (const AdminTableSet& set : list.table_sets) {
-    const std::string gigabytes =
-        absl::StrFormat("%9.2f GB", static_cast<double>(set.resident_bytes) / 1e9);
-    absl::StrAppendFormat(&text, "%-24s %s  %-10s %s  for %d s, held by %s\n",
+    absl::StrAppendFormat(&text, "%-24s %s  %-10s %11s  for %s, held by %s\n",
                           QuoteForMessage(set.name), ShortId(set.id), QuoteForMessage(set.state),
-                          gigabytes, set.age_s, HeldBy(set));
+                          HumanBytes(set.resident_bytes), SpanText(set.age_s), HeldBy(set));
     if (set.provenance) {
       absl::StrAppend(&text, "    from ", MessageLine(ProvenanceText(*set.provenance)), "\n");
     }
@@ -141,7 +144,8 @@ std::string RetiredText(const AdminRetired& retired, const std::string& asked) {
       is_old ? asked
              : absl::StrCat(QuoteForMessage(retired.name), " ", QuoteForMessage(retired.id)),
       " is not found by its name any more. Clients that have it keep it until they let go, ",
-      is_old ? std::string("until the grace is over") : absl::StrCat("for ", retired.grace_s, " s"),
+      is_old ? std::string("until the grace is over")
+             : absl::StrCat("for ", SpanText(retired.grace_s)),
       " at the latest (engramd's --retire-grace-s). Then batches for it are refused and its memory "
       "is freed. Until then `engram admin list` shows who has it, and publishing its directory "
       "again takes it back.\n");

@@ -32,9 +32,13 @@ AdminList Of(std::vector<AdminTableSet> sets) {
 }
 
 TEST(AdminOutput, AListSaysWhenNothingIsServed) {
-  EXPECT_THAT(ListText(Of({Set("a", '1', "serving")})),
+  AdminTableSet old = Set("a", '1', "serving");
+  old.age_s = 7500;
+  old.idle_s = 180;
+  EXPECT_THAT(ListText(Of({old})),
               AllOf(HasSubstr("engramd is SERVING\n"), HasSubstr("111111111111  serving"),
-                    HasSubstr("5.00 GB"), Not(HasSubstr("fenced"))));
+                    HasSubstr("    4.7 GiB  for 2 h 5 min, held by gRPC 3 min ago"),
+                    Not(HasSubstr("fenced"))));
   EXPECT_THAT(ListText(Of({Set("", '2', "fenced")})),
               AllOf(HasSubstr("engramd is SERVING, and serves no table set\n"),
                     HasSubstr("table set 222222222222 is fenced: "),

@@ -19,6 +19,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "absl/time/time.h"
 #include "client/cli/bench_compare.h"
 #include "client/cli/bench_run.h"
 #include "client/cli/support/addresses.h"
@@ -30,6 +31,7 @@
 #include "client/cli/support/token_stream.h"
 #include "client/prometheus.h"
 #include "memstore/base/human_units.h"
+#include "memstore/program/flag_text.h"
 
 namespace engram::cli {
 namespace {
@@ -40,9 +42,12 @@ constexpr int kMaxClients = 64;
 constexpr int kMaxInFlight = 256;
 // What all batches in flight may take: beyond any cache, and far below what serves a table.
 constexpr uint64_t kMaxBytes = uint64_t{4} << 30;
+constexpr double kGiB = uint64_t{1} << 30;
 // Each has a thread: more wait for the same cores.
 constexpr int kMaxInFlightInAll = 1024;
 constexpr uint64_t kMaxRounds = uint64_t{1} << 40;
+// Seconds for which nobody wonders whether it still runs.
+constexpr double kSilence = 10;
 
 // What --mode takes.
 const std::vector<std::string>& Modes() {
@@ -62,7 +67,7 @@ constexpr char kColumnsOfTheTable[] =
     "                half of the batches took no longer, and so on\n"
     "  Mrows/s       million rows landed a second, over all clients; repeated rows count each "
     "time\n"
-    "  GB/s          10^9 bytes of these rows a second\n"
+    "  GiB/s         2^30 bytes of these rows a second\n"
     "  distinct      rows of a batch that are different, of all its rows\n"
     "  x rows/s, x p50  with --compare: Mrows/s and p50 divided by those of --target in the same "
     "turn;\n"
@@ -129,7 +134,7 @@ class MetricsPage {
 std::string Head(const BenchFlags& flags) {
   std::string head =
       absl::StrFormat("%12s %9s %10s %10s %10s %11s %8s %11s", "batch/tokens", "rounds", "p50/us",
-                      "p99/us", "p99.9/us", "Mrows/s", "GB/s", "distinct");
+                      "p99/us", "p99.9/us", "Mrows/s", "GiB/s", "distinct");
   if (flags.compare.empty()) return absl::StrFormat("%-12s %s\n", "path", head);
   return absl::StrFormat("%8s %8s %s  %s\n", "x rows/s", "x p50", head, "path");
 }
@@ -138,10 +143,10 @@ std::string Line(const BenchFlags& flags, const std::string& path, int batch_tok
                  const ComparedResult& compared) {
   const BenchResult& result = compared.median;
   if (!flags.json) {
-    const std::string line =
-        absl::StrFormat("%12d %9d %10.1f %10.1f %10.1f %11.3f %8.2f %9.0f %%", batch_tokens,
-                        result.rounds, result.p50_us, result.p99_us, result.p999_us,
-                        result.rows_per_s / 1e6, result.gb_per_s, result.distinct_share * 100);
+    const std::string line = absl::StrFormat(
+        "%12d %9d %10.1f %10.1f %10.1f %11.3f %8.2f %9.0f %%", batch_tokens, result.rounds,
+        result.p50_us, result.p99_us, result.p999_us, result.rows_per_s / 1e6,
+        result.gb_per_s * 1e9 / kGiB, result.distinct_share * 100);
     if (flags.compare.empty()) return absl::StrFormat("%-12s %s\n", path, line);
     return absl::StrFormat("%8.2f %8.2f %s  %s\n", compared.ratio_rows_per_s, compared.ratio_p50,
                            line, path);
@@ -288,6 +293,18 @@ absl::StatusOr<std::vector<ComparedResult>> Measure(const BenchFlags& flags,
   return std::vector<ComparedResult>{{.median = *result}};
 }
 
+// Before a run of which nothing is seen for long: how long it is. A number of rounds tells no time.
+void SayHowLong(const BenchFlags& flags) {
+  if (flags.rounds > 0 || flags.seconds < kSilence) return;
+  const size_t paths = 1 + flags.compare.size();
+  const size_t sizes = flags.batch_tokens.size();
+  const std::string each = HumanTime(absl::Seconds(flags.seconds));
+  std::fprintf(stderr, "note: this takes %s: %s for each of %s%s\n",
+               HumanTime(absl::Seconds(flags.seconds * static_cast<double>(paths * sizes))).c_str(),
+               each.c_str(), Counted(sizes, "batch size").c_str(),
+               paths > 1 ? absl::StrCat(" of ", Counted(paths, "target")).c_str() : "");
+}
+
 int Run(const BenchFlags& flags) {
   if (std::isnan(flags.seconds)) {
     return Finish(absl::InvalidArgumentError("--seconds is not a number"), kBadUsage);
@@ -300,9 +317,10 @@ int Run(const BenchFlags& flags) {
   const size_t count = tokens->token_ids.size();
   for (const int batch_tokens : flags.batch_tokens) {
     if (count < static_cast<size_t>(batch_tokens)) {
-      return Finish(absl::InvalidArgumentError(absl::StrCat(
-          flags.tokens.token_ids, " holds ", count, " token ids, fewer than one batch of ",
-          batch_tokens, "; give a longer stream or a smaller --batch-tokens")));
+      return Finish(absl::InvalidArgumentError(
+          absl::StrCat(flags.tokens.token_ids, " holds ", Counted(count, "token id"),
+                       ", fewer than one batch of ", batch_tokens,
+                       "; give a longer stream or a smaller --batch-tokens")));
     }
   }
   int exit_code = kFailed;
@@ -313,6 +331,7 @@ int Run(const BenchFlags& flags) {
     absl::Status shown = metrics.Show(flags.metrics_listen, *paths);
     if (!shown.ok()) return Finish(shown);
   }
+  SayHowLong(flags);
   absl::Status printed;
   if (!flags.json) printed = Print(Head(flags));
   for (const int batch_tokens : flags.batch_tokens) {
@@ -388,6 +407,7 @@ void AddBenchCommand(CLI::App& app, CommandBody* chosen) {
       ->add_option("--compare", flags->compare,
                    "[MODE@]TARGET, once or more: measured in turns with --target, which is the "
                    "ceiling that ratios are taken to")
+      ->check(Suggest(TargetKinds()))
       ->type_name("[MODE@]TARGET")
       ->allow_extra_args(false);
   AddTransportFlags(*command, flags->target);

@@ -44,8 +44,10 @@ int Help(const CLI::App& app, const std::vector<std::string>& words) {
 void AddHelpCommand(CLI::App& app, CommandBody* chosen) {
   auto words = std::make_shared<std::vector<std::string>>();
   CLI::App* command = app.add_subcommand("help", "Print the help of the program or of a command.");
-  command->add_option("command", *words,
-                      "one, or several words, as in `engram help admin publish`");
+  std::vector<std::string> names;
+  for (const CLI::App* other : Commands(app)) names.push_back(other->get_name());
+  command->add_option("command", *words, "one, or several words, as in `engram help admin publish`")
+      ->check(Suggest(names));
   command->callback(
       [&app, words, chosen] { *chosen = [&app, words] { return Help(app, *words); }; });
 }

@@ -134,13 +134,11 @@ std::string ReadFromAsText(const ReadFrom& from) {
   for (const SourceFile& file : from.files) {
     absl::StrAppend(&out, "  read ", QuotePathForMessage(file.path),
                     file.layers.size() == 1 ? ": layer " : ": layers ",
-                    QuoteForMessage(absl::StrJoin(file.layers, ", ")), " (", file.tensors,
-                    file.tensors == 1 ? " tensor" : " tensors", ", a file of ",
-                    HumanBytes(file.bytes), ")\n");
+                    QuoteForMessage(absl::StrJoin(file.layers, ", ")), " (",
+                    Counted(file.tensors, "tensor"), ", a file of ", HumanBytes(file.bytes), ")\n");
   }
   if (from.left_out > 0) {
-    absl::StrAppend(&out, "  read ", from.left_out,
-                    from.left_out == 1 ? " more file" : " more files", ", not listed\n");
+    absl::StrAppend(&out, "  read ", Counted(from.left_out, "more file"), ", not listed\n");
   }
   return out;
 }
@@ -154,7 +152,7 @@ std::string FoldersText(const LinkedRows& links) {
         out->append(QuotePathForMessage(folder));
       });
   if (others == 0) return text;
-  return absl::StrCat(text, " and ", others, others == 1 ? " other folder" : " other folders");
+  return absl::StrCat(text, " and ", Counted(others, "other folder"));
 }
 
 // Lines of what the side files say; none where there are none.
@@ -181,8 +179,8 @@ std::string SidesAsText(const Sides& sides) {
     return absl::StrContains(name, kPageChecksumsKind);
   });
   if (pages > 0) {
-    absl::StrAppend(&out, "pages   checksums of every 4 KiB page, in ", pages,
-                    pages == 1 ? " file" : " files", "\n");
+    absl::StrAppend(&out, "pages   checksums of every 4 KiB page, in ",
+                    Counted(static_cast<uint64_t>(pages), "file"), "\n");
   }
   return out;
 }
@@ -209,8 +207,8 @@ std::string AsText(const Manifest& manifest, const Sides& sides) {
                                    : std::string("ids as they are"),
                   "\n");
   const uint64_t files = sides.links ? sides.links->files.size() : CountFiles(manifest, sides);
-  absl::StrAppend(&out, "rows    ", ExactBytes(manifest.TableBytes()), " in ", files,
-                  files == 1 ? " file" : " files", "\n");
+  absl::StrAppend(&out, "rows    ", ExactBytes(manifest.TableBytes()), " in ",
+                  Counted(files, "file"), "\n");
   absl::StrAppend(&out, SidesAsText(sides), "\n");
   absl::StrAppendFormat(&out, "%6s %14s %10s  %-24s %6s\n", "layer", "rows", "row bytes",
                         "encoding", "shards");

@@ -18,6 +18,7 @@
 #include "client/cli/support/token_flags.h"
 #include "client/cli/support/token_stream.h"
 #include "client/client.h"
+#include "client/terminal/progress.h"
 #include "client/terminal/streams.h"
 #include "memstore/base/clock.h"
 #include "memstore/base/human_units.h"
@@ -86,6 +87,7 @@ class Pipeline {
     while (!in_flight_.empty()) {
       if (absl::Status status = WriteOldest(output); !status.ok()) return status;
     }
+    progress_.EndLine();
     return absl::OkStatus();
   }
   uint64_t tokens() const { return tokens_; }
@@ -124,6 +126,11 @@ class Pipeline {
     BatchInFlight done = std::move(batch);
     in_flight_.pop_front();
     if (landed.ok()) landed = output->Write({done.rows.data(), done.tokens * token_bytes_});
+    if (landed.ok()) {
+      written_bytes_ += done.tokens * token_bytes_;
+      // How many token ids are to come is known of files alone.
+      progress_.Update(written_bytes_, /*total=*/0);
+    }
     spare_.push_back(std::move(done.rows));
     return landed;
   }
@@ -134,6 +141,8 @@ class Pipeline {
   const uint64_t token_bytes_;
   const size_t most_in_flight_;
   uint64_t tokens_ = 0;
+  uint64_t written_bytes_ = 0;
+  Progress progress_{"looking up"};
   SequenceState state_ = Addresser::Start();
   Client::Plan plan_;
   std::deque<BatchInFlight> in_flight_;
@@ -153,9 +162,8 @@ absl::Status LookUp(Client* client, const LookupFlags& flags, const ColumnSlice&
   const Manifest& set = client->table_set();
   const uint64_t rows = pipeline.tokens() * TokenRows(set, slice);
   const uint64_t bytes = pipeline.tokens() * TokenBytes(set, slice);
-  std::fprintf(stderr, "wrote %s: %llu row%s, %llu bytes (%s)\n", flags.output.c_str(),
-               static_cast<unsigned long long>(rows), rows == 1 ? "" : "s",
-               static_cast<unsigned long long>(bytes), HumanBytes(bytes).c_str());
+  std::fprintf(stderr, "wrote %s: %s, %s\n", flags.output.c_str(), Counted(rows, "row").c_str(),
+               ExactBytes(bytes).c_str());
   return status;
 }
 

@@ -30,16 +30,46 @@ std::string CommandNames(const CLI::App& app) {
   return names;
 }
 
+ProgramTexts Texts() {
+  return {
+      .version = kEngramVersion,
+      .section = "1",
+      .exit_codes = {{"0", "done"},
+                     {"1",
+                      "the work failed; also: no engramd answers, or the table set that is "
+                      "named is not served there"},
+                     {"2", "bad usage; also: several table sets are served, and --set names none"}},
+      .environment = {{"ENGRAM_TARGET", "--target of lookup and bench"},
+                      {"ENGRAM_ADMIN", "--admin of admin"},
+                      {"ENGRAM_TLS_CA", "--tls-ca, where a target is reached over gRPC"},
+                      {"ENGRAM_TLS_CERT", "--tls-cert, in the same way"},
+                      {"ENGRAM_TLS_KEY", "--tls-key, in the same way"},
+                      {"ENGRAM_TLS_SERVER_NAME", "--tls-server-name, in the same way"},
+                      {"ENGRAM_TOKEN_FILE", "--token-file, in the same way"}},
+      .examples = {{"engram pack --checkpoint MODEL --family qwen4-exp --output SET\n"
+                    "engram verify SET",
+                    "Make a table set of a downloaded model, and check it:"},
+                   {"engram lookup --target grpc:127.0.0.1:7300 --token-ids prompt.npy "
+                    "--output rows.bin",
+                    "Fetch the rows of some token ids:"},
+                   {"engram bench --target shm:/run/engram/shm.sock --token-ids prompt.npy "
+                    "--batch-tokens 1,64",
+                    "Measure lookups over shared memory:"},
+                   {"engram admin publish /tables/next --admin unix:/run/engram/admin.sock\n"
+                    "engram admin list --admin unix:/run/engram/admin.sock",
+                    "Serve another table set without a restart, and see who has which:"}},
+      .see_also = {"engramd(8)", "/usr/share/doc/engram/README.md"}};
+}
+
 int Main(int argc, char** argv) {
   CLI::App app{
       "engram: table sets of n-gram memory: pack, inspect, verify, address, look up, measure; and\n"
       "administer an engramd that serves.\n"
-      "Variables hold what flags would say each time: ENGRAM_TARGET (--target), ENGRAM_ADMIN\n"
-      "(--admin), ENGRAM_TLS_CA, ENGRAM_TLS_CERT, ENGRAM_TLS_KEY, ENGRAM_TLS_SERVER_NAME and\n"
-      "ENGRAM_TOKEN_FILE. A flag wins over its variable, and an empty variable says nothing.\n"
-      "Exit codes: 0 done, 1 the work failed, 2 bad usage. `engram help COMMAND` for each.",
+      "`engram help COMMAND` explains each command. Variables hold what flags would say each "
+      "time:\n"
+      "a flag wins over its variable, and an empty variable says nothing.",
       "engram"};
-  UseProgramTexts(app, kEngramVersion, "1");
+  UseProgramTexts(app, Texts());
   app.require_subcommand(1);
   CommandBody body;
   AddPackCommand(app, &body);

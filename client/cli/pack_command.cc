@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "client/cli/support/command.h"
 #include "client/terminal/progress.h"
 #include "client/terminal/stop_message.h"
@@ -21,6 +22,7 @@
 #include "memstore/pack/pack_checkpoint.h"
 #include "memstore/pack/pack_options.h"
 #include "memstore/pack/pack_synthetic.h"
+#include "memstore/program/flag_text.h"
 
 namespace engram::cli {
 namespace {
@@ -137,11 +139,9 @@ int Run(const PackFlags& flags) {
   stop_message.reset();
   progress.EndLine();
   if (!manifest.ok()) return Finish(manifest.status());
-  const size_t layers = manifest->layers.size();
-  std::fprintf(stderr, "%s %s: %s, %zu layer%s, %llu bytes of rows (%s)%s%s, id %s\n",
-               options.link ? "linked" : "packed", options.output.c_str(), manifest->name.c_str(),
-               layers, layers == 1 ? "" : "s",
-               static_cast<unsigned long long>(manifest->TableBytes()),
+  std::fprintf(stderr, "%s %s: %s, %s, %s of rows%s%s, id %s\n", options.link ? "linked" : "packed",
+               options.output.c_str(), manifest->name.c_str(),
+               Counted(manifest->layers.size(), "layer").c_str(),
                HumanBytes(manifest->TableBytes()).c_str(), options.link ? ", which stay in " : "",
                flags.link.c_str(), manifest->id.c_str());
   return flags.json ? Finish(Print(AsJson(flags, *manifest))) : kDone;
@@ -189,6 +189,7 @@ void AddRowOptions(CLI::App& command, PackFlags& flags) {
 void AddPlaceOptions(CLI::App& command, PackFlags& flags) {
   command.add_option("--family", flags.family, absl::StrCat("the model family: ", FamilyNames()))
       ->required()
+      ->check(Suggest(absl::StrSplit(FamilyNames(), ", ")))
       ->type_name("NAME");
   command
       .add_option("--checkpoint", flags.checkpoint,

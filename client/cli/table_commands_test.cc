@@ -15,6 +15,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "memstore/addressing/families.h"
+#include "memstore/base/human_units.h"
 #include "memstore/base/sha256.h"
 #include "memstore/os/posix_file.h"
 #include "memstore/pack/testing/small_checkpoint.h"
@@ -91,7 +92,7 @@ TEST_F(TableCommandsTest, PackSaysWhatItPackedInJson) {
   EXPECT_EQ(packed["name"], kV41);
   EXPECT_EQ(packed["layers"], 2);
   EXPECT_EQ(packed["linked"], false);
-  EXPECT_THAT(said_, HasSubstr(absl::StrCat(packed["bytes"].get<uint64_t>(), " bytes of rows (")));
+  EXPECT_THAT(said_, HasSubstr(HumanBytes(packed["bytes"].get<uint64_t>()) + " of rows, id "));
 }
 
 // An empty value is no flag that was left out.

@@ -11,6 +11,7 @@
 #include "client/cli/support/command.h"
 #include "client/terminal/streams.h"
 #include "memstore/addressing/families.h"
+#include "memstore/base/human_units.h"
 #include "memstore/tokenizer/make_token_map.h"
 
 namespace engram::cli {
@@ -64,10 +65,10 @@ int Run(const TokenMapFlags& flags) {
   if (absl::Status s = WriteMap(*map, flags.output); !s.ok()) return Finish(s);
   if (flags.json) return Finish(Print(AsJson(*map, flags.output)));
   const std::vector<std::string> known = KnownAs(map->sha256);
-  std::fprintf(stderr, "token map %s: %zu token ids, %u compressed ids, SHA-256 %s%s%s\n",
-               flags.output.c_str(), map->compressed.size(), map->compressed_vocab_size,
-               map->sha256.c_str(), known.empty() ? "" : ", known as that of ",
-               absl::StrJoin(known, ", ").c_str());
+  std::fprintf(stderr, "token map %s: %s, %s, SHA-256 %s%s%s\n", flags.output.c_str(),
+               Counted(map->compressed.size(), "token id").c_str(),
+               Counted(map->compressed_vocab_size, "compressed id").c_str(), map->sha256.c_str(),
+               known.empty() ? "" : ", known as that of ", absl::StrJoin(known, ", ").c_str());
   return kDone;
 }
 

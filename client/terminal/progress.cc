@@ -73,11 +73,15 @@ void Progress::Update(uint64_t done, uint64_t total) {
   if (now - s.begin < kShowAfter || !(due || (finished && s.shown))) return;
   s.last = now;
   s.shown = true;
-  const double share = total > 0 ? static_cast<double>(done) / static_cast<double>(total) : 0;
-  std::string line =
-      absl::StrFormat("%s: %.0f %%, %s, %s per second", s.what, share * 100,
-                      HumanBytesOf(done, total), HumanBytes(static_cast<uint64_t>(rate + 0.5)));
-  if (rate > 0) {
+  std::string line = absl::StrCat(s.what, ": ");
+  if (total > 0) {
+    const double share = static_cast<double>(done) / static_cast<double>(total);
+    absl::StrAppendFormat(&line, "%.0f %%, %s", share * 100, HumanBytesOf(done, total));
+  } else {
+    absl::StrAppend(&line, HumanBytes(done));
+  }
+  absl::StrAppend(&line, ", ", HumanBytes(static_cast<uint64_t>(rate + 0.5)), " per second");
+  if (rate > 0 && total > 0) {
     const double left = total > done ? static_cast<double>(total - done) / rate : 0;
     absl::StrAppend(&line, ", ", HumanTime(absl::Seconds(left)), " left");
   }

@@ -20,8 +20,9 @@ class Progress {
                     bool terminal = StandardErrorIsTerminal());
   ~Progress();  // EndLine
 
-  // Of what is counted in bytes. The rate is that of the last half a minute or so: what is read
-  // again at first, say, takes another time than what follows.
+  // Of what is counted in bytes. `total` 0: nobody knows it, and neither the share nor the time
+  // left is said: "looking up: 41.2 GiB, 1.1 GiB per second". The rate is that of the last half a
+  // minute or so: what is read again at first, say, takes another time than what follows.
   void Update(uint64_t done, uint64_t total);
   // Before something else is written to standard error: what stands on a terminal's line stays
   // there, and the next line begins.

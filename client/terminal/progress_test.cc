@@ -39,6 +39,14 @@ TEST_F(ProgressTest, IsALineEveryTenSecondsWhereThereIsNoTerminal) {
             "packing: 100 %, 189.0 of 189.0 GiB, 6.3 GiB per second, 0 s left\n");
 }
 
+TEST_F(ProgressTest, SaysNoShareOfWhatNobodyKnows) {
+  {
+    Progress progress("looking up", clock_, false);
+    UpdateAfter(progress, absl::Seconds(10), 10 * kGiB, 0);
+  }
+  EXPECT_EQ(Said(), "looking up: 10.0 GiB, 1.0 GiB per second\n");
+}
+
 TEST_F(ProgressTest, IsOneLineDrawnAnewOnATerminal) {
   Progress progress("packing", clock_, true);
   UpdateAfter(progress, absl::Seconds(2), 200, 1000);

@@ -47,6 +47,8 @@ install -m 644 "$root/deploy/engramd.textproto" "$tree/etc/engram/engramd.textpr
 install -m 644 "$root"/tests/golden/*_token_map.i32 "$tree/usr/share/engram/"
 install -m 644 "$root/deploy/RUNBOOK.md" "$root/README.md" "$root/proto/FORMATS.md" "$tree/usr/share/doc/engram/"
 sed -i '/^!\[/d' "$tree/usr/share/doc/engram/README.md"  # its pictures stay in the source tree
+# How unit, sockets, certificates, rules and dashboards fit together. The README has its name there.
+install -m 644 "$root/deploy/README.md" "$tree/usr/share/doc/engram/DEPLOY.md"
 # For clients in other languages, `protoc -I /usr/share/engram`, and the schema of the configuration.
 install -m 644 "$root"/proto/engram/v1/*.proto "$tree/usr/share/engram/proto/engram/v1/"
 install -m 644 "$root/deploy/prometheus/rules.yaml" "$tree/usr/share/engram/prometheus/"

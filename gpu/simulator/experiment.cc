@@ -15,6 +15,7 @@
 #include "gpu/simulator/own_server.h"
 #include "gpu/simulator/summary.h"
 #include "memstore/base/clock.h"
+#include "memstore/base/human_units.h"
 
 namespace engram::simulator {
 namespace {
@@ -93,18 +94,18 @@ absl::StatusOr<Contender> MakeContender(const std::string& rows, const OwnServer
 // What stands above a table: nothing that was made smaller goes unsaid.
 void PrintSetting(const ExperimentOptions& options, const Device& device) {
   const BackboneShape& shape = options.model.shape;
-  std::printf("model %s: %u blocks of width %u, feed-forward %u", options.model.name.data(),
-              shape.blocks, shape.hidden, shape.feed_forward);
+  std::printf("model %s: %s of width %u, feed-forward %u", options.model.name.data(),
+              Counted(shape.blocks, "block").c_str(), shape.hidden, shape.feed_forward);
   if (options.width_divisor > 1) {
     std::printf(
         " (SCALED: all widths are 1/%u of the model's, for this backend; rows and blocks are not)",
         options.width_divisor);
   }
   std::printf(
-      "\nsteps: %u sequences decoded side by side, prompts of %u to %u tokens prefilled %u "
-      "a step\ndevice: %s\n",
-      options.traffic.sequences, options.traffic.shortest, options.traffic.longest,
-      options.traffic.chunk_tokens, device.Describe().c_str());
+      "\nsteps: %s decoded side by side, prompts of %u to %u tokens prefilled %u a step\n"
+      "device: %s\n",
+      Counted(options.traffic.sequences, "sequence").c_str(), options.traffic.shortest,
+      options.traffic.longest, options.traffic.chunk_tokens, device.Describe().c_str());
 }
 
 Summary SummaryOf(const Contender& one, const Contender& resident) {
@@ -156,12 +157,12 @@ std::string LossText(const Summary& summary) {
 // Behind a run, whatever it is printed as: numbers of it are quoted.
 void SayWhatItShows(const std::vector<Contender>& contenders, const ExperimentOptions& options) {
   std::fprintf(stderr,
-               "note: medians of %zu turns; tokens_per_s with half of the range of the middle half "
+               "note: medians of %s; tokens_per_s with half of the range of the middle half "
                "of them; loss_percent is against resident rows in the same turn, with the range in "
                "which its median lies in 95 of 100 cases, and is left open where that holds 0 or "
                "there are fewer than 6 turns (give more --seconds). none is the model without "
                "Engram: its loss is what Engram takes, with a minus.\n",
-               contenders.front().turns.size());
+               Counted(contenders.front().turns.size(), "turn").c_str());
   if (options.backend != "host") return;
   std::fprintf(stderr,
                "note: this ran on the processor, without a GPU. It shows that each way brings the "

@@ -13,9 +13,12 @@
 #include "client/client.h"
 #include "gpu/simulator/end_by_signal.h"
 #include "gpu/simulator/experiment.h"
+#include "memstore/addressing/families.h"
 #include "memstore/base/message_line.h"
+#include "memstore/base/status_macros.h"
 #include "memstore/os/malloc_tuning.h"
 #include "memstore/os/standard_streams.h"
+#include "memstore/pack/pack_options.h"
 #include "memstore/program/help_format.h"
 #include "memstore/program/parse_error.h"
 
@@ -91,6 +94,10 @@ absl::StatusOr<ExperimentOptions> Resolve(const Flags& flags) {
   }
   absl::StatusOr<Model> model = FindModel(flags.model);
   if (!model.ok()) return model.status();
+  ENGRAM_ASSIGN_OR_RETURN(const Family* const family, FindFamily(model->family));
+  PackOptions pack;
+  pack.token_map_file = flags.experiment.token_map;
+  ENGRAM_RETURN_IF_ERROR(CheckTokenMapGiven(*family, pack));
   ExperimentOptions experiment = flags.experiment;
   const bool on_host = experiment.backend == "host";
   if (flags.hidden > 0) {
@@ -131,11 +138,19 @@ int Main(int argc, char** argv) {
   std::error_code error;
   flags.experiment.engramd =
       std::filesystem::read_symlink("/proc/self/exe", error).parent_path() / "engramd";
-  CLI::App app(
-      "engram_worker: what sits in an inference worker, tried out.\nExit codes: 0 done, 1 the work "
-      "failed, 2 bad usage.",
-      "engram_worker");
-  UseProgramTexts(app, std::string(SdkVersion()), "1");
+  CLI::App app("engram_worker: what sits in an inference worker, tried out.", "engram_worker");
+  UseProgramTexts(
+      app,
+      {.version = std::string(SdkVersion()),
+       .section = "1",
+       .exit_codes = {{"0", "done"}, {"1", "the work failed"}, {"2", "bad usage"}},
+       .environment = {{"TMPDIR", "where the table set of a run lies, default /tmp"}},
+       .examples = {{"engram_worker simulate --seconds 60 --rows grpc",
+                     "What a small model loses whose rows come over gRPC, on this machine:"},
+                    {"engram_worker simulate --backend cuda --model v41 --token-map "
+                     "deepseek_v41_token_map.i32 --json",
+                     "DeepSeek-V4.1's shape on a GPU, with rows from everywhere, for scripts:"}},
+       .see_also = {"engram(1)", "engramd(8)"}});
   app.require_subcommand(1);
   CLI::App* const simulate =
       app.add_subcommand("simulate",

@@ -62,11 +62,6 @@ absl::Status OwnServer::Start(const OwnServerOptions& options) {
   }
   const absl::StatusOr<const Family*> family = FindFamily(options.family);
   if (!family.ok()) return family.status();
-  if (!(*family)->token_map_sha256.empty() && options.token_map.empty()) {
-    return absl::InvalidArgumentError(absl::StrCat("the family ", options.family,
-                                                   " hashes compressed ids: --token-map FILE, ",
-                                                   (*family)->token_map_source));
-  }
   std::string name = std::filesystem::temp_directory_path() / "engram-worker-XXXXXX";
   if (mkdtemp(name.data()) == nullptr)
     return absl::ErrnoToStatus(errno, absl::StrCat("cannot make ", name));

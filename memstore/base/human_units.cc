@@ -62,4 +62,9 @@ std::string HumanTime(absl::Duration span) {
   return absl::StrCat(hours / 24, " d ", hours % 24, " h");
 }
 
+std::string Counted(uint64_t count, absl::string_view one, absl::string_view many) {
+  if (count == 1) return absl::StrCat("1 ", one);
+  return many.empty() ? absl::StrCat(count, " ", one, "s") : absl::StrCat(count, " ", many);
+}
+
 }  // namespace engram

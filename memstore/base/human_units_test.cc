@@ -47,5 +47,13 @@ TEST(HumanUnitsTest, TimesAreRoundedUp) {
   EXPECT_EQ(HumanTime(absl::InfiniteDuration()), "for ever");
 }
 
+TEST(HumanUnitsTest, OneThingIsNotSeveral) {
+  EXPECT_EQ(Counted(0, "turn"), "0 turns");
+  EXPECT_EQ(Counted(1, "turn"), "1 turn");
+  EXPECT_EQ(Counted(2, "turn"), "2 turns");
+  EXPECT_EQ(Counted(1, "batch", "batches"), "1 batch");
+  EXPECT_EQ(Counted(3, "batch", "batches"), "3 batches");
+}
+
 }  // namespace
 }  // namespace engram

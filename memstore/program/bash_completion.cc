@@ -2,8 +2,10 @@
 
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
 #include "memstore/program/flag_text.h"
 
 namespace engram {
@@ -13,23 +15,29 @@ namespace {
 // with a blank before each.
 struct Cases {
   std::vector<std::string> paths;
-  std::string words;   // of each path: its commands and flags
-  std::string values;  // of each path and flag: what its value may be
+  std::string words;      // of each path: its commands and flags
+  std::string values;     // of each path and flag: what its value may be
+  std::string arguments;  // of each path: what stands there without a flag
 };
+
+// What bash is told of a value: some words, of which one fits; directories; files; or nothing that
+// it could know.
+std::string KindOf(const CLI::Option& option) {
+  if (const std::vector<std::string> choices = Choices(option); !choices.empty()) {
+    return absl::StrCat("kind=values values=\"", absl::StrJoin(choices, " "), "\"");
+  }
+  const std::string placeholder(absl::StripSuffix(Placeholder(option), ",..."));
+  if (placeholder == "DIR") return "kind=directories";
+  for (const absl::string_view of_files : {"FILE", "PATH", "ADDR", "VALUE"}) {
+    if (placeholder == of_files) return "kind=files";
+  }
+  return "kind=nothing";
+}
 
 void AddValues(const std::string& path, const CLI::Option& option, std::string* values) {
   if (option.get_expected_max() == 0) return;  // a flag, which takes none
-  const std::vector<std::string> choices = Choices(option);
-  const std::string placeholder = Placeholder(option);
-  std::string reply = "return";  // files
-  if (!choices.empty()) {
-    reply = absl::StrCat("COMPREPLY=($(compgen -W \"", absl::StrJoin(choices, " "),
-                         "\" -- \"$word\")); return");
-  } else if (placeholder == "DIR") {
-    reply = "COMPREPLY=($(compgen -d -- \"$word\")); return";
-  }
   for (const std::string& name : option.get_lnames()) {
-    absl::StrAppend(values, "    \"", path, " --", name, "\") ", reply, " ;;\n");
+    absl::StrAppend(values, "    \"", path, " --", name, "\") ", KindOf(option), " ;;\n");
   }
 }
 
@@ -42,10 +50,46 @@ void Collect(const CLI::App& app, const std::string& path, Cases* cases) {
   }
   absl::StrAppend(&cases->words, "    \"", path, "\") words=\"", absl::StrJoin(words, " "),
                   "\" ;;\n");
+  if (const auto arguments = ShownFlags(app, true); !arguments.empty()) {
+    absl::StrAppend(&cases->arguments, "    \"", path, "\") ", KindOf(*arguments.front()), " ;;\n");
+  }
   if (!path.empty()) cases->paths.push_back(absl::StrCat("\"", path, "\""));
   for (const CLI::App* command : Commands(app)) {
     Collect(*command, absl::StrCat(path, " ", command->get_name()), cases);
   }
+}
+
+// bash takes --flag=VALUE and KIND:PLACE apart; what is behind the colon is a place, for which its
+// own completion of files is as good as any.
+constexpr char kSeparators[] = R"bash(  case $before in
+    =) before=${COMP_WORDS[COMP_CWORD - 2]} ;;
+    :) return ;;
+  esac
+  case $word in
+    =) word= ;;
+    :) return ;;
+  esac
+)bash";
+
+// Without compopt a test may call the function.
+constexpr char kReplies[] = R"bash(  case $kind in
+    values) COMPREPLY=($(compgen -W "$values" -- "$word")) ;;
+    directories)
+      local IFS=$'\n'
+      COMPREPLY=($(compgen -d -- "$word"))
+      compopt -o filenames 2>/dev/null
+      ;;
+    nothing) compopt +o default 2>/dev/null ;;
+    files) ;;
+    *) COMPREPLY=($(compgen -W "$words" -- "$word")) ;;
+  esac
+  # The place follows.
+  if [[ ${COMPREPLY[0]-} == *: ]]; then compopt -o nospace 2>/dev/null; fi
+}
+)bash";
+
+std::string Case(absl::string_view of, absl::string_view cases) {
+  return cases.empty() ? "" : absl::StrCat("  case ", of, " in\n", cases, "  esac\n");
 }
 
 }  // namespace
@@ -61,15 +105,18 @@ std::string BashCompletion(const CLI::App& app) {
         "    case \"$path ${COMP_WORDS[i]}\" in\n      ",
         absl::StrJoin(cases.paths, " | "), ") path+=\" ${COMP_WORDS[i]}\" ;;\n    esac\n  done\n");
   }
+  std::string arguments;
+  if (!cases.arguments.empty()) {
+    arguments = absl::StrCat("  if [[ -z $kind && $word != -* ]]; then\n  ",
+                             Case("\"$path\"", cases.arguments), "  fi\n");
+  }
   return absl::StrCat(
       "# Completion of ", name, " in bash, made from its flags by `", name,
       " --bash-completion`.\n_", name,
       "() {\n  local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} path= "
-      "words= i\n  COMPREPLY=()\n",
-      path, "  case \"$path $before\" in\n", cases.values, "  esac\n  case \"$path\" in\n",
-      cases.words,
-      "  esac\n  COMPREPLY=($(compgen -W \"$words\" -- \"$word\"))\n}\ncomplete -o default -F _",
-      name, " ", name);
+      "words= values= kind= i\n  COMPREPLY=()\n",
+      path, kSeparators, Case("\"$path $before\"", cases.values), arguments,
+      Case("\"$path\"", cases.words), kReplies, "complete -o default -F _", name, " ", name);
 }
 
 }  // namespace engram

@@ -8,7 +8,8 @@
 namespace engram {
 
 // A file for /usr/share/bash-completion/completions: commands, flags, the values of those that have
-// a few, and directories or files for the rest.
+// a few or suggest some (flag_text.h), and directories or files for those that take a path. Of
+// commands that take an argument, the same of it.
 std::string BashCompletion(const CLI::App& app);
 
 }  // namespace engram

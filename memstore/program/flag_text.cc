@@ -8,6 +8,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 
 namespace engram {
 namespace {
@@ -16,22 +17,33 @@ namespace {
 constexpr size_t kMaxPlaceholder = 40;
 constexpr char kCommonGroup[] = "Options";
 
+constexpr absl::string_view kSuggested = ":suggested {";
+
 // CLI11 gives the type and what each check says of itself, with colons between them:
-// "UINT:UINT in [1 - 16]", "TEXT:{a,b}", "TEXT:FILE", "HOST:PORT".
+// "UINT:UINT in [1 - 16]", "TEXT:{a,b}", "TEXT:suggested {a,b}", "TEXT:FILE", "HOST:PORT".
 struct Type {
   std::string name;
-  std::string range;  // "1 to 16"
-  std::vector<std::string> choices;
+  std::string range;                   // "1 to 16"
+  std::vector<std::string> choices;    // others are refused
+  std::vector<std::string> suggested;  // others are not
 };
+
+// What stands between `begin` and the next brace is taken out of `text`, with all behind it.
+std::vector<std::string> TakeList(absl::string_view begin, std::string* text) {
+  const size_t at = absl::string_view(*text).find(begin);
+  if (at == absl::string_view::npos) return {};
+  const size_t first = at + begin.size();
+  std::vector<std::string> list =
+      absl::StrSplit(text->substr(first, text->find('}', first) - first), ',');
+  text->resize(at);
+  return list;
+}
 
 Type TypeOf(const CLI::Option& option) {
   Type type;
   std::string text = option.get_type_name();
-  if (const size_t set = text.find(":{"); set != std::string::npos) {
-    const size_t end = std::min(text.find('}', set), text.size());
-    type.choices = absl::StrSplit(text.substr(set + 2, end - set - 2), ',');
-    text.resize(set);
-  }
+  type.suggested = TakeList(kSuggested, &text);
+  type.choices = TakeList(":{", &text);
   if (const size_t in = text.find(" in ["); in != std::string::npos) {
     const size_t end = std::min(text.find(']', in), text.size());
     type.range = absl::StrReplaceAll(text.substr(in + 5, end - in - 5), {{" - ", " to "}});
@@ -62,7 +74,16 @@ std::string Placeholder(const CLI::Option& option) {
   return text;
 }
 
-std::vector<std::string> Choices(const CLI::Option& option) { return TypeOf(option).choices; }
+CLI::Validator Suggest(const std::vector<std::string>& values) {
+  return CLI::Validator(
+      [](std::string&) { return std::string(); },
+      absl::StrCat(absl::StripPrefix(kSuggested, ":"), absl::StrJoin(values, ","), "}"));
+}
+
+std::vector<std::string> Choices(const CLI::Option& option) {
+  const Type type = TypeOf(option);
+  return type.choices.empty() ? type.suggested : type.choices;
+}
 
 std::string FlagText(const CLI::Option& option) {
   std::string text = option.get_description();

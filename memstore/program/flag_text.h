@@ -14,7 +14,11 @@ namespace engram {
 // text, or its choices ("int32|int64"); ",..." behind it where several may stand. Empty: a switch.
 std::string Placeholder(const CLI::Option& option);
 
-// What the value may be, where there are few; empty: many.
+// For CLI::Option::check: values that completion offers, or the beginning of one, up to a colon.
+// It refuses nothing, and help does not show them.
+CLI::Validator Suggest(const std::vector<std::string>& values);
+
+// What the value may be, where there are few, or what is suggested; empty: many.
 std::vector<std::string> Choices(const CLI::Option& option);
 
 // Its description, and what follows of it from its checks: range, whether it is required, what it

@@ -33,6 +33,16 @@ std::string FlagEntry(const CLI::Option& option) {
   return Entry(absl::StrCat(FlagNames(option), value.empty() ? "" : " ", value), FlagText(option));
 }
 
+// A heading and its lines; nothing where there are none.
+std::string Section(absl::string_view heading, const std::vector<ProgramTexts::Entry>& entries) {
+  if (entries.empty()) return "";
+  std::string out = absl::StrCat("\n", heading, ":\n");
+  for (const ProgramTexts::Entry& entry : entries) {
+    absl::StrAppend(&out, Entry(entry.name, entry.text));
+  }
+  return out;
+}
+
 }  // namespace
 
 std::string Wrapped(absl::string_view text, size_t column, size_t indent) {
@@ -91,16 +101,19 @@ std::string HelpFormat::make_help(const CLI::App* app, std::string name,
   if (const std::string footer = app->get_footer(); !footer.empty()) {
     absl::StrAppend(&out, "\n", footer, "\n");
   }
+  if (app->get_parent() == nullptr) {
+    absl::StrAppend(&out, Section("Environment", texts_.environment),
+                    Section("Exit codes", texts_.exit_codes));
+  }
   return out;
 }
 
-void UseProgramTexts(CLI::App& app, const std::string& version, const std::string& section) {
-  app.formatter(std::make_shared<HelpFormat>());
-  app.set_version_flag("--version", absl::StrCat(app.get_name(), " ", version));
+void UseProgramTexts(CLI::App& app, const ProgramTexts& texts) {
+  app.formatter(std::make_shared<HelpFormat>(texts));
+  app.set_version_flag("--version", absl::StrCat(app.get_name(), " ", texts.version));
   // Thrown as the version is.
-  app.add_flag_callback(
-         "--man-page",
-         [&app, version, section] { throw CLI::CallForVersion(ManPage(app, version, section), 0); })
+  app.add_flag_callback("--man-page",
+                        [&app, texts] { throw CLI::CallForVersion(ManPage(app, texts), 0); })
       ->group("");
   app.add_flag_callback("--bash-completion",
                         [&app] { throw CLI::CallForVersion(BashCompletion(app), 0); })

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -17,6 +18,7 @@ namespace engram {
 namespace {
 
 using ::testing::AllOf;
+using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::EndsWith;
 using ::testing::HasSubstr;
@@ -24,15 +26,26 @@ using ::testing::IsEmpty;
 using ::testing::Not;
 using ::testing::StartsWith;
 
+const ProgramTexts kTexts = {
+    .version = "1.2.3",
+    .section = "1",
+    .exit_codes = {{"0", "done"}, {"2", "bad usage"}},
+    .environment = {{"TOOL_KIND", "as --kind"}},
+    .examples = {{"tool pack --kind a x\ntool admin list", "Pack, and see:"}},
+    .see_also = {"toold(8)", "/doc/README.md"}};
+
 // A program of two commands, one of which has one below it.
 class ProgramTextsTest : public ::testing::Test {
  protected:
   ProgramTextsTest() {
-    UseProgramTexts(app_, "1.2.3", "1");
+    UseProgramTexts(app_, kTexts);
     app_.require_subcommand(1);
     CLI::App* const pack = app_.add_subcommand(
         "pack", "Pack rows. At length:\n  tool pack --kind a    (aligned)\n.hidden request");
-    pack->add_option("directory", directory_, "what is packed")->required();
+    pack->add_option("directory", directory_, "what is packed")->required()->type_name("DIR");
+    pack->add_option("--target", target_, "where")
+        ->check(Suggest({"grpc:", "a-value-that-is-as-long-as-the-widest-of-placeholders"}));
+    pack->add_option("--key", key_, "a file")->type_name("FILE");
     pack->add_option("--kind", kind_, "of the rows")->check(CLI::IsMember({"a", "b"}));
     pack->add_option("--threads", threads_, "readers")->check(CLI::Range(1u, 64u));
     pack->add_option("--sizes", sizes_, "one or several")->delimiter(',')->group("Sizes");
@@ -65,7 +78,7 @@ class ProgramTextsTest : public ::testing::Test {
   }
 
   CLI::App app_{"tool: packs and administers.\nExit codes: 0 done.", "tool"};
-  std::string directory_, kind_, output_, listen_;
+  std::string directory_, kind_, output_, listen_, target_, key_;
   uint32_t threads_ = 0;
   std::vector<int> sizes_;
   double seconds_ = 0;
@@ -85,6 +98,12 @@ TEST_F(ProgramTextsTest, PlaceholdersAreWords) {
   EXPECT_EQ(FlagText(Flag("--rounds")), "a count, 0 to 9 [not with --seconds]");
   EXPECT_THAT(Choices(Flag("--kind")), ElementsAre("a", "b"));
   EXPECT_THAT(Choices(Flag("--threads")), IsEmpty());
+  // What is suggested is in no text, and refuses nothing.
+  EXPECT_EQ(Placeholder(Flag("--target")), "VALUE");
+  EXPECT_EQ(FlagText(Flag("--target")), "where");
+  EXPECT_THAT(Choices(Flag("--target")), Contains("grpc:"));
+  EXPECT_EQ(Texts({"pack", "--target", "other", "--output", "x", "y"}), "");
+  EXPECT_EQ(target_, "other");
 }
 
 TEST_F(ProgramTextsTest, HelpFitsItsColumnsAndHasGroups) {
@@ -105,7 +124,10 @@ TEST_F(ProgramTextsTest, HelpFitsItsColumnsAndHasGroups) {
   const std::string all = Texts({"--help"});
   EXPECT_THAT(all, AllOf(HasSubstr("Usage: tool [OPTIONS] COMMAND\n"),
                          HasSubstr("\nCommands:\n  pack                        Pack rows\n"),
-                         HasSubstr("--version")));
+                         HasSubstr("--version"),
+                         HasSubstr("\nEnvironment:\n  TOOL_KIND                   as --kind\n"),
+                         HasSubstr("\nExit codes:\n  0                           done\n")));
+  EXPECT_THAT(help, Not(HasSubstr("Exit codes:")));
 }
 
 TEST_F(ProgramTextsTest, TextsArePrintedWithoutACommand) {
@@ -115,25 +137,52 @@ TEST_F(ProgramTextsTest, TextsArePrintedWithoutACommand) {
 }
 
 TEST_F(ProgramTextsTest, AManualPageHasEveryCommandAndFlag) {
-  const std::string page = ManPage(app_, "1.2.3", "1");
+  const std::string page = ManPage(app_, kTexts);
   EXPECT_THAT(page,
               AllOf(HasSubstr(".SH NAME\ntool \\- packs and administers\n"),
                     HasSubstr(".SS tool pack [OPTIONS] DIRECTORY\n"),
                     HasSubstr(".TP\n\\fB\\-\\-output\\fR \\fIDIR\\fR\nwhere to [required]\n"),
                     HasSubstr(".nf\n  tool pack \\-\\-kind a    (aligned)\n.fi\n"),
-                    HasSubstr("\\&.hidden request\n"), HasSubstr(".SS tool admin list [OPTIONS]")));
+                    HasSubstr("\\&.hidden request\n"), HasSubstr(".SS tool admin list [OPTIONS]"),
+                    HasSubstr(".PP\n\\fISizes:\\fR\n.TP\n\\fB\\-\\-sizes")));
+}
+
+TEST_F(ProgramTextsTest, AManualPageHasTheSectionsThatPagesHave) {
+  const std::string page = ManPage(app_, kTexts);
+  // Flags are not hyphenated where a line ends.
+  EXPECT_THAT(page, StartsWith(".TH TOOL 1 \"\" \"tool 1.2.3\"\n.nh\n"));
+  EXPECT_THAT(page,
+              AllOf(HasSubstr(".SH SYNOPSIS\n\\fBtool pack [OPTIONS] DIRECTORY\\fR\n.br\n"
+                              "\\fBtool admin list [OPTIONS]\\fR\n"),
+                    HasSubstr(".SH \"EXIT STATUS\"\n.TP\n\\fB0\\fR\ndone\n.TP\n\\fB2\\fR\n"),
+                    HasSubstr(".SH ENVIRONMENT\n.TP\n\\fBTOOL_KIND\\fR\nas \\-\\-kind\n"),
+                    HasSubstr(".SH EXAMPLES\n.PP\nPack, and see:\n.RS\n.nf\ntool pack "
+                              "\\-\\-kind a x\ntool admin list\n.fi\n.RE\n"),
+                    HasSubstr(".SH \"SEE ALSO\"\n\\fBtoold\\fR(8),\n\\fB/doc/README.md\\fR")));
+  size_t at = 0;
+  for (const char* heading : {"NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", "COMMANDS",
+                              "\"EXIT STATUS\"", "ENVIRONMENT", "EXAMPLES", "\"SEE ALSO\""}) {
+    const size_t found = page.find(absl::StrCat(".SH ", heading, "\n"));
+    ASSERT_NE(found, std::string::npos) << heading;
+    EXPECT_GT(found, at) << heading;
+    at = found;
+  }
+  // A program that says nothing of these has no empty sections.
+  EXPECT_THAT(ManPage(app_, {.version = "1", .section = "1"}),
+              AllOf(Not(HasSubstr("EXIT STATUS")), Not(HasSubstr("SEE ALSO"))));
 }
 
 TEST_F(ProgramTextsTest, CompletionKnowsCommandsFlagsAndValues) {
   const std::string text = BashCompletion(app_);
-  EXPECT_THAT(
-      text,
-      AllOf(
-          HasSubstr("\" pack\" | \" admin\" | \" admin list\") path+="),
-          HasSubstr("\" pack --kind\") COMPREPLY=($(compgen -W \"a b\" -- \"$word\")); return ;;"),
-          HasSubstr("\" pack --output\") COMPREPLY=($(compgen -d -- \"$word\")); return ;;"),
-          HasSubstr("\"\") words=\"pack admin --help --version\" ;;"),
-          Not(HasSubstr("\" pack --json\")"))));
+  EXPECT_THAT(text, AllOf(HasSubstr("\" pack\" | \" admin\" | \" admin list\") path+="),
+                          HasSubstr("\" pack --kind\") kind=values values=\"a b\" ;;"),
+                          HasSubstr("\" pack --target\") kind=values values=\"grpc: a-value-that-"),
+                          HasSubstr("\" pack --output\") kind=directories ;;"),
+                          HasSubstr("\" pack --key\") kind=files ;;"),
+                          HasSubstr("\" pack --threads\") kind=nothing ;;"),
+                          HasSubstr("    \" pack\") kind=directories ;;"),
+                          HasSubstr("\"\") words=\"pack admin --help --version\" ;;"),
+                          Not(HasSubstr("\" pack --json\")"))));
 }
 
 TEST(Wrapped, KeepsLinesAndIndents) {

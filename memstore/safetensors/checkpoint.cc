@@ -11,6 +11,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "memstore/base/human_units.h"
 #include "memstore/base/quote_for_message.h"
 #include "memstore/base/sha256.h"
 #include "memstore/base/status_macros.h"
@@ -252,14 +253,14 @@ absl::StatusOr<const TensorPlace*> Checkpoint::Find(const std::string& name) con
 std::string Checkpoint::WhatWasRead(const WantedTensor& wanted) const {
   if (index_path_.empty()) {
     const std::vector<std::string> missing = MissingOfSeries(files_);
-    return absl::StrCat("there is no ", kIndexFile, ", and the headers of ", files_.size(),
-                        files_.size() == 1 ? " file were read" : " files were read",
+    return absl::StrCat("there is no ", kIndexFile, ", and the headers of ",
+                        Counted(files_.size(), "file"), " were read",
                         missing.empty() ? "" : "; by their numbers there are missing ",
                         absl::StrJoin(missing, ", "));
   }
   const std::string elsewhere = FindElsewhere(wanted, files_);
   return absl::StrCat(
-      "the index ", index_path_, " names ", files_.size(), " files of such tensors",
+      "the index ", index_path_, " names ", Counted(files_.size(), "file"), " of such tensors",
       elsewhere.empty() ? ""
                         : absl::StrCat("; ", elsewhere,
                                        ", which the index does not name: if it belongs to the "

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "memstore/base/human_units.h"
 #include "memstore/table/side_files.h"
 #include "proto/wire/version.h"
 #include "server/admin/status_chart.h"
@@ -87,8 +88,8 @@ std::string Loading(const ServerSnapshot& snapshot) {
   const double rate = seconds > 0 ? static_cast<double>(progress.bytes_done) / seconds : 0;
   const Part done[] = {{.colour = "blue", .size = progress.bytes_done}};
   std::string text = absl::StrCat("<code>", Escape(snapshot.loading->directory), "</code>",
-                                  Bar(done, progress.bytes_total), BytesText(progress.bytes_done),
-                                  " of ", BytesText(progress.bytes_total));
+                                  Bar(done, progress.bytes_total),
+                                  HumanBytesOf(progress.bytes_done, progress.bytes_total));
   if (progress.bytes_total > 0) {
     absl::StrAppend(&text, " (",
                     PercentText(static_cast<double>(progress.bytes_done) /
@@ -97,7 +98,7 @@ std::string Loading(const ServerSnapshot& snapshot) {
   }
   if (rate > 0 && progress.bytes_total >= progress.bytes_done) {
     const double left = static_cast<double>(progress.bytes_total - progress.bytes_done) / rate;
-    absl::StrAppend(&text, ", ", BytesText(static_cast<uint64_t>(rate)), " per second, about <b>",
+    absl::StrAppend(&text, ", ", HumanBytes(static_cast<uint64_t>(rate)), " per second, about <b>",
                     SpanText(absl::Seconds(left)), "</b> left");
   }
   return Card("loading", "Loading a table set", text);
@@ -130,20 +131,20 @@ std::string NoteOnMappedClients(const ServerSnapshot& snapshot) {
               set.leases[static_cast<size_t>(LeaseKind::kRdmaRead)];
   }
   if (mapped == 0) return "";
-  return absl::StrCat("<div class=\"card small dim\" id=\"mapped\">", mapped,
-                      mapped == 1 ? " client reads" : " clients read",
+  return absl::StrCat("<div class=\"card small dim\" id=\"mapped\">",
+                      Counted(mapped, "client reads", "clients read"),
                       " the tables by themselves (mapped over shared memory, or over RDMA). What "
                       "they look up is not counted on this page: their own metrics have it.</div>");
 }
 
-// "layer 1: 9.45 M rows of 264 B, 2.5 GB in 10 shards".
+// "layer 1: 9.45 M rows of 264 bytes, 2.3 GiB in 10 shards".
 std::string Layers(const TableSetStatus& set) {
   std::string text;
   for (const TableLayout& layer : set.layers) {
-    absl::StrAppend(&text, "<br>layer ", layer.layer, ": ",
-                    CountText(static_cast<double>(layer.rows)), " rows of ", layer.row_bytes,
-                    " B, ", BytesText(layer.rows * layer.row_bytes), " in ", layer.shards,
-                    layer.shards == 1 ? " shard" : " shards");
+    absl::StrAppend(
+        &text, "<br>layer ", layer.layer, ": ", CountText(static_cast<double>(layer.rows)),
+        " rows of ", Counted(layer.row_bytes, "byte"), ", ",
+        HumanBytes(layer.rows * layer.row_bytes), " in ", Counted(layer.shards, "shard"));
   }
   return text;
 }
@@ -160,7 +161,7 @@ absl::string_view ColourOf(PageKind kind) {
   return "orange";
 }
 
-// "1.02 GB on transparent-huge, 8.4 MB on 4KiB pages", with a bar: small ones are what is wrong.
+// "1.0 GiB on transparent-huge, 8.0 MiB on 4KiB pages", with a bar: small ones are what is wrong.
 std::string Pages(const ResidentPages& pages) {
   std::string text;
   std::vector<Part> parts;
@@ -168,7 +169,7 @@ std::string Pages(const ResidentPages& pages) {
     if (bytes == 0) continue;
     const Part& part = parts.emplace_back(Part{.colour = ColourOf(kind), .size = bytes});
     absl::StrAppend(&text, text.empty() ? "" : ", ", "<i class=\"", part.colour, "\"></i>",
-                    BytesText(bytes), " on ", Escape(Name(kind)));
+                    HumanBytes(bytes), " on ", Escape(Name(kind)));
   }
   return absl::StrCat(Bar(parts, pages.Total()), text.empty() ? "no" : text, " pages");
 }
@@ -236,7 +237,7 @@ std::string ClientsAndScrubbing(const ServerSnapshot& snapshot) {
   Entries entries = {{"gRPC streams", absl::StrCat(snapshot.grpc_streams)},
                      {"shared-memory clients", absl::StrCat(snapshot.shm_clients)},
                      {"RDMA clients", absl::StrCat(snapshot.rdma_clients)},
-                     {"verified in memory", BytesText(scrub.bytes_verified)},
+                     {"verified in memory", HumanBytes(scrub.bytes_verified)},
                      {"whole passes", CountText(static_cast<double>(scrub.passes))},
                      {"damaged blocks found", absl::StrCat(scrub.mismatches)}};
   if (snapshot.scrub_bytes_per_s == 0) entries[3].second = "off";
@@ -247,20 +248,21 @@ std::string Process(const ServerSnapshot& snapshot) {
   const ProcessStats& process = snapshot.process;
   Entries entries = {
       {"processor time", SpanText(absl::Seconds(process.cpu_seconds))},
-      {"resident memory", BytesText(process.resident_bytes)},
+      {"resident memory", HumanBytes(process.resident_bytes)},
       {"threads", absl::StrCat(process.threads)},
       {"open files", absl::StrCat(process.open_files, " of ",
                                   CountText(static_cast<double>(process.most_open_files)))}};
   std::vector<std::string> nodes;
   for (const auto& [node, bytes] : snapshot.numa_bytes) {
-    nodes.push_back(absl::StrCat("node ", node, ": ", BytesText(bytes)));
+    nodes.push_back(absl::StrCat("node ", node, ": ", HumanBytes(bytes)));
   }
   if (!nodes.empty()) entries.emplace_back("memory by node", absl::StrJoin(nodes, "<br>"));
   const ReservedHugePages& huge = process.huge_pages;
-  entries.emplace_back("huge pages of the host",
-                       huge.total_bytes == 0 ? "none reserved"
-                                             : absl::StrCat(BytesText(huge.free_bytes), " free of ",
-                                                            BytesText(huge.total_bytes)));
+  entries.emplace_back(
+      "huge pages of the host",
+      huge.total_bytes == 0
+          ? "none reserved"
+          : absl::StrCat(HumanBytes(huge.free_bytes), " free of ", HumanBytes(huge.total_bytes)));
   return Card("process", "Process and host", List(entries));
 }
 
@@ -293,8 +295,8 @@ std::string Configuration(absl::Span<const EffectiveField> fields) {
                     "</span></div>");
   }
   return Card("configuration", "Configuration",
-              absl::StrCat(chosen, "<details id=\"defaults\"><summary>", default_count,
-                           default_count == 1 ? " setting has its" : " settings have their",
+              absl::StrCat(chosen, "<details id=\"defaults\"><summary>",
+                           Counted(default_count, "setting has its", "settings have their"),
                            " default</summary>", defaults, "</details>"));
 }
 

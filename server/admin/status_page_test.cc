@@ -82,11 +82,11 @@ TEST_F(StatusPageTest, ShowsSetsMemoryAndWhoIsNotCounted) {
   const std::string page = Page();
   EXPECT_THAT(
       page, AllOf(HasSubstr("for 1 hour 2 minutes"),
-                  HasSubstr("<i class=\"blue\"></i>4 GB on transparent-huge, "),
-                  HasSubstr("<i class=\"orange\"></i>58 MB on 4KiB pages"),
+                  HasSubstr("<i class=\"blue\"></i>3.7 GiB on transparent-huge, "),
+                  HasSubstr("<i class=\"orange\"></i>55.3 MiB on 4KiB pages"),
                   HasSubstr("clients: 2 mapped, 1 ring"),
-                  HasSubstr("layer 1: 9.45 M rows of 264 B, 2.49 GB in 10 shards"),
-                  HasSubstr("node 0: 2.2 GB<br>node 1: 2.1 GB"),
+                  HasSubstr("layer 1: 9.45 M rows of 264 bytes, 2.3 GiB in 10 shards"),
+                  HasSubstr("node 0: 2.0 GiB<br>node 1: 2.0 GiB"),
                   HasSubstr("2 clients read the tables by themselves"), HasSubstr("71 of 1.05 M")));
   EXPECT_THAT(page, AllOf(HasSubstr("/tables/&lt;b&gt;flash"), Not(HasSubstr("/tables/<b>"))));
   // Nothing is fetched from elsewhere.
@@ -116,14 +116,14 @@ TEST_F(StatusPageTest, LoadingHasABarAndTheTimeThatIsLeft) {
                    .elapsed = absl::Seconds(60)};
   EXPECT_THAT(Page(),
               AllOf(HasSubstr("class=\"state wait\">LOADING"), HasSubstr("style=\"width:40.00%\""),
-                    HasSubstr("75.6 GB of 189 GB (40 %), 1.26 GB per second, about <b>1 "
+                    HasSubstr("70.4 of 176.0 GiB (40 %), 1.2 GiB per second, about <b>1 "
                               "minute 30 seconds</b> left"),
                     HasSubstr("none yet")));
   // Before the first byte nothing is known of the time.
   snapshot_.loading->progress = {};
   snapshot_.loading->elapsed = absl::ZeroDuration();
   EXPECT_THAT(Page(),
-              AllOf(HasSubstr("0 B of 0 B"), Not(HasSubstr(" left")), Not(HasSubstr("nan"))));
+              AllOf(HasSubstr("0 of 0 bytes"), Not(HasSubstr(" left")), Not(HasSubstr("nan"))));
 }
 
 TEST_F(StatusPageTest, ShowsWhoWasRefused) {

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_replace.h"
+#include "memstore/base/human_units.h"
 
 namespace engram {
 namespace {
@@ -16,25 +17,12 @@ std::string ThreeDigits(double value) {
   return absl::StrFormat("%.3g", value);
 }
 
-std::string WithPrefix(double value, absl::string_view unit) {
-  constexpr const char* kPrefixes[] = {"", "k", "M", "G", "T", "P"};
-  size_t prefix = 0;
-  // 999.7 k would be written as 1000 k.
-  for (; value >= 999.5 && prefix + 1 < std::size(kPrefixes); ++prefix) value /= 1000;
-  return absl::StrCat(ThreeDigits(value), prefix > 0 || !unit.empty() ? " " : "", kPrefixes[prefix],
-                      unit);
-}
-
-std::string Counted(int64_t count, absl::string_view what) {
-  return absl::StrCat(count, " ", what, count == 1 ? "" : "s");
-}
-
 // "2 days 4 hours", and the larger alone where there is nothing of the smaller.
 std::string Two(int64_t seconds, int64_t large_s, absl::string_view large, int64_t small_s,
                 absl::string_view small) {
   const int64_t rest = seconds % large_s / small_s;
-  const std::string text = Counted(seconds / large_s, large);
-  return rest == 0 ? text : absl::StrCat(text, " ", Counted(rest, small));
+  const std::string text = Counted(static_cast<uint64_t>(seconds / large_s), large);
+  return rest == 0 ? text : absl::StrCat(text, " ", Counted(static_cast<uint64_t>(rest), small));
 }
 
 }  // namespace
@@ -44,9 +32,13 @@ std::string Escape(absl::string_view text) {
       text, {{"&", "&amp;"}, {"<", "&lt;"}, {">", "&gt;"}, {"\"", "&quot;"}, {"'", "&#39;"}});
 }
 
-std::string CountText(double value) { return WithPrefix(value, ""); }
-
-std::string BytesText(uint64_t bytes) { return WithPrefix(static_cast<double>(bytes), "B"); }
+std::string CountText(double value) {
+  constexpr const char* kPrefixes[] = {"", " k", " M", " G", " T", " P"};
+  size_t prefix = 0;
+  // 999.7 k would be written as 1000 k.
+  for (; value >= 999.5 && prefix + 1 < std::size(kPrefixes); ++prefix) value /= 1000;
+  return absl::StrCat(ThreeDigits(value), kPrefixes[prefix]);
+}
 
 std::string TimeText(double seconds) {
   if (seconds <= 0) return "–";
@@ -57,9 +49,9 @@ std::string TimeText(double seconds) {
 
 std::string SpanText(absl::Duration d) {
   const int64_t seconds = std::max<int64_t>(absl::ToInt64Seconds(d), 0);
-  if (seconds < 60) return Counted(seconds, "second");
+  if (seconds < 60) return Counted(static_cast<uint64_t>(seconds), "second");
   if (seconds < 600) return Two(seconds, 60, "minute", 1, "second");
-  if (seconds < 3600) return Counted(seconds / 60, "minute");
+  if (seconds < 3600) return Counted(static_cast<uint64_t>(seconds / 60), "minute");
   if (seconds < 86400) return Two(seconds, 3600, "hour", 60, "minute");
   return Two(seconds, 86400, "day", 3600, "hour");
 }

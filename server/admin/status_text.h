@@ -1,7 +1,7 @@
-// How the status page writes values. Stateless.
+// How the status page writes values; sizes are HumanBytes (memstore/base/human_units.h), as the
+// `engram` command shows them. Stateless.
 #pragma once
 
-#include <cstdint>
 #include <string>
 
 #include "absl/strings/string_view.h"
@@ -12,7 +12,6 @@ namespace engram {
 // For HTML, in text and in attributes.
 std::string Escape(absl::string_view text);
 std::string CountText(double value);     // 0, 17, 1.23 k, 45.6 M
-std::string BytesText(uint64_t bytes);   // 0 B, 512 B, 8.4 MB, 203 GB
 std::string TimeText(double seconds);    // 12.3 µs, 4.56 ms, 1.2 s; – where it is 0
 std::string SpanText(absl::Duration d);  // 34 seconds, 1 minute 5 seconds, 2 days 4 hours
 std::string PercentText(double share);   // 0 %, 0.4 %, 12 %, 100 %

@@ -5,14 +5,7 @@
 namespace engram {
 namespace {
 
-TEST(StatusText, ValuesHaveThreeDigitsAndAUnitAfterASpace) {
-  EXPECT_EQ(BytesText(0), "0 B");
-  EXPECT_EQ(BytesText(512), "512 B");
-  EXPECT_EQ(BytesText(999), "999 B");
-  EXPECT_EQ(BytesText(1000), "1 kB");
-  EXPECT_EQ(BytesText(999'700), "1 MB");
-  EXPECT_EQ(BytesText(8'400'000), "8.4 MB");
-  EXPECT_EQ(BytesText(202'758'032'400), "203 GB");
+TEST(StatusText, CountsHaveThreeDigits) {
   EXPECT_EQ(CountText(0), "0");
   EXPECT_EQ(CountText(0.2), "0.2");
   EXPECT_EQ(CountText(17), "17");

@@ -9,6 +9,8 @@ struct ConfigField {
   const char* name;  // in the schema
   const char* type;  // of its value, for the help; empty: a switch
   const char* help;
+  // What completion offers, with commas between; empty: a path, or what nobody else knows.
+  const char* values = "";
 };
 
 // Every field of the schema, in the order of the help (config_test.cc holds the two together).

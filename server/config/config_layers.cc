@@ -17,10 +17,12 @@
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "memstore/addressing/families.h"
 #include "memstore/base/quote_for_message.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/base/text_format.h"
 #include "memstore/os/posix_file.h"
+#include "memstore/program/flag_text.h"
 #include "memstore/program/help_format.h"
 #include "memstore/program/parse_error.h"
 #include "proto/wire/version.h"
@@ -133,6 +135,30 @@ std::string HeadingOf(absl::string_view field) {
   return "Serving";
 }
 
+std::string ValuesOf(const ConfigField& field) {
+  if (absl::string_view(field.name) != "family") return field.values;
+  return absl::StrReplaceAll(FamilyNames(), {{", ", ","}});
+}
+
+ProgramTexts Texts() {
+  return {.version = kEngramVersion,
+          .section = "8",
+          .exit_codes = {{"0", "stopped by a signal"}, {"1", "it failed"}, {"2", "bad usage"}},
+          .environment = {{"ENGRAMD_...",
+                           "what a flag says that takes a value, by its name in capitals with _ "
+                           "for -: ENGRAMD_LISTEN is --listen"},
+                          {"TMPDIR", "where links to a checkpoint lie without --state-dir"}},
+          .examples = {{"engramd --table-set /tables/v41 --listen 127.0.0.1:7300",
+                        "Serve a table set to clients of this machine:"},
+                       {"engramd --checkpoint MODEL --family deepseek-v4.1-flash --listen "
+                        "127.0.0.1:7300",
+                        "Serve a downloaded model as it lies:"},
+                       {"engramd --config /etc/engram/engramd.textproto --check-config",
+                        "Look at all that a configuration names, and end:"}},
+          .see_also = {"engram(1)", "/usr/share/doc/engram/RUNBOOK.md",
+                       "/usr/share/doc/engram/DEPLOY.md"}};
+}
+
 }  // namespace
 
 std::string FlagName(absl::string_view field) {
@@ -159,10 +185,9 @@ absl::Status ConfigLayers::ReadFlags(int argc, const char* const* argv) {
       "engramd: serves Engram table sets from memory.\n"
       "Each flag that takes a value is also a variable (--load-threads: ENGRAMD_LOAD_THREADS, "
       "repeated ones with commas) and a field of --config (load_threads); flags are the "
-      "strongest, then variables.\n"
-      "Exit codes: 0 stopped by a signal, 1 it failed, 2 bad usage.",
+      "strongest, then variables.",
       "engramd"};
-  UseProgramTexts(app, kEngramVersion, "8");
+  UseProgramTexts(app, Texts());
   app.add_option("--config", file_, "configuration file, textproto")->type_name("FILE");
   bool print = false;
   bool check = false;
@@ -185,6 +210,9 @@ absl::Status ConfigLayers::ReadFlags(int argc, const char* const* argv) {
                                     ->group(HeadingOf(field.name))
                                     ->allow_extra_args(false);
     if (!Find(field.name)->is_repeated()) option->expected(1);
+    if (const std::string values = ValuesOf(field); !values.empty()) {
+      option->check(Suggest(absl::StrSplit(values, ',')));
+    }
   }
   try {
     app.parse(argc, const_cast<char**>(argv));

@@ -13,6 +13,7 @@
 #include "gtest/gtest.h"
 #include "proto/engram/v1/config.pb.h"
 #include "server/config/config_fields.h"
+#include "server/security/options.h"
 
 namespace engram {
 namespace {
@@ -389,6 +390,18 @@ TEST(ParseCommandLine, HelpAndVersionAreTextsToPrint) {
   EXPECT_THAT(help->text, HasSubstr("--gather-threads"));
   const std::string in_one_line = std::regex_replace(help->text, std::regex("\\s+"), " ");
   EXPECT_THAT(in_one_line, HasSubstr(absl::StrCat("0 to ", kMaxSpin.count())));
+}
+
+// Whoever writes a token reads of it before it is refused.
+TEST(ConfigFields, TheHelpSaysHowLongATokenIs) {
+  bool said = false;
+  for (const ConfigField& field : ConfigFields()) {
+    if (std::string(field.name) != "token_file") continue;
+    said = true;
+    EXPECT_THAT(std::string(field.help),
+                HasSubstr(absl::StrCat("of ", kMinTokenBytes, " characters or more")));
+  }
+  EXPECT_TRUE(said);
 }
 
 }  // namespace

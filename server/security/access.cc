@@ -23,8 +23,6 @@ namespace {
 constexpr absl::Duration kLookInterval = absl::Seconds(1);
 // Ten thousand identities.
 constexpr uint64_t kMaxTokenFileBytes = 1 << 20;
-// Shorter ones can be guessed; 16 bytes in base64 have 22 characters.
-constexpr size_t kMinTokenBytes = 16;
 constexpr absl::string_view kBearer = "Bearer ";
 // What editors of another system begin a file with: a mark of UTF-8, which says nothing, and those
 // of UTF-16.

@@ -1,9 +1,14 @@
 // How a port of engramd is secured, as values. tls.h and access.h put them to use.
 #pragma once
 
+#include <cstddef>
 #include <string>
 
 namespace engram {
+
+// Of a token; --token-file's help and the README name it. Shorter ones can be guessed; 16 bytes in
+// base64 have 22 characters.
+inline constexpr size_t kMinTokenBytes = 16;
 
 // Files of a port that speaks TLS, PEM.
 struct TlsFiles {

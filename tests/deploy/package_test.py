@@ -92,6 +92,9 @@ class Package(unittest.TestCase):
                 page = file.read()
             self.assertTrue(page.startswith(f".TH {program.upper()} {section} "), page[:80])
             text = output(os.path.join(self.tree, "usr/bin", program), *command, "--help")
+            sections = re.findall(r"^\.SH (.*)$", page, re.MULTILINE)
+            for section in ("NAME", "SYNOPSIS", "DESCRIPTION", "OPTIONS", '"EXIT STATUS"', "ENVIRONMENT", "EXAMPLES", '"SEE ALSO"'):
+                self.assertIn(section, sections)
             for flag in set(re.findall(r"^  (?:-h,)?(--[a-z0-9-]+)", text, re.MULTILINE)):
                 self.assertIn(flag.replace("-", "\\-"), page)
 
@@ -116,11 +119,19 @@ class Package(unittest.TestCase):
             there = {name for name in os.listdir(os.path.join(ROOT, source)) if name.endswith((".proto", ".json")) or name == "rules.yaml"}
             self.assertEqual(brought, there)
         pages = os.path.join(self.tree, "usr/share/doc/engram")
-        self.assertEqual(set(os.listdir(pages)), {"FORMATS.md", "README.md", "RUNBOOK.md"})
+        self.assertEqual(set(os.listdir(pages)), {"DEPLOY.md", "FORMATS.md", "README.md", "RUNBOOK.md"})
         for name in os.listdir(pages):
             with open(os.path.join(pages, name), encoding="utf-8") as file:
                 links = re.findall(r"\]\((?!https?:|#)([^)]+)\)", file.read())
             self.assertEqual([link for link in links if not os.path.exists(os.path.join(pages, link))], [], name)
+
+    def test_its_manual_pages_name_pages_that_it_brings(self):
+        for name in ("man1/engram.1.gz", "man8/engramd.8.gz"):
+            with gzip.open(os.path.join(self.tree, "usr/share/man", name), "rt") as file:
+                named = re.findall(r"/usr/share/doc/engram/[A-Z]+\.md", file.read())
+            self.assertTrue(named, name)
+            for page in named:
+                self.assertTrue(os.path.exists(self.tree + page), page)
 
     @need("protoc")
     def test_its_protobuf_files_are_whole(self):

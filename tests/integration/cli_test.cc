@@ -269,8 +269,14 @@ TEST_F(CliTest, SeveralSetsAndNoneChosenIsBadUsageThatListsThem) {
                               HasSubstr("--set")));
   const Outcome wrong =
       RunShell("$ENGRAM lookup --set other --target " + served_->two_target + rest);
-  EXPECT_EQ(wrong.exit_code, 2);
+  // The command was written well, and the set is not there.
+  EXPECT_EQ(wrong.exit_code, 1);
   EXPECT_THAT(wrong.err, HasSubstr("longcat-flash-lite"));
+  for (const std::string& target : {served_->two_target, "embedded:" + Path("v41")}) {
+    const Outcome bench = RunShell(
+        absl::StrCat("$ENGRAM bench --set other --target ", target, " --token-ids ", Path("ids")));
+    EXPECT_EQ(bench.exit_code, 1) << target << bench.err;
+  }
   ExpectNothingWritten();
 }
 
@@ -420,7 +426,7 @@ TEST_F(CliTest, BenchPrintsATableForPeople) {
       RunShell(absl::StrCat("$ENGRAM bench --seconds 0.1 --batch-tokens 4 --token-ids ",
                             Path("ids"), " --target ", served_->target));
   ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
-  EXPECT_THAT(outcome.out, AllOf(HasSubstr("p50/us"), HasSubstr("GB/s"), HasSubstr("grpc")));
+  EXPECT_THAT(outcome.out, AllOf(HasSubstr("p50/us"), HasSubstr("GiB/s"), HasSubstr("grpc")));
 }
 
 TEST_F(CliTest, BatchesKeepToWhatTheTargetTakes) {

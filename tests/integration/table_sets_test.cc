@@ -2,6 +2,7 @@
 // retired, refused; what operators are told, and that no lookup fails and no batch mixes sets.
 #include <grpcpp/grpcpp.h>
 
+#include <algorithm>
 #include <atomic>
 #include <csignal>
 #include <cstring>
@@ -120,8 +121,22 @@ TEST_F(TableSetsTest, ANameMovesAndWhoHasTheOldSetGoesOn) {
 }
 
 TEST_F(TableSetsTest, PortsThatAreMixedUpAreNamed) {
-  EngramdProcess engramd(Flags());
+  EngramdProcess engramd(Flags({"--admin-listen", "127.0.0.1:0"}));
   const std::string lookups = engramd.WaitUntilServing();
+  const auto page_line = engramd.WaitForLine("status at http://");
+  ASSERT_TRUE(page_line);
+  std::string http = page_line->substr(page_line->find("http://") + 7);
+  http.resize(std::min(http.find('/'), http.size()));
+  // Long before the time is over in which an engramd may still come up.
+  const absl::Status pages = Client::Attach("grpc:" + http, {.timeout = absl::Minutes(1)}).status();
+  EXPECT_EQ(pages.code(), absl::StatusCode::kUnimplemented) << pages;
+  EXPECT_THAT(std::string(pages.message()),
+              AllOf(HasSubstr(http + " speaks HTTP/1, not gRPC"), HasSubstr("--admin-listen"),
+                    HasSubstr("Give the address of --listen")));
+  const Outcome administered = RunShell("$ENGRAM admin list --admin " + http);
+  EXPECT_EQ(administered.exit_code, 1);
+  EXPECT_THAT(administered.err, AllOf(HasSubstr(http + " speaks HTTP/1, not gRPC"),
+                                      HasSubstr("Give the address of --admin-grpc-listen")));
   const absl::Status attached = Client::Attach("grpc:" + Admin(), {}).status();
   EXPECT_EQ(attached.code(), absl::StatusCode::kUnimplemented);
   EXPECT_THAT(std::string(attached.message()),

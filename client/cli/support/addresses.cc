@@ -61,10 +61,16 @@ absl::StatusOr<std::string> TargetOfPath(const std::string& path) {
   return TargetOfSocket(path);
 }
 
-// Two slashes are a URL's.
+// Two slashes are a URL's. Without a colon neither a kind, a port nor a URL can be meant, so that a
+// slash or a socket's usual ending makes it a path from here.
 bool IsPath(absl::string_view text) {
-  return (absl::StartsWith(text, "/") && !absl::StartsWith(text, "//")) ||
-         absl::StartsWith(text, "./") || absl::StartsWith(text, "../");
+  if (absl::StartsWith(text, "//")) return false;
+  if (absl::StartsWith(text, "/") || absl::StartsWith(text, "./") ||
+      absl::StartsWith(text, "../")) {
+    return true;
+  }
+  return !absl::StrContains(text, ':') &&
+         (absl::StrContains(text, '/') || absl::EndsWith(text, ".sock"));
 }
 
 // Of HOST:PORT; empty: `place` is something else.

@@ -10,7 +10,8 @@
 
 namespace engram::cli {
 
-// `text` as ParseTarget takes it: HOST:PORT is grpc:HOST:PORT, and a path (with a slash, or behind
+// `text` as ParseTarget takes it: HOST:PORT is grpc:HOST:PORT, and a path (one that begins with a
+// slash, one without a colon that has a slash or ends with .sock, or what is behind
 // unix:) is shm:PATH or grpc:unix:PATH by the type of the socket that listens there, which the
 // kernel tells. INVALID_ARGUMENT: ParseTarget's, or a path where nobody listens, which names both
 // forms.

@@ -55,6 +55,22 @@ TEST_F(SocketTest, ASocketsTypeTellsSharedMemoryFromGrpc) {
   for (int i = 0; i < 20; ++i) EXPECT_EQ(WholeTarget(Path("m")).value(), "shm:" + Path("m"));
 }
 
+// A path from here needs no ./ before it: nothing else has a slash, or this ending, and no colon.
+TEST_F(SocketTest, APathFromHereIsASockets) {
+  const FileDescriptor shm = Bind("m.sock", SOCK_SEQPACKET), grpc = Bind("g", SOCK_STREAM);
+  const std::filesystem::path before = std::filesystem::current_path();
+  std::filesystem::current_path("/tmp");
+  const std::string folder = std::filesystem::path(directory_).filename();
+  EXPECT_EQ(WholeTarget(folder + "/g").value_or(""), "grpc:unix:" + folder + "/g");
+  EXPECT_EQ(WholeTarget("unix:" + folder + "/g").value_or(""), "grpc:unix:" + folder + "/g");
+  EXPECT_EQ(AdminAddress(folder + "/g").value_or(""), "unix:" + folder + "/g");
+  EXPECT_THAT(std::string(WholeTarget(folder + "/").status().message()),
+              HasSubstr("embedded:" + folder));
+  std::filesystem::current_path(directory_);
+  EXPECT_EQ(WholeTarget("m.sock").value_or(""), "shm:m.sock");
+  std::filesystem::current_path(before);
+}
+
 TEST_F(SocketTest, WhatCannotBeToldIsRefusedWithBothForms) {
   const FileDescriptor silent = Bind("silent", SOCK_SEQPACKET, /*listens=*/false);
   for (const std::string& path : {Path("none"), Path("silent"), "/" + std::string(200, 'x')}) {
@@ -83,7 +99,7 @@ TEST(WholeTarget, WholeTargetsStayAsTheyAre) {
 
 TEST(WholeTarget, TheRestIsRefused) {
   for (const std::string target : {"grpc:7300", "auto:7300", "http://h:7300", "grpc://h:7300", "h",
-                                   "", "https://h", "tables/v41", "dns:7300"}) {
+                                   "", "https://h", "tables/v41", "//h/x", "x/s:1", "dns:7300"}) {
     EXPECT_EQ(WholeTarget(target).status().code(), absl::StatusCode::kInvalidArgument) << target;
   }
 }
@@ -94,11 +110,13 @@ TEST(AdminAddress, TakesWhatEngramdListensOn) {
   EXPECT_EQ(AdminAddress("unix:/run/a.sock").value(), "unix:/run/a.sock");
   EXPECT_EQ(AdminAddress("/run/a.sock").value(), "unix:/run/a.sock");
   EXPECT_EQ(AdminAddress("./a.sock").value(), "unix:./a.sock");
+  EXPECT_EQ(AdminAddress("a.sock").value(), "unix:a.sock");
+  EXPECT_EQ(AdminAddress("x/a").value(), "unix:x/a");
   EXPECT_EQ(AdminAddress("grpc:/run/a.sock").value(), "unix:/run/a.sock");
 }
 
 TEST(AdminAddress, RefusesTheRestWithTheFormToWrite) {
-  for (const std::string text : {"", "host", "7302", "admin.sock", "unix:", "http://h", "h:0"}) {
+  for (const std::string text : {"", "host", "7302", "unix:", "//x/a.sock", "http://h", "h:0"}) {
     const auto address = AdminAddress(text);
     EXPECT_EQ(address.status().code(), absl::StatusCode::kInvalidArgument) << text;
     EXPECT_THAT(std::string(address.status().message()), HasSubstr("HOST:PORT"));

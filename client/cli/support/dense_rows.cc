@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "memstore/base/human_units.h"
 
 namespace engram::cli {
 
@@ -34,10 +35,10 @@ uint64_t MostBatchTokens(uint64_t token_bytes) {
 absl::Status CheckBatchMemory(uint64_t batch_tokens, uint64_t token_bytes) {
   const uint64_t most = MostBatchTokens(token_bytes);
   if (batch_tokens <= most) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("--batch-tokens ", batch_tokens, " takes ", batch_tokens * token_bytes,
-                   " bytes of memory for the rows of one batch (", token_bytes,
-                   " a token), and at most ", kMostBatchBytes, " are taken: give at most ", most));
+  return absl::InvalidArgumentError(absl::StrCat(
+      "--batch-tokens ", batch_tokens, " takes ", HumanBytes(batch_tokens * token_bytes),
+      " of memory for the rows of one batch (", HumanBytes(token_bytes), " a token), and at most ",
+      HumanBytes(kMostBatchBytes), " are taken: give at most ", most));
 }
 
 std::vector<Landing> DenseLandings(const Manifest& table_set, const ColumnSlice& slice,

@@ -10,7 +10,7 @@ CLI::App* AddTableSetCommand(CLI::App& app, const std::string& name, const std::
                              std::function<int(const std::string& directory)> body) {
   auto directory = std::make_shared<std::string>();
   CLI::App* command = app.add_subcommand(name, description);
-  command->add_option("directory", *directory, "the table set")->required();
+  command->add_option("directory", *directory, "the table set")->required()->type_name("DIR");
   command->callback([directory, chosen, body = std::move(body)] {
     *chosen = [directory, body] { return body(*directory); };
   });

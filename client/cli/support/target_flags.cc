@@ -14,6 +14,7 @@
 #include "client/cli/support/dense_rows.h"
 #include "client/target.h"
 #include "memstore/base/message_line.h"
+#include "memstore/program/flag_text.h"
 
 namespace engram::cli {
 namespace {
@@ -34,6 +35,13 @@ absl::StatusOr<absl::Duration> ParseTimeout(const std::string& text) {
                      absl::FormatDuration(kMaxAttachTimeout), ": write 30, 30s or 500ms"));
   }
   return timeout;
+}
+
+// Whether a flag is missing that only the owner's sets call for: there are several, and none was
+// named. The owner's words tell it from a set that was named and is not there.
+bool NeedsAChoice(const absl::Status& status) {
+  return absl::IsFailedPrecondition(status) &&
+         absl::StrContains(status.message(), "name one of the table sets");
 }
 
 void TakeVariable(const char* name, std::string* value) {
@@ -82,13 +90,16 @@ void AddSecurityFlags(CLI::App& command, SecurityOptions* security) {
       ->type_name("TRACE");
   command
       .add_option("--token-file", security->token_file,
-                  "a file with a bearer token in it (default: $ENGRAM_TOKEN_FILE)")
+                  "a file with a bearer token in it, of 16 characters or more (default: "
+                  "$ENGRAM_TOKEN_FILE)")
       ->check(RefuseEmpty)
       ->type_name("FILE");
   GroupFlags(command, "Security",
              {"--tls-ca", "--tls-cert", "--tls-key", "--tls-server-name", "--token-file",
               "--traceparent"});
 }
+
+std::vector<std::string> TargetKinds() { return {"auto:", "embedded:", "grpc:", "rdma:", "shm:"}; }
 
 void AddTargetFlags(CLI::App& command, TargetFlags* flags) {
   command
@@ -99,6 +110,7 @@ void AddTargetFlags(CLI::App& command, TargetFlags* flags) {
           "there is; HOST:PORT alone is gRPC, and a socket's path what listens there (default: "
           "$ENGRAM_TARGET)")
       ->required()
+      ->check(Suggest(TargetKinds()))
       ->envname("ENGRAM_TARGET")
       ->type_name("TARGET");
   command
@@ -157,6 +169,10 @@ absl::Status CheckConnectionFlags(const TargetFlags& flags, absl::Span<const std
   return absl::OkStatus();
 }
 
+int ExitCodeOfAttach(const absl::Status& failure) {
+  return absl::IsInvalidArgument(failure) || NeedsAChoice(failure) ? kBadUsage : kFailed;
+}
+
 absl::StatusOr<std::unique_ptr<Client>> AttachTo(const TargetFlags& flags, int* exit_code) {
   *exit_code = kBadUsage;
   const absl::StatusOr<absl::Duration> timeout = ParseTimeout(flags.attach_timeout);
@@ -183,14 +199,6 @@ absl::StatusOr<std::unique_ptr<Client>> AttachTo(const TargetFlags& flags, int* 
   if (client.ok() && absl::StartsWith(flags.target, "auto:")) {
     std::fprintf(stderr, "%s\n", MessageLine((*client)->transport().Describe()).c_str());
   }
-  const absl::StatusCode code = client.status().code();
-  const bool named_none = flags.table_set.empty();
-  const bool has_none =
-      named_none && absl::StrContains(client.status().message(), "none is served");
-  if (code == absl::StatusCode::kFailedPrecondition && named_none && !has_none) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(client.status().message(), "; choose one with --set ID|NAME"));
-  }
   if (client.ok()) {
     // Nothing that a command could be told would make a batch fit.
     *exit_code = kFailed;
@@ -201,13 +209,10 @@ absl::StatusOr<std::unique_ptr<Client>> AttachTo(const TargetFlags& flags, int* 
         absl::StrCat(flags.target, " takes ", most_rows, " rows a batch, and one token has ",
                      token_rows, ": start engramd with --max-batch-rows ", token_rows, " or more"));
   }
-  // Nobody can choose among no sets: no usage was bad.
-  if ((code != absl::StatusCode::kInvalidArgument &&
-       code != absl::StatusCode::kFailedPrecondition) ||
-      has_none) {
-    *exit_code = kFailed;
-  }
-  return client;
+  *exit_code = ExitCodeOfAttach(client.status());
+  if (!NeedsAChoice(client.status())) return client;
+  return absl::FailedPreconditionError(
+      absl::StrCat(client.status().message(), "; choose one with --set ID|NAME"));
 }
 
 uint64_t MaxBatchTokens(Client& client, const ColumnSlice& slice) {

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -37,6 +38,9 @@ void AddSecurityFlags(CLI::App& command, SecurityOptions* security);
 // reached over gRPC: elsewhere they would be of no use, and flags are refused.
 SecurityOptions WithEnvironment(SecurityOptions security);
 
+// "grpc:" and so on, for Suggest (memstore/program/flag_text.h).
+std::vector<std::string> TargetKinds();
+
 void AddTargetFlags(CLI::App& command, TargetFlags* flags);
 
 // INVALID_ARGUMENT naming a flag that is of use over gRPC (rdma and auto are set up over it) alone,
@@ -44,10 +48,14 @@ void AddTargetFlags(CLI::App& command, TargetFlags* flags);
 // gives --tls-ca believes that something is encrypted.
 absl::Status CheckConnectionFlags(const TargetFlags& flags, absl::Span<const std::string> targets);
 
+// kBadUsage for a target that is none, a mode that it has not, and a set that was not named where
+// there are several; kFailed for anything else, such as a set that is not served there, as of
+// `engram admin retire`, or a target that does not take even one token's rows.
+int ExitCodeOfAttach(const absl::Status& failure);
+
 // Client::Attach as the flags, whose target is a whole one, and the environment say. A host that
-// nobody knows is not waited for. `*exit_code` is what a failure ends the command with: kBadUsage
-// for a target, set or timeout that was named wrongly (or a set that was not named where there are
-// several), kFailed for anything else; a target that does not take even one token's rows is one.
+// nobody knows is not waited for. `*exit_code` is what a failure ends the command with:
+// ExitCodeOfAttach, and kBadUsage for a timeout that is none.
 absl::StatusOr<std::unique_ptr<Client>> AttachTo(const TargetFlags& flags, int* exit_code);
 
 // INVALID_ARGUMENT when a batch of so many tokens, by their rows of `slice` in every layer, has

@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "client/cli/support/command.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -43,6 +44,21 @@ TEST(ConnectionFlags, AreRefusedByNameWhereThereIsNoConnection) {
     EXPECT_FALSE(CheckConnectionFlags(flags, {"embedded:/set", "shm:/s"}).ok()) << name;
   }
   EXPECT_TRUE(CheckConnectionFlags({}, {"embedded:/set"}).ok());
+}
+
+// As the registry of an engramd words them.
+TEST(ExitCodeOfAttach, ASetThatIsNotServedIsNoBadUsage) {
+  EXPECT_EQ(ExitCodeOfAttach(absl::FailedPreconditionError(
+                "engramd at h:1: table set x is not served here; served: y")),
+            kFailed);
+  EXPECT_EQ(ExitCodeOfAttach(absl::FailedPreconditionError(
+                "engramd at h:1: no table set can be chosen; none is served")),
+            kFailed);
+  EXPECT_EQ(ExitCodeOfAttach(absl::UnavailableError("nobody")), kFailed);
+  EXPECT_EQ(ExitCodeOfAttach(absl::FailedPreconditionError(
+                "engramd at h:1: name one of the table sets; served: x, y")),
+            kBadUsage);
+  EXPECT_EQ(ExitCodeOfAttach(absl::InvalidArgumentError("no target")), kBadUsage);
 }
 
 }  // namespace

@@ -15,11 +15,12 @@ void BlockingCall::Done(bool) {
   done_.store(true);
 }
 
-grpc::Status BlockingCall::Wait(grpc::ClientContext& context, MonotonicTime deadline) {
+grpc::Status BlockingCall::Wait(grpc::ClientContext& context, MonotonicTime deadline,
+                                absl::FunctionRef<bool()> give_up) {
   const auto done = [this] { return done_.load(); };
   bool late = false;
   while (!driver_.DriveUntil(done, std::min(deadline, clock_.After(kConnectAgain)))) {
-    late = clock_.Now() >= deadline;
+    late = clock_.Now() >= deadline || give_up();
     if (late) break;
     grpc::experimental::ChannelResetConnectionBackoff(&channel_);
   }

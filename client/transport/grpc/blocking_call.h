@@ -14,6 +14,7 @@
 
 #include <atomic>
 
+#include "absl/functional/function_ref.h"
 #include "client/transport/grpc/queue_driver.h"
 #include "memstore/base/clock.h"
 #include "proto/rpc/queue_event.h"
@@ -26,20 +27,23 @@ class BlockingCall final : private rpc::QueueEvent {
   BlockingCall(QueueDriver& driver, grpc::Channel& channel, Clock& clock)
       : driver_(driver), channel_(channel), clock_(clock) {}
 
-  // `reader`: of a call that was started with `context` on the driver's queue. DEADLINE_EXCEEDED:
-  // it was cancelled; else how the server, or gRPC, ended it.
+  // `reader`: of a call that was started with `context` on the driver's queue. `give_up` is asked
+  // once a second: true ends the call before its deadline. DEADLINE_EXCEEDED: it was cancelled for
+  // one of the two; else how the server, or gRPC, ended it.
   template <typename Response>
-  grpc::Status Finish(grpc::ClientContext& context,
-                      grpc::ClientAsyncResponseReader<Response>& reader, Response* response,
-                      MonotonicTime deadline) {
+  grpc::Status Finish(
+      grpc::ClientContext& context, grpc::ClientAsyncResponseReader<Response>& reader,
+      Response* response, MonotonicTime deadline,
+      absl::FunctionRef<bool()> give_up = [] { return false; }) {
     driver_.Begin(1);
     reader.Finish(response, &status_, tag());
-    return Wait(context, deadline);
+    return Wait(context, deadline, give_up);
   }
 
  private:
   void Done(bool ok) override;
-  grpc::Status Wait(grpc::ClientContext& context, MonotonicTime deadline);
+  grpc::Status Wait(grpc::ClientContext& context, MonotonicTime deadline,
+                    absl::FunctionRef<bool()> give_up);
 
   QueueDriver& driver_;
   grpc::Channel& channel_;

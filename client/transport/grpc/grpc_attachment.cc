@@ -48,6 +48,31 @@ std::string WhyNot(v1::Lookup::Stub& stub, const v1::AttachRequest& request,
   return PeerWords(asked.error_code() == grpc::StatusCode::UNAVAILABLE ? asked : status);
 }
 
+// Finds out that what listens at an address is no gRPC server, but the HTTP one of an engramd, say:
+// gRPC tries such a connection again and again. Looks once: a server that is busy is left alone.
+class OtherServer {
+ public:
+  OtherServer(grpc::Channel& channel, const std::string& address)
+      : channel_(channel), address_(address) {}
+  // Blocks for kAskWhy where it looks; not while the channel is connected. UNIMPLEMENTED: see
+  // CheckNotHttp1.
+  absl::Status Look() {
+    if (looked_ || channel_.GetState(/*try_to_connect=*/false) == GRPC_CHANNEL_READY) {
+      return found_;
+    }
+    looked_ = true;
+    found_ = CheckNotHttp1(address_, "--listen", kAskWhy);
+    return found_;
+  }
+  const absl::Status& found() const { return found_; }
+
+ private:
+  grpc::Channel& channel_;
+  const std::string& address_;
+  bool looked_ = false;
+  absl::Status found_;
+};
+
 // Waits while nobody listens or the server is loading; UNAVAILABLE after that. UNAUTHENTICATED: one
 // side does not take the other's certificate, or the token; PERMISSION_DENIED: not this table set.
 // RESOURCE_EXHAUSTED: no thread can be started (one lives while it waits), or the server is full.
@@ -67,6 +92,7 @@ absl::StatusOr<v1::AttachResponse> CallAttach(const std::shared_ptr<grpc::Channe
   const std::unique_ptr<v1::Lookup::Stub> stub = v1::Lookup::NewStub(channel);
   ENGRAM_ASSIGN_OR_RETURN(const std::shared_ptr<QueueDriver> driver,
                           QueueDriver::Create(absl::ZeroDuration(), clock));
+  OtherServer other(*channel, address);
   while (true) {
     grpc::ClientContext context;
     context.set_deadline(GrpcDeadline(deadline, clock));
@@ -76,8 +102,11 @@ absl::StatusOr<v1::AttachResponse> CallAttach(const std::shared_ptr<grpc::Channe
     v1::AttachResponse response;
     const auto reader = stub->AsyncAttach(&context, request, driver->queue());
     const grpc::Status status =
-        BlockingCall(*driver, *channel, clock).Finish(context, *reader, &response, deadline);
+        BlockingCall(*driver, *channel, clock).Finish(context, *reader, &response, deadline, [&] {
+          return !other.Look().ok();
+        });
     if (status.ok()) return response;
+    ENGRAM_RETURN_IF_ERROR(other.found());
     // With details the server says that it is a matter of time.
     const bool may_pass = status.error_code() == grpc::StatusCode::UNAVAILABLE ||
                           status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED ||
@@ -94,8 +123,12 @@ absl::StatusOr<v1::AttachResponse> CallAttach(const std::shared_ptr<grpc::Channe
       return absl::Status(static_cast<absl::StatusCode>(status.error_code()),
                           absl::StrCat("engramd at ", address, ": ", PeerWords(status)));
     }
-    if (absl::Status refused = handshake.Observe(status); !refused.ok()) return refused;
+    if (absl::Status refused = handshake.Observe(status); !refused.ok()) {
+      ENGRAM_RETURN_IF_ERROR(other.Look());
+      return refused;
+    }
     if (clock.After(kAttachRetry) >= deadline) {
+      ENGRAM_RETURN_IF_ERROR(other.Look());
       const std::string words = WhyNot(*stub, request, address, status, *channel, *driver, clock);
       return absl::UnavailableError(absl::StrCat(
           "no engramd answered at ", address, " within ", absl::FormatDuration(timeout), " (",

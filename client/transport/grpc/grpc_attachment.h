@@ -51,7 +51,8 @@ class GrpcAttachment {
   // UNAVAILABLE: nobody answered, or the server was loading, all the time. UNAUTHENTICATED: one
   // side does not take the other's certificate, or the token. PERMISSION_DENIED: not this table
   // set. FAILED_PRECONDITION: no such set, or several and none was named. DATA_LOSS: what came is
-  // not what its id says, or not what was asked for. GrpcCredentials::Create has the rest.
+  // not what its id says, or not what was asked for. UNIMPLEMENTED: another port of engramd's
+  // answers there, that of operators or of monitoring. GrpcCredentials::Create has the rest.
   static absl::StatusOr<std::shared_ptr<const GrpcAttachment>> Create(
       const std::string& address, const std::string& table_set, const GrpcAttachOptions& options);
 

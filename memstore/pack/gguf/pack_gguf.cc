@@ -13,6 +13,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "memstore/base/human_units.h"
 #include "memstore/base/plain_name.h"
 #include "memstore/base/quote_for_message.h"
 #include "memstore/base/status_macros.h"
@@ -82,8 +83,7 @@ class GgufTensors {
     }
     source_.what = model.files()[0].path;
     source_.looked_at = [&model](const WantedTensor&) {
-      return absl::StrCat("the headers of ", model.files().size(),
-                          model.files().size() == 1 ? " file were read" : " files were read");
+      return absl::StrCat("the headers of ", Counted(model.files().size(), "file"), " were read");
     };
   }
 

@@ -60,6 +60,16 @@ TEST_F(FlagsTest, BenchSaysWhereItsMetricsAreShownInPlainText) {
   }
 }
 
+// It ends at once, for nobody could read what it would measure.
+TEST_F(FlagsTest, BenchSaysHowLongItTakesWhereThatIsLong) {
+  const Outcome outcome =
+      RunShell(absl::StrCat("$ENGRAM bench --seconds 3600 --batch-tokens 1,4 --token-ids ",
+                            Path("ids"), " --target ", Embedded(), " > /dev/full"));
+  EXPECT_EQ(outcome.exit_code, 1);
+  EXPECT_THAT(outcome.err,
+              HasSubstr("note: this takes 2 h 0 min: 60 min for each of 2 batch sizes\n"));
+}
+
 // What a script's variable was to hold and does not.
 TEST_F(FlagsTest, AnEmptyValueIsNoFlagThatWasLeftOut) {
   for (const std::string flag :

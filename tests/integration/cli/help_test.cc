@@ -1,4 +1,5 @@
 // What every program says of itself: help that fits a page, versions, what was meant.
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -8,6 +9,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/integration/programs.h"
+#include "tests/integration/small_sets.h"
 
 namespace engram::integration {
 namespace {
@@ -104,6 +106,24 @@ TEST(Texts, AreManualPagesAndCompletion) {
   EXPECT_EQ(RunShell(ask + "admin pub").out, "publish\n");
   EXPECT_EQ(RunShell(ask + "verify --thr").out, "--threads\n");
   EXPECT_EQ(RunShell(ask + "lookup --token-ids-type ''").out, "int32 int64\n");
+  EXPECT_EQ(RunShell(ask + "lookup --token-ids-type = int6").out, "int64\n");
+  EXPECT_EQ(RunShell(ask + "lookup --token-ids-type =").out, "int32 int64\n");
+  EXPECT_EQ(RunShell(ask + "pack --family longcat").out, "longcat-flash-lite\n");
+  EXPECT_EQ(RunShell(ask + "bench --target gr").out, "grpc:\n");
+  EXPECT_EQ(RunShell(ask + "help ver").out, "verify\n");
+  // Numbers are nobody's to offer, and files are bash's own.
+  EXPECT_EQ(RunShell(ask + "bench --clients ''").out, "\n");
+  EXPECT_EQ(RunShell(ask + "lookup --tls-ca ''").out, "\n");
+  const ScratchDirectory scratch;
+  std::filesystem::create_directory(scratch / "a set");
+  WriteFile(scratch / "a file", "");
+  EXPECT_EQ(RunShell(ask + "verify '" + (scratch / "a") + "'").out, (scratch / "a set") + "\n");
+  EXPECT_EQ(RunShell(ask + "pack --output '" + (scratch / "a") + "'").out,
+            (scratch / "a set") + "\n");
+  const std::string served =
+      "source <(server/engramd --bash-completion); COMP_WORDS=(engramd --numa ''); COMP_CWORD=2; "
+      "_engramd; echo \"${COMPREPLY[@]}\"";
+  EXPECT_EQ(RunShell(served).out, "local interleave bind:\n");
 }
 
 TEST(Slips, AreNamedWithWhatWasMeant) {
