@@ -65,11 +65,11 @@ TEST_F(ProgressTest, IsOneLineDrawnAnewOnATerminal) {
 TEST_F(ProgressTest, TheRateIsThatOfLately) {
   {
     Progress progress("packing", clock_, false);
-    for (int i = 1; i <= 20; ++i) {
+    for (uint64_t i = 1; i <= 20; ++i) {
       clock_.Advance(absl::Seconds(5));
       progress.Update(500 * i, 20'000);
     }
-    for (int i = 1; i <= 6; ++i) {
+    for (uint64_t i = 1; i <= 6; ++i) {
       clock_.Advance(absl::Seconds(5));
       progress.Update(10'000 + 50 * i, 20'000);
     }

@@ -99,12 +99,12 @@ AheadTiming ChooseAhead(absl::Span<const AheadTiming> timings) {
   double best = standard.ns_a_row;
   for (const AheadTiming& timing : timings) best = std::min(best, timing.ns_a_row);
   if (!(best < standard.ns_a_row * kClearlyBetter)) return standard;
-  const AheadTiming* chosen = nullptr;
+  // The standard is clearly worse than the best, so it is not taken again.
+  AheadTiming chosen = {.rows = std::numeric_limits<uint32_t>::max()};
   for (const AheadTiming& timing : timings) {
-    if (timing.ns_a_row > best * kAboutEqual) continue;
-    if (chosen == nullptr || timing.rows < chosen->rows) chosen = &timing;
+    if (timing.ns_a_row <= best * kAboutEqual && timing.rows < chosen.rows) chosen = timing;
   }
-  return *chosen;
+  return chosen;
 }
 
 GatherCalibration CalibrateGather(const GatherTable& table, const Clock& clock) {

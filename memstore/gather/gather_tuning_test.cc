@@ -13,7 +13,6 @@
 namespace engram {
 namespace {
 
-using ::testing::HasSubstr;
 using Source = GatherCalibration::Source;
 
 TEST(ChooseAheadTest, KeepsTheDefaultUnlessAnotherIsClearlyBetter) {

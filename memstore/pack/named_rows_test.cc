@@ -21,12 +21,10 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using testing_checkpoint::Files;
-using testing_checkpoint::FileText;
 using testing_checkpoint::PackedRows;
 using testing_checkpoint::SomeBytes;
 using testing_checkpoint::Tensor;
 using testing_checkpoint::WriteCheckpoint;
-using testing_checkpoint::WriteText;
 
 constexpr char kQwen[] = "qwen4-exp";
 constexpr char kV41[] = "deepseek-v4.1-flash";

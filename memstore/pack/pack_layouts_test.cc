@@ -21,7 +21,6 @@ namespace {
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
 using testing_checkpoint::Files;
-using testing_checkpoint::FileText;
 using testing_checkpoint::SomeBytes;
 using testing_checkpoint::Tensor;
 using testing_checkpoint::WriteCheckpoint;

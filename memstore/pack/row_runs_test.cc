@@ -11,7 +11,6 @@
 namespace engram {
 namespace {
 
-using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
 

@@ -16,7 +16,6 @@ namespace fs = std::filesystem;
 using ::testing::HasSubstr;
 using testing_checkpoint::FileText;
 using testing_checkpoint::SomeBytes;
-using testing_checkpoint::Tensor;
 using testing_checkpoint::WriteCheckpoint;
 using testing_checkpoint::WriteText;
 

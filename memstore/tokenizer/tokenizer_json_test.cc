@@ -10,7 +10,6 @@ namespace engram {
 namespace {
 
 using ::testing::HasSubstr;
-using ::testing::Not;
 
 std::map<uint32_t, std::string> TokensOf(const TokenizerFile& file) {
   std::map<uint32_t, std::string> tokens;

@@ -21,7 +21,6 @@ namespace engram::integration {
 namespace {
 
 using ::testing::AllOf;
-using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 constexpr char kV41[] = "deepseek-v4.1-flash";

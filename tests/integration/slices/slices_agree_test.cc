@@ -24,7 +24,6 @@
 namespace engram::integration {
 namespace {
 
-using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 constexpr uint32_t kColumns = 24, kRowBytes = 264, kGap = 72;  // of deepseek-v4.1-flash
