@@ -93,7 +93,9 @@ absl::Status HostStream::Enqueue(const Callable& callable) {
 }
 
 absl::Status HostStream::Copy(void* to, const void* from, size_t bytes) {
-  return Enqueue([to, from, bytes] { std::memcpy(to, from, bytes); });
+  return Enqueue([to, from, bytes] {
+    if (bytes > 0) std::memcpy(to, from, bytes);
+  });
 }
 
 absl::Status HostStream::WaitWord(const std::atomic<uint32_t>* word, WordTest test,

@@ -182,7 +182,7 @@ TEST_F(MetricsTest, TheStatusPageIsWholeAndEscapesWhatOthersChose) {
   Start();
   const std::string page = HttpGet(http_, "/statusz");
   EXPECT_THAT(page, HasSubstr("layer 1: "));
-  EXPECT_THAT(page, ContainsRegex("[0-9.]+ [kMG]B on [^<]* pages"));
+  EXPECT_THAT(page, ContainsRegex("[0-9.]+ [KMG]iB on [^<]* pages"));
   const std::string metrics = HttpGet(http_, "/metrics");
   for (const char* kind : {"hugetlb-2MiB", "transparent-huge", "4KiB"}) {
     EXPECT_THAT(metrics, ContainsRegex(absl::StrCat("server_resident_bytes.[^}]*pages=\"", kind)));

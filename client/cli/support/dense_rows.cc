@@ -36,9 +36,9 @@ absl::Status CheckBatchMemory(uint64_t batch_tokens, uint64_t token_bytes) {
   const uint64_t most = MostBatchTokens(token_bytes);
   if (batch_tokens <= most) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(
-      "--batch-tokens ", batch_tokens, " takes ", HumanBytes(batch_tokens * token_bytes),
+      "--batch-tokens ", batch_tokens, " takes ", ExactBytes(batch_tokens * token_bytes),
       " of memory for the rows of one batch (", HumanBytes(token_bytes), " a token), and at most ",
-      HumanBytes(kMostBatchBytes), " are taken: give at most ", most));
+      ExactBytes(kMostBatchBytes), " are taken: give at most ", most));
 }
 
 std::vector<Landing> DenseLandings(const Manifest& table_set, const ColumnSlice& slice,

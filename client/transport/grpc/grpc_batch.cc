@@ -26,7 +26,7 @@ class RowBytes {
     while (bytes > 0) {
       const wire::Bytes& chunk = chain_[chunk_];
       const uint64_t step = std::min<uint64_t>(bytes, chunk.size() - offset_);
-      std::memcpy(out, chunk.data() + offset_, step);
+      if (step > 0) std::memcpy(out, chunk.data() + offset_, step);  // a chunk of none has no place
       out += step;
       bytes -= step;
       offset_ += step;
