@@ -25,7 +25,7 @@ sources_are_known() {
 
 check_tidy() {
   # Benchmarks are not served.
-  bazel build --keep_going --noshow_progress --aspects=//third_party/bazel:tidy.bzl%tidy --output_groups=tidy -- //... 
+  bazel build --keep_going --noshow_progress --aspects=//third_party/bazel:tidy.bzl%tidy --output_groups=tidy -- //...
 }
 
 for part in "${parts[@]}"; do

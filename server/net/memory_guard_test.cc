@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/base/config.h"
 #include "gtest/gtest.h"
 #include "memstore/base/mutex.h"
 #include "memstore/base/testing/fake_clock.h"
@@ -189,8 +190,8 @@ TEST(CallMemoryBytes, IsHalfOfWhatTheProcessMayTakeAndNeverMoreThanAllCallsNeed)
 TEST(ProcessMemory, SeesWhatIsTaken) {
   const MemoryProbes probes = ProcessMemory();
   EXPECT_GT(probes.resident_bytes(), kMiB);
-#if !defined(__SANITIZE_ADDRESS__) && \
-    !defined(__SANITIZE_THREAD__)  // which have heaps of their own
+#if !defined(ABSL_HAVE_ADDRESS_SANITIZER) && \
+    !defined(ABSL_HAVE_THREAD_SANITIZER)  // which have heaps of their own
   const uint64_t before = probes.heap().used;
   const std::vector<char> some(64 * kMiB, 1);
   EXPECT_GE(probes.heap().used, before + some.size());

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/base/config.h"
 #include "absl/strings/str_cat.h"
 #include "client/client.h"
 #include "gmock/gmock.h"
@@ -409,7 +410,7 @@ TEST_F(CliTest, BenchRefusesMoreMemoryThanItMayTake) {
 }
 
 TEST_F(CliTest, MemoryThatRunsOutIsAnError) {
-#ifdef __SANITIZE_ADDRESS__
+#ifdef ABSL_HAVE_ADDRESS_SANITIZER
   GTEST_SKIP() << "AddressSanitizer reserves more address space than the limit";
 #endif
   // 40 batches of 5,000 tokens are 2.5 GB.

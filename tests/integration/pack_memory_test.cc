@@ -15,6 +15,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/base/config.h"
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "memstore/addressing/families.h"
@@ -62,7 +63,7 @@ void WriteSparseCheckpoint(const fs::path& directory, uint64_t rows) {
 }
 
 TEST(PackMemoryTest, StaysBelowTheLimitOverALargeCheckpoint) {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if defined(ABSL_HAVE_ADDRESS_SANITIZER) || defined(ABSL_HAVE_THREAD_SANITIZER)
   GTEST_SKIP() << "the sanitizer's own memory would count";
 #endif
   const fs::path scratch = fs::path(::testing::TempDir()) / "pack_memory_test";

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/base/config.h"
 #include "absl/strings/str_cat.h"
 #include "client/client.h"
 #include "gtest/gtest.h"
@@ -86,7 +87,7 @@ class StalledClientsTest : public ::testing::Test {
   }
   void ExpectBounded() {
     const uint64_t resident = ResidentBytes(engramd_->pid());
-#if !defined(__SANITIZE_ADDRESS__)  // which keeps freed memory, and shadows all of it
+#if !defined(ABSL_HAVE_ADDRESS_SANITIZER)  // which keeps freed memory, and shadows all of it
     EXPECT_LT(resident, resident_before_ + kMostMoreBytes);
 #endif
     RecordProperty("grown_mib", static_cast<int>((resident - resident_before_) >> 20));

@@ -60,7 +60,7 @@ inline std::vector<LayerRowIdsOutput> DenseOutputs(const AddressScheme& scheme, 
   const size_t stride = scheme.layers.size() * scheme.Columns();
   std::vector<LayerRowIdsOutput> outputs;
   for (uint32_t l = 0; l < scheme.layers.size(); ++l) {
-    outputs.push_back({l, rows + l * scheme.Columns(), stride});
+    outputs.push_back({l, rows == nullptr ? nullptr : rows + l * scheme.Columns(), stride});
   }
   return outputs;
 }

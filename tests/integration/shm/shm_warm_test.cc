@@ -10,6 +10,7 @@
 
 #include <cstddef>
 
+#include "absl/base/config.h"
 #include "client/client.h"
 #include "client/transport/local/embedded_transport.h"
 #include "gtest/gtest.h"
@@ -61,7 +62,7 @@ TEST(ShmWarm, NothingAllocates) {
 }
 
 TEST(ShmWarm, AMappedLookupTakesNoPageFault) {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if defined(ABSL_HAVE_ADDRESS_SANITIZER) || defined(ABSL_HAVE_THREAD_SANITIZER)
   GTEST_SKIP() << "a sanitizer has page faults of its own";
 #endif
   ShmOwner owner;
@@ -97,7 +98,7 @@ void ForbidSystemCalls() {
 }
 
 TEST(ShmWarm, AMappedLookupMakesNoSystemCall) {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if defined(ABSL_HAVE_ADDRESS_SANITIZER) || defined(ABSL_HAVE_THREAD_SANITIZER)
   GTEST_SKIP() << "a sanitizer makes system calls of its own";
 #endif
   ShmOwner owner;
