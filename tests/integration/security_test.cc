@@ -176,7 +176,9 @@ TEST_F(SecurityTest, FilesThatCannotBeServedWithStopTheStart) {
 TEST_F(SecurityTest, AnAllowListSaysWhichIdentityMayHaveWhichSet) {
   PackSmallSet("qwen4-exp", 500, scratch_ / "other");
   EngramdProcess engramd(TlsFlags({"--table-set", scratch_ / "other", "--allow",
-                                   "worker-a=deepseek-v4.1-flash", "--allow", "admin=*", "--listen",
+                                   "worker-a=deepseek-v4.1-flash", "--allow", "admin=*", "--allow",
+                                   absl::StrCat("unix:", geteuid(), "=deepseek-v4.1-flash"),
+                                   "--allow", "unix:4711=qwen4-exp", "--listen",
                                    "unix:" + (scratch_ / "s"), "--shm-socket", scratch_ / "m"}));
   const std::string address = engramd.WaitUntilServing();
   const auto client = Client::Attach(
@@ -202,12 +204,15 @@ TEST_F(SecurityTest, AnAllowListSaysWhichIdentityMayHaveWhichSet) {
   EXPECT_TRUE(Client::Attach("grpc:" + address,
                              {.table_set = "qwen4-exp", .security = With(Worker(), admin)})
                   .ok());
-  // Unix sockets are an identity of their own.
+  // Each user of a Unix socket has an identity of his own.
   for (const std::string& target : {"grpc:unix:" + (scratch_ / "s"), "shm:" + (scratch_ / "m")}) {
     const absl::Status status = Client::Attach(target, {.table_set = "qwen4-exp"}).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kPermissionDenied) << target << status;
     EXPECT_THAT(std::string(status.message()),
-                AllOf(HasSubstr("unix"), HasSubstr(" may not have table set qwen4-exp")));
+                HasSubstr(absl::StrCat("unix:", geteuid(), " may not have table set qwen4-exp")));
+    const auto own = Client::Attach(target, {.table_set = "deepseek-v4.1-flash"});
+    ASSERT_TRUE(own.ok()) << target << own.status();
+    ExpectRows(**own);
   }
 }
 
