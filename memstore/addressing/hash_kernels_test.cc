@@ -18,7 +18,9 @@ class HashKernelTest : public testing::TestWithParam<NamedHashKernel> {
 
   // Row ids of `tile` in an array with a guard after each token's columns.
   std::vector<RowId> Hash(const LayerHash& layer, const WindowTile& tile, size_t stride) {
-    std::vector<RowId> rows(tile.tokens * stride, kGuard);
+    std::vector<RowId> rows;
+    rows.reserve(tile.tokens * stride + 1);  // so that no tokens have a place as well
+    rows.resize(tile.tokens * stride, kGuard);
     GetParam().hash(layer, tile, rows.data(), stride);
     return rows;
   }

@@ -69,6 +69,7 @@ class AdminSecurityTest : public ::testing::Test {
     const auto stub =
         grpc::health::v1::Health::NewStub(grpc::CreateChannel(address, (*credentials)->channel()));
     grpc::ClientContext context;
+    (*credentials)->Apply(&context);
     context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
     grpc::health::v1::HealthCheckResponse response;
     return stub->Check(&context, {}, &response).error_code();
