@@ -19,7 +19,7 @@ from others import Others  # noqa: E402
 ENGRAM = "client/cli/engram"
 ENGRAMD = "server/engramd"
 # What a connection may send before it is ended: its socket's buffers, and as many frames as may come at once.
-MOST_BYTES = 16 << 20
+MOST_BYTES = 8 << 20
 MOST_S = 60
 # Rounds in which others are looked at while somebody goes on.
 ROUNDS = 10
