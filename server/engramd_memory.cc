@@ -41,10 +41,8 @@ absl::Status Engramd::StartMemoryGuard() {
 void Engramd::MakeRoomInMemory(uint64_t bytes) {
   const MonotonicTime now = clock_->Now();
   const char* ended = "connections that sent most without an answer";
-  // Operators' first: they have no need of much, and lookups are not ended for what they sent.
-  uint64_t ended_bytes = admin_ == nullptr ? 0 : admin_->connections().EndUnanswered(bytes);
-  if (ended_bytes < bytes) ended_bytes += connections_.EndUnanswered(bytes - ended_bytes);
-  if (ended_bytes > 0) {
+  std::string worst;
+  if (connections_.EndUnanswered(bytes, &worst) > 0) {
     connections_ended_ = now;
   } else if (now - connections_ended_ > kLettingGo) {
     // No connection sent much: what is held is many times as large as what came.
@@ -59,30 +57,37 @@ void Engramd::MakeRoomInMemory(uint64_t bytes) {
   }
   if (now < next_memory_log_) return;
   next_memory_log_ = now + kMemoryLogInterval;
-  LogEvent(*log_, spdlog::level::warn, "clients_ended_for_memory", {{"bytes", call_memory_bytes_}},
+  LogEvent(*log_, spdlog::level::warn, "clients_ended_for_memory",
+           {{"bytes", call_memory_bytes_}, {"peer", worst}},
            absl::StrCat("clients have engramd hold more than the ", call_memory_bytes_ >> 20,
-                        " MiB that it takes for them: ", ended, " are ended"));
+                        " MiB that it takes for them: ", ended, " are ended",
+                        worst.empty() ? "" : absl::StrCat(", before all that of ", worst)));
 }
 
 ConnectionsEnded Engramd::CountConnectionsEnded() const {
   const EndedForFrames frames = CountEndedForFrames();
   return {.long_header_block = frames.long_header_blocks,
           .idle_frames = frames.idle_frames,
-          .memory = connections_.EndedUnanswered()};
+          .memory = connections_.EndedUnanswered() + frames.unanswered};
 }
 
 void Engramd::LogEndedForFrames() {
   const EndedForFrames ended = CountEndedForFrames();
-  const uint64_t all = ended.long_header_blocks + ended.idle_frames;
+  const uint64_t all = ended.long_header_blocks + ended.idle_frames + ended.unanswered;
   if (all == logged_for_frames_ || clock_->Now() < next_frames_log_) return;
   logged_for_frames_ = all;
   next_frames_log_ = clock_->After(kMemoryLogInterval);
-  log_->warn(
-      "connections are ended for their frames (so far {} for header blocks beyond {} KiB or {} "
-      "frames, {} for resets, pings and the like, beyond {} at once and {} per second)",
-      ended.long_header_blocks, Http2Limits::kMaxHeaderBlockBytes >> 10,
-      Http2Limits::kMaxHeaderBlockFrames, ended.idle_frames, Http2Limits::kIdleFramesAtOnce,
-      Http2Limits::kIdleFramesPerSecond);
+  LogEvent(
+      *log_, spdlog::level::warn, "connections_ended_for_frames",
+      {{"long_header_block", ended.long_header_blocks},
+       {"idle_frames", ended.idle_frames},
+       {"operators_unanswered", ended.unanswered}},
+      absl::StrCat("connections are ended for their frames: so far ", ended.long_header_blocks,
+                   " for header blocks beyond ", Http2Limits::kMaxHeaderBlockBytes >> 10,
+                   " KiB or ", Http2Limits::kMaxHeaderBlockFrames, " frames, ", ended.idle_frames,
+                   " for resets, pings and the like beyond ", Http2Limits::kIdleFramesAtOnce,
+                   " at once and ", Http2Limits::kIdleFramesPerSecond, " per second, ",
+                   ended.unanswered, " of operators for requests that never end"));
 }
 
 }  // namespace engram

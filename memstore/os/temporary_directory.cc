@@ -115,6 +115,7 @@ absl::StatusOr<TemporaryDirectory> TemporaryDirectory::Make(absl::string_view st
       return lock.status();
     }
     if (lock->has_value()) return TemporaryDirectory(std::move(path), **std::move(lock));
+    RemoveTree(path);  // whoever took it may have left it
   }
   return absl::UnavailableError(
       absl::StrCat("cannot make a temporary directory in ", parent, ": others keep removing it"));

@@ -17,6 +17,7 @@
 #include "memstore/base/status_macros.h"
 #include "proto/engram/v1/lookup.grpc.pb.h"
 #include "server/base/limits.h"
+#include "server/base/log.h"
 #include "server/grpc/grpc_status.h"
 #include "server/net/server_shutdown.h"
 #include "server/net/socket_watch.h"
@@ -26,9 +27,11 @@ namespace {
 
 // Of reflection's calls and channelz'; those of Admin have none.
 constexpr int kMaxAdminThreads = 16;
-// An operator, a script and a tool's browser, several times over; beyond it who does nothing for
-// longest is ended, or the new one.
-constexpr size_t kMaxAdminConnections = 64;
+// Far more than there are operators. The next one is let in all the same, for one that was given
+// next to nothing, the oldest first, or else one that says nothing.
+constexpr size_t kMaxAdminConnections = 256;
+// Beyond what it was answered: what operators send is paths and names.
+constexpr uint64_t kMostUnansweredBytes = 256 << 10;
 constexpr int kMaxAdminCalls = 16;  // of a connection, at once
 // A connection that says nothing for this long makes room for another.
 constexpr absl::Duration kIdle = absl::Seconds(5);
@@ -120,11 +123,18 @@ absl::StatusOr<std::vector<ListenSocket>> AdminServer::Bind(const ListenAddress&
 void AdminServer::Take(int listen_fd, int fd) {
   const MonotonicTime now = clock_->Now();
   if (connections_.CountOpen() >= kMaxAdminConnections &&
-      connections_.EndLeastUsed(1, now, absl::FromChrono(kMaxHandshake), kIdle) == 0) {
+      connections_.EndLeastUsed(1, now, absl::ZeroDuration(), kIdle) == 0) {
+    LogEvent(*log_, spdlog::level::warn, "connection_refused", {{"for", "operators"}},
+             "an operator's connection is turned away: there are as many as engramd takes, and all "
+             "are in use");
     close(fd);
     return;
   }
-  if (!WatchSocket(fd, has_tls_ ? Wire::kTls : Wire::kPlain, clock_).ok()) {
+  if (const absl::Status status =
+          WatchSocket(fd, has_tls_ ? Wire::kTls : Wire::kPlain, clock_, kMostUnansweredBytes);
+      !status.ok()) {
+    LogEvent(*log_, spdlog::level::warn, "connection_refused", {{"for", "operators"}},
+             absl::StrCat("an operator's connection is turned away: ", status.message()));
     close(fd);
     return;
   }

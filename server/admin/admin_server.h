@@ -7,10 +7,12 @@
 // are switched on: the lookup server keeps them out (server/engramd.cc). Of theirs that have
 // a thread for each call there are at most kMaxAdminThreads; calls of Admin have none, so that
 // those who take no answer of the others do not keep operators out. What connections may hold is
-// bounded by their number, their calls and a request's bytes: 16 MiB in all. Thread-compatible.
+// bounded by their number and by what one may send without an answer: 64 MiB in all.
+// Thread-compatible.
 #pragma once
 
 #include <grpcpp/grpcpp.h>
+#include <spdlog/logger.h>
 
 #include <memory>
 #include <string>
@@ -43,18 +45,18 @@ class AdminServer {
   // Cancels the calls that are under way, after a moment.
   ~AdminServer();
   const std::string& address() const { return address_; }
-  // Operators', so that those can be ended that take memory.
-  Connections& connections() { return connections_; }
   // As health tells it, for "", engram.v1.Admin and engram.v1.Lookup.
   void SetServing(bool serving);
 
  private:
-  AdminServer(const AdminTargets& targets, Clock* clock) : clock_(clock), service_(targets) {}
+  AdminServer(const AdminTargets& targets, Clock* clock)
+      : clock_(clock), log_(targets.log), service_(targets) {}
   // The sockets, not listening yet; a Unix one's file has its mode.
   absl::StatusOr<std::vector<ListenSocket>> Bind(const ListenAddress& address);
   void Take(int listen_fd, int fd);
 
   Clock* const clock_;
+  const std::shared_ptr<spdlog::logger> log_;
   bool has_tls_ = false;
   Connections connections_;
   AdminService service_;

@@ -26,6 +26,9 @@ const char* EventOf(const absl::Status& status) {
   switch (status.code()) {
     case absl::StatusCode::kOk:
       return "lookup_answered";
+    case absl::StatusCode::kCancelled:
+      return "lookup_cancelled";
+    case absl::StatusCode::kUnavailable:
     case absl::StatusCode::kUnauthenticated:
     case absl::StatusCode::kPermissionDenied:
     case absl::StatusCode::kResourceExhausted:
@@ -52,7 +55,7 @@ bool RequestLog::MayWrite(uint64_t most) {
   if (now - second_ >= absl::Seconds(1)) {
     if (left_out_ > 0) {
       LogEvent(*log_, spdlog::level::warn, "lines_left_out",
-               {{"lines", left_out_}, {"of", "lookup_refused"}},
+               {{"lines", left_out_}, {"of", "lookups"}},
                absl::StrCat(left_out_, " lines of lookups were left out"));
     }
     second_ = now;

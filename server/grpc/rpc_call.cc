@@ -14,7 +14,7 @@ namespace {
 
 // What gRPC knows of a connection's peer is an object of the connection's own, whether or not it
 // knows anything, which lives as long as a call of it. Names of peers would not do: those of a Unix
-// socket have one between them.
+// socket are its users'.
 uint64_t ConnectionOf(grpc::ServerContext& context) {
   if (context.c_call() == nullptr) return 0;
   grpc_auth_context* const of_connection = grpc_call_auth_context(context.c_call());

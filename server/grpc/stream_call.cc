@@ -29,12 +29,7 @@ StreamCall::StreamCall(EventLoop& loop, LookupRequests* requests)
 StreamCall::~StreamCall() { DropAll(); }
 
 void StreamCall::OnAccepted() {
-  // Peers of a Unix socket have one name between them: there each stream is a client.
-  std::string client = context_.peer();
-  if (absl::StartsWith(client, "unix:")) {
-    absl::StrAppend(&client, "#", reinterpret_cast<uintptr_t>(this));
-  }
-  loop_.scheduler().Join(*this, client);
+  loop_.scheduler().Join(*this, absl::StrCat(connection()));
   ids_.SetConnection(connection());
   last_event_ = now_ = loop_.clock().Now();
   if (end_ = TakePlace(); !end_.ok()) {

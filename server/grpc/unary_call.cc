@@ -45,7 +45,7 @@ UnaryCall::~UnaryCall() {
 }
 
 void UnaryCall::OnAccepted() {
-  loop_.scheduler().Join(*this, context_.peer());
+  loop_.scheduler().Join(*this, absl::StrCat(connection()));
   ids_.SetConnection(connection());
   loop_.metrics().Began();
   accepted_at_ = loop_.clock().Now();

@@ -1,12 +1,15 @@
 #include "server/net/connections.h"
 
+#include <netdb.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 
 #include <algorithm>
 #include <utility>
 
 #include "absl/algorithm/container.h"
+#include "absl/strings/str_cat.h"
 #include "server/base/limits.h"
 
 namespace engram {
@@ -24,6 +27,22 @@ constexpr uint64_t kNextToNothing = 2 << 10;
 bool IsStillSocket(int fd, ino_t inode) {
   struct stat file;
   return fstat(fd, &file) == 0 && S_ISSOCK(file.st_mode) && file.st_ino == inode;
+}
+
+std::string PeerName(int fd) {
+  sockaddr_storage address{};
+  socklen_t bytes = sizeof(address);
+  auto* const any = reinterpret_cast<sockaddr*>(&address);
+  if (getpeername(fd, any, &bytes) != 0) return "a peer that is gone";
+  if (address.ss_family == AF_UNIX) {
+    return absl::StrCat("unix:", reinterpret_cast<const sockaddr_un*>(any)->sun_path);
+  }
+  char host[NI_MAXHOST], port[NI_MAXSERV];
+  if (getnameinfo(any, bytes, host, sizeof(host), port, sizeof(port),
+                  NI_NUMERICHOST | NI_NUMERICSERV) != 0) {
+    return "a peer without a name";
+  }
+  return absl::StrCat(host, ":", port);
 }
 
 }  // namespace
@@ -63,7 +82,7 @@ void Connections::End(const Open& one) {
   shutdown(one.fd, SHUT_RDWR);
 }
 
-uint64_t Connections::EndUnanswered(uint64_t bytes) {
+uint64_t Connections::EndUnanswered(uint64_t bytes, std::string* worst) {
   MutexLock lock(mutex_);
   std::vector<Open> open = Measured();
   std::erase_if(open, [](const Open& one) {
@@ -75,6 +94,7 @@ uint64_t Connections::EndUnanswered(uint64_t bytes) {
   uint64_t found = 0;
   for (const Open& one : open) {
     if (found >= bytes || one.traffic.unanswered <= kLeastUnanswered) break;
+    if (worst != nullptr && found == 0) *worst = PeerName(one.fd);
     found += one.traffic.unanswered;
     ++ended_unanswered_;
     End(one);

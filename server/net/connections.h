@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -42,8 +43,9 @@ class Connections {
   // whose numbers are something else's by now are left alone.
   void ShutDown() ABSL_LOCKS_EXCLUDED(mutex_);
   // Ends those that sent most without an answer, until that is `bytes` or no other sent more than
-  // kLeastUnanswered, or what is there may be a request that came just now. Returns how much it is.
-  uint64_t EndUnanswered(uint64_t bytes) ABSL_LOCKS_EXCLUDED(mutex_);
+  // kLeastUnanswered, or what is there may be a request that came just now. Returns how much it is,
+  // and the peer that sent most: "10.0.0.7:41812", "unix:1000".
+  uint64_t EndUnanswered(uint64_t bytes, std::string* worst = nullptr) ABSL_LOCKS_EXCLUDED(mutex_);
   // How many that was so far.
   uint64_t EndedUnanswered() const ABSL_LOCKS_EXCLUDED(mutex_);
   // Of those that were added.

@@ -5,6 +5,7 @@
 
 #include <map>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "absl/time/time.h"
@@ -71,7 +72,9 @@ TEST_F(MeasuredConnectionsTest, ThoseThatSentMostWithoutAnAnswerAreEnded) {
   const int worst = Add(At(0), {{.unanswered = 9'000'000, .unanswered_for = just_now}});
   const int bad = Add(At(0), {{.unanswered = 4'000'000, .unanswered_for = long_ago}});
   const int little = Add(At(0), {{.unanswered = 9'000, .unanswered_for = long_ago}});
-  EXPECT_EQ(connections_.EndUnanswered(1'000'000), 9'000'000u);
+  std::string peer;
+  EXPECT_EQ(connections_.EndUnanswered(1'000'000, &peer), 9'000'000u);
+  EXPECT_EQ(peer, "unix:");
   EXPECT_TRUE(HasEnded(worst));
   EXPECT_FALSE(HasEnded(bad));
   // Once; then the next one, and none that is as all are, or may be about to be answered.

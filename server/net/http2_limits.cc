@@ -12,6 +12,7 @@ constexpr std::string_view kPreface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 enum FrameType : uint8_t {
   kData = 0,
   kHeaders = 1,
+  kPing = 6,
   kWindowUpdate = 8,
   kContinuation = 9,
 };
@@ -69,6 +70,7 @@ void Http2Limits::BeginFrame(absl::FunctionRef<MonotonicTime()> now) {
   switch (type) {
     case kHeaders:
       block_bytes_ = block_frames_ = 0;
+      if ((flags & kEndStream) == 0) ++open_calls_;
       [[fallthrough]];
     case kContinuation:
       block_bytes_ += length;
@@ -78,7 +80,15 @@ void Http2Limits::BeginFrame(absl::FunctionRef<MonotonicTime()> now) {
       }
       break;
     case kData:
-      if (length == 0 && (flags & kEndStream) == 0) Spend(1, now);
+      // The end of a call is one of its own.
+      if ((flags & kEndStream) != 0 && open_calls_ > 0) {
+        --open_calls_;
+      } else if (length == 0) {
+        Spend(1, now);
+      }
+      break;
+    case kPing:
+      Spend(kIdleFramesOfAPing, now);
       break;
     case kWindowUpdate:
       Spend(kIdleFramesOfAWindowUpdate, now);
@@ -94,7 +104,7 @@ void Http2Limits::Spend(double frames, absl::FunctionRef<MonotonicTime()> now) {
   const MonotonicTime time = now();
   const double since = absl::ToDoubleSeconds(time - counted_);
   counted_ = time;
-  idle_frames_ = std::min(idle_frames_ + since * kIdleFramesPerSecond, kIdleFramesAtOnce);
+  idle_frames_ = std::min<double>(idle_frames_ + since * kIdleFramesPerSecond, kIdleFramesAtOnce);
   if (idle_frames_ < 0) verdict_ = Verdict::kIdleFrames;
 }
 

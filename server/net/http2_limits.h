@@ -34,15 +34,18 @@ class Http2Limits {
   static constexpr uint32_t kMaxHeaderBlockBytes = 32 << 10;
   // A client's frames are 16 KiB, so that two are enough.
   static constexpr uint32_t kMaxHeaderBlockFrames = 16;
-  // Frames that neither begin a call nor carry a part of one: resets, pings, settings, priorities,
-  // empty data. A client resets a call that it does not wait for any more, of 128 that it may have
+  // Frames that neither begin a call nor carry a part of one: resets, settings, priorities, empty
+  // data. A client resets a call that it does not wait for any more, of 128 that it may have
   // at once. A call that is reset at once costs gRPC up to 20 KB until it has seen to it: 40 MB.
   // (nghttp2 takes 1,000 resets at once and 33 a second.)
-  static constexpr double kIdleFramesAtOnce = 2'000;
-  static constexpr double kIdleFramesPerSecond = 500;
+  static constexpr uint32_t kIdleFramesAtOnce = 2'000;
+  static constexpr uint32_t kIdleFramesPerSecond = 500;
   // A window's update comes with what is taken, up to two for each message of an answer, and costs
   // next to nothing: two million a second are let through.
   static constexpr double kIdleFramesOfAWindowUpdate = 1.0 / 4096;
+  // Clients in Go and Java ask how far the server is by a ping a round trip, and pings alone gRPC
+  // itself ends: 32,000 a second are let through.
+  static constexpr double kIdleFramesOfAPing = 1.0 / 64;
 
   // The next bytes that came. What is not kFine stays: the connection is of no use. `now` is asked
   // when it begins, and where more frames came at once than are let through.
@@ -60,6 +63,7 @@ class Http2Limits {
   uint32_t had_ = 0;           // bytes of the preface, or of header_
   uint32_t payload_left_ = 0;  // of the frame
   uint32_t block_bytes_ = 0, block_frames_ = 0;
+  uint64_t open_calls_ = 0;  // that were begun and may end yet with a frame that is empty
   double idle_frames_ = kIdleFramesAtOnce;  // that may come still
   MonotonicTime counted_;                   // when idle_frames_ last grew
 };

@@ -87,8 +87,9 @@ TEST_F(Http2LimitsTest, FramesThatCarryNothingComeAtACallersPace) {
   const int at_once = static_cast<int>(Http2Limits::kIdleFramesAtOnce);
   const int each_second = static_cast<int>(Http2Limits::kIdleFramesPerSecond);
   for (const std::string& frame :
-       {Frame(kReset, 0, 4), Frame(kPing, 0, 8), Frame(kSettings, 0, 0), Frame(kUnknown, 0, 0),
-        Frame(kData, 0, 0), Frame(kHeaders, kEndHeaders, 30) + Frame(kReset, 0, 4)}) {
+       {Frame(kReset, 0, 4), Frame(kSettings, 0, 0), Frame(kUnknown, 0, 0), Frame(kData, 0, 0),
+        Frame(kData, kEndStream, 0),
+        Frame(kHeaders, kEndHeaders | kEndStream, 30) + Frame(kReset, 0, 4)}) {
     limits_ = Http2Limits();
     ASSERT_EQ(Begin(), Verdict::kFine);
     EXPECT_EQ(Repeat(frame, at_once - 1), Verdict::kFine);
@@ -105,6 +106,19 @@ TEST_F(Http2LimitsTest, FramesThatCarryNothingComeAtACallersPace) {
     now_ += absl::Hours(1);
     EXPECT_EQ(Repeat(frame, 2 * at_once), Verdict::kIdleFrames);
   }
+}
+
+// As clients in Go and Java do, which measure the way with each round trip.
+TEST_F(Http2LimitsTest, CallsWithAPingEachPass) {
+  ASSERT_EQ(Begin(), Verdict::kFine);
+  const std::string call =
+      Frame(kHeaders, kEndHeaders, 30) + Frame(kData, kEndStream, 50) + Frame(kPing, 0, 8);
+  for (int i = 0; i < 20; ++i) {
+    EXPECT_EQ(Repeat(call, 20'000), Verdict::kFine) << i;
+    now_ += absl::Seconds(1);
+  }
+  // But there is an end to pings.
+  EXPECT_EQ(Repeat(Frame(kPing, 0, 8), 200'000), Verdict::kIdleFrames);
 }
 
 TEST_F(Http2LimitsTest, WindowUpdatesAreCheapAndNotWithoutEnd) {

@@ -34,6 +34,7 @@ struct Watched {
   ino_t inode = 0;
   Wire wire = Wire::kPlain;
   Http2Limits limits;
+  uint64_t most_unanswered = 0;
   std::optional<uid_t> user;  // of a Unix socket's other end
   // For any thread.
   std::atomic<const Clock*> clock{nullptr};
@@ -41,7 +42,7 @@ struct Watched {
   std::atomic<int64_t> received_ns{0}, unanswered_since_ns{0};
 };
 
-std::atomic<uint64_t> long_header_blocks{0}, idle_frames{0};
+std::atomic<uint64_t> long_header_blocks{0}, idle_frames{0}, too_much_unanswered{0};
 
 // By descriptor. What was made for a number stays: the next connection that has it uses it.
 std::array<std::atomic<Watched*>, kMostDescriptors> watched_sockets{};
@@ -70,8 +71,14 @@ bool LookAtReceived(int fd, const msghdr& message, size_t bytes) {
   };
   const int64_t now_ns = now().nanoseconds();
   watched->received_ns.store(now_ns, std::memory_order_relaxed);
-  if (watched->unanswered.fetch_add(bytes, std::memory_order_relaxed) == 0) {
-    watched->unanswered_since_ns.store(now_ns, std::memory_order_relaxed);
+  // Its reader alone adds, so that who finds something finds since when as well.
+  if (watched->unanswered.load(std::memory_order_relaxed) == 0) {
+    watched->unanswered_since_ns.store(now_ns, std::memory_order_release);
+  }
+  const uint64_t before = watched->unanswered.fetch_add(bytes, std::memory_order_release);
+  if (before + bytes > watched->most_unanswered && Inode(fd) == watched->inode) {
+    too_much_unanswered.fetch_add(1, std::memory_order_relaxed);
+    return false;
   }
   if (watched->wire == Wire::kTls) return true;
   auto verdict = Http2Limits::Verdict::kFine;
@@ -158,7 +165,7 @@ absl::Status CheckSocketsCanBeWatched() {
       "SSL_read");
 }
 
-absl::Status WatchSocket(int fd, Wire wire, const Clock* clock) {
+absl::Status WatchSocket(int fd, Wire wire, const Clock* clock, uint64_t most_unanswered) {
   if (fd < 0 || static_cast<size_t>(fd) >= kMostDescriptors) {
     return absl::ResourceExhaustedError(
         absl::StrCat("descriptor ", fd, " is beyond the ", kMostDescriptors, " that are watched"));
@@ -183,11 +190,14 @@ absl::Status WatchSocket(int fd, Wire wire, const Clock* clock) {
   watched->inode = Inode(fd);
   watched->wire = wire;
   watched->user = user;
+  watched->most_unanswered = most_unanswered;
   watched->clock.store(clock, std::memory_order_relaxed);
   watched->limits = Http2Limits();
   watched->unanswered.store(0, std::memory_order_relaxed);
   watched->sent.store(0, std::memory_order_relaxed);
-  watched->received_ns.store(clock->Now().nanoseconds(), std::memory_order_relaxed);
+  for (std::atomic<int64_t>* const ns : {&watched->received_ns, &watched->unanswered_since_ns}) {
+    ns->store(clock->Now().nanoseconds(), std::memory_order_relaxed);
+  }
   if (is_new) watched_sockets[static_cast<size_t>(fd)].store(watched, std::memory_order_release);
   return absl::OkStatus();
 }
@@ -202,7 +212,7 @@ std::optional<SocketTraffic> TrafficOf(int fd) {
   const auto since = [now](const std::atomic<int64_t>& ns) {
     return now - MonotonicTime::FromNanoseconds(ns.load(std::memory_order_relaxed));
   };
-  return SocketTraffic{.unanswered = watched->unanswered.load(std::memory_order_relaxed),
+  return SocketTraffic{.unanswered = watched->unanswered.load(std::memory_order_acquire),
                        .unanswered_for = since(watched->unanswered_since_ns),
                        .taken = sent - std::min(sent, static_cast<uint64_t>(queued)),
                        .silent = since(watched->received_ns)};
@@ -210,7 +220,8 @@ std::optional<SocketTraffic> TrafficOf(int fd) {
 
 EndedForFrames CountEndedForFrames() {
   return {.long_header_blocks = long_header_blocks.load(std::memory_order_relaxed),
-          .idle_frames = idle_frames.load(std::memory_order_relaxed)};
+          .idle_frames = idle_frames.load(std::memory_order_relaxed),
+          .unanswered = too_much_unanswered.load(std::memory_order_relaxed)};
 }
 
 }  // namespace engram
@@ -221,7 +232,7 @@ extern "C" {
 ssize_t recvmsg(int fd, msghdr* message, int flags) {
   static const auto next = engram::Next<ssize_t(int, msghdr*, int)>("recvmsg");
   const ssize_t got = next(fd, message, flags);
-  if (got <= 0 || (flags & MSG_PEEK) != 0) return got;
+  if (got <= 0 || (flags & (MSG_PEEK | MSG_ERRQUEUE)) != 0) return got;
   return engram::LookAtReceived(fd, *message, static_cast<size_t>(got)) ? got : 0;
 }
 

@@ -16,6 +16,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <optional>
 
 #include "absl/status/status.h"
@@ -35,19 +36,22 @@ struct SocketTraffic {
   absl::Duration silent = absl::ZeroDuration();          // since something came
 };
 
-// Connections that were ended for their frames since the process began.
+// Connections that were ended for what came, since the process began.
 struct EndedForFrames {
   uint64_t long_header_blocks = 0;
   uint64_t idle_frames = 0;
+  uint64_t unanswered = 0;
 };
 
 // INTERNAL where libraries' calls are not the ones that look: the program was linked so that they
 // find the system's own.
 absl::Status CheckSocketsCanBeWatched();
 
-// From now on, before gRPC has it, and until its number is something else's. `clock` outlives the
-// process's servers. RESOURCE_EXHAUSTED: its number is too large. ErrnoToStatus: it is no socket.
-absl::Status WatchSocket(int fd, Wire wire, const Clock* clock);
+// From now on, before gRPC has it, and until its number is something else's. `clock` lives as long
+// as the process. RESOURCE_EXHAUSTED: its number is too large. ErrnoToStatus: it is no socket. One
+// that has sent more than `most_unanswered` bytes without as many in answer is ended, too.
+absl::Status WatchSocket(int fd, Wire wire, const Clock* clock,
+                         uint64_t most_unanswered = std::numeric_limits<uint64_t>::max());
 // Nothing: it was never watched. The caller knows that `fd` is the same still.
 std::optional<SocketTraffic> TrafficOf(int fd);
 EndedForFrames CountEndedForFrames();

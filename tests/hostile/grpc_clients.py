@@ -231,12 +231,12 @@ FLOODS = {one.__name__: one for one in (endless_block, block_in_morsels, rapid_r
 class SlowUpload:
     """Requests of a connection that come as fast as the windows allow, and never come to their ends."""
 
-    def __init__(self, connection, calls, sent, announced=4 << 20):
+    def __init__(self, connection, calls, sent, announced=4 << 20, path=LOOKUP):
         self.connection = connection
         self.connection_window = FIRST_WINDOW
         self.windows, self.left = {}, {}
         for _ in range(calls):
-            stream = connection.call(LOOKUP, b"", announced=announced)
+            stream = connection.call(path, b"", announced=announced)
             self.windows[stream], self.left[stream] = FIRST_WINDOW - 5, sent
             self.connection_window -= 5
 
@@ -338,16 +338,16 @@ def keep_once(hostile, streams):
     hostile.each(act)
 
 
-def leave_unfinished(hostile, calls=100, sent=48000):
+def leave_unfinished(hostile, calls=100, sent=48000, path=LOOKUP):
     """Requests of which a part comes, at once or, where that is more than the windows take, bit by bit."""
     def act(connection, is_new):
         if sent > FIRST_WINDOW:
             if is_new:
-                connection.upload = SlowUpload(connection, calls, sent)
+                connection.upload = SlowUpload(connection, calls, sent, path=path)
             connection.upload.go_on()
         elif is_new:
             for _ in range(calls):
-                connection.call(LOOKUP, bytes(sent), announced=4 << 20)
+                connection.call(path, bytes(sent), announced=4 << 20)
 
     hostile.each(act)
 
