@@ -170,14 +170,18 @@ int Serve(ServerConfig config, Signals& signals) {
   grpc_init();
   absl::Status status = (*engramd)->Listen();
   if (status.ok()) {
+    // Before it says that it listens: who waits for that may send the signal at once.
+    signals.OnHangup([&] {
+      LogSignal(*log, "SIGHUP", ": reading the token file and certificates again");
+      (*engramd)->ReadFilesAgain();
+    });
     signals.Serving();
     status = (*engramd)->Accept();
   }
-  if (!status.ok()) return Fail(*log, status);
-  signals.OnHangup([&] {
-    LogSignal(*log, "SIGHUP", ": reading the token file and certificates again");
-    (*engramd)->ReadFilesAgain();
-  });
+  if (!status.ok()) {
+    signals.OnHangup(nullptr);
+    return Fail(*log, status);
+  }
   const bool terminated = signals.Wait() == SIGTERM;
   signals.OnHangup(nullptr);
   // A second signal ends this process at once. What is served lies in memory.
