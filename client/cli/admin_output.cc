@@ -22,7 +22,7 @@ constexpr char kFenced[] = "fenced";
 // What to do about a fenced set.
 constexpr char kFencedFix[] =
     "its memory was damaged, and no batch gets rows of it: start engramd again, or publish its "
-    "directory again (gRPC's health service says NOT_SERVING until engramd is started again)";
+    "directory again (gRPC's health service says NOT_SERVING until one of these is done)";
 // Digits of an id that tell sets apart, and that retire takes.
 constexpr size_t kShownDigits = 12;
 

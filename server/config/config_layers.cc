@@ -146,7 +146,7 @@ ProgramTexts Texts() {
           .exit_codes = {{"0", "stopped by a signal"}, {"1", "it failed"}, {"2", "bad usage"}},
           .environment = {{"ENGRAMD_...",
                            "what a flag says that takes a value, by its name in capitals with _ "
-                           "for -: ENGRAMD_LISTEN is --listen"},
+                           "for -: ENGRAMD_LISTEN is --listen; an empty one says nothing"},
                           {"TMPDIR", "where links to a checkpoint lie without --state-dir"}},
           .examples = {{"engramd --table-set /tables/v41 --listen 127.0.0.1:7300",
                         "Serve a table set to clients of this machine:"},
@@ -261,7 +261,8 @@ absl::Status ConfigLayers::ReadEnvironment(absl::Span<const char* const> environ
                        " is set in the environment, and engramd has no such setting: unset it "
                        "(engramd --help lists what there is)"));
     }
-    if (origins_.contains(field)) continue;
+    // As what starts it writes one where there is nothing: it must not take a token file away.
+    if (origins_.contains(field) || variable.second.empty()) continue;
     std::vector<std::string> values = {variable.second};
     if (descriptor->is_repeated()) values = absl::StrSplit(variable.second, ',');
     for (const std::string& value : values) {

@@ -46,6 +46,19 @@ TEST(ConfigLayers, NamesTheFlagThatWasMeant) {
             "engramd has no flag --table-sets: did you mean --table-set?");
 }
 
+TEST(ConfigLayers, AnEmptyVariableSaysNothing) {
+  const std::string file = WriteFile("token_file: \"tokens\"\nlisten: \"127.0.0.1:1\"\n");
+  const auto layers = Read({"--config", file.c_str()},
+                           {"ENGRAMD_TOKEN_FILE=", "ENGRAMD_LISTEN=", "ENGRAMD_SPIN_US="});
+  ASSERT_TRUE(layers.ok()) << layers.status();
+  EXPECT_EQ(layers->config().token_file(), "tokens");
+  EXPECT_THAT(layers->config().listen(), ElementsAre("127.0.0.1:1"));
+  // A flag may take it away, and a name that is none is no less wrong for being empty.
+  EXPECT_EQ(Read({"--config", file.c_str(), "--token-file", ""})->config().token_file(), "");
+  EXPECT_THAT(Error({"--config", file.c_str()}, {"ENGRAMD_TOKENFILE="}),
+              HasSubstr("ENGRAMD_TOKENFILE"));
+}
+
 TEST(ConfigLayers, AFlagIsOverTheEnvironmentWhichIsOverTheFile) {
   const std::string file = WriteFile("load_threads: 1\nspin_us: 2\n\nmax_batch_rows: 3\n");
   const auto layers = Read({"--config", file.c_str(), "--load-threads", "10"},
