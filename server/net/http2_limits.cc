@@ -71,6 +71,7 @@ void Http2Limits::BeginFrame(absl::FunctionRef<MonotonicTime()> now) {
     case kHeaders:
       block_bytes_ = block_frames_ = 0;
       if ((flags & kEndStream) == 0) ++open_calls_;
+      free_pings_ = std::min(free_pings_ + 1, kMostFreePings);
       [[fallthrough]];
     case kContinuation:
       block_bytes_ += length;
@@ -80,6 +81,7 @@ void Http2Limits::BeginFrame(absl::FunctionRef<MonotonicTime()> now) {
       }
       break;
     case kData:
+      if (length > 0) free_pings_ = std::min(free_pings_ + 1, kMostFreePings);
       // The end of a call is one of its own.
       if ((flags & kEndStream) != 0 && open_calls_ > 0) {
         --open_calls_;
@@ -88,7 +90,11 @@ void Http2Limits::BeginFrame(absl::FunctionRef<MonotonicTime()> now) {
       }
       break;
     case kPing:
-      Spend(kIdleFramesOfAPing, now);
+      if (free_pings_ > 0) {
+        --free_pings_;
+      } else {
+        Spend(1, now);
+      }
       break;
     case kWindowUpdate:
       Spend(kIdleFramesOfAWindowUpdate, now);

@@ -43,9 +43,9 @@ class Http2Limits {
   // A window's update comes with what is taken, up to two for each message of an answer, and costs
   // next to nothing: two million a second are let through.
   static constexpr double kIdleFramesOfAWindowUpdate = 1.0 / 4096;
-  // Clients in Go and Java ask how far the server is by a ping a round trip, and pings alone gRPC
-  // itself ends: 32,000 a second are let through.
-  static constexpr double kIdleFramesOfAPing = 1.0 / 64;
+  // Clients in Go and Java ask how far the server is by a ping with each round trip: one for each
+  // frame that begins a call or carries a part of it is free, of so many of these.
+  static constexpr uint32_t kMostFreePings = 2'000;
 
   // The next bytes that came. What is not kFine stays: the connection is of no use. `now` is asked
   // when it begins, and where more frames came at once than are let through.
@@ -63,6 +63,7 @@ class Http2Limits {
   uint32_t had_ = 0;           // bytes of the preface, or of header_
   uint32_t payload_left_ = 0;  // of the frame
   uint32_t block_bytes_ = 0, block_frames_ = 0;
+  uint32_t free_pings_ = 0;
   uint64_t open_calls_ = 0;  // that were begun and may end yet with a frame that is empty
   double idle_frames_ = kIdleFramesAtOnce;  // that may come still
   MonotonicTime counted_;                   // when idle_frames_ last grew

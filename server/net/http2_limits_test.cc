@@ -87,8 +87,8 @@ TEST_F(Http2LimitsTest, FramesThatCarryNothingComeAtACallersPace) {
   const int at_once = static_cast<int>(Http2Limits::kIdleFramesAtOnce);
   const int each_second = static_cast<int>(Http2Limits::kIdleFramesPerSecond);
   for (const std::string& frame :
-       {Frame(kReset, 0, 4), Frame(kSettings, 0, 0), Frame(kUnknown, 0, 0), Frame(kData, 0, 0),
-        Frame(kData, kEndStream, 0),
+       {Frame(kReset, 0, 4), Frame(kPing, 0, 8), Frame(kSettings, 0, 0), Frame(kUnknown, 0, 0),
+        Frame(kData, 0, 0), Frame(kData, kEndStream, 0),
         Frame(kHeaders, kEndHeaders | kEndStream, 30) + Frame(kReset, 0, 4)}) {
     limits_ = Http2Limits();
     ASSERT_EQ(Begin(), Verdict::kFine);

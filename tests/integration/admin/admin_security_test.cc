@@ -175,7 +175,7 @@ TEST_F(AdminSecurityTest, TheLogSaysWhoWasRefused) {
   const auto refused = [&](const std::string& labels) {
     return MetricValue(metrics, absl::StrCat("engram_server_admin_refusals_total{", labels, "}"));
   };
-  EXPECT_EQ(refused("method=\"list\",code=\"UNAUTHENTICATED\""), 1);
+  EXPECT_GE(refused("method=\"list\",code=\"UNAUTHENTICATED\""), 1);  // a client may ask again
   EXPECT_EQ(refused("method=\"publish\",code=\"PERMISSION_DENIED\""), 1);
   EXPECT_EQ(refused("method=\"other\",code=\"PERMISSION_DENIED\""), 1);
   EXPECT_EQ(refused("method=\"publish\",code=\"UNAUTHENTICATED\""), 0);
