@@ -20,6 +20,7 @@
 #include "server/base/log.h"
 #include "server/grpc/unknown_call.h"
 #include "server/net/listen_socket.h"
+#include "server/net/no_compression.h"
 #include "server/net/server_shutdown.h"
 #include "server/net/socket_watch.h"
 #include "server/start_checks.h"
@@ -51,6 +52,7 @@ constexpr std::chrono::milliseconds kLeasePing{2000};
 
 void Configure(bool has_leases, grpc::ServerBuilder& builder) {
   builder.SetMaxReceiveMessageSize(static_cast<int>(kMaxRequestBytes));
+  TakeNoCompression(builder);
   builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS,
                              static_cast<int>(std::chrono::milliseconds(kMaxHandshake).count()));
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxCallsPerConnection);

@@ -19,6 +19,7 @@
 #include "server/base/limits.h"
 #include "server/base/log.h"
 #include "server/grpc/grpc_status.h"
+#include "server/net/no_compression.h"
 #include "server/net/server_shutdown.h"
 #include "server/net/socket_watch.h"
 
@@ -82,6 +83,7 @@ absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::Start(const Options& o
   builder.SetSyncServerOption(grpc::ServerBuilder::MAX_POLLERS, 2);
   // gRPC parses a message before Admin can ask who sends it: let it be a small one.
   builder.SetMaxReceiveMessageSize(static_cast<int>(kMaxSmallMessageBytes));
+  TakeNoCompression(builder);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxAdminCalls);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES,
                              static_cast<int>(kMaxSmallMessageBytes));

@@ -12,11 +12,13 @@ constexpr std::string_view kPreface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 enum FrameType : uint8_t {
   kData = 0,
   kHeaders = 1,
+  kReset = 3,
+  kSettings = 4,
   kPing = 6,
   kWindowUpdate = 8,
   kContinuation = 9,
 };
-constexpr uint8_t kEndStream = 1;
+constexpr uint8_t kEndStream = 1, kAck = 1, kPadded = 8;
 
 }  // namespace
 
@@ -72,6 +74,9 @@ void Http2Limits::BeginFrame(absl::FunctionRef<MonotonicTime()> now) {
       block_bytes_ = block_frames_ = 0;
       if ((flags & kEndStream) == 0) ++open_calls_;
       free_pings_ = std::min(free_pings_ + 1, kMostFreePings);
+      free_resets_ = std::min(free_resets_ + 1 / kCallsOfAFreeReset, kMostFreeResets);
+      if (!settled_ && ++calls_unsettled_ > kMostCallsUnsettled) verdict_ = Verdict::kNoSettings;
+      if ((flags & kPadded) != 0) Spend(1, now);
       [[fallthrough]];
     case kContinuation:
       block_bytes_ += length;
@@ -85,7 +90,21 @@ void Http2Limits::BeginFrame(absl::FunctionRef<MonotonicTime()> now) {
       // The end of a call is one of its own.
       if ((flags & kEndStream) != 0 && open_calls_ > 0) {
         --open_calls_;
-      } else if (length == 0) {
+      } else if (length < kLeastDataBytes || (flags & kPadded) != 0) {
+        Spend(1, now);
+      }
+      break;
+    case kReset:
+      if (free_resets_ >= 1) {
+        free_resets_ -= 1;
+      } else {
+        Spend(1, now);
+      }
+      break;
+    case kSettings:
+      if ((flags & kAck) != 0 && !settled_) {
+        settled_ = true;
+      } else {
         Spend(1, now);
       }
       break;

@@ -27,6 +27,7 @@ class Http2Limits {
     kFine,
     kLongHeaderBlock,  // longer than kMaxHeaderBlockBytes, or in more than kMaxHeaderBlockFrames
     kIdleFrames,  // more than kIdleFramesAtOnce that carry nothing, and than may come in a second
+    kNoSettings,  // more than kMostCallsUnsettled before the server's settings were acknowledged
   };
 
   // A call's metadata is 8 KiB at most (gRPC's own default, beyond which it answers the call), here
@@ -35,17 +36,26 @@ class Http2Limits {
   // A client's frames are 16 KiB, so that two are enough.
   static constexpr uint32_t kMaxHeaderBlockFrames = 16;
   // Frames that neither begin a call nor carry a part of one: resets, settings, priorities, empty
-  // data. A client resets a call that it does not wait for any more, of 128 that it may have
-  // at once. A call that is reset at once costs gRPC up to 20 KB until it has seen to it: 40 MB.
-  // (nghttp2 takes 1,000 resets at once and 33 a second.)
-  static constexpr uint32_t kIdleFramesAtOnce = 2'000;
-  static constexpr uint32_t kIdleFramesPerSecond = 500;
+  // and padded data. A client may reset all of its 128 calls at once; a call that is reset at once
+  // costs gRPC up to 20 KB until it has seen to it, of each connection there is.
+  static constexpr uint32_t kIdleFramesAtOnce = 256;
+  static constexpr uint32_t kIdleFramesPerSecond = 50;
+  // Of so many calls one may be reset for free: a client that does not wait for some is as others,
+  // and one that waits for none is not. As many as this are free at once.
+  static constexpr double kCallsOfAFreeReset = 4;
+  static constexpr double kMostFreeResets = 256;
   // A window's update comes with what is taken, up to two for each message of an answer, and costs
-  // next to nothing: two million a second are let through.
-  static constexpr double kIdleFramesOfAWindowUpdate = 1.0 / 4096;
+  // next to nothing: three million a second are let through.
+  static constexpr double kIdleFramesOfAWindowUpdate = 1.0 / 65536;
   // Clients in Go and Java ask how far the server is by a ping with each round trip: one for each
   // frame that begins a call or carries a part of it is free, of so many of these.
   static constexpr uint32_t kMostFreePings = 2'000;
+  // gRPC holds a client to its 128 calls at once when it has acknowledged them, which takes it a
+  // round trip.
+  static constexpr uint32_t kMostCallsUnsettled = 512;
+  // A piece of a message that has not even the five bytes which begin one is no piece that a client
+  // makes, but for the last.
+  static constexpr uint32_t kLeastDataBytes = 5;
 
   // The next bytes that came. What is not kFine stays: the connection is of no use. `now` is asked
   // when it begins, and where more frames came at once than are let through.
@@ -63,7 +73,9 @@ class Http2Limits {
   uint32_t had_ = 0;           // bytes of the preface, or of header_
   uint32_t payload_left_ = 0;  // of the frame
   uint32_t block_bytes_ = 0, block_frames_ = 0;
-  uint32_t free_pings_ = 0;
+  uint32_t free_pings_ = 0, calls_unsettled_ = 0;
+  bool settled_ = false;
+  double free_resets_ = 0;
   uint64_t open_calls_ = 0;  // that were begun and may end yet with a frame that is empty
   double idle_frames_ = kIdleFramesAtOnce;  // that may come still
   MonotonicTime counted_;                   // when idle_frames_ last grew

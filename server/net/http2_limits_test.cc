@@ -12,7 +12,7 @@ using Verdict = Http2Limits::Verdict;
 
 constexpr uint8_t kData = 0, kHeaders = 1, kReset = 3, kSettings = 4, kPing = 6, kWindowUpdate = 8,
                   kContinuation = 9, kUnknown = 77;
-constexpr uint8_t kEndStream = 1, kEndHeaders = 4;
+constexpr uint8_t kEndStream = 1, kAck = 1, kEndHeaders = 4, kPadded = 8;
 
 std::string Frame(uint8_t type, uint8_t flags, size_t length) {
   std::string frame;
@@ -30,7 +30,10 @@ class Http2LimitsTest : public ::testing::Test {
   Verdict Take(const std::string& bytes) {
     return limits_.Take(bytes, [this] { return now_; });
   }
-  Verdict Begin() { return Take("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + Frame(kSettings, 0, 6)); }
+  Verdict Begin() {
+    return Take("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + Frame(kSettings, 0, 6) +
+                Frame(kSettings, kAck, 0));
+  }
   Verdict Repeat(const std::string& frame, int times) {
     for (int i = 1; i < times; ++i) {
       if (const Verdict verdict = Take(frame); verdict != Verdict::kFine) return verdict;
@@ -88,8 +91,8 @@ TEST_F(Http2LimitsTest, FramesThatCarryNothingComeAtACallersPace) {
   const int each_second = static_cast<int>(Http2Limits::kIdleFramesPerSecond);
   for (const std::string& frame :
        {Frame(kReset, 0, 4), Frame(kPing, 0, 8), Frame(kSettings, 0, 0), Frame(kUnknown, 0, 0),
-        Frame(kData, 0, 0), Frame(kData, kEndStream, 0),
-        Frame(kHeaders, kEndHeaders | kEndStream, 30) + Frame(kReset, 0, 4)}) {
+        Frame(kData, 0, 0), Frame(kData, kEndStream, 0), Frame(kData, 0, 4),
+        Frame(kData, kPadded, 0), Frame(kData, 0, 1)}) {
     limits_ = Http2Limits();
     ASSERT_EQ(Begin(), Verdict::kFine);
     EXPECT_EQ(Repeat(frame, at_once - 1), Verdict::kFine);
@@ -119,6 +122,36 @@ TEST_F(Http2LimitsTest, CallsWithAPingEachPass) {
   }
   // But there is an end to pings.
   EXPECT_EQ(Repeat(Frame(kPing, 0, 8), 200'000), Verdict::kIdleFrames);
+}
+
+TEST_F(Http2LimitsTest, OfCallsSomeMayBeReset) {
+  ASSERT_EQ(Begin(), Verdict::kFine);
+  const std::string call = Frame(kHeaders, kEndHeaders, 30) + Frame(kData, kEndStream, 50);
+  EXPECT_EQ(Repeat(call + call + call + call + Frame(kReset, 0, 4), 20'000), Verdict::kFine);
+  // All that are under way at once, as well.
+  EXPECT_EQ(Repeat(Frame(kReset, 0, 4), 128), Verdict::kFine);
+  // But not each, again and again.
+  EXPECT_EQ(Repeat(call + Frame(kReset, 0, 4), 1'000), Verdict::kIdleFrames);
+}
+
+// Who does not acknowledge the settings is held to none of them by gRPC.
+TEST_F(Http2LimitsTest, FewCallsComeBeforeTheSettingsAreAcknowledged) {
+  const std::string call = Frame(kHeaders, kEndHeaders | kEndStream, 30);
+  const int most = static_cast<int>(Http2Limits::kMostCallsUnsettled);
+  const std::string preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + Frame(kSettings, 0, 6);
+  ASSERT_EQ(Take(preface), Verdict::kFine);
+  EXPECT_EQ(Repeat(call, most), Verdict::kFine);
+  EXPECT_EQ(Take(call), Verdict::kNoSettings);
+  limits_ = Http2Limits();
+  ASSERT_EQ(Take(preface), Verdict::kFine);
+  EXPECT_EQ(Repeat(call, most), Verdict::kFine);
+  EXPECT_EQ(Take(Frame(kSettings, kAck, 0)), Verdict::kFine);
+  EXPECT_EQ(Repeat(call, 100'000), Verdict::kFine);
+}
+
+TEST_F(Http2LimitsTest, PaddingIsNoData) {
+  ASSERT_EQ(Begin(), Verdict::kFine);
+  EXPECT_EQ(Repeat(Frame(kData, kPadded, 100), 10'000), Verdict::kIdleFrames);
 }
 
 TEST_F(Http2LimitsTest, WindowUpdatesAreCheapAndNotWithoutEnd) {

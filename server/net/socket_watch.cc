@@ -58,6 +58,7 @@ ino_t Inode(int fd) {
 }
 
 void Count(Http2Limits::Verdict verdict) {
+  // Calls that no settings hold are counted with the frames that carry nothing.
   const bool long_block = verdict == Http2Limits::Verdict::kLongHeaderBlock;
   (long_block ? long_header_blocks : idle_frames).fetch_add(1, std::memory_order_relaxed);
 }

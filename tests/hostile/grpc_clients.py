@@ -6,7 +6,8 @@ Alone it is one of the hostile ones, against an engramd that runs already:
     grpc_clients.py keep PORT CONNECTIONS STREAMS SECONDS                    streams that say something and ask for nothing
     grpc_clients.py unfinished PORT CONNECTIONS SECONDS [CALLS BYTES]        requests that are never whole
     grpc_clients.py flood PORT WHAT SECONDS                                  frames: endless_block, block_in_morsels,
-                                                                             rapid_reset, pings, settings
+                                                                             rapid_reset, pings, settings,
+                                                                             padded_data, whole_calls (none settled)
 """
 import contextlib
 import itertools
@@ -16,6 +17,7 @@ import ssl
 import struct
 import sys
 import time
+import zlib
 
 LOOKUP = "/engram.v1.Lookup/Lookup"
 STREAM = "/engram.v1.Lookup/LookupStream"
@@ -81,15 +83,17 @@ def call_head(path):
 
 
 class Connection:
-    """One HTTP/2 connection. `window`: what it takes of each answer."""
+    """One HTTP/2 connection. `window`: what it takes of each answer; `settles`: whether it acknowledges the settings."""
 
-    def __init__(self, address, window=None, timeout=5.0, tls=None):
+    def __init__(self, address, window=None, timeout=5.0, tls=None, settles=True):
         self.socket = connect(address, timeout, tls)
         self.next_stream = 1
         self.buffer = b""
         self.streams = []
         settings = b"" if window is None else struct.pack(">HI", 4, window)
         out = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS, 0, 0, settings)
+        if settles:
+            out += frame(SETTINGS, 1, 0)
         if window is None:
             out += frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", 1 << 30))  # of the connection
         self.socket.sendall(out)
@@ -225,7 +229,27 @@ def settings(_):
     return frame(SETTINGS, 0, 0) * 1000
 
 
-FLOODS = {one.__name__: one for one in (endless_block, block_in_morsels, rapid_reset, pings, settings)}
+def padded_data(number):
+    begin = frame(HEADERS, 4, 1, call_head(STREAM)) if number == 0 else b""
+    return begin + frame(DATA, 8, 1, b"\0") * 1000
+
+
+def whole_calls(number):
+    head = call_head("/a/b")
+    return b"".join(frame(HEADERS, 5, stream, head) for stream in range(1 + 200 * number, 1 + 200 * (number + 1), 2))
+
+
+FLOODS = {one.__name__: one for one in (endless_block, block_in_morsels, rapid_reset, pings, settings, padded_data, whole_calls)}
+
+
+def compressed_call(path, megabytes):
+    """A call, of stream 1, whose message of zeros becomes a thousand times as large as it is sent."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    body = b"".join([packer.compress(bytes(1 << 20)) for _ in range(megabytes)]) + packer.flush()
+    head = call_head(path) + b"\x00\x0dgrpc-encoding\x04gzip"
+    data = b"\1" + struct.pack(">I", len(body)) + body
+    pieces = [data[at:at + 16000] for at in range(0, len(data), 16000)]
+    return frame(HEADERS, 4, 1, head) + b"".join(frame(DATA, int(piece is pieces[-1]), 1, piece) for piece in pieces)
 
 
 class SlowUpload:
@@ -365,7 +389,7 @@ def main(words):
     elif kind == "flood":
         end = time.monotonic() + float(numbers[1])
         while time.monotonic() < end:
-            with contextlib.closing(Connection(port)) as connection:
+            with contextlib.closing(Connection(port, settles=numbers[0] != "whole_calls")) as connection:
                 flood, rounds = Flood(connection), itertools.count()
                 while time.monotonic() < end and flood.go_on(FLOODS[numbers[0]](next(rounds))):
                     pass

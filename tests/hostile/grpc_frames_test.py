@@ -79,14 +79,14 @@ class FramesTest(unittest.TestCase):
             self.assertLess(time.monotonic(), end, self.words())
             self.assertLess(flood.sent, MOST_BYTES, self.words())
 
-    def expect_served_meanwhile(self, name):
+    def expect_served_meanwhile(self, name, settles=True):
         frames = clients.FLOODS[name]
         for way, (address, tls, other) in self.ways.items():
             with self.subTest(way=way):
                 resident = [server.memory_bytes() for server in self.servers]
                 with Others(other, self.set_id) as others:
                     while True:
-                        with contextlib.closing(clients.Connection(address, tls=tls)) as connection:
+                        with contextlib.closing(clients.Connection(address, tls=tls, settles=settles)) as connection:
                             if way in ("tcp", "unix"):
                                 # What it took is of no account after.
                                 self.assertTrue(clients.looks_up(connection, self.set_id))
@@ -114,6 +114,25 @@ class FramesTest(unittest.TestCase):
 
     def test_settings(self):
         self.expect_served_meanwhile("settings")
+
+    def test_padding_without_data(self):
+        self.expect_served_meanwhile("padded_data")
+
+    def test_calls_without_the_servers_settings(self):
+        self.expect_served_meanwhile("whole_calls", settles=False)
+
+    def test_compressed_messages_are_refused(self):
+        """50 KB that become 50 MB if they are decompressed."""
+        for way, (address, tls, _) in self.ways.items():
+            for path in (clients.LOOKUP, clients.STREAM, clients.HEALTH, clients.ATTACH, "/a/b", "/engram.v1.Admin/List"):
+                with self.subTest(way=way, path=path):
+                    resident = [server.memory_bytes() for server in self.servers]
+                    with contextlib.closing(clients.Connection(address, tls=tls)) as connection:
+                        connection.socket.sendall(clients.compressed_call(path, 50))
+                        with contextlib.suppress(OSError):
+                            self.assertEqual(connection.answer(1, 5), b"")
+                    for server, before in zip(self.servers, resident):
+                        self.assertLess(server.memory_bytes() - before, 16 << 20)
 
     def test_operators_requests_that_never_end(self):
         """They come as fast as the windows allow: each connection has its part, and lookups go on."""
