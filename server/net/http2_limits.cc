@@ -22,7 +22,7 @@ constexpr uint8_t kEndStream = 1, kAck = 1, kPadded = 8;
 
 }  // namespace
 
-Http2Limits::Verdict Http2Limits::Take(std::string_view bytes,
+Http2Limits::Verdict Http2Limits::Take(std::string_view bytes, bool answered,
                                        absl::FunctionRef<MonotonicTime()> now) {
   while (!bytes.empty() && verdict_ == Verdict::kFine) {
     switch (part_) {
@@ -46,7 +46,7 @@ Http2Limits::Verdict Http2Limits::Take(std::string_view bytes,
         std::copy_n(bytes.begin(), more, header_.begin() + had_);
         had_ += static_cast<uint32_t>(more);
         bytes.remove_prefix(more);
-        if (had_ == kFrameHeaderBytes) BeginFrame(now);
+        if (had_ == kFrameHeaderBytes) BeginFrame(answered, now);
         break;
       }
       case Part::kPayload: {
@@ -63,7 +63,7 @@ Http2Limits::Verdict Http2Limits::Take(std::string_view bytes,
   return verdict_;
 }
 
-void Http2Limits::BeginFrame(absl::FunctionRef<MonotonicTime()> now) {
+void Http2Limits::BeginFrame(bool answered, absl::FunctionRef<MonotonicTime()> now) {
   const uint32_t length = uint32_t{header_[0]} << 16 | uint32_t{header_[1]} << 8 | header_[2];
   const uint8_t type = header_[3], flags = header_[4];
   had_ = 0;
@@ -102,7 +102,8 @@ void Http2Limits::BeginFrame(absl::FunctionRef<MonotonicTime()> now) {
       }
       break;
     case kSettings:
-      if ((flags & kAck) != 0 && !settled_) {
+      // Acknowledged before they were sent they hold for nothing, with gRPC as well.
+      if ((flags & kAck) != 0 && !settled_ && answered) {
         settled_ = true;
       } else {
         Spend(1, now);

@@ -57,12 +57,13 @@ class Http2Limits {
   // makes, but for the last.
   static constexpr uint32_t kLeastDataBytes = 5;
 
-  // The next bytes that came. What is not kFine stays: the connection is of no use. `now` is asked
+  // The next bytes that came. What is not kFine stays: the connection is of no use. `answered`:
+  // whether the server has sent anything before, which begins with its settings. `now` is asked
   // when it begins, and where more frames came at once than are let through.
-  Verdict Take(std::string_view bytes, absl::FunctionRef<MonotonicTime()> now);
+  Verdict Take(std::string_view bytes, bool answered, absl::FunctionRef<MonotonicTime()> now);
 
  private:
-  void BeginFrame(absl::FunctionRef<MonotonicTime()> now);
+  void BeginFrame(bool answered, absl::FunctionRef<MonotonicTime()> now);
   void Spend(double frames, absl::FunctionRef<MonotonicTime()> now);
 
   static constexpr size_t kFrameHeaderBytes = 9;

@@ -28,7 +28,7 @@ std::string Frame(uint8_t type, uint8_t flags, size_t length) {
 class Http2LimitsTest : public ::testing::Test {
  protected:
   Verdict Take(const std::string& bytes) {
-    return limits_.Take(bytes, [this] { return now_; });
+    return limits_.Take(bytes, answered_, [this] { return now_; });
   }
   Verdict Begin() {
     return Take("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + Frame(kSettings, 0, 6) +
@@ -42,6 +42,7 @@ class Http2LimitsTest : public ::testing::Test {
   }
 
   Http2Limits limits_;
+  bool answered_ = true;
   MonotonicTime now_ = MonotonicTime() + absl::Hours(100);
 };
 
@@ -147,6 +148,13 @@ TEST_F(Http2LimitsTest, FewCallsComeBeforeTheSettingsAreAcknowledged) {
   EXPECT_EQ(Repeat(call, most), Verdict::kFine);
   EXPECT_EQ(Take(Frame(kSettings, kAck, 0)), Verdict::kFine);
   EXPECT_EQ(Repeat(call, 100'000), Verdict::kFine);
+  // Nor is it of any use before they were sent.
+  limits_ = Http2Limits();
+  answered_ = false;
+  ASSERT_EQ(Take(preface + Frame(kSettings, kAck, 0)), Verdict::kFine);
+  answered_ = true;
+  EXPECT_EQ(Repeat(call, most), Verdict::kFine);
+  EXPECT_EQ(Take(call), Verdict::kNoSettings);
 }
 
 TEST_F(Http2LimitsTest, PaddingIsNoData) {

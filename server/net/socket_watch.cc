@@ -82,11 +82,12 @@ bool LookAtReceived(int fd, const msghdr& message, size_t bytes) {
     return false;
   }
   if (watched->wire == Wire::kTls) return true;
+  const bool answered = watched->sent.load(std::memory_order_relaxed) > 0;
   auto verdict = Http2Limits::Verdict::kFine;
   for (size_t i = 0; i < message.msg_iovlen && bytes > 0; ++i) {
     const size_t more = std::min(bytes, message.msg_iov[i].iov_len);
-    verdict =
-        watched->limits.Take({static_cast<const char*>(message.msg_iov[i].iov_base), more}, now);
+    verdict = watched->limits.Take({static_cast<const char*>(message.msg_iov[i].iov_base), more},
+                                   answered, now);
     bytes -= more;
   }
   if (verdict == Http2Limits::Verdict::kFine) return true;
@@ -126,27 +127,34 @@ Function* Next(const char* name) {
   return reinterpret_cast<Function*>(next);
 }
 
-// Where a connection of TLS keeps its limits.
-int LimitsIndex() {
+struct TlsConnection {
+  Http2Limits limits;  // its reader's
+  std::atomic<bool> answered{false};
+};
+
+// Where a connection of TLS keeps its own.
+int TlsConnectionIndex() {
   static const int index = SSL_get_ex_new_index(
-      0, nullptr, nullptr, nullptr, [](void*, void* limits, CRYPTO_EX_DATA*, int, long, void*) {
-        delete static_cast<Http2Limits*>(limits);
+      0, nullptr, nullptr, nullptr, [](void*, void* connection, CRYPTO_EX_DATA*, int, long, void*) {
+        delete static_cast<TlsConnection*>(connection);
       });
   return index;
 }
 
-// Null where there is no memory for them.
-Http2Limits* LimitsOf(SSL* ssl) {
-  auto* const known = static_cast<Http2Limits*>(SSL_get_ex_data(ssl, LimitsIndex()));
+// Null where there is no memory for one. gRPC reads and writes a connection under one lock.
+TlsConnection* ConnectionOf(SSL* ssl) {
+  auto* const known = static_cast<TlsConnection*>(SSL_get_ex_data(ssl, TlsConnectionIndex()));
   if (known != nullptr) return known;
-  auto limits = std::make_unique<Http2Limits>();
-  return SSL_set_ex_data(ssl, LimitsIndex(), limits.get()) == 1 ? limits.release() : nullptr;
+  auto made = std::make_unique<TlsConnection>();
+  return SSL_set_ex_data(ssl, TlsConnectionIndex(), made.get()) == 1 ? made.release() : nullptr;
 }
 
+// False: the connection is to end.
 bool LookAtDecrypted(SSL* ssl, std::string_view bytes) {
-  Http2Limits* const limits = LimitsOf(ssl);
-  if (limits == nullptr) return false;
-  const auto verdict = limits->Take(bytes, [] { return RealClock().Now(); });
+  TlsConnection* const connection = ConnectionOf(ssl);
+  if (connection == nullptr) return false;
+  const bool answered = connection->answered.load(std::memory_order_relaxed);
+  const auto verdict = connection->limits.Take(bytes, answered, [] { return RealClock().Now(); });
   if (verdict == Http2Limits::Verdict::kFine) return true;
   Count(verdict);
   return false;
@@ -158,7 +166,8 @@ absl::Status CheckSocketsCanBeWatched() {
   if (dlsym(RTLD_DEFAULT, "recvmsg") == reinterpret_cast<void*>(&recvmsg) &&
       dlsym(RTLD_DEFAULT, "sendmsg") == reinterpret_cast<void*>(&sendmsg) &&
       dlsym(RTLD_DEFAULT, "getpeername") == reinterpret_cast<void*>(&getpeername) &&
-      dlsym(RTLD_DEFAULT, "SSL_read") == reinterpret_cast<void*>(&SSL_read)) {
+      dlsym(RTLD_DEFAULT, "SSL_read") == reinterpret_cast<void*>(&SSL_read) &&
+      dlsym(RTLD_DEFAULT, "SSL_write") == reinterpret_cast<void*>(&SSL_write)) {
     return absl::OkStatus();
   }
   return absl::InternalError(
@@ -262,6 +271,17 @@ int SSL_read(SSL* ssl, void* buffer, int bytes) {
   // As a peer that breaks TLS: gRPC closes the connection.
   ERR_raise(ERR_LIB_SSL, SSL_R_UNEXPECTED_MESSAGE);
   return -1;
+}
+
+int SSL_write(SSL* ssl, const void* buffer, int bytes) {
+  static const auto next = engram::Next<int(SSL*, const void*, int)>("SSL_write");
+  const int sent = next(ssl, buffer, bytes);
+  if (sent > 0 && SSL_is_server(ssl) != 0) {
+    if (auto* const connection = engram::ConnectionOf(ssl)) {
+      connection->answered.store(true, std::memory_order_relaxed);
+    }
+  }
+  return sent;
 }
 
 }  // extern "C"

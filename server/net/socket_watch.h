@@ -2,10 +2,11 @@
 // kind of socket, and what HTTP/2 there is in it (http2_limits.h).
 //
 // gRPC has no place for a look at what comes before it does, and the kernel counts nothing for Unix
-// sockets. So recvmsg, sendmsg, getpeername and SSL_read of a program that links this are those of
-// socket_watch.cc, which look at what the system's and OpenSSL's own do for the sockets that
-// are watched, and for each server's end of TLS, and pass on the rest untouched. A connection
-// beyond the limits reads as if its client had ended it: gRPC closes it and cancels its calls.
+// sockets. So recvmsg, sendmsg, getpeername, SSL_read and SSL_write of a program that links this
+// are those of socket_watch.cc, which look at what the system's and OpenSSL's own do for the
+// sockets that are watched, and for each server's end of TLS, and pass on the rest untouched. A
+// connection beyond the limits reads as if its client had ended it: gRPC closes it and cancels its
+// calls.
 //
 // gRPC says nothing of who is at the other end of a Unix socket but the socket's name, which its
 // owner chooses. For those that are watched getpeername is ours as well: the name is the user's

@@ -83,7 +83,7 @@ def call_head(path):
 
 
 class Connection:
-    """One HTTP/2 connection. `window`: what it takes of each answer; `settles`: whether it acknowledges the settings."""
+    """One HTTP/2 connection. `window`: what it takes of each answer; `settles`: whether it acknowledges the settings; None: before they come."""
 
     def __init__(self, address, window=None, timeout=5.0, tls=None, settles=True):
         self.socket = connect(address, timeout, tls)
@@ -92,11 +92,19 @@ class Connection:
         self.streams = []
         settings = b"" if window is None else struct.pack(">HI", 4, window)
         out = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(SETTINGS, 0, 0, settings)
-        if settles:
+        if settles is None:
             out += frame(SETTINGS, 1, 0)
         if window is None:
             out += frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", 1 << 30))  # of the connection
         self.socket.sendall(out)
+        if settles:
+            # The server's come first of all, and are to be acknowledged when they are there.
+            while len(self.buffer) < 9:
+                got = self.socket.recv(1 << 16)
+                if not got:
+                    raise ConnectionResetError("closed by the other side")
+                self.buffer += got
+            self.socket.sendall(frame(SETTINGS, 1, 0))
 
     def close(self):
         self.socket.close()

@@ -119,7 +119,8 @@ class FramesTest(unittest.TestCase):
         self.expect_served_meanwhile("padded_data")
 
     def test_calls_without_the_servers_settings(self):
-        self.expect_served_meanwhile("whole_calls", settles=False)
+        for settles in (False, None):
+            self.expect_served_meanwhile("whole_calls", settles=settles)
 
     def test_compressed_messages_are_refused(self):
         """50 KB that become 50 MB if they are decompressed."""
