@@ -142,6 +142,7 @@ absl::Status UnaryCall::Prepare() {
 // One that has its request is soon over; others may never be.
 void UnaryCall::OnDrain() {
   if (read_.under_way() && !ended()) {
+    loop_.metrics().Rejected(Rejection::kDraining);
     Send(absl::UnavailableError("engramd is stopping: ask another replica"));
   }
 }
