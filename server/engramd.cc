@@ -133,8 +133,9 @@ absl::Status Engramd::LoadTableSets() {
 absl::Status Engramd::OpenTls() {
   const auto open = [this](const TlsFiles& files, std::shared_ptr<ServerTls>* tls) {
     absl::StatusOr<std::unique_ptr<ServerTls>> opened = ServerTls::Open(files, log_);
-    if (opened.ok()) *tls = *std::move(opened);
-    return opened.status();
+    if (!opened.ok()) return opened.status();
+    *tls = *std::move(opened);
+    return absl::OkStatus();
   };
   if (config_.tls.on()) {
     if (absl::Status status = open(config_.tls, &tls_); !status.ok()) return status;

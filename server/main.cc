@@ -249,6 +249,7 @@ int main(int argc, char** argv) {
   engram::KeepFreedMemory();
   // gRPC's own lines on standard error have another form and say nothing that ours do not; set
   // before anything of gRPC runs, and only where whoever started us did not choose.
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): there is no other thread yet
   setenv("GRPC_VERBOSITY", "NONE", /*overwrite=*/0);
   try {
     return engram::Main(argc, argv);

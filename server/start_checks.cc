@@ -241,6 +241,7 @@ std::vector<std::string> NotesOnAllowances(const ServerConfig& config,
                                            const std::vector<Named>& sets) {
   if (sets.size() < config.table_sets.size()) return {};
   std::vector<std::string> names;
+  names.reserve(sets.size() + 1);
   for (const Named& set : sets) names.push_back(set.manifest.name);
   if (!config.checkpoint.empty()) {
     const absl::StatusOr<const Family*> family = FindFamily(config.family);

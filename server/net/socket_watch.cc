@@ -250,7 +250,7 @@ int getpeername(int fd, sockaddr* __restrict address, socklen_t* __restrict byte
   static const auto next = engram::Next<int(int, sockaddr*, socklen_t*)>("getpeername");
   const socklen_t room = bytes == nullptr ? 0 : *bytes;
   const int outcome = next(fd, address, bytes);
-  if (outcome == 0) engram::NameUser(fd, address, bytes, room);
+  if (outcome == 0 && bytes != nullptr) engram::NameUser(fd, address, bytes, room);
   return outcome;
 }
 
