@@ -8,8 +8,8 @@
 #include "absl/strings/str_cat.h"
 #include "server/base/log.h"
 #include "server/engramd.h"
+#include "server/net/peer_uid.h"
 #include "server/net/socket_watch.h"
-#include "server/security/peer_uid.h"
 
 namespace engram {
 

@@ -18,10 +18,13 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "memstore/base/check.h"
+#include "memstore/base/status_macros.h"
 #include "server/net/http2_limits.h"
+#include "server/net/peer_uid.h"
 
 namespace engram {
 namespace {
@@ -163,16 +166,18 @@ bool LookAtDecrypted(SSL* ssl, std::string_view bytes) {
 }  // namespace
 
 absl::Status CheckSocketsCanBeWatched() {
-  if (dlsym(RTLD_DEFAULT, "recvmsg") == reinterpret_cast<void*>(&recvmsg) &&
-      dlsym(RTLD_DEFAULT, "sendmsg") == reinterpret_cast<void*>(&sendmsg) &&
-      dlsym(RTLD_DEFAULT, "getpeername") == reinterpret_cast<void*>(&getpeername) &&
-      dlsym(RTLD_DEFAULT, "SSL_read") == reinterpret_cast<void*>(&SSL_read) &&
-      dlsym(RTLD_DEFAULT, "SSL_write") == reinterpret_cast<void*>(&SSL_write)) {
-    return absl::OkStatus();
+  const std::pair<const char*, void*> calls[] = {
+      {"recvmsg", reinterpret_cast<void*>(&recvmsg)},
+      {"sendmsg", reinterpret_cast<void*>(&sendmsg)},
+      {"getpeername", reinterpret_cast<void*>(&getpeername)},
+      {"SSL_read", reinterpret_cast<void*>(&SSL_read)},
+      {"SSL_write", reinterpret_cast<void*>(&SSL_write)}};
+  for (const auto& [name, ours] : calls) {
+    if (dlsym(RTLD_DEFAULT, name) == ours) continue;
+    return absl::InternalError(
+        absl::StrCat("gRPC's reads can't be looked at: this program exports no ", name));
   }
-  return absl::InternalError(
-      "gRPC's reads can't be looked at: this program exports no recvmsg, sendmsg, getpeername or "
-      "SSL_read");
+  return absl::OkStatus();
 }
 
 absl::Status WatchSocket(int fd, Wire wire, const Clock* clock, uint64_t most_unanswered) {
@@ -187,12 +192,7 @@ absl::Status WatchSocket(int fd, Wire wire, const Clock* clock, uint64_t most_un
   }
   std::optional<uid_t> user;
   if (family == AF_UNIX) {
-    ucred peer{};
-    bytes = sizeof(peer);
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) != 0) {
-      return absl::ErrnoToStatus(errno, "cannot tell who is at the other end of a Unix socket");
-    }
-    user = peer.uid;
+    ENGRAM_ASSIGN_OR_RETURN(user, PeerUid(fd));
   }
   Watched* watched = Find(fd);
   const bool is_new = watched == nullptr;

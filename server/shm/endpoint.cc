@@ -15,7 +15,7 @@
 #include "memstore/base/status_macros.h"
 #include "memstore/os/thread.h"
 #include "memstore/os/unix_socket.h"
-#include "server/security/peer_uid.h"
+#include "server/net/peer_uid.h"
 
 namespace engram {
 namespace {

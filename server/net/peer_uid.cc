@@ -1,4 +1,4 @@
-#include "server/security/peer_uid.h"
+#include "server/net/peer_uid.h"
 
 #include <sys/socket.h>
 #include <unistd.h>
