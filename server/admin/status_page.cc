@@ -133,7 +133,7 @@ std::string NoteOnMappedClients(const ServerSnapshot& snapshot) {
   if (mapped == 0) return "";
   return absl::StrCat("<div class=\"card small dim\" id=\"mapped\">",
                       Counted(mapped, "client reads", "clients read"),
-                      " the tables by themselves (mapped over shared memory, or over RDMA). What "
+                      " the tables in place (mapped over shared memory, or over RDMA). What "
                       "they look up is not counted on this page: their own metrics have it.</div>");
 }
 
