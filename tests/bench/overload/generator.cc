@@ -1,42 +1,26 @@
-#include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
 
 #include <algorithm>
 #include <cmath>
-#include <deque>
 #include <limits>
 #include <random>
-#include <unordered_map>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "client/client.h"
 #include "memstore/table/manifest.h"
 #include "proto/wire/lookup_messages.h"
+#include "tests/bench/overload/load_client.h"
 #include "tests/bench/overload/overload.h"
 
 namespace engram::overload {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-using RawStub = grpc::TemplatedGenericStub<grpc::ByteBuffer, grpc::ByteBuffer>;
-using RawStream = grpc::ClientAsyncReaderWriter<grpc::ByteBuffer, grpc::ByteBuffer>;
-
-constexpr char kMethod[] = "/engram.v1.Lookup/LookupStream";
 constexpr size_t kBodies = 64;  // different batches, sent in turn
-constexpr uint32_t kResourceExhausted = static_cast<uint32_t>(grpc::RESOURCE_EXHAUSTED);
-constexpr uint32_t kDeadlineExceeded = static_cast<uint32_t>(grpc::DEADLINE_EXCEEDED);
 // Answers to what was sent last come within the deadline and this.
 constexpr std::chrono::seconds kLastAnswers{2};
 
 double Seconds(Clock::duration time) { return std::chrono::duration<double>(time).count(); }
-float Microseconds(Clock::duration time) { return static_cast<float>(1e6 * Seconds(time)); }
-
-struct Bodies {
-  std::string table_set_id;
-  std::vector<grpc::Slice> layers;  // what follows a request's head
-  uint64_t row_bytes = 0;           // of a batch's answer
-};
 
 Bodies MakeBodies(const Manifest& manifest, uint32_t tokens) {
   Bodies bodies;
@@ -60,156 +44,10 @@ Bodies MakeBodies(const Manifest& manifest, uint32_t tokens) {
   return bodies;
 }
 
-// One client: a connection, a stream, the batches it waits for.
-class StreamClient {
+class QueueGenerator final : public Generator {
  public:
-  struct Event {
-    void (StreamClient::*method)(bool);
-    StreamClient* client;
-  };
-
-  StreamClient(const std::string& address, const Bodies* bodies, grpc::CompletionQueue* queue)
-      : bodies_(bodies), stub_(OwnChannel(address)) {
-    stream_ = stub_.PrepareCall(&context_, kMethod, queue);
-    stream_->StartCall(&started_);
-    ++events_;
-  }
-
-  bool ready() const { return ready_; }
-  bool over() const { return over_; }
-  int events() const { return events_; }
-  size_t waiting() const { return due_.size() + sent_.size(); }
-  uint64_t answered() const { return answered_; }
-  Tally TakeTally() { return std::exchange(tally_, {}); }
-
-  void Add(Clock::time_point due, Clock::duration deadline) {
-    ++tally_.sent;
-    due_.push_back({due, due + deadline});
-    Write();
-  }
-  void End() {
-    if (!over_) context_.TryCancel();
-  }
-
- private:
-  struct Times {
-    Clock::time_point due, deadline;
-  };
-
-  // gRPC shares connections between channels that are alike.
-  static std::shared_ptr<grpc::Channel> OwnChannel(const std::string& address) {
-    grpc::ChannelArguments arguments;
-    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-    arguments.SetMaxReceiveMessageSize(-1);
-    return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
-  }
-
-  void OnStarted(bool ok) {
-    --events_;
-    if (!ok) return OnOver();
-    ready_ = true;
-    Read();
-    Write();
-  }
-  void Read() {
-    ++events_;
-    stream_->Read(&message_, &read_);
-  }
-  void OnRead(bool ok) {
-    --events_;
-    if (!ok) return OnOver();
-    slices_.clear();
-    chain_.clear();
-    if (message_.Dump(&slices_).ok()) {
-      for (const grpc::Slice& slice : slices_) chain_.push_back({slice.begin(), slice.size()});
-    }
-    if (reply_.Parse(chain_)) Take();
-    Read();
-  }
-  void OnWritten(bool ok) {
-    --events_;
-    writing_ = false;
-    if (ok) Write();
-  }
-  void OnOver() { over_ = true; }
-
-  void Write() {
-    const Clock::time_point now = Clock::now();
-    for (; !due_.empty() && due_.front().deadline <= now; due_.pop_front()) ++tally_.expired;
-    if (!ready_ || over_ || writing_ || due_.empty()) return;
-    const Times times = due_.front();
-    due_.pop_front();
-    const uint64_t id = next_id_++;
-    const auto left = std::chrono::duration_cast<std::chrono::microseconds>(times.deadline - now);
-    const wire::RequestHead head{
-        .table_set_id = bodies_->table_set_id,
-        .batch_id = id,
-        .timeout_us = std::max<uint64_t>(1, static_cast<uint64_t>(left.count())),
-        .cancel = false};
-    const grpc::Slice first(wire::RequestHeadBytes(head));
-    wire::WriteRequestHead(head, const_cast<uint8_t*>(first.begin()));
-    const grpc::Slice both[] = {first, bodies_->layers[id % kBodies]};
-    sent_.emplace(id, Sent{times, 0});
-    writing_ = true;
-    ++events_;
-    stream_->Write(grpc::ByteBuffer(both, 2), &written_);
-  }
-
-  void Take() {
-    const auto at = sent_.find(reply_.batch_id);
-    if (at == sent_.end()) return Fail("an answer to what was not asked");
-    for (const auto& layer : reply_.layers) at->second.rows_bytes += layer.rows.size;
-    if (reply_.code == 0 && !reply_.last) return;
-    const Clock::time_point now = Clock::now();
-    const Times times = at->second.times;
-    if (reply_.code == kResourceExhausted && reply_.retry_after_ms > 0) {
-      ++tally_.rejected;
-      tally_.rejected_us.push_back(Microseconds(now - times.due));
-    } else if (reply_.code == kDeadlineExceeded) {
-      ++tally_.expired;
-    } else if (reply_.code != 0) {
-      Fail(reply_.message);
-    } else if (at->second.rows_bytes != bodies_->row_bytes) {
-      Fail("an answer that ended early");
-    } else {
-      ++(now <= times.deadline ? tally_.in_time : tally_.late);
-      ++answered_;
-      tally_.ok_us.push_back(Microseconds(now - times.due));
-    }
-    sent_.erase(at);
-  }
-  void Fail(const std::string& why) {
-    ++tally_.failed;
-    if (tally_.failure.empty()) tally_.failure = why;
-  }
-
-  struct Sent {
-    Times times;
-    uint64_t rows_bytes = 0;
-  };
-
-  const Bodies* const bodies_;
-  RawStub stub_;
-  grpc::ClientContext context_;
-  std::unique_ptr<RawStream> stream_;
-  Event started_{&StreamClient::OnStarted, this}, read_{&StreamClient::OnRead, this},
-      written_{&StreamClient::OnWritten, this};
-  int events_ = 0;
-  bool ready_ = false, writing_ = false, over_ = false;
-  uint64_t next_id_ = 1, answered_ = 0;
-  std::deque<Times> due_;  // not written yet
-  std::unordered_map<uint64_t, Sent> sent_;
-  grpc::ByteBuffer message_;
-  std::vector<grpc::Slice> slices_;
-  std::vector<wire::Bytes> chain_;
-  wire::LookupResponse reply_;
-  Tally tally_;
-};
-
-class StreamGenerator final : public Generator {
- public:
-  explicit StreamGenerator(Bodies bodies) : bodies_(std::move(bodies)) {}
-  ~StreamGenerator() override {
+  explicit QueueGenerator(Bodies bodies) : bodies_(std::move(bodies)) {}
+  ~QueueGenerator() override {
     for (const auto& client : clients_) client->End();
     const auto busy = [](const auto& client) { return client->events() > 0; };
     while (std::any_of(clients_.begin(), clients_.end(), busy))
@@ -221,16 +59,17 @@ class StreamGenerator final : public Generator {
     }
   }
 
-  absl::Status Open(const std::string& address, uint32_t clients) {
+  absl::Status Open(const std::string& address, uint32_t clients, Way way) {
     for (uint32_t i = 0; i < clients; ++i) {
-      clients_.push_back(std::make_unique<StreamClient>(address, &bodies_, &queue_));
+      clients_.push_back(way == Way::kStream ? MakeStreamClient(address, &bodies_, &queue_)
+                                             : MakeUnaryClient(address, &bodies_, &queue_));
     }
     const Clock::time_point until = Clock::now() + std::chrono::seconds(10);
     const auto ready = [](const auto& client) { return client->ready(); };
     while (!std::all_of(clients_.begin(), clients_.end(), ready)) {
       if (Clock::now() > until)
-        return absl::UnavailableError(absl::StrCat(address, ": no stream could be opened"));
-      Take(until);
+        return absl::UnavailableError(absl::StrCat(address, ": no connection could be opened"));
+      Take(std::min(until, Clock::now() + std::chrono::milliseconds(10)));
     }
     return absl::OkStatus();
   }
@@ -283,8 +122,7 @@ class StreamGenerator final : public Generator {
     bool ok = false;
     if (queue_.AsyncNext(&tag, &ok, wall) != grpc::CompletionQueue::GOT_EVENT) return;
     do {
-      auto* const event = static_cast<StreamClient::Event*>(tag);
-      (event->client->*event->method)(ok);
+      static_cast<LoadClient::Event*>(tag)->Happened(ok);
     } while (Clock::now() < until &&
              queue_.AsyncNext(&tag, &ok, std::chrono::system_clock::time_point()) ==
                  grpc::CompletionQueue::GOT_EVENT);
@@ -298,7 +136,7 @@ class StreamGenerator final : public Generator {
 
   const Bodies bodies_;
   grpc::CompletionQueue queue_;
-  std::vector<std::unique_ptr<StreamClient>> clients_;
+  std::vector<std::unique_ptr<LoadClient>> clients_;
   std::mt19937_64 random_{7};
 };
 
@@ -317,11 +155,12 @@ void Tally::Add(const Tally& other) {
 }
 
 absl::StatusOr<std::unique_ptr<Generator>> Generator::Connect(const std::string& address,
-                                                              uint32_t clients, uint32_t tokens) {
+                                                              uint32_t clients, uint32_t tokens,
+                                                              Way way) {
   const auto sdk = engram::Client::Attach(absl::StrCat("grpc:", address), {});
   if (!sdk.ok()) return sdk.status();
-  auto generator = std::make_unique<StreamGenerator>(MakeBodies((*sdk)->table_set(), tokens));
-  if (absl::Status status = generator->Open(address, clients); !status.ok()) return status;
+  auto generator = std::make_unique<QueueGenerator>(MakeBodies((*sdk)->table_set(), tokens));
+  if (absl::Status status = generator->Open(address, clients, way); !status.ok()) return status;
   return generator;
 }
 

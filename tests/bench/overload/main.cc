@@ -17,6 +17,7 @@ namespace {
 
 struct Flags {
   std::string address;
+  Way way = Way::kStream;
   uint32_t clients = 8;
   uint32_t tokens = 64;
   uint32_t window = 4;
@@ -62,7 +63,7 @@ Tally Sum(const std::vector<Tally>& tallies) {
 }
 
 int Run(const Flags& flags) {
-  auto generator = Generator::Connect(flags.address, flags.clients, flags.tokens);
+  auto generator = Generator::Connect(flags.address, flags.clients, flags.tokens, flags.way);
   if (!generator.ok()) {
     std::fprintf(stderr, "overload: %s\n", std::string(generator.status().message()).c_str());
     return 1;
@@ -101,6 +102,9 @@ int main(int argc, char** argv) {
   CLI::App app(
       "Loads an engramd beyond its capacity and says what came of it, one JSON object a line.");
   app.add_option("address", flags.address, "of engramd, as gRPC takes it")->required();
+  app.add_flag_callback(
+      "--unary", [&] { flags.way = engram::overload::Way::kUnary; },
+      "unary calls in the place of streams");
   app.add_option("--clients", flags.clients, "connections")->check(CLI::Range(2, 512));
   app.add_option("--tokens", flags.tokens, "tokens of a batch")->check(CLI::Range(1, 4096));
   app.add_option("--window", flags.window,

@@ -1,6 +1,6 @@
-// Clients that ask for more than engramd can give: batches on streams of their own connections,
-// sent when they are due whether or not earlier ones came back (an open loop), each with a
-// deadline.
+// Clients that ask for more than engramd can give: batches over connections of their own, on a
+// stream each or as unary calls, sent when they are due whether or not earlier ones came back (an
+// open loop), each with a deadline.
 //
 // One thread drives all clients. Rows are not copied out of gRPC's buffers, so that the generator
 // costs less than what it measures; of each answered batch the number of row bytes is held against
@@ -16,6 +16,8 @@
 #include "absl/status/statusor.h"
 
 namespace engram::overload {
+
+enum class Way { kStream, kUnary };
 
 struct Load {
   std::vector<double> batches_per_s;  // of each client
@@ -38,10 +40,11 @@ struct Tally {
 
 class Generator {
  public:
-  // Opens a connection and a stream for each client. Batches are `tokens` tokens' worth of random
-  // rows of every layer.
+  // Opens a connection, and where asked a stream, for each client. Batches are `tokens` tokens'
+  // worth of random rows of every layer.
   static absl::StatusOr<std::unique_ptr<Generator>> Connect(const std::string& address,
-                                                            uint32_t clients, uint32_t tokens);
+                                                            uint32_t clients, uint32_t tokens,
+                                                            Way way);
   virtual ~Generator() = default;
 
   // Batches per second that all clients together get with `window` under way each (a closed loop).

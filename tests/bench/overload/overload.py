@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What engramd does when it is asked for up to three times what it can give.
 
-    tests/bench/overload/overload.py [--turns 5] [--tokens 64] [--deadline-ms 50] [--seconds 3] [--json FILE]
+    tests/bench/overload/overload.py [--way tcp|unix|unary] [--turns 5] [--tokens 64] [--deadline-ms 50] [--seconds 3] [--json FILE]
 
 engramd has one core (one loop), the clients that load it another: eight connections, batches that are due at random
 times whether or not earlier ones came back, each with a deadline. The tables lie on 4 KiB pages, so that gathering,
@@ -31,15 +31,16 @@ def measure(arguments, scratch):
     """The generator's lines, each with engramd's memory as it was then."""
     table_set = os.path.join(scratch, "set")
     programs.pack_synthetic(arguments.engram, "deepseek-v4.1-flash", ROWS_PER_HEAD, TOKEN_MAP, table_set)
-    port = programs.free_port()
+    address = os.path.join(scratch, "lookup.sock") if arguments.way == "unix" else programs.free_port()
+    listen = f"unix:{address}" if arguments.way == "unix" else f"127.0.0.1:{address}"
     server = programs.Server(["taskset", "-c", "0", arguments.engramd, "--table-set", table_set, "--lookup-threads", "1",
-                              "--listen", f"127.0.0.1:{port}", "--shm-socket", os.path.join(scratch, "shm")], port)
+                              "--listen", listen, "--shm-socket", os.path.join(scratch, "shm")], address)
     lines = []
     try:
         server.wait_ready()
-        command = ["taskset", "-c", "1", GENERATOR, f"127.0.0.1:{port}", "--turns", str(arguments.turns), "--tokens",
+        command = ["taskset", "-c", "1", GENERATOR, listen, "--turns", str(arguments.turns), "--tokens",
                    str(arguments.tokens), "--deadline-ms", str(arguments.deadline_ms), "--milliseconds",
-                   str(arguments.seconds * 1000)]
+                   str(arguments.seconds * 1000)] + (["--unary"] if arguments.way == "unary" else [])
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as generator:
             for line in generator.stdout:
                 lines.append({**json.loads(line), "memory": server.memory_bytes()})
@@ -94,6 +95,8 @@ def report(lines):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--way", choices=("tcp", "unix", "unary"), default="tcp",
+                        help="streams over TCP or a Unix socket, or unary calls over TCP")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--deadline-ms", type=int, default=50)
