@@ -468,7 +468,12 @@ TEST_F(TableSetManagerTest, AFencedSetIsListedAndIsLoadedAnew) {
   const std::string a = PublishId("a");
   PublishId("other");
   ASSERT_TRUE(registry_.Fence(a).ok());
-  EXPECT_THAT(States(), ElementsAre("second serving", " fenced"));
+  clock_.Advance(absl::Seconds(7));
+  EXPECT_THAT(States(), ElementsAre("second serving", "first fenced"));
+  const TableSetStatus fenced = manager_->List().back();
+  EXPECT_EQ(fenced.id, a);
+  EXPECT_EQ(fenced.directory, Directory("a"));
+  EXPECT_EQ(fenced.age, std::chrono::seconds(7));
   EXPECT_EQ(PublishId("a"), a);
   EXPECT_THAT(States(), ElementsAre("second serving", "first serving"));
 }

@@ -67,6 +67,7 @@ class DamageTest : public ::testing::Test {
     EXPECT_TRUE(stub->Check(&context, {}, &response).ok());
     return response.status();
   }
+  std::string Page(const char* path) const { return HttpGet(engramd_->http_address(), path); }
   void Damage() { testing::FlipResidentBit(*engramd_->table_sets().Held()[0], 0, 12345); }
   void ExpectFenced() {
     for (const auto& client : clients_) {
@@ -75,12 +76,16 @@ class DamageTest : public ::testing::Test {
     EXPECT_EQ(Health(), grpc::health::v1::HealthCheckResponse::NOT_SERVING);
     EXPECT_THAT(log_.str(), HasSubstr("is fenced"));
     EXPECT_THAT(log_.str(), HasSubstr("publish it again, or start engramd again"));
-    EXPECT_EQ(engramd_->table_sets().List()[0].state, TableSetState::kFenced);
-    const std::string log = log_.str();
-    const std::string http = log.substr(log.find("http://") + 7);
-    const std::string metrics = HttpGet(http.substr(0, http.find('\n')), "/metrics");
+    const TableSetStatus fenced = engramd_->table_sets().List()[0];
+    EXPECT_EQ(fenced.state, TableSetState::kFenced);
+    const std::string metrics = Page("/metrics");
     EXPECT_EQ(MetricValue(metrics, "engram_server_checksum_failures_total"), 1);
-    EXPECT_THAT(HttpGet(http.substr(0, http.find('\n')), "/readyz"), HasSubstr("fenced"));
+    EXPECT_EQ(
+        MetricValue(metrics, absl::StrCat("engram_server_table_set_info{name=\"qwen4-exp\",id=\"",
+                                          fenced.id, "\",state=\"fenced\"}")),
+        1);
+    EXPECT_THAT(Page("/statusz"), HasSubstr(scratch_ / "set"));
+    EXPECT_THAT(Page("/readyz"), HasSubstr("fenced"));
   }
 
   ScratchDirectory scratch_;
