@@ -203,8 +203,8 @@ absl::Status Engramd::StartScrubber() {
   return absl::OkStatus();
 }
 
-// From here on nobody is served the set's rows, and engramd is not ready: started again it loads
-// and verifies them anew.
+// From here on nobody is served the set's rows, and engramd is not ready before its name leads to a
+// set again, which was loaded and verified since.
 void Engramd::OnDamage(const TableSet& set, const absl::Status& status) {
   if (!registry_.Fence(set.id()).ok()) return;  // it was fenced, or retired, meanwhile
   if (rdma_ != nullptr) rdma_->ForgetTables(set.id());
@@ -220,6 +220,7 @@ void Engramd::OnDamage(const TableSet& set, const absl::Status& status) {
 // What gRPC's health says is what /readyz does.
 void Engramd::ShowHealth() {
   if (health_ == nullptr) return;  // it loads
+  MutexLock lock(health_mutex_);
   const auto show = [this](bool serving) {
     health_->SetServing(serving);
     if (admin_ != nullptr) admin_->SetServing(serving);

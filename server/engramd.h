@@ -100,7 +100,7 @@ class Engramd {
   HttpServer::Site Pages();
   absl::Status StartScrubber();
   void OnDamage(const TableSet& set, const absl::Status& status);
-  void ShowHealth();
+  void ShowHealth() ABSL_LOCKS_EXCLUDED(health_mutex_);
   absl::Status StartAdmin();
   absl::Status StartService();
   absl::Status StartLoops();
@@ -140,6 +140,7 @@ class Engramd {
   std::unique_ptr<TableSetManager> table_sets_;  // after what it calls back, before what uses it
   std::unique_ptr<ShmEndpoint> shm_;             // null while there is none
   std::unique_ptr<LookupService> service_;
+  Mutex health_mutex_;  // held while health is found out and shown, so that the last look is shown
   std::unique_ptr<Health> health_;
   std::unique_ptr<Reflection> reflection_;
   grpc::AsyncGenericService unknown_methods_;

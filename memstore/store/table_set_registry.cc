@@ -94,7 +94,7 @@ absl::Status TableSetRegistry::Publish(ServedSet served) {
                                                  there->served.set->directory(), "; name it once"));
   }
   const auto now = clock_.Now();
-  SupersedeCurrent(set.name(), now);
+  FreeName(set.name(), now);
   fenced_.erase(set.id());
   sets_.push_back({.served = std::move(served),
                    .state = TableSetState::kServing,
@@ -104,9 +104,12 @@ absl::Status TableSetRegistry::Publish(ServedSet served) {
   return absl::OkStatus();
 }
 
-void TableSetRegistry::SupersedeCurrent(absl::string_view name, MonotonicTime now) {
+void TableSetRegistry::FreeName(absl::string_view name, MonotonicTime now) {
   for (RegisteredSet& set : sets_) {
     if (set.current() && set.served.set->name() == name) MakeSuperseded(set, now);
+  }
+  for (auto& [id, fenced] : fenced_) {
+    if (fenced.name == name) fenced.missed = false;
   }
 }
 
@@ -130,7 +133,7 @@ absl::Status TableSetRegistry::TakeBack(absl::string_view id) {
         absl::StrCat("no superseded table set ", QuoteForMessage(id), " is here; ", ServedText()));
   }
   const auto now = clock_.Now();
-  SupersedeCurrent(found->served.set->name(), now);
+  FreeName(found->served.set->name(), now);
   found->state = TableSetState::kServing;
   found->since = now;
   found->served.control->TakeBack();
@@ -156,7 +159,8 @@ absl::Status TableSetRegistry::TakeOut(absl::string_view id, TableSetState how, 
     fenced_[damaged.id()] = {.id = damaged.id(),
                              .name = damaged.name(),
                              .directory = damaged.directory(),
-                             .since = clock_.Now()};
+                             .since = clock_.Now(),
+                             .missed = set->current()};
   }
   taken = std::move(*set);
   sets_.erase(sets_.begin() + (set - sets_.data()));

@@ -51,6 +51,8 @@ struct FencedSet {
   std::string name;
   std::string directory;  // that it was loaded from
   MonotonicTime since;    // when it was fenced
+  // Whether its name led to it then, and has led to no set since.
+  bool missed = true;
 };
 
 // Whether whoever asks may have sets of this name; the error says that it may not, and names what
@@ -110,8 +112,9 @@ class TableSetRegistry {
   absl::Status TakeOut(absl::string_view id, TableSetState how, bool even_current = true);
   // By the whole id; null when there is none.
   RegisteredSet* Find(absl::string_view id) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void SupersedeCurrent(absl::string_view name, MonotonicTime now)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The name is to lead to another set: the one that it leads to is superseded, and of those that
+  // were fenced none is missed.
+  void FreeName(absl::string_view name, MonotonicTime now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status NotServed(absl::string_view id, MayHaveSet may_have) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // All that people may mean by it: the one of that id alone where it is whole. What is not named

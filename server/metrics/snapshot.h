@@ -49,7 +49,8 @@ struct ServerSnapshot {
   // Whether TLS files as they are now cannot be used, and what was read before is.
   std::optional<bool> tls_refused;
 
-  // Empty: lookups are served; else why not, in a line.
+  // Empty: lookups are served; else why not, in a line. A fenced set is a reason for as long as its
+  // name leads to no other.
   std::string WhyNotReady() const;
 };
 

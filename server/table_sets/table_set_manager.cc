@@ -177,6 +177,7 @@ std::vector<TableSetStatus> TableSetManager::List() const {
     one.id = fenced.id;
     one.directory = fenced.directory;
     one.state = TableSetState::kFenced;
+    one.missed = fenced.missed;
     one.age = WholeSeconds(now - fenced.since);
   }
   std::vector<std::shared_ptr<const TableSet>> held;  // let go of when the lock is
