@@ -275,10 +275,14 @@ absl::StatusOr<std::vector<std::string>> WithWhatIsKept(const ServerConfig& conf
   return WithPublications(config.table_sets, kept, /*log=*/nullptr);
 }
 
-// Of the flags, or what was published since. The checkpoint's is looked at by itself.
+// Of the flags, or what was published since; says how the directory is that keeps that. The
+// checkpoint's is looked at by itself.
 std::vector<std::string> DirectoriesToServe(const ServerConfig& config,
                                             std::vector<Finding>& findings) {
-  if (config.state_dir.empty() || config.ignore_recorded) return config.table_sets;
+  if (config.state_dir.empty()) return config.table_sets;
+  findings.push_back({absl::StrCat("--state-dir ", config.state_dir, ": it may be written to"),
+                      CheckStateDirectory(config.state_dir)});
+  if (!findings.back().status.ok() || config.ignore_recorded) return config.table_sets;
   absl::StatusOr<std::vector<std::string>> directories = WithWhatIsKept(config);
   if (directories.ok()) return *std::move(directories);
   findings.push_back({"publications kept in --state-dir", directories.status()});
