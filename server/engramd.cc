@@ -91,9 +91,12 @@ absl::StatusOr<std::unique_ptr<Engramd>> Engramd::Load(const ServerConfig& confi
   for (const std::string& note : notes) {
     LogEvent(*engramd->log_, spdlog::level::warn, "configuration", nlohmann::json::object(), note);
   }
-  ENGRAM_ASSIGN_OR_RETURN(engramd->access_, AccessControl::Create({.token_file = config.token_file,
-                                                                   .allow = config.allow},
-                                                                  engramd->log_, clock));
+  if (!config.token_file.empty()) {
+    ENGRAM_ASSIGN_OR_RETURN(engramd->tokens_,
+                            TokenFile::Open(config.token_file, engramd->log_, clock));
+  }
+  engramd->access_ = std::make_unique<AccessControl>(
+      AccessControl::Options{.tokens = engramd->tokens_.get(), .allow = config.allow});
   // Before the minutes that loading takes: a device that is not there is known at once.
   for (const auto start :
        {&Engramd::OpenTls, &Engramd::StartHttp, &Engramd::StartGatherTeam, &Engramd::StartRdma,
@@ -286,13 +289,11 @@ absl::Status Engramd::StartGatherTeam() {
 absl::Status Engramd::StartAdmin() {
   if (!config_.admin_grpc_listen) return absl::OkStatus();
   const bool asks = !config_.admin_grpc_listen->is_unix() && config_.admin_tls.on();
-  ENGRAM_ASSIGN_OR_RETURN(
-      admin_access_,
-      AccessControl::Create(asks ? AccessControl::Options{.token_file = config_.token_file,
-                                                          .certificates_suffice = true,
-                                                          .only = config_.admin_identities}
-                                 : AccessControl::Options{},
-                            log_, clock_));
+  admin_access_ = std::make_unique<AccessControl>(
+      asks ? AccessControl::Options{.tokens = tokens_.get(),
+                                    .certificates_suffice = true,
+                                    .only = config_.admin_identities}
+           : AccessControl::Options{});
   // Where clients have all descriptors there are for them, operators still get in.
   ENGRAM_ASSIGN_OR_RETURN(admin_, AdminServer::Start({.address = *config_.admin_grpc_listen,
                                                       .tls = admin_tls_.get(),
@@ -413,9 +414,7 @@ absl::Status Engramd::Accept() {
 }
 
 void Engramd::ReadFilesAgain() {
-  for (AccessControl* const access : {access_.get(), admin_access_.get()}) {
-    if (access != nullptr) access->ReadNow();
-  }
+  if (tokens_ != nullptr) tokens_->ReadNow();
   std::vector<const ServerTls*> ports = {tls_.get()};
   if (admin_tls_ != tls_) ports.push_back(admin_tls_.get());
   for (const ServerTls* const port : ports) {

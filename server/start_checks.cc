@@ -23,8 +23,8 @@
 #include "memstore/table/side_files.h"
 #include "memstore/tls/pem.h"
 #include "server/net/listen_socket.h"
-#include "server/security/access.h"
 #include "server/security/options.h"
+#include "server/security/token_file.h"
 #include "server/table_sets/publication_record.h"
 
 namespace engram {
@@ -93,7 +93,7 @@ std::vector<Finding> LookAtSecurity(const ServerConfig& config) {
             config.admin_tls.cert == config.tls.cert ? "--tls-cert" : "--admin-tls-cert", findings);
   if (!config.token_file.empty()) {
     findings.push_back({absl::StrCat("tokens ", config.token_file),
-                        OfFlag("--token-file", AccessControl::CheckTokenFile(config.token_file))});
+                        OfFlag("--token-file", TokenFile::Check(config.token_file))});
   }
   return findings;
 }
