@@ -4,10 +4,8 @@
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/resource_quota.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <chrono>
 #include <utility>
 
@@ -36,8 +34,6 @@ constexpr uint64_t kMostUnansweredBytes = 256 << 10;
 constexpr int kMaxAdminCalls = 16;  // of a connection, at once
 // A connection that says nothing for this long makes room for another.
 constexpr absl::Duration kIdle = absl::Seconds(5);
-// Of a Unix socket, as shared memory's: whoever is in engramd's group may administer.
-constexpr mode_t kSocketMode = 0660;
 
 // Asks before every method of the port but Admin's: gRPC's own services ask nobody. Admin asks by
 // itself (AdminService::Admit), for a call knows from where it comes, and this does not.
@@ -72,7 +68,8 @@ class Gate : public grpc::AuthMetadataProcessor {
 absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::Start(const Options& options,
                                                                 const AdminTargets& targets) {
   std::unique_ptr<AdminServer> admin(new AdminServer(targets, options.clock));
-  ENGRAM_ASSIGN_OR_RETURN(std::vector<ListenSocket> sockets, admin->Bind(options.address));
+  ENGRAM_ASSIGN_OR_RETURN(std::vector<ListenSocket> sockets, ListenSocket::Bind(options.address));
+  admin->address_ = sockets.front().address().Text();
   grpc::EnableDefaultHealthCheckService(true);
   grpc::channelz::experimental::InitChannelzService();
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
@@ -109,17 +106,6 @@ absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::Start(const Options& o
                                                 },
                                                 targets.log, options.clock));
   return admin;
-}
-
-absl::StatusOr<std::vector<ListenSocket>> AdminServer::Bind(const ListenAddress& address) {
-  ENGRAM_ASSIGN_OR_RETURN(std::vector<ListenSocket> sockets, ListenSocket::Bind(address));
-  address_ = sockets.front().address().Text();
-  // Nothing listens yet, so nobody has connected on terms of the umask.
-  if (address.is_unix() && chmod(address.unix_path.c_str(), kSocketMode) != 0) {
-    return absl::ErrnoToStatus(
-        errno, absl::StrCat("cannot make ", address.unix_path, " private to engramd's group"));
-  }
-  return sockets;
 }
 
 void AdminServer::Take(int listen_fd, int fd) {
