@@ -175,7 +175,11 @@ TEST_F(AdminSecurityTest, TheLogSaysWhoWasRefused) {
   const auto refused = [&](const std::string& labels) {
     return MetricValue(metrics, absl::StrCat("engram_server_admin_refusals_total{", labels, "}"));
   };
-  EXPECT_GE(refused("method=\"list\",code=\"UNAUTHENTICATED\""), 1);  // a client may ask again
+  // One for each call: a client asks nothing beside it.
+  EXPECT_EQ(refused("method=\"list\",code=\"UNAUTHENTICATED\""), 1);
+  EXPECT_EQ(refused("method=\"list\",code=\"PERMISSION_DENIED\""), 0);
+  EXPECT_EQ(refused("method=\"retire\",code=\"UNAUTHENTICATED\""), 1);
+  EXPECT_EQ(refused("method=\"scrub\",code=\"PERMISSION_DENIED\""), 1);
   EXPECT_EQ(refused("method=\"publish\",code=\"PERMISSION_DENIED\""), 1);
   EXPECT_EQ(refused("method=\"other\",code=\"PERMISSION_DENIED\""), 1);
   EXPECT_EQ(refused("method=\"publish\",code=\"UNAUTHENTICATED\""), 0);
