@@ -17,6 +17,7 @@
 #include "server/base/limits.h"
 #include "server/base/log.h"
 #include "server/grpc/grpc_status.h"
+#include "server/net/hand_to_grpc.h"
 #include "server/net/no_compression.h"
 #include "server/net/server_shutdown.h"
 #include "server/net/socket_watch.h"
@@ -126,11 +127,7 @@ void AdminServer::Take(int listen_fd, int fd) {
     close(fd);
     return;
   }
-  grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;
-  connection.listener_fd = listen_fd;
-  connection.fd = fd;
-  connections_.Add(fd, now);
-  taken_->HandleNewConnection(&connection);
+  HandToGrpc(listen_fd, fd, now, connections_, *taken_);
 }
 
 void AdminServer::SetServing(bool serving) {
