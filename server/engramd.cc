@@ -91,9 +91,12 @@ absl::StatusOr<std::unique_ptr<Engramd>> Engramd::Load(const ServerConfig& confi
   for (const std::string& note : notes) {
     LogEvent(*engramd->log_, spdlog::level::warn, "configuration", nlohmann::json::object(), note);
   }
-  ENGRAM_ASSIGN_OR_RETURN(engramd->access_, AccessControl::Create({.token_file = config.token_file,
-                                                                   .allow = config.allow},
-                                                                  engramd->log_, clock));
+  if (!config.token_file.empty()) {
+    ENGRAM_ASSIGN_OR_RETURN(engramd->tokens_,
+                            TokenFile::Open(config.token_file, engramd->log_, clock));
+  }
+  engramd->access_ = std::make_unique<AccessControl>(
+      AccessControl::Options{.tokens = engramd->tokens_.get(), .allow = config.allow});
   // Before the minutes that loading takes: a device that is not there is known at once.
   for (const auto start :
        {&Engramd::OpenTls, &Engramd::StartHttp, &Engramd::StartGatherTeam, &Engramd::StartRdma,
@@ -203,8 +206,8 @@ absl::Status Engramd::StartScrubber() {
   return absl::OkStatus();
 }
 
-// From here on nobody is served the set's rows, and engramd is not ready: started again it loads
-// and verifies them anew.
+// From here on nobody is served the set's rows, and engramd is not ready before its name leads to a
+// set again, which was loaded and verified since.
 void Engramd::OnDamage(const TableSet& set, const absl::Status& status) {
   if (!registry_.Fence(set.id()).ok()) return;  // it was fenced, or retired, meanwhile
   if (rdma_ != nullptr) rdma_->ForgetTables(set.id());
@@ -220,6 +223,7 @@ void Engramd::OnDamage(const TableSet& set, const absl::Status& status) {
 // What gRPC's health says is what /readyz does.
 void Engramd::ShowHealth() {
   if (health_ == nullptr) return;  // it loads
+  MutexLock lock(health_mutex_);
   const auto show = [this](bool serving) {
     health_->SetServing(serving);
     if (admin_ != nullptr) admin_->SetServing(serving);
@@ -285,13 +289,11 @@ absl::Status Engramd::StartGatherTeam() {
 absl::Status Engramd::StartAdmin() {
   if (!config_.admin_grpc_listen) return absl::OkStatus();
   const bool asks = !config_.admin_grpc_listen->is_unix() && config_.admin_tls.on();
-  ENGRAM_ASSIGN_OR_RETURN(
-      admin_access_,
-      AccessControl::Create(asks ? AccessControl::Options{.token_file = config_.token_file,
-                                                          .certificates_suffice = true,
-                                                          .only = config_.admin_identities}
-                                 : AccessControl::Options{},
-                            log_, clock_));
+  admin_access_ = std::make_unique<AccessControl>(
+      asks ? AccessControl::Options{.tokens = tokens_.get(),
+                                    .certificates_suffice = true,
+                                    .only = config_.admin_identities}
+           : AccessControl::Options{});
   // Where clients have all descriptors there are for them, operators still get in.
   ENGRAM_ASSIGN_OR_RETURN(admin_, AdminServer::Start({.address = *config_.admin_grpc_listen,
                                                       .tls = admin_tls_.get(),
@@ -412,9 +414,7 @@ absl::Status Engramd::Accept() {
 }
 
 void Engramd::ReadFilesAgain() {
-  for (AccessControl* const access : {access_.get(), admin_access_.get()}) {
-    if (access != nullptr) access->ReadNow();
-  }
+  if (tokens_ != nullptr) tokens_->ReadNow();
   std::vector<const ServerTls*> ports = {tls_.get()};
   if (admin_tls_ != tls_) ports.push_back(admin_tls_.get());
   for (const ServerTls* const port : ports) {

@@ -42,6 +42,7 @@
 #include "server/rdma/endpoint.h"
 #include "server/security/access.h"
 #include "server/security/tls.h"
+#include "server/security/token_file.h"
 #include "server/shm/endpoint.h"
 #include "server/table_sets/publication_record.h"
 #include "server/table_sets/table_set_manager.h"
@@ -73,8 +74,8 @@ class Engramd {
   // Null where it serves no RDMA.
   const RdmaEndpoint* rdma() const { return rdma_.get(); }
 
-  // Reads the token files now, and logs what is used of them and of the certificates, which are
-  // looked at every second by themselves. Thread-safe while it serves.
+  // Reads the token file now, and logs what is used of it and of the certificates; by themselves
+  // they are looked at every half second. Thread-safe while it serves.
   void ReadFilesAgain();
 
   // Says that it is not ready, by health, /readyz and to systemd, and goes on serving for `time` of
@@ -100,7 +101,7 @@ class Engramd {
   HttpServer::Site Pages();
   absl::Status StartScrubber();
   void OnDamage(const TableSet& set, const absl::Status& status);
-  void ShowHealth();
+  void ShowHealth() ABSL_LOCKS_EXCLUDED(health_mutex_);
   absl::Status StartAdmin();
   absl::Status StartService();
   absl::Status StartLoops();
@@ -120,6 +121,7 @@ class Engramd {
   const absl::Time start_time_ = WallNow();  // for people's eyes
   int fd_limit_ = 0;                         // for connections
   TableSetRegistry registry_{*clock_};
+  std::unique_ptr<TokenFile> tokens_;  // null where calls need none
   std::unique_ptr<AccessControl> access_;
   // Set before others may look; null where no port speaks it.
   std::shared_ptr<ServerTls> tls_;
@@ -140,6 +142,7 @@ class Engramd {
   std::unique_ptr<TableSetManager> table_sets_;  // after what it calls back, before what uses it
   std::unique_ptr<ShmEndpoint> shm_;             // null while there is none
   std::unique_ptr<LookupService> service_;
+  Mutex health_mutex_;  // held while health is found out and shown, so that the last look is shown
   std::unique_ptr<Health> health_;
   std::unique_ptr<Reflection> reflection_;
   grpc::AsyncGenericService unknown_methods_;

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/base/log.h"
 #include "server/engramd.h"
+#include "server/net/hand_to_grpc.h"
 #include "server/net/peer_uid.h"
 #include "server/net/socket_watch.h"
 
@@ -40,11 +41,8 @@ Acceptor::Take Engramd::TakeConnections() {
       close(fd);
       return;
     }
-    grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;
-    connection.listener_fd = listen_fd;
-    connection.fd = fd;
-    connections_.Add(fd, clock_->Now());
-    (tls ? tls_connections_ : plain_connections_)->HandleNewConnection(&connection);
+    HandToGrpc(listen_fd, fd, clock_->Now(), connections_,
+               tls ? *tls_connections_ : *plain_connections_);
   };
 }
 

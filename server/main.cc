@@ -216,8 +216,16 @@ int Say(absl::string_view text) {
 
 // What is right goes to standard output, what is wrong to standard error, as every error does; on a
 // terminal the errors come last.
-int Check(const ServerConfig& config) {
-  const std::vector<Finding> findings = CheckConfiguration(config);
+int Check(const CommandLine& command) {
+  std::vector<Finding> findings;
+  for (const absl::Status& fault : command.faults) {
+    findings.push_back({.what = "", .status = fault});
+  }
+  if (command.config) {
+    for (Finding& finding : CheckConfiguration(*command.config)) {
+      findings.push_back(std::move(finding));
+    }
+  }
   const std::string wrong = FailuresText(findings);
   const int said = Say(
       absl::StrCat(FindingsText(findings), wrong.empty() ? "the configuration is valid\n" : ""));
@@ -232,8 +240,8 @@ int Main(int argc, char** argv) {
                  std::string(command.status().message()).c_str());
     return kBadUsage;
   }
+  if (command->check_only) return Check(*command);
   if (!command->config) return Say(command->text);
-  if (command->check_only) return Check(*command->config);
   // A peer that goes away is an error of one call.
   std::signal(SIGPIPE, SIG_IGN);
   // The thread that waits for signals outlives this frame; nothing frees what it uses.

@@ -23,8 +23,8 @@
 #include "memstore/table/side_files.h"
 #include "memstore/tls/pem.h"
 #include "server/net/listen_socket.h"
-#include "server/security/access.h"
 #include "server/security/options.h"
+#include "server/security/token_file.h"
 #include "server/table_sets/publication_record.h"
 
 namespace engram {
@@ -93,7 +93,7 @@ std::vector<Finding> LookAtSecurity(const ServerConfig& config) {
             config.admin_tls.cert == config.tls.cert ? "--tls-cert" : "--admin-tls-cert", findings);
   if (!config.token_file.empty()) {
     findings.push_back({absl::StrCat("tokens ", config.token_file),
-                        OfFlag("--token-file", AccessControl::CheckTokenFile(config.token_file))});
+                        OfFlag("--token-file", TokenFile::Check(config.token_file))});
   }
   return findings;
 }
@@ -275,10 +275,14 @@ absl::StatusOr<std::vector<std::string>> WithWhatIsKept(const ServerConfig& conf
   return WithPublications(config.table_sets, kept, /*log=*/nullptr);
 }
 
-// Of the flags, or what was published since. The checkpoint's is looked at by itself.
+// Of the flags, or what was published since; says how the directory is that keeps that. The
+// checkpoint's is looked at by itself.
 std::vector<std::string> DirectoriesToServe(const ServerConfig& config,
                                             std::vector<Finding>& findings) {
-  if (config.state_dir.empty() || config.ignore_recorded) return config.table_sets;
+  if (config.state_dir.empty()) return config.table_sets;
+  findings.push_back({absl::StrCat("--state-dir ", config.state_dir, ": it may be written to"),
+                      CheckStateDirectory(config.state_dir)});
+  if (!findings.back().status.ok() || config.ignore_recorded) return config.table_sets;
   absl::StatusOr<std::vector<std::string>> directories = WithWhatIsKept(config);
   if (directories.ok()) return *std::move(directories);
   findings.push_back({"publications kept in --state-dir", directories.status()});

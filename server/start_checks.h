@@ -36,7 +36,9 @@ absl::StatusOr<std::vector<std::string>> CheckBeforeLoading(const ServerConfig& 
 // All of it that holds while another engramd serves by the same configuration, good and bad, one
 // finding for each file, table set and socket; of the addresses, whether a Unix socket's folder is
 // there and may be written to (none is touched); of memory, whether the sets are more than
-// --memory-limit-bytes, the machine or a control group allows at all: RESOURCE_EXHAUSTED; of a
+// --memory-limit-bytes, the machine or a control group allows at all: RESOURCE_EXHAUSTED; of
+// --state-dir, whether it is there or could be made, and what is kept in it (CheckStateDirectory,
+// PublicationRecord::Open, WithPublications; nothing is made); of a
 // checkpoint all that linking it says before its rows are read (CheckCheckpointSource).
 std::vector<Finding> CheckConfiguration(const ServerConfig& config);
 

@@ -1,5 +1,7 @@
 #include "server/start_checks.h"
 
+#include <unistd.h>
+
 #include <cstdint>
 #include <cstdlib>
 #include <filesystem>
@@ -139,6 +141,45 @@ TEST_F(StartChecksTest, DamagedSideFilesAreFoundWhereverTheyLie) {
     ExpectWrong(HasSubstr(damaged));
     std::filesystem::remove(damaged);
   }
+}
+
+TEST_F(StartChecksTest, TheStateDirectoryIsLookedAtAndNotMade) {
+  config_.state_dir = Path("state/of/mine");
+  EXPECT_THAT(Text(), AllOf(HasSubstr("ok      --state-dir " + config_.state_dir),
+                            Not(HasSubstr("FAILED"))));
+  EXPECT_FALSE(std::filesystem::exists(Path("state")));
+  std::ofstream(Path("state")) << "a file";
+  for (const std::string& wrong : {Path("state"), Path("state/of/mine")}) {
+    config_.state_dir = wrong;
+    EXPECT_THAT(Text(), HasSubstr("FAILED  --state-dir " + wrong));
+  }
+  if (geteuid() == 0) return;  // who may write anywhere
+  std::filesystem::create_directory(Path("kept"));
+  std::filesystem::permissions(
+      Path("kept"), std::filesystem::perms::owner_read | std::filesystem::perms::owner_exec);
+  for (const std::string& wrong : {Path("kept"), Path("kept/state")}) {
+    config_.state_dir = wrong;
+    EXPECT_THAT(Text(),
+                AllOf(HasSubstr("FAILED  --state-dir " + wrong), HasSubstr("Permission denied")));
+  }
+}
+
+TEST_F(StartChecksTest, WhatIsKeptOfPublicationsIsLookedAt) {
+  config_.state_dir = Path("state");
+  std::filesystem::create_directory(Path("state"));
+  const std::string kept = Path("state/publications.json");
+  std::ofstream(kept) << "{\"version\": 1, \"publications\": []}";
+  EXPECT_THAT(Text(), Not(HasSubstr("FAILED")));
+  std::ofstream(kept) << "{\"version\": 1,";
+  EXPECT_THAT(Text(), AllOf(HasSubstr("ok      --state-dir"), HasSubstr("FAILED  " + kept),
+                            HasSubstr("--ignore-recorded")));
+  config_.ignore_recorded = true;
+  EXPECT_THAT(Text(), Not(HasSubstr("FAILED")));
+  config_.ignore_recorded = false;
+  std::ofstream(kept) << "{\"version\": 1, \"publications\": [{\"name\": \"two\", \"id\": \""
+                      << manifest_.id << "\", \"directory\": \"" << Path("gone")
+                      << "\", \"generation\": 1}]}";
+  EXPECT_THAT(Text(), AllOf(HasSubstr("FAILED  table set two"), HasSubstr(Path("gone"))));
 }
 
 // They may be published later.

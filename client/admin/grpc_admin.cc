@@ -89,6 +89,7 @@ struct AdminClient::Connection {
 
   absl::Status StatusOf(const grpc::Status& status) const {
     if (status.ok()) return absl::OkStatus();
+    ENGRAM_RETURN_IF_ERROR(CheckHandshake(status));
     if (status.error_code() == grpc::StatusCode::UNAVAILABLE ||
         status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED) {
       ENGRAM_RETURN_IF_ERROR(CheckNotHttp1(address, "--admin-grpc-listen", kAskWhat));
@@ -108,15 +109,16 @@ struct AdminClient::Connection {
     return FromGrpc(status, address);
   }
 
-  // Before a call over TLS: whether the two sides take each other's certificates. Whatever else
-  // there is to say, the call itself will.
-  absl::Status CheckHandshake() const {
-    if (!credentials->tls()) return absl::OkStatus();
+  // UNAUTHENTICATED where a call ended so because the two sides do not take each other's
+  // certificates. What changes nothing, List, is asked as often as it takes to know that: a call
+  // that engramd answers is made once, and so counted once where it is refused.
+  absl::Status CheckHandshake(const grpc::Status& ended) const {
     HandshakeWatch handshake(*credentials, address);
-    do {
+    ENGRAM_RETURN_IF_ERROR(handshake.Observe(ended));
+    while (handshake.undecided()) {
       v1::ListResponse response;
       ENGRAM_RETURN_IF_ERROR(handshake.Observe(List(&response)));
-    } while (handshake.undecided());
+    }
     return absl::OkStatus();
   }
 };
@@ -141,7 +143,6 @@ absl::StatusOr<std::unique_ptr<AdminClient>> AdminClient::Create(const std::stri
 
 absl::StatusOr<AdminPublished> AdminClient::Publish(const std::string& directory,
                                                     const Progress& progress) {
-  ENGRAM_RETURN_IF_ERROR(connection_->CheckHandshake());
   grpc::ClientContext context;
   connection_->PrepareLong(&context);
   v1::PublishRequest request;
@@ -157,7 +158,6 @@ absl::StatusOr<AdminPublished> AdminClient::Publish(const std::string& directory
 }
 
 absl::StatusOr<AdminRetired> AdminClient::Retire(const std::string& id_or_name) {
-  ENGRAM_RETURN_IF_ERROR(connection_->CheckHandshake());
   v1::RetireRequest request;
   request.set_table_set(id_or_name);
   v1::RetireResponse response;
@@ -167,7 +167,6 @@ absl::StatusOr<AdminRetired> AdminClient::Retire(const std::string& id_or_name) 
 }
 
 absl::StatusOr<AdminList> AdminClient::List() {
-  ENGRAM_RETURN_IF_ERROR(connection_->CheckHandshake());
   v1::ListResponse response;
   ENGRAM_RETURN_IF_ERROR(connection_->StatusOf(connection_->List(&response)));
   AdminList list{.state = response.state(), .table_sets = {}, .loading = std::nullopt};
@@ -183,7 +182,6 @@ absl::StatusOr<AdminList> AdminClient::List() {
 }
 
 absl::StatusOr<uint64_t> AdminClient::Scrub(const Progress& progress) {
-  ENGRAM_RETURN_IF_ERROR(connection_->CheckHandshake());
   grpc::ClientContext context;
   connection_->PrepareLong(&context);
   const auto reader = connection_->stub->Scrub(&context, {});

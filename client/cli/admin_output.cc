@@ -19,10 +19,14 @@ namespace {
 
 constexpr char kServing[] = "serving";
 constexpr char kFenced[] = "fenced";
-// What to do about a fenced set.
+// What to do about a fenced set that its name still waits for.
 constexpr char kFencedFix[] =
     "its memory was damaged, and no batch gets rows of it: start engramd again, or publish its "
-    "directory again (gRPC's health service says NOT_SERVING until one of these is done)";
+    "directory again or another set of its name (gRPC's health service says NOT_SERVING until one "
+    "of these is done)";
+constexpr char kReplacedText[] =
+    "its memory was damaged, and its name leads to another set: clients that still have it get "
+    "DATA_LOSS until they attach again";
 // Digits of an id that tell sets apart, and that retire takes.
 constexpr size_t kShownDigits = 12;
 
@@ -51,22 +55,32 @@ bool Serves(const AdminList& list) {
   return absl::c_any_of(list.table_sets, [](const auto& set) { return set.state == kServing; });
 }
 
-std::vector<std::string> FencedIds(const AdminList& list) {
-  std::vector<std::string> ids;
+// Ids of fenced sets: of those whose name leads to another set, and of those whose name does not.
+struct Fenced {
+  std::vector<std::string> replaced;
+  std::vector<std::string> missed;
+};
+
+Fenced FencedOf(const AdminList& list) {
+  Fenced fenced;
   for (const AdminTableSet& set : list.table_sets) {
-    if (set.state == kFenced) ids.push_back(set.id);
+    if (set.state != kFenced) continue;
+    const bool replaced = absl::c_any_of(list.table_sets, [&](const AdminTableSet& other) {
+      return other.state == kServing && other.name == set.name;
+    });
+    (replaced ? fenced.replaced : fenced.missed).push_back(set.id);
   }
-  return ids;
+  return fenced;
 }
 
-// "table set 0123456789ab is fenced: ..." for one or several.
-std::string FencedText(const std::vector<std::string>& ids) {
+// "table set 0123456789ab is fenced: WHAT" for one or several.
+std::string FencedText(const std::vector<std::string>& ids, absl::string_view what) {
   return absl::StrCat(ids.size() == 1 ? "table set " : "table sets ",
                       absl::StrJoin(ids, ", ",
                                     [](std::string* out, const std::string& id) {
                                       absl::StrAppend(out, ShortId(id));
                                     }),
-                      ids.size() == 1 ? " is fenced: " : " are fenced: ", kFencedFix);
+                      ids.size() == 1 ? " is fenced: " : " are fenced: ", what);
 }
 
 std::string Dumped(const nlohmann::ordered_json& json) {
@@ -87,8 +101,13 @@ std::string ListText(const AdminList& list) {
       absl::StrAppend(&text, "    from ", MessageLine(ProvenanceText(*set.provenance)), "\n");
     }
   }
-  const std::vector<std::string> fenced = FencedIds(list);
-  if (!fenced.empty()) absl::StrAppend(&text, FencedText(fenced), "\n");
+  const Fenced fenced = FencedOf(list);
+  if (!fenced.missed.empty()) {
+    absl::StrAppend(&text, FencedText(fenced.missed, kFencedFix), "\n");
+  }
+  if (!fenced.replaced.empty()) {
+    absl::StrAppend(&text, FencedText(fenced.replaced, kReplacedText), "\n");
+  }
   if (list.loading) {
     absl::StrAppend(&text, "loading ", MessageLine(list.loading->directory), ": ",
                     HumanBytesOf(list.loading->bytes_done, list.loading->bytes_total), "\n");
@@ -163,17 +182,22 @@ std::string RetiredJson(const AdminRetired& retired, const std::string& asked) {
 }
 
 absl::StatusOr<Scrubbed> CheckScrubbed(uint64_t bytes, const AdminList& list) {
-  Scrubbed scrubbed{bytes, FencedIds(list)};
-  if (bytes > 0) return scrubbed;
+  Fenced fenced = FencedOf(list);
+  if (!fenced.missed.empty()) {
+    return absl::DataLossError(absl::StrCat(
+        FencedText(fenced.missed, kFencedFix), "; ",
+        bytes == 0 ? "nothing was verified, for no table set is in memory"
+                   : absl::StrCat("of the others ", HumanBytes(bytes), " held every checksum")));
+  }
+  if (bytes > 0) return Scrubbed{bytes, std::move(fenced.replaced)};
   return absl::FailedPreconditionError(
-      absl::StrCat("nothing was verified, for no table set is in memory",
-                   scrubbed.fenced.empty() ? ": publish one" : "; " + FencedText(scrubbed.fenced)));
+      "nothing was verified, for no table set is in memory: publish one");
 }
 
 std::string ScrubbedText(const Scrubbed& scrubbed) {
   std::string text = absl::StrCat(HumanBytes(scrubbed.bytes), " in memory, every checksum held\n");
   if (!scrubbed.fenced.empty()) {
-    absl::StrAppend(&text, "not verified: ", FencedText(scrubbed.fenced), "\n");
+    absl::StrAppend(&text, "not verified: ", FencedText(scrubbed.fenced, kReplacedText), "\n");
   }
   return text;
 }

@@ -46,6 +46,12 @@ ComparedResult Summarize(absl::Span<const BenchResult> turns,
   return result;
 }
 
+// As many as there are rounds for, and an odd number.
+size_t TurnsOf(const BenchSetting& setting) {
+  if (setting.rounds == 0 || setting.rounds >= kCompareTurns) return kCompareTurns;
+  return setting.rounds - (setting.rounds % 2 == 0 ? 1 : 0);
+}
+
 }  // namespace
 
 absl::Status CheckSameSet(absl::Span<const BenchPath> paths) {
@@ -63,11 +69,12 @@ absl::Status CheckSameSet(absl::Span<const BenchPath> paths) {
 absl::StatusOr<std::vector<ComparedResult>> RunCompared(absl::Span<const BenchPath> paths,
                                                         const BenchTokens& tokens,
                                                         const BenchSetting& setting) {
+  const size_t count = TurnsOf(setting);
   BenchSetting part = setting;
-  part.seconds = setting.seconds / kCompareTurns;
-  part.rounds = (setting.rounds + kCompareTurns - 1) / kCompareTurns;
+  part.seconds = setting.seconds / static_cast<double>(count);
   std::vector<std::vector<BenchResult>> turns(paths.size());
-  for (size_t turn = 0; turn < kCompareTurns; ++turn) {
+  for (size_t turn = 0; turn < count; ++turn) {
+    part.rounds = setting.rounds / count + (turn < setting.rounds % count ? 1 : 0);
     for (size_t i = 0; i < paths.size(); ++i) {
       // There and back again: no path always follows the same other one.
       const size_t p = turn % 2 == 0 ? i : paths.size() - 1 - i;

@@ -1,8 +1,9 @@
 // Several paths to one table set, measured in turns, so that a noisy machine is noisy for all.
 //
-// Each of kCompareTurns turns gives every path its part of the time, in one order and then in the
-// other; medians over the turns are what counts. The first path is the ceiling that the others are
-// measured against: ratios are taken a turn at a time, of neighbours in time.
+// Each of kCompareTurns turns, or of fewer where fewer batches are asked for, gives every path its
+// part of the time, in one order and then in the other; medians over the turns are what counts. The
+// first path is the ceiling that the others are measured against: ratios are taken a turn at a
+// time, of neighbours in time.
 #pragma once
 
 #include <cstddef>

@@ -1,12 +1,15 @@
 #include "memstore/os/temporary_directory.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdint>
 #include <filesystem>
 #include <optional>
 #include <system_error>
@@ -128,12 +131,69 @@ TemporaryDirectory::~TemporaryDirectory() {
   if (!path_.empty()) RemoveTree(path_);
 }
 
+namespace {
+
+// Which mount a file was opened through. One file system may be mounted in several places, as bind
+// mounts do, so its device tells nothing; where the kernel (before 5.8) does not know better, that.
+struct Mount {
+  uint64_t id = 0;
+  uint64_t device = 0;
+  bool operator==(const Mount&) const = default;
+};
+
+std::optional<Mount> MountOf(const FileDescriptor& file) {
+  struct statx found {};
+  if (statx(file.get(), "", AT_EMPTY_PATH, STATX_MNT_ID, &found) != 0) return std::nullopt;
+  return Mount{.id = (found.stx_mask & STATX_MNT_ID) != 0 ? found.stx_mnt_id : 0,
+               .device = makedev(found.stx_dev_major, found.stx_dev_minor)};
+}
+
+std::vector<std::string> NamesIn(const FileDescriptor& directory) {
+  std::vector<std::string> names;
+  // One of its own: what reads it closes it.
+  const int own = openat(directory.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (own < 0) return names;
+  DIR* const entries = fdopendir(own);
+  if (entries == nullptr) {
+    close(own);
+    return names;
+  }
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): of a stream that nobody else has
+  while (const dirent* const entry = readdir(entries)) {
+    const std::string name = entry->d_name;
+    if (name != "." && name != "..") names.push_back(name);
+  }
+  closedir(entries);
+  return names;
+}
+
+// False where something stays for good. A directory that somebody puts files into meanwhile is not
+// for good.
+bool Empty(const FileDescriptor& directory, const Mount& mount) {
+  bool empty = true;
+  for (const std::string& name : NamesIn(directory)) {
+    if (unlinkat(directory.get(), name.c_str(), 0) == 0 || errno == ENOENT) continue;
+    const FileDescriptor inner(
+        openat(directory.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    if (!inner.is_open() || MountOf(inner) != mount || !Empty(inner, mount)) {
+      empty = false;
+    } else if (unlinkat(directory.get(), name.c_str(), AT_REMOVEDIR) != 0) {
+      empty = empty && (errno == ENOENT || errno == ENOTEMPTY);
+    }
+  }
+  return empty;
+}
+
+}  // namespace
+
 void RemoveTree(const std::string& path) {
-  std::error_code error;
+  const FileDescriptor directory(
+      open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  const std::optional<Mount> mount = directory.is_open() ? MountOf(directory) : std::nullopt;
+  if (!mount) return;
   for (int attempt = 0; attempt < kRemoveAttempts; ++attempt) {
-    fs::remove_all(path, error);
-    // A file came while it was emptied.
-    if (error != std::errc::directory_not_empty) return;
+    // A file came while it was emptied: once more.
+    if (!Empty(directory, *mount) || rmdir(path.c_str()) == 0 || errno != ENOTEMPTY) return;
   }
 }
 

@@ -35,8 +35,9 @@ class TemporaryDirectory {
   FileDescriptor lock_;
 };
 
-// Removes `path` and all that is in it, also while others still make files there: those find that
-// their directory is gone. What cannot be removed stays; thread-safe.
+// Removes the directory `path` and all that is in it, also while others still make files there:
+// those find that theirs is gone. What cannot be removed stays, and so does all that is mounted
+// there, bind mounts too: it is somebody else's. Follows no symbolic links; thread-safe.
 void RemoveTree(const std::string& path);
 
 }  // namespace engram

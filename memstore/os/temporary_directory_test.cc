@@ -1,5 +1,7 @@
 #include "memstore/os/temporary_directory.h"
 
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -126,6 +128,45 @@ TEST_F(TemporaryDirectoryTest, APlaceThatIsNotThereIsNamed) {
   const auto made = TemporaryDirectory::Make("engramd");
   EXPECT_EQ(made.status().code(), absl::StatusCode::kNotFound) << made.status();
   EXPECT_THAT(std::string(made.status().message()), HasSubstr("/nowhere/at/all (TMPDIR)"));
+}
+
+TEST_F(TemporaryDirectoryTest, WhatALinkLeadsToStays) {
+  fs::create_directories(parent_ / "mine");
+  std::ofstream(parent_ / "mine" / "file") << "text";
+  fs::create_directories(parent_ / "tree" / "inner");
+  fs::create_directory_symlink(parent_ / "mine", parent_ / "tree" / "inner" / "link");
+  fs::create_symlink(parent_ / "nowhere", parent_ / "tree" / "dangling");
+  RemoveTree(parent_ / "tree");
+  EXPECT_FALSE(fs::exists(fs::symlink_status(parent_ / "tree")));
+  EXPECT_TRUE(fs::exists(parent_ / "mine" / "file"));
+}
+
+// A bind mount of the same file system, which has the same device.
+TEST_F(TemporaryDirectoryTest, WhatIsMountedInItStays) {
+  fs::create_directories(parent_ / "mine");
+  std::ofstream(parent_ / "mine" / "file") << "text";
+  fs::create_directories(parent_ / "tree" / "inner" / "mounted");
+  std::ofstream(parent_ / "tree" / "inner" / "other") << "text";
+  constexpr int kMayNot = 77;
+  const pid_t child = fork();
+  if (child == 0) {
+    // In mounts of its own, and where it is not root as root of a user namespace.
+    const bool may =
+        (unshare(CLONE_NEWNS) == 0 || unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0) &&
+        mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
+        mount((parent_ / "mine").c_str(), (parent_ / "tree" / "inner" / "mounted").c_str(), nullptr,
+              MS_BIND, nullptr) == 0;
+    if (!may) _exit(kMayNot);
+    RemoveTree(parent_ / "tree");
+    _exit(0);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  ASSERT_TRUE(WIFEXITED(status));
+  if (WEXITSTATUS(status) == kMayNot) GTEST_SKIP() << "nothing may be mounted here";
+  EXPECT_TRUE(fs::exists(parent_ / "mine" / "file"));
+  EXPECT_FALSE(fs::exists(parent_ / "tree" / "inner" / "other"));
+  EXPECT_TRUE(fs::exists(parent_ / "tree" / "inner" / "mounted"));
 }
 
 TEST_F(TemporaryDirectoryTest, RemovingWhatIsNotThereIsNoError) { RemoveTree(parent_ / "none"); }

@@ -51,9 +51,9 @@ std::string TableSetRegistry::ServedText(MayHaveSet may_have) const {
 }
 
 absl::Status TableSetRegistry::NotServed(absl::string_view id, MayHaveSet may_have) const {
-  for (const auto& [fenced, name] : fenced_) {
-    if ((fenced == id || IsIdOrItsBeginning(id, fenced)) && may_have(name).ok()) {
-      return MayBegin(TableSetState::kFenced, fenced);
+  for (const auto& [fenced_id, fenced] : fenced_) {
+    if ((fenced_id == id || IsIdOrItsBeginning(id, fenced_id)) && may_have(fenced.name).ok()) {
+      return MayBegin(TableSetState::kFenced, fenced_id);
     }
   }
   // As of one that is served: a name that may not be had says nothing.
@@ -94,7 +94,7 @@ absl::Status TableSetRegistry::Publish(ServedSet served) {
                                                  there->served.set->directory(), "; name it once"));
   }
   const auto now = clock_.Now();
-  SupersedeCurrent(set.name(), now);
+  FreeName(set.name(), now);
   fenced_.erase(set.id());
   sets_.push_back({.served = std::move(served),
                    .state = TableSetState::kServing,
@@ -104,9 +104,12 @@ absl::Status TableSetRegistry::Publish(ServedSet served) {
   return absl::OkStatus();
 }
 
-void TableSetRegistry::SupersedeCurrent(absl::string_view name, MonotonicTime now) {
+void TableSetRegistry::FreeName(absl::string_view name, MonotonicTime now) {
   for (RegisteredSet& set : sets_) {
     if (set.current() && set.served.set->name() == name) MakeSuperseded(set, now);
+  }
+  for (auto& [id, fenced] : fenced_) {
+    if (fenced.name == name) fenced.missed = false;
   }
 }
 
@@ -130,7 +133,7 @@ absl::Status TableSetRegistry::TakeBack(absl::string_view id) {
         absl::StrCat("no superseded table set ", QuoteForMessage(id), " is here; ", ServedText()));
   }
   const auto now = clock_.Now();
-  SupersedeCurrent(found->served.set->name(), now);
+  FreeName(found->served.set->name(), now);
   found->state = TableSetState::kServing;
   found->since = now;
   found->served.control->TakeBack();
@@ -152,7 +155,12 @@ absl::Status TableSetRegistry::TakeOut(absl::string_view id, TableSetState how, 
         absl::StrCat("a name leads to table set ", QuoteForMessage(id)));
   }
   if (how == TableSetState::kFenced) {
-    fenced_.emplace(set->served.set->id(), set->served.set->name());
+    const TableSet& damaged = *set->served.set;
+    fenced_[damaged.id()] = {.id = damaged.id(),
+                             .name = damaged.name(),
+                             .directory = damaged.directory(),
+                             .since = clock_.Now(),
+                             .missed = set->current()};
   }
   taken = std::move(*set);
   sets_.erase(sets_.begin() + (set - sets_.data()));
@@ -251,11 +259,11 @@ std::vector<RegisteredSet> TableSetRegistry::States() const {
   return sets_;
 }
 
-std::vector<std::string> TableSetRegistry::Fenced() const {
+std::vector<FencedSet> TableSetRegistry::Fenced() const {
   MutexLock lock(mutex_);
-  std::vector<std::string> ids;
-  for (const auto& [id, name] : fenced_) ids.push_back(id);
-  return ids;
+  std::vector<FencedSet> sets;
+  for (const auto& [id, fenced] : fenced_) sets.push_back(fenced);
+  return sets;
 }
 
 }  // namespace engram

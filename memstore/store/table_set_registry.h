@@ -45,6 +45,16 @@ struct RegisteredSet {
   bool current() const { return state == TableSetState::kServing; }
 };
 
+// One that is not served because its memory was found damaged.
+struct FencedSet {
+  std::string id;
+  std::string name;
+  std::string directory;  // that it was loaded from
+  MonotonicTime since;    // when it was fenced
+  // Whether its name led to it then, and has led to no set since.
+  bool missed = true;
+};
+
 // Whether whoever asks may have sets of this name; the error says that it may not, and names what
 // it was asked about.
 using MayHaveSet = absl::FunctionRef<absl::Status(absl::string_view name)>;
@@ -93,8 +103,8 @@ class TableSetRegistry {
   std::vector<std::shared_ptr<const TableSet>> List() const;
   // All of them, superseded ones too.
   std::vector<RegisteredSet> States() const;
-  // Ids of sets that were found damaged and are not served for that.
-  std::vector<std::string> Fenced() const;
+  // By id: sets that were found damaged, until they are published again.
+  std::vector<FencedSet> Fenced() const;
   // Changes whenever what a name leads to may have. One load.
   uint64_t version() const { return version_.load(std::memory_order_acquire); }
 
@@ -102,8 +112,9 @@ class TableSetRegistry {
   absl::Status TakeOut(absl::string_view id, TableSetState how, bool even_current = true);
   // By the whole id; null when there is none.
   RegisteredSet* Find(absl::string_view id) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  void SupersedeCurrent(absl::string_view name, MonotonicTime now)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // The name is to lead to another set: the one that it leads to is superseded, and of those that
+  // were fenced none is missed.
+  void FreeName(absl::string_view name, MonotonicTime now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status NotServed(absl::string_view id, MayHaveSet may_have) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // All that people may mean by it: the one of that id alone where it is whole. What is not named
@@ -119,8 +130,8 @@ class TableSetRegistry {
   // Mutable: Acquire changes nothing that a set is found by, but dates the set that it finds.
   mutable std::vector<RegisteredSet> sets_ ABSL_GUARDED_BY(mutex_);
   std::atomic<uint64_t> version_{0};
-  // Names by id, at most one for each set that was ever published.
-  std::map<std::string, std::string> fenced_ ABSL_GUARDED_BY(mutex_);
+  // By id, at most one for each set that was ever published.
+  std::map<std::string, FencedSet> fenced_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace engram

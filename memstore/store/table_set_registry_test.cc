@@ -17,7 +17,9 @@
 namespace engram {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 using ::testing::Not;
 
 class StoreTest : public ::testing::Test {
@@ -264,6 +266,41 @@ TEST_F(StoreTest, AFencedSetIsDataLossUntilItIsPublishedAgain) {
   EXPECT_TRUE(registry_.Acquire(a->id()).ok());
   EXPECT_EQ(registry_.ResolveServed("a")->control->Read().state, TableSetState::kServing);
   EXPECT_EQ(held.control->Read().state, TableSetState::kFenced);
+}
+
+TEST_F(StoreTest, AFencedSetIsMissedUntilItsNameLeadsToAnother) {
+  const auto older = Set("a", 64), newer = Set("a", 128), other = Set("b", 64);
+  for (const auto& set : {older, newer, other}) ASSERT_TRUE(registry_.Publish(set).ok());
+  ASSERT_TRUE(registry_.Fence(older->id()).ok());
+  ASSERT_EQ(registry_.Fenced().size(), 1u);
+  EXPECT_EQ(registry_.Fenced()[0].name, "a");
+  EXPECT_EQ(registry_.Fenced()[0].directory, older->directory());
+  EXPECT_FALSE(registry_.Fenced()[0].missed) << "its name leads to the newer one";
+  const auto missed = [&] {
+    std::vector<std::string> ids;
+    for (const FencedSet& set : registry_.Fenced()) {
+      if (set.missed) ids.push_back(set.id);
+    }
+    return ids;
+  };
+  ASSERT_TRUE(registry_.Fence(newer->id()).ok());
+  EXPECT_THAT(missed(), ElementsAre(newer->id()));
+  const auto newest = Set("a", 192);
+  ASSERT_TRUE(registry_.Publish(newest).ok());
+  EXPECT_THAT(missed(), IsEmpty());
+  EXPECT_EQ(registry_.Acquire(newer->id()).status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(registry_.Acquire(older->id()).status().code(), absl::StatusCode::kDataLoss);
+  // A set that is taken back heals its name as well.
+  const auto last = Set("a", 256);
+  ASSERT_TRUE(registry_.Publish(last).ok());
+  ASSERT_TRUE(registry_.Fence(last->id()).ok());
+  EXPECT_THAT(missed(), ElementsAre(last->id()));
+  ASSERT_TRUE(registry_.TakeBack(newest->id()).ok());
+  EXPECT_THAT(missed(), IsEmpty());
+  // Nor is one missed whose name was taken away before.
+  ASSERT_TRUE(registry_.Supersede(other->id()).ok());
+  ASSERT_TRUE(registry_.Fence(other->id()).ok());
+  EXPECT_THAT(missed(), IsEmpty());
 }
 
 TEST_F(StoreTest, RetiringShowsOnTheControlPage) {

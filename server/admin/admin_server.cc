@@ -4,10 +4,8 @@
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/resource_quota.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <chrono>
 #include <utility>
 
@@ -19,6 +17,7 @@
 #include "server/base/limits.h"
 #include "server/base/log.h"
 #include "server/grpc/grpc_status.h"
+#include "server/net/hand_to_grpc.h"
 #include "server/net/no_compression.h"
 #include "server/net/server_shutdown.h"
 #include "server/net/socket_watch.h"
@@ -36,8 +35,6 @@ constexpr uint64_t kMostUnansweredBytes = 256 << 10;
 constexpr int kMaxAdminCalls = 16;  // of a connection, at once
 // A connection that says nothing for this long makes room for another.
 constexpr absl::Duration kIdle = absl::Seconds(5);
-// Of a Unix socket, as shared memory's: whoever is in engramd's group may administer.
-constexpr mode_t kSocketMode = 0660;
 
 // Asks before every method of the port but Admin's: gRPC's own services ask nobody. Admin asks by
 // itself (AdminService::Admit), for a call knows from where it comes, and this does not.
@@ -72,7 +69,8 @@ class Gate : public grpc::AuthMetadataProcessor {
 absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::Start(const Options& options,
                                                                 const AdminTargets& targets) {
   std::unique_ptr<AdminServer> admin(new AdminServer(targets, options.clock));
-  ENGRAM_ASSIGN_OR_RETURN(std::vector<ListenSocket> sockets, admin->Bind(options.address));
+  ENGRAM_ASSIGN_OR_RETURN(std::vector<ListenSocket> sockets, ListenSocket::Bind(options.address));
+  admin->address_ = sockets.front().address().Text();
   grpc::EnableDefaultHealthCheckService(true);
   grpc::channelz::experimental::InitChannelzService();
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
@@ -111,17 +109,6 @@ absl::StatusOr<std::unique_ptr<AdminServer>> AdminServer::Start(const Options& o
   return admin;
 }
 
-absl::StatusOr<std::vector<ListenSocket>> AdminServer::Bind(const ListenAddress& address) {
-  ENGRAM_ASSIGN_OR_RETURN(std::vector<ListenSocket> sockets, ListenSocket::Bind(address));
-  address_ = sockets.front().address().Text();
-  // Nothing listens yet, so nobody has connected on terms of the umask.
-  if (address.is_unix() && chmod(address.unix_path.c_str(), kSocketMode) != 0) {
-    return absl::ErrnoToStatus(
-        errno, absl::StrCat("cannot make ", address.unix_path, " private to engramd's group"));
-  }
-  return sockets;
-}
-
 void AdminServer::Take(int listen_fd, int fd) {
   const MonotonicTime now = clock_->Now();
   if (connections_.CountOpen() >= kMaxAdminConnections &&
@@ -140,11 +127,7 @@ void AdminServer::Take(int listen_fd, int fd) {
     close(fd);
     return;
   }
-  grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;
-  connection.listener_fd = listen_fd;
-  connection.fd = fd;
-  connections_.Add(fd, now);
-  taken_->HandleNewConnection(&connection);
+  HandToGrpc(listen_fd, fd, now, connections_, *taken_);
 }
 
 void AdminServer::SetServing(bool serving) {

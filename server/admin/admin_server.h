@@ -51,8 +51,6 @@ class AdminServer {
  private:
   AdminServer(const AdminTargets& targets, Clock* clock)
       : clock_(clock), log_(targets.log), service_(targets) {}
-  // The sockets, not listening yet; a Unix one's file has its mode.
-  absl::StatusOr<std::vector<ListenSocket>> Bind(const ListenAddress& address);
   void Take(int listen_fd, int fd);
 
   Clock* const clock_;

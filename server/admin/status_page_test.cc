@@ -144,6 +144,10 @@ TEST_F(StatusPageTest, AFencedSetIsWhatTheEyeFallsOn) {
   snapshot_.table_sets[0].state = TableSetState::kFenced;
   EXPECT_THAT(Page(), AllOf(HasSubstr("class=\"card why\">"), HasSubstr("class=\"tag bad\">fenced"),
                             HasSubstr("class=\"state bad\">SERVING")));
+  snapshot_.table_sets[0].missed = false;  // its name leads to another
+  EXPECT_THAT(Page(),
+              AllOf(Not(HasSubstr("class=\"card why\">")), HasSubstr("class=\"tag bad\">fenced"),
+                    HasSubstr("class=\"state good\">SERVING")));
 }
 
 TEST_F(StatusPageTest, DefaultsAreFoldedAwayAndNothingReloadsTheWholePage) {

@@ -18,7 +18,6 @@
 #include "absl/strings/strip.h"
 #include "memstore/addressing/families.h"
 #include "memstore/addressing/scheme.h"
-#include "memstore/base/status_macros.h"
 #include "memstore/gather/gather.h"
 #include "memstore/gather/parallel_gather.h"
 #include "server/config/config_fields.h"
@@ -28,23 +27,31 @@ namespace {
 
 using google::protobuf::FieldDescriptor;
 
-absl::Status Refuse(absl::string_view where, absl::string_view why) {
-  return absl::InvalidArgumentError(absl::StrCat(where, " ", why));
+// All that is wrong, in the order in which it was found. What could not be understood is left out
+// of the configuration, so that what is looked at later does not say the same once more.
+using Faults = std::vector<absl::Status>;
+
+void Refuse(absl::string_view where, absl::string_view why, Faults* faults) {
+  faults->push_back(absl::InvalidArgumentError(absl::StrCat(where, " ", why)));
 }
 
-absl::Status CheckRange(const ConfigLayers& layers, absl::string_view field, uint64_t value,
-                        uint64_t least, uint64_t most) {
-  if (value >= least && value <= most) return absl::OkStatus();
-  return Refuse(layers.Where(field), absl::StrCat(value, " is not between ", least, " and ", most));
+// False where it is not.
+bool CheckRange(const ConfigLayers& layers, absl::string_view field, uint64_t value, uint64_t least,
+                uint64_t most, Faults* faults) {
+  if (value >= least && value <= most) return true;
+  Refuse(layers.Where(field), absl::StrCat(value, " is not between ", least, " and ", most),
+         faults);
+  return false;
 }
 
-absl::Status CheckWord(const ConfigLayers& layers, absl::string_view field, int index,
-                       absl::string_view value, std::initializer_list<absl::string_view> words) {
-  for (const absl::string_view word : words) {
-    if (value == word) return absl::OkStatus();
-  }
-  return Refuse(layers.Where(field, index),
-                absl::StrCat(value, " is none of ", absl::StrJoin(words, ", ")));
+// False where it is none of them.
+bool CheckWord(const ConfigLayers& layers, absl::string_view field, int index,
+               absl::string_view value, std::initializer_list<absl::string_view> words,
+               Faults* faults) {
+  if (absl::c_linear_search(words, value)) return true;
+  Refuse(layers.Where(field, index),
+         absl::StrCat(value, " is none of ", absl::StrJoin(words, ", ")), faults);
+  return false;
 }
 
 // Operators read it, and publish it again, from wherever they are. As it was given where there is
@@ -55,63 +62,74 @@ std::string Absolute(const std::string& path) {
   return path.empty() || error ? path : absolute.string();
 }
 
-absl::Status TakeTables(const ConfigLayers& layers, ServerConfig* config) {
+void TakeCheckpoint(const ConfigLayers& layers, ServerConfig* config, Faults* faults) {
   const v1::ServerConfig& given = layers.config();
-  if (given.table_set().empty() && given.checkpoint().empty()) {
-    return absl::InvalidArgumentError(
-        "no table set to serve: give --table-set DIR, or --checkpoint DIR and --family NAME for a "
-        "released model");
-  }
-  for (const std::string& set : given.table_set()) config->table_sets.push_back(Absolute(set));
   config->checkpoint = given.checkpoint();
   config->family = given.family();
   config->rows_per_head = given.rows_per_head();
   config->token_map = given.token_map();
-  config->state_dir = Absolute(given.state_dir());
-  config->ignore_recorded = given.ignore_recorded();
-  if (config->ignore_recorded && config->state_dir.empty()) {
-    return Refuse(layers.Where("ignore_recorded"), "is of no use without --state-dir DIR");
-  }
   if (config->checkpoint.empty()) {
     for (const auto& [field, is_given] : {std::pair("family", !config->family.empty()),
                                           std::pair("rows_per_head", config->rows_per_head > 0),
                                           std::pair("token_map", !config->token_map.empty())}) {
-      if (is_given) return Refuse(layers.Where(field), "is of no use without --checkpoint DIR");
+      if (is_given) Refuse(layers.Where(field), "is of no use without --checkpoint DIR", faults);
     }
-    return absl::OkStatus();
+    return;
   }
+  const absl::StatusOr<const Family*> family = FindFamily(config->family);
   if (config->family.empty()) {
-    return Refuse(layers.Where("checkpoint"),
-                  absl::StrCat("needs --family NAME, the model's: ", FamilyNames()));
+    Refuse(layers.Where("checkpoint"),
+           absl::StrCat("needs --family NAME, the model's: ", FamilyNames()), faults);
+  } else if (!family.ok()) {
+    Refuse(absl::StrCat(layers.Where("family"), ":"), family.status().message(), faults);
   }
-  if (const auto family = FindFamily(config->family); !family.ok()) {
-    return Refuse(absl::StrCat(layers.Where("family"), ":"), family.status().message());
+  if (!CheckRange(layers, "rows_per_head", config->rows_per_head, 0, kMaxLayerRows, faults) ||
+      !family.ok()) {
+    config->checkpoint.clear();
   }
-  return CheckRange(layers, "rows_per_head", config->rows_per_head, 0, kMaxLayerRows);
 }
 
-absl::Status TakeListen(const ConfigLayers& layers, ServerConfig* config) {
+void TakeTables(const ConfigLayers& layers, ServerConfig* config, Faults* faults) {
+  const v1::ServerConfig& given = layers.config();
+  if (given.table_set().empty() && given.checkpoint().empty()) {
+    faults->push_back(absl::InvalidArgumentError(
+        "no table set to serve: give --table-set DIR, or --checkpoint DIR and --family NAME for a "
+        "released model"));
+  }
+  for (const std::string& set : given.table_set()) config->table_sets.push_back(Absolute(set));
+  config->state_dir = Absolute(given.state_dir());
+  config->ignore_recorded = given.ignore_recorded();
+  if (config->ignore_recorded && config->state_dir.empty()) {
+    Refuse(layers.Where("ignore_recorded"), "is of no use without --state-dir DIR", faults);
+  }
+  TakeCheckpoint(layers, config, faults);
+}
+
+void TakeListen(const ConfigLayers& layers, ServerConfig* config, Faults* faults) {
   const v1::ServerConfig& given = layers.config();
   if (given.listen().empty() && given.shm_socket().empty()) {
-    return absl::InvalidArgumentError(
+    faults->push_back(absl::InvalidArgumentError(
         "no address to listen on: give --listen HOST:PORT, --listen unix:PATH, or --shm-socket "
-        "PATH for clients of this machine alone");
+        "PATH for clients of this machine alone"));
   }
   std::set<std::string> seen;
   for (int i = 0; i < given.listen_size(); ++i) {
     const std::string& text = given.listen(i);
     absl::StatusOr<ListenAddress> address = ParseListenAddress(text);
-    if (!address.ok()) return Refuse(layers.Where("listen", i), address.status().message());
+    if (!address.ok()) {
+      Refuse(layers.Where("listen", i), address.status().message(), faults);
+      continue;
+    }
     // Port 0 is another port each time.
     if (address->port != "0" && !seen.insert(text).second) {
-      return Refuse(layers.Where("listen", i), absl::StrCat(text, " is given twice"));
+      Refuse(layers.Where("listen", i), absl::StrCat(text, " is given twice"), faults);
+      continue;
     }
     config->listen.push_back(*std::move(address));
   }
-  return absl::OkStatus();
 }
 
-absl::Status TakeNumbers(const ConfigLayers& layers, ServerConfig* config) {
+void TakeNumbers(const ConfigLayers& layers, ServerConfig* config, Faults* faults) {
   const v1::ServerConfig& given = layers.config();
   config->memory_limit_bytes = given.memory_limit_bytes();
   config->load_threads = given.load_threads();
@@ -127,119 +145,128 @@ absl::Status TakeNumbers(const ConfigLayers& layers, ServerConfig* config) {
   }
   if (given.has_scrub_mib_per_s()) config->scrub_mib_per_s = given.scrub_mib_per_s();
   const auto count = [](auto duration) { return static_cast<uint64_t>(duration.count()); };
-  for (const absl::Status& status : {
-           CheckRange(layers, "load_threads", config->load_threads, 0, kMaxLoadThreads),
-           CheckRange(layers, "gather_threads", config->gather_threads, 1, GatherTeam::kMaxThreads),
-           CheckRange(layers, "gather_ahead", config->gather_ahead, 0, kMostAheadRows),
-           CheckRange(layers, "lookup_threads", config->lookup_threads, 0, kMaxLookupThreads),
-           CheckRange(layers, "spin_us", count(config->spin), 0, count(kMaxSpin)),
-           CheckRange(layers, "max_batch_rows", config->max_batch_rows, 1, kMostBatchRows),
-           CheckRange(layers, "lame_duck_s", count(config->lame_duck), 0, count(kMaxGrace)),
-           CheckRange(layers, "drain_grace_s", count(config->drain_grace), 0, count(kMaxGrace)),
-           CheckRange(layers, "retire_grace_s", count(config->retire_grace), 0, count(kMaxGrace)),
-           CheckRange(layers, "scrub_mib_per_s", config->scrub_mib_per_s, 0, kMaxScrubMibPerS),
-       }) {
-    if (!status.ok()) return status;
+  const auto check = [&](absl::string_view field, uint64_t value, uint64_t least, uint64_t most) {
+    return CheckRange(layers, field, value, least, most, faults);
+  };
+  check("load_threads", config->load_threads, 0, kMaxLoadThreads);
+  check("gather_threads", config->gather_threads, 1, GatherTeam::kMaxThreads);
+  check("gather_ahead", config->gather_ahead, 0, kMostAheadRows);
+  check("lookup_threads", config->lookup_threads, 0, kMaxLookupThreads);
+  check("spin_us", count(config->spin), 0, count(kMaxSpin));
+  if (!check("max_batch_rows", config->max_batch_rows, 1, kMostBatchRows)) {
+    config->max_batch_rows = kDefaultMaxBatchRows;
   }
-  return absl::OkStatus();
+  check("lame_duck_s", count(config->lame_duck), 0, count(kMaxGrace));
+  check("drain_grace_s", count(config->drain_grace), 0, count(kMaxGrace));
+  check("retire_grace_s", count(config->retire_grace), 0, count(kMaxGrace));
+  check("scrub_mib_per_s", config->scrub_mib_per_s, 0, kMaxScrubMibPerS);
 }
 
-absl::Status TakeNuma(const ConfigLayers& layers, ServerConfig* config) {
+void TakeNuma(const ConfigLayers& layers, ServerConfig* config, Faults* faults) {
   const std::string& text = layers.config().numa();
-  if (text.empty()) return absl::OkStatus();
+  if (text.empty()) return;
   const absl::StatusOr<NumaPolicy> numa = ParseNumaPolicy(text);
   const absl::Status status = numa.ok() ? CheckNumaPolicy(*numa) : numa.status();
-  if (!status.ok()) {
-    return absl::Status(status.code(),
-                        absl::StrCat(layers.Where("numa"), " ", text, ": ", status.message()));
+  if (status.ok()) {
+    config->numa = *numa;
+    return;
   }
-  config->numa = *numa;
-  return absl::OkStatus();
+  faults->emplace_back(status.code(),
+                       absl::StrCat(layers.Where("numa"), " ", text, ": ", status.message()));
 }
 
-absl::Status TakeShm(const ConfigLayers& layers, ServerConfig* config) {
+void TakeShm(const ConfigLayers& layers, ServerConfig* config, Faults* faults) {
   const v1::ServerConfig& given = layers.config();
-  config->shm_socket = given.shm_socket();
   config->shm_allow_uids.assign(given.shm_allow_uid().begin(), given.shm_allow_uid().end());
-  if (config->shm_socket.empty()) {
-    if (config->shm_allow_uids.empty()) return absl::OkStatus();
-    return Refuse(layers.Where("shm_allow_uid"), "is of no use without --shm-socket PATH");
+  const std::string& path = given.shm_socket();
+  if (path.empty()) {
+    if (config->shm_allow_uids.empty()) return;
+    return Refuse(layers.Where("shm_allow_uid"), "is of no use without --shm-socket PATH", faults);
   }
-  const absl::StatusOr<ListenAddress> address =
-      ParseListenAddress(absl::StrCat("unix:", config->shm_socket));
-  if (!address.ok()) return Refuse(layers.Where("shm_socket"), address.status().message());
+  const absl::StatusOr<ListenAddress> address = ParseListenAddress(absl::StrCat("unix:", path));
+  if (!address.ok()) {
+    return Refuse(layers.Where("shm_socket"), address.status().message(), faults);
+  }
   for (const ListenAddress& other : config->listen) {
-    if (other.unix_path != config->shm_socket) continue;
-    return Refuse(layers.Where("shm_socket"),
-                  absl::StrCat(config->shm_socket, " is a --listen address, too"));
+    if (other.unix_path != path) continue;
+    return Refuse(layers.Where("shm_socket"), absl::StrCat(path, " is a --listen address, too"),
+                  faults);
   }
-  return absl::OkStatus();
+  config->shm_socket = path;
 }
 
-absl::Status TakeRdma(const ConfigLayers& layers, ServerConfig* config) {
+void TakeRdma(const ConfigLayers& layers, ServerConfig* config, Faults* faults) {
   const v1::ServerConfig& given = layers.config();
   for (int i = 0; i < given.rdma_device_size(); ++i) {
     absl::StatusOr<RdmaDeviceChoice> choice = ParseRdmaDeviceChoice(given.rdma_device(i));
-    if (!choice.ok()) return Refuse(layers.Where("rdma_device", i), choice.status().message());
-    for (const RdmaDeviceChoice& other : config->rdma_devices) {
-      if (other.device != choice->device || other.port != choice->port) continue;
-      return Refuse(layers.Where("rdma_device", i),
-                    absl::StrCat(given.rdma_device(i), " names a port that another names, too"));
+    if (!choice.ok()) {
+      Refuse(layers.Where("rdma_device", i), choice.status().message(), faults);
+      continue;
+    }
+    const bool is_named = absl::c_any_of(config->rdma_devices, [&](const RdmaDeviceChoice& other) {
+      return other.device == choice->device && other.port == choice->port;
+    });
+    if (is_named) {
+      Refuse(layers.Where("rdma_device", i),
+             absl::StrCat(given.rdma_device(i), " names a port that another names, too"), faults);
+      continue;
     }
     config->rdma_devices.push_back(*std::move(choice));
   }
-  if (!config->rdma_devices.empty() && config->listen.empty()) {
-    return Refuse(layers.Where("rdma_device", 0),
-                  "is of no use without --listen HOST:PORT, "
-                  "by which clients set RDMA up");
+  if (given.rdma_device_size() > 0 && given.listen().empty()) {
+    Refuse(layers.Where("rdma_device", 0),
+           "is of no use without --listen HOST:PORT, by which clients set RDMA up", faults);
   }
   config->rdma_read = given.rdma_read();
-  if (!config->rdma_read || !config->rdma_devices.empty()) return absl::OkStatus();
-  return Refuse(layers.Where("rdma_read"), "is of no use without --rdma-device DEV");
+  if (!config->rdma_read || given.rdma_device_size() > 0) return;
+  Refuse(layers.Where("rdma_read"), "is of no use without --rdma-device DEV", faults);
 }
 
-absl::Status TakeAdmin(const ConfigLayers& layers, ServerConfig* config) {
+void TakeAdmin(const ConfigLayers& layers, ServerConfig* config, Faults* faults) {
   const v1::ServerConfig& given = layers.config();
   const auto take = [&](const char* field, const std::string& text, bool unix_too,
                         std::optional<ListenAddress>* to) {
-    if (text.empty()) return absl::OkStatus();
+    if (text.empty()) return;
     absl::StatusOr<ListenAddress> address = ParseListenAddress(text);
-    if (!address.ok()) return Refuse(layers.Where(field), address.status().message());
+    if (!address.ok()) return Refuse(layers.Where(field), address.status().message(), faults);
     if (address->is_unix() && !unix_too) {
-      return Refuse(layers.Where(field), absl::StrCat(text, ": give HOST:PORT"));
+      return Refuse(layers.Where(field), absl::StrCat(text, ": give HOST:PORT"), faults);
     }
     for (const ListenAddress& other : config->listen) {
       if (address->port == "0" || other.Text() != text) continue;
-      return Refuse(layers.Where(field), absl::StrCat(text, " is a --listen address, too"));
+      return Refuse(layers.Where(field), absl::StrCat(text, " is a --listen address, too"), faults);
     }
     *to = *std::move(address);
-    return absl::OkStatus();
   };
-  for (const absl::Status& status :
-       {take("admin_listen", given.admin_listen(), false, &config->admin_listen),
-        take("admin_grpc_listen", given.admin_grpc_listen(), true, &config->admin_grpc_listen)}) {
-    if (!status.ok()) return status;
-  }
+  take("admin_listen", given.admin_listen(), false, &config->admin_listen);
+  take("admin_grpc_listen", given.admin_grpc_listen(), true, &config->admin_grpc_listen);
   if (given.has_log_format()) {
-    absl::Status status = CheckWord(layers, "log_format", 0, given.log_format(), {"text", "json"});
-    if (!status.ok()) return status;
+    CheckWord(layers, "log_format", 0, given.log_format(), {"text", "json"}, faults);
     config->log_json = given.log_format() == "json";
   }
-  if (!given.has_log_level()) return absl::OkStatus();
+  if (!given.has_log_level()) return;
   config->log_level = given.log_level();
-  return CheckWord(layers, "log_level", 0, config->log_level, {"debug", "info", "warn", "error"});
+  CheckWord(layers, "log_level", 0, config->log_level, {"debug", "info", "warn", "error"}, faults);
 }
 
-absl::Status TakeTls(const ConfigLayers& layers, const std::string& prefix, TlsFiles* files) {
+// Files of which one makes no sense without another are left out, as if none were given; false.
+bool TakeTls(const ConfigLayers& layers, const std::string& prefix, TlsFiles* files,
+             Faults* faults) {
   if (files->cert.empty() != files->key.empty()) {
     const bool has_cert = files->key.empty();
-    return Refuse(layers.Where(absl::StrCat(prefix, has_cert ? "tls_cert" : "tls_key")),
-                  absl::StrCat("is of no use without ",
-                               FlagName(absl::StrCat(prefix, has_cert ? "tls_key" : "tls_cert"))));
+    Refuse(layers.Where(absl::StrCat(prefix, has_cert ? "tls_cert" : "tls_key")),
+           absl::StrCat("is of no use without ",
+                        FlagName(absl::StrCat(prefix, has_cert ? "tls_key" : "tls_cert"))),
+           faults);
+  } else if (!files->on() && !files->client_ca.empty()) {
+    Refuse(layers.Where(absl::StrCat(prefix, "tls_client_ca")),
+           absl::StrCat("is of no use without ", FlagName(absl::StrCat(prefix, "tls_cert"))),
+           faults);
+  } else {
+    return true;
   }
-  if (files->on() || files->client_ca.empty()) return absl::OkStatus();
-  return Refuse(layers.Where(absl::StrCat(prefix, "tls_client_ca")),
-                absl::StrCat("is of no use without ", FlagName(absl::StrCat(prefix, "tls_cert"))));
+  *files = {};
+  return false;
 }
 
 // What an --allow may name as an identity: any name that a caller can have.
@@ -257,16 +284,18 @@ absl::Status CheckIdentity(absl::string_view identity) {
   return absl::InvalidArgumentError("is of no user: write unix:UID with a number (id -u), or unix");
 }
 
-absl::Status TakeAllowances(const ConfigLayers& layers, ServerConfig* config) {
+void TakeAllowances(const ConfigLayers& layers, ServerConfig* config, Faults* faults) {
   const v1::ServerConfig& given = layers.config();
   for (int i = 0; i < given.allow_size(); ++i) {
     const std::vector<std::string> parts = absl::StrSplit(given.allow(i), '=');
     if (parts.size() != 2 || parts[0].empty() || parts[1].empty()) {
-      return Refuse(layers.Where("allow", i),
-                    absl::StrCat(given.allow(i), " is not IDENTITY=TABLE-SET"));
+      Refuse(layers.Where("allow", i), absl::StrCat(given.allow(i), " is not IDENTITY=TABLE-SET"),
+             faults);
+      continue;
     }
     if (const absl::Status status = CheckIdentity(parts[0]); !status.ok()) {
-      return Refuse(layers.Where("allow", i), absl::StrCat(given.allow(i), " ", status.message()));
+      Refuse(layers.Where("allow", i), absl::StrCat(given.allow(i), " ", status.message()), faults);
+      continue;
     }
     config->allow.push_back({parts[0], parts[1]});
   }
@@ -276,16 +305,16 @@ absl::Status TakeAllowances(const ConfigLayers& layers, ServerConfig* config) {
   const bool has_tcp = absl::c_any_of(
       config->listen, [](const ListenAddress& address) { return !address.is_unix(); });
   if (config->allow.empty() || !has_tcp || !config->token_file.empty() ||
-      !config->tls.client_ca.empty()) {
-    return absl::OkStatus();
+      !given.tls_client_ca().empty()) {
+    return;
   }
-  return Refuse(layers.Where("allow"),
-                "is of no use without --tls-client-ca or --token-file: they say who calls");
+  Refuse(layers.Where("allow"),
+         "is of no use without --tls-client-ca or --token-file: they say who calls", faults);
 }
 
-absl::Status TakeAdminIdentities(const ConfigLayers& layers, ServerConfig* config) {
+void TakeAdminIdentities(const ConfigLayers& layers, ServerConfig* config, Faults* faults) {
   const v1::ServerConfig& given = layers.config();
-  if (!config->admin_grpc_listen) {
+  if (given.admin_grpc_listen().empty()) {
     // What is empty says nothing, as in a file that --print-config wrote.
     for (const auto& [field, is_given] :
          {std::pair("admin_tls_cert", !given.admin_tls_cert().empty()),
@@ -293,78 +322,82 @@ absl::Status TakeAdminIdentities(const ConfigLayers& layers, ServerConfig* confi
           std::pair("admin_tls_client_ca", !given.admin_tls_client_ca().empty()),
           std::pair("admin_identity", given.admin_identity_size() > 0)}) {
       if (!is_given) continue;
-      return Refuse(layers.Where(field), "is of no use without --admin-grpc-listen ADDRESS");
+      Refuse(layers.Where(field), "is of no use without --admin-grpc-listen ADDRESS", faults);
     }
   }
   for (int i = 0; i < given.admin_identity_size(); ++i) {
     const std::string& identity = given.admin_identity(i);
     if (!identity.empty() && identity != "*") continue;
-    return Refuse(layers.Where("admin_identity", i),
-                  absl::StrCat("\"", identity, "\" names nobody: give the name in an operator's ",
-                               "certificate, or beside a token"));
+    Refuse(layers.Where("admin_identity", i),
+           absl::StrCat("\"", identity, "\" names nobody: give the name in an operator's ",
+                        "certificate, or beside a token"),
+           faults);
   }
   config->admin_identities.assign(given.admin_identity().begin(), given.admin_identity().end());
-  return absl::OkStatus();
 }
 
-absl::Status TakeSecurity(const ConfigLayers& layers, ServerConfig* config) {
+// Those of operators' port that are not given are those of --listen; false as TakeTls.
+bool TakeAdminTls(const ConfigLayers& layers, ServerConfig* config, Faults* faults) {
   const v1::ServerConfig& given = layers.config();
-  ENGRAM_RETURN_IF_ERROR(TakeAdminIdentities(layers, config));
-  config->tls = {given.tls_cert(), given.tls_key(), given.tls_client_ca()};
-  ENGRAM_RETURN_IF_ERROR(TakeTls(layers, "", &config->tls));
   config->admin_tls = {given.admin_tls_cert(), given.admin_tls_key(), given.admin_tls_client_ca()};
   if (config->admin_tls.cert.empty() && config->admin_tls.key.empty()) {
     config->admin_tls.cert = config->tls.cert;
     config->admin_tls.key = config->tls.key;
   }
   if (config->admin_tls.client_ca.empty()) config->admin_tls.client_ca = config->tls.client_ca;
-  if (absl::Status status = TakeTls(layers, "admin_", &config->admin_tls); !status.ok()) {
-    return status;
-  }
-  ENGRAM_RETURN_IF_ERROR(TakeAllowances(layers, config));
-  const bool admin_speaks_tls = config->admin_grpc_listen.has_value() &&
-                                !config->admin_grpc_listen->is_unix() && config->admin_tls.on();
-  if (!admin_speaks_tls) return absl::OkStatus();
-  if (config->admin_tls.client_ca.empty() && config->token_file.empty()) {
-    return Refuse(layers.Where("admin_grpc_listen"),
-                  "would let anyone administer: give --admin-tls-client-ca or --token-file");
-  }
-  if (!config->admin_identities.empty()) return absl::OkStatus();
-  return Refuse(layers.Where("admin_grpc_listen"),
-                "speaks TLS and nobody may administer: give --admin-identity IDENTITY");
+  return TakeTls(layers, "admin_", &config->admin_tls, faults);
 }
 
 // What is said in the clear, or to anyone, stays on this machine unless it is asked for.
-absl::Status CheckPlaintext(const ConfigLayers& layers, const ServerConfig& config) {
+void CheckPlaintext(const ConfigLayers& layers, const ServerConfig& config, Faults* faults) {
   const v1::ServerConfig& given = layers.config();
   std::set<std::string> allowed;
   for (int i = 0; i < given.allow_plaintext_size(); ++i) {
     const std::string& port = given.allow_plaintext(i);
-    absl::Status status =
-        CheckWord(layers, "allow_plaintext", i, port, {"data", "admin", "admin-grpc"});
-    if (!status.ok()) return status;
+    // Nobody knows which port was meant: that others are not allowed may be no fault.
+    if (!CheckWord(layers, "allow_plaintext", i, port, {"data", "admin", "admin-grpc"}, faults)) {
+      return;
+    }
     allowed.insert(port);
   }
   const auto check = [&](const char* field, int index, const ListenAddress& address, bool tls,
                          const char* port, absl::string_view fix) {
-    if (tls || address.IsLocal() || allowed.contains(port)) return absl::OkStatus();
-    return Refuse(layers.Where(field, index),
-                  absl::StrCat(address.Text(),
-                               " can be reached from other machines and would speak plain text: ",
-                               fix, "--allow-plaintext ", port, " where the network is trusted"));
+    if (tls || address.IsLocal() || allowed.contains(port)) return;
+    Refuse(layers.Where(field, index),
+           absl::StrCat(address.Text(),
+                        " can be reached from other machines and would speak plain text: ", fix,
+                        "--allow-plaintext ", port, " where the network is trusted"),
+           faults);
   };
   for (size_t i = 0; i < config.listen.size(); ++i) {
-    absl::Status status = check("listen", static_cast<int>(i), config.listen[i], config.tls.on(),
-                                "data", "give --tls-cert and --tls-key, or ");
-    if (!status.ok()) return status;
+    check("listen", static_cast<int>(i), config.listen[i], config.tls.on(), "data",
+          "give --tls-cert and --tls-key, or ");
   }
-  if (config.admin_listen) {
-    absl::Status status = check("admin_listen", 0, *config.admin_listen, false, "admin", "give ");
-    if (!status.ok()) return status;
+  if (config.admin_listen) check("admin_listen", 0, *config.admin_listen, false, "admin", "give ");
+  if (!config.admin_grpc_listen) return;
+  check("admin_grpc_listen", 0, *config.admin_grpc_listen, config.admin_tls.on(), "admin-grpc",
+        "give --admin-tls-cert and --admin-tls-key, or ");
+}
+
+void TakeSecurity(const ConfigLayers& layers, ServerConfig* config, Faults* faults) {
+  const v1::ServerConfig& given = layers.config();
+  TakeAdminIdentities(layers, config, faults);
+  config->tls = {given.tls_cert(), given.tls_key(), given.tls_client_ca()};
+  // What one port lacks the other would lack as well.
+  const bool has_tls =
+      TakeTls(layers, "", &config->tls, faults) && TakeAdminTls(layers, config, faults);
+  TakeAllowances(layers, config, faults);
+  if (!has_tls) return;
+  const bool admin_speaks_tls = config->admin_grpc_listen.has_value() &&
+                                !config->admin_grpc_listen->is_unix() && config->admin_tls.on();
+  if (admin_speaks_tls && config->admin_tls.client_ca.empty() && config->token_file.empty()) {
+    Refuse(layers.Where("admin_grpc_listen"),
+           "would let anyone administer: give --admin-tls-client-ca or --token-file", faults);
+  } else if (admin_speaks_tls && given.admin_identity().empty()) {
+    Refuse(layers.Where("admin_grpc_listen"),
+           "speaks TLS and nobody may administer: give --admin-identity IDENTITY", faults);
   }
-  if (!config.admin_grpc_listen) return absl::OkStatus();
-  return check("admin_grpc_listen", 0, *config.admin_grpc_listen, config.admin_tls.on(),
-               "admin-grpc", "give --admin-tls-cert and --admin-tls-key, or ");
+  CheckPlaintext(layers, *config, faults);
 }
 
 // Fields that are not set, and whose default is neither 0, nor empty.
@@ -407,13 +440,12 @@ std::vector<EffectiveField> Effective(const ConfigLayers& layers) {
   return effective;
 }
 
-absl::StatusOr<ServerConfig> Understand(const ConfigLayers& layers) {
+ServerConfig Understand(const ConfigLayers& layers, Faults* faults) {
   ServerConfig config;
   for (const auto take : {TakeTables, TakeListen, TakeNumbers, TakeNuma, TakeShm, TakeRdma,
                           TakeAdmin, TakeSecurity}) {
-    ENGRAM_RETURN_IF_ERROR(take(layers, &config));
+    take(layers, &config, faults);
   }
-  ENGRAM_RETURN_IF_ERROR(CheckPlaintext(layers, config));
   config.effective = Effective(layers);
   return config;
 }
@@ -433,16 +465,19 @@ absl::StatusOr<CommandLine> ParseCommandLine(int argc, const char* const* argv,
   const absl::StatusOr<ConfigLayers> layers = ConfigLayers::Read(argc, argv, environment);
   if (!layers.ok()) return layers.status();
   if (layers->action() == ConfigLayers::Action::kText) {
-    return CommandLine{.config = std::nullopt, .text = layers->text()};
+    return CommandLine{.text = layers->text()};
   }
-  absl::StatusOr<ServerConfig> config = Understand(*layers);
-  if (!config.ok()) return config.status();
+  Faults faults = layers->faults();
+  std::optional<ServerConfig> config;
+  if (layers->is_whole()) config = Understand(*layers, &faults);
+  if (layers->action() == ConfigLayers::Action::kCheck) {
+    return CommandLine{.config = std::move(config), .check_only = true, .faults = faults};
+  }
+  if (!faults.empty()) return faults.front();
   if (layers->action() == ConfigLayers::Action::kPrint) {
-    return CommandLine{.config = std::nullopt, .text = PrintConfig(config->effective)};
+    return CommandLine{.text = PrintConfig(config->effective)};
   }
-  return CommandLine{.config = *std::move(config),
-                     .check_only = layers->action() == ConfigLayers::Action::kCheck,
-                     .text = {}};
+  return CommandLine{.config = std::move(config)};
 }
 
 }  // namespace engram

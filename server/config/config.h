@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "memstore/rdma/device.h"
@@ -71,13 +72,17 @@ struct ServerConfig {
 // A configuration to serve by, or a text to print (--help, --version, --print-config) and nothing
 // else to do.
 struct CommandLine {
-  std::optional<ServerConfig> config;
+  std::optional<ServerConfig> config = std::nullopt;
   bool check_only = false;  // --check-config
-  std::string text;
+  // All that is wrong with the values, of check_only alone: `config` has the others, or is nothing
+  // where the file that has them cannot be read.
+  std::vector<absl::Status> faults = {};
+  std::string text = {};
 };
 
 // Whatever is wrong is bad usage: INVALID_ARGUMENT (the system's code for a file) that names the
-// flag, the variable, or the file and line.
+// flag, the variable, or the file and line. The first of it is the error; with --check-config only
+// what keeps the flags from being read at all.
 absl::StatusOr<CommandLine> ParseCommandLine(int argc, const char* const* argv,
                                              absl::Span<const char* const> environment);
 

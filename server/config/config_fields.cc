@@ -18,7 +18,9 @@ constexpr ConfigField kFields[] = {
      "was published (default: a restart serves what the flags say)"},
     {"ignore_recorded", "",
      "serve what --table-set and --checkpoint say, and not what --state-dir keeps of publications"},
-    {"listen", "ADDR", "HOST:PORT (port 0: any free one, see the log) or unix:PATH; repeatable"},
+    {"listen", "ADDR",
+     "HOST:PORT (port 0: any free one, see the log) or unix:PATH, a socket of mode 0660; "
+     "repeatable"},
     {"numa", "POLICY",
      "where table memory lies: local, interleave or bind:N (default: as the process)",
      "local,interleave,bind:"},

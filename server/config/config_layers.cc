@@ -175,8 +175,12 @@ absl::StatusOr<ConfigLayers> ConfigLayers::Read(int argc, const char* const* arg
   // From the strongest to the weakest: each sets what the ones before left open.
   ENGRAM_RETURN_IF_ERROR(layers.ReadFlags(argc, argv));
   if (layers.action_ == Action::kText) return layers;
-  ENGRAM_RETURN_IF_ERROR(layers.ReadEnvironment(environment));
-  ENGRAM_RETURN_IF_ERROR(layers.ReadFile());
+  layers.ReadEnvironment(environment);
+  if (absl::Status status = layers.ReadFile(); !status.ok()) {
+    layers.faults_.push_back(std::move(status));
+    layers.is_whole_ = false;
+  }
+  if (!layers.faults_.empty() && layers.action_ != Action::kCheck) return layers.faults_.front();
   return layers;
 }
 
@@ -232,17 +236,25 @@ absl::Status ConfigLayers::ReadFlags(int argc, const char* const* argv) {
     if (values.empty()) continue;
     const FieldDescriptor* const descriptor = Find(field);
     if (!descriptor->is_repeated() && values.size() > 1) {
-      return absl::InvalidArgumentError(absl::StrCat(FlagName(field), " is given twice"));
+      faults_.push_back(
+          absl::InvalidArgumentError(absl::StrCat(FlagName(field), " is given twice")));
     }
-    for (const std::string& value : values) {
-      ENGRAM_RETURN_IF_ERROR(SetFromText(*descriptor, FlagName(field), value, &config_));
-    }
+    TakeValues(*descriptor, FlagName(field), values);
     origins_[field].kind = Kind::kFlag;
   }
   return absl::OkStatus();
 }
 
-absl::Status ConfigLayers::ReadEnvironment(absl::Span<const char* const> environment) {
+// A value that is none of the field's is left out.
+void ConfigLayers::TakeValues(const FieldDescriptor& field, absl::string_view where,
+                              const std::vector<std::string>& values) {
+  for (const std::string& value : values) {
+    absl::Status status = SetFromText(field, where, value, &config_);
+    if (!status.ok()) faults_.push_back(std::move(status));
+  }
+}
+
+void ConfigLayers::ReadEnvironment(absl::Span<const char* const> environment) {
   for (const absl::string_view entry : environment) {
     if (!absl::StartsWith(entry, kEnvironmentPrefix)) continue;
     const std::pair<std::string, std::string> variable =
@@ -256,21 +268,19 @@ absl::Status ConfigLayers::ReadEnvironment(absl::Span<const char* const> environ
     }
     const FieldDescriptor* const descriptor = Find(field);
     if (descriptor == nullptr) {
-      return absl::InvalidArgumentError(
+      faults_.push_back(absl::InvalidArgumentError(
           absl::StrCat(QuoteForMessage(variable.first),
                        " is set in the environment, and engramd has no such setting: unset it "
-                       "(engramd --help lists what there is)"));
+                       "(engramd --help lists what there is)")));
+      continue;
     }
     // As what starts it writes one where there is nothing: it must not take a token file away.
     if (origins_.contains(field) || variable.second.empty()) continue;
     std::vector<std::string> values = {variable.second};
     if (descriptor->is_repeated()) values = absl::StrSplit(variable.second, ',');
-    for (const std::string& value : values) {
-      ENGRAM_RETURN_IF_ERROR(SetFromText(*descriptor, variable.first, value, &config_));
-    }
+    TakeValues(*descriptor, variable.first, values);
     origins_[field].kind = Kind::kEnvironment;
   }
-  return absl::OkStatus();
 }
 
 absl::Status ConfigLayers::ReadFile() {

@@ -27,13 +27,17 @@ class ConfigLayers {
 
   // `environment`: NAME=VALUE each; those without the prefix are left alone. INVALID_ARGUMENT (the
   // system's code for a file that can't be read) names the flag, the variable, or the file and
-  // line, of what is unknown or is not of the field's type.
+  // line, of what is unknown or is not of the field's type: the first of these. For kCheck only
+  // flags that cannot be told apart are an error, and faults() has all others.
   static absl::StatusOr<ConfigLayers> Read(int argc, const char* const* argv,
                                            absl::Span<const char* const> environment);
 
   Action action() const { return action_; }
   const std::string& text() const { return text_; }  // to print, for kText
   const v1::ServerConfig& config() const { return config_; }
+  const std::vector<absl::Status>& faults() const { return faults_; }
+  // Whether the file, where there is one, could be read: if not, nobody knows what else it sets.
+  bool is_whole() const { return is_whole_; }
 
   // How whoever set the field finds it: "--numa", "ENGRAMD_NUMA" or "FILE:3: numa"; for fields that
   // are not set "--numa", what to give. `index` of a repeated one's value.
@@ -48,10 +52,14 @@ class ConfigLayers {
     std::vector<int> lines;  // in the file, one a value
   };
   absl::Status ReadFlags(int argc, const char* const* argv);
-  absl::Status ReadEnvironment(absl::Span<const char* const> environment);
+  void ReadEnvironment(absl::Span<const char* const> environment);
   absl::Status ReadFile();
+  void TakeValues(const google::protobuf::FieldDescriptor& field, absl::string_view where,
+                  const std::vector<std::string>& values);
 
   Action action_ = Action::kServe;
+  std::vector<absl::Status> faults_;
+  bool is_whole_ = true;
   std::string text_;
   std::string file_;
   v1::ServerConfig config_;

@@ -21,6 +21,8 @@ namespace {
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::UnorderedElementsAre;
 
 absl::StatusOr<CommandLine> Parse(std::vector<const char*> arguments,
                                   const std::vector<const char*>& environment = {}) {
@@ -190,6 +192,42 @@ TEST(ParseCommandLine, NamesWhatIsMissingOrWrong) {
   EXPECT_THAT(with("--rdma-device", "mlx5_0:0"), HasSubstr("DEV[:PORT[:GID]]"));
   EXPECT_THAT(Error({"--table-set", "/a", "--listen", "unix:/s", "--shm-socket", "/s"}),
               HasSubstr("--shm-socket /s"));
+}
+
+// Of what is looked at by itself each thing is said, once; what is right is understood.
+TEST(ParseCommandLine, ACheckSaysAllThatIsWrong) {
+  const auto faults = [](std::vector<const char*> arguments,
+                         const std::vector<const char*>& environment = {}) {
+    arguments.push_back("--check-config");
+    const auto parsed = Parse(std::move(arguments), environment);
+    EXPECT_TRUE(parsed.ok() && parsed->check_only) << parsed.status();
+    std::vector<std::string> messages;
+    if (!parsed.ok()) return messages;
+    for (const absl::Status& fault : parsed->faults) messages.emplace_back(fault.message());
+    return messages;
+  };
+  const std::vector<const char*> wrong = {
+      "--table-set",    "/a",  "--listen",      "h",   "--spin-us",      "1001", "--numa",     "x",
+      "--load-threads", "all", "--log-format",  "xml", "--log-level",    "x",    "--tls-cert", "c",
+      "--allow",        "w",   "--rdma-device", ":",   "--admin-listen", "p"};
+  EXPECT_THAT(faults(wrong, {"ENGRAMD_NONE=1", "ENGRAMD_DRAIN_GRACE_S=x"}),
+              UnorderedElementsAre(HasSubstr("--load-threads all"), HasSubstr("ENGRAMD_NONE"),
+                                   HasSubstr("ENGRAMD_DRAIN_GRACE_S x"), HasSubstr("--listen "),
+                                   HasSubstr("--spin-us 1001"), HasSubstr("--numa x"),
+                                   HasSubstr("--rdma-device "), HasSubstr("--admin-listen "),
+                                   HasSubstr("--log-format xml"), HasSubstr("--log-level x"),
+                                   HasSubstr("--tls-cert"), HasSubstr("--allow w")));
+  // Served, the first of them ends it.
+  EXPECT_THAT(Error(wrong), HasSubstr("--load-threads all"));
+  EXPECT_THAT(faults({"--table-set", "/a", "--listen", "localhost:1"}), IsEmpty());
+  // What follows from one fault is none by itself: a port that would speak TLS, sets that a file
+  // would name.
+  EXPECT_THAT(faults({"--table-set", "/a", "--listen", "0.0.0.0:1", "--tls-cert", "c"}),
+              ElementsAre(HasSubstr("--tls-key")));
+  EXPECT_THAT(faults({"--config", "/no/such/file", "--spin-us", "x"}),
+              ElementsAre(HasSubstr("--spin-us x"), HasSubstr("/no/such/file")));
+  EXPECT_THAT(faults({"--checkpoint", "/model", "--family", "qwen5", "--listen", "localhost:1"}),
+              ElementsAre(HasSubstr("--family: there is no family")));
 }
 
 TEST(ParseCommandLine, TakesTheEnvironmentOverTheFileAndFlagsOverBoth) {

@@ -163,6 +163,8 @@ absl::Status AttachRdmaCall::ConnectReader(const RdmaPeer& peer, v1::RdmaConnect
 
 void AttachRdmaCall::OnTick(MonotonicTime now, bool) {
   if (ended() || write_.under_way()) return;
+  const absl::Status status = loop_.context().access->Recheck(caller_);
+  if (!status.ok()) return End(status);
   if (draining_ && (client_ == nullptr || client_->Idle())) {
     return End(absl::UnavailableError("engramd is stopping: attach to another replica"));
   }

@@ -18,6 +18,8 @@ namespace {
 
 using testing::kSlabsHere;
 
+constexpr char kToken[] = "a-token-that-is-long-enough-to-be-one";
+
 using LoopTest = testing::LoopFixture;
 
 // Else what a small batch takes would stand for its few bytes of rows, and all that waits be
@@ -116,11 +118,36 @@ TEST_F(LoopTest, AUnaryCallThatFindsNoSlabsForASecondIsToldSo) {
   EXPECT_NE(status.error_message().find("reply buffers"), std::string::npos);
 }
 
+// They say nothing more, and nobody else calls.
+TEST_F(LoopTest, StreamsEndWithTheTokenThatOpenedThem) {
+  StartAgainForToken(kToken);
+  grpc::ClientContext context, watch_context;
+  for (grpc::ClientContext* one : {&context, &watch_context}) {
+    one->AddMetadata("authorization", absl::StrCat("Bearer ", kToken));
+  }
+  const Stream stream = stub_->LookupStream(&context);
+  ASSERT_TRUE(stream->Write(Request(resident_id_, 1, 1)));
+  EXPECT_TRUE(Read(stream, 1).last());
+  v1::WatchRequest request;
+  request.set_name("other");
+  const auto watch = stub_->Watch(&watch_context, request);
+  v1::WatchResponse watched;
+  ASSERT_TRUE(watch->Read(&watched));
+  EXPECT_EQ(watched.table_set_id(), resident_id_);
+  WriteToken("another-token-that-is-long-enough-to-be-one");
+  tokens_->ReadNow();
+  clock_.Advance(absl::Seconds(1));
+  v1::LookupResponse response;
+  EXPECT_FALSE(stream->Read(&response));
+  EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::UNAUTHENTICATED);
+  EXPECT_FALSE(watch->Read(&watched));
+  EXPECT_EQ(watch->Finish().error_code(), grpc::StatusCode::UNAUTHENTICATED);
+}
+
 TEST_F(LoopTest, NoStreamGivesWayToOneThatMayNotCall) {
-  const std::string token = "a-token-that-is-long-enough-to-be-one";
-  StartAgainForToken(token);
+  StartAgainForToken(kToken);
   grpc::ClientContext context;
-  context.AddMetadata("authorization", absl::StrCat("Bearer ", token));
+  context.AddMetadata("authorization", absl::StrCat("Bearer ", kToken));
   const Stream idle = stub_->LookupStream(&context);
   ASSERT_TRUE(idle->Write(Request(resident_id_, 1, 1)));
   EXPECT_TRUE(Read(idle, 1).last());
@@ -150,7 +177,7 @@ TEST_F(LoopTest, NoStreamGivesWayToOneThatMayNotCall) {
   bool gave_way = false;
   for (int tries = 0; tries < 100 && !gave_way; ++tries) {
     clock_.Advance(absl::Seconds(60));
-    gave_way = end_of_another(token).ok();
+    gave_way = end_of_another(kToken).ok();
   }
   ASSERT_TRUE(gave_way);
   EXPECT_EQ(idle->Finish().error_code(), grpc::StatusCode::UNAVAILABLE);

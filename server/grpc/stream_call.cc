@@ -315,9 +315,21 @@ void StreamCall::MaybeFinish() {
   stream_.Finish(ToGrpc(end_), BeginFinish());
 }
 
+void StreamCall::EndWithToken() {
+  if (ended() || !end_.ok()) return;
+  ServingContext& context = loop_.context();
+  absl::Status status = context.access->Recheck(caller_);
+  if (status.ok()) return;
+  context.attach_refusals->AddLookup("unauthenticated", context_.peer(), status);
+  end_ = std::move(status);
+  read_all_ = true;
+}
+
 void StreamCall::OnTick(MonotonicTime now, bool memory_is_short) {
   now_ = now;
-  if (write_.under_way() && memory_is_short &&
+  EndWithToken();
+  // Nor is one waited for that is to end and takes nothing.
+  if (write_.under_way() && (memory_is_short || !end_.ok()) &&
       now - write_began_ > MostWriteStall(loop_.context().slabs->HeldBy(connection()))) {
     context_.TryCancel();
   }

@@ -44,6 +44,8 @@ class StreamCall final : public RpcCall, private FairScheduler::Call {
   absl::Status TakePlace();
   // Ends for the sake of another, or of memory.
   void GiveWay();
+  // Ends where the token that opened it was taken back.
+  void EndWithToken();
   // Whether nothing is left to be gathered or sent.
   bool Idle() const;
   absl::Status Admit(LookupBatch& batch);

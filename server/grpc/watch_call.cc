@@ -55,6 +55,8 @@ absl::Status WatchCall::ReadRequest() {
 
 void WatchCall::OnTick(MonotonicTime now, bool) {
   if (!asked_ && now - since_ > absl::FromChrono(kMaxRequestTime)) return End(RequestTooLate());
+  const absl::Status status = loop_.context().access->Recheck(caller_);
+  if (!status.ok()) return End(status);
   SendChange();
 }
 

@@ -241,6 +241,9 @@ void AddProcess(const ServerSnapshot& snapshot, Families& out) {
               "1 while TLS files cannot be used as they are, and those read before are.",
               *snapshot.tls_refused ? 1 : 0);
   }
+  out.Gauge("token_file_refused",
+            "1 while the token file cannot be used as it is, and the tokens read before are.",
+            snapshot.tokens_refused ? 1 : 0);
 }
 
 void AddMachine(const ServerSnapshot& snapshot, Families& out) {

@@ -50,6 +50,13 @@ TEST(Exposition, TellsWhyConnectionsWereEnded) {
   EXPECT_THAT(text, HasSubstr(series + "\"memory\"} 3\n"));
 }
 
+TEST(Exposition, TellsWhetherTheTokenFileIsUsedAsItIs) {
+  ServerSnapshot snapshot;
+  EXPECT_THAT(ExposeMetrics({}, snapshot), HasSubstr("\nengram_server_token_file_refused 0\n"));
+  snapshot.tokens_refused = true;
+  EXPECT_THAT(ExposeMetrics({}, snapshot), HasSubstr("\nengram_server_token_file_refused 1\n"));
+}
+
 TEST(Exposition, TellsDeadTokensFromLiveOnes) {
   MetricSums sums;
   sums.token_lookups = 4;

@@ -6,11 +6,10 @@ namespace engram {
 
 std::string ServerSnapshot::WhyNotReady() const {
   for (const TableSetStatus& set : table_sets) {
-    if (set.state == TableSetState::kFenced) {
-      return absl::StrCat(
-          "table set ", set.id,
-          " is fenced: its memory was found to be damaged; publish it again, or start "
-          "engramd again");
+    if (set.state == TableSetState::kFenced && set.missed) {
+      return absl::StrCat("table set ", set.name, " ", set.id,
+                          " is fenced: its memory was found to be damaged; publish it or another "
+                          "set of its name, or start engramd again");
     }
   }
   if (state == LifeState::kServing) return {};

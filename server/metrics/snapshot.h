@@ -48,8 +48,10 @@ struct ServerSnapshot {
   std::optional<double> certificate_expiry;  // seconds since 1970
   // Whether TLS files as they are now cannot be used, and what was read before is.
   std::optional<bool> tls_refused;
+  bool tokens_refused = false;  // the same of the token file
 
-  // Empty: lookups are served; else why not, in a line.
+  // Empty: lookups are served; else why not, in a line. A fenced set is a reason for as long as its
+  // name leads to no other.
   std::string WhyNotReady() const;
 };
 

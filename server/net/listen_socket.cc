@@ -172,16 +172,15 @@ absl::StatusOr<ListenSocket> ListenSocket::BindUnix(const ListenAddress& address
       lstat(address.unix_path.c_str(), &one.file_) != 0) {
     return FromErrno(address);
   }
+  // It does not listen yet, so nobody has connected on terms of the umask.
+  if (chmod(address.unix_path.c_str(), kUnixSocketMode) != 0) return FromErrno(address);
   return one;
 }
 
-absl::StatusOr<ListenSocket> ListenSocket::BindPackets(const std::string& path, mode_t mode) {
+absl::StatusOr<ListenSocket> ListenSocket::BindPackets(const std::string& path) {
   ENGRAM_ASSIGN_OR_RETURN(const ListenAddress address,
                           ParseListenAddress(absl::StrCat("unix:", path)));
-  ENGRAM_ASSIGN_OR_RETURN(ListenSocket one, BindUnix(address, SOCK_SEQPACKET));
-  // It does not listen yet, so nobody has connected on terms of the umask.
-  if (chmod(path.c_str(), mode) != 0) return FromErrno(address);
-  return one;
+  return BindUnix(address, SOCK_SEQPACKET);
 }
 
 absl::Status ListenSocket::Listen() {

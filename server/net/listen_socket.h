@@ -16,6 +16,9 @@
 
 namespace engram {
 
+// Of every Unix socket's file, whatever the umask: engramd's user, its group and root may connect.
+inline constexpr mode_t kUnixSocketMode = 0660;
+
 // Bound; closed when it goes, and with it the file of a Unix socket, if it is still its own: what
 // another process has put in its place stays.
 class ListenSocket {
@@ -23,11 +26,12 @@ class ListenSocket {
   // A socket for each address that HOST:PORT stands for on this machine, all on one port; addresses
   // that it has not (IPv6 switched off) are passed over as long as one is left. ALREADY_EXISTS when
   // somebody listens there, UNAVAILABLE with the system's reason otherwise. The socket file of a
-  // process that is gone is replaced; any other file is left alone.
+  // process that is gone is replaced; any other file is left alone. One that is made has
+  // kUnixSocketMode before anybody can connect.
   static absl::StatusOr<std::vector<ListenSocket>> Bind(const ListenAddress& address);
-  // A Unix socket of packets (SOCK_SEQPACKET) whose file has `mode`, whatever the umask. Errors as
-  // Bind's; INVALID_ARGUMENT: the path is longer than a socket's may be, or empty.
-  static absl::StatusOr<ListenSocket> BindPackets(const std::string& path, mode_t mode);
+  // A Unix socket of packets (SOCK_SEQPACKET). Errors as Bind's; INVALID_ARGUMENT: the path is
+  // longer than a socket's may be, or empty.
+  static absl::StatusOr<ListenSocket> BindPackets(const std::string& path);
   ListenSocket(ListenSocket&& other) noexcept;
   ~ListenSocket();
   ListenSocket& operator=(ListenSocket&&) = delete;

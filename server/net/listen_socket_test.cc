@@ -184,7 +184,7 @@ TEST_F(ListenSocketTest, LeavesTheSocketFileOfItsSuccessor) {
 
 TEST_F(ListenSocketTest, ASocketOfPacketsHasItsModeWhateverTheUmask) {
   const mode_t before = umask(0777);
-  auto bound = ListenSocket::BindPackets(SocketPath(), 0660);
+  auto bound = ListenSocket::BindPackets(SocketPath());
   umask(before);
   ASSERT_TRUE(bound.ok()) << bound.status();
   struct stat file;
@@ -195,19 +195,30 @@ TEST_F(ListenSocketTest, ASocketOfPacketsHasItsModeWhateverTheUmask) {
   ASSERT_EQ(getsockopt(bound->fd(), SOL_SOCKET, SO_TYPE, &type, &length), 0);
   EXPECT_EQ(type, SOCK_SEQPACKET);
   ASSERT_TRUE(bound->Listen().ok());
-  EXPECT_EQ(ListenSocket::BindPackets(SocketPath(), 0660).status().code(),
+  EXPECT_EQ(ListenSocket::BindPackets(SocketPath()).status().code(),
             absl::StatusCode::kAlreadyExists);
   { const ListenSocket gone = *std::move(bound); }
   EXPECT_NE(access(SocketPath().c_str(), F_OK), 0);
 }
 
+TEST_F(ListenSocketTest, ItsFileIsForItsGroupWhateverTheUmask) {
+  for (const mode_t mask : {0, 022, 0777}) {
+    const mode_t before = umask(mask);
+    const auto bound = ListenSocket::Bind(Unix());
+    umask(before);
+    ASSERT_TRUE(bound.ok()) << bound.status();
+    struct stat file;
+    ASSERT_EQ(stat(SocketPath().c_str(), &file), 0);
+    EXPECT_EQ(file.st_mode & 07777, kUnixSocketMode) << mask;
+  }
+}
+
 TEST_F(ListenSocketTest, ASocketOfPacketsReplacesWhatAKilledProcessLeft) {
   close(Listen());
-  EXPECT_TRUE(ListenSocket::BindPackets(SocketPath(), 0660).ok());
-  EXPECT_EQ(ListenSocket::BindPackets(std::string(200, 'a'), 0660).status().code(),
+  EXPECT_TRUE(ListenSocket::BindPackets(SocketPath()).ok());
+  EXPECT_EQ(ListenSocket::BindPackets(std::string(200, 'a')).status().code(),
             absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(ListenSocket::BindPackets("", 0660).status().code(),
-            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(ListenSocket::BindPackets("").status().code(), absl::StatusCode::kInvalidArgument);
 }
 
 }  // namespace

@@ -1,33 +1,20 @@
 #include "server/security/access.h"
 
-#include <nlohmann/json.hpp>
-#include <tuple>
 #include <utility>
 
 #include "absl/algorithm/container.h"
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "absl/strings/str_split.h"
-#include "absl/strings/strip.h"
 #include "memstore/base/quote_for_message.h"
 #include "memstore/base/sha256.h"
 #include "memstore/base/status_macros.h"
-#include "memstore/os/posix_file.h"
-#include "server/base/log.h"
 
 namespace engram {
 namespace {
 
-// How often the token file is looked at, while calls come.
-constexpr absl::Duration kLookInterval = absl::Seconds(1);
-// Ten thousand identities.
-constexpr uint64_t kMaxTokenFileBytes = 1 << 20;
 constexpr absl::string_view kBearer = "Bearer ";
-// What editors of another system begin a file with: a mark of UTF-8, which says nothing, and those
-// of UTF-16.
-constexpr absl::string_view kUtf8Mark = "\xef\xbb\xbf";
-constexpr absl::string_view kUtf16Marks[] = {"\xff\xfe", "\xfe\xff"};
 
 std::vector<std::string> NamesOf(const grpc::AuthContext* connection) {
   std::vector<std::string> names;
@@ -67,132 +54,22 @@ std::string WhoLacks(const Caller& caller, bool by_names) {
 
 }  // namespace
 
-std::string UnixIdentity(uid_t uid) { return absl::StrCat(kUnixIdentity, ":", uid); }
-
-bool IsUnixIdentity(absl::string_view identity) {
-  return absl::ConsumePrefix(&identity, kUnixIdentity) &&
-         (identity.empty() || identity.front() == ':');
-}
-
-absl::StatusOr<std::unique_ptr<AccessControl>> AccessControl::Create(
-    Options options, std::shared_ptr<spdlog::logger> log, const Clock* clock) {
-  std::unique_ptr<AccessControl> access(
-      new AccessControl(std::move(options), std::move(log), clock));
-  for (const Allowance& allowance : access->options_.allow) {
-    access->allowed_[allowance.identity].push_back(allowance.table_set);
+AccessControl::AccessControl(Options options) : options_(std::move(options)) {
+  for (const Allowance& allowance : options_.allow) {
+    allowed_[allowance.identity].push_back(allowance.table_set);
   }
-  if (access->options_.token_file.empty()) return access;
-  absl::StatusOr<std::pair<std::string, Tokens>> read = ReadTokens(access->options_.token_file);
-  if (!read.ok()) return read.status();
-  {
-    MutexLock lock(access->mutex_);
-    std::tie(access->tokens_text_, access->tokens_) = *std::move(read);
+}
+
+absl::StatusOr<std::string> AccessControl::IdentityOf(const std::string& digest) const {
+  if (std::optional<std::string> identity = options_.tokens->IdentityOf(digest)) {
+    return *std::move(identity);
   }
-  return access;
-}
-
-absl::Status AccessControl::CheckTokenFile(const std::string& path) {
-  return ReadTokens(path).status();
-}
-
-absl::StatusOr<std::pair<std::string, AccessControl::Tokens>> AccessControl::ReadTokens(
-    const std::string& path) {
-  absl::StatusOr<std::string> text = ReadWholeFile(path, kMaxTokenFileBytes);
-  if (!text.ok()) return text.status();
-  absl::StatusOr<Tokens> tokens = ParseTokens(*text);
-  if (!tokens.ok()) {
-    return absl::InvalidArgumentError(absl::StrCat(path, ":", tokens.status().message()));
-  }
-  return std::make_pair(*std::move(text), *std::move(tokens));
-}
-
-absl::StatusOr<AccessControl::Tokens> AccessControl::ParseTokens(absl::string_view text) {
-  for (const absl::string_view mark : kUtf16Marks) {
-    if (absl::StartsWith(text, mark)) {
-      return absl::InvalidArgumentError("1: it is UTF-16: write it as ASCII or UTF-8");
-    }
-  }
-  absl::ConsumePrefix(&text, kUtf8Mark);
-  Tokens tokens;
-  int line_number = 0;
-  for (absl::string_view line : absl::StrSplit(text, '\n')) {
-    ++line_number;
-    const std::vector<absl::string_view> words =
-        absl::StrSplit(line, absl::ByAnyChar(" \t\r"), absl::SkipEmpty());
-    if (words.empty() || words[0][0] == '#') continue;
-    if (words.size() != 2) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(line_number, ": write IDENTITY TOKEN, a token a line"));
-    }
-    if (IsUnixIdentity(words[0])) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          line_number, ": ", QuoteForMessage(words[0]),
-          " is what peers of Unix sockets are called: give the token another identity"));
-    }
-    // The token itself is never shown.
-    if (words[1].size() < kMinTokenBytes) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(line_number, ": the token of ", QuoteForMessage(words[0]), " has less than ",
-                       kMinTokenBytes, " characters: it could be guessed"));
-    }
-    if (!tokens.emplace(Sha256Hex(words[1]), words[0]).second) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          line_number, ": the token of ", QuoteForMessage(words[0]), " stands in a line before"));
-    }
-  }
-  if (tokens.empty()) return absl::InvalidArgumentError("1: it has no token");
-  return tokens;
-}
-
-void AccessControl::ReadAgain() {
-  const MonotonicTime now = clock_->Now();
-  int64_t next = next_look_.load(std::memory_order_relaxed);
-  if (now.nanoseconds() < next ||
-      !next_look_.compare_exchange_strong(next, (now + kLookInterval).nanoseconds())) {
-    return;
-  }
-  TakeTokens(ReadTokens(options_.token_file), /*asked_for=*/false);
-}
-
-void AccessControl::ReadNow() {
-  if (options_.token_file.empty()) return;
-  TakeTokens(ReadTokens(options_.token_file), /*asked_for=*/true);
-}
-
-void AccessControl::TakeTokens(absl::StatusOr<std::pair<std::string, Tokens>> read,
-                               bool asked_for) {
-  MutexLock lock(mutex_);
-  if (!read.ok()) {
-    const bool was_told = std::exchange(read_failed_, true);
-    if (was_told && !asked_for) return;
-    LogEvent(
-        *log_, spdlog::level::err, "tokens_refused",
-        {{"file", options_.token_file}, {"code", absl::StatusCodeToString(read.status().code())}},
-        absl::StrCat(read.status().message(), "; the tokens read before stay"));
-    return;
-  }
-  read_failed_ = false;
-  const bool changed = read->first != tokens_text_;
-  if (!changed && !asked_for) return;
-  std::tie(tokens_text_, tokens_) = *std::move(read);
-  LogEvent(*log_, spdlog::level::info, "tokens_read",
-           {{"file", options_.token_file}, {"tokens", tokens_.size()}},
-           absl::StrCat("read ", options_.token_file, " again: ", tokens_.size(), " tokens",
-                        changed ? "" : ", unchanged"));
-  if (changed) tokens_read_.fetch_add(1);
-}
-
-absl::StatusOr<std::string> AccessControl::IdentityOf(const std::string& digest) {
-  MutexLock lock(mutex_);
-  const auto token = tokens_.find(digest);
-  if (token != tokens_.end()) return token->second;
   return absl::UnauthenticatedError(
       "the call's bearer token is not one that engramd knows: is it an old one? (engramd "
       "--token-file, the client's --token-file)");
 }
 
-absl::StatusOr<Caller> AccessControl::ByToken(const Metadata& metadata) {
-  ReadAgain();
+absl::StatusOr<Caller> AccessControl::ByToken(const Metadata& metadata) const {
   const auto entry = metadata.find("authorization");
   const absl::string_view value =
       entry == metadata.end() ? absl::string_view()
@@ -203,7 +80,8 @@ absl::StatusOr<Caller> AccessControl::ByToken(const Metadata& metadata) {
   }
   Caller caller;
   caller.token_digest = Sha256Hex(value.substr(kBearer.size()));
-  caller.tokens_read = tokens_read_.load();
+  // Before the look: tokens that change meanwhile are looked at once more.
+  caller.tokens_version = options_.tokens->version();
   ENGRAM_ASSIGN_OR_RETURN(std::string identity, IdentityOf(caller.token_digest));
   caller.names.push_back(std::move(identity));
   return caller;
@@ -218,26 +96,26 @@ std::optional<std::string> UnixPeer(const grpc::ServerContextBase& context) {
   return peer;
 }
 
-absl::StatusOr<Caller> AccessControl::Authenticate(const grpc::ServerContextBase& context) {
+absl::StatusOr<Caller> AccessControl::Authenticate(const grpc::ServerContextBase& context) const {
   return Authenticate(context.auth_context().get(), context.client_metadata(),
                       [&] { return UnixPeer(context); });
 }
 
 absl::StatusOr<Caller> AccessControl::Authenticate(const grpc::AuthContext& connection,
-                                                   const Metadata& metadata) {
+                                                   const Metadata& metadata) const {
   return Authenticate(&connection, metadata, [] { return std::nullopt; });
 }
 
 absl::StatusOr<Caller> AccessControl::Authenticate(
     const grpc::AuthContext* connection, const Metadata& metadata,
-    absl::FunctionRef<std::optional<std::string>()> unix_peer) {
+    absl::FunctionRef<std::optional<std::string>()> unix_peer) const {
   const bool asks = !allowed_.empty() || !options_.only.empty();
   std::vector<std::string> certificate;
   if (asks || options_.certificates_suffice) certificate = NamesOf(connection);
   const bool suffices = options_.certificates_suffice && !certificate.empty() &&
                         metadata.find("authorization") == metadata.end();
   Caller caller;
-  if (!options_.token_file.empty() && !suffices) {
+  if (options_.tokens != nullptr && !suffices) {
     ENGRAM_ASSIGN_OR_RETURN(caller, ByToken(metadata));
     // One without a name has no rights, and is lent none.
     if (asks && certificate.empty() && ShowsCertificate(connection)) {
@@ -264,9 +142,9 @@ absl::StatusOr<Caller> AccessControl::Authenticate(
 }
 
 std::string AccessControl::NameForLog(const grpc::AuthContext* connection,
-                                      const Metadata& metadata) {
+                                      const Metadata& metadata) const {
   std::vector<std::string> names;
-  if (!options_.token_file.empty()) {
+  if (options_.tokens != nullptr) {
     if (absl::StatusOr<Caller> caller = ByToken(metadata); caller.ok()) names = caller->names;
   }
   for (std::string& name : NamesOf(connection)) {
@@ -275,14 +153,13 @@ std::string AccessControl::NameForLog(const grpc::AuthContext* connection,
   return QuoteForMessage(absl::StrJoin(names, "+"));
 }
 
-absl::Status AccessControl::Recheck(Caller& caller) {
-  if (options_.token_file.empty()) return absl::OkStatus();
-  ReadAgain();
-  const uint64_t read = tokens_read_.load(std::memory_order_relaxed);
-  if (caller.tokens_read == read) return absl::OkStatus();
+absl::Status AccessControl::Recheck(Caller& caller) const {
+  if (options_.tokens == nullptr) return absl::OkStatus();
+  const uint64_t version = options_.tokens->version();
+  if (caller.tokens_version == version) return absl::OkStatus();
   ENGRAM_ASSIGN_OR_RETURN(std::string identity, IdentityOf(caller.token_digest));
   caller.names = {std::move(identity)};
-  caller.tokens_read = read;
+  caller.tokens_version = version;
   return absl::OkStatus();
 }
 

@@ -14,6 +14,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "memstore/base/testing/fake_clock.h"
+#include "server/security/token_file.h"
 
 namespace engram {
 namespace {
@@ -59,10 +60,17 @@ class AccessTest : public ::testing::Test {
     std::ofstream(path) << text;
     return path;
   }
+  // Of a file with this text.
+  const TokenFile* Open(const std::string& text) {
+    absl::StatusOr<std::unique_ptr<TokenFile>> tokens =
+        TokenFile::Open(Tokens(text), log_, &clock_);
+    EXPECT_TRUE(tokens.ok()) << tokens.status();
+    if (!tokens.ok()) return nullptr;
+    tokens_ = *std::move(tokens);
+    return tokens_.get();
+  }
   void Start(AccessControl::Options options) {
-    auto access = AccessControl::Create(std::move(options), log_, &clock_);
-    ASSERT_TRUE(access.ok()) << access.status();
-    access_ = *std::move(access);
+    access_ = std::make_unique<AccessControl>(std::move(options));
   }
   // Names of a caller with that certificate and, where there is one, that token.
   absl::StatusOr<Caller> Call(const std::vector<std::string>& certificate,
@@ -77,11 +85,12 @@ class AccessTest : public ::testing::Test {
   std::shared_ptr<spdlog::logger> log_ = std::make_shared<spdlog::logger>(
       "test", std::make_shared<spdlog::sinks::ostream_sink_mt>(text_));
   FakeClock clock_;
+  std::unique_ptr<TokenFile> tokens_;
   std::unique_ptr<AccessControl> access_;
 };
 
 TEST_F(AccessTest, ATokenBesideACertificateGivesWhatBothMayHave) {
-  Start({.token_file = Tokens(absl::StrCat("wide ", kToken, "\nnarrow ", kOther, "\n")),
+  Start({.tokens = Open(absl::StrCat("wide ", kToken, "\nnarrow ", kOther, "\n")),
          .allow = {{"wide", "*"}, {"narrow", "a"}, {"worker", "a"}, {"worker", "b"}}});
   const auto may = [&](const std::vector<std::string>& certificate, const char* token,
                        const char* set) {
@@ -104,7 +113,7 @@ TEST_F(AccessTest, ATokenBesideACertificateGivesWhatBothMayHave) {
 }
 
 TEST_F(AccessTest, AnOperatorsCertificateSufficesWhereItIsTold) {
-  Start({.token_file = Tokens(absl::StrCat("ops ", kToken, "\nworker ", kOther, "\n")),
+  Start({.tokens = Open(absl::StrCat("ops ", kToken, "\nworker ", kOther, "\n")),
          .certificates_suffice = true,
          .only = {"ops", "boss"}});
   EXPECT_TRUE(Call({"boss"}).ok());
@@ -118,8 +127,7 @@ TEST_F(AccessTest, AnOperatorsCertificateSufficesWhereItIsTold) {
 }
 
 TEST_F(AccessTest, TheLogNamesWhoeverShowsSomethingWhateverHeMay) {
-  Start({.token_file = Tokens(absl::StrCat("ops ", kToken, "\nworker ", kOther, "\n")),
-         .only = {"ops"}});
+  Start({.tokens = Open(absl::StrCat("ops ", kToken, "\nworker ", kOther, "\n")), .only = {"ops"}});
   const auto name = [&](const std::vector<std::string>& certificate, const std::string& token) {
     AccessControl::Metadata metadata;
     const std::string value = absl::StrCat("Bearer ", token);
@@ -151,8 +159,7 @@ TEST_F(AccessTest, WhatUnixMayHaveEachOfItsUsersMay) {
 
 TEST_F(AccessTest, NoTokenAndNoCertificateIsAPeerOfAUnixSocket) {
   for (const char* name : {"unix", "unix:7", "unix:"}) {
-    const absl::Status status =
-        AccessControl::CheckTokenFile(Tokens(absl::StrCat(name, " ", kToken)));
+    const absl::Status status = TokenFile::Check(Tokens(absl::StrCat(name, " ", kToken)));
     EXPECT_THAT(std::string(status.message()),
                 AllOf(HasSubstr(":1:"), HasSubstr("what peers of Unix sockets are called")));
   }
@@ -164,24 +171,26 @@ TEST_F(AccessTest, NoTokenAndNoCertificateIsAPeerOfAUnixSocket) {
 }
 
 TEST_F(AccessTest, MarksOfAnEditorAreNoPartOfAnIdentity) {
-  Start({.token_file = Tokens(absl::StrCat("\xef\xbb\xbfops ", kToken)), .only = {"ops"}});
+  Start({.tokens = Open(absl::StrCat("\xef\xbb\xbfops ", kToken)), .only = {"ops"}});
   EXPECT_TRUE(Call({}, kToken).ok());
-  const absl::Status wide = AccessControl::CheckTokenFile(Tokens("\xff\xfeo p s"));
+  const absl::Status wide = TokenFile::Check(Tokens("\xff\xfeo p s"));
   EXPECT_THAT(std::string(wide.message()), HasSubstr("UTF-16"));
 }
 
-TEST_F(AccessTest, TheFileIsReadWhenItIsAskedFor) {
-  const std::string path = Tokens(absl::StrCat("ops ", kToken));
-  Start({.token_file = path});
-  access_->ReadNow();
-  EXPECT_THAT(text_.str(), HasSubstr("1 tokens, unchanged"));
-  Tokens(absl::StrCat("ops ", kOther));
-  access_->ReadNow();
-  EXPECT_TRUE(Call({}, kOther).ok());
-  EXPECT_FALSE(Call({}, kToken).ok());
-  Tokens("ops");
-  access_->ReadNow();
-  EXPECT_THAT(text_.str(), HasSubstr("the tokens read before stay"));
+TEST_F(AccessTest, ACallThatLastsEndsWithItsToken) {
+  Start({.tokens = Open(absl::StrCat("ops ", kToken)), .allow = {{"boss", "*"}}});
+  absl::StatusOr<Caller> caller = Call({}, kToken);
+  ASSERT_TRUE(caller.ok()) << caller.status();
+  EXPECT_TRUE(access_->Recheck(*caller).ok());
+  // Its owner has another name.
+  Tokens(absl::StrCat("boss ", kToken));
+  tokens_->ReadNow();
+  EXPECT_TRUE(access_->Recheck(*caller).ok());
+  EXPECT_TRUE(access_->MayHave(*caller, "a").ok());
+  Tokens(absl::StrCat("boss ", kOther));
+  tokens_->ReadNow();
+  EXPECT_EQ(access_->Recheck(*caller).code(), absl::StatusCode::kUnauthenticated);
+  EXPECT_EQ(Call({}, kToken).status().code(), absl::StatusCode::kUnauthenticated);
   EXPECT_TRUE(Call({}, kOther).ok());
 }
 

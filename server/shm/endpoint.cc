@@ -26,7 +26,6 @@ constexpr absl::Duration kHandshakeTime = absl::Seconds(5);
 constexpr int kTickMs = 1000;
 // When the process has no descriptor or memory left for a client, look again after this.
 constexpr int kPauseMs = 100;
-constexpr mode_t kSocketMode = 0660;
 // A byte beyond a request's shows that something else came.
 constexpr size_t kRequestBuffer = sizeof(ShmRequest) + 1;
 
@@ -61,8 +60,7 @@ absl::StatusOr<std::unique_ptr<ShmEndpoint>> ShmEndpoint::Start(const ShmEndpoin
                                                options.socket_path,
                                                ": no eventfd: ", strerrordesc_np(errno)));
   }
-  ENGRAM_ASSIGN_OR_RETURN(ListenSocket listener,
-                          ListenSocket::BindPackets(options.socket_path, kSocketMode));
+  ENGRAM_ASSIGN_OR_RETURN(ListenSocket listener, ListenSocket::BindPackets(options.socket_path));
   ENGRAM_RETURN_IF_ERROR(listener.Listen());
   endpoint->listener_.emplace(std::move(listener));
   ENGRAM_ASSIGN_OR_RETURN(endpoint->thread_,

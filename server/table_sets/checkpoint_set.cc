@@ -2,9 +2,11 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <system_error>
@@ -118,6 +120,27 @@ absl::StatusOr<FileDescriptor> HoldStateDirectory(const std::string& directory) 
                      ": stop it, or give each a directory of its own"));
   }
   return held;
+}
+
+absl::Status CheckStateDirectory(const std::string& directory) {
+  const auto unusable = [&](absl::string_view why) {
+    return absl::UnavailableError(
+        absl::StrCat("--state-dir ", directory, ": ", why,
+                     "; make it, or give one that engramd may read and write to"));
+  };
+  std::error_code error;
+  fs::path there = fs::absolute(directory, error);
+  fs::file_status status = error ? fs::file_status() : fs::status(there, error);
+  const bool is_there = fs::exists(status);
+  // What is missing is made, in the first that is there.
+  while (!fs::exists(status) && there.has_relative_path()) {
+    if (status.type() != fs::file_type::not_found) return unusable(error.message());
+    there = there.parent_path();
+    status = fs::status(there, error);
+  }
+  if (!fs::is_directory(status)) return unusable(absl::StrCat(there.string(), " is no directory"));
+  if (access(there.c_str(), W_OK | X_OK | (is_there ? R_OK : 0)) == 0) return absl::OkStatus();
+  return unusable(absl::StrCat(there.string(), ": ", strerrordesc_np(errno)));
 }
 
 absl::StatusOr<std::string> LinkCheckpointSet(const CheckpointSource& source,

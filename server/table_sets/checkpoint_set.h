@@ -40,6 +40,10 @@ absl::Status CheckCheckpointPlace(const CheckpointSource& source, const std::str
 // another has it. A file system without locks keeps nobody out.
 absl::StatusOr<FileDescriptor> HoldStateDirectory(const std::string& directory);
 
+// Whether HoldStateDirectory could make it, or finds one that may be read and written to; touches
+// nothing, and says nothing of another process that has it. UNAVAILABLE names it.
+absl::Status CheckStateDirectory(const std::string& directory);
+
 // Links the checkpoint to `directory`/linked-checkpoint, where a set that would come out the same
 // is kept, and returns that path. How far it is goes to the log every few seconds, and to `life`.
 // FindOrLinkCheckpoint's errors.

@@ -1,20 +1,14 @@
 // That the manager records what operators publish, and nothing else.
-#include <spdlog/sinks/null_sink.h>
-
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "memstore/base/testing/fake_clock.h"
-#include "memstore/store/table_set_registry.h"
-#include "memstore/store/testing/small_table_set.h"
-#include "server/base/life_cycle.h"
-#include "server/base/limits.h"
 #include "server/table_sets/publication_record.h"
 #include "server/table_sets/table_set_manager.h"
+#include "server/table_sets/testing/manager_fixture.h"
 
 namespace engram {
 namespace {
@@ -24,45 +18,15 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-class KeptPublicationsTest : public ::testing::Test {
+class KeptPublicationsTest : public testing::ManagerFixture {
  protected:
-  void SetUp() override {
-    std::filesystem::create_directories(root_);
-    // Two of one name, and another.
-    Write("a", "first", 5000);
-    Write("b", "first", 6000);
-    Write("other", "second", 4096);
-  }
-  void TearDown() override {
-    manager_.reset();
-    std::filesystem::remove_all(root_);
-  }
-  void Write(const std::string& directory, const std::string& name, uint64_t rows) {
-    const auto written = testing::WriteSmallTableSet(
-        {.name = name, .layers = {{.layer = 1, .row_bytes = 264, .rows = rows}}},
-        Directory(directory));
-    ASSERT_TRUE(written.ok()) << written.status();
-  }
-  std::string Directory(const std::string& name) const { return absl::StrCat(root_, "/", name); }
   void Start() {
     TableSetManager::Options options;
-    options.retire_grace = std::chrono::seconds(1000);
-    options.max_batch_rows = kDefaultMaxBatchRows;
-    options.load.threads = 2;
     options.record = record_.get();
-    manager_ = std::make_unique<TableSetManager>(
-        &registry_, std::move(options), &life_,
-        std::make_shared<spdlog::logger>("test", std::make_shared<spdlog::sinks::null_sink_mt>()),
-        &clock_);
-    ASSERT_TRUE(manager_->Start().ok());
+    StartManager(std::move(options));
   }
 
-  const std::string root_ = absl::StrCat(::testing::TempDir(), "/kept_publications");
-  FakeClock clock_;
-  TableSetRegistry registry_{clock_};
-  LifeCycle life_;
   std::unique_ptr<PublicationRecord> record_;
-  std::unique_ptr<TableSetManager> manager_;
 };
 
 TEST_F(KeptPublicationsTest, WhatOperatorsPublishIsRecordedUntilTheNameIsTaken) {

@@ -171,10 +171,14 @@ std::vector<TableSetStatus> TableSetManager::List() const {
     one.age = WholeSeconds(now - registered.since);
     if (registered.was_acquired) one.idle = WholeSeconds(now - registered.acquired);
   }
-  for (const std::string& id : registry_->Fenced()) {
+  for (const FencedSet& fenced : registry_->Fenced()) {
     TableSetStatus& one = sets.emplace_back();
-    one.id = id;
+    one.name = fenced.name;
+    one.id = fenced.id;
+    one.directory = fenced.directory;
     one.state = TableSetState::kFenced;
+    one.missed = fenced.missed;
+    one.age = WholeSeconds(now - fenced.since);
   }
   std::vector<std::shared_ptr<const TableSet>> held;  // let go of when the lock is
   MutexLock lock(mutex_);

@@ -54,6 +54,7 @@ struct TableSetStatus {
   std::string id;
   std::string directory;
   TableSetState state = TableSetState::kServing;  // kRetiring: clients still map it; never kGone
+  bool missed = true;                             // where it is fenced: FencedSet's
   uint64_t resident_bytes = 0;                    // what its memory takes, as it was mapped
   PageKind page_kind = PageKind::kSmall;          // on which most of it lay when it was loaded
   ResidentPages pages = {};                       // as the kernel counted it last (RefreshPages)

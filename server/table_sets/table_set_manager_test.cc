@@ -1,7 +1,5 @@
 #include "server/table_sets/table_set_manager.h"
 
-#include <spdlog/sinks/null_sink.h>
-
 #include <filesystem>
 #include <fstream>
 #include <thread>
@@ -9,13 +7,14 @@
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "memstore/base/testing/fake_clock.h"
+#include "memstore/base/mutex.h"
 #include "memstore/os/posix_file.h"
 #include "memstore/store/testing/small_table_set.h"
 #include "memstore/table/manifest.h"
 #include "memstore/table/side_file.h"
 #include "memstore/table/side_files.h"
 #include "server/base/limits.h"
+#include "server/table_sets/testing/manager_fixture.h"
 
 namespace engram {
 namespace {
@@ -26,57 +25,10 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
 
-constexpr std::chrono::seconds kGrace{1000};
+using testing::kRetireGrace;
 
-// A fake clock that knows how long the manager's thread wants to wait.
-class ThreadClock final : public Clock {
- public:
-  MonotonicTime Now() const override { return clock_.Now(); }
-  bool WaitUntil(CondVar& changed, Mutex& mutex, MonotonicTime deadline) override
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
-    {
-      MutexLock lock(mutex_);
-      deadline_ = deadline;
-      waits_.NotifyAll();
-    }
-    return clock_.WaitUntil(changed, mutex, deadline);
-  }
-  // Returns once the thread has looked at all sets after the time was moved.
-  void Advance(absl::Duration span) {
-    clock_.AwaitWaiters(1);
-    clock_.Advance(span);
-    const MonotonicTime now = clock_.Now();
-    MutexLock lock(mutex_);
-    while (deadline_ <= now) waits_.Wait(mutex_);
-  }
-
- private:
-  FakeClock clock_;
-  Mutex mutex_;
-  CondVar waits_;
-  MonotonicTime deadline_ ABSL_GUARDED_BY(mutex_);
-};
-
-class TableSetManagerTest : public ::testing::Test {
+class TableSetManagerTest : public testing::ManagerFixture {
  protected:
-  void SetUp() override {
-    root_ = absl::StrCat(::testing::TempDir(), "/table_set_manager");
-    std::filesystem::create_directories(root_);
-    // Two of one name, and another.
-    Write("a", "first", 5000);
-    Write("b", "first", 6000);
-    Write("other", "second", 4096);
-  }
-  void TearDown() override {
-    manager_.reset();
-    std::filesystem::remove_all(root_);
-  }
-  void Write(const std::string& directory, const std::string& name, uint64_t rows) {
-    const auto written = testing::WriteSmallTableSet(
-        {.name = name, .layers = {{.layer = 1, .row_bytes = 264, .rows = rows}}},
-        Directory(directory));
-    ASSERT_TRUE(written.ok()) << written.status();
-  }
   // Side files of the set in `name`, which say that it is of that repository.
   void WriteSides(const std::string& name, const std::string& repository,
                   const std::string& side_directory) {
@@ -99,13 +51,9 @@ class TableSetManagerTest : public ::testing::Test {
     }
     return "not served";
   }
-  std::string Directory(const std::string& name) const { return absl::StrCat(root_, "/", name); }
   void Start(uint64_t memory_limit_bytes = 0) {
     TableSetManager::Options options;
     options.memory_limit_bytes = memory_limit_bytes;
-    options.retire_grace = kGrace;
-    options.max_batch_rows = kDefaultMaxBatchRows;
-    options.load.threads = 2;
     options.state_directory = Directory("state");
     options.on_publish = [this](const ServedSet& served) {
       published_.push_back(served.set->id());
@@ -115,11 +63,7 @@ class TableSetManagerTest : public ::testing::Test {
       MutexLock lock(mutex_);
       retired_.push_back(id);
     };
-    auto log =
-        std::make_shared<spdlog::logger>("test", std::make_shared<spdlog::sinks::null_sink_mt>());
-    manager_ = std::make_unique<TableSetManager>(&registry_, std::move(options), &life_,
-                                                 std::move(log), &clock_);
-    ASSERT_TRUE(manager_->Start().ok());
+    StartManager(std::move(options));
   }
   absl::Status Publish(const std::string& name) {
     return manager_->Publish(Directory(name), nullptr, nullptr).status();
@@ -146,15 +90,10 @@ class TableSetManagerTest : public ::testing::Test {
     return Lease(registry_.ResolveServed(id)->leases, kind);
   }
 
-  std::string root_;
-  ThreadClock clock_;
-  TableSetRegistry registry_{clock_};
-  LifeCycle life_;
   absl::Status publish_status_;
   std::vector<std::string> published_;
   Mutex mutex_;
   std::vector<std::string> retired_ ABSL_GUARDED_BY(mutex_);
-  std::unique_ptr<TableSetManager> manager_;
 };
 
 TEST_F(TableSetManagerTest, TellsOnWhichPagesASetLies) {
@@ -175,7 +114,7 @@ TEST_F(TableSetManagerTest, AnUnusedSetGoesWhenAnotherTakesItsName) {
   EXPECT_THAT(States(), ElementsAre("first serving"));
   const std::string b = PublishId("b");
   EXPECT_EQ((*registry_.Resolve("first"))->id(), b);
-  clock_.Advance(absl::Seconds(1));
+  Advance(absl::Seconds(1));
   EXPECT_THAT(States(), ElementsAre("first serving"));
   EXPECT_THAT(Retired(), ElementsAre(a));
   EXPECT_EQ(registry_.Acquire(a).status().code(), absl::StatusCode::kFailedPrecondition);
@@ -187,15 +126,15 @@ TEST_F(TableSetManagerTest, ALeaseKeepsASupersededSetUntilItEnds) {
   const std::string a = PublishId("a");
   Lease lease = Hold(a, LeaseKind::kRing);
   PublishId("b");
-  clock_.Advance(absl::FromChrono(kGrace) / 2);
+  Advance(absl::FromChrono(kRetireGrace) / 2);
   ASSERT_THAT(States(), ElementsAre("first superseded", "first serving"));
   const TableSetStatus held = manager_->List().front();
   EXPECT_EQ(held.id, a);
   EXPECT_EQ(held.leases[static_cast<size_t>(LeaseKind::kRing)], 1u);
-  EXPECT_EQ(held.age, kGrace / 2);
+  EXPECT_EQ(held.age, kRetireGrace / 2);
   EXPECT_THAT(manager_->Held(), SizeIs(2));
   lease = Lease();
-  clock_.Advance(absl::Seconds(1));
+  Advance(absl::Seconds(1));
   EXPECT_THAT(States(), ElementsAre("first serving"));
 }
 
@@ -207,16 +146,16 @@ TEST_F(TableSetManagerTest, AfterTheGraceASetIsRetiredThoughItIsHeld) {
   ServedSet mapped = *registry_.ResolveServed(a);
   PublishId("b");
   EXPECT_EQ(mapped.control->Read().state, TableSetState::kSuperseded);
-  clock_.Advance(absl::FromChrono(kGrace) - absl::Seconds(1));
+  Advance(absl::FromChrono(kRetireGrace) - absl::Seconds(1));
   ASSERT_THAT(States(), ElementsAre("first superseded", "first serving"));
-  clock_.Advance(absl::Seconds(1));
+  Advance(absl::Seconds(1));
   ASSERT_THAT(States(), ElementsAre("first serving", "first retired"));
   EXPECT_EQ(manager_->List().back().leases[static_cast<size_t>(LeaseKind::kMapped)], 1u);
   EXPECT_EQ(mapped.control->Read().state, TableSetState::kRetiring);
   EXPECT_EQ(registry_.Acquire(a).status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(Retired(), ElementsAre(a));
   mapped = ServedSet();
-  clock_.Advance(absl::Seconds(1));
+  Advance(absl::Seconds(1));
   EXPECT_THAT(States(), ElementsAre("first serving"));
 }
 
@@ -226,11 +165,11 @@ TEST_F(TableSetManagerTest, ASetThatWasAskedForStaysForTheLeaseOfGrpc) {
   const std::string a = PublishId("a");
   ASSERT_TRUE(registry_.Acquire(a).ok());
   PublishId("b");
-  clock_.Advance(absl::FromChrono(kGrpcLease) / 2);
+  Advance(absl::FromChrono(kGrpcLease) / 2);
   ASSERT_THAT(States(), ElementsAre("first superseded", "first serving"));
   ASSERT_TRUE(manager_->List().front().idle.has_value());
   EXPECT_EQ(*manager_->List().front().idle, kGrpcLease / 2);
-  clock_.Advance(absl::FromChrono(kGrpcLease) / 2);
+  Advance(absl::FromChrono(kGrpcLease) / 2);
   EXPECT_THAT(States(), ElementsAre("first serving"));
 }
 
@@ -244,7 +183,7 @@ TEST_F(TableSetManagerTest, ASupersededSetIsTakenBackWithoutALoad) {
   EXPECT_THAT(published_, ElementsAre(a, b));
   EXPECT_EQ((*registry_.Resolve("first"))->id(), a);
   // Neither goes for what it was before.
-  clock_.Advance(absl::FromChrono(kGrace) / 2);
+  Advance(absl::FromChrono(kRetireGrace) / 2);
   EXPECT_THAT(States(), ElementsAre("first serving", "first superseded"));
   EXPECT_THAT(Retired(), IsEmpty());
 }
@@ -309,7 +248,7 @@ TEST_F(TableSetManagerTest, OneSourceOrNoneIsNoWarning) {
   EXPECT_EQ(Warning("b"), "") << "where it is from is not known";
   EXPECT_EQ(Warning("a"), "");
   WriteSides("b", "maker/model", Directory("b"));
-  clock_.Advance(absl::Seconds(1));  // the one that knew nothing goes
+  Advance(absl::Seconds(1));  // the one that knew nothing goes
   EXPECT_EQ(Warning("b"), "");
 }
 
@@ -468,7 +407,12 @@ TEST_F(TableSetManagerTest, AFencedSetIsListedAndIsLoadedAnew) {
   const std::string a = PublishId("a");
   PublishId("other");
   ASSERT_TRUE(registry_.Fence(a).ok());
-  EXPECT_THAT(States(), ElementsAre("second serving", " fenced"));
+  Advance(absl::Seconds(7));
+  EXPECT_THAT(States(), ElementsAre("second serving", "first fenced"));
+  const TableSetStatus fenced = manager_->List().back();
+  EXPECT_EQ(fenced.id, a);
+  EXPECT_EQ(fenced.directory, Directory("a"));
+  EXPECT_EQ(fenced.age, std::chrono::seconds(7));
   EXPECT_EQ(PublishId("a"), a);
   EXPECT_THAT(States(), ElementsAre("second serving", "first serving"));
 }

@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <filesystem>
 #include <memory>
@@ -390,6 +391,16 @@ TEST_F(CliTest, BenchRunsAsManyRoundsAsItIsTold) {
       const auto object = nlohmann::json::parse(outcome.out, nullptr, /*allow_exceptions=*/false);
       EXPECT_EQ(object["rounds"], rounds) << flags;
     }
+  }
+  for (const int rounds : {1, 2, 4, 7}) {
+    const Outcome compared = RunShell(absl::StrCat(
+        "$ENGRAM bench --json --batch-tokens 8 --rounds ", rounds, " --token-ids ", Path("ids"),
+        " --target embedded:", Path("v41"), " --compare embedded:", Path("v41")));
+    std::istringstream lines(compared.out);
+    for (std::string line; std::getline(lines, line);) {
+      EXPECT_EQ(nlohmann::json::parse(line, nullptr, false)["rounds"], rounds) << compared.err;
+    }
+    EXPECT_EQ(std::count(compared.out.begin(), compared.out.end(), '\n'), 2) << compared.err;
   }
   EXPECT_EQ(RunShell(absl::StrCat("$ENGRAM bench --rounds 1 --seconds 1 --token-ids ", Path("ids"),
                                   " --target ", served_->target))

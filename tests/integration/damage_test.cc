@@ -67,6 +67,39 @@ class DamageTest : public ::testing::Test {
     EXPECT_TRUE(stub->Check(&context, {}, &response).ok());
     return response.status();
   }
+  std::string Page(const char* path) const { return HttpGet(engramd_->http_address(), path); }
+  std::unique_ptr<v1::Admin::Stub> Operator() const {
+    return v1::Admin::NewStub(grpc::CreateChannel(absl::StrCat("unix:", scratch_ / "admin"),
+                                                  grpc::InsecureChannelCredentials()));
+  }
+  // What it says last.
+  v1::ScrubReport Scrub() const {
+    const auto stub = Operator();
+    grpc::ClientContext context;
+    const auto reader = stub->Scrub(&context, {});
+    v1::ScrubReport report;
+    while (reader->Read(&report)) continue;
+    EXPECT_TRUE(reader->Finish().ok());
+    return report;
+  }
+  void Publish(const std::string& directory) const {
+    const auto stub = Operator();
+    grpc::ClientContext context;
+    v1::PublishRequest request;
+    request.set_directory(scratch_ / directory);
+    v1::PublishProgress progress;
+    const auto publishing = stub->Publish(&context, request);
+    while (publishing->Read(&progress)) continue;
+    const grpc::Status published = publishing->Finish();
+    EXPECT_TRUE(published.ok()) << published.error_message();
+  }
+  void ExpectServed() {
+    EXPECT_EQ(Health(), grpc::health::v1::HealthCheckResponse::SERVING);
+    EXPECT_THAT(Page("/readyz"), HasSubstr("200 OK"));
+    const auto client = Client::Attach(absl::StrCat("grpc:", engramd_->addresses()[0]), {});
+    ASSERT_TRUE(client.ok()) << client.status();
+    EXPECT_TRUE(Ask(**client).ok());
+  }
   void Damage() { testing::FlipResidentBit(*engramd_->table_sets().Held()[0], 0, 12345); }
   void ExpectFenced() {
     for (const auto& client : clients_) {
@@ -75,12 +108,16 @@ class DamageTest : public ::testing::Test {
     EXPECT_EQ(Health(), grpc::health::v1::HealthCheckResponse::NOT_SERVING);
     EXPECT_THAT(log_.str(), HasSubstr("is fenced"));
     EXPECT_THAT(log_.str(), HasSubstr("publish it again, or start engramd again"));
-    EXPECT_EQ(engramd_->table_sets().List()[0].state, TableSetState::kFenced);
-    const std::string log = log_.str();
-    const std::string http = log.substr(log.find("http://") + 7);
-    const std::string metrics = HttpGet(http.substr(0, http.find('\n')), "/metrics");
+    const TableSetStatus fenced = engramd_->table_sets().List()[0];
+    EXPECT_EQ(fenced.state, TableSetState::kFenced);
+    const std::string metrics = Page("/metrics");
     EXPECT_EQ(MetricValue(metrics, "engram_server_checksum_failures_total"), 1);
-    EXPECT_THAT(HttpGet(http.substr(0, http.find('\n')), "/readyz"), HasSubstr("fenced"));
+    EXPECT_EQ(
+        MetricValue(metrics, absl::StrCat("engram_server_table_set_info{name=\"qwen4-exp\",id=\"",
+                                          fenced.id, "\",state=\"fenced\"}")),
+        1);
+    EXPECT_THAT(Page("/statusz"), HasSubstr(scratch_ / "set"));
+    EXPECT_THAT(Page("/readyz"), HasSubstr("fenced"));
   }
 
   ScratchDirectory scratch_;
@@ -104,13 +141,7 @@ TEST_F(DamageTest, TheScrubberFindsItAndFencesTheSet) {
 TEST_F(DamageTest, AnOperatorsScrubFindsItAtOnce) {
   Start(/*scrub_mib_per_s=*/0);
   Damage();
-  const auto stub = v1::Admin::NewStub(grpc::CreateChannel(
-      absl::StrCat("unix:", scratch_ / "admin"), grpc::InsecureChannelCredentials()));
-  grpc::ClientContext context;
-  const auto reader = stub->Scrub(&context, {});
-  v1::ScrubReport report;
-  while (reader->Read(&report)) continue;
-  EXPECT_TRUE(reader->Finish().ok());
+  const v1::ScrubReport report = Scrub();
   ASSERT_EQ(report.damages_size(), 1);
   EXPECT_THAT(report.damages(0), HasSubstr("qwen4-exp"));
   ExpectFenced();
@@ -120,17 +151,23 @@ TEST_F(DamageTest, AnOperatorsScrubFindsItAtOnce) {
   EXPECT_EQ(late.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(late.message()), HasSubstr("none is served: what was is fenced"));
   // And is served once it was published again.
-  grpc::ClientContext again;
-  v1::PublishRequest request;
-  request.set_directory(scratch_ / "set");
-  v1::PublishProgress progress;
-  const auto publishing = stub->Publish(&again, request);
-  while (publishing->Read(&progress)) continue;
-  ASSERT_TRUE(publishing->Finish().ok());
-  EXPECT_EQ(Health(), grpc::health::v1::HealthCheckResponse::SERVING);
-  const auto client = Client::Attach(absl::StrCat("grpc:", engramd_->addresses()[0]), {});
-  ASSERT_TRUE(client.ok()) << client.status();
-  EXPECT_TRUE(Ask(**client).ok());
+  Publish("set");
+  ExpectServed();
+}
+
+TEST_F(DamageTest, AnotherSetOfItsNameHeals) {
+  Start(/*scrub_mib_per_s=*/0);
+  Damage();
+  EXPECT_EQ(Scrub().damages_size(), 1);
+  ExpectFenced();
+  PackSmallSet("qwen4-exp", 700, scratch_ / "next");
+  Publish("next");
+  ExpectServed();
+  // Who has the damaged one by its id is not led to the other.
+  for (const auto& client : clients_) {
+    EXPECT_EQ(Ask(*client).code(), absl::StatusCode::kDataLoss) << client->transport().Describe();
+  }
+  EXPECT_THAT(Page("/statusz"), HasSubstr("class=\"tag bad\">fenced"));
 }
 
 }  // namespace

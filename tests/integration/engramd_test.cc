@@ -210,6 +210,15 @@ TEST_F(EngramdTest, CheckConfigLooksAtTableSetsAndSocketFolders) {
   EXPECT_EQ(missing, 2);
   EXPECT_THAT(missing_log, AllOf(HasSubstr(scratch_ / "none"), HasSubstr("no such directory")));
   EXPECT_EQ(check({"--table-set", scratch_ / ".", "--listen", Socket()}).first, 2);
+  // All that is wrong, a line each: values, and files that they name.
+  const auto [several, several_log] =
+      check({"--table-set", scratch_ / "none", "--listen", Socket(), "--spin-us", "1001",
+             "--log-level", "loud", "--state-dir", Set() + "/manifest.textproto"});
+  EXPECT_EQ(several, 2);
+  for (const char* line : {"FAILED  --spin-us 1001 is not between", "FAILED  --log-level loud",
+                           "FAILED  table set ", "FAILED  --state-dir "}) {
+    EXPECT_THAT(several_log, HasSubstr(line));
+  }
   const std::string nowhere = scratch_ / "no/s";
   for (const auto& [flag, value] : {std::pair{"--listen", "unix:" + nowhere},
                                     {"--admin-grpc-listen", "unix:" + nowhere},

@@ -21,6 +21,7 @@
 #include "proto/engram/v1/lookup.grpc.pb.h"
 #include "tests/integration/certificates.h"
 #include "tests/integration/programs.h"
+#include "tests/integration/secured_test.h"
 #include "tests/integration/small_sets.h"
 
 namespace engram::integration {
@@ -31,34 +32,8 @@ using ::testing::Each;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-constexpr char kToken[] = "0123456789abcdef-worker-a";
-constexpr char kOtherToken[] = "0123456789abcdef-worker-b";
-
-class SecurityTest : public ::testing::Test {
+class SecurityTest : public SecuredTest {
  protected:
-  void SetUp() override {
-    PackSmallSet("deepseek-v4.1-flash", 500, scratch_ / "set");
-    authority_ = MakeAuthority(scratch_ / "", "authority");
-    server_ = MakeCertificate(authority_, scratch_ / "", "server", "DNS:localhost,IP:127.0.0.1");
-    worker_ = MakeCertificate(authority_, scratch_ / "", "worker", "DNS:worker-a");
-  }
-  std::vector<std::string> Flags(std::vector<std::string> more) const {
-    more.insert(more.begin(), {"--table-set", scratch_ / "set", "--listen", "127.0.0.1:0"});
-    return more;
-  }
-  std::vector<std::string> TlsFlags(std::vector<std::string> more = {}) const {
-    more.insert(more.begin(), {"--tls-cert", server_.cert, "--tls-key", server_.key,
-                               "--tls-client-ca", authority_.cert});
-    return Flags(std::move(more));
-  }
-  SecurityOptions Worker() const {
-    return {.tls_ca = authority_.cert, .tls_cert = worker_.cert, .tls_key = worker_.key};
-  }
-  static SecurityOptions With(SecurityOptions options, const CertificateFiles& own) {
-    options.tls_cert = own.cert;
-    options.tls_key = own.key;
-    return options;
-  }
   static absl::StatusOr<std::unique_ptr<Client>> Attach(const std::string& address,
                                                         const SecurityOptions& security,
                                                         const std::string& mode = "") {
@@ -77,9 +52,6 @@ class SecurityTest : public ::testing::Test {
     ASSERT_TRUE(rows.ok()) << rows.status();
     EXPECT_EQ(*rows, ExpectedRows(client.table_set(), client.addresser(), token_ids));
   }
-
-  ScratchDirectory scratch_;
-  CertificateFiles authority_, server_, worker_;
 };
 
 TEST_F(SecurityTest, RowsComeByTlsFromStreamsAndUnaryCalls) {

@@ -15,7 +15,7 @@ bool FakeClock::WaitUntil(CondVar& changed, Mutex& mutex, MonotonicTime deadline
   {
     MutexLock lock(mutex_);
     if (now_ >= deadline) return false;
-    waiters_.push_back({&changed, &mutex});
+    waiters_.push_back({&changed, &mutex, deadline});
     waiters_changed_.NotifyAll();
   }
   changed.Wait(mutex);
@@ -45,7 +45,12 @@ void FakeClock::Advance(absl::Duration span) {
 
 void FakeClock::AwaitWaiters(size_t count) {
   MutexLock lock(mutex_);
-  while (waiters_.size() < count) waiters_changed_.Wait(mutex_);
+  const auto waiting = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return static_cast<size_t>(
+        std::count_if(waiters_.begin(), waiters_.end(),
+                      [now = now_](const Waiter& waiter) { return waiter.deadline > now; }));
+  };
+  while (waiting() < count) waiters_changed_.Wait(mutex_);
 }
 
 }  // namespace engram

@@ -23,14 +23,16 @@ class FakeClock final : public Clock {
 
   void Advance(absl::Duration span);
 
-  // Returns once at least this many threads wait on the clock: before Advance, where a test must
-  // know that its thread has come to wait.
+  // Returns once at least this many threads wait on the clock for what is to come: before Advance,
+  // where a test must know that its thread has come to wait, and after it, where the thread is to
+  // have done what it waited for and to wait again.
   void AwaitWaiters(size_t count);
 
  private:
   struct Waiter {
     CondVar* changed;
     Mutex* mutex;
+    MonotonicTime deadline;
   };
 
   mutable Mutex mutex_;

@@ -24,6 +24,8 @@
 #include "server/grpc/health.h"
 #include "server/grpc/lookup_service.h"
 #include "server/grpc/unknown_call.h"
+#include "server/security/access.h"
+#include "server/security/token_file.h"
 
 namespace engram::testing {
 
@@ -86,7 +88,7 @@ class LoopFixture : public ::testing::Test {
         std::make_shared<spdlog::logger>("test", std::make_shared<spdlog::sinks::null_sink_mt>());
     refusals_ = std::make_unique<AttachRefusals>(context_.log, &clock_);
     context_.attach_refusals = refusals_.get();
-    access_ = AccessControl::Create({}, context_.log, &RealClock()).value();
+    access_ = std::make_unique<AccessControl>(AccessControl::Options{});
     context_.access = access_.get();
     context_.team = team_.get();
     context_.max_batch_rows = 1 << 20;
@@ -131,11 +133,17 @@ class LoopFixture : public ::testing::Test {
   // As one that takes a token's owner alone.
   void StartAgainForToken(const std::string& token) {
     Stop();
-    const std::string file = absl::StrCat(::testing::TempDir(), "/loop_fixture_tokens");
-    std::ofstream(file) << "worker " << token << "\n";
-    access_ = AccessControl::Create({.token_file = file}, context_.log, &RealClock()).value();
+    WriteToken(token);
+    tokens_ = TokenFile::Open(TokenPath(), context_.log, &RealClock()).value();
+    access_ = std::make_unique<AccessControl>(AccessControl::Options{.tokens = tokens_.get()});
     context_.access = access_.get();
     Start();
+  }
+  static std::string TokenPath() {
+    return absl::StrCat(::testing::TempDir(), "/loop_fixture_tokens");
+  }
+  static void WriteToken(const std::string& token) {
+    std::ofstream(TokenPath()) << "worker " << token << "\n";
   }
   // By a clock of which each reading is `step` after the one before.
   void StartAgainBySteps(absl::Duration step) {
@@ -186,6 +194,7 @@ class LoopFixture : public ::testing::Test {
   std::unique_ptr<SteppingClock> stepping_clock_;
   TableSetRegistry registry_;
   std::string later_id_, resident_id_;
+  std::unique_ptr<TokenFile> tokens_;
   std::unique_ptr<AccessControl> access_;
   std::unique_ptr<GatherTeam> team_;
   Metrics metrics_;

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/integration/http_get.h"
 #include "tests/integration/programs.h"
 #include "tests/integration/small_sets.h"
 
@@ -18,7 +19,7 @@ TEST(Hangup, ReadsFilesAgainAndEndsNothing) {
   PackSmallSet("qwen4-exp", 500, scratch / "set");
   WriteFile(scratch / "tokens", "worker 0123456789abcdefghij\n");
   EngramdProcess engramd({"--table-set", scratch / "set", "--listen", "127.0.0.1:0", "--token-file",
-                          scratch / "tokens"});
+                          scratch / "tokens", "--admin-listen", "127.0.0.1:0"});
   engramd.WaitUntilServing();
   WriteFile(scratch / "tokens", "worker 0123456789abcdefghij\nother 9876543210abcdefghij\n");
   engramd.Signal(SIGHUP);
@@ -27,6 +28,10 @@ TEST(Hangup, ReadsFilesAgainAndEndsNothing) {
   WriteFile(scratch / "tokens", "worker\n");
   engramd.Signal(SIGHUP);
   EXPECT_TRUE(engramd.WaitForLine("the tokens read before stay"));
+  const std::string at = engramd.WaitForLine("http://").value();
+  EXPECT_EQ(MetricValue(HttpGet(at.substr(at.find("http://") + 7), "/metrics"),
+                        "engram_server_token_file_refused"),
+            1);
   EXPECT_TRUE(engramd.IsRunning());
   engramd.Signal(SIGTERM);
   EXPECT_EQ(engramd.WaitForEnd(), 0);
