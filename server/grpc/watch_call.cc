@@ -55,9 +55,10 @@ absl::Status WatchCall::ReadRequest() {
 
 void WatchCall::OnTick(MonotonicTime now, bool) {
   if (!asked_ && now - since_ > absl::FromChrono(kMaxRequestTime)) return End(RequestTooLate());
-  const absl::Status status = loop_.context().access->Recheck(caller_);
-  if (!status.ok()) return End(status);
-  SendChange();
+  end_ = loop_.context().access->Recheck(caller_);
+  if (end_.ok()) return SendChange();
+  // What was written is gone in a moment, if its client takes it.
+  if (!write_.under_way() || now - write_began_ > absl::FromChrono(kMaxWriteStall)) End(end_);
 }
 
 void WatchCall::SendChange() {
@@ -74,6 +75,7 @@ void WatchCall::SendChange() {
   last_sent_id_ = id;
   v1::WatchResponse response;
   response.set_table_set_id(id);
+  write_began_ = loop_.clock().Now();
   stream_.Write(ToBytes(response), write_.Begin());
 }
 
@@ -94,6 +96,7 @@ void WatchCall::End(const absl::Status& status) {
 
 void WatchCall::OnWritten(bool ok) {
   if (ok) place_.Served(loop_.clock().Now());
+  if (!end_.ok()) return End(end_);
   SendChange();
 }
 
