@@ -144,7 +144,8 @@ int TlsConnectionIndex() {
   return index;
 }
 
-// Null where there is no memory for one. gRPC reads and writes a connection under one lock.
+// Null where there is no memory for one. gRPC does not read and write a connection at the same
+// time.
 TlsConnection* ConnectionOf(SSL* ssl) {
   auto* const known = static_cast<TlsConnection*>(SSL_get_ex_data(ssl, TlsConnectionIndex()));
   if (known != nullptr) return known;
