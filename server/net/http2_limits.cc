@@ -71,12 +71,7 @@ void Http2Limits::BeginFrame(bool answered, absl::FunctionRef<MonotonicTime()> n
   part_ = length > 0 ? Part::kPayload : Part::kFrameHeader;
   switch (type) {
     case kHeaders:
-      block_bytes_ = block_frames_ = 0;
-      if ((flags & kEndStream) == 0) ++open_calls_;
-      free_pings_ = std::min(free_pings_ + 1, kMostFreePings);
-      free_resets_ = std::min(free_resets_ + 1 / kCallsOfAFreeReset, kMostFreeResets);
-      if (!settled_ && ++calls_unsettled_ > kMostCallsUnsettled) verdict_ = Verdict::kNoSettings;
-      if ((flags & kPadded) != 0) Spend(1, now);
+      BeginHeaders(flags, now);
       [[fallthrough]];
     case kContinuation:
       block_bytes_ += length;
@@ -122,6 +117,21 @@ void Http2Limits::BeginFrame(bool answered, absl::FunctionRef<MonotonicTime()> n
     default:
       Spend(1, now);
   }
+}
+
+void Http2Limits::BeginHeaders(uint8_t flags, absl::FunctionRef<MonotonicTime()> now) {
+  block_bytes_ = block_frames_ = 0;
+  // The highest bit is reserved (section 4.1).
+  const uint32_t stream = uint32_t{header_[5] & 0x7fu} << 24 | uint32_t{header_[6]} << 16 |
+                          uint32_t{header_[7]} << 8 | header_[8];
+  const bool is_call = stream % 2 == 1 && stream > last_call_;
+  if ((flags & kPadded) != 0 || !is_call) Spend(1, now);
+  if (!is_call) return;
+  last_call_ = stream;
+  if ((flags & kEndStream) == 0) ++open_calls_;
+  free_pings_ = std::min(free_pings_ + 1, kMostFreePings);
+  free_resets_ = std::min(free_resets_ + 1 / kCallsOfAFreeReset, kMostFreeResets);
+  if (!settled_ && ++calls_unsettled_ > kMostCallsUnsettled) verdict_ = Verdict::kNoSettings;
 }
 
 void Http2Limits::Spend(double frames, absl::FunctionRef<MonotonicTime()> now) {

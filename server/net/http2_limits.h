@@ -40,8 +40,10 @@ class Http2Limits {
   // costs gRPC up to 20 KB until it has seen to it, of each connection there is.
   static constexpr uint32_t kIdleFramesAtOnce = 256;
   static constexpr uint32_t kIdleFramesPerSecond = 50;
-  // Of so many calls one may be reset for free: a client that does not wait for some is as others,
-  // and one that waits for none is not. As many as this are free at once.
+  // A call is a header block of a stream whose number is odd and higher than all before; gRPC
+  // passes others over, and so none earns anything. Of so many calls one may be reset for free: a
+  // client that does not wait for some is as others, and one that waits for none is not. As many as
+  // this are free at once.
   static constexpr double kCallsOfAFreeReset = 4;
   static constexpr double kMostFreeResets = 256;
   // A window's update comes with what is taken, up to two for each message of an answer, and costs
@@ -64,6 +66,7 @@ class Http2Limits {
 
  private:
   void BeginFrame(bool answered, absl::FunctionRef<MonotonicTime()> now);
+  void BeginHeaders(uint8_t flags, absl::FunctionRef<MonotonicTime()> now);
   void Spend(double frames, absl::FunctionRef<MonotonicTime()> now);
 
   static constexpr size_t kFrameHeaderBytes = 9;
@@ -74,6 +77,7 @@ class Http2Limits {
   uint32_t had_ = 0;           // bytes of the preface, or of header_
   uint32_t payload_left_ = 0;  // of the frame
   uint32_t block_bytes_ = 0, block_frames_ = 0;
+  uint32_t last_call_ = 0;  // the highest stream's number
   uint32_t free_pings_ = 0, calls_unsettled_ = 0;
   bool settled_ = false;
   double free_resets_ = 0;

@@ -34,14 +34,27 @@ class Http2LimitsTest : public ::testing::Test {
     return Take("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + Frame(kSettings, 0, 6) +
                 Frame(kSettings, kAck, 0));
   }
-  Verdict Repeat(const std::string& frame, int times) {
+  // Whole frames; each header block is a call of its own.
+  Verdict Repeat(const std::string& frames, int times) {
     for (int i = 1; i < times; ++i) {
-      if (const Verdict verdict = Take(frame); verdict != Verdict::kFine) return verdict;
+      if (const Verdict verdict = Take(Numbered(frames)); verdict != Verdict::kFine) return verdict;
     }
-    return Take(frame);
+    return Take(Numbered(frames));
+  }
+  std::string Numbered(std::string frames) {
+    for (size_t at = 0; at < frames.size();) {
+      const auto byte = [&](size_t i) { return static_cast<uint8_t>(frames[at + i]); };
+      const size_t length = size_t{byte(0)} << 16 | size_t{byte(1)} << 8 | byte(2);
+      if (byte(3) == kHeaders) stream_ += 2;
+      for (size_t i = 0; i < 4; ++i)
+        frames[at + 5 + i] = static_cast<char>(stream_ >> (24 - 8 * i));
+      at += 9 + length;
+    }
+    return frames;
   }
 
   Http2Limits limits_;
+  uint32_t stream_ = 1;
   bool answered_ = true;
   MonotonicTime now_ = MonotonicTime() + absl::Hours(100);
 };
@@ -135,6 +148,24 @@ TEST_F(Http2LimitsTest, OfCallsSomeMayBeReset) {
   EXPECT_EQ(Repeat(call + Frame(kReset, 0, 4), 1'000), Verdict::kIdleFrames);
 }
 
+// gRPC passes over a header block of a stream that was there before, and of one whose number is a
+// server's: it pays for no reset and no ping.
+TEST_F(Http2LimitsTest, BlocksOfNoNewStreamEarnNothing) {
+  const std::string old = Frame(kHeaders, kEndHeaders, 1);
+  std::string of_a_server = old;
+  of_a_server[8] = 4;
+  for (const std::string& block : {old, of_a_server}) {
+    for (const std::string& paid_for : {Frame(kReset, 0, 4), Frame(kPing, 0, 8), std::string()}) {
+      limits_ = Http2Limits();
+      ASSERT_EQ(Begin(), Verdict::kFine);
+      ASSERT_EQ(Take(old), Verdict::kFine);
+      Verdict verdict = Verdict::kFine;
+      for (int i = 0; i < 1'000 && verdict == Verdict::kFine; ++i) verdict = Take(block + paid_for);
+      EXPECT_EQ(verdict, Verdict::kIdleFrames);
+    }
+  }
+}
+
 // Who does not acknowledge the settings is held to none of them by gRPC.
 TEST_F(Http2LimitsTest, FewCallsComeBeforeTheSettingsAreAcknowledged) {
   const std::string call = Frame(kHeaders, kEndHeaders | kEndStream, 30);
@@ -142,7 +173,7 @@ TEST_F(Http2LimitsTest, FewCallsComeBeforeTheSettingsAreAcknowledged) {
   const std::string preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + Frame(kSettings, 0, 6);
   ASSERT_EQ(Take(preface), Verdict::kFine);
   EXPECT_EQ(Repeat(call, most), Verdict::kFine);
-  EXPECT_EQ(Take(call), Verdict::kNoSettings);
+  EXPECT_EQ(Take(Numbered(call)), Verdict::kNoSettings);
   limits_ = Http2Limits();
   ASSERT_EQ(Take(preface), Verdict::kFine);
   EXPECT_EQ(Repeat(call, most), Verdict::kFine);
@@ -154,7 +185,7 @@ TEST_F(Http2LimitsTest, FewCallsComeBeforeTheSettingsAreAcknowledged) {
   ASSERT_EQ(Take(preface + Frame(kSettings, kAck, 0)), Verdict::kFine);
   answered_ = true;
   EXPECT_EQ(Repeat(call, most), Verdict::kFine);
-  EXPECT_EQ(Take(call), Verdict::kNoSettings);
+  EXPECT_EQ(Take(Numbered(call)), Verdict::kNoSettings);
 }
 
 TEST_F(Http2LimitsTest, PaddingIsNoData) {

@@ -6,7 +6,7 @@ Alone it is one of the hostile ones, against an engramd that runs already:
     grpc_clients.py keep PORT CONNECTIONS STREAMS SECONDS                    streams that say something and ask for nothing
     grpc_clients.py unfinished PORT CONNECTIONS SECONDS [CALLS BYTES]        requests that are never whole
     grpc_clients.py flood PORT WHAT SECONDS                                  frames: endless_block, block_in_morsels,
-                                                                             rapid_reset, pings, settings,
+                                                                             rapid_reset, resets_paid_for_by_old_streams, pings, settings,
                                                                              padded_data, whole_calls (none settled)
 """
 import contextlib
@@ -229,6 +229,14 @@ def rapid_reset(number):
     return b"".join(frame(HEADERS, 4, stream, head) + frame(RST, 0, stream, b"\0\0\0\x08") for stream in streams)
 
 
+def resets_paid_for_by_old_streams(number):
+    """As rapid_reset, with header blocks of a stream that was there before for each call."""
+    head = call_head(HEALTH)
+    streams = range(1 + 200 * number, 1 + 200 * (number + 1), 2)
+    return b"".join(frame(HEADERS, 4, stream, head) + frame(HEADERS, 4, 1, head) * 4 + frame(RST, 0, stream, b"\0\0\0\x08")
+                    for stream in streams)
+
+
 def pings(_):
     return frame(PING, 0, 0, bytes(8)) * 1000
 
@@ -247,7 +255,8 @@ def whole_calls(number):
     return b"".join(frame(HEADERS, 5, stream, head) for stream in range(1 + 200 * number, 1 + 200 * (number + 1), 2))
 
 
-FLOODS = {one.__name__: one for one in (endless_block, block_in_morsels, rapid_reset, pings, settings, padded_data, whole_calls)}
+FLOODS = {one.__name__: one for one in (endless_block, block_in_morsels, rapid_reset, resets_paid_for_by_old_streams, pings, settings,
+                                        padded_data, whole_calls)}
 
 
 def compressed_call(path, megabytes):

@@ -119,6 +119,9 @@ class FramesTest(unittest.TestCase):
     def test_calls_that_are_reset_at_once(self):
         self.expect_served_meanwhile("rapid_reset")
 
+    def test_calls_that_are_reset_at_once_after_blocks_of_an_old_stream(self):
+        self.expect_served_meanwhile("resets_paid_for_by_old_streams")
+
     def test_pings(self):
         self.expect_served_meanwhile("pings")
 
