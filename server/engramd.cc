@@ -295,20 +295,23 @@ absl::Status Engramd::StartAdmin() {
                                     .only = config_.admin_identities}
            : AccessControl::Options{});
   // Where clients have all descriptors there are for them, operators still get in.
-  ENGRAM_ASSIGN_OR_RETURN(admin_, AdminServer::Start({.address = *config_.admin_grpc_listen,
-                                                      .tls = admin_tls_.get(),
-                                                      .fd_limit = fd_limit_ + kAdminFiles,
-                                                      .clock = clock_},
-                                                     {.table_sets = table_sets_.get(),
-                                                      .life = &life_,
-                                                      .scrubber = scrubber_.get(),
-                                                      .access = admin_access_.get(),
-                                                      .refusals = &admin_refusals_,
-                                                      .clock = clock_,
-                                                      .log = log_}));
+  ENGRAM_ASSIGN_OR_RETURN(std::unique_ptr<AdminServer> admin,
+                          AdminServer::Start({.address = *config_.admin_grpc_listen,
+                                              .tls = admin_tls_.get(),
+                                              .fd_limit = fd_limit_ + kAdminFiles,
+                                              .clock = clock_},
+                                             {.table_sets = table_sets_.get(),
+                                              .life = &life_,
+                                              .scrubber = scrubber_.get(),
+                                              .access = admin_access_.get(),
+                                              .refusals = &admin_refusals_,
+                                              .clock = clock_,
+                                              .log = log_}));
   LogEvent(*log_, spdlog::level::info, "listening",
-           {{"address", admin_->address()}, {"for", "operators"}},
-           absl::StrCat("operators at ", admin_->address()));
+           {{"address", admin->address()}, {"for", "operators"}},
+           absl::StrCat("operators at ", admin->address()));
+  MutexLock lock(health_mutex_);
+  admin_ = std::move(admin);
   return absl::OkStatus();
 }
 
@@ -392,8 +395,8 @@ absl::Status Engramd::Listen() {
 }
 
 absl::Status Engramd::Accept() {
-  health_->SetServing(true);
   life_.Advance(LifeState::kServing);
+  ShowHealth();  // tables are verified again since they were loaded, and one may be damaged
   Acceptor::Take take = TakeConnections();
   const auto make_room = [this] {
     connections_.EndLeastUsed(kEndedForRoom, clock_->Now(), absl::FromChrono(kMaxHandshake),
@@ -424,8 +427,7 @@ void Engramd::ReadFilesAgain() {
 
 void Engramd::LameDuck(absl::Duration time) {
   life_.Advance(LifeState::kDraining);
-  health_->SetServing(false);
-  if (admin_ != nullptr) admin_->SetServing(false);
+  ShowHealth();
   table_sets_->Cancel();
   const MonotonicTime end = clock_->After(time);
   MutexLock lock(drain_mutex_);
@@ -456,7 +458,12 @@ void Engramd::Drain(absl::Duration grace) {
   ShutDownServer(*server_, connections_, *clock_);
   for (const auto& loop : loops_) loop->Stop();
   server_.reset();
-  admin_.reset();
+  std::unique_ptr<AdminServer> admin;
+  {
+    MutexLock lock(health_mutex_);
+    admin = std::move(admin_);
+  }
+  admin.reset();
   http_.reset();
   history_.reset();
   scrubber_.reset();

@@ -163,7 +163,7 @@ class Engramd {
   std::vector<ListenSocket> sockets_;   // until Accept
   std::unique_ptr<Scrubber> scrubber_;  // since Accept
   std::unique_ptr<AccessControl> admin_access_;
-  std::unique_ptr<AdminServer> admin_;  // null where there is none
+  std::unique_ptr<AdminServer> admin_ ABSL_GUARDED_BY(health_mutex_);  // null where there is none
   std::unique_ptr<History> history_;
   std::unique_ptr<HttpServer> http_;    // null where there is none
   std::unique_ptr<Acceptor> acceptor_;  // since Accept
