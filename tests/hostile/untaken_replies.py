@@ -42,9 +42,12 @@ class Holders:
         return self
 
     def __exit__(self, *_):
+        ended = [process.args for process in self.processes if process.poll() is not None]
         for process in self.processes:
             process.kill()
             process.wait()
+        if ended:
+            raise programs.Failed(f"nothing was held: {ended} ended early")
 
 
 class Probe:
