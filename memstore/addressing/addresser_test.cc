@@ -432,7 +432,7 @@ TEST(CheckColumnIdsTest, SaysWhatWentWrong) {
   const LayerAddressing& layer = scheme.layers[1];
   const ColumnSlice all = ColumnSlice::All(24);
   const auto message = [&](uint64_t id, const ColumnSlice& slice, size_t index) {
-    Rows ids(2 * slice.columns());
+    Rows ids(size_t{2} * slice.columns());
     for (size_t i = 0; i < ids.size(); ++i) {
       ids[i] = layer.offsets[slice.LayerColumn(i % slice.columns())] + i;
     }

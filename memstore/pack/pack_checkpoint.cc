@@ -199,6 +199,7 @@ absl::StatusOr<Manifest> PackLayers(const Family& family, PackOptions options,
   const std::vector<LinkedLayer> places = PlacesOf(scheme.scheme, layouts);
   std::optional<LinkedRows> links;
   std::vector<JoinedRows> rows;
+  rows.reserve(places.size());
   for (const LinkedLayer& layer : places) rows.push_back(layer.rows);
   if (options.link) {
     ENGRAM_ASSIGN_OR_RETURN(links, LinkRows(places));

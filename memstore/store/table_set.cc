@@ -136,6 +136,7 @@ absl::StatusOr<std::shared_ptr<const TableSet>> TableSet::Load(const std::string
 // One look at the kernel's books for all layers.
 void TableSet::CountPages(std::vector<Arena>& arenas) {
   std::vector<AddressRange> ranges;
+  ranges.reserve(arenas.size());
   for (const Arena& arena : arenas) ranges.push_back(arena.range());
   const absl::StatusOr<std::vector<ResidentPages>> counted = ReadResidentPages(ranges);
   for (size_t i = 0; i < arenas.size(); ++i) {

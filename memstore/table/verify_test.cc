@@ -73,8 +73,8 @@ TEST_F(VerifyTest, FindsAFlippedBitAnywhere) {
     std::vector<uint64_t> places = {0, 1, 63, 64, 4095, 4096, bytes / 2, bytes - 2, bytes - 1};
     for (uint64_t i = 1; i < 8; ++i) {
       places.push_back(bytes * i / 8 + i);
-      places.push_back(4096 + 1024 * 264 * i);
-      places.push_back(4096 + 1024 * 264 * i - 1);
+      places.push_back(4096 + uint64_t{1024} * 264 * i);
+      places.push_back(4096 + uint64_t{1024} * 264 * i - 1);
     }
     for (const uint64_t place : places) {
       if (place >= bytes) continue;

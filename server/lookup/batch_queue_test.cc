@@ -17,7 +17,7 @@ namespace {
 constexpr MonotonicTime kNow = MonotonicTime::FromNanoseconds(1000000);
 constexpr uint32_t kRowBytes = 264;
 // Messages of four rows and what frames them.
-constexpr uint64_t kMessageBytes = 5 * kRowBytes;
+constexpr uint64_t kMessageBytes = uint64_t{5} * kRowBytes;
 constexpr uint64_t kSmall = 3;
 constexpr uint64_t kLarge = 12;
 
@@ -46,7 +46,8 @@ class BatchQueueTest : public ::testing::Test {
     return batch;
   }
   static void Begin(LookupBatch& batch) {
-    const auto when = batch.BeginMessage(4 * kRowBytes, nullptr, [](const absl::Status&) {});
+    const auto when =
+        batch.BeginMessage(uint64_t{4} * kRowBytes, nullptr, [](const absl::Status&) {});
     EXPECT_TRUE(when.ok() && batch.rows_present());
   }
   // Its rows were not asked for, as those that do not come at once are not there yet.

@@ -37,6 +37,7 @@ EngramdProcess::EngramdProcess(const std::vector<std::string>& flags,
     arguments.insert(arguments.end(), {"--lame-duck-s", "0"});
   }
   std::vector<char*> argv;
+  argv.reserve(arguments.size() + 1);
   for (std::string& argument : arguments) argv.push_back(argument.data());
   argv.push_back(nullptr);
   int pipe_fds[2];
@@ -142,6 +143,7 @@ Outcome RunShell(const std::string& line) {
   const std::string err_path = absl::StrCat(::testing::TempDir(), "/shell_stderr");
   const std::string command =
       absl::StrCat("set -o pipefail; ENGRAM=", kEngram, "; { ", line, "\n} 2>", err_path);
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): no thread of a test reads the environment meanwhile
   setenv("ENGRAM_TEST_LINE", command.c_str(), 1);
   FILE* pipe = popen("exec bash -c \"$ENGRAM_TEST_LINE\"", "r");
   Outcome outcome;

@@ -49,6 +49,8 @@ long WithErrno(long result) {
 
 const std::atomic<int64_t>* MapOffset() {
   static const std::atomic<int64_t> kNone{0};
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): nobody changes the environment of a program that is
+  // watched
   const char* const path = getenv("ENGRAM_WALL_CLOCK");
   if (path == nullptr) return &kNone;
   const long fd = Call(SYS_open, reinterpret_cast<long>(path), O_RDONLY | O_CLOEXEC);
@@ -56,6 +58,7 @@ const std::atomic<int64_t>* MapOffset() {
   const long page = Call(SYS_mmap, 0, sizeof(int64_t), PROT_READ, MAP_SHARED, fd, 0);
   Call(SYS_close, fd);
   if (page < 0 && page > -4096) return &kNone;
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): the kernel gives addresses as numbers
   return reinterpret_cast<const std::atomic<int64_t>*>(page);
 }
 
@@ -135,6 +138,7 @@ long syscall(long number, ...) {
   const long operation = b & FUTEX_CMD_MASK;
   if (number == SYS_futex && (b & FUTEX_CLOCK_REALTIME) != 0 && d != 0 &&
       operation == FUTEX_WAIT_BITSET) {
+    // NOLINTNEXTLINE(performance-no-int-to-ptr): and takes them so
     return WithErrno(WaitOnFutex(a, b, c, *reinterpret_cast<const timespec*>(d), f));
   }
   return WithErrno(Call(number, a, b, c, d, e, f));

@@ -31,7 +31,7 @@ Manifest ManifestOf(std::vector<uint32_t> row_bytes, uint64_t rows = 20'000) {
 }
 
 std::byte ByteOf(uint32_t layer, RowId id, uint64_t at) {
-  return static_cast<std::byte>(layer * 31 + id * 7 + (id >> 8) * 13 + at * 3 + 1);
+  return static_cast<std::byte>(uint64_t{layer} * 31 + id * 7 + (id >> 8) * 13 + at * 3 + 1);
 }
 
 // How the layers of a batch lie in memory.
@@ -431,7 +431,7 @@ TEST(RdmaBatch, TokenIdsTravelInWholeSequencesAndAllLayersAtOnce) {
 
 TEST(RdmaBatch, ByTokenIdsALayerThatHadLandedIsLeftAloneToo) {
   const Tokens tokens({1000, 1000}, false);
-  Exchange exchange(ManifestOf({24, 8}), Layout::kGaps, 2000 * kColumns, kColumns, true);
+  Exchange exchange(ManifestOf({24, 8}), Layout::kGaps, uint64_t{2000} * kColumns, kColumns, true);
   ASSERT_TRUE(exchange.Take(MonotonicTime::Infinite(), &tokens.rows).ok());
   exchange.ServeAll(exchange.Write());
   const RdmaBatch::Request second = exchange.Write();
@@ -455,7 +455,7 @@ TEST(RdmaBatch, ByTokenIdsImagesAreAllowedByAMarkWhereTheOwnerTakesIt) {
     for (const bool owner_checks : {false, true}) {
       Tokens tokens({5}, true);
       tokens.rows.allow_unmasked_images = allow;
-      Exchange exchange(ManifestOf({8}), Layout::kLayers, 5 * kColumns, kColumns, true);
+      Exchange exchange(ManifestOf({8}), Layout::kLayers, uint64_t{5} * kColumns, kColumns, true);
       exchange.image_checks = owner_checks;
       ASSERT_TRUE(exchange.Take(MonotonicTime::Infinite(), &tokens.rows).ok());
       exchange.ServeAll(exchange.Write());
