@@ -62,6 +62,7 @@ JoinedRowReader::~JoinedRowReader() = default;
 
 absl::Status JoinedRowReader::Read(RowId first_row, absl::Span<std::byte> out) {
   const uint64_t row_bytes = rows_.RowBytes();
+  ENGRAM_CHECK(row_bytes > 0, "rows are asked for that have no parts");
   std::vector<PartRows> joined(rows_.parts.size());
   while (!out.empty()) {
     uint64_t count = out.size() / row_bytes;
