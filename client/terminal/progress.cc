@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <cmath>
 #include <cstdio>
 #include <utility>
 
@@ -80,7 +81,8 @@ void Progress::Update(uint64_t done, uint64_t total) {
   } else {
     absl::StrAppend(&line, HumanBytes(done));
   }
-  absl::StrAppend(&line, ", ", HumanBytes(static_cast<uint64_t>(rate + 0.5)), " per second");
+  absl::StrAppend(&line, ", ", HumanBytes(static_cast<uint64_t>(std::llround(rate))),
+                  " per second");
   if (rate > 0 && total > 0) {
     const double left = total > done ? static_cast<double>(total - done) / rate : 0;
     absl::StrAppend(&line, ", ", HumanTime(absl::Seconds(left)), " left");

@@ -140,8 +140,9 @@ TEST_F(TokenIdReaderTest, AnIdThatIsCutOffIsRefused) {
 
 TEST_F(TokenIdReaderTest, TextAndWhatElseIsNoIdsIsNamed) {
   for (const std::string text : {"5 6 7 8\n", "a", "1,2,3",
-                                 "\xef\xbb\xbf"
-                                 "5 6",
+                                 // A byte order mark; in brackets, as it is no list's end.
+                                 ("\xef\xbb\xbf"
+                                  "5 6"),
                                  "\xe4\xbd\xa0 5"}) {
     EXPECT_THAT(Refusal(text), AllOf(HasSubstr("is text"), HasSubstr("tofile"))) << text;
   }

@@ -24,7 +24,7 @@ class HotCacheTest : public ::testing::TestWithParam<DeviceKind> {
     if (!device.ok()) GTEST_SKIP() << device.status().message();
     device_ = *std::move(device);
     stream_ = device_->MakeStream("hot-cache").value();
-    to_ = device_->Allocate(MemoryKind::kDevice, kMaxGroups * kGroupBytes).value();
+    to_ = device_->Allocate(MemoryKind::kDevice, size_t{kMaxGroups} * kGroupBytes).value();
   }
   static std::string RowsOf(uint32_t layer, absl::Span<const RowId> row_ids) {
     std::string rows(row_ids.size() * kRowBytes, '\0');
@@ -46,7 +46,7 @@ class HotCacheTest : public ::testing::TestWithParam<DeviceKind> {
       fetched.push_back(
           RowsOf(layer, absl::MakeConstSpan(row_ids).subspan(group.first, group.rows)));
       EXPECT_TRUE(stream_
-                      ->Copy(to_.data() + group.first * kRowBytes, fetched.back().data(),
+                      ->Copy(to_.data() + size_t{group.first} * kRowBytes, fetched.back().data(),
                              fetched.back().size())
                       .ok());
     }
@@ -77,7 +77,7 @@ TEST_P(HotCacheTest, RowsAreAlwaysThoseOfTheTable) {
       std::vector<RowId> row_ids;
       for (uint32_t group = random() % kMaxGroups; group-- > 0;) {
         const uint64_t number = often(random);
-        for (uint32_t head = 0; head < kHeads; ++head) row_ids.push_back(number * 31 + head * 1000);
+        for (uint64_t head = 0; head < kHeads; ++head) row_ids.push_back(number * 31 + head * 1000);
       }
       ASSERT_EQ(Step(**cache, layer, row_ids), RowsOf(layer, row_ids)) << "step " << step;
     }
@@ -92,7 +92,7 @@ TEST_P(HotCacheTest, RowsAreAlwaysThoseOfTheTable) {
 // the rows of the one that the index names. The host backend copies the last group first, as a
 // device might: two copies to one place would leave the wrong rows.
 TEST_P(HotCacheTest, APlaceThatIsGivenAwayTwiceInAStepHasTheRowsOfItsOwner) {
-  auto cache = HotCache::Create({.bytes = HotCacheIndex::kWays * kGroupBytes,
+  auto cache = HotCache::Create({.bytes = uint64_t{HotCacheIndex::kWays} * kGroupBytes,
                                  .group_rows = kHeads,
                                  .row_bytes = kRowBytes,
                                  .max_groups = kMaxGroups},
@@ -121,8 +121,10 @@ TEST_P(HotCacheTest, APlaceThatIsGivenAwayTwiceInAStepHasTheRowsOfItsOwner) {
 }
 
 TEST_P(HotCacheTest, RefusesWhatItCanNotHold) {
-  const HotCacheOptions good{
-      .bytes = 80 * kGroupBytes, .group_rows = kHeads, .row_bytes = kRowBytes, .max_groups = 4};
+  const HotCacheOptions good{.bytes = uint64_t{80} * kGroupBytes,
+                             .group_rows = kHeads,
+                             .row_bytes = kRowBytes,
+                             .max_groups = 4};
   const auto refused = [&](auto change) {
     HotCacheOptions options = good;
     change(options);
@@ -134,7 +136,7 @@ TEST_P(HotCacheTest, RefusesWhatItCanNotHold) {
   EXPECT_THAT(refused([](auto& o) { o.max_groups = 0; }), HasSubstr("one group at least"));
   auto cache = HotCache::Create(good, *device_).value();
   std::vector<RowGroup> missing;
-  const std::vector<RowId> many(5 * kHeads), ragged(kHeads + 1), one(kHeads);
+  const std::vector<RowId> many(size_t{5} * kHeads), ragged(kHeads + 1), one(kHeads);
   const auto look_up = [&](const std::vector<RowId>& ids,
                            const std::vector<uint32_t>& groups = {kHeads}) {
     return std::string(cache->Lookup(1, groups, ids, to_.data(), *stream_, &missing).message());
@@ -154,7 +156,7 @@ TEST_P(HotCacheTest, RefusesWhatItCanNotHold) {
 // Slices give layers groups of other sizes, and a layer's orders too.
 TEST_P(HotCacheTest, GroupsOfAnySizesKeepTheirRows) {
   const std::vector<uint32_t> by_layer[] = {{3, 1, 4}, {2, 2}, {1}};
-  auto cache = HotCache::Create({.bytes = 48 * kGroupBytes,
+  auto cache = HotCache::Create({.bytes = uint64_t{48} * kGroupBytes,
                                  .group_rows = kHeads,
                                  .row_bytes = kRowBytes,
                                  .max_groups = kMaxGroups},

@@ -36,7 +36,7 @@ absl::Status TakeTokenizer(const Family& family, const std::string& checkpoint,
     ENGRAM_RETURN_IF_ERROR(CheckVocabulary(map, family, source));
   }
   options.made_token_map = MadeMap{std::string(map.bytes()), absl::StrCat("made from ", source)};
-  const absl::Status agrees =
+  absl::Status agrees =
       stated.State(RecipeParameter::kCompressedVocabSize,
                    {{map.compressed_vocab_size},
                     absl::StrCat(source, ": the size of the token map made from it"),

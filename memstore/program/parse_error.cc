@@ -53,6 +53,7 @@ std::string ExplainParseError(const CLI::App& app, const CLI::ParseError& error)
   // Flags behind a command that there is not are that one's, whichever it is.
   if (!commands.empty() && !rest.empty() && !absl::StartsWith(rest.front(), "-")) {
     std::vector<std::string> names;
+    names.reserve(commands.size());
     for (const CLI::App* command : commands) names.push_back(command->get_name());
     return absl::StrCat(NameOf(chosen), " has no command \"", QuoteForMessage(rest.front()), "\"",
                         Meant(rest.front(), names));

@@ -248,7 +248,7 @@ TEST_P(GrpcTransportTest, ManyThreadsWaitOnOneTransport) {
   std::vector<std::thread> threads;
   for (uint64_t t = 0; t < 6; ++t) {
     threads.emplace_back([&, t] {
-      std::vector<std::byte> rows(2 * 264);
+      std::vector<std::byte> rows(size_t{2} * 264);
       for (uint64_t i = 0; i < 200; ++i) {
         const std::vector<RowId> ids = {(t * 1000 + i) % 3000, i};
         const LayerRequest layer = {.layer = 1, .row_ids = ids, .landing = {rows.data()}};

@@ -56,7 +56,7 @@ class ShmRingTest : public ::testing::Test {
   void Complete(uint8_t first, uint32_t wrong_by = 0) {
     RingSlot& slot = ring_.slot(completed_);
     for (uint32_t i = 0; i < slot.rows; ++i) {
-      std::memset(ring_.rows(completed_) + i * kRowBytes, static_cast<uint8_t>(first + i),
+      std::memset(ring_.rows(completed_) + size_t{i} * kRowBytes, static_cast<uint8_t>(first + i),
                   kRowBytes);
     }
     slot.code = 0;
@@ -72,7 +72,7 @@ class ShmRingTest : public ::testing::Test {
 };
 
 TEST_F(ShmRingTest, LandsRowsWhereTheyAreListed) {
-  std::vector<std::byte> buffer(4 * kRowBytes);
+  std::vector<std::byte> buffer(size_t{4} * kRowBytes);
   std::vector<uint32_t> places = {3, 0, 1, 2};
   const Ticket ticket = Submit(buffer, MonotonicTime::Infinite(), places).value();
   places.assign(4, 0);  // a copy is kept
@@ -84,11 +84,11 @@ TEST_F(ShmRingTest, LandsRowsWhereTheyAreListed) {
 }
 
 TEST_F(ShmRingTest, ALateOwnerNeverTouchesABufferThatWasGivenBack) {
-  std::vector<std::byte> buffer(4 * kRowBytes);
+  std::vector<std::byte> buffer(size_t{4} * kRowBytes);
   const Ticket reaped = Submit(buffer).value();
   transport_->Reap(reaped);
   std::fill(buffer.begin(), buffer.end(), std::byte{7});
-  std::vector<std::byte> other(2 * kRowBytes);
+  std::vector<std::byte> other(size_t{2} * kRowBytes);
   const Ticket next = Submit(other).value();  // in the batch that was used before
   Complete(1);
   EXPECT_EQ(transport_->Poll(next), TicketState::kInFlight);
@@ -99,7 +99,7 @@ TEST_F(ShmRingTest, ALateOwnerNeverTouchesABufferThatWasGivenBack) {
 }
 
 TEST_F(ShmRingTest, ABatchThatFailedIsWrittenToNoMore) {
-  std::vector<std::byte> buffer(4 * kRowBytes, std::byte{7});
+  std::vector<std::byte> buffer(size_t{4} * kRowBytes, std::byte{7});
   const Ticket ticket = Submit(buffer, clock_.After(absl::Seconds(1))).value();
   clock_.Advance(absl::Seconds(1));
   EXPECT_EQ(transport_->Poll(ticket), TicketState::kFailedLent);
@@ -110,7 +110,7 @@ TEST_F(ShmRingTest, ABatchThatFailedIsWrittenToNoMore) {
 }
 
 TEST_F(ShmRingTest, ASlotThatAnswersAnotherOneFailsItsBatchAndTheRing) {
-  std::vector<std::byte> buffer(4 * kRowBytes, std::byte{7});
+  std::vector<std::byte> buffer(size_t{4} * kRowBytes, std::byte{7});
   const Ticket ticket = Submit(buffer).value();
   Complete(1, /*wrong_by=*/1);
   EXPECT_EQ(transport_->Wait(ticket).code(), absl::StatusCode::kInternal);
