@@ -1,6 +1,7 @@
 // What loading a table set says of memory before it takes any.
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,6 +11,7 @@
 #include "memstore/addressing/scheme.h"
 #include "memstore/store/table_set.h"
 #include "memstore/store/testing/small_table_set.h"
+#include "memstore/store/held_blocks.h"
 
 namespace engram {
 namespace {
@@ -81,7 +83,8 @@ TEST_F(TableSetMemoryTest, ManySmallLayersTakeAHugePageEach) {
   SmallTableSet set;
   set.layers.clear();
   for (uint32_t layer = 0; layer < 3; ++layer) set.layers.push_back({.layer = layer, .rows = 1});
-  EXPECT_EQ(MostResidentBytes(Write(set)), uint64_t{3} << 21);
+  const Manifest manifest = Write(set);
+  EXPECT_EQ(MostResidentBytes(manifest, *HeldBy(std::nullopt, manifest)), uint64_t{3} << 21);
 }
 
 }  // namespace

@@ -10,7 +10,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "memstore/shm/ring.h"
-#include "memstore/store/check_resident.h"
 #include "proto/wire/version.h"
 
 namespace engram {
