@@ -21,6 +21,7 @@
 #include "memstore/base/status_macros.h"
 #include "memstore/gather/gather.h"
 #include "memstore/gather/parallel_gather.h"
+#include "memstore/partition/partition.h"
 #include "server/config/config_fields.h"
 
 namespace engram {
@@ -88,6 +89,27 @@ absl::Status TakeTables(const ConfigLayers& layers, ServerConfig* config) {
     return Refuse(absl::StrCat(layers.Where("family"), ":"), family.status().message());
   }
   return CheckRange(layers, "rows_per_head", config->rows_per_head, 0, kMaxLayerRows);
+}
+
+absl::Status TakePartition(const ConfigLayers& layers, ServerConfig* config) {
+  const v1::ServerConfig& given = layers.config();
+  const auto take = [&](const char* field, const std::string& text, const auto& parsed) {
+    if (!parsed.ok()) {
+      return Refuse(absl::StrCat(layers.Where(field), " ", text, ":"), parsed.status().message());
+    }
+    config->partition = *parsed;
+    return absl::OkStatus();
+  };
+  if (!given.partition().empty() && !given.partition_columns().empty()) {
+    return Refuse(layers.Where("partition_columns"),
+                  "and --partition both say what is held: give one of them");
+  }
+  if (!given.partition().empty()) {
+    return take("partition", given.partition(), ParsePartitionIndex(given.partition()));
+  }
+  if (given.partition_columns().empty()) return absl::OkStatus();
+  return take("partition_columns", given.partition_columns(),
+              ParsePartitionColumns(given.partition_columns()));
 }
 
 absl::Status TakeListen(const ConfigLayers& layers, ServerConfig* config) {
@@ -409,8 +431,8 @@ std::vector<EffectiveField> Effective(const ConfigLayers& layers) {
 
 absl::StatusOr<ServerConfig> Understand(const ConfigLayers& layers) {
   ServerConfig config;
-  for (const auto take : {TakeTables, TakeListen, TakeNumbers, TakeNuma, TakeShm, TakeRdma,
-                          TakeAdmin, TakeSecurity}) {
+  for (const auto take : {TakeTables, TakePartition, TakeListen, TakeNumbers, TakeNuma, TakeShm,
+                          TakeRdma, TakeAdmin, TakeSecurity}) {
     ENGRAM_RETURN_IF_ERROR(take(layers, &config));
   }
   ENGRAM_RETURN_IF_ERROR(CheckPlaintext(layers, config));
