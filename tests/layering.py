@@ -28,7 +28,7 @@ FLOORS = {
     "memstore/gather": {"memstore/base", "memstore/os", "memstore/addressing"},
     "memstore/tls": {"memstore/base", "memstore/os"},
     "memstore/rdma": {"memstore/base", "memstore/os", "memstore/addressing", "memstore/gather"},
-    "memstore/shm": {"memstore/base", "memstore/os"},
+    "memstore/shm": {"memstore/base", "memstore/os", "memstore/partition"},
     "memstore/tokenizer": {"memstore/base", "memstore/os", "memstore/addressing", "memstore/safetensors"},
     "memstore/table": {"memstore/base", "memstore/os", "memstore/addressing"},
     "memstore/recipe": {"memstore/base", "memstore/os", "memstore/addressing", "memstore/gguf", "memstore/safetensors"},

@@ -7,9 +7,29 @@
 #include "absl/strings/str_cat.h"
 #include "client/transport/asked_for.h"
 #include "memstore/base/status_macros.h"
+#include "memstore/partition/held_check.h"
 #include "proto/wire/features.h"
 
 namespace engram {
+namespace {
+
+absl::Status CheckHeld(const AttachAnswer& answer, const Manifest& manifest) {
+  if (answer.held.empty()) return absl::OkStatus();
+  if (answer.held.size() != manifest.layers.size()) {
+    return absl::DataLossError(absl::StrCat(answer.owner, " says what it holds of ",
+                                            answer.held.size(), " layers, the table set has ",
+                                            manifest.layers.size()));
+  }
+  for (size_t i = 0; i < answer.held.size(); ++i) {
+    const absl::Status status = CheckRanges(answer.held[i], manifest.layers[i].rows);
+    if (status.ok()) continue;
+    return absl::DataLossError(
+        absl::StrCat(answer.owner, ", layer ", manifest.layers[i].layer, ": ", status.message()));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
 
 absl::StatusOr<AttachedTableSet> CheckAttached(
     const AttachAnswer& answer, absl::string_view asked,
@@ -29,9 +49,11 @@ absl::StatusOr<AttachedTableSet> CheckAttached(
                                             " image token ids: ", wire::kMostImageTokenIds,
                                             " are the most that a table set has"));
   }
+  ENGRAM_RETURN_IF_ERROR(CheckHeld(answer, *manifest));
   AttachedTableSet attached{.manifest = *std::move(manifest),
                             .token_map = nullptr,
-                            .image_token_ids = {images.begin(), images.end()}};
+                            .image_token_ids = {images.begin(), images.end()},
+                            .held = answer.held};
   const AddressScheme& scheme = attached.manifest.scheme;
   if (!scheme.token_map) return attached;
   ENGRAM_ASSIGN_OR_RETURN(const absl::string_view bytes, token_map());

@@ -9,10 +9,11 @@
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "memstore/partition/held_check.h"
+#include "memstore/store/held_blocks.h"
 #include "memstore/store/resident_pages.h"
 #include "memstore/store/table_set.h"
 #include "memstore/store/testing/small_table_set.h"
-#include "memstore/store/held_blocks.h"
 #include "memstore/table/shard_format.h"
 #include "memstore/table/synthetic.h"
 
@@ -190,10 +191,12 @@ TEST_F(PartialSetTest, ColumnsMayBeNamedAndALayerMayHaveNone) {
   ExpectExact(**set);
   EXPECT_EQ((*set)->arena(0).held_bytes(), 0u);
   const std::vector<RowId> ids = {3100, 0};
-  const absl::Status status = (*set)->row_source().CheckHeld<RowId>(1, ids);
+  const std::vector<LayerAddressing>& layers = manifest_.scheme.layers;
+  const absl::Status status = CheckHeldRows<RowId>((*set)->held()[1], layers[1], ids);
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(status.message(), HasSubstr("[3100, 6200), [9300, 12400)"));
-  EXPECT_FALSE((*set)->row_source().CheckHeld<RowId>(0, {ids.data(), 1}).ok());
+  EXPECT_THAT(status.message(), HasSubstr("columns 1..1, 3..3"));
+  EXPECT_FALSE(CheckHeldRows<RowId>((*set)->held()[0], layers[0], {ids.data(), 1}).ok());
 }
 
 TEST_F(PartialSetTest, APartThatTheSetHasNotGotIsRefused) {

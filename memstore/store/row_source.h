@@ -77,14 +77,10 @@ class RowSource {
   RowSource(const RowSource&) = delete;
   RowSource& operator=(const RowSource&) = delete;
 
-  // The rows that it holds, layer by layer as in the table set. Those of a request are held, and
-  // ids of theirs were checked.
+  // The rows that it holds, layer by layer as in the table set. Those of a request are held
+  // (CheckHeldRows).
   const std::vector<HeldLayer>& held() const { return held_; }
   bool holds_all() const { return holds_all_; }
-  // FAILED_PRECONDITION names the first id whose row is not held, its place, and what is.
-  // Id is uint32_t or uint64_t.
-  template <typename Id>
-  absl::Status CheckHeld(size_t layer, absl::Span<const Id> ids) const;
 
   // Whether all that it holds lies in the tables of the set's layers(), for as long as the set.
   bool resident() const { return resident_; }

@@ -92,7 +92,8 @@ absl::StatusOr<std::vector<std::vector<uint32_t>>> LoadLayerChecksums(const std:
   return checksums;
 }
 
-// The longest run of rows that is held: what the gather is measured on.
+}  // namespace
+
 GatherTable LongestHeld(const GatherTable& table, const HeldLayer& held) {
   GatherTable longest = table;
   longest.rows = 0;
@@ -104,8 +105,6 @@ GatherTable LongestHeld(const GatherTable& table, const HeldLayer& held) {
   }
   return longest;
 }
-
-}  // namespace
 
 uint64_t MostResidentBytes(const Manifest& manifest, absl::Span<const HeldLayer> held) {
   uint64_t bytes = TokenMapBytes(manifest.scheme);

@@ -6,7 +6,7 @@
 // lie, in parallel with every checksum verified on the way; a set with one wrong byte is never
 // returned. Of a partition only the blocks that have its rows in them are read and are memory
 // (held_blocks.h); row r still lies at base + r * row_bytes, and reading one that is not held ends
-// the process, so whoever gathers checks ids first (RowSource::CheckHeld).
+// the process, so whoever gathers checks ids first (CheckHeldRows).
 #pragma once
 
 #include <cstdint>
@@ -76,6 +76,10 @@ struct LoadedLayer {
 // The most that a set, or what is held of it (HeldBy), takes of memory: each run of blocks in whole
 // huge pages, and the token map. Of many small layers it is a thousand times their rows.
 uint64_t MostResidentBytes(const Manifest& manifest, absl::Span<const HeldLayer> held);
+
+// The longest run of rows that is held of a table, on which its gather is measured; no rows where
+// none are.
+GatherTable LongestHeld(const GatherTable& table, const HeldLayer& held);
 
 // How rows of one width, on pages of one kind, are gathered.
 struct WidthCalibration {

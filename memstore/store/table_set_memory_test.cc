@@ -9,9 +9,9 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "memstore/addressing/scheme.h"
+#include "memstore/store/held_blocks.h"
 #include "memstore/store/table_set.h"
 #include "memstore/store/testing/small_table_set.h"
-#include "memstore/store/held_blocks.h"
 
 namespace engram {
 namespace {
