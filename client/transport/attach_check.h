@@ -16,6 +16,12 @@
 
 namespace engram {
 
+// Rows of one layer that an owner says it holds.
+struct HeldRanges {
+  uint32_t layer = 0;
+  std::vector<RowRange> ranges;
+};
+
 struct AttachAnswer {
   absl::string_view owner;         // for messages: "engramd at ADDRESS"
   absl::string_view table_set_id;  // of the set that the owner says it sent
@@ -24,7 +30,7 @@ struct AttachAnswer {
   // client refuse tokens, or take images', and nothing else.
   absl::Span<const int32_t> image_token_ids = {};
   // As it came: of each layer in the manifest's order; empty: all rows.
-  std::vector<HeldLayer> held = {};
+  std::vector<HeldRanges> held = {};
 };
 
 // `asked`: an id or a name, or empty (asked_for.h). `token_map` gives the map's bytes, which live
