@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "memstore/partition/held_check.h"
 #include "memstore/table/shard_format.h"
 #include "memstore/table/shard_layout.h"
 
@@ -55,6 +56,20 @@ uint64_t HeldRowBytes(const Manifest& manifest, absl::Span<const HeldLayer> held
   for (size_t i = 0; i < held.size(); ++i)
     bytes += HeldRows(held[i]) * manifest.layers[i].row_bytes;
   return bytes;
+}
+
+std::string HeldText(const Manifest& manifest, absl::Span<const HeldLayer> held) {
+  if (std::all_of(held.begin(), held.end(), HoldsAll)) return "";
+  std::vector<HeldColumns> columns;
+  for (size_t i = 0; i < held.size(); ++i) {
+    columns.push_back(WholeColumnsIn(held[i], manifest.scheme.layers[i]));
+  }
+  const bool alike = std::all_of(columns.begin(), columns.end(), [&](const HeldColumns& layer) {
+    return layer.runs == columns[0].runs;
+  });
+  if (!alike) return ToString(columns);
+  const std::string first = ToString(absl::MakeConstSpan(columns).first(1));
+  return first.substr(first.find(": ") + 2);
 }
 
 std::vector<BlockRun> HeldBlocks(const LayerTableSpec& layer, const ShardSpec& shard,

@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <variant>
 #include <vector>
 
@@ -30,6 +31,10 @@ absl::StatusOr<std::vector<HeldLayer>> HeldBy(const std::optional<Partition>& pa
                                               const Manifest& manifest);
 // In bytes: of the rows themselves.
 uint64_t HeldRowBytes(const Manifest& manifest, absl::Span<const HeldLayer> held);
+
+// For people: "columns 0..1, 8..9" where these are held of every layer, else layer by layer; empty
+// where all rows are held.
+std::string HeldText(const Manifest& manifest, absl::Span<const HeldLayer> held);
 
 // Blocks [first, end) of a shard.
 struct BlockRun {

@@ -99,6 +99,15 @@ TEST(HeldBlocksTest, WithoutAPartitionAllRowsAreHeld) {
   EXPECT_THAT(*second, ElementsAre(HeldLayer{5096, {{5000, 96}}}));
   EXPECT_EQ(HeldRowBytes(manifest, *second), 96u * 264);
 
+  EXPECT_EQ(HeldText(manifest, *all), "");
+  EXPECT_EQ(HeldText(manifest, *second), "columns 1..1");
+  manifest.scheme.layers.push_back(addressing);
+  manifest.scheme.layers[1].layer = 4;
+  EXPECT_EQ(HeldText(manifest, {{second->front(), second->front()}}), "columns 1..1");
+  EXPECT_EQ(HeldText(manifest, {{second->front(), all->front()}}),
+            "layer 3: columns 1..1; layer 4: columns 0..1");
+  manifest.scheme.layers.pop_back();
+
   const absl::Status many = HeldBy(PartitionIndex{0, 3}, manifest).status();
   EXPECT_EQ(many.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(many.message(), HasSubstr("table set small"));
