@@ -123,7 +123,7 @@ absl::Status Engramd::LoadTableSets() {
   }
   // Those of the flags alone were looked at before anything was started.
   if (directories != config_.table_sets) {
-    ENGRAM_RETURN_IF_ERROR(CheckTableSets(directories, config_.state_dir, config_.max_batch_rows));
+    ENGRAM_RETURN_IF_ERROR(CheckTableSets(directories, SetsOf(config_)));
   }
   for (const std::string& directory : directories) {
     const absl::Status status = table_sets_->Publish(directory, nullptr, nullptr).status();
@@ -174,6 +174,7 @@ absl::Status Engramd::StartTableSets() {
   options.state_directory = config_.state_dir;
   options.record = record_.get();
   options.load.threads = config_.load_threads;
+  options.load.partition = config_.partition;
   options.load.gather_ahead_rows = config_.gather_ahead;
   options.load.arena.numa = config_.numa;
   options.load.arena.shareable = !config_.shm_socket.empty();

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <iterator>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -15,7 +17,9 @@
 #include "memstore/base/message_line.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/os/posix_file.h"
+#include "memstore/partition/partition.h"
 #include "memstore/store/available_memory.h"
+#include "memstore/store/held_blocks.h"
 #include "memstore/store/table_set.h"
 #include "memstore/table/linked_rows.h"
 #include "memstore/table/manifest.h"
@@ -33,6 +37,9 @@ namespace {
 struct Named {
   std::string directory;
   Manifest manifest;
+  // The rows of each layer that are to be held; of a set that has not got the partition, none.
+  std::vector<HeldLayer> held = {};
+  uint64_t row_bytes = 0;  // of those
 };
 
 absl::Status CheckDistinct(const Named& one, const Named& other) {
@@ -149,10 +156,22 @@ absl::StatusOr<uint64_t> LookAtCheckpoint(const ServerConfig& config,
   return CheckCheckpointSource(SourceOf(config));
 }
 
+// What is held of a set, and of how much, where it is not all of it.
+absl::Status TakeHeld(const std::optional<Partition>& partition, Named& set) {
+  ENGRAM_ASSIGN_OR_RETURN(set.held, HeldBy(partition, set.manifest));
+  set.row_bytes = HeldRowBytes(set.manifest, set.held);
+  return absl::OkStatus();
+}
+
+std::string RowBytesText(const Named& set) {
+  const uint64_t all = set.manifest.TableBytes();
+  return set.row_bytes == all ? ExactBytes(all)
+                              : absl::StrCat(ExactBytes(set.row_bytes), " of ", ExactBytes(all));
+}
+
 // Those that could be read are put into `sets`.
 std::vector<Finding> LookAtTableSets(absl::Span<const std::string> directories,
-                                     const std::string& state_directory, uint64_t max_batch_rows,
-                                     std::vector<Named>* sets) {
+                                     const SetsToServe& how, std::vector<Named>* sets) {
   std::vector<Finding> findings;
   for (const std::string& directory : directories) {
     absl::StatusOr<Manifest> manifest = LoadManifest(directory);
@@ -161,15 +180,24 @@ std::vector<Finding> LookAtTableSets(absl::Span<const std::string> directories,
           {absl::StrCat("table set ", directory), OfSet(directory, manifest.status())});
       continue;
     }
-    Named set{directory, *std::move(manifest)};
-    const uint64_t bytes = set.manifest.TableBytes();
+    Named set{.directory = directory, .manifest = *std::move(manifest)};
+    absl::Status status = OfSet(directory, TakeHeld(how.partition, set));
+    if (status.ok()) status = CheckSet(set, *sets, how.state_directory, how.max_batch_rows);
     findings.push_back({absl::StrCat("table set ", directory, ": ", set.manifest.name, " ",
-                                     set.manifest.id, ", ", ExactBytes(bytes),
+                                     set.manifest.id, ", ", RowBytesText(set),
                                      " of rows; every file is there and as long as it should be"),
-                        CheckSet(set, *sets, state_directory, max_batch_rows)});
+                        std::move(status)});
     sets->push_back(std::move(set));
   }
   return findings;
+}
+
+// About: which rows its columns have is known when it is linked. Of columns that were named it is
+// not even known of how many they are.
+uint64_t PartOfCheckpoint(const ServerConfig& config, uint64_t bytes) {
+  if (!config.partition) return bytes;
+  const auto* const index = std::get_if<PartitionIndex>(&*config.partition);
+  return index == nullptr ? 0 : bytes / index->count;
 }
 
 Finding LookAtMemory(const ServerConfig& config, uint64_t bytes) {
@@ -202,7 +230,9 @@ Finding LookAtMemory(const ServerConfig& config, uint64_t bytes) {
 // What huge pages add, which nobody knows before they are asked for.
 std::vector<Finding> NotesOnMemory(const ServerConfig& config, const std::vector<Named>& sets) {
   uint64_t most = 0;
-  for (const Named& set : sets) most += MostResidentBytes(set.manifest);
+  for (const Named& set : sets) {
+    if (!set.held.empty()) most += MostResidentBytes(set.manifest, set.held);
+  }
   const uint64_t limit =
       config.memory_limit_bytes != 0 ? config.memory_limit_bytes : ReadMemoryLimit().bytes;
   if (most <= limit) return {};
@@ -291,11 +321,13 @@ std::vector<std::string> DirectoriesToServe(const ServerConfig& config,
 
 }  // namespace
 
-absl::Status CheckTableSets(absl::Span<const std::string> directories,
-                            const std::string& state_directory, uint64_t max_batch_rows) {
+SetsToServe SetsOf(const ServerConfig& config) {
+  return {config.state_dir, config.max_batch_rows, config.partition};
+}
+
+absl::Status CheckTableSets(absl::Span<const std::string> directories, const SetsToServe& how) {
   std::vector<Named> sets;
-  for (const Finding& finding :
-       LookAtTableSets(directories, state_directory, max_batch_rows, &sets)) {
+  for (const Finding& finding : LookAtTableSets(directories, how, &sets)) {
     ENGRAM_RETURN_IF_ERROR(finding.status);
   }
   return absl::OkStatus();
@@ -308,13 +340,11 @@ CheckpointSource SourceOf(const ServerConfig& config) {
 std::vector<Finding> CheckConfiguration(const ServerConfig& config) {
   std::vector<Finding> findings = LookAtSecurity(config);
   std::vector<Named> sets;
-  Append(LookAtTableSets(DirectoriesToServe(config, findings), config.state_dir,
-                         config.max_batch_rows, &sets),
-         findings);
+  Append(LookAtTableSets(DirectoriesToServe(config, findings), SetsOf(config), &sets), findings);
   uint64_t row_bytes = 0;
   if (!config.checkpoint.empty()) {
     const absl::StatusOr<uint64_t> bytes = LookAtCheckpoint(config, sets);
-    if (bytes.ok()) row_bytes = *bytes;
+    if (bytes.ok()) row_bytes = PartOfCheckpoint(config, *bytes);
     findings.push_back({absl::StrCat("checkpoint ", config.checkpoint, ": its tables are those of ",
                                      config.family, ", ", ExactBytes(row_bytes), " of rows"),
                         bytes.status()});
@@ -322,7 +352,7 @@ std::vector<Finding> CheckConfiguration(const ServerConfig& config) {
   for (std::string& note : NotesOnAllowances(config, sets)) {
     findings.push_back({.what = std::move(note), .is_note = true});
   }
-  for (const Named& set : sets) row_bytes += set.manifest.TableBytes();
+  for (const Named& set : sets) row_bytes += set.row_bytes;
   findings.push_back(LookAtMemory(config, row_bytes));
   if (findings.back().status.ok()) Append(NotesOnMemory(config, sets), findings);
   Append(LookAtAddresses(config, CheckSocketFolder), findings);
@@ -332,8 +362,7 @@ std::vector<Finding> CheckConfiguration(const ServerConfig& config) {
 absl::StatusOr<std::vector<std::string>> CheckBeforeLoading(const ServerConfig& config) {
   std::vector<Finding> findings = LookAtSecurity(config);
   std::vector<Named> sets;
-  Append(LookAtTableSets(config.table_sets, config.state_dir, config.max_batch_rows, &sets),
-         findings);
+  Append(LookAtTableSets(config.table_sets, SetsOf(config), &sets), findings);
   if (!config.checkpoint.empty()) {
     findings.push_back({"the checkpoint's name and place", CheckCheckpointFits(config, sets)});
   }

@@ -42,10 +42,17 @@ absl::StatusOr<std::vector<std::string>> CheckBeforeLoading(const ServerConfig& 
 // checkpoint all that linking it says before its rows are read (CheckCheckpointSource).
 std::vector<Finding> CheckConfiguration(const ServerConfig& config);
 
+// How table sets are to be served, of a configuration.
+struct SetsToServe {
+  // STATE_DIRECTORY/ID may hold side files of one; empty: nowhere does.
+  std::string state_directory;
+  uint64_t max_batch_rows = 0;
+  std::optional<Partition> partition;  // of each
+};
+SetsToServe SetsOf(const ServerConfig& config);
+
 // Of table sets that are to be served together: those of the errors above that are of them.
-// STATE_DIRECTORY/ID may hold side files of one; empty: nowhere does.
-absl::Status CheckTableSets(absl::Span<const std::string> directories,
-                            const std::string& state_directory, uint64_t max_batch_rows);
+absl::Status CheckTableSets(absl::Span<const std::string> directories, const SetsToServe& how);
 
 // The checkpoint of a configuration that has one.
 CheckpointSource SourceOf(const ServerConfig& config);

@@ -239,6 +239,23 @@ TEST_F(StartChecksTest, MoreRowsThanTheMemoryLimitLetsAreRefused) {
                                              manifest_.TableBytes() - 1)));
 }
 
+TEST_F(StartChecksTest, OfAPartItsRowsCount) {
+  manifest_ = *testing::WriteSmallTableSet({.name = "one", .columns = 2}, Path("one"));
+  config_.partition = PartitionIndex{0, 2};
+  EXPECT_THAT(Text(), Not(HasSubstr("FAILED")));
+  config_.partition = PartitionIndex{0, manifest_.scheme.Columns() + 1};
+  EXPECT_THAT(Text(), HasSubstr("FAILED  table set "));
+  EXPECT_FALSE(CheckBeforeLoading(config_).ok());
+  config_.partition = std::vector<HeldColumns>{{manifest_.layers[0].layer, {{0, 1}}}};
+  const uint64_t part =
+      manifest_.scheme.layers[0].moduli[0] * uint64_t{manifest_.layers[0].row_bytes};
+  config_.memory_limit_bytes = part;
+  EXPECT_THAT(Text(),
+              AllOf(Not(HasSubstr("FAILED")), HasSubstr(absl::StrCat("memory for ", part))));
+  config_.memory_limit_bytes = part - 1;
+  EXPECT_THAT(Text(), HasSubstr("more than --memory-limit-bytes"));
+}
+
 TEST_F(StartChecksTest, TheCheckpointsRowsCountForTheMemoryLimit) {
   const uint64_t bytes = WriteModel("model") + manifest_.TableBytes();
   config_.memory_limit_bytes = bytes;

@@ -25,6 +25,9 @@ struct AdminTableSet {
   std::string directory;
   std::string state;  // "serving", "superseded", "retired", "fenced"
   uint64_t resident_bytes = 0;
+  uint64_t held_bytes = 0;   // of the rows that it holds; 0: an older engramd, or it is fenced
+  uint64_t table_bytes = 0;  // of all rows of the set
+  std::string held = {};     // which those are ("columns 0..1, 8..9"); empty: all of them
   std::string pages;
   // Clients that have it.
   uint32_t mapped = 0;

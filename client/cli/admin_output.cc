@@ -97,6 +97,10 @@ std::string ListText(const AdminList& list) {
     absl::StrAppendFormat(&text, "%-24s %s  %-10s %11s  for %s, held by %s\n",
                           QuoteForMessage(set.name), ShortId(set.id), QuoteForMessage(set.state),
                           HumanBytes(set.resident_bytes), SpanText(set.age_s), HeldBy(set));
+    if (!set.held.empty()) {
+      absl::StrAppend(&text, "    holds ", MessageLine(set.held), ", ",
+                      HumanBytesOf(set.held_bytes, set.table_bytes), "\n");
+    }
     if (set.provenance) {
       absl::StrAppend(&text, "    from ", MessageLine(ProvenanceText(*set.provenance)), "\n");
     }
@@ -123,6 +127,9 @@ std::string ListJson(const AdminList& list) {
                           {"directory", set.directory},
                           {"state", set.state},
                           {"resident_bytes", set.resident_bytes},
+                          {"held_bytes", set.held_bytes},
+                          {"table_bytes", set.table_bytes},
+                          {"held", set.held},
                           {"pages", set.pages},
                           {"leases",
                            {{"mapped", set.mapped},

@@ -46,6 +46,17 @@ TEST(AdminOutput, AListSaysWhenNothingIsServed) {
   EXPECT_THAT(ListText(Of({})), HasSubstr("serves no table set"));
 }
 
+TEST(AdminOutput, OfAPartAListSaysWhichItIs) {
+  AdminTableSet part = Set("a", '1', "serving");
+  EXPECT_THAT(ListText(Of({part})), Not(HasSubstr("holds")));
+  part.held = "columns 0..1\n, 8..9";
+  part.held_bytes = uint64_t{1} << 30;
+  part.table_bytes = uint64_t{4} << 30;
+  EXPECT_THAT(ListText(Of({part})), HasSubstr("    holds columns 0..1\\n, 8..9, 1.0 of 4.0 GiB\n"));
+  EXPECT_THAT(ListJson(Of({part})),
+              AllOf(HasSubstr("\"held_bytes\": 1073741824"), HasSubstr("\"table_bytes\":")));
+}
+
 TEST(AdminOutput, AnEngramdsWordsAreLines) {
   AdminList list = Of({Set("a\nb\x1b[31m", '1', "serving")});
   list.state = "\x1b[2J";

@@ -21,6 +21,8 @@
 #include "memstore/base/quote_for_message.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/os/posix_file.h"
+#include "memstore/partition/partition.h"
+#include "memstore/store/held_blocks.h"
 #include "memstore/table/linked_rows.h"
 #include "memstore/table/manifest.h"
 #include "memstore/table/side_files.h"
@@ -30,6 +32,9 @@ namespace {
 
 // A checkpoint's files lie in one or a few; --json lists all.
 constexpr size_t kMaxFoldersSaid = 8;
+
+// The rows of each layer that a store would hold.
+using Part = std::vector<HeldLayer>;
 
 // What lies beside the manifest.
 struct Sides {
@@ -92,7 +97,21 @@ nlohmann::ordered_json TokenMapJson(const AddressScheme& scheme) {
           {"compressed_vocab_size", scheme.token_map->compressed_vocab_size}};
 }
 
-std::string AsJson(const Manifest& manifest, const Sides& sides) {
+// Of an engramd that is started with that partition; null where none was asked about.
+nlohmann::ordered_json PartToJson(const Manifest& manifest, const std::optional<Part>& part) {
+  if (!part) return nullptr;
+  nlohmann::ordered_json layers = nlohmann::ordered_json::array();
+  for (const HeldLayer& layer : *part) {
+    nlohmann::ordered_json ranges = nlohmann::ordered_json::array();
+    for (const RowRange& range : layer.ranges) ranges.push_back({range.first, range.rows});
+    layers.push_back(std::move(ranges));
+  }
+  return {{"held", HeldText(manifest, *part)},
+          {"bytes", HeldRowBytes(manifest, *part)},
+          {"row_ranges", layers}};
+}
+
+std::string AsJson(const Manifest& manifest, const Sides& sides, const std::optional<Part>& part) {
   const AddressScheme& scheme = manifest.scheme;
   nlohmann::ordered_json orders = nlohmann::ordered_json::array();
   for (uint32_t order = 2; order <= scheme.max_order; ++order) orders.push_back(order);
@@ -123,7 +142,8 @@ std::string AsJson(const Manifest& manifest, const Sides& sides) {
                                       {"image_token_ids", sides.read.image_token_ids},
                                       {"provenance", ProvenanceJson(sides.read.provenance)},
                                       {"linked_to", LinkedToJson(sides.links)},
-                                      {"read_from", ReadFromToJson(sides.read.provenance)}};
+                                      {"read_from", ReadFromToJson(sides.read.provenance)},
+                                      {"part", PartToJson(manifest, part)}};
   return out.dump(2) + "\n";
 }
 
@@ -195,7 +215,7 @@ std::string NotesOf(const LayerTableSpec& layer) {
   return notes;
 }
 
-std::string AsText(const Manifest& manifest, const Sides& sides) {
+std::string AsText(const Manifest& manifest, const Sides& sides, const std::optional<Part>& part) {
   const AddressScheme& scheme = manifest.scheme;
   std::string out = absl::StrCat("name    ", manifest.name, "\nid      ", manifest.id, "\nfamily  ",
                                  scheme.family, "\n");
@@ -209,6 +229,11 @@ std::string AsText(const Manifest& manifest, const Sides& sides) {
   const uint64_t files = sides.links ? sides.links->files.size() : CountFiles(manifest, sides);
   absl::StrAppend(&out, "rows    ", ExactBytes(manifest.TableBytes()), " in ",
                   Counted(files, "file"), "\n");
+  if (part) {
+    const std::string held = HeldText(manifest, *part);
+    absl::StrAppend(&out, "part    ", held.empty() ? "all columns" : held, ", ",
+                    HumanBytesOf(HeldRowBytes(manifest, *part), manifest.TableBytes()), "\n");
+  }
   absl::StrAppend(&out, SidesAsText(sides), "\n");
   absl::StrAppendFormat(&out, "%6s %14s %10s  %-24s %6s\n", "layer", "rows", "row bytes",
                         "encoding", "shards");
@@ -233,25 +258,44 @@ absl::StatusOr<Sides> ReadSides(const std::string& directory, const Manifest& ma
   return sides;
 }
 
-int Run(const std::string& directory, bool json) {
+struct Options {
+  bool json = false;
+  std::string partition;  // "K/N"; empty: none
+};
+
+absl::StatusOr<std::optional<Part>> PartOf(const std::string& partition, const Manifest& manifest) {
+  if (partition.empty()) return std::nullopt;
+  ENGRAM_ASSIGN_OR_RETURN(const PartitionIndex index, ParsePartitionIndex(partition));
+  ENGRAM_ASSIGN_OR_RETURN(Part part, HeldBy(index, manifest));
+  return part;
+}
+
+int Run(const std::string& directory, const Options& options) {
   absl::StatusOr<Manifest> manifest = LoadManifest(directory);
   if (!manifest.ok()) return Finish(manifest.status());
   const absl::StatusOr<Sides> sides = ReadSides(directory, *manifest);
   if (!sides.ok()) return Finish(sides.status());
-  return Finish(Print(json ? AsJson(*manifest, *sides) : AsText(*manifest, *sides)));
+  const absl::StatusOr<std::optional<Part>> part = PartOf(options.partition, *manifest);
+  if (!part.ok()) return Finish(part.status());
+  return Finish(
+      Print(options.json ? AsJson(*manifest, *sides, *part) : AsText(*manifest, *sides, *part)));
 }
 
 }  // namespace
 
 void AddInspectCommand(CLI::App& app, CommandBody* chosen) {
-  auto json = std::make_shared<bool>(false);
+  auto options = std::make_shared<Options>();
   CLI::App* command = AddTableSetCommand(
       app, "inspect",
       "Say what a table set holds and where it is from: name, id, layers, sizes, source. Reads "
       "the\n"
       "manifest and the side files and checks their digests, not the rows: `engram verify` does.",
-      chosen, [json](const std::string& directory) { return Run(directory, *json); });
-  command->add_flag("--json", *json, "one JSON object instead of text");
+      chosen, [options](const std::string& directory) { return Run(directory, *options); });
+  command->add_flag("--json", options->json, "one JSON object instead of text");
+  command
+      ->add_option("--partition", options->partition,
+                   "say also what an engramd with this --partition holds of it")
+      ->type_name("K/N");
 }
 
 }  // namespace engram::cli

@@ -229,6 +229,24 @@ TEST_F(TableCommandsTest, InspectRefusesAFamilyThatIsNoPlainName) {
   }
 }
 
+TEST_F(TableCommandsTest, InspectSaysWhatAPartHolds) {
+  ASSERT_EQ(PackSmallV41(), kDone) << said_;
+  ASSERT_EQ(Run({"inspect", Path("set")}), kDone) << said_;
+  EXPECT_EQ(printed_.find("part  "), std::string::npos);
+  ASSERT_EQ(Run({"inspect", Path("set"), "--partition", "1/4"}), kDone) << said_;
+  EXPECT_THAT(printed_, HasSubstr("part    columns 2..3, 10..11, 18..19, "));
+  ASSERT_EQ(Run({"inspect", Path("set"), "--partition", "0/1"}), kDone) << said_;
+  EXPECT_THAT(printed_, HasSubstr("part    all columns, "));
+  uint64_t bytes = 0;
+  for (const char* part : {"0/3", "1/3", "2/3"}) {
+    ASSERT_EQ(Run({"inspect", Path("set"), "--json", "--partition", part}), kDone) << said_;
+    bytes += nlohmann::json::parse(printed_)["part"]["bytes"].get<uint64_t>();
+  }
+  EXPECT_EQ(nlohmann::json::parse(printed_)["bytes"], bytes);
+  EXPECT_EQ(Run({"inspect", Path("set"), "--partition", "4/4"}), kFailed);
+  EXPECT_THAT(said_, HasSubstr("0 to 3"));
+}
+
 TEST_F(TableCommandsTest, InspectSaysWhereASetIsFrom) {
   ASSERT_EQ(PackSmallV41({"--source", "maker/model@0123abcd"}), kDone) << said_;
   ASSERT_EQ(Run({"inspect", Path("set")}), kDone) << said_;

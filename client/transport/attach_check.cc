@@ -3,13 +3,44 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "client/transport/asked_for.h"
 #include "memstore/base/status_macros.h"
+#include "memstore/partition/held_check.h"
 #include "proto/wire/features.h"
 
 namespace engram {
+namespace {
+
+// Empty: all of it.
+absl::StatusOr<std::vector<HeldLayer>> TakeHeld(const AttachAnswer& answer,
+                                                const Manifest& manifest) {
+  std::vector<HeldLayer> held;
+  if (answer.held.empty()) return held;
+  if (answer.held.size() != manifest.layers.size()) {
+    return absl::DataLossError(absl::StrCat(answer.owner, " says what it holds of ",
+                                            answer.held.size(), " layers, the table set has ",
+                                            manifest.layers.size()));
+  }
+  for (size_t i = 0; i < answer.held.size(); ++i) {
+    const LayerTableSpec& layer = manifest.layers[i];
+    if (answer.held[i].layer != layer.layer) {
+      return absl::DataLossError(absl::StrCat(answer.owner, " says what it holds of layer ",
+                                              answer.held[i].layer, " where layer ", layer.layer,
+                                              " of the table set is due"));
+    }
+    held.push_back({.table_rows = layer.rows, .ranges = answer.held[i].ranges});
+    if (absl::Status status = CheckRanges(held.back(), layer.rows); !status.ok()) {
+      return absl::DataLossError(
+          absl::StrCat(answer.owner, ", layer ", layer.layer, ": ", status.message()));
+    }
+  }
+  return held;
+}
+
+}  // namespace
 
 absl::StatusOr<AttachedTableSet> CheckAttached(
     const AttachAnswer& answer, absl::string_view asked,
@@ -29,9 +60,11 @@ absl::StatusOr<AttachedTableSet> CheckAttached(
                                             " image token ids: ", wire::kMostImageTokenIds,
                                             " are the most that a table set has"));
   }
+  ENGRAM_ASSIGN_OR_RETURN(std::vector<HeldLayer> held, TakeHeld(answer, *manifest));
   AttachedTableSet attached{.manifest = *std::move(manifest),
                             .token_map = nullptr,
-                            .image_token_ids = {images.begin(), images.end()}};
+                            .image_token_ids = {images.begin(), images.end()},
+                            .held = std::move(held)};
   const AddressScheme& scheme = attached.manifest.scheme;
   if (!scheme.token_map) return attached;
   ENGRAM_ASSIGN_OR_RETURN(const absl::string_view bytes, token_map());

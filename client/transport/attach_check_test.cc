@@ -31,7 +31,8 @@ class AttachCheckTest : public ::testing::Test {
     return CheckAttached({.owner = "engramd at x",
                           .table_set_id = id_,
                           .manifest = text_,
-                          .image_token_ids = images_},
+                          .image_token_ids = images_,
+                          .held = held_},
                          asked, [&]() -> absl::StatusOr<absl::string_view> {
                            ++maps_asked_;
                            return absl::string_view(map_);
@@ -45,6 +46,7 @@ class AttachCheckTest : public ::testing::Test {
 
   Manifest manifest_;
   std::string text_, id_, map_;
+  std::vector<HeldRanges> held_;
   std::vector<int32_t> images_;
   int maps_asked_ = 0;
 };
@@ -66,6 +68,24 @@ TEST_F(AttachCheckTest, ImageTokenIdsAreTakenAsFarAsASetHasThem) {
   EXPECT_TRUE(Check("").ok());
   images_.push_back(6);
   ExpectDataLoss("1025 image token ids");
+}
+
+TEST_F(AttachCheckTest, WhatAnOwnerHoldsIsTakenWhereItIsOfTheSet) {
+  EXPECT_TRUE(Check("")->held.empty());
+  held_ = {{.layer = 1, .ranges = {{0, 10}, {100, 4900}}}};  // of 5,000 rows
+  const auto attached = Check("");
+  ASSERT_TRUE(attached.ok()) << attached.status();
+  EXPECT_THAT(attached->held, ::testing::ElementsAre(HeldLayer{5000, {{0, 10}, {100, 4900}}}));
+  held_ = {{.layer = 1, .ranges = {}}};
+  EXPECT_EQ(Check("")->held.size(), 1u);
+  held_ = {{.layer = 2, .ranges = {}}};
+  ExpectDataLoss("layer 2");
+  held_ = {{.layer = 1, .ranges = {}}, {.layer = 14, .ranges = {}}};
+  ExpectDataLoss("2 layers");
+  held_ = {{.layer = 1, .ranges = {{0, 5001}}}};
+  ExpectDataLoss("5001");
+  held_ = {{.layer = 1, .ranges = {{10, 10}, {0, 10}}}};
+  ExpectDataLoss("ranges ascend");
 }
 
 TEST_F(AttachCheckTest, AManifestOfAnotherIdIsRefused) {

@@ -1,11 +1,14 @@
 #include "client/transport/batch_check.h"
 
+#include <algorithm>
 #include <string>
 
 #include "absl/strings/str_cat.h"
 #include "memstore/addressing/column_check.h"
 #include "memstore/addressing/set_id.h"
+#include "memstore/base/check.h"
 #include "memstore/base/status_macros.h"
+#include "memstore/partition/held_check.h"
 #include "proto/wire/features.h"
 
 namespace engram {
@@ -170,6 +173,20 @@ absl::Status CheckBatch(const BatchRequest& batch, const Manifest& manifest,
   if (!batch.deadline.is_infinite() && batch.deadline <= clock.Now()) {
     return absl::DeadlineExceededError(
         "the deadline had passed before the batch was submitted: give it a later one");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckBatchIsHeld(const BatchRequest& batch, const AttachedTableSet& set) {
+  if (set.held.empty()) return absl::OkStatus();
+  const std::vector<LayerAddressing>& layers = set.manifest.scheme.layers;
+  for (const LayerRequest& request : batch.layers) {
+    const auto layer = std::find_if(layers.begin(), layers.end(), [&](const LayerAddressing& one) {
+      return one.layer == request.layer;
+    });
+    ENGRAM_CHECK(layer != layers.end(), "a batch that was not checked");
+    ENGRAM_RETURN_IF_ERROR(
+        CheckHeldRows(set.held[layer - layers.begin()], *layer, request.row_ids));
   }
   return absl::OkStatus();
 }

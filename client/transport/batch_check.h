@@ -19,4 +19,8 @@ namespace engram {
 absl::Status CheckBatch(const BatchRequest& batch, const Manifest& manifest,
                         const Capabilities& capabilities, const Clock& clock);
 
+// For those who gather or read rows by themselves, of a batch that CheckBatch took: errors of
+// CheckHeldRows where the owner holds a part of the set.
+absl::Status CheckBatchIsHeld(const BatchRequest& batch, const AttachedTableSet& set);
+
 }  // namespace engram

@@ -276,5 +276,29 @@ TEST_F(BatchCheckTest, ADeadlineThatHasComeIsRefused) {
   EXPECT_TRUE(Check(layers).ok());
 }
 
+TEST_F(BatchCheckTest, WhoReadsRowsAsksWhetherTheyAreHeld) {
+  AttachedTableSet set{.manifest = manifest_, .token_map = nullptr};
+  for (const LayerTableSpec& layer : manifest_.layers) {
+    LayerAddressing addressing;
+    addressing.layer = layer.layer;
+    addressing.moduli = {layer.rows / 2, layer.rows / 2};
+    addressing.offsets = {0, layer.rows / 2};
+    set.manifest.scheme.layers.push_back(addressing);
+  }
+  const std::vector<RowId> first = {0, 49};
+  const std::vector<RowId> second = {49, 20};
+  const LayerRequest layers[] = {{.layer = 4, .row_ids = second, .landing = {}},
+                                 {.layer = 1, .row_ids = first, .landing = {}}};
+  const BatchRequest batch{.layers = layers};
+  EXPECT_TRUE(CheckBatchIsHeld(batch, set).ok());
+  set.held = {{100, {{0, 50}}}, {50, {{0, 50}}}};
+  EXPECT_TRUE(CheckBatchIsHeld(batch, set).ok());
+  set.held[1].ranges = {{25, 25}};
+  const absl::Status status = CheckBatchIsHeld(batch, set);
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(status.message()),
+              AllOf(HasSubstr("layer 4: row 20 (index 1)"), HasSubstr("[25, 50)")));
+}
+
 }  // namespace
 }  // namespace engram

@@ -28,6 +28,7 @@
 #include "memstore/addressing/token_map.h"
 #include "memstore/base/clock.h"
 #include "memstore/gather/gather.h"
+#include "memstore/partition/partition.h"
 #include "memstore/table/manifest.h"
 
 namespace engram {
@@ -136,6 +137,9 @@ struct AttachedTableSet {
   // Token ids that stand in the places of an image and are refused where they are not dead
   // (Addresser::Create). None of an owner that knows none, or is older than that.
   std::vector<int32_t> image_token_ids = {};
+  // The rows that the owner holds, of each layer in the manifest's order; empty: all of them, or
+  // the owner does not say. It answers others with FAILED_PRECONDITION.
+  std::vector<HeldLayer> held = {};
 };
 
 class Transport {
@@ -163,9 +167,9 @@ class Transport {
   }
 
   // For those who read rows by themselves (a GPU's kernels): the table of the layer at `index` of
-  // the table set where it is in this process's memory, which it is until the transport goes; else
-  // null. What was read counts when MayReadMapped was OK before and MayUseMapped after; their
-  // errors are Submit's.
+  // the table set where all of it is in this process's memory, which it is until the transport
+  // goes; else null. What was read counts when MayReadMapped was OK before and MayUseMapped after;
+  // their errors are Submit's.
   virtual const GatherTable* MappedTable(size_t) const { return nullptr; }
   virtual absl::Status MayReadMapped() const { return absl::OkStatus(); }
   virtual absl::Status MayUseMapped() const { return absl::OkStatus(); }
@@ -182,12 +186,12 @@ class Transport {
   // another caller's moved it along meanwhile, FAILED_LENT. An error: nothing stays lent, though
   // rows may have been written.
   //   INVALID_ARGUMENT     A shape, layer or row id is wrong. RDMA: a landing lies in no registered
-  //                        buffer, or the owner does not hold a row. Ring: the owner found the
-  //                        ring's state wrong.
+  //                        buffer. Ring: the owner found the ring's state wrong.
   //   UNIMPLEMENTED        The transport or its owner does not take token ids, slices with them, or
   //                        a list of places.
-  //   FAILED_PRECONDITION  The set is not served any more, a sequence's state is of another set, or
-  //                        this process was forked from the one that attached (shared memory).
+  //   FAILED_PRECONDITION  The set is not served any more, the owner does not hold a row
+  //                        (AttachedTableSet::held), a sequence's state is of another set, or this
+  //                        process was forked from the one that attached (shared memory).
   //   RESOURCE_EXHAUSTED   kMaxOpenTickets tickets are open.
   //   DEADLINE_EXCEEDED    The deadline passed before the rows were in place or under way.
   //   UNAVAILABLE          Shared memory: the owner has stopped or is gone. RDMA: the connection

@@ -44,6 +44,39 @@ void MakeResident(std::byte* data, uint64_t bytes) {
   }
 }
 
+// The size of a descriptor that came from elsewhere, once it is a memfd with all of `seals`.
+absl::StatusOr<uint64_t> SealedBytes(const FileDescriptor& memfd, int seals,
+                                     absl::string_view what) {
+  const int there = fcntl(memfd.get(), F_GET_SEALS);
+  // A file that nobody at all can write is as good as one that only its owner can.
+  const bool read_only = there >= 0 && (there & F_SEAL_WRITE) != 0;
+  const int needed = read_only ? seals & ~F_SEAL_FUTURE_WRITE : seals;
+  if (there < 0 || (there & needed) != needed) {
+    return absl::DataLossError(absl::StrCat(
+        what, " is not sealed shared memory: whoever sent it is no engramd of this version"));
+  }
+  struct stat stat;
+  if (fstat(memfd.get(), &stat) != 0) return PosixError("look at", what);
+  return static_cast<uint64_t>(stat.st_size);
+}
+
+absl::StatusOr<Mapping> MapWarm(const FileDescriptor& memfd, uint64_t bytes,
+                                absl::Span<const MemoryPiece> pieces, Access access,
+                                absl::string_view what) {
+  absl::StatusOr<Mapping> mapping = MapMemfdPieces(memfd, bytes, pieces, access);
+  if (!mapping.ok()) return mapping;
+  if (madvise(mapping->data(), bytes, MADV_DONTFORK) != 0) {
+    return absl::ErrnoToStatus(errno, absl::StrCat("cannot keep ", what, " from forked children"));
+  }
+  for (const MemoryPiece& piece : pieces) {
+    std::byte* const data = mapping->data() + piece.offset;
+    // An error says that there are no transparent huge pages here, or huge ones already.
+    static_cast<void>(madvise(data, piece.bytes, MADV_HUGEPAGE));
+    MakeResident(data, piece.bytes);
+  }
+  return mapping;
+}
+
 }  // namespace
 
 absl::StatusOr<FileDescriptor> CreateMemfd(const char* name, uint64_t bytes, MemfdPages pages) {
@@ -85,7 +118,7 @@ void Mapping::Abandon() {
   bytes_ = 0;
 }
 
-absl::StatusOr<Mapping> MapMemfd(const FileDescriptor& memfd, uint64_t bytes, Access access) {
+absl::StatusOr<Mapping> ReserveAddresses(uint64_t bytes) {
   const uint64_t whole = RoundUp(bytes, kSmallPageBytes);
   const uint64_t wide = whole + kHugePageBytes;
   void* const reserved =
@@ -98,43 +131,69 @@ absl::StatusOr<Mapping> MapMemfd(const FileDescriptor& memfd, uint64_t bytes, Ac
   const uint64_t after = wide - before - whole;
   if (before != 0) munmap(begin, before);
   if (after != 0) munmap(data + whole, after);
-  const int protection = access == Access::kRead ? PROT_READ : PROT_READ | PROT_WRITE;
-  if (mmap(data, bytes, protection, MAP_SHARED | MAP_FIXED, memfd.get(), 0) == MAP_FAILED) {
-    absl::Status status = Refused("map", bytes);
-    munmap(data, bytes);
-    return status;
-  }
   return Mapping(data, bytes);
+}
+
+uint64_t BytesOf(absl::Span<const MemoryPiece> pieces) {
+  uint64_t bytes = 0;
+  for (const MemoryPiece& piece : pieces) bytes += piece.bytes;
+  return bytes;
+}
+
+absl::StatusOr<Mapping> MapMemfdPieces(const FileDescriptor& memfd, uint64_t bytes,
+                                       absl::Span<const MemoryPiece> pieces, Access access) {
+  absl::StatusOr<Mapping> memory = ReserveAddresses(bytes);
+  if (!memory.ok()) return memory;
+  const int protection = access == Access::kRead ? PROT_READ : PROT_READ | PROT_WRITE;
+  uint64_t at = 0;  // in the memfd
+  for (const MemoryPiece& piece : pieces) {
+    if (mmap(memory->data() + piece.offset, piece.bytes, protection, MAP_SHARED | MAP_FIXED,
+             memfd.get(), static_cast<off_t>(at)) == MAP_FAILED) {
+      return Refused("map", piece.bytes);
+    }
+    at += piece.bytes;
+  }
+  return memory;
+}
+
+absl::StatusOr<Mapping> MapMemfd(const FileDescriptor& memfd, uint64_t bytes, Access access) {
+  return MapMemfdPieces(memfd, bytes, {{.offset = 0, .bytes = bytes}}, access);
 }
 
 absl::StatusOr<Mapping> MapSealed(const FileDescriptor& memfd, int seals, Access access,
                                   uint64_t least_bytes, uint64_t most_bytes,
                                   absl::string_view what) {
-  const int there = fcntl(memfd.get(), F_GET_SEALS);
-  // A file that nobody at all can write is as good as one that only its owner can.
-  const bool read_only = there >= 0 && (there & F_SEAL_WRITE) != 0;
-  const int needed = read_only ? seals & ~F_SEAL_FUTURE_WRITE : seals;
-  if (there < 0 || (there & needed) != needed) {
-    return absl::DataLossError(absl::StrCat(
-        what, " is not sealed shared memory: whoever sent it is no engramd of this version"));
-  }
-  struct stat stat;
-  if (fstat(memfd.get(), &stat) != 0) return PosixError("look at", what);
-  const auto bytes = static_cast<uint64_t>(stat.st_size);
-  if (bytes < least_bytes || bytes > most_bytes || bytes == 0) {
-    return absl::DataLossError(absl::StrCat(what, " has ", bytes, " bytes, ", least_bytes, " to ",
+  absl::StatusOr<uint64_t> bytes = SealedBytes(memfd, seals, what);
+  if (!bytes.ok()) return bytes.status();
+  if (*bytes < least_bytes || *bytes > most_bytes || *bytes == 0) {
+    return absl::DataLossError(absl::StrCat(what, " has ", *bytes, " bytes, ", least_bytes, " to ",
                                             most_bytes,
                                             " are needed: the owner and the manifest disagree"));
   }
-  absl::StatusOr<Mapping> mapping = MapMemfd(memfd, bytes, access);
-  if (!mapping.ok()) return mapping;
-  if (madvise(mapping->data(), bytes, MADV_DONTFORK) != 0) {
-    return absl::ErrnoToStatus(errno, absl::StrCat("cannot keep ", what, " from forked children"));
+  return MapWarm(memfd, *bytes, {{.offset = 0, .bytes = *bytes}}, access, what);
+}
+
+absl::StatusOr<Mapping> MapSealedPieces(const FileDescriptor& memfd, int seals, uint64_t bytes,
+                                        absl::Span<const MemoryPiece> pieces,
+                                        absl::string_view what) {
+  absl::StatusOr<uint64_t> there = SealedBytes(memfd, seals, what);
+  if (!there.ok()) return there.status();
+  uint64_t end = 0;
+  for (const MemoryPiece& piece : pieces) {
+    if (piece.offset < end || piece.offset % kSmallPageBytes != 0 || piece.bytes == 0 ||
+        piece.bytes % kSmallPageBytes != 0 || piece.offset > bytes ||
+        piece.bytes > bytes - piece.offset) {
+      return absl::DataLossError(
+          absl::StrCat(what, " has ", piece.bytes, " bytes at ", piece.offset, " of ", bytes,
+                       ", which are no pieces of it: the owner and the manifest disagree"));
+    }
+    end = piece.offset + piece.bytes;
   }
-  // An error says that there are no transparent huge pages here, or huge ones already.
-  static_cast<void>(madvise(mapping->data(), bytes, MADV_HUGEPAGE));
-  MakeResident(mapping->data(), bytes);
-  return mapping;
+  if (*there != BytesOf(pieces)) {
+    return absl::DataLossError(absl::StrCat(what, " has ", *there, " bytes, its pieces have ",
+                                            BytesOf(pieces), ": the owner contradicts itself"));
+  }
+  return MapWarm(memfd, bytes, pieces, Access::kRead, what);
 }
 
 absl::StatusOr<FileDescriptor> SealedCopy(const char* name, absl::string_view bytes) {

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <string>
+#include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -66,6 +67,57 @@ TEST(Memfd, AnotherSizeIsRefused) {
   EXPECT_TRUE(MapPages(*memfd, 2).ok());
   EXPECT_EQ(MapPages(*memfd, 1).status().code(), absl::StatusCode::kDataLoss);
   EXPECT_EQ(MapPages(*memfd, 3).status().code(), absl::StatusCode::kDataLoss);
+}
+
+absl::StatusOr<Mapping> MapPieces(const FileDescriptor& memfd, uint64_t pages,
+                                  const std::vector<MemoryPiece>& pieces) {
+  return MapSealedPieces(memfd, kReadOnlySeals, pages * kPage, pieces, "the thing");
+}
+
+// Asks the kernel to read it, which says no where we would be ended.
+bool Readable(const std::byte* page) {
+  int ends[2];
+  if (pipe(ends) != 0) return false;
+  const bool readable = write(ends[1], page, 1) == 1;
+  close(ends[0]);
+  close(ends[1]);
+  return readable;
+}
+
+TEST(Memfd, PiecesLieBackToBackInTheFileAndApartInMemory) {
+  const auto memfd = SealedCopy("test", std::string(kPage, 'x') + std::string(2 * kPage, 'y'));
+  ASSERT_TRUE(memfd.ok()) << memfd.status();
+  const auto mapping = MapPieces(*memfd, 10, {{kPage, kPage}, {5 * kPage, 2 * kPage}});
+  ASSERT_TRUE(mapping.ok()) << mapping.status();
+  EXPECT_EQ(mapping->bytes(), 10 * kPage);
+  EXPECT_EQ(mapping->data()[kPage], std::byte{'x'});
+  EXPECT_EQ(mapping->data()[5 * kPage], std::byte{'y'});
+  EXPECT_EQ(mapping->data()[7 * kPage - 1], std::byte{'y'});
+  for (const uint64_t page : {0, 2, 3, 4, 7, 8, 9}) {
+    EXPECT_FALSE(Readable(mapping->data() + page * kPage)) << page;
+  }
+  EXPECT_TRUE(Readable(mapping->data() + 6 * kPage));
+}
+
+TEST(Memfd, PiecesThatAreNoneOfTheFileAreRefused) {
+  const auto memfd = SealedCopy("test", std::string(2 * kPage, 'x'));
+  ASSERT_TRUE(memfd.ok()) << memfd.status();
+  ASSERT_TRUE(MapPieces(*memfd, 4, {{0, kPage}, {2 * kPage, kPage}}).ok());
+  const std::vector<std::vector<MemoryPiece>> wrong = {
+      {},
+      {{0, kPage}},                          // shorter than the file
+      {{0, kPage}, {2 * kPage, 2 * kPage}},  // longer
+      {{0, kPage}, {4 * kPage, kPage}},      // beyond the memory
+      {{2 * kPage, kPage}, {0, kPage}},      // out of order
+      {{0, 2 * kPage}, {kPage, kPage}},      // overlapping
+      {{1, 2 * kPage}},                      // no whole pages
+      {{0, kPage}, {kPage, 0}, {2 * kPage, kPage}},
+      {{UINT64_MAX - kPage + 1, 2 * kPage}},
+  };
+  for (const std::vector<MemoryPiece>& pieces : wrong) {
+    EXPECT_EQ(MapPieces(*memfd, 4, pieces).status().code(), absl::StatusCode::kDataLoss)
+        << pieces.size();
+  }
 }
 
 TEST(ControlPage, ShowsEveryAdvanceAndNeverGoesBack) {

@@ -27,6 +27,9 @@ inline constexpr uint32_t kShmMaxMappedLayers = kShmMaxDescriptors - kShmOtherDe
 // leaves it out; a client that is older than these has none. Behind a reply without an error stand
 // the set's image token ids, an int32 each, at most kMostImageTokenIds (proto/wire/features.h).
 inline constexpr uint32_t kShmTakesImageTokenIds = 1;
+// Of an owner that holds a part of the set, its held rows (held_tables.h): it gives nothing to a
+// client that does not take them, which would read rows that are not there.
+inline constexpr uint32_t kShmTakesHeldRows = 2;
 
 enum class ShmMode : uint32_t { kMapped = 1, kRing = 2 };
 
@@ -40,7 +43,8 @@ struct ShmRequest {
 };
 
 // Descriptors follow in this order: manifest, token map (when the scheme has one), control page,
-// then the tables of all layers in the manifest's order (kMapped) or the ring's region (kRing).
+// held rows (when the features name them: the owner holds a part of the set), then the tables of
+// all layers in the manifest's order (kMapped) or the ring's region (kRing).
 struct ShmReply {
   char magic[8];
   uint32_t version;
@@ -51,8 +55,8 @@ struct ShmReply {
   uint64_t token_map_bytes;
   uint64_t max_batch_rows;  // of a ring
   char set_id[64];
-  // Of an error. With code 0: the owner's version, then the features that it offers beyond version
-  // 1 of this handshake (proto/wire/features.h), with blanks between them; none is known so far.
+  // Of an error. With code 0: the owner's version, then the features of this reply beyond version 1
+  // of the handshake (kHeldRows of proto/wire/features.h), with blanks between them.
   // Empty: an owner that is older than features. Clients of any version read one of any other.
   char message[kShmMessageBytes];
 };

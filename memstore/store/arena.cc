@@ -96,22 +96,11 @@ bool CollapseIsAllowed() {
   return !modes.empty() && !Chosen(modes, "deny");
 }
 
-// `bytes` on a 2 MiB boundary.
-absl::StatusOr<Mapping> MapAnonymous(uint64_t bytes) {
-  const uint64_t wide = bytes + kHugePageBytes;
-  void* const mapped = mmap(nullptr, wide, kProtection, kFlags, -1, 0);
-  if (mapped == MAP_FAILED) {
-    return absl::ResourceExhaustedError(absl::StrCat(
-        bytes, " bytes of memory cannot be mapped: ", std::generic_category().message(errno),
-        "; raise the process's address-space limit (ulimit -v) or vm.overcommit_memory"));
-  }
-  auto* const begin = static_cast<std::byte*>(mapped);
-  const auto address = reinterpret_cast<uintptr_t>(begin);
-  const uint64_t before = RoundUp(address, kHugePageBytes) - address;
-  if (before != 0) munmap(begin, before);
-  munmap(begin + before + bytes, wide - before - bytes);
-  return Mapping(begin + before, bytes);
-}
+// Memory of `bytes`, its pieces in whole pages of one kind.
+struct Shape {
+  uint64_t bytes;
+  absl::Span<const MemoryPiece> pieces;
+};
 
 // A fresh mapping and, when it is shareable, the memfd behind it.
 struct Mapped {
@@ -119,27 +108,47 @@ struct Mapped {
   Mapping memory;
 };
 
-absl::StatusOr<Mapped> MapShareable(uint64_t bytes, MemfdPages pages) {
-  absl::StatusOr<FileDescriptor> memfd = CreateMemfd("engram-table", bytes, pages);
+absl::StatusOr<Mapped> MapShareable(const Shape& shape, MemfdPages pages) {
+  absl::StatusOr<FileDescriptor> memfd = CreateMemfd("engram-table", BytesOf(shape.pieces), pages);
   if (!memfd.ok()) return memfd.status();
-  absl::StatusOr<Mapping> memory = MapMemfd(*memfd, bytes, Access::kReadWrite);
+  absl::StatusOr<Mapping> memory =
+      MapMemfdPieces(*memfd, shape.bytes, shape.pieces, Access::kReadWrite);
   if (!memory.ok()) return memory.status();
   return Mapped{*std::move(memfd), *std::move(memory)};
 }
 
-absl::StatusOr<Mapped> MapHugetlb(uint64_t bytes, bool shareable) {
-  if (shareable) return MapShareable(bytes, MemfdPages::kHugetlb2M);
-  void* const mapped =
-      mmap(nullptr, bytes, kProtection, kFlags | MAP_HUGETLB | MAP_HUGE_2MB, -1, 0);
-  if (mapped == MAP_FAILED) return absl::ResourceExhaustedError("no reserved huge pages");
-  return Mapped{{}, Mapping(static_cast<std::byte*>(mapped), bytes)};
+// `flags` beside those of every private mapping.
+absl::StatusOr<Mapped> MapPrivate(const Shape& shape, int flags) {
+  absl::StatusOr<Mapping> memory = ReserveAddresses(shape.bytes);
+  if (!memory.ok()) return memory.status();
+  for (const MemoryPiece& piece : shape.pieces) {
+    if (mmap(memory->data() + piece.offset, piece.bytes, kProtection, kFlags | MAP_FIXED | flags,
+             -1, 0) == MAP_FAILED) {
+      return absl::ResourceExhaustedError(absl::StrCat(
+          piece.bytes,
+          " bytes of memory cannot be mapped: ", std::generic_category().message(errno),
+          "; raise the process's address-space limit (ulimit -v) or vm.overcommit_memory"));
+    }
+  }
+  return Mapped{{}, *std::move(memory)};
 }
 
-absl::StatusOr<Mapped> MapPlain(uint64_t bytes, bool shareable) {
-  if (shareable) return MapShareable(bytes, MemfdPages::kAsTheKernelChooses);
-  absl::StatusOr<Mapping> memory = MapAnonymous(bytes);
-  if (!memory.ok()) return memory.status();
-  return Mapped{{}, *std::move(memory)};
+absl::StatusOr<Mapped> MapHugetlb(const Shape& shape, bool shareable) {
+  return shareable ? MapShareable(shape, MemfdPages::kHugetlb2M)
+                   : MapPrivate(shape, MAP_HUGETLB | MAP_HUGE_2MB);
+}
+
+absl::StatusOr<Mapped> MapPlain(const Shape& shape, bool shareable) {
+  return shareable ? MapShareable(shape, MemfdPages::kAsTheKernelChooses) : MapPrivate(shape, 0);
+}
+
+absl::Status ApplyToPieces(const NumaPolicy& policy, const Mapping& memory,
+                           absl::Span<const MemoryPiece> pieces) {
+  for (const MemoryPiece& piece : pieces) {
+    absl::Status status = ApplyNumaPolicy(policy, memory.data() + piece.offset, piece.bytes);
+    if (!status.ok()) return status;
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -170,7 +179,22 @@ std::string HowToGetHugePages(uint64_t bytes, bool shareable) {
                       ") and start again");
 }
 
-absl::StatusOr<Arena> Arena::Map(uint64_t bytes, const ArenaOptions& options) {
+std::vector<MemoryPiece> InWholePages(absl::Span<const MemoryPiece> pieces, uint64_t page_bytes) {
+  std::vector<MemoryPiece> whole;
+  for (const MemoryPiece& piece : pieces) {
+    const uint64_t begin = piece.offset / page_bytes * page_bytes;
+    const uint64_t end = RoundUp(piece.offset + piece.bytes, page_bytes);
+    if (!whole.empty() && begin <= whole.back().offset + whole.back().bytes) {
+      whole.back().bytes = end - whole.back().offset;
+    } else {
+      whole.push_back({.offset = begin, .bytes = end - begin});
+    }
+  }
+  return whole;
+}
+
+absl::StatusOr<Arena> Arena::Map(uint64_t bytes, absl::Span<const MemoryPiece> held,
+                                 const ArenaOptions& options) {
   if (bytes == 0) return absl::InvalidArgumentError("an arena of 0 bytes was asked for");
   if (absl::Status status = CheckNumaPolicy(options.numa); !status.ok()) return status;
   if (bytes > std::numeric_limits<int64_t>::max() / 2) {
@@ -178,12 +202,14 @@ absl::StatusOr<Arena> Arena::Map(uint64_t bytes, const ArenaOptions& options) {
   }
 
   const uint64_t huge_bytes = RoundUp(bytes, kHugePageBytes);
-  if (options.try_hugetlb && EnoughHugetlbPages(huge_bytes, options)) {
-    absl::StatusOr<Mapped> mapped = MapHugetlb(huge_bytes, options.shareable);
+  std::vector<MemoryPiece> pieces = InWholePages(held, kHugePageBytes);
+  if (options.try_hugetlb && EnoughHugetlbPages(BytesOf(pieces), options)) {
+    absl::StatusOr<Mapped> mapped = MapHugetlb({huge_bytes, pieces}, options.shareable);
     if (mapped.ok()) {
-      absl::Status status = ApplyNumaPolicy(options.numa, mapped->memory.data(), huge_bytes);
+      absl::Status status = ApplyToPieces(options.numa, mapped->memory, pieces);
       if (!status.ok()) return status;
-      return Arena(std::move(mapped->memfd), std::move(mapped->memory), PageKind::kHugetlb2M);
+      return Arena(std::move(mapped->memfd), std::move(mapped->memory), std::move(pieces),
+                   PageKind::kHugetlb2M);
     }
   }
 
@@ -192,20 +218,24 @@ absl::StatusOr<Arena> Arena::Map(uint64_t bytes, const ArenaOptions& options) {
       !given && options.try_transparent_huge && options.shareable && CollapseIsAllowed();
   const bool transparent = given || collapses;
   const uint64_t mapped_bytes = transparent ? huge_bytes : RoundUp(bytes, kSmallPageBytes);
-  absl::StatusOr<Mapped> mapped = MapPlain(mapped_bytes, options.shareable);
+  if (!transparent) pieces = InWholePages(held, kSmallPageBytes);
+  absl::StatusOr<Mapped> mapped = MapPlain({mapped_bytes, pieces}, options.shareable);
   if (!mapped.ok()) return mapped.status();
   std::byte* const data = mapped->memory.data();
   PageKind kind = transparent ? PageKind::kTransparentHuge : PageKind::kSmall;
-  if (madvise(data, mapped_bytes, transparent ? MADV_HUGEPAGE : MADV_NOHUGEPAGE) != 0) {
-    kind = PageKind::kSmall;  // a kernel without transparent huge pages
+  for (const MemoryPiece& piece : pieces) {
+    if (madvise(data + piece.offset, piece.bytes, transparent ? MADV_HUGEPAGE : MADV_NOHUGEPAGE) !=
+        0) {
+      kind = PageKind::kSmall;  // a kernel without transparent huge pages
+    }
   }
   // No core dump needs what lies in files; and so the kernel never joins this mapping with one
   // beside it, a thread's stack, say, and counts both as one.
   madvise(data, mapped_bytes, MADV_DONTDUMP);
-  if (absl::Status status = ApplyNumaPolicy(options.numa, data, mapped_bytes); !status.ok()) {
+  if (absl::Status status = ApplyToPieces(options.numa, mapped->memory, pieces); !status.ok()) {
     return status;
   }
-  Arena arena(std::move(mapped->memfd), std::move(mapped->memory), kind);
+  Arena arena(std::move(mapped->memfd), std::move(mapped->memory), std::move(pieces), kind);
   arena.collapses_ = collapses && kind == PageKind::kTransparentHuge;
   return arena;
 }
@@ -221,12 +251,16 @@ void Arena::Collapse(uint64_t begin, uint64_t end) {
 }
 
 absl::Status Arena::Populate(uint64_t offset, uint64_t length) {
-  if (offset > bytes() || length > bytes() - offset) {
-    return absl::InvalidArgumentError(absl::StrCat("bytes ", offset, " to ", offset, " + ", length,
-                                                   " are outside the arena of ", bytes(),
-                                                   " bytes"));
-  }
   if (length == 0) return absl::OkStatus();
+  const bool held = std::any_of(pieces_.begin(), pieces_.end(), [&](const MemoryPiece& piece) {
+    return offset >= piece.offset && offset - piece.offset <= piece.bytes &&
+           length <= piece.bytes - (offset - piece.offset);
+  });
+  if (!held) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("bytes ", offset, " to ", offset, " + ", length, " are not in the ",
+                     held_bytes(), " bytes that are held of an arena of ", bytes(), " bytes"));
+  }
   const uint64_t begin = offset / kSmallPageBytes * kSmallPageBytes;
   const uint64_t end = RoundUp(offset + length, kSmallPageBytes);
   if (collapses_) Collapse(begin, end);
@@ -252,13 +286,15 @@ absl::Status Arena::Populate(uint64_t offset, uint64_t length) {
 
 void Arena::CollapseRest(const std::function<bool()>& cancelled) {
   if (page_kind_ != PageKind::kTransparentHuge) return;
-  for (uint64_t at = 0; at < bytes(); at += kCollapseBytes) {
-    if (cancelled && cancelled()) return;
-    const uint64_t length = std::min(kCollapseBytes, bytes() - at);
-    if (madvise(data() + at, length, MADV_COLLAPSE) == 0) continue;
-    // The next one would cost another search through all of memory, or the control group has no
-    // more. Of other errors, one is about a block alone.
-    if (errno == ENOMEM || errno == EBUSY) return;
+  for (const MemoryPiece& piece : pieces_) {
+    for (uint64_t at = 0; at < piece.bytes; at += kCollapseBytes) {
+      if (cancelled && cancelled()) return;
+      const uint64_t length = std::min(kCollapseBytes, piece.bytes - at);
+      if (madvise(data() + piece.offset + at, length, MADV_COLLAPSE) == 0) continue;
+      // The next one would cost another search through all of memory, or the control group has no
+      // more. Of other errors, one is about a block alone.
+      if (errno == ENOMEM || errno == EBUSY) return;
+    }
   }
 }
 
@@ -268,8 +304,10 @@ void Arena::ConfirmPageKind(const ResidentPages& counted) {
 }
 
 absl::Status Arena::Seal() {
-  if (mprotect(data(), bytes(), PROT_READ) != 0) {
-    return absl::ErrnoToStatus(errno, "cannot make a loaded table read-only");
+  for (const MemoryPiece& piece : pieces_) {
+    if (mprotect(data() + piece.offset, piece.bytes, PROT_READ) != 0) {
+      return absl::ErrnoToStatus(errno, "cannot make a loaded table read-only");
+    }
   }
   return memfd_.is_open() ? AddSeals(memfd_, kReadOnlySeals) : absl::OkStatus();
 }

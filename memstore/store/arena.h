@@ -3,8 +3,11 @@
 // too (the kernel is asked block by block as it is filled, Linux 6.1), but not where it is "deny".
 //
 // A shareable one is a memfd: other processes map the same pages, and once sealed nobody can write,
-// cut off or punch them. Movable, not copyable; unmaps in its destructor. Not thread-safe to move;
-// the memory itself is plain.
+// cut off or punch them. Of a run with holes (a partial store's) only the pieces that are held are
+// memory, in whole pages of its kind; holes are addresses, and reading one ends the process. In the
+// memfd the pieces lie back to back, so whoever maps it finds no hole to fill with memory either.
+// Movable, not copyable; unmaps in its destructor. Not thread-safe to move; the memory itself is
+// plain.
 #pragma once
 
 #include <array>
@@ -13,10 +16,12 @@
 #include <functional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 #include "memstore/os/memfd.h"
 #include "memstore/os/posix_file.h"
 #include "memstore/store/numa_policy.h"
@@ -42,6 +47,10 @@ struct ArenaOptions {
   uint64_t promised_hugetlb_bytes = 0;
 };
 
+// Pieces of `page_bytes` pages that have these in them; those that share a page or touch become
+// one.
+std::vector<MemoryPiece> InWholePages(absl::Span<const MemoryPiece> pieces, uint64_t page_bytes);
+
 // What a person does so that tables of `bytes` get huge pages, for a warning.
 std::string HowToGetHugePages(uint64_t bytes, bool shareable);
 
@@ -51,10 +60,19 @@ class Arena {
   // RESOURCE_EXHAUSTED when the mapping is refused; INVALID_ARGUMENT when the NUMA node is not
   // there. Hugetlb first (when enough pages are reserved and free), then transparent huge pages,
   // then 4 KiB. data() lies on 2 MiB; the memory reads as zeros, and none of it is resident yet.
-  static absl::StatusOr<Arena> Map(uint64_t bytes, const ArenaOptions& options);
+  static absl::StatusOr<Arena> Map(uint64_t bytes, const ArenaOptions& options) {
+    return Map(bytes, {{.offset = 0, .bytes = bytes}}, options);
+  }
+  // The same of a run of `bytes` of which these pieces alone are memory; they ascend, do not
+  // overlap and lie within it. None: all of it is a hole.
+  static absl::StatusOr<Arena> Map(uint64_t bytes, absl::Span<const MemoryPiece> held,
+                                   const ArenaOptions& options);
 
   std::byte* data() const { return memory_.data(); }
   uint64_t bytes() const { return memory_.bytes(); }  // rounded up to whole pages of page_kind()
+  // What of it is memory, in whole pages of page_kind(), and how much that is.
+  const std::vector<MemoryPiece>& pieces() const { return pieces_; }
+  uint64_t held_bytes() const { return BytesOf(pieces_); }
   const FileDescriptor& memfd() const { return memfd_; }  // open when it is shareable
   AddressRange range() const {
     const auto begin = reinterpret_cast<uintptr_t>(data());
@@ -65,7 +83,7 @@ class Arena {
   PageKind page_kind() const { return page_kind_; }
 
   // Makes [offset, offset + length) resident and writable now; RESOURCE_EXHAUSTED when there is no
-  // memory. Thread-safe over different ranges.
+  // memory, INVALID_ARGUMENT when it is not all held. Thread-safe over different ranges.
   absl::Status Populate(uint64_t offset, uint64_t length);
 
   // Once all is filled: asks again for huge pages where blocks were left small, as those are that
@@ -83,13 +101,17 @@ class Arena {
   absl::Status Seal();
 
  private:
-  Arena(FileDescriptor memfd, Mapping memory, PageKind page_kind)
-      : memfd_(std::move(memfd)), memory_(std::move(memory)), page_kind_(page_kind) {}
+  Arena(FileDescriptor memfd, Mapping memory, std::vector<MemoryPiece> pieces, PageKind page_kind)
+      : memfd_(std::move(memfd)),
+        memory_(std::move(memory)),
+        pieces_(std::move(pieces)),
+        page_kind_(page_kind) {}
   // Huge pages for the whole blocks of 2 MiB that begin in [begin, end).
   void Collapse(uint64_t begin, uint64_t end);
 
   FileDescriptor memfd_;
   Mapping memory_;
+  std::vector<MemoryPiece> pieces_;
   PageKind page_kind_ = PageKind::kSmall;
   bool collapses_ = false;  // the kernel gives no huge pages by itself
 };

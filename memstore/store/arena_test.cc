@@ -271,6 +271,69 @@ TEST(ArenaTest, RefusesWhatCannotBeMapped) {
             absl::StatusCode::kResourceExhausted);
 }
 
+TEST(ArenaTest, PiecesBecomeWholePagesAndThoseThatMeetBecomeOne) {
+  const std::vector<MemoryPiece> pieces = {{1, 10}, {4000, 200}, {8192, 1}, {20000, 4096}};
+  const std::vector<MemoryPiece> whole = {{0, 3 * 4096}, {4 * 4096, 2 * 4096}};
+  EXPECT_EQ(InWholePages(pieces, 4096), whole);
+  EXPECT_TRUE(InWholePages({}, 4096).empty());
+}
+
+// Of every kind of page that the machine has now, shareable or not: what is held is memory, and a
+// memfd has no more than that.
+TEST(ArenaTest, OfARunWithHolesOnlyWhatIsHeldIsMemory) {
+  for (const bool shareable : {false, true}) {
+    for (const bool huge : {false, true}) {
+      ArenaOptions options;
+      options.shareable = shareable;
+      options.try_hugetlb = huge;
+      options.try_transparent_huge = huge;
+      const std::vector<MemoryPiece> held = {{8 * kMib + 5, 100}, {32 * kMib, 3 * kMib}};
+      auto arena = Arena::Map(65 * kMib, held, options);
+      ASSERT_TRUE(arena.ok()) << arena.status();
+      SCOPED_TRACE(Name(arena->page_kind()));
+      const bool small = arena->page_kind() == PageKind::kSmall;
+      EXPECT_EQ(arena->held_bytes(), small ? 3 * kMib + 4096 : 6 * kMib);
+      EXPECT_GE(arena->bytes(), 65 * kMib);
+      for (const MemoryPiece& piece : held) {
+        ASSERT_TRUE(arena->Populate(piece.offset, piece.bytes).ok());
+        arena->data()[piece.offset] = std::byte{7};
+      }
+      EXPECT_EQ(arena->Populate(16 * kMib, 1).code(), absl::StatusCode::kInvalidArgument);
+      EXPECT_EQ(arena->Populate(32 * kMib, 20 * kMib).code(), absl::StatusCode::kInvalidArgument);
+      arena->CollapseRest(nullptr);
+      const auto counted = ReadResidentPages({arena->range()});
+      ASSERT_TRUE(counted.ok()) << counted.status();
+      EXPECT_GE(counted->front().Total(), 3 * kMib + 4096);
+      EXPECT_LE(counted->front().Total(), arena->held_bytes());
+      ASSERT_TRUE(arena->Seal().ok());
+      if (!shareable) continue;
+      EXPECT_EQ(lseek(arena->memfd().get(), 0, SEEK_END), static_cast<off_t>(arena->held_bytes()));
+      const auto other = MapSealedPieces(arena->memfd(), kReadOnlySeals, arena->bytes(),
+                                         arena->pieces(), "a test's arena");
+      ASSERT_TRUE(other.ok()) << other.status();
+      for (const MemoryPiece& piece : held) {
+        EXPECT_EQ(other->data()[piece.offset], std::byte{7});
+      }
+    }
+  }
+}
+
+TEST(ArenaTest, OneThatHoldsNothingIsAddressesAlone) {
+  ArenaOptions options;
+  options.shareable = true;
+  auto arena = Arena::Map(5 * kMib, {}, options);
+  ASSERT_TRUE(arena.ok()) << arena.status();
+  EXPECT_EQ(arena->held_bytes(), 0u);
+  ASSERT_TRUE(arena->Seal().ok());
+  EXPECT_TRUE(MapSealedPieces(arena->memfd(), kReadOnlySeals, arena->bytes(), {}, "none").ok());
+}
+
+TEST(ArenaDeathTest, AHoleIsNeverRead) {
+  auto arena = Arena::Map(64 * kMib, {{.offset = 0, .bytes = 4096}}, ArenaOptions());
+  ASSERT_TRUE(arena.ok()) << arena.status();
+  EXPECT_DEATH(static_cast<void>(*const_cast<volatile std::byte*>(arena->data() + 32 * kMib)), "");
+}
+
 TEST(ArenaTest, EveryPolicyMaps) {
   for (const char* text : {"local", "interleave", "bind:0"}) {
     SCOPED_TRACE(text);

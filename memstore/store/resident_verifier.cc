@@ -10,15 +10,20 @@ namespace engram {
 
 uint64_t ResidentVerifier::BytesOf(const TableSet& set) {
   uint64_t bytes = 0;
-  for (const LayerTableSpec& layer : set.manifest().layers) {
-    for (const ShardSpec& shard : layer.shards) bytes += shard.file_bytes - kShardHeaderBytes;
+  for (size_t i = 0; i < set.held().size(); ++i) {
+    const LayerTableSpec& layer = set.manifest().layers[i];
+    for (const ShardSpec& shard : layer.shards) {
+      for (const BlockRun& run : HeldBlocks(layer, shard, set.held()[i])) {
+        bytes += BlockRunBytes(layer, shard, run);
+      }
+    }
   }
   return bytes;
 }
 
 absl::StatusOr<uint64_t> ResidentVerifier::Step(const TableSet& set) {
   uint64_t verified = 0;
-  while (verified < kStepBytes && layer_ < set.manifest().layers.size()) {
+  while (verified < kStepBytes && FindBlock(set)) {
     const LayerTableSpec& layer = set.manifest().layers[layer_];
     const ShardSpec& shard = layer.shards[shard_];
     const uint64_t bytes = BlockBytes(layer, shard, block_);
@@ -26,18 +31,32 @@ absl::StatusOr<uint64_t> ResidentVerifier::Step(const TableSet& set) {
                                   (BlockOffset(layer, shard, block_) - kShardHeaderBytes);
     if (Crc32c({rows, bytes}) != set.checksums(layer_, shard_)[1 + block_]) return Damaged(set);
     verified += bytes;
-    Advance(set);
+    ++block_;
   }
   return verified;
 }
 
-void ResidentVerifier::Advance(const TableSet& set) {
-  const LayerTableSpec& layer = set.manifest().layers[layer_];
-  if (++block_ < ShardBlocks(layer.shards[shard_])) return;
-  block_ = 0;
-  if (++shard_ < layer.shards.size()) return;
-  shard_ = 0;
-  ++layer_;
+bool ResidentVerifier::FindBlock(const TableSet& set) {
+  const std::vector<LayerTableSpec>& layers = set.manifest().layers;
+  while (layer_ < layers.size()) {
+    const LayerTableSpec& layer = layers[layer_];
+    if (!shard_begun_) {
+      runs_ = HeldBlocks(layer, layer.shards[shard_], set.held()[layer_]);
+      run_ = 0;
+      block_ = runs_.empty() ? 0 : runs_[0].first;
+      shard_begun_ = true;
+    }
+    if (run_ < runs_.size() && block_ < runs_[run_].end) return true;
+    if (++run_ < runs_.size()) {
+      block_ = runs_[run_].first;
+      continue;
+    }
+    shard_begun_ = false;
+    if (++shard_ < layer.shards.size()) continue;
+    shard_ = 0;
+    ++layer_;
+  }
+  return false;
 }
 
 absl::Status ResidentVerifier::Damaged(const TableSet& set) const {

@@ -1,5 +1,6 @@
 // Goes once through the blocks of a loaded table set and holds each against its checksum, where it
-// lies in memory: every byte of rows and padding.
+// lies in memory: every byte of rows and padding. Of a partition these are the blocks that are
+// held. Of a partition, the blocks that are held.
 //
 // A step at a time, so that whoever drives it can rest, end it, and let go of the set between two
 // steps: it holds nothing of the set itself. One thread's; different ones may verify the same set.
@@ -9,9 +10,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "memstore/store/held_blocks.h"
 #include "memstore/store/table_set.h"
 
 namespace engram {
@@ -31,11 +34,14 @@ class ResidentVerifier {
 
  private:
   absl::Status Damaged(const TableSet& set) const;
-  void Advance(const TableSet& set);
+  bool FindBlock(const TableSet& set);  // false: there is none left
 
   size_t layer_ = 0;
   size_t shard_ = 0;
-  uint64_t block_ = 0;
+  bool shard_begun_ = false;
+  std::vector<BlockRun> runs_;  // of the shard
+  size_t run_ = 0;              // that is under way
+  uint64_t block_ = 0;          // of it, the next one
 };
 
 }  // namespace engram

@@ -115,5 +115,32 @@ TEST_F(ResidentVerifierTest, NamesWhatIsDamagedAndSaysItAgain) {
   EXPECT_EQ(verifier.Step(*set).status(), step.status());
 }
 
+// Of a part the blocks that are held, which are whole where columns are not.
+TEST_F(ResidentVerifierTest, GoesThroughWhatIsHeldOfAPart) {
+  ASSERT_TRUE(testing::WriteSmallTableSet(
+                  {.layers = {SmallLayer{
+                       .layer = 14, .row_bytes = 264, .rows = 3 * 5000, .block_rows = 1000}},
+                   .columns = 3},
+                  directory_)
+                  .ok());
+  LoadOptions options;
+  options.partition = PartitionIndex{1, 3};
+  const auto set = TableSet::Load(directory_, options);
+  ASSERT_TRUE(set.ok()) << set.status();
+  std::filesystem::remove_all(directory_);
+  // Rows 5000 to 9999: blocks 0 (from row 4096) to 4 of the second shard, 0 and 1 of the third.
+  const uint64_t rows = 4096 + 2000;
+  EXPECT_EQ(ResidentVerifier::BytesOf(**set), rows * 264);
+  const absl::StatusOr<uint64_t> bytes = VerifyAll(**set);
+  ASSERT_TRUE(bytes.ok()) << bytes.status();
+  EXPECT_EQ(*bytes, rows * 264);
+  for (const uint64_t row : {4096, 5000, 8191, 8192, 9999, 10191}) {
+    FlipResidentBit(**set, 0, row * 264);
+    EXPECT_EQ(VerifyAll(**set).status().code(), absl::StatusCode::kDataLoss) << row;
+    FlipResidentBit(**set, 0, row * 264);
+  }
+  EXPECT_TRUE(VerifyAll(**set).ok());
+}
+
 }  // namespace
 }  // namespace engram

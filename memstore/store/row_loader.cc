@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "memstore/base/status_macros.h"
+#include "memstore/store/held_blocks.h"
 #include "memstore/table/shard_file.h"
 #include "memstore/table/shard_format.h"
 
@@ -22,6 +23,7 @@ constexpr uint64_t kPieceBytes = 4u << 20;
 constexpr uint32_t kDefaultLoadThreads = 16;
 constexpr uint32_t kMaxLoadThreads = 64;
 
+uint64_t RoundDownToPage(uint64_t bytes) { return bytes / kShardPageBytes * kShardPageBytes; }
 uint64_t RoundUpToPage(uint64_t bytes) {
   return (bytes + kShardPageBytes - 1) / kShardPageBytes * kShardPageBytes;
 }
@@ -35,7 +37,7 @@ struct Target {
   uint64_t ArenaOffset() const { return shard.first_row * layer.row_bytes; }
 };
 
-// Blocks [first, end) of a shard; begins on a page of the file.
+// Blocks [first, end) of a shard. Its first and its last page of the file are no other piece's.
 struct Piece {
   Target target;
   size_t file;  // the shard's number in ShardFiles
@@ -50,17 +52,23 @@ uint64_t BlocksToPage(const Target& target) {
   return kShardPageBytes / std::gcd(block_bytes, kShardPageBytes);
 }
 
-void CutIntoPieces(const Target& target, size_t layer_index, ShardFiles& files,
-                   std::vector<Piece>& pieces) {
-  const uint64_t blocks = ShardBlocks(target.shard);
+// Cut where a block begins on a page, at the same places whatever is held.
+void CutIntoPieces(const Target& target, size_t layer_index, const HeldLayer& held,
+                   ShardFiles& files, std::vector<Piece>& pieces) {
   const uint64_t run_blocks = BlocksToPage(target);
   const uint64_t run_bytes = run_blocks * target.shard.block_rows * target.layer.row_bytes;
   const uint64_t step = run_blocks * std::max<uint64_t>(1, kPieceBytes / run_bytes);
-  const size_t file =
-      files.Add(target.layer, layer_index, target.shard, (blocks + step - 1) / step);
-  for (uint64_t block = 0; block < blocks; block += step) {
-    pieces.push_back({target, file, block, std::min(blocks, block + step)});
+  std::vector<BlockRun> cut;
+  for (const BlockRun& run : HeldBlocks(target.layer, target.shard, held)) {
+    for (uint64_t block = run.first; block < run.end;) {
+      const uint64_t end = std::min(run.end, (block / step + 1) * step);
+      cut.push_back({block, end});
+      block = end;
+    }
   }
+  if (cut.empty()) return;
+  const size_t file = files.Add(target.layer, layer_index, target.shard, cut.size());
+  for (const BlockRun& run : cut) pieces.push_back({target, file, run.first, run.end});
 }
 
 // Bytes [Begin, End) of the shard's file.
@@ -73,20 +81,23 @@ uint64_t End(const Piece& piece) {
          BlockBytes(piece.target.layer, piece.target.shard, last);
 }
 
-// The memory that the piece is read to, faulted in.
-absl::StatusOr<std::byte*> PlaceOf(const Piece& piece) {
-  const uint64_t begin = piece.target.ArenaOffset() + (Begin(piece) - kShardHeaderBytes);
-  absl::Status status = piece.target.arena.Populate(begin, End(piece) - Begin(piece));
-  if (!status.ok()) return status;
-  return piece.target.arena.data() + begin;
+// Where byte `at` of the file lies in memory.
+std::byte* PlaceOf(const Piece& piece, uint64_t at) {
+  return piece.target.arena.data() + piece.target.ArenaOffset() + (at - kShardHeaderBytes);
+}
+
+// The memory of the piece, in whole pages, faulted in.
+absl::Status Populate(const Piece& piece) {
+  const uint64_t begin = RoundDownToPage(Begin(piece));
+  return piece.target.arena.Populate(piece.target.ArenaOffset() + (begin - kShardHeaderBytes),
+                                     RoundUpToPage(End(piece)) - begin);
 }
 
 absl::Status LoadBlocks(const Piece& piece, const ShardFile& file) {
   const Target& target = piece.target;
-  const uint64_t begin = Begin(piece);
-  const uint64_t end = End(piece);
-  ENGRAM_ASSIGN_OR_RETURN(std::byte* const memory, PlaceOf(piece));
-  uint64_t read = begin;
+  const uint64_t end = RoundUpToPage(End(piece));
+  ENGRAM_RETURN_IF_ERROR(Populate(piece));
+  uint64_t read = RoundDownToPage(Begin(piece));
   for (uint64_t block = piece.first_block; block < piece.end_block; ++block) {
     const uint64_t offset = BlockOffset(target.layer, target.shard, block);
     const uint64_t bytes = BlockBytes(target.layer, target.shard, block);
@@ -94,11 +105,11 @@ absl::Status LoadBlocks(const Piece& piece, const ShardFile& file) {
       const uint64_t next =
           std::min(end, std::max(read + kReadBytes, RoundUpToPage(offset + bytes)));
       absl::Status status =
-          file.reader().ReadPages(read, absl::MakeSpan(memory + (read - begin), next - read));
+          file.reader().ReadPages(read, absl::MakeSpan(PlaceOf(piece, read), next - read));
       if (!status.ok()) return status;
       read = next;
     }
-    absl::Status status = file.CheckBlock(block, {memory + (offset - begin), bytes});
+    absl::Status status = file.CheckBlock(block, {PlaceOf(piece, offset), bytes});
     if (!status.ok()) return status;
   }
   return absl::OkStatus();
@@ -109,7 +120,8 @@ absl::Status LoadBlocks(const Piece& piece, const ShardFile& file) {
 absl::Status LoadLinkedBlocks(const Piece& piece, const ShardFile& file,
                               LinkedBlockReader& reader) {
   const Target& target = piece.target;
-  ENGRAM_ASSIGN_OR_RETURN(std::byte * memory, PlaceOf(piece));
+  ENGRAM_RETURN_IF_ERROR(Populate(piece));
+  std::byte* memory = PlaceOf(piece, Begin(piece));
   ENGRAM_RETURN_IF_ERROR(reader.Read(file, piece.first_block, piece.end_block,
                                      absl::MakeSpan(memory, End(piece) - Begin(piece))));
   for (uint64_t block = piece.first_block; block < piece.end_block; ++block) {
@@ -138,13 +150,14 @@ uint32_t ChooseLoadThreads(uint32_t asked) {
 }
 
 absl::Status LoadRows(const std::string& directory, const Manifest& manifest,
-                      const LinkedRows* links, absl::Span<Arena> arenas, uint32_t threads,
-                      const ProgressFunction& progress, const std::function<bool()>& cancelled) {
+                      absl::Span<const HeldLayer> held, const LinkedRows* links,
+                      absl::Span<Arena> arenas, uint32_t threads, const ProgressFunction& progress,
+                      const std::function<bool()>& cancelled) {
   ShardFiles files(directory, links);
   std::vector<Piece> pieces;
   for (size_t i = 0; i < manifest.layers.size(); ++i) {
     for (const ShardSpec& shard : manifest.layers[i].shards) {
-      CutIntoPieces({manifest.layers[i], shard, arenas[i]}, i, files, pieces);
+      CutIntoPieces({manifest.layers[i], shard, arenas[i]}, i, held[i], files, pieces);
     }
   }
   uint64_t total = 0;

@@ -2,24 +2,10 @@
 
 #include <algorithm>
 
-#include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
+#include "memstore/partition/held_check.h"
 
 namespace engram {
 namespace {
-
-bool HoldsAll(const HeldLayer& layer) {
-  return layer.ranges.size() == 1 && layer.ranges[0].first == 0 &&
-         layer.ranges[0].rows == layer.table_rows;
-}
-
-bool Holds(const HeldLayer& layer, uint64_t row) {
-  // The last range that begins at or before the row.
-  const auto behind =
-      std::upper_bound(layer.ranges.begin(), layer.ranges.end(), row,
-                       [](uint64_t at, const RowRange& range) { return at < range.first; });
-  return behind != layer.ranges.begin() && row - behind[-1].first < behind[-1].rows;
-}
 
 std::vector<HeldLayer> WholeLayers(const std::vector<GatherTable>& tables) {
   std::vector<HeldLayer> held;
@@ -36,29 +22,11 @@ RowSource::RowSource(std::vector<HeldLayer> held, bool resident)
       holds_all_(std::all_of(held_.begin(), held_.end(), HoldsAll)),
       resident_(resident) {}
 
-template <typename Id>
-absl::Status RowSource::CheckHeld(size_t layer, absl::Span<const Id> ids) const {
-  const HeldLayer& held = held_[layer];
-  if (HoldsAll(held)) return absl::OkStatus();
-  for (size_t i = 0; i < ids.size(); ++i) {
-    if (Holds(held, ids[i])) continue;
-    return absl::FailedPreconditionError(absl::StrCat(
-        "row ", ids[i], " (index ", i, ") is not held here, of the layer's ", held.table_rows,
-        " rows these are: ",
-        absl::StrJoin(held.ranges, ", ",
-                      [](std::string* out, const RowRange& range) {
-                        absl::StrAppend(out, "[", range.first, ", ", range.first + range.rows, ")");
-                      }),
-        ": ask who holds it"));
-  }
-  return absl::OkStatus();
-}
-
-template absl::Status RowSource::CheckHeld(size_t, absl::Span<const uint32_t>) const;
-template absl::Status RowSource::CheckHeld(size_t, absl::Span<const uint64_t>) const;
-
 ResidentRows::ResidentRows(std::vector<GatherTable> tables)
     : RowSource(WholeLayers(tables), /*resident=*/true), tables_(std::move(tables)) {}
+
+ResidentRows::ResidentRows(std::vector<GatherTable> tables, std::vector<HeldLayer> held)
+    : RowSource(std::move(held), /*resident=*/true), tables_(std::move(tables)) {}
 
 absl::StatusOr<RowSource::When> ResidentRows::Begin(RowRequest& request,
                                                     const std::shared_ptr<Executor>&, Done) const {

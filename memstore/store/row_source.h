@@ -22,20 +22,9 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "memstore/gather/gather.h"
+#include "memstore/partition/partition.h"
 
 namespace engram {
-
-// Rows [first, first + rows) of a layer.
-struct RowRange {
-  uint64_t first = 0;
-  uint64_t rows = 0;
-};
-
-// What of one layer is held: ranges that ascend and neither overlap nor touch.
-struct HeldLayer {
-  uint64_t table_rows = 0;  // of the whole layer
-  std::vector<RowRange> ranges;
-};
 
 // Rows of one layer that a message needs, in its order, by ids of one of two widths.
 struct WantedRun {
@@ -88,14 +77,10 @@ class RowSource {
   RowSource(const RowSource&) = delete;
   RowSource& operator=(const RowSource&) = delete;
 
-  // The rows that it holds, layer by layer as in the table set. Those of a request are held, and
-  // ids of theirs were checked.
+  // The rows that it holds, layer by layer as in the table set. Those of a request are held
+  // (CheckHeldRows).
   const std::vector<HeldLayer>& held() const { return held_; }
   bool holds_all() const { return holds_all_; }
-  // FAILED_PRECONDITION names the first id whose row is not held, its place, and what is.
-  // Id is uint32_t or uint64_t.
-  template <typename Id>
-  absl::Status CheckHeld(size_t layer, absl::Span<const Id> ids) const;
 
   // Whether all that it holds lies in the tables of the set's layers(), for as long as the set.
   bool resident() const { return resident_; }
@@ -118,11 +103,12 @@ class RowSource {
   const bool resident_;
 };
 
-// Rows in memory, whole layers.
+// Rows in memory: whole layers, or what is held of each.
 class ResidentRows final : public RowSource {
  public:
-  // By layer, as in the table set, which outlives it.
+  // By layer, as in the table set, which outlives it. Without `held` all rows of the tables are.
   explicit ResidentRows(std::vector<GatherTable> tables);
+  ResidentRows(std::vector<GatherTable> tables, std::vector<HeldLayer> held);
 
   absl::StatusOr<When> Begin(RowRequest& request, const std::shared_ptr<Executor>& executor,
                              Done done) const override;

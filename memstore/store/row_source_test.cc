@@ -112,28 +112,21 @@ TEST(ResidentRows, ArePresentAtOnceWhereTheyLie) {
   EXPECT_EQ(GatherRun(request.present[1]), (std::vector<int>{199, 3}));
 }
 
-TEST(RowSource, KnowsWhichRowsItHolds) {
+TEST(RowSource, KnowsWhetherItHoldsAll) {
   const std::vector<RowRange> ranges = {{.first = 3, .rows = 2}, {.first = 10, .rows = 5}};
   const NoSource source({{.table_rows = 20, .ranges = ranges}, {.table_rows = 5, .ranges = {}}});
   EXPECT_FALSE(source.holds_all());
-  for (uint64_t row = 0; row < 20; ++row) {
-    const bool held = (row >= 3 && row < 5) || (row >= 10 && row < 15);
-    const uint64_t wide[] = {3, row};
-    const uint32_t narrow[] = {static_cast<uint32_t>(row)};
-    EXPECT_EQ(source.CheckHeld<uint64_t>(0, wide).ok(), held) << row;
-    EXPECT_EQ(source.CheckHeld<uint32_t>(0, narrow).ok(), held) << row;
-    EXPECT_FALSE(source.CheckHeld<uint32_t>(1, narrow).ok());
-  }
-  const uint64_t ids[] = {3, 14, 15};
-  const absl::Status status = source.CheckHeld<uint64_t>(0, ids);
-  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_EQ(
-      status.message(),
-      "row 15 (index 2) is not held here, of the layer's 20 rows these are: [3, 5), [10, 15): "
-      "ask who holds it");
+  EXPECT_EQ(source.held()[0].ranges, ranges);
   EXPECT_TRUE(NoSource({{.table_rows = 5, .ranges = {{0, 5}}}}).holds_all());
   EXPECT_FALSE(NoSource({{.table_rows = 5, .ranges = {{0, 4}}}}).holds_all());
   EXPECT_FALSE(NoSource({{.table_rows = 5, .ranges = {{1, 4}}}}).holds_all());
+}
+
+TEST(ResidentRows, MayBeAPartOfTheirTables) {
+  const Table table(10);
+  const ResidentRows source({table.table()}, {{.table_rows = 10, .ranges = {{2, 3}}}});
+  EXPECT_TRUE(source.resident());
+  EXPECT_FALSE(source.holds_all());
 }
 
 // Requests are begun and let go of on the executor's thread, and answered from another.

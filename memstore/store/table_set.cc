@@ -17,15 +17,19 @@
 namespace engram {
 namespace {
 
-// Room for each layer's rows and the padding of its last shard. Nothing of it is resident yet.
-absl::StatusOr<std::vector<Arena>> MapArenas(const Manifest& manifest, ArenaOptions options) {
+// Room for what is held of each layer's rows and the padding of its last shard. Nothing of it is
+// resident yet.
+absl::StatusOr<std::vector<Arena>> MapArenas(const Manifest& manifest,
+                                             absl::Span<const HeldLayer> held,
+                                             ArenaOptions options) {
   std::vector<Arena> arenas;
-  for (const LayerTableSpec& layer : manifest.layers) {
+  for (size_t i = 0; i < manifest.layers.size(); ++i) {
+    const LayerTableSpec& layer = manifest.layers[i];
     const uint64_t bytes = ShardFileBytes(layer.rows, layer.row_bytes) - kShardHeaderBytes;
-    absl::StatusOr<Arena> arena = Arena::Map(bytes, options);
+    absl::StatusOr<Arena> arena = Arena::Map(bytes, HeldPieces(layer, held[i]), options);
     if (!arena.ok()) return arena.status();
     if (arena->page_kind() == PageKind::kHugetlb2M) {
-      options.promised_hugetlb_bytes += arena->bytes();
+      options.promised_hugetlb_bytes += arena->held_bytes();
     }
     arenas.push_back(*std::move(arena));
   }
@@ -40,7 +44,7 @@ uint64_t TokenMapBytes(const AddressScheme& scheme) {
 uint64_t UnreservedBytes(const std::vector<Arena>& arenas) {
   uint64_t bytes = 0;
   for (const Arena& arena : arenas) {
-    if (arena.page_kind() != PageKind::kHugetlb2M) bytes += arena.bytes();
+    if (arena.page_kind() != PageKind::kHugetlb2M) bytes += arena.held_bytes();
   }
   return bytes;
 }
@@ -54,7 +58,8 @@ absl::Status CheckMemory(const Manifest& manifest, uint64_t needed, const LoadOp
   return absl::ResourceExhaustedError(
       absl::StrCat("table set ", manifest.name, " needs ", ExactBytes(needed), " of memory, ",
                    available.limited_by, " leaves ", ExactBytes(available.bytes),
-                   "; free memory, raise the limit, or pack the table smaller (--rows-per-head)"));
+                   "; free memory, raise the limit, serve a part of it (--partition), or pack the "
+                   "table smaller (--rows-per-head)"));
 }
 
 // Before anything is touched: the kernel ends a process that takes more than there is.
@@ -65,15 +70,21 @@ absl::Status CheckMappedMemory(const Manifest& manifest, const std::vector<Arena
   ENGRAM_RETURN_IF_ERROR(CheckMemory(manifest, UnreservedBytes(arenas) + 2 * map, options));
   if (!options.may_take) return absl::OkStatus();
   uint64_t bytes = map;
-  for (const Arena& arena : arenas) bytes += arena.bytes();
+  for (const Arena& arena : arenas) bytes += arena.held_bytes();
   return options.may_take(bytes);
 }
 
-// By shard; they match the manifest's digests whenever they are read.
+// By shard, none of one of which nothing is held; they match the manifest's digests whenever they
+// are read.
 absl::StatusOr<std::vector<std::vector<uint32_t>>> LoadLayerChecksums(const std::string& directory,
-                                                                      const LayerTableSpec& layer) {
+                                                                      const LayerTableSpec& layer,
+                                                                      const HeldLayer& held) {
   std::vector<std::vector<uint32_t>> checksums;
   for (const ShardSpec& shard : layer.shards) {
+    if (HeldBlocks(layer, shard, held).empty()) {
+      checksums.emplace_back();
+      continue;
+    }
     absl::StatusOr<std::vector<uint32_t>> words = LoadChecksums(directory, layer, shard);
     if (!words.ok()) return words.status();
     checksums.push_back(*std::move(words));
@@ -83,11 +94,22 @@ absl::StatusOr<std::vector<std::vector<uint32_t>>> LoadLayerChecksums(const std:
 
 }  // namespace
 
-uint64_t MostResidentBytes(const Manifest& manifest) {
+GatherTable LongestHeld(const GatherTable& table, const HeldLayer& held) {
+  GatherTable longest = table;
+  longest.rows = 0;
+  for (const RowRange& range : held.ranges) {
+    if (range.rows <= longest.rows) continue;
+    longest.base = table.base + range.first * table.row_bytes;
+    longest.first_row = range.first;
+    longest.rows = range.rows;
+  }
+  return longest;
+}
+
+uint64_t MostResidentBytes(const Manifest& manifest, absl::Span<const HeldLayer> held) {
   uint64_t bytes = TokenMapBytes(manifest.scheme);
-  for (const LayerTableSpec& layer : manifest.layers) {
-    const uint64_t rows = ShardFileBytes(layer.rows, layer.row_bytes) - kShardHeaderBytes;
-    bytes += (rows + kHugePageBytes - 1) / kHugePageBytes * kHugePageBytes;
+  for (size_t i = 0; i < manifest.layers.size(); ++i) {
+    bytes += BytesOf(InWholePages(HeldPieces(manifest.layers[i], held[i]), kHugePageBytes));
   }
   return bytes;
 }
@@ -101,10 +123,11 @@ absl::StatusOr<std::shared_ptr<const TableSet>> TableSet::Load(const std::string
   set->manifest_ = *std::move(manifest);
   absl::Status status = CheckSetDirectory(directory, set->manifest_);
   if (!status.ok()) return status;
-  absl::StatusOr<std::vector<Arena>> arenas = MapArenas(set->manifest_, options.arena);
+  ENGRAM_ASSIGN_OR_RETURN(set->held_, HeldBy(options.partition, set->manifest_));
+  absl::StatusOr<std::vector<Arena>> arenas = MapArenas(set->manifest_, set->held_, options.arena);
   if (absl::IsResourceExhausted(arenas.status())) {
     // A mapping larger than the machine is refused at once: what helps to know is both sizes.
-    absl::Status memory = CheckMemory(set->manifest_, set->manifest_.TableBytes(), options);
+    absl::Status memory = CheckMemory(set->manifest_, set->held_row_bytes(), options);
     if (!memory.ok()) return memory;
   }
   if (!arenas.ok()) return arenas.status();
@@ -119,8 +142,9 @@ absl::StatusOr<std::shared_ptr<const TableSet>> TableSet::Load(const std::string
   if (options.on_progress) {
     progress = [&options](uint64_t done, uint64_t total) { options.on_progress({done, total}); };
   }
-  status = LoadRows(directory, set->manifest_, links ? &*links : nullptr, absl::MakeSpan(*arenas),
-                    ChooseLoadThreads(options.threads), progress, options.cancelled);
+  status = LoadRows(directory, set->manifest_, set->held_, links ? &*links : nullptr,
+                    absl::MakeSpan(*arenas), ChooseLoadThreads(options.threads), progress,
+                    options.cancelled);
   if (!status.ok()) return status;
 
   for (Arena& arena : *arenas) arena.CollapseRest(options.cancelled);
@@ -128,8 +152,9 @@ absl::StatusOr<std::shared_ptr<const TableSet>> TableSet::Load(const std::string
   set->Calibrate(options);
   std::vector<GatherTable> tables;
   for (const LoadedLayer& layer : set->layers_) tables.push_back(layer.table);
-  set->row_source_ = options.make_row_source ? options.make_row_source(std::move(tables))
-                                             : std::make_unique<ResidentRows>(std::move(tables));
+  set->row_source_ = options.make_row_source
+                         ? options.make_row_source(std::move(tables))
+                         : std::make_unique<ResidentRows>(std::move(tables), set->held_);
   return std::shared_ptr<const TableSet>(std::move(set));
 }
 
@@ -149,7 +174,7 @@ void TableSet::CountPages(std::vector<Arena>& arenas) {
     ResidentPages taken;
     (kind == PageKind::kHugetlb2M         ? taken.hugetlb
      : kind == PageKind::kTransparentHuge ? taken.transparent_huge
-                                          : taken.small) = arenas[i].bytes();
+                                          : taken.small) = arenas[i].held_bytes();
     loaded_pages_ += taken;
   }
 }
@@ -176,7 +201,7 @@ absl::Status TableSet::TakeLayers(std::vector<Arena> arenas) {
     const LayerTableSpec& layer = manifest_.layers[i];
     ENGRAM_RETURN_IF_ERROR(arenas[i].Seal());
     layers_.push_back({layer.layer, {arenas[i].data(), layer.rows, layer.row_bytes}});
-    auto checksums = LoadLayerChecksums(directory_, layer);
+    auto checksums = LoadLayerChecksums(directory_, layer, held_[i]);
     if (!checksums.ok()) return checksums.status();
     checksums_.push_back(*std::move(checksums));
   }
@@ -188,6 +213,8 @@ absl::Status TableSet::TakeLayers(std::vector<Arena> arenas) {
 void TableSet::Calibrate(const LoadOptions& options) {
   for (size_t i = 0; i < layers_.size(); ++i) {
     GatherTable& table = layers_[i].table;
+    const GatherTable measured = LongestHeld(table, held_[i]);
+    if (measured.rows == 0) continue;
     const PageKind page_kind = arenas_[i].page_kind();
     auto found = std::find_if(
         calibrations_.begin(), calibrations_.end(), [&](const WidthCalibration& calibration) {
@@ -196,7 +223,7 @@ void TableSet::Calibrate(const LoadOptions& options) {
     if (found == calibrations_.end()) {
       const GatherCalibration gather = options.gather_ahead_rows != 0
                                            ? GivenAhead(table, options.gather_ahead_rows)
-                                           : CalibrateGather(table, *options.clock);
+                                           : CalibrateGather(measured, *options.clock);
       found = calibrations_.insert(found, {table.row_bytes, page_kind, gather});
     }
     table.ahead_rows = found->gather.ahead_rows;
@@ -214,7 +241,7 @@ const LoadedLayer* TableSet::FindLayer(uint32_t layer) const {
 
 uint64_t TableSet::resident_bytes() const {
   uint64_t bytes = 0;
-  for (const Arena& arena : arenas_) bytes += arena.bytes();
+  for (const Arena& arena : arenas_) bytes += arena.held_bytes();
   return bytes;
 }
 
@@ -228,6 +255,14 @@ PageKind TableSet::page_kind() const {
   PageKind kind = PageKind::kHugetlb2M;
   for (const Arena& arena : arenas_) kind = std::max(kind, arena.page_kind());
   return kind;
+}
+
+absl::Status CheckResident(const TableSet& set, absl::string_view way) {
+  if (set.row_source().resident()) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat(
+      "table set ", set.name(), " (", set.id(), ") is not served ", way,
+      ": its rows are brought to memory as they are asked for, which this way does not do: attach "
+      "over gRPC (HOST:PORT or unix:PATH)"));
 }
 
 }  // namespace engram

@@ -4,7 +4,9 @@
 // holds one keeps its memory alive: that is its pin. Each layer's rows lie in one contiguous run of
 // memory (huge pages where there are any), read from the shards, or from where a linked set's rows
 // lie, in parallel with every checksum verified on the way; a set with one wrong byte is never
-// returned.
+// returned. Of a partition only the blocks that have its rows in them are read and are memory
+// (held_blocks.h); row r still lies at base + r * row_bytes, and reading one that is not held ends
+// the process, so whoever gathers checks ids first (CheckHeldRows).
 #pragma once
 
 #include <cstdint>
@@ -14,13 +16,17 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "memstore/addressing/addresser.h"
 #include "memstore/base/clock.h"
 #include "memstore/gather/gather.h"
 #include "memstore/gather/gather_tuning.h"
+#include "memstore/partition/partition.h"
 #include "memstore/store/arena.h"
+#include "memstore/store/held_blocks.h"
 #include "memstore/store/resident_pages.h"
 #include "memstore/store/row_source.h"
 #include "memstore/table/manifest.h"
@@ -28,7 +34,7 @@
 
 namespace engram {
 
-// Of the shards' bytes, headers left out, padding counted.
+// Of the shards' bytes that are read, headers left out, padding counted.
 struct LoadProgress {
   uint64_t bytes_done = 0;
   uint64_t bytes_total = 0;
@@ -37,6 +43,8 @@ struct LoadProgress {
 struct LoadOptions {
   uint32_t threads = 0;  // readers and verifiers; 0: as many as keep a device busy
   ArenaOptions arena;
+  // The part to load; nothing: all of the set.
+  std::optional<Partition> partition;
   // Where side files of the set may lie beside those in its own directory; empty: nowhere.
   std::string side_file_directory;
   // The memory that may be taken; without it the kernel is asked what is available.
@@ -52,7 +60,7 @@ struct LoadOptions {
   // Asked by the threads that load, between blocks; true: Load ends with CANCELLED. Thread-safe.
   std::function<bool()> cancelled;
   // Makes what lookups take rows from, given the tables as loaded, which outlive it; empty: those
-  // tables (ResidentRows).
+  // tables (ResidentRows). Of a partition's tables it may read no row that is not held.
   std::function<std::unique_ptr<const RowSource>(std::vector<GatherTable>)> make_row_source;
   // How many rows ahead the gather prefetches, 1..kMostAheadRows; 0: measured once the rows are in
   // memory, some tens of milliseconds for each row width.
@@ -65,9 +73,13 @@ struct LoadedLayer {
   GatherTable table;
 };
 
-// The most that a set takes of memory: each layer's rows in whole huge pages, and the token map. Of
-// many small layers it is a thousand times their rows.
-uint64_t MostResidentBytes(const Manifest& manifest);
+// The most that a set, or what is held of it (HeldBy), takes of memory: each run of blocks in whole
+// huge pages, and the token map. Of many small layers it is a thousand times their rows.
+uint64_t MostResidentBytes(const Manifest& manifest, absl::Span<const HeldLayer> held);
+
+// The longest run of rows that is held of a table, on which its gather is measured; no rows where
+// none are.
+GatherTable LongestHeld(const GatherTable& table, const HeldLayer& held);
 
 // How rows of one width, on pages of one kind, are gathered.
 struct WidthCalibration {
@@ -82,9 +94,10 @@ class TableSet {
   // size that does not match, a file that does not belong to the set or is a link, a place that
   // the device can't read; names file and block. FAILED_PRECONDITION: the token map is not the
   // manifest's, a side file is of another set, or a file that the set is linked to changed.
-  // INVALID_ARGUMENT: the manifest contradicts itself, or the NUMA node of the options is not
-  // there. RESOURCE_EXHAUSTED: the table does not fit into the memory that is available, with both
-  // sizes, or a thread can't be started. CANCELLED: the options said so.
+  // INVALID_ARGUMENT: the manifest contradicts itself, the set has not got the partition of the
+  // options, or their NUMA node is not there. RESOURCE_EXHAUSTED: the table does not fit into the
+  // memory that is available, with both sizes, or a thread can't be started. CANCELLED: the options
+  // said so.
   static absl::StatusOr<std::shared_ptr<const TableSet>> Load(const std::string& directory,
                                                               const LoadOptions& options);
   ~TableSet();
@@ -103,14 +116,17 @@ class TableSet {
   const Addresser& image_taking_addresser() const { return *image_taking_addresser_; }
   const std::vector<LoadedLayer>& layers() const { return layers_; }
   const LoadedLayer* FindLayer(uint32_t layer) const;  // nullptr when there is none
+  // The rows of each layer that are in memory, in the order of layers(), and their bytes.
+  const std::vector<HeldLayer>& held() const { return held_; }
+  uint64_t held_row_bytes() const { return HeldRowBytes(manifest_, held_); }
   // Where lookups take rows from.
   const RowSource& row_source() const { return *row_source_; }
   // The memory of layers()[i], for sending to other processes; its memfd is open when it was loaded
   // shareable.
   const Arena& arena(size_t i) const { return arenas_[i]; }
-  // Of shard `shard` of layer `i`: [0] is the header's, [1..] are the blocks'. They lie in memory,
-  // so that rows can be verified again when the directory is gone: four bytes a block, 1.5 MiB for
-  // 189 GiB as packed.
+  // Of shard `shard` of layer `i`: [0] is the header's, [1..] are the blocks'; empty where nothing
+  // of the shard is held. They lie in memory, so that rows can be verified again when the directory
+  // is gone: four bytes a block, 1.5 MiB for 189 GiB as packed.
   absl::Span<const uint32_t> checksums(size_t i, size_t shard) const {
     return checksums_[i][shard];
   }
@@ -138,12 +154,19 @@ class TableSet {
   SideFiles side_files_;
   std::shared_ptr<const Addresser> addresser_;
   std::shared_ptr<const Addresser> image_taking_addresser_;
-  std::vector<Arena> arenas_;  // one a layer
+  std::vector<HeldLayer> held_;  // one a layer
+  std::vector<Arena> arenas_;    // one a layer
   ResidentPages loaded_pages_;
   std::vector<LoadedLayer> layers_;
   std::unique_ptr<const RowSource> row_source_;
   std::vector<WidthCalibration> calibrations_;
   std::vector<std::vector<std::vector<uint32_t>>> checksums_;  // by layer and shard
 };
+
+// For those who gather from a set's tables by themselves, beside its row source (shared memory,
+// RDMA), asked where a client attaches: FAILED_PRECONDITION names the set, `way` ("over RDMA") and
+// what to use in its place when its rows are brought to memory as they are asked for
+// (RowSource::resident).
+absl::Status CheckResident(const TableSet& set, absl::string_view way);
 
 }  // namespace engram

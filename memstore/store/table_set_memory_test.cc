@@ -1,6 +1,7 @@
 // What loading a table set says of memory before it takes any.
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -8,6 +9,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "memstore/addressing/scheme.h"
+#include "memstore/store/held_blocks.h"
 #include "memstore/store/table_set.h"
 #include "memstore/store/testing/small_table_set.h"
 
@@ -81,7 +83,8 @@ TEST_F(TableSetMemoryTest, ManySmallLayersTakeAHugePageEach) {
   SmallTableSet set;
   set.layers.clear();
   for (uint32_t layer = 0; layer < 3; ++layer) set.layers.push_back({.layer = layer, .rows = 1});
-  EXPECT_EQ(MostResidentBytes(Write(set)), uint64_t{3} << 21);
+  const Manifest manifest = Write(set);
+  EXPECT_EQ(MostResidentBytes(manifest, *HeldBy(std::nullopt, manifest)), uint64_t{3} << 21);
 }
 
 }  // namespace

@@ -30,6 +30,9 @@ void Describe(const TableSetStatus& set, v1::TableSetEntry* entry) {
   entry->set_directory(set.directory);
   entry->set_state(std::string(Name(set.state)));
   entry->set_resident_bytes(set.resident_bytes);
+  entry->set_held_bytes(set.held_bytes);
+  entry->set_table_bytes(set.table_bytes);
+  entry->set_held(set.held);
   entry->set_page_kind(std::string(Name(set.page_kind)));
   entry->set_mapped_leases(leases(LeaseKind::kMapped));
   entry->set_ring_leases(leases(LeaseKind::kRing));
@@ -159,7 +162,7 @@ absl::Status AdminService::PublishNow(const std::string& directory, const std::s
                               },
                               [&] { return call.cancelled(); }, Keep::kYes));
   const TableSet& set = *published.set;
-  last->set_bytes_done(set.manifest().TableBytes());
+  last->set_bytes_done(set.held_row_bytes());
   last->set_bytes_total(last->bytes_done());
   last->set_name(set.name());
   last->set_id(set.id());

@@ -198,6 +198,10 @@ std::string Sets(const ServerSnapshot& snapshot) {
                     SpanText(absl::FromChrono(set.age)), Pages(set.pages),
                     "<br><code class=\"dim\">", Escape(set.id), "</code><br>",
                     "<span class=\"small dim\">", Escape(set.directory), "<br>", Clients(set));
+    if (!set.held.empty()) {
+      absl::StrAppend(&text, "<br>holds ", Escape(set.held), ", ",
+                      HumanBytesOf(set.held_bytes, set.table_bytes));
+    }
     if (set.provenance) {
       absl::StrAppend(&text, "<br>from ", Escape(ProvenanceText(*set.provenance)));
     }

@@ -71,6 +71,14 @@ class StatusPageTest : public ::testing::Test {
   std::vector<HistoryPoint> history_;
 };
 
+TEST_F(StatusPageTest, OfAPartItSaysWhichItIs) {
+  EXPECT_THAT(Page(), ::testing::Not(HasSubstr("holds columns")));
+  snapshot_.table_sets[0].held = "columns 0..1, 8..9";
+  snapshot_.table_sets[0].held_bytes = uint64_t{1} << 30;
+  snapshot_.table_sets[0].table_bytes = uint64_t{4} << 30;
+  EXPECT_THAT(Page(), HasSubstr("<br>holds columns 0..1, 8..9, 1.0 of 4.0 GiB"));
+}
+
 TEST_F(StatusPageTest, SaysWhichServerItIs) {
   EXPECT_THAT(Page(), AllOf(HasSubstr("<title>engram-store-0: SERVING – engramd</title>"),
                             HasSubstr("<h1>engram-store-0</h1>"),

@@ -20,6 +20,7 @@
 #include "memstore/addressing/scheme.h"
 #include "memstore/gather/gather.h"
 #include "memstore/gather/parallel_gather.h"
+#include "memstore/partition/partition.h"
 #include "server/config/config_fields.h"
 
 namespace engram {
@@ -103,6 +104,27 @@ void TakeTables(const ConfigLayers& layers, ServerConfig* config, Faults* faults
     Refuse(layers.Where("ignore_recorded"), "is of no use without --state-dir DIR", faults);
   }
   TakeCheckpoint(layers, config, faults);
+}
+
+void TakePartition(const ConfigLayers& layers, ServerConfig* config, Faults* faults) {
+  const v1::ServerConfig& given = layers.config();
+  const auto take = [&](const char* field, const std::string& text, const auto& parsed) {
+    if (parsed.ok()) {
+      config->partition = *parsed;
+    } else {
+      Refuse(absl::StrCat(layers.Where(field), " ", text, ":"), parsed.status().message(), faults);
+    }
+  };
+  if (!given.partition().empty() && !given.partition_columns().empty()) {
+    Refuse(layers.Where("partition_columns"),
+           "and --partition both say what is held: give one of them", faults);
+  }
+  if (!given.partition().empty()) {
+    take("partition", given.partition(), ParsePartitionIndex(given.partition()));
+  } else if (!given.partition_columns().empty()) {
+    take("partition_columns", given.partition_columns(),
+         ParsePartitionColumns(given.partition_columns()));
+  }
 }
 
 void TakeListen(const ConfigLayers& layers, ServerConfig* config, Faults* faults) {
@@ -442,8 +464,8 @@ std::vector<EffectiveField> Effective(const ConfigLayers& layers) {
 
 ServerConfig Understand(const ConfigLayers& layers, Faults* faults) {
   ServerConfig config;
-  for (const auto take : {TakeTables, TakeListen, TakeNumbers, TakeNuma, TakeShm, TakeRdma,
-                          TakeAdmin, TakeSecurity}) {
+  for (const auto take : {TakeTables, TakePartition, TakeListen, TakeNumbers, TakeNuma, TakeShm,
+                          TakeRdma, TakeAdmin, TakeSecurity}) {
     take(layers, &config, faults);
   }
   config.effective = Effective(layers);

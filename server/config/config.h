@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "memstore/rdma/device.h"
+#include "memstore/store/held_blocks.h"
 #include "memstore/store/numa_policy.h"
 #include "server/base/limits.h"
 #include "server/config/config_layers.h"
@@ -36,6 +37,7 @@ struct ServerConfig {
   bool ignore_recorded = false;         // what was published before is not served
   // In place of state_dir where that is empty: whoever starts engramd made it and removes it.
   std::string scratch_dir;
+  std::optional<Partition> partition;  // of every set; nothing: all of it
   std::vector<ListenAddress> listen;
   NumaPolicy numa;
   uint64_t memory_limit_bytes = 0;  // 0: what the machine has

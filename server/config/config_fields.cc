@@ -18,6 +18,12 @@ constexpr ConfigField kFields[] = {
      "was published (default: a restart serves what the flags say)"},
     {"ignore_recorded", "",
      "serve what --table-set and --checkpoint say, and not what --state-dir keeps of publications"},
+    {"partition", "K/N",
+     "hold and serve the K-th of N parts of every table set, K from 0: the same heads of every "
+     "order and layer (default: all of each set)"},
+    {"partition_columns", "LAYER:FIRST-LAST,...",
+     "hold and serve these columns of every table set, in place of --partition; a layer that is "
+     "not named is not held"},
     {"listen", "ADDR",
      "HOST:PORT (port 0: any free one, see the log) or unix:PATH, a socket of mode 0660; "
      "repeatable"},

@@ -151,11 +151,13 @@ absl::Status AttachRdmaCall::ConnectReader(const RdmaPeer& peer, v1::RdmaConnect
   const RdmaTables& tables = reader_->tables();
   const std::vector<LoadedLayer>& layers = tables.served().set->layers();
   for (size_t i = 0; i < layers.size(); ++i) {
-    v1::RdmaTable* table = connected->add_tables();
-    table->set_layer(layers[i].layer);
-    table->set_first_row(layers[i].table.first_row);
-    table->set_rows(layers[i].table.rows);
-    for (const RdmaRegion& piece : tables.pieces(i)) WriteWindow(piece, table->add_pieces());
+    for (const RdmaTables::Range& range : tables.ranges(i)) {
+      v1::RdmaTable* table = connected->add_tables();
+      table->set_layer(layers[i].layer);
+      table->set_first_row(range.rows.first);
+      table->set_rows(range.rows.rows);
+      for (const RdmaRegion& piece : range.pieces) WriteWindow(piece, table->add_pieces());
+    }
   }
   WriteWindow(tables.control(), connected->mutable_state());
   return absl::OkStatus();

@@ -19,6 +19,24 @@ namespace engram {
 
 static_assert(kMaxImageTokenIds <= wire::kMostImageTokenIds);
 
+namespace {
+
+// Nothing where all of the set is held.
+void AddHeld(const TableSet& set, v1::AttachResponse* response) {
+  if (set.row_source().holds_all()) return;
+  for (size_t i = 0; i < set.layers().size(); ++i) {
+    v1::HeldLayer* held = response->add_held();
+    held->set_layer(set.layers()[i].layer);
+    for (const RowRange& range : set.row_source().held()[i].ranges) {
+      v1::RowRange* rows = held->add_ranges();
+      rows->set_first(range.first);
+      rows->set_rows(range.rows);
+    }
+  }
+}
+
+}  // namespace
+
 void LookupService::Accept(EventLoop& loop) {
   using DescribeCall = UnaryMethodCall<v1::DescribeRequest, v1::DescribeResponse>;
   using AttachCall = UnaryMethodCall<v1::AttachRequest, v1::AttachResponse>;
@@ -96,6 +114,7 @@ grpc::Status LookupService::Attach(const Caller& caller, const v1::AttachRequest
   for (const int32_t id : (*set)->addresser().image_token_ids()) {
     response->add_image_token_ids(id);
   }
+  AddHeld(**set, response);
   v1::Limits* limits = response->mutable_limits();
   limits->set_max_batch_rows(max_batch_rows_);
   limits->set_max_request_bytes(kMaxRequestBytes);

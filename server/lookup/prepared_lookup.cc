@@ -9,6 +9,7 @@
 #include "memstore/addressing/column_check.h"
 #include "memstore/base/check.h"
 #include "memstore/base/status_macros.h"
+#include "memstore/partition/held_check.h"
 
 namespace engram {
 namespace {
@@ -232,12 +233,10 @@ absl::Status PreparedLookup::CheckSize(const LookupLimits& limits) const {
 absl::Status PreparedLookup::CheckHeld() const {
   if (source().holds_all()) return absl::OkStatus();
   for (const Layer& layer : layers_) {
-    absl::Status status = layer.ids32.empty() ? source().CheckHeld(layer.index, layer.ids64)
-                                              : source().CheckHeld(layer.index, layer.ids32);
-    if (!status.ok()) {
-      return absl::Status(status.code(),
-                          absl::StrCat("layer ", layer.layer, ": ", status.message()));
-    }
+    const HeldLayer& held = source().held()[layer.index];
+    const LayerAddressing& addressing = set_->manifest().scheme.layers[layer.index];
+    ENGRAM_RETURN_IF_ERROR(layer.ids32.empty() ? CheckHeldRows(held, addressing, layer.ids64)
+                                               : CheckHeldRows(held, addressing, layer.ids32));
   }
   return absl::OkStatus();
 }

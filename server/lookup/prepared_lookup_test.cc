@@ -1,5 +1,6 @@
 #include "server/lookup/prepared_lookup.h"
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -334,6 +335,67 @@ TEST_F(PreparedLookupTest, PinsItsTableSet) {
     EXPECT_EQ(set_->use_count(), before + 1);
   }
   EXPECT_EQ(set_->use_count(), before);
+}
+
+// Columns 0 and 1 of 2,500 and 150 rows, of which the second is held.
+class PartialLookupTest : public ::testing::Test {
+ protected:
+  PartialLookupTest() {
+    const std::string directory = absl::StrCat(::testing::TempDir(), "/partial_lookup_test");
+    testing::WriteSmallTableSet({.layers = {{.layer = 1, .row_bytes = 264, .rows = kLayerRows[0]},
+                                            {.layer = 14, .row_bytes = 16, .rows = kLayerRows[1]}},
+                                 .columns = 2},
+                                directory)
+        .value();
+    LoadOptions options;
+    options.partition = PartitionIndex{1, 2};
+    set_ = TableSet::Load(directory, options).value();
+  }
+  absl::Status Tokens(absl::Span<const ColumnSlice> slices) {
+    const std::vector<int32_t> ids = {5, 6, 7};
+    PreparedLookup lookup;
+    return lookup.PrepareTokens(set_, {.token_ids = ids, .slices = slices}, kLimits);
+  }
+  static ColumnSlice Slice(uint32_t first, uint32_t columns) {
+    return ColumnSlice::Create({{first, columns}}, 2).value();
+  }
+  static void ExpectNotHeld(const absl::Status& status, const std::string& rows) {
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr(rows));
+    EXPECT_THAT(std::string(status.message()), HasSubstr("columns 1..1"));
+  }
+
+  std::shared_ptr<const TableSet> set_;
+};
+
+TEST_F(PartialLookupTest, RowsThatAreNotHeldAreRefusedInEitherWidth) {
+  const std::vector<uint32_t> narrow = {2500, 4999}, wrong_narrow = {2500, 2499};
+  const std::vector<uint64_t> wide = {150}, wrong_wide = {0};
+  PreparedLookup lookup;
+  EXPECT_TRUE(lookup
+                  .PrepareRows(set_,
+                               {{{.layer = 1, .ids32 = narrow}, {.layer = 14, .ids64 = wide}}},
+                               kLimits)
+                  .ok());
+  ExpectNotHeld(lookup.PrepareRows(set_, {{{.layer = 1, .ids32 = wrong_narrow}}}, kLimits),
+                "layer 1: row 2499 (index 1) is not held here, of the layer's 5000 rows these are: "
+                "[2500, 5000)");
+  ExpectNotHeld(
+      lookup.PrepareRows(
+          set_, {{{.layer = 1, .ids32 = narrow}, {.layer = 14, .ids64 = wrong_wide}}}, kLimits),
+      "[150, 300)");
+}
+
+TEST_F(PartialLookupTest, TokensAreLookedUpInColumnsThatAreHeld) {
+  const ColumnSlice held[] = {Slice(1, 1), Slice(1, 1)};
+  EXPECT_TRUE(Tokens(held).ok());
+  const ColumnSlice one_layer[] = {Slice(1, 1), Slice(0, 0)};
+  EXPECT_TRUE(Tokens(one_layer).ok());
+  const ColumnSlice other[] = {Slice(1, 1), Slice(0, 1)};
+  ExpectNotHeld(Tokens(other), "layer 14");
+  const ColumnSlice all[] = {Slice(0, 2), Slice(0, 2)};
+  ExpectNotHeld(Tokens(all), "layer 1");
+  ExpectNotHeld(Tokens({}), "[2500, 5000)");
 }
 
 }  // namespace

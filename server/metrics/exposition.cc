@@ -167,6 +167,11 @@ void AddTableSets(const ServerSnapshot& snapshot, Families& out) {
   MetricFamily& resident = out.Begin("resident_bytes", MetricType::Gauge,
                                      "Memory of table sets by the kind of page that it lies on, as "
                                      "the kernel counts it; counted anew at most once a second.");
+  MetricFamily& held = out.Begin("held_bytes", MetricType::Gauge,
+                                 "Of the rows of a table set that are held here, which are its "
+                                 "partition's where it has one (--partition).");
+  MetricFamily& all =
+      out.Begin("table_bytes", MetricType::Gauge, "Of all rows of a table set, held here or not.");
   MetricFamily& leases = out.Begin("leases", MetricType::Gauge,
                                    "Clients that have a table set, by the way they have it; those "
                                    "over gRPC are not counted.");
@@ -182,6 +187,9 @@ void AddTableSets(const ServerSnapshot& snapshot, Families& out) {
                          {{"name", set.name}, {"id", set.id}, {"pages", std::string(Name(kind))}},
                          static_cast<double>(bytes));
     }
+    const Families::Labels labels = {{"name", set.name}, {"id", set.id}};
+    Families::AddGauge(held, labels, static_cast<double>(set.held_bytes));
+    Families::AddGauge(all, labels, static_cast<double>(set.table_bytes));
     for (const WidthCalibration& width : set.calibrations) {
       Families::AddGauge(ahead,
                          {{"name", set.name},

@@ -40,6 +40,21 @@ TEST(Exposition, HasTheProcessUnderTheNamesThatAllProgramsHave) {
   }
 }
 
+TEST(Exposition, TellsHowMuchOfASetIsHeld) {
+  ServerSnapshot snapshot;
+  TableSetStatus& set = snapshot.table_sets.emplace_back();
+  set.name = "n";
+  set.id = "i";
+  set.held_bytes = 10;
+  set.table_bytes = 40;
+  const std::string text = ExposeMetrics({}, snapshot);
+  for (const char* line : {"engram_server_held_bytes{", "engram_server_table_bytes{"}) {
+    EXPECT_THAT(text, HasSubstr(line));
+  }
+  EXPECT_THAT(text, ::testing::ContainsRegex("server_held_bytes.[^}]*} 10\n"));
+  EXPECT_THAT(text, ::testing::ContainsRegex("server_table_bytes.[^}]*} 40\n"));
+}
+
 TEST(Exposition, TellsWhyConnectionsWereEnded) {
   ServerSnapshot snapshot;
   snapshot.connections_ended = {.long_header_block = 1, .idle_frames = 2, .memory = 3};

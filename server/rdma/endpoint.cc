@@ -7,7 +7,6 @@
 #include "memstore/base/status_macros.h"
 #include "memstore/rdma/limits.h"
 #include "memstore/rdma/memlock.h"
-#include "memstore/store/check_resident.h"
 
 namespace engram {
 absl::StatusOr<std::unique_ptr<RdmaEndpoint>> RdmaEndpoint::Start(

@@ -16,15 +16,19 @@ absl::StatusOr<std::shared_ptr<const RdmaTables>> RdmaTables::Register(
   std::shared_ptr<RdmaTables> tables(new RdmaTables(std::move(domain), std::move(served)));
   const TableSet& set = *tables->served_.set;
   for (size_t i = 0; i < set.layers().size(); ++i) {
-    std::vector<RdmaRegion>& pieces = tables->pieces_.emplace_back();
-    std::byte* const base = set.arena(i).data();
-    const uint64_t bytes = set.arena(i).bytes();
-    for (uint64_t at = 0; at < bytes; at += kRdmaPieceBytes) {
-      ENGRAM_ASSIGN_OR_RETURN(
-          RdmaRegion piece,
-          RdmaRegion::Register(tables->domain_, {base + at, std::min(kRdmaPieceBytes, bytes - at)},
-                               access));
-      pieces.push_back(std::move(piece));
+    std::vector<Range>& ranges = tables->ranges_.emplace_back();
+    const GatherTable& table = set.layers()[i].table;
+    for (const RowRange& rows : set.held()[i].ranges) {
+      Range& range = ranges.emplace_back(Range{rows, {}});
+      std::byte* const base = set.arena(i).data() + rows.first * table.row_bytes;
+      const uint64_t bytes = rows.rows * table.row_bytes;
+      for (uint64_t at = 0; at < bytes; at += kRdmaPieceBytes) {
+        ENGRAM_ASSIGN_OR_RETURN(
+            RdmaRegion piece,
+            RdmaRegion::Register(tables->domain_,
+                                 {base + at, std::min(kRdmaPieceBytes, bytes - at)}, access));
+        range.pieces.push_back(std::move(piece));
+      }
     }
   }
   ENGRAM_ASSIGN_OR_RETURN(tables->control_,

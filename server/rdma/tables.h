@@ -5,10 +5,12 @@
 // when engramd starts, in pieces; never on the way of a lookup. Immutable and thread-safe.
 #pragma once
 
+#include <cstddef>
 #include <memory>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "memstore/partition/partition.h"
 #include "memstore/rdma/verbs.h"
 #include "memstore/store/table_set_registry.h"
 #include "server/rdma/session.h"
@@ -23,8 +25,13 @@ class RdmaTables {
 
   const ServedSet& served() const { return served_; }
   const std::shared_ptr<RdmaDomain>& domain() const { return domain_; }
-  // Of the set's layers()[i], one after the other.
-  const std::vector<RdmaRegion>& pieces(size_t i) const { return pieces_[i]; }
+  // A range of rows that is held, in pieces that follow each other; nothing beside it can be read.
+  struct Range {
+    RowRange rows;
+    std::vector<RdmaRegion> pieces;
+  };
+  // Of the set's layers()[i], ascending.
+  const std::vector<Range>& ranges(size_t i) const { return ranges_[i]; }
   const RdmaRegion& control() const { return control_; }
 
  private:
@@ -33,7 +40,7 @@ class RdmaTables {
 
   const std::shared_ptr<RdmaDomain> domain_;
   const ServedSet served_;
-  std::vector<std::vector<RdmaRegion>> pieces_;
+  std::vector<std::vector<Range>> ranges_;
   RdmaRegion control_;
 };
 

@@ -9,8 +9,10 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "memstore/base/status_macros.h"
+#include "memstore/shm/held_tables.h"
 #include "memstore/shm/ring.h"
-#include "memstore/store/check_resident.h"
+#include "proto/wire/features.h"
 #include "proto/wire/version.h"
 
 namespace engram {
@@ -46,10 +48,11 @@ absl::Status Add(absl::StatusOr<FileDescriptor> made, ShmGrant* grant) {
 }
 
 absl::Status AddTables(const TableSet& set, ShmGrant* grant) {
-  if (set.layers().size() > kShmMaxMappedLayers) {
+  const size_t most =
+      std::min<size_t>(kShmMaxMappedLayers, kShmMaxDescriptors - grant->descriptors.size());
+  if (set.layers().size() > most) {
     return absl::UnimplementedError(absl::StrCat("a set of ", set.layers().size(),
-                                                 " layers is not mapped, at most ",
-                                                 kShmMaxMappedLayers, " are"));
+                                                 " layers is not mapped, at most ", most, " are"));
   }
   for (size_t i = 0; i < set.layers().size(); ++i) {
     const FileDescriptor& table = set.arena(i).memfd();
@@ -76,6 +79,21 @@ absl::Status AddRing(ShmGrant* grant) {
   if (!region.ok()) return region.status();
   grant->ring = *std::move(region);
   return Add(std::move(memfd), grant);
+}
+
+// Of an owner that holds a part of the set.
+absl::Status AddHeldRows(const TableSet& set, const ParsedShmRequest& request, ShmGrant* grant) {
+  if (!request.takes_held_rows) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "this engramd holds a part of table set ", set.name(),
+        " (--partition), and the client is older than that: update it, or attach over gRPC"));
+  }
+  std::vector<HeldTable> tables;
+  for (size_t i = 0; i < set.held().size(); ++i) {
+    tables.push_back({set.held()[i], set.arena(i).pieces()});
+  }
+  SetMessage(absl::StrCat(kEngramVersion, " ", wire::kHeldRows), &grant->reply);
+  return Add(SealedCopy("engram-held-rows", WriteHeldTables(tables)), grant);
 }
 
 }  // namespace
@@ -117,7 +135,8 @@ absl::StatusOr<ParsedShmRequest> ParseShmRequest(absl::Span<const std::byte> byt
   }
   return ParsedShmRequest{.mode = mode,
                           .table_set = std::string(request.table_set, request.table_set_bytes),
-                          .takes_image_token_ids = (request.takes & kShmTakesImageTokenIds) != 0};
+                          .takes_image_token_ids = (request.takes & kShmTakesImageTokenIds) != 0,
+                          .takes_held_rows = (request.takes & kShmTakesHeldRows) != 0};
 }
 
 absl::StatusOr<ShmGrant> GrantShmRequest(const ParsedShmRequest& request,
@@ -145,6 +164,9 @@ absl::StatusOr<ShmGrant> GrantShmRequest(const ParsedShmRequest& request,
   }
   if (!status.ok()) return status;
   grant.descriptors.push_back(grant.served.control->memfd().get());
+  if (!set.row_source().holds_all()) {
+    ENGRAM_RETURN_IF_ERROR(AddHeldRows(set, request, &grant));
+  }
   status = request.mode == ShmMode::kMapped ? AddTables(set, &grant) : AddRing(&grant);
   if (!status.ok()) return status;
   grant.reply.descriptors = static_cast<uint32_t>(grant.descriptors.size());

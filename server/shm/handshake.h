@@ -23,6 +23,7 @@ struct ParsedShmRequest {
   ShmMode mode = ShmMode::kMapped;
   std::string table_set;
   bool takes_image_token_ids = false;
+  bool takes_held_rows = false;
 };
 // INVALID_ARGUMENT names what is wrong with it.
 absl::StatusOr<ParsedShmRequest> ParseShmRequest(absl::Span<const std::byte> bytes);
@@ -38,8 +39,9 @@ struct ShmGrant {
   std::vector<int> descriptors;          // to be sent, in the protocol's order
 };
 
-// The registry's errors; FAILED_PRECONDITION when the set's rows are not in its tables;
-// UNIMPLEMENTED when the set cannot be mapped (the client asks for a ring then).
+// The registry's errors; FAILED_PRECONDITION when the set's rows are not in its tables, or a part
+// of them is held and the client, an older one, does not take that; UNIMPLEMENTED when the set
+// cannot be mapped (the client asks for a ring then).
 absl::StatusOr<ShmGrant> GrantShmRequest(const ParsedShmRequest& request,
                                          const TableSetRegistry& registry, uint64_t max_batch_rows,
                                          MayHaveSet may_have = &EverySet);

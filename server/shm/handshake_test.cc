@@ -8,6 +8,8 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "memstore/os/memfd.h"
+#include "memstore/shm/held_tables.h"
 #include "memstore/store/testing/deferred_rows.h"
 #include "memstore/store/testing/small_table_set.h"
 
@@ -66,6 +68,29 @@ TEST_P(HandshakeTest, ImageTokenIdsGoBehindTheReplyToWhoTakesThem) {
   }
 }
 
+TEST_P(HandshakeTest, APartGoesToClientsThatTakeOne) {
+  testing::WriteSmallTableSet({.columns = 2}, directory_).value();
+  LoadOptions options;
+  options.partition = PartitionIndex{1, 2};
+  const absl::Status older = Grant(options).status();
+  // Not UNIMPLEMENTED: the client would ask for a ring.
+  EXPECT_EQ(older.code(), absl::StatusCode::kFailedPrecondition);
+  const auto grant = GrantShmRequest({.mode = GetParam(), .table_set = "", .takes_held_rows = true},
+                                     registry_, kMaxBatchRows);
+  ASSERT_TRUE(grant.ok()) << grant.status();
+  EXPECT_THAT(std::string(grant->reply.message, grant->reply.message_bytes),
+              HasSubstr(" held_rows"));
+  // Manifest, control page, held rows, then the table or the ring.
+  ASSERT_EQ(grant->descriptors.size(), 4u);
+  const auto mapping =
+      MapSealed(grant->own[1], kReadOnlySeals, Access::kRead, 1, kMostHeldTablesBytes, "held rows");
+  ASSERT_TRUE(mapping.ok()) << mapping.status();
+  const auto held = ReadHeldTables(
+      {reinterpret_cast<const char*>(mapping->data()), mapping->bytes()}, {{5000, 264}});
+  ASSERT_TRUE(held.ok()) << held.status();
+  EXPECT_EQ(held->front().rows, (HeldLayer{5000, {{2500, 2500}}}));
+}
+
 TEST_P(HandshakeTest, ASetWhoseRowsComeLaterIsRefusedByName) {
   LoadOptions options;
   options.make_row_source = [this](std::vector<GatherTable> tables) {
@@ -121,6 +146,7 @@ TEST(ShmRequestTest, SaysWhatItsClientTakes) {
         ParseShmRequest({reinterpret_cast<const std::byte*>(&request), sizeof(request)});
     ASSERT_TRUE(parsed.ok()) << parsed.status();
     EXPECT_EQ(parsed->takes_image_token_ids, (takes & kShmTakesImageTokenIds) != 0);
+    EXPECT_EQ(parsed->takes_held_rows, (takes & kShmTakesHeldRows) != 0);
   }
 }
 

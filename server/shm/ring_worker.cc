@@ -10,6 +10,7 @@
 #include "memstore/gather/gather.h"
 #include "memstore/os/futex.h"
 #include "memstore/os/thread.h"
+#include "memstore/partition/held_check.h"
 
 namespace engram {
 namespace {
@@ -134,6 +135,9 @@ absl::StatusOr<const LoadedLayer*> RingWorker::CopyOut(uint32_t piece) {
   // The compiler may not go back to the region for what it finds in ids_.
   asm volatile("" : : "r"(ids_.data()) : "memory");
   ENGRAM_RETURN_IF_ERROR(CheckRowIds<RowId>(layer->table, ids_));
+  const auto index = static_cast<size_t>(layer - served_.set->layers().data());
+  ENGRAM_RETURN_IF_ERROR(CheckHeldRows<RowId>(served_.set->held()[index],
+                                              served_.set->manifest().scheme.layers[index], ids_));
   return layer;
 }
 

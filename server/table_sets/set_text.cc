@@ -73,7 +73,8 @@ std::string ShapeChange(const Manifest& before, const Manifest& now) {
 
 void LogLoaded(spdlog::logger& log, const TableSet& set, absl::Duration took, bool shareable) {
   const ResidentPages& pages = set.loaded_pages();
-  const uint64_t bytes = set.manifest().TableBytes();
+  const uint64_t bytes = set.held_row_bytes();
+  const uint64_t whole = set.manifest().TableBytes();
   const double seconds = absl::ToDoubleSeconds(took);
   LogEvent(
       log, spdlog::level::info, "loaded",
@@ -83,10 +84,11 @@ void LogLoaded(spdlog::logger& log, const TableSet& set, absl::Duration took, bo
        {"bytes", bytes},
        {"resident_bytes", set.resident_bytes()},
        {"seconds", seconds}},
-      absl::StrFormat("loaded %s %s: %d %s, %.2f GB in %.1f s, every checksum held; resident: %s",
+      absl::StrFormat("loaded %s %s: %d %s, %.2f GB%s in %.1f s, every checksum held; resident: %s",
                       set.name(), set.id(), set.layers().size(),
-                      set.layers().size() == 1 ? "layer" : "layers", Gigabytes(bytes), seconds,
-                      PagesText(pages)));
+                      set.layers().size() == 1 ? "layer" : "layers", Gigabytes(bytes),
+                      bytes == whole ? "" : absl::StrFormat(" of %.2f GB", Gigabytes(whole)),
+                      seconds, PagesText(pages)));
   if (const std::optional<Provenance>& source = set.side_files().provenance) {
     const std::string text = ProvenanceText(*source);
     LogEvent(log, spdlog::level::info, "provenance",

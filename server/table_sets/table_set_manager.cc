@@ -10,6 +10,7 @@
 #include "absl/strings/str_format.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/os/thread.h"
+#include "memstore/store/held_blocks.h"
 #include "memstore/table/manifest.h"
 #include "server/base/limits.h"
 #include "server/base/log.h"
@@ -87,6 +88,9 @@ TableSetStatus TableSetManager::StatusOf(const TableSet& set, TableSetState stat
           .directory = set.directory(),
           .state = state,
           .resident_bytes = set.resident_bytes(),
+          .held_bytes = set.held_row_bytes(),
+          .table_bytes = set.manifest().TableBytes(),
+          .held = HeldText(set.manifest(), set.held()),
           .page_kind = set.page_kind(),
           .pages = census_.Of(set),
           .layers = LayoutOf(set),
@@ -236,7 +240,8 @@ absl::Status TableSetManager::CheckMemory(const Manifest& manifest, uint64_t nee
   if (here + needed <= options_.memory_limit_bytes) return absl::OkStatus();
   return absl::ResourceExhaustedError(absl::StrCat(
       "table set ", manifest.name, " ", manifest.id, " has ", manifest.TableBytes(),
-      " bytes of rows, which take ", needed,
+      " bytes of rows, ",
+      options_.load.partition ? "the part of which that is held takes " : "which take ", needed,
       " bytes of memory with their pages and token map, and would be more than "
       "--memory-limit-bytes ",
       options_.memory_limit_bytes, " lets: ", Holders(), "; retire one first, or raise the limit"));
@@ -419,12 +424,16 @@ absl::StatusOr<std::shared_ptr<const TableSet>> TableSetManager::LoadFiles(
   LoadOptions options = options_.load;
   options.side_file_directory = SideDirectory(options_.state_directory, manifest.id);
   options.may_take = [this, &manifest](uint64_t bytes) { return CheckMemory(manifest, bytes); };
-  LogEvent(*log_, spdlog::level::info, "loading",
-           {{"directory", directory},
-            {"table_set", manifest.name},
-            {"table_set_id", manifest.id},
-            {"bytes", manifest.TableBytes()}},
-           absl::StrCat("loading ", directory));
+  ENGRAM_ASSIGN_OR_RETURN(const std::vector<HeldLayer> held,
+                          engram::HeldBy(options.partition, manifest));
+  const uint64_t held_bytes = HeldRowBytes(manifest, held);
+  LogEvent(
+      *log_, spdlog::level::info, "loading",
+      {{"directory", directory},
+       {"table_set", manifest.name},
+       {"table_set_id", manifest.id},
+       {"bytes", held_bytes}},
+      absl::StrCat("loading ", held_bytes == manifest.TableBytes() ? "" : "a part of ", directory));
   MonotonicTime next_line = clock_->After(kLineInterval);
   options.on_progress = [this, &directory, &next_line](const LoadProgress& progress) {
     if (clock_->Now() > next_line && progress.bytes_total > 0) {

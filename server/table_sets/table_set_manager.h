@@ -56,6 +56,9 @@ struct TableSetStatus {
   TableSetState state = TableSetState::kServing;  // kRetiring: clients still map it; never kGone
   bool missed = true;                             // where it is fenced: FencedSet's
   uint64_t resident_bytes = 0;                    // what its memory takes, as it was mapped
+  uint64_t held_bytes = 0;                        // of the rows that are held ...
+  uint64_t table_bytes = 0;                       // ... and of all rows of the set
+  std::string held = {};                          // HeldText: which these are; empty: all of them
   PageKind page_kind = PageKind::kSmall;          // on which most of it lay when it was loaded
   ResidentPages pages = {};                       // as the kernel counted it last (RefreshPages)
   std::array<uint32_t, kLeaseKinds> leases{};     // by LeaseKind

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -57,8 +58,10 @@ inline std::string Device() { return std::getenv("RDMA_DEV"); }
 
 class RdmaOwner {
  public:
-  explicit RdmaOwner(const std::vector<std::string>& devices = {Device()}) {
+  explicit RdmaOwner(const std::vector<std::string>& devices = {Device()},
+                     const std::optional<Partition>& partition = std::nullopt) {
     ServerConfig config;
+    config.partition = partition;
     config.table_sets = {set_.path()};
     config.listen = {{.host = "127.0.0.1", .port = "0", .unix_path = {}}};
     config.load_threads = 2;

@@ -21,4 +21,5 @@
 #include "engram/memstore/base/power_of_two_histogram.h"
 #include "engram/memstore/gather/gather.h"
 #include "engram/memstore/gather/landing.h"
+#include "engram/memstore/partition/partition.h"
 #include "engram/memstore/table/manifest.h"

@@ -139,6 +139,19 @@ absl::StatusOr<v1::AttachResponse> CallAttach(const std::shared_ptr<grpc::Channe
   }
 }
 
+// As it came; whose rows they are of is checked with the manifest.
+std::vector<HeldRanges> HeldOf(const v1::AttachResponse& response) {
+  std::vector<HeldRanges> held;
+  for (const v1::HeldLayer& layer : response.held()) {
+    HeldRanges& ranges = held.emplace_back();
+    ranges.layer = layer.layer();
+    for (const v1::RowRange& range : layer.ranges()) {
+      ranges.ranges.push_back({.first = range.first(), .rows = range.rows()});
+    }
+  }
+  return held;
+}
+
 // What the owner sent, after it was held against the id that it says and against what it was asked
 // for; DATA_LOSS.
 absl::StatusOr<AttachedTableSet> TakeTableSet(const v1::AttachResponse& response,
@@ -148,7 +161,8 @@ absl::StatusOr<AttachedTableSet> TakeTableSet(const v1::AttachResponse& response
   return CheckAttached({.owner = owner,
                         .table_set_id = response.table_set_id(),
                         .manifest = response.manifest(),
-                        .image_token_ids = response.image_token_ids()},
+                        .image_token_ids = response.image_token_ids(),
+                        .held = HeldOf(response)},
                        table_set,
                        [&]() -> absl::StatusOr<absl::string_view> { return response.token_map(); });
 }

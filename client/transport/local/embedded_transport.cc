@@ -1,6 +1,7 @@
 #include "client/transport/local/embedded_transport.h"
 
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "client/transport/asked_for.h"
@@ -9,6 +10,14 @@
 #include "memstore/base/status_macros.h"
 
 namespace engram {
+namespace {
+
+// Empty: all of it.
+std::vector<HeldLayer> HeldOf(const TableSet& set) {
+  return set.row_source().holds_all() ? std::vector<HeldLayer>() : set.held();
+}
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<Transport>> EmbeddedTransport::Attach(const std::string& directory,
                                                                      absl::string_view table_set,
@@ -38,7 +47,8 @@ EmbeddedTransport::EmbeddedTransport(std::shared_ptr<const TableSet> set, Clock&
       attached_{.manifest = set_->manifest(),
                 .token_map = set_->addresser().token_map(),
                 .image_token_ids = {set_->addresser().image_token_ids().begin(),
-                                    set_->addresser().image_token_ids().end()}},
+                                    set_->addresser().image_token_ids().end()},
+                .held = HeldOf(*set_)},
       capabilities_{.name = "embedded",
                     .lands_asynchronously = false,
                     .max_batch_rows = kMaxLocalBatchRows,
@@ -46,6 +56,7 @@ EmbeddedTransport::EmbeddedTransport(std::shared_ptr<const TableSet> set, Clock&
 
 absl::Status EmbeddedTransport::Prepare(const BatchRequest& batch) {
   ENGRAM_RETURN_IF_ERROR(CheckBatch(batch, set_->manifest(), capabilities_, clock()));
+  ENGRAM_RETURN_IF_ERROR(CheckBatchIsHeld(batch, attached_));
   return GatherLocally(batch, set_->layers(), clock());
 }
 

@@ -33,7 +33,7 @@ class EmbeddedTransport final : public TicketedTransport {
   absl::Status Register(absl::Span<std::byte>) override { return absl::OkStatus(); }
   absl::Status Unregister(absl::Span<std::byte>) override { return absl::OkStatus(); }
   const GatherTable* MappedTable(size_t index) const override {
-    return &set_->layers()[index].table;
+    return attached_.held.empty() ? &set_->layers()[index].table : nullptr;
   }
 
  private:

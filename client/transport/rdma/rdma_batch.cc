@@ -366,11 +366,11 @@ bool RdmaBatch::Land(const RequestLayer& rows) {
   return HasLanded(rows.place);
 }
 
-absl::Status RdmaBatch::CheckRows(absl::FunctionRef<absl::Status(uint32_t, RowId)> check) const {
+absl::Status RdmaBatch::CheckRows(
+    absl::FunctionRef<absl::Status(uint32_t, absl::Span<const RowId>)> check) const {
   for (const LayerProgress& layer : layers_) {
-    for (uint64_t i = 0; i < layer.rows; ++i) {
-      ENGRAM_RETURN_IF_ERROR(check(layer.layer, ids_[layer.first_id + i]));
-    }
+    ENGRAM_RETURN_IF_ERROR(
+        check(layer.layer, absl::MakeConstSpan(ids_).subspan(layer.first_id, layer.rows)));
   }
   return absl::OkStatus();
 }

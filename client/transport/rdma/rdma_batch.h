@@ -98,8 +98,9 @@ class RdmaBatch final : public TicketedBatch {
   bool AllLanded() const { return to_land_ == 0; }
   size_t layer_count() const { return layers_.size(); }
   uint64_t rows(size_t place) const { return layers_[place].rows; }
-  // Calls check(layer, row id) until one is not OK.
-  absl::Status CheckRows(absl::FunctionRef<absl::Status(uint32_t, RowId)> check) const;
+  // Calls check(layer, its row ids) until one is not OK.
+  absl::Status CheckRows(
+      absl::FunctionRef<absl::Status(uint32_t, absl::Span<const RowId>)> check) const;
 
   // The exchange's.
   uint64_t number = 0;

@@ -356,17 +356,23 @@ TEST(RdmaBatch, ByReadingEveryRowIsReadOnceToItsPlace) {
   }
 }
 
-TEST(RdmaBatch, RowsAreCheckedOneByOneUntilOneIsWrong) {
+TEST(RdmaBatch, RowsAreCheckedLayerByLayerUntilOneIsWrong) {
   Exchange exchange(ManifestOf({24, 8}), Layout::kLayers, 10);
   ASSERT_TRUE(exchange.Take().ok());
+  uint32_t wrong = 0;
   uint64_t seen = 0;
-  const auto check = [&](uint32_t layer, RowId row) {
-    const uint64_t at = seen++;
-    EXPECT_EQ(row, exchange.ids(at / 10)[at % 10]);
-    return layer == 11 && at == 13 ? absl::InvalidArgumentError("no") : absl::OkStatus();
+  const auto check = [&](uint32_t layer, absl::Span<const RowId> ids) {
+    EXPECT_EQ(ids, absl::MakeConstSpan(exchange.ids(seen)));
+    ++seen;
+    return layer == wrong ? absl::FailedPreconditionError("no") : absl::OkStatus();
   };
-  EXPECT_EQ(exchange.batch.CheckRows(check).code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(seen, 14u);
+  wrong = 10;
+  EXPECT_EQ(exchange.batch.CheckRows(check).code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(seen, 1u);
+  seen = 0;
+  wrong = 11;
+  EXPECT_EQ(exchange.batch.CheckRows(check).code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(seen, 2u);
 }
 
 // Sequences of a batch by token ids, and what stands before each.

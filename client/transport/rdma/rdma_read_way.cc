@@ -29,38 +29,27 @@ absl::Status RdmaReadWay::TakeTables(const Manifest& manifest) {
   }
   state_ = {connected.state().address() + offsetof(ControlWords, state_and_epoch), sizeof(uint64_t),
             connected.state().key()};
-  for (const LayerTableSpec& layer : manifest.layers) {
-    const auto table =
-        std::find_if(connected.tables().begin(), connected.tables().end(),
-                     [&](const v1::RdmaTable& one) { return one.layer() == layer.layer; });
-    if (table == connected.tables().end()) {
-      return absl::InternalError(absl::StrCat("the owner names no table of layer ", layer.layer));
-    }
-    std::vector<RemoteRegion> regions;
-    for (const v1::RdmaWindow& piece : table->pieces()) {
-      regions.push_back({piece.address(), piece.bytes(), piece.key()});
-    }
+  std::vector<RdmaRemoteSet::Range> ranges;
+  for (const v1::RdmaTable& table : connected.tables()) {
+    RdmaRemoteSet::Range& range = ranges.emplace_back();
+    range.layer = table.layer();
+    range.rows = {.first = table.first_row(), .rows = table.rows()};
+    const LayerTableSpec* const layer = manifest.FindLayer(table.layer());
     // An owner that does not say how many rows it has holds all that follow the first.
-    const uint64_t rows =
-        table->rows() != 0 ? table->rows() : layer.rows - std::min(layer.rows, table->first_row());
-    ENGRAM_ASSIGN_OR_RETURN(
-        RdmaRemoteTable taken,
-        RdmaRemoteTable::Create(layer, table->first_row(), rows, std::move(regions)));
-    tables_.push_back(std::move(taken));
+    if (range.rows.rows == 0 && layer != nullptr) {
+      range.rows.rows = layer->rows - std::min(layer->rows, table.first_row());
+    }
+    for (const v1::RdmaWindow& piece : table.pieces()) {
+      range.regions.push_back({piece.address(), piece.bytes(), piece.key()});
+    }
   }
+  ENGRAM_ASSIGN_OR_RETURN(tables_, RdmaRemoteSet::Create(manifest, std::move(ranges)));
   return absl::OkStatus();
-}
-
-const RdmaRemoteTable& RdmaReadWay::TableOf(uint32_t layer) const {
-  const auto table = std::find_if(tables_.begin(), tables_.end(),
-                                  [&](const RdmaRemoteTable& one) { return one.layer() == layer; });
-  ENGRAM_CHECK(table != tables_.end(), "a batch that was not checked");
-  return *table;
 }
 
 absl::Status RdmaReadWay::Check(const RdmaBatch& batch) const {
   return batch.CheckRows(
-      [this](uint32_t layer, RowId row) { return TableOf(layer).CheckRow(row); });
+      [this](uint32_t layer, absl::Span<const RowId> ids) { return tables_.Check(layer, ids); });
 }
 
 absl::Status RdmaReadWay::Send(RdmaSendQueue& queue, RdmaTickets& tickets) {
@@ -83,7 +72,7 @@ absl::Status RdmaReadWay::Send(RdmaSendQueue& queue, RdmaTickets& tickets) {
 
 void RdmaReadWay::AddRow(const RdmaBatch::Read& read) {
   std::array<RemoteRegion, 2> runs;
-  const int count = TableOf(read.layer).Locate(read.row, &runs);
+  const int count = tables_.Locate(read.layer, read.row, &runs);
   std::byte* to = read.to;
   for (int i = 0; i < count; ++i) {
     Add(to, read.local_key, runs[i]);

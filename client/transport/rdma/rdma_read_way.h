@@ -45,7 +45,6 @@ class RdmaReadWay final : public RequestWay {
   RdmaReadWay(std::shared_ptr<RdmaConnection> connection, std::string set_id)
       : connection_(std::move(connection)), set_id_(std::move(set_id)) {}
   absl::Status TakeTables(const Manifest& manifest);
-  const RdmaRemoteTable& TableOf(uint32_t layer) const;
   void AddRow(const RdmaBatch::Read& read);
   void AddState(uint32_t word);
   void Add(std::byte* to, uint32_t local_key, const RemoteRegion& from);
@@ -55,9 +54,9 @@ class RdmaReadWay final : public RequestWay {
 
   const std::shared_ptr<RdmaConnection> connection_;
   const std::string set_id_;
-  std::vector<RdmaRemoteTable> tables_;  // of every layer of the manifest
-  RemoteRegion state_;                   // the word that says whether rows count
-  RdmaBuffer states_;                    // two words for each batch that has reads posted
+  RdmaRemoteSet tables_;
+  RemoteRegion state_;  // the word that says whether rows count
+  RdmaBuffer states_;   // two words for each batch that has reads posted
   uint64_t started_ = 0;
 
   // A chain while it is filled: rows, each of which may lie in two regions, and states.

@@ -4,6 +4,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "memstore/base/check.h"
+#include "memstore/base/status_macros.h"
+#include "memstore/partition/held_check.h"
 
 namespace engram {
 
@@ -29,13 +31,6 @@ absl::StatusOr<RdmaRemoteTable> RdmaRemoteTable::Create(const LayerTableSpec& la
   return RdmaRemoteTable(layer, first_row, rows, std::move(regions));
 }
 
-absl::Status RdmaRemoteTable::CheckRow(RowId row) const {
-  if (Holds(row)) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("layer ", layer_, ": row ", row, " is not one of the rows ", first_row_, " to ",
-                   first_row_ + rows_ - 1, " that this owner holds: ask the one that holds it"));
-}
-
 int RdmaRemoteTable::Locate(RowId row, std::array<RemoteRegion, 2>* runs) const {
   ENGRAM_CHECK(Holds(row), "a row that was not checked");
   const uint64_t region_bytes = regions_[0].bytes;
@@ -48,6 +43,53 @@ int RdmaRemoteTable::Locate(RowId row, std::array<RemoteRegion, 2>* runs) const 
   const RemoteRegion& next = regions_[at / region_bytes + 1];
   (*runs)[1] = {next.address, row_bytes_ - bytes, next.key};
   return 2;
+}
+
+absl::StatusOr<RdmaRemoteSet> RdmaRemoteSet::Create(const Manifest& manifest,
+                                                    std::vector<Range> ranges) {
+  if (ranges.empty()) return absl::InternalError("the owner names no table");
+  RdmaRemoteSet set;
+  for (size_t i = 0; i < manifest.layers.size(); ++i) {
+    const LayerTableSpec& layer = manifest.layers[i];
+    Layer& taken = set.layers_.emplace_back();
+    taken.addressing = manifest.scheme.layers[i];
+    taken.held.table_rows = layer.rows;
+    for (Range& range : ranges) {
+      if (range.layer != layer.layer) continue;
+      ENGRAM_ASSIGN_OR_RETURN(RdmaRemoteTable table,
+                              RdmaRemoteTable::Create(layer, range.rows.first, range.rows.rows,
+                                                      std::move(range.regions)));
+      taken.held.ranges.push_back(range.rows);
+      taken.tables.push_back(std::move(table));
+    }
+    if (absl::Status status = CheckRanges(taken.held, layer.rows); !status.ok()) {
+      return absl::InternalError(
+          absl::StrCat("the owner's table of layer ", layer.layer, ": ", status.message()));
+    }
+  }
+  return set;
+}
+
+const RdmaRemoteSet::Layer& RdmaRemoteSet::Find(uint32_t layer) const {
+  const auto found = std::find_if(layers_.begin(), layers_.end(),
+                                  [&](const Layer& one) { return one.addressing.layer == layer; });
+  ENGRAM_CHECK(found != layers_.end(), "a batch that was not checked");
+  return *found;
+}
+
+absl::Status RdmaRemoteSet::Check(uint32_t layer, absl::Span<const RowId> ids) const {
+  const Layer& there = Find(layer);
+  return CheckHeldRows(there.held, there.addressing, ids);
+}
+
+int RdmaRemoteSet::Locate(uint32_t layer, RowId row, std::array<RemoteRegion, 2>* runs) const {
+  const Layer& there = Find(layer);
+  // The last range that begins at or before the row.
+  const auto behind =
+      std::upper_bound(there.held.ranges.begin(), there.held.ranges.end(), row,
+                       [](RowId at, const RowRange& range) { return at < range.first; });
+  ENGRAM_CHECK(behind != there.held.ranges.begin(), "a row that was not checked");
+  return there.tables[behind - there.held.ranges.begin() - 1].Locate(row, runs);
 }
 
 }  // namespace engram

@@ -8,12 +8,15 @@
 
 #include "absl/types/span.h"
 #include "memstore/base/clock.h"
+#include "memstore/partition/partition.h"
 #include "memstore/store/table_set.h"
 
 namespace engram {
 
 // Sets ahead_rows of every table: of a width's tables the largest is measured, for all of them. The
-// rows are resident.
-void CalibrateMapped(absl::Span<LoadedLayer> layers, const Clock& clock);
+// rows are resident; `held` says which, of each layer, and is empty where all are. Of those the
+// longest range of a layer is what counts.
+void CalibrateMapped(absl::Span<LoadedLayer> layers, absl::Span<const HeldLayer> held,
+                     const Clock& clock);
 
 }  // namespace engram

@@ -58,7 +58,7 @@ TEST_F(CalibrateMappedTest, TheLargestTableOfAWidthIsMeasuredOnceForAll) {
                                      Layer(3, 256, kLeastTableBytes),
                                      Layer(4, 256, kLeastTableBytes)};
   ScriptedClock clock;
-  CalibrateMapped(absl::MakeSpan(layers), clock);
+  CalibrateMapped(absl::MakeSpan(layers), {}, clock);
   EXPECT_EQ(AheadRows(layers), (std::vector<uint32_t>{kFastest, kDefault, kFastest, kFastest}));
   ScriptedClock once;
   (void)CalibrateGather(layers[2].table, once);
@@ -68,7 +68,7 @@ TEST_F(CalibrateMappedTest, TheLargestTableOfAWidthIsMeasuredOnceForAll) {
 TEST_F(CalibrateMappedTest, WhatCachesHoldIsNotMeasured) {
   std::vector<LoadedLayer> layers = {Layer(1, 256, 1 << 20), Layer(2, 264, kLeastTableBytes - 264)};
   ScriptedClock clock;
-  CalibrateMapped(absl::MakeSpan(layers), clock);
+  CalibrateMapped(absl::MakeSpan(layers), {}, clock);
   EXPECT_EQ(AheadRows(layers), (std::vector<uint32_t>{kDefault, kDefault}));
   EXPECT_EQ(clock.looks(), 0);
 }

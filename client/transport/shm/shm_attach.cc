@@ -10,12 +10,14 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "client/transport/attach_check.h"
 #include "client/transport/shm/mapped_gather.h"
 #include "memstore/base/message_line.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/base/stoppable_sleep.h"
 #include "memstore/os/unix_socket.h"
+#include "memstore/shm/held_tables.h"
 #include "memstore/shm/ring.h"
 #include "proto/wire/features.h"
 
@@ -63,7 +65,7 @@ ShmRequest MakeRequest(const std::string& table_set, ShmMode mode) {
   request.version = kShmVersion;
   request.mode = static_cast<uint32_t>(mode);
   request.table_set_bytes = static_cast<uint32_t>(table_set.size());
-  request.takes = kShmTakesImageTokenIds;
+  request.takes = kShmTakesImageTokenIds | kShmTakesHeldRows;
   std::memcpy(request.table_set, table_set.data(), table_set.size());
   return request;
 }
@@ -160,19 +162,41 @@ absl::StatusOr<AttachedTableSet> TakeAttached(const Answer& answer, const Questi
       });
 }
 
-absl::Status MapTables(const Answer& answer, size_t next, const Clock& clock,
-                       ShmAttachment* attachment) {
-  for (const LayerTableSpec& layer : attachment->attached.manifest.layers) {
-    const uint64_t bytes = layer.rows * layer.row_bytes;
-    ENGRAM_ASSIGN_OR_RETURN(
-        Mapping table,
-        MapSealed(answer.descriptors[next++], kReadOnlySeals, Access::kRead, bytes,
-                  bytes + kMaxTablePadding, absl::StrCat("the table of layer ", layer.layer)));
+// What the owner holds, where that is a part of the set.
+absl::StatusOr<std::vector<HeldTable>> TakeHeld(const FileDescriptor& memfd,
+                                                const Manifest& manifest) {
+  ENGRAM_ASSIGN_OR_RETURN(const Mapping mapping,
+                          MapSealed(memfd, kReadOnlySeals, Access::kRead, 1, kMostHeldTablesBytes,
+                                    "what engramd says of the rows that it holds"));
+  std::vector<WholeTable> tables;
+  for (const LayerTableSpec& layer : manifest.layers)
+    tables.push_back({layer.rows, layer.row_bytes});
+  return ReadHeldTables({reinterpret_cast<const char*>(mapping.data()), mapping.bytes()}, tables);
+}
+
+// The table of a layer, all of it or the pieces that the owner has.
+absl::StatusOr<Mapping> MapTable(const FileDescriptor& memfd, const LayerTableSpec& layer,
+                                 const HeldTable* held) {
+  const uint64_t bytes = layer.rows * layer.row_bytes;
+  const std::string what = absl::StrCat("the table of layer ", layer.layer);
+  if (held == nullptr) {
+    return MapSealed(memfd, kReadOnlySeals, Access::kRead, bytes, bytes + kMaxTablePadding, what);
+  }
+  return MapSealedPieces(memfd, kReadOnlySeals, bytes + kMaxTablePadding, held->pieces, what);
+}
+
+// `held` is empty where the owner has all of the set.
+absl::Status MapTables(const Answer& answer, size_t next, absl::Span<const HeldTable> held,
+                       const Clock& clock, ShmAttachment* attachment) {
+  const std::vector<LayerTableSpec>& layers = attachment->attached.manifest.layers;
+  for (size_t i = 0; i < layers.size(); ++i) {
+    ENGRAM_ASSIGN_OR_RETURN(Mapping table, MapTable(answer.descriptors[next++], layers[i],
+                                                    held.empty() ? nullptr : &held[i]));
     attachment->layers.push_back(
-        {layer.layer, GatherTable{table.data(), layer.rows, layer.row_bytes}});
+        {layers[i].layer, GatherTable{table.data(), layers[i].rows, layers[i].row_bytes}});
     attachment->memory.push_back(std::move(table));
   }
-  CalibrateMapped(absl::MakeSpan(attachment->layers), clock);
+  CalibrateMapped(absl::MakeSpan(attachment->layers), attachment->attached.held, clock);
   return absl::OkStatus();
 }
 
@@ -189,10 +213,16 @@ absl::Status MapRing(const Answer& answer, size_t next, ShmAttachment* attachmen
   return absl::OkStatus();
 }
 
-// The first word of what a reply says that is no refusal.
+// Of what a reply says that is no refusal: the first word, and whether one of the others is
+// `feature`.
 std::string VersionOf(const ShmReply& reply) {
   const absl::string_view said(reply.message, reply.message_bytes);
   return std::string(said.substr(0, said.find(' ')).substr(0, wire::kMostFeatureBytes));
+}
+bool HasFeature(const ShmReply& reply, absl::string_view feature) {
+  const std::vector<absl::string_view> words =
+      absl::StrSplit(absl::string_view(reply.message, reply.message_bytes), ' ');
+  return wire::HasFeature(absl::MakeSpan(words).subspan(1), feature);
 }
 
 absl::StatusOr<ShmAttachment> Check(const Answer& answer, const Question& asked,
@@ -206,9 +236,15 @@ absl::StatusOr<ShmAttachment> Check(const Answer& answer, const Question& asked,
   size_t next = 0;
   ENGRAM_ASSIGN_OR_RETURN(AttachedTableSet attached, TakeAttached(answer, asked, &next));
   const size_t shared = asked.mode == ShmMode::kRing ? 1 : attached.manifest.layers.size();
-  if (count != next + 1 + shared) return few;
+  const bool in_part = HasFeature(answer.reply, wire::kHeldRows);
+  if (count != next + 1 + (in_part ? 1 : 0) + shared) return few;
   ENGRAM_ASSIGN_OR_RETURN(ControlView control,
                           ControlView::Map(answer.descriptors[next++], attached.manifest.id));
+  std::vector<HeldTable> held;
+  if (in_part) {
+    ENGRAM_ASSIGN_OR_RETURN(held, TakeHeld(answer.descriptors[next++], attached.manifest));
+    for (const HeldTable& table : held) attached.held.push_back(table.rows);
+  }
   ShmAttachment attachment{.socket = std::move(socket),
                            .attached = std::move(attached),
                            .control = std::move(control),
@@ -218,7 +254,7 @@ absl::StatusOr<ShmAttachment> Check(const Answer& answer, const Question& asked,
                            .owner_version = VersionOf(answer.reply)};
   ENGRAM_RETURN_IF_ERROR(asked.mode == ShmMode::kRing
                              ? MapRing(answer, next, &attachment)
-                             : MapTables(answer, next, clock, &attachment));
+                             : MapTables(answer, next, held, clock, &attachment));
   return attachment;
 }
 

@@ -70,6 +70,7 @@ absl::Status ShmTransport::MayUseMapped() const {
 absl::Status ShmTransport::Prepare(const BatchRequest& batch) {
   ENGRAM_RETURN_IF_ERROR(MayReadMapped());
   ENGRAM_RETURN_IF_ERROR(CheckBatch(batch, attachment_.attached.manifest, capabilities_, clock()));
+  ENGRAM_RETURN_IF_ERROR(CheckBatchIsHeld(batch, attachment_.attached));
   ENGRAM_RETURN_IF_ERROR(GatherLocally(batch, attachment_.layers, clock()));
   return MayUseMapped();
 }

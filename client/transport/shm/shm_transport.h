@@ -41,7 +41,7 @@ class ShmTransport final : public TicketedTransport {
   absl::Status Register(absl::Span<std::byte>) override { return absl::OkStatus(); }
   absl::Status Unregister(absl::Span<std::byte>) override { return absl::OkStatus(); }
   const GatherTable* MappedTable(size_t index) const override {
-    return &attachment_.layers[index].table;
+    return attachment_.attached.held.empty() ? &attachment_.layers[index].table : nullptr;
   }
   absl::Status MayReadMapped() const override;
   absl::Status MayUseMapped() const override;

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,7 @@
 #include "gtest/gtest.h"
 #include "memstore/base/clock.h"
 #include "memstore/base/splitmix64.h"
+#include "memstore/store/held_blocks.h"
 #include "memstore/store/table_set_registry.h"
 #include "memstore/store/testing/small_table_set.h"
 #include "memstore/table/synthetic.h"
@@ -27,13 +29,14 @@ class ShmOwner {
   static constexpr uint64_t kRows = 20000;
 
   // Nothing runs yet: a test may fork first.
-  explicit ShmOwner(bool shareable = true) {
+  explicit ShmOwner(bool shareable = true, uint32_t columns = 1) {
     char name[] = "/tmp/engram-shm-XXXXXX";
     EXPECT_NE(mkdtemp(name), nullptr);
     directory_ = name;
     const auto manifest = testing::WriteSmallTableSet(
         {.layers = {{.layer = 1, .rows = kRows}, {.layer = 14, .row_bytes = 110, .rows = kRows}},
-         .with_token_map = true},
+         .with_token_map = true,
+         .columns = columns},
         directory_ + "/set");
     EXPECT_TRUE(manifest.ok()) << manifest.status();
     shareable_ = shareable;
@@ -44,8 +47,9 @@ class ShmOwner {
     std::filesystem::remove_all(directory_, error);
   }
 
-  void Load() {
+  void Load(const std::optional<Partition>& partition = std::nullopt) {
     LoadOptions options;
+    options.partition = partition;
     options.threads = 2;
     options.arena.shareable = shareable_;
     auto set = TableSet::Load(directory_ + "/set", options);
