@@ -2,7 +2,7 @@
 //
 // A histogram of 16 buckets a doubling, so that what it says is at most 1/16 too high, over the
 // span before and the one that runs. By the times that are passed in. A value of fixed size
-// (16 KiB); belongs to one thread at a time.
+// (3.5 KiB); belongs to one thread at a time.
 #pragma once
 
 #include <array>
