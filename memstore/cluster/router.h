@@ -251,6 +251,7 @@ class Router {
   StoreId ChooseEjected(const Part& part) const;
   void Ask(Batch& batch, uint32_t part, MonotonicTime now, Actions* actions);
   void AskWithoutStore(Batch& batch, uint32_t part, MonotonicTime now, Actions* actions);
+  void SendPaid(Batch& batch, uint32_t part, StoreId store, MonotonicTime now, Actions* actions);
   bool Pay(Part& part, MonotonicTime now);
   AttemptId Send(Batch& batch, uint32_t part, StoreId store, bool is_hedge, MonotonicTime now,
                  Actions* actions);

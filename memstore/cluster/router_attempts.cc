@@ -80,6 +80,12 @@ void Router::Ask(Batch& batch, uint32_t number, MonotonicTime now, Actions* acti
   if (store == kNoStore && now < part.not_before) return Wait(batch, part, part.not_before);
   if (store == kNoStore) store = ChooseStore(part, /*again=*/true, now);
   if (store == kNoStore) return AskWithoutStore(batch, number, now, actions);
+  SendPaid(batch, number, store, now, actions);
+}
+
+void Router::SendPaid(Batch& batch, uint32_t number, StoreId store, MonotonicTime now,
+                      Actions* actions) {
+  Part& part = batch.parts[number];
   if (!Pay(part, now)) {
     const absl::Status why(
         part.last_error.code(),
@@ -105,9 +111,7 @@ void Router::AskWithoutStore(Batch& batch, uint32_t number, MonotonicTime now, A
   }
   if (!until.is_infinite()) return Wait(batch, part, until);
   if (const StoreId store = ChooseEjected(part); store != kNoStore) {
-    if (!Pay(part, now)) return FailPart(batch, number, part.last_error, now, actions);
-    Send(batch, number, store, /*is_hedge=*/false, now, actions);
-    return;
+    return SendPaid(batch, number, store, now, actions);
   }
   if (all_fenced) {
     return FailPart(batch, number,
