@@ -41,6 +41,7 @@ FLOORS = {
                            "memstore/recipe", "memstore/safetensors", "memstore/table"},
     "memstore/store": {"memstore/base", "memstore/os", "memstore/addressing", "memstore/gather", "memstore/partition",
                        "memstore/table"},
+    "memstore/cluster": {"memstore/base", "memstore/addressing", "memstore/gather", "memstore/partition"},
     "client/transport": set(),
     "client/transport/local": {"client/transport"},
     "client/transport/grpc": {"client/transport"},

@@ -75,6 +75,7 @@ int Main(int argc, char** argv) {
   AddPackCommand(app, &body);
   AddVerifyCommand(app, &body);
   AddInspectCommand(app, &body);
+  AddPartitionPlanCommand(app, &body);
   AddTokenMapCommand(app, &body);
   AddAddressCommand(app, &body);
   AddLookupCommand(app, &body);

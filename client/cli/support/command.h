@@ -26,6 +26,7 @@ void AddAddressCommand(CLI::App& app, CommandBody* chosen);
 void AddPackCommand(CLI::App& app, CommandBody* chosen);
 void AddVerifyCommand(CLI::App& app, CommandBody* chosen);
 void AddInspectCommand(CLI::App& app, CommandBody* chosen);
+void AddPartitionPlanCommand(CLI::App& app, CommandBody* chosen);
 void AddLookupCommand(CLI::App& app, CommandBody* chosen);
 void AddBenchCommand(CLI::App& app, CommandBody* chosen);
 void AddTokenMapCommand(CLI::App& app, CommandBody* chosen);
