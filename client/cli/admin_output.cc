@@ -41,6 +41,7 @@ std::string HeldBy(const AdminTableSet& set) {
   add(set.rings, "ring");
   add(set.rdma, "rdma");
   add(set.rdma_read, "rdma-read");
+  add(set.holdings, "holdings");
   if (set.idle_s) {
     absl::StrAppend(&text, text.empty() ? "" : ", ", "gRPC ", SpanText(*set.idle_s), " ago");
   }
@@ -80,9 +81,10 @@ std::string ListText(const AdminList& list) {
   std::string text = absl::StrCat("engramd is ", QuoteForMessage(list.state),
                                   Serves(list) ? "" : ", and serves no table set", "\n");
   for (const AdminTableSet& set : list.table_sets) {
-    absl::StrAppendFormat(&text, "%-24s %s  %-10s %11s  for %s, held by %s\n",
+    absl::StrAppendFormat(&text, "%-24s %s  %-10s %11s  for %s, held by %s%s\n",
                           QuoteForMessage(set.name), ShortId(set.id), QuoteForMessage(set.state),
-                          HumanBytes(set.resident_bytes), SpanText(set.age_s), HeldBy(set));
+                          HumanBytes(set.resident_bytes), SpanText(set.age_s), HeldBy(set),
+                          set.generation ? absl::StrCat(", generation ", *set.generation) : "");
     if (set.provenance) {
       absl::StrAppend(&text, "    from ", MessageLine(ProvenanceText(*set.provenance)), "\n");
     }
@@ -109,10 +111,12 @@ std::string ListJson(const AdminList& list) {
                            {{"mapped", set.mapped},
                             {"ring", set.rings},
                             {"rdma", set.rdma},
-                            {"rdma_read", set.rdma_read}}},
+                            {"rdma_read", set.rdma_read},
+                            {"holdings", set.holdings}}},
                           {"age_s", set.age_s},
                           {"provenance", ProvenanceJson(set.provenance)}};
     if (set.idle_s) one["idle_s"] = *set.idle_s;
+    if (set.generation) one["generation"] = *set.generation;
     json["table_sets"].push_back(std::move(one));
   }
   if (list.loading) {
@@ -134,6 +138,7 @@ std::string PublishedJson(const AdminPublished& published, const std::string& di
                                  {"name", published.name},
                                  {"directory", directory},
                                  {"bytes", published.bytes}};
+  if (published.generation > 0) json["generation"] = published.generation;
   if (!published.warning.empty()) json["warning"] = published.warning;
   return Dumped(json);
 }
