@@ -62,7 +62,7 @@ FLOORS = {
     "server/metrics": {"server/base", "server/table_sets"},
     "server/shm": {"server/base", "server/metrics", "server/net", "server/security"},
     "server/rdma": {"server/base", "server/lookup", "server/metrics"},
-    "server/grpc": {"server/base", "server/lookup", "server/metrics", "server/rdma", "server/security"},
+    "server/grpc": {"server/base", "server/lookup", "server/metrics", "server/rdma", "server/security", "server/table_sets"},
     "server/admin": {"server/base", "server/config", "server/grpc", "server/metrics", "server/net", "server/security",
                      "server/table_sets"},
     "server": {"server/base", "server/admin", "server/config", "server/grpc", "server/lookup", "server/metrics",

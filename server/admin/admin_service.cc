@@ -15,7 +15,7 @@
 #include "memstore/os/thread.h"
 #include "server/base/log.h"
 #include "server/grpc/grpc_status.h"
-#include "server/grpc/provenance_message.h"
+#include "server/table_sets/provenance_message.h"
 
 namespace engram {
 namespace {

@@ -9,11 +9,11 @@
 #include "server/base/limits.h"
 #include "server/grpc/attach_rdma_call.h"
 #include "server/grpc/grpc_status.h"
-#include "server/grpc/provenance_message.h"
 #include "server/grpc/stream_call.h"
 #include "server/grpc/unary_call.h"
 #include "server/grpc/unary_method_call.h"
 #include "server/grpc/watch_call.h"
+#include "server/table_sets/provenance_message.h"
 
 namespace engram {
 
