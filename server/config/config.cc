@@ -18,6 +18,7 @@
 #include "absl/strings/strip.h"
 #include "memstore/addressing/families.h"
 #include "memstore/addressing/scheme.h"
+#include "memstore/base/plain_name.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/gather/gather.h"
 #include "memstore/gather/parallel_gather.h"
@@ -109,6 +110,13 @@ absl::Status TakeListen(const ConfigLayers& layers, ServerConfig* config) {
     config->listen.push_back(*std::move(address));
   }
   return absl::OkStatus();
+}
+
+absl::Status TakeZone(const ConfigLayers& layers, ServerConfig* config) {
+  config->zone = layers.config().zone();
+  if (config->zone.empty()) return absl::OkStatus();
+  const absl::Status status = CheckPlainName(config->zone, "a zone's name");
+  return status.ok() ? status : Refuse(absl::StrCat(layers.Where("zone"), ":"), status.message());
 }
 
 absl::Status TakeNumbers(const ConfigLayers& layers, ServerConfig* config) {
@@ -409,8 +417,8 @@ std::vector<EffectiveField> Effective(const ConfigLayers& layers) {
 
 absl::StatusOr<ServerConfig> Understand(const ConfigLayers& layers) {
   ServerConfig config;
-  for (const auto take : {TakeTables, TakeListen, TakeNumbers, TakeNuma, TakeShm, TakeRdma,
-                          TakeAdmin, TakeSecurity}) {
+  for (const auto take : {TakeTables, TakeListen, TakeZone, TakeNumbers, TakeNuma, TakeShm,
+                          TakeRdma, TakeAdmin, TakeSecurity}) {
     ENGRAM_RETURN_IF_ERROR(take(layers, &config));
   }
   ENGRAM_RETURN_IF_ERROR(CheckPlaintext(layers, config));

@@ -36,6 +36,7 @@ struct ServerConfig {
   // In place of state_dir where that is empty: whoever starts engramd made it and removes it.
   std::string scratch_dir;
   std::vector<ListenAddress> listen;
+  std::string zone;  // where it is; empty: not said
   NumaPolicy numa;
   uint64_t memory_limit_bytes = 0;  // 0: what the machine has
   uint32_t load_threads = 0;        // 0: enough to keep a device's queue filled
