@@ -12,6 +12,8 @@
 #include "client/transport/rdma/rdma_transport.h"
 #include "client/transport/shm/shm_transport.h"
 #include "memstore/base/clock.h"
+#include "memstore/base/plain_name.h"
+#include "memstore/base/status_macros.h"
 #include "proto/wire/version.h"
 
 namespace engram {
@@ -88,6 +90,7 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Attach(absl::string_view target,
   const absl::StatusOr<Target> parsed = ParseTarget(target);
   if (!parsed.ok()) return parsed.status();
   if (absl::Status status = CheckMode(*parsed, options.mode); !status.ok()) return status;
+  if (!options.zone.empty()) ENGRAM_RETURN_IF_ERROR(CheckPlainName(options.zone, "a zone's name"));
   absl::StatusOr<std::unique_ptr<Transport>> transport = AttachTransport(*parsed, options);
   if (!transport.ok()) return transport.status();
   return Create(*std::move(transport), *options.clock, options.allow_unmasked_images);

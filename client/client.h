@@ -64,6 +64,9 @@ struct AttachOptions {
   absl::Duration spin = absl::Microseconds(200);
   // RDMA: this side's device, DEV[:PORT[:GID]]. Empty: the one that leads to the owner.
   std::string rdma_device = {};
+  // Where this client is: of several stores that hold the same rows, those of this zone (engramd
+  // --zone) are asked first. Letters, digits, '.', '_', '-'; empty: no preference.
+  std::string zone = {};
   // A table set may know which token ids stand in the places of an image
   // (Addresser::image_token_ids). They are to be marked in the dead mask, and are refused where
   // they are not, unless this is set: then they are tokens like any other.

@@ -139,6 +139,16 @@ TEST_F(ClientTest, WhateverIsRefusedIsCounted) {
   EXPECT_EQ(client_->metrics().submitted, 0u);
 }
 
+TEST(Attach, AZoneHasAPlainName) {
+  for (const std::string zone : {"a zone", "../x", "\n"}) {
+    const absl::Status status = Client::Attach("embedded:/nowhere", {.zone = zone}).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
+    EXPECT_NE(status.message().find("zone"), std::string::npos) << status;
+  }
+  EXPECT_NE(Client::Attach("embedded:/nowhere", {.zone = "rack-7"}).status().code(),
+            absl::StatusCode::kInvalidArgument);
+}
+
 TEST_F(ClientTest, TheMemoryOfALargeBatchIsNotKept) {
   const auto held = [] {
     const auto info = mallinfo2();

@@ -308,6 +308,7 @@ absl::Status Engramd::StartAdmin() {
                                               .refusals = &admin_refusals_,
                                               .clock = clock_,
                                               .log = log_}));
+  store_status_->SetAdminAddress(admin->address());
   LogEvent(*log_, spdlog::level::info, "listening",
            {{"address", admin->address()}, {"for", "operators"}},
            absl::StrCat("operators at ", admin->address()));
@@ -316,7 +317,21 @@ absl::Status Engramd::StartAdmin() {
   return absl::OkStatus();
 }
 
+// Of what lookups share, the part that is taken.
+double Engramd::LoadNow() const {
+  const auto slabs = static_cast<double>(context_.slabs->slabs());
+  return std::max(1 - context_.slabs->FreeSlabs() / slabs, context_.ids.UsedPart());
+}
+
 absl::Status Engramd::StartService() {
+  std::vector<std::string> transports;
+  if (!config_.listen.empty()) transports.push_back("grpc");
+  if (rdma_ != nullptr) transports.push_back("rdma");
+  store_status_ =
+      std::make_unique<StoreStatus>(StoreStatus::Options{.zone = config_.zone,
+                                                         .transports = std::move(transports),
+                                                         .load = [this] { return LoadNow(); }},
+                                    &registry_, &table_sets_->generations(), &life_);
   service_ = std::make_unique<LookupService>(&registry_, access_.get(), config_.max_batch_rows,
                                              rdma_.get(), config_.shm_socket);
   health_ = std::make_unique<Health>();
@@ -333,6 +348,7 @@ absl::Status Engramd::StartService() {
   context_.access = access_.get();
   context_.metrics = metrics_.get();
   context_.attach_refusals = &attach_refusals_;
+  context_.store_status = store_status_.get();
   context_.log = log_;
   context_.team = team_.get();
   context_.max_batch_rows = config_.max_batch_rows;

@@ -26,6 +26,7 @@
 #include "server/admin/history.h"
 #include "server/admin/http_server.h"
 #include "server/base/life_cycle.h"
+#include "server/cluster/store_status.h"
 #include "server/config/config.h"
 #include "server/grpc/event_loop.h"
 #include "server/grpc/health.h"
@@ -103,6 +104,7 @@ class Engramd {
   void OnDamage(const TableSet& set, const absl::Status& status);
   void ShowHealth() ABSL_LOCKS_EXCLUDED(health_mutex_);
   absl::Status StartAdmin();
+  double LoadNow() const;  // thread-safe once it listens
   absl::Status StartService();
   absl::Status StartLoops();
   absl::Status StartMemoryGuard();
@@ -141,6 +143,7 @@ class Engramd {
   std::unique_ptr<RdmaEndpoint> rdma_;           // null where there is none
   std::unique_ptr<TableSetManager> table_sets_;  // after what it calls back, before what uses it
   std::unique_ptr<ShmEndpoint> shm_;             // null while there is none
+  std::unique_ptr<StoreStatus> store_status_;
   std::unique_ptr<LookupService> service_;
   Mutex health_mutex_;  // held while health is found out and shown, so that the last look is shown
   std::unique_ptr<Health> health_;

@@ -49,8 +49,9 @@ void Engramd::MakeRoomInMemory(uint64_t bytes) {
     ended = "calls that wait for their clients";
     const bool even_served = bytes > call_memory_bytes_;
     uint64_t found = 0;
-    for (Places* places : {&context_.unary_calls, &context_.unary_method_calls,
-                           &context_.side_calls, &context_.health_calls, &context_.streams}) {
+    for (Places* places :
+         {&context_.unary_calls, &context_.unary_method_calls, &context_.side_calls,
+          &context_.health_calls, &context_.holdings_calls, &context_.streams}) {
       while (found < bytes && places->EndOne(now, even_served)) found += kMaxRequestBytes;
     }
     if (found == 0) return;

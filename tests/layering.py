@@ -49,6 +49,7 @@ FLOORS = {
     "client/transport/rdma": {"client/transport", "client/transport/grpc"},
     "client/transport/auto": {"client/transport", "client/transport/grpc", "client/transport/shm", "client/transport/rdma"},
     "client/admin": {"client/transport", "client/transport/grpc"},
+    "client/cluster": {"client/transport", "client/transport/grpc"},
     "client": {"client/transport", "client/transport/local", "client/transport/grpc", "client/transport/shm",
                "client/transport/rdma", "client/transport/auto"},
     "client/token_files": set(),
@@ -61,14 +62,16 @@ FLOORS = {
     "server/net": {"server/base"},
     "server/security": {"server/base"},
     "server/table_sets": {"server/base"},
+    "server/cluster": {"server/base", "server/table_sets"},
     "server/config": {"server/base", "server/net", "server/security"},
     "server/metrics": {"server/base", "server/table_sets"},
     "server/shm": {"server/base", "server/metrics", "server/net", "server/security"},
     "server/rdma": {"server/base", "server/lookup", "server/metrics"},
-    "server/grpc": {"server/base", "server/lookup", "server/metrics", "server/rdma", "server/security"},
+    "server/grpc": {"server/base", "server/cluster", "server/lookup", "server/metrics", "server/rdma", "server/security",
+                    "server/table_sets"},
     "server/admin": {"server/base", "server/config", "server/grpc", "server/metrics", "server/net", "server/security",
                      "server/table_sets"},
-    "server": {"server/base", "server/admin", "server/config", "server/grpc", "server/lookup", "server/metrics",
+    "server": {"server/base", "server/admin", "server/cluster", "server/config", "server/grpc", "server/lookup", "server/metrics",
                "server/net", "server/rdma", "server/security", "server/shm", "server/table_sets"},
     "gpu/device": set(),
     "gpu/kernels": {"gpu/device"},
@@ -88,7 +91,7 @@ MAX_FILES = 40
 
 # Files in which a generated protobuf header may be included: the wire is met in server/ and in the client's
 # transports, the manifest is loaded in one place.
-PROTOBUF_PLACES = re.compile(r"^(server/|client/transport/|client/admin/|tests/|memstore/table/manifest(_test)?\.cc$|proto/)")
+PROTOBUF_PLACES = re.compile(r"^(server/|client/transport/|client/admin/|client/cluster/|tests/|memstore/table/manifest(_test)?\.cc$|proto/)")
 
 CODE = (".h", ".cc", ".cu", ".cuh", ".inc", ".proto")
 # Of C++, and of protobuf.

@@ -52,10 +52,12 @@ AdminTableSet FromMessage(const v1::TableSetEntry& entry) {
                     .rings = entry.ring_leases(),
                     .rdma = entry.rdma_leases(),
                     .rdma_read = entry.rdma_read_leases(),
+                    .holdings = entry.holdings_leases(),
                     .idle_s = std::nullopt,
                     .age_s = entry.age_s(),
                     .provenance = std::nullopt};
   if (entry.has_idle_s()) set.idle_s = entry.idle_s();
+  if (entry.has_generation()) set.generation = entry.generation();
   if (entry.has_provenance()) set.provenance = ProvenanceOf(entry.provenance());
   return set;
 }
@@ -145,19 +147,27 @@ absl::StatusOr<std::unique_ptr<AdminClient>> AdminClient::Create(const std::stri
 }
 
 absl::StatusOr<AdminPublished> AdminClient::Publish(const std::string& directory,
+                                                    std::optional<uint64_t> generation,
                                                     const Progress& progress) {
   grpc::ClientContext context;
   connection_->PrepareLong(&context);
   v1::PublishRequest request;
   request.set_directory(directory);
+  if (generation) request.set_generation(*generation);
   const auto reader = connection_->stub->Publish(&context, request);
   v1::PublishProgress message;
   while (reader->Read(&message)) progress(message.bytes_done(), message.bytes_total());
   ENGRAM_RETURN_IF_ERROR(connection_->StatusOf(reader->Finish()));
+  if (generation && message.generation() != *generation) {
+    return absl::UnimplementedError(absl::StrCat(
+        "engramd at ", connection_->address, " published table set ", MessageLine(message.id()),
+        ", but is older and has not seen generation ", *generation, ": update it"));
+  }
   return AdminPublished{.name = message.name(),
                         .id = message.id(),
                         .bytes = message.bytes_total(),
-                        .warning = MessageLine(message.warning(), kMaxPeerWordsBytes)};
+                        .warning = MessageLine(message.warning(), kMaxPeerWordsBytes),
+                        .generation = message.generation()};
 }
 
 absl::StatusOr<AdminRetired> AdminClient::Retire(const std::string& id_or_name) {

@@ -34,9 +34,11 @@ struct AdminTableSet {
   uint32_t rings = 0;
   uint32_t rdma = 0;
   uint32_t rdma_read = 0;
+  uint32_t holdings = 0;           // by a Holdings stream
   std::optional<uint64_t> idle_s;  // since it was asked for over gRPC
   uint64_t age_s = 0;              // in this state
   std::optional<Provenance> provenance;
+  std::optional<uint64_t> generation = std::nullopt;  // of its name, where it is served
 };
 
 struct AdminLoading {
@@ -54,8 +56,9 @@ struct AdminList {
 struct AdminPublished {
   std::string name;
   std::string id;
-  uint64_t bytes = 0;   // of rows
-  std::string warning;  // empty: none
+  uint64_t bytes = 0;       // of rows
+  std::string warning;      // empty: none
+  uint64_t generation = 0;  // 0: an older engramd, which does not say
 };
 
 struct AdminRetired {
@@ -75,8 +78,12 @@ class AdminClient {
                                                              Clock& clock = RealClock());
   ~AdminClient();
 
-  // For as long as it loads; a process that ends meanwhile cancels it there as well.
-  absl::StatusOr<AdminPublished> Publish(const std::string& directory, const Progress& progress);
+  // For as long as it loads; a process that ends meanwhile cancels it there as well. `generation`:
+  // of the set's name (admin.proto); nothing: the next one. UNIMPLEMENTED: an older engramd, which
+  // has not seen the number; it has published the set.
+  absl::StatusOr<AdminPublished> Publish(const std::string& directory,
+                                         std::optional<uint64_t> generation,
+                                         const Progress& progress);
   absl::StatusOr<AdminRetired> Retire(const std::string& id_or_name);
   absl::StatusOr<AdminList> List();
   // The bytes that were verified; DATA_LOSS: the first damage.

@@ -1,9 +1,11 @@
 // engram admin: publish, retire and list the table sets of an engramd that serves.
 
+#include <cstdint>
 #include <cstdio>
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <system_error>
 
@@ -23,6 +25,7 @@ struct AdminFlags {
   std::string address;
   SecurityOptions security;
   std::string directory;  // publish
+  std::optional<uint64_t> generation;
   std::string table_set;  // retire
   bool json = false;
 };
@@ -30,7 +33,7 @@ struct AdminFlags {
 absl::Status Publish(const AdminFlags& flags, AdminClient& engramd) {
   const auto published = [&] {
     Progress progress("publishing");
-    return engramd.Publish(flags.directory,
+    return engramd.Publish(flags.directory, flags.generation,
                            [&](uint64_t done, uint64_t total) { progress.Update(done, total); });
   }();
   if (!published.ok()) return published.status();
@@ -124,6 +127,12 @@ void AddAdminCommand(CLI::App& app, CommandBody* chosen) {
                   ->required()
                   ->check(WrongDirectory)
                   ->type_name("DIR");
+              command
+                  .add_option("--generation", flags.generation,
+                              "the publication's number: of those of a name the highest counts, "
+                              "and all engramds that serve it are given the same (default: one "
+                              "more than the highest that this engramd has seen)")
+                  ->type_name("N");
             });
   AddAction(
       *admin, "retire",

@@ -45,6 +45,7 @@ std::string HeldBy(const AdminTableSet& set) {
   add(set.rings, "ring");
   add(set.rdma, "rdma");
   add(set.rdma_read, "rdma-read");
+  add(set.holdings, "holdings");
   if (set.idle_s) {
     absl::StrAppend(&text, text.empty() ? "" : ", ", "gRPC ", SpanText(*set.idle_s), " ago");
   }
@@ -94,9 +95,10 @@ std::string ListText(const AdminList& list) {
   std::string text = absl::StrCat("engramd is ", QuoteForMessage(list.state),
                                   Serves(list) ? "" : ", and serves no table set", "\n");
   for (const AdminTableSet& set : list.table_sets) {
-    absl::StrAppendFormat(&text, "%-24s %s  %-10s %11s  for %s, held by %s\n",
+    absl::StrAppendFormat(&text, "%-24s %s  %-10s %11s  for %s, held by %s%s\n",
                           QuoteForMessage(set.name), ShortId(set.id), QuoteForMessage(set.state),
-                          HumanBytes(set.resident_bytes), SpanText(set.age_s), HeldBy(set));
+                          HumanBytes(set.resident_bytes), SpanText(set.age_s), HeldBy(set),
+                          set.generation ? absl::StrCat(", generation ", *set.generation) : "");
     if (!set.held.empty()) {
       absl::StrAppend(&text, "    holds ", MessageLine(set.held), ", ",
                       HumanBytesOf(set.held_bytes, set.table_bytes), "\n");
@@ -135,10 +137,12 @@ std::string ListJson(const AdminList& list) {
                            {{"mapped", set.mapped},
                             {"ring", set.rings},
                             {"rdma", set.rdma},
-                            {"rdma_read", set.rdma_read}}},
+                            {"rdma_read", set.rdma_read},
+                            {"holdings", set.holdings}}},
                           {"age_s", set.age_s},
                           {"provenance", ProvenanceJson(set.provenance)}};
     if (set.idle_s) one["idle_s"] = *set.idle_s;
+    if (set.generation) one["generation"] = *set.generation;
     json["table_sets"].push_back(std::move(one));
   }
   if (list.loading) {
@@ -160,6 +164,7 @@ std::string PublishedJson(const AdminPublished& published, const std::string& di
                                  {"name", published.name},
                                  {"directory", directory},
                                  {"bytes", published.bytes}};
+  if (published.generation > 0) json["generation"] = published.generation;
   if (!published.warning.empty()) json["warning"] = published.warning;
   return Dumped(json);
 }

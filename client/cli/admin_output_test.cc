@@ -35,10 +35,14 @@ TEST(AdminOutput, AListSaysWhenNothingIsServed) {
   AdminTableSet old = Set("a", '1', "serving");
   old.age_s = 7500;
   old.idle_s = 180;
-  EXPECT_THAT(ListText(Of({old})),
-              AllOf(HasSubstr("engramd is SERVING\n"), HasSubstr("111111111111  serving"),
-                    HasSubstr("    4.7 GiB  for 2 h 5 min, held by gRPC 3 min ago"),
-                    Not(HasSubstr("fenced"))));
+  old.holdings = 2;
+  old.generation = 7;
+  EXPECT_THAT(
+      ListText(Of({old})),
+      AllOf(HasSubstr("engramd is SERVING\n"), HasSubstr("111111111111  serving"),
+            HasSubstr(
+                "    4.7 GiB  for 2 h 5 min, held by 2 holdings, gRPC 3 min ago, generation 7\n"),
+            Not(HasSubstr("fenced"))));
   EXPECT_THAT(ListText(Of({Set("", '2', "fenced")})),
               AllOf(HasSubstr("engramd is SERVING, and serves no table set\n"),
                     HasSubstr("table set 222222222222 is fenced: "),
@@ -65,7 +69,7 @@ TEST(AdminOutput, AnEngramdsWordsAreLines) {
   const std::string text = ListText(list);
   EXPECT_EQ(text.find('\x1b'), std::string::npos);
   EXPECT_THAT(text, AllOf(HasSubstr("a\\nb\\x1b[31m"), HasSubstr("1.0 of 4.0 GiB")));
-  EXPECT_EQ(PublishedText({"\x1b[31m", "i", 1, ""}, "/d").find('\x1b'), std::string::npos);
+  EXPECT_EQ(PublishedText({"\x1b[31m", "i", 1, "", 0}, "/d").find('\x1b'), std::string::npos);
 }
 
 TEST(AdminOutput, AListSaysWhatHealsAFencedSet) {
@@ -106,9 +110,22 @@ TEST(AdminOutput, AScrubFailsWhileAFencedSetIsMissed) {
   EXPECT_EQ(json["fenced"], nlohmann::json::array({std::string(64, '2')}));
 }
 
+TEST(AdminOutput, ScriptsGetGenerationsAndLeases) {
+  AdminTableSet served = Set("a", '1', "serving");
+  served.generation = 0;
+  served.holdings = 3;
+  const auto sets =
+      nlohmann::json::parse(ListJson(Of({served, Set("b", '2', "retired")})))["table_sets"];
+  EXPECT_EQ(sets[0]["generation"], 0);
+  EXPECT_EQ(sets[0]["leases"]["holdings"], 3);
+  EXPECT_FALSE(sets[1].contains("generation"));
+}
+
 TEST(AdminOutput, ScriptsGetIds) {
-  const auto published = nlohmann::json::parse(
-      PublishedJson({.name = "a", .id = std::string(64, '1'), .bytes = 7, .warning = "w"}, "/d"));
+  const auto published = nlohmann::json::parse(PublishedJson(
+      {.name = "a", .id = std::string(64, '1'), .bytes = 7, .warning = "w", .generation = 4},
+      "/d"));
+  EXPECT_EQ(published["generation"], 4);
   EXPECT_EQ(published["id"], std::string(64, '1'));
   EXPECT_EQ(published["directory"], "/d");
   EXPECT_EQ(published["warning"], "w");

@@ -2,7 +2,8 @@
 // superseded set is retired and for saying who keeps it.
 //
 // A Lease is held by whoever serves one client, for as long as the client has the set. Clients over
-// gRPC have no object of their own: theirs is renewed by use (TableSetRegistry::RegisteredSet).
+// gRPC that say what they use, on a Holdings stream, have one; others have no object of their own:
+// theirs is renewed by use (TableSetRegistry::RegisteredSet).
 // Thread-safe.
 #pragma once
 
@@ -17,8 +18,8 @@
 
 namespace engram {
 
-enum class LeaseKind : uint8_t { kMapped, kRing, kRdmaWrite, kRdmaRead };
-inline constexpr size_t kLeaseKinds = 4;
+enum class LeaseKind : uint8_t { kMapped, kRing, kRdmaWrite, kRdmaRead, kHoldings };
+inline constexpr size_t kLeaseKinds = 5;
 
 class LeaseCounts {
  public:

@@ -15,7 +15,7 @@
 #include "memstore/os/thread.h"
 #include "server/base/log.h"
 #include "server/grpc/grpc_status.h"
-#include "server/grpc/provenance_message.h"
+#include "server/table_sets/provenance_message.h"
 
 namespace engram {
 namespace {
@@ -41,6 +41,8 @@ void Describe(const TableSetStatus& set, v1::TableSetEntry* entry) {
   if (set.idle) entry->set_idle_s(set.idle->count());
   entry->set_age_s(set.age.count());
   if (set.provenance) SetProvenance(*set.provenance, entry->mutable_provenance());
+  if (set.generation) entry->set_generation(*set.generation);
+  entry->set_holdings_leases(leases(LeaseKind::kHoldings));
 }
 
 // An answer that is whole when the call is: deletes itself once gRPC is done with it.
@@ -125,13 +127,15 @@ grpc::ServerWriteReactor<v1::PublishProgress>* AdminService::Publish(
   }
   const std::string who = Who(*context);
   const std::string directory = request->directory();
+  const std::optional<uint64_t> generation =
+      request->has_generation() ? std::make_optional(request->generation()) : std::nullopt;
   const auto refused = [this, who, directory](const absl::Status& status) {
     targets_.refusals->Add(AdminMethod::kPublish, "publish_refused",
                            absl::StrCat("publish ", directory), who, status);
   };
-  const absl::Status started = StartWork([this, call, who, directory, refused] {
+  const absl::Status started = StartWork([this, call, who, directory, generation, refused] {
     v1::PublishProgress last;
-    const absl::Status status = PublishNow(directory, who, *call, &last);
+    const absl::Status status = PublishNow(directory, generation, who, *call, &last);
     if (!status.ok()) refused(status);
     call->End(status.ok() ? std::make_optional(std::move(last)) : std::nullopt, ToGrpc(status));
   });
@@ -142,7 +146,8 @@ grpc::ServerWriteReactor<v1::PublishProgress>* AdminService::Publish(
   return call;
 }
 
-absl::Status AdminService::PublishNow(const std::string& directory, const std::string& who,
+absl::Status AdminService::PublishNow(const std::string& directory,
+                                      std::optional<uint64_t> generation, const std::string& who,
                                       PublishCall& call, v1::PublishProgress* last) {
   if (targets_.life->state() != LifeState::kServing) {
     return absl::UnavailableError("engramd is stopping: nothing is published any more");
@@ -160,13 +165,14 @@ absl::Status AdminService::PublishNow(const std::string& directory, const std::s
                                 message.set_bytes_total(progress.bytes_total);
                                 call.Tell(message);
                               },
-                              [&] { return call.cancelled(); }, Keep::kYes));
+                              [&] { return call.cancelled(); }, Keep::kYes, generation));
   const TableSet& set = *published.set;
   last->set_bytes_done(set.held_row_bytes());
   last->set_bytes_total(last->bytes_done());
   last->set_name(set.name());
   last->set_id(set.id());
   last->set_warning(published.warning);
+  last->set_generation(published.generation);
   const double seconds = absl::ToDoubleSeconds(targets_.clock->Now() - begin);
   LogEvent(*targets_.log, spdlog::level::info, "published",
            {{"table_set", set.name()},
@@ -175,6 +181,7 @@ absl::Status AdminService::PublishNow(const std::string& directory, const std::s
             {"bytes", last->bytes_done()},
             {"seconds", seconds},
             {"id_before", published.id_before},
+            {"generation", published.generation},
             {"peer", who}},
            absl::StrFormat("published %s %s from %s in %.1f s, for %s%s", set.name(), set.id(),
                            QuotePathForMessage(directory), seconds, who,

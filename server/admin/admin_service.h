@@ -11,6 +11,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -68,8 +69,8 @@ class AdminService final : public v1::Admin::CallbackService {
   absl::Status Admit(const grpc::ServerContextBase& context, AdminMethod method) const;
   // Runs `work` in a thread. RESOURCE_EXHAUSTED: too many work, or the system has no thread.
   absl::Status StartWork(std::function<void()> work) ABSL_LOCKS_EXCLUDED(mutex_);
-  absl::Status PublishNow(const std::string& directory, const std::string& who, PublishCall& call,
-                          v1::PublishProgress* last);
+  absl::Status PublishNow(const std::string& directory, std::optional<uint64_t> generation,
+                          const std::string& who, PublishCall& call, v1::PublishProgress* last);
   absl::Status ScrubNow(ScrubCall& call, v1::ScrubReport* last);
   void LogScrub(const v1::ScrubReport& report, const absl::Status& status, MonotonicTime begin,
                 const std::string& who) const;

@@ -175,7 +175,7 @@ std::string Pages(const ResidentPages& pages) {
 }
 
 std::string Clients(const TableSetStatus& set) {
-  constexpr const char* kKinds[kLeaseKinds] = {"mapped", "ring", "RDMA", "RDMA-read"};
+  constexpr const char* kKinds[kLeaseKinds] = {"mapped", "ring", "RDMA", "RDMA-read", "holdings"};
   std::vector<std::string> texts;
   for (size_t kind = 0; kind < kLeaseKinds; ++kind) {
     if (set.leases[kind] > 0) texts.push_back(absl::StrCat(set.leases[kind], " ", kKinds[kind]));

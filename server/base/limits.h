@@ -42,6 +42,13 @@ inline constexpr std::chrono::seconds kMinIdle{5};
 inline constexpr uint32_t kMaxSideCalls = 1024;
 // The same for gRPC's health service, which has places of its own: nobody else can take them.
 inline constexpr uint32_t kMaxHealthCalls = 1024;
+// Holdings streams: a client has one for as long as it lives, so they have places of their own, as
+// many as there are for streams.
+inline constexpr uint32_t kMaxHoldingsCalls = 1024;
+// Sets that a client may say it uses on one: their ids fit a small message.
+inline constexpr size_t kMaxUsedSets = 128;
+// A client of one that takes nothing for this long is let go, and what it said it uses with it.
+inline constexpr std::chrono::seconds kMaxHoldingsStall{10};
 // Calls of one connection at once, all methods; more than an SDK client or a web server's stub has
 // under way. Beyond it HTTP/2 lets the client wait.
 inline constexpr int kMaxCallsPerConnection = 128;

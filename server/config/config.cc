@@ -18,6 +18,7 @@
 #include "absl/strings/strip.h"
 #include "memstore/addressing/families.h"
 #include "memstore/addressing/scheme.h"
+#include "memstore/base/plain_name.h"
 #include "memstore/gather/gather.h"
 #include "memstore/gather/parallel_gather.h"
 #include "memstore/partition/partition.h"
@@ -149,6 +150,13 @@ void TakeListen(const ConfigLayers& layers, ServerConfig* config, Faults* faults
     }
     config->listen.push_back(*std::move(address));
   }
+}
+
+void TakeZone(const ConfigLayers& layers, ServerConfig* config, Faults* faults) {
+  config->zone = layers.config().zone();
+  if (config->zone.empty()) return;
+  const absl::Status status = CheckPlainName(config->zone, "a zone's name");
+  if (!status.ok()) Refuse(absl::StrCat(layers.Where("zone"), ":"), status.message(), faults);
 }
 
 void TakeNumbers(const ConfigLayers& layers, ServerConfig* config, Faults* faults) {
@@ -464,8 +472,8 @@ std::vector<EffectiveField> Effective(const ConfigLayers& layers) {
 
 ServerConfig Understand(const ConfigLayers& layers, Faults* faults) {
   ServerConfig config;
-  for (const auto take : {TakeTables, TakePartition, TakeListen, TakeNumbers, TakeNuma, TakeShm,
-                          TakeRdma, TakeAdmin, TakeSecurity}) {
+  for (const auto take : {TakeTables, TakePartition, TakeListen, TakeZone, TakeNumbers, TakeNuma,
+                          TakeShm, TakeRdma, TakeAdmin, TakeSecurity}) {
     take(layers, &config, faults);
   }
   config.effective = Effective(layers);

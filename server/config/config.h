@@ -39,6 +39,7 @@ struct ServerConfig {
   std::string scratch_dir;
   std::optional<Partition> partition;  // of every set; nothing: all of it
   std::vector<ListenAddress> listen;
+  std::string zone;  // where it is; empty: not said
   NumaPolicy numa;
   uint64_t memory_limit_bytes = 0;  // 0: what the machine has
   uint32_t load_threads = 0;        // 0: enough to keep a device's queue filled

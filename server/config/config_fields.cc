@@ -52,6 +52,9 @@ constexpr ConfigField kFields[] = {
      "HTTP for /metrics, /healthz, /readyz and /statusz (default: none)"},
     {"admin_grpc_listen", "ADDR",
      "gRPC for operators: publish, retire, scrub, channelz (default: none)"},
+    {"zone", "NAME",
+     "where this engramd is, for clients that prefer stores near them: a rack, a zone of a cloud "
+     "(default: not said)"},
     {"lame_duck_s", "N",
      "seconds that all goes on when told to stop, but health and /readyz say no more clients, "
      "before "

@@ -332,6 +332,15 @@ TEST(ParseCommandLine, APartIsAnIndexOrColumns) {
               HasSubstr("give one of them"));
 }
 
+TEST(ParseCommandLine, AZoneIsAPlainName) {
+  const auto with = [](const char* zone) {
+    return std::vector<const char*>{"--table-set", "/a", "--listen", "127.0.0.1:1", "--zone", zone};
+  };
+  EXPECT_EQ(Parse(with("eu-west.1_b"))->config->zone, "eu-west.1_b");
+  EXPECT_THAT(Error(with("a zone")), HasSubstr("--zone: "));
+  EXPECT_EQ(Parse({"--table-set", "/a", "--listen", "127.0.0.1:1"})->config->zone, "");
+}
+
 TEST(ParseCommandLine, SecurityIsWholeOrRefused) {
   const auto with = [](std::vector<const char*> more) {
     more.insert(more.begin(), {"--table-set", "/a", "--listen", "127.0.0.1:1"});

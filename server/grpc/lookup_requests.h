@@ -13,11 +13,11 @@ namespace engram {
 
 class LookupRequests : public RawService {
  public:
-  enum Method : int { kLookup, kLookupStream, kDescribe, kAttach, kAttachRdma, kWatch };
+  enum Method : int { kLookup, kLookupStream, kDescribe, kAttach, kAttachRdma, kWatch, kHoldings };
 
   LookupRequests()
-      : RawService(v1::Lookup::service_full_name(),
-                   {"Lookup", "LookupStream", "Describe", "Attach", "AttachRdma", "Watch"}) {}
+      : RawService(v1::Lookup::service_full_name(), {"Lookup", "LookupStream", "Describe", "Attach",
+                                                     "AttachRdma", "Watch", "Holdings"}) {}
 };
 
 }  // namespace engram

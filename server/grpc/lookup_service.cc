@@ -9,11 +9,12 @@
 #include "server/base/limits.h"
 #include "server/grpc/attach_rdma_call.h"
 #include "server/grpc/grpc_status.h"
-#include "server/grpc/provenance_message.h"
+#include "server/grpc/holdings_call.h"
 #include "server/grpc/stream_call.h"
 #include "server/grpc/unary_call.h"
 #include "server/grpc/unary_method_call.h"
 #include "server/grpc/watch_call.h"
+#include "server/table_sets/provenance_message.h"
 
 namespace engram {
 
@@ -73,6 +74,7 @@ void LookupService::Accept(EventLoop& loop) {
   StreamCall::Accept(loop, this);
   AttachRdmaCall::Accept(loop, this, rdma_);
   WatchCall::Accept(loop, this);
+  HoldingsCall::Accept(loop, this);
 }
 
 grpc::Status LookupService::Describe(const Caller& caller, v1::DescribeResponse* response) const {

@@ -13,6 +13,7 @@
 #include "memstore/gather/parallel_gather.h"
 #include "memstore/store/table_set_registry.h"
 #include "server/base/limits.h"
+#include "server/cluster/store_status.h"
 #include "server/lookup/id_memory.h"
 #include "server/lookup/places.h"
 #include "server/lookup/reply_slabs.h"
@@ -29,6 +30,7 @@ struct ServingContext {
   AccessControl* access = nullptr;
   Metrics* metrics = nullptr;
   AttachRefusals* attach_refusals = nullptr;  // never null where Attach is served
+  const StoreStatus* store_status = nullptr;  // nor this where Holdings is
   std::shared_ptr<spdlog::logger> log;
   GatherTeam* team = nullptr;
   uint64_t max_batch_rows = 0;
@@ -39,6 +41,7 @@ struct ServingContext {
   Places unary_calls{kMaxUnaryCalls, absl::ZeroDuration()};
   Places streams{kMaxStreams, absl::FromChrono(kMinIdle)};
   Places side_calls{kMaxSideCalls, absl::FromChrono(kMinIdle)};
+  Places holdings_calls{kMaxHoldingsCalls, absl::FromChrono(kMinIdle)};
   Places unary_method_calls{kMaxUnaryMethodCalls, absl::ZeroDuration()};
   Places health_calls{kMaxHealthCalls, absl::ZeroDuration()};
   // Called by a loop that drains when its last call that holds the drain has ended.

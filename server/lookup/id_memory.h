@@ -23,6 +23,10 @@ class IdMemoryPool {
   // share.
   bool Take(uint64_t connection, uint64_t bytes) ABSL_LOCKS_EXCLUDED(mutex_);
   void Give(uint64_t connection, uint64_t bytes) ABSL_LOCKS_EXCLUDED(mutex_);
+  // 0..1.
+  double UsedPart() const {
+    return static_cast<double>(used_.load(std::memory_order_relaxed)) / static_cast<double>(bytes_);
+  }
   bool HalfUsed() const { return used_.load(std::memory_order_relaxed) > bytes_ / 2; }
 
  private:

@@ -174,11 +174,11 @@ void AddTableSets(const ServerSnapshot& snapshot, Families& out) {
       out.Begin("table_bytes", MetricType::Gauge, "Of all rows of a table set, held here or not.");
   MetricFamily& leases = out.Begin("leases", MetricType::Gauge,
                                    "Clients that have a table set, by the way they have it; those "
-                                   "over gRPC are not counted.");
+                                   "over gRPC by what they say on a Holdings stream.");
   MetricFamily& ahead = out.Begin("gather_ahead_rows", MetricType::Gauge,
                                   "How many rows ahead the gather prefetches, by row width and "
                                   "pages; measured when the table set was loaded, unless given.");
-  constexpr const char* kKinds[kLeaseKinds] = {"mapped", "ring", "rdma", "rdma_read"};
+  constexpr const char* kKinds[kLeaseKinds] = {"mapped", "ring", "rdma", "rdma_read", "holdings"};
   for (const TableSetStatus& set : snapshot.table_sets) {
     Families::AddGauge(
         infos, {{"name", set.name}, {"id", set.id}, {"state", std::string(Name(set.state))}}, 1);

@@ -1,8 +1,10 @@
 // That the manager records what operators publish, and nothing else.
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -48,6 +50,56 @@ TEST_F(KeptPublicationsTest, WhatOperatorsPublishIsRecordedUntilTheNameIsTaken) 
   const std::string other = keep("other");
   ASSERT_TRUE(manager_->Supersede("first").ok());
   EXPECT_THAT(record_->List(), ElementsAre(Publication{"second", other, Directory("other"), 1}));
+}
+
+TEST_F(KeptPublicationsTest, GenerationsOrderWhatIsPublished) {
+  std::filesystem::create_directories(Directory("state"));
+  record_ = PublicationRecord::Open(Directory("state")).value();
+  Start();
+  const auto publish = [&](const std::string& name, std::optional<uint64_t> generation) {
+    return manager_->Publish(Directory(name), nullptr, nullptr, Keep::kYes, generation);
+  };
+  const auto started = manager_->Publish(Directory("a"), nullptr, nullptr);
+  ASSERT_TRUE(started.ok()) << started.status();
+  const std::string a = started->set->id();
+  EXPECT_EQ(manager_->generations().Of(a), 0u);
+  const auto b = publish("b", 7);
+  ASSERT_TRUE(b.ok()) << b.status();
+  EXPECT_EQ(b->generation, 7u);
+  // Two sets at one generation, and one that is lower: nothing moves.
+  for (const uint64_t no : {7, 6, 0}) {
+    EXPECT_THAT(std::string(publish("a", no).status().message()), HasSubstr("generation"));
+  }
+  EXPECT_EQ(registry_.List().front()->id(), b->set->id());
+  EXPECT_EQ(publish("a", std::nullopt)->generation, 8u);  // taken back
+  EXPECT_EQ(publish("a", 9)->generation, 9u);             // the same set, raised
+  EXPECT_THAT(record_->List(), ElementsAre(Publication{"first", a, Directory("a"), 9}));
+  std::vector<std::optional<uint64_t>> listed;
+  for (const TableSetStatus& set : manager_->List()) listed.push_back(set.generation);
+  EXPECT_THAT(listed, ElementsAre(9u, 7u));
+}
+
+TEST_F(KeptPublicationsTest, ARestartGoesOnWhereItWas) {
+  std::filesystem::create_directories(Directory("state"));
+  record_ = PublicationRecord::Open(Directory("state")).value();
+  Start();
+  const auto b = manager_->Publish(Directory("b"), nullptr, nullptr, Keep::kYes, 7);
+  ASSERT_TRUE(b.ok()) << b.status();
+  const std::string id = b->set->id();
+  manager_.reset();
+  ASSERT_TRUE(registry_.Retire(id).ok());
+  record_ = PublicationRecord::Open(Directory("state")).value();
+  Start();
+  ASSERT_TRUE(manager_->Publish(Directory("b"), nullptr, nullptr).ok());  // as it was kept
+  EXPECT_EQ(manager_->generations().Of(id), 7u);
+  const auto a = manager_->Publish(Directory("a"), nullptr, nullptr, Keep::kYes);
+  ASSERT_TRUE(a.ok()) << a.status();
+  EXPECT_EQ(a->generation, 8u);
+  // Where nothing is kept numbers grow as well.
+  manager_.reset();
+  record_.reset();
+  Start();
+  EXPECT_EQ(manager_->Publish(Directory("other"), nullptr, nullptr, Keep::kYes)->generation, 1u);
 }
 
 TEST_F(KeptPublicationsTest, WhatCannotBeRecordedIsServedAndSaid) {

@@ -56,7 +56,8 @@ std::optional<Publication> ParseOne(const json& one) {
   if (!one.is_object()) return std::nullopt;
   const std::optional<std::string> name = Text(one, "name");
   const auto generation = one.find("generation");
-  if (!name || name->empty() || generation == one.end() || !generation->is_number_unsigned()) {
+  if (!name || name->empty() || generation == one.end() || !generation->is_number_unsigned() ||
+      generation->get<uint64_t>() > kMostGeneration) {
     return std::nullopt;
   }
   Publication publication{.name = *name, .generation = generation->get<uint64_t>()};
@@ -134,16 +135,20 @@ std::unique_ptr<PublicationRecord> PublicationRecord::OpenIgnoring(
 std::string PublicationRecord::path() const { return JoinPath(directory_, kFile); }
 
 std::vector<Publication> PublicationRecord::List() const {
-  std::vector<Publication> list;
-  MutexLock lock(mutex_);
-  for (const auto& [name, publication] : publications_) {
-    if (!publication.id.empty()) list.push_back(publication);
-  }
+  std::vector<Publication> list = All();
+  std::erase_if(list, [](const Publication& one) { return one.id.empty(); });
   return list;
 }
 
-absl::StatusOr<uint64_t> PublicationRecord::Publish(const std::string& name, const std::string& id,
-                                                    const std::string& directory) {
+std::vector<Publication> PublicationRecord::All() const {
+  std::vector<Publication> all;
+  MutexLock lock(mutex_);
+  for (const auto& [name, publication] : publications_) all.push_back(publication);
+  return all;
+}
+
+absl::Status PublicationRecord::Publish(const std::string& name, const std::string& id,
+                                        const std::string& directory, uint64_t generation) {
   MutexLock lock(mutex_);
   ByName changed = publications_;
   Publication& one = changed[name];
@@ -152,17 +157,12 @@ absl::StatusOr<uint64_t> PublicationRecord::Publish(const std::string& name, con
         path(), " has ", kMostNames, " names: stop engramd and remove the file, or those that are ",
         "of no use any more"));
   }
-  const bool is_same = one.id == id;
-  one = {.name = name,
-         .id = id,
-         .directory = Absolute(directory),
-         .generation = one.generation + (is_same ? 0 : 1)};
+  one = {.name = name, .id = id, .directory = Absolute(directory), .generation = generation};
   const auto was = publications_.find(name);
-  if (was != publications_.end() && was->second == one) return one.generation;
+  if (was != publications_.end() && was->second == one) return absl::OkStatus();
   ENGRAM_RETURN_IF_ERROR(Write(changed));
-  const uint64_t generation = one.generation;
   publications_ = std::move(changed);
-  return generation;
+  return absl::OkStatus();
 }
 
 absl::Status PublicationRecord::Retire(const std::string& name) {

@@ -1,9 +1,9 @@
 // What operators published, kept over a restart: a small file in engramd's state directory
 // (proto/FORMATS.md, "Publications kept by engramd").
 //
-// A name's generation is 0 for what flags say, and grows by one with each publication; it goes on
-// growing when a name was retired and is published again. Thread-safe. The file is replaced as a
-// whole and on disk when a change returns OK; it is one engramd's (HoldStateDirectory).
+// It also keeps the generation of each name, which goes on growing when a name was retired and is
+// published again (generations.h gives the numbers). Thread-safe. The file is replaced as a whole
+// and on disk when a change returns OK; it is one engramd's (HoldStateDirectory).
 #pragma once
 
 #include <spdlog/logger.h>
@@ -21,6 +21,9 @@
 #include "memstore/base/mutex.h"
 
 namespace engram {
+
+// JSON readers everywhere have whole numbers up to this.
+inline constexpr uint64_t kMostGeneration = uint64_t{1} << 53;
 
 // What a name leads to.
 struct Publication {
@@ -47,11 +50,12 @@ class PublicationRecord {
 
   // Of names that lead to a set, by name.
   std::vector<Publication> List() const ABSL_LOCKS_EXCLUDED(mutex_);
-  // The name leads to the set from now on; returns its generation, which stays as it is where the
-  // name led to the set already. RESOURCE_EXHAUSTED: too many names; else the system's error.
-  // What is kept is as before then.
-  absl::StatusOr<uint64_t> Publish(const std::string& name, const std::string& id,
-                                   const std::string& directory) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Of names that lead nowhere as well: those have no id and no directory.
+  std::vector<Publication> All() const ABSL_LOCKS_EXCLUDED(mutex_);
+  // The name leads to the set from now on. RESOURCE_EXHAUSTED: too many names; else the system's
+  // error. What is kept is as before then.
+  absl::Status Publish(const std::string& name, const std::string& id, const std::string& directory,
+                       uint64_t generation) ABSL_LOCKS_EXCLUDED(mutex_);
   // The name leads nowhere; OK where it did not. Errors as Publish's.
   absl::Status Retire(const std::string& name) ABSL_LOCKS_EXCLUDED(mutex_);
   std::string path() const;

@@ -57,25 +57,25 @@ class PublicationRecordTest : public ::testing::Test {
   spdlog::logger log_{"test", std::make_shared<spdlog::sinks::ostream_sink_mt>(text_)};
 };
 
-TEST_F(PublicationRecordTest, KeepsTheLastOfANameAndCountsThem) {
+TEST_F(PublicationRecordTest, KeepsTheLastOfAName) {
   {
     const auto record = Open();
     EXPECT_THAT(record->List(), IsEmpty());
-    EXPECT_EQ(*record->Publish("x", id_, "/tables/1"), 1u);
-    EXPECT_EQ(*record->Publish("x", other_, "/tables/2"), 2u);
-    EXPECT_EQ(*record->Publish("x", other_, "/tables/3"), 2u);  // the same set, elsewhere
-    EXPECT_EQ(*record->Publish("y \"\n", id_, "/tables/4"), 1u);
+    EXPECT_TRUE(record->Publish("x", id_, "/tables/1", 1).ok());
+    EXPECT_TRUE(record->Publish("x", other_, "/tables/2", 2).ok());
+    EXPECT_TRUE(record->Publish("x", other_, "/tables/3", 2).ok());  // the same set, elsewhere
+    EXPECT_TRUE(record->Publish("y \"\n", id_, "/tables/4", 1).ok());
   }
   EXPECT_THAT(Open()->List(), ElementsAre(Publication{"x", other_, "/tables/3", 2},
                                           Publication{"y \"\n", id_, "/tables/4", 1}));
 }
 
-TEST_F(PublicationRecordTest, AGenerationGoesOnAfterTheNameWasTaken) {
-  ASSERT_TRUE(Open()->Publish("x", id_, "/1").ok());
+TEST_F(PublicationRecordTest, AGenerationStaysWhenTheNameWasTaken) {
+  ASSERT_TRUE(Open()->Publish("x", id_, "/1", 7).ok());
   EXPECT_TRUE(Open()->Retire("x").ok());
   EXPECT_TRUE(Open()->Retire("nobody").ok());
   EXPECT_THAT(Open()->List(), IsEmpty());
-  EXPECT_EQ(*Open()->Publish("x", id_, "/1"), 2u);
+  EXPECT_THAT(Open()->All(), ElementsAre(Publication{"x", "", "", 7}));
 }
 
 TEST_F(PublicationRecordTest, NamesAreBoundedAndWhatIsKeptStays) {
@@ -84,8 +84,8 @@ TEST_F(PublicationRecordTest, NamesAreBoundedAndWhatIsKeptStays) {
     absl::StrAppend(&text, i == 0 ? "" : ",", "{\"name\": \"", i, "\", \"generation\": 1}");
   }
   ASSERT_TRUE(OpenStatus(text + "]}").ok());
-  EXPECT_EQ(Open()->Publish("x", id_, "/1").status().code(), absl::StatusCode::kResourceExhausted);
-  EXPECT_EQ(*Open()->Publish("7", id_, "/1"), 2u);
+  EXPECT_EQ(Open()->Publish("x", id_, "/1", 1).code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_TRUE(Open()->Publish("7", id_, "/1", 2).ok());
   EXPECT_EQ(OpenStatus(text + ",{\"name\": \"x\", \"generation\": 1}]}").code(),
             absl::StatusCode::kDataLoss);
 }
@@ -108,6 +108,7 @@ TEST_F(PublicationRecordTest, WhatIsNoRecordIsNamedWithItsCure) {
       whole("{\"name\": \"x\"}"),
       whole("{\"name\": \"\", \"generation\": 1}"),
       whole("{\"name\": \"x\", \"generation\": -1}"),
+      whole(absl::StrCat("{\"name\": \"x\", \"generation\": ", kMostGeneration + 1, "}")),
       whole("{\"name\": \"x\", \"generation\": 1, \"id\": \"" + id_ + "\"}"),
       whole("{\"name\": \"x\", \"generation\": 1, \"directory\": \"/1\", \"id\": \"A\"}"),
       std::string(100'000, '['),
@@ -122,22 +123,23 @@ TEST_F(PublicationRecordTest, WhatIsNoRecordIsNamedWithItsCure) {
   EXPECT_EQ(newer.code(), absl::StatusCode::kFailedPrecondition) << newer;
   EXPECT_THAT(std::string(newer.message()), HasSubstr("of a newer engramd"));
   // Ignored, it is replaced by the next publication.
-  EXPECT_TRUE(PublicationRecord::OpenIgnoring(root_)->Publish("x", id_, "/1").ok());
+  EXPECT_TRUE(PublicationRecord::OpenIgnoring(root_)->Publish("x", id_, "/1", 1).ok());
   EXPECT_EQ(Open()->List().size(), 1u);
 }
 
 TEST_F(PublicationRecordTest, WhatIsIgnoredStaysUntilTheNextPublication) {
-  ASSERT_TRUE(Open()->Publish("x", id_, "/1").ok());
+  ASSERT_TRUE(Open()->Publish("x", id_, "/1", 1).ok());
   const auto ignoring = PublicationRecord::OpenIgnoring(root_);
   EXPECT_THAT(ignoring->List(), IsEmpty());
   EXPECT_EQ(Open()->List().size(), 1u);
-  EXPECT_EQ(*ignoring->Publish("x", other_, "/2"), 2u);
+  EXPECT_THAT(ignoring->All(), ElementsAre(Publication{"x", "", "", 1}));
+  EXPECT_TRUE(ignoring->Publish("x", other_, "/2", 2).ok());
   EXPECT_THAT(Open()->List(), ElementsAre(Publication{"x", other_, "/2", 2}));
 }
 
 TEST_F(PublicationRecordTest, WhatCannotBeWrittenChangesNothing) {
   const auto record = PublicationRecord::OpenIgnoring(Path("nowhere"));
-  EXPECT_FALSE(record->Publish("x", id_, "/1").ok());
+  EXPECT_FALSE(record->Publish("x", id_, "/1", 1).ok());
   EXPECT_THAT(record->List(), IsEmpty());
 }
 
@@ -145,8 +147,8 @@ TEST_F(PublicationRecordTest, APublicationIsServedInPlaceOfTheFlagOfItsName) {
   const std::string old_id = WriteSet("x", "old", 5000), new_id = WriteSet("x", "new", 6000);
   const std::string more_id = WriteSet("more", "more", 5000);
   WriteSet("z", "z", 5000);
-  ASSERT_TRUE(Open()->Publish("x", new_id, Path("new")).ok());
-  ASSERT_TRUE(Open()->Publish("more", more_id, Path("more")).ok());
+  ASSERT_TRUE(Open()->Publish("x", new_id, Path("new"), 1).ok());
+  ASSERT_TRUE(Open()->Publish("more", more_id, Path("more"), 1).ok());
   const auto with = With({Path("z"), Path("old"), Path("none")});
   ASSERT_TRUE(with.ok()) << with.status();
   EXPECT_THAT(*with, ElementsAre(Path("z"), Path("new"), Path("none"), Path("more")));
@@ -156,14 +158,14 @@ TEST_F(PublicationRecordTest, APublicationIsServedInPlaceOfTheFlagOfItsName) {
 
 TEST_F(PublicationRecordTest, TheSameSetIsServedFromWhereTheFlagsSay) {
   const std::string id = WriteSet("x", "here", 5000);
-  ASSERT_TRUE(Open()->Publish("x", id, Path("gone")).ok());
+  ASSERT_TRUE(Open()->Publish("x", id, Path("gone"), 1).ok());
   EXPECT_THAT(With({Path("here")}).value(), ElementsAre(Path("here")));
 }
 
 TEST_F(PublicationRecordTest, ASetThatIsGoneOrAnotherIsAnErrorWithItsCure) {
   WriteSet("x", "old", 5000);
   const std::string id = WriteSet("x", "new", 6000);
-  ASSERT_TRUE(Open()->Publish("x", id, Path("new")).ok());
+  ASSERT_TRUE(Open()->Publish("x", id, Path("new"), 1).ok());
   const std::string now = WriteSet("x", "new", 7000);
   const absl::Status another = With({Path("old")}).status();
   EXPECT_EQ(another.code(), absl::StatusCode::kFailedPrecondition) << another;

@@ -11,6 +11,7 @@
 #include "memstore/store/resident_pages.h"
 #include "memstore/table/side_files.h"
 #include "server/base/log.h"
+#include "server/table_sets/table_set_manager.h"
 
 namespace engram {
 
@@ -67,6 +68,36 @@ std::string ShapeChange(const Manifest& before, const Manifest& now) {
     const LayerTableSpec* const old = before.FindLayer(layer.layer);
     if (old == nullptr) continue;
     if (compare(absl::StrCat("a row of layer ", layer.layer), RowText(*old), RowText(layer))) break;
+  }
+  return text;
+}
+
+absl::string_view Name(TableSetState state) {
+  switch (state) {
+    case TableSetState::kServing:
+      return "serving";
+    case TableSetState::kSuperseded:
+      return "superseded";
+    case TableSetState::kRetiring:
+      return "retired";
+    case TableSetState::kGone:
+      return "gone";
+    case TableSetState::kFenced:
+      return "fenced";
+  }
+  return "?";
+}
+
+std::string HeldBy(const TableSetStatus& set) {
+  constexpr const char* kLeaseNames[kLeaseKinds] = {"mapped", "ring", "rdma", "rdma-read",
+                                                    "holdings"};
+  std::string text;
+  for (size_t i = 0; i < kLeaseKinds; ++i) {
+    if (set.leases[i] == 0) continue;
+    absl::StrAppend(&text, text.empty() ? "" : ", ", set.leases[i], " ", kLeaseNames[i]);
+  }
+  if (set.idle) {
+    absl::StrAppend(&text, text.empty() ? "" : ", ", "gRPC ", set.idle->count(), " s ago");
   }
   return text;
 }

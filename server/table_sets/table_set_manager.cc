@@ -23,7 +23,6 @@ namespace {
 constexpr absl::Duration kLookInterval = absl::Milliseconds(100);
 // Between lines that say how far loading is.
 constexpr absl::Duration kLineInterval = absl::Seconds(2);
-constexpr const char* kLeaseNames[kLeaseKinds] = {"mapped", "ring", "rdma", "rdma-read"};
 
 std::array<uint32_t, kLeaseKinds> Counts(const LeaseCounts& leases) {
   std::array<uint32_t, kLeaseKinds> counts{};
@@ -42,18 +41,6 @@ std::vector<TableLayout> LayoutOf(const TableSet& set) {
   return layers;
 }
 
-std::string HeldBy(const TableSetStatus& set) {
-  std::string text;
-  for (size_t i = 0; i < kLeaseKinds; ++i) {
-    if (set.leases[i] == 0) continue;
-    absl::StrAppend(&text, text.empty() ? "" : ", ", set.leases[i], " ", kLeaseNames[i]);
-  }
-  if (set.idle) {
-    absl::StrAppend(&text, text.empty() ? "" : ", ", "gRPC ", set.idle->count(), " s ago");
-  }
-  return text;
-}
-
 std::chrono::seconds WholeSeconds(absl::Duration span) {
   return std::chrono::seconds(absl::ToInt64Seconds(span));
 }
@@ -64,22 +51,6 @@ std::string IdBefore(const TableSet* before, const std::string& id) {
 }
 
 }  // namespace
-
-absl::string_view Name(TableSetState state) {
-  switch (state) {
-    case TableSetState::kServing:
-      return "serving";
-    case TableSetState::kSuperseded:
-      return "superseded";
-    case TableSetState::kRetiring:
-      return "retired";
-    case TableSetState::kGone:
-      return "gone";
-    case TableSetState::kFenced:
-      return "fenced";
-  }
-  return "?";
-}
 
 // What can be said of a set whatever its state.
 TableSetStatus TableSetManager::StatusOf(const TableSet& set, TableSetState state) const {
@@ -173,6 +144,7 @@ std::vector<TableSetStatus> TableSetManager::List() const {
     TableSetStatus& one = sets.emplace_back(StatusOf(*registered.served.set, registered.state));
     one.leases = Counts(*registered.served.leases);
     one.age = WholeSeconds(now - registered.since);
+    one.generation = generations_.Of(one.id);
     if (registered.was_acquired) one.idle = WholeSeconds(now - registered.acquired);
   }
   for (const FencedSet& fenced : registry_->Fenced()) {
@@ -269,7 +241,7 @@ std::shared_ptr<const TableSet> TableSetManager::Served(const Manifest& manifest
 
 absl::StatusOr<PublishedSet> TableSetManager::Publish(
     const std::string& directory, std::function<void(const LoadProgress&)> on_progress,
-    std::function<bool()> cancelled, Keep keep) {
+    std::function<bool()> cancelled, Keep keep, std::optional<uint64_t> generation) {
   {
     MutexLock lock(mutex_);
     if (publishing_) {
@@ -283,6 +255,7 @@ absl::StatusOr<PublishedSet> TableSetManager::Publish(
   on_progress_ = std::move(on_progress);
   give_up_ = std::move(cancelled);
   keep_ = keep;
+  asked_generation_ = generation;
   const absl::Cleanup done = [this] {
     on_progress_ = nullptr;
     give_up_ = nullptr;
@@ -300,16 +273,18 @@ absl::StatusOr<PublishedSet> TableSetManager::Publish(
 absl::StatusOr<PublishedSet> TableSetManager::Load(const std::string& directory) {
   ENGRAM_ASSIGN_OR_RETURN(const Manifest manifest, Check(directory));
   ENGRAM_RETURN_IF_ERROR(CheckTakenBack(directory, manifest));
+  ENGRAM_RETURN_IF_ERROR(NextGeneration(manifest).status());  // before it takes minutes
   std::shared_ptr<const TableSet> before = Current(manifest.name);
   {
     MutexLock moving(moving_);
+    ENGRAM_ASSIGN_OR_RETURN(const uint64_t generation, NextGeneration(manifest));
     if (std::shared_ptr<const TableSet> served = Served(manifest)) {
       std::string note =
           absl::StrCat("table set ", manifest.name, " ", manifest.id, " is served already, from ",
                        served->directory(), ": nothing was loaded");
       LogEvent(*log_, spdlog::level::info, "served_already",
                {{"table_set", manifest.name}, {"table_set_id", manifest.id}}, note);
-      PublishedSet published{std::move(served), std::move(note)};
+      PublishedSet published{std::move(served), std::move(note), "", generation};
       Record(directory, published);
       return published;
     }
@@ -322,7 +297,7 @@ absl::StatusOr<PublishedSet> TableSetManager::Load(const std::string& directory)
       options_.after_publish();
       std::string warning = WarnOfOtherRows(before.get(), *back);
       PublishedSet published{std::move(back), std::move(warning),
-                             IdBefore(before.get(), manifest.id)};
+                             IdBefore(before.get(), manifest.id), generation};
       Record(directory, published);
       return published;
     }
@@ -334,6 +309,7 @@ absl::StatusOr<PublishedSet> TableSetManager::Load(const std::string& directory)
   ENGRAM_ASSIGN_OR_RETURN(const ServedSet served, TableSetRegistry::Prepare(set));
   ENGRAM_RETURN_IF_ERROR(options_.on_publish(served));
   MutexLock moving(moving_);
+  ENGRAM_ASSIGN_OR_RETURN(const uint64_t generation, NextGeneration(manifest));
   before = Current(manifest.name);
   if (absl::Status status = registry_->Publish(served); !status.ok()) {
     options_.on_retire(set->id());
@@ -341,30 +317,40 @@ absl::StatusOr<PublishedSet> TableSetManager::Load(const std::string& directory)
   }
   options_.after_publish();
   std::string warning = WarnOfOtherRows(before.get(), *set);
-  PublishedSet published{std::move(set), std::move(warning), IdBefore(before.get(), manifest.id)};
+  PublishedSet published{std::move(set), std::move(warning), IdBefore(before.get(), manifest.id),
+                         generation};
   Record(directory, published);
   return published;
 }
 
+// What the set will be once its name has moved to it. What engramd was started with has the number
+// that was kept, or none: no publication.
+absl::StatusOr<uint64_t> TableSetManager::NextGeneration(const Manifest& manifest) const {
+  if (keep_ == Keep::kNo) return 0;
+  return generations_.Next(manifest.name, manifest.id, asked_generation_);
+}
+
 // The name has moved: what cannot be kept is for the operator to know.
 void TableSetManager::Record(const std::string& directory, PublishedSet& published) {
-  if (keep_ == Keep::kNo || options_.record == nullptr) return;
   const TableSet& set = *published.set;
-  const absl::StatusOr<uint64_t> generation =
-      options_.record->Publish(set.name(), set.id(), directory);
-  if (generation.ok()) {
+  if (keep_ == Keep::kNo) return generations_.Start(set.name(), set.id());
+  const uint64_t generation = published.generation;
+  generations_.Publish(set.name(), set.id(), generation);
+  if (options_.record == nullptr) return;
+  const absl::Status kept = options_.record->Publish(set.name(), set.id(), directory, generation);
+  if (kept.ok()) {
     LogEvent(*log_, spdlog::level::info, "recorded",
-             {{"table_set", set.name()}, {"table_set_id", set.id()}, {"generation", *generation}},
-             absl::StrCat("recorded ", set.name(), " ", set.id(), " as generation ", *generation,
+             {{"table_set", set.name()}, {"table_set_id", set.id()}, {"generation", generation}},
+             absl::StrCat("recorded ", set.name(), " ", set.id(), " as generation ", generation,
                           " of its name: a restart serves it"));
     return;
   }
-  const std::string why = absl::StrCat("a restart will serve what it would have served before: ",
-                                       generation.status().message());
+  const std::string why =
+      absl::StrCat("a restart will serve what it would have served before: ", kept.message());
   LogEvent(*log_, spdlog::level::err, "record_failed",
            {{"table_set", set.name()},
             {"table_set_id", set.id()},
-            {"code", absl::StatusCodeToString(generation.status().code())}},
+            {"code", absl::StatusCodeToString(kept.code())}},
            why);
   absl::StrAppend(&published.warning, published.warning.empty() ? "" : "; ", why);
 }
@@ -486,6 +472,7 @@ absl::StatusOr<std::shared_ptr<const TableSet>> TableSetManager::Supersede(
                      "follows it, or stop engramd"));
   }
   ENGRAM_RETURN_IF_ERROR(registry_->Supersede(id));
+  generations_.Take(served->set->name());
   if (options_.record != nullptr) {
     if (const absl::Status status = options_.record->Retire(served->set->name()); !status.ok()) {
       return absl::Status(status.code(),

@@ -32,13 +32,12 @@
 #include "memstore/store/table_set_registry.h"
 #include "memstore/table/side_files.h"
 #include "server/base/life_cycle.h"
+#include "server/table_sets/generations.h"
 #include "server/table_sets/page_census.h"
 #include "server/table_sets/publication_record.h"
+#include "server/table_sets/set_text.h"
 
 namespace engram {
-
-// As operators read it: "serving", "superseded", "retired", "gone", "fenced".
-absl::string_view Name(TableSetState state);
 
 // A layer's table, as it lies in files.
 struct TableLayout {
@@ -65,6 +64,7 @@ struct TableSetStatus {
   // Since it was asked for over gRPC; nothing: by nobody since it is here, or it is retired.
   std::optional<std::chrono::seconds> idle = std::nullopt;
   std::chrono::seconds age{0};                          // in this state
+  std::optional<uint64_t> generation = std::nullopt;    // of its name; nothing: not served any more
   std::vector<TableLayout> layers = {};                 // nothing where it is fenced
   std::vector<WidthCalibration> calibrations = {};      // nor this
   std::optional<Provenance> provenance = std::nullopt;  // where the set came with it
@@ -87,6 +87,7 @@ struct PublishedSet {
   std::string warning;
   // Of the other set that the name led to; empty: none.
   std::string id_before = {};
+  uint64_t generation = 0;  // of its name (generations.h); 0: what engramd was started with
 };
 
 // Whether what is published is kept over a restart.
@@ -123,7 +124,9 @@ class TableSetManager {
         life_(life),
         log_(std::move(log)),
         clock_(clock),
-        census_(clock) {}
+        census_(clock),
+        generations_(options_.record == nullptr ? std::vector<Publication>()
+                                                : options_.record->All()) {}
   // RESOURCE_EXHAUSTED when the thread cannot be started.
   absl::Status Start();
   // Cancels a publication that is under way, and ends the thread.
@@ -135,15 +138,20 @@ class TableSetManager {
   // said, and is no error. Blocks. `on_progress` and `cancelled` as LoadOptions'. TableSet::Load's
   // errors; ABORTED: another one is being published; RESOURCE_EXHAUSTED: it does not fit, with who
   // holds the memory. That it cannot be kept is a warning.
+  // `generation`: what the operator says of a publication; Generations::Next has the errors, which
+  // come before anything is loaded. What is not to be kept is what engramd is started with.
   absl::StatusOr<PublishedSet> Publish(const std::string& directory,
                                        std::function<void(const LoadProgress&)> on_progress,
-                                       std::function<bool()> cancelled, Keep keep = Keep::kNo);
+                                       std::function<bool()> cancelled, Keep keep = Keep::kNo,
+                                       std::optional<uint64_t> generation = std::nullopt);
 
   // Takes the name from the set, which is returned: it is retired by itself, later. What was kept
   // of the name is no more, or the error says that it could not be taken back. NOT_FOUND: not here,
   // or several are meant; FAILED_PRECONDITION: it is the only one, or is superseded already.
   absl::StatusOr<std::shared_ptr<const TableSet>> Supersede(const std::string& id_or_name);
   std::chrono::seconds retire_grace() const { return options_.retire_grace; }
+
+  const Generations& generations() const { return generations_; }
 
   std::vector<TableSetStatus> List() const;
   // Has the kernel count the pages of all sets anew for List, where that is due (PageCensus): for
@@ -168,6 +176,7 @@ class TableSetManager {
   // `needed`: what the set would take of memory.
   absl::Status CheckMemory(const Manifest& manifest, uint64_t needed) const;
   absl::StatusOr<PublishedSet> Load(const std::string& directory);
+  absl::StatusOr<uint64_t> NextGeneration(const Manifest& manifest) const;
   void Record(const std::string& directory, PublishedSet& published);
   absl::StatusOr<std::shared_ptr<const TableSet>> LoadFiles(const std::string& directory,
                                                             const Manifest& manifest);
@@ -185,6 +194,7 @@ class TableSetManager {
   const std::shared_ptr<spdlog::logger> log_;
   Clock* const clock_;
   PageCensus census_;
+  Generations generations_;
   std::atomic<bool> cancelled_{false};
   mutable Mutex mutex_;
   CondVar changed_;
@@ -199,6 +209,7 @@ class TableSetManager {
   std::function<void(const LoadProgress&)> on_progress_;
   std::function<bool()> give_up_;
   Keep keep_ = Keep::kNo;
+  std::optional<uint64_t> asked_generation_;
   std::thread thread_;
 };
 

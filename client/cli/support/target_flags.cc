@@ -60,6 +60,12 @@ SecurityOptions WithEnvironment(SecurityOptions security) {
   return security;
 }
 
+std::string ZoneFromEnvironment() {
+  std::string zone;
+  TakeVariable("ENGRAM_ZONE", &zone);
+  return zone;
+}
+
 void AddSecurityFlags(CLI::App& command, SecurityOptions* security) {
   command
       .add_option(
@@ -194,6 +200,7 @@ absl::StatusOr<std::unique_ptr<Client>> AttachTo(const TargetFlags& flags, int* 
                      .streams = flags.streams,
                      .spin = absl::Microseconds(flags.spin_us),
                      .rdma_device = flags.rdma_device,
+                     .zone = ZoneFromEnvironment(),
                      .allow_unmasked_images = flags.allow_unmasked_images,
                      .security = over_grpc ? WithEnvironment(flags.security) : flags.security});
   if (client.ok() && absl::StartsWith(flags.target, "auto:")) {

@@ -38,6 +38,9 @@ void AddSecurityFlags(CLI::App& command, SecurityOptions* security);
 // reached over gRPC: elsewhere they would be of no use, and flags are refused.
 SecurityOptions WithEnvironment(SecurityOptions security);
 
+// ENGRAM_ZONE, AttachOptions::zone; empty: no preference.
+std::string ZoneFromEnvironment();
+
 // "grpc:" and so on, for Suggest (memstore/program/flag_text.h).
 std::vector<std::string> TargetKinds();
 

@@ -1,5 +1,6 @@
 #include "client/cli/support/target_flags.h"
 
+#include <cstdlib>
 #include <string>
 #include <utility>
 #include <vector>
@@ -44,6 +45,18 @@ TEST(ConnectionFlags, AreRefusedByNameWhereThereIsNoConnection) {
     EXPECT_FALSE(CheckConnectionFlags(flags, {"embedded:/set", "shm:/s"}).ok()) << name;
   }
   EXPECT_TRUE(CheckConnectionFlags({}, {"embedded:/set"}).ok());
+}
+
+TEST(AttachTo, AZoneThatIsNoNameIsBadUsage) {
+  setenv("ENGRAM_ZONE", "a zone", 1);
+  TargetFlags flags;
+  flags.target = "embedded:/nowhere";
+  int exit_code = 0;
+  const absl::Status status = AttachTo(flags, &exit_code).status();
+  unsetenv("ENGRAM_ZONE");
+  EXPECT_EQ(exit_code, kBadUsage);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("zone"));
+  EXPECT_EQ(ZoneFromEnvironment(), "");
 }
 
 // As the registry of an engramd words them.

@@ -21,11 +21,14 @@
 #include "memstore/store/testing/small_table_set.h"
 #include "memstore/table/synthetic.h"
 #include "proto/engram/v1/lookup.grpc.pb.h"
+#include "server/base/life_cycle.h"
+#include "server/cluster/store_status.h"
 #include "server/grpc/health.h"
 #include "server/grpc/lookup_service.h"
 #include "server/grpc/unknown_call.h"
 #include "server/security/access.h"
 #include "server/security/token_file.h"
+#include "server/table_sets/generations.h"
 
 namespace engram::testing {
 
@@ -89,6 +92,7 @@ class LoopFixture : public ::testing::Test {
     refusals_ = std::make_unique<AttachRefusals>(context_.log, &clock_);
     context_.attach_refusals = refusals_.get();
     access_ = std::make_unique<AccessControl>(AccessControl::Options{});
+    context_.store_status = &store_status_;
     context_.access = access_.get();
     context_.team = team_.get();
     context_.max_batch_rows = 1 << 20;
@@ -199,6 +203,14 @@ class LoopFixture : public ::testing::Test {
   std::unique_ptr<GatherTeam> team_;
   Metrics metrics_;
   std::unique_ptr<AttachRefusals> refusals_;
+  Generations generations_{{}};
+  LifeCycle life_;
+  std::atomic<double> load_{0.25};
+  StoreStatus store_status_{
+      {.zone = "rack-7", .transports = {"grpc"}, .load = [this] { return load_.load(); }},
+      &registry_,
+      &generations_,
+      &life_};
   ServingContext context_;
   std::unique_ptr<RdmaEndpoint> rdma_;
   std::unique_ptr<LookupService> service_;

@@ -1,4 +1,4 @@
-#include "server/grpc/provenance_message.h"
+#include "server/table_sets/provenance_message.h"
 
 namespace engram {
 

@@ -1,0 +1,154 @@
+#include "server/grpc/holdings_call.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "memstore/addressing/set_id.h"
+#include "memstore/base/quote_for_message.h"
+#include "memstore/base/status_macros.h"
+#include "server/base/limits.h"
+#include "server/grpc/grpc_status.h"
+#include "server/grpc/small_message.h"
+
+namespace engram {
+namespace {
+
+// Between two messages, changes or not: no more than a client has use for, ...
+constexpr absl::Duration kLeastInterval = absl::Milliseconds(250);
+// ... and the load at least. A tick comes a little late, each time.
+constexpr absl::Duration kMostInterval = absl::Milliseconds(750);
+constexpr size_t kIdDigits = 64;
+
+absl::Status Stopping() {
+  return absl::UnavailableError("engramd is stopping: ask another replica");
+}
+
+}  // namespace
+
+void HoldingsCall::Accept(EventLoop& loop, LookupRequests* requests) {
+  auto* const call = new HoldingsCall(loop, requests);  // its own until it is accepted
+  call->WatchEnd();
+  requests->Request(LookupRequests::kHoldings, &call->context_, &call->stream_, loop.queue(),
+                    call->accepted_tag());
+}
+
+HoldingsCall::HoldingsCall(EventLoop& loop, LookupRequests* requests)
+    : RpcCall(loop),
+      requests_(requests),
+      stream_(&context_),
+      read_(this, &HoldingsCall::OnRead),
+      write_(this, &HoldingsCall::OnWritten) {}
+
+void HoldingsCall::OnAccepted() {
+  if (loop_.draining()) return End(Stopping());
+  if (const absl::Status status = Admit(); !status.ok()) return End(status);
+  admitted_ = true;
+  stream_.Read(&message_, read_.Begin());
+  Send(loop_.clock().Now());
+}
+
+absl::Status HoldingsCall::Admit() {
+  ServingContext& context = loop_.context();
+  ENGRAM_ASSIGN_OR_RETURN(caller_, context.access->Authenticate(context_));
+  const Places::Answer got = context.holdings_calls.Take(
+      connection(), loop_.clock().Now(), [this] { context_.TryCancel(); }, &place_);
+  if (got == Places::Answer::kTaken) return absl::OkStatus();
+  return NoPlace(got, context.holdings_calls, "Holdings streams");
+}
+
+void HoldingsCall::OnRead(bool ok) {
+  if (ended()) return;
+  if (!ok) return End(absl::OkStatus());  // the client lets go
+  // The next one is read in a tick.
+  if (const absl::Status status = ReadRequest(); !status.ok()) return End(status);
+  TakeLeases();
+}
+
+absl::Status HoldingsCall::ReadRequest() {
+  v1::HoldingsRequest request;
+  ENGRAM_RETURN_IF_ERROR(ParseSmall(message_, &request));
+  if (request.table_set_ids_size() > static_cast<int>(kMaxUsedSets)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("a client that uses ", request.table_set_ids_size(),
+                     " table sets: ", kMaxUsedSets, " at most on a Holdings stream"));
+  }
+  for (const std::string& id : request.table_set_ids()) {
+    if (id.size() == kIdDigits && LooksLikeAnId(id)) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("table set \"", QuoteForMessage(id),
+                     "\" is no whole id: 64 lower-case hexadecimal digits, as Attach gives it"));
+  }
+  used_.assign(request.table_set_ids().begin(), request.table_set_ids().end());
+  std::sort(used_.begin(), used_.end());
+  used_.erase(std::unique(used_.begin(), used_.end()), used_.end());
+  return absl::OkStatus();
+}
+
+void HoldingsCall::TakeLeases() {
+  const TableSetRegistry& registry = *loop_.context().registry;
+  leased_version_ = registry.version();
+  std::vector<Lease> leases;
+  for (const RegisteredSet& registered : registry.States()) {
+    const TableSet& set = *registered.served.set;
+    if (!std::binary_search(used_.begin(), used_.end(), set.id())) continue;
+    if (!loop_.context().access->MayHave(caller_, set.name()).ok()) continue;
+    leases.emplace_back(registered.served.leases, LeaseKind::kHoldings);
+  }
+  leases_ = std::move(leases);  // those before end after these began
+}
+
+v1::HoldingsResponse HoldingsCall::Make() const {
+  const ServingContext& context = loop_.context();
+  return context.store_status->Make(
+      [&](absl::string_view name) { return context.access->MayHave(caller_, name); });
+}
+
+void HoldingsCall::Send(MonotonicTime now) {
+  sent_version_ = loop_.context().store_status->version();  // before what it is the version of
+  sent_ = now;
+  stream_.Write(ToBytes(Make()), write_.Begin());
+}
+
+void HoldingsCall::OnTick(MonotonicTime now, bool) {
+  if (!admitted_ || ended() || cancelled_) return;
+  if (const absl::Status status = loop_.context().access->Recheck(caller_); !status.ok()) {
+    return End(status);
+  }
+  if (!read_.under_way()) stream_.Read(&message_, read_.Begin());
+  if (leased_version_ != loop_.context().registry->version()) TakeLeases();
+  if (write_.under_way()) {
+    if (now - sent_ > absl::FromChrono(kMaxHoldingsStall)) {
+      End(absl::DeadlineExceededError("the client takes nothing of what engramd says it holds"));
+    }
+    return;
+  }
+  const bool changed = sent_version_ != loop_.context().store_status->version();
+  if (now - sent_ >= (changed ? kLeastInterval : kMostInterval)) Send(now);
+}
+
+void HoldingsCall::OnDrain() {
+  if (!admitted_ || ended() || cancelled_) return;
+  leases_.clear();
+  if (write_.under_way()) return End(Stopping());
+  // Told once more: it may have been in no tick since engramd began to stop.
+  stream_.WriteAndFinish(ToBytes(Make()), grpc::WriteOptions(), ToGrpc(Stopping()), BeginFinish());
+}
+
+void HoldingsCall::End(const absl::Status& status) {
+  if (cancelled_ || ended()) return;
+  leases_.clear();
+  if (write_.under_way()) {
+    // A write that its client may never take.
+    cancelled_ = true;
+    context_.TryCancel();
+    return;
+  }
+  stream_.Finish(ToGrpc(status), BeginFinish());
+}
+
+void HoldingsCall::OnWritten(bool ok) {
+  if (ok) place_.Served(loop_.clock().Now());
+}
+
+}  // namespace engram
