@@ -87,8 +87,8 @@ HEADER_LISTS = {"client": "SDK_HEADERS", "gpu": "GPU_SDK_HEADERS"}
 MAX_FILES = 40
 
 # Files in which a generated protobuf header may be included: the wire is met in server/ and in the client's
-# transports, the manifest is loaded in one place.
-PROTOBUF_PLACES = re.compile(r"^(server/|client/transport/|client/admin/|tests/|memstore/table/manifest(_test)?\.cc$|proto/)")
+# transports, etcd's where addresses are found, the manifest is loaded in one place.
+PROTOBUF_PLACES = re.compile(r"^(server/|client/transport/|client/admin/|client/cluster/|tests/|memstore/table/manifest(_test)?\.cc$|proto/)")
 
 CODE = (".h", ".cc", ".cu", ".cuh", ".inc", ".proto")
 # Of C++, and of protobuf.
