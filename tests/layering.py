@@ -23,7 +23,7 @@ FLOORS = {
     "memstore/os": {"memstore/base"},
     "memstore/program": {"memstore/base"},
     "memstore/addressing": {"memstore/base"},
-    "memstore/discovery": {"memstore/base"},
+    "memstore/discovery": {"memstore/base", "memstore/os"},
     "memstore/cache": {"memstore/base", "memstore/addressing"},
     "memstore/gather": {"memstore/base", "memstore/os", "memstore/addressing"},
     "memstore/tls": {"memstore/base", "memstore/os"},

@@ -18,6 +18,7 @@
 #include "client/cluster/cluster_target.h"
 #include "client/cluster/resolver.h"
 #include "memstore/base/clock.h"
+#include "memstore/discovery/etcd_security.h"
 
 namespace engram {
 
@@ -26,15 +27,6 @@ struct StoreAddress {
   // The name that its certificate has to be for; empty: the address's host.
   std::string tls_server_name = {};
   friend auto operator<=>(const StoreAddress&, const StoreAddress&) = default;
-};
-
-// Of etcd, by the names that they have as flags of engramd (--register-ca).
-struct EtcdSecurity {
-  std::string ca = {};             // PEM; with it TLS is spoken
-  std::string cert = {};           // PEM, both or none: the client's own
-  std::string key = {};            //
-  std::string user = {};           // with password_file, or neither
-  std::string password_file = {};  // holds the password alone; read for each token
 };
 
 struct DiscoveryOptions {

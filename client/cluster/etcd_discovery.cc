@@ -6,11 +6,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "absl/strings/strip.h"
 #include "memstore/base/message_line.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/base/stoppable_sleep.h"
-#include "memstore/os/posix_file.h"
+#include "memstore/discovery/etcd_security.h"
 #include "memstore/os/thread.h"
 #include "proto/etcd/etcd_client.h"
 #include "proto/etcd/etcd_watch.h"
@@ -18,19 +17,6 @@
 
 namespace engram {
 namespace {
-
-// Longer than anybody's password.
-constexpr uint64_t kMaxPasswordBytes = 4096;
-
-absl::StatusOr<std::string> ReadPassword(const std::string& path) {
-  ENGRAM_ASSIGN_OR_RETURN(const std::string text, ReadWholeFile(path, kMaxPasswordBytes));
-  absl::string_view password = text;
-  // As editors end a line.
-  absl::ConsumeSuffix(&password, "\n");
-  absl::ConsumeSuffix(&password, "\r");
-  if (password.empty()) return absl::InvalidArgumentError(absl::StrCat(path, " is empty"));
-  return std::string(password);
-}
 
 absl::Status CheckSecurity(const EtcdSecurity& security, const EtcdPlace& place) {
   if (security.cert.empty() != security.key.empty()) {
@@ -74,7 +60,7 @@ absl::Status EtcdDiscovery::OpenClient(const EtcdSecurity& security) {
   options.endpoints = place_.endpoints;
   options.credentials = etcd::MakeCredentials(authorities, pair);
   options.user = security.user;
-  options.password = [path = security.password_file] { return ReadPassword(path); };
+  options.password = [path = security.password_file] { return ReadEtcdPassword(path); };
   options.now = [this] { return std::chrono::nanoseconds(clock_.Now().nanoseconds()); };
   client_ = std::make_unique<etcd::Client>(std::move(options), stop_.get_token());
   return absl::OkStatus();
