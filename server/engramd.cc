@@ -408,7 +408,7 @@ absl::Status Engramd::Accept() {
              {{"address", config_.shm_socket}, {"for", "lookups"}},
              absl::StrCat("serving by shared memory alone, at ", config_.shm_socket));
   }
-  return absl::OkStatus();
+  return StartRegistration();
 }
 
 void Engramd::ReadFilesAgain() {
@@ -424,6 +424,8 @@ void Engramd::ReadFilesAgain() {
 
 void Engramd::LameDuck(absl::Duration time) {
   life_.Advance(LifeState::kDraining);
+  // First: clients look for others while this one still serves.
+  if (registration_ != nullptr) registration_->Deregister();
   health_->SetServing(false);
   if (admin_ != nullptr) admin_->SetServing(false);
   table_sets_->Cancel();
@@ -460,6 +462,7 @@ void Engramd::Drain(absl::Duration grace) {
   http_.reset();
   history_.reset();
   scrubber_.reset();
+  EndRegistration();
   life_.Advance(LifeState::kStopped);
 }
 

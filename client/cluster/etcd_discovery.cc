@@ -59,6 +59,7 @@ absl::Status EtcdDiscovery::OpenClient(const EtcdSecurity& security) {
   etcd::ClientOptions options;
   options.endpoints = place_.endpoints;
   options.credentials = etcd::MakeCredentials(authorities, pair);
+  options.tls = watch_ != nullptr;
   options.user = security.user;
   options.password = [path = security.password_file] { return ReadEtcdPassword(path); };
   options.now = [this] { return std::chrono::nanoseconds(clock_.Now().nanoseconds()); };

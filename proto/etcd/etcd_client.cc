@@ -32,6 +32,19 @@ std::string Words(const grpc::Status& status) {
   return absl::CHexEscape(absl::string_view(status.error_message()).substr(0, kMaxWordsBytes));
 }
 
+// What to do about a connection that failed, by gRPC's words for it: there is one code for all.
+absl::string_view Hint(const grpc::Status& status, bool tls) {
+  const std::string words = absl::AsciiStrToLower(status.error_message());
+  if (status.error_code() != grpc::StatusCode::UNAVAILABLE) return "";
+  if (tls && (absl::StrContains(words, "handshake") || absl::StrContains(words, "ssl_") ||
+              absl::StrContains(words, "verification check"))) {
+    return "no TLS with it: is the authority right, is its certificate for this host, and does it "
+           "take the one that is shown? ";
+  }
+  if (absl::StrContains(words, "connection refused")) return "is it running there? ";
+  return "";
+}
+
 std::shared_ptr<grpc::Channel> OpenChannel(
     const std::string& endpoint, const std::shared_ptr<grpc::ChannelCredentials>& credentials) {
   grpc::ChannelArguments arguments;
@@ -122,7 +135,8 @@ absl::Status Client::FromGrpc(const grpc::Status& status) const {
         absl::StrCat("etcd at ", endpoint(), " does not answer within ", kCallTime.count(), " s"));
   }
   return absl::Status(static_cast<absl::StatusCode>(status.error_code()),
-                      absl::StrCat("etcd at ", endpoint(), ": ", Words(status)));
+                      absl::StrCat("etcd at ", endpoint(), ": ", Hint(status, options_.tls), "(",
+                                   Words(status), ")"));
 }
 
 absl::Status Client::Login() {

@@ -36,6 +36,7 @@ std::shared_ptr<grpc::ChannelCredentials> MakeCredentials(const std::string& aut
 struct ClientOptions {
   std::vector<std::string> endpoints;  // HOST:PORT, one at least
   std::shared_ptr<grpc::ChannelCredentials> credentials;
+  bool tls = false;       // what `credentials` speak, for messages
   std::string user = {};  // empty: none
   // Asked for each time that a token is.
   std::function<absl::StatusOr<std::string>()> password = {};

@@ -45,6 +45,7 @@ std::unique_ptr<etcd::Client> Registration::MakeClient(std::stop_token stop) con
   options.endpoints = options_.place.endpoints;
   options.credentials = etcd::MakeCredentials(watch_ ? watch_->AuthoritiesPath() : "",
                                               watch_ ? watch_->PairPath() : "");
+  options.tls = watch_ != nullptr;
   options.user = options_.security.user;
   options.password = [path = options_.security.password_file] { return ReadEtcdPassword(path); };
   options.now = [clock = clock_] { return std::chrono::nanoseconds(clock->Now().nanoseconds()); };

@@ -22,6 +22,7 @@
 #include "memstore/gather/gather.h"
 #include "memstore/gather/parallel_gather.h"
 #include "server/config/config_fields.h"
+#include "server/config/register_config.h"
 
 namespace engram {
 namespace {
@@ -410,7 +411,7 @@ std::vector<EffectiveField> Effective(const ConfigLayers& layers) {
 absl::StatusOr<ServerConfig> Understand(const ConfigLayers& layers) {
   ServerConfig config;
   for (const auto take : {TakeTables, TakeListen, TakeNumbers, TakeNuma, TakeShm, TakeRdma,
-                          TakeAdmin, TakeSecurity}) {
+                          TakeAdmin, TakeSecurity, TakeRegistration}) {
     ENGRAM_RETURN_IF_ERROR(take(layers, &config));
   }
   ENGRAM_RETURN_IF_ERROR(CheckPlaintext(layers, config));

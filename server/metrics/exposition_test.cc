@@ -10,6 +10,7 @@
 namespace engram {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -48,6 +49,15 @@ TEST(Exposition, TellsWhyConnectionsWereEnded) {
   EXPECT_THAT(text, HasSubstr(series + "\"long_header_block\"} 1\n"));
   EXPECT_THAT(text, HasSubstr(series + "\"idle_frames\"} 2\n"));
   EXPECT_THAT(text, HasSubstr(series + "\"memory\"} 3\n"));
+}
+
+TEST(Exposition, TellsWhetherItIsRegisteredWhereItRegisters) {
+  ServerSnapshot snapshot;
+  EXPECT_THAT(ExposeMetrics({}, snapshot), Not(HasSubstr("registered")));
+  snapshot.registration = {.registered = false, .failures = 3};
+  EXPECT_THAT(ExposeMetrics({}, snapshot),
+              AllOf(HasSubstr("\nengram_server_registered 0\n"),
+                    HasSubstr("\nengram_server_registration_failures_total 3\n")));
 }
 
 TEST(Exposition, TellsDeadTokensFromLiveOnes) {
