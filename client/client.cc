@@ -77,6 +77,9 @@ absl::StatusOr<std::unique_ptr<Transport>> AttachTransport(const Target& target,
                                     .spin = options.spin,
                                     .security = options.security,
                                     .clock = options.clock});
+    case Target::Kind::kCluster:
+      return absl::UnimplementedError(
+          "targets of clusters are not served yet: attach to one store by grpc:HOST:PORT");
   }
   return absl::InternalError("a kind of target without a transport");
 }

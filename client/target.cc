@@ -5,37 +5,15 @@
 #include <optional>
 #include <utility>
 
-#include "absl/algorithm/container.h"
 #include "absl/strings/ascii.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "client/cluster/cluster_target.h"
+#include "memstore/discovery/host_and_port.h"
 
 namespace engram {
 namespace {
-
-// Of a name or an address; an underscore is in names of containers, a percent sign in an address's
-// scope. A slash is a URL's, a blank nobody's.
-bool IsOfHost(char c) {
-  return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '.' || c == '-' || c == '_' ||
-         c == ':' || c == '%' || c == '[' || c == ']' || !absl::ascii_isascii(c);
-}
-
-// HOST:PORT, with the host of an IPv6 address in brackets.
-bool IsHostAndPort(absl::string_view text) {
-  const size_t colon = text.rfind(':');
-  if (colon == absl::string_view::npos || colon == 0) return false;
-  const absl::string_view host = text.substr(0, colon);
-  if (host.find(':') != absl::string_view::npos && (host.front() != '[' || host.back() != ']')) {
-    return false;
-  }
-  if (!absl::c_all_of(host, IsOfHost)) return false;
-  // SimpleAtoi takes blanks and signs.
-  if (!absl::c_all_of(text.substr(colon + 1), absl::ascii_isdigit)) return false;
-  int port = 0;
-  return absl::SimpleAtoi(text.substr(colon + 1), &port) && port > 0 && port <= 65535;
-}
 
 // One that begins with a blank is a slip behind the colon.
 bool IsPath(absl::string_view path) { return !path.empty() && !absl::ascii_isspace(path.front()); }
@@ -66,6 +44,10 @@ std::optional<Target> Parse(absl::string_view text) {
   if (absl::ConsumePrefix(&rest, "shm:") && IsSocketPath(rest)) {
     return Target{Target::Kind::kShm, std::string(rest)};
   }
+  rest = text;
+  if (absl::ConsumePrefix(&rest, "cluster:") && ParseClusterTarget(rest).ok()) {
+    return Target{Target::Kind::kCluster, std::string(rest)};
+  }
   return std::nullopt;
 }
 
@@ -92,11 +74,17 @@ std::string Meant(absl::string_view text) {
 
 absl::StatusOr<Target> ParseTarget(absl::string_view text) {
   if (std::optional<Target> target = Parse(text)) return *std::move(target);
+  absl::string_view cluster = text;
+  if (absl::ConsumePrefix(&cluster, "cluster:")) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "\"", text, "\" is not a target: ", ParseClusterTarget(cluster).status().message()));
+  }
   return absl::InvalidArgumentError(
       absl::StrCat("\"", text, "\" is not a target: ", Meant(text),
                    "write embedded:DIR, grpc:HOST:PORT, grpc:unix:PATH, "
-                   "shm:SOCKET (a path of at most 107 characters), rdma:HOST:PORT or "
-                   "auto:HOST:PORT"));
+                   "shm:SOCKET (a path of at most 107 characters), rdma:HOST:PORT, "
+                   "auto:HOST:PORT, or, for several stores, ",
+                   kClusterTargetForms));
 }
 
 }  // namespace engram

@@ -1,5 +1,7 @@
 // Where rows are, as a user writes it: embedded:DIR, grpc:HOST:PORT, grpc:unix:PATH, shm:SOCKET,
-// rdma:HOST:PORT, auto:HOST:PORT, auto:unix:PATH.
+// rdma:HOST:PORT, auto:HOST:PORT, auto:unix:PATH; and, of several stores that have the rows
+// together, cluster:HOST:PORT,unix:PATH,..., cluster:dns:NAME:PORT,
+// cluster:etcd:HOST:PORT[,...]/PREFIX.
 #pragma once
 
 #include <string>
@@ -10,9 +12,10 @@
 namespace engram {
 
 struct Target {
-  enum class Kind { kEmbedded, kGrpc, kShm, kRdma, kAuto };
+  enum class Kind { kEmbedded, kGrpc, kShm, kRdma, kAuto, kCluster };
   Kind kind = Kind::kEmbedded;
-  std::string place;  // a directory, HOST:PORT or unix:PATH, a socket's path
+  std::string place;  // a directory, HOST:PORT or unix:PATH, a socket's path; what
+                      // follows "cluster:"
 };
 
 // INVALID_ARGUMENT names the text and the forms there are.

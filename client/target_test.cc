@@ -30,6 +30,34 @@ TEST(ParseTarget, TakesEveryForm) {
   EXPECT_EQ(shm->place, "/run/engram.shm");
 }
 
+TEST(ParseTarget, TakesClusters) {
+  for (const std::string place : {"h:7300", "h:7300,unix:/run/e.sock,[::1]:1",
+                                  "dns:stores.svc:7300", "etcd:e0:2379,e1:2379/engram/prod"}) {
+    const auto target = ParseTarget("cluster:" + place);
+    ASSERT_TRUE(target.ok()) << target.status();
+    EXPECT_EQ(target->kind, Target::Kind::kCluster);
+    EXPECT_EQ(target->place, place);
+  }
+}
+
+TEST(ParseTarget, RefusesOtherClustersWithTheFormToWrite) {
+  for (const auto& [text, form] : std::vector<std::pair<std::string, std::string>>{
+           {"cluster:", "cluster:HOST:PORT,unix:PATH"},
+           {"cluster:host", "cluster:HOST:PORT,unix:PATH"},
+           {"cluster:h:1,", "cluster:HOST:PORT,unix:PATH"},
+           {"cluster:h:1, g:1", "cluster:HOST:PORT,unix:PATH"},
+           {"cluster:h:1,unix:", "cluster:HOST:PORT,unix:PATH"},
+           {"cluster:h:1,h:1", "each address once"},
+           {"cluster:dns:stores", "cluster:dns:NAME:PORT"},
+           {"cluster:dns:[::1]:7300", "cluster:dns:NAME:PORT"},
+           {"cluster:etcd:e0:2379", "HOST:PORT[,HOST:PORT...]/PREFIX"},
+           {"cluster:etcd:e0/engram", "HOST:PORT[,HOST:PORT...]/PREFIX"}}) {
+    const auto status = ParseTarget(text).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << text;
+    EXPECT_NE(std::string(status.message()).find(form), std::string::npos) << status;
+  }
+}
+
 TEST(ParseTarget, RefusesTheRestAndListsTheForms) {
   const std::string long_path = "grpc:unix:/" + std::string(107, 'x');
   for (const std::string& text : std::vector<std::string>{long_path,

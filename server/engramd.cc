@@ -430,7 +430,7 @@ absl::Status Engramd::Accept() {
              {{"address", config_.shm_socket}, {"for", "lookups"}},
              absl::StrCat("serving by shared memory alone, at ", config_.shm_socket));
   }
-  return absl::OkStatus();
+  return StartRegistration();
 }
 
 void Engramd::ReadFilesAgain() {
@@ -444,6 +444,8 @@ void Engramd::ReadFilesAgain() {
 
 void Engramd::LameDuck(absl::Duration time) {
   life_.Advance(LifeState::kDraining);
+  // First: clients look for others while this one still serves.
+  if (registration_ != nullptr) registration_->Deregister();
   ShowHealth();
   table_sets_->Cancel();
   const MonotonicTime end = clock_->After(time);
@@ -484,6 +486,7 @@ void Engramd::Drain(absl::Duration grace) {
   http_.reset();
   history_.reset();
   scrubber_.reset();
+  EndRegistration();
   life_.Advance(LifeState::kStopped);
 }
 

@@ -26,6 +26,7 @@
 #include "server/admin/history.h"
 #include "server/admin/http_server.h"
 #include "server/base/life_cycle.h"
+#include "server/cluster/registration.h"
 #include "server/cluster/store_status.h"
 #include "server/config/config.h"
 #include "server/grpc/event_loop.h"
@@ -113,6 +114,8 @@ class Engramd {
   void LogEndedForFrames();
   ConnectionsEnded CountConnectionsEnded() const;
   Acceptor::Take TakeConnections();
+  absl::Status StartRegistration();
+  void EndRegistration();
   absl::Status StartShm();
   absl::Status StartRdma();
 
@@ -168,8 +171,9 @@ class Engramd {
   std::unique_ptr<AccessControl> admin_access_;
   std::unique_ptr<AdminServer> admin_ ABSL_GUARDED_BY(health_mutex_);  // null where there is none
   std::unique_ptr<History> history_;
-  std::unique_ptr<HttpServer> http_;    // null where there is none
-  std::unique_ptr<Acceptor> acceptor_;  // since Accept
+  std::unique_ptr<HttpServer> http_;            // null where there is none
+  std::unique_ptr<Acceptor> acceptor_;          // since Accept
+  std::unique_ptr<Registration> registration_;  // since Accept; null where it does not register
   std::vector<std::string> addresses_;
 };
 

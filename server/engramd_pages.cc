@@ -49,6 +49,10 @@ ServerSnapshot Engramd::Snapshot() const {
   snapshot.scrub_bytes_per_s = uint64_t{config_.scrub_mib_per_s} << 20;
   if (shm_ != nullptr) snapshot.shm_clients = shm_->clients();
   if (rdma_ != nullptr) snapshot.rdma_clients = rdma_->clients();
+  if (registration_ != nullptr) {
+    const Registration::Status status = registration_->status();
+    snapshot.registration = {status.registered, status.failures};
+  }
   return snapshot;
 }
 

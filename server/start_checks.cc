@@ -16,6 +16,7 @@
 #include "memstore/base/human_units.h"
 #include "memstore/base/message_line.h"
 #include "memstore/base/status_macros.h"
+#include "memstore/discovery/etcd_security.h"
 #include "memstore/os/posix_file.h"
 #include "memstore/partition/partition.h"
 #include "memstore/store/available_memory.h"
@@ -93,11 +94,30 @@ void LookAtTls(const TlsFiles& files, absl::string_view port, absl::string_view 
                       CheckAuthoritiesFile(files.client_ca)});
 }
 
+// Of etcd's. What fails here would fail when it serves.
+void LookAtRegistration(const EtcdSecurity& security, std::vector<Finding>& findings) {
+  if (!security.ca.empty()) {
+    findings.push_back({absl::StrCat("authorities ", security.ca, " of etcd"),
+                        OfFlag("--register-ca", CheckAuthoritiesFile(security.ca))});
+  }
+  if (!security.cert.empty()) {
+    findings.push_back(
+        {absl::StrCat("certificate ", security.cert, " and key ", security.key, " for etcd"),
+         OfFlag("--register-cert", CheckKeyPairFiles(security.cert, security.key))});
+  }
+  if (!security.password_file.empty()) {
+    findings.push_back(
+        {absl::StrCat("password ", security.password_file, " for etcd"),
+         OfFlag("--register-password-file", ReadEtcdPassword(security.password_file).status())});
+  }
+}
+
 std::vector<Finding> LookAtSecurity(const ServerConfig& config) {
   std::vector<Finding> findings;
   LookAtTls(config.tls, "--listen", "--tls-cert", findings);
   LookAtTls(config.admin_tls, "--admin-grpc-listen",
             config.admin_tls.cert == config.tls.cert ? "--tls-cert" : "--admin-tls-cert", findings);
+  LookAtRegistration(config.register_security, findings);
   if (!config.token_file.empty()) {
     findings.push_back({absl::StrCat("tokens ", config.token_file),
                         OfFlag("--token-file", TokenFile::Check(config.token_file))});

@@ -93,6 +93,13 @@ TEST_F(StartChecksTest, NamesEachThingThatItLookedAt) {
   EXPECT_FALSE(std::filesystem::exists(Path("s")));
 }
 
+TEST_F(StartChecksTest, FilesForEtcdAreLookedAt) {
+  config_.register_security.ca = Path("no-ca");
+  ExpectWrong(AllOf(HasSubstr("--register-ca"), HasSubstr(Path("no-ca"))));
+  config_.register_security = {.user = "store", .password_file = Path("no-word")};
+  ExpectWrong(AllOf(HasSubstr("--register-password-file"), HasSubstr(Path("no-word"))));
+}
+
 TEST_F(StartChecksTest, RowsThatAreCutOffAreFound) {
   std::filesystem::resize_file(Shard(), std::filesystem::file_size(Shard()) - 4096);
   ExpectWrong(AllOf(HasSubstr(Shard()), HasSubstr("cut off")));

@@ -24,6 +24,7 @@ FLOORS = {
     "memstore/program": {"memstore/base"},
     "memstore/addressing": {"memstore/base"},
     "memstore/partition": {"memstore/base", "memstore/addressing"},
+    "memstore/discovery": {"memstore/base", "memstore/os"},
     "memstore/cache": {"memstore/base", "memstore/addressing"},
     "memstore/gather": {"memstore/base", "memstore/os", "memstore/addressing"},
     "memstore/tls": {"memstore/base", "memstore/os"},
@@ -48,9 +49,10 @@ FLOORS = {
     "client/transport/shm": {"client/transport", "client/transport/local"},
     "client/transport/rdma": {"client/transport", "client/transport/grpc"},
     "client/transport/auto": {"client/transport", "client/transport/grpc", "client/transport/shm", "client/transport/rdma"},
+    "client/cluster": {"client/transport"},
     "client/admin": {"client/transport", "client/transport/grpc"},
     "client/cluster": {"client/transport", "client/transport/grpc"},
-    "client": {"client/transport", "client/transport/local", "client/transport/grpc", "client/transport/shm",
+    "client": {"client/cluster", "client/transport", "client/transport/local", "client/transport/grpc", "client/transport/shm",
                "client/transport/rdma", "client/transport/auto"},
     "client/token_files": set(),
     "client/terminal": set(),
@@ -58,6 +60,7 @@ FLOORS = {
     "client/cli": {"client", "client/admin", "client/cli/support", "client/terminal", "client/token_files",
                    "client/transport"},
     "server/base": set(),
+    "server/cluster": {"server/base"},
     "server/lookup": {"server/base"},
     "server/net": {"server/base"},
     "server/security": {"server/base"},
@@ -90,7 +93,7 @@ HEADER_LISTS = {"client": "SDK_HEADERS", "gpu": "GPU_SDK_HEADERS"}
 MAX_FILES = 40
 
 # Files in which a generated protobuf header may be included: the wire is met in server/ and in the client's
-# transports, the manifest is loaded in one place.
+# transports, etcd's where addresses are found, the manifest is loaded in one place.
 PROTOBUF_PLACES = re.compile(r"^(server/|client/transport/|client/admin/|client/cluster/|tests/|memstore/table/manifest(_test)?\.cc$|proto/)")
 
 CODE = (".h", ".cc", ".cu", ".cuh", ".inc", ".proto")

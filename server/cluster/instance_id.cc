@@ -1,16 +1,21 @@
 #include "server/cluster/instance_id.h"
 
-#include <cstdint>
-#include <random>
+#include <sys/random.h>
 
-#include "absl/strings/str_format.h"
+#include <array>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/string_view.h"
+#include "memstore/base/check.h"
 
 namespace engram {
 
-std::string NewInstanceId() {
-  std::random_device random;  // the kernel's
-  const auto draw = [&random] { return uint64_t{random()} << 32 | random(); };
-  return absl::StrFormat("%016x%016x", draw(), draw());
+std::string MakeInstanceId() {
+  std::array<char, 16> bytes{};
+  // So few bytes come at once, or not at all.
+  ENGRAM_CHECK(getrandom(bytes.data(), bytes.size(), 0) == static_cast<ssize_t>(bytes.size()),
+               "the kernel gives no random numbers");
+  return absl::BytesToHexString(absl::string_view(bytes.data(), bytes.size()));
 }
 
 }  // namespace engram

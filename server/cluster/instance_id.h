@@ -6,7 +6,7 @@
 
 namespace engram {
 
-// 128 random bits, 32 lower-case hexadecimal digits. Nobody is kept out by not knowing it.
-std::string NewInstanceId();
+// 32 hexadecimal digits, of the kernel's random numbers. Thread-safe.
+std::string MakeInstanceId();
 
 }  // namespace engram

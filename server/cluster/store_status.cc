@@ -37,7 +37,7 @@ StoreStatus::StoreStatus(Options options, const TableSetRegistry* registry,
       registry_(registry),
       generations_(generations),
       life_(life),
-      instance_id_(NewInstanceId()) {}
+      instance_id_(MakeInstanceId()) {}
 
 void StoreStatus::SetAdminAddress(const std::string& address) {
   MutexLock lock(mutex_);

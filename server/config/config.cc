@@ -23,6 +23,7 @@
 #include "memstore/gather/parallel_gather.h"
 #include "memstore/partition/partition.h"
 #include "server/config/config_fields.h"
+#include "server/config/register_config.h"
 
 namespace engram {
 namespace {
@@ -475,6 +476,9 @@ ServerConfig Understand(const ConfigLayers& layers, Faults* faults) {
   for (const auto take : {TakeTables, TakePartition, TakeListen, TakeZone, TakeNumbers, TakeNuma,
                           TakeShm, TakeRdma, TakeAdmin, TakeSecurity}) {
     take(layers, &config, faults);
+  }
+  if (absl::Status status = TakeRegistration(layers, &config); !status.ok()) {
+    faults->push_back(std::move(status));
   }
   config.effective = Effective(layers);
   return config;

@@ -10,6 +10,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "memstore/discovery/etcd_place.h"
+#include "memstore/discovery/etcd_security.h"
 #include "memstore/rdma/device.h"
 #include "memstore/store/held_blocks.h"
 #include "memstore/store/numa_policy.h"
@@ -68,6 +70,10 @@ struct ServerConfig {
   std::vector<Allowance> allow;  // empty: all who may call may have all
   std::vector<std::string> admin_identities;
   std::vector<uint32_t> unix_allow_uids;  // empty: no check
+
+  std::optional<EtcdPlace> register_place;  // where it registers; none: nowhere
+  std::string advertise;                    // HOST:PORT; with register_place
+  EtcdSecurity register_security;
 
   std::vector<EffectiveField> effective;  // every field of the schema, in its order
 };

@@ -93,6 +93,17 @@ constexpr ConfigField kFields[] = {
     {"gather_ahead", "N",
      "rows ahead that the gather prefetches, up to 64 (default 0: measured when tables are "
      "loaded)"},
+    {"register", "etcd:HOST:PORT[,...]/PREFIX",
+     "where this engramd registers what --advertise says while it serves, for clients of "
+     "cluster:etcd:... (default: nowhere)"},
+    {"advertise", "HOST:PORT", "the address under which clients reach it; goes with --register"},
+    {"register_ca", "FILE",
+     "PEM: the authority of etcd's certificate; with it TLS is spoken to etcd"},
+    {"register_cert", "FILE", "PEM certificate (chain) that is shown to etcd"},
+    {"register_key", "FILE", "its private key, PEM"},
+    {"register_user", "NAME", "user of etcd; needs --register-ca, or an etcd of this machine"},
+    {"register_password_file", "FILE",
+     "holds that user's password and nothing else; read again for each token"},
 };
 
 }  // namespace

@@ -138,6 +138,16 @@ void AddConnectionsEnded(const ConnectionsEnded& ended, Families& out) {
   Families::AddCounter(family, {{"reason", "memory"}}, static_cast<double>(ended.memory));
 }
 
+void AddRegistration(const ServerSnapshot& snapshot, Families& out) {
+  if (!snapshot.registration) return;
+  out.Gauge("registered",
+            "1 while its address is in etcd, as far as it knows; only where it registers.",
+            snapshot.registration->registered ? 1 : 0);
+  out.Counter("registration_failures_total",
+              "Calls of etcd's that failed, and leases that were lost.",
+              static_cast<double>(snapshot.registration->failures));
+}
+
 void AddTimes(const MetricSums& sums, Families& out) {
   MetricFamily& requests =
       out.Begin("request_seconds", MetricType::Histogram,
@@ -294,6 +304,7 @@ std::string ExposeMetrics(const MetricSums& sums, const ServerSnapshot& snapshot
   AddAttachRefusals(snapshot, families);
   AddConnectionsEnded(snapshot.connections_ended, families);
   AddAdminRefusals(snapshot, families);
+  AddRegistration(snapshot, families);
   AddTimes(sums, families);
   AddTableSets(snapshot, families);
   AddScrub(snapshot, families);

@@ -10,6 +10,7 @@
 namespace engram {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -70,6 +71,15 @@ TEST(Exposition, TellsWhetherTheTokenFileIsUsedAsItIs) {
   EXPECT_THAT(ExposeMetrics({}, snapshot), HasSubstr("\nengram_server_token_file_refused 0\n"));
   snapshot.tokens_refused = true;
   EXPECT_THAT(ExposeMetrics({}, snapshot), HasSubstr("\nengram_server_token_file_refused 1\n"));
+}
+
+TEST(Exposition, TellsWhetherItIsRegisteredWhereItRegisters) {
+  ServerSnapshot snapshot;
+  EXPECT_THAT(ExposeMetrics({}, snapshot), Not(HasSubstr("registered")));
+  snapshot.registration = {.registered = false, .failures = 3};
+  EXPECT_THAT(ExposeMetrics({}, snapshot),
+              AllOf(HasSubstr("\nengram_server_registered 0\n"),
+                    HasSubstr("\nengram_server_registration_failures_total 3\n")));
 }
 
 TEST(Exposition, TellsDeadTokensFromLiveOnes) {

@@ -24,6 +24,12 @@ struct ConnectionsEnded {
   uint64_t memory = 0;
 };
 
+// In etcd, so that clients find it.
+struct RegistrationSnapshot {
+  bool registered = false;
+  uint64_t failures = 0;  // calls of etcd's that failed, and leases that were lost
+};
+
 struct ServerSnapshot {
   LifeState state = LifeState::kLoading;
   double start_time = 0;  // seconds since 1970, by the wall clock as it was then
@@ -38,6 +44,7 @@ struct ServerSnapshot {
   AttachRefusals::Counts attach_refusals{};
   AdminRefusals::Counts admin_refusals = {};
   ConnectionsEnded connections_ended;
+  std::optional<RegistrationSnapshot> registration;  // none: it does not register
   // What follows is for those who look at all of it (Engramd::SnapshotWithPages), and nothing in
   // what probes are answered from.
   std::string host;                    // the machine's name

@@ -74,7 +74,9 @@ class Observed(unittest.TestCase):
             "/CN=localhost", "-keyout", cls.path("key"), "-out", cls.path("cert"))
         cls.http = f"http://127.0.0.1:{free_port()}"
         cls.start([ENGRAMD, "--table-set", table_set, "--listen", "127.0.0.1:0", "--listen", f"unix:{cls.path('s')}", "--shm-socket",
-                   cls.path("m"), "--admin-listen", cls.http[7:], "--tls-cert", cls.path("cert"), "--tls-key", cls.path("key")])
+                   cls.path("m"), "--admin-listen", cls.http[7:], "--tls-cert", cls.path("cert"), "--tls-key", cls.path("key"),
+                   # Nobody listens there: it serves all the same, and says that it is not registered.
+                   "--register", "etcd:127.0.0.1:1/engram", "--advertise", "localhost:7300"])
         wait_for("ready", lambda: get(f"{cls.http}/readyz") == "serving\n")
         cls.workers = []
         for target in (f"grpc:unix:{cls.path('s')}", f"shm:{cls.path('m')}"):
