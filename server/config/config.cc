@@ -18,12 +18,10 @@
 #include "absl/strings/strip.h"
 #include "memstore/addressing/families.h"
 #include "memstore/addressing/scheme.h"
-#include "memstore/base/plain_name.h"
 #include "memstore/gather/gather.h"
 #include "memstore/gather/parallel_gather.h"
-#include "memstore/partition/partition.h"
+#include "server/config/cluster_config.h"
 #include "server/config/config_fields.h"
-#include "server/config/register_config.h"
 
 namespace engram {
 namespace {
@@ -108,27 +106,6 @@ void TakeTables(const ConfigLayers& layers, ServerConfig* config, Faults* faults
   TakeCheckpoint(layers, config, faults);
 }
 
-void TakePartition(const ConfigLayers& layers, ServerConfig* config, Faults* faults) {
-  const v1::ServerConfig& given = layers.config();
-  const auto take = [&](const char* field, const std::string& text, const auto& parsed) {
-    if (parsed.ok()) {
-      config->partition = *parsed;
-    } else {
-      Refuse(absl::StrCat(layers.Where(field), " ", text, ":"), parsed.status().message(), faults);
-    }
-  };
-  if (!given.partition().empty() && !given.partition_columns().empty()) {
-    Refuse(layers.Where("partition_columns"),
-           "and --partition both say what is held: give one of them", faults);
-  }
-  if (!given.partition().empty()) {
-    take("partition", given.partition(), ParsePartitionIndex(given.partition()));
-  } else if (!given.partition_columns().empty()) {
-    take("partition_columns", given.partition_columns(),
-         ParsePartitionColumns(given.partition_columns()));
-  }
-}
-
 void TakeListen(const ConfigLayers& layers, ServerConfig* config, Faults* faults) {
   const v1::ServerConfig& given = layers.config();
   if (given.listen().empty() && given.shm_socket().empty()) {
@@ -151,13 +128,6 @@ void TakeListen(const ConfigLayers& layers, ServerConfig* config, Faults* faults
     }
     config->listen.push_back(*std::move(address));
   }
-}
-
-void TakeZone(const ConfigLayers& layers, ServerConfig* config, Faults* faults) {
-  config->zone = layers.config().zone();
-  if (config->zone.empty()) return;
-  const absl::Status status = CheckPlainName(config->zone, "a zone's name");
-  if (!status.ok()) Refuse(absl::StrCat(layers.Where("zone"), ":"), status.message(), faults);
 }
 
 void TakeNumbers(const ConfigLayers& layers, ServerConfig* config, Faults* faults) {
@@ -473,12 +443,14 @@ std::vector<EffectiveField> Effective(const ConfigLayers& layers) {
 
 ServerConfig Understand(const ConfigLayers& layers, Faults* faults) {
   ServerConfig config;
-  for (const auto take : {TakeTables, TakePartition, TakeListen, TakeZone, TakeNumbers, TakeNuma,
-                          TakeShm, TakeRdma, TakeAdmin, TakeSecurity}) {
+  for (const auto take : {TakeTables, TakeListen, TakeNumbers, TakeNuma, TakeShm, TakeRdma,
+                          TakeAdmin, TakeSecurity}) {
     take(layers, &config, faults);
   }
-  if (absl::Status status = TakeRegistration(layers, &config); !status.ok()) {
-    faults->push_back(std::move(status));
+  for (const auto take : {TakePartition, TakeZone, TakeRegistration}) {
+    if (absl::Status status = take(layers, &config); !status.ok()) {
+      faults->push_back(std::move(status));
+    }
   }
   config.effective = Effective(layers);
   return config;

@@ -1,4 +1,4 @@
-#include "server/config/register_config.h"
+#include "server/config/cluster_config.h"
 
 #include <string>
 #include <utility>
@@ -7,7 +7,9 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
+#include "memstore/base/plain_name.h"
 #include "memstore/discovery/host_and_port.h"
+#include "memstore/partition/partition.h"
 #include "server/config/config_fields.h"
 
 namespace engram {
@@ -61,6 +63,34 @@ absl::Status CheckAdvertised(const ConfigLayers& layers, const ServerConfig& con
 }
 
 }  // namespace
+
+absl::Status TakePartition(const ConfigLayers& layers, ServerConfig* config) {
+  const v1::ServerConfig& given = layers.config();
+  const auto take = [&](const char* field, const std::string& text, const auto& parsed) {
+    if (!parsed.ok())
+      return Refuse(layers, field, absl::StrCat(text, ": ", parsed.status().message()));
+    config->partition = *parsed;
+    return absl::OkStatus();
+  };
+  if (!given.partition().empty() && !given.partition_columns().empty()) {
+    return Refuse(layers, "partition_columns",
+                  "and --partition both say what is held: give one of them");
+  }
+  if (!given.partition().empty()) {
+    return take("partition", given.partition(), ParsePartitionIndex(given.partition()));
+  }
+  if (given.partition_columns().empty()) return absl::OkStatus();
+  return take("partition_columns", given.partition_columns(),
+              ParsePartitionColumns(given.partition_columns()));
+}
+
+absl::Status TakeZone(const ConfigLayers& layers, ServerConfig* config) {
+  config->zone = layers.config().zone();
+  if (config->zone.empty()) return absl::OkStatus();
+  const absl::Status status = CheckPlainName(config->zone, "a zone's name");
+  if (status.ok()) return status;
+  return absl::InvalidArgumentError(absl::StrCat(layers.Where("zone"), ": ", status.message()));
+}
 
 absl::Status TakeRegistration(const ConfigLayers& layers, ServerConfig* config) {
   const v1::ServerConfig& given = layers.config();
