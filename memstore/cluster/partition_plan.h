@@ -44,7 +44,7 @@ struct PartitionPlan {
 struct PartitionPlanRequest {
   uint32_t stores = 0;
   uint32_t replicas = 1;
-  std::optional<uint64_t> memory_per_store;  // for rows
+  std::optional<uint64_t> memory_per_store = std::nullopt;  // for rows
 };
 
 // More is a slip of the finger: of the widest layer a store would hold less than a column.
