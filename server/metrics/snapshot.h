@@ -50,8 +50,8 @@ struct ServerSnapshot {
   std::optional<bool> tls_refused;
   bool tokens_refused = false;  // the same of the token file
 
-  // Empty: lookups are served; else why not, in a line. A fenced set is a reason for as long as its
-  // name leads to no other.
+  // Empty: lookups are served; else why not, in a line. A fenced set is a reason for as long as it
+  // is missed.
   std::string WhyNotReady() const;
 };
 
