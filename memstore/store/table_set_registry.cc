@@ -44,7 +44,7 @@ std::string TableSetRegistry::ServedText(MayHaveSet may_have) const {
   if (texts.empty() && !fenced_.empty()) {
     // No ids: not everyone may know them.
     return "none is served: what was is fenced, for its memory was damaged; publish its directory "
-           "again, or start engramd again";
+           "again or another set of its name, or start engramd again";
   }
   if (texts.empty()) return "none is served";
   return absl::StrCat("served: ", absl::StrJoin(texts, ", "));

@@ -243,12 +243,14 @@ void AddProcess(const ServerSnapshot& snapshot, Families& out) {
   }
   if (snapshot.tls_refused) {
     out.Gauge("tls_files_refused",
-              "1 while TLS files cannot be used as they are, and those read before are.",
+              "1 while TLS files cannot be used; the earlier ones stay in use.",
               *snapshot.tls_refused ? 1 : 0);
   }
-  out.Gauge("token_file_refused",
-            "1 while the token file cannot be used as it is, and the tokens read before are.",
-            snapshot.tokens_refused ? 1 : 0);
+  if (snapshot.tokens_refused) {
+    out.Gauge("token_file_refused",
+              "1 while the token file cannot be used; the earlier tokens stay in use.",
+              *snapshot.tokens_refused ? 1 : 0);
+  }
 }
 
 void AddMachine(const ServerSnapshot& snapshot, Families& out) {

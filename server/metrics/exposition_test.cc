@@ -52,6 +52,8 @@ TEST(Exposition, TellsWhyConnectionsWereEnded) {
 
 TEST(Exposition, TellsWhetherTheTokenFileIsUsedAsItIs) {
   ServerSnapshot snapshot;
+  EXPECT_THAT(ExposeMetrics({}, snapshot), Not(HasSubstr("token_file_refused"))) << "there is none";
+  snapshot.tokens_refused = false;
   EXPECT_THAT(ExposeMetrics({}, snapshot), HasSubstr("\nengram_server_token_file_refused 0\n"));
   snapshot.tokens_refused = true;
   EXPECT_THAT(ExposeMetrics({}, snapshot), HasSubstr("\nengram_server_token_file_refused 1\n"));
