@@ -189,8 +189,11 @@ bool EmptyOut(const FileDescriptor& directory, const Mount& mount) {
 void RemoveTree(const std::string& path) {
   const FileDescriptor directory(
       open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-  const std::optional<Mount> mount = directory.is_open() ? MountOf(directory) : std::nullopt;
-  if (!mount) return;
+  if (!directory.is_open()) return;
+  const std::optional<Mount> mount = MountOf(directory);
+  // Its own mount, if it is one: ".." leads out of it.
+  const FileDescriptor parent(openat(directory.get(), "..", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!mount || !parent.is_open() || MountOf(parent) != mount) return;
   for (int attempt = 0; attempt < kRemoveAttempts; ++attempt) {
     // A file came while it was emptied: once more.
     if (!EmptyOut(directory, *mount) || rmdir(path.c_str()) == 0 || errno != ENOTEMPTY) return;
