@@ -305,6 +305,23 @@ TEST_F(StoreTest, AFencedSetIsMissedUntilItsNameLeadsToAnother) {
   EXPECT_THAT(missed(), IsEmpty());
 }
 
+// While one is fenced again and again whoever lists them finds it once.
+TEST_F(StoreTest, ASetIsEitherServedOrFenced) {
+  const auto a = Set("a", 64);
+  ASSERT_TRUE(registry_.Publish(a).ok());
+  std::thread other([&] {
+    for (int i = 0; i < 1000; ++i) {
+      EXPECT_TRUE(registry_.Fence(a->id()).ok());
+      EXPECT_TRUE(registry_.Publish(a).ok());
+    }
+  });
+  for (int i = 0; i < 1000; ++i) {
+    const TableSetRegistry::All all = registry_.Everything();
+    EXPECT_EQ(all.served.size() + all.fenced.size(), 1u);
+  }
+  other.join();
+}
+
 TEST_F(StoreTest, RetiringShowsOnTheControlPage) {
   const auto a = Set("a", 64);
   ASSERT_TRUE(registry_.Publish(a).ok());
