@@ -64,10 +64,13 @@ void StreamCall::GiveWay() {
   if (ended()) return;
   // One whose client takes nothing cannot be told.
   if (write_.under_way()) return context_.TryCancel();
-  end_ = absl::UnavailableError(absl::StrCat(
-      "engramd has ", kMaxStreams,
-      " streams, or is short of memory, and this one served its client least: open it again when "
-      "it is needed"));
+  // One that ends already says why it does.
+  if (end_.ok()) {
+    end_ = absl::UnavailableError(absl::StrCat(
+        "engramd has ", kMaxStreams,
+        " streams, or is short of memory, and this one served its client least: open it again "
+        "when it is needed"));
+  }
   read_all_ = true;
   now_ = loop_.clock().Now();
   Advance();
