@@ -216,7 +216,7 @@ void Engramd::OnDamage(const TableSet& set, const absl::Status& status) {
             {"table_set_id", set.id()},
             {"code", absl::StatusCodeToString(status.code())}},
            absl::StrCat("table set ", set.name(), " ", set.id(), " is fenced: ", status.message(),
-                        "; publish it again, or start engramd again, to load it anew"));
+                        "; publish it again or another set of its name, or start engramd again"));
   ShowHealth();
 }
 

@@ -61,7 +61,7 @@ void Engramd::MakeRoomInMemory(uint64_t bytes) {
            {{"bytes", call_memory_bytes_}, {"peer", worst}},
            absl::StrCat("clients have engramd hold more than the ", call_memory_bytes_ >> 20,
                         " MiB that it takes for them: ", ended, " are ended",
-                        worst.empty() ? "" : absl::StrCat(", before all that of ", worst)));
+                        worst.empty() ? "" : absl::StrCat(", most of all: ", worst)));
 }
 
 ConnectionsEnded Engramd::CountConnectionsEnded() const {

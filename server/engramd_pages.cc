@@ -39,7 +39,7 @@ ServerSnapshot Engramd::Snapshot() const {
     if (tls == nullptr) continue;
     snapshot.tls_refused = snapshot.tls_refused.value_or(false) || !tls->Refusal().ok();
   }
-  snapshot.tokens_refused = tokens_ != nullptr && !tokens_->Refusal().ok();
+  if (tokens_ != nullptr) snapshot.tokens_refused = !tokens_->Refusal().ok();
   MutexLock lock(watched_mutex_);
   if (table_sets_ != nullptr) {
     snapshot.table_sets = table_sets_->List();

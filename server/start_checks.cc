@@ -275,14 +275,19 @@ absl::StatusOr<std::vector<std::string>> WithWhatIsKept(const ServerConfig& conf
   return WithPublications(config.table_sets, kept, /*log=*/nullptr);
 }
 
-// Of the flags, or what was published since; says how the directory is that keeps that. The
-// checkpoint's is looked at by itself.
-std::vector<std::string> DirectoriesToServe(const ServerConfig& config,
-                                            std::vector<Finding>& findings) {
-  if (config.state_dir.empty()) return config.table_sets;
+// --state-dir; empty where there is none, or none that can be used, which is said.
+std::string LookAtStateDirectory(const ServerConfig& config, std::vector<Finding>& findings) {
+  if (config.state_dir.empty()) return "";
   findings.push_back({absl::StrCat("--state-dir ", config.state_dir, ": it may be written to"),
                       CheckStateDirectory(config.state_dir)});
-  if (!findings.back().status.ok() || config.ignore_recorded) return config.table_sets;
+  return findings.back().status.ok() ? config.state_dir : "";
+}
+
+// Of the flags, or what was published since. The checkpoint's is looked at by itself.
+std::vector<std::string> DirectoriesToServe(const ServerConfig& config,
+                                            const std::string& state_directory,
+                                            std::vector<Finding>& findings) {
+  if (state_directory.empty() || config.ignore_recorded) return config.table_sets;
   absl::StatusOr<std::vector<std::string>> directories = WithWhatIsKept(config);
   if (directories.ok()) return *std::move(directories);
   findings.push_back({"publications kept in --state-dir", directories.status()});
@@ -308,7 +313,8 @@ CheckpointSource SourceOf(const ServerConfig& config) {
 std::vector<Finding> CheckConfiguration(const ServerConfig& config) {
   std::vector<Finding> findings = LookAtSecurity(config);
   std::vector<Named> sets;
-  Append(LookAtTableSets(DirectoriesToServe(config, findings), config.state_dir,
+  const std::string state_directory = LookAtStateDirectory(config, findings);
+  Append(LookAtTableSets(DirectoriesToServe(config, state_directory, findings), state_directory,
                          config.max_batch_rows, &sets),
          findings);
   uint64_t row_bytes = 0;
@@ -323,8 +329,11 @@ std::vector<Finding> CheckConfiguration(const ServerConfig& config) {
     findings.push_back({.what = std::move(note), .is_note = true});
   }
   for (const Named& set : sets) row_bytes += set.manifest.TableBytes();
-  findings.push_back(LookAtMemory(config, row_bytes));
-  if (findings.back().status.ok()) Append(NotesOnMemory(config, sets), findings);
+  // Where no set could be read nothing is known of what they take.
+  if (row_bytes > 0) {
+    findings.push_back(LookAtMemory(config, row_bytes));
+    if (findings.back().status.ok()) Append(NotesOnMemory(config, sets), findings);
+  }
   Append(LookAtAddresses(config, CheckSocketFolder), findings);
   return findings;
 }

@@ -51,8 +51,10 @@ AdminTableSet FromMessage(const v1::TableSetEntry& entry) {
                     .rdma_read = entry.rdma_read_leases(),
                     .idle_s = std::nullopt,
                     .age_s = entry.age_s(),
+                    .missed = std::nullopt,
                     .provenance = std::nullopt};
   if (entry.has_idle_s()) set.idle_s = entry.idle_s();
+  if (entry.has_missed()) set.missed = entry.missed();
   if (entry.has_provenance()) set.provenance = ProvenanceOf(entry.provenance());
   return set;
 }

@@ -33,6 +33,8 @@ struct AdminTableSet {
   uint32_t rdma_read = 0;
   std::optional<uint64_t> idle_s;  // since it was asked for over gRPC
   uint64_t age_s = 0;              // in this state
+  // Of a fenced one: whether its name waits for a set. Nothing: an older engramd doesn't say.
+  std::optional<bool> missed;
   std::optional<Provenance> provenance;
 };
 

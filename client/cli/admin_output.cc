@@ -25,8 +25,8 @@ constexpr char kFencedFix[] =
     "directory again or another set of its name (gRPC's health service says NOT_SERVING until one "
     "of these is done)";
 constexpr char kReplacedText[] =
-    "its memory was damaged, and its name leads to another set: clients that still have it get "
-    "DATA_LOSS until they attach again";
+    "its memory was damaged, and its name leads to another set or was taken from it: clients that "
+    "still have it get DATA_LOSS until they attach again";
 // Digits of an id that tell sets apart, and that retire takes.
 constexpr size_t kShownDigits = 12;
 
@@ -55,20 +55,25 @@ bool Serves(const AdminList& list) {
   return absl::c_any_of(list.table_sets, [](const auto& set) { return set.state == kServing; });
 }
 
-// Ids of fenced sets: of those whose name leads to another set, and of those whose name does not.
+// Ids of fenced sets: of those that nobody asks for by their name, and of those whose name waits.
 struct Fenced {
   std::vector<std::string> replaced;
   std::vector<std::string> missed;
 };
 
+// What an engramd that does not say is taken to mean.
+bool NameLeadsNowhere(const AdminList& list, const AdminTableSet& set) {
+  return absl::c_none_of(list.table_sets, [&](const AdminTableSet& other) {
+    return other.state == kServing && other.name == set.name;
+  });
+}
+
 Fenced FencedOf(const AdminList& list) {
   Fenced fenced;
   for (const AdminTableSet& set : list.table_sets) {
     if (set.state != kFenced) continue;
-    const bool replaced = absl::c_any_of(list.table_sets, [&](const AdminTableSet& other) {
-      return other.state == kServing && other.name == set.name;
-    });
-    (replaced ? fenced.replaced : fenced.missed).push_back(set.id);
+    const bool missed = set.missed ? *set.missed : NameLeadsNowhere(list, set);
+    (missed ? fenced.missed : fenced.replaced).push_back(set.id);
   }
   return fenced;
 }
@@ -132,6 +137,7 @@ std::string ListJson(const AdminList& list) {
                           {"age_s", set.age_s},
                           {"provenance", ProvenanceJson(set.provenance)}};
     if (set.idle_s) one["idle_s"] = *set.idle_s;
+    if (set.missed) one["missed"] = *set.missed;
     json["table_sets"].push_back(std::move(one));
   }
   if (list.loading) {

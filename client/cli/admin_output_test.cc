@@ -70,6 +70,21 @@ TEST(AdminOutput, AListSaysWhatHealsAFencedSet) {
   EXPECT_THAT(ListText(Of({other, Set("", '2', "fenced")})), HasSubstr("NOT_SERVING"));
 }
 
+// What engramd says counts: its health and its scrub go by the same.
+TEST(AdminOutput, WhetherAFencedSetIsMissedIsEngramdsToSay) {
+  AdminTableSet fenced = Set("a", '2', "fenced");
+  fenced.missed = false;  // its name was taken from it, or the one that healed it is gone as well
+  const AdminList healed = Of({Set("b", '1', "serving"), fenced});
+  EXPECT_THAT(ListText(healed),
+              AllOf(HasSubstr("or was taken from it"), Not(HasSubstr("NOT_SERVING"))));
+  EXPECT_TRUE(CheckScrubbed(1, healed).ok());
+  EXPECT_EQ(nlohmann::json::parse(ListJson(healed))["table_sets"][1]["missed"], false);
+  fenced.missed = true;
+  const AdminList waiting = Of({Set("a", '1', "serving"), fenced});
+  EXPECT_THAT(ListText(waiting), HasSubstr("NOT_SERVING until one of these is done"));
+  EXPECT_EQ(CheckScrubbed(1, waiting).status().code(), absl::StatusCode::kDataLoss);
+}
+
 TEST(AdminOutput, NothingVerifiedIsNoScrub) {
   const auto nothing = CheckScrubbed(0, Of({Set("a", '2', "fenced")}));
   EXPECT_EQ(nothing.status().code(), absl::StatusCode::kDataLoss);

@@ -44,7 +44,7 @@ std::string TableSetRegistry::ServedText(MayHaveSet may_have) const {
   if (texts.empty() && !fenced_.empty()) {
     // No ids: not everyone may know them.
     return "none is served: what was is fenced, for its memory was damaged; publish its directory "
-           "again, or start engramd again";
+           "again or another set of its name, or start engramd again";
   }
   if (texts.empty()) return "none is served";
   return absl::StrCat("served: ", absl::StrJoin(texts, ", "));
@@ -254,16 +254,15 @@ std::vector<std::shared_ptr<const TableSet>> TableSetRegistry::List() const {
   return sets;
 }
 
-std::vector<RegisteredSet> TableSetRegistry::States() const {
+TableSetRegistry::All TableSetRegistry::Everything() const {
   MutexLock lock(mutex_);
-  return sets_;
+  All all{.served = sets_, .fenced = {}};
+  for (const auto& [id, fenced] : fenced_) all.fenced.push_back(fenced);
+  return all;
 }
 
-std::vector<FencedSet> TableSetRegistry::Fenced() const {
-  MutexLock lock(mutex_);
-  std::vector<FencedSet> sets;
-  for (const auto& [id, fenced] : fenced_) sets.push_back(fenced);
-  return sets;
-}
+std::vector<RegisteredSet> TableSetRegistry::States() const { return Everything().served; }
+
+std::vector<FencedSet> TableSetRegistry::Fenced() const { return Everything().fenced; }
 
 }  // namespace engram

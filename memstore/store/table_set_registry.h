@@ -101,6 +101,12 @@ class TableSetRegistry {
                                           MayHaveSet may_have = &EverySet) const;
   // Those that names lead to.
   std::vector<std::shared_ptr<const TableSet>> List() const;
+  // Those that are served, as States, and those that are not, as Fenced, of one moment.
+  struct All {
+    std::vector<RegisteredSet> served;
+    std::vector<FencedSet> fenced;
+  };
+  All Everything() const;
   // All of them, superseded ones too.
   std::vector<RegisteredSet> States() const;
   // By id: sets that were found damaged, until they are published again.

@@ -37,6 +37,7 @@ void Describe(const TableSetStatus& set, v1::TableSetEntry* entry) {
   entry->set_rdma_read_leases(leases(LeaseKind::kRdmaRead));
   if (set.idle) entry->set_idle_s(set.idle->count());
   entry->set_age_s(set.age.count());
+  if (set.state == TableSetState::kFenced) entry->set_missed(set.missed);
   if (set.provenance) SetProvenance(*set.provenance, entry->mutable_provenance());
 }
 

@@ -164,6 +164,10 @@ void AddTableSets(const ServerSnapshot& snapshot, Families& out) {
   MetricFamily& infos = out.Begin("table_set_info", MetricType::Gauge,
                                   "1 for each table set that is here: serving, superseded, retired "
                                   "(clients still have it) or fenced (damaged).");
+  MetricFamily& missed = out.Begin("table_set_missed", MetricType::Gauge,
+                                   "1 for a fenced table set whose name led to it and has led to "
+                                   "no set since, which keeps engramd from being ready; 0 for all "
+                                   "others.");
   MetricFamily& resident = out.Begin("resident_bytes", MetricType::Gauge,
                                      "Memory of table sets by the kind of page that it lies on, as "
                                      "the kernel counts it; counted anew at most once a second.");
@@ -177,6 +181,7 @@ void AddTableSets(const ServerSnapshot& snapshot, Families& out) {
   for (const TableSetStatus& set : snapshot.table_sets) {
     Families::AddGauge(
         infos, {{"name", set.name}, {"id", set.id}, {"state", std::string(Name(set.state))}}, 1);
+    Families::AddGauge(missed, {{"name", set.name}, {"id", set.id}}, set.is_missed() ? 1 : 0);
     for (const auto& [kind, bytes] : ByKind(set.pages)) {
       Families::AddGauge(resident,
                          {{"name", set.name}, {"id", set.id}, {"pages", std::string(Name(kind))}},
@@ -238,12 +243,14 @@ void AddProcess(const ServerSnapshot& snapshot, Families& out) {
   }
   if (snapshot.tls_refused) {
     out.Gauge("tls_files_refused",
-              "1 while TLS files cannot be used as they are, and those read before are.",
+              "1 while TLS files cannot be used; the earlier ones stay in use.",
               *snapshot.tls_refused ? 1 : 0);
   }
-  out.Gauge("token_file_refused",
-            "1 while the token file cannot be used as it is, and the tokens read before are.",
-            snapshot.tokens_refused ? 1 : 0);
+  if (snapshot.tokens_refused) {
+    out.Gauge("token_file_refused",
+              "1 while the token file cannot be used; the earlier tokens stay in use.",
+              *snapshot.tokens_refused ? 1 : 0);
+  }
 }
 
 void AddMachine(const ServerSnapshot& snapshot, Families& out) {

@@ -52,9 +52,28 @@ TEST(Exposition, TellsWhyConnectionsWereEnded) {
 
 TEST(Exposition, TellsWhetherTheTokenFileIsUsedAsItIs) {
   ServerSnapshot snapshot;
+  EXPECT_THAT(ExposeMetrics({}, snapshot), Not(HasSubstr("token_file_refused"))) << "there is none";
+  snapshot.tokens_refused = false;
   EXPECT_THAT(ExposeMetrics({}, snapshot), HasSubstr("\nengram_server_token_file_refused 0\n"));
   snapshot.tokens_refused = true;
   EXPECT_THAT(ExposeMetrics({}, snapshot), HasSubstr("\nengram_server_token_file_refused 1\n"));
+}
+
+// As /readyz: a fenced set that is not missed is no reason to alert.
+TEST(Exposition, TellsWhichFencedSetIsMissed) {
+  ServerSnapshot snapshot;
+  for (const char* name : {"damaged", "healed", "served"}) {
+    TableSetStatus& set = snapshot.table_sets.emplace_back();
+    set.name = set.id = name;
+    set.state = TableSetState::kFenced;
+  }
+  snapshot.table_sets[1].missed = false;
+  snapshot.table_sets[2].state = TableSetState::kServing;
+  const std::string text = ExposeMetrics({}, snapshot);
+  const std::string series = "\nengram_server_table_set_missed{name=";
+  EXPECT_THAT(text, HasSubstr(series + "\"damaged\",id=\"damaged\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr(series + "\"healed\",id=\"healed\"} 0\n"));
+  EXPECT_THAT(text, HasSubstr(series + "\"served\",id=\"served\"} 0\n"));
 }
 
 TEST(Exposition, TellsDeadTokensFromLiveOnes) {

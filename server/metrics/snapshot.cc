@@ -6,7 +6,7 @@ namespace engram {
 
 std::string ServerSnapshot::WhyNotReady() const {
   for (const TableSetStatus& set : table_sets) {
-    if (set.state == TableSetState::kFenced && set.missed) {
+    if (set.is_missed()) {
       return absl::StrCat("table set ", set.name, " ", set.id,
                           " is fenced: its memory was found to be damaged; publish it or another "
                           "set of its name, or start engramd again");

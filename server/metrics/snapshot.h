@@ -46,12 +46,13 @@ struct ServerSnapshot {
   ProcessStats process;
   BytesByNode numa_bytes;
   std::optional<double> certificate_expiry;  // seconds since 1970
-  // Whether TLS files as they are now cannot be used, and what was read before is.
+  // Whether TLS files, or the token file, cannot be used as they are now, so that what was read
+  // before stays in use. Nothing where there are none.
   std::optional<bool> tls_refused;
-  bool tokens_refused = false;  // the same of the token file
+  std::optional<bool> tokens_refused;
 
-  // Empty: lookups are served; else why not, in a line. A fenced set is a reason for as long as its
-  // name leads to no other.
+  // Empty: lookups are served; else why not, in a line. A fenced set is a reason for as long as it
+  // is missed.
   std::string WhyNotReady() const;
 };
 

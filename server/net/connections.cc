@@ -33,7 +33,7 @@ std::string PeerName(int fd) {
   sockaddr_storage address{};
   socklen_t bytes = sizeof(address);
   auto* const any = reinterpret_cast<sockaddr*>(&address);
-  if (getpeername(fd, any, &bytes) != 0) return "a peer that is gone";
+  if (getpeername(fd, any, &bytes) != 0) return "a peer that has gone";
   if (address.ss_family == AF_UNIX) {
     return absl::StrCat("unix:", reinterpret_cast<const sockaddr_un*>(any)->sun_path);
   }

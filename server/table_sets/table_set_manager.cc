@@ -164,14 +164,15 @@ void TableSetManager::RetireUnused() {
 
 std::vector<TableSetStatus> TableSetManager::List() const {
   const MonotonicTime now = clock_->Now();
+  const TableSetRegistry::All all = registry_->Everything();
   std::vector<TableSetStatus> sets;
-  for (const RegisteredSet& registered : registry_->States()) {
+  for (const RegisteredSet& registered : all.served) {
     TableSetStatus& one = sets.emplace_back(StatusOf(*registered.served.set, registered.state));
     one.leases = Counts(*registered.served.leases);
     one.age = WholeSeconds(now - registered.since);
     if (registered.was_acquired) one.idle = WholeSeconds(now - registered.acquired);
   }
-  for (const FencedSet& fenced : registry_->Fenced()) {
+  for (const FencedSet& fenced : all.fenced) {
     TableSetStatus& one = sets.emplace_back();
     one.name = fenced.name;
     one.id = fenced.id;

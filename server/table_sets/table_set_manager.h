@@ -65,6 +65,9 @@ struct TableSetStatus {
   std::vector<TableLayout> layers = {};                 // nothing where it is fenced
   std::vector<WidthCalibration> calibrations = {};      // nor this
   std::optional<Provenance> provenance = std::nullopt;  // where the set came with it
+
+  // Whether engramd is not ready for its sake.
+  bool is_missed() const { return state == TableSetState::kFenced && missed; }
 };
 
 // What is being loaded.

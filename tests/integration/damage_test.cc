@@ -107,7 +107,8 @@ class DamageTest : public ::testing::Test {
     }
     EXPECT_EQ(Health(), grpc::health::v1::HealthCheckResponse::NOT_SERVING);
     EXPECT_THAT(log_.str(), HasSubstr("is fenced"));
-    EXPECT_THAT(log_.str(), HasSubstr("publish it again, or start engramd again"));
+    EXPECT_THAT(log_.str(),
+                HasSubstr("publish it again or another set of its name, or start engramd again"));
     const TableSetStatus fenced = engramd_->table_sets().List()[0];
     EXPECT_EQ(fenced.state, TableSetState::kFenced);
     const std::string metrics = Page("/metrics");
