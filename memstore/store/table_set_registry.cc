@@ -41,6 +41,11 @@ std::string TableSetRegistry::ServedText(MayHaveSet may_have) const {
     if (!set.current() || !may_have(set.served.set->name()).ok()) continue;
     texts.push_back(TextOf(set));
   }
+  const std::vector<std::string> missed = MissedNames(may_have);
+  if (!texts.empty() && !missed.empty()) {
+    return absl::StrCat("served: ", absl::StrJoin(texts, ", "),
+                        "; fenced, for its memory was damaged: ", absl::StrJoin(missed, ", "));
+  }
   if (texts.empty() && !fenced_.empty()) {
     // No ids: not everyone may know them.
     return "none is served: what was is fenced, for its memory was damaged; publish its directory "
@@ -50,9 +55,19 @@ std::string TableSetRegistry::ServedText(MayHaveSet may_have) const {
   return absl::StrCat("served: ", absl::StrJoin(texts, ", "));
 }
 
+std::vector<std::string> TableSetRegistry::MissedNames(MayHaveSet may_have) const {
+  std::vector<std::string> names;
+  for (const auto& [id, fenced] : fenced_) {
+    if (fenced.missed && may_have(fenced.name).ok()) names.push_back(fenced.name);
+  }
+  return names;
+}
+
 absl::Status TableSetRegistry::NotServed(absl::string_view id, MayHaveSet may_have) const {
   for (const auto& [fenced_id, fenced] : fenced_) {
-    if ((fenced_id == id || IsIdOrItsBeginning(id, fenced_id)) && may_have(fenced.name).ok()) {
+    const bool named = fenced.missed && fenced.name == id;
+    if ((named || fenced_id == id || IsIdOrItsBeginning(id, fenced_id)) &&
+        may_have(fenced.name).ok()) {
       return MayBegin(TableSetState::kFenced, fenced_id);
     }
   }
@@ -203,7 +218,10 @@ absl::StatusOr<ServedSet> TableSetRegistry::ResolveServed(absl::string_view id_o
                                                           MayHaveSet may_have) const {
   MutexLock lock(mutex_);
   const std::vector<const RegisteredSet*> meant = Meant(id_or_name, may_have);
-  if (meant.size() == 1) {
+  // A fenced set's name is still a name that clients may mean: the other's rows are no answer to
+  // who names none.
+  const bool alone = !id_or_name.empty() || MissedNames(may_have).empty();
+  if (meant.size() == 1 && alone) {
     ENGRAM_RETURN_IF_ERROR(MayHaveIt(*meant.front()->served.set, id_or_name, may_have));
     return meant.front()->served;
   }

@@ -17,6 +17,7 @@
 namespace engram {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -266,6 +267,33 @@ TEST_F(StoreTest, AFencedSetIsDataLossUntilItIsPublishedAgain) {
   EXPECT_TRUE(registry_.Acquire(a->id()).ok());
   EXPECT_EQ(registry_.ResolveServed("a")->control->Read().state, TableSetState::kServing);
   EXPECT_EQ(held.control->Read().state, TableSetState::kFenced);
+}
+
+TEST_F(StoreTest, AMissedNameIsDataLossAndStillANameAmongOthers) {
+  const auto a = Set("a", 64), b = Set("b", 64);
+  ASSERT_TRUE(registry_.Publish(a).ok());
+  ASSERT_TRUE(registry_.Publish(b).ok());
+  ASSERT_TRUE(registry_.Fence(a->id()).ok());
+  EXPECT_EQ(registry_.Resolve("a").status().code(), absl::StatusCode::kDataLoss);
+  // Who named none was told to name one before, and does not get the other's rows now.
+  const absl::Status unnamed = registry_.Resolve("").status();
+  EXPECT_EQ(unnamed.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(unnamed.message(), AllOf(HasSubstr("name one of the table sets; served: b "),
+                                       HasSubstr("fenced, for its memory was damaged: a")));
+  EXPECT_EQ(*registry_.Resolve("b"), b);
+  // Who may not have it has but one to choose, and is told nothing of it.
+  const auto b_alone = [](absl::string_view name) {
+    return name == "b" ? absl::OkStatus() : absl::PermissionDeniedError(absl::StrCat("not ", name));
+  };
+  EXPECT_EQ(*registry_.Resolve("", b_alone), b);
+  EXPECT_EQ(registry_.Resolve("a", b_alone).status().message(), "not a");
+  // Its name leads to another set: nobody misses it.
+  const auto newer = Set("a", 128);
+  ASSERT_TRUE(registry_.Publish(newer).ok());
+  EXPECT_EQ(*registry_.Resolve("a"), newer);
+  ASSERT_TRUE(registry_.Supersede(newer->id()).ok());
+  EXPECT_EQ(registry_.Resolve("a").status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(*registry_.Resolve(""), b);
 }
 
 TEST_F(StoreTest, AFencedSetIsMissedUntilItsNameLeadsToAnother) {

@@ -150,6 +150,13 @@ TEST_F(DamageTest, AnOperatorsScrubFindsItAtOnce) {
       Client::Attach(absl::StrCat("grpc:", engramd_->addresses()[0]), {}).status();
   EXPECT_EQ(late.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(late.message()), HasSubstr("none is served: what was is fenced"));
+  const absl::Status by_name =
+      Client::Attach(absl::StrCat("grpc:", engramd_->addresses()[0]), {.table_set = "qwen4-exp"})
+          .status();
+  EXPECT_EQ(by_name.code(), absl::StatusCode::kDataLoss) << by_name;
+  const auto grpc = static_cast<size_t>(AttachPath::kGrpc);
+  EXPECT_EQ(engramd_->Snapshot().attach_refusals[grpc][static_cast<size_t>(AttachRefusal::kFenced)],
+            1u);
   // And is served once it was published again.
   Publish("set");
   ExpectServed();
