@@ -295,18 +295,20 @@ absl::Status Engramd::StartAdmin() {
                                     .only = config_.admin_identities}
            : AccessControl::Options{});
   // Where clients have all descriptors there are for them, operators still get in.
-  ENGRAM_ASSIGN_OR_RETURN(std::unique_ptr<AdminServer> admin,
-                          AdminServer::Start({.address = *config_.admin_grpc_listen,
-                                              .tls = admin_tls_.get(),
-                                              .fd_limit = fd_limit_ + kAdminFiles,
-                                              .clock = clock_},
-                                             {.table_sets = table_sets_.get(),
-                                              .life = &life_,
-                                              .scrubber = scrubber_.get(),
-                                              .access = admin_access_.get(),
-                                              .refusals = &admin_refusals_,
-                                              .clock = clock_,
-                                              .log = log_}));
+  ENGRAM_ASSIGN_OR_RETURN(
+      std::unique_ptr<AdminServer> admin,
+      AdminServer::Start({.address = *config_.admin_grpc_listen,
+                          .tls = admin_tls_.get(),
+                          .fd_limit = fd_limit_ + kAdminFiles,
+                          .clock = clock_},
+                         {.table_sets = table_sets_.get(),
+                          .life = &life_,
+                          .scrubber = scrubber_.get(),
+                          .access = admin_access_.get(),
+                          .refusals = &admin_refusals_,
+                          .clock = clock_,
+                          .log = log_,
+                          .why_not_ready = [this] { return Snapshot().WhyNotReady(); }}));
   LogEvent(*log_, spdlog::level::info, "listening",
            {{"address", admin->address()}, {"for", "operators"}},
            absl::StrCat("operators at ", admin->address()));

@@ -178,6 +178,8 @@ absl::StatusOr<AdminList> AdminClient::List() {
                                 .bytes_done = response.loading().bytes_done(),
                                 .bytes_total = response.loading().bytes_total()};
   }
+  if (response.has_ready()) list.ready = response.ready();
+  list.why_not_ready = MessageLine(response.why_not_ready(), kMaxPeerWordsBytes);
   return list;
 }
 

@@ -46,6 +46,8 @@ struct AdminList {
   std::string state;  // engramd's: "SERVING", "DRAINING"
   std::vector<AdminTableSet> table_sets;
   std::optional<AdminLoading> loading;
+  std::optional<bool> ready = std::nullopt;  // nothing: an older engramd, which does not say
+  std::string why_not_ready = {};            // in a line
 };
 
 struct AdminPublished {

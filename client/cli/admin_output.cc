@@ -83,6 +83,13 @@ std::string FencedText(const std::vector<std::string>& ids, absl::string_view wh
                       ids.size() == 1 ? " is fenced: " : " are fenced: ", what);
 }
 
+// engramd's own state stays SERVING when it is not ready: when a set is fenced that its name waits
+// for. A line of its own says then which.
+std::string StateText(const AdminList& list, bool misses_fenced) {
+  if (list.state != "SERVING" || list.ready.value_or(true)) return QuoteForMessage(list.state);
+  return absl::StrCat("NOT READY: ", misses_fenced ? "a table set is fenced" : list.why_not_ready);
+}
+
 std::string Dumped(const nlohmann::ordered_json& json) {
   return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
@@ -90,8 +97,8 @@ std::string Dumped(const nlohmann::ordered_json& json) {
 }  // namespace
 
 std::string ListText(const AdminList& list) {
-  // engramd's own state stays SERVING when it has nothing left to serve.
-  std::string text = absl::StrCat("engramd is ", QuoteForMessage(list.state),
+  const Fenced fenced = FencedOf(list);
+  std::string text = absl::StrCat("engramd is ", StateText(list, !fenced.missed.empty()),
                                   Serves(list) ? "" : ", and serves no table set", "\n");
   for (const AdminTableSet& set : list.table_sets) {
     absl::StrAppendFormat(&text, "%-24s %s  %-10s %11s  for %s, held by %s\n",
@@ -101,7 +108,6 @@ std::string ListText(const AdminList& list) {
       absl::StrAppend(&text, "    from ", MessageLine(ProvenanceText(*set.provenance)), "\n");
     }
   }
-  const Fenced fenced = FencedOf(list);
   if (!fenced.missed.empty()) {
     absl::StrAppend(&text, FencedText(fenced.missed, kFencedFix), "\n");
   }
@@ -139,6 +145,8 @@ std::string ListJson(const AdminList& list) {
                        {"bytes_done", list.loading->bytes_done},
                        {"bytes_total", list.loading->bytes_total}};
   }
+  if (list.ready) json["ready"] = *list.ready;
+  if (!list.ready.value_or(true)) json["why_not_ready"] = list.why_not_ready;
   return json.dump(2) + "\n";
 }
 

@@ -220,6 +220,8 @@ grpc::ServerUnaryReactor* AdminService::List(grpc::CallbackServerContext* contex
     return new Answer(&calls_, context, admitted);
   }
   response->set_state(std::string(Name(targets_.life->state())));
+  response->set_why_not_ready(targets_.why_not_ready());
+  response->set_ready(response->why_not_ready().empty());
   for (const TableSetStatus& set : targets_.table_sets->List())
     Describe(set, response->add_table_sets());
   if (const auto loading = targets_.table_sets->loading()) {

@@ -49,6 +49,13 @@ std::string Bar(absl::Span<const Part> parts, uint64_t whole) {
   return absl::StrCat(text, "</div>");
 }
 
+// For people: SERVING is said of an engramd that is ready alone.
+absl::string_view StateWord(const ServerSnapshot& snapshot) {
+  return snapshot.state == LifeState::kServing && !snapshot.WhyNotReady().empty()
+             ? "NOT READY"
+             : Name(snapshot.state);
+}
+
 // "engram-store-0: SERVING"; of ten tabs each says which it is.
 std::string Head(const ServerSnapshot& snapshot) {
   const std::string host = snapshot.host.empty() ? "engramd" : Escape(snapshot.host);
@@ -56,7 +63,7 @@ std::string Head(const ServerSnapshot& snapshot) {
       "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n<meta name=\"viewport\" "
       "content=\"width=device-width, initial-scale=1\">\n<noscript><meta http-equiv=\"refresh\" "
       "content=\"10\"></noscript>\n<title>",
-      host, ": ", Name(snapshot.state), " – engramd</title>\n<style>", kStatusStyle,
+      host, ": ", StateWord(snapshot), " – engramd</title>\n<style>", kStatusStyle,
       "</style>\n<script src=\"statusz.js\" defer></script>\n</head><body>\n<p "
       "id=\"stale\">engramd "
       "does not answer. This is what it said last.</p>\n<main>\n");
@@ -72,7 +79,7 @@ std::string Header(const ServerSnapshot& snapshot) {
   }
   return absl::StrCat("<header><h1>", snapshot.host.empty() ? "engramd" : Escape(snapshot.host),
                       "</h1><span id=\"state\" class=\"state ",
-                      why.empty() ? "good" : (wait ? "wait" : "bad"), "\">", Name(snapshot.state),
+                      why.empty() ? "good" : (wait ? "wait" : "bad"), "\">", StateWord(snapshot),
                       "</span><p class=\"dim\">engramd ", kEngramVersion, where, ", up for ",
                       SpanText(snapshot.uptime), "</p></header>",
                       why.empty() || (wait && snapshot.loading)

@@ -143,7 +143,8 @@ TEST_F(StatusPageTest, ShowsWhoWasRefused) {
 TEST_F(StatusPageTest, AFencedSetIsWhatTheEyeFallsOn) {
   snapshot_.table_sets[0].state = TableSetState::kFenced;
   EXPECT_THAT(Page(), AllOf(HasSubstr("class=\"card why\">"), HasSubstr("class=\"tag bad\">fenced"),
-                            HasSubstr("class=\"state bad\">SERVING")));
+                            HasSubstr("class=\"state bad\">NOT READY<"),
+                            HasSubstr("<title>engram-store-0: NOT READY")));
   snapshot_.table_sets[0].missed = false;  // its name leads to another
   EXPECT_THAT(Page(),
               AllOf(Not(HasSubstr("class=\"card why\">")), HasSubstr("class=\"tag bad\">fenced"),

@@ -72,6 +72,13 @@ class DamageTest : public ::testing::Test {
     return v1::Admin::NewStub(grpc::CreateChannel(absl::StrCat("unix:", scratch_ / "admin"),
                                                   grpc::InsecureChannelCredentials()));
   }
+  v1::ListResponse List() const {
+    const auto stub = Operator();
+    grpc::ClientContext context;
+    v1::ListResponse response;
+    EXPECT_TRUE(stub->List(&context, {}, &response).ok());
+    return response;
+  }
   // What it says last.
   v1::ScrubReport Scrub() const {
     const auto stub = Operator();
@@ -96,6 +103,8 @@ class DamageTest : public ::testing::Test {
   void ExpectServed() {
     EXPECT_EQ(Health(), grpc::health::v1::HealthCheckResponse::SERVING);
     EXPECT_THAT(Page("/readyz"), HasSubstr("200 OK"));
+    EXPECT_EQ(MetricValue(Page("/metrics"), "engram_server_ready"), 1);
+    EXPECT_TRUE(List().ready());
     const auto client = Client::Attach(absl::StrCat("grpc:", engramd_->addresses()[0]), {});
     ASSERT_TRUE(client.ok()) << client.status();
     EXPECT_TRUE(Ask(**client).ok());
@@ -112,6 +121,11 @@ class DamageTest : public ::testing::Test {
     EXPECT_EQ(fenced.state, TableSetState::kFenced);
     const std::string metrics = Page("/metrics");
     EXPECT_EQ(MetricValue(metrics, "engram_server_checksum_failures_total"), 1);
+    EXPECT_EQ(MetricValue(metrics, "engram_server_ready"), 0);
+    const v1::ListResponse list = List();
+    EXPECT_EQ(list.state(), "SERVING");
+    EXPECT_TRUE(list.has_ready() && !list.ready());
+    EXPECT_THAT(list.why_not_ready(), HasSubstr("fenced"));
     EXPECT_EQ(
         MetricValue(metrics, absl::StrCat("engram_server_table_set_info{name=\"qwen4-exp\",id=\"",
                                           fenced.id, "\",state=\"fenced\"}")),
