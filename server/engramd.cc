@@ -14,6 +14,7 @@
 #include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
 #include "memstore/base/status_macros.h"
+#include "memstore/table/manifest.h"
 #include "memstore/tls/pem.h"
 #include "proto/rpc/grpc_time.h"
 #include "server/base/limits.h"
@@ -37,6 +38,12 @@ constexpr absl::Duration kSilence = absl::Seconds(60);
 // Where engramd keeps files: --state-dir, or a directory of this start alone; empty: nowhere.
 const std::string& KeptDirectory(const ServerConfig& config) {
   return config.state_dir.empty() ? config.scratch_dir : config.state_dir;
+}
+
+// What loading reports as its total; 0 where there is no manifest, of which loading will tell.
+uint64_t RowBytes(const std::string& directory) {
+  const absl::StatusOr<Manifest> manifest = LoadManifest(directory);
+  return manifest.ok() ? manifest->TableBytes() : 0;
 }
 
 uint32_t LookupThreads(const ServerConfig& config) {
@@ -125,9 +132,17 @@ absl::Status Engramd::LoadTableSets() {
   if (directories != config_.table_sets) {
     ENGRAM_RETURN_IF_ERROR(CheckTableSets(directories, config_.state_dir, config_.max_batch_rows));
   }
+  StartLoads loads{.sets = directories.size(), .since = clock_->Now()};
+  for (const std::string& directory : directories) loads.bytes_total += RowBytes(directory);
   for (const std::string& directory : directories) {
+    ++loads.number;
+    {
+      MutexLock lock(watched_mutex_);
+      start_loads_ = loads;
+    }
     const absl::Status status = table_sets_->Publish(directory, nullptr, nullptr).status();
     ENGRAM_RETURN_IF_ERROR(directory == kept_set ? WithFixOfKeptSet(status, directory) : status);
+    loads.bytes_before += RowBytes(directory);
   }
   return absl::OkStatus();
 }
