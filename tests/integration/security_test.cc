@@ -75,7 +75,7 @@ TEST_F(SecurityTest, AWrongCertificateIsUnauthenticatedWhicheverSideFindsIt) {
   const CertificateFiles stranger =
       MakeCertificate(other, scratch_ / "", "stranger", "DNS:worker-a");
   EXPECT_THAT(Error(address, With(Worker(), stranger), absl::StatusCode::kUnauthenticated),
-              HasSubstr("--tls-client-ca"));
+              AllOf(HasSubstr("--tls-client-ca"), HasSubstr("clientAuth")));
   EXPECT_THAT(Error(address, {.tls_ca = authority_.cert}, absl::StatusCode::kUnauthenticated),
               AllOf(HasSubstr("--tls-client-ca"), HasSubstr("may want a client's certificate")));
   const CertificateFiles expired =
