@@ -13,6 +13,7 @@
 
 #include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/table/manifest.h"
 #include "memstore/tls/pem.h"
@@ -226,12 +227,14 @@ absl::Status Engramd::StartScrubber() {
 void Engramd::OnDamage(const TableSet& set, const absl::Status& status) {
   if (!registry_.Fence(set.id()).ok()) return;  // it was fenced, or retired, meanwhile
   if (rdma_ != nullptr) rdma_->ForgetTables(set.id());
+  // The scrubber's words begin with it as well, and end with what to do.
+  const std::string which = absl::StrCat("table set ", set.name(), " ", set.id());
   LogEvent(*log_, spdlog::level::err, "fenced",
            {{"table_set", set.name()},
             {"table_set_id", set.id()},
             {"code", absl::StatusCodeToString(status.code())}},
-           absl::StrCat("table set ", set.name(), " ", set.id(), " is fenced: ", status.message(),
-                        "; publish it again, or start engramd again, to load it anew"));
+           absl::StrCat(which, " is fenced: ",
+                        absl::StripPrefix(status.message(), absl::StrCat(which, ": "))));
   ShowHealth();
 }
 

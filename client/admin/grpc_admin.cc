@@ -96,7 +96,7 @@ struct AdminClient::Connection {
     }
     if (status.error_code() == grpc::StatusCode::UNAVAILABLE) {
       return absl::UnavailableError(absl::StrCat(
-          "no answer from operators' port ", address, " (", PeerWords(status),
+          "no answer from the operators' port ", address, " (", PeerWords(status),
           "): is this what engramd --admin-grpc-listen says, and does it serve already?"));
     }
     // gRPC's own answer where no such service is: engramd's is never without words.

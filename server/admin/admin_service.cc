@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/time.h"
+#include "memstore/base/human_units.h"
 #include "memstore/base/quote_for_message.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/os/thread.h"
@@ -289,9 +290,10 @@ void AdminService::LogScrub(const v1::ScrubReport& report, const absl::Status& s
             {"seconds", seconds},
             {"code", absl::StatusCodeToString(status.code())},
             {"peer", who}},
-           absl::StrFormat("scrubbed %d of %d bytes in %.1f s, for %s: %d damages%s",
-                           report.bytes_done(), report.bytes_total(), seconds, who,
-                           report.damages_size(), status.ok() ? "" : ", and was cancelled"));
+           absl::StrFormat("scrubbed %d of %d bytes in %.1f s, for %s: %s%s", report.bytes_done(),
+                           report.bytes_total(), seconds, who,
+                           Counted(static_cast<uint64_t>(report.damages_size()), "damage"),
+                           status.ok() ? "" : ", and was cancelled"));
 }
 
 }  // namespace engram

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "memstore/base/human_units.h"
 #include "memstore/base/quote_for_message.h"
 #include "memstore/base/sha256.h"
 #include "memstore/base/status_macros.h"
@@ -154,7 +155,7 @@ void TokenFile::Take(const Text& text, bool asked_for) {
   }
   refusal_ = absl::OkStatus();
   LogEvent(*log_, spdlog::level::info, "tokens_read", {{"file", path_}, {"tokens", tokens->size()}},
-           absl::StrCat("read ", path_, " again: ", tokens->size(), " tokens",
+           absl::StrCat("read ", path_, " again: ", Counted(tokens->size(), "token"),
                         changed ? "" : ", unchanged"));
   if (!changed) return;
   tokens_ = *std::move(tokens);

@@ -71,7 +71,7 @@ TEST_F(TokenFileTest, AChangeIsTakenWithoutACallWhenTwoLooksReadTheSame) {
   EXPECT_FALSE(Knows(kToken));
   EXPECT_TRUE(Knows(kOther));
   EXPECT_NE(tokens_->version(), version);
-  EXPECT_THAT(News(), HasSubstr(absl::StrCat("read ", path_, " again: 1 tokens")));
+  EXPECT_THAT(News(), HasSubstr(absl::StrCat("read ", path_, " again: 1 token\n")));
   Look();
   Look();
   EXPECT_THAT(News(), IsEmpty());
@@ -94,13 +94,13 @@ TEST_F(TokenFileTest, WhatCannotBeUsedIsSaidOnceAndWhatWasReadStays) {
   Write(absl::StrCat("ops ", kToken, "\n"));
   for (int look = 0; look < 2; ++look) Look();
   EXPECT_TRUE(tokens_->Refusal().ok());
-  EXPECT_THAT(News(), HasSubstr("1 tokens, unchanged"));
+  EXPECT_THAT(News(), HasSubstr("1 token, unchanged"));
 }
 
 TEST_F(TokenFileTest, WhoeverAsksHasItReadAtOnce) {
   Open(absl::StrCat("ops ", kToken));
   tokens_->ReadNow();
-  EXPECT_THAT(News(), HasSubstr("1 tokens, unchanged"));
+  EXPECT_THAT(News(), HasSubstr("1 token, unchanged"));
   Write(absl::StrCat("ops ", kOther));
   tokens_->ReadNow();
   EXPECT_TRUE(Knows(kOther));

@@ -24,6 +24,7 @@
 namespace engram::integration {
 namespace {
 
+using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 
 class DamageTest : public ::testing::Test {
@@ -117,6 +118,7 @@ class DamageTest : public ::testing::Test {
     EXPECT_EQ(Health(), grpc::health::v1::HealthCheckResponse::NOT_SERVING);
     EXPECT_THAT(log_.str(), HasSubstr("is fenced"));
     EXPECT_THAT(log_.str(), HasSubstr("publish it again, or start engramd again"));
+    EXPECT_THAT(log_.str(), ContainsRegex("is fenced: rows [0-9]")) << "its name once";
     const TableSetStatus fenced = engramd_->table_sets().List()[0];
     EXPECT_EQ(fenced.state, TableSetState::kFenced);
     const std::string metrics = Page("/metrics");
