@@ -1,9 +1,11 @@
 #include "server/start_checks.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <iterator>
 #include <memory>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -280,8 +282,12 @@ absl::StatusOr<std::vector<std::string>> WithWhatIsKept(const ServerConfig& conf
 std::vector<std::string> DirectoriesToServe(const ServerConfig& config,
                                             std::vector<Finding>& findings) {
   if (config.state_dir.empty()) return config.table_sets;
-  findings.push_back({absl::StrCat("--state-dir ", config.state_dir, ": it may be written to"),
-                      CheckStateDirectory(config.state_dir)});
+  std::error_code error;
+  findings.push_back(
+      {absl::StrCat("--state-dir ", config.state_dir,
+                    std::filesystem::exists(config.state_dir, error) ? ": it may be written to"
+                                                                     : ": it will be made"),
+       CheckStateDirectory(config.state_dir)});
   if (!findings.back().status.ok() || config.ignore_recorded) return config.table_sets;
   absl::StatusOr<std::vector<std::string>> directories = WithWhatIsKept(config);
   if (directories.ok()) return *std::move(directories);
