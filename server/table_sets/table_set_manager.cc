@@ -1,6 +1,5 @@
 #include "server/table_sets/table_set_manager.h"
 
-#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -453,38 +452,6 @@ absl::StatusOr<std::shared_ptr<const TableSet>> TableSetManager::LoadFiles(
     return absl::ResourceExhaustedError(absl::StrCat(set.status().message(), "; ", Holders()));
   }
   return set;
-}
-
-absl::StatusOr<std::shared_ptr<const TableSet>> TableSetManager::Supersede(
-    const std::string& id_or_name) {
-  const absl::StatusOr<ServedSet> served = registry_->ResolveServed(id_or_name);
-  if (!served.ok() || id_or_name.empty()) {
-    return absl::NotFoundError(served.ok() ? "name the table set to retire, by its name or id"
-                                           : served.status().message());
-  }
-  const std::string& id = served->set->id();
-  MutexLock moving(moving_);
-  const std::vector<std::shared_ptr<const TableSet>> current = registry_->List();
-  const bool is_current =
-      std::any_of(current.begin(), current.end(), [&](const auto& set) { return set->id() == id; });
-  if (!is_current) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "table set ", id, " is superseded already, and goes when nobody has it any more"));
-  }
-  if (current.size() == 1) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("table set ", id, " is the only one that is served: publish the one that ",
-                     "follows it, or stop engramd"));
-  }
-  ENGRAM_RETURN_IF_ERROR(registry_->Supersede(id));
-  if (options_.record != nullptr) {
-    if (const absl::Status status = options_.record->Retire(served->set->name()); !status.ok()) {
-      return absl::Status(status.code(),
-                          absl::StrCat("the name was taken from table set ", id,
-                                       ", but a restart will serve it again: ", status.message()));
-    }
-  }
-  return served->set;
 }
 
 }  // namespace engram
