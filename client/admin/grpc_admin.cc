@@ -163,7 +163,10 @@ absl::StatusOr<AdminRetired> AdminClient::Retire(const std::string& id_or_name) 
   v1::RetireResponse response;
   ENGRAM_RETURN_IF_ERROR(connection_->StatusOf(
       connection_->CallShort(&v1::Admin::Stub::AsyncRetire, request, &response)));
-  return AdminRetired{.name = response.name(), .id = response.id(), .grace_s = response.grace_s()};
+  return AdminRetired{.name = response.name(),
+                      .id = response.id(),
+                      .grace_s = response.grace_s(),
+                      .was_fenced = response.was_fenced()};
 }
 
 absl::StatusOr<AdminList> AdminClient::List() {

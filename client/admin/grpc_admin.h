@@ -61,6 +61,7 @@ struct AdminRetired {
   std::string name;
   std::string id;        // empty: an older engramd, which does not say
   uint64_t grace_s = 0;  // how long its clients may keep it
+  bool was_fenced = false;
 };
 
 class AdminClient {

@@ -128,7 +128,8 @@ void AddAdminCommand(CLI::App& app, CommandBody* chosen) {
   AddAction(
       *admin, "retire",
       "Let a set's name lead to it no more: clients that have it keep it until they let go, or "
-      "for engramd's --retire-grace-s, then it is refused and its memory is freed.",
+      "for engramd's --retire-grace-s, then it is refused and its memory is freed. A fenced set "
+      "goes at once.",
       chosen, Retire, [](CLI::App& command, AdminFlags& flags) {
         command
             .add_option("table_set", flags.table_set,

@@ -22,7 +22,8 @@ constexpr char kFenced[] = "fenced";
 // What to do about a fenced set that its name still waits for.
 constexpr char kFencedFix[] =
     "its memory was damaged, and no batch gets rows of it: start engramd again, or publish its "
-    "directory again or another set of its name (gRPC's health service says NOT_SERVING until one "
+    "directory again or another set of its name, or retire it (gRPC's health service says "
+    "NOT_SERVING until one "
     "of these is done)";
 constexpr char kReplacedText[] =
     "its memory was damaged, and its name leads to another set: clients that still have it get "
@@ -166,6 +167,12 @@ std::string PublishedJson(const AdminPublished& published, const std::string& di
 }
 
 std::string RetiredText(const AdminRetired& retired, const std::string& asked) {
+  if (retired.was_fenced) {
+    return absl::StrCat(QuoteForMessage(retired.name), " ", QuoteForMessage(retired.id),
+                        " was fenced and is gone: nobody waits for it any more. Clients that still "
+                        "have it attach again, to another set; publishing its directory serves it "
+                        "again.\n");
+  }
   const bool is_old = retired.id.empty();
   return absl::StrCat(
       is_old ? asked
@@ -185,6 +192,7 @@ std::string RetiredJson(const AdminRetired& retired, const std::string& asked) {
     json["id"] = retired.id;
     json["name"] = retired.name;
     json["grace_s"] = retired.grace_s;
+    if (retired.was_fenced) json["was_fenced"] = true;
   }
   return Dumped(json);
 }

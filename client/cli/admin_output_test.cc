@@ -129,6 +129,10 @@ TEST(AdminOutput, ScriptsGetIds) {
   EXPECT_EQ(retired["grace_s"], 9);
   // An engramd that is older and does not say.
   EXPECT_FALSE(nlohmann::json::parse(RetiredJson({}, "a")).contains("id"));
+  const AdminRetired fenced{.name = "a", .id = std::string(64, '1'), .was_fenced = true};
+  EXPECT_THAT(RetiredText(fenced, "a"), HasSubstr(" was fenced and is gone"));
+  EXPECT_EQ(nlohmann::json::parse(RetiredJson(fenced, "a"))["was_fenced"], true);
+  EXPECT_FALSE(retired.contains("was_fenced"));
 }
 
 }  // namespace

@@ -23,6 +23,11 @@ void MakeSuperseded(RegisteredSet& set, MonotonicTime now) {
   set.served.control->Advance(set.state);
 }
 
+bool IsMeant(const FencedSet& fenced, absl::string_view id_or_name) {
+  return (fenced.missed && fenced.name == id_or_name) || fenced.id == id_or_name ||
+         IsIdOrItsBeginning(id_or_name, fenced.id);
+}
+
 // Whether the set may be had, in the words that it was asked for with.
 absl::Status MayHaveIt(const TableSet& set, absl::string_view asked, MayHaveSet may_have) {
   absl::Status status = may_have(set.name());
@@ -65,9 +70,7 @@ std::vector<std::string> TableSetRegistry::MissedNames(MayHaveSet may_have) cons
 
 absl::Status TableSetRegistry::NotServed(absl::string_view id, MayHaveSet may_have) const {
   for (const auto& [fenced_id, fenced] : fenced_) {
-    const bool named = fenced.missed && fenced.name == id;
-    if ((named || fenced_id == id || IsIdOrItsBeginning(id, fenced_id)) &&
-        may_have(fenced.name).ok()) {
+    if (IsMeant(fenced, id) && may_have(fenced.name).ok()) {
       return MayBegin(TableSetState::kFenced, fenced_id);
     }
   }
@@ -282,6 +285,33 @@ std::vector<FencedSet> TableSetRegistry::Fenced() const {
   std::vector<FencedSet> sets;
   for (const auto& [id, fenced] : fenced_) sets.push_back(fenced);
   return sets;
+}
+
+absl::StatusOr<FencedSet> TableSetRegistry::FindFenced(absl::string_view id_or_name) const {
+  MutexLock lock(mutex_);
+  const FencedSet* found = nullptr;
+  for (const auto& [id, fenced] : fenced_) {
+    if (!IsMeant(fenced, id_or_name)) continue;
+    if (found != nullptr) {
+      return absl::NotFoundError(absl::StrCat("fenced table set ", QuoteForMessage(id_or_name),
+                                              " may be ", found->id, " or ", id,
+                                              ": give more digits of the id"));
+    }
+    found = &fenced;
+  }
+  if (found != nullptr) return *found;
+  return absl::NotFoundError(
+      absl::StrCat("table set ", QuoteForMessage(id_or_name), " is not fenced here"));
+}
+
+absl::Status TableSetRegistry::ForgetFenced(absl::string_view id) {
+  MutexLock lock(mutex_);
+  if (fenced_.erase(std::string(id)) == 0) {
+    return absl::NotFoundError(
+        absl::StrCat("table set ", QuoteForMessage(id), " is not fenced here"));
+  }
+  version_.fetch_add(1, std::memory_order_release);
+  return absl::OkStatus();
 }
 
 }  // namespace engram

@@ -104,8 +104,14 @@ class TableSetRegistry {
   std::vector<std::shared_ptr<const TableSet>> List() const;
   // All of them, superseded ones too.
   std::vector<RegisteredSet> States() const;
-  // By id: sets that were found damaged, until they are published again.
+  // By id: sets that were found damaged, until they are published again, or forgotten.
   std::vector<FencedSet> Fenced() const;
+  // The one that is named as Resolve's are, by name while it is missed. NOT_FOUND: none is, or
+  // several may be meant.
+  absl::StatusOr<FencedSet> FindFenced(absl::string_view id_or_name) const;
+  // Nobody is to miss it any more: it is not served here, as if it had been retired. NOT_FOUND when
+  // it is not fenced.
+  absl::Status ForgetFenced(absl::string_view id);
   // Changes whenever what a name leads to may have. One load.
   uint64_t version() const { return version_.load(std::memory_order_acquire); }
 

@@ -331,6 +331,26 @@ TEST_F(StoreTest, AFencedSetIsMissedUntilItsNameLeadsToAnother) {
   EXPECT_THAT(missed(), IsEmpty());
 }
 
+TEST_F(StoreTest, AFencedSetThatIsForgottenIsMissedNoMore) {
+  const auto a = Set("a", 64), b = Set("b", 64);
+  ASSERT_TRUE(registry_.Publish(a).ok());
+  ASSERT_TRUE(registry_.Publish(b).ok());
+  EXPECT_EQ(registry_.FindFenced("a").status().code(), absl::StatusCode::kNotFound);
+  ASSERT_TRUE(registry_.Fence(a->id()).ok());
+  for (const std::string& word : {std::string("a"), a->id(), a->id().substr(0, 12)}) {
+    EXPECT_EQ(registry_.FindFenced(word)->id, a->id()) << word;
+  }
+  EXPECT_EQ(registry_.FindFenced("b").status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(registry_.ForgetFenced(b->id()).code(), absl::StatusCode::kNotFound);
+  const uint64_t version = registry_.version();
+  ASSERT_TRUE(registry_.ForgetFenced(a->id()).ok());
+  EXPECT_NE(registry_.version(), version);
+  EXPECT_THAT(registry_.Fenced(), IsEmpty());
+  EXPECT_EQ(registry_.Resolve("a").status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(registry_.Acquire(a->id()).status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(*registry_.Resolve(""), b);
+}
+
 TEST_F(StoreTest, RetiringShowsOnTheControlPage) {
   const auto a = Set("a", 64);
   ASSERT_TRUE(registry_.Publish(a).ok());

@@ -190,7 +190,23 @@ grpc::ServerUnaryReactor* AdminService::Retire(grpc::CallbackServerContext* cont
   }
   const MonotonicTime begin = targets_.clock->Now();
   const std::string who = Who(*context);
-  const auto set = targets_.table_sets->Supersede(request->table_set());
+  const auto fenced = targets_.table_sets->DropFenced(request->table_set());
+  if (fenced.ok()) {
+    response->set_name(fenced->name);
+    response->set_id(fenced->id);
+    response->set_was_fenced(true);
+    LogEvent(*targets_.log, spdlog::level::info, "fenced_dropped",
+             {{"table_set", fenced->name},
+              {"table_set_id", fenced->id},
+              {"directory", fenced->directory},
+              {"peer", who}},
+             absl::StrCat("dropped ", fenced->name, " ", fenced->id, " of ", fenced->directory,
+                          ", which was fenced, for ", who));
+    return new Answer(&calls_, context, absl::OkStatus());
+  }
+  const auto set = absl::IsNotFound(fenced.status())
+                       ? targets_.table_sets->Supersede(request->table_set())
+                       : absl::StatusOr<std::shared_ptr<const TableSet>>(fenced.status());
   if (!set.ok()) {
     targets_.refusals->Add(AdminMethod::kRetire, "retire_refused",
                            absl::StrCat("retire ", request->table_set()), who, set.status());

@@ -402,6 +402,19 @@ TEST_F(TableSetManagerTest, SupersedingTakesTheNameAndNeverTheLastOne) {
   EXPECT_TRUE(registry_.Acquire(a).ok());
 }
 
+TEST_F(TableSetManagerTest, AFencedSetThatNobodyWantsIsDropped) {
+  Start();
+  const std::string a = PublishId("a");
+  EXPECT_EQ(manager_->DropFenced("first").status().code(), absl::StatusCode::kNotFound);
+  ASSERT_TRUE(registry_.Fence(a).ok());
+  EXPECT_EQ(manager_->DropFenced("first").status().code(), absl::StatusCode::kFailedPrecondition);
+  PublishId("other");
+  const absl::StatusOr<FencedSet> dropped = manager_->DropFenced("first");
+  ASSERT_TRUE(dropped.ok()) << dropped.status();
+  EXPECT_EQ(dropped->id, a);
+  EXPECT_THAT(States(), ElementsAre("second serving"));
+}
+
 TEST_F(TableSetManagerTest, AFencedSetIsListedAndIsLoadedAnew) {
   Start();
   const std::string a = PublishId("a");

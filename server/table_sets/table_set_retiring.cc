@@ -32,14 +32,31 @@ absl::StatusOr<std::shared_ptr<const TableSet>> TableSetManager::Supersede(
                      "follows it, or stop engramd"));
   }
   ENGRAM_RETURN_IF_ERROR(registry_->Supersede(id));
-  if (options_.record != nullptr) {
-    if (const absl::Status status = options_.record->Retire(served->set->name()); !status.ok()) {
-      return absl::Status(status.code(),
-                          absl::StrCat("the name was taken from table set ", id,
-                                       ", but a restart will serve it again: ", status.message()));
-    }
-  }
+  ENGRAM_RETURN_IF_ERROR(Forget(served->set->name(), id));
   return served->set;
+}
+
+absl::StatusOr<FencedSet> TableSetManager::DropFenced(const std::string& id_or_name) {
+  MutexLock moving(moving_);
+  ENGRAM_ASSIGN_OR_RETURN(FencedSet fenced, registry_->FindFenced(id_or_name));
+  if (registry_->List().empty()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("table set ", fenced.id, " is fenced, and no other is served: publish it or ",
+                     "another set of its name, or stop engramd"));
+  }
+  ENGRAM_RETURN_IF_ERROR(registry_->ForgetFenced(fenced.id));
+  options_.after_publish();
+  if (fenced.missed) ENGRAM_RETURN_IF_ERROR(Forget(fenced.name, fenced.id));
+  return fenced;
+}
+
+absl::Status TableSetManager::Forget(const std::string& name, const std::string& id) {
+  if (options_.record == nullptr) return absl::OkStatus();
+  const absl::Status status = options_.record->Retire(name);
+  if (status.ok()) return status;
+  return absl::Status(status.code(),
+                      absl::StrCat("the name was taken from table set ", id,
+                                   ", but a restart will serve it again: ", status.message()));
 }
 
 }  // namespace engram
