@@ -154,7 +154,8 @@ absl::StatusOr<AdminPublished> AdminClient::Publish(const std::string& directory
   return AdminPublished{.name = message.name(),
                         .id = message.id(),
                         .bytes = message.bytes_total(),
-                        .warning = MessageLine(message.warning(), kMaxPeerWordsBytes)};
+                        .warning = MessageLine(message.warning(), kMaxPeerWordsBytes),
+                        .is_note = message.is_note()};
 }
 
 absl::StatusOr<AdminRetired> AdminClient::Retire(const std::string& id_or_name) {

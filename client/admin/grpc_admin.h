@@ -53,8 +53,9 @@ struct AdminList {
 struct AdminPublished {
   std::string name;
   std::string id;
-  uint64_t bytes = 0;   // of rows
-  std::string warning;  // empty: none
+  uint64_t bytes = 0;    // of rows
+  std::string warning;   // empty: none
+  bool is_note = false;  // nothing is wrong: `warning` says that it was served already
 };
 
 struct AdminRetired {

@@ -35,7 +35,8 @@ absl::Status Publish(const AdminFlags& flags, AdminClient& engramd) {
   }();
   if (!published.ok()) return published.status();
   if (!published->warning.empty()) {
-    std::fprintf(stderr, "warning: %s\n", published->warning.c_str());
+    std::fprintf(stderr, "%s: %s\n", published->is_note ? "note" : "warning",
+                 published->warning.c_str());
   }
   return Print(flags.json ? PublishedJson(*published, flags.directory)
                           : PublishedText(*published, flags.directory));

@@ -165,6 +165,7 @@ absl::Status AdminService::PublishNow(const std::string& directory, const std::s
   last->set_name(set.name());
   last->set_id(set.id());
   last->set_warning(published.warning);
+  last->set_is_note(published.is_note);
   const double seconds = absl::ToDoubleSeconds(targets_.clock->Now() - begin);
   LogEvent(*targets_.log, spdlog::level::info, "published",
            {{"table_set", set.name()},

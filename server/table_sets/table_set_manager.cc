@@ -303,7 +303,7 @@ absl::StatusOr<PublishedSet> TableSetManager::Load(const std::string& directory)
                        served->directory(), ": nothing was loaded");
       LogEvent(*log_, spdlog::level::info, "served_already",
                {{"table_set", manifest.name}, {"table_set_id", manifest.id}}, note);
-      PublishedSet published{std::move(served), std::move(note)};
+      PublishedSet published{.set = std::move(served), .warning = std::move(note), .is_note = true};
       Record(directory, published);
       return published;
     }
@@ -361,6 +361,7 @@ void TableSetManager::Record(const std::string& directory, PublishedSet& publish
             {"code", absl::StatusCodeToString(generation.status().code())}},
            why);
   absl::StrAppend(&published.warning, published.warning.empty() ? "" : "; ", why);
+  published.is_note = false;
 }
 
 // A set that is still here would be taken back as it was loaded, whatever lies beside it by now.

@@ -84,6 +84,8 @@ struct PublishedSet {
   std::string warning;
   // Of the other set that the name led to; empty: none.
   std::string id_before = {};
+  // Whether nothing is wrong, and `warning` says no more than that it is served already.
+  bool is_note = false;
 };
 
 // Whether what is published is kept over a restart.

@@ -328,6 +328,7 @@ TEST_F(TableSetManagerTest, WhatIsServedAlreadyStaysAndThatIsSaid) {
   Start();
   const std::string a = PublishId("a");
   EXPECT_THAT(Warning("a"), AllOf(HasSubstr(a), HasSubstr("is served already")));
+  EXPECT_TRUE(manager_->Publish(Directory("a"), nullptr, nullptr)->is_note);
   EXPECT_THAT(States(), ElementsAre("first serving"));
   EXPECT_THAT(published_, ElementsAre(a));  // nothing was loaded
 }
