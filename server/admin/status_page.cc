@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
@@ -85,7 +86,7 @@ std::string Header(const ServerSnapshot& snapshot) {
                       why.empty() || (wait && snapshot.loading)
                           ? ""
                           : absl::StrCat("<div class=\"card why", wait ? " slow" : "", "\">",
-                                         Escape(why), "</div>"));
+                                         EscapeSentence(why), "</div>"));
 }
 
 // "70.4 of 176.0 GiB (40 %)", with a bar.
@@ -304,7 +305,7 @@ std::string Refusals(const ServerSnapshot& snapshot) {
                     Escape(refusal.peer), "</td><td>", Escape(refusal.way), ": ",
                     Escape(refusal.reason), "</td><td class=\"n\">",
                     CountText(static_cast<double>(refusal.count)), " ×</td><td>",
-                    Escape(refusal.message), "</td></tr>");
+                    EscapeSentence(refusal.message), "</td></tr>");
   }
   return Card("refusals", "Recent refusals", absl::StrCat(text, "</table>"));
 }
@@ -317,8 +318,9 @@ std::string Configuration(absl::Span<const EffectiveField> fields) {
     const bool is_default = field.source == "default";
     default_count += is_default ? 1 : 0;
     absl::StrAppend(is_default ? &defaults : &chosen, "<div><code>", Escape(field.name), ": ",
-                    Escape(field.value), "</code> <span class=\"small dim\">", Escape(field.source),
-                    "</span></div>");
+                    Escape(field.value), "</code> <span class=\"small dim",
+                    absl::StartsWith(field.source, "flag ") ? " flag" : "", "\">",
+                    Escape(field.source), "</span></div>");
   }
   return Card("configuration", "Configuration",
               absl::StrCat(chosen, "<details id=\"defaults\"><summary>",

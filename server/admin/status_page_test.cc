@@ -175,7 +175,7 @@ TEST_F(StatusPageTest, AFencedSetIsWhatTheEyeFallsOn) {
 }
 
 TEST_F(StatusPageTest, DefaultsAreFoldedAwayAndNothingReloadsTheWholePage) {
-  EXPECT_THAT(Page(), AllOf(HasSubstr("flag --listen"),
+  EXPECT_THAT(Page(), AllOf(HasSubstr("<span class=\"small dim flag\">flag --listen</span>"),
                             HasSubstr("<summary>1 setting has its default</summary>"),
                             HasSubstr("<noscript><meta http-equiv=\"refresh\""),
                             HasSubstr("<script src=\"statusz.js\" defer></script>")));
