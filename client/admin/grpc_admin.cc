@@ -92,7 +92,7 @@ struct AdminClient::Connection {
     ENGRAM_RETURN_IF_ERROR(CheckHandshake(status));
     if (status.error_code() == grpc::StatusCode::UNAVAILABLE ||
         status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED) {
-      ENGRAM_RETURN_IF_ERROR(CheckNotHttp1(address, "--admin-grpc-listen", kAskWhat));
+      ENGRAM_RETURN_IF_ERROR(CheckNoOtherServer(address, "--admin-grpc-listen", kAskWhat));
     }
     if (status.error_code() == grpc::StatusCode::UNAVAILABLE) {
       return absl::UnavailableError(absl::StrCat(
