@@ -71,8 +71,9 @@ absl::Status OfFlag(absl::string_view flag, const absl::Status& status) {
                      : absl::Status(status.code(), absl::StrCat(flag, ": ", status.message()));
 }
 
-absl::Status CheckPair(const TlsFiles& files, absl::string_view flag) {
-  ENGRAM_RETURN_IF_ERROR(CheckKeyPairFiles(files.cert, files.key));
+absl::Status CheckPair(const TlsFiles& files, absl::string_view port, absl::string_view flag) {
+  ENGRAM_RETURN_IF_ERROR(
+      OfFlag(absl::StrCat(flag, " of ", port), CheckKeyPairFiles(files.cert, files.key)));
   return OfFlag(flag, CheckServerCertificateFile(files.cert));
 }
 
@@ -82,7 +83,7 @@ void LookAtTls(const TlsFiles& files, absl::string_view port, absl::string_view 
   if (!files.on()) return;
   findings.push_back(
       {absl::StrCat("certificate ", files.cert, " and key ", files.key, " of ", port),
-       CheckPair(files, flag)});
+       CheckPair(files, port, flag)});
   if (files.client_ca.empty()) return;
   findings.push_back({absl::StrCat("authorities ", files.client_ca, " of clients of ", port),
                       CheckAuthoritiesFile(files.client_ca)});

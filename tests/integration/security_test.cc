@@ -400,7 +400,8 @@ TEST_F(SecurityTest, TheCommandLineTakesCertificatesAndTokens) {
       "--tls-cert ",
       server_.cert, " --tls-key ", worker_.key));
   EXPECT_EQ(checked.exit_code, 2) << checked.err;
-  EXPECT_THAT(checked.err, HasSubstr("is not the key of the certificate"));
+  EXPECT_THAT(checked.err, AllOf(HasSubstr("--tls-cert of --listen: "),
+                                 HasSubstr("is not the key of the certificate")));
   EXPECT_THAT(checked.out, Not(HasSubstr("is not the key of the certificate")));  // said once
 }
 
