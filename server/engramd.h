@@ -133,6 +133,7 @@ class Engramd {
   // Engramd's methods belong to reads them without it.
   mutable Mutex watched_mutex_;
   std::vector<std::string> shown_addresses_ ABSL_GUARDED_BY(watched_mutex_);  // addresses_
+  StartLoads start_loads_ ABSL_GUARDED_BY(watched_mutex_);
   const std::shared_ptr<Metrics> metrics_ = std::make_shared<Metrics>();
   AttachRefusals attach_refusals_{log_, clock_};
   NumaCensus numa_census_{clock_};

@@ -45,6 +45,10 @@ ServerSnapshot Engramd::Snapshot() const {
     snapshot.table_sets = table_sets_->List();
     snapshot.loading = table_sets_->loading();
   }
+  if (snapshot.state == LifeState::kLoading && start_loads_.sets > 1) {
+    snapshot.start_loads = start_loads_;
+    snapshot.start_loads->elapsed = clock_->Now() - start_loads_.since;
+  }
   if (scrubber_ != nullptr) snapshot.scrub = scrubber_->progress();
   snapshot.scrub_bytes_per_s = uint64_t{config_.scrub_mib_per_s} << 20;
   if (shm_ != nullptr) snapshot.shm_clients = shm_->clients();

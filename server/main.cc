@@ -58,7 +58,12 @@ class Signals {
     MutexLock lock(mutex_);
     serving_ = true;
   }
-  // What is done before the process ends by a signal that came too early to be waited for.
+  // What is said when the process ends by a signal that came too early to be waited for.
+  void OnEarlyEnd(std::function<void(const char* signal)> say) {
+    MutexLock lock(mutex_);
+    say_ = std::move(say);
+  }
+  // What is done before that.
   void BeforeEarlyEnd(std::function<void()> clean_up) {
     MutexLock lock(mutex_);
     clean_up_ = std::move(clean_up);
@@ -102,7 +107,7 @@ class Signals {
     {
       MutexLock lock(mutex_);
       if (!serving_) {
-        std::fputs("engramd was told to stop before it served\n", stderr);
+        if (say_) say_(signal == SIGTERM ? "SIGTERM" : "SIGINT");
         if (clean_up_) clean_up_();
         std::_Exit(kStopped);
       }
@@ -125,8 +130,9 @@ class Signals {
   CondVar came_;
   bool serving_ ABSL_GUARDED_BY(mutex_) = false;
   int signal_ ABSL_GUARDED_BY(mutex_) = 0;
-  std::function<void()> clean_up_ ABSL_GUARDED_BY(mutex_);  // may be empty
-  std::function<void()> hangup_ ABSL_GUARDED_BY(mutex_);    // may be empty
+  std::function<void(const char*)> say_ ABSL_GUARDED_BY(mutex_);  // may be empty
+  std::function<void()> clean_up_ ABSL_GUARDED_BY(mutex_);        // may be empty
+  std::function<void()> hangup_ ABSL_GUARDED_BY(mutex_);          // may be empty
   std::thread thread_;
 };
 
@@ -142,6 +148,13 @@ void LogSignal(spdlog::logger& log, const char* name, const std::string& what) {
            absl::StrCat("got ", name, what));
 }
 
+// Whether Engramd::ReadFilesAgain has anything to read, and so to tell of.
+bool HasFilesToRead(const ServerConfig& config) {
+  const bool admin_speaks_tls =
+      config.admin_grpc_listen && !config.admin_grpc_listen->is_unix() && config.admin_tls.on();
+  return !config.token_file.empty() || config.tls.on() || admin_speaks_tls;
+}
+
 // The process's exit code.
 int Fail(spdlog::logger& log, const absl::Status& status, absl::string_view fix = "") {
   LogEvent(log, spdlog::level::err, "failed", {{"code", absl::StatusCodeToString(status.code())}},
@@ -154,6 +167,10 @@ int Serve(ServerConfig config, Signals& signals) {
   LogEvent(*log, spdlog::level::info, "starting", {{"version", kEngramVersion}},
            absl::StrCat("engramd ", kEngramVersion, " starts"));
   signals.OnHangup([log] { LogSignal(*log, "SIGHUP", ": nothing is served yet, go on loading"); });
+  signals.OnEarlyEnd([log](const char* name) {
+    LogEvent(*log, spdlog::level::info, "stopped", {{"signal", name}},
+             absl::StrCat("got ", name, ": engramd was told to stop before it served"));
+  });
   std::optional<TemporaryDirectory> scratch;
   if (!config.checkpoint.empty() && config.state_dir.empty()) {
     absl::StatusOr<TemporaryDirectory> made = MakeScratch(signals);
@@ -172,7 +189,10 @@ int Serve(ServerConfig config, Signals& signals) {
   if (status.ok()) {
     // Before it says that it listens: who waits for that may send the signal at once.
     signals.OnHangup([&] {
-      LogSignal(*log, "SIGHUP", ": reading the token file and certificates again");
+      LogSignal(*log, "SIGHUP",
+                HasFilesToRead(config)
+                    ? ": reading the token file and certificates again"
+                    : ": there is neither a token file nor a certificate to read again");
       (*engramd)->ReadFilesAgain();
     });
     signals.Serving();

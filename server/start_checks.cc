@@ -1,9 +1,11 @@
 #include "server/start_checks.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <iterator>
 #include <memory>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -69,8 +71,9 @@ absl::Status OfFlag(absl::string_view flag, const absl::Status& status) {
                      : absl::Status(status.code(), absl::StrCat(flag, ": ", status.message()));
 }
 
-absl::Status CheckPair(const TlsFiles& files, absl::string_view flag) {
-  ENGRAM_RETURN_IF_ERROR(CheckKeyPairFiles(files.cert, files.key));
+absl::Status CheckPair(const TlsFiles& files, absl::string_view port, absl::string_view flag) {
+  ENGRAM_RETURN_IF_ERROR(
+      OfFlag(absl::StrCat(flag, " of ", port), CheckKeyPairFiles(files.cert, files.key)));
   return OfFlag(flag, CheckServerCertificateFile(files.cert));
 }
 
@@ -80,7 +83,7 @@ void LookAtTls(const TlsFiles& files, absl::string_view port, absl::string_view 
   if (!files.on()) return;
   findings.push_back(
       {absl::StrCat("certificate ", files.cert, " and key ", files.key, " of ", port),
-       CheckPair(files, flag)});
+       CheckPair(files, port, flag)});
   if (files.client_ca.empty()) return;
   findings.push_back({absl::StrCat("authorities ", files.client_ca, " of clients of ", port),
                       CheckAuthoritiesFile(files.client_ca)});
@@ -278,8 +281,12 @@ absl::StatusOr<std::vector<std::string>> WithWhatIsKept(const ServerConfig& conf
 // --state-dir; empty where there is none, or none that can be used, which is said.
 std::string LookAtStateDirectory(const ServerConfig& config, std::vector<Finding>& findings) {
   if (config.state_dir.empty()) return "";
-  findings.push_back({absl::StrCat("--state-dir ", config.state_dir, ": it may be written to"),
-                      CheckStateDirectory(config.state_dir)});
+  std::error_code error;
+  findings.push_back(
+      {absl::StrCat("--state-dir ", config.state_dir,
+                    std::filesystem::exists(config.state_dir, error) ? ": it may be written to"
+                                                                     : ": it will be made"),
+       CheckStateDirectory(config.state_dir)});
   return findings.back().status.ok() ? config.state_dir : "";
 }
 

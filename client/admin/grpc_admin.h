@@ -48,19 +48,23 @@ struct AdminList {
   std::string state;  // engramd's: "SERVING", "DRAINING"
   std::vector<AdminTableSet> table_sets;
   std::optional<AdminLoading> loading;
+  std::optional<bool> ready = std::nullopt;  // nothing: an older engramd, which does not say
+  std::string why_not_ready = {};            // in a line
 };
 
 struct AdminPublished {
   std::string name;
   std::string id;
-  uint64_t bytes = 0;   // of rows
-  std::string warning;  // empty: none
+  uint64_t bytes = 0;    // of rows
+  std::string warning;   // empty: none
+  bool is_note = false;  // nothing is wrong: `warning` says that it was served already
 };
 
 struct AdminRetired {
   std::string name;
   std::string id;        // empty: an older engramd, which does not say
   uint64_t grace_s = 0;  // how long its clients may keep it
+  bool was_fenced = false;
 };
 
 class AdminClient {

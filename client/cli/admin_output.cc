@@ -22,7 +22,8 @@ constexpr char kFenced[] = "fenced";
 // What to do about a fenced set that its name still waits for.
 constexpr char kFencedFix[] =
     "its memory was damaged, and no batch gets rows of it: start engramd again, or publish its "
-    "directory again or another set of its name (gRPC's health service says NOT_SERVING until one "
+    "directory again or another set of its name, or retire it (gRPC's health service says "
+    "NOT_SERVING until one "
     "of these is done)";
 constexpr char kReplacedText[] =
     "its memory was damaged, and its name leads to another set or was taken from it: clients that "
@@ -88,6 +89,13 @@ std::string FencedText(const std::vector<std::string>& ids, absl::string_view wh
                       ids.size() == 1 ? " is fenced: " : " are fenced: ", what);
 }
 
+// engramd's own state stays SERVING when it is not ready: when a set is fenced that its name waits
+// for. A line of its own says then which.
+std::string StateText(const AdminList& list, bool misses_fenced) {
+  if (list.state != "SERVING" || list.ready.value_or(true)) return QuoteForMessage(list.state);
+  return absl::StrCat("NOT READY: ", misses_fenced ? "a table set is fenced" : list.why_not_ready);
+}
+
 std::string Dumped(const nlohmann::ordered_json& json) {
   return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
@@ -95,8 +103,8 @@ std::string Dumped(const nlohmann::ordered_json& json) {
 }  // namespace
 
 std::string ListText(const AdminList& list) {
-  // engramd's own state stays SERVING when it has nothing left to serve.
-  std::string text = absl::StrCat("engramd is ", QuoteForMessage(list.state),
+  const Fenced fenced = FencedOf(list);
+  std::string text = absl::StrCat("engramd is ", StateText(list, !fenced.missed.empty()),
                                   Serves(list) ? "" : ", and serves no table set", "\n");
   for (const AdminTableSet& set : list.table_sets) {
     absl::StrAppendFormat(&text, "%-24s %s  %-10s %11s  for %s, held by %s\n",
@@ -106,7 +114,6 @@ std::string ListText(const AdminList& list) {
       absl::StrAppend(&text, "    from ", MessageLine(ProvenanceText(*set.provenance)), "\n");
     }
   }
-  const Fenced fenced = FencedOf(list);
   if (!fenced.missed.empty()) {
     absl::StrAppend(&text, FencedText(fenced.missed, kFencedFix), "\n");
   }
@@ -145,6 +152,8 @@ std::string ListJson(const AdminList& list) {
                        {"bytes_done", list.loading->bytes_done},
                        {"bytes_total", list.loading->bytes_total}};
   }
+  if (list.ready) json["ready"] = *list.ready;
+  if (!list.ready.value_or(true)) json["why_not_ready"] = list.why_not_ready;
   return json.dump(2) + "\n";
 }
 
@@ -164,6 +173,12 @@ std::string PublishedJson(const AdminPublished& published, const std::string& di
 }
 
 std::string RetiredText(const AdminRetired& retired, const std::string& asked) {
+  if (retired.was_fenced) {
+    return absl::StrCat(QuoteForMessage(retired.name), " ", QuoteForMessage(retired.id),
+                        " was fenced and is gone: nobody waits for it any more. Clients that still "
+                        "have it attach again, to another set; publishing its directory serves it "
+                        "again.\n");
+  }
   const bool is_old = retired.id.empty();
   return absl::StrCat(
       is_old ? asked
@@ -183,6 +198,7 @@ std::string RetiredJson(const AdminRetired& retired, const std::string& asked) {
     json["id"] = retired.id;
     json["name"] = retired.name;
     json["grace_s"] = retired.grace_s;
+    if (retired.was_fenced) json["was_fenced"] = true;
   }
   return Dumped(json);
 }

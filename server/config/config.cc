@@ -395,6 +395,12 @@ void TakeSecurity(const ConfigLayers& layers, ServerConfig* config, Faults* faul
   } else if (admin_speaks_tls && given.admin_identity().empty()) {
     Refuse(layers.Where("admin_grpc_listen"),
            "speaks TLS and nobody may administer: give --admin-identity IDENTITY", faults);
+  } else if (!admin_speaks_tls && config->admin_grpc_listen && !given.admin_identity().empty()) {
+    Refuse(
+        layers.Where("admin_identity"),
+        "is of no use without TLS there (--admin-tls-cert, --tls-cert; on a Unix socket there is "
+        "none): nobody is asked who he is, and whoever can connect may administer",
+        faults);
   }
   CheckPlaintext(layers, *config, faults);
 }

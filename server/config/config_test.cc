@@ -365,6 +365,13 @@ TEST(ParseCommandLine, SecurityIsWholeOrRefused) {
                             "--admin-grpc-listen", "h:2", "--admin-identity", nobody})),
                 HasSubstr("names nobody"));
   }
+  // Nobody is asked who he is without TLS, whatever the token file.
+  EXPECT_THAT(Error(with({"--token-file", "t", "--admin-grpc-listen", "127.0.0.1:2",
+                          "--admin-identity", "ops"})),
+              HasSubstr("--admin-identity is of no use without TLS there (--admin-tls-cert"));
+  EXPECT_THAT(Error(with({"--tls-cert", "c", "--tls-key", "k", "--tls-client-ca", "a",
+                          "--admin-grpc-listen", "unix:/a", "--admin-identity", "ops"})),
+              HasSubstr("--admin-identity is of no use without TLS there"));
   EXPECT_THAT(Error(with({"--tls-cert", "c", "--tls-key", "k", "--admin-grpc-listen", "h:2"})),
               HasSubstr("let anyone administer"));
   EXPECT_THAT(Error(with({"--tls-cert", "c", "--tls-key", "k", "--tls-client-ca", "a",

@@ -232,6 +232,10 @@ void AddProcess(const ServerSnapshot& snapshot, Families& out) {
     Families::AddGauge(state, {{"state", absl::AsciiStrToLower(Name(one))}},
                        one == snapshot.state ? 1 : 0);
   }
+  out.Gauge("ready",
+            "1 while it is ready, as /readyz says; 0 while it loads, drains, or has a fenced table "
+            "set whose name leads to no other.",
+            snapshot.WhyNotReady().empty() ? 1 : 0);
   out.Gauge("start_time_seconds", "When it was started, since 1970.", snapshot.start_time);
   out.Gauge("shm_clients", "Clients that have shared memory.", snapshot.shm_clients);
   out.Gauge("rdma_clients", "Clients attached over RDMA.", snapshot.rdma_clients);

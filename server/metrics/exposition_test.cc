@@ -76,6 +76,17 @@ TEST(Exposition, TellsWhichFencedSetIsMissed) {
   EXPECT_THAT(text, HasSubstr(series + "\"served\",id=\"served\"} 0\n"));
 }
 
+TEST(Exposition, SaysThatItIsNotReadyWhileItsStateIsServing) {
+  ServerSnapshot snapshot;
+  EXPECT_THAT(ExposeMetrics({}, snapshot), HasSubstr("\nengram_server_ready 0\n")) << "it loads";
+  snapshot.state = LifeState::kServing;
+  EXPECT_THAT(ExposeMetrics({}, snapshot), HasSubstr("\nengram_server_ready 1\n"));
+  snapshot.table_sets.emplace_back().state = TableSetState::kFenced;
+  const std::string text = ExposeMetrics({}, snapshot);
+  EXPECT_THAT(text, HasSubstr("\nengram_server_ready 0\n"));
+  EXPECT_THAT(text, HasSubstr("\nengram_server_state{state=\"serving\"} 1\n"));
+}
+
 TEST(Exposition, TellsDeadTokensFromLiveOnes) {
   MetricSums sums;
   sums.token_lookups = 4;

@@ -1,12 +1,14 @@
 // What an engramd is at, for metrics, readiness and the status page. Values.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/time/time.h"
+#include "memstore/base/clock.h"
 #include "memstore/store/scrubber.h"
 #include "server/base/life_cycle.h"
 #include "server/metrics/admin_refusals.h"
@@ -24,12 +26,23 @@ struct ConnectionsEnded {
   uint64_t memory = 0;
 };
 
+// The sets that it loads before it serves, where they are several.
+struct StartLoads {
+  size_t sets = 0;
+  size_t number = 0;            // of the one under way, from 1
+  uint64_t bytes_before = 0;    // of rows, of those that are loaded
+  uint64_t bytes_total = 0;     // of all, as their manifests have it
+  MonotonicTime since = {};     // when the first began
+  absl::Duration elapsed = {};  // since then
+};
+
 struct ServerSnapshot {
   LifeState state = LifeState::kLoading;
   double start_time = 0;  // seconds since 1970, by the wall clock as it was then
   absl::Duration uptime;
   std::vector<TableSetStatus> table_sets;
   std::optional<TableSetLoad> loading;
+  std::optional<StartLoads> start_loads;  // while it loads several
   ScrubProgress scrub;
   uint64_t scrub_bytes_per_s = 0;  // as configured; 0: it is off
   uint32_t shm_clients = 0;

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "memstore/base/human_units.h"
 #include "memstore/base/quote_for_message.h"
 #include "memstore/base/sha256.h"
 #include "memstore/base/status_macros.h"
@@ -159,7 +160,7 @@ void TokenFile::Take(const Text& text, bool asked_for) {
     version_.fetch_add(1, std::memory_order_release);
   }
   LogEvent(*log_, spdlog::level::info, "tokens_read", {{"file", path_}, {"tokens", count}},
-           absl::StrCat("read ", path_, " again: ", count, count == 1 ? " token" : " tokens",
+           absl::StrCat("read ", path_, " again: ", Counted(count, "token"),
                         changed ? "" : ", unchanged"));
 }
 

@@ -87,7 +87,7 @@ TEST_F(TokenFileTest, AChangeIsTakenWithoutACallWhenTwoLooksReadTheSame) {
   EXPECT_FALSE(Knows(kToken));
   EXPECT_TRUE(Knows(kOther));
   EXPECT_NE(tokens_->version(), version);
-  EXPECT_THAT(News(), HasSubstr(absl::StrCat("read ", path_, " again: 1 token")));
+  EXPECT_THAT(News(), HasSubstr(absl::StrCat("read ", path_, " again: 1 token\n")));
   Look();
   Look();
   EXPECT_THAT(News(), IsEmpty());
