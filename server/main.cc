@@ -162,6 +162,14 @@ int Fail(spdlog::logger& log, const absl::Status& status, absl::string_view fix 
   return kFailed;
 }
 
+// Where a thread can't be started gRPC may wait for it without an end when it is torn down: the
+// process ends then, with what it did not remove yet.
+void EndSoon() {
+  constexpr unsigned kTearDownSeconds = 10;
+  std::signal(SIGALRM, [](int) { std::_Exit(kFailed); });
+  alarm(kTearDownSeconds);
+}
+
 int Serve(ServerConfig config, Signals& signals) {
   const std::shared_ptr<spdlog::logger> log = MakeLog(config.log_json, config.log_level);
   LogEvent(*log, spdlog::level::info, "starting", {{"version", kEngramVersion}},
@@ -200,7 +208,9 @@ int Serve(ServerConfig config, Signals& signals) {
   }
   if (!status.ok()) {
     signals.OnHangup(nullptr);
-    return Fail(*log, status);
+    Fail(*log, status);
+    EndSoon();
+    return kFailed;
   }
   const bool terminated = signals.Wait() == SIGTERM;
   signals.OnHangup(nullptr);
@@ -264,6 +274,9 @@ int Main(int argc, char** argv) {
   if (!command->config) return Say(command->text);
   // A peer that goes away is an error of one call.
   std::signal(SIGPIPE, SIG_IGN);
+  // A limit of file sizes (ulimit -f), to which memory that is shared is subject as well, is an
+  // error of one file.
+  std::signal(SIGXFSZ, SIG_IGN);
   // The thread that waits for signals outlives this frame; nothing frees what it uses.
   auto* const signals = new Signals;
   return Serve(*command->config, *signals);
