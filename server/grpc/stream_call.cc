@@ -329,8 +329,8 @@ void StreamCall::EndWithToken() {
 void StreamCall::OnTick(MonotonicTime now, bool memory_is_short) {
   now_ = now;
   EndWithToken();
-  // Nor is one waited for that lost its token and takes nothing.
-  if (write_.under_way() && (memory_is_short || lost_token()) &&
+  // Nor is one waited for that takes nothing and is to end.
+  if (write_.under_way() && (memory_is_short || lost_token() || loop_.draining()) &&
       now - write_began_ > MostWriteStall(loop_.context().slabs->HeldBy(connection()))) {
     context_.TryCancel();
   }
