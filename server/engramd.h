@@ -108,6 +108,7 @@ class Engramd {
   absl::Status StartMemoryGuard();
   // On the guard's thread.
   void MakeRoomInMemory(uint64_t bytes);
+  void LookAtConnections();
   void LogEndedForFrames();
   ConnectionsEnded CountConnectionsEnded() const;
   Acceptor::Take TakeConnections();
@@ -158,7 +159,7 @@ class Engramd {
   Connections connections_;  // to server_
   uint64_t call_memory_bytes_ = 0;
   // The guard's.
-  MonotonicTime connections_ended_, next_memory_log_, next_frames_log_;
+  MonotonicTime connections_ended_, next_memory_log_, next_frames_log_, next_unread_look_;
   uint64_t logged_for_frames_ = 0;
   std::unique_ptr<MemoryGuard> memory_guard_;
   std::vector<ListenSocket> sockets_;   // until Accept

@@ -131,11 +131,14 @@ void AddConnectionsEnded(const ConnectionsEnded& ended, Families& out) {
       out.Begin("connections_ended_total", MetricType::Counter,
                 "Connections over gRPC that were ended for what their clients sent. "
                 "long_header_block: metadata without an end; idle_frames: resets, pings and the "
-                "like beyond any client's; memory: most without an answer where memory was short.");
+                "like beyond any client's; memory: most without an answer where memory was short; "
+                "unread: bytes that gRPC "
+                "had stopped to read, for nobody took its answers.");
   Families::AddCounter(family, {{"reason", "long_header_block"}},
                        static_cast<double>(ended.long_header_block));
   Families::AddCounter(family, {{"reason", "idle_frames"}}, static_cast<double>(ended.idle_frames));
   Families::AddCounter(family, {{"reason", "memory"}}, static_cast<double>(ended.memory));
+  Families::AddCounter(family, {{"reason", "unread"}}, static_cast<double>(ended.unread));
 }
 
 void AddTimes(const MetricSums& sums, Families& out) {

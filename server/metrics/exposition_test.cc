@@ -42,12 +42,13 @@ TEST(Exposition, HasTheProcessUnderTheNamesThatAllProgramsHave) {
 
 TEST(Exposition, TellsWhyConnectionsWereEnded) {
   ServerSnapshot snapshot;
-  snapshot.connections_ended = {.long_header_block = 1, .idle_frames = 2, .memory = 3};
+  snapshot.connections_ended = {.long_header_block = 1, .idle_frames = 2, .memory = 3, .unread = 4};
   const std::string text = ExposeMetrics({}, snapshot);
   const std::string series = "\nengram_server_connections_ended_total{reason=";
   EXPECT_THAT(text, HasSubstr(series + "\"long_header_block\"} 1\n"));
   EXPECT_THAT(text, HasSubstr(series + "\"idle_frames\"} 2\n"));
   EXPECT_THAT(text, HasSubstr(series + "\"memory\"} 3\n"));
+  EXPECT_THAT(text, HasSubstr(series + "\"unread\"} 4\n"));
 }
 
 TEST(Exposition, TellsWhetherTheTokenFileIsUsedAsItIs) {

@@ -24,6 +24,7 @@ struct ConnectionsEnded {
   uint64_t long_header_block = 0;
   uint64_t idle_frames = 0;
   uint64_t memory = 0;
+  uint64_t unread = 0;
 };
 
 // The sets that it loads before it serves, where they are several.
