@@ -85,7 +85,7 @@ class Client {
   // FAILED_PRECONDITION: no such set, or several and none named (the message lists them).
   // UNAUTHENTICATED: one side does not take the other's certificate or token. PERMISSION_DENIED:
   // not this table set, or not this user. INVALID_ARGUMENT: not a target. DATA_LOSS: what the owner
-  // sent is not what its id says.
+  // sent is not what its id says, or the set that was named is fenced.
   static absl::StatusOr<std::unique_ptr<Client>> Attach(absl::string_view target,
                                                         const AttachOptions& options);
   // Over a transport of the caller's (tests, wrappers). The clock times waits for metrics(), and

@@ -23,6 +23,11 @@ render() {
   fi
 }
 
+case ${1:-} in
+  -h | --help) sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' "$0" && exit ;;
+  --values) ;;
+  -*) echo "render.sh: there is no flag $1 (deploy/render.sh --help)" >&2 && exit 2 ;;
+esac
 if [ "${1:-}" = --values ]; then
   render "${2:?}"
   exit

@@ -13,7 +13,9 @@
 
 #include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "memstore/base/status_macros.h"
+#include "memstore/table/manifest.h"
 #include "memstore/tls/pem.h"
 #include "proto/rpc/grpc_time.h"
 #include "server/base/limits.h"
@@ -37,6 +39,12 @@ constexpr absl::Duration kSilence = absl::Seconds(60);
 // Where engramd keeps files: --state-dir, or a directory of this start alone; empty: nowhere.
 const std::string& KeptDirectory(const ServerConfig& config) {
   return config.state_dir.empty() ? config.scratch_dir : config.state_dir;
+}
+
+// What loading reports as its total; 0 where there is no manifest, of which loading will tell.
+uint64_t RowBytes(const std::string& directory) {
+  const absl::StatusOr<Manifest> manifest = LoadManifest(directory);
+  return manifest.ok() ? manifest->TableBytes() : 0;
 }
 
 uint32_t LookupThreads(const ServerConfig& config) {
@@ -125,9 +133,17 @@ absl::Status Engramd::LoadTableSets() {
   if (directories != config_.table_sets) {
     ENGRAM_RETURN_IF_ERROR(CheckTableSets(directories, SetsOf(config_)));
   }
+  StartLoads loads{.sets = directories.size(), .since = clock_->Now()};
+  for (const std::string& directory : directories) loads.bytes_total += RowBytes(directory);
   for (const std::string& directory : directories) {
+    ++loads.number;
+    {
+      MutexLock lock(watched_mutex_);
+      start_loads_ = loads;
+    }
     const absl::Status status = table_sets_->Publish(directory, nullptr, nullptr).status();
     ENGRAM_RETURN_IF_ERROR(directory == kept_set ? WithFixOfKeptSet(status, directory) : status);
+    loads.bytes_before += RowBytes(directory);
   }
   return absl::OkStatus();
 }
@@ -212,12 +228,14 @@ absl::Status Engramd::StartScrubber() {
 void Engramd::OnDamage(const TableSet& set, const absl::Status& status) {
   if (!registry_.Fence(set.id()).ok()) return;  // it was fenced, or retired, meanwhile
   if (rdma_ != nullptr) rdma_->ForgetTables(set.id());
+  // The scrubber's words begin with it as well, and end with what to do.
+  const std::string which = absl::StrCat("table set ", set.name(), " ", set.id());
   LogEvent(*log_, spdlog::level::err, "fenced",
            {{"table_set", set.name()},
             {"table_set_id", set.id()},
             {"code", absl::StatusCodeToString(status.code())}},
-           absl::StrCat("table set ", set.name(), " ", set.id(), " is fenced: ", status.message(),
-                        "; publish it again, or start engramd again, to load it anew"));
+           absl::StrCat(which, " is fenced: ",
+                        absl::StripPrefix(status.message(), absl::StrCat(which, ": "))));
   ShowHealth();
 }
 
@@ -296,18 +314,20 @@ absl::Status Engramd::StartAdmin() {
                                     .only = config_.admin_identities}
            : AccessControl::Options{});
   // Where clients have all descriptors there are for them, operators still get in.
-  ENGRAM_ASSIGN_OR_RETURN(std::unique_ptr<AdminServer> admin,
-                          AdminServer::Start({.address = *config_.admin_grpc_listen,
-                                              .tls = admin_tls_.get(),
-                                              .fd_limit = fd_limit_ + kAdminFiles,
-                                              .clock = clock_},
-                                             {.table_sets = table_sets_.get(),
-                                              .life = &life_,
-                                              .scrubber = scrubber_.get(),
-                                              .access = admin_access_.get(),
-                                              .refusals = &admin_refusals_,
-                                              .clock = clock_,
-                                              .log = log_}));
+  ENGRAM_ASSIGN_OR_RETURN(
+      std::unique_ptr<AdminServer> admin,
+      AdminServer::Start({.address = *config_.admin_grpc_listen,
+                          .tls = admin_tls_.get(),
+                          .fd_limit = fd_limit_ + kAdminFiles,
+                          .clock = clock_},
+                         {.table_sets = table_sets_.get(),
+                          .life = &life_,
+                          .scrubber = scrubber_.get(),
+                          .access = admin_access_.get(),
+                          .refusals = &admin_refusals_,
+                          .clock = clock_,
+                          .log = log_,
+                          .why_not_ready = [this] { return Snapshot().WhyNotReady(); }}));
   store_status_->SetAdminAddress(admin->address());
   LogEvent(*log_, spdlog::level::info, "listening",
            {{"address", admin->address()}, {"for", "operators"}},

@@ -111,6 +111,7 @@ class Engramd {
   absl::Status StartMemoryGuard();
   // On the guard's thread.
   void MakeRoomInMemory(uint64_t bytes);
+  void LookAtConnections();
   void LogEndedForFrames();
   ConnectionsEnded CountConnectionsEnded() const;
   Acceptor::Take TakeConnections();
@@ -138,6 +139,7 @@ class Engramd {
   // Engramd's methods belong to reads them without it.
   mutable Mutex watched_mutex_;
   std::vector<std::string> shown_addresses_ ABSL_GUARDED_BY(watched_mutex_);  // addresses_
+  StartLoads start_loads_ ABSL_GUARDED_BY(watched_mutex_);
   const std::shared_ptr<Metrics> metrics_ = std::make_shared<Metrics>();
   AttachRefusals attach_refusals_{log_, clock_};
   NumaCensus numa_census_{clock_};
@@ -163,7 +165,7 @@ class Engramd {
   Connections connections_;  // to server_
   uint64_t call_memory_bytes_ = 0;
   // The guard's.
-  MonotonicTime connections_ended_, next_memory_log_, next_frames_log_;
+  MonotonicTime connections_ended_, next_memory_log_, next_frames_log_, next_unread_look_;
   uint64_t logged_for_frames_ = 0;
   std::unique_ptr<MemoryGuard> memory_guard_;
   std::vector<ListenSocket> sockets_;   // until Accept

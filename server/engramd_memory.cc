@@ -1,8 +1,11 @@
 // What engramd does where clients have it hold more memory than it takes for them.
+#include <chrono>
 #include <nlohmann/json.hpp>
+#include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "memstore/base/human_units.h"
 #include "memstore/base/status_macros.h"
 #include "server/base/limits.h"
 #include "server/base/log.h"
@@ -12,6 +15,9 @@
 
 namespace engram {
 namespace {
+
+// Between looks for connections that are read no more.
+constexpr std::chrono::seconds kUnreadLook{1};
 
 // Between lines about memory, however often it is short.
 constexpr absl::Duration kMemoryLogInterval = absl::Seconds(5);
@@ -34,7 +40,7 @@ absl::Status Engramd::StartMemoryGuard() {
   ENGRAM_ASSIGN_OR_RETURN(memory_guard_,
                           MemoryGuard::Start(
                               std::move(bound), [this](uint64_t bytes) { MakeRoomInMemory(bytes); },
-                              kMemoryLook, clock_, [this] { LogEndedForFrames(); }));
+                              kMemoryLook, clock_, [this] { LookAtConnections(); }));
   return absl::OkStatus();
 }
 
@@ -62,14 +68,30 @@ void Engramd::MakeRoomInMemory(uint64_t bytes) {
            {{"bytes", call_memory_bytes_}, {"peer", worst}},
            absl::StrCat("clients have engramd hold more than the ", call_memory_bytes_ >> 20,
                         " MiB that it takes for them: ", ended, " are ended",
-                        worst.empty() ? "" : absl::StrCat(", before all that of ", worst)));
+                        worst.empty() ? "" : absl::StrCat(", most of all: ", worst)));
 }
 
 ConnectionsEnded Engramd::CountConnectionsEnded() const {
   const EndedForFrames frames = CountEndedForFrames();
   return {.long_header_block = frames.long_header_blocks,
           .idle_frames = frames.idle_frames,
-          .memory = connections_.EndedUnanswered() + frames.unanswered};
+          .memory = connections_.EndedUnanswered() + frames.unanswered,
+          .unread = connections_.EndedUnread()};
+}
+
+// By the memory guard's thread, at each of its looks.
+void Engramd::LookAtConnections() {
+  LogEndedForFrames();
+  const MonotonicTime now = clock_->Now();
+  if (now < next_unread_look_) return;
+  next_unread_look_ = now + absl::FromChrono(kUnreadLook);
+  std::string peer;
+  const size_t ended = connections_.EndUnread(now, &peer);
+  if (ended == 0) return;
+  LogEvent(*log_, spdlog::level::warn, "connections_ended_unread",
+           {{"connections", ended}, {"peer", peer}},
+           absl::StrCat("ended ", Counted(ended, "connection"), " whose peer takes no answers, ",
+                        ended == 1 ? "" : "one of them ", "of ", peer));
 }
 
 void Engramd::LogEndedForFrames() {

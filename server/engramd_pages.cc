@@ -39,11 +39,15 @@ ServerSnapshot Engramd::Snapshot() const {
     if (tls == nullptr) continue;
     snapshot.tls_refused = snapshot.tls_refused.value_or(false) || !tls->Refusal().ok();
   }
-  snapshot.tokens_refused = tokens_ != nullptr && !tokens_->Refusal().ok();
+  if (tokens_ != nullptr) snapshot.tokens_refused = !tokens_->Refusal().ok();
   MutexLock lock(watched_mutex_);
   if (table_sets_ != nullptr) {
     snapshot.table_sets = table_sets_->List();
     snapshot.loading = table_sets_->loading();
+  }
+  if (snapshot.state == LifeState::kLoading && start_loads_.sets > 1) {
+    snapshot.start_loads = start_loads_;
+    snapshot.start_loads->elapsed = clock_->Now() - start_loads_.since;
   }
   if (scrubber_ != nullptr) snapshot.scrub = scrubber_->progress();
   snapshot.scrub_bytes_per_s = uint64_t{config_.scrub_mib_per_s} << 20;

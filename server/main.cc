@@ -58,7 +58,12 @@ class Signals {
     MutexLock lock(mutex_);
     serving_ = true;
   }
-  // What is done before the process ends by a signal that came too early to be waited for.
+  // What is said when the process ends by a signal that came too early to be waited for.
+  void OnEarlyEnd(std::function<void(const char* signal)> say) {
+    MutexLock lock(mutex_);
+    say_ = std::move(say);
+  }
+  // What is done before that.
   void BeforeEarlyEnd(std::function<void()> clean_up) {
     MutexLock lock(mutex_);
     clean_up_ = std::move(clean_up);
@@ -102,7 +107,7 @@ class Signals {
     {
       MutexLock lock(mutex_);
       if (!serving_) {
-        std::fputs("engramd was told to stop before it served\n", stderr);
+        if (say_) say_(signal == SIGTERM ? "SIGTERM" : "SIGINT");
         if (clean_up_) clean_up_();
         std::_Exit(kStopped);
       }
@@ -125,8 +130,9 @@ class Signals {
   CondVar came_;
   bool serving_ ABSL_GUARDED_BY(mutex_) = false;
   int signal_ ABSL_GUARDED_BY(mutex_) = 0;
-  std::function<void()> clean_up_ ABSL_GUARDED_BY(mutex_);  // may be empty
-  std::function<void()> hangup_ ABSL_GUARDED_BY(mutex_);    // may be empty
+  std::function<void(const char*)> say_ ABSL_GUARDED_BY(mutex_);  // may be empty
+  std::function<void()> clean_up_ ABSL_GUARDED_BY(mutex_);        // may be empty
+  std::function<void()> hangup_ ABSL_GUARDED_BY(mutex_);          // may be empty
   std::thread thread_;
 };
 
@@ -142,6 +148,13 @@ void LogSignal(spdlog::logger& log, const char* name, const std::string& what) {
            absl::StrCat("got ", name, what));
 }
 
+// Whether Engramd::ReadFilesAgain has anything to read, and so to tell of.
+bool HasFilesToRead(const ServerConfig& config) {
+  const bool admin_speaks_tls =
+      config.admin_grpc_listen && !config.admin_grpc_listen->is_unix() && config.admin_tls.on();
+  return !config.token_file.empty() || config.tls.on() || admin_speaks_tls;
+}
+
 // The process's exit code.
 int Fail(spdlog::logger& log, const absl::Status& status, absl::string_view fix = "") {
   LogEvent(log, spdlog::level::err, "failed", {{"code", absl::StatusCodeToString(status.code())}},
@@ -149,11 +162,23 @@ int Fail(spdlog::logger& log, const absl::Status& status, absl::string_view fix 
   return kFailed;
 }
 
+// Where a thread can't be started gRPC may wait for it without an end when it is torn down: the
+// process ends then, with what it did not remove yet.
+void EndSoon() {
+  constexpr unsigned kTearDownSeconds = 10;
+  std::signal(SIGALRM, [](int) { std::_Exit(kFailed); });
+  alarm(kTearDownSeconds);
+}
+
 int Serve(ServerConfig config, Signals& signals) {
   const std::shared_ptr<spdlog::logger> log = MakeLog(config.log_json, config.log_level);
   LogEvent(*log, spdlog::level::info, "starting", {{"version", kEngramVersion}},
            absl::StrCat("engramd ", kEngramVersion, " starts"));
   signals.OnHangup([log] { LogSignal(*log, "SIGHUP", ": nothing is served yet, go on loading"); });
+  signals.OnEarlyEnd([log](const char* name) {
+    LogEvent(*log, spdlog::level::info, "stopped", {{"signal", name}},
+             absl::StrCat("got ", name, ": engramd was told to stop before it served"));
+  });
   std::optional<TemporaryDirectory> scratch;
   if (!config.checkpoint.empty() && config.state_dir.empty()) {
     absl::StatusOr<TemporaryDirectory> made = MakeScratch(signals);
@@ -172,7 +197,10 @@ int Serve(ServerConfig config, Signals& signals) {
   if (status.ok()) {
     // Before it says that it listens: who waits for that may send the signal at once.
     signals.OnHangup([&] {
-      LogSignal(*log, "SIGHUP", ": reading the token file and certificates again");
+      LogSignal(*log, "SIGHUP",
+                HasFilesToRead(config)
+                    ? ": reading the token file and certificates again"
+                    : ": there is neither a token file nor a certificate to read again");
       (*engramd)->ReadFilesAgain();
     });
     signals.Serving();
@@ -180,7 +208,9 @@ int Serve(ServerConfig config, Signals& signals) {
   }
   if (!status.ok()) {
     signals.OnHangup(nullptr);
-    return Fail(*log, status);
+    Fail(*log, status);
+    EndSoon();
+    return kFailed;
   }
   const bool terminated = signals.Wait() == SIGTERM;
   signals.OnHangup(nullptr);
@@ -244,6 +274,9 @@ int Main(int argc, char** argv) {
   if (!command->config) return Say(command->text);
   // A peer that goes away is an error of one call.
   std::signal(SIGPIPE, SIG_IGN);
+  // A limit of file sizes (ulimit -f), to which memory that is shared is subject as well, is an
+  // error of one file.
+  std::signal(SIGXFSZ, SIG_IGN);
   // The thread that waits for signals outlives this frame; nothing frees what it uses.
   auto* const signals = new Signals;
   return Serve(*command->config, *signals);

@@ -1,10 +1,12 @@
 #include "server/start_checks.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <iterator>
 #include <memory>
 #include <optional>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -77,8 +79,9 @@ absl::Status OfFlag(absl::string_view flag, const absl::Status& status) {
                      : absl::Status(status.code(), absl::StrCat(flag, ": ", status.message()));
 }
 
-absl::Status CheckPair(const TlsFiles& files, absl::string_view flag) {
-  ENGRAM_RETURN_IF_ERROR(CheckKeyPairFiles(files.cert, files.key));
+absl::Status CheckPair(const TlsFiles& files, absl::string_view port, absl::string_view flag) {
+  ENGRAM_RETURN_IF_ERROR(
+      OfFlag(absl::StrCat(flag, " of ", port), CheckKeyPairFiles(files.cert, files.key)));
   return OfFlag(flag, CheckServerCertificateFile(files.cert));
 }
 
@@ -88,7 +91,7 @@ void LookAtTls(const TlsFiles& files, absl::string_view port, absl::string_view 
   if (!files.on()) return;
   findings.push_back(
       {absl::StrCat("certificate ", files.cert, " and key ", files.key, " of ", port),
-       CheckPair(files, flag)});
+       CheckPair(files, port, flag)});
   if (files.client_ca.empty()) return;
   findings.push_back({absl::StrCat("authorities ", files.client_ca, " of clients of ", port),
                       CheckAuthoritiesFile(files.client_ca)});
@@ -325,14 +328,23 @@ absl::StatusOr<std::vector<std::string>> WithWhatIsKept(const ServerConfig& conf
   return WithPublications(config.table_sets, kept, /*log=*/nullptr);
 }
 
-// Of the flags, or what was published since; says how the directory is that keeps that. The
-// checkpoint's is looked at by itself.
+// --state-dir; empty where there is none, or none that can be used, which is said.
+std::string LookAtStateDirectory(const ServerConfig& config, std::vector<Finding>& findings) {
+  if (config.state_dir.empty()) return "";
+  std::error_code error;
+  findings.push_back(
+      {absl::StrCat("--state-dir ", config.state_dir,
+                    std::filesystem::exists(config.state_dir, error) ? ": it may be written to"
+                                                                     : ": it will be made"),
+       CheckStateDirectory(config.state_dir)});
+  return findings.back().status.ok() ? config.state_dir : "";
+}
+
+// Of the flags, or what was published since. The checkpoint's is looked at by itself.
 std::vector<std::string> DirectoriesToServe(const ServerConfig& config,
+                                            const std::string& state_directory,
                                             std::vector<Finding>& findings) {
-  if (config.state_dir.empty()) return config.table_sets;
-  findings.push_back({absl::StrCat("--state-dir ", config.state_dir, ": it may be written to"),
-                      CheckStateDirectory(config.state_dir)});
-  if (!findings.back().status.ok() || config.ignore_recorded) return config.table_sets;
+  if (state_directory.empty() || config.ignore_recorded) return config.table_sets;
   absl::StatusOr<std::vector<std::string>> directories = WithWhatIsKept(config);
   if (directories.ok()) return *std::move(directories);
   findings.push_back({"publications kept in --state-dir", directories.status()});
@@ -360,7 +372,11 @@ CheckpointSource SourceOf(const ServerConfig& config) {
 std::vector<Finding> CheckConfiguration(const ServerConfig& config) {
   std::vector<Finding> findings = LookAtSecurity(config);
   std::vector<Named> sets;
-  Append(LookAtTableSets(DirectoriesToServe(config, findings), SetsOf(config), &sets), findings);
+  const std::string state_directory = LookAtStateDirectory(config, findings);
+  SetsToServe how = SetsOf(config);
+  how.state_directory = state_directory;
+  Append(LookAtTableSets(DirectoriesToServe(config, state_directory, findings), how, &sets),
+         findings);
   uint64_t row_bytes = 0;
   if (!config.checkpoint.empty()) {
     const absl::StatusOr<uint64_t> bytes = LookAtCheckpoint(config, sets);
@@ -373,8 +389,11 @@ std::vector<Finding> CheckConfiguration(const ServerConfig& config) {
     findings.push_back({.what = std::move(note), .is_note = true});
   }
   for (const Named& set : sets) row_bytes += set.row_bytes;
-  findings.push_back(LookAtMemory(config, row_bytes));
-  if (findings.back().status.ok()) Append(NotesOnMemory(config, sets), findings);
+  // Where no set could be read nothing is known of what they take.
+  if (row_bytes > 0) {
+    findings.push_back(LookAtMemory(config, row_bytes));
+    if (findings.back().status.ok()) Append(NotesOnMemory(config, sets), findings);
+  }
   Append(LookAtAddresses(config, CheckSocketFolder), findings);
   return findings;
 }

@@ -152,15 +152,21 @@ TEST_F(StartChecksTest, DamagedSideFilesAreFoundWhereverTheyLie) {
 
 TEST_F(StartChecksTest, TheStateDirectoryIsLookedAtAndNotMade) {
   config_.state_dir = Path("state/of/mine");
-  EXPECT_THAT(Text(), AllOf(HasSubstr("ok      --state-dir " + config_.state_dir),
-                            Not(HasSubstr("FAILED"))));
+  EXPECT_THAT(Text(),
+              AllOf(HasSubstr("ok      --state-dir " + config_.state_dir + ": it will be made"),
+                    Not(HasSubstr("FAILED"))));
   EXPECT_FALSE(std::filesystem::exists(Path("state")));
   std::ofstream(Path("state")) << "a file";
   for (const std::string& wrong : {Path("state"), Path("state/of/mine")}) {
     config_.state_dir = wrong;
-    EXPECT_THAT(Text(), HasSubstr("FAILED  --state-dir " + wrong));
+    EXPECT_THAT(Text(), AllOf(HasSubstr("FAILED  --state-dir " + wrong),
+                              HasSubstr(Path("state") + " is a file; give a directory"),
+                              HasSubstr("ok      table set " + Path("one"))));
   }
-  if (geteuid() == 0) return;  // who may write anywhere
+}
+
+TEST_F(StartChecksTest, AStateDirectoryThatMayNotBeWrittenToIsFound) {
+  if (geteuid() == 0) GTEST_SKIP() << "root may write anywhere";
   std::filesystem::create_directory(Path("kept"));
   std::filesystem::permissions(
       Path("kept"), std::filesystem::perms::owner_read | std::filesystem::perms::owner_exec);
@@ -218,6 +224,14 @@ TEST_F(StartChecksTest, AllThatIsWrongIsSaid) {
               AllOf(HasSubstr("FAILED  table set " + Path("none")),
                     HasSubstr("ok      table set " + Path("one")), HasSubstr("is given twice"),
                     HasSubstr(Path("tokens")), HasSubstr("FAILED  --shm-socket " + Path("no/s"))));
+}
+
+TEST_F(StartChecksTest, OfMemoryNothingIsSaidWhereNoSetIsUnderstood) {
+  config_.table_sets.clear();
+  WriteModel("model");
+  EXPECT_THAT(Text(), HasSubstr("memory for "));
+  config_.family = "misspelt";
+  EXPECT_THAT(Text(), AllOf(HasSubstr("FAILED  "), Not(HasSubstr("memory for "))));
 }
 
 // What is right goes to one stream and what is wrong to the other.

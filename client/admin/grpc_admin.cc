@@ -55,9 +55,11 @@ AdminTableSet FromMessage(const v1::TableSetEntry& entry) {
                     .holdings = entry.holdings_leases(),
                     .idle_s = std::nullopt,
                     .age_s = entry.age_s(),
+                    .missed = std::nullopt,
                     .provenance = std::nullopt};
   if (entry.has_idle_s()) set.idle_s = entry.idle_s();
   if (entry.has_generation()) set.generation = entry.generation();
+  if (entry.has_missed()) set.missed = entry.missed();
   if (entry.has_provenance()) set.provenance = ProvenanceOf(entry.provenance());
   return set;
 }
@@ -97,11 +99,11 @@ struct AdminClient::Connection {
     ENGRAM_RETURN_IF_ERROR(CheckHandshake(status));
     if (status.error_code() == grpc::StatusCode::UNAVAILABLE ||
         status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED) {
-      ENGRAM_RETURN_IF_ERROR(CheckNotHttp1(address, "--admin-grpc-listen", kAskWhat));
+      ENGRAM_RETURN_IF_ERROR(CheckNoOtherServer(address, "--admin-grpc-listen", kAskWhat));
     }
     if (status.error_code() == grpc::StatusCode::UNAVAILABLE) {
       return absl::UnavailableError(absl::StrCat(
-          "no answer from operators' port ", address, " (", PeerWords(status),
+          "no answer from the operators' port ", address, " (", PeerWords(status),
           "): is this what engramd --admin-grpc-listen says, and does it serve already?"));
     }
     // gRPC's own answer where no such service is: engramd's is never without words.
@@ -167,7 +169,8 @@ absl::StatusOr<AdminPublished> AdminClient::Publish(const std::string& directory
                         .id = message.id(),
                         .bytes = message.bytes_total(),
                         .warning = MessageLine(message.warning(), kMaxPeerWordsBytes),
-                        .generation = message.generation()};
+                        .generation = message.generation(),
+                        .is_note = message.is_note()};
 }
 
 absl::StatusOr<AdminRetired> AdminClient::Retire(const std::string& id_or_name) {
@@ -176,7 +179,10 @@ absl::StatusOr<AdminRetired> AdminClient::Retire(const std::string& id_or_name) 
   v1::RetireResponse response;
   ENGRAM_RETURN_IF_ERROR(connection_->StatusOf(
       connection_->CallShort(&v1::Admin::Stub::AsyncRetire, request, &response)));
-  return AdminRetired{.name = response.name(), .id = response.id(), .grace_s = response.grace_s()};
+  return AdminRetired{.name = response.name(),
+                      .id = response.id(),
+                      .grace_s = response.grace_s(),
+                      .was_fenced = response.was_fenced()};
 }
 
 absl::StatusOr<AdminList> AdminClient::List() {
@@ -191,6 +197,8 @@ absl::StatusOr<AdminList> AdminClient::List() {
                                 .bytes_done = response.loading().bytes_done(),
                                 .bytes_total = response.loading().bytes_total()};
   }
+  if (response.has_ready()) list.ready = response.ready();
+  list.why_not_ready = MessageLine(response.why_not_ready(), kMaxPeerWordsBytes);
   return list;
 }
 

@@ -37,6 +37,8 @@ struct AdminTableSet {
   uint32_t holdings = 0;           // by a Holdings stream
   std::optional<uint64_t> idle_s;  // since it was asked for over gRPC
   uint64_t age_s = 0;              // in this state
+  // Of a fenced one: whether its name waits for a set. Nothing: an older engramd doesn't say.
+  std::optional<bool> missed;
   std::optional<Provenance> provenance;
   std::optional<uint64_t> generation = std::nullopt;  // of its name, where it is served
 };
@@ -51,6 +53,8 @@ struct AdminList {
   std::string state;  // engramd's: "SERVING", "DRAINING"
   std::vector<AdminTableSet> table_sets;
   std::optional<AdminLoading> loading;
+  std::optional<bool> ready = std::nullopt;  // nothing: an older engramd, which does not say
+  std::string why_not_ready = {};            // in a line
 };
 
 struct AdminPublished {
@@ -58,6 +62,7 @@ struct AdminPublished {
   std::string id;
   uint64_t bytes = 0;       // of rows
   std::string warning;      // empty: none
+  bool is_note = false;     // nothing is wrong: `warning` says that it was served already
   uint64_t generation = 0;  // 0: an older engramd, which does not say
 };
 
@@ -65,6 +70,7 @@ struct AdminRetired {
   std::string name;
   std::string id;        // empty: an older engramd, which does not say
   uint64_t grace_s = 0;  // how long its clients may keep it
+  bool was_fenced = false;
 };
 
 class AdminClient {

@@ -38,7 +38,8 @@ absl::Status Publish(const AdminFlags& flags, AdminClient& engramd) {
   }();
   if (!published.ok()) return published.status();
   if (!published->warning.empty()) {
-    std::fprintf(stderr, "warning: %s\n", published->warning.c_str());
+    std::fprintf(stderr, "%s: %s\n", published->is_note ? "note" : "warning",
+                 published->warning.c_str());
   }
   return Print(flags.json ? PublishedJson(*published, flags.directory)
                           : PublishedText(*published, flags.directory));
@@ -137,7 +138,8 @@ void AddAdminCommand(CLI::App& app, CommandBody* chosen) {
   AddAction(
       *admin, "retire",
       "Let a set's name lead to it no more: clients that have it keep it until they let go, or "
-      "for engramd's --retire-grace-s, then it is refused and its memory is freed.",
+      "for engramd's --retire-grace-s, then it is refused and its memory is freed. A fenced set "
+      "goes at once.",
       chosen, Retire, [](CLI::App& command, AdminFlags& flags) {
         command
             .add_option("table_set", flags.table_set,

@@ -22,11 +22,12 @@ constexpr char kFenced[] = "fenced";
 // What to do about a fenced set that its name still waits for.
 constexpr char kFencedFix[] =
     "its memory was damaged, and no batch gets rows of it: start engramd again, or publish its "
-    "directory again or another set of its name (gRPC's health service says NOT_SERVING until one "
+    "directory again or another set of its name, or retire it (gRPC's health service says "
+    "NOT_SERVING until one "
     "of these is done)";
 constexpr char kReplacedText[] =
-    "its memory was damaged, and its name leads to another set: clients that still have it get "
-    "DATA_LOSS until they attach again";
+    "its memory was damaged, and its name leads to another set or was taken from it: clients that "
+    "still have it get DATA_LOSS until they attach again";
 // Digits of an id that tell sets apart, and that retire takes.
 constexpr size_t kShownDigits = 12;
 
@@ -56,20 +57,25 @@ bool Serves(const AdminList& list) {
   return absl::c_any_of(list.table_sets, [](const auto& set) { return set.state == kServing; });
 }
 
-// Ids of fenced sets: of those whose name leads to another set, and of those whose name does not.
+// Ids of fenced sets: of those that nobody asks for by their name, and of those whose name waits.
 struct Fenced {
   std::vector<std::string> replaced;
   std::vector<std::string> missed;
 };
 
+// What an engramd that does not say is taken to mean.
+bool NameLeadsNowhere(const AdminList& list, const AdminTableSet& set) {
+  return absl::c_none_of(list.table_sets, [&](const AdminTableSet& other) {
+    return other.state == kServing && other.name == set.name;
+  });
+}
+
 Fenced FencedOf(const AdminList& list) {
   Fenced fenced;
   for (const AdminTableSet& set : list.table_sets) {
     if (set.state != kFenced) continue;
-    const bool replaced = absl::c_any_of(list.table_sets, [&](const AdminTableSet& other) {
-      return other.state == kServing && other.name == set.name;
-    });
-    (replaced ? fenced.replaced : fenced.missed).push_back(set.id);
+    const bool missed = set.missed ? *set.missed : NameLeadsNowhere(list, set);
+    (missed ? fenced.missed : fenced.replaced).push_back(set.id);
   }
   return fenced;
 }
@@ -84,6 +90,13 @@ std::string FencedText(const std::vector<std::string>& ids, absl::string_view wh
                       ids.size() == 1 ? " is fenced: " : " are fenced: ", what);
 }
 
+// engramd's own state stays SERVING when it is not ready: when a set is fenced that its name waits
+// for. A line of its own says then which.
+std::string StateText(const AdminList& list, bool misses_fenced) {
+  if (list.state != "SERVING" || list.ready.value_or(true)) return QuoteForMessage(list.state);
+  return absl::StrCat("NOT READY: ", misses_fenced ? "a table set is fenced" : list.why_not_ready);
+}
+
 std::string Dumped(const nlohmann::ordered_json& json) {
   return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
@@ -91,8 +104,8 @@ std::string Dumped(const nlohmann::ordered_json& json) {
 }  // namespace
 
 std::string ListText(const AdminList& list) {
-  // engramd's own state stays SERVING when it has nothing left to serve.
-  std::string text = absl::StrCat("engramd is ", QuoteForMessage(list.state),
+  const Fenced fenced = FencedOf(list);
+  std::string text = absl::StrCat("engramd is ", StateText(list, !fenced.missed.empty()),
                                   Serves(list) ? "" : ", and serves no table set", "\n");
   for (const AdminTableSet& set : list.table_sets) {
     absl::StrAppendFormat(&text, "%-24s %s  %-10s %11s  for %s, held by %s%s\n",
@@ -107,7 +120,6 @@ std::string ListText(const AdminList& list) {
       absl::StrAppend(&text, "    from ", MessageLine(ProvenanceText(*set.provenance)), "\n");
     }
   }
-  const Fenced fenced = FencedOf(list);
   if (!fenced.missed.empty()) {
     absl::StrAppend(&text, FencedText(fenced.missed, kFencedFix), "\n");
   }
@@ -143,6 +155,7 @@ std::string ListJson(const AdminList& list) {
                           {"provenance", ProvenanceJson(set.provenance)}};
     if (set.idle_s) one["idle_s"] = *set.idle_s;
     if (set.generation) one["generation"] = *set.generation;
+    if (set.missed) one["missed"] = *set.missed;
     json["table_sets"].push_back(std::move(one));
   }
   if (list.loading) {
@@ -150,6 +163,8 @@ std::string ListJson(const AdminList& list) {
                        {"bytes_done", list.loading->bytes_done},
                        {"bytes_total", list.loading->bytes_total}};
   }
+  if (list.ready) json["ready"] = *list.ready;
+  if (!list.ready.value_or(true)) json["why_not_ready"] = list.why_not_ready;
   return json.dump(2) + "\n";
 }
 
@@ -170,6 +185,12 @@ std::string PublishedJson(const AdminPublished& published, const std::string& di
 }
 
 std::string RetiredText(const AdminRetired& retired, const std::string& asked) {
+  if (retired.was_fenced) {
+    return absl::StrCat(QuoteForMessage(retired.name), " ", QuoteForMessage(retired.id),
+                        " was fenced and is gone: nobody waits for it any more. Clients that still "
+                        "have it attach again, to another set; publishing its directory serves it "
+                        "again.\n");
+  }
   const bool is_old = retired.id.empty();
   return absl::StrCat(
       is_old ? asked
@@ -189,6 +210,7 @@ std::string RetiredJson(const AdminRetired& retired, const std::string& asked) {
     json["id"] = retired.id;
     json["name"] = retired.name;
     json["grace_s"] = retired.grace_s;
+    if (retired.was_fenced) json["was_fenced"] = true;
   }
   return Dumped(json);
 }

@@ -22,11 +22,11 @@ std::string RetiredText(const AdminRetired& retired, const std::string& asked);
 std::string RetiredJson(const AdminRetired& retired, const std::string& asked);
 
 // What was verified when `bytes` of the sets of `list` held, and which sets were not there to be:
-// what was fenced is not in memory any more. DATA_LOSS, as of the scrub that found it, while the
-// name of a fenced set leads to no other; FAILED_PRECONDITION when nothing was verified.
+// what was fenced is not in memory any more. DATA_LOSS, as of the scrub that found it, while a
+// fenced set is missed; FAILED_PRECONDITION when nothing was verified.
 struct Scrubbed {
   uint64_t bytes = 0;
-  std::vector<std::string> fenced;  // ids, of those whose name leads to another set
+  std::vector<std::string> fenced;  // ids, of those that are not missed
 };
 absl::StatusOr<Scrubbed> CheckScrubbed(uint64_t bytes, const AdminList& list);
 std::string ScrubbedText(const Scrubbed& scrubbed);

@@ -85,6 +85,43 @@ TEST(AdminOutput, AListSaysWhatHealsAFencedSet) {
   EXPECT_THAT(ListText(Of({other, Set("", '2', "fenced")})), HasSubstr("NOT_SERVING"));
 }
 
+// What engramd says counts: its health and its scrub go by the same.
+TEST(AdminOutput, WhetherAFencedSetIsMissedIsEngramdsToSay) {
+  AdminTableSet fenced = Set("a", '2', "fenced");
+  fenced.missed = false;  // its name was taken from it, or the one that healed it is gone as well
+  const AdminList healed = Of({Set("b", '1', "serving"), fenced});
+  EXPECT_THAT(ListText(healed),
+              AllOf(HasSubstr("or was taken from it"), Not(HasSubstr("NOT_SERVING"))));
+  EXPECT_TRUE(CheckScrubbed(1, healed).ok());
+  EXPECT_EQ(nlohmann::json::parse(ListJson(healed))["table_sets"][1]["missed"], false);
+  fenced.missed = true;
+  const AdminList waiting = Of({Set("a", '1', "serving"), fenced});
+  EXPECT_THAT(ListText(waiting), HasSubstr("NOT_SERVING until one of these is done"));
+  EXPECT_EQ(CheckScrubbed(1, waiting).status().code(), absl::StatusCode::kDataLoss);
+}
+
+TEST(AdminOutput, AListSaysWhetherEngramdIsReady) {
+  AdminList list = Of({Set("b", '1', "serving"), Set("a", '2', "fenced")});
+  list.ready = false;
+  list.why_not_ready = "table set a is fenced";
+  EXPECT_THAT(ListText(list), HasSubstr("engramd is NOT READY: a table set is fenced\n"));
+  const auto json = nlohmann::json::parse(ListJson(list));
+  EXPECT_EQ(json["state"], "SERVING");
+  EXPECT_EQ(json["ready"], false);
+  EXPECT_EQ(json["why_not_ready"], "table set a is fenced");
+  list.table_sets.pop_back();
+  EXPECT_THAT(ListText(list), HasSubstr("engramd is NOT READY: table set a is fenced\n"));
+  list.state = "DRAINING";
+  EXPECT_THAT(ListText(list), HasSubstr("engramd is DRAINING\n"));
+  list.state = "SERVING";
+  list.ready = true;
+  EXPECT_THAT(ListText(list), HasSubstr("engramd is SERVING\n"));
+  EXPECT_EQ(nlohmann::json::parse(ListJson(list))["ready"], true);
+  EXPECT_FALSE(nlohmann::json::parse(ListJson(list)).contains("why_not_ready"));
+  // An older engramd does not say.
+  EXPECT_FALSE(nlohmann::json::parse(ListJson(Of({}))).contains("ready"));
+}
+
 TEST(AdminOutput, NothingVerifiedIsNoScrub) {
   const auto nothing = CheckScrubbed(0, Of({Set("a", '2', "fenced")}));
   EXPECT_EQ(nothing.status().code(), absl::StatusCode::kDataLoss);
@@ -135,6 +172,10 @@ TEST(AdminOutput, ScriptsGetIds) {
   EXPECT_EQ(retired["grace_s"], 9);
   // An engramd that is older and does not say.
   EXPECT_FALSE(nlohmann::json::parse(RetiredJson({}, "a")).contains("id"));
+  const AdminRetired fenced{.name = "a", .id = std::string(64, '1'), .was_fenced = true};
+  EXPECT_THAT(RetiredText(fenced, "a"), HasSubstr(" was fenced and is gone"));
+  EXPECT_EQ(nlohmann::json::parse(RetiredJson(fenced, "a"))["was_fenced"], true);
+  EXPECT_FALSE(retired.contains("was_fenced"));
 }
 
 }  // namespace

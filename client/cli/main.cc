@@ -81,8 +81,8 @@ int Main(int argc, char** argv) {
   AddLookupCommand(app, &body);
   AddBenchCommand(app, &body);
   AddAdminCommand(app, &body);
-  AddHelpCommand(app, &body);
   AddVersionCommand(app, &body);
+  AddHelpCommand(app, &body);  // last: it offers all others
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& e) {

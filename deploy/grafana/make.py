@@ -14,7 +14,7 @@ OURS = " and on (job, instance) engram_server_build_info"
 UNCOUNTED = (" Clients that map the tables (shared memory) or read them over RDMA gather rows by themselves and are not counted here: "
              "their own metrics are on the dashboard \"engram: clients\".")
 GREEN, AMBER, RED, BLUE = "green", "orange", "red", "blue"
-STATES = {0: ("loading", AMBER), 1: ("serving", GREEN), 2: ("draining", BLUE)}
+STATES = {0: ("loading", AMBER), 1: ("serving", GREEN), 2: ("draining", BLUE), 3: ("not ready", RED)}
 
 
 def rate(metric, by, selector=I):
@@ -108,17 +108,18 @@ TROUBLE = [
     series("Turned away per second", "ops", "late and queue_full are load, bytes_full are ids of too many batches, draining is a restart, "
            "unauthenticated and permission_denied are who asks.", (rate("engram_server_rejections_total", "reason"), "{{reason}}")),
 ]
-STATE_QUERY = ('sum by (job, instance) (engram_server_state{state="serving",%s}) + 2 * sum by (job, instance) '
-               '(engram_server_state{state="draining",%s})' % (I, I))
+# The numbers of STATES: who is SERVING and not ready has 3.
+STATE_QUERY = ('3 * sum by (job, instance) (engram_server_state{state="serving",%s}) - 2 * sum by (job, instance) (engram_server_ready{%s}) '
+               '+ 2 * sum by (job, instance) (engram_server_state{state="draining",%s})' % (I, I, I))
 FAILED = ('sum(rate(engram_server_requests_total{code!~"OK|CANCELLED",%s}%s) or 0 * rate(engram_server_requests_total{code="OK",%s}%s)) '
           '/ (sum(rate(engram_server_requests_total{%s}%s)) > 0) or vector(0)' % (I, R, I, R, I, R))
 TURNED_AWAY = ('sum(rate(engram_server_rejections_total{reason=~"late|queue_full|bytes_full",%s}%s)) '
                '/ (sum(rate(engram_server_requests_total{%s}%s)) > 0) or vector(0)' % (I, R, I, R))
 OVERVIEW = {
     "Now": [
-        stat("Serving", "short", "How many engramd serve.", 'sum(engram_server_state{state="serving",%s})' % I, steps(RED, 1, GREEN)),
-        stat("Not serving", "short", "How many load, drain or do not answer Prometheus.",
-             'count(engram_server_state{state="serving",%s} == 0 or on (job, instance) (up{%s} == 0 and on (job, instance) '
+        stat("Ready", "short", "How many engramd serve and are ready.", 'sum(engram_server_ready{%s})' % I, steps(RED, 1, GREEN)),
+        stat("Not ready", "short", "How many load, drain, have a fenced table set or do not answer Prometheus.",
+             'count(engram_server_ready{%s} == 0 or on (job, instance) (up{%s} == 0 and on (job, instance) '
              'last_over_time(engram_server_build_info[1d]))) or vector(0)' % (I, I), steps(GREEN, 1, AMBER)),
         stat("Failed lookups", "percentunit", "Share of lookups that end with an error. EngramFailing fires above 1 %.", FAILED,
              steps(GREEN, 0.001, AMBER, 0.01, RED)),

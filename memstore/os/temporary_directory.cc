@@ -169,13 +169,13 @@ std::vector<std::string> NamesIn(const FileDescriptor& directory) {
 
 // False where something stays for good. A directory that somebody puts files into meanwhile is not
 // for good.
-bool Empty(const FileDescriptor& directory, const Mount& mount) {
+bool EmptyOut(const FileDescriptor& directory, const Mount& mount) {
   bool empty = true;
   for (const std::string& name : NamesIn(directory)) {
     if (unlinkat(directory.get(), name.c_str(), 0) == 0 || errno == ENOENT) continue;
     const FileDescriptor inner(
         openat(directory.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-    if (!inner.is_open() || MountOf(inner) != mount || !Empty(inner, mount)) {
+    if (!inner.is_open() || MountOf(inner) != mount || !EmptyOut(inner, mount)) {
       empty = false;
     } else if (unlinkat(directory.get(), name.c_str(), AT_REMOVEDIR) != 0) {
       empty = empty && (errno == ENOENT || errno == ENOTEMPTY);
@@ -189,11 +189,14 @@ bool Empty(const FileDescriptor& directory, const Mount& mount) {
 void RemoveTree(const std::string& path) {
   const FileDescriptor directory(
       open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-  const std::optional<Mount> mount = directory.is_open() ? MountOf(directory) : std::nullopt;
-  if (!mount) return;
+  if (!directory.is_open()) return;
+  const std::optional<Mount> mount = MountOf(directory);
+  // Its own mount, if it is one: ".." leads out of it.
+  const FileDescriptor parent(openat(directory.get(), "..", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!mount || !parent.is_open() || MountOf(parent) != mount) return;
   for (int attempt = 0; attempt < kRemoveAttempts; ++attempt) {
     // A file came while it was emptied: once more.
-    if (!Empty(directory, *mount) || rmdir(path.c_str()) == 0 || errno != ENOTEMPTY) return;
+    if (!EmptyOut(directory, *mount) || rmdir(path.c_str()) == 0 || errno != ENOTEMPTY) return;
   }
 }
 

@@ -37,7 +37,7 @@ class TemporaryDirectory {
 
 // Removes the directory `path` and all that is in it, also while others still make files there:
 // those find that theirs is gone. What cannot be removed stays, and so does all that is mounted
-// there, bind mounts too: it is somebody else's. Follows no symbolic links; thread-safe.
+// at or below it, bind mounts too: it is somebody else's. Follows no symbolic links; thread-safe.
 void RemoveTree(const std::string& path);
 
 }  // namespace engram

@@ -33,6 +33,33 @@ class TemporaryDirectoryTest : public testing::Test {
   }
   ~TemporaryDirectoryTest() override { fs::remove_all(parent_); }
 
+  // A tree with places for mounts, and a directory of somebody else's.
+  void MakeTree() const {
+    fs::create_directories(parent_ / "mine");
+    std::ofstream(parent_ / "mine" / "file") << "text";
+    fs::create_directories(parent_ / "tree" / "inner" / "mounted");
+    std::ofstream(parent_ / "tree" / "inner" / "other") << "text";
+  }
+  // Removes the tree where "mine" is mounted at `place`; false where nothing may be mounted.
+  bool RemoveTreeWithMountAt(const fs::path& place) const {
+    constexpr int kMayNot = 77;
+    const pid_t child = fork();
+    if (child == 0) {
+      // In mounts of its own, and where it is not root as root of a user namespace.
+      const bool may =
+          (unshare(CLONE_NEWNS) == 0 || unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0) &&
+          mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
+          mount((parent_ / "mine").c_str(), place.c_str(), nullptr, MS_BIND, nullptr) == 0;
+      if (!may) _exit(kMayNot);
+      RemoveTree(parent_ / "tree");
+      _exit(0);
+    }
+    int status = 0;
+    EXPECT_EQ(waitpid(child, &status, 0), child);
+    EXPECT_TRUE(WIFEXITED(status));
+    return WEXITSTATUS(status) != kMayNot;
+  }
+
   fs::path parent_;
 };
 
@@ -143,30 +170,20 @@ TEST_F(TemporaryDirectoryTest, WhatALinkLeadsToStays) {
 
 // A bind mount of the same file system, which has the same device.
 TEST_F(TemporaryDirectoryTest, WhatIsMountedInItStays) {
-  fs::create_directories(parent_ / "mine");
-  std::ofstream(parent_ / "mine" / "file") << "text";
-  fs::create_directories(parent_ / "tree" / "inner" / "mounted");
-  std::ofstream(parent_ / "tree" / "inner" / "other") << "text";
-  constexpr int kMayNot = 77;
-  const pid_t child = fork();
-  if (child == 0) {
-    // In mounts of its own, and where it is not root as root of a user namespace.
-    const bool may =
-        (unshare(CLONE_NEWNS) == 0 || unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0) &&
-        mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
-        mount((parent_ / "mine").c_str(), (parent_ / "tree" / "inner" / "mounted").c_str(), nullptr,
-              MS_BIND, nullptr) == 0;
-    if (!may) _exit(kMayNot);
-    RemoveTree(parent_ / "tree");
-    _exit(0);
+  MakeTree();
+  if (!RemoveTreeWithMountAt(parent_ / "tree" / "inner" / "mounted")) {
+    GTEST_SKIP() << "nothing may be mounted here";
   }
-  int status = 0;
-  ASSERT_EQ(waitpid(child, &status, 0), child);
-  ASSERT_TRUE(WIFEXITED(status));
-  if (WEXITSTATUS(status) == kMayNot) GTEST_SKIP() << "nothing may be mounted here";
   EXPECT_TRUE(fs::exists(parent_ / "mine" / "file"));
   EXPECT_FALSE(fs::exists(parent_ / "tree" / "inner" / "other"));
   EXPECT_TRUE(fs::exists(parent_ / "tree" / "inner" / "mounted"));
+}
+
+TEST_F(TemporaryDirectoryTest, WhatIsMountedInItsPlaceStays) {
+  MakeTree();
+  if (!RemoveTreeWithMountAt(parent_ / "tree")) GTEST_SKIP() << "nothing may be mounted here";
+  EXPECT_TRUE(fs::exists(parent_ / "mine" / "file"));
+  EXPECT_TRUE(fs::exists(parent_ / "tree" / "inner" / "other"));
 }
 
 TEST_F(TemporaryDirectoryTest, RemovingWhatIsNotThereIsNoError) { RemoveTree(parent_ / "none"); }

@@ -59,6 +59,24 @@ void Collect(const CLI::App& app, const std::string& path, Cases* cases) {
   }
 }
 
+// Behind `help` stand the words of a command: each is a path below it that offers the commands
+// there.
+void CollectHelped(const CLI::App& app, const std::string& path, Cases* cases) {
+  for (const CLI::App* command : Commands(app)) {
+    const std::string below = absl::StrCat(path, " ", command->get_name());
+    std::vector<std::string> words;
+    for (const CLI::App* one : Commands(*command)) words.push_back(one->get_name());
+    cases->paths.push_back(absl::StrCat("\"", below, "\""));
+    if (words.empty()) {
+      absl::StrAppend(&cases->arguments, "    \"", below, "\") kind=nothing ;;\n");
+    } else {
+      absl::StrAppend(&cases->words, "    \"", below, "\") words=\"", absl::StrJoin(words, " "),
+                      "\" ;;\n");
+    }
+    CollectHelped(*command, below, cases);
+  }
+}
+
 // bash takes --flag=VALUE and KIND:PLACE apart; what is behind the colon is a place, for which its
 // own completion of files is as good as any.
 constexpr char kSeparators[] = R"bash(  case $before in
@@ -98,6 +116,9 @@ std::string BashCompletion(const CLI::App& app) {
   const std::string& name = app.get_name();
   Cases cases;
   Collect(app, "", &cases);
+  for (const CLI::App* command : Commands(app)) {
+    if (command->get_name() == "help") CollectHelped(app, " help", &cases);
+  }
   std::string path;
   if (!cases.paths.empty()) {
     path = absl::StrCat(

@@ -64,8 +64,9 @@ std::string ExplainParseError(const CLI::App& app, const CLI::ParseError& error)
       const std::string flag = word.substr(0, word.find('='));
       const std::vector<const CLI::App*> above(chosen.begin(),
                                                std::find(chosen.begin(), chosen.end(), level) + 1);
-      return absl::StrCat(NameOf(above), " has no flag ", QuoteForMessage(flag),
-                          Meant(flag, NamesOfFlags(*level)));
+      // The program's name stands before the message already.
+      return absl::StrCat(above.size() == 1 ? "there is" : absl::StrCat(NameOf(above), " has"),
+                          " no flag ", QuoteForMessage(flag), Meant(flag, NamesOfFlags(*level)));
     }
   }
   if (!commands.empty() && rest.empty()) return absl::StrCat(NameOf(chosen), " needs a command");

@@ -55,7 +55,7 @@ TEST(ExplainParseError, NamesTheFlagThatThereIsNot) {
   EXPECT_EQ(said.help, "tool verify --help");
   EXPECT_EQ(Parse({"verify", "--output", "x", "set", "--colour"}).why,
             "tool verify has no flag --colour");
-  EXPECT_EQ(Parse({"--output", "x", "verify", "set"}).why, "tool has no flag --output");
+  EXPECT_EQ(Parse({"--output", "x", "verify", "set"}).why, "there is no flag --output");
 }
 
 TEST(ExplainParseError, SaysTheRestInCli11sWords) {

@@ -29,7 +29,7 @@ absl::Status MayFinish(TableSetState state, absl::string_view set_id) {
   if (state < TableSetState::kFenced) return absl::OkStatus();
   return absl::DataLossError(absl::StrCat("table set ", set_id,
                                           " is fenced: its memory was found to be damaged; attach "
-                                          "again once it was loaded anew"));
+                                          "again once it has been loaded again"));
 }
 
 absl::Status MayBegin(TableSetState state, absl::string_view set_id) {

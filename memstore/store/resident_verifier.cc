@@ -68,7 +68,10 @@ absl::Status ResidentVerifier::Damaged(const TableSet& set) const {
       "table set ", set.name(), " ", set.id(), ": rows ", first_row, "..", end_row - 1,
       " of layer ", layer.layer, " (block ", block_, " of ", shard.file,
       ") no longer have their checksum in memory, though they had when they were loaded; look for "
-      "memory errors of this machine (dmesg, edac-util), then load the set again"));
+      "memory errors of this machine (dmesg, edac-util), then publish it again or another set of "
+      "its "
+      "name, or start engramd "
+      "again, to load it from its files"));
 }
 
 }  // namespace engram

@@ -23,6 +23,11 @@ void MakeSuperseded(RegisteredSet& set, MonotonicTime now) {
   set.served.control->Advance(set.state);
 }
 
+bool IsMeant(const FencedSet& fenced, absl::string_view id_or_name) {
+  return (fenced.missed && fenced.name == id_or_name) || fenced.id == id_or_name ||
+         IsIdOrItsBeginning(id_or_name, fenced.id);
+}
+
 // Whether the set may be had, in the words that it was asked for with.
 absl::Status MayHaveIt(const TableSet& set, absl::string_view asked, MayHaveSet may_have) {
   absl::Status status = may_have(set.name());
@@ -41,18 +46,31 @@ std::string TableSetRegistry::ServedText(MayHaveSet may_have) const {
     if (!set.current() || !may_have(set.served.set->name()).ok()) continue;
     texts.push_back(TextOf(set));
   }
+  const std::vector<std::string> missed = MissedNames(may_have);
+  if (!texts.empty() && !missed.empty()) {
+    return absl::StrCat("served: ", absl::StrJoin(texts, ", "),
+                        "; fenced, for its memory was damaged: ", absl::StrJoin(missed, ", "));
+  }
   if (texts.empty() && !fenced_.empty()) {
     // No ids: not everyone may know them.
     return "none is served: what was is fenced, for its memory was damaged; publish its directory "
-           "again, or start engramd again";
+           "again or another set of its name, or start engramd again";
   }
   if (texts.empty()) return "none is served";
   return absl::StrCat("served: ", absl::StrJoin(texts, ", "));
 }
 
+std::vector<std::string> TableSetRegistry::MissedNames(MayHaveSet may_have) const {
+  std::vector<std::string> names;
+  for (const auto& [id, fenced] : fenced_) {
+    if (fenced.missed && may_have(fenced.name).ok()) names.push_back(fenced.name);
+  }
+  return names;
+}
+
 absl::Status TableSetRegistry::NotServed(absl::string_view id, MayHaveSet may_have) const {
   for (const auto& [fenced_id, fenced] : fenced_) {
-    if ((fenced_id == id || IsIdOrItsBeginning(id, fenced_id)) && may_have(fenced.name).ok()) {
+    if (IsMeant(fenced, id) && may_have(fenced.name).ok()) {
       return MayBegin(TableSetState::kFenced, fenced_id);
     }
   }
@@ -203,7 +221,10 @@ absl::StatusOr<ServedSet> TableSetRegistry::ResolveServed(absl::string_view id_o
                                                           MayHaveSet may_have) const {
   MutexLock lock(mutex_);
   const std::vector<const RegisteredSet*> meant = Meant(id_or_name, may_have);
-  if (meant.size() == 1) {
+  // A fenced set's name is still a name that clients may mean: the other's rows are no answer to
+  // who names none.
+  const bool alone = !id_or_name.empty() || MissedNames(may_have).empty();
+  if (meant.size() == 1 && alone) {
     ENGRAM_RETURN_IF_ERROR(MayHaveIt(*meant.front()->served.set, id_or_name, may_have));
     return meant.front()->served;
   }
@@ -254,16 +275,42 @@ std::vector<std::shared_ptr<const TableSet>> TableSetRegistry::List() const {
   return sets;
 }
 
-std::vector<RegisteredSet> TableSetRegistry::States() const {
+TableSetRegistry::All TableSetRegistry::Everything() const {
   MutexLock lock(mutex_);
-  return sets_;
+  All all{.served = sets_, .fenced = {}};
+  for (const auto& [id, fenced] : fenced_) all.fenced.push_back(fenced);
+  return all;
 }
 
-std::vector<FencedSet> TableSetRegistry::Fenced() const {
+std::vector<RegisteredSet> TableSetRegistry::States() const { return Everything().served; }
+
+std::vector<FencedSet> TableSetRegistry::Fenced() const { return Everything().fenced; }
+
+absl::StatusOr<FencedSet> TableSetRegistry::FindFenced(absl::string_view id_or_name) const {
   MutexLock lock(mutex_);
-  std::vector<FencedSet> sets;
-  for (const auto& [id, fenced] : fenced_) sets.push_back(fenced);
-  return sets;
+  const FencedSet* found = nullptr;
+  for (const auto& [id, fenced] : fenced_) {
+    if (!IsMeant(fenced, id_or_name)) continue;
+    if (found != nullptr) {
+      return absl::NotFoundError(absl::StrCat("fenced table set ", QuoteForMessage(id_or_name),
+                                              " may be ", found->id, " or ", id,
+                                              ": give more digits of the id"));
+    }
+    found = &fenced;
+  }
+  if (found != nullptr) return *found;
+  return absl::NotFoundError(
+      absl::StrCat("table set ", QuoteForMessage(id_or_name), " is not fenced here"));
+}
+
+absl::Status TableSetRegistry::ForgetFenced(absl::string_view id) {
+  MutexLock lock(mutex_);
+  if (fenced_.erase(std::string(id)) == 0) {
+    return absl::NotFoundError(
+        absl::StrCat("table set ", QuoteForMessage(id), " is not fenced here"));
+  }
+  version_.fetch_add(1, std::memory_order_release);
+  return absl::OkStatus();
 }
 
 }  // namespace engram

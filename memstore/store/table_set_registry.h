@@ -92,8 +92,9 @@ class TableSetRegistry {
   // lock and a reference count a batch.
   absl::StatusOr<std::shared_ptr<const TableSet>> Acquire(absl::string_view id,
                                                           MayHaveSet may_have = &EverySet) const;
-  // By id, 12 of its first digits or more, or name; an empty string means the only one.
-  // FAILED_PRECONDITION lists those served, or those that it may mean.
+  // By id, 12 of its first digits or more, or name; an empty string means the only one, and none
+  // while a fenced one is missed beside it. FAILED_PRECONDITION lists those served, or those that
+  // it may mean; DATA_LOSS when what it names is fenced, by name while that one is missed.
   absl::StatusOr<std::shared_ptr<const TableSet>> Resolve(absl::string_view id_or_name,
                                                           MayHaveSet may_have = &EverySet) const;
   // As Resolve, with the set's control page.
@@ -101,10 +102,22 @@ class TableSetRegistry {
                                           MayHaveSet may_have = &EverySet) const;
   // Those that names lead to.
   std::vector<std::shared_ptr<const TableSet>> List() const;
+  // Those that are served, as States, and those that are not, as Fenced, of one moment.
+  struct All {
+    std::vector<RegisteredSet> served;
+    std::vector<FencedSet> fenced;
+  };
+  All Everything() const;
   // All of them, superseded ones too.
   std::vector<RegisteredSet> States() const;
-  // By id: sets that were found damaged, until they are published again.
+  // By id: sets that were found damaged, until they are published again, or forgotten.
   std::vector<FencedSet> Fenced() const;
+  // The one that is named as Resolve's are, by name while it is missed. NOT_FOUND: none is, or
+  // several may be meant.
+  absl::StatusOr<FencedSet> FindFenced(absl::string_view id_or_name) const;
+  // Nobody is to miss it any more: it is not served here, as if it had been retired. NOT_FOUND when
+  // it is not fenced.
+  absl::Status ForgetFenced(absl::string_view id);
   // Changes whenever what a name leads to may have. One load.
   uint64_t version() const { return version_.load(std::memory_order_acquire); }
 
@@ -120,6 +133,9 @@ class TableSetRegistry {
   // All that people may mean by it: the one of that id alone where it is whole. What is not named
   // whole means none that whoever asks may not have.
   std::vector<const RegisteredSet*> Meant(absl::string_view id_or_name, MayHaveSet may_have) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Of fenced sets that are missed.
+  std::vector<std::string> MissedNames(MayHaveSet may_have) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // "name id, name id" for messages.
   std::string ServedText(MayHaveSet may_have = &EverySet) const

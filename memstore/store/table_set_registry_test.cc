@@ -17,6 +17,7 @@
 namespace engram {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -261,11 +262,39 @@ TEST_F(StoreTest, AFencedSetIsDataLossUntilItIsPublishedAgain) {
   EXPECT_EQ(registry_.Fence(a->id()).code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(held.control->Read().state, TableSetState::kFenced);
   EXPECT_THAT(registry_.ResolveServed("").status().message(),
-              HasSubstr("none is served: what was is fenced"));
+              AllOf(HasSubstr("none is served: what was is fenced"),
+                    HasSubstr("or another set of its name")));
   ASSERT_TRUE(registry_.Publish(a).ok());
   EXPECT_TRUE(registry_.Acquire(a->id()).ok());
   EXPECT_EQ(registry_.ResolveServed("a")->control->Read().state, TableSetState::kServing);
   EXPECT_EQ(held.control->Read().state, TableSetState::kFenced);
+}
+
+TEST_F(StoreTest, AMissedNameIsDataLossAndStillANameAmongOthers) {
+  const auto a = Set("a", 64), b = Set("b", 64);
+  ASSERT_TRUE(registry_.Publish(a).ok());
+  ASSERT_TRUE(registry_.Publish(b).ok());
+  ASSERT_TRUE(registry_.Fence(a->id()).ok());
+  EXPECT_EQ(registry_.Resolve("a").status().code(), absl::StatusCode::kDataLoss);
+  // Who named none was told to name one before, and does not get the other's rows now.
+  const absl::Status unnamed = registry_.Resolve("").status();
+  EXPECT_EQ(unnamed.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(unnamed.message(), AllOf(HasSubstr("name one of the table sets; served: b "),
+                                       HasSubstr("fenced, for its memory was damaged: a")));
+  EXPECT_EQ(*registry_.Resolve("b"), b);
+  // Who may not have it has but one to choose, and is told nothing of it.
+  const auto b_alone = [](absl::string_view name) {
+    return name == "b" ? absl::OkStatus() : absl::PermissionDeniedError(absl::StrCat("not ", name));
+  };
+  EXPECT_EQ(*registry_.Resolve("", b_alone), b);
+  EXPECT_EQ(registry_.Resolve("a", b_alone).status().message(), "not a");
+  // Its name leads to another set: nobody misses it.
+  const auto newer = Set("a", 128);
+  ASSERT_TRUE(registry_.Publish(newer).ok());
+  EXPECT_EQ(*registry_.Resolve("a"), newer);
+  ASSERT_TRUE(registry_.Supersede(newer->id()).ok());
+  EXPECT_EQ(registry_.Resolve("a").status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(*registry_.Resolve(""), b);
 }
 
 TEST_F(StoreTest, AFencedSetIsMissedUntilItsNameLeadsToAnother) {
@@ -301,6 +330,43 @@ TEST_F(StoreTest, AFencedSetIsMissedUntilItsNameLeadsToAnother) {
   ASSERT_TRUE(registry_.Supersede(other->id()).ok());
   ASSERT_TRUE(registry_.Fence(other->id()).ok());
   EXPECT_THAT(missed(), IsEmpty());
+}
+
+// While one is fenced again and again whoever lists them finds it once.
+TEST_F(StoreTest, ASetIsEitherServedOrFenced) {
+  const auto a = Set("a", 64);
+  ASSERT_TRUE(registry_.Publish(a).ok());
+  std::thread other([&] {
+    for (int i = 0; i < 1000; ++i) {
+      EXPECT_TRUE(registry_.Fence(a->id()).ok());
+      EXPECT_TRUE(registry_.Publish(a).ok());
+    }
+  });
+  for (int i = 0; i < 1000; ++i) {
+    const TableSetRegistry::All all = registry_.Everything();
+    EXPECT_EQ(all.served.size() + all.fenced.size(), 1u);
+  }
+  other.join();
+}
+
+TEST_F(StoreTest, AFencedSetThatIsForgottenIsMissedNoMore) {
+  const auto a = Set("a", 64), b = Set("b", 64);
+  ASSERT_TRUE(registry_.Publish(a).ok());
+  ASSERT_TRUE(registry_.Publish(b).ok());
+  EXPECT_EQ(registry_.FindFenced("a").status().code(), absl::StatusCode::kNotFound);
+  ASSERT_TRUE(registry_.Fence(a->id()).ok());
+  for (const std::string& word : {std::string("a"), a->id(), a->id().substr(0, 12)}) {
+    EXPECT_EQ(registry_.FindFenced(word)->id, a->id()) << word;
+  }
+  EXPECT_EQ(registry_.FindFenced("b").status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(registry_.ForgetFenced(b->id()).code(), absl::StatusCode::kNotFound);
+  const uint64_t version = registry_.version();
+  ASSERT_TRUE(registry_.ForgetFenced(a->id()).ok());
+  EXPECT_NE(registry_.version(), version);
+  EXPECT_THAT(registry_.Fenced(), IsEmpty());
+  EXPECT_EQ(registry_.Resolve("a").status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(registry_.Acquire(a->id()).status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(*registry_.Resolve(""), b);
 }
 
 TEST_F(StoreTest, RetiringShowsOnTheControlPage) {

@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/time.h"
+#include "memstore/base/human_units.h"
 #include "memstore/base/quote_for_message.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/os/thread.h"
@@ -40,6 +41,7 @@ void Describe(const TableSetStatus& set, v1::TableSetEntry* entry) {
   entry->set_rdma_read_leases(leases(LeaseKind::kRdmaRead));
   if (set.idle) entry->set_idle_s(set.idle->count());
   entry->set_age_s(set.age.count());
+  if (set.state == TableSetState::kFenced) entry->set_missed(set.missed);
   if (set.provenance) SetProvenance(*set.provenance, entry->mutable_provenance());
   if (set.generation) entry->set_generation(*set.generation);
   entry->set_holdings_leases(leases(LeaseKind::kHoldings));
@@ -173,6 +175,7 @@ absl::Status AdminService::PublishNow(const std::string& directory,
   last->set_id(set.id());
   last->set_warning(published.warning);
   last->set_generation(published.generation);
+  last->set_is_note(published.is_note);
   const double seconds = absl::ToDoubleSeconds(targets_.clock->Now() - begin);
   LogEvent(*targets_.log, spdlog::level::info, "published",
            {{"table_set", set.name()},
@@ -199,7 +202,23 @@ grpc::ServerUnaryReactor* AdminService::Retire(grpc::CallbackServerContext* cont
   }
   const MonotonicTime begin = targets_.clock->Now();
   const std::string who = Who(*context);
-  const auto set = targets_.table_sets->Supersede(request->table_set());
+  const auto fenced = targets_.table_sets->DropFenced(request->table_set());
+  if (fenced.ok()) {
+    response->set_name(fenced->name);
+    response->set_id(fenced->id);
+    response->set_was_fenced(true);
+    LogEvent(*targets_.log, spdlog::level::info, "fenced_dropped",
+             {{"table_set", fenced->name},
+              {"table_set_id", fenced->id},
+              {"directory", fenced->directory},
+              {"peer", who}},
+             absl::StrCat("dropped ", fenced->name, " ", fenced->id, " of ", fenced->directory,
+                          ", which was fenced, for ", who));
+    return new Answer(&calls_, context, absl::OkStatus());
+  }
+  const auto set = absl::IsNotFound(fenced.status())
+                       ? targets_.table_sets->Supersede(request->table_set())
+                       : absl::StatusOr<std::shared_ptr<const TableSet>>(fenced.status());
   if (!set.ok()) {
     targets_.refusals->Add(AdminMethod::kRetire, "retire_refused",
                            absl::StrCat("retire ", request->table_set()), who, set.status());
@@ -230,6 +249,8 @@ grpc::ServerUnaryReactor* AdminService::List(grpc::CallbackServerContext* contex
     return new Answer(&calls_, context, admitted);
   }
   response->set_state(std::string(Name(targets_.life->state())));
+  response->set_why_not_ready(targets_.why_not_ready());
+  response->set_ready(response->why_not_ready().empty());
   for (const TableSetStatus& set : targets_.table_sets->List())
     Describe(set, response->add_table_sets());
   if (const auto loading = targets_.table_sets->loading()) {
@@ -297,9 +318,10 @@ void AdminService::LogScrub(const v1::ScrubReport& report, const absl::Status& s
             {"seconds", seconds},
             {"code", absl::StatusCodeToString(status.code())},
             {"peer", who}},
-           absl::StrFormat("scrubbed %d of %d bytes in %.1f s, for %s: %d damages%s",
-                           report.bytes_done(), report.bytes_total(), seconds, who,
-                           report.damages_size(), status.ok() ? "" : ", and was cancelled"));
+           absl::StrFormat("scrubbed %d of %d bytes in %.1f s, for %s: %s%s", report.bytes_done(),
+                           report.bytes_total(), seconds, who,
+                           Counted(static_cast<uint64_t>(report.damages_size()), "damage"),
+                           status.ok() ? "" : ", and was cancelled"));
 }
 
 }  // namespace engram

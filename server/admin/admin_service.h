@@ -37,6 +37,8 @@ struct AdminTargets {
   AdminRefusals* refusals = nullptr;  // told of what is not done
   const Clock* clock = nullptr;
   std::shared_ptr<spdlog::logger> log;
+  // ServerSnapshot::WhyNotReady; empty: it is ready.
+  std::function<std::string()> why_not_ready = [] { return std::string(); };
 };
 
 class AdminService final : public v1::Admin::CallbackService {

@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
@@ -49,6 +50,13 @@ std::string Bar(absl::Span<const Part> parts, uint64_t whole) {
   return absl::StrCat(text, "</div>");
 }
 
+// For people: SERVING is said of an engramd that is ready alone.
+absl::string_view StateWord(const ServerSnapshot& snapshot) {
+  return snapshot.state == LifeState::kServing && !snapshot.WhyNotReady().empty()
+             ? "NOT READY"
+             : Name(snapshot.state);
+}
+
 // "engram-store-0: SERVING"; of ten tabs each says which it is.
 std::string Head(const ServerSnapshot& snapshot) {
   const std::string host = snapshot.host.empty() ? "engramd" : Escape(snapshot.host);
@@ -56,7 +64,7 @@ std::string Head(const ServerSnapshot& snapshot) {
       "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n<meta name=\"viewport\" "
       "content=\"width=device-width, initial-scale=1\">\n<noscript><meta http-equiv=\"refresh\" "
       "content=\"10\"></noscript>\n<title>",
-      host, ": ", Name(snapshot.state), " – engramd</title>\n<style>", kStatusStyle,
+      host, ": ", StateWord(snapshot), " – engramd</title>\n<style>", kStatusStyle,
       "</style>\n<script src=\"statusz.js\" defer></script>\n</head><body>\n<p "
       "id=\"stale\">engramd "
       "does not answer. This is what it said last.</p>\n<main>\n");
@@ -72,36 +80,52 @@ std::string Header(const ServerSnapshot& snapshot) {
   }
   return absl::StrCat("<header><h1>", snapshot.host.empty() ? "engramd" : Escape(snapshot.host),
                       "</h1><span id=\"state\" class=\"state ",
-                      why.empty() ? "good" : (wait ? "wait" : "bad"), "\">", Name(snapshot.state),
+                      why.empty() ? "good" : (wait ? "wait" : "bad"), "\">", StateWord(snapshot),
                       "</span><p class=\"dim\">engramd ", kEngramVersion, where, ", up for ",
                       SpanText(snapshot.uptime), "</p></header>",
                       why.empty() || (wait && snapshot.loading)
                           ? ""
                           : absl::StrCat("<div class=\"card why", wait ? " slow" : "", "\">",
-                                         Escape(why), "</div>"));
+                                         EscapeSentence(why), "</div>"));
+}
+
+// "70.4 of 176.0 GiB (40 %)", with a bar.
+std::string Done(uint64_t done, uint64_t total) {
+  const Part part[] = {{.colour = "blue", .size = done}};
+  return absl::StrCat(
+      Bar(part, total), HumanBytesOf(done, total),
+      total == 0
+          ? ""
+          : absl::StrCat(" (", PercentText(static_cast<double>(done) / static_cast<double>(total)),
+                         ")"));
+}
+
+// ", 1.2 GiB per second, about 1 minute 30 seconds left", as far as it is known.
+std::string TimeLeft(uint64_t done, uint64_t total, absl::Duration elapsed) {
+  const double seconds = absl::ToDoubleSeconds(elapsed);
+  const double rate = seconds > 0 ? static_cast<double>(done) / seconds : 0;
+  if (rate <= 0 || total < done) return "";
+  return absl::StrCat(", ", HumanBytes(static_cast<uint64_t>(rate)), " per second, about <b>",
+                      SpanText(absl::Seconds(static_cast<double>(total - done) / rate)),
+                      "</b> left");
 }
 
 std::string Loading(const ServerSnapshot& snapshot) {
   if (!snapshot.loading) return "";
   const LoadProgress& progress = snapshot.loading->progress;
-  const double seconds = absl::ToDoubleSeconds(snapshot.loading->elapsed);
-  const double rate = seconds > 0 ? static_cast<double>(progress.bytes_done) / seconds : 0;
-  const Part done[] = {{.colour = "blue", .size = progress.bytes_done}};
-  std::string text = absl::StrCat("<code>", Escape(snapshot.loading->directory), "</code>",
-                                  Bar(done, progress.bytes_total),
-                                  HumanBytesOf(progress.bytes_done, progress.bytes_total));
-  if (progress.bytes_total > 0) {
-    absl::StrAppend(&text, " (",
-                    PercentText(static_cast<double>(progress.bytes_done) /
-                                static_cast<double>(progress.bytes_total)),
-                    ")");
+  const std::string one = absl::StrCat("<code>", Escape(snapshot.loading->directory), "</code>",
+                                       Done(progress.bytes_done, progress.bytes_total));
+  if (!snapshot.start_loads) {
+    return Card("loading", "Loading a table set",
+                absl::StrCat(one, TimeLeft(progress.bytes_done, progress.bytes_total,
+                                           snapshot.loading->elapsed)));
   }
-  if (rate > 0 && progress.bytes_total >= progress.bytes_done) {
-    const double left = static_cast<double>(progress.bytes_total - progress.bytes_done) / rate;
-    absl::StrAppend(&text, ", ", HumanBytes(static_cast<uint64_t>(rate)), " per second, about <b>",
-                    SpanText(absl::Seconds(left)), "</b> left");
-  }
-  return Card("loading", "Loading a table set", text);
+  // It serves when all are there: the time that counts is theirs.
+  const StartLoads& all = *snapshot.start_loads;
+  const uint64_t done = all.bytes_before + progress.bytes_done;
+  return Card("loading", absl::StrCat("Loading table set ", all.number, " of ", all.sets),
+              absl::StrCat(one, "<br>all ", all.sets, " table sets", Done(done, all.bytes_total),
+                           TimeLeft(done, all.bytes_total, all.elapsed)));
 }
 
 std::string Charts(absl::Span<const HistoryPoint> history) {
@@ -190,11 +214,14 @@ std::string Clients(const TableSetStatus& set) {
 std::string Sets(const ServerSnapshot& snapshot) {
   std::string text;
   for (const TableSetStatus& set : snapshot.table_sets) {
-    const char* colour = set.state == TableSetState::kServing  ? "good"
-                         : set.state == TableSetState::kFenced ? "bad"
-                                                               : "wait";
-    absl::StrAppend(&text, "<div class=\"item\"><span class=\"tag ", colour, "\">", Name(set.state),
-                    "</span><b>", Escape(set.name), "</b> for ",
+    // Nobody is served before all sets are loaded.
+    const bool waits =
+        snapshot.state == LifeState::kLoading && set.state == TableSetState::kServing;
+    const char* colour = set.state == TableSetState::kFenced              ? "bad"
+                         : set.state == TableSetState::kServing && !waits ? "good"
+                                                                          : "wait";
+    absl::StrAppend(&text, "<div class=\"item\"><span class=\"tag ", colour, "\">",
+                    waits ? "loaded" : Name(set.state), "</span><b>", Escape(set.name), "</b> for ",
                     SpanText(absl::FromChrono(set.age)), Pages(set.pages),
                     "<br><code class=\"dim\">", Escape(set.id), "</code><br>",
                     "<span class=\"small dim\">", Escape(set.directory), "<br>", Clients(set));
@@ -282,7 +309,7 @@ std::string Refusals(const ServerSnapshot& snapshot) {
                     Escape(refusal.peer), "</td><td>", Escape(refusal.way), ": ",
                     Escape(refusal.reason), "</td><td class=\"n\">",
                     CountText(static_cast<double>(refusal.count)), " ×</td><td>",
-                    Escape(refusal.message), "</td></tr>");
+                    EscapeSentence(refusal.message), "</td></tr>");
   }
   return Card("refusals", "Recent refusals", absl::StrCat(text, "</table>"));
 }
@@ -295,8 +322,9 @@ std::string Configuration(absl::Span<const EffectiveField> fields) {
     const bool is_default = field.source == "default";
     default_count += is_default ? 1 : 0;
     absl::StrAppend(is_default ? &defaults : &chosen, "<div><code>", Escape(field.name), ": ",
-                    Escape(field.value), "</code> <span class=\"small dim\">", Escape(field.source),
-                    "</span></div>");
+                    Escape(field.value), "</code> <span class=\"small dim",
+                    absl::StartsWith(field.source, "flag ") ? " flag" : "", "\">",
+                    Escape(field.source), "</span></div>");
   }
   return Card("configuration", "Configuration",
               absl::StrCat(chosen, "<details id=\"defaults\"><summary>",

@@ -134,6 +134,29 @@ TEST_F(StatusPageTest, LoadingHasABarAndTheTimeThatIsLeft) {
               AllOf(HasSubstr("0 of 0 bytes"), Not(HasSubstr(" left")), Not(HasSubstr("nan"))));
 }
 
+TEST_F(StatusPageTest, OfSeveralSetsItSaysWhichIsLoadedAndHowMuchIsLeftOfAll) {
+  snapshot_.state = LifeState::kLoading;  // one is loaded already
+  snapshot_.loading =
+      TableSetLoad{.directory = "/tables/second",
+                   .progress = {.bytes_done = uint64_t{1} << 30, .bytes_total = uint64_t{4} << 30},
+                   .since = {},
+                   .elapsed = absl::Seconds(10)};
+  snapshot_.start_loads = {.sets = 2,
+                           .number = 2,
+                           .bytes_before = uint64_t{4} << 30,
+                           .bytes_total = uint64_t{10} << 30,
+                           .since = {},
+                           .elapsed = absl::Seconds(64)};
+  EXPECT_THAT(Page(), AllOf(HasSubstr("<h2>Loading table set 2 of 2</h2>"),
+                            HasSubstr("1.0 of 4.0 GiB (25 %)"), HasSubstr("all 2 table sets"),
+                            HasSubstr("5.0 of 10.0 GiB (50 %)"),
+                            HasSubstr("about <b>1 minute 4 seconds</b> left"),
+                            HasSubstr("class=\"tag wait\">loaded")));
+  EXPECT_EQ(snapshot_.WhyNotReady(), "LOADING set 2 of 2, /tables/second: 25 %, 50 % of all");
+  snapshot_.start_loads.reset();
+  EXPECT_EQ(snapshot_.WhyNotReady(), "LOADING /tables/second: 25 %");
+}
+
 TEST_F(StatusPageTest, ShowsWhoWasRefused) {
   EXPECT_THAT(Page(), ContainsRegex("id=\"refusals\".*none"));
   snapshot_.recent_refusals = {{.ago = absl::Seconds(12),
@@ -151,7 +174,8 @@ TEST_F(StatusPageTest, ShowsWhoWasRefused) {
 TEST_F(StatusPageTest, AFencedSetIsWhatTheEyeFallsOn) {
   snapshot_.table_sets[0].state = TableSetState::kFenced;
   EXPECT_THAT(Page(), AllOf(HasSubstr("class=\"card why\">"), HasSubstr("class=\"tag bad\">fenced"),
-                            HasSubstr("class=\"state bad\">SERVING")));
+                            HasSubstr("class=\"state bad\">NOT READY<"),
+                            HasSubstr("<title>engram-store-0: NOT READY")));
   snapshot_.table_sets[0].missed = false;  // its name leads to another
   EXPECT_THAT(Page(),
               AllOf(Not(HasSubstr("class=\"card why\">")), HasSubstr("class=\"tag bad\">fenced"),
@@ -159,7 +183,7 @@ TEST_F(StatusPageTest, AFencedSetIsWhatTheEyeFallsOn) {
 }
 
 TEST_F(StatusPageTest, DefaultsAreFoldedAwayAndNothingReloadsTheWholePage) {
-  EXPECT_THAT(Page(), AllOf(HasSubstr("flag --listen"),
+  EXPECT_THAT(Page(), AllOf(HasSubstr("<span class=\"small dim flag\">flag --listen</span>"),
                             HasSubstr("<summary>1 setting has its default</summary>"),
                             HasSubstr("<noscript><meta http-equiv=\"refresh\""),
                             HasSubstr("<script src=\"statusz.js\" defer></script>")));

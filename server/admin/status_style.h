@@ -40,8 +40,10 @@ dl{display:grid;grid-template-columns:auto minmax(0,1fr);gap:3px 14px;margin:0}d
 summary{cursor:pointer;color:var(--dim);font-size:13px;margin-top:6px}
 table{width:100%;border-collapse:collapse;font-size:13px}th{text-align:left;color:var(--dim);font-weight:500}
 th,td{padding:5px 12px 5px 0;vertical-align:top;border-top:1px solid var(--line)}tr:first-child th{border-top:0}
+/* Only what it was told may be cut inside of a word. */
+td,th{overflow-wrap:break-word}td:last-child{overflow-wrap:anywhere}.flag{white-space:nowrap}
 td.n{white-space:nowrap;font-variant-numeric:tabular-nums}
-@media (max-width:640px){main{padding:12px}table,tbody,tr,td{display:block}tr:first-child{display:none}tr{border-top:1px solid var(--line);padding:6px 0}td{border:0;padding:1px 0}}
+@media (max-width:960px){main{padding:12px}table,tbody,tr,td{display:block}tr:first-child{display:none}tr{border-top:1px solid var(--line);padding:6px 0}td{overflow-wrap:anywhere}td{border:0;padding:1px 0}}
 )";
 
 // The page's own contents are replaced, so that where it was scrolled to, and what was opened,

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <iterator>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_replace.h"
@@ -30,6 +31,24 @@ std::string Two(int64_t seconds, int64_t large_s, absl::string_view large, int64
 std::string Escape(absl::string_view text) {
   return absl::StrReplaceAll(
       text, {{"&", "&amp;"}, {"<", "&lt;"}, {">", "&gt;"}, {"\"", "&quot;"}, {"'", "&#39;"}});
+}
+
+std::string EscapeSentence(absl::string_view text) {
+  // Others choose some of the words: one that is longer than any flag may break as it has to.
+  constexpr size_t kLongestFlag = 40;
+  std::string escaped;
+  while (!text.empty()) {
+    const size_t begin = std::min(text.find("--"), text.size());
+    size_t end = begin;
+    while (end < text.size() && (absl::ascii_islower(text[end]) || text[end] == '-')) ++end;
+    absl::StrAppend(&escaped, Escape(text.substr(0, begin)));
+    const absl::string_view flag = text.substr(begin, end - begin);
+    absl::StrAppend(&escaped, flag.size() > 2 && flag.size() <= kLongestFlag
+                                  ? absl::StrCat("<span class=\"flag\">", flag, "</span>")
+                                  : std::string(flag));
+    text.remove_prefix(end);
+  }
+  return escaped;
 }
 
 std::string CountText(double value) {

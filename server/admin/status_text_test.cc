@@ -43,5 +43,15 @@ TEST(StatusText, WhatOthersChoseIsEscaped) {
   EXPECT_EQ(Escape("<a href='x' b=\"&\">"), "&lt;a href=&#39;x&#39; b=&quot;&amp;&quot;&gt;");
 }
 
+TEST(StatusText, AFlagInASentenceStaysInOnePiece) {
+  EXPECT_EQ(EscapeSentence("<it> lists who may: --shm-allow-uid UID (--allow) -- or --"),
+            "&lt;it&gt; lists who may: <span class=\"flag\">--shm-allow-uid</span> UID "
+            "(<span class=\"flag\">--allow</span>) -- or --");
+  EXPECT_EQ(EscapeSentence(""), "");
+  EXPECT_EQ(EscapeSentence("none"), "none");
+  const std::string dashes(50, '-');
+  EXPECT_EQ(EscapeSentence(dashes), dashes) << "it would be wider than the page";
+}
+
 }  // namespace
 }  // namespace engram

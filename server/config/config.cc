@@ -11,17 +11,16 @@
 
 #include "absl/algorithm/container.h"
 #include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
-#include "absl/strings/strip.h"
 #include "memstore/addressing/families.h"
 #include "memstore/addressing/scheme.h"
 #include "memstore/gather/gather.h"
 #include "memstore/gather/parallel_gather.h"
 #include "server/config/cluster_config.h"
 #include "server/config/config_fields.h"
+#include "server/security/unix_identity.h"
 
 namespace engram {
 namespace {
@@ -209,7 +208,7 @@ void TakeRdma(const ConfigLayers& layers, ServerConfig* config, Faults* faults) 
     });
     if (is_named) {
       Refuse(layers.Where("rdma_device", i),
-             absl::StrCat(given.rdma_device(i), " names a port that another names, too"), faults);
+             absl::StrCat(given.rdma_device(i), " names the same port as another"), faults);
       continue;
     }
     config->rdma_devices.push_back(*std::move(choice));
@@ -277,11 +276,7 @@ absl::Status CheckIdentity(absl::string_view identity) {
         "gives everybody a set, and * is no identity: name each one that may have it (for callers "
         "of Unix sockets: unix), or leave --allow out");
   }
-  absl::string_view uid = identity;
-  uint32_t number = 0;
-  if (!absl::ConsumePrefix(&uid, "unix:") || absl::SimpleAtoi(uid, &number)) {
-    return absl::OkStatus();
-  }
+  if (!absl::StartsWith(identity, "unix:") || NamesUnixUser(identity)) return absl::OkStatus();
   return absl::InvalidArgumentError("is of no user: write unix:UID with a number (id -u), or unix");
 }
 
@@ -353,14 +348,16 @@ bool TakeAdminTls(const ConfigLayers& layers, ServerConfig* config, Faults* faul
 void CheckPlaintext(const ConfigLayers& layers, const ServerConfig& config, Faults* faults) {
   const v1::ServerConfig& given = layers.config();
   std::set<std::string> allowed;
+  bool understood = true;
   for (int i = 0; i < given.allow_plaintext_size(); ++i) {
     const std::string& port = given.allow_plaintext(i);
-    // Nobody knows which port was meant: that others are not allowed may be no fault.
-    if (!CheckWord(layers, "allow_plaintext", i, port, {"data", "admin", "admin-grpc"}, faults)) {
-      return;
-    }
+    understood =
+        CheckWord(layers, "allow_plaintext", i, port, {"data", "admin", "admin-grpc"}, faults) &&
+        understood;
     allowed.insert(port);
   }
+  // Nobody knows which port was meant: that others are not allowed may be no fault.
+  if (!understood) return;
   const auto check = [&](const char* field, int index, const ListenAddress& address, bool tls,
                          const char* port, absl::string_view fix) {
     if (tls || address.IsLocal() || allowed.contains(port)) return;
@@ -384,9 +381,11 @@ void TakeSecurity(const ConfigLayers& layers, ServerConfig* config, Faults* faul
   const v1::ServerConfig& given = layers.config();
   TakeAdminIdentities(layers, config, faults);
   config->tls = {given.tls_cert(), given.tls_key(), given.tls_client_ca()};
-  // What one port lacks the other would lack as well.
-  const bool has_tls =
-      TakeTls(layers, "", &config->tls, faults) && TakeAdminTls(layers, config, faults);
+  bool has_tls = TakeTls(layers, "", &config->tls, faults);
+  // What operators' port has not of its own it lacks as --listen does, which was said.
+  if (has_tls || !given.admin_tls_cert().empty() || !given.admin_tls_key().empty()) {
+    has_tls = TakeAdminTls(layers, config, faults) && has_tls;
+  }
   TakeAllowances(layers, config, faults);
   if (!has_tls) return;
   const bool admin_speaks_tls = config->admin_grpc_listen.has_value() &&
@@ -397,6 +396,12 @@ void TakeSecurity(const ConfigLayers& layers, ServerConfig* config, Faults* faul
   } else if (admin_speaks_tls && given.admin_identity().empty()) {
     Refuse(layers.Where("admin_grpc_listen"),
            "speaks TLS and nobody may administer: give --admin-identity IDENTITY", faults);
+  } else if (!admin_speaks_tls && config->admin_grpc_listen && !given.admin_identity().empty()) {
+    Refuse(
+        layers.Where("admin_identity"),
+        "is of no use without TLS there (--admin-tls-cert, --tls-cert; on a Unix socket there is "
+        "none): nobody is asked who he is, and whoever can connect may administer",
+        faults);
   }
   CheckPlaintext(layers, *config, faults);
 }

@@ -85,7 +85,7 @@ constexpr ConfigField kFields[] = {
     {"admin_tls_client_ca", "FILE",
      "as --tls-client-ca, for --admin-grpc-listen (default: the same)"},
     {"admin_identity", "IDENTITY",
-     "who may administer where --admin-grpc-listen speaks TLS; repeatable"},
+     "who may administer; needs --admin-grpc-listen with TLS; repeatable"},
     {"allow_plaintext", "PORT",
      "data, admin or admin-grpc: may listen without TLS on other addresses than this machine's "
      "own; repeatable",

@@ -43,7 +43,7 @@ std::string WriteFile(const std::string& text) {
 
 TEST(ConfigLayers, NamesTheFlagThatWasMeant) {
   EXPECT_EQ(Error({"--table-sets", "/t"}),
-            "engramd has no flag --table-sets: did you mean --table-set?");
+            "there is no flag --table-sets: did you mean --table-set?");
 }
 
 TEST(ConfigLayers, AnEmptyVariableSaysNothing) {

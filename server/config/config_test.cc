@@ -6,6 +6,7 @@
 #include <regex>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -22,6 +23,7 @@ using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
 using ::testing::UnorderedElementsAre;
 
 absl::StatusOr<CommandLine> Parse(std::vector<const char*> arguments,
@@ -35,6 +37,16 @@ std::string Error(const std::vector<const char*>& arguments,
   const auto parsed = Parse(arguments, environment);
   EXPECT_FALSE(parsed.ok());
   return std::string(parsed.status().message());
+}
+
+// All of them, a line each.
+std::string AllErrors(std::vector<const char*> arguments) {
+  arguments.push_back("--check-config");
+  const auto parsed = Parse(std::move(arguments));
+  if (!parsed.ok()) return std::string(parsed.status().message());
+  std::string lines;
+  for (const absl::Status& fault : parsed->faults) absl::StrAppend(&lines, fault.message(), "\n");
+  return lines;
 }
 
 std::string WriteFile(const std::string& name, const std::string& text) {
@@ -299,6 +311,9 @@ TEST(ParseCommandLine, PlainTextStaysOnThisMachineUnlessItIsAllowed) {
   EXPECT_THAT(Error(with({"--listen", "127.0.0.1:1", "--admin-grpc-listen", "0.0.0.0:2",
                           "--allow-plaintext", "admin"})),
               HasSubstr("--allow-plaintext admin-grpc"));
+  EXPECT_THAT(AllErrors(with({"--listen", "127.0.0.1:1", "--allow-plaintext", "everywhere",
+                              "--allow-plaintext", "nowhere"})),
+              AllOf(HasSubstr("everywhere"), HasSubstr("nowhere")));
   EXPECT_THAT(Error(with({"--listen", "127.0.0.1:1", "--allow-plaintext", "all"})),
               HasSubstr("data, admin, admin-grpc"));
 }
@@ -349,11 +364,23 @@ TEST(ParseCommandLine, SecurityIsWholeOrRefused) {
   EXPECT_THAT(Error(with({"--tls-cert", "c"})), HasSubstr("--tls-key"));
   EXPECT_THAT(Error(with({"--tls-key", "k"})), HasSubstr("--tls-cert"));
   EXPECT_THAT(Error(with({"--tls-client-ca", "a"})), HasSubstr("--tls-cert"));
+  // Each port's that are its own, and what one has of the other once.
+  EXPECT_THAT(
+      AllErrors(with({"--tls-cert", "c", "--admin-grpc-listen", "h:2", "--admin-tls-cert", "d"})),
+      AllOf(HasSubstr("--tls-cert is of no use without --tls-key"),
+            HasSubstr("--admin-tls-cert is of no use without --admin-tls-key")));
+  EXPECT_THAT(AllErrors(with({"--tls-cert", "c", "--admin-grpc-listen", "h:2"})),
+              Not(HasSubstr("admin-tls-cert is")));
   EXPECT_THAT(Error(with({"--allow", "w=s"})), HasSubstr("--tls-client-ca or --token-file"));
   EXPECT_THAT(Error(with({"--token-file", "t", "--allow", "*=s"})),
               HasSubstr("*=s gives everybody a set, and * is no identity"));
   EXPECT_THAT(Error(with({"--token-file", "t", "--allow", "unix:root=s"})),
               HasSubstr("write unix:UID with a number"));
+  // No user is ever called so.
+  for (const char* other : {"unix:+7=s", "unix: 7=s", "unix:07=s", "unix:4294967296=s"}) {
+    EXPECT_THAT(Error(with({"--token-file", "t", "--allow", other})),
+                HasSubstr("write unix:UID with a number"));
+  }
   EXPECT_TRUE(Parse(with({"--token-file", "t", "--allow", "unix:0=s", "--allow", "unix=t"})).ok());
   // Peers of Unix sockets have an identity without a token.
   EXPECT_TRUE(Parse({"--table-set", "/a", "--shm-socket", "/m", "--allow", "unix:7=s"}).ok());
@@ -367,6 +394,13 @@ TEST(ParseCommandLine, SecurityIsWholeOrRefused) {
                             "--admin-grpc-listen", "h:2", "--admin-identity", nobody})),
                 HasSubstr("names nobody"));
   }
+  // Nobody is asked who he is without TLS, whatever the token file.
+  EXPECT_THAT(Error(with({"--token-file", "t", "--admin-grpc-listen", "127.0.0.1:2",
+                          "--admin-identity", "ops"})),
+              HasSubstr("--admin-identity is of no use without TLS there (--admin-tls-cert"));
+  EXPECT_THAT(Error(with({"--tls-cert", "c", "--tls-key", "k", "--tls-client-ca", "a",
+                          "--admin-grpc-listen", "unix:/a", "--admin-identity", "ops"})),
+              HasSubstr("--admin-identity is of no use without TLS there"));
   EXPECT_THAT(Error(with({"--tls-cert", "c", "--tls-key", "k", "--admin-grpc-listen", "h:2"})),
               HasSubstr("let anyone administer"));
   EXPECT_THAT(Error(with({"--tls-cert", "c", "--tls-key", "k", "--tls-client-ca", "a",

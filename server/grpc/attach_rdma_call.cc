@@ -9,6 +9,7 @@
 #include "memstore/rdma/request.h"
 #include "proto/rpc/queue_pair.h"
 #include "proto/wire/features.h"
+#include "server/base/limits.h"
 #include "server/grpc/grpc_status.h"
 #include "server/grpc/small_message.h"
 
@@ -58,22 +59,24 @@ void AttachRdmaCall::OnRead(bool ok) {
   response_.Clear();
   if (absl::Status status = ParseSmall(message_, &request_); !status.ok()) return End(status);
   if (absl::Status status = Answer(); !status.ok()) return End(status);
+  write_began_ = loop_.clock().Now();
   stream_.Write(ToBytes(response_), write_.Begin());
 }
 
 void AttachRdmaCall::OnWritten(bool ok) {
   // Where it is not ok the connection is gone, and OnOver follows.
-  if (ok && !ended()) stream_.Read(&message_, read_.Begin());
+  if (!ok || ended()) return;
+  if (!end_.ok()) return End(end_);
+  stream_.Read(&message_, read_.Begin());
 }
 
 absl::Status AttachRdmaCall::Answer() {
-  const bool connected = client_ != nullptr || reader_ != nullptr;
   switch (request_.what_case()) {
     case v1::RdmaAttachRequest::kOpen:
       if (!opened_) return Offer(request_.open());
       break;
     case v1::RdmaAttachRequest::kConnect:
-      if (opened_ && !connected) return Connect(request_.connect());
+      if (opened_ && !connected()) return Connect(request_.connect());
       break;
     case v1::RdmaAttachRequest::kDeclare: {
       if (client_ == nullptr) break;
@@ -164,17 +167,25 @@ absl::Status AttachRdmaCall::ConnectReader(const RdmaPeer& peer, v1::RdmaConnect
 }
 
 void AttachRdmaCall::OnTick(MonotonicTime now, bool) {
-  if (ended() || write_.under_way()) return;
-  const absl::Status status = loop_.context().access->Recheck(caller_);
-  if (!status.ok()) return End(status);
+  if (ended()) return;
+  if (end_.ok()) end_ = Check(now);
+  if (end_.ok()) return;
+  if (!write_.under_way()) return End(end_);
+  // What was written is gone in a moment, if its client takes it.
+  if (now - write_began_ > absl::FromChrono(kMaxWriteStall)) context_.TryCancel();
+}
+
+absl::Status AttachRdmaCall::Check(MonotonicTime now) {
+  // One that is not connected yet is refused: End tells of that.
+  ENGRAM_RETURN_IF_ERROR(connected() ? RecheckToken(caller_, "rdma lease")
+                                     : loop_.context().access->Recheck(caller_));
   if (draining_ && (client_ == nullptr || client_->Idle())) {
-    return End(absl::UnavailableError("engramd is stopping: attach to another replica"));
+    return absl::UnavailableError("engramd is stopping: attach to another replica");
   }
-  if (client_ == nullptr && reader_ == nullptr && now - since_ > kSetUpTime) {
-    return End(absl::DeadlineExceededError("the RDMA connection was not set up in time"));
+  if (!connected() && now - since_ > kSetUpTime) {
+    return absl::DeadlineExceededError("the RDMA connection was not set up in time");
   }
-  if (client_ == nullptr) return;
-  if (absl::Status health = client_->Health(); !health.ok()) End(health);
+  return client_ == nullptr ? absl::OkStatus() : client_->Health();
 }
 
 void AttachRdmaCall::OnDrain() {
@@ -184,7 +195,7 @@ void AttachRdmaCall::OnDrain() {
 }
 
 void AttachRdmaCall::End(const absl::Status& status) {
-  if (!status.ok() && client_ == nullptr && reader_ == nullptr) Refused(status);
+  if (!status.ok() && !connected()) Refused(status);
   LetGo();
   stream_.Finish(ToGrpc(status), BeginFinish());
 }

@@ -35,6 +35,9 @@ class AttachRdmaCall final : public RpcCall {
   void OnWritten(bool ok);
   void OnOver() override { LetGo(); }
 
+  // OK: the call goes on; else what it ends with.
+  absl::Status Check(MonotonicTime now);
+  bool connected() const { return client_ != nullptr || reader_ != nullptr; }
   // What a message is answered with.
   absl::Status Answer();
   absl::Status Offer(const v1::RdmaOpen& open);
@@ -53,6 +56,8 @@ class AttachRdmaCall final : public RpcCall {
   v1::RdmaAttachResponse response_;
 
   MonotonicTime since_;  // it was accepted
+  MonotonicTime write_began_;
+  absl::Status end_;  // not OK: it ends so when what is being written is written
   Caller caller_;
   bool opened_ = false;
   v1::RdmaMode mode_ = v1::RDMA_MODE_WRITE;

@@ -17,6 +17,7 @@
 #include "absl/strings/str_split.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "memstore/rdma/request.h"
 #include "proto/grpc/health/v1/health.grpc.pb.h"
 #include "server/grpc/testing/loop_fixture.h"
 
@@ -125,6 +126,31 @@ TEST_F(HostileCallsTest, AnswersThatNobodyTakesKeepNoOtherFromItsOwn) {
   bool ok = false;
   while (queue.Next(&tag, &ok)) {
   }
+}
+
+// The bytes of the answer are more than its client's window takes: it is under way for good.
+TEST_F(HostileCallsTest, AnRdmaClientThatTakesNoAnswerEndsWithItsToken) {
+  const std::string token = "a-token-that-is-long-enough-to-be-one";
+  StartAgainForToken(token);
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 16);
+  const auto stub = v1::Lookup::NewStub(
+      grpc::CreateCustomChannel(address_, grpc::InsecureChannelCredentials(), arguments));
+  grpc::ClientContext context;
+  context.AddMetadata("authorization", absl::StrCat("Bearer ", token));
+  const auto stream = stub->AttachRdma(&context);
+  v1::RdmaAttachRequest request;
+  request.mutable_open()->set_version(kRdmaVersion);
+  request.mutable_open()->set_table_set_id(resident_id_);
+  ASSERT_TRUE(stream->Write(request));
+  stream->WaitForInitialMetadata();  // which goes with the answer
+  EXPECT_EQ(context_.side_calls.taken(), 1u);
+  WriteToken("another-token-that-is-long-enough-to-be-one");
+  tokens_->ReadNow();
+  clock_.Advance(absl::FromChrono(kMaxWriteStall) + absl::Seconds(1));
+  Await(context_.side_calls, 0);
 }
 
 // However often it says something: what it gets is errors.

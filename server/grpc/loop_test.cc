@@ -10,11 +10,14 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "server/grpc/testing/loop_fixture.h"
 
 namespace engram {
 namespace {
+
+using ::testing::UnorderedElementsAre;
 
 using testing::kSlabsHere;
 
@@ -142,6 +145,12 @@ TEST_F(LoopTest, StreamsEndWithTheTokenThatOpenedThem) {
   EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::UNAUTHENTICATED);
   EXPECT_FALSE(watch->Read(&watched));
   EXPECT_EQ(watch->Finish().error_code(), grpc::StatusCode::UNAUTHENTICATED);
+  // Each is told of, once, however many ticks it took to end.
+  std::vector<std::string> told;
+  for (const RecentRefusal& refusal : refusals_->Recent()) {
+    told.push_back(absl::StrCat(refusal.way, " ", refusal.reason, " ", refusal.count));
+  }
+  EXPECT_THAT(told, UnorderedElementsAre("lookup unauthenticated 1", "watch unauthenticated 1"));
 }
 
 TEST_F(LoopTest, NoStreamGivesWayToOneThatMayNotCall) {

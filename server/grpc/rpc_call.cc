@@ -49,6 +49,14 @@ void RpcCall::HandleAccepted(bool ok) {
   OnAccepted();
 }
 
+absl::Status RpcCall::RecheckToken(Caller& caller, absl::string_view way) {
+  if (lost_token()) return token_refusal_;
+  ServingContext& context = loop_.context();
+  token_refusal_ = context.access->Recheck(caller);
+  if (lost_token()) context.attach_refusals->AddEnded(way, context_.peer(), token_refusal_);
+  return token_refusal_;
+}
+
 void* RpcCall::BeginFinish() {
   finishing_ = true;
   return finish_.Begin();

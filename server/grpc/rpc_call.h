@@ -85,6 +85,12 @@ class RpcCall : public EventLoop::Call {
   // socket. Since it was accepted.
   uint64_t connection() const { return connection_; }
 
+  // For calls that last, in their ticks: OK while the token that `caller` opened this one with
+  // holds. Once it was taken back UNAUTHENTICATED, whatever becomes of it, and that is told of,
+  // once, as of a `way` ("lookup").
+  absl::Status RecheckToken(Caller& caller, absl::string_view way);
+  bool lost_token() const { return !token_refusal_.ok(); }
+
   EventLoop& loop_;
   grpc::ServerContext context_;
 
@@ -100,6 +106,7 @@ class RpcCall : public EventLoop::Call {
   bool finishing_ = false;
   bool over_ = false;
   int under_way_ = 0;  // operations
+  absl::Status token_refusal_;
 };
 
 // Why a call has no place among `places`, which are of `what` ("streams"): RESOURCE_EXHAUSTED.

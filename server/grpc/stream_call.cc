@@ -64,10 +64,13 @@ void StreamCall::GiveWay() {
   if (ended()) return;
   // One whose client takes nothing cannot be told.
   if (write_.under_way()) return context_.TryCancel();
-  end_ = absl::UnavailableError(absl::StrCat(
-      "engramd has ", kMaxStreams,
-      " streams, or is short of memory, and this one served its client least: open it again when "
-      "it is needed"));
+  // One that ends already says why it does.
+  if (end_.ok()) {
+    end_ = absl::UnavailableError(absl::StrCat(
+        "engramd has ", kMaxStreams,
+        " streams, or is short of memory, and this one served its client least: open it again "
+        "when it is needed"));
+  }
   read_all_ = true;
   now_ = loop_.clock().Now();
   Advance();
@@ -316,11 +319,9 @@ void StreamCall::MaybeFinish() {
 }
 
 void StreamCall::EndWithToken() {
-  if (ended() || !end_.ok()) return;
-  ServingContext& context = loop_.context();
-  absl::Status status = context.access->Recheck(caller_);
-  if (status.ok()) return;
-  context.attach_refusals->AddLookup("unauthenticated", context_.peer(), status);
+  if (ended() || lost_token()) return;
+  absl::Status status = RecheckToken(caller_, "lookup");
+  if (status.ok() || !end_.ok()) return;
   end_ = std::move(status);
   read_all_ = true;
 }
@@ -328,8 +329,8 @@ void StreamCall::EndWithToken() {
 void StreamCall::OnTick(MonotonicTime now, bool memory_is_short) {
   now_ = now;
   EndWithToken();
-  // Nor is one waited for that is to end and takes nothing.
-  if (write_.under_way() && (memory_is_short || !end_.ok()) &&
+  // Nor is one waited for that takes nothing and is to end.
+  if (write_.under_way() && (memory_is_short || lost_token() || loop_.draining()) &&
       now - write_began_ > MostWriteStall(loop_.context().slabs->HeldBy(connection()))) {
     context_.TryCancel();
   }

@@ -54,8 +54,9 @@ absl::Status WatchCall::ReadRequest() {
 }
 
 void WatchCall::OnTick(MonotonicTime now, bool) {
+  if (ended()) return;
   if (!asked_ && now - since_ > absl::FromChrono(kMaxRequestTime)) return End(RequestTooLate());
-  end_ = loop_.context().access->Recheck(caller_);
+  end_ = RecheckToken(caller_, "watch");
   if (end_.ok()) return SendChange();
   // What was written is gone in a moment, if its client takes it.
   if (!write_.under_way() || now - write_began_ > absl::FromChrono(kMaxWriteStall)) End(end_);

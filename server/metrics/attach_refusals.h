@@ -1,6 +1,7 @@
 // Clients that asked to attach and were refused: counted by the way they came and the reason, and
 // told in the log, at most kLinesPerSecond lines a second of all ways together. The last ones, and
-// those of lookups by callers who may not have them, are kept for the status page.
+// those of lookups by callers who may not have them, are kept for the status page, and so are calls
+// that end with their token.
 //
 // Thread-safe. Attaching is no hot path: a refusal costs an atomic addition and a short lock.
 #pragma once
@@ -66,6 +67,10 @@ class AttachRefusals {
   // A lookup that was refused for who asked. ThreadMetrics counts it, and its loop logs it.
   void AddLookup(absl::string_view reason, absl::string_view peer, const absl::Status& status) {
     recent_.Add("lookup", reason, peer, status.message());
+  }
+  // A call that lasted, of a `way` ("watch"), which ends for its token was taken back.
+  void AddEnded(absl::string_view way, absl::string_view peer, const absl::Status& status) {
+    recent_.Add(way, "unauthenticated", peer, status.message());
   }
   Counts Read() const;
   std::vector<RecentRefusal> Recent() const { return recent_.Recent(); }

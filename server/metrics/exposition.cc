@@ -131,11 +131,14 @@ void AddConnectionsEnded(const ConnectionsEnded& ended, Families& out) {
       out.Begin("connections_ended_total", MetricType::Counter,
                 "Connections over gRPC that were ended for what their clients sent. "
                 "long_header_block: metadata without an end; idle_frames: resets, pings and the "
-                "like beyond any client's; memory: most without an answer where memory was short.");
+                "like beyond any client's; memory: most without an answer where memory was short; "
+                "unread: bytes that gRPC "
+                "had stopped to read, for nobody took its answers.");
   Families::AddCounter(family, {{"reason", "long_header_block"}},
                        static_cast<double>(ended.long_header_block));
   Families::AddCounter(family, {{"reason", "idle_frames"}}, static_cast<double>(ended.idle_frames));
   Families::AddCounter(family, {{"reason", "memory"}}, static_cast<double>(ended.memory));
+  Families::AddCounter(family, {{"reason", "unread"}}, static_cast<double>(ended.unread));
 }
 
 void AddRegistration(const ServerSnapshot& snapshot, Families& out) {
@@ -174,6 +177,10 @@ void AddTableSets(const ServerSnapshot& snapshot, Families& out) {
   MetricFamily& infos = out.Begin("table_set_info", MetricType::Gauge,
                                   "1 for each table set that is here: serving, superseded, retired "
                                   "(clients still have it) or fenced (damaged).");
+  MetricFamily& missed = out.Begin("table_set_missed", MetricType::Gauge,
+                                   "1 for a fenced table set whose name led to it and has led to "
+                                   "no set since, which keeps engramd from being ready; 0 for all "
+                                   "others.");
   MetricFamily& resident = out.Begin("resident_bytes", MetricType::Gauge,
                                      "Memory of table sets by the kind of page that it lies on, as "
                                      "the kernel counts it; counted anew at most once a second.");
@@ -192,6 +199,7 @@ void AddTableSets(const ServerSnapshot& snapshot, Families& out) {
   for (const TableSetStatus& set : snapshot.table_sets) {
     Families::AddGauge(
         infos, {{"name", set.name}, {"id", set.id}, {"state", std::string(Name(set.state))}}, 1);
+    Families::AddGauge(missed, {{"name", set.name}, {"id", set.id}}, set.is_missed() ? 1 : 0);
     for (const auto& [kind, bytes] : ByKind(set.pages)) {
       Families::AddGauge(resident,
                          {{"name", set.name}, {"id", set.id}, {"pages", std::string(Name(kind))}},
@@ -245,6 +253,10 @@ void AddProcess(const ServerSnapshot& snapshot, Families& out) {
     Families::AddGauge(state, {{"state", absl::AsciiStrToLower(Name(one))}},
                        one == snapshot.state ? 1 : 0);
   }
+  out.Gauge("ready",
+            "1 while it is ready, as /readyz says; 0 while it loads, drains, or has a fenced table "
+            "set whose name leads to no other.",
+            snapshot.WhyNotReady().empty() ? 1 : 0);
   out.Gauge("start_time_seconds", "When it was started, since 1970.", snapshot.start_time);
   out.Gauge("shm_clients", "Clients that have shared memory.", snapshot.shm_clients);
   out.Gauge("rdma_clients", "Clients attached over RDMA.", snapshot.rdma_clients);
@@ -256,12 +268,14 @@ void AddProcess(const ServerSnapshot& snapshot, Families& out) {
   }
   if (snapshot.tls_refused) {
     out.Gauge("tls_files_refused",
-              "1 while TLS files cannot be used as they are, and those read before are.",
+              "1 while TLS files cannot be used; the earlier ones stay in use.",
               *snapshot.tls_refused ? 1 : 0);
   }
-  out.Gauge("token_file_refused",
-            "1 while the token file cannot be used as it is, and the tokens read before are.",
-            snapshot.tokens_refused ? 1 : 0);
+  if (snapshot.tokens_refused) {
+    out.Gauge("token_file_refused",
+              "1 while the token file cannot be used; the earlier tokens stay in use.",
+              *snapshot.tokens_refused ? 1 : 0);
+  }
 }
 
 void AddMachine(const ServerSnapshot& snapshot, Families& out) {

@@ -58,16 +58,19 @@ TEST(Exposition, TellsHowMuchOfASetIsHeld) {
 
 TEST(Exposition, TellsWhyConnectionsWereEnded) {
   ServerSnapshot snapshot;
-  snapshot.connections_ended = {.long_header_block = 1, .idle_frames = 2, .memory = 3};
+  snapshot.connections_ended = {.long_header_block = 1, .idle_frames = 2, .memory = 3, .unread = 4};
   const std::string text = ExposeMetrics({}, snapshot);
   const std::string series = "\nengram_server_connections_ended_total{reason=";
   EXPECT_THAT(text, HasSubstr(series + "\"long_header_block\"} 1\n"));
   EXPECT_THAT(text, HasSubstr(series + "\"idle_frames\"} 2\n"));
   EXPECT_THAT(text, HasSubstr(series + "\"memory\"} 3\n"));
+  EXPECT_THAT(text, HasSubstr(series + "\"unread\"} 4\n"));
 }
 
 TEST(Exposition, TellsWhetherTheTokenFileIsUsedAsItIs) {
   ServerSnapshot snapshot;
+  EXPECT_THAT(ExposeMetrics({}, snapshot), Not(HasSubstr("token_file_refused"))) << "there is none";
+  snapshot.tokens_refused = false;
   EXPECT_THAT(ExposeMetrics({}, snapshot), HasSubstr("\nengram_server_token_file_refused 0\n"));
   snapshot.tokens_refused = true;
   EXPECT_THAT(ExposeMetrics({}, snapshot), HasSubstr("\nengram_server_token_file_refused 1\n"));
@@ -80,6 +83,34 @@ TEST(Exposition, TellsWhetherItIsRegisteredWhereItRegisters) {
   EXPECT_THAT(ExposeMetrics({}, snapshot),
               AllOf(HasSubstr("\nengram_server_registered 0\n"),
                     HasSubstr("\nengram_server_registration_failures_total 3\n")));
+}
+
+// As /readyz: a fenced set that is not missed is no reason to alert.
+TEST(Exposition, TellsWhichFencedSetIsMissed) {
+  ServerSnapshot snapshot;
+  for (const char* name : {"damaged", "healed", "served"}) {
+    TableSetStatus& set = snapshot.table_sets.emplace_back();
+    set.name = set.id = name;
+    set.state = TableSetState::kFenced;
+  }
+  snapshot.table_sets[1].missed = false;
+  snapshot.table_sets[2].state = TableSetState::kServing;
+  const std::string text = ExposeMetrics({}, snapshot);
+  const std::string series = "\nengram_server_table_set_missed{name=";
+  EXPECT_THAT(text, HasSubstr(series + "\"damaged\",id=\"damaged\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr(series + "\"healed\",id=\"healed\"} 0\n"));
+  EXPECT_THAT(text, HasSubstr(series + "\"served\",id=\"served\"} 0\n"));
+}
+
+TEST(Exposition, SaysThatItIsNotReadyWhileItsStateIsServing) {
+  ServerSnapshot snapshot;
+  EXPECT_THAT(ExposeMetrics({}, snapshot), HasSubstr("\nengram_server_ready 0\n")) << "it loads";
+  snapshot.state = LifeState::kServing;
+  EXPECT_THAT(ExposeMetrics({}, snapshot), HasSubstr("\nengram_server_ready 1\n"));
+  snapshot.table_sets.emplace_back().state = TableSetState::kFenced;
+  const std::string text = ExposeMetrics({}, snapshot);
+  EXPECT_THAT(text, HasSubstr("\nengram_server_ready 0\n"));
+  EXPECT_THAT(text, HasSubstr("\nengram_server_state{state=\"serving\"} 1\n"));
 }
 
 TEST(Exposition, TellsDeadTokensFromLiveOnes) {

@@ -1,12 +1,14 @@
 // What an engramd is at, for metrics, readiness and the status page. Values.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/time/time.h"
+#include "memstore/base/clock.h"
 #include "memstore/store/scrubber.h"
 #include "server/base/life_cycle.h"
 #include "server/metrics/admin_refusals.h"
@@ -22,6 +24,17 @@ struct ConnectionsEnded {
   uint64_t long_header_block = 0;
   uint64_t idle_frames = 0;
   uint64_t memory = 0;
+  uint64_t unread = 0;
+};
+
+// The sets that it loads before it serves, where they are several.
+struct StartLoads {
+  size_t sets = 0;
+  size_t number = 0;            // of the one under way, from 1
+  uint64_t bytes_before = 0;    // of rows, of those that are loaded
+  uint64_t bytes_total = 0;     // of all, as their manifests have it
+  MonotonicTime since = {};     // when the first began
+  absl::Duration elapsed = {};  // since then
 };
 
 // In etcd, so that clients find it.
@@ -36,6 +49,7 @@ struct ServerSnapshot {
   absl::Duration uptime;
   std::vector<TableSetStatus> table_sets;
   std::optional<TableSetLoad> loading;
+  std::optional<StartLoads> start_loads;  // while it loads several
   ScrubProgress scrub;
   uint64_t scrub_bytes_per_s = 0;  // as configured; 0: it is off
   uint32_t shm_clients = 0;
@@ -53,12 +67,13 @@ struct ServerSnapshot {
   ProcessStats process;
   BytesByNode numa_bytes;
   std::optional<double> certificate_expiry;  // seconds since 1970
-  // Whether TLS files as they are now cannot be used, and what was read before is.
+  // Whether TLS files, or the token file, cannot be used as they are now, so that what was read
+  // before stays in use. Nothing where there are none.
   std::optional<bool> tls_refused;
-  bool tokens_refused = false;  // the same of the token file
+  std::optional<bool> tokens_refused;
 
-  // Empty: lookups are served; else why not, in a line. A fenced set is a reason for as long as its
-  // name leads to no other.
+  // Empty: lookups are served; else why not, in a line. A fenced set is a reason for as long as it
+  // is missed.
   std::string WhyNotReady() const;
 };
 

@@ -1,6 +1,7 @@
 #include "server/net/connections.h"
 
 #include <netdb.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -33,7 +34,7 @@ std::string PeerName(int fd) {
   sockaddr_storage address{};
   socklen_t bytes = sizeof(address);
   auto* const any = reinterpret_cast<sockaddr*>(&address);
-  if (getpeername(fd, any, &bytes) != 0) return "a peer that is gone";
+  if (getpeername(fd, any, &bytes) != 0) return "a peer that has gone";
   if (address.ss_family == AF_UNIX) {
     return absl::StrCat("unix:", reinterpret_cast<const sockaddr_un*>(any)->sun_path);
   }
@@ -100,6 +101,34 @@ uint64_t Connections::EndUnanswered(uint64_t bytes, std::string* worst) {
     End(one);
   }
   return found;
+}
+
+size_t Connections::EndUnread(MonotonicTime now, std::string* peer) {
+  MutexLock lock(mutex_);
+  size_t ended = 0;
+  for (const Open& one : Measured()) {
+    std::optional<MonotonicTime>& since = one.socket->unread_since;
+    int unread = 0;
+    // Most say something, or nothing is to be read of them.
+    const bool stands = one.traffic.silent >= kMostUnread / 4 &&
+                        ioctl(one.fd, FIONREAD, &unread) == 0 && unread > 0;
+    if (!stands) {
+      since.reset();
+    } else if (!since.has_value()) {
+      since = now;
+    } else if (now - *since >= kMostUnread) {
+      if (peer != nullptr) *peer = PeerName(one.fd);
+      End(one);
+      ++ended;
+    }
+  }
+  ended_unread_ += ended;
+  return ended;
+}
+
+uint64_t Connections::EndedUnread() const {
+  MutexLock lock(mutex_);
+  return ended_unread_;
 }
 
 uint64_t Connections::EndedUnanswered() const {

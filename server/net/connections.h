@@ -37,6 +37,9 @@ class Connections {
   Connections() : Connections(&TrafficOf) {}
   explicit Connections(Measure measure) : measure_(std::move(measure)) {}
 
+  // gRPC reads what comes within milliseconds, and within seconds where cores are short.
+  static constexpr absl::Duration kMostUnread = absl::Seconds(10);
+
   // Before its new owner has it.
   void Add(int fd, MonotonicTime now) ABSL_LOCKS_EXCLUDED(mutex_);
   // Ends those that are still open, both ways: whoever reads or writes there sees it. Descriptors
@@ -48,6 +51,13 @@ class Connections {
   uint64_t EndUnanswered(uint64_t bytes, std::string* worst = nullptr) ABSL_LOCKS_EXCLUDED(mutex_);
   // How many that was so far.
   uint64_t EndedUnanswered() const ABSL_LOCKS_EXCLUDED(mutex_);
+  // Ends those of which gRPC reads nothing though bytes have come, and has not for kMostUnread: one
+  // that answers what nobody takes stops reading, and never sees that its peer has gone. To be
+  // called again and again: what is so at the first look may have come just now. Returns how many,
+  // and the peer of one.
+  size_t EndUnread(MonotonicTime now, std::string* peer = nullptr) ABSL_LOCKS_EXCLUDED(mutex_);
+  // How many that was so far.
+  uint64_t EndedUnread() const ABSL_LOCKS_EXCLUDED(mutex_);
   // Of those that were added.
   size_t CountOpen() const ABSL_LOCKS_EXCLUDED(mutex_);
   // Ends up to `count`, to make room for others: those that have been there for `age` and took next
@@ -65,6 +75,8 @@ class Connections {
     // When it was last seen to have taken something, and how much it had then.
     MonotonicTime progressed;
     uint64_t taken = 0;
+    // Since when bytes of it lie unread and none is read; nothing: none do.
+    std::optional<MonotonicTime> unread_since;
   };
   struct Open {
     int fd = -1;
@@ -78,6 +90,7 @@ class Connections {
   const Measure measure_;
   mutable Mutex mutex_;
   uint64_t ended_unanswered_ ABSL_GUARDED_BY(mutex_) = 0;
+  uint64_t ended_unread_ ABSL_GUARDED_BY(mutex_) = 0;
   absl::flat_hash_map<int, Socket> sockets_ ABSL_GUARDED_BY(mutex_);  // by descriptor
 };
 

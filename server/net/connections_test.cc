@@ -85,6 +85,28 @@ TEST_F(MeasuredConnectionsTest, ThoseThatSentMostWithoutAnAnswerAreEnded) {
   for (const int fd : {worker, unknown, little}) EXPECT_FALSE(HasEnded(fd));
 }
 
+TEST_F(MeasuredConnectionsTest, ThoseThatAreReadNoMoreAreEnded) {
+  const SocketTraffic silent{.silent = absl::Seconds(3000)};
+  const int unread = Add(At(0), silent), idle = Add(At(0), silent);
+  const int busy = Add(At(0), {{.silent = absl::ZeroDuration()}});
+  const int resumed = Add(At(0), silent);
+  for (const int fd : {unread, busy, resumed}) ASSERT_EQ(send(fd, "bytes", 5, 0), 5);
+  for (int second = 0; second < 10; ++second) {
+    EXPECT_EQ(connections_.EndUnread(At(100 + second)), 0u) << second;
+  }
+  // As after a pause of the whole process: it is read again.
+  traffic_[fds_[6]] = {{.silent = absl::ZeroDuration()}};
+  std::string peer;
+  EXPECT_EQ(connections_.EndUnread(At(110), &peer), 1u);
+  EXPECT_EQ(peer, "unix:");
+  EXPECT_TRUE(HasEnded(unread));
+  for (const int fd : {idle, busy, resumed}) EXPECT_FALSE(HasEnded(fd));
+  traffic_[fds_[6]] = silent;
+  EXPECT_EQ(connections_.EndUnread(At(120)), 0u);
+  EXPECT_EQ(connections_.EndUnread(At(130)), 1u);
+  EXPECT_EQ(connections_.EndedUnread(), 2u);
+}
+
 TEST_F(MeasuredConnectionsTest, CountsThoseThatAreOpen) {
   EXPECT_EQ(connections_.CountOpen(), 0u);
   Add(At(0), std::nullopt);

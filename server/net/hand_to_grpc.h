@@ -1,6 +1,4 @@
 // Handing a connection that engramd accepted itself to a gRPC server.
-//
-// Stateless.
 #pragma once
 
 #include <grpcpp/grpcpp.h>

@@ -22,7 +22,7 @@ constexpr uint8_t kEndStream = 1, kAck = 1, kPadded = 8;
 
 }  // namespace
 
-Http2Limits::Verdict Http2Limits::Take(std::string_view bytes, bool answered,
+Http2Limits::Verdict Http2Limits::Take(std::string_view bytes, uint64_t sent_bytes,
                                        absl::FunctionRef<MonotonicTime()> now) {
   while (!bytes.empty() && verdict_ == Verdict::kFine) {
     switch (part_) {
@@ -46,7 +46,7 @@ Http2Limits::Verdict Http2Limits::Take(std::string_view bytes, bool answered,
         std::copy_n(bytes.begin(), more, header_.begin() + had_);
         had_ += static_cast<uint32_t>(more);
         bytes.remove_prefix(more);
-        if (had_ == kFrameHeaderBytes) BeginFrame(answered, now);
+        if (had_ == kFrameHeaderBytes) BeginFrame(sent_bytes, now);
         break;
       }
       case Part::kPayload: {
@@ -63,7 +63,7 @@ Http2Limits::Verdict Http2Limits::Take(std::string_view bytes, bool answered,
   return verdict_;
 }
 
-void Http2Limits::BeginFrame(bool answered, absl::FunctionRef<MonotonicTime()> now) {
+void Http2Limits::BeginFrame(uint64_t sent_bytes, absl::FunctionRef<MonotonicTime()> now) {
   const uint32_t length = uint32_t{header_[0]} << 16 | uint32_t{header_[1]} << 8 | header_[2];
   const uint8_t type = header_[3], flags = header_[4];
   had_ = 0;
@@ -98,7 +98,7 @@ void Http2Limits::BeginFrame(bool answered, absl::FunctionRef<MonotonicTime()> n
       break;
     case kSettings:
       // Acknowledged before they were sent they hold for nothing, with gRPC as well.
-      if ((flags & kAck) != 0 && !settled_ && answered) {
+      if ((flags & kAck) != 0 && !settled_ && sent_bytes > 0) {
         settled_ = true;
       } else {
         Spend(1, now);
@@ -112,10 +112,20 @@ void Http2Limits::BeginFrame(bool answered, absl::FunctionRef<MonotonicTime()> n
       }
       break;
     case kWindowUpdate:
-      Spend(kIdleFramesOfAWindowUpdate, now);
+      TakeWindowUpdate(sent_bytes, now);
       break;
     default:
       Spend(1, now);
+  }
+}
+
+void Http2Limits::TakeWindowUpdate(uint64_t sent_bytes, absl::FunctionRef<MonotonicTime()> now) {
+  constexpr uint64_t kMostSaved = kMostFreeWindowUpdates * kSentBytesOfAWindowUpdate;
+  if (sent_bytes > kMostSaved) paid_bytes_ = std::max(paid_bytes_, sent_bytes - kMostSaved);
+  if (paid_bytes_ + kSentBytesOfAWindowUpdate <= sent_bytes) {
+    paid_bytes_ += kSentBytesOfAWindowUpdate;
+  } else {
+    Spend(kIdleFramesOfAWindowUpdate, now);
   }
 }
 

@@ -46,9 +46,12 @@ class Http2Limits {
   // this are free at once.
   static constexpr double kCallsOfAFreeReset = 4;
   static constexpr double kMostFreeResets = 256;
-  // A window's update comes with what is taken, up to two for each message of an answer, and costs
-  // next to nothing: three million a second are let through.
-  static constexpr double kIdleFramesOfAWindowUpdate = 1.0 / 65536;
+  // A window's update comes with what is taken, up to two for each message of an answer: one for so
+  // many bytes that were sent is free, of so many of these. Without answers 16,000 come at once and
+  // 3,200 a second: more, by many connections, leave no time for others.
+  static constexpr uint64_t kSentBytesOfAWindowUpdate = 256;
+  static constexpr uint64_t kMostFreeWindowUpdates = 1 << 20;
+  static constexpr double kIdleFramesOfAWindowUpdate = 1.0 / 64;
   // Clients in Go and Java ask how far the server is by a ping with each round trip: one for each
   // frame that begins a call or carries a part of it is free, of so many of these.
   static constexpr uint32_t kMostFreePings = 2'000;
@@ -59,13 +62,14 @@ class Http2Limits {
   // makes, but for the last.
   static constexpr uint32_t kLeastDataBytes = 5;
 
-  // The next bytes that came. What is not kFine stays: the connection is of no use. `answered`:
-  // whether the server has sent anything before, which begins with its settings. `now` is asked
+  // The next bytes that came. What is not kFine stays: the connection is of no use. `sent_bytes`:
+  // how much the server has sent so far, which begins with its settings. `now` is asked
   // when it begins, and where more frames came at once than are let through.
-  Verdict Take(std::string_view bytes, bool answered, absl::FunctionRef<MonotonicTime()> now);
+  Verdict Take(std::string_view bytes, uint64_t sent_bytes, absl::FunctionRef<MonotonicTime()> now);
 
  private:
-  void BeginFrame(bool answered, absl::FunctionRef<MonotonicTime()> now);
+  void BeginFrame(uint64_t sent_bytes, absl::FunctionRef<MonotonicTime()> now);
+  void TakeWindowUpdate(uint64_t sent_bytes, absl::FunctionRef<MonotonicTime()> now);
   void BeginHeaders(uint8_t flags, absl::FunctionRef<MonotonicTime()> now);
   void Spend(double frames, absl::FunctionRef<MonotonicTime()> now);
 
@@ -81,6 +85,7 @@ class Http2Limits {
   uint32_t free_pings_ = 0, calls_unsettled_ = 0;
   bool settled_ = false;
   double free_resets_ = 0;
+  uint64_t paid_bytes_ = 0;  // of what was sent, that window updates were let through for
   uint64_t open_calls_ = 0;  // that were begun and may end yet with a frame that is empty
   double idle_frames_ = kIdleFramesAtOnce;  // that may come still
   MonotonicTime counted_;                   // when idle_frames_ last grew

@@ -28,7 +28,7 @@ std::string Frame(uint8_t type, uint8_t flags, size_t length) {
 class Http2LimitsTest : public ::testing::Test {
  protected:
   Verdict Take(const std::string& bytes) {
-    return limits_.Take(bytes, answered_, [this] { return now_; });
+    return limits_.Take(bytes, sent_bytes_, [this] { return now_; });
   }
   Verdict Begin() {
     return Take("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + Frame(kSettings, 0, 6) +
@@ -55,7 +55,7 @@ class Http2LimitsTest : public ::testing::Test {
 
   Http2Limits limits_;
   uint32_t stream_ = 1;
-  bool answered_ = true;
+  uint64_t sent_bytes_ = 1;
   MonotonicTime now_ = MonotonicTime() + absl::Hours(100);
 };
 
@@ -63,7 +63,10 @@ TEST_F(Http2LimitsTest, CallsPass) {
   ASSERT_EQ(Begin(), Verdict::kFine);
   const std::string call = Frame(kHeaders, kEndHeaders, 8000) + Frame(kData, 0, 16384) +
                            Frame(kData, kEndStream, 0) + Frame(kWindowUpdate, 0, 4);
-  EXPECT_EQ(Repeat(call, 100'000), Verdict::kFine);
+  for (int i = 0; i < 100'000; ++i) {
+    sent_bytes_ += 1'000;
+    ASSERT_EQ(Repeat(call, 1), Verdict::kFine) << i;
+  }
 }
 
 TEST_F(Http2LimitsTest, FramesAreFoundWhereverTheyAreCut) {
@@ -181,9 +184,9 @@ TEST_F(Http2LimitsTest, FewCallsComeBeforeTheSettingsAreAcknowledged) {
   EXPECT_EQ(Repeat(call, 100'000), Verdict::kFine);
   // Nor is it of any use before they were sent.
   limits_ = Http2Limits();
-  answered_ = false;
+  sent_bytes_ = 0;
   ASSERT_EQ(Take(preface + Frame(kSettings, kAck, 0)), Verdict::kFine);
-  answered_ = true;
+  sent_bytes_ = 1;
   EXPECT_EQ(Repeat(call, most), Verdict::kFine);
   EXPECT_EQ(Take(Numbered(call)), Verdict::kNoSettings);
 }
@@ -199,6 +202,20 @@ TEST_F(Http2LimitsTest, WindowUpdatesAreCheapAndNotWithoutEnd) {
   const int at_once = static_cast<int>(Http2Limits::kIdleFramesAtOnce) * as_one;
   EXPECT_EQ(Repeat(Frame(kWindowUpdate, 0, 4), at_once - as_one), Verdict::kFine);
   EXPECT_EQ(Repeat(Frame(kWindowUpdate, 0, 4), as_one + 1), Verdict::kIdleFrames);
+}
+
+TEST_F(Http2LimitsTest, WindowUpdatesThatComeWithWhatIsTakenAreFree) {
+  ASSERT_EQ(Begin(), Verdict::kFine);
+  // Two for each small message of an answer, for as long as one likes.
+  for (int i = 0; i < 1'000'000; ++i) {
+    sent_bytes_ += 2 * Http2Limits::kSentBytesOfAWindowUpdate;
+    ASSERT_EQ(Repeat(Frame(kWindowUpdate, 0, 4), 2), Verdict::kFine) << i;
+  }
+  // What was taken long ago does not count without an end.
+  sent_bytes_ += uint64_t{1} << 40;
+  const auto free = static_cast<int>(Http2Limits::kMostFreeWindowUpdates);
+  EXPECT_EQ(Repeat(Frame(kWindowUpdate, 0, 4), free), Verdict::kFine);
+  EXPECT_EQ(Repeat(Frame(kWindowUpdate, 0, 4), 20'000), Verdict::kIdleFrames);
 }
 
 TEST_F(Http2LimitsTest, WhatIsNotHttp2IsNotLookedAt) {

@@ -52,10 +52,11 @@ uint64_t MemoryBound::Excess(MonotonicTime now) {
   if (grown > most_bytes_) return grown - most_bytes_ + most_bytes_ / 4;
   // What is free may be used without the process growing.
   const uint64_t may_hold = grown + heap.free;
-  if (may_hold <= most_bytes_ / 4 * 3) {
+  // Where the resident size is not known (0) it bounds nothing: the heap is looked at each time.
+  if (resident > 0 && may_hold <= most_bytes_ / 4 * 3) {
     least_resident_ = resident - std::min(resident, most_bytes_ / 8);
     most_resident_ = resident + (most_bytes_ - may_hold) / 2;
-  } else if (grown < most_bytes_ / 2 && now >= next_trim_) {
+  } else if (may_hold > most_bytes_ / 4 * 3 && grown < most_bytes_ / 2 && now >= next_trim_) {
     probes_.trim();
     next_trim_ = now + kTrimInterval;
   }

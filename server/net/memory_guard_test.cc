@@ -105,7 +105,6 @@ TEST_F(MemoryBoundTest, WhatAFloodLeftFreeIsGivenBackOnceInAWhile) {
   EXPECT_EQ(trims_, 2);
 }
 
-// Nothing is known then, and nobody is ended for it.
 // Threads and pieces of the heap take address space as well, and where there is none left malloc
 // fails, however little is held.
 TEST_F(MemoryBoundTest, AWantOfAddressSpaceIsTooMuchWhereTheHeapHasNothingFree) {
@@ -122,12 +121,15 @@ TEST_F(MemoryBoundTest, AWantOfAddressSpaceIsTooMuchWhereTheHeapHasNothingFree) 
   EXPECT_EQ(bound.Excess(Now()), 0u);
 }
 
-TEST_F(MemoryBoundTest, WithoutMeasurementsNothingIsTooMuch) {
+// As where /proc is not there: the heap is known all the same.
+TEST_F(MemoryBoundTest, WithoutAResidentSizeTheHeapSaysWhatIsTooMuch) {
   MemoryBound bound(kMost, {.resident_bytes = [] { return uint64_t{0}; },
-                            .heap = [] { return HeapUse(); },
-                            .trim = [] {}});
-  EXPECT_EQ(bound.Excess(Now()), 0u);
-  EXPECT_EQ(bound.Excess(Now()), 0u);
+                            .heap = [this] { return HeapUse{.used = used_}; },
+                            .trim = [this] { ++trims_; }});
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(bound.Excess(Now()), 0u);
+  used_ += kMost + kMiB;
+  EXPECT_EQ(bound.Excess(Now()), kMiB + kMost / 4);
+  EXPECT_EQ(trims_, 0);
 }
 
 TEST(MemoryGuard, LooksEachTimeItsIntervalIsOver) {

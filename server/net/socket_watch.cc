@@ -85,12 +85,12 @@ bool LookAtReceived(int fd, const msghdr& message, size_t bytes) {
     return false;
   }
   if (watched->wire == Wire::kTls) return true;
-  const bool answered = watched->sent.load(std::memory_order_relaxed) > 0;
+  const uint64_t sent = watched->sent.load(std::memory_order_relaxed);
   auto verdict = Http2Limits::Verdict::kFine;
   for (size_t i = 0; i < message.msg_iovlen && bytes > 0; ++i) {
     const size_t more = std::min(bytes, message.msg_iov[i].iov_len);
     verdict = watched->limits.Take({static_cast<const char*>(message.msg_iov[i].iov_base), more},
-                                   answered, now);
+                                   sent, now);
     bytes -= more;
   }
   if (verdict == Http2Limits::Verdict::kFine) return true;
@@ -132,7 +132,7 @@ Function* Next(const char* name) {
 
 struct TlsConnection {
   Http2Limits limits;  // its reader's
-  std::atomic<bool> answered{false};
+  std::atomic<uint64_t> sent{0};
 };
 
 // Where a connection of TLS keeps its own.
@@ -157,8 +157,8 @@ TlsConnection* ConnectionOf(SSL* ssl) {
 bool LookAtDecrypted(SSL* ssl, std::string_view bytes) {
   TlsConnection* const connection = ConnectionOf(ssl);
   if (connection == nullptr) return false;
-  const bool answered = connection->answered.load(std::memory_order_relaxed);
-  const auto verdict = connection->limits.Take(bytes, answered, [] { return RealClock().Now(); });
+  const uint64_t sent = connection->sent.load(std::memory_order_relaxed);
+  const auto verdict = connection->limits.Take(bytes, sent, [] { return RealClock().Now(); });
   if (verdict == Http2Limits::Verdict::kFine) return true;
   Count(verdict);
   return false;
@@ -279,7 +279,7 @@ int SSL_write(SSL* ssl, const void* buffer, int bytes) {
   const int sent = next(ssl, buffer, bytes);
   if (sent > 0 && SSL_is_server(ssl) != 0) {
     if (auto* const connection = engram::ConnectionOf(ssl)) {
-      connection->answered.store(true, std::memory_order_relaxed);
+      connection->sent.fetch_add(static_cast<uint64_t>(sent), std::memory_order_relaxed);
     }
   }
   return sent;

@@ -4,7 +4,6 @@
 
 #include "absl/algorithm/container.h"
 #include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "memstore/base/quote_for_message.h"
@@ -20,12 +19,13 @@ std::vector<std::string> NamesOf(const grpc::AuthContext* connection) {
   std::vector<std::string> names;
   if (connection == nullptr) return names;
   for (const char* property : {"x509_subject_alternative_name", "x509_common_name"}) {
-    for (const grpc::string_ref& name : connection->FindPropertyValues(property)) {
+    const std::vector<grpc::string_ref> given = connection->FindPropertyValues(property);
+    for (const grpc::string_ref& name : given) {
       // An authority may call nobody what a peer of a Unix socket is called.
       if (IsUnixIdentity({name.data(), name.size()})) continue;
       names.emplace_back(name.data(), name.size());
     }
-    if (!names.empty()) break;
+    if (!given.empty()) break;  // though none of them counts
   }
   return names;
 }
@@ -91,8 +91,7 @@ std::optional<std::string> UnixPeer(const grpc::ServerContextBase& context) {
   std::string peer = context.peer();
   if (!absl::StartsWith(peer, "unix:")) return std::nullopt;
   // A name that is no number is the socket's own.
-  uid_t uid = 0;
-  if (!absl::SimpleAtoi(absl::string_view(peer).substr(5), &uid)) return kUnixIdentity;
+  if (!NamesUnixUser(peer)) return kUnixIdentity;
   return peer;
 }
 
@@ -154,7 +153,8 @@ std::string AccessControl::NameForLog(const grpc::AuthContext* connection,
 }
 
 absl::Status AccessControl::Recheck(Caller& caller) const {
-  if (options_.tokens == nullptr) return absl::OkStatus();
+  // One whose certificate sufficed showed no token.
+  if (options_.tokens == nullptr || caller.token_digest.empty()) return absl::OkStatus();
   const uint64_t version = options_.tokens->version();
   if (caller.tokens_version == version) return absl::OkStatus();
   ENGRAM_ASSIGN_OR_RETURN(std::string identity, IdentityOf(caller.token_digest));

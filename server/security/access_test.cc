@@ -27,7 +27,7 @@ using ::testing::IsEmpty;
 constexpr char kToken[] = "0123456789abcdefghij";
 constexpr char kOther[] = "jihgfedcba9876543210";
 
-// A connection with a certificate of these names.
+// A connection with a certificate of these alternative names, and a common name beside them.
 class Certificate final : public grpc::AuthContext {
  public:
   explicit Certificate(std::vector<std::string> names) : names_(std::move(names)) {}
@@ -36,6 +36,7 @@ class Certificate final : public grpc::AuthContext {
   std::string GetPeerIdentityPropertyName() const override { return ""; }
   std::vector<grpc::string_ref> FindPropertyValues(const std::string& name) const override {
     if (name == "x509_pem_cert" && !names_.empty()) return {"PEM"};
+    if (name == "x509_common_name" && !names_.empty()) return {"its common name"};
     if (name != "x509_subject_alternative_name") return {};
     return {names_.begin(), names_.end()};
   }
@@ -192,6 +193,23 @@ TEST_F(AccessTest, ACallThatLastsEndsWithItsToken) {
   EXPECT_EQ(access_->Recheck(*caller).code(), absl::StatusCode::kUnauthenticated);
   EXPECT_EQ(Call({}, kToken).status().code(), absl::StatusCode::kUnauthenticated);
   EXPECT_TRUE(Call({}, kOther).ok());
+}
+
+TEST_F(AccessTest, ACallByACertificateEndsWithNoToken) {
+  Start({.tokens = Open(absl::StrCat("ops ", kToken)), .certificates_suffice = true});
+  absl::StatusOr<Caller> caller = Call({"worker"});
+  ASSERT_TRUE(caller.ok()) << caller.status();
+  Tokens(absl::StrCat("ops ", kOther));
+  tokens_->ReadNow();
+  EXPECT_TRUE(access_->Recheck(*caller).ok());
+}
+
+TEST(UnixIdentity, IsAUsersByItsDigitsAlone) {
+  EXPECT_TRUE(NamesUnixUser("unix:0"));
+  EXPECT_TRUE(NamesUnixUser(UnixIdentity(4294967295)));
+  for (const char* other : {"unix", "unix:", "unix:+7", "unix: 7", "unix:07", "unix:7 ", "7"}) {
+    EXPECT_FALSE(NamesUnixUser(other)) << other;
+  }
 }
 
 }  // namespace

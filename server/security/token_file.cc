@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "memstore/base/human_units.h"
 #include "memstore/base/quote_for_message.h"
 #include "memstore/base/sha256.h"
 #include "memstore/base/status_macros.h"
@@ -37,6 +38,7 @@ absl::StatusOr<std::unique_ptr<TokenFile>> TokenFile::Open(const std::string& pa
   {
     Text text = Read(path);
     if (!text.ok()) return text.status();
+    MutexLock reading(file->reading_);
     MutexLock lock(file->mutex_);
     ENGRAM_ASSIGN_OR_RETURN(file->tokens_, Parse(path, *text));
     file->used_ = *text;
@@ -95,10 +97,10 @@ absl::StatusOr<TokenFile::Tokens> TokenFile::Parse(const std::string& path,
     }
     if (!tokens.emplace(Sha256Hex(words[1]), words[0]).second) {
       return wrong(line_number, "the token of ", QuoteForMessage(words[0]),
-                   " stands in a line before");
+                   " is already on an earlier line");
     }
   }
-  if (tokens.empty()) return wrong(1, "it has no token");
+  if (tokens.empty()) return wrong(1, "it has no tokens");
   return tokens;
 }
 
@@ -116,7 +118,7 @@ absl::Status TokenFile::Refusal() const {
 
 void TokenFile::Watch() {
   while (true) {
-    Look(Read(path_));
+    Look();
     const MonotonicTime next = clock_->After(kLookInterval);
     MutexLock lock(mutex_);
     while (!ending_ && clock_->WaitUntil(wake_, mutex_, next)) {
@@ -125,41 +127,54 @@ void TokenFile::Watch() {
   }
 }
 
-void TokenFile::Look(const Text& text) {
-  MutexLock lock(mutex_);
+void TokenFile::Look() {
+  MutexLock reading(reading_);
+  const Text text = Read(path_);
   const bool settled = text == seen_;
   seen_ = text;
   if (settled) Take(text, /*asked_for=*/false);
 }
 
 void TokenFile::ReadNow() {
+  MutexLock reading(reading_);
   const Text text = Read(path_);
-  MutexLock lock(mutex_);
   seen_ = text;
   Take(text, /*asked_for=*/true);
 }
 
 void TokenFile::Take(const Text& text, bool asked_for) {
   const bool changed = !text.ok() || *text != used_;
-  if (!changed && refusal_.ok() && !asked_for) return;
+  // What was refused is not parsed again, nor told of.
+  if (!asked_for && (changed ? refused_ == text : !refused_)) return;
   absl::StatusOr<Tokens> tokens = text.ok() ? Parse(path_, *text) : text.status();
-  if (!tokens.ok()) {
-    const bool was_told = tokens.status() == refusal_;
-    refusal_ = tokens.status();
-    if (was_told && !asked_for) return;
-    LogEvent(*log_, spdlog::level::err, "tokens_refused",
-             {{"file", path_}, {"code", absl::StatusCodeToString(refusal_.code())}},
-             absl::StrCat(refusal_.message(), "; the tokens read before stay"));
-    return;
+  if (!tokens.ok()) return Refuse(text, tokens.status(), asked_for);
+  const size_t count = tokens->size();
+  refused_.reset();
+  {
+    MutexLock lock(mutex_);
+    refusal_ = absl::OkStatus();
+    if (changed) tokens_.swap(*tokens);
   }
-  refusal_ = absl::OkStatus();
-  LogEvent(*log_, spdlog::level::info, "tokens_read", {{"file", path_}, {"tokens", tokens->size()}},
-           absl::StrCat("read ", path_, " again: ", tokens->size(), " tokens",
+  if (changed) {
+    used_ = *text;
+    version_.fetch_add(1, std::memory_order_release);
+  }
+  LogEvent(*log_, spdlog::level::info, "tokens_read", {{"file", path_}, {"tokens", count}},
+           absl::StrCat("read ", path_, " again: ", Counted(count, "token"),
                         changed ? "" : ", unchanged"));
-  if (!changed) return;
-  tokens_ = *std::move(tokens);
-  used_ = *text;
-  version_.fetch_add(1, std::memory_order_release);
+}
+
+void TokenFile::Refuse(const Text& text, const absl::Status& why, bool asked_for) {
+  const bool was_told = why == Refusal();
+  refused_ = text;
+  {
+    MutexLock lock(mutex_);
+    refusal_ = why;
+  }
+  if (was_told && !asked_for) return;
+  LogEvent(*log_, spdlog::level::err, "tokens_refused",
+           {{"file", path_}, {"code", absl::StatusCodeToString(why.code())}},
+           absl::StrCat(why.message(), "; the tokens read before stay"));
 }
 
 }  // namespace engram

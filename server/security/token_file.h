@@ -3,7 +3,8 @@
 // As of certificates (memstore/tls/pem_watch.h), a change is acted on when two looks in a row have
 // read the same: what is just being written is neither used nor complained of. What cannot be used
 // is logged, once for each reason, and the tokens that were read before stay. One thread
-// ("token-file") looks, by the clock; the file is read without a lock. Thread-safe.
+// ("token-file") looks, by the clock. Thread-safe; what calls ask waits neither for the file,
+// however long it takes to read and parse, nor for the log.
 #pragma once
 
 #include <spdlog/logger.h>
@@ -47,7 +48,7 @@ class TokenFile {
   // Why the file is not used as it is now; OK when it is.
   absl::Status Refusal() const ABSL_LOCKS_EXCLUDED(mutex_);
   // Reads it and acts on it at once, and logs what came of it, new or not.
-  void ReadNow() ABSL_LOCKS_EXCLUDED(mutex_);
+  void ReadNow() ABSL_LOCKS_EXCLUDED(reading_, mutex_);
 
  private:
   using Tokens = absl::flat_hash_map<std::string, std::string>;  // identities by digest
@@ -58,19 +59,25 @@ class TokenFile {
   static Text Read(const std::string& path);
   // INVALID_ARGUMENT: "PATH:LINE: WHAT".
   static absl::StatusOr<Tokens> Parse(const std::string& path, absl::string_view text);
-  void Watch() ABSL_LOCKS_EXCLUDED(mutex_);
-  void Look(const Text& text) ABSL_LOCKS_EXCLUDED(mutex_);
-  void Take(const Text& text, bool asked_for) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Watch() ABSL_LOCKS_EXCLUDED(reading_, mutex_);
+  void Look() ABSL_LOCKS_EXCLUDED(reading_, mutex_);
+  void Take(const Text& text, bool asked_for) ABSL_EXCLUSIVE_LOCKS_REQUIRED(reading_)
+      ABSL_LOCKS_EXCLUDED(mutex_);
+  void Refuse(const Text& text, const absl::Status& why, bool asked_for)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(reading_) ABSL_LOCKS_EXCLUDED(mutex_);
 
   const std::string path_;
   const std::shared_ptr<spdlog::logger> log_;
   Clock* const clock_;
+  // Held while the file is read and until what came of it is acted on: what is read later counts.
+  Mutex reading_;
+  std::string used_ ABSL_GUARDED_BY(reading_);             // what tokens_ were read from
+  Text seen_ ABSL_GUARDED_BY(reading_);                    // by the last look
+  std::optional<Text> refused_ ABSL_GUARDED_BY(reading_);  // what refusal_ is of
   mutable Mutex mutex_;
   CondVar wake_;
   bool ending_ ABSL_GUARDED_BY(mutex_) = false;
   Tokens tokens_ ABSL_GUARDED_BY(mutex_);
-  std::string used_ ABSL_GUARDED_BY(mutex_);  // what they were read from
-  Text seen_ ABSL_GUARDED_BY(mutex_);         // by the last look
   absl::Status refusal_ ABSL_GUARDED_BY(mutex_);
   std::atomic<uint64_t> version_{0};
   std::thread thread_;

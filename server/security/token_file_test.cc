@@ -1,12 +1,16 @@
 #include "server/security/token_file.h"
 
+#include <spdlog/details/null_mutex.h>
+#include <spdlog/sinks/base_sink.h>
 #include <spdlog/sinks/ostream_sink.h>
 
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <memory>
 #include <sstream>
 #include <string>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
@@ -24,6 +28,18 @@ using ::testing::Not;
 
 constexpr char kToken[] = "0123456789abcdefghij";
 constexpr char kOther[] = "jihgfedcba9876543210";
+
+// Calls back for each line, in the thread that writes it.
+class AskingSink final : public spdlog::sinks::base_sink<spdlog::details::null_mutex> {
+ public:
+  explicit AskingSink(std::function<void()> ask) : ask_(std::move(ask)) {}
+
+ private:
+  void sink_it_(const spdlog::details::log_msg&) override { ask_(); }
+  void flush_() override {}
+
+  const std::function<void()> ask_;
+};
 
 class TokenFileTest : public ::testing::Test {
  protected:
@@ -71,7 +87,7 @@ TEST_F(TokenFileTest, AChangeIsTakenWithoutACallWhenTwoLooksReadTheSame) {
   EXPECT_FALSE(Knows(kToken));
   EXPECT_TRUE(Knows(kOther));
   EXPECT_NE(tokens_->version(), version);
-  EXPECT_THAT(News(), HasSubstr(absl::StrCat("read ", path_, " again: 1 tokens")));
+  EXPECT_THAT(News(), HasSubstr(absl::StrCat("read ", path_, " again: 1 token\n")));
   Look();
   Look();
   EXPECT_THAT(News(), IsEmpty());
@@ -94,13 +110,13 @@ TEST_F(TokenFileTest, WhatCannotBeUsedIsSaidOnceAndWhatWasReadStays) {
   Write(absl::StrCat("ops ", kToken, "\n"));
   for (int look = 0; look < 2; ++look) Look();
   EXPECT_TRUE(tokens_->Refusal().ok());
-  EXPECT_THAT(News(), HasSubstr("1 tokens, unchanged"));
+  EXPECT_THAT(News(), HasSubstr("1 token, unchanged"));
 }
 
 TEST_F(TokenFileTest, WhoeverAsksHasItReadAtOnce) {
   Open(absl::StrCat("ops ", kToken));
   tokens_->ReadNow();
-  EXPECT_THAT(News(), HasSubstr("1 tokens, unchanged"));
+  EXPECT_THAT(News(), HasSubstr("1 token, unchanged"));
   Write(absl::StrCat("ops ", kOther));
   tokens_->ReadNow();
   EXPECT_TRUE(Knows(kOther));
@@ -114,12 +130,28 @@ TEST_F(TokenFileTest, WhoeverAsksHasItReadAtOnce) {
   EXPECT_TRUE(Knows(kOther));
 }
 
+// A log that stands, as one whose disk is full, keeps no call from being let in.
+TEST_F(TokenFileTest, WhoAsksWaitsForNoLog) {
+  Open(absl::StrCat("ops ", kToken));
+  bool asked = false;
+  log_->sinks().push_back(std::make_shared<AskingSink>([&] {
+    asked = true;
+    EXPECT_TRUE(Knows(kToken));
+  }));
+  tokens_->ReadNow();
+  EXPECT_TRUE(asked);
+  asked = false;
+  Write("ops");
+  tokens_->ReadNow();
+  EXPECT_TRUE(asked);
+}
+
 TEST_F(TokenFileTest, TokensAreNeverShown) {
   Open(absl::StrCat("ops ", kToken));
   Write(absl::StrCat("ops ", kOther, "\nboss ", kOther));
-  EXPECT_THAT(
-      std::string(TokenFile::Check(path_).message()),
-      AllOf(HasSubstr(":2: the token of boss stands in a line before"), Not(HasSubstr(kOther))));
+  EXPECT_THAT(std::string(TokenFile::Check(path_).message()),
+              AllOf(HasSubstr(":2: the token of boss is already on an earlier line"),
+                    Not(HasSubstr(kOther))));
 }
 
 }  // namespace

@@ -123,10 +123,10 @@ absl::StatusOr<FileDescriptor> HoldStateDirectory(const std::string& directory) 
 }
 
 absl::Status CheckStateDirectory(const std::string& directory) {
-  const auto unusable = [&](absl::string_view why) {
-    return absl::UnavailableError(
-        absl::StrCat("--state-dir ", directory, ": ", why,
-                     "; make it, or give one that engramd may read and write to"));
+  const auto unusable = [&](absl::string_view why,
+                            absl::string_view fix =
+                                "make it, or give one that engramd may read and write to") {
+    return absl::UnavailableError(absl::StrCat("--state-dir ", directory, ": ", why, "; ", fix));
   };
   std::error_code error;
   fs::path there = fs::absolute(directory, error);
@@ -138,7 +138,9 @@ absl::Status CheckStateDirectory(const std::string& directory) {
     there = there.parent_path();
     status = fs::status(there, error);
   }
-  if (!fs::is_directory(status)) return unusable(absl::StrCat(there.string(), " is no directory"));
+  if (!fs::is_directory(status)) {
+    return unusable(absl::StrCat(there.string(), " is a file"), "give a directory");
+  }
   if (access(there.c_str(), W_OK | X_OK | (is_there ? R_OK : 0)) == 0) return absl::OkStatus();
   return unusable(absl::StrCat(there.string(), ": ", strerrordesc_np(errno)));
 }

@@ -1,6 +1,5 @@
 #include "server/table_sets/table_set_manager.h"
 
-#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -139,15 +138,16 @@ void TableSetManager::RetireUnused() {
 
 std::vector<TableSetStatus> TableSetManager::List() const {
   const MonotonicTime now = clock_->Now();
+  const TableSetRegistry::All all = registry_->Everything();
   std::vector<TableSetStatus> sets;
-  for (const RegisteredSet& registered : registry_->States()) {
+  for (const RegisteredSet& registered : all.served) {
     TableSetStatus& one = sets.emplace_back(StatusOf(*registered.served.set, registered.state));
     one.leases = Counts(*registered.served.leases);
     one.age = WholeSeconds(now - registered.since);
     one.generation = generations_.Of(one.id);
     if (registered.was_acquired) one.idle = WholeSeconds(now - registered.acquired);
   }
-  for (const FencedSet& fenced : registry_->Fenced()) {
+  for (const FencedSet& fenced : all.fenced) {
     TableSetStatus& one = sets.emplace_back();
     one.name = fenced.name;
     one.id = fenced.id;
@@ -284,7 +284,10 @@ absl::StatusOr<PublishedSet> TableSetManager::Load(const std::string& directory)
                        served->directory(), ": nothing was loaded");
       LogEvent(*log_, spdlog::level::info, "served_already",
                {{"table_set", manifest.name}, {"table_set_id", manifest.id}}, note);
-      PublishedSet published{std::move(served), std::move(note), "", generation};
+      PublishedSet published{.set = std::move(served),
+                             .warning = std::move(note),
+                             .generation = generation,
+                             .is_note = true};
       Record(directory, published);
       return published;
     }
@@ -353,6 +356,7 @@ void TableSetManager::Record(const std::string& directory, PublishedSet& publish
             {"code", absl::StatusCodeToString(kept.code())}},
            why);
   absl::StrAppend(&published.warning, published.warning.empty() ? "" : "; ", why);
+  published.is_note = false;
 }
 
 // A set that is still here would be taken back as it was loaded, whatever lies beside it by now.
@@ -448,39 +452,6 @@ absl::StatusOr<std::shared_ptr<const TableSet>> TableSetManager::LoadFiles(
     return absl::ResourceExhaustedError(absl::StrCat(set.status().message(), "; ", Holders()));
   }
   return set;
-}
-
-absl::StatusOr<std::shared_ptr<const TableSet>> TableSetManager::Supersede(
-    const std::string& id_or_name) {
-  const absl::StatusOr<ServedSet> served = registry_->ResolveServed(id_or_name);
-  if (!served.ok() || id_or_name.empty()) {
-    return absl::NotFoundError(served.ok() ? "name the table set to retire, by its name or id"
-                                           : served.status().message());
-  }
-  const std::string& id = served->set->id();
-  MutexLock moving(moving_);
-  const std::vector<std::shared_ptr<const TableSet>> current = registry_->List();
-  const bool is_current =
-      std::any_of(current.begin(), current.end(), [&](const auto& set) { return set->id() == id; });
-  if (!is_current) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "table set ", id, " is superseded already, and goes when nobody has it any more"));
-  }
-  if (current.size() == 1) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("table set ", id, " is the only one that is served: publish the one that ",
-                     "follows it, or stop engramd"));
-  }
-  ENGRAM_RETURN_IF_ERROR(registry_->Supersede(id));
-  generations_.Take(served->set->name());
-  if (options_.record != nullptr) {
-    if (const absl::Status status = options_.record->Retire(served->set->name()); !status.ok()) {
-      return absl::Status(status.code(),
-                          absl::StrCat("the name was taken from table set ", id,
-                                       ", but a restart will serve it again: ", status.message()));
-    }
-  }
-  return served->set;
 }
 
 }  // namespace engram

@@ -68,6 +68,9 @@ struct TableSetStatus {
   std::vector<TableLayout> layers = {};                 // nothing where it is fenced
   std::vector<WidthCalibration> calibrations = {};      // nor this
   std::optional<Provenance> provenance = std::nullopt;  // where the set came with it
+
+  // Whether engramd is not ready for its sake.
+  bool is_missed() const { return state == TableSetState::kFenced && missed; }
 };
 
 // What is being loaded.
@@ -88,6 +91,8 @@ struct PublishedSet {
   // Of the other set that the name led to; empty: none.
   std::string id_before = {};
   uint64_t generation = 0;  // of its name (generations.h); 0: what engramd was started with
+  // Whether nothing is wrong, and `warning` says no more than that it is served already.
+  bool is_note = false;
 };
 
 // Whether what is published is kept over a restart.
@@ -108,7 +113,7 @@ class TableSetManager {
     std::function<absl::Status(const ServedSet&)> on_publish = [](const ServedSet&) {
       return absl::OkStatus();
     };
-    // Once its name leads to it: what was fenced before may be whole again.
+    // Once its name leads to it, or a fenced set was dropped: what was not ready may be.
     std::function<void()> after_publish = [] {};
     std::function<void(const std::string& id)> on_retire = [](const std::string&) {};
     // Where publications are kept; null: nowhere. Outlives the manager.
@@ -149,6 +154,10 @@ class TableSetManager {
   // of the name is no more, or the error says that it could not be taken back. NOT_FOUND: not here,
   // or several are meant; FAILED_PRECONDITION: it is the only one, or is superseded already.
   absl::StatusOr<std::shared_ptr<const TableSet>> Supersede(const std::string& id_or_name);
+  // Takes a fenced set away that nobody is to wait for any more, which is returned; kept
+  // publications as Supersede. NOT_FOUND: none that is fenced is meant; FAILED_PRECONDITION: no
+  // other is served.
+  absl::StatusOr<FencedSet> DropFenced(const std::string& id_or_name);
   std::chrono::seconds retire_grace() const { return options_.retire_grace; }
 
   const Generations& generations() const { return generations_; }
@@ -182,6 +191,8 @@ class TableSetManager {
                                                             const Manifest& manifest);
   absl::Status CheckTakenBack(const std::string& directory, const Manifest& manifest) const;
   std::shared_ptr<const TableSet> Current(const std::string& name) const;
+  // Of the name that was taken from the set of that id: what is kept of it over restarts.
+  absl::Status Forget(const std::string& name, const std::string& id);
   std::string WarnOfOtherRows(const TableSet* before, const TableSet& now) const;
   std::string Holders() const;
   TableSetStatus StatusOf(const TableSet& set, TableSetState state) const;

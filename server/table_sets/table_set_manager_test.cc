@@ -328,6 +328,7 @@ TEST_F(TableSetManagerTest, WhatIsServedAlreadyStaysAndThatIsSaid) {
   Start();
   const std::string a = PublishId("a");
   EXPECT_THAT(Warning("a"), AllOf(HasSubstr(a), HasSubstr("is served already")));
+  EXPECT_TRUE(manager_->Publish(Directory("a"), nullptr, nullptr)->is_note);
   EXPECT_THAT(States(), ElementsAre("first serving"));
   EXPECT_THAT(published_, ElementsAre(a));  // nothing was loaded
 }
@@ -400,6 +401,19 @@ TEST_F(TableSetManagerTest, SupersedingTakesTheNameAndNeverTheLastOne) {
   EXPECT_THAT(States(), ElementsAre("first superseded", "second serving"));
   EXPECT_EQ(manager_->Supersede(a).status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_TRUE(registry_.Acquire(a).ok());
+}
+
+TEST_F(TableSetManagerTest, AFencedSetThatNobodyWantsIsDropped) {
+  Start();
+  const std::string a = PublishId("a");
+  EXPECT_EQ(manager_->DropFenced("first").status().code(), absl::StatusCode::kNotFound);
+  ASSERT_TRUE(registry_.Fence(a).ok());
+  EXPECT_EQ(manager_->DropFenced("first").status().code(), absl::StatusCode::kFailedPrecondition);
+  PublishId("other");
+  const absl::StatusOr<FencedSet> dropped = manager_->DropFenced("first");
+  ASSERT_TRUE(dropped.ok()) << dropped.status();
+  EXPECT_EQ(dropped->id, a);
+  EXPECT_THAT(States(), ElementsAre("second serving"));
 }
 
 TEST_F(TableSetManagerTest, AFencedSetIsListedAndIsLoadedAnew) {

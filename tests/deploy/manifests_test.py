@@ -75,6 +75,14 @@ class Text(unittest.TestCase):
                 rendered = list(manifests.documents(os.path.join(scratch, os.path.basename(path))))
                 self.assertEqual(rendered, list(manifests.documents(path)), f"{path} is old: run deploy/render.sh")
 
+    def test_the_renderer_says_what_it_does(self):
+        with tempfile.TemporaryDirectory() as scratch:
+            told = subprocess.run([RENDER, "--help"], cwd=scratch, check=True, capture_output=True, text=True)
+            self.assertIn("deploy/render.sh [DIRECTORY]", told.stdout)
+            wrong = subprocess.run([RENDER, "--valeus"], cwd=scratch, check=False, capture_output=True, text=True)
+            self.assertEqual((wrong.returncode, os.listdir(scratch)), (2, []))
+            self.assertIn("--valeus", wrong.stderr)
+
 
 # Values that no profile has, each beside the defaults.
 VARIANTS = {

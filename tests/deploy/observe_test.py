@@ -72,9 +72,12 @@ class Observed(unittest.TestCase):
             "--output", table_set)
         run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30", "-subj",
             "/CN=localhost", "-keyout", cls.path("key"), "-out", cls.path("cert"))
+        with open(cls.path("tokens"), "w", encoding="utf-8") as file:
+            file.write("worker a-token-of-enough-characters\n")
         cls.http = f"http://127.0.0.1:{free_port()}"
         cls.start([ENGRAMD, "--table-set", table_set, "--listen", "127.0.0.1:0", "--listen", f"unix:{cls.path('s')}", "--shm-socket",
                    cls.path("m"), "--admin-listen", cls.http[7:], "--tls-cert", cls.path("cert"), "--tls-key", cls.path("key"),
+                   "--token-file", cls.path("tokens"),
                    # Nobody listens there: it serves all the same, and says that it is not registered.
                    "--register", "etcd:127.0.0.1:1/engram", "--advertise", "localhost:7300"])
         wait_for("ready", lambda: get(f"{cls.http}/readyz") == "serving\n")

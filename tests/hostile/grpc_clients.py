@@ -250,13 +250,18 @@ def padded_data(number):
     return begin + frame(DATA, 8, 1, b"\0") * 1000
 
 
+def window_updates(_):
+    """More room, byte by byte, for answers that nobody asked for."""
+    return frame(WINDOW_UPDATE, 0, 0, b"\0\0\0\1") * 2000
+
+
 def whole_calls(number):
     head = call_head("/a/b")
     return b"".join(frame(HEADERS, 5, stream, head) for stream in range(1 + 200 * number, 1 + 200 * (number + 1), 2))
 
 
 FLOODS = {one.__name__: one for one in (endless_block, block_in_morsels, rapid_reset, resets_paid_for_by_old_streams, pings, settings,
-                                        padded_data, whole_calls)}
+                                        padded_data, window_updates, whole_calls)}
 
 
 def compressed_call(path, megabytes):

@@ -128,6 +128,9 @@ class FramesTest(unittest.TestCase):
     def test_settings(self):
         self.expect_served_meanwhile("settings")
 
+    def test_window_updates_that_come_with_no_answer(self):
+        self.expect_served_meanwhile("window_updates")
+
     def test_padding_without_data(self):
         self.expect_served_meanwhile("padded_data")
 

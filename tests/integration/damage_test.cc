@@ -24,6 +24,7 @@
 namespace engram::integration {
 namespace {
 
+using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 
 class DamageTest : public ::testing::Test {
@@ -72,6 +73,13 @@ class DamageTest : public ::testing::Test {
     return v1::Admin::NewStub(grpc::CreateChannel(absl::StrCat("unix:", scratch_ / "admin"),
                                                   grpc::InsecureChannelCredentials()));
   }
+  v1::ListResponse List() const {
+    const auto stub = Operator();
+    grpc::ClientContext context;
+    v1::ListResponse response;
+    EXPECT_TRUE(stub->List(&context, {}, &response).ok());
+    return response;
+  }
   // What it says last.
   v1::ScrubReport Scrub() const {
     const auto stub = Operator();
@@ -96,6 +104,8 @@ class DamageTest : public ::testing::Test {
   void ExpectServed() {
     EXPECT_EQ(Health(), grpc::health::v1::HealthCheckResponse::SERVING);
     EXPECT_THAT(Page("/readyz"), HasSubstr("200 OK"));
+    EXPECT_EQ(MetricValue(Page("/metrics"), "engram_server_ready"), 1);
+    EXPECT_TRUE(List().ready());
     const auto client = Client::Attach(absl::StrCat("grpc:", engramd_->addresses()[0]), {});
     ASSERT_TRUE(client.ok()) << client.status();
     EXPECT_TRUE(Ask(**client).ok());
@@ -107,11 +117,18 @@ class DamageTest : public ::testing::Test {
     }
     EXPECT_EQ(Health(), grpc::health::v1::HealthCheckResponse::NOT_SERVING);
     EXPECT_THAT(log_.str(), HasSubstr("is fenced"));
-    EXPECT_THAT(log_.str(), HasSubstr("publish it again, or start engramd again"));
+    EXPECT_THAT(log_.str(),
+                HasSubstr("publish it again or another set of its name, or start engramd again"));
+    EXPECT_THAT(log_.str(), ContainsRegex("is fenced: rows [0-9]")) << "its name once";
     const TableSetStatus fenced = engramd_->table_sets().List()[0];
     EXPECT_EQ(fenced.state, TableSetState::kFenced);
     const std::string metrics = Page("/metrics");
     EXPECT_EQ(MetricValue(metrics, "engram_server_checksum_failures_total"), 1);
+    EXPECT_EQ(MetricValue(metrics, "engram_server_ready"), 0);
+    const v1::ListResponse list = List();
+    EXPECT_EQ(list.state(), "SERVING");
+    EXPECT_TRUE(list.has_ready() && !list.ready());
+    EXPECT_THAT(list.why_not_ready(), HasSubstr("fenced"));
     EXPECT_EQ(
         MetricValue(metrics, absl::StrCat("engram_server_table_set_info{name=\"qwen4-exp\",id=\"",
                                           fenced.id, "\",state=\"fenced\"}")),
@@ -150,6 +167,13 @@ TEST_F(DamageTest, AnOperatorsScrubFindsItAtOnce) {
       Client::Attach(absl::StrCat("grpc:", engramd_->addresses()[0]), {}).status();
   EXPECT_EQ(late.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(late.message()), HasSubstr("none is served: what was is fenced"));
+  const absl::Status by_name =
+      Client::Attach(absl::StrCat("grpc:", engramd_->addresses()[0]), {.table_set = "qwen4-exp"})
+          .status();
+  EXPECT_EQ(by_name.code(), absl::StatusCode::kDataLoss) << by_name;
+  const auto grpc = static_cast<size_t>(AttachPath::kGrpc);
+  EXPECT_EQ(engramd_->Snapshot().attach_refusals[grpc][static_cast<size_t>(AttachRefusal::kFenced)],
+            1u);
   // And is served once it was published again.
   Publish("set");
   ExpectServed();

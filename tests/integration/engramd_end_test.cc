@@ -48,6 +48,25 @@ TEST_F(EngramdEndTest, SigtermWhileItLoadsEndsItWith0) {
   EXPECT_EQ(engramd.WaitForEnd(), 0);
 }
 
+// Whenever the signal comes, programs find the event of it.
+TEST_F(EngramdEndTest, SigtermWhileItLoadsIsAnEventOfTheLog) {
+  std::vector<std::string> flags = Flags();
+  flags.insert(flags.end(), {"--log-format", "json"});
+  EngramdProcess engramd(flags);
+  ASSERT_TRUE(engramd.WaitForLine("loading"));
+  engramd.Signal(SIGTERM);
+  EXPECT_TRUE(engramd.WaitForLine("\"event\":\"stopped\"")) << engramd.Log();
+  EXPECT_EQ(engramd.WaitForEnd(), 0);
+}
+
+TEST_F(EngramdEndTest, SighupSaysWhereThereIsNothingToRead) {
+  EngramdProcess engramd(Flags());
+  ASSERT_FALSE(engramd.WaitUntilServing().empty());
+  engramd.Signal(SIGHUP);
+  EXPECT_TRUE(engramd.WaitForLine("there is neither a token file nor a certificate"));
+  EXPECT_TRUE(engramd.IsRunning());
+}
+
 TEST_F(EngramdEndTest, ALookupInFlightFinishesAfterSigterm) {
   EngramdProcess engramd(Flags());
   const std::string address = engramd.WaitUntilServing();

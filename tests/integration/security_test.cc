@@ -75,7 +75,7 @@ TEST_F(SecurityTest, AWrongCertificateIsUnauthenticatedWhicheverSideFindsIt) {
   const CertificateFiles stranger =
       MakeCertificate(other, scratch_ / "", "stranger", "DNS:worker-a");
   EXPECT_THAT(Error(address, With(Worker(), stranger), absl::StatusCode::kUnauthenticated),
-              HasSubstr("--tls-client-ca"));
+              AllOf(HasSubstr("--tls-client-ca"), HasSubstr("clientAuth")));
   EXPECT_THAT(Error(address, {.tls_ca = authority_.cert}, absl::StatusCode::kUnauthenticated),
               AllOf(HasSubstr("--tls-client-ca"), HasSubstr("may want a client's certificate")));
   const CertificateFiles expired =
@@ -400,7 +400,8 @@ TEST_F(SecurityTest, TheCommandLineTakesCertificatesAndTokens) {
       "--tls-cert ",
       server_.cert, " --tls-key ", worker_.key));
   EXPECT_EQ(checked.exit_code, 2) << checked.err;
-  EXPECT_THAT(checked.err, HasSubstr("is not the key of the certificate"));
+  EXPECT_THAT(checked.err, AllOf(HasSubstr("--tls-cert of --listen: "),
+                                 HasSubstr("is not the key of the certificate")));
   EXPECT_THAT(checked.out, Not(HasSubstr("is not the key of the certificate")));  // said once
 }
 

@@ -248,7 +248,8 @@ TEST_F(TableSetsTest, WhatCannotBeIsRefusedAndSaysWhy) {
   // What is served already is no error: whoever asks again finds it as it was to be.
   const Outcome again = Publish("a");
   EXPECT_EQ(again.exit_code, 0) << again.err;
-  EXPECT_THAT(again.err, HasSubstr("is served already"));
+  EXPECT_THAT(again.err, AllOf(HasSubstr("note: "), HasSubstr("is served already"),
+                               Not(HasSubstr("warning"))));
   EXPECT_THAT(refused("publish " + (scratch_ / "none")), HasSubstr(scratch_ / "none"));
   WriteFile(scratch_ / "file", "no set");
   EXPECT_THAT(refused("publish " + (scratch_ / "file")), HasSubstr(scratch_ / "file"));

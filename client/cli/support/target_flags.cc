@@ -46,6 +46,7 @@ bool NeedsAChoice(const absl::Status& status) {
 
 void TakeVariable(const char* name, std::string* value) {
   if (!value->empty()) return;
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): nothing here changes the environment
   if (const char* const given = std::getenv(name); given != nullptr) *value = given;
 }
 

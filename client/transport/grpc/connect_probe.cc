@@ -104,15 +104,22 @@ std::string WhyNoConnection(const std::string& address, absl::Duration most) {
   return error == 0 ? "" : strerrordesc_np(error);
 }
 
-absl::Status CheckNotHttp1(const std::string& address, absl::string_view flag,
-                           absl::Duration most) {
+absl::Status CheckNoOtherServer(const std::string& address, absl::string_view flag,
+                                absl::Duration most) {
   const MonotonicTime end = RealClock().Now() + most;
   absl::string_view port = address;
   // gRPC knows this one without a resolver, too.
   const Place place = PlaceOf(
       absl::ConsumePrefix(&port, "localhost:") ? absl::StrCat("127.0.0.1:", port) : address);
   FileDescriptor socket;
-  if (place.bytes == 0 || Connect(place, end, &socket) != 0) return absl::OkStatus();
+  const int error = place.bytes == 0 ? EINVAL : Connect(place, end, &socket);
+  // The kernel connects no socket with one of another type, and gRPC tries again and again.
+  if (error == EPROTOTYPE) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(address, " is another kind of socket than gRPC's: is it the one of engramd ",
+                     "--shm-socket (its target is shm:PATH)? Give the address of ", flag));
+  }
+  if (error != 0) return absl::OkStatus();
   // So short that the kernel takes it at once.
   const ssize_t sent = send(socket.get(), kAsked.data(), kAsked.size(), MSG_NOSIGNAL);
   if (sent != static_cast<ssize_t>(kAsked.size()) || !IsAnswered(socket.get(), end)) {

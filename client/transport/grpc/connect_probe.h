@@ -18,8 +18,10 @@ namespace engram {
 std::string WhyNoConnection(const std::string& address, absl::Duration most);
 
 // UNIMPLEMENTED where an HTTP/1 server answers at `address` (HOST:PORT, unix:PATH), as engramd's
-// port for monitoring is one; it ends with "Give the address of `flag`". OK: nobody answers in
-// time, something else does, or the host is a name other than localhost.
-absl::Status CheckNotHttp1(const std::string& address, absl::string_view flag, absl::Duration most);
+// port for monitoring is one; it ends with "Give the address of `flag`". INVALID_ARGUMENT where the
+// socket there is that of shared memory. OK: nobody answers in time, something else does, or the
+// host is a name other than localhost.
+absl::Status CheckNoOtherServer(const std::string& address, absl::string_view flag,
+                                absl::Duration most);
 
 }  // namespace engram

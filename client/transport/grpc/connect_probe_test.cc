@@ -3,7 +3,11 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
+#include <cstdlib>
+#include <filesystem>
 #include <string>
 #include <thread>
 
@@ -50,7 +54,7 @@ TEST_F(PortTest, NobodyThereIsSaidAsTheKernelSays) {
   const std::string place = "127.0.0.1:" + port_;
   // The port is taken, and nobody listens.
   EXPECT_EQ(WhyNoConnection(place, absl::Seconds(30)), "Connection refused");
-  EXPECT_TRUE(CheckNotHttp1(place, "--listen", absl::Seconds(30)).ok());
+  EXPECT_TRUE(CheckNoOtherServer(place, "--listen", absl::Seconds(30)).ok());
   ASSERT_EQ(listen(socket_.get(), 1), 0);
   EXPECT_EQ(WhyNoConnection(place, absl::Seconds(30)), "");
   EXPECT_EQ(WhyNoConnection("unix:/no/such/socket", absl::Seconds(30)),
@@ -61,7 +65,7 @@ TEST_F(PortTest, AnHttpServerIsNoGrpcServer) {
   ASSERT_EQ(listen(socket_.get(), 1), 0);
   for (const std::string host : {"127.0.0.1:", "localhost:"}) {
     std::thread server = Answer("HTTP/1.0 505 HTTP Version Not Supported\r\n\r\n");
-    const absl::Status status = CheckNotHttp1(host + port_, "--listen", absl::Seconds(30));
+    const absl::Status status = CheckNoOtherServer(host + port_, "--listen", absl::Seconds(30));
     server.join();
     EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented);
     EXPECT_THAT(std::string(status.message()),
@@ -72,15 +76,32 @@ TEST_F(PortTest, AnHttpServerIsNoGrpcServer) {
   for (const std::string& answer :
        {std::string("\0\0\0\4\0\0\0\0\0", 9), std::string(), std::string("HTTP")}) {
     std::thread server = Answer(answer);
-    EXPECT_TRUE(CheckNotHttp1("127.0.0.1:" + port_, "--listen", absl::Seconds(30)).ok());
+    EXPECT_TRUE(CheckNoOtherServer("127.0.0.1:" + port_, "--listen", absl::Seconds(30)).ok());
     server.join();
   }
+}
+
+TEST(CheckNoOtherServer, ASocketOfSharedMemoryIsNone) {
+  char folder[] = "/tmp/connect_probe_test_XXXXXX";  // a socket's path is short
+  ASSERT_NE(mkdtemp(folder), nullptr);
+  const std::string path = absl::StrCat(folder, "/shm.sock");
+  const FileDescriptor socket(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  path.copy(address.sun_path, path.size());
+  ASSERT_EQ(bind(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+  ASSERT_EQ(listen(socket.get(), 1), 0);
+  const absl::Status status = CheckNoOtherServer("unix:" + path, "--listen", absl::Seconds(30));
+  std::filesystem::remove_all(folder);
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()),
+              AllOf(HasSubstr("--shm-socket"), HasSubstr("Give the address of --listen")));
 }
 
 TEST(WhyNoConnection, AsksNoResolver) {
   for (const char* place : {"localhost:1", "no-such-host.invalid:1", "nothing"}) {
     EXPECT_EQ(WhyNoConnection(place, absl::Seconds(30)), "") << place;
-    EXPECT_TRUE(CheckNotHttp1(place, "--listen", absl::Seconds(30)).ok()) << place;
+    EXPECT_TRUE(CheckNoOtherServer(place, "--listen", absl::Seconds(30)).ok()) << place;
   }
 }
 

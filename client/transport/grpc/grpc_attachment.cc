@@ -48,20 +48,21 @@ std::string WhyNot(v1::Lookup::Stub& stub, const v1::AttachRequest& request,
   return PeerWords(asked.error_code() == grpc::StatusCode::UNAVAILABLE ? asked : status);
 }
 
-// Finds out that what listens at an address is no gRPC server, but the HTTP one of an engramd, say:
-// gRPC tries such a connection again and again. Looks once: a server that is busy is left alone.
+// Finds out that what listens at an address is no gRPC server, but an engramd's for HTTP, or for
+// shared memory: gRPC tries such a connection again and again. Looks once: a server that is busy is
+// left alone.
 class OtherServer {
  public:
   OtherServer(grpc::Channel& channel, const std::string& address)
       : channel_(channel), address_(address) {}
-  // Blocks for kAskWhy where it looks; not while the channel is connected. UNIMPLEMENTED: see
-  // CheckNotHttp1.
+  // Blocks for kAskWhy where it looks; not while the channel is connected. CheckNoOtherServer has
+  // the errors.
   absl::Status Look() {
     if (looked_ || channel_.GetState(/*try_to_connect=*/false) == GRPC_CHANNEL_READY) {
       return found_;
     }
     looked_ = true;
-    found_ = CheckNotHttp1(address_, "--listen", kAskWhy);
+    found_ = CheckNoOtherServer(address_, "--listen", kAskWhy);
     return found_;
   }
   const absl::Status& found() const { return found_; }

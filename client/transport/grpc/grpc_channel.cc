@@ -41,7 +41,9 @@ std::string WhyNoTls(absl::string_view message, bool shows_certificate) {
       "one side does not take the other's certificate, or speaks no TLS: is the authority right "
       "(--tls-ca here, --tls-client-ca there), are both certificates valid now, and engramd's "
       "for this host?",
-      shows_certificate ? "" : " engramd may want a client's certificate: --tls-cert, --tls-key");
+      shows_certificate ? " Is the client's certificate made for clients (extended key usage "
+                          "clientAuth, where it has one)?"
+                        : " engramd may want a client's certificate: --tls-cert, --tls-key");
 }
 
 // An engramd that does not take a client's certificate says so after the client's part of the

@@ -53,10 +53,10 @@ class Exchange {
       }
     }
     uint64_t stride = 0, at = 0;
-    for (const ColumnSlice& slice : slices_) stride += slice.columns() * kRowBytes;
+    for (const ColumnSlice& slice : slices_) stride += uint64_t{slice.columns()} * kRowBytes;
     memory_.resize(token_ids_.size() * stride, std::byte{0xA5});
     for (uint32_t l = 0; l < kLayers; ++l) {
-      const uint64_t width = slices_[l].columns() * kRowBytes;
+      const uint64_t width = uint64_t{slices_[l].columns()} * kRowBytes;
       Landing landing{.data = memory_.data() + at};
       if (tile) landing.group_rows = slices_[l].columns(), landing.group_stride_bytes = stride;
       if (width == 0) landing = {};

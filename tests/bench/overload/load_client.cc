@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "proto/wire/lookup_messages.h"
-
 namespace engram::overload {
 namespace {
 
@@ -64,6 +62,17 @@ void LoadClient::Refused(const Times& times, uint32_t code, bool says_when,
   } else {
     Fail(message);
   }
+}
+
+const wire::LookupResponse* LoadClient::Parse(const grpc::ByteBuffer& message) {
+  slices_.clear();
+  chain_.clear();
+  if (message.Dump(&slices_).ok()) {
+    for (const grpc::Slice& slice : slices_) chain_.push_back({slice.begin(), slice.size()});
+    if (reply_.Parse(chain_)) return &reply_;
+  }
+  Fail("an answer that is no LookupResponse");
+  return nullptr;
 }
 
 void LoadClient::Fail(const std::string& why) {

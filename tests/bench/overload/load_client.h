@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "proto/wire/lookup_messages.h"
 #include "tests/bench/overload/overload.h"
 
 namespace engram::overload {
@@ -70,6 +71,8 @@ class LoadClient {
   void Answered(const Times& times, uint64_t row_bytes);
   void Refused(const Times& times, uint32_t code, bool says_when, const std::string& message);
   void Fail(const std::string& why);
+  // The answer in a message, until the next one is read; null, and it failed, where it is none.
+  const wire::LookupResponse* Parse(const grpc::ByteBuffer& message);
 
   const Bodies& bodies() const { return *bodies_; }
   int events_ = 0;
@@ -79,6 +82,9 @@ class LoadClient {
   std::deque<Times> due_;  // not sent yet
   uint64_t answered_ = 0;
   Tally tally_;
+  std::vector<grpc::Slice> slices_;
+  std::vector<wire::Bytes> chain_;
+  wire::LookupResponse reply_;
 };
 
 // Batches on a stream, or each a call of its own.

@@ -1,6 +1,5 @@
 #include <unordered_map>
 
-#include "proto/wire/lookup_messages.h"
 #include "tests/bench/overload/load_client.h"
 
 namespace engram::overload {
@@ -53,12 +52,7 @@ class StreamClient final : public LoadClient {
   void OnRead(bool ok) {
     --events_;
     if (!ok) return OnOver();
-    slices_.clear();
-    chain_.clear();
-    if (message_.Dump(&slices_).ok()) {
-      for (const grpc::Slice& slice : slices_) chain_.push_back({slice.begin(), slice.size()});
-    }
-    if (reply_.Parse(chain_)) Take();
+    if (const wire::LookupResponse* const reply = Parse(message_)) Take(*reply);
     Read();
   }
   void OnWritten(bool ok) {
@@ -78,17 +72,17 @@ class StreamClient final : public LoadClient {
     stream_->Write(Request(id, times), &written_);
   }
 
-  void Take() {
-    const auto at = sent_.find(reply_.batch_id);
+  void Take(const wire::LookupResponse& reply) {
+    const auto at = sent_.find(reply.batch_id);
     if (at == sent_.end()) return Fail("an answer to what was not asked");
-    for (const auto& layer : reply_.layers) at->second.row_bytes += layer.rows.size;
-    if (reply_.code == 0 && !reply_.last) return;
+    for (const auto& layer : reply.layers) at->second.row_bytes += layer.rows.size;
+    if (reply.code == 0 && !reply.last) return;
     const Sent sent = at->second;
     sent_.erase(at);
-    if (reply_.code == 0) {
+    if (reply.code == 0) {
       Answered(sent.times, sent.row_bytes);
     } else {
-      Refused(sent.times, reply_.code, reply_.retry_after_ms > 0, reply_.message);
+      Refused(sent.times, reply.code, reply.retry_after_ms > 0, reply.message);
     }
   }
 
@@ -101,9 +95,6 @@ class StreamClient final : public LoadClient {
   uint64_t next_id_ = 1;
   std::unordered_map<uint64_t, Sent> sent_;
   grpc::ByteBuffer message_;
-  std::vector<grpc::Slice> slices_;
-  std::vector<wire::Bytes> chain_;
-  wire::LookupResponse reply_;
 };
 
 }  // namespace

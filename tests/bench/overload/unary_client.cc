@@ -1,6 +1,5 @@
 #include <unordered_map>
 
-#include "proto/wire/lookup_messages.h"
 #include "tests/bench/overload/load_client.h"
 
 namespace engram::overload {
@@ -63,14 +62,10 @@ class UnaryClient final : public LoadClient {
       return Refused(call->times, call->status.error_code(), !call->status.error_details().empty(),
                      call->status.error_message());
     }
-    slices_.clear();
-    chain_.clear();
-    if (call->message.Dump(&slices_).ok()) {
-      for (const grpc::Slice& slice : slices_) chain_.push_back({slice.begin(), slice.size()});
-    }
-    if (!reply_.Parse(chain_)) return Fail("an answer that is no LookupResponse");
+    const wire::LookupResponse* const reply = Parse(call->message);
+    if (reply == nullptr) return;
     uint64_t row_bytes = 0;
-    for (const auto& layer : reply_.layers) row_bytes += layer.rows.size;
+    for (const auto& layer : reply->layers) row_bytes += layer.rows.size;
     Answered(call->times, row_bytes);
   }
 
@@ -79,9 +74,6 @@ class UnaryClient final : public LoadClient {
   grpc::CompletionQueue* const queue_;
   uint64_t next_id_ = 1;
   std::unordered_map<uint64_t, std::unique_ptr<Call>> calls_;
-  std::vector<grpc::Slice> slices_;
-  std::vector<wire::Bytes> chain_;
-  wire::LookupResponse reply_;
 };
 
 }  // namespace

@@ -110,7 +110,10 @@ TEST(Texts, AreManualPagesAndCompletion) {
   EXPECT_EQ(RunShell(ask + "lookup --token-ids-type =").out, "int32 int64\n");
   EXPECT_EQ(RunShell(ask + "pack --family longcat").out, "longcat-flash-lite\n");
   EXPECT_EQ(RunShell(ask + "bench --target gr").out, "grpc:\n");
-  EXPECT_EQ(RunShell(ask + "help ver").out, "verify\n");
+  EXPECT_EQ(RunShell(ask + "help ver").out, "verify version\n");
+  EXPECT_EQ(RunShell(ask + "help admin ''").out, "publish retire list scrub\n");
+  EXPECT_EQ(RunShell(ask + "help admin publish ''").out, "\n");
+  EXPECT_EQ(RunShell(ask + "help pack ''").out, "\n");
   // Numbers are nobody's to offer, and files are bash's own.
   EXPECT_EQ(RunShell(ask + "bench --clients ''").out, "\n");
   EXPECT_EQ(RunShell(ask + "lookup --tls-ca ''").out, "\n");
