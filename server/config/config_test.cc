@@ -327,35 +327,6 @@ TEST(ParseCommandLine, WhatIsIgnoredHasToBeKeptSomewhere) {
               HasSubstr("--ignore-recorded is of no use without --state-dir"));
 }
 
-TEST(ParseCommandLine, APartIsAnIndexOrColumns) {
-  const auto with = [](std::vector<const char*> more) {
-    more.insert(more.begin(), {"--table-set", "/a", "--listen", "127.0.0.1:1"});
-    return more;
-  };
-  EXPECT_EQ(Parse(with({}))->config->partition, std::nullopt);
-  const auto index = Parse(with({"--partition", "2/3"}));
-  ASSERT_TRUE(index.ok()) << index.status();
-  EXPECT_EQ(index->config->partition, Partition(PartitionIndex{2, 3}));
-  const auto columns = Parse(with({"--partition-columns", "1:0-3,14:2"}));
-  ASSERT_TRUE(columns.ok()) << columns.status();
-  EXPECT_EQ(columns->config->partition,
-            Partition(std::vector<HeldColumns>{{1, {{0, 4}}}, {14, {{2, 1}}}}));
-  EXPECT_THAT(Error(with({"--partition", "3/3"})), HasSubstr("--partition 3/3: "));
-  EXPECT_THAT(Error(with({"--partition-columns", "1:3-2"})),
-              HasSubstr("--partition-columns 1:3-2: "));
-  EXPECT_THAT(Error(with({"--partition", "0/2", "--partition-columns", "1:0"})),
-              HasSubstr("give one of them"));
-}
-
-TEST(ParseCommandLine, AZoneIsAPlainName) {
-  const auto with = [](const char* zone) {
-    return std::vector<const char*>{"--table-set", "/a", "--listen", "127.0.0.1:1", "--zone", zone};
-  };
-  EXPECT_EQ(Parse(with("eu-west.1_b"))->config->zone, "eu-west.1_b");
-  EXPECT_THAT(Error(with("a zone")), HasSubstr("--zone: "));
-  EXPECT_EQ(Parse({"--table-set", "/a", "--listen", "127.0.0.1:1"})->config->zone, "");
-}
-
 TEST(ParseCommandLine, SecurityIsWholeOrRefused) {
   const auto with = [](std::vector<const char*> more) {
     more.insert(more.begin(), {"--table-set", "/a", "--listen", "127.0.0.1:1"});

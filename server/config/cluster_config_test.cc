@@ -1,9 +1,11 @@
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "memstore/discovery/etcd_place.h"
+#include "memstore/partition/partition.h"
 #include "server/config/config.h"
 
 namespace engram {
@@ -24,6 +26,27 @@ std::string Error(const std::vector<std::string>& flags) {
   const auto parsed = Parse(flags);
   EXPECT_EQ(parsed.status().code(), absl::StatusCode::kInvalidArgument);
   return std::string(parsed.status().message());
+}
+
+TEST(PartitionConfig, IsAnIndexOrColumns) {
+  EXPECT_EQ(Parse({})->config->partition, std::nullopt);
+  const auto index = Parse({"--partition", "2/3"});
+  ASSERT_TRUE(index.ok()) << index.status();
+  EXPECT_EQ(index->config->partition, Partition(PartitionIndex{2, 3}));
+  const auto columns = Parse({"--partition-columns", "1:0-3,14:2"});
+  ASSERT_TRUE(columns.ok()) << columns.status();
+  EXPECT_EQ(columns->config->partition,
+            Partition(std::vector<HeldColumns>{{1, {{0, 4}}}, {14, {{2, 1}}}}));
+  EXPECT_THAT(Error({"--partition", "3/3"}), HasSubstr("--partition 3/3: "));
+  EXPECT_THAT(Error({"--partition-columns", "1:3-2"}), HasSubstr("--partition-columns 1:3-2: "));
+  EXPECT_THAT(Error({"--partition", "0/2", "--partition-columns", "1:0"}),
+              HasSubstr("give one of them"));
+}
+
+TEST(ZoneConfig, IsAPlainName) {
+  EXPECT_EQ(Parse({"--zone", "eu-west.1_b"})->config->zone, "eu-west.1_b");
+  EXPECT_THAT(Error({"--zone", "a zone"}), HasSubstr("--zone: "));
+  EXPECT_EQ(Parse({})->config->zone, "");
 }
 
 TEST(RegisterConfig, TakesEveryFlag) {
