@@ -167,7 +167,7 @@ class Client {
   void Reap(Ticket ticket) { transport_->Reap(ticket); }
 
   // What was counted of all this since the client was made.
-  ClientMetrics metrics() const { return counters_.Read(); }
+  ClientMetrics metrics() const;
 
   // Blocking: Submit, Wait, Reap. When it returns the buffers are the caller's again.
   absl::Status Lookup(const BatchRequest& batch);
