@@ -143,7 +143,7 @@ class ClusterTransport final : public TicketedTransport,
   void Forget(StoreId store);
   void CloseForgotten();
   TicketRef<ClusterBatch> BatchOf(uint64_t tag);
-  // After the router was told something, with its lock held: whoever pumps next finds it.
+  // After the router was told something: whoever pumps next finds it.
   void WantPump() ABSL_EXCLUSIVE_LOCKS_REQUIRED(router_mutex_);
 
   const Parts parts_;

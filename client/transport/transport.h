@@ -96,9 +96,8 @@ class CompletionSink {
 };
 
 // Is asked before rows are copied into a landing, by whoever asked several owners for the same ones
-// (client/cluster). Called by the thread that copies, one batch of a driver after the other, with
-// no lock of the transport held; it does a bounded amount of work and calls nothing of the
-// transport.
+// (client/cluster). Called by the thread that copies, one batch of a driver after the other, on
+// CompletionSink's terms.
 class LandingGate {
  public:
   virtual ~LandingGate() = default;
