@@ -6,6 +6,7 @@
 
 #include <memory>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -14,6 +15,7 @@
 #include "client/transport/grpc/testing/fake_lookup_server.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "memstore/base/mutex.h"
 #include "memstore/os/posix_file.h"
 #include "memstore/partition/partition.h"
 #include "memstore/store/testing/small_table_set.h"
@@ -135,6 +137,62 @@ TEST_F(ClusterAttachTest, FetchesEveryRowFromTheStoresThatHoldIt) {
   for (const auto& store : stores_) sent += store->rows_sent();
   EXPECT_GE(sent, 2 * 3000u);
   EXPECT_THAT(transport->Describe(), HasSubstr("2 partitions at 4 stores"));
+}
+
+TEST_F(ClusterAttachTest, ManyThreadsShareIt) {
+  AddStores(2, 2);
+  const auto transport = Attach();
+  ASSERT_NE(transport, nullptr);
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i) {
+    threads.emplace_back([&] {
+      for (int n = 0; n < 50; ++n) {
+        const absl::Status status = LookUp(*transport, 60);
+        EXPECT_TRUE(status.ok()) << status;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(transport->routing()->landed, 200u);
+}
+
+// Nobody waits: the driver's own thread moves it along.
+TEST_F(ClusterAttachTest, ASinkIsToldWithoutAWait) {
+  struct Sink final : CompletionSink {
+    void OnLayerLanded(uint64_t, size_t index) override {
+      MutexLock lock(mutex);
+      layers.push_back(index);
+    }
+    void OnTicketEnded(uint64_t, const absl::Status& ended) override {
+      MutexLock lock(mutex);
+      status = ended;
+      is_over = true;
+      changed.NotifyAll();
+    }
+    Mutex mutex;
+    CondVar changed;
+    std::vector<size_t> layers;
+    absl::Status status;
+    bool is_over = false;
+  } sink;
+  AddStores(2, 1);
+  const auto transport = Attach();
+  ASSERT_NE(transport, nullptr);
+  std::vector<std::byte> rows(3 * 264), more(3 * 110);
+  const std::vector<RowId> ids = {1, 2, 2999};
+  const std::vector<LayerRequest> layers = {
+      {.layer = 1, .row_ids = ids, .landing = {.data = rows.data()}},
+      {.layer = 14, .row_ids = ids, .landing = {.data = more.data()}}};
+  const auto ticket = transport->Submit({.layers = layers, .sink = &sink, .sink_tag = 1});
+  ASSERT_TRUE(ticket.ok()) << ticket.status();
+  {
+    MutexLock lock(sink.mutex);
+    while (!sink.is_over) sink.changed.Wait(sink.mutex);
+    EXPECT_TRUE(sink.status.ok()) << sink.status;
+    EXPECT_THAT(sink.layers, ::testing::UnorderedElementsAre(0, 1));
+  }
+  EXPECT_TRUE(IsSyntheticRow(1, 2999, {&rows[2 * 264], 264}));
+  transport->Reap(*ticket);
 }
 
 TEST_F(ClusterAttachTest, AStoreThatGoesLosesNoLookup) {
