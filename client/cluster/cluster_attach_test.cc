@@ -139,6 +139,44 @@ TEST_F(ClusterAttachTest, FetchesEveryRowFromTheStoresThatHoldIt) {
   EXPECT_THAT(transport->Describe(), HasSubstr("2 partitions at 4 stores"));
 }
 
+// As a plan's: ids in columns, rows of a token together, tokens with a gap between them.
+TEST_F(ClusterAttachTest, DenseBatchesLandInTheirGroups) {
+  AddStores(2, 1);
+  const auto transport = Attach();
+  ASSERT_NE(transport, nullptr);
+  constexpr uint64_t kTokens = 50, kGap = 40;
+  const LayerAddressing& addressing = manifest_.scheme.layers[0];
+  const uint32_t columns = manifest_.scheme.Columns();
+  const ColumnSlice all = ColumnSlice::All(columns);
+  std::vector<RowId> ids;
+  for (uint64_t t = 0; t < kTokens; ++t) {
+    for (uint32_t c = 0; c < columns; ++c) {
+      ids.push_back(addressing.offsets[c] + (t * 31 + c) % addressing.moduli[c]);
+    }
+  }
+  const uint64_t row_bytes = manifest_.layers[0].row_bytes;
+  const uint64_t stride = columns * row_bytes + kGap;
+  std::vector<std::byte> rows(kTokens * stride, testing::kUntouched);
+  const LayerRequest layer = {
+      .layer = addressing.layer,
+      .row_ids = ids,
+      .landing = {.data = rows.data(), .group_rows = columns, .group_stride_bytes = stride},
+      .slice = &all};
+  const auto ticket = transport->Submit({.layers = {&layer, 1}});
+  ASSERT_TRUE(ticket.ok()) << ticket.status();
+  const absl::Status status = transport->WaitLayer(*ticket, 0);
+  EXPECT_TRUE(status.ok()) << status;
+  for (uint64_t i = 0; i < ids.size(); ++i) {
+    const std::byte* const row = &rows[i / columns * stride + i % columns * row_bytes];
+    ASSERT_TRUE(IsSyntheticRow(addressing.layer, ids[i], {row, row_bytes})) << i;
+    if (i % columns + 1 == columns) {
+      ASSERT_EQ(row[row_bytes], testing::kUntouched) << i;
+    }
+  }
+  EXPECT_EQ(transport->routing()->first_attempts, 2u);
+  transport->Reap(*ticket);
+}
+
 TEST_F(ClusterAttachTest, ManyThreadsShareIt) {
   AddStores(2, 2);
   const auto transport = Attach();
