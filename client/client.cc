@@ -5,6 +5,7 @@
 
 #include "absl/container/inlined_vector.h"
 #include "absl/strings/str_cat.h"
+#include "client/cluster/cluster_attach.h"
 #include "client/target.h"
 #include "client/transport/auto/auto_transport.h"
 #include "client/transport/grpc/grpc_transport.h"
@@ -78,8 +79,12 @@ absl::StatusOr<std::unique_ptr<Transport>> AttachTransport(const Target& target,
                                     .security = options.security,
                                     .clock = options.clock});
     case Target::Kind::kCluster:
-      return absl::UnimplementedError(
-          "targets of clusters are not served yet: attach to one store by grpc:HOST:PORT");
+      return AttachToCluster(target.place, options.table_set,
+                             {.timeout = options.timeout,
+                              .spin = options.spin,
+                              .zone = options.zone,
+                              .security = options.security,
+                              .clock = options.clock});
   }
   return absl::InternalError("a kind of target without a transport");
 }
@@ -338,6 +343,12 @@ absl::StatusOr<Ticket> Client::Submit(const BatchRequest& batch) {
   }
   counters_.Submitted(rows, bytes);
   return ticket;
+}
+
+ClientMetrics Client::metrics() const {
+  ClientMetrics metrics = counters_.Read();
+  metrics.routing = transport_->routing();
+  return metrics;
 }
 
 absl::Status Client::Wait(Ticket ticket) {

@@ -14,10 +14,10 @@
 // written, nor given to another batch; from then on it is the caller's, for the next one.
 //
 // Targets: embedded:DIR, grpc:HOST:PORT, grpc:unix:PATH, shm:SOCKET, rdma:HOST:PORT,
-// auto:HOST:PORT. Needs no files of its own: the address scheme and the token map come from the
-// owner and are checked against the table set's id. Over RDMA landing buffers are registered first
-// (Register). Thread-safe. Errors are transport.h's; OK means that every row is in place, byte for
-// byte.
+// auto:HOST:PORT, and of several stores cluster:... (target.h). Needs no files of its own: the
+// address scheme and the token map come from the owner and are checked against the table set's id.
+// Over RDMA landing buffers are registered first (Register). Thread-safe. Errors are transport.h's;
+// OK means that every row is in place, byte for byte.
 #pragma once
 
 #include <cstdint>
@@ -167,7 +167,7 @@ class Client {
   void Reap(Ticket ticket) { transport_->Reap(ticket); }
 
   // What was counted of all this since the client was made.
-  ClientMetrics metrics() const { return counters_.Read(); }
+  ClientMetrics metrics() const;
 
   // Blocking: Submit, Wait, Reap. When it returns the buffers are the caller's again.
   absl::Status Lookup(const BatchRequest& batch);

@@ -11,7 +11,8 @@ ClientMetrics ClientCounters::Read() const {
                         .planned_rows = planned_rows_.Read(),
                         .distinct_rows = distinct_rows_.Read(),
                         .waits = {},
-                        .wait_ns = waits_.total.Read()};
+                        .wait_ns = waits_.total.Read(),
+                        .routing = std::nullopt};
   Copy(refused_, metrics.refused);
   Copy(waited_, metrics.waited);
   Copy(waits_.counts, metrics.waits);

@@ -8,10 +8,12 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "memstore/base/power_of_two_histogram.h"
+#include "memstore/cluster/router_types.h"
 
 namespace engram {
 
@@ -28,6 +30,7 @@ struct ClientMetrics {
   uint64_t distinct_rows = 0;                 // that it left
   std::array<uint64_t, kBounds + 1> waits{};  // Wait's and WaitLayer's, by their bound
   uint64_t wait_ns = 0;
+  std::optional<RouterCounters> routing;  // of a cluster's parts; none: one owner has all rows
 };
 
 class ClientCounters {

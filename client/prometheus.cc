@@ -1,5 +1,8 @@
 #include "client/prometheus.h"
 
+#include <algorithm>
+#include <array>
+#include <cstddef>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -10,6 +13,10 @@ namespace {
 
 using prometheus::MetricFamily;
 using prometheus::MetricType;
+
+// Of ResendReason, in its order; the first one is no reason.
+constexpr std::array<const char*, kResendReasons> kReasons = {
+    "", "broken", "silent", "unavailable", "busy", "not_held", "damaged"};
 
 // A client as it is while a page is made.
 struct Seen {
@@ -49,12 +56,69 @@ class Page {
                                    static_cast<double>(client.metrics.wait_ns) * 1e-9);
     }
   }
+  // Of clients of a cluster; where there are none there is no such family.
+  void CountRouting(const char* name, const char* help, uint64_t RouterCounters::*value) {
+    if (!AnyRoutes()) return;
+    MetricFamily& family = families_.Begin(name, MetricType::Counter, help);
+    for (const Seen& client : clients_) {
+      if (!client.metrics.routing) continue;
+      MetricFamilies::AddCounter(family, {client.label},
+                                 static_cast<double>((*client.metrics.routing).*value));
+    }
+  }
+  void CountByReason(const char* name, const char* help,
+                     std::array<uint64_t, kResendReasons> RouterCounters::*values) {
+    if (!AnyRoutes()) return;
+    MetricFamily& family = families_.Begin(name, MetricType::Counter, help);
+    for (const Seen& client : clients_) {
+      if (!client.metrics.routing) continue;
+      for (size_t reason = 1; reason < kResendReasons; ++reason) {
+        MetricFamilies::AddCounter(
+            family, {client.label, {"reason", kReasons[reason]}},
+            static_cast<double>(((*client.metrics.routing).*values)[reason]));
+      }
+    }
+  }
   std::vector<MetricFamily> Take() { return families_.Take(); }
 
  private:
+  bool AnyRoutes() const {
+    return std::any_of(clients_.begin(), clients_.end(),
+                       [](const Seen& client) { return client.metrics.routing.has_value(); });
+  }
+
   const std::vector<Seen>& clients_;
   MetricFamilies families_{"engram_client_"};
 };
+
+void ShowRouting(Page& page) {
+  page.CountRouting("part_first_attempts_total",
+                    "Parts of batches, each at a store's, first asked.",
+                    &RouterCounters::first_attempts);
+  page.CountRouting("part_free_resends_total", "Parts asked again since their connection broke.",
+                    &RouterCounters::free_resends);
+  page.CountByReason("part_resends_total", "Parts asked again out of the retry budget, by reason.",
+                     &RouterCounters::resends);
+  page.CountByReason("part_resends_refused_total",
+                     "Parts not asked again since the retry budget was spent, by reason.",
+                     &RouterCounters::refusals);
+  page.CountRouting("hedges_total", "Parts asked of a second store while a first one took long.",
+                    &RouterCounters::hedges);
+  page.CountRouting("hedges_won_total", "Of these, those that the second store answered first.",
+                    &RouterCounters::hedges_won);
+  page.CountRouting("store_ejections_total", "Stores left alone for a while since they failed.",
+                    &RouterCounters::ejections);
+  page.CountRouting("store_trials_total", "Stores asked again after that.",
+                    &RouterCounters::trials);
+  page.CountRouting("store_fences_total", "Stores asked no more since their rows are damaged.",
+                    &RouterCounters::fences);
+  page.CountRouting("layers_dropped_total", "Layers of parts dropped since their store was fenced.",
+                    &RouterCounters::layers_dropped);
+  page.CountRouting("cluster_maps_total", "Maps made of what the cluster's stores hold.",
+                    &RouterCounters::maps);
+  page.CountRouting("batch_deadlines_total", "Batches that their deadline ended.",
+                    &RouterCounters::deadlines);
+}
 
 }  // namespace
 
@@ -86,6 +150,7 @@ std::vector<MetricFamily> ClientCollectable::Collect() const {
              &ClientMetrics::planned_rows);
   page.Count("distinct_rows_total", "And after.", &ClientMetrics::distinct_rows);
   page.Waits("wait_seconds", "How long whoever waited for rows, of a layer or all, was held up.");
+  ShowRouting(page);
   return page.Take();
 }
 

@@ -2,13 +2,20 @@
 
 #include <prometheus/text_serializer.h>
 
+#include <cstddef>
 #include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "client/transport/ticketed_transport.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "memstore/base/clock.h"
+#include "memstore/cluster/router_types.h"
 #include "memstore/store/testing/small_table_set.h"
 
 namespace engram {
@@ -16,6 +23,52 @@ namespace {
 
 using ::testing::HasSubstr;
 using ::testing::Not;
+
+// As a cluster's: with counters of its router.
+class Routed final : public TicketedTransport {
+ public:
+  explicit Routed(AttachedTableSet set)
+      : TicketedTransport({}), set_(std::move(set)), capabilities_{} {
+    counters_.first_attempts = 40;
+    counters_.resends[static_cast<size_t>(ResendReason::kSilent)] = 3;
+    counters_.refusals[static_cast<size_t>(ResendReason::kBusy)] = 2;
+    counters_.hedges = 5;
+  }
+  ~Routed() override { ReapAll(); }
+  const Capabilities& capabilities() const override { return capabilities_; }
+  const AttachedTableSet& table_set() const override { return set_; }
+  std::optional<RouterCounters> routing() const override { return counters_; }
+  absl::Status Register(absl::Span<std::byte>) override { return absl::OkStatus(); }
+  absl::Status Unregister(absl::Span<std::byte>) override { return absl::OkStatus(); }
+  absl::Status Prepare(const BatchRequest&) override { return absl::OkStatus(); }
+
+ private:
+  const AttachedTableSet set_;
+  const Capabilities capabilities_;
+  RouterCounters counters_;
+};
+
+TEST(ClientCollectable, ShowsWhatTheRouterOfAClusterDid) {
+  const std::string directory = absl::StrCat(::testing::TempDir(), "/client_routing");
+  ASSERT_TRUE(testing::WriteSmallTableSet({}, directory).ok());
+  const std::shared_ptr<Client> single = Client::Attach("embedded:" + directory, {}).value();
+  const std::shared_ptr<Client> client =
+      Client::Create(std::make_unique<Routed>(single->transport().table_set())).value();
+  ClientCollectable collectable;
+  collectable.Add(single, "single");
+  EXPECT_THAT(prometheus::TextSerializer().Serialize(collectable.Collect()),
+              Not(HasSubstr("hedges_total")));
+  collectable.Add(client, "w");
+  const std::string page = prometheus::TextSerializer().Serialize(collectable.Collect());
+  for (const std::string line : {"part_first_attempts_total{client=\"w\"} 40",
+                                 "part_resends_total{client=\"w\",reason=\"silent\"} 3",
+                                 "part_resends_refused_total{client=\"w\",reason=\"busy\"} 2",
+                                 "hedges_total{client=\"w\"} 5"}) {
+    EXPECT_THAT(page, HasSubstr("\nengram_client_" + line + "\n"));
+  }
+  EXPECT_THAT(page, Not(HasSubstr("hedges_total{client=\"single\"")));
+  std::filesystem::remove_all(directory);
+}
 
 // Every counter against what this test did.
 TEST(ClientCollectable, ShowsWhatTheClientDid) {

@@ -49,7 +49,6 @@ FLOORS = {
     "client/transport/shm": {"client/transport", "client/transport/local"},
     "client/transport/rdma": {"client/transport", "client/transport/grpc"},
     "client/transport/auto": {"client/transport", "client/transport/grpc", "client/transport/shm", "client/transport/rdma"},
-    "client/cluster": {"client/transport"},
     "client/admin": {"client/transport", "client/transport/grpc"},
     "client/cluster": {"client/transport", "client/transport/grpc"},
     "client": {"client/cluster", "client/transport", "client/transport/local", "client/transport/grpc", "client/transport/shm",

@@ -14,6 +14,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <stop_token>
 #include <string>
 #include <vector>
@@ -27,6 +28,7 @@
 #include "memstore/addressing/column_slice.h"
 #include "memstore/addressing/token_map.h"
 #include "memstore/base/clock.h"
+#include "memstore/cluster/router_types.h"
 #include "memstore/gather/gather.h"
 #include "memstore/partition/partition.h"
 #include "memstore/table/manifest.h"
@@ -93,6 +95,18 @@ class CompletionSink {
   virtual void OnTicketEnded(uint64_t tag, const absl::Status& status) = 0;
 };
 
+// Is asked before rows are copied into a landing, by whoever asked several owners for the same ones
+// (client/cluster). Called by the thread that copies, one batch of a driver after the other, on
+// CompletionSink's terms.
+class LandingGate {
+ public:
+  virtual ~LandingGate() = default;
+  // True: rows of the batch are copied now, and EndLanding follows. False: they are not, and the
+  // batch fails with CANCELLED.
+  virtual bool BeginLanding(uint64_t tag) = 0;
+  virtual void EndLanding(uint64_t tag) = 0;
+};
+
 struct BatchRequest {
   absl::Span<const LayerRequest> layers;  // in the order of need: the first one travels first
   MonotonicTime deadline = MonotonicTime::Infinite();
@@ -100,6 +114,9 @@ struct BatchRequest {
   const TokenBatch* tokens = nullptr;
   CompletionSink* sink = nullptr;  // outlives Reap
   uint64_t sink_tag = 0;           // what the sink is told to know the batch by
+  // Asked by "grpc" alone, which copies rows by itself; outlives Reap.
+  LandingGate* gate = nullptr;
+  uint64_t gate_tag = 0;
 };
 
 // Whether the layer at `index` of a batch asks for nothing: its slice has no columns.
@@ -119,9 +136,10 @@ struct Ticket {
 enum class TicketState { kInFlight, kLanded, kFailedLent, kReaped };
 
 struct Capabilities {
-  absl::string_view name;     // "embedded", "grpc", "shm", "shm-ring", "rdma", "rdma-read", "auto"
-  bool lands_asynchronously;  // Submit returns before rows have landed
-  uint64_t max_batch_rows;    // Submit refuses more, INVALID_ARGUMENT
+  absl::string_view
+      name;  // "embedded", "grpc", "shm", "shm-ring", "rdma", "rdma-read", "auto", "cluster"
+  bool lands_asynchronously;         // Submit returns before rows have landed
+  uint64_t max_batch_rows;           // Submit refuses more, INVALID_ARGUMENT
   uint32_t max_sequence_tokens = 0;  // of a TokenBatch; 0: row ids alone are taken
   bool lands_at_places = false;      // takes landings with a list of places
   bool token_slices = false;         // the owner takes a TokenBatch with slices
@@ -150,6 +168,8 @@ class Transport {
   virtual const AttachedTableSet& table_set() const = 0;
   // For a person: which way rows come, and why where there was a choice.
   virtual std::string Describe() const { return std::string(capabilities().name); }
+  // What became of the parts of batches that went to several stores; none of one owner's transport.
+  virtual std::optional<RouterCounters> routing() const { return std::nullopt; }
 
   // Makes a buffer known for landing before the first Submit that uses it; a transport that needs
   // no registration accepts any buffer and does nothing. Memory stays the caller's and outlives

@@ -199,6 +199,16 @@ absl::StatusOr<std::shared_ptr<const GrpcAttachment>> GrpcAttachment::Create(
                          std::move(channel), options.clock));
 }
 
+std::shared_ptr<const GrpcAttachment> GrpcAttachment::At(
+    std::string address, std::shared_ptr<const GrpcCredentials> credentials,
+    std::shared_ptr<grpc::Channel> channel) const {
+  AttachedTableSet set = table_set_;
+  set.held.clear();
+  return std::shared_ptr<const GrpcAttachment>(
+      new GrpcAttachment(std::move(address), std::move(set), offer_, std::move(credentials),
+                         std::move(channel), clock_));
+}
+
 std::shared_ptr<grpc::Channel> GrpcAttachment::OpenChannel() const {
   std::shared_ptr<grpc::Channel> channel = engram::OpenChannel(address_, *credentials_);
   channel->GetState(/*try_to_connect=*/true);

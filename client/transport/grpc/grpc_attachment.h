@@ -56,6 +56,12 @@ class GrpcAttachment {
   static absl::StatusOr<std::shared_ptr<const GrpcAttachment>> Create(
       const std::string& address, const std::string& table_set, const GrpcAttachOptions& options);
 
+  // The same set at another owner, which is not asked for it: what rows are of is said in every
+  // reply. `channel` leads to `address`. Its limits are taken to be those of this one's owner.
+  std::shared_ptr<const GrpcAttachment> At(std::string address,
+                                           std::shared_ptr<const GrpcCredentials> credentials,
+                                           std::shared_ptr<grpc::Channel> channel) const;
+
   const std::string& address() const { return address_; }
   const AttachedTableSet& table_set() const { return table_set_; }
   const GrpcOffer& offer() const { return offer_; }

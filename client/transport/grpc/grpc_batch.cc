@@ -48,6 +48,8 @@ void GrpcBatch::Fill(const GrpcPeer& peer, const BatchRequest& request,
                      RowDeduplicator& deduplicator, MonotonicTime now) {
   peer_ = &peer;
   begin_ = now;
+  gate_ = request.gate;
+  gate_tag_ = request.gate_tag;
   layer_count_ = request.layers.size();
   if (layers_.size() < layer_count_) layers_.resize(layer_count_);
   for (size_t i = 0; i < layer_count_; ++i) {

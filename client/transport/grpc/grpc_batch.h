@@ -62,6 +62,11 @@ class GrpcBatch final : public TicketedBatch {
   std::vector<std::shared_ptr<Request>> Cut();
 
   MonotonicTime begin() const { return begin_; }
+  // BatchRequest's: whether rows may be copied now, and that they were. Without one they may.
+  bool BeginLanding() { return gate_ == nullptr || gate_->BeginLanding(gate_tag_); }
+  void EndLanding() {
+    if (gate_ != nullptr) gate_->EndLanding(gate_tag_);
+  }
 
   // The bytes of a request's message. Any number of times.
   uint64_t RequestBytes(const Request& request) const;
@@ -99,6 +104,8 @@ class GrpcBatch final : public TicketedBatch {
   static void LandRepeats(const Layer& layer);
 
   const GrpcPeer* peer_ = nullptr;
+  LandingGate* gate_ = nullptr;
+  uint64_t gate_tag_ = 0;
   MonotonicTime begin_;
   std::vector<Layer> layers_;  // beyond layer_count_: kept for their memory
   size_t layer_count_ = 0;

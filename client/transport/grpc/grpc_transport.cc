@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/transport/batch_check.h"
+#include "client/transport/failure_mark.h"
 #include "client/transport/grpc/grpc_channel.h"
 #include "client/transport/grpc/grpc_stream.h"
 #include "client/transport/grpc/grpc_unary_calls.h"
@@ -101,8 +102,10 @@ GrpcTransport::GrpcTransport(std::shared_ptr<const GrpcAttachment> attachment,
                     .max_batch_rows = attachment_->offer().max_batch_rows > 0
                                           ? attachment_->offer().max_batch_rows
                                           : kDefaultBatchRows,
+                    .lands_at_places = true,
                     .owner_version = attachment_->offer().version},
       peer_(PeerOf(*attachment_, options.unary)),
+      asks_once_(options.asks_once),
       driver_(std::move(driver)) {
   for (uint32_t i = 0; i < options.connections; ++i) {
     channels_.push_back(i == 0 ? attachment_->channel() : attachment_->OpenChannel());
@@ -208,12 +211,14 @@ void GrpcTransport::OnReply(const RequestPointer& request, absl::Span<const wire
     if (ended) driver_->Finish();
     return;
   }
-  if (reply.retry_after_ms > 0 && MayRestart(request)) {
-    SendLater(request, absl::Milliseconds(reply.retry_after_ms));
-    return;
+  absl::Status status =
+      FromGrpc({static_cast<grpc::StatusCode>(reply.code), reply.message}, peer_.address);
+  if (reply.retry_after_ms > 0) {
+    const absl::Duration delay = absl::Milliseconds(reply.retry_after_ms);
+    if (!asks_once_ && MayRestart(request)) return SendLater(request, delay);
+    MarkRetryAfter(delay, &status);
   }
-  FailRequest(request,
-              FromGrpc({static_cast<grpc::StatusCode>(reply.code), reply.message}, peer_.address));
+  FailRequest(request, std::move(status));
 }
 
 void GrpcTransport::Land(const RequestPointer& request, absl::Span<const wire::Bytes> chain,
@@ -225,7 +230,12 @@ void GrpcTransport::Land(const RequestPointer& request, absl::Span<const wire::B
   }
   landed_layers_.clear();
   absl::Status status = batch.CheckReply(*request, reply, ended);
-  if (status.ok()) batch.LandRows(*request, chain, reply, &landed_layers_);
+  if (status.ok() && !batch.BeginLanding()) {
+    status = absl::CancelledError("its rows are wanted no more");
+  } else if (status.ok()) {
+    batch.LandRows(*request, chain, reply, &landed_layers_);
+    batch.EndLanding();
+  }
   TicketLock lock(*this);
   if (!status.ok()) Fail(batch, std::move(status));
   for (const size_t layer : landed_layers_) LandLayer(batch, layer);
@@ -242,6 +252,7 @@ void GrpcTransport::OnGone(const RequestPointer& request, const grpc::Status& st
   // CANCELLED: by the server, which ends a call that takes nothing while others want the memory.
   const bool broke = status.error_code() == grpc::StatusCode::UNAVAILABLE ||
                      status.error_code() == grpc::StatusCode::CANCELLED;
+  if (asks_once_) return FailGone(request, status, broke);
   if (had_answered && broke && !request->sent_again && MayRestart(request)) {
     request->sent_again = true;
     Send(request);
@@ -255,6 +266,18 @@ void GrpcTransport::OnGone(const RequestPointer& request, const grpc::Status& st
   }
   if (status.error_code() == grpc::StatusCode::UNAVAILABLE) ConnectAgain();
   FailRequest(request, FromGrpc(status, peer_.address));
+}
+
+void GrpcTransport::FailGone(const RequestPointer& request, const grpc::Status& status,
+                             bool broke) {
+  if (status.error_code() == grpc::StatusCode::UNAVAILABLE) ConnectAgain();
+  // CANCELLED would read as if the batch's owner here had wanted it.
+  absl::Status why =
+      status.error_code() == grpc::StatusCode::CANCELLED
+          ? absl::UnavailableError(absl::StrCat("engramd at ", peer_.address, " ended the stream"))
+          : FromGrpc(status, peer_.address);
+  if (broke) MarkBroken(&why);
+  FailRequest(request, std::move(why));
 }
 
 void GrpcTransport::FailRequest(const RequestPointer& request, absl::Status status) {

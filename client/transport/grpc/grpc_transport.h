@@ -35,6 +35,9 @@ struct GrpcOptions {
       absl::ZeroDuration();  // looking for a reply before sleeping, up to kMaxWaitSpin
   SecurityOptions security = {};
   Clock* clock = &RealClock();  // outlives the transport
+  // What an owner has no room for, or a connection lost, fails the batch at once, with the reason
+  // marked (failure_mark.h), and is not asked for again: for whoever has other owners to ask.
+  bool asks_once = false;
 
   static constexpr uint32_t kMaxConnections = 16;
   static constexpr uint32_t kMaxStreams = 16;
@@ -91,6 +94,8 @@ class GrpcTransport final : public TicketedTransport, private RequestSink {
             const wire::LookupResponse& reply, bool ended);
   // Whether the request may be sent once more into the same memory.
   bool MayRestart(const RequestPointer& request);
+  // Of a request that is not sent again (GrpcOptions::asks_once).
+  void FailGone(const RequestPointer& request, const grpc::Status& status, bool broke);
   void FailRequest(const RequestPointer& request, absl::Status status);
   void SendLater(const RequestPointer& request, absl::Duration delay);
   void OnRetry(Retry* retry, bool ok);
@@ -107,6 +112,7 @@ class GrpcTransport final : public TicketedTransport, private RequestSink {
   const std::shared_ptr<const GrpcAttachment> attachment_;
   const Capabilities capabilities_;
   const GrpcPeer peer_;
+  const bool asks_once_;
   RowDeduplicator deduplicator_;
   const std::shared_ptr<QueueDriver> driver_;
   std::vector<std::shared_ptr<grpc::Channel>> channels_;  // one a connection

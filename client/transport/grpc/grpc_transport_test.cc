@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/time/clock.h"
+#include "client/transport/failure_mark.h"
 #include "client/transport/grpc/grpc_stream.h"
 #include "client/transport/grpc/grpc_unary_calls.h"
 #include "client/transport/grpc/testing/fake_lookup_server.h"
@@ -333,6 +334,65 @@ TEST_P(GrpcTransportTest, RefusesABadBatchBeforeAnythingIsSent) {
   MakeBatch(60000);
   EXPECT_EQ(code_of(layers_), kInvalid);
   EXPECT_EQ(server_.calls(), 0);
+}
+
+// As whoever asks several owners for the same rows has it.
+struct HandGate final : LandingGate {
+  bool BeginLanding(uint64_t tag) override {
+    tags.push_back(tag);
+    return is_open;
+  }
+  void EndLanding(uint64_t) override { ++ended; }
+  bool is_open = true;
+  std::vector<uint64_t> tags;
+  int ended = 0;
+};
+
+TEST_P(GrpcTransportTest, CopiesNoRowThatTheGateRefuses) {
+  const auto transport = Attach();
+  for (const bool is_open : {true, false}) {
+    HandGate gate;
+    gate.is_open = is_open;
+    MakeBatch(8);
+    const Ticket ticket =
+        transport->Submit({.layers = layers_, .gate = &gate, .gate_tag = 7}).value();
+    const absl::Status status = transport->Wait(ticket);
+    transport->Reap(ticket);
+    EXPECT_THAT(gate.tags, ::testing::ElementsAre(7));
+    if (is_open) {
+      EXPECT_TRUE(status.ok()) << status;
+      EXPECT_EQ(gate.ended, 1);
+      ExpectLanded();
+    } else {
+      EXPECT_TRUE(absl::IsCancelled(status)) << status;
+      EXPECT_EQ(gate.ended, 0);
+      ExpectUntouched();
+    }
+  }
+}
+
+TEST_P(GrpcStreamTest, AsksOnceAndSaysWhyItFailed) {
+  const auto transport = GrpcTransport::Attach(server_.address(), "", {.asks_once = true}).value();
+  server_.retry_after_ms = 60'000;
+  server_.on_lookup = [](auto*) {
+    return grpc::Status(grpc::StatusCode::RESOURCE_EXHAUSTED, "no room");
+  };
+  MakeBatch(8);
+  const Ticket busy = transport->Submit({.layers = layers_}).value();
+  const absl::Status no_room = transport->Wait(busy);
+  EXPECT_TRUE(absl::IsResourceExhausted(no_room)) << no_room;
+  EXPECT_EQ(RetryAfterOf(no_room), absl::Minutes(1));
+  EXPECT_FALSE(IsBroken(no_room));
+  EXPECT_EQ(server_.calls(), 1);
+  transport->Reap(busy);
+  server_.Close();
+  const Ticket cut = transport->Submit({.layers = layers_}).value();
+  while (server_.calls() < 2) transport->Poll(cut);
+  server_.Stop();
+  const absl::Status broken = transport->Wait(cut);
+  EXPECT_TRUE(absl::IsUnavailable(broken)) << broken;
+  EXPECT_TRUE(IsBroken(broken));
+  transport->Reap(cut);
 }
 
 INSTANTIATE_TEST_SUITE_P(Modes, GrpcStreamTest, ::testing::Values(false),

@@ -5,6 +5,8 @@
 #include <grpcpp/grpcpp.h>
 
 #include <atomic>
+#include <chrono>
+#include <condition_variable>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -125,6 +127,29 @@ class FakeLookupServer final : public v1::Lookup::Service {
     return grpc::Status::OK;
   }
 
+  // What it says it holds, from now on and again and again. Before that it does not say.
+  void Say(v1::HoldingsResponse holdings) {
+    const std::lock_guard<std::mutex> lock(holdings_mutex_);
+    holdings_ = std::move(holdings);
+    ++said_;
+    holdings_changed_.notify_all();
+  }
+  grpc::Status Holdings(
+      grpc::ServerContext* context,
+      grpc::ServerReaderWriter<v1::HoldingsResponse, v1::HoldingsRequest>* stream) override {
+    std::unique_lock<std::mutex> lock(holdings_mutex_);
+    if (said_ == 0) return {grpc::StatusCode::UNIMPLEMENTED, "it does not say"};
+    while (!context->IsCancelled()) {
+      const uint64_t said = said_;
+      const v1::HoldingsResponse holdings = holdings_;
+      lock.unlock();
+      if (!stream->Write(holdings)) return grpc::Status::CANCELLED;
+      lock.lock();
+      if (said == said_) holdings_changed_.wait_for(lock, std::chrono::milliseconds(100));
+    }
+    return grpc::Status::OK;
+  }
+
   uint64_t chunk_rows = 1 << 20;
   uint32_t retry_after_ms = 0;
 
@@ -193,6 +218,10 @@ class FakeLookupServer final : public v1::Lookup::Service {
   std::atomic<bool> closed_{false};
   std::atomic<int> attaches_{0}, calls_{0}, cancelled_{0};
   std::atomic<uint64_t> rows_sent_{0};
+  std::mutex holdings_mutex_;
+  std::condition_variable holdings_changed_;
+  v1::HoldingsResponse holdings_;
+  uint64_t said_ = 0;
   mutable std::mutex token_mutex_;
   v1::AttachRequest last_attach_;
   std::string last_token_;

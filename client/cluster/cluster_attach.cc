@@ -1,0 +1,198 @@
+#include "client/cluster/cluster_attach.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <random>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "client/cluster/choose_set.h"
+#include "client/cluster/cluster_target.h"
+#include "client/cluster/cluster_transport.h"
+#include "client/cluster/store_watch.h"
+#include "client/transport/grpc/grpc_attachment.h"
+#include "client/transport/grpc/grpc_transport.h"
+#include "client/transport/grpc/queue_driver.h"
+#include "memstore/base/status_macros.h"
+#include "memstore/cluster/cluster_map.h"
+
+namespace engram {
+namespace {
+
+// Between two tries of a source of addresses that does not answer.
+constexpr absl::Duration kSourceAgain = absl::Milliseconds(200);
+// For the set's manifest at one store, before another is asked: it has just said that it is there.
+constexpr absl::Duration kManifestTime = absl::Seconds(2);
+// When nothing is said: stores whose manifest was not had are asked again.
+constexpr absl::Duration kLookAgain = absl::Milliseconds(500);
+// When nobody says how much a store takes at once: GrpcTransport's.
+constexpr uint64_t kDefaultBatchRows = 1 << 20;
+// Of the addresses that say nothing, those that a message names.
+constexpr size_t kProblemsNamed = 4;
+
+bool MayPass(const absl::Status& status) {
+  return absl::IsUnavailable(status) || absl::IsNotFound(status) ||
+         absl::IsDeadlineExceeded(status) || absl::IsResourceExhausted(status);
+}
+
+class Attaching {
+ public:
+  Attaching(const ClusterOptions& options, const std::string& table_set)
+      : options_(options),
+        clock_(*options.clock),
+        deadline_(clock_.After(options.timeout)),
+        asked_(table_set) {}
+
+  absl::StatusOr<std::unique_ptr<Transport>> Attach(const std::string& place) {
+    ENGRAM_ASSIGN_OR_RETURN(const ClusterTarget target, ParseClusterTarget(place));
+    ENGRAM_RETURN_IF_ERROR(StartWatch(target));
+    while (true) {
+      const uint64_t version = watch_->version();
+      const absl::Status ready = Look();
+      if (ready.ok()) return Make();
+      ENGRAM_RETURN_IF_ERROR(Final(ready));
+      const MonotonicTime now = clock_.Now();
+      if (now >= deadline_) return WithProblems(ready);
+      watch_->AwaitChange(version, std::min(deadline_, now + kLookAgain));
+    }
+  }
+
+ private:
+  absl::Status StartWatch(const ClusterTarget& target) {
+    while (true) {
+      absl::StatusOr<std::unique_ptr<StoreWatch>> watch = StoreWatch::Start(
+          target,
+          {.security = options_.security, .clock = options_.clock, .resolver = options_.resolver});
+      if (watch.ok()) {
+        watch_ = *std::move(watch);
+        return absl::OkStatus();
+      }
+      if (!MayPass(watch.status()) || clock_.After(kSourceAgain) >= deadline_) {
+        return watch.status();
+      }
+      clock_.SleepFor(kSourceAgain);
+    }
+  }
+
+  // OK once there is a set, its manifest, and a ready replica of all of it.
+  absl::Status Look() {
+    const std::vector<StoreState> heard = watch_->Heard();
+    if (heard.empty()) return absl::UnavailableError("no store of the cluster was heard");
+    ENGRAM_ASSIGN_OR_RETURN(const std::string id, ChooseSet(asked_, heard));
+    if (attachment_ == nullptr || attachment_->table_set().manifest.id != id) {
+      ENGRAM_RETURN_IF_ERROR(TakeManifest(id, heard));
+    }
+    ENGRAM_ASSIGN_OR_RETURN(
+        const std::shared_ptr<const ClusterMap> map,
+        ClusterMap::Create(id, attachment_->table_set().manifest.scheme, watch_->Heard()));
+    return map->CheckComplete();
+  }
+
+  absl::Status TakeManifest(const std::string& id, const std::vector<StoreState>& heard) {
+    absl::Status status = absl::UnavailableError("no store of the set was heard");
+    for (const StoreState& store : heard) {
+      const bool has_it = std::any_of(store.sets.begin(), store.sets.end(), [&](const auto& set) {
+        return set.set_id == id && set.state != HoldingState::kStaged;
+      });
+      const std::optional<StoreWatch::Way> way = watch_->WayTo(store.address);
+      if (!has_it || store.role != StoreRole::kStore || !way) continue;
+      const MonotonicTime now = clock_.Now();
+      const absl::Duration left = deadline_ > now ? deadline_ - now : absl::ZeroDuration();
+      const auto attachment = GrpcAttachment::Create(store.address, id,
+                                                     {.timeout = std::min(kManifestTime, left),
+                                                      .security = way->security,
+                                                      .clock = options_.clock});
+      if (attachment.ok()) {
+        // Over the way that is there already.
+        attachment_ = (*attachment)->At(store.address, way->credentials, way->channel);
+        return absl::OkStatus();
+      }
+      status = attachment.status();
+    }
+    return status;
+  }
+
+  // An error where `why` is none that may pass.
+  absl::Status Final(const absl::Status& why) const {
+    const std::map<std::string, absl::Status> problems = watch_->problems();
+    const size_t addresses = watch_->addresses();
+    if (absl::IsNotFound(why)) {
+      const bool all_heard = problems.empty() && watch_->Heard().size() >= addresses;
+      return all_heard ? absl::FailedPreconditionError(why.message()) : absl::OkStatus();
+    }
+    const bool all_hopeless =
+        !problems.empty() && problems.size() >= addresses &&
+        std::none_of(problems.begin(), problems.end(),
+                     [](const auto& problem) { return MayPass(problem.second); });
+    if (all_hopeless) return WithProblems(problems.begin()->second);
+    return MayPass(why) ? absl::OkStatus() : why;
+  }
+
+  absl::Status WithProblems(const absl::Status& why) const {
+    std::string text(why.message());
+    size_t named = 0;
+    for (const auto& [address, problem] : watch_->problems()) {
+      if (absl::StrContains(text, problem.message())) continue;
+      if (++named <= kProblemsNamed) absl::StrAppend(&text, "; ", problem.message());
+    }
+    if (named > kProblemsNamed) {
+      absl::StrAppend(&text, "; and ", named - kProblemsNamed, " more addresses");
+    }
+    if (const absl::Status source = watch_->discovery_status(); !source.ok()) {
+      absl::StrAppend(&text, "; ", source.message());
+    }
+    const bool is_absence = absl::IsNotFound(why);
+    return absl::Status(is_absence ? absl::StatusCode::kFailedPrecondition : why.code(), text);
+  }
+
+  absl::StatusOr<std::unique_ptr<Transport>> Make() {
+    ENGRAM_ASSIGN_OR_RETURN(std::shared_ptr<QueueDriver> driver,
+                            QueueDriver::Create(options_.spin, clock_));
+    watch_->Use({attachment_->table_set().manifest.id});
+    std::random_device random;
+    const uint64_t seed = uint64_t{random()} << 32 | random();
+    const StoreWatch* const watch = watch_.get();  // the transport's, as the function is
+    const auto open =
+        [watch, set = attachment_,
+         driver](const std::string& address) -> absl::StatusOr<std::unique_ptr<Transport>> {
+      const std::optional<StoreWatch::Way> way = watch->WayTo(address);
+      if (!way) return absl::UnavailableError(absl::StrCat("nothing leads to ", address));
+      return GrpcTransport::Create(set->At(address, way->credentials, way->channel),
+                                   {.asks_once = true}, driver);
+    };
+    const uint64_t rows = attachment_->offer().max_batch_rows;
+    AttachedTableSet set = attachment_->table_set();
+    set.held.clear();  // of one store
+    return ClusterTransport::Create(
+        {.table_set = std::move(set),
+         .max_batch_rows = rows > 0 ? rows : kDefaultBatchRows,
+         .owner_version = attachment_->offer().version,
+         .directory = std::move(watch_),
+         .open = open,
+         .driver = std::move(driver),
+         .router = {.client_id = absl::StrCat(absl::Hex(seed)), .zone = options_.zone},
+         .seed = seed,
+         .clock = options_.clock});
+  }
+
+  const ClusterOptions& options_;
+  Clock& clock_;
+  const MonotonicTime deadline_;
+  const std::string asked_;
+  std::unique_ptr<StoreWatch> watch_;
+  std::shared_ptr<const GrpcAttachment> attachment_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Transport>> AttachToCluster(const std::string& place,
+                                                           const std::string& table_set,
+                                                           const ClusterOptions& options) {
+  return Attaching(options, table_set).Attach(place);
+}
+
+}  // namespace engram

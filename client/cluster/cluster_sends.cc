@@ -1,0 +1,280 @@
+// ClusterTransport's parts: what the router wants done with them, and what comes of it.
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "client/cluster/cluster_transport.h"
+#include "client/transport/failure_mark.h"
+#include "memstore/base/check.h"
+#include "memstore/base/status_macros.h"
+
+namespace engram {
+
+void ClusterTransport::WantPump() {
+  if (!pumping_ && (!actions_.empty() || !ended_.empty())) wants_pump_ = true;
+}
+
+void ClusterTransport::OnLayerLanded(uint64_t attempt, size_t index) {
+  {
+    MutexLock lock(router_mutex_);
+    const auto found = sent_.find(attempt);
+    if (found == sent_.end()) return;
+    router_.LayerLanded(attempt, found->second->layers[index], clock().Now(), &actions_);
+    WantPump();
+  }
+  if (wants_pump_ && waiting_ == 0) WakeSoon();
+}
+
+void ClusterTransport::OnTicketEnded(uint64_t attempt, const absl::Status& status) {
+  {
+    MutexLock lock(router_mutex_);
+    const auto found = sent_.find(attempt);
+    if (found == sent_.end()) return;
+    Sent& sent = *found->second;
+    const MonotonicTime now = clock().Now();
+    if (IsBroken(status) && !sent.is_broken) {
+      // Once for all that was under way there, whose own ends follow.
+      for (const auto& [id, other] : sent_) {
+        if (other->over == sent.over) other->is_broken = true;
+      }
+      router_.ConnectionBroken(sent.store, now, &actions_);
+    }
+    router_.Reply(attempt, status, RetryAfterOf(status), now, &actions_);
+    sent.has_ended = true;
+    if (sent.has_ticket) ended_.push_back(attempt);
+    WantPump();
+  }
+  if (wants_pump_ && waiting_ == 0) WakeSoon();
+}
+
+bool ClusterTransport::BeginLanding(uint64_t attempt) {
+  TicketRef<ClusterBatch> batch;
+  {
+    MutexLock lock(router_mutex_);
+    const auto found = sent_.find(attempt);
+    if (found == sent_.end()) return false;
+    batch = found->second->batch;
+  }
+  TicketLock lock(*this);
+  if (!batch->in_flight()) return false;
+  {
+    MutexLock router_lock(router_mutex_);
+    const bool may_land = router_.MayLand(attempt, clock().Now(), &actions_);
+    WantPump();
+    if (!may_land) return false;
+  }
+  return BeginWrite(*batch);
+}
+
+void ClusterTransport::EndLanding(uint64_t attempt) {
+  TicketRef<ClusterBatch> batch;
+  {
+    MutexLock lock(router_mutex_);
+    const auto found = sent_.find(attempt);
+    ENGRAM_CHECK(found != sent_.end(), "an attempt that writes was forgotten");
+    batch = found->second->batch;
+  }
+  TicketLock lock(*this);
+  EndWrite(*batch);
+}
+
+void ClusterTransport::Pump() {
+  bool has_news = false;
+  bool has_done = false;
+  while (true) {
+    {
+      MutexLock lock(router_mutex_);
+      if (pumping_ || (actions_.empty() && ended_.empty())) break;
+      pumping_ = true;
+      wants_pump_ = false;
+      doing_.swap(actions_);
+      reaping_.swap(ended_);
+    }
+    has_done = true;
+    for (const RouterAction& action : doing_) has_news |= Do(action);
+    for (const AttemptId attempt : reaping_) ReapSent(attempt);
+    doing_.clear();
+    reaping_.clear();
+    MutexLock lock(router_mutex_);
+    pumping_ = false;
+  }
+  if (!has_done) return;
+  WakeAtNextTick();
+  if (has_news && waiting_ > 0) parts_.driver->Kick();
+}
+
+bool ClusterTransport::Do(const RouterAction& action) {
+  switch (action.kind) {
+    case ActionKind::kSend:
+      Send(action);
+      return false;
+    case ActionKind::kCancel:
+      CancelSent(action.attempt);
+      return false;
+    case ActionKind::kLayer: {
+      TicketLock lock(*this);
+      auto* const batch = static_cast<ClusterBatch*>(Find(Ticket{action.tag}));
+      if (batch != nullptr) LandLayer(*batch, batch->PlaceOfLayer(action.layer));
+      return true;
+    }
+    case ActionKind::kFailed: {
+      TicketLock lock(*this);
+      TicketedBatch* const batch = Find(Ticket{action.tag});
+      if (batch != nullptr) Fail(*batch, action.status);
+      return true;
+    }
+    case ActionKind::kEject:
+      parts_.directory->LookAgain();
+      return false;
+    case ActionKind::kAskForMap: {
+      // Every store says what it holds every second: what all of them said after this is a map.
+      MutexLock lock(router_mutex_);
+      for (const MapStore& store : router_.map()->stores()) asked_.insert(store.address);
+      return false;
+    }
+    case ActionKind::kForget:
+      Forget(action.store);
+      return false;
+    case ActionKind::kDrain:     // of rows that a device writes: there are none
+    case ActionKind::kLanded:    // its last layer said so
+    case ActionKind::kReleased:  // the gate is closed since it failed
+    case ActionKind::kTryAgain:
+    case ActionKind::kFence:
+      return false;
+  }
+  return false;
+}
+
+TicketRef<ClusterBatch> ClusterTransport::BatchOf(uint64_t tag) {
+  TicketLock lock(*this);
+  TicketedBatch* const batch = Find(Ticket{tag});
+  if (batch == nullptr || !batch->in_flight()) return TicketRef<ClusterBatch>();
+  return TicketRef<ClusterBatch>(static_cast<ClusterBatch*>(batch));
+}
+
+absl::StatusOr<std::shared_ptr<Transport>> ClusterTransport::LinkTo(StoreId store) {
+  std::string address;
+  {
+    MutexLock lock(router_mutex_);
+    address = std::string(router_.AddressOf(store));
+    const auto found = links_.find(store);
+    if (found != links_.end() && found->second.address == address) return found->second.transport;
+  }
+  ENGRAM_ASSIGN_OR_RETURN(std::unique_ptr<Transport> opened, parts_.open(address));
+  MutexLock lock(router_mutex_);
+  Link& link = links_[store];
+  // It has another address than before.
+  if (link.transport != nullptr) forgotten_.push_back(std::move(link.transport));
+  link = {.address = address, .transport = std::move(opened)};
+  return link.transport;
+}
+
+// What the caller's batch asks of the part, but for what has landed.
+void ClusterTransport::FillSent(const RouterAction& action, const ClusterBatch& batch, Sent* sent,
+                                std::vector<LayerRequest>* layers) {
+  layers->clear();
+  for (const PartLayer& layer : batch.parts()[action.part].layers) {
+    if (router_.HasLanded(action.batch, action.part, layer.request)) continue;
+    sent->layers.push_back(layer.request);
+    layers->push_back(batch.RequestOf(layer));
+  }
+}
+
+void ClusterTransport::Send(const RouterAction& action) {
+  TicketRef<ClusterBatch> batch = BatchOf(action.tag);
+  if (batch.get() == nullptr) {
+    return NotSent(action, absl::CancelledError("its ticket is no longer in flight"));
+  }
+  absl::StatusOr<std::shared_ptr<Transport>> over = LinkTo(action.store);
+  if (!over.ok()) return NotSent(action, over.status());
+  {
+    auto sent = std::make_unique<Sent>();
+    sent->batch = batch;
+    sent->over = *over;
+    sent->store = action.store;
+    MutexLock lock(router_mutex_);
+    FillSent(action, *batch, sent.get(), &layers_);
+    sent_[action.attempt] = std::move(sent);
+  }
+  const absl::StatusOr<Ticket> ticket = (*over)->Submit({.layers = layers_,
+                                                         .deadline = action.deadline,
+                                                         .sink = this,
+                                                         .sink_tag = action.attempt,
+                                                         .gate = this,
+                                                         .gate_tag = action.attempt});
+  if (!ticket.ok()) {
+    {
+      MutexLock lock(router_mutex_);
+      sent_.erase(action.attempt);
+    }
+    return NotSent(action, ticket.status());
+  }
+  MutexLock lock(router_mutex_);
+  Sent& sent = *sent_.at(action.attempt);
+  sent.ticket = *ticket;
+  sent.has_ticket = true;
+  if (sent.has_ended) ended_.push_back(action.attempt);
+}
+
+void ClusterTransport::NotSent(const RouterAction& action, const absl::Status& why) {
+  MutexLock lock(router_mutex_);
+  const MonotonicTime now = clock().Now();
+  // No failure of the store's.
+  if (absl::IsCancelled(why)) router_.Cancel(action.batch, now, &actions_);
+  router_.Reply(action.attempt, why, RetryAfterOf(why), now, &actions_);
+}
+
+void ClusterTransport::CancelSent(AttemptId attempt) {
+  std::shared_ptr<Transport> over;
+  Ticket ticket;
+  {
+    MutexLock lock(router_mutex_);
+    const auto found = sent_.find(attempt);
+    if (found == sent_.end()) return;
+    over = found->second->over;
+    ticket = found->second->ticket;
+  }
+  over->Cancel(ticket);
+}
+
+void ClusterTransport::ReapSent(AttemptId attempt) {
+  std::shared_ptr<Transport> over;
+  Ticket ticket;
+  {
+    MutexLock lock(router_mutex_);
+    const auto found = sent_.find(attempt);
+    if (found == sent_.end()) return;
+    over = found->second->over;
+    ticket = found->second->ticket;
+  }
+  over->Reap(ticket);
+  MutexLock lock(router_mutex_);
+  sent_.erase(attempt);
+}
+
+void ClusterTransport::Forget(StoreId store) {
+  MutexLock lock(router_mutex_);
+  const auto found = links_.find(store);
+  if (found == links_.end()) return;
+  forgotten_.push_back(std::move(found->second.transport));
+  links_.erase(found);
+}
+
+// Not from the driver's events, in which no transport of its may end: by whoever submits next.
+void ClusterTransport::CloseForgotten() {
+  std::vector<std::shared_ptr<Transport>> closing;
+  MutexLock lock(router_mutex_);
+  for (size_t i = 0; i < forgotten_.size();) {
+    if (forgotten_[i].use_count() > 1) {
+      ++i;
+      continue;
+    }
+    closing.push_back(std::move(forgotten_[i]));
+    forgotten_.erase(forgotten_.begin() + static_cast<ptrdiff_t>(i));
+  }
+  lock.Unlock();
+  closing.clear();
+}
+
+}  // namespace engram

@@ -1,0 +1,38 @@
+// What the stores of a cluster say of themselves now, and who is told when that changes: the seam
+// between what hears them (store_watch.h, fakes in tests) and what asks them for rows
+// (cluster_transport.h).
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "memstore/cluster/store_state.h"
+
+namespace engram {
+
+class StoreDirectory {
+ public:
+  // Told one thing after the other, by a thread of the directory's that it holds up.
+  class Listener {
+   public:
+    // The store at this address said something; nothing that it holds has changed.
+    virtual void StoreSpoke(const std::string& address) = 0;
+    // What Heard returns is another now.
+    virtual void HoldingsChanged() = 0;
+
+   protected:
+    ~Listener() = default;
+  };
+
+  virtual ~StoreDirectory() = default;
+
+  // In the order in which it was heard, as SiftStores takes it.
+  virtual std::vector<StoreState> Heard() const = 0;
+  // Null: nobody. Once it has returned the listener before is not called any more. Not to be called
+  // by a listener.
+  virtual void SetListener(Listener* listener) = 0;
+  // A store failed: addresses are looked up again soon. Returns at once.
+  virtual void LookAgain() {}
+};
+
+}  // namespace engram
