@@ -22,7 +22,7 @@ void BatchRecord::Draw(const MapOfSet& of_set, const AddressScheme& scheme, Draw
   map = of_set.map;
   const uint32_t columns = scheme.Columns();
   const uint64_t tokens = draws.Chance(0.6) ? 1 : 2 + draws.Below(3);
-  static const ColumnSlice all = ColumnSlice::All(columns);
+  const ColumnSlice all = ColumnSlice::All(columns);
   std::array<SplitRequest, kLayers> requests;
   for (uint32_t layer = 0; layer < kLayers; ++layer) {
     const LayerAddressing& addressing = scheme.layers[layer];

@@ -93,6 +93,15 @@ void Session::Submit() {
   Act();
 }
 
+void Session::CancelOne() {
+  if (records_.empty()) return;
+  const BatchRecord& record = records_[world_.draws.Below(records_.size())];
+  if (!record.is_open) return;
+  router_.Cancel(record.id, world_.now, &actions_);
+  Act();
+  if (record.is_open) Fail(Invariant::kDeadline, "a cancelled batch goes on");
+}
+
 void Session::Tick() {
   if (tick_at_ != world_.now) return;  // another one is due
   tick_at_ = MonotonicTime::Infinite();
@@ -265,7 +274,10 @@ void Session::EndBatch(const RouterAction& action) {
   if (action.kind == ActionKind::kFailed) {
     ++world_.figures.failed[StatusCodeIndex(action.status.code())];
     world_.Log(absl::StrCat("worker ", worker_, ": ", action.status.ToString()));
-    if (world_.options.one_at_a_time) Fail(Invariant::kSurvives, action.status.ToString());
+    const bool is_own = action.status.code() == absl::StatusCode::kCancelled;
+    if (world_.options.one_at_a_time && !is_own) {
+      Fail(Invariant::kSurvives, action.status.ToString());
+    }
     return;
   }
   ++world_.figures.landed;

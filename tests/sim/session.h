@@ -27,6 +27,8 @@ class Session {
   void SetMap(std::shared_ptr<MapOfSet> map);
 
   void Submit();
+  // One of those that are open, where the draw finds one, is not wanted any more.
+  void CancelOne();
   void Tick();
   void FirstRows(uint32_t flight);
   void LastRows(uint32_t flight);

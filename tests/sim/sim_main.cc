@@ -8,35 +8,11 @@
 
 #include "CLI/CLI.hpp"
 #include "absl/strings/str_format.h"
-#include "memstore/base/clock.h"
+#include "tests/sim/progress.h"
 #include "tests/sim/simulation.h"
 
 namespace engram::sim {
 namespace {
-
-// What takes longer says how far it is.
-constexpr absl::Duration kQuiet = absl::Seconds(2);
-
-class Progress {
- public:
-  void Show(uint64_t done, uint64_t seeds, double seconds, uint32_t of_seconds) {
-    const MonotonicTime now = RealClock().Now();
-    if (now < shown_at_ + kQuiet) return;
-    shown_at_ = now;
-    absl::FPrintF(stderr, "\r%d of %d seeds, %.1f of %d simulated seconds, %.0f s so far  ", done,
-                  seeds, seconds, of_seconds, Took());
-    is_shown_ = true;
-  }
-  void End() const {
-    if (is_shown_) absl::FPrintF(stderr, "\n");
-  }
-  double Took() const { return absl::ToDoubleSeconds(RealClock().Now() - began_at_); }
-
- private:
-  const MonotonicTime began_at_ = RealClock().Now();
-  MonotonicTime shown_at_ = began_at_;
-  bool is_shown_ = false;
-};
 
 int Main(int argc, char** argv) {
   SimOptions options;
@@ -65,8 +41,8 @@ int Main(int argc, char** argv) {
   if (options.one_at_a_time) options.faults &= kSurvivedFaults;
   if (is_quiet) options.faults = 0, options.rolls_out = false;
 
-  Progress progress;
   Figures all;
+  Progress progress;
   uint64_t broken = 0;
   const uint64_t first = options.seed;
   for (uint64_t done = 0; done < seeds; ++done) {
@@ -78,7 +54,6 @@ int Main(int argc, char** argv) {
     ++broken;
     absl::PrintF("%s\n", outcome.what);
   }
-  progress.End();
   absl::PrintF("%d seeds from %d, %d stores, %d workers, %d s each: %d broke a promise, %.1f s\n",
                seeds, first, options.stores, options.workers, options.seconds, broken,
                progress.Took());

@@ -18,6 +18,8 @@ constexpr uint32_t kManyStores = 100;
 // A map that was asked for comes after as long as asking all stores takes.
 constexpr absl::Duration kAskTime = absl::Milliseconds(2);
 constexpr uint32_t kSetBits = 32;
+// After so many batches, on average, the worker takes one back, if it draws one that is open.
+constexpr double kCancels = 0.05;
 
 }  // namespace
 
@@ -37,6 +39,7 @@ void Worker::Submit() {
     ++world_.figures.held_back;
   } else {
     session->Submit();
+    if (world_.draws.Chance(kCancels)) session->CancelOne();
   }
   const double rate = world_.options.rate * share_ * burst_;
   world_.events.Add(world_.now + world_.draws.Around(absl::Seconds(1) / rate), EventKind::kSubmit,
