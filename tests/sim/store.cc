@@ -174,25 +174,19 @@ bool FakeStore::Subscribe(uint32_t worker) {
     ++world_.figures.turned_away;
     return false;
   }
-  if (std::find(subscribers_.begin(), subscribers_.end(), worker) == subscribers_.end()) {
-    subscribers_.push_back(worker);
-  }
+  subscribers_.try_emplace(worker, 0);
   return true;
 }
 
-void FakeStore::Unsubscribe(uint32_t worker) {
-  std::erase(subscribers_, worker);
-  leases_.erase(worker);
-}
+void FakeStore::Unsubscribe(uint32_t worker) { subscribers_.erase(worker); }
 
 void FakeStore::HearLease(uint32_t worker, uint32_t sets) {
-  if (std::find(subscribers_.begin(), subscribers_.end(), worker) != subscribers_.end()) {
-    leases_[worker] = sets;
-  }
+  const auto found = subscribers_.find(worker);
+  if (found != subscribers_.end()) found->second = sets;
 }
 
 bool FakeStore::HearsHolderOf(uint32_t set) const {
-  return std::any_of(leases_.begin(), leases_.end(),
+  return std::any_of(subscribers_.begin(), subscribers_.end(),
                      [&](const auto& lease) { return (lease.second >> set & 1) != 0; });
 }
 
@@ -218,7 +212,7 @@ void FakeStore::Say() {
     }
   }
   word_ = std::move(word);
-  for (const uint32_t worker : subscribers_) {
+  for (const auto& [worker, lease] : subscribers_) {
     world_.events.Add(world_.workers[worker]->ArrivalOver(place_), EventKind::kHeard, worker,
                       place_, life_);
   }
@@ -262,11 +256,13 @@ void FakeStore::Crash(bool quiet) {
   queue_.clear();
   is_up_ = false;
   is_quiet_ = quiet;
-  for (const uint32_t worker : quiet ? std::vector<uint32_t>() : subscribers_) {
-    world_.workers[worker]->BreakLater(place_);
-  }
-  if (!quiet) subscribers_.clear();
-  leases_.clear();
+  if (quiet) return;  // who is connected hears of it when the next life answers
+  TellBroken();
+}
+
+void FakeStore::TellBroken() {
+  for (const auto& [worker, lease] : subscribers_) world_.workers[worker]->BreakLater(place_);
+  subscribers_.clear();
 }
 
 void FakeStore::Start() {
@@ -281,8 +277,7 @@ void FakeStore::Start() {
   slabs_ = kSlabs;
   id_bytes_ = 0;
   // Whoever was connected to the life before is told so by the first byte that it sends.
-  for (const uint32_t worker : subscribers_) world_.workers[worker]->BreakLater(place_);
-  subscribers_.clear();
+  TellBroken();
   world_.registered[place_] = 1;
   Say();
 }

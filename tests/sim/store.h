@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -37,7 +38,7 @@ class FakeStore {
   void HearCancel(uint32_t flight);
   void TakeSlabBack(Flight& flight);
 
-  // Holdings. False: there is no place for one more.
+  // Holdings, and the lease that comes with it. False: there is no place for one more.
   bool Subscribe(uint32_t worker);
   void Unsubscribe(uint32_t worker);
   void HearLease(uint32_t worker, uint32_t sets);
@@ -77,6 +78,7 @@ class FakeStore {
   void StartNext();
   void Leave(Flight& flight);
   void Say();
+  void TellBroken();
   MonotonicTime Back(const Flight& flight);
 
   World& world_;
@@ -93,8 +95,8 @@ class FakeStore {
   std::vector<Held> sets_;
   std::vector<Held> recorded_;  // and loaded again by the next life
   std::shared_ptr<const Word> word_;
-  std::vector<uint32_t> subscribers_;
-  absl::flat_hash_map<uint32_t, uint32_t> leases_;  // sets that a worker uses, as bits
+  // Workers with a stream of holdings, and the sets that each uses, as bits: its lease.
+  std::map<uint32_t, uint32_t> subscribers_;
   std::deque<uint32_t> queue_;
   absl::flat_hash_map<uint32_t, OfWorker> of_worker_;
   uint32_t busy_ = 0;

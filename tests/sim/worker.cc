@@ -11,9 +11,11 @@ constexpr absl::Duration kDiscoverEvery = absl::Seconds(2);
 // As the client's stream of holdings (client/cluster/holdings_stream.h).
 constexpr absl::Duration kFirstDelay = absl::Milliseconds(100);
 constexpr absl::Duration kMaxDelay = absl::Seconds(5);
+// A store that has no place for one more stream has none in a moment either.
+constexpr absl::Duration kTurnedAwayDelay = absl::Seconds(30);
 // What is heard within it makes one map. A large cluster speaks all the time.
 constexpr absl::Duration kMapDelay = absl::Milliseconds(5);
-constexpr absl::Duration kMapDelayOfMany = absl::Milliseconds(500);
+constexpr absl::Duration kMapDelayOfMany = absl::Seconds(2);
 constexpr uint32_t kManyStores = 100;
 // A map that was asked for comes after as long as asking all stores takes.
 constexpr absl::Duration kAskTime = absl::Milliseconds(2);
@@ -74,15 +76,16 @@ void Worker::Subscribe(uint32_t store, uint32_t tries) {
   if (peer.is_subscribed || !peer.is_discovered) return;
   FakeStore& asked = *world_.stores[store];
   const MonotonicTime arrival = ArrivalOver(store);
-  if (asked.is_up() && !asked.is_paused() && arrival < world_.now + kFirstDelay &&
-      asked.Subscribe(place_)) {
+  const bool answers = asked.is_up() && !asked.is_paused() && arrival < world_.now + kFirstDelay;
+  if (answers && asked.Subscribe(place_)) {
     peer.is_subscribed = true;
     world_.events.Add(arrival + world_.Latency(), EventKind::kHeard, place_, store, asked.life());
     world_.events.Add(arrival + world_.Latency(), EventKind::kLease, place_, store, lease_);
     return;
   }
   peer.is_subscribing = true;
-  const absl::Duration delay = std::min(kFirstDelay * (1 << std::min(tries, 6u)), kMaxDelay);
+  const absl::Duration delay =
+      answers ? kTurnedAwayDelay : std::min(kFirstDelay * (1 << std::min(tries, 6u)), kMaxDelay);
   world_.events.Add(world_.now + delay * (0.8 + 0.4 * world_.draws.Share()), EventKind::kSubscribe,
                     place_, store, tries + 1);
 }
