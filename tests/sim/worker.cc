@@ -13,6 +13,9 @@ constexpr absl::Duration kFirstDelay = absl::Milliseconds(100);
 constexpr absl::Duration kMaxDelay = absl::Seconds(5);
 // A store that has no place for one more stream has none in a moment either.
 constexpr absl::Duration kTurnedAwayDelay = absl::Seconds(30);
+// A store has places for about a thousand streams of holdings, so ten thousand workers cannot hear
+// a thousand stores: each hears this many, one after the other, which have all partitions.
+constexpr uint32_t kMostHeard = 96;
 // What is heard within it makes one map. A large cluster speaks all the time.
 constexpr absl::Duration kMapDelay = absl::Milliseconds(5);
 constexpr absl::Duration kMapDelayOfMany = absl::Seconds(2);
@@ -58,6 +61,13 @@ MonotonicTime Worker::ArrivalOver(uint32_t store) {
   return std::max(world_.now, peers_[store].dark_until) + world_.Latency();
 }
 
+bool Worker::ListensTo(uint32_t store) const {
+  const uint32_t stores = world_.options.stores;
+  if (stores <= kMostHeard) return true;
+  const auto first = static_cast<uint32_t>(uint64_t{place_} * kMostHeard % stores);
+  return (store + stores - first) % stores < kMostHeard;
+}
+
 // Discovery gives addresses alone; while it is down the last ones go on.
 void Worker::Discover() {
   world_.events.Add(world_.now + kDiscoverEvery * (0.9 + 0.2 * world_.draws.Share()),
@@ -65,7 +75,7 @@ void Worker::Discover() {
   if (!world_.discovery_up) return;
   for (uint32_t store = 0; store < peers_.size(); ++store) {
     Peer& peer = peers_[store];
-    peer.is_discovered = world_.registered[store] != 0;
+    peer.is_discovered = world_.registered[store] != 0 && ListensTo(store);
     if (peer.is_discovered && !peer.is_subscribed && !peer.is_subscribing) Subscribe(store, 0);
   }
 }

@@ -50,6 +50,7 @@ class Worker {
     std::shared_ptr<const Word> heard;
   };
 
+  bool ListensTo(uint32_t store) const;
   void ScheduleMap(absl::Duration in);
   void SayLease();
   Session* Current() { return sessions_.empty() ? nullptr : sessions_.back().get(); }
