@@ -20,9 +20,9 @@ constexpr double kWholeOutages = 0.4;  // of links: those of all workers
 constexpr double kBreaks = 0.5;        // of dark links: those that break
 
 absl::string_view NameOf(FaultKind kind) {
-  static constexpr absl::string_view kNames[kFaultKinds] = {"crash",      "pause",     "slow",
-                                                            "lost link",  "discovery", "restart",
-                                                            "lease loss", "burst",     "damage"};
+  static constexpr absl::string_view kNames[kFaultKinds] = {
+      "crash",   "pause",      "slow",  "lost link", "discovery",
+      "restart", "lease loss", "burst", "lie",       "damage"};
   return kNames[static_cast<uint32_t>(kind)];
 }
 
@@ -115,6 +115,9 @@ void Faults::Start(FaultKind kind, uint32_t place) {
         if (draws.Chance(0.1)) worker->SetBurst(8);
       }
       break;
+    case FaultKind::kLie:
+      store.SetLying(true);
+      break;
     case FaultKind::kDamage:
       store.SetDamaged();
       break;
@@ -133,6 +136,9 @@ void Faults::End(FaultKind kind, uint32_t place, uint32_t step) {
       break;
     case FaultKind::kSlow:
       store.SetSlowness(1);
+      break;
+    case FaultKind::kLie:
+      store.SetLying(false);
       break;
     case FaultKind::kDiscovery:
       world_.discovery_up = true;

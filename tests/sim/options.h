@@ -17,14 +17,17 @@ enum class FaultKind : uint8_t {
   kRestart,    // announced: draining, then gone, then back
   kLeaseLoss,  // a client's words to a store (its lease) are dropped for a while
   kBurst,      // some workers ask for many times as much
+  kLie,        // a store refuses what it says it holds
   kDamage,     // a store finds its rows damaged, until it starts again
 };
-inline constexpr uint32_t kFaultKinds = 9;
+inline constexpr uint32_t kFaultKinds = 10;
 inline constexpr uint32_t kAllFaults = (1u << kFaultKinds) - 1;
 constexpr uint32_t MaskOf(FaultKind kind) { return 1u << static_cast<uint32_t>(kind); }
 // Of those, what no batch may fail of where a partition has two replicas and one goes wrong at a
-// time. Damage is left out: a batch whose caller has been told of damaged rows fails.
-inline constexpr uint32_t kSurvivedFaults = kAllFaults & ~MaskOf(FaultKind::kDamage);
+// time. Damage is left out: a batch whose caller has been told of damaged rows fails. So are lies:
+// what is refused is asked again out of the budget.
+inline constexpr uint32_t kSurvivedFaults =
+    kAllFaults & ~MaskOf(FaultKind::kDamage) & ~MaskOf(FaultKind::kLie);
 
 // Mistakes of whoever drives the router, or of a store, each of which breaks one promise. They are
 // in the simulation's own code: the product has no switch for them.

@@ -15,8 +15,9 @@ namespace {
 Figures RunSeeds(SimOptions options, uint64_t seeds) {
   Figures all;
   Progress progress;
+  const uint64_t first = options.seed;
   for (uint64_t done = 0; done < seeds; ++done) {
-    options.seed = done + 1;
+    options.seed = first + done;
     const Outcome outcome = Simulate(
         options, [&](double seconds) { progress.Show(done, seeds, seconds, options.seconds); });
     EXPECT_EQ(outcome.broken, Invariant::kNone) << outcome.what;
@@ -47,6 +48,14 @@ TEST(SimulationTest, OneFaultAtATimeFailsNoBatch) {
   const auto cancelled = static_cast<size_t>(absl::StatusCode::kCancelled);
   EXPECT_EQ(all.FailedInAll(), all.failed[cancelled]);
   EXPECT_GT(all.faults, 200);
+}
+
+// Loaded harder, with two replicas and no third one: a part has nowhere else to go.
+TEST(SimulationTest, OneFaultAtATimeFailsNoBatchOfTwoReplicas) {
+  SimOptions options{.seed = 1000, .stores = 4, .workers = 16, .partitions = 2, .rate = 30};
+  options.faults = kSurvivedFaults;
+  options.one_at_a_time = true;
+  RunSeeds(options, 30);
 }
 
 TEST(SimulationTest, TheSameSeedIsTheSameRun) {

@@ -25,7 +25,7 @@ FakeStore::FakeStore(World& world, uint32_t place)
 }
 
 bool FakeStore::is_well() const {
-  return is_up_ && !is_paused() && !is_draining_ && !is_damaged_ && slowness_ == 1;
+  return is_up_ && !is_paused() && !is_draining_ && !is_damaged_ && !lies_ && slowness_ == 1;
 }
 
 FakeStore::Held* FakeStore::Find(uint32_t set) {
@@ -62,7 +62,7 @@ absl::StatusCode FakeStore::CodeFor(const Flight& flight) {
   if (flight.life != life_ || refuses_new_) return absl::StatusCode::kUnavailable;
   if (is_damaged_) return absl::StatusCode::kDataLoss;
   const Held* const held = Find(flight.set);
-  if (held == nullptr || held->state == HoldingState::kStaged) {
+  if (lies_ || held == nullptr || held->state == HoldingState::kStaged) {
     return absl::StatusCode::kFailedPrecondition;
   }
   return IsTurnedAway(flight) ? absl::StatusCode::kResourceExhausted : absl::StatusCode::kOk;
@@ -236,6 +236,7 @@ bool FakeStore::Publish(uint32_t set) {
   }
   published->state = HoldingState::kServing;
   recorded_ = sets_;
+  world_.Log(absl::StrCat("store ", place_, " serves set ", set));
   Say();
   return true;
 }

@@ -56,6 +56,7 @@ class FakeStore {
   void Resume() { StartNext(); }
   void SetSlowness(double times) { slowness_ = times; }
   void SetDamaged() { is_damaged_ = true; }
+  void SetLying(bool lies) { lies_ = lies; }
   void AnnounceEnd();
   void RefuseNew() { refuses_new_ = true; }
   bool is_empty() const { return in_store_ == 0; }
@@ -88,6 +89,7 @@ class FakeStore {
   bool is_up_ = false;
   bool is_quiet_ = false;
   bool is_damaged_ = false;
+  bool lies_ = false;
   bool is_draining_ = false;
   bool refuses_new_ = false;
   double slowness_ = 1;

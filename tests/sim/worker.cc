@@ -109,16 +109,18 @@ void Worker::Hear(uint32_t store, uint32_t life) {
   ScheduleMap(world_.options.stores >= kManyStores ? kMapDelayOfMany : kMapDelay);
 }
 
+// What is due sooner comes sooner, whatever else is due.
 void Worker::ScheduleMap(absl::Duration in) {
-  if (map_is_due_) return;
-  map_is_due_ = true;
-  world_.events.Add(world_.now + in, EventKind::kMapDue, place_);
+  if (map_due_at_ <= world_.now + in) return;
+  map_due_at_ = world_.now + in;
+  world_.events.Add(map_due_at_, EventKind::kMapDue, place_);
 }
 
 void Worker::AskForMap() { ScheduleMap(kAskTime); }
 
 void Worker::UseMap() {
-  map_is_due_ = false;
+  if (world_.now < map_due_at_) return;  // it was due sooner, and came
+  map_due_at_ = MonotonicTime::Infinite();
   Words words;
   for (const Peer& peer : peers_) {
     if (peer.heard != nullptr) words.push_back(peer.heard);

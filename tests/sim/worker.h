@@ -62,7 +62,7 @@ class Worker {
   std::vector<Peer> peers_;
   std::vector<std::unique_ptr<Session>> sessions_;
   uint32_t lease_ = 0;  // sets, as bits
-  bool map_is_due_ = false;
+  MonotonicTime map_due_at_ = MonotonicTime::Infinite();
 };
 
 }  // namespace engram::sim
