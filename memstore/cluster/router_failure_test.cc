@@ -353,5 +353,18 @@ TEST_F(RouterFailureTest, WhatFailedAfterItsLastRowHasLanded) {
   EXPECT_TRUE(Take(ActionKind::kSend).empty());
 }
 
+// Found by a simulated cluster (tests/sim): the part stayed with the silent store to its deadline.
+TEST_F(RouterFailureTest, ASilentStoresPartGoesBackToOneThatSpeaksAgain) {
+  UseReplicas(1, 2);
+  ASSERT_TRUE(Submit(absl::Seconds(5)).ok());
+  const StoreId first = TakeOne(ActionKind::kSend).store;
+  Pass(Router::kSilence);
+  const StoreId second = TakeOne(ActionKind::kSend).store;
+  ASSERT_NE(second, first);
+  router_->Heard(first, now_, &actions_);
+  Pass(Router::kSilence);
+  EXPECT_EQ(TakeOne(ActionKind::kSend).store, first);
+}
+
 }  // namespace
 }  // namespace engram

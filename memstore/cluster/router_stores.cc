@@ -69,8 +69,10 @@ void Router::MoveAttempt(Attempt& attempt, MonotonicTime now, Actions* actions) 
   Part& part = batch.parts[number];
   const bool has_other = part.open[0] != kNoAttempt && part.open[1] != kNoAttempt;
   if (has_other || part.attempts >= kMaxAttempts) return;
-  const StoreId store = ChooseStore(part, /*again=*/false, now);
-  if (store == kNoStore) return;
+  StoreId store = ChooseStore(part, /*again=*/false, now);
+  // One that was tried, and was silent for a moment, is better than one that is silent now.
+  if (store == kNoStore) store = ChooseStore(part, /*again=*/true, now);
+  if (store == kNoStore || store == attempt.store) return;
   part.reason = ResendReason::kSilent;
   part.last_error = absl::UnavailableError("the store said nothing");
   if (!Pay(part, now)) return;
