@@ -29,6 +29,8 @@ constexpr int kVersion = 1;
 // kMostNames with paths of the greatest length, several times over.
 constexpr uint64_t kMaxFileBytes = uint64_t{8} << 20;
 constexpr size_t kIdDigits = 64;
+// No name is published so often.
+constexpr uint64_t kMostGeneration = uint64_t{1} << 62;
 // Whatever the umask: it says what is served at the next start.
 constexpr uint32_t kMode = 0644;
 
@@ -60,6 +62,8 @@ std::optional<Publication> ParseOne(const json& one) {
     return std::nullopt;
   }
   Publication publication{.name = *name, .generation = generation->get<uint64_t>()};
+  // It grows by one with each publication.
+  if (publication.generation >= kMostGeneration) return std::nullopt;
   const std::optional<std::string> id = Text(one, "id");
   const std::optional<std::string> directory = Text(one, "directory");
   if (!id && !directory) return publication;  // a retired name
