@@ -130,6 +130,16 @@ struct AdminClient::Connection {
   }
 };
 
+namespace {
+
+// A stream that ended with OK and said no outcome: of a proxy, say, or of no engramd.
+absl::Status EndedEarly(const std::string& address) {
+  return absl::UnavailableError(absl::StrCat(
+      address, ": the answer ended before it said what came of it: is that an engramd?"));
+}
+
+}  // namespace
+
 AdminClient::AdminClient(std::unique_ptr<Connection> connection)
     : connection_(std::move(connection)) {}
 AdminClient::~AdminClient() = default;
@@ -160,6 +170,7 @@ absl::StatusOr<AdminPublished> AdminClient::Publish(const std::string& directory
   v1::PublishProgress message;
   while (reader->Read(&message)) progress(message.bytes_done(), message.bytes_total());
   ENGRAM_RETURN_IF_ERROR(connection_->StatusOf(reader->Finish()));
+  if (message.id().empty()) return EndedEarly(connection_->address);
   if (generation && message.generation() != *generation) {
     return absl::UnimplementedError(absl::StrCat(
         "engramd at ", connection_->address, " published table set ", MessageLine(message.id()),
@@ -212,6 +223,7 @@ absl::StatusOr<uint64_t> AdminClient::Scrub(const Progress& progress) {
   if (report.damages_size() > 0) {
     return absl::DataLossError(MessageLine(report.damages(0), kMaxPeerWordsBytes));
   }
+  if (!report.done()) return EndedEarly(connection_->address);
   return report.bytes_total();
 }
 

@@ -98,7 +98,8 @@ std::string StateText(const AdminList& list, bool misses_fenced) {
 }
 
 std::string Dumped(const nlohmann::ordered_json& json) {
-  return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+  // In ASCII alone: what a name holds may turn a terminal's text around, or steer it.
+  return json.dump(2, ' ', true, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
 }  // namespace
@@ -165,7 +166,7 @@ std::string ListJson(const AdminList& list) {
   }
   if (list.ready) json["ready"] = *list.ready;
   if (!list.ready.value_or(true)) json["why_not_ready"] = list.why_not_ready;
-  return json.dump(2) + "\n";
+  return Dumped(json);
 }
 
 std::string PublishedText(const AdminPublished& published, const std::string& directory) {

@@ -68,6 +68,11 @@ TEST(AdminOutput, AnEngramdsWordsAreLines) {
       .directory = "/d\n\x1b[31m", .bytes_done = 1 << 30, .bytes_total = uint64_t{4} << 30};
   const std::string text = ListText(list);
   EXPECT_EQ(text.find('\x1b'), std::string::npos);
+  // Nor a C1 control or a mark that turns text around, in JSON as well.
+  list.table_sets[0].name = "a\u009b2J\u202e";
+  const std::string json_text = ListJson(list);
+  for (const char byte : json_text) EXPECT_TRUE(byte == '\n' || (byte >= ' ' && byte < '\x7f'));
+  EXPECT_EQ(nlohmann::json::parse(json_text)["table_sets"][0]["name"], "a\u009b2J\u202e");
   EXPECT_THAT(text, AllOf(HasSubstr("a\\nb\\x1b[31m"), HasSubstr("1.0 of 4.0 GiB")));
   EXPECT_EQ(PublishedText({"\x1b[31m", "i", 1, "", 0}, "/d").find('\x1b'), std::string::npos);
 }

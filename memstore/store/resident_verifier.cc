@@ -69,9 +69,7 @@ absl::Status ResidentVerifier::Damaged(const TableSet& set) const {
       " of layer ", layer.layer, " (block ", block_, " of ", shard.file,
       ") no longer have their checksum in memory, though they had when they were loaded; look for "
       "memory errors of this machine (dmesg, edac-util), then publish it again or another set of "
-      "its "
-      "name, or start engramd "
-      "again, to load it from its files"));
+      "its name, or start engramd again, to load it from its files"));
 }
 
 }  // namespace engram

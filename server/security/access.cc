@@ -74,7 +74,7 @@ absl::StatusOr<Caller> AccessControl::ByToken(const Metadata& metadata) const {
   const absl::string_view value =
       entry == metadata.end() ? absl::string_view()
                               : absl::string_view(entry->second.data(), entry->second.size());
-  if (!absl::StartsWith(value, kBearer)) {
+  if (!absl::StartsWithIgnoreCase(value, kBearer)) {
     return absl::UnauthenticatedError(
         "engramd wants a bearer token and the call has none: give the client one (--token-file)");
   }

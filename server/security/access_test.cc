@@ -113,6 +113,17 @@ TEST_F(AccessTest, ATokenBesideACertificateGivesWhatBothMayHave) {
   EXPECT_EQ(Call({"worker"}).status().code(), absl::StatusCode::kUnauthenticated);
 }
 
+// RFC 7235 section 2.1.
+TEST_F(AccessTest, TheSchemesNameIsInAnyCase) {
+  Start({.tokens = Open(absl::StrCat("worker ", kToken, "\n"))});
+  for (const char* scheme : {"Bearer ", "bearer ", "BEARER "}) {
+    AccessControl::Metadata metadata;
+    const std::string value = absl::StrCat(scheme, kToken);
+    metadata.emplace("authorization", value);
+    EXPECT_TRUE(access_->Authenticate(Certificate({}), metadata).ok()) << scheme;
+  }
+}
+
 TEST_F(AccessTest, AnOperatorsCertificateSufficesWhereItIsTold) {
   Start({.tokens = Open(absl::StrCat("ops ", kToken, "\nworker ", kOther, "\n")),
          .certificates_suffice = true,

@@ -108,6 +108,7 @@ TEST_F(PublicationRecordTest, WhatIsNoRecordIsNamedWithItsCure) {
       whole("{\"name\": \"x\"}"),
       whole("{\"name\": \"\", \"generation\": 1}"),
       whole("{\"name\": \"x\", \"generation\": -1}"),
+      whole("{\"name\": \"x\", \"generation\": 18446744073709551615}"),
       whole(absl::StrCat("{\"name\": \"x\", \"generation\": ", kMostGeneration + 1, "}")),
       whole("{\"name\": \"x\", \"generation\": 1, \"id\": \"" + id_ + "\"}"),
       whole("{\"name\": \"x\", \"generation\": 1, \"directory\": \"/1\", \"id\": \"A\"}"),

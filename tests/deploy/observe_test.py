@@ -74,6 +74,8 @@ class Observed(unittest.TestCase):
             "/CN=localhost", "-keyout", cls.path("key"), "-out", cls.path("cert"))
         with open(cls.path("tokens"), "w", encoding="utf-8") as file:
             file.write("worker a-token-of-enough-characters\n")
+        with open(cls.path("token"), "w", encoding="utf-8") as file:
+            file.write("a-token-of-enough-characters")
         cls.http = f"http://127.0.0.1:{free_port()}"
         cls.start([ENGRAMD, "--table-set", table_set, "--listen", "127.0.0.1:0", "--listen", f"unix:{cls.path('s')}", "--shm-socket",
                    cls.path("m"), "--admin-listen", cls.http[7:], "--tls-cert", cls.path("cert"), "--tls-key", cls.path("key"),
@@ -84,7 +86,8 @@ class Observed(unittest.TestCase):
         cls.workers = []
         for target in (f"grpc:unix:{cls.path('s')}", f"shm:{cls.path('m')}"):
             cls.workers.append(f"127.0.0.1:{free_port()}")
-            cls.start([ENGRAM, "bench", "--target", target, "--token-ids", TOKENS, "--seconds", "600", "--metrics-listen", cls.workers[-1]])
+            token = ["--token-file", cls.path("token")] if target.startswith("grpc:") else []
+            cls.start([ENGRAM, "bench", *token, "--target", target, "--token-ids", TOKENS, "--seconds", "600", "--metrics-listen", cls.workers[-1]])
 
     @classmethod
     def path(cls, name):

@@ -129,6 +129,9 @@ bool EngramdProcess::IsRunning() {
 
 int EngramdProcess::WaitForEnd() {
   Reap(0);
+  // What it wrote last is read a moment later.
+  MutexLock lock(mutex_);
+  while (!log_ended_) changed_.Wait(mutex_);
   return end_.value_or(-1);
 }
 
