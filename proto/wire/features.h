@@ -23,8 +23,8 @@ inline constexpr absl::string_view kColumnChecks = "column_checks";
 // An owner refuses, by token ids, an image's token that is not dead, and takes a mark in the
 // request that allows it. One without it takes them all, and no such mark.
 inline constexpr absl::string_view kImageChecks = "image_checks";
-// Of a reply over shared memory: the owner holds a part of the set, and sends the rows of it that it
-// holds. Over gRPC Attach says so by itself.
+// Of a reply over shared memory: the owner holds a part of the set, and sends the rows of it that
+// it holds. Over gRPC Attach says so by itself.
 inline constexpr absl::string_view kHeldRows = "held_rows";
 // What this build knows, and what engramd offers over gRPC; other ways offer their own.
 inline constexpr std::array<absl::string_view, 3> kKnownFeatures = {kTokenSlices, kColumnChecks,
