@@ -58,7 +58,7 @@ absl::Status HoldingsCall::Admit() {
 }
 
 void HoldingsCall::OnRead(bool ok) {
-  if (ended()) return;
+  if (end_ || ended()) return;
   if (!ok) return End(absl::OkStatus());  // the client lets go
   // The next one is read in a tick.
   if (const absl::Status status = ReadRequest(); !status.ok()) return End(status);
@@ -111,44 +111,47 @@ void HoldingsCall::Send(MonotonicTime now) {
 }
 
 void HoldingsCall::OnTick(MonotonicTime now, bool) {
-  if (!admitted_ || ended() || cancelled_) return;
+  if (!admitted_ || ended()) return;
+  if (write_.under_way() && now - sent_ > absl::FromChrono(kMaxHoldingsStall)) {
+    // What its client does not take ends no other way.
+    leases_.clear();
+    if (!std::exchange(cancelled_, true)) context_.TryCancel();
+  }
+  if (end_ || cancelled_) return;
   if (const absl::Status status = loop_.context().access->Recheck(caller_); !status.ok()) {
     return End(status);
   }
   if (!read_.under_way()) stream_.Read(&message_, read_.Begin());
   if (leased_version_ != loop_.context().registry->version()) TakeLeases();
-  if (write_.under_way()) {
-    if (now - sent_ > absl::FromChrono(kMaxHoldingsStall)) {
-      End(absl::DeadlineExceededError("the client takes nothing of what engramd says it holds"));
-    }
-    return;
-  }
+  if (write_.under_way()) return;
   const bool changed = sent_version_ != loop_.context().store_status->version();
   if (now - sent_ >= (changed ? kLeastInterval : kMostInterval)) Send(now);
 }
 
 void HoldingsCall::OnDrain() {
-  if (!admitted_ || ended() || cancelled_) return;
-  leases_.clear();
-  if (write_.under_way()) return End(Stopping());
-  // Told once more: it may have been in no tick since engramd began to stop.
-  stream_.WriteAndFinish(ToBytes(Make()), grpc::WriteOptions(), ToGrpc(Stopping()), BeginFinish());
+  if (admitted_) End(Stopping());
 }
 
-void HoldingsCall::End(const absl::Status& status) {
-  if (cancelled_ || ended()) return;
+void HoldingsCall::End(absl::Status status) {
+  if (end_ || ended()) return;
   leases_.clear();
-  if (write_.under_way()) {
-    // A write that its client may never take.
-    cancelled_ = true;
-    context_.TryCancel();
+  end_ = std::move(status);
+  FinishUnlessWriting();
+}
+
+void HoldingsCall::FinishUnlessWriting() {
+  if (!end_ || ended() || write_.under_way()) return;
+  if (!admitted_ || !loop_.draining()) {
+    stream_.Finish(ToGrpc(*end_), BeginFinish());
     return;
   }
-  stream_.Finish(ToGrpc(status), BeginFinish());
+  // Told once more: it may have been in no tick since engramd began to stop.
+  stream_.WriteAndFinish(ToBytes(Make()), grpc::WriteOptions(), ToGrpc(*end_), BeginFinish());
 }
 
 void HoldingsCall::OnWritten(bool ok) {
   if (ok) place_.Served(loop_.clock().Now());
+  FinishUnlessWriting();
 }
 
 }  // namespace engram

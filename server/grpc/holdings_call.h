@@ -8,6 +8,7 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -39,7 +40,8 @@ class HoldingsCall final : public RpcCall {
   void TakeLeases();
   v1::HoldingsResponse Make() const;
   void Send(MonotonicTime now);
-  void End(const absl::Status& status);
+  void End(absl::Status status);
+  void FinishUnlessWriting();
 
   LookupRequests* const requests_;
   RawService::Stream stream_;
@@ -51,9 +53,10 @@ class HoldingsCall final : public RpcCall {
   std::vector<Lease> leases_;      // of those that are here and that it may have
   uint64_t leased_version_ = 0;    // of the registry, when they were taken
   StoreStatus::Version sent_version_;
-  MonotonicTime sent_;  // when the last message was begun
-  bool cancelled_ = false;
-  Places::Place place_;  // goes first: it calls context_
+  MonotonicTime sent_;               // when the last message was begun
+  std::optional<absl::Status> end_;  // what it is to end with, once nothing is being written
+  bool cancelled_ = false;           // its client takes nothing
+  Places::Place place_;              // goes first: it calls context_
 };
 
 }  // namespace engram
