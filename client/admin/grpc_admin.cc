@@ -180,8 +180,8 @@ absl::StatusOr<AdminPublished> AdminClient::Publish(const std::string& directory
                         .id = message.id(),
                         .bytes = message.bytes_total(),
                         .warning = MessageLine(message.warning(), kMaxPeerWordsBytes),
-                        .generation = message.generation(),
-                        .is_note = message.is_note()};
+                        .is_note = message.is_note(),
+                        .generation = message.generation()};
 }
 
 absl::StatusOr<AdminRetired> AdminClient::Retire(const std::string& id_or_name) {
