@@ -62,7 +62,7 @@ TEST_F(StoreStatusTest, SaysWhoItIs) {
   const v1::HoldingsResponse message = Make();
   EXPECT_THAT(message.instance_id(), MatchesRegex("[0-9a-f]{32}"));
   EXPECT_EQ(message.instance_id(), status_.instance_id());
-  EXPECT_NE(MakeInstanceId(), NewInstanceId());
+  EXPECT_NE(MakeInstanceId(), MakeInstanceId());
   EXPECT_EQ(message.role(), v1::STORE_ROLE_STORE);
   EXPECT_EQ(message.zone(), "rack-7");
   EXPECT_THAT(message.transports(), ElementsAre("grpc", "rdma"));

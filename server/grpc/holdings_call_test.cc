@@ -278,11 +278,8 @@ TEST_F(HoldingsCallTest, NobodyIsToldOfSetsThatHeMayNotHave) {
   const std::string token = "a-token-of-a-worker";
   StartAgainForToken(token);
   Stop();
-  const std::string file = absl::StrCat(::testing::TempDir(), "/loop_fixture_tokens");
-  access_ = AccessControl::Create(
-                {.token_file = file, .allow = {{.identity = "worker", .table_set = "other"}}},
-                context_.log, &RealClock())
-                .value();
+  access_ = std::make_unique<AccessControl>(AccessControl::Options{
+      .tokens = tokens_.get(), .allow = {{.identity = "worker", .table_set = "other"}}});
   context_.access = access_.get();
   Start();
   EXPECT_EQ(Open()->End().error_code(), grpc::StatusCode::UNAUTHENTICATED);
