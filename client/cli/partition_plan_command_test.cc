@@ -81,7 +81,7 @@ TEST_F(PartitionPlanCommandTest, RefusesBadUsage) {
   EXPECT_THAT(said_, HasSubstr("--stores"));
   EXPECT_EQ(Plan({"--stores", "0"}), kBadUsage);
   EXPECT_EQ(Plan({"--stores", "2", "--replicas", "3"}), kBadUsage);
-  EXPECT_EQ(Plan({"--stores", "2", "--memory-per-store", ""}), kBadUsage);
+  EXPECT_EQ(Plan({"--stores", "2", "--memory-per-store", "much"}), kBadUsage);
   EXPECT_EQ(Run({"partition-plan", Path("none"), "--stores", "2"}), kFailed);
 }
 
