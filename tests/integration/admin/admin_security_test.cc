@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -142,7 +143,7 @@ TEST_F(AdminSecurityTest, TheLogSaysWhoWasRefused) {
   security.token_file = scratch_ / "worker";
   const auto worker = AdminClient::Create(address, security);
   ASSERT_TRUE(worker.ok()) << worker.status();
-  EXPECT_EQ((*worker)->Publish(scratch_ / "set", nullptr).status().code(),
+  EXPECT_EQ((*worker)->Publish(scratch_ / "set", std::nullopt, nullptr).status().code(),
             absl::StatusCode::kPermissionDenied);
   EXPECT_TRUE(engramd.WaitForLine("did not admit publish for worker-b at ipv4:127.0.0.1:"));
   EXPECT_EQ((*worker)->Scrub(nullptr).status().code(), absl::StatusCode::kPermissionDenied);
