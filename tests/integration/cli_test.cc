@@ -148,7 +148,7 @@ TEST_F(CliTest, AnUnknownCommandListsThoseThereAre) {
   for (const std::string line : {"$ENGRAM nope", "$ENGRAM"}) {
     const Outcome outcome = RunShell(line);
     EXPECT_EQ(outcome.exit_code, 2) << line;
-    EXPECT_THAT(outcome.err, HasSubstr("pack, verify, inspect, token-map, address, lookup, bench"))
+    EXPECT_THAT(outcome.err, HasSubstr("pack, verify, inspect, partition-plan, token-map, address"))
         << line;
   }
 }
