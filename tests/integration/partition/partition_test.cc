@@ -144,7 +144,7 @@ TEST_F(PartitionTest, TokensAreLookedUpInTheColumnsThatAreHeld) {
 }
 
 TEST_F(PartitionTest, AttachSaysWhatIsHeld) {
-  const auto client = Client::Attach(*address_, {});
+  const auto client = Client::Attach(absl::StrCat("grpc:", *address_), {});
   ASSERT_TRUE(client.ok()) << client.status();
   const AttachedTableSet& attached = (*client)->transport().table_set();
   ASSERT_EQ(attached.held.size(), attached.manifest.layers.size());
