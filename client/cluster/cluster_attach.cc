@@ -84,7 +84,9 @@ class Attaching {
     if (heard.empty()) return absl::UnavailableError("no store of the cluster was heard");
     ENGRAM_ASSIGN_OR_RETURN(const std::string id, ChooseSet(asked_, heard));
     if (attachment_ == nullptr || attachment_->table_set().manifest.id != id) {
-      ENGRAM_RETURN_IF_ERROR(TakeManifest(id, heard));
+      const absl::Status manifest = TakeManifest(id, heard);
+      lacks_manifest_ = !manifest.ok();
+      if (lacks_manifest_) return manifest;
     }
     ENGRAM_ASSIGN_OR_RETURN(
         const std::shared_ptr<const ClusterMap> map,
@@ -129,6 +131,10 @@ class Attaching {
         std::none_of(problems.begin(), problems.end(),
                      [](const auto& problem) { return MayPass(problem.second); });
     if (all_hopeless) return WithProblems(problems.begin()->second);
+    // A store that was heard first and gives no manifest may be a liar: another one may be honest.
+    if (lacks_manifest_ && watch_->Heard().size() + problems.size() < addresses) {
+      return absl::OkStatus();
+    }
     return MayPass(why) ? absl::OkStatus() : why;
   }
 
@@ -185,6 +191,7 @@ class Attaching {
   const std::string asked_;
   std::unique_ptr<StoreWatch> watch_;
   std::shared_ptr<const GrpcAttachment> attachment_;
+  bool lacks_manifest_ = false;  // no store that was heard gave the set's
 };
 
 }  // namespace
