@@ -133,7 +133,11 @@ absl::Status Engramd::LoadTableSets() {
     ENGRAM_RETURN_IF_ERROR(CheckTableSets(directories, SetsOf(config_)));
   }
   StartLoads loads{.sets = directories.size(), .since = clock_->Now()};
-  for (const std::string& directory : directories) loads.bytes_total += RowBytes(directory);
+  std::vector<uint64_t> row_bytes;
+  for (const std::string& directory : directories) {
+    row_bytes.push_back(RowBytes(directory));
+    loads.bytes_total += row_bytes.back();
+  }
   for (const std::string& directory : directories) {
     ++loads.number;
     {
@@ -142,7 +146,7 @@ absl::Status Engramd::LoadTableSets() {
     }
     const absl::Status status = table_sets_->Publish(directory, nullptr, nullptr).status();
     ENGRAM_RETURN_IF_ERROR(directory == kept_set ? WithFixOfKeptSet(status, directory) : status);
-    loads.bytes_before += RowBytes(directory);
+    loads.bytes_before += row_bytes[loads.number - 1];
   }
   return absl::OkStatus();
 }

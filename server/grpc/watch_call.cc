@@ -56,10 +56,10 @@ absl::Status WatchCall::ReadRequest() {
 void WatchCall::OnTick(MonotonicTime now, bool) {
   if (ended()) return;
   if (!asked_ && now - since_ > absl::FromChrono(kMaxRequestTime)) return End(RequestTooLate());
-  end_ = RecheckToken(caller_, "watch");
-  if (end_.ok()) return SendChange();
+  const absl::Status status = RecheckToken(caller_, "watch");
+  if (status.ok()) return SendChange();
   // What was written is gone in a moment, if its client takes it.
-  if (!write_.under_way() || now - write_began_ > absl::FromChrono(kMaxWriteStall)) End(end_);
+  if (!write_.under_way() || now - write_began_ > absl::FromChrono(kMaxWriteStall)) End(status);
 }
 
 void WatchCall::SendChange() {
@@ -97,7 +97,7 @@ void WatchCall::End(const absl::Status& status) {
 
 void WatchCall::OnWritten(bool ok) {
   if (ok) place_.Served(loop_.clock().Now());
-  if (!end_.ok()) return End(end_);
+  if (lost_token()) return End(RecheckToken(caller_, "watch"));
   SendChange();
 }
 

@@ -40,7 +40,6 @@ class WatchCall final : public RpcCall {
   Caller caller_;
   MonotonicTime since_;  // it was accepted
   MonotonicTime write_began_;
-  absl::Status end_;      // not OK: it ends so when what is being written is written
   bool asked_ = false;    // its request was read
   uint64_t version_ = 0;  // of the registry, when it was looked at
   std::optional<std::string> last_sent_id_;
