@@ -54,8 +54,9 @@ class Attaching {
       const uint64_t version = watch_->version();
       const absl::Status ready = Look();
       if (ready.ok()) return Make();
-      ENGRAM_RETURN_IF_ERROR(Final(ready));
       const MonotonicTime now = clock_.Now();
+      // Final's is of what is heard now, which may be more than what was looked at.
+      if (watch_->version() == version || now >= deadline_) ENGRAM_RETURN_IF_ERROR(Final(ready));
       if (now >= deadline_) return WithProblems(ready);
       watch_->AwaitChange(version, std::min(deadline_, now + kLookAgain));
     }
