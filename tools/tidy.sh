@@ -9,7 +9,7 @@ checks=()
 # Of g++'s flags clang refuses one, and the compiler's warnings are the build's own.
 flags=()
 for flag; do [ "$flag" = -fno-canonical-system-headers ] || flags+=("$flag"); done
-if ! found=$(clang-tidy --quiet "${checks[@]}" "$source" -- "${flags[@]}" -w -Wno-unknown-warning-option 2>&1); then
+if ! found=$(clang-tidy-22 --quiet "${checks[@]}" "$source" -- "${flags[@]}" -w -Wno-unknown-warning-option 2>&1); then
   printf '%s\n' "$found" >&2
   exit 1
 fi
