@@ -119,8 +119,8 @@ void AdminServer::Take(int listen_fd, int fd) {
     close(fd);
     return;
   }
-  if (const absl::Status status =
-          WatchSocket(fd, has_tls_ ? Wire::kTls : Wire::kPlain, clock_, kMostUnansweredBytes);
+  if (const absl::Status status = WatchSocket(fd, has_tls_ ? Wire::kTls : Wire::kPlain, clock_,
+                                              Whose::kOperators, kMostUnansweredBytes);
       !status.ok()) {
     LogEvent(*log_, spdlog::level::warn, "connection_refused", {{"for", "operators"}},
              absl::StrCat("an operator's connection is turned away: ", status.message()));

@@ -23,6 +23,9 @@ constexpr int kEventsAtOnce = 256;
 // gRPC serves one socket a look, and a look that only moved bytes finds no event. So a look that
 // found none says little: there is one for each call, up to this many, before it is believed.
 constexpr size_t kEmptyLooks = 32;
+// What takes longer than this slept, so that there was no event when it began: a look that finds
+// one takes a few microseconds.
+constexpr absl::Duration kLeastSleep = absl::Microseconds(50);
 // Batches kept for their memory, and the memory at which one is let go instead: the ids of a
 // prefill of a few thousand tokens.
 constexpr size_t kMaxSpareBatches = 16;
@@ -55,6 +58,8 @@ absl::Status EventLoop::Start() {
 }
 
 void EventLoop::Run() {
+  CallTaker taker;
+  taker_ = &taker;
   accept_(*this);
   next_tick_ = clock().After(kTickInterval);
   while (TakeEvents()) {
@@ -79,7 +84,7 @@ bool EventLoop::TakeEvents() {
   for (int taken = 0; taken < kEventsAtOnce;) {
     void* tag = nullptr;
     bool ok = false;
-    const auto what = idle ? AwaitEvent(&tag, &ok) : rpc::TakeReadyEvent(*queue_, &tag, &ok);
+    const auto what = idle ? AwaitEvent(&tag, &ok) : TakeReady(&tag, &ok);
     if (what == grpc::CompletionQueue::SHUTDOWN) return false;
     if (what == grpc::CompletionQueue::GOT_EVENT) {
       rpc::QueueEvent::Dispatch(tag, ok);
@@ -94,16 +99,26 @@ bool EventLoop::TakeEvents() {
   return true;
 }
 
+grpc::CompletionQueue::NextStatus EventLoop::TakeReady(void** tag, bool* ok) {
+  const auto what = rpc::TakeReadyEvent(*queue_, tag, ok);
+  if (what == grpc::CompletionQueue::TIMEOUT) taker_->FoundNothing();
+  return what;
+}
+
 grpc::CompletionQueue::NextStatus EventLoop::AwaitEvent(void** tag, bool* ok) {
   auto what = grpc::CompletionQueue::TIMEOUT;
   spin_.Wait(
       [&] {
-        what = rpc::TakeReadyEvent(*queue_, tag, ok);
+        what = TakeReady(tag, ok);
         if (what != grpc::CompletionQueue::TIMEOUT) return true;
         sched_yield();  // to whoever sends the next, where that one runs on the same core
         return false;
       },
-      [&] { what = rpc::TakeEvent(*queue_, tag, ok, Elapsed(clock().Now(), next_tick_)); });
+      [&] {
+        const MonotonicTime begin = clock().Now();
+        what = rpc::TakeEvent(*queue_, tag, ok, Elapsed(begin, next_tick_));
+        if (clock().Now() - begin > kLeastSleep) taker_->FoundNothing();
+      });
   return what;
 }
 

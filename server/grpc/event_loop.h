@@ -32,6 +32,7 @@
 #include "server/lookup/fair_scheduler.h"
 #include "server/lookup/lookup_batch.h"
 #include "server/lookup/reply_slabs.h"
+#include "server/net/call_backlog.h"
 
 namespace engram {
 
@@ -95,6 +96,7 @@ class EventLoop {
   // A call waits to be accepted; it does no more, for it was or never is.
   void BeginAccept() { ++accepting_; }
   void EndAccept() { --accepting_; }
+  void CountAccepted() { taker_->Took(); }
   void Add(std::unique_ptr<Call> call);
   // Destroys the call, after it has returned to the loop.
   void Remove(Call* call);
@@ -112,6 +114,8 @@ class EventLoop {
   void Run();
   // Takes an event, or several where calls wait for their turns; false when the queue is shut down.
   bool TakeEvents();
+  // What is ready, or TIMEOUT.
+  grpc::CompletionQueue::NextStatus TakeReady(void** tag, bool* ok);
   // The next event, or TIMEOUT when a tick is due.
   grpc::CompletionQueue::NextStatus AwaitEvent(void** tag, bool* ok);
   // Tasks from any thread for the loop's. Outlives the loop: a slab may come back to the pool, or a
@@ -157,6 +161,8 @@ class EventLoop {
   FairScheduler scheduler_;  // calls_ leave it when they go
   MonotonicTime events_taken_;
   MonotonicTime next_tick_;
+
+  CallTaker* taker_ = nullptr;  // Run's
 
   std::vector<std::unique_ptr<LookupBatch>> spare_batches_;  // calls_ give theirs back when they go
   std::list<std::unique_ptr<Call>> calls_;

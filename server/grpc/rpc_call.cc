@@ -42,6 +42,7 @@ void RpcCall::HandleAccepted(bool ok) {
   std::unique_ptr<RpcCall> self(this);
   loop_.EndAccept();
   if (!ok) return;  // the server ends, and says so of no call that was not accepted
+  loop_.CountAccepted();
   AcceptNext();
   loop_.Add(std::move(self));
   if (watches_end_) end_.Begin();

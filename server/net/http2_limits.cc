@@ -138,6 +138,7 @@ void Http2Limits::BeginHeaders(uint8_t flags, absl::FunctionRef<MonotonicTime()>
   if ((flags & kPadded) != 0 || !is_call) Spend(1, now);
   if (!is_call) return;
   last_call_ = stream;
+  ++calls_;
   if ((flags & kEndStream) == 0) ++open_calls_;
   free_pings_ = std::min(free_pings_ + 1, kMostFreePings);
   free_resets_ = std::min(free_resets_ + 1 / kCallsOfAFreeReset, kMostFreeResets);

@@ -66,6 +66,8 @@ class Http2Limits {
   // how much the server has sent so far, which begins with its settings. `now` is asked
   // when it begins, and where more frames came at once than are let through.
   Verdict Take(std::string_view bytes, uint64_t sent_bytes, absl::FunctionRef<MonotonicTime()> now);
+  // That were begun so far.
+  uint64_t calls() const { return calls_; }
 
  private:
   void BeginFrame(uint64_t sent_bytes, absl::FunctionRef<MonotonicTime()> now);
@@ -86,6 +88,7 @@ class Http2Limits {
   bool settled_ = false;
   double free_resets_ = 0;
   uint64_t paid_bytes_ = 0;  // of what was sent, that window updates were let through for
+  uint64_t calls_ = 0;
   uint64_t open_calls_ = 0;  // that were begun and may end yet with a frame that is empty
   double idle_frames_ = kIdleFramesAtOnce;  // that may come still
   MonotonicTime counted_;                   // when idle_frames_ last grew

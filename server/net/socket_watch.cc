@@ -23,6 +23,7 @@
 #include "absl/strings/str_cat.h"
 #include "memstore/base/check.h"
 #include "memstore/base/status_macros.h"
+#include "server/net/call_backlog.h"
 #include "server/net/http2_limits.h"
 #include "server/net/peer_uid.h"
 
@@ -36,6 +37,7 @@ struct Watched {
   // Set by WatchSocket, before gRPC reads, and its reader's then.
   ino_t inode = 0;
   Wire wire = Wire::kPlain;
+  Whose whose = Whose::kClients;
   Http2Limits limits;
   uint64_t most_unanswered = 0;
   std::optional<uid_t> user;  // of a Unix socket's other end
@@ -87,17 +89,24 @@ bool LookAtReceived(int fd, const msghdr& message, size_t bytes) {
   if (watched->wire == Wire::kTls) return true;
   const uint64_t sent = watched->sent.load(std::memory_order_relaxed);
   auto verdict = Http2Limits::Verdict::kFine;
+  const uint64_t calls = watched->limits.calls();
   for (size_t i = 0; i < message.msg_iovlen && bytes > 0; ++i) {
     const size_t more = std::min(bytes, message.msg_iov[i].iov_len);
     verdict = watched->limits.Take({static_cast<const char*>(message.msg_iov[i].iov_base), more},
                                    sent, now);
     bytes -= more;
   }
+  if (watched->whose == Whose::kClients) CallsBegan(watched->limits.calls() - calls);
   if (verdict == Http2Limits::Verdict::kFine) return true;
   // The number may be another socket's by now, that nobody asked to watch.
   if (Inode(fd) != watched->inode) return true;
   Count(verdict);
   return false;
+}
+
+void BeforeRead(int fd) {
+  const Watched* const watched = Find(fd);
+  if (watched != nullptr && watched->whose == Whose::kClients) AwaitLoops(RealClock());
 }
 
 void LookAtSent(int fd, size_t bytes) {
@@ -158,7 +167,10 @@ bool LookAtDecrypted(SSL* ssl, std::string_view bytes) {
   TlsConnection* const connection = ConnectionOf(ssl);
   if (connection == nullptr) return false;
   const uint64_t sent = connection->sent.load(std::memory_order_relaxed);
+  const uint64_t calls = connection->limits.calls();
   const auto verdict = connection->limits.Take(bytes, sent, [] { return RealClock().Now(); });
+  // Operators' as well, of which there are few: whose it is nothing here says.
+  CallsBegan(connection->limits.calls() - calls);
   if (verdict == Http2Limits::Verdict::kFine) return true;
   Count(verdict);
   return false;
@@ -181,7 +193,8 @@ absl::Status CheckSocketsCanBeWatched() {
   return absl::OkStatus();
 }
 
-absl::Status WatchSocket(int fd, Wire wire, const Clock* clock, uint64_t most_unanswered) {
+absl::Status WatchSocket(int fd, Wire wire, const Clock* clock, Whose whose,
+                         uint64_t most_unanswered) {
   if (fd < 0 || static_cast<size_t>(fd) >= kMostDescriptors) {
     return absl::ResourceExhaustedError(
         absl::StrCat("descriptor ", fd, " is beyond the ", kMostDescriptors, " that are watched"));
@@ -200,6 +213,7 @@ absl::Status WatchSocket(int fd, Wire wire, const Clock* clock, uint64_t most_un
   if (is_new) watched = new Watched;
   watched->inode = Inode(fd);
   watched->wire = wire;
+  watched->whose = whose;
   watched->user = user;
   watched->most_unanswered = most_unanswered;
   watched->clock.store(clock, std::memory_order_relaxed);
@@ -242,6 +256,7 @@ extern "C" {
 
 ssize_t recvmsg(int fd, msghdr* message, int flags) {
   static const auto next = engram::Next<ssize_t(int, msghdr*, int)>("recvmsg");
+  engram::BeforeRead(fd);
   const ssize_t got = next(fd, message, flags);
   if (got <= 0 || (flags & (MSG_PEEK | MSG_ERRQUEUE)) != 0) return got;
   return engram::LookAtReceived(fd, *message, static_cast<size_t>(got)) ? got : 0;

@@ -12,6 +12,8 @@
 // owner chooses. For those that are watched getpeername is ours as well: the name is the user's
 // number, so that the peer of a call (grpc::ServerContext::peer) is "unix:1000".
 //
+// Where a thread that is no loop's comes to read from a client, it waits while loops are behind.
+//
 // It is the process's, as descriptors are. Thread-safe. Memory: some 200 bytes for each descriptor
 // number that was ever watched. Cost: some tens of nanoseconds for each read and write.
 #pragma once
@@ -27,6 +29,8 @@
 namespace engram {
 
 enum class Wire : uint8_t { kPlain, kTls };
+// Calls of clients are taken by loops (call_backlog.h).
+enum class Whose : uint8_t { kClients, kOperators };
 
 struct SocketTraffic {
   // Bytes that came beyond those that were sent, never less than none: what was sent in advance
@@ -51,7 +55,7 @@ absl::Status CheckSocketsCanBeWatched();
 // From now on, before gRPC has it, and until its number is something else's. `clock` lives as long
 // as the process. RESOURCE_EXHAUSTED: its number is too large. ErrnoToStatus: it is no socket. One
 // that has sent more than `most_unanswered` bytes without as many in answer is ended, too.
-absl::Status WatchSocket(int fd, Wire wire, const Clock* clock,
+absl::Status WatchSocket(int fd, Wire wire, const Clock* clock, Whose whose = Whose::kClients,
                          uint64_t most_unanswered = std::numeric_limits<uint64_t>::max());
 // Nothing: it was never watched. The caller knows that `fd` is the same still.
 std::optional<SocketTraffic> TrafficOf(int fd);

@@ -52,6 +52,34 @@ TEST_F(KeptPublicationsTest, WhatOperatorsPublishIsRecordedUntilTheNameIsTaken) 
   EXPECT_THAT(record_->List(), ElementsAre(Publication{"second", other, Directory("other"), 1}));
 }
 
+TEST_F(KeptPublicationsTest, ACopyOfWhatIsServedIsRecordedWhereTheOriginalIsGone) {
+  std::filesystem::create_directories(Directory("state"));
+  record_ = PublicationRecord::Open(Directory("state")).value();
+  Start();
+  const auto publish = [&](const std::string& name) {
+    return manager_->Publish(Directory(name), nullptr, nullptr, Keep::kYes);
+  };
+  const auto recorded = [&] { return record_->List().at(0).directory; };
+  ASSERT_TRUE(publish("b").ok());
+  std::filesystem::copy(Directory("b"), Directory("copy"),
+                        std::filesystem::copy_options::recursive);
+  EXPECT_THAT(publish("copy")->warning, HasSubstr("no row of " + Directory("copy") + " was read"));
+  EXPECT_EQ(recorded(), Directory("b"));
+  std::filesystem::path shard;
+  for (const auto& file : std::filesystem::directory_iterator(Directory("copy"))) {
+    if (file.path().extension() == ".rows") shard = file.path();
+  }
+  std::filesystem::rename(shard, Directory("shard"));
+  const absl::Status broken = publish("copy").status();
+  EXPECT_EQ(broken.code(), absl::StatusCode::kNotFound) << broken;
+  EXPECT_THAT(std::string(broken.message()), HasSubstr(shard.filename().string()));
+  EXPECT_EQ(recorded(), Directory("b"));
+  std::filesystem::rename(Directory("shard"), shard);
+  std::filesystem::remove_all(Directory("b"));
+  ASSERT_TRUE(publish("copy").ok());
+  EXPECT_EQ(recorded(), Directory("copy"));
+}
+
 TEST_F(KeptPublicationsTest, GenerationsOrderWhatIsPublished) {
   std::filesystem::create_directories(Directory("state"));
   record_ = PublicationRecord::Open(Directory("state")).value();

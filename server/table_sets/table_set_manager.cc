@@ -11,6 +11,7 @@
 #include "memstore/os/thread.h"
 #include "memstore/store/held_blocks.h"
 #include "memstore/table/manifest.h"
+#include "memstore/table/set_directory.h"
 #include "server/base/limits.h"
 #include "server/base/log.h"
 #include "server/table_sets/set_text.h"
@@ -281,14 +282,17 @@ absl::StatusOr<PublishedSet> TableSetManager::Load(const std::string& directory)
     if (std::shared_ptr<const TableSet> served = Served(manifest)) {
       std::string note =
           absl::StrCat("table set ", manifest.name, " ", manifest.id, " is served already, from ",
-                       served->directory(), ": nothing was loaded");
+                       served->directory(), ": nothing was loaded",
+                       served->directory() == directory
+                           ? ""
+                           : absl::StrCat(", and no row of ", directory, " was read"));
       LogEvent(*log_, spdlog::level::info, "served_already",
                {{"table_set", manifest.name}, {"table_set_id", manifest.id}}, note);
       PublishedSet published{.set = std::move(served),
                              .warning = std::move(note),
                              .generation = generation,
                              .is_note = true};
-      Record(directory, published);
+      Record(DirectoryToKeep(*published.set, directory, manifest), published);
       return published;
     }
     if (registry_->TakeBack(manifest.id).ok()) {
@@ -301,7 +305,7 @@ absl::StatusOr<PublishedSet> TableSetManager::Load(const std::string& directory)
       std::string warning = WarnOfOtherRows(before.get(), *back);
       PublishedSet published{std::move(back), std::move(warning),
                              IdBefore(before.get(), manifest.id), generation};
-      Record(directory, published);
+      Record(DirectoryToKeep(*published.set, directory, manifest), published);
       return published;
     }
   }
@@ -360,11 +364,19 @@ void TableSetManager::Record(const std::string& directory, PublishedSet& publish
 }
 
 // A set that is still here would be taken back as it was loaded, whatever lies beside it by now.
+// The rows of a set that is here are not read again, so that a restart reads them where they were
+// found right, as long as they are there.
+std::string TableSetManager::DirectoryToKeep(const TableSet& held, const std::string& directory,
+                                             const Manifest& manifest) {
+  return CheckSetDirectory(held.directory(), manifest).ok() ? held.directory() : directory;
+}
+
 absl::Status TableSetManager::CheckTakenBack(const std::string& directory,
                                              const Manifest& manifest) const {
   for (const RegisteredSet& registered : registry_->States()) {
     const TableSet& held = *registered.served.set;
     if (held.id() != manifest.id) continue;
+    ENGRAM_RETURN_IF_ERROR(CheckSetDirectory(directory, manifest));
     ENGRAM_ASSIGN_OR_RETURN(
         const SideFiles sides,
         LoadSmallSideFiles(directory, SideDirectory(options_.state_directory, manifest.id),

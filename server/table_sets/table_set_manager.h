@@ -189,6 +189,10 @@ class TableSetManager {
   void Record(const std::string& directory, PublishedSet& published);
   absl::StatusOr<std::shared_ptr<const TableSet>> LoadFiles(const std::string& directory,
                                                             const Manifest& manifest);
+  static std::string DirectoryToKeep(const TableSet& held, const std::string& directory,
+                                     const Manifest& manifest);
+  // That a set which is here may be published from there, unread: its files by name and size, and
+  // what is known of it beside its rows.
   absl::Status CheckTakenBack(const std::string& directory, const Manifest& manifest) const;
   std::shared_ptr<const TableSet> Current(const std::string& name) const;
   // Of the name that was taken from the set of that id: what is kept of it over restarts.
