@@ -16,6 +16,7 @@ import socket
 import ssl
 import struct
 import sys
+import threading
 import time
 import zlib
 
@@ -208,6 +209,27 @@ class Flood:
         except OSError:
             return False
         return True
+
+
+class Impatient(threading.Thread):
+    """Calls with as much metadata as a call may have, none of whose answers is waited for; a connection that is ended is opened anew."""
+
+    def __init__(self, address, path, end):
+        super().__init__()
+        self.address, self.path, self.end = address, path, end
+        self.calls = 0
+
+    def run(self):
+        # Literals, whose values have 800 bytes.
+        head = call_head(self.path) + b"".join(b"\x00\x02x%d\x7f" % number + varint(800 - 127) + b"v" * 800 for number in range(8))
+        while time.monotonic() < self.end:
+            with contextlib.suppress(OSError), contextlib.closing(Connection(self.address)) as connection:
+                flood = Flood(connection)
+                for first in range(1, 1 << 20, 96):
+                    streams = range(first, first + 96, 2)
+                    if time.monotonic() > self.end or not flood.go_on(b"".join(frame(HEADERS, 5, stream, head) for stream in streams)):
+                        break
+                    self.calls += len(streams)
 
 
 # Each makes the frames of one round from the round's number.

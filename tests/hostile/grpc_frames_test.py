@@ -28,6 +28,8 @@ MOST_MEMORY = 256 << 20
 MOST_KIB = 1 << 28
 # Rounds in which others are looked at while somebody goes on.
 ROUNDS = 10
+# Long enough for half a gigabyte where nothing holds calls back.
+IMPATIENT_S = 8
 
 
 class FramesTest(unittest.TestCase):
@@ -74,11 +76,14 @@ class FramesTest(unittest.TestCase):
                 texts.append(file.read()[-3000:])
         return "\n".join(texts)
 
-    def expect_memory(self, server, before, most):
-        """Where its address space is that of a program without AddressSanitizer, which keeps what is freed."""
+    @staticmethod
+    def keeps_freed_memory(server):
+        """Whether its address space is that of a program with AddressSanitizer."""
         with open(f"/proc/{server.process.pid}/status", encoding="ascii") as status:
-            kib = int(re.search(r"VmPeak:\s+(\d+)", status.read()).group(1))
-        if kib < MOST_KIB:
+            return int(re.search(r"VmPeak:\s+(\d+)", status.read()).group(1)) >= MOST_KIB
+
+    def expect_memory(self, server, before, most):
+        if not self.keeps_freed_memory(server):
             self.assertLess(server.memory_bytes() - before, most)
 
     def expect_ended(self, flood, frames):
@@ -137,6 +142,25 @@ class FramesTest(unittest.TestCase):
     def test_calls_without_the_servers_settings(self):
         for settles in (False, None):
             self.expect_served_meanwhile("whole_calls", settles=settles)
+
+    def test_calls_that_nobody_waits_for(self):
+        """By many connections. Threads beside the loops' read as well where there is an operators' port."""
+        address, _, _ = self.ways["tcp"]
+        resident = self.servers[0].memory_bytes()
+        impatient = [clients.Impatient(address, clients.LOOKUP, time.monotonic() + IMPATIENT_S) for _ in range(24)]
+        for one in impatient:
+            one.start()
+        most = 0
+        while any(one.is_alive() for one in impatient):
+            most = max(most, self.servers[0].memory_bytes())
+            impatient[0].join(0.1)
+        self.assertIsNone(self.servers[0].process.poll(), self.words())
+        self.assertGreater(sum(one.calls for one in impatient), 1000)
+        self.expect_memory(self.servers[0], resident, MOST_MEMORY)
+        if not self.keeps_freed_memory(self.servers[0]):
+            self.assertLess(most - resident, MOST_MEMORY)
+        with contextlib.closing(clients.Connection(address)) as connection:
+            self.assertTrue(clients.looks_up(connection, self.set_id))
 
     def test_compressed_messages_are_refused(self):
         """50 KB that become 50 MB if they are decompressed."""
