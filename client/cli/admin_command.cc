@@ -133,6 +133,9 @@ void AddAdminCommand(CLI::App& app, CommandBody* chosen) {
                               "the publication's number: of those of a name the highest counts, "
                               "and all engramds that serve it are given the same (default: one "
                               "more than the highest that this engramd has seen)")
+                  ->check([](const std::string& number) {
+                    return number.starts_with('-') ? "a number of 0 or more is wanted" : "";
+                  })
                   ->type_name("N");
             });
   AddAction(
