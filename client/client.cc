@@ -348,6 +348,7 @@ absl::StatusOr<Ticket> Client::Submit(const BatchRequest& batch) {
 ClientMetrics Client::metrics() const {
   ClientMetrics metrics = counters_.Read();
   metrics.routing = transport_->routing();
+  metrics.cluster = transport_->cluster();
   return metrics;
 }
 

@@ -12,7 +12,8 @@ ClientMetrics ClientCounters::Read() const {
                         .distinct_rows = distinct_rows_.Read(),
                         .waits = {},
                         .wait_ns = waits_.total.Read(),
-                        .routing = std::nullopt};
+                        .routing = std::nullopt,
+                        .cluster = std::nullopt};
   Copy(refused_, metrics.refused);
   Copy(waited_, metrics.waited);
   Copy(waits_.counts, metrics.waits);

@@ -31,6 +31,7 @@ struct ClientMetrics {
   std::array<uint64_t, kBounds + 1> waits{};  // Wait's and WaitLayer's, by their bound
   uint64_t wait_ns = 0;
   std::optional<RouterCounters> routing;  // of a cluster's parts; none: one owner has all rows
+  std::optional<ClusterView> cluster;     // as it is now; likewise
 };
 
 class ClientCounters {

@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <numeric>
 #include <utility>
 
 #include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
 #include "memstore/base/metric_families.h"
 
 namespace engram {
@@ -18,9 +20,18 @@ using prometheus::MetricType;
 constexpr std::array<const char*, kResendReasons> kReasons = {
     "", "broken", "silent", "unavailable", "busy", "not_held", "damaged"};
 
+// Of StoreSight, in its order.
+constexpr std::array<const char*, kStoreSights> kSights = {"up",      "draining", "on_trial",
+                                                           "ejected", "fenced",   "unheard"};
+// Of one client: Prometheus keeps a series for each, and workers are many. Those that matter most
+// come first: partitions with the fewest stores, and only stores that are not up.
+constexpr size_t kMostPartitions = 64;
+constexpr size_t kMostStores = 16;
+
 // A client as it is while a page is made.
 struct Seen {
   prometheus::ClientMetric::Label label;
+  prometheus::ClientMetric::Label name;  // of its table set
   ClientMetrics metrics;
 };
 
@@ -62,7 +73,7 @@ class Page {
     MetricFamily& family = families_.Begin(name, MetricType::Counter, help);
     for (const Seen& client : clients_) {
       if (!client.metrics.routing) continue;
-      MetricFamilies::AddCounter(family, {client.label},
+      MetricFamilies::AddCounter(family, {client.label, client.name},
                                  static_cast<double>((*client.metrics.routing).*value));
     }
   }
@@ -74,8 +85,19 @@ class Page {
       if (!client.metrics.routing) continue;
       for (size_t reason = 1; reason < kResendReasons; ++reason) {
         MetricFamilies::AddCounter(
-            family, {client.label, {"reason", kReasons[reason]}},
+            family, {client.label, client.name, {"reason", kReasons[reason]}},
             static_cast<double>(((*client.metrics.routing).*values)[reason]));
+      }
+    }
+  }
+  // add(family, labels of the client, its cluster), for each that has one.
+  template <typename Add>
+  void GaugeCluster(const char* name, const char* help, Add add) {
+    if (!AnyRoutes()) return;
+    MetricFamily& family = families_.Begin(name, MetricType::Gauge, help);
+    for (const Seen& client : clients_) {
+      if (client.metrics.cluster) {
+        add(family, MetricFamilies::Labels{client.label, client.name}, *client.metrics.cluster);
       }
     }
   }
@@ -90,6 +112,66 @@ class Page {
   const std::vector<Seen>& clients_;
   MetricFamilies families_{"engram_client_"};
 };
+
+void AddGauge(MetricFamily& family, MetricFamilies::Labels labels,
+              prometheus::ClientMetric::Label label, double value) {
+  labels.push_back(std::move(label));
+  MetricFamilies::AddGauge(family, labels, value);
+}
+
+void AddPartitions(MetricFamily& family, const MetricFamilies::Labels& labels,
+                   const ClusterView& cluster) {
+  const std::vector<uint32_t>& stores = cluster.up_stores_of_piece;
+  std::vector<size_t> pieces(stores.size());
+  std::iota(pieces.begin(), pieces.end(), 0);
+  std::stable_sort(pieces.begin(), pieces.end(),
+                   [&](size_t a, size_t b) { return stores[a] < stores[b]; });
+  pieces.resize(std::min(pieces.size(), kMostPartitions));
+  for (const size_t piece : pieces) {
+    AddGauge(family, labels, {"partition", absl::StrCat(piece)}, stores[piece]);
+  }
+}
+
+void AddTrouble(MetricFamily& family, const MetricFamilies::Labels& labels,
+                const ClusterView& cluster) {
+  size_t shown = 0;
+  for (const ClusterView::Store& store : cluster.stores) {
+    if (store.sight == StoreSight::kUp || shown == kMostStores) continue;
+    ++shown;
+    MetricFamilies::Labels of_store = labels;
+    of_store.push_back({"store", store.address});
+    AddGauge(family, std::move(of_store), {"standing", kSights[static_cast<size_t>(store.sight)]},
+             1);
+  }
+}
+
+void ShowCluster(Page& page) {
+  page.GaugeCluster("partitions", "Partitions that the table set is cut into, by what stores hold.",
+                    [](MetricFamily& family, const auto& labels, const ClusterView& cluster) {
+                      MetricFamilies::AddGauge(
+                          family, labels, static_cast<double>(cluster.up_stores_of_piece.size()));
+                    });
+  page.GaugeCluster("partition_up_stores",
+                    "Stores that are up and hold a partition; of many, those with the fewest.",
+                    AddPartitions);
+  page.GaugeCluster("stores", "Stores of the cluster, by how this client has them.",
+                    [](MetricFamily& family, const auto& labels, const ClusterView& cluster) {
+                      std::array<uint64_t, kStoreSights> counts{};
+                      for (const auto& store : cluster.stores) {
+                        ++counts[static_cast<size_t>(store.sight)];
+                      }
+                      for (size_t sight = 0; sight < kStoreSights; ++sight) {
+                        AddGauge(family, labels, {"standing", kSights[sight]},
+                                 static_cast<double>(counts[sight]));
+                      }
+                    });
+  page.GaugeCluster("store_trouble", "1 for each store that is not up; 16 at most.", AddTrouble);
+  page.GaugeCluster("finds_addresses",
+                    "1 while what says where stores are (etcd, DNS) answers; a list always does.",
+                    [](MetricFamily& family, const auto& labels, const ClusterView& cluster) {
+                      MetricFamilies::AddGauge(family, labels, cluster.finds_addresses ? 1 : 0);
+                    });
+}
 
 void ShowRouting(Page& page) {
   page.CountRouting("part_first_attempts_total",
@@ -133,7 +215,8 @@ std::vector<MetricFamily> ClientCollectable::Collect() const {
     MutexLock lock(mutex_);
     for (const Named& named : clients_) {
       if (const std::shared_ptr<const Client> client = named.client.lock()) {
-        seen.push_back({{"client", named.name}, client->metrics()});
+        seen.push_back(
+            {{"client", named.name}, {"name", client->table_set().name}, client->metrics()});
       }
     }
   }
@@ -151,6 +234,7 @@ std::vector<MetricFamily> ClientCollectable::Collect() const {
   page.Count("distinct_rows_total", "And after.", &ClientMetrics::distinct_rows);
   page.Waits("wait_seconds", "How long whoever waited for rows, of a layer or all, was held up.");
   ShowRouting(page);
+  ShowCluster(page);
   return page.Take();
 }
 

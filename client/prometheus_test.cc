@@ -33,11 +33,21 @@ class Routed final : public TicketedTransport {
     counters_.resends[static_cast<size_t>(ResendReason::kSilent)] = 3;
     counters_.refusals[static_cast<size_t>(ResendReason::kBusy)] = 2;
     counters_.hedges = 5;
+    // More of both than is shown of one client.
+    view_.up_stores_of_piece.assign(100, 2);
+    view_.up_stores_of_piece[98] = 1;
+    view_.stores.push_back({"store-0:7300", StoreSight::kUp});
+    view_.stores.push_back({"store-1:7300", StoreSight::kEjected});
+    for (int i = 2; i < 40; ++i) {
+      view_.stores.push_back({absl::StrCat("store-", i, ":7300"), StoreSight::kUnheard});
+    }
+    view_.finds_addresses = false;
   }
   ~Routed() override { ReapAll(); }
   const Capabilities& capabilities() const override { return capabilities_; }
   const AttachedTableSet& table_set() const override { return set_; }
   std::optional<RouterCounters> routing() const override { return counters_; }
+  std::optional<ClusterView> cluster() const override { return view_; }
   absl::Status Register(absl::Span<std::byte>) override { return absl::OkStatus(); }
   absl::Status Unregister(absl::Span<std::byte>) override { return absl::OkStatus(); }
   absl::Status Prepare(const BatchRequest&) override { return absl::OkStatus(); }
@@ -46,6 +56,7 @@ class Routed final : public TicketedTransport {
   const AttachedTableSet set_;
   const Capabilities capabilities_;
   RouterCounters counters_;
+  ClusterView view_;
 };
 
 TEST(ClientCollectable, ShowsWhatTheRouterOfAClusterDid) {
@@ -60,13 +71,27 @@ TEST(ClientCollectable, ShowsWhatTheRouterOfAClusterDid) {
               Not(HasSubstr("hedges_total")));
   collectable.Add(client, "w");
   const std::string page = prometheus::TextSerializer().Serialize(collectable.Collect());
-  for (const std::string line : {"part_first_attempts_total{client=\"w\"} 40",
-                                 "part_resends_total{client=\"w\",reason=\"silent\"} 3",
-                                 "part_resends_refused_total{client=\"w\",reason=\"busy\"} 2",
-                                 "hedges_total{client=\"w\"} 5"}) {
+  const std::string of_w = absl::StrCat("{client=\"w\",name=\"", client->table_set().name, "\"");
+  for (const std::string& line :
+       {absl::StrCat("part_first_attempts_total", of_w, "} 40"),
+        absl::StrCat("part_resends_total", of_w, ",reason=\"silent\"} 3"),
+        absl::StrCat("part_resends_refused_total", of_w, ",reason=\"busy\"} 2"),
+        absl::StrCat("hedges_total", of_w, "} 5"), absl::StrCat("partitions", of_w, "} 100"),
+        absl::StrCat("partition_up_stores", of_w, ",partition=\"98\"} 1"),
+        absl::StrCat("partition_up_stores", of_w, ",partition=\"62\"} 2"),
+        absl::StrCat("stores", of_w, ",standing=\"up\"} 1"),
+        absl::StrCat("stores", of_w, ",standing=\"unheard\"} 38"),
+        absl::StrCat("store_trouble", of_w, ",store=\"store-1:7300\",standing=\"ejected\"} 1"),
+        absl::StrCat("store_trouble", of_w, ",store=\"store-16:7300\",standing=\"unheard\"} 1"),
+        absl::StrCat("finds_addresses", of_w, "} 0")}) {
     EXPECT_THAT(page, HasSubstr("\nengram_client_" + line + "\n"));
   }
-  EXPECT_THAT(page, Not(HasSubstr("hedges_total{client=\"single\"")));
+  EXPECT_THAT(page, Not(HasSubstr("partition=\"63\"")));
+  EXPECT_THAT(page, Not(HasSubstr("store-0:7300")));
+  EXPECT_THAT(page, Not(HasSubstr("store-17:7300")));
+  for (const char* const family : {"hedges_total", "partitions", "finds_addresses"}) {
+    EXPECT_THAT(page, Not(HasSubstr(absl::StrCat(family, "{client=\"single\""))));
+  }
   std::filesystem::remove_all(directory);
 }
 

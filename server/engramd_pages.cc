@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -40,6 +41,11 @@ ServerSnapshot Engramd::Snapshot() const {
     snapshot.tls_refused = snapshot.tls_refused.value_or(false) || !tls->Refusal().ok();
   }
   if (tokens_ != nullptr) snapshot.tokens_refused = !tokens_->Refusal().ok();
+  if (config_.partition) {
+    const auto* const index = std::get_if<PartitionIndex>(&*config_.partition);
+    snapshot.partition =
+        index == nullptr ? "columns" : absl::StrCat(index->index, "/", index->count);
+  }
   MutexLock lock(watched_mutex_);
   if (table_sets_ != nullptr) {
     snapshot.table_sets = table_sets_->List();

@@ -5,6 +5,7 @@ Packs a synthetic V4.1-shaped table set of about 1 GB, serves it with engramd, f
 token stream through the SDK over gRPC, checks every row and address against a second, plain implementation,
 the rows that the example worker's layers read, and the full-size model's known answers as addresses.
 
+With --cluster: a cluster of its own, of which one store is lost under load (demo_cluster.py).
 With --observe: packs and serves as well, then leaves engramd under a load over gRPC and shared memory with a Prometheus that
 scrapes it, prints what to open in a browser, and stops all when it is interrupted (--seconds N: after N seconds).
 """
@@ -13,57 +14,19 @@ import hashlib
 import json
 import os
 import signal
-import socket
 import struct
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 
-FAMILY = "deepseek-v4.1-flash"
+import demo_cluster
+from demo_parts import (FAMILY, INTERRUPTED, INTERRUPTS, START_LIMIT_S, STOP_LIMIT_S, TOKEN_MAP, TOKENS, Started, Steps, engram, failed, free_ports,
+                        pack, say, wait_for, write_prometheus)
+
 ROWS_PER_HEAD = 80_000  # 48 columns of about 80,000 rows of 264 bytes: about 1 GB
-TOKENS = "tests/golden/tokens_en_handbook.i32"
-TOKEN_MAP = "tests/golden/deepseek_v41_token_map.i32"
 KNOWN_ANSWERS = "tests/golden/known_answers.json"
 WORKER_TOKENS = 5_000
-START_LIMIT_S = 60
-STOP_LIMIT_S = 30
-
-
-def say(text):
-    print(f"== {text}", flush=True)
-
-
-def engram(*arguments, **options):
-    return subprocess.run(["bin/engram", *arguments], check=True, **options)
-
-
-class Steps:
-    """What was done, how long it took, what came of it: the summary's lines."""
-
-    def __init__(self):
-        self.lines = []
-
-    def add(self, what, begin, result):
-        self.lines.append((what, f"{time.monotonic() - begin:.1f} s", result))
-
-    def show(self):
-        widths = [max(len(line[i]) for line in self.lines) for i in range(3)]
-        rule = "+".join("-" * (w + 2) for w in widths)
-        print("\n" + rule)
-        for line in self.lines:
-            print("|".join(f" {cell:<{w}} " for cell, w in zip(line, widths)))
-        print(rule, flush=True)
-
-
-def pack(steps, table_set):
-    say(f"packing a synthetic table set shaped like {FAMILY}")
-    begin = time.monotonic()
-    engram("pack", "--synthetic", "--family", FAMILY, "--rows-per-head", str(ROWS_PER_HEAD),
-           "--token-map", TOKEN_MAP, "--output", table_set)
-    size = sum(os.path.getsize(os.path.join(table_set, f)) for f in os.listdir(table_set))
-    steps.add("pack a table set", begin, f"{size / 1e9:.2f} GB at {size / 1e9 / (time.monotonic() - begin):.2f} GB/s")
 
 
 def serve(steps, table_set, address):
@@ -156,60 +119,9 @@ def stop(steps, server):
     steps.add("stop engramd", begin, "exit code 0")
 
 
-class Started:
-    """Programs that run until the demo ends."""
-
-    def __init__(self):
-        self.processes, self.logs = [], []
-
-    def start(self, command, log):
-        self.logs.append(log)
-        with open(log, "w", encoding="utf-8") as file:
-            self.processes.append(subprocess.Popen(command, stdout=file, stderr=file, stdin=subprocess.DEVNULL))
-
-    def check(self):
-        for process, log in zip(self.processes, self.logs):
-            if process.poll() is not None:
-                with open(log, encoding="utf-8") as file:
-                    raise RuntimeError(f"{process.args[0]} ended with {process.returncode}:\n{file.read()[-2000:]}")
-
-    def stop(self):
-        for process in reversed(self.processes):
-            process.terminate()
-        for process in reversed(self.processes):
-            process.wait(timeout=STOP_LIMIT_S)
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def wait_for(url, started):
-    end = time.monotonic() + START_LIMIT_S
-    while True:
-        started.check()
-        try:
-            with urllib.request.urlopen(url, timeout=5):
-                return
-        except OSError as error:
-            if time.monotonic() > end:
-                raise RuntimeError(f"{url}: {error}") from error
-        time.sleep(0.1)
-
-
-def write_prometheus(path, target, workers):
-    with open(path, "w", encoding="ascii") as file:
-        json.dump({"global": {"scrape_interval": "1s", "evaluation_interval": "5s"},
-                   "rule_files": [os.path.abspath("deploy/prometheus/rules.yaml")],
-                   "scrape_configs": [{"job_name": "engram", "static_configs": [{"targets": [target]}]},
-                                      {"job_name": "workers", "static_configs": [{"targets": workers}]}]}, file)
-
-
 def observe(scratch, table_set, seconds):
     started = Started()
-    lookups, pages, prometheus, *workers = (f"127.0.0.1:{free_port()}" for _ in range(5))
+    lookups, pages, prometheus, *workers = (f"127.0.0.1:{port}" for port in free_ports(5))
     shm, config = (os.path.join(scratch, name) for name in ("shm.sock", "prometheus.json"))
     try:
         say("starting engramd, clients and Prometheus")
@@ -219,7 +131,7 @@ def observe(scratch, table_set, seconds):
         for worker, target in zip(workers, (f"grpc:{lookups}", f"shm:{shm}")):
             started.start(["bin/engram", "bench", "--target", target, "--token-ids", TOKENS, "--batch-tokens", "64", "--rounds",
                            "1000000000000", "--metrics-listen", worker], os.path.join(scratch, f"client-{worker}.log"))
-        write_prometheus(config, pages, workers)
+        write_prometheus(config, [pages], workers)
         started.start(["prometheus", f"--config.file={config}", f"--storage.tsdb.path={scratch}/prometheus",
                        f"--web.listen-address={prometheus}"], os.path.join(scratch, "prometheus.log"))
         wait_for(f"http://{prometheus}/-/ready", started)
@@ -246,11 +158,10 @@ def run_observed(seconds):
     with tempfile.TemporaryDirectory(prefix="engram-demo-") as scratch:
         table_set = os.path.join(scratch, "table-set")
         try:
-            pack(Steps(), table_set)
+            pack(Steps(), table_set, ROWS_PER_HEAD)
             observe(scratch, table_set, seconds)
         except (RuntimeError, subprocess.SubprocessError, OSError) as error:
-            print(f"demo: FAILED: {error}", file=sys.stderr)
-            return 1
+            return failed(error)
     return 0
 
 
@@ -258,10 +169,15 @@ def parse_arguments():
     parser = argparse.ArgumentParser(prog="./run demo", description="The main job once, from nothing to verified rows.")
     parser.add_argument("--observe", action="store_true", help="leave engramd under load, with Prometheus, until Ctrl-C")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="with --observe: end by itself after so long")
+    parser.add_argument("--cluster", action="store_true", help="a cluster of eight stores, of which one is lost under load; "
+                        "./run demo --cluster --help has its settings")
     return parser.parse_args()
 
 
 def main():
+    INTERRUPTS.install()
+    if "--cluster" in sys.argv[1:]:
+        return demo_cluster.main([word for word in sys.argv[1:] if word != "--cluster"])
     arguments = parse_arguments()
     if arguments.observe:
         return run_observed(arguments.seconds)
@@ -271,16 +187,18 @@ def main():
         table_set = os.path.join(scratch, "table-set")
         address = "unix:" + os.path.join(scratch, "engramd.sock")
         try:
-            pack(steps, table_set)
+            pack(steps, table_set, ROWS_PER_HEAD)
             server = serve(steps, table_set, address)
             look_up(steps, table_set, address)
             example_worker(steps, table_set, address, scratch)
             known_answers(steps, scratch)
             measure(steps, address)
             stop(steps, server)
+        except KeyboardInterrupt:
+            print("demo: interrupted, all stopped", flush=True)
+            return INTERRUPTED
         except (RuntimeError, subprocess.SubprocessError, OSError) as error:
-            print(f"demo: FAILED: {error}", file=sys.stderr)
-            return 1
+            return failed(error)
         finally:
             if server and server.poll() is None:
                 server.kill()

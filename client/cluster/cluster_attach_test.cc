@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <thread>
@@ -312,6 +313,29 @@ TEST_F(ClusterAttachTest, AStoreThatLiesCostsNoLookup) {
     ASSERT_TRUE(status.ok()) << i << ": " << status;
   }
   EXPECT_GT(Resends(*transport, ResendReason::kNotHeld), 0u);
+}
+
+TEST_F(ClusterAttachTest, ShowsWhichStoresItHasAndWhichItDoesNotHear) {
+  AddStores(2, 2);
+  const auto transport = Attach("127.0.0.1:1");
+  ASSERT_NE(transport, nullptr);
+  const auto wait_for = [&](const std::vector<uint32_t>& up_stores, size_t unheard) {
+    while (true) {
+      const ClusterView view = *transport->cluster();
+      const auto silent = std::count_if(
+          view.stores.begin(), view.stores.end(),
+          [](const ClusterView::Store& store) { return store.sight == StoreSight::kUnheard; });
+      if (view.up_stores_of_piece == up_stores && static_cast<size_t>(silent) == unheard) {
+        EXPECT_EQ(view.stores.size(), 5);
+        EXPECT_TRUE(view.finds_addresses);
+        return;
+      }
+      ASSERT_TRUE(LookUp(*transport, 10).ok());
+    }
+  };
+  wait_for({2, 2}, 1);
+  stores_[0]->Stop();
+  wait_for({1, 2}, 2);
 }
 
 TEST_F(ClusterAttachTest, AStoreWithoutRoomIsLeftForAnother) {

@@ -85,6 +85,19 @@ std::optional<RouterCounters> ClusterTransport::routing() const {
   return router_.counters();
 }
 
+std::optional<ClusterView> ClusterTransport::cluster() const {
+  ClusterView view;
+  {
+    MutexLock lock(router_mutex_);
+    view = router_.View();
+  }
+  for (std::string& address : parts_.directory->Unheard()) {
+    view.stores.push_back({std::move(address), StoreSight::kUnheard});
+  }
+  view.finds_addresses = parts_.directory->FindsAddresses();
+  return view;
+}
+
 absl::Status ClusterTransport::Prepare(const BatchRequest& request) {
   return CheckBatch(request, parts_.table_set.manifest, capabilities_, clock());
 }

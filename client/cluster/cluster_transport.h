@@ -79,6 +79,7 @@ class ClusterTransport final : public TicketedTransport,
   const AttachedTableSet& table_set() const override { return parts_.table_set; }
   std::string Describe() const override;
   std::optional<RouterCounters> routing() const override;
+  std::optional<ClusterView> cluster() const override;
   absl::Status Register(absl::Span<std::byte>) override { return absl::OkStatus(); }
   absl::Status Unregister(absl::Span<std::byte>) override { return absl::OkStatus(); }
   // By the generations of the set's name among what stores say.

@@ -28,6 +28,10 @@ class StoreDirectory {
 
   // In the order in which it was heard, as SiftStores takes it.
   virtual std::vector<StoreState> Heard() const = 0;
+  // Addresses that are known, and where nothing is heard.
+  virtual std::vector<std::string> Unheard() const { return {}; }
+  // False: what says where stores are does not answer; those that are known stay.
+  virtual bool FindsAddresses() const { return true; }
   // Null: nobody. Once it has returned the listener before is not called any more. Not to be called
   // by a listener.
   virtual void SetListener(Listener* listener) = 0;

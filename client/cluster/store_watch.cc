@@ -121,6 +121,14 @@ std::vector<StoreState> StoreWatch::Heard() const {
   return heard_;
 }
 
+std::vector<std::string> StoreWatch::Unheard() const {
+  std::vector<std::string> unheard;
+  for (const StoreAddress& address : discovery_->addresses()) {
+    if (!IsHeard(address.address)) unheard.push_back(address.address);
+  }
+  return unheard;
+}
+
 uint64_t StoreWatch::version() const {
   MutexLock lock(mutex_);
   return version_;

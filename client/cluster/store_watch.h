@@ -55,6 +55,8 @@ class StoreWatch final : public StoreDirectory, private HoldingsListener {
   std::vector<StoreState> Heard() const override;
   void SetListener(Listener* listener) override;
   void LookAgain() override { discovery_->LookAgain(); }
+  std::vector<std::string> Unheard() const override;
+  bool FindsAddresses() const override { return discovery_->status().ok(); }
 
   // Counts what changed: of holdings, and of why stores are not heard.
   uint64_t version() const;

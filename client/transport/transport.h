@@ -170,6 +170,8 @@ class Transport {
   virtual std::string Describe() const { return std::string(capabilities().name); }
   // What became of the parts of batches that went to several stores; none of one owner's transport.
   virtual std::optional<RouterCounters> routing() const { return std::nullopt; }
+  // The stores as this client has them now; none of one owner's transport.
+  virtual std::optional<ClusterView> cluster() const { return std::nullopt; }
 
   // Makes a buffer known for landing before the first Submit that uses it; a transport that needs
   // no registration accepts any buffer and does nothing. Memory stays the caller's and outlives

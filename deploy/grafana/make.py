@@ -9,6 +9,8 @@ R = "[$__rate_interval]"
 I = 'job=~"$job",instance=~"$instance"'
 SET = I + ',name=~"$set"'
 WORKER = 'instance=~"$worker"'
+# Of clients of a cluster: workers by their instance, and the set that they have there.
+OF_CLUSTER = 'instance=~"$worker",name=~"$set"'
 # All programs have metrics of these names: engramd's alone.
 OURS = " and on (job, instance) engram_server_build_info"
 UNCOUNTED = (" Clients that map the tables (shared memory) or read them over RDMA gather rows by themselves and are not counted here: "
@@ -224,6 +226,70 @@ CLIENTS = {
         series("Batches by what they ended with", "ops", "OK means that every row is exact.", (rate("engram_client_waits_total", "code", WORKER), "{{code}}")),
     ],
 }
+PARTS = "sum(rate(engram_client_part_first_attempts_total{%s}%s))" % (OF_CLUSTER, R)
+# Workers of one job have one cluster. Where they see it differently the worst counts.
+FEWEST = "min by (job, name, partition) (engram_client_partition_up_stores{%s})" % OF_CLUSTER
+LEFT_ALONE = 'count by (store) (engram_client_store_trouble{standing!="draining",%s})' % OF_CLUSTER
+SENT_AGAIN = ("sum(rate(engram_client_part_resends_total{%s}%s)) + sum(rate(engram_client_part_free_resends_total{%s}%s))"
+              % (OF_CLUSTER, R, OF_CLUSTER, R))
+UP_STORES = {0: ("no store", RED), 1: ("1 store", AMBER), 2: ("2 stores", GREEN), 3: ("3 stores", GREEN), 4: ("4 stores", GREEN)}
+CLUSTER = {
+    "Now": [
+        stat("Partitions without a store", "short", "Lookups of their rows fail: RUNBOOK, EngramPartitionWithoutStore.",
+             "count(%s == 0) or vector(0)" % FEWEST, steps(GREEN, 1, RED)),
+        stat("Partitions with one store", "short", "The next loss costs lookups: RUNBOOK, EngramPartitionOneStore.",
+             "count(%s == 1) or vector(0)" % FEWEST, steps(GREEN, 1, AMBER)),
+        stat("Stores left alone", "short", "By one worker or more: they failed, are damaged, or are not heard.",
+             "count(%s) or vector(0)" % LEFT_ALONE, steps(GREEN, 1, AMBER)),
+        stat("Failed batches", "percentunit", "Share of batches that end with an error, at workers that have a cluster. EngramBatchesFailing fires above 0.1 %.",
+             'sum(rate(engram_client_waits_total{code!~"OK|CANCELLED",%s}%s) and on (job, instance, client) engram_client_partitions{%s} '
+             'or 0 * rate(engram_client_waits_total{code="OK",%s}%s)) / (sum(rate(engram_client_waits_total{%s}%s) '
+             'and on (job, instance, client) engram_client_partitions{%s}) > 0) or vector(0)'
+             % (WORKER, R, OF_CLUSTER, WORKER, R, WORKER, R, OF_CLUSTER), steps(GREEN, 0.0001, AMBER, 0.001, RED)),
+        stat("Sent again", "percentunit", "Parts of batches that were asked of a second store since the first one failed, of all parts. Out of the budget 10 % at most.",
+             "(%s) / (%s > 0) or vector(0)" % (SENT_AGAIN, PARTS), steps(GREEN, 0.01, AMBER, 0.1, RED)),
+        stat("Hedged", "percentunit", "Parts that were asked of a second store while the first one took long. At most 5 % are; EngramHedging fires above 4 %.",
+             "sum(rate(engram_client_hedges_total{%s}%s)) / (%s > 0) or vector(0)" % (OF_CLUSTER, R, PARTS), steps(GREEN, 0.02, AMBER, 0.04, RED)),
+    ],
+    "Partitions": [timeline("Stores of each partition", "As the worker that has the fewest sees it. Partitions are numbered as clients have them: where every store has a "
+                            "--partition K/N, by K. A store counts while it is up: not draining, not left alone.", FEWEST, "{{job}} {{name}} {{partition}}", UP_STORES)],
+    "Stores": [
+        series("Stores by standing", "short", "As workers have them, mean over workers. up: asked. draining: asked where no other can be. ejected, then on_trial: failed a moment "
+               "ago. fenced: damaged. unheard: its address is known, and it says nothing.",
+               ("avg by (standing) (engram_client_stores{%s})" % OF_CLUSTER, "{{standing}}")),
+        series("Workers that leave a store alone", "short", "Stores that are not up, and at how many workers. All workers: the store. One worker: its network.",
+               ("count by (store, standing) (engram_client_store_trouble{%s}) or vector(0)" % OF_CLUSTER, "{{store}} {{standing}}")),
+        series("Stores ejected per second", "ops", "By workers, since they failed; fenced ones are damaged, for good.",
+               ("sum(rate(engram_client_store_ejections_total{%s}%s))" % (OF_CLUSTER, R), "ejected"),
+               ("sum(rate(engram_client_store_trials_total{%s}%s))" % (OF_CLUSTER, R), "tried again"),
+               ("sum(rate(engram_client_store_fences_total{%s}%s))" % (OF_CLUSTER, R), "fenced")),
+        series("Stores by partition", "short", "As they say themselves: engramd that are ready, by what they hold.",
+               ("count by (partition) (engram_server_partition_info{%s} and on (job, instance) engram_server_ready{%s} == 1)" % (I, I), "{{partition}}")),
+    ],
+    "Parts of batches": [
+        series("Sent again per second", "ops", "By reason. broken: the connection (the first time is free). silent: nothing for 100 ms. unavailable: it cannot. busy: it has no room. "
+               "not_held: its rows are others now. damaged: DATA_LOSS.",
+               (rate("engram_client_part_resends_total", "reason", OF_CLUSTER), "{{reason}}"),
+               ("sum(rate(engram_client_part_free_resends_total{%s}%s))" % (OF_CLUSTER, R), "broken, free")),
+        series("Not sent again per second", "ops", "Since the retry budget was spent, by reason: RUNBOOK, EngramResendsRefused.",
+               (rate("engram_client_part_resends_refused_total", "reason", OF_CLUSTER), "{{reason}}")),
+        series("Hedges per second", "ops", "Asked of a second store, and those that it answered first.",
+               ("sum(rate(engram_client_hedges_total{%s}%s))" % (OF_CLUSTER, R), "hedges"),
+               ("sum(rate(engram_client_hedges_won_total{%s}%s))" % (OF_CLUSTER, R), "answered first")),
+        series("Waits for rows: p50, p99", "s", "What an engine's step sees, whatever was sent again.",
+               *((quantile(q, WAITS, "instance", WORKER), "{{instance}} p%s" % p) for q, p in ((0.5, "50"), (0.99, "99")))),
+    ],
+    "Where stores are": [
+        series("Source of addresses answers", "short", "1: etcd, DNS or the list answers. 0: those that are known are kept, and no new store is found.",
+               ("min by (instance) (engram_client_finds_addresses{%s})" % OF_CLUSTER, "{{instance}}"), most=1),
+        series("Registered in etcd", "short", "Of stores that register: 1 while they are in etcd, as far as they know.",
+               ("engram_server_registered{%s}" % I, "{{instance}}"), most=1),
+        series("Publications", "short", "The number of the publication that each store serves. Replicas of one name have the same, but while one is rolled out.",
+               ("engram_server_table_set_generation{%s}" % SET, "{{instance}} {{name}}")),
+        series("Maps made per second", "ops", "Of what stores hold; many mean that stores come and go.",
+               ("sum by (instance) (rate(engram_client_cluster_maps_total{%s}%s))" % (OF_CLUSTER, R), "{{instance}}")),
+    ],
+}
 PROCESS = {
     "Now": [
         stat("Processor", "short", "Cores that are busy, of all that are selected.",
@@ -249,6 +315,7 @@ DASHBOARDS = {
     "latency": ("engram: latency", LATENCY),
     "tables": ("engram: tables", TABLES),
     "clients": ("engram: clients", CLIENTS),
+    "cluster": ("engram: cluster", CLUSTER),
     "process": ("engram: process", PROCESS),
 }
 

@@ -128,6 +128,8 @@ class Router {
   absl::string_view InstanceOf(StoreId store) const;
   StoreStanding StandingOf(StoreId store) const;
   const RouterCounters& counters() const { return counters_; }
+  // As the map and the stores' standings are now. It allocates.
+  ClusterView View() const;
 
  private:
   enum class AttemptState : uint8_t {

@@ -366,5 +366,36 @@ TEST_F(RouterFailureTest, ASilentStoresPartGoesBackToOneThatSpeaksAgain) {
   EXPECT_EQ(TakeOne(ActionKind::kSend).store, first);
 }
 
+TEST_F(RouterFailureTest, ShowsHowItHasEachStoreAndPartition) {
+  std::vector<StoreState> heard = testing_cluster::Partitioned(scheme_, 2, 2);
+  Use(heard);
+  EXPECT_EQ(router_->View().up_stores_of_piece, (std::vector<uint32_t>{2, 2}));
+  const auto count = [&](StoreSight sight) {
+    int stores = 0;
+    for (const ClusterView::Store& store : router_->View().stores) stores += store.sight == sight;
+    return stores;
+  };
+  EXPECT_EQ(count(StoreSight::kUp), 4);
+  ASSERT_TRUE(Submit().ok());
+  const std::vector<RouterAction> sent = Take(ActionKind::kSend);
+  Reply(sent[0], absl::DataLossError("damaged"));
+  router_->ConnectionBroken(sent[1].store, now_, &actions_);
+  EXPECT_EQ(router_->View().up_stores_of_piece, (std::vector<uint32_t>{1, 1}));
+  EXPECT_EQ(count(StoreSight::kFenced), 1);
+  EXPECT_EQ(count(StoreSight::kEjected), 1);
+  Pass(absl::Seconds(1));
+  EXPECT_EQ(count(StoreSight::kOnTrial), 1);
+  EXPECT_EQ(router_->View().up_stores_of_piece, (std::vector<uint32_t>{1, 1}));
+  // One store less that is up, and the other partition without any.
+  std::erase_if(heard, [&](const StoreState& store) {
+    return store.sets[0].layers[0].rows == heard[1].sets[0].layers[0].rows;
+  });
+  for (HeldSet& set : heard[0].sets) set.state = HoldingState::kDraining;
+  Use(heard);
+  EXPECT_EQ(count(StoreSight::kDraining) + count(StoreSight::kFenced), 2 - count(StoreSight::kUp));
+  EXPECT_EQ(router_->View().up_stores_of_piece.size(), 2);
+  EXPECT_EQ(router_->View().up_stores_of_piece[1], 0);
+}
+
 }  // namespace
 }  // namespace engram

@@ -7,6 +7,8 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "memstore/base/clock.h"
@@ -91,6 +93,30 @@ struct RouterCounters {
   uint64_t maps_asked = 0;
   uint64_t open_batches = 0;
   uint64_t open_attempts = 0;
+};
+
+// How a client has a store of its cluster.
+enum class StoreSight : uint8_t {
+  kUp,        // asked like any other
+  kDraining,  // about to go: asked where no other can be
+  kOnTrial,   // it failed, and is asked one part at a time
+  kEjected,   // it failed, and is left alone for a while
+  kFenced,    // its rows are damaged: asked no more
+  kUnheard,   // its address is known, and it does not say what it holds
+};
+inline constexpr size_t kStoreSights = 6;
+
+// A cluster as one client has it at the moment, for a person to look at.
+struct ClusterView {
+  struct Store {
+    std::string address;
+    StoreSight sight = StoreSight::kUp;
+  };
+  // Of each piece of the map: how many stores that are up hold it. Where every store has a K/N,
+  // piece K is partition K.
+  std::vector<uint32_t> up_stores_of_piece;
+  std::vector<Store> stores;
+  bool finds_addresses = true;  // what says where stores are answers
 };
 
 }  // namespace engram

@@ -225,6 +225,10 @@ std::string Sets(const ServerSnapshot& snapshot) {
                     SpanText(absl::FromChrono(set.age)), Pages(set.pages),
                     "<br><code class=\"dim\">", Escape(set.id), "</code><br>",
                     "<span class=\"small dim\">", Escape(set.directory), "<br>", Clients(set));
+    // Of what engramd was started with it is 0.
+    if (set.generation.value_or(0) > 0) {
+      absl::StrAppend(&text, "<br>generation ", *set.generation);
+    }
     if (!set.held.empty()) {
       absl::StrAppend(&text, "<br>holds ", Escape(set.held), ", ",
                       HumanBytesOf(set.held_bytes, set.table_bytes));
@@ -272,6 +276,13 @@ std::string ClientsAndScrubbing(const ServerSnapshot& snapshot) {
                      {"whole passes", CountText(static_cast<double>(scrub.passes))},
                      {"damaged blocks found", absl::StrCat(scrub.mismatches)}};
   if (snapshot.scrub_bytes_per_s == 0) entries[3].second = "off";
+  if (snapshot.registration) {
+    const uint64_t failures = snapshot.registration->failures;
+    entries.emplace_back(
+        "registered in etcd",
+        absl::StrCat(snapshot.registration->registered ? "yes" : "no",
+                     failures == 0 ? "" : absl::StrCat(", ", failures, " failures")));
+  }
   return Card("clients", "Clients and scrubbing", List(entries));
 }
 

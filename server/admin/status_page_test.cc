@@ -79,6 +79,16 @@ TEST_F(StatusPageTest, OfAPartItSaysWhichItIs) {
   EXPECT_THAT(Page(), HasSubstr("<br>holds columns 0..1, 8..9, 1.0 of 4.0 GiB"));
 }
 
+TEST_F(StatusPageTest, SaysWhetherClientsFindItAndWhichPublicationItServes) {
+  EXPECT_THAT(Page(), AllOf(Not(HasSubstr("registered in etcd")), Not(HasSubstr("generation"))));
+  snapshot_.registration = {.registered = true, .failures = 0};
+  snapshot_.table_sets[0].generation = 3;
+  EXPECT_THAT(Page(), AllOf(HasSubstr("registered in etcd</dt><dd>yes</dd>"),
+                            HasSubstr("<br>generation 3<")));
+  snapshot_.registration = {.registered = false, .failures = 7};
+  EXPECT_THAT(Page(), HasSubstr("registered in etcd</dt><dd>no, 7 failures</dd>"));
+}
+
 TEST_F(StatusPageTest, SaysWhichServerItIs) {
   EXPECT_THAT(Page(), AllOf(HasSubstr("<title>engram-store-0: SERVING – engramd</title>"),
                             HasSubstr("<h1>engram-store-0</h1>"),

@@ -141,6 +141,13 @@ void AddConnectionsEnded(const ConnectionsEnded& ended, Families& out) {
   Families::AddCounter(family, {{"reason", "unread"}}, static_cast<double>(ended.unread));
 }
 
+void AddPartition(const ServerSnapshot& snapshot, Families& out) {
+  MetricFamily& family =
+      out.Begin("partition_info", MetricType::Gauge,
+                "1, with what is held of every table set: K/N, columns (some), or all.");
+  Families::AddGauge(family, {{"partition", snapshot.partition}}, 1);
+}
+
 void AddRegistration(const ServerSnapshot& snapshot, Families& out) {
   if (!snapshot.registration) return;
   out.Gauge("registered",
@@ -189,6 +196,10 @@ void AddTableSets(const ServerSnapshot& snapshot, Families& out) {
                                  "partition's where it has one (--partition).");
   MetricFamily& all =
       out.Begin("table_bytes", MetricType::Gauge, "Of all rows of a table set, held here or not.");
+  MetricFamily& generation =
+      out.Begin("table_set_generation", MetricType::Gauge,
+                "The number of a set's publication under its name, of those that are served. "
+                "Replicas of one name have the same.");
   MetricFamily& leases = out.Begin("leases", MetricType::Gauge,
                                    "Clients that have a table set, by the way they have it; those "
                                    "over gRPC by what they say on a Holdings stream.");
@@ -208,6 +219,9 @@ void AddTableSets(const ServerSnapshot& snapshot, Families& out) {
     const Families::Labels labels = {{"name", set.name}, {"id", set.id}};
     Families::AddGauge(held, labels, static_cast<double>(set.held_bytes));
     Families::AddGauge(all, labels, static_cast<double>(set.table_bytes));
+    if (set.generation) {
+      Families::AddGauge(generation, labels, static_cast<double>(*set.generation));
+    }
     for (const WidthCalibration& width : set.calibrations) {
       Families::AddGauge(ahead,
                          {{"name", set.name},
@@ -318,6 +332,7 @@ std::string ExposeMetrics(const MetricSums& sums, const ServerSnapshot& snapshot
   AddAttachRefusals(snapshot, families);
   AddConnectionsEnded(snapshot.connections_ended, families);
   AddAdminRefusals(snapshot, families);
+  AddPartition(snapshot, families);
   AddRegistration(snapshot, families);
   AddTimes(sums, families);
   AddTableSets(snapshot, families);

@@ -54,6 +54,22 @@ TEST(Exposition, TellsHowMuchOfASetIsHeld) {
   }
   EXPECT_THAT(text, ::testing::ContainsRegex("server_held_bytes.[^}]*} 10\n"));
   EXPECT_THAT(text, ::testing::ContainsRegex("server_table_bytes.[^}]*} 40\n"));
+  EXPECT_THAT(text, HasSubstr("\nengram_server_partition_info{partition=\"all\"} 1\n"));
+  snapshot.partition = "1/4";
+  EXPECT_THAT(ExposeMetrics({}, snapshot),
+              HasSubstr("\nengram_server_partition_info{partition=\"1/4\"} 1\n"));
+}
+
+TEST(Exposition, TellsTheGenerationOfWhatIsServed) {
+  ServerSnapshot snapshot;
+  for (const char* name : {"served", "superseded"}) {
+    TableSetStatus& set = snapshot.table_sets.emplace_back();
+    set.name = set.id = name;
+  }
+  snapshot.table_sets[0].generation = 7;
+  const std::string text = ExposeMetrics({}, snapshot);
+  EXPECT_THAT(text, ::testing::ContainsRegex("table_set_generation.[^}]*served[^}]*} 7\n"));
+  EXPECT_THAT(text, Not(::testing::ContainsRegex("table_set_generation.[^}]*superseded")));
 }
 
 TEST(Exposition, TellsWhyConnectionsWereEnded) {

@@ -59,6 +59,7 @@ struct ServerSnapshot {
   AdminRefusals::Counts admin_refusals = {};
   ConnectionsEnded connections_ended;
   std::optional<RegistrationSnapshot> registration;  // none: it does not register
+  std::string partition = "all";  // of every set that it holds: "1/4", "columns" (some), "all"
   // What follows is for those who look at all of it (Engramd::SnapshotWithPages), and nothing in
   // what probes are answered from.
   std::string host;                    // the machine's name

@@ -3,63 +3,23 @@
 //   engram lookup ... --output - | check_rows --table-set DIR --token-ids FILE
 //
 // Reads raw rows [tokens, layers, columns * row_bytes] from standard input. Every row is compared
-// with the synthetic rule at the address that plain arithmetic gives (`%`, no reciprocals, no
-// shared code with memstore/addressing but the manifest's constants). Prints one JSON object:
-// tokens, rows, bytes. Exit code 1 names the first row that is wrong.
+// with the synthetic rule at the address that plain arithmetic gives (plain_rows.h). Prints one
+// JSON object: tokens, rows, bytes. Exit code 1 names the first row that is wrong.
 
 #include <cstdint>
 #include <cstdio>
-#include <cstring>
-#include <fstream>
-#include <iterator>
 #include <string>
 #include <vector>
 
 #include "memstore/table/manifest.h"
+#include "tests/demo/plain_rows.h"
 
 namespace {
 
 using engram::AddressScheme;
-using engram::LayerAddressing;
 using engram::Manifest;
-
-std::vector<int32_t> ReadInts(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  const std::vector<char> bytes{std::istreambuf_iterator<char>(in), {}};
-  std::vector<int32_t> ints(bytes.size() / sizeof(int32_t));
-  std::memcpy(ints.data(), bytes.data(), ints.size() * sizeof(int32_t));
-  return ints;
-}
-
-// Row of column `column` at `position`, by the book: no window state, no tables made beforehand.
-uint64_t PlainRow(const AddressScheme& scheme, const LayerAddressing& layer, uint32_t column,
-                  const std::vector<int32_t>& ids, size_t position) {
-  const uint32_t order = column / scheme.heads_per_order + 2;
-  uint64_t mix = 0;
-  for (uint32_t k = 0; k < order; ++k) {
-    const uint64_t id = k <= position ? ids[position - k] : scheme.pad_id;
-    mix ^= id * static_cast<uint64_t>(layer.multipliers[k]);
-  }
-  return mix % layer.moduli[column] + layer.offsets[column];
-}
-
-uint64_t PlainMix(uint64_t v) {
-  v = v + 0x9E3779B97F4A7C15ull;
-  v = (v ^ (v >> 30)) * 0xBF58476D1CE4E5B9ull;
-  v = (v ^ (v >> 27)) * 0x94D049BB133111EBull;
-  return v ^ (v >> 31);
-}
-
-bool IsRow(uint32_t layer, uint64_t row_id, const unsigned char* row, uint32_t row_bytes) {
-  for (uint32_t at = 0; at < row_bytes; at += 8) {
-    const uint64_t word = PlainMix((static_cast<uint64_t>(layer) << 48) ^
-                                   (static_cast<uint64_t>(at / 8) << 40) ^ row_id);
-    for (uint32_t byte = 0; byte < 8 && at + byte < row_bytes; ++byte) {
-      if (row[at + byte] != static_cast<unsigned char>(word >> (8 * byte))) return false;
-    }
-  }
-  return true;
-}
+using engram::demo::IsPlainRow;
+using engram::demo::PlainRow;
 
 int Fail(const std::string& message) {
   std::fprintf(stderr, "check_rows: %s\n", message.c_str());
@@ -77,14 +37,10 @@ int main(int argc, char** argv) {
   const absl::StatusOr<Manifest> manifest = engram::LoadManifest(directory);
   if (!manifest.ok()) return Fail(std::string(manifest.status().message()));
   const AddressScheme& scheme = manifest->scheme;
-  if (scheme.combine != engram::Combine::kXorOfProducts || scheme.reset_token_id) {
-    return Fail("only families of the XOR kind without a reset token are checked here");
-  }
-  std::vector<int32_t> ids = ReadInts(argv[4]);
-  if (scheme.token_map) {
-    const std::vector<int32_t> map = ReadInts(directory + "/" + scheme.token_map->file);
-    for (int32_t& id : ids) id = map.at(id);
-  }
+  const absl::Status is_plain = engram::demo::CheckPlain(scheme);
+  if (!is_plain.ok()) return Fail(std::string(is_plain.message()));
+  std::vector<int32_t> ids = engram::demo::ReadInts(argv[4]);
+  engram::demo::MapIds(scheme, directory, &ids);
 
   uint64_t rows = 0, bytes = 0;
   std::vector<unsigned char> row(engram::kMaxRowBytes);
@@ -96,7 +52,7 @@ int main(int argc, char** argv) {
         if (std::fread(row.data(), 1, table.row_bytes, stdin) != table.row_bytes) {
           return Fail("the rows end at token " + std::to_string(position));
         }
-        if (!IsRow(table.layer, row_id, row.data(), table.row_bytes)) {
+        if (!IsPlainRow(table.layer, row_id, row.data(), table.row_bytes)) {
           return Fail("token " + std::to_string(position) + ", layer " +
                       std::to_string(table.layer) + ", column " + std::to_string(column) +
                       ": these are not the bytes of row " + std::to_string(row_id));

@@ -55,7 +55,9 @@ class Chart(unittest.TestCase):
     def test_refuses_wrong_values(self):
         for over in ({"stores": {"replica": 2}}, {"stores": {"replicas": 0}}, {"stores": {"numa": "node0"}},
                      {"stores": {"antiAffinity": "no"}}, {"stores": {"memory": "lots"}}, {"tables": {"sets": []}},
-                     {"tables": {"sets": ["/absolute"]}}, {"state": {"volume": {}}}, {"stores": {"lameDuckSeconds": 60}}, {"stores": {"extraArgs": ["listen"]}}, {"typo": 1}):
+                     {"tables": {"sets": ["/absolute"]}}, {"state": {"volume": {}}}, {"stores": {"lameDuckSeconds": 60}}, {"stores": {"extraArgs": ["listen"]}}, {"typo": 1},
+                     {"cluster": {"partitions": 0}}, {"cluster": {"partitions": "4"}}, {"cluster": {"register": {"endpoints": ["etcd"]}}},
+                     {"cluster": {"register": {"endpoints": ["http://etcd:2379"]}}}, {"cluster": {"register": {"prefix": "/engram"}}}):
             self.assertFalse(self.valid(over), over)
 
 

@@ -1,4 +1,4 @@
-"""The compose file: what it mounts is there, and engramd has its flags."""
+"""The compose files: what they mount is there, and engramd has their flags."""
 import os
 import re
 import subprocess
@@ -44,6 +44,36 @@ class Compose(unittest.TestCase):
         self.assertEqual(targets, [f"engramd:{admin}"])
         for port in (port for service in self.services.values() for port in service["ports"]):
             self.assertTrue(port.startswith("127.0.0.1:"), port)
+
+
+class Cluster(unittest.TestCase):
+    def setUp(self):
+        self.services = load("cluster.yaml")["services"]
+        self.stores = {name: service for name, service in self.services.items() if name.startswith("store-")}
+
+    def test_what_it_mounts_is_there_and_only_loopback_is_published(self):
+        mounts = {volume.split(":")[0] for service in self.services.values() for volume in service["volumes"]}
+        own = [path for path in mounts if path.startswith(".")]
+        self.assertEqual(len(own), 5)
+        for path in own:
+            self.assertTrue(os.path.exists(os.path.join(COMPOSE, path)), path)
+        ports = [port for service in self.services.values() for port in service["ports"]]
+        self.assertEqual(len(ports), len(set(ports)))
+        for port in ports:
+            self.assertTrue(port.startswith("127.0.0.1:"), port)
+
+    def test_each_partition_has_two_stores_that_prometheus_scrapes(self):
+        partitions = []
+        for name, store in self.stores.items():
+            words = [re.sub(r"\$\{SET:-(\w+)\}", r"\1", word) for word in store["command"]]
+            done = subprocess.run([ENGRAMD, "--print-config", *words], capture_output=True, text=True, check=False)
+            self.assertEqual(done.returncode, 0, f"{name}: {done.stderr}")
+            partitions += [word.split("=")[1] for word in words if word.startswith("--partition=")]
+        self.assertEqual(sorted(partitions), ["0/2", "0/2", "1/2", "1/2"])
+        engramd, workers = load("prometheus-cluster.yaml")["scrape_configs"]
+        self.assertEqual(engramd["static_configs"][0]["targets"], [f"{name}:7301" for name in self.stores])
+        host = workers["static_configs"][0]["targets"][0].split(":")[0]
+        self.assertIn(f"{host}:host-gateway", self.services["prometheus"]["extra_hosts"])
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 They are rendered again, by helm where there is one, and have to be what is checked in; other values are rendered too.
 """
+import contextlib
 import json
 import os
 import shutil
@@ -92,6 +93,11 @@ VARIANTS = {
     "claims for state": {"state": {"persistentVolumeClaim": {"accessModes": ["ReadWriteOnce"], "storageClassName": "fast",
                                                              "resources": {"requests": {"storage": "1Gi"}}}},
                          "sidecar": {"enabled": True}, "stores": {"lameDuckSeconds": 0}},
+    "partitions in etcd": {"cluster": {"partitions": 3, "register": {"endpoints": ["etcd-0.etcd:2379", "etcd-1.etcd:2380"], "prefix": "v41",
+                                                                     "secret": "etcd-tls"}},
+                           "networkPolicy": {"etcd": [{"podSelector": {"matchLabels": {"app": "etcd"}}}]},
+                           "stores": {"replicas": 2, "antiAffinity": "preferred"}, "tls": {"secret": "engram-tls"}},
+    "whole tables in etcd": {"cluster": {"register": {"endpoints": ["10.0.0.1:2379"]}}},
     "rdma and read": {"rdma": {"enabled": True, "read": True, "devices": ["mlx5_0", "mlx5_1"]}},
     "sidecar beside stores": {"sidecar": {"enabled": True}, "tls": {"secret": "engram-tls"}},
     "sidecar alone": {"stores": {"enabled": False}, "sidecar": {"enabled": True, "extraArgs": ["--log-format=json"]},
@@ -175,6 +181,45 @@ class Variants(unittest.TestCase):
         sidecars, = self.of_kind("claims for state", "Deployment")
         self.assertIn({"name": "state", "emptyDir": {}}, sidecars["spec"]["template"]["spec"]["volumes"])
 
+    def test_each_partition_has_stores_a_budget_and_nodes_of_its_own(self):
+        stores = self.of_kind("partitions in etcd", "StatefulSet")
+        self.assertEqual([one["metadata"]["name"] for one in stores], ["engram-p0", "engram-p1", "engram-p2"])
+        budgets = {one["metadata"]["name"]: one["spec"] for one in self.of_kind("partitions in etcd", "PodDisruptionBudget")}
+        service, = self.of_kind("partitions in etcd", "Service")
+        for k, one in enumerate(stores):
+            (pod, container), = engramds_in([one])
+            self.assertIn(f"--partition={k}/3", container["args"])
+            own = {**service["spec"]["selector"], "engram.partition": str(k)}
+            self.assertLessEqual(own.items(), pod["metadata"]["labels"].items())
+            near, = pod["spec"]["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+            for selector in (one["spec"]["selector"], budgets[one["metadata"]["name"]]["selector"], near["podAffinityTerm"]["labelSelector"],
+                             pod["spec"]["topologySpreadConstraints"][0]["labelSelector"]):
+                self.assertEqual(selector["matchLabels"], own)
+            self.assertEqual(budgets[one["metadata"]["name"]]["maxUnavailable"], 1)
+            # The pods' own names are the service's.
+            self.assertEqual(one["spec"]["serviceName"], service["metadata"]["name"])
+
+    def test_stores_register_under_the_names_that_their_service_gives_them(self):
+        for name in ("partitions in etcd", "whole tables in etcd"):
+            service, = self.of_kind(name, "Service")
+            for _, container in engramds_in(self.of_kind(name, "StatefulSet")):
+                variable, = container["env"]
+                self.assertEqual(variable["valueFrom"]["fieldRef"]["fieldPath"], "metadata.name")
+                advertised, = (word for word in container["args"] if word.startswith("--advertise="))
+                self.assertEqual(advertised, f"--advertise=$({variable['name']}).{service['metadata']['name']}.engram:7300")
+                self.assertEqual("--register-ca=/etc/engram/etcd/ca.crt" in container["args"], name == "partitions in etcd")
+                # As engramd reads them.
+                words = [word.replace("$(POD_NAME)", "engram-p0-0") for word in container["args"] if not word.startswith(("--register-c", "--register-key"))]
+                said = subprocess.run([ENGRAMD, "--print-config", *words], capture_output=True, text=True, check=False)
+                self.assertEqual(said.returncode, 0, said.stderr)
+        policy, = self.of_kind("partitions in etcd", "NetworkPolicy")
+        names, etcd = policy["spec"]["egress"]
+        self.assertEqual({port["port"] for port in names["ports"]}, {53})
+        self.assertEqual(etcd, {"ports": [{"port": 2379}, {"port": 2380}], "to": [{"podSelector": {"matchLabels": {"app": "etcd"}}}]})
+        for text in ("StatefulSet", "NetworkPolicy"):
+            for one in self.of_kind("tls", text):
+                self.assertNotIn("etcd", json.dumps(one))
+
     def test_tls_mounts_the_secret_that_the_flags_name(self):
         (pod, container), = engramds_in(self.of_kind("tls", "StatefulSet"))
         mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
@@ -221,9 +266,12 @@ class AgainstTheProgram(unittest.TestCase):
             for service in (d for d in documents if d["kind"] == "Service"):
                 chosen = [pod for d in documents for pod in manifests.pods(d)
                           if service["spec"]["selector"].items() <= pod["metadata"]["labels"].items()]
-                self.assertEqual(len(chosen), 1, path)
-                names = {port["name"] for c in manifests.containers(chosen[0]) for port in c.get("ports", ())}
-                self.assertEqual({port["targetPort"] for port in service["spec"]["ports"]}, names, path)
+                # Of more than one, each is a partition.
+                partitions = [pod["metadata"]["labels"].get("engram.partition") for pod in chosen]
+                self.assertIn(partitions, ([None], [str(k) for k in range(len(chosen))]), path)
+                for pod in chosen:
+                    names = {port["name"] for c in manifests.containers(pod) for port in c.get("ports", ())}
+                    self.assertEqual({port["targetPort"] for port in service["spec"]["ports"]}, names, path)
 
     def test_nothing_runs_as_root_or_writes(self):
         for path in manifests.files(MANIFESTS):
@@ -265,10 +313,24 @@ class Started(unittest.TestCase):
             for name in ("startupProbe", "readinessProbe", "livenessProbe"):
                 self.assertTrue(engramd.wait_for(lambda: engramd.probe(container[name], ports)), f"{name}\n{engramd.log()}")
             for target in engramd.targets():
-                self.assertEqual(engramd.lookup(target), 0, f"{target}\n{engramd.log()}")
+                # One partition has not all rows; the next test looks them up.
+                self.assertEqual(engramd.lookup(target), 1 if engramd.has_partition() else 0, f"{target}\n{engramd.log()}")
             # The kubelet's patience is more than what engramd takes to drain.
             self.assertEqual(engramd.stop(pod["spec"]["terminationGracePeriodSeconds"]), 0, engramd.log())
             self.assertFalse(engramd.probe(container["readinessProbe"], ports))
+
+
+    def test_partitions_have_all_rows_together(self):
+        containers = [container for file, _, container in engramds() if file == "cluster.yaml"]
+        self.assertGreater(len(containers), 1)
+        with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as stack:
+            place = started.Place(scratch, ENGRAM, ENGRAMD, TOKEN_MAP, TOKENS)
+            stores = [stack.enter_context(place.start(container["args"])) for container in containers]
+            for store in stores:
+                self.assertTrue(store.wait_for(lambda: store.get(7301, "/readyz")[0] == 200), store.log())  # pylint: disable=cell-var-from-loop
+            addresses = [target.removeprefix("grpc:") for store in stores for target in store.targets()]
+            self.assertEqual(stores[0].lookup("cluster:" + ",".join(addresses)), 0)
+            self.assertEqual(stores[0].lookup("cluster:" + ",".join(addresses[1:])), 1)
 
 
 if __name__ == "__main__":

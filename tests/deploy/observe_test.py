@@ -84,9 +84,10 @@ class Observed(unittest.TestCase):
                    "--register", "etcd:127.0.0.1:1/engram", "--advertise", "localhost:7300"])
         wait_for("ready", lambda: get(f"{cls.http}/readyz") == "serving\n")
         cls.workers = []
-        for target in (f"grpc:unix:{cls.path('s')}", f"shm:{cls.path('m')}"):
+        # Of the cluster's stores one is not there: so its clients have something to say of each kind.
+        for target in (f"grpc:unix:{cls.path('s')}", f"shm:{cls.path('m')}", f"cluster:unix:{cls.path('s')},127.0.0.1:1"):
             cls.workers.append(f"127.0.0.1:{free_port()}")
-            token = ["--token-file", cls.path("token")] if target.startswith("grpc:") else []
+            token = [] if target.startswith("shm:") else ["--token-file", cls.path("token")]
             cls.start([ENGRAM, "bench", *token, "--target", target, "--token-ids", TOKENS, "--seconds", "600", "--metrics-listen", cls.workers[-1]])
 
     @classmethod
@@ -154,7 +155,7 @@ class Prometheus(Observed):
                 self.assert_data(rule["record"])
             else:
                 self.query(rule["expr"])
-                names = re.findall(r"\bengram_server_\w+|\bengram:[\w:]+|\bup\b", rule["expr"])
+                names = re.findall(r"\bengram_(?:server|client)_\w+|\bengram:[\w:]+|\bup\b", rule["expr"])
                 self.assertTrue(names, rule)
                 for name in names:
                     self.assert_data(f"count({name})")
@@ -166,7 +167,7 @@ class Prometheus(Observed):
         self.assertEqual([rule["lastError"] for group in healthy for rule in group["rules"] if rule.get("lastError")], [])
 
     def test_metrics_keep_to_the_conventions(self):
-        for address in (self.http, f"http://{self.workers[0]}"):
+        for address in (self.http, *(f"http://{worker}" for worker in self.workers)):
             page = get(f"{address}/metrics")
             # What the library says of the page itself is its own.
             page = re.sub(r"(?m)^(# \w+ )?exposer_.*\n", "", page)

@@ -15,7 +15,7 @@ import cases  # noqa: E402
 ENGRAM, ENGRAMD = (os.path.abspath(word) for word in sys.argv[1:3])
 PAGES = [os.path.join(ROOT, "deploy", name) for name in ("README.md", "RUNBOOK.md")]
 # Flags of other programs that the pages name.
-OTHERS = {"--output", "--now", "--namespace", "--create-namespace", "--set", "--from-file", "--values", "--local-dir", "--observe", "--previous",
+OTHERS = {"--output", "--now", "--namespace", "--create-namespace", "--set", "--from-file", "--values", "--local-dir", "--observe", "--cluster", "--previous",
           "--runbook-base-url", "--man-page", "--bash-completion", "--prefix"}
 
 

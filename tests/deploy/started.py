@@ -51,7 +51,7 @@ class Engramd:
         self.place, self.ports = place, {}  # a deployment's ports, and which they are here
         self.state = tempfile.mkdtemp(dir=place.scratch)  # as each pod has one, empty
         self.arguments = [moved for word in arguments for moved in self._moved(word)]
-        self.log_path = os.path.join(place.scratch, "log")
+        self.log_path = self.state + ".log"
         with open(self.log_path, "w", encoding="utf-8") as log:
             self.process = subprocess.Popen([place.engramd, *self.arguments], stdin=subprocess.DEVNULL, stdout=log,
                                             stderr=subprocess.STDOUT)
@@ -125,8 +125,11 @@ class Engramd:
     def _speaks_tls(self):
         return any(word.startswith("--tls-cert") for word in self.arguments)
 
+    def has_partition(self):
+        return any(word.startswith("--partition=") for word in self.arguments)
+
     def lookup(self, target):
-        words = [self.place.engram, "lookup", "--target", target, "--token-ids", self.place.tokens, "--output", "-"]
+        words = [self.place.engram, "lookup", "--target", target, "--token-ids", self.place.tokens, "--output", "-", "--attach-timeout", "10s"]
         if self._speaks_tls() and "unix:" not in target and target.startswith("grpc:"):
             tls = self.place.tls
             words += ["--tls-ca", f"{tls}/ca.crt", "--tls-cert", f"{tls}/tls.crt", "--tls-key", f"{tls}/tls.key"]

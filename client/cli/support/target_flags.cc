@@ -187,7 +187,9 @@ absl::StatusOr<std::unique_ptr<Client>> AttachTo(const TargetFlags& flags, int* 
   const absl::StatusOr<Target> target = ParseTarget(flags.target);
   const bool over_grpc =
       target.ok() && target->kind != Target::Kind::kEmbedded && target->kind != Target::Kind::kShm;
-  if (over_grpc) {
+  const bool of_cluster = target.ok() && target->kind == Target::Kind::kCluster;
+  // A cluster's addresses come and go, each by itself.
+  if (over_grpc && !of_cluster) {
     if (absl::Status known = CheckHostIsKnown(target->place); !known.ok()) {
       *exit_code = kFailed;
       return known;

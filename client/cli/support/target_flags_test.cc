@@ -60,6 +60,20 @@ TEST(AttachTo, AZoneThatIsNoNameIsBadUsage) {
 }
 
 // As the registry of an engramd words them.
+// A list, and a source of addresses, are no one host's name.
+TEST(AttachTo, OfAClusterNoHostIsLookedUp) {
+  for (const std::string target :
+       {"cluster:127.0.0.1:1,127.0.0.1:2", "cluster:etcd:127.0.0.1:1,127.0.0.1:2/engram"}) {
+    TargetFlags flags;
+    flags.target = target;
+    flags.attach_timeout = "100ms";
+    int exit_code = 0;
+    const absl::Status status = AttachTo(flags, &exit_code).status();
+    EXPECT_EQ(exit_code, kFailed);
+    EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable) << status;
+  }
+}
+
 TEST(ExitCodeOfAttach, ASetThatIsNotServedIsNoBadUsage) {
   EXPECT_EQ(ExitCodeOfAttach(absl::FailedPreconditionError(
                 "engramd at h:1: table set x is not served here; served: y")),

@@ -11,6 +11,11 @@ app.kubernetes.io/name: engram
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
+{{/* Called with {k, n}: of what a store holds where not all hold the same. */}}
+{{- define "engram.partitionLabel" -}}
+{{- if gt .n 1 }}engram.partition: {{ .k | quote }}{{ end }}
+{{- end }}
+
 {{- define "engram.labels" -}}
 {{ include "engram.selector" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
