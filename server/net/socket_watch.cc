@@ -44,6 +44,8 @@ struct Watched {
   // For any thread.
   std::atomic<const Clock*> clock{nullptr};
   std::atomic<uint64_t> unanswered{0}, sent{0};
+  // Before `sent`, which counts what was taken: a peer may answer before that is known here.
+  std::atomic<bool> sends{false};
   std::atomic<int64_t> received_ns{0}, unanswered_since_ns{0};
 };
 
@@ -87,7 +89,9 @@ bool LookAtReceived(int fd, const msghdr& message, size_t bytes) {
     return false;
   }
   if (watched->wire == Wire::kTls) return true;
-  const uint64_t sent = watched->sent.load(std::memory_order_relaxed);
+  const bool sends = watched->sends.load(std::memory_order_relaxed);
+  const uint64_t sent =
+      std::max<uint64_t>(watched->sent.load(std::memory_order_relaxed), sends ? 1 : 0);
   auto verdict = Http2Limits::Verdict::kFine;
   const uint64_t calls = watched->limits.calls();
   for (size_t i = 0; i < message.msg_iovlen && bytes > 0; ++i) {
@@ -107,6 +111,12 @@ bool LookAtReceived(int fd, const msghdr& message, size_t bytes) {
 void BeforeRead(int fd) {
   const Watched* const watched = Find(fd);
   if (watched != nullptr && watched->whose == Whose::kClients) AwaitLoops(RealClock());
+}
+
+void BeforeSend(int fd) {
+  Watched* const watched = Find(fd);
+  if (watched == nullptr || watched->sends.load(std::memory_order_relaxed)) return;
+  watched->sends.store(true, std::memory_order_relaxed);
 }
 
 void LookAtSent(int fd, size_t bytes) {
@@ -220,6 +230,7 @@ absl::Status WatchSocket(int fd, Wire wire, const Clock* clock, Whose whose,
   watched->limits = Http2Limits();
   watched->unanswered.store(0, std::memory_order_relaxed);
   watched->sent.store(0, std::memory_order_relaxed);
+  watched->sends.store(false, std::memory_order_relaxed);
   for (std::atomic<int64_t>* const ns : {&watched->received_ns, &watched->unanswered_since_ns}) {
     ns->store(clock->Now().nanoseconds(), std::memory_order_relaxed);
   }
@@ -272,6 +283,7 @@ int getpeername(int fd, sockaddr* __restrict address, socklen_t* __restrict byte
 
 ssize_t sendmsg(int fd, const msghdr* message, int flags) {
   static const auto next = engram::Next<ssize_t(int, const msghdr*, int)>("sendmsg");
+  engram::BeforeSend(fd);
   const ssize_t sent = next(fd, message, flags);
   if (sent > 0) engram::LookAtSent(fd, static_cast<size_t>(sent));
   return sent;

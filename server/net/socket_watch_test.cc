@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <string>
+#include <thread>
 
 #include "absl/time/time.h"
 #include "gmock/gmock.h"
@@ -131,6 +132,25 @@ TEST_F(SocketWatchTest, AnEndlessHeaderBlockReadsAsTheEnd) {
   Send(client(), Block(9));
   EXPECT_EQ(Receive(server()), 0);
   EXPECT_EQ(CountEndedForFrames().long_header_blocks, before + 1);
+}
+
+// As on a busy machine, where who sends comes back from sendmsg after the peer has answered.
+TEST_F(SocketWatchTest, SettingsAreAcknowledgedWhileTheyAreStillBeingSent) {
+  ASSERT_TRUE(WatchSocket(server(), Wire::kPlain, &clock_).ok());
+  std::thread sender([this] { EXPECT_EQ(Send(server(), std::string(16 << 20, 's')), 16 << 20); });
+  std::string taken(1, ' ');
+  EXPECT_EQ(recv(client(), taken.data(), 1, MSG_WAITALL), 1);
+  const std::string acknowledged("\0\0\0\4\1\0\0\0\0", 9);
+  Send(client(), kPreface + acknowledged);
+  EXPECT_GT(Receive(server()), 0);
+  for (uint32_t call = 1; call < 4'000; call += 2) {
+    const char high = static_cast<char>(call >> 8), low = static_cast<char>(call);
+    Send(client(), std::string("\0\0\0\1\5\0\0", 7) + high + low);
+    EXPECT_EQ(Receive(server()), 9) << call;
+  }
+  taken.resize((16 << 20) - 1);
+  EXPECT_EQ(recv(client(), taken.data(), taken.size(), MSG_WAITALL), (16 << 20) - 1);
+  sender.join();
 }
 
 TEST_F(SocketWatchTest, OthersAreLeftAlone) {
