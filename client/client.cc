@@ -6,6 +6,7 @@
 #include "absl/container/inlined_vector.h"
 #include "absl/strings/str_cat.h"
 #include "client/cluster/cluster_attach.h"
+#include "client/cluster/open_faster.h"
 #include "client/target.h"
 #include "client/transport/auto/auto_transport.h"
 #include "client/transport/grpc/grpc_transport.h"
@@ -35,6 +36,8 @@ absl::Status CheckMode(const Target& target, absl::string_view mode) {
   } else if (target.kind == Target::Kind::kRdma) {
     if (mode == "write" || mode == "read") return absl::OkStatus();
     modes = "the modes write and read";
+  } else if (target.kind == Target::Kind::kCluster) {
+    return ParseClusterMode(mode).status();
   }
   return absl::InvalidArgumentError(
       absl::StrCat("mode ", mode, " is none of this target's: it has ", modes));
@@ -78,13 +81,17 @@ absl::StatusOr<std::unique_ptr<Transport>> AttachTransport(const Target& target,
                                     .spin = options.spin,
                                     .security = options.security,
                                     .clock = options.clock});
-    case Target::Kind::kCluster:
+    case Target::Kind::kCluster: {
+      ENGRAM_ASSIGN_OR_RETURN(FasterOptions faster, ParseClusterMode(options.mode));
+      faster.device = options.rdma_device;
       return AttachToCluster(target.place, options.table_set,
                              {.timeout = options.timeout,
+                              .faster = std::move(faster),
                               .spin = options.spin,
                               .zone = options.zone,
                               .security = options.security,
                               .clock = options.clock});
+    }
   }
   return absl::InternalError("a kind of target without a transport");
 }

@@ -51,7 +51,8 @@ struct AttachOptions {
   std::string table_set = {};  // name, id or its first 12 digits; empty: the only one
   absl::Duration timeout = absl::Seconds(30);  // waits while the server is absent or loading
   // How the transport asks. gRPC: "stream" or "unary"; shm: "ring", which maps no tables; rdma:
-  // "write", or "read", by which the client reads rows by itself. Empty: its best way.
+  // "write", or "read", by which the client reads rows by itself; cluster: "grpc" alone, or of the
+  // faster ways to its stores "ring" or "read". Empty: its best way.
   std::string mode = {};
   uint32_t connections = 1;  // gRPC: 1..kMaxConnections
   uint32_t streams = 1;      // gRPC: of each connection, 1..kMaxStreams

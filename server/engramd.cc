@@ -307,6 +307,7 @@ absl::Status Engramd::StartService() {
   std::vector<std::string> transports;
   if (!config_.listen.empty()) transports.push_back("grpc");
   if (rdma_ != nullptr) transports.push_back("rdma");
+  if (!config_.shm_socket.empty()) transports.push_back("shm");
   store_status_ =
       std::make_unique<StoreStatus>(StoreStatus::Options{.zone = config_.zone,
                                                          .transports = std::move(transports),

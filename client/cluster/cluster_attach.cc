@@ -11,8 +11,9 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "client/cluster/choose_set.h"
-#include "client/cluster/cluster_target.h"
 #include "client/cluster/cluster_transport.h"
+#include "client/cluster/discovery/cluster_target.h"
+#include "client/cluster/open_faster.h"
 #include "client/cluster/store_watch.h"
 #include "client/transport/grpc/grpc_attachment.h"
 #include "client/transport/grpc/grpc_transport.h"
@@ -171,6 +172,17 @@ class Attaching {
       return GrpcTransport::Create(set->At(address, way->credentials, way->channel),
                                    {.asks_once = true}, driver);
     };
+    const auto open_faster = [watch, set = attachment_,
+                              options = options_.faster](const std::string& address) -> FasterWay {
+      const std::optional<StoreWatch::Way> way = watch->WayTo(address);
+      const std::vector<StoreState> heard = watch->Heard();
+      const auto store = std::find_if(heard.begin(), heard.end(), [&](const StoreState& one) {
+        return one.address == address;
+      });
+      if (!way || store == heard.end()) return {.why = "it is not heard now", .may_come = true};
+      return OpenFaster(set->At(address, way->credentials, way->channel), *store, way->security,
+                        options);
+    };
     const uint64_t rows = attachment_->offer().max_batch_rows;
     AttachedTableSet set = attachment_->table_set();
     set.held.clear();  // of one store
@@ -180,6 +192,8 @@ class Attaching {
          .owner_version = attachment_->offer().version,
          .directory = std::move(watch_),
          .open = open,
+         .open_faster = options_.faster.grpc_alone ? nullptr : FasterWays::Open(open_faster),
+         .spin = options_.spin,
          .driver = std::move(driver),
          .router = {.client_id = absl::StrCat(absl::Hex(seed)), .zone = options_.zone},
          .seed = seed,

@@ -36,8 +36,11 @@ void ClusterBatch::Fill(const BatchRequest& request, const Manifest& manifest,
   if (kept_.size() < requests_.size()) kept_.resize(requests_.size());
 }
 
-absl::Status ClusterBatch::Split(BatchSplitter& splitter) {
-  ENGRAM_RETURN_IF_ERROR(splitter.Split(requests_, SplitStyle::kPlaces, &split_));
+absl::Status ClusterBatch::Split(BatchSplitter& splitter, bool is_registered) {
+  if (!is_registered || !splitter.Split(requests_, SplitStyle::kRuns, &split_).ok()) {
+    ENGRAM_RETURN_IF_ERROR(splitter.Split(requests_, SplitStyle::kPlaces, &split_));
+  }
+  is_copied.assign(split_.parts().size(), 0);
   for (Kept& kept : kept_) kept.is_kept = false;
   for (const SplitPart& part : split_.parts()) {
     for (const PartLayer& layer : part.layers) {

@@ -22,8 +22,9 @@ class ClusterBatch final : public TicketedBatch {
   // What is to be split of a batch that has been checked: its layers that ask for rows.
   void Fill(const BatchRequest& request, const Manifest& manifest, const ClusterMap& map);
   // Any number of times until it is submitted. BatchSplitter::Split has the errors. Keeps what the
-  // split would refer to of the caller's.
-  absl::Status Split(BatchSplitter& splitter);
+  // split would refer to of the caller's. `is_registered`: devices may write where rows land, so
+  // parts without lists of places are wanted; where there are none, it has lists as others do.
+  absl::Status Split(BatchSplitter& splitter, bool is_registered = false);
 
   absl::Span<const SplitPart> parts() const { return split_.parts(); }
   // Of the layers that were split.
@@ -35,6 +36,8 @@ class ClusterBatch final : public TicketedBatch {
 
   // The transport's, with its router's lock.
   BatchId id = 0;
+  // The transport's, with the tickets' lock: a byte a part, 1 while rows of it are copied.
+  std::vector<uint8_t> is_copied;
 
  protected:
   bool MayBeKept() const override;

@@ -32,6 +32,12 @@ void ClusterTransport::OnTicketEnded(uint64_t attempt, const absl::Status& statu
     const auto found = sent_.find(attempt);
     if (found == sent_.end()) return;
     Sent& sent = *found->second;
+    if (sent.written_over != nullptr) {
+      lock.Unlock();
+      OnWrittenEnded(attempt, status);
+      if (wants_pump_ && waiting_ == 0) WakeSoon();
+      return;
+    }
     const MonotonicTime now = clock().Now();
     if (IsBroken(status) && !sent.is_broken) {
       // Once for all that was under way there, whose own ends follow.
@@ -50,13 +56,16 @@ void ClusterTransport::OnTicketEnded(uint64_t attempt, const absl::Status& statu
 
 bool ClusterTransport::BeginLanding(uint64_t attempt) {
   TicketRef<ClusterBatch> batch;
+  uint32_t part = 0;
   {
     MutexLock lock(router_mutex_);
     const auto found = sent_.find(attempt);
     if (found == sent_.end()) return false;
     batch = found->second->batch;
+    part = found->second->part;
   }
   TicketLock lock(*this);
+  AwaitCopies(*batch, part);
   if (!batch->in_flight()) return false;
   {
     MutexLock router_lock(router_mutex_);
@@ -64,18 +73,23 @@ bool ClusterTransport::BeginLanding(uint64_t attempt) {
     WantPump();
     if (!may_land) return false;
   }
+  batch->is_copied[part] = 1;
   return BeginWrite(*batch);
 }
 
 void ClusterTransport::EndLanding(uint64_t attempt) {
   TicketRef<ClusterBatch> batch;
+  uint32_t part = 0;
   {
     MutexLock lock(router_mutex_);
     const auto found = sent_.find(attempt);
     ENGRAM_CHECK(found != sent_.end(), "an attempt that writes was forgotten");
     batch = found->second->batch;
+    part = found->second->part;
   }
   TicketLock lock(*this);
+  batch->is_copied[part] = 0;
+  changed_.NotifyAll();  // whoever copies or writes the same part next waits for it
   EndWrite(*batch);
 }
 
@@ -136,9 +150,11 @@ bool ClusterTransport::Do(const RouterAction& action) {
     case ActionKind::kForget:
       Forget(action.store);
       return false;
-    case ActionKind::kDrain:     // of rows that a device writes: there are none
-    case ActionKind::kLanded:    // its last layer said so
-    case ActionKind::kReleased:  // the gate is closed since it failed
+    case ActionKind::kDrain:
+      DrainSent(action.attempt);
+      return true;
+    case ActionKind::kLanded:    // its last layer, or the last writer's end, said so
+    case ActionKind::kReleased:  // the gate is closed since it failed, and no writer is left
     case ActionKind::kTryAgain:
     case ActionKind::kFence:
       return false;
@@ -159,26 +175,38 @@ absl::StatusOr<std::shared_ptr<Transport>> ClusterTransport::LinkTo(StoreId stor
     MutexLock lock(router_mutex_);
     address = std::string(router_.AddressOf(store));
     const auto found = links_.find(store);
-    if (found != links_.end() && found->second.address == address) return found->second.transport;
+    if (found != links_.end() && found->second.address == address &&
+        found->second.transport != nullptr) {
+      return found->second.transport;
+    }
   }
   ENGRAM_ASSIGN_OR_RETURN(std::unique_ptr<Transport> opened, parts_.open(address));
   MutexLock lock(router_mutex_);
   Link& link = links_[store];
-  // It has another address than before.
-  if (link.transport != nullptr) forgotten_.push_back(std::move(link.transport));
-  link = {.address = address, .transport = std::move(opened)};
+  if (link.address != address) {  // it had another one, or none
+    if (link.transport != nullptr) forgotten_.push_back(std::move(link.transport));
+    CloseFaster(link);
+    link.address = address;
+    if (ways_ != nullptr) ways_->Want(store, address);
+  }
+  link.transport = std::move(opened);
   return link.transport;
 }
 
-// What the caller's batch asks of the part, but for what has landed.
-void ClusterTransport::FillSent(const RouterAction& action, const ClusterBatch& batch, Sent* sent,
-                                std::vector<LayerRequest>* layers) {
-  layers->clear();
-  for (const PartLayer& layer : batch.parts()[action.part].layers) {
+void ClusterTransport::NoteSent(const RouterAction& action, const TicketRef<ClusterBatch>& batch,
+                                Sent sent) {
+  sent.batch = batch;
+  sent.store = action.store;
+  sent.part = action.part;
+  layers_.clear();
+  MutexLock lock(router_mutex_);
+  // What the caller's batch asks of the part, but for what has landed.
+  for (const PartLayer& layer : batch->parts()[action.part].layers) {
     if (router_.HasLanded(action.batch, action.part, layer.request)) continue;
-    sent->layers.push_back(layer.request);
-    layers->push_back(batch.RequestOf(layer));
+    sent.layers.push_back(layer.request);
+    layers_.push_back(batch->RequestOf(layer));
   }
+  sent_[action.attempt] = std::make_unique<Sent>(std::move(sent));
 }
 
 void ClusterTransport::Send(const RouterAction& action) {
@@ -186,17 +214,11 @@ void ClusterTransport::Send(const RouterAction& action) {
   if (batch.get() == nullptr) {
     return NotSent(action, absl::CancelledError("its ticket is no longer in flight"));
   }
+  if (action.way == LandingWay::kWritten) return SendWritten(action, batch);
+  if (SendMapped(action, batch)) return;
   absl::StatusOr<std::shared_ptr<Transport>> over = LinkTo(action.store);
   if (!over.ok()) return NotSent(action, over.status());
-  {
-    auto sent = std::make_unique<Sent>();
-    sent->batch = batch;
-    sent->over = *over;
-    sent->store = action.store;
-    MutexLock lock(router_mutex_);
-    FillSent(action, *batch, sent.get(), &layers_);
-    sent_[action.attempt] = std::move(sent);
-  }
+  NoteSent(action, batch, {.over = *over});
   const absl::StatusOr<Ticket> ticket = (*over)->Submit({.layers = layers_,
                                                          .deadline = action.deadline,
                                                          .sink = this,
@@ -257,8 +279,12 @@ void ClusterTransport::Forget(StoreId store) {
   MutexLock lock(router_mutex_);
   const auto found = links_.find(store);
   if (found == links_.end()) return;
-  forgotten_.push_back(std::move(found->second.transport));
+  if (found->second.transport != nullptr) {
+    forgotten_.push_back(std::move(found->second.transport));
+  }
+  CloseFaster(found->second);
   links_.erase(found);
+  if (ways_ != nullptr) ways_->Forget(store);
 }
 
 // Not from the driver's events, in which no transport of its may end: by whoever submits next.

@@ -2,11 +2,14 @@
 
 #include "client/cluster/cluster_transport.h"
 
+#include <sched.h>
+
 #include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "client/transport/batch_check.h"
+#include "memstore/base/check.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/cluster/set_names.h"
 
@@ -27,10 +30,27 @@ ClusterTransport::ClusterTransport(Parts parts)
                     .lands_at_places = true,
                     .owner_version = parts_.owner_version},
       random_(parts_.seed),
-      router_(parts_.router, &random_) {}
+      router_(parts_.router, &random_),
+      landings_([this](const RegisteredLandings::Link& link, const absl::Status& why) {
+        MutexLock lock(router_mutex_);
+        for (auto& [store, known] : links_) {
+          if (known.faster.transport == link) LeaveFaster(store, link.get(), why, /*breaks=*/true);
+        }
+      }),
+      written_spin_(parts_.spin, *parts_.clock, AdaptiveSpin::Crowding::kHarmless) {}
 
 absl::StatusOr<std::unique_ptr<Transport>> ClusterTransport::Create(Parts parts) {
   std::unique_ptr<ClusterTransport> transport(new ClusterTransport(std::move(parts)));
+  if (transport->parts_.open_faster != nullptr) {
+    ENGRAM_ASSIGN_OR_RETURN(
+        transport->ways_,
+        FasterWays::Start(
+            transport->parts_.open_faster,
+            [raw = transport.get()](StoreId store, const std::string& address, FasterWay way) {
+              raw->OnFasterOpened(store, address, std::move(way));
+            },
+            transport->clock()));
+  }
   transport->parts_.directory->SetListener(transport.get());
   ENGRAM_RETURN_IF_ERROR(transport->TakeHoldings());
   return transport;
@@ -45,6 +65,7 @@ ClusterTransport::~ClusterTransport() {
     if (wake_pending_) parts_.driver->CallOff(wake_event_);
   }
   parts_.driver->DriveOut([this] { return wake_told_.load(); });
+  ways_.reset();  // so that nothing is opened any more
   // What stores were asked for ends, and tells its sink, as their transports go.
   std::map<StoreId, Link> links;
   std::vector<std::shared_ptr<Transport>> forgotten;
@@ -53,8 +74,9 @@ ClusterTransport::~ClusterTransport() {
     links.swap(links_);
     forgotten.swap(forgotten_);
   }
-  for (const auto& [store, link] : links) forgotten.push_back(link.transport);
-  links.clear();
+  for (const auto& [store, link] : links) {
+    if (link.transport != nullptr) forgotten.push_back(link.transport);
+  }
   std::vector<std::pair<std::shared_ptr<Transport>, Ticket>> open;
   {
     MutexLock lock(router_mutex_);
@@ -70,6 +92,7 @@ ClusterTransport::~ClusterTransport() {
     sent.swap(sent_);
   }
   sent.clear();
+  links.clear();
   forgotten.clear();
 }
 
@@ -77,7 +100,7 @@ std::string ClusterTransport::Describe() const {
   MutexLock lock(router_mutex_);
   const ClusterMap* const map = router_.map();
   return absl::StrCat("cluster (", map->pieces().size(), " partitions at ", map->stores().size(),
-                      " stores, over gRPC)");
+                      " stores: ", DescribeWays(), ")");
 }
 
 std::optional<RouterCounters> ClusterTransport::routing() const {
@@ -105,6 +128,7 @@ absl::Status ClusterTransport::Prepare(const BatchRequest& request) {
 absl::Status ClusterTransport::Start(const BatchRequest& request, TicketedBatch& ticketed) {
   auto& batch = static_cast<ClusterBatch&>(ticketed);
   CloseForgotten();
+  const bool is_registered = IsRegistered(request);
   bool is_filled = false;
   while (true) {
     std::shared_ptr<const ClusterMap> map;
@@ -115,12 +139,12 @@ absl::Status ClusterTransport::Start(const BatchRequest& request, TicketedBatch&
       if (!std::exchange(is_filled, true)) {
         batch.Fill(request, parts_.table_set.manifest, *map);
       }
-      ENGRAM_RETURN_IF_ERROR(batch.Split(*splitter_));
+      ENGRAM_RETURN_IF_ERROR(batch.Split(*splitter_, is_registered));
     }
     MutexLock lock(router_mutex_);
     const absl::StatusOr<BatchId> id =
         router_.Submit(batch.ticket().number, map.get(), batch.parts(), batch.layers(),
-                       request.deadline, clock().Now(), &actions_);
+                       request.deadline, clock().Now(), &actions_, is_registered);
     if (id.ok()) {
       batch.id = *id;
       break;
@@ -132,7 +156,9 @@ absl::Status ClusterTransport::Start(const BatchRequest& request, TicketedBatch&
 }
 
 void ClusterTransport::Advance(TicketedBatch&) {
+  // What came before a store's silence is judged.
   parts_.driver->TakeReady();
+  MoveWritten();
   Tick();
   Pump();
 }
@@ -146,9 +172,26 @@ void ClusterTransport::Drive(TicketedBatch& batch, const Awaited& awaited, Monot
       MutexLock lock(router_mutex_);
       next = router_.NextTick(clock().Now());
     }
+    const auto done = [&] { return awaited.Reached() || wants_pump_.load(); };
+    bool reached = false;
     ++waiting_;
-    const bool reached = parts_.driver->DriveUntil(
-        [&] { return awaited.Reached() || wants_pump_.load(); }, std::min(until, next));
+    if (MoveWritten()) {
+      // No event of the driver's tells of written rows, so it is left now and then to look.
+      const MonotonicTime end = std::min({until, next, clock().Now() + kWakeSpace});
+      reached = done();
+      const auto look = [&] {
+        parts_.driver->TakeReady();
+        MoveWritten();
+        reached = done();
+        if (!reached) sched_yield();
+        return reached || clock().Now() >= end;
+      };
+      if (!reached) {
+        written_spin_.Wait(look, [&] { reached = parts_.driver->DriveUntil(done, end); });
+      }
+    } else {
+      reached = parts_.driver->DriveUntil(done, std::min(until, next));
+    }
     --waiting_;
     // Rows that are found at the same look as a deadline count.
     if (!reached) Advance(batch);
@@ -262,6 +305,7 @@ void ClusterTransport::WakeAtNextTick() {
   {
     MutexLock lock(router_mutex_);
     next = router_.NextTick(now);
+    if (!written_.empty()) next = std::min(next, now);
   }
   WakeAt(next.is_infinite() ? next : std::max(next, now + kWakeSpace));
 }
@@ -277,6 +321,7 @@ void ClusterTransport::OnWake(bool) {
       return;
     }
   }
+  MoveWritten();
   Tick();
   Pump();
   WakeAtNextTick();

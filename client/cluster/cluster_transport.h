@@ -9,15 +9,22 @@
 //     ▲                          ▲                                                           │
 //     └── kLayer, kLanded, kFailed └────────── MayLand, LayerLanded, Reply ◄─────────────────┘
 //
-// Lent memory. A store's transport copies rows by itself, and asks this one's LandingGate first:
-// the gate lets one attempt of a part through, as long as the ticket is IN_FLIGHT, and counts it as
-// a writer of the ticket. All stores' transports have one queue driver, which tells one event at a
-// time: so a copy that was let through is over before another attempt asks. Hedges and asking again
-// are safe by that.
+// Ways. A store is asked over gRPC until a faster way is there (faster_ways.h opens it meanwhile),
+// and again when that broke. Ways that have no thread of their own (rings, RDMA) are moved along by
+// whoever waits, and by the driver's timer while nobody does.
 //
-// Contract: transport.h; the life of tickets: ticketed_transport.h. Threads: none of its own beside
-// the driver's; the directory has its own. Stores are asked over gRPC, and by row ids: a batch by
-// token ids is addressed by the client (Capabilities::max_sequence_tokens is 0).
+// Lent memory. Copied rows: whoever copies asks this one's LandingGate first. The gate lets one
+// attempt of a part through, as long as the ticket is IN_FLIGHT, one copy of a part at a time, and
+// counts it as a writer of the ticket. So hedges and asking again are safe. Written rows (RDMA,
+// rings): the attempt is a writer of the ticket from before it is submitted until one of two events
+// proves that nothing of it is written any more: the way's ticket LANDED, or the way has reaped it
+// (cluster_written.cc). Until then its part is asked for nowhere else.
+//
+// Contract: transport.h; the life of tickets: ticketed_transport.h. Threads: the driver's and that
+// of faster_ways.h; the directory has its own. Stores are asked by row ids: a batch by token ids is
+// addressed by the client (Capabilities::max_sequence_tokens is 0). Device memory
+// (RegisterDmabuf) is not taken: a store must be reachable over gRPC at any moment, and that copies
+// by the processor.
 #pragma once
 
 #include <atomic>
@@ -36,6 +43,8 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "client/cluster/cluster_batch.h"
+#include "client/cluster/faster_ways.h"
+#include "client/cluster/registered_landings.h"
 #include "client/cluster/store_directory.h"
 #include "client/transport/grpc/queue_driver.h"
 #include "client/transport/security_options.h"
@@ -46,6 +55,7 @@
 #include "memstore/cluster/cluster_map.h"
 #include "memstore/cluster/router.h"
 #include "memstore/cluster/split.h"
+#include "memstore/os/adaptive_spin.h"
 #include "proto/rpc/queue_event.h"
 
 namespace engram {
@@ -65,13 +75,17 @@ class ClusterTransport final : public TicketedTransport,
     // BatchRequest::gate and fails at once what its store does not answer. Its events are told by
     // `driver`.
     std::function<absl::StatusOr<std::unique_ptr<Transport>>(const std::string& address)> open;
+    // A faster way to the store there (faster_ways.h). Null: gRPC is the only one.
+    FasterWays::Open open_faster = nullptr;
+    // How long a thread that waits for rows of faster ways looks for them before it sleeps.
+    absl::Duration spin = absl::ZeroDuration();
     std::shared_ptr<QueueDriver> driver;
     RouterOptions router;
     uint64_t seed = 0;            // of what is drawn at random
     Clock* clock = &RealClock();  // the driver's; outlives the transport
   };
 
-  // FAILED_PRECONDITION: ClusterMap::Create's.
+  // FAILED_PRECONDITION: ClusterMap::Create's. RESOURCE_EXHAUSTED: there is no thread.
   static absl::StatusOr<std::unique_ptr<Transport>> Create(Parts parts);
   ~ClusterTransport() override;
 
@@ -80,26 +94,32 @@ class ClusterTransport final : public TicketedTransport,
   std::string Describe() const override;
   std::optional<RouterCounters> routing() const override;
   std::optional<ClusterView> cluster() const override;
-  absl::Status Register(absl::Span<std::byte>) override { return absl::OkStatus(); }
-  absl::Status Unregister(absl::Span<std::byte>) override { return absl::OkStatus(); }
+  // Passed on to the links that need it (registered_landings.h), now and when they are opened.
+  absl::Status Register(absl::Span<std::byte> buffer) override;
+  absl::Status Unregister(absl::Span<std::byte> buffer) override;
   // By the generations of the set's name among what stores say.
   absl::Status WaitSuperseded(std::stop_token stop) override;
 
  private:
   // A part that was sent to a store, until the ticket that it has there is reaped.
   struct Sent {
-    TicketRef<ClusterBatch> batch;
-    std::shared_ptr<Transport> over;
+    TicketRef<ClusterBatch> batch = {};
+    std::shared_ptr<Transport> over = nullptr;
+    std::shared_ptr<TicketedTransport> written_over = nullptr;  // the same, where rows are written
     StoreId store = kNoStore;
-    Ticket ticket;
+    uint32_t part = 0;
+    Ticket ticket = {};
     bool has_ticket = false;
-    bool has_ended = false;        // there
-    bool is_broken = false;        // the router was told so
-    std::vector<uint32_t> layers;  // of the batch's requests, as the store was asked for them
+    bool has_ended = false;             // there
+    bool is_broken = false;             // the router was told so
+    bool is_writer = false;             // of written rows, that may be written still
+    absl::Status error = {};            // of written rows, how it ended
+    std::vector<uint32_t> layers = {};  // of the batch's requests, as the store was asked for them
   };
   struct Link {
     std::string address;
-    std::shared_ptr<Transport> transport;
+    std::shared_ptr<Transport> transport;  // over gRPC; null: not needed yet
+    FasterWay faster = {};
   };
   using ClusterTimer = rpc::MethodEvent<ClusterTransport>;
 
@@ -112,6 +132,7 @@ class ClusterTransport final : public TicketedTransport,
   void Advance(TicketedBatch& batch) override;
   void Drive(TicketedBatch& batch, const Awaited& awaited, MonotonicTime until) override;
   void TryCancel(TicketedBatch& batch) override;
+  void StopWriters(TicketedBatch& batch) override;
 
   void StoreSpoke(const std::string& address) override;
   void HoldingsChanged() override;
@@ -135,8 +156,8 @@ class ClusterTransport final : public TicketedTransport,
   // True: somebody who waits for a ticket may have what it waits for.
   bool Do(const RouterAction& action);
   void Send(const RouterAction& action);
-  void FillSent(const RouterAction& action, const ClusterBatch& batch, Sent* sent,
-                std::vector<LayerRequest>* layers) ABSL_EXCLUSIVE_LOCKS_REQUIRED(router_mutex_);
+  // Notes what is sent, and fills layers_.
+  void NoteSent(const RouterAction& action, const TicketRef<ClusterBatch>& batch, Sent sent);
   absl::StatusOr<std::shared_ptr<Transport>> LinkTo(StoreId store);
   void NotSent(const RouterAction& action, const absl::Status& why);
   void CancelSent(AttemptId attempt);
@@ -146,6 +167,29 @@ class ClusterTransport final : public TicketedTransport,
   TicketRef<ClusterBatch> BatchOf(uint64_t tag);
   // After the router was told something: whoever pumps next finds it.
   void WantPump() ABSL_EXCLUSIVE_LOCKS_REQUIRED(router_mutex_);
+
+  // cluster_written.cc: faster ways, and what they write.
+  void OnFasterOpened(StoreId store, const std::string& address, FasterWay way);
+  // Null: the store has no faster way of this kind (any more).
+  std::shared_ptr<TicketedTransport> FasterTo(StoreId store, LandingWay landing);
+  // The store is asked over gRPC from now on, and the way opened again later. `breaks`: what is
+  // under way over it is lost.
+  void LeaveFaster(StoreId store, const TicketedTransport* way, const absl::Status& why,
+                   bool breaks) ABSL_EXCLUSIVE_LOCKS_REQUIRED(router_mutex_);
+  void CloseFaster(Link& link) ABSL_EXCLUSIVE_LOCKS_REQUIRED(router_mutex_);
+  bool IsRegistered(const BatchRequest& request) const;
+  void AwaitCopies(ClusterBatch& batch, uint32_t part) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // False: it is to be sent over gRPC.
+  bool SendMapped(const RouterAction& action, const TicketRef<ClusterBatch>& batch);
+  void SendWritten(const RouterAction& action, const TicketRef<ClusterBatch>& batch);
+  void NotWritten(const RouterAction& action, const TicketedTransport* way,
+                  const absl::Status& why);
+  void OnWrittenEnded(AttemptId attempt, const absl::Status& status);
+  void EndWritten(AttemptId attempt, bool is_drained);
+  void DrainSent(AttemptId attempt);
+  // Takes what has come over ways without a thread. False: nothing is under way over one.
+  bool MoveWritten();
+  std::string DescribeWays() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(router_mutex_);
 
   const Parts parts_;
   const Capabilities capabilities_;
@@ -166,10 +210,17 @@ class ClusterTransport final : public TicketedTransport,
   // Stores that have not spoken since the router asked for a map.
   std::set<std::string> asked_ ABSL_GUARDED_BY(router_mutex_);
   bool pumping_ ABSL_GUARDED_BY(router_mutex_) = false;
+  // Attempts whose rows are written, until they have landed or been reaped.
+  std::vector<AttemptId> written_ ABSL_GUARDED_BY(router_mutex_);
   // Of the thread that pumps.
   Router::Actions doing_;
   std::vector<AttemptId> reaping_;
   std::vector<LayerRequest> layers_;
+
+  RegisteredLandings landings_;
+  std::atomic<uint32_t> device_links_{0};  // those that need registered landings
+  std::unique_ptr<FasterWays> ways_;       // null: gRPC is the only way
+  AdaptiveSpin written_spin_;              // of all who wait for written rows
 
   std::atomic<bool> wants_pump_{false};
   std::atomic<uint32_t> waiting_{0};  // threads in the driver, who pump when there is something

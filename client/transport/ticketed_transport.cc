@@ -240,6 +240,25 @@ void TicketedTransport::Reap(Ticket ticket) {
   changed_.NotifyAll();
 }
 
+bool TicketedTransport::TryReap(Ticket ticket) {
+  if (!CheckUsable().ok()) return true;
+  TicketLock lock(*this);
+  TicketedBatch* const found = slots_.Find(ticket);
+  if (found == nullptr) return true;
+  if (found->in_flight()) return false;
+  if (found->writers() > 0) {
+    const TicketRef<TicketedBatch> batch(found);
+    lock.Unlock();
+    Advance(*batch);
+    lock.Lock();
+    if (batch->writers() > 0) return false;
+  }
+  lock.Unlock();
+  // No writer begins on what is not IN_FLIGHT, so this does not wait for one.
+  Reap(ticket);
+  return true;
+}
+
 void TicketedTransport::AwaitNoWriters(TicketedBatch& batch) {
   if (batch.writers() == 0) return;
   const Awaited none(batch, Awaited::kTicket, /*no_writers=*/true);

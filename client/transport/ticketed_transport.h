@@ -84,6 +84,10 @@ class TicketedTransport : public Transport {
   absl::Status WaitLayer(Ticket ticket, size_t index) final;
   void Cancel(Ticket ticket) final;
   void Reap(Ticket ticket) final;
+  // Reap where that need not wait. False: the ticket is IN_FLIGHT, or its buffers may still be
+  // written to; nothing was done but what had come was taken. For whoever drives several
+  // transports at once and has no time for one of them.
+  bool TryReap(Ticket ticket);
 
  protected:
   explicit TicketedTransport(TicketOptions options);

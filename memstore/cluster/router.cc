@@ -19,8 +19,8 @@ Router::~Router() = default;
 
 absl::StatusOr<BatchId> Router::Submit(uint64_t tag, const ClusterMap* map,
                                        absl::Span<const SplitPart> parts, uint32_t layers,
-                                       MonotonicTime deadline, MonotonicTime now,
-                                       Actions* actions) {
+                                       MonotonicTime deadline, MonotonicTime now, Actions* actions,
+                                       bool is_registered) {
   if (map == nullptr || map != map_.get()) {
     return absl::AbortedError("the batch was split by another cluster map: split it again");
   }
@@ -36,7 +36,7 @@ absl::StatusOr<BatchId> Router::Submit(uint64_t tag, const ClusterMap* map,
   batch.tag = tag;
   batch.deadline = deadline;
   batch.layers = layers;
-  FillParts(batch, parts, now);
+  FillParts(batch, parts, is_registered, now);
   ++counters_.batches;
   const BatchId id = batch.id;
   for (uint32_t part = 0; part < batch.part_count && !batch.has_ended; ++part) {
@@ -151,8 +151,11 @@ void Router::Heard(StoreId store, MonotonicTime now, Actions* actions) {
   HearFrom(store, now, actions);
 }
 
-void Router::SetWay(StoreId id, LandingWay way) {
-  if (Store* const store = FindStore(id)) store->way = way;
+void Router::SetWay(StoreId id, LandingWay way, bool anywhere) {
+  Store* const store = FindStore(id);
+  if (store == nullptr) return;
+  store->way = way;
+  store->writes_anywhere = anywhere;
 }
 
 void Router::AskForMap(MonotonicTime now, Actions* actions) {
@@ -180,7 +183,7 @@ void Router::HedgeAttempt(Attempt& attempt, MonotonicTime now, Actions* actions)
   const std::optional<absl::Duration> p95 = LatencyOf(attempt.bytes).P95(now);
   if (!p95 || now < attempt.sent_at + *p95) return;
   const StoreId store = ChooseStore(part, /*again=*/false, now);
-  if (store == kNoStore || FindStore(store)->way != LandingWay::kCopied) return;
+  if (store == kNoStore || WayOf(part, *FindStore(store)) != LandingWay::kCopied) return;
   hedge_budget_.Take();
   ++counters_.hedges;
   Send(batch, attempt.part, store, /*is_hedge=*/true, now, actions);

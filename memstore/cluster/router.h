@@ -92,9 +92,12 @@ class Router {
   // `parts`: as split by `map`, over a batch of `layers` layers. ABORTED: that is not the router's
   // map (any more): split again. RESOURCE_EXHAUSTED: kMaxOpenBatches are open. DEADLINE_EXCEEDED:
   // it has passed. With an error nothing was begun. `tag` comes back with the batch's actions.
+  // `is_registered`: devices may write where its rows land. Parts whose rows land by a list of
+  // places, and batches that are not registered, are copied where a store does not write anywhere.
   absl::StatusOr<BatchId> Submit(uint64_t tag, const ClusterMap* map,
                                  absl::Span<const SplitPart> parts, uint32_t layers,
-                                 MonotonicTime deadline, MonotonicTime now, Actions* actions);
+                                 MonotonicTime deadline, MonotonicTime now, Actions* actions,
+                                 bool is_registered = false);
   // CANCELLED, where it has not ended.
   void Cancel(BatchId batch, MonotonicTime now, Actions* actions);
 
@@ -113,7 +116,9 @@ class Router {
   void Drained(AttemptId attempt, MonotonicTime now, Actions* actions);
   // A sign of life that belongs to no attempt (a word on the stream of holdings).
   void Heard(StoreId store, MonotonicTime now, Actions* actions);
-  void SetWay(StoreId store, LandingWay way);
+  // How attempts that are sent from now on land. `anywhere`: where it is kWritten, into any memory
+  // and by lists of places, too; else only as Submit's `is_registered` says.
+  void SetWay(StoreId store, LandingWay way, bool anywhere = true);
 
   // Deadlines, silence, hedges, what waits. NextTick: when there may be something to do next.
   void Tick(MonotonicTime now, Actions* actions);
@@ -163,7 +168,8 @@ class Router {
     uint32_t tried_count = 0;
     std::array<StoreId, kMaxAttempts + 1> tried{};
     bool has_landed = false;
-    bool is_waiting = false;  // for a time or a map
+    bool is_registered = false;  // a device may write all of its rows
+    bool is_waiting = false;     // for a time or a map
     bool had_free_resend = false;
     bool is_paid = false;  // the next attempt is out of the budget already, or free
     ResendReason reason = ResendReason::kNone;
@@ -201,6 +207,7 @@ class Router {
     bool is_in_map = false;
     bool is_draining = false;
     LandingWay way = LandingWay::kCopied;
+    bool writes_anywhere = true;
     StoreHealth health;
     uint32_t attempts = 0;   // that have not ended
     uint32_t open = 0;       // of them, those whose rows are waited for
@@ -233,7 +240,8 @@ class Router {
   Batch& OpenBatch();
   Attempt& OpenAttempt();
   void FreeAttempt(Attempt& attempt);
-  void FillParts(Batch& batch, absl::Span<const SplitPart> parts, MonotonicTime now);
+  void FillParts(Batch& batch, absl::Span<const SplitPart> parts, bool is_registered,
+                 MonotonicTime now);
   void LandLayer(Batch& batch, uint32_t part, uint32_t layer, StoreId store, Actions* actions);
   void LandPart(Batch& batch, uint32_t part, StoreId store, Actions* actions);
   void EndIfLanded(Batch& batch, Actions* actions);
@@ -254,6 +262,7 @@ class Router {
   void Ask(Batch& batch, uint32_t part, MonotonicTime now, Actions* actions);
   void AskWithoutStore(Batch& batch, uint32_t part, MonotonicTime now, Actions* actions);
   void SendPaid(Batch& batch, uint32_t part, StoreId store, MonotonicTime now, Actions* actions);
+  static LandingWay WayOf(const Part& part, const Store& store);
   bool Pay(Part& part, MonotonicTime now);
   AttemptId Send(Batch& batch, uint32_t part, StoreId store, bool is_hedge, MonotonicTime now,
                  Actions* actions);

@@ -132,6 +132,11 @@ void Router::AskWithoutStore(Batch& batch, uint32_t number, MonotonicTime now, A
   Wait(batch, part, MonotonicTime::Infinite());
 }
 
+// How an attempt of the part lands that is sent there now.
+LandingWay Router::WayOf(const Part& part, const Store& store) {
+  return store.writes_anywhere || part.is_registered ? store.way : LandingWay::kCopied;
+}
+
 // Whether the next attempt may be sent, out of which budget it ever is.
 bool Router::Pay(Part& part, MonotonicTime now) {
   Piece& piece = *pieces_[part.piece];
@@ -156,7 +161,7 @@ AttemptId Router::Send(Batch& batch, uint32_t number, StoreId id, bool is_hedge,
   attempt.batch = static_cast<uint32_t>(live_batches_[batch.place]);
   attempt.part = number;
   attempt.store = id;
-  attempt.way = store.way;
+  attempt.way = WayOf(part, store);
   attempt.is_hedge = is_hedge;
   attempt.sent_at = now;
   attempt.bytes = part.bytes;

@@ -76,7 +76,8 @@ void Router::FreeAttempt(Attempt& attempt) {
   --counters_.open_attempts;
 }
 
-void Router::FillParts(Batch& batch, absl::Span<const SplitPart> parts, MonotonicTime now) {
+void Router::FillParts(Batch& batch, absl::Span<const SplitPart> parts, bool is_registered,
+                       MonotonicTime now) {
   batch.part_count = batch.parts_left = static_cast<uint32_t>(parts.size());
   if (batch.parts.size() < parts.size()) batch.parts.resize(parts.size());
   batch.parts_of_layer.assign(batch.layers, 0);
@@ -88,12 +89,14 @@ void Router::FillParts(Batch& batch, absl::Span<const SplitPart> parts, Monotoni
     part.piece = piece_of_map_[parts[i].piece];
     part.bytes = parts[i].bytes;
     part.not_before = now;
+    part.is_registered = is_registered;
     ++pieces_[part.piece]->open_parts;
     for (const PartLayer& layer : parts[i].layers) {
       ENGRAM_CHECK(layer.request < batch.layers, "a part of a layer that the batch has not");
       batch.landed_from[i * batch.layers + layer.request] = kNotLanded;
       ++batch.parts_of_layer[layer.request];
       ++part.layers_left;
+      if (!layer.landing.places.empty()) part.is_registered = false;
     }
   }
 }

@@ -174,6 +174,23 @@ TEST_F(RouterFailureTest, WrittenPartsAreDrainedBeforeTheyAreAskedForElsewhere) 
   EXPECT_EQ(router_->counters().resends[static_cast<size_t>(ResendReason::kSilent)], 1);
 }
 
+TEST_F(RouterFailureTest, WhereADeviceMayNotWriteRowsAreCopied) {
+  UseReplicas(1, 1);
+  ASSERT_TRUE(Submit().ok());
+  const RouterAction first = TakeOne(ActionKind::kSend);
+  Reply(first);
+  Take(ActionKind::kLanded);
+  router_->SetWay(first.store, LandingWay::kWritten, /*anywhere=*/false);
+  ASSERT_TRUE(Submit().ok());
+  const RouterAction copied = TakeOne(ActionKind::kSend);
+  EXPECT_EQ(copied.way, LandingWay::kCopied);
+  Reply(copied);
+  Take(ActionKind::kLanded);
+  router_->SetWay(first.store, LandingWay::kWritten, /*anywhere=*/true);
+  ASSERT_TRUE(Submit().ok());
+  EXPECT_EQ(TakeOne(ActionKind::kSend).way, LandingWay::kWritten);
+}
+
 TEST_F(RouterFailureTest, MemoryIsGivenBackOnceNothingMayWriteToIt) {
   Make({.client_id = "client", .zone = "", .way = LandingWay::kWritten});
   UseReplicas(1, 2);

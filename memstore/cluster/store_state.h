@@ -45,7 +45,7 @@ struct StoreState {
   std::string address;      // under which it was reached
   StoreRole role = StoreRole::kStore;
   std::string zone;                     // empty: not said
-  std::vector<std::string> transports;  // "grpc", "rdma"
+  std::vector<std::string> transports;  // "grpc", "rdma", "shm"
   double load = 0;                      // 0 idle, 1 as much as it can do
   std::vector<HeldSet> sets;
   friend bool operator==(const StoreState&, const StoreState&) = default;

@@ -16,10 +16,10 @@ enum class AutoWay { kShm, kRdma, kGrpc };
 
 // What is known of the ways to an owner; a try that was not made yet has no status.
 struct AutoFindings {
-  std::string shm_socket;       // that the owner names; empty: none
+  std::string shm_socket = {};  // that the owner names; empty: none
   bool socket_is_here = false;  // a file of that name is on this machine
-  std::optional<absl::Status> shm;
-  std::optional<absl::Status> rdma;
+  std::optional<absl::Status> shm = std::nullopt;
+  std::optional<absl::Status> rdma = std::nullopt;
 };
 
 struct AutoChoice {

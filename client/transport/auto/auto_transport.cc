@@ -1,65 +1,18 @@
 #include "client/transport/auto/auto_transport.h"
 
-#include <unistd.h>
-
 #include <algorithm>
-#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "client/transport/auto/auto_choice.h"
+#include "client/transport/auto/first_way.h"
 #include "client/transport/batch_check.h"
 #include "client/transport/grpc/grpc_attachment.h"
 #include "client/transport/grpc/grpc_transport.h"
-#include "client/transport/rdma/rdma_transport.h"
 #include "client/transport/rdma/rdma_windows.h"
-#include "client/transport/shm/shm_transport.h"
 #include "memstore/base/check.h"
 #include "memstore/base/status_macros.h"
 
 namespace engram {
-namespace {
-
-// A socket that is here answers at once; the owner has been seen to be there.
-constexpr absl::Duration kLocalTime = absl::Milliseconds(500);
-constexpr absl::Duration kRdmaTime = absl::Seconds(5);
-
-absl::StatusOr<std::unique_ptr<Transport>> Try(
-    AutoWay way, const std::shared_ptr<const GrpcAttachment>& attachment,
-    const AutoOptions& options) {
-  if (way == AutoWay::kShm) {
-    // The set's id says what its rows are, so any owner of it will do.
-    return ShmTransport::Attach(attachment->offer().shm_socket, attachment->table_set().manifest.id,
-                                kLocalTime, "", *options.clock);
-  }
-  return RdmaTransport::Create(attachment,
-                               {.timeout = std::min(options.timeout, kRdmaTime),
-                                .device = options.device,
-                                .reads = false,
-                                .resend = false,  // gRPC takes what a connection dropped
-                                .spin = options.spin});
-}
-
-// The first way that there is, null when there is none but gRPC; `*why` says why not the others.
-std::unique_ptr<Transport> FirstWay(const std::shared_ptr<const GrpcAttachment>& attachment,
-                                    const AutoOptions& options, std::string* why) {
-  AutoFindings findings{.shm_socket = attachment->offer().shm_socket,
-                        .socket_is_here = false,
-                        .shm = std::nullopt,
-                        .rdma = std::nullopt};
-  findings.socket_is_here = access(findings.shm_socket.c_str(), F_OK) == 0;
-  while (true) {
-    AutoChoice choice = ChooseWay(findings);
-    *why = std::move(choice.why);
-    if (choice.way == AutoWay::kGrpc) return nullptr;
-    absl::StatusOr<std::unique_ptr<Transport>> tried = Try(choice.way, attachment, options);
-    if (tried.ok()) return *std::move(tried);
-    (choice.way == AutoWay::kShm ? findings.shm : findings.rdma) = tried.status();
-  }
-}
-
-}  // namespace
-
 absl::StatusOr<std::unique_ptr<Transport>> AutoTransport::Attach(const std::string& address,
                                                                  const std::string& table_set,
                                                                  const AutoOptions& options) {
@@ -70,10 +23,13 @@ absl::StatusOr<std::unique_ptr<Transport>> AutoTransport::Attach(const std::stri
           {.timeout = options.timeout, .security = options.security, .clock = options.clock}));
   ENGRAM_ASSIGN_OR_RETURN(std::unique_ptr<Transport> grpc,
                           GrpcTransport::Create(attachment, {.spin = options.spin}));
-  std::string why;
-  std::unique_ptr<Transport> first = FirstWay(attachment, options, &why);
+  FirstWay first = OpenFirstWay(attachment, {.shm_socket = attachment->offer().shm_socket},
+                                {.rdma = {.timeout = options.timeout,
+                                          .device = options.device,
+                                          .resend = false,  // gRPC takes what a connection dropped
+                                          .spin = options.spin}});
   return std::unique_ptr<Transport>(std::make_unique<AutoTransport>(
-      std::move(first), std::move(grpc), std::move(why), *options.clock));
+      std::move(first.transport), std::move(grpc), std::move(first.why), *options.clock));
 }
 
 AutoTransport::AutoTransport(std::unique_ptr<Transport> first, std::unique_ptr<Transport> fallback,

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "client/transport/failure_mark.h"
 #include "memstore/base/check.h"
 #include "memstore/base/status_macros.h"
 
@@ -25,10 +26,13 @@ constexpr absl::Duration kOrphanTime = absl::Seconds(1);
 
 RdmaExchange::RdmaExchange(const RdmaExchangeOptions& options)
     : TicketedTransport(
-          {.clock = options.clock, .owner = absl::StrCat("engramd at ", options.address)}),
+          {.clock = options.clock,
+           .owner = absl::StrCat("engramd at ", options.address),
+           .reap_patience = options.asks_once ? absl::ZeroDuration() : kReapPatience}),
       address_(options.address),
       spin_(options.spin),
-      resend_(options.resend),
+      resend_(options.resend && !options.asks_once),
+      asks_once_(options.asks_once),
       broken_(absl::UnavailableError("there is no connection yet")) {}
 
 RdmaExchange::~RdmaExchange() = default;
@@ -53,6 +57,7 @@ absl::Status RdmaExchange::Start(const BatchRequest& request, TicketedBatch& tic
   // A connection that broke while nobody looked is found out now.
   MoveAlong();
   // Where another thread is opening one, the batch waits for it as others do.
+  if (link_ == nullptr && asks_once_) return broken_;
   if (link_ == nullptr && !reconnecting_) ENGRAM_RETURN_IF_ERROR(Reconnect(request.deadline));
   if (link_ != nullptr) ENGRAM_RETURN_IF_ERROR(way_->Check(batch));
   batch.number = ++batches_;
@@ -149,6 +154,7 @@ void RdmaExchange::Break(absl::Status status) {
   link_.reset();
   way_.reset();
   broken_ = std::move(status);
+  if (asks_once_) MarkBroken(&broken_);
   unattended_since_ = next_try_ = clock().Now();
   suspected_ = absl::OkStatus();
   // A batch may have been interrupted in several requests.

@@ -45,6 +45,8 @@ struct RdmaExchangeOptions {
   absl::Duration spin;
   // Whether what a connection that broke did not bring is asked for once more, over another.
   bool resend = true;
+  // RdmaOptions'.
+  bool asks_once = false;
   Clock* clock = &RealClock();  // outlives it
 };
 
@@ -107,6 +109,7 @@ class RdmaExchange : public TicketedTransport, private RdmaTickets {
   const std::string address_;
   AdaptiveSpin spin_;
   const bool resend_;
+  const bool asks_once_;
 
   bool somebody_sleeps_ ABSL_GUARDED_BY(mutex_) = false;    // on the link; others on changed_
   std::shared_ptr<RdmaLink> link_ ABSL_GUARDED_BY(mutex_);  // null while there is no connection

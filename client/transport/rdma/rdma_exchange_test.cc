@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+#include "client/transport/failure_mark.h"
 #include "client/transport/rdma/testing/fake_exchange.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -35,6 +36,39 @@ TEST_F(RdmaExchangeTest, ABatchLandsAndItsTicketIsForgotten) {
   EXPECT_EQ(exchange_->Poll(*ticket), TicketState::kReaped);
   EXPECT_EQ(exchange_->Wait(*ticket).code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_EQ(events_, (Events{"open 1", "send 1:1"}));
+}
+
+TEST_F(RdmaExchangeTest, TryReapTakesBackWhatWasAnsweredAndWaitsForNothing) {
+  const auto ticket = Submit();
+  const MonotonicTime begin = clock_.Now();
+  EXPECT_FALSE(exchange_->TryReap(*ticket));  // it is in flight
+  EXPECT_EQ(exchange_->Poll(*ticket), TicketState::kInFlight);
+  exchange_->Cancel(*ticket);
+  EXPECT_FALSE(exchange_->TryReap(*ticket));  // the owner may write still
+  EXPECT_EQ(exchange_->Poll(*ticket), TicketState::kFailedLent);
+  connection(1).to_answer = 1;
+  EXPECT_TRUE(exchange_->TryReap(*ticket));
+  EXPECT_EQ(exchange_->Poll(*ticket), TicketState::kReaped);
+  EXPECT_TRUE(exchange_->TryReap(*ticket));
+  EXPECT_EQ(clock_.Now(), begin);
+  EXPECT_EQ(events_, (Events{"open 1", "send 1:1"}));
+}
+
+TEST_F(RdmaExchangeTest, WhoAsksOnceIsToldOfABreakAndOpensNoOther) {
+  Make(/*resend=*/true, /*asks_once=*/true);
+  const auto cut = Submit(), other = Submit();
+  exchange_->Cancel(*cut);
+  const MonotonicTime begin = clock_.Now();
+  exchange_->Reap(*cut);  // waits for no answer
+  EXPECT_EQ(clock_.Now(), begin);
+  EXPECT_EQ(events_, (Events{"open 1", "send 1:1", "send 2:1", "close 1"}));
+  EXPECT_TRUE(connection(1).told_closed_first);
+  for (const absl::Status& status : {exchange_->Wait(*other), Submit().status()}) {
+    EXPECT_TRUE(absl::IsUnavailable(status) && IsBroken(status)) << status;
+  }
+  exchange_->Reap(*other);
+  EXPECT_EQ(clock_.Now(), begin);
+  EXPECT_EQ(events_.back(), "close 1");
 }
 
 TEST_F(RdmaExchangeTest, AWaitEndsAtItsDeadlineAndPollSeesItToo) {

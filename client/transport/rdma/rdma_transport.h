@@ -28,6 +28,11 @@ struct RdmaOptions {
   bool reads = false;                          // the client reads rows (rdma_read_way.h)
   // Whether what a connection that broke did not bring is asked for once more, over another.
   bool resend = true;
+  // For whoever has another way to the owner (client/cluster). A connection that broke is never
+  // opened again: what was under way over it, and whatever is submitted later, fails at once with
+  // the reason marked (failure_mark.h). And Reap does not wait for the owner: where it has not
+  // answered for the batch, the connection is closed at once.
+  bool asks_once = false;
   // How long a waiting thread looks for rows before it sleeps; at most kMaxWaitSpin.
   absl::Duration spin = absl::Microseconds(200);
   SecurityOptions security = {};

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "client/transport/batch_check.h"
+#include "client/transport/failure_mark.h"
 #include "memstore/base/message_line.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/os/futex.h"
@@ -192,6 +193,7 @@ void ShmRingTransport::FillSlot(Batch& batch) {
 void ShmRingTransport::Break(absl::Status status) {
   if (!broken_.ok()) return;
   broken_ = std::move(status);
+  MarkBroken(&broken_);  // the ring is of no more use to anybody
   for (SlotAssignment& assigned : assigned_) {
     if (assigned.batch != nullptr) Fail(*assigned.batch, broken_);
     assigned.batch = nullptr;

@@ -186,13 +186,16 @@ class ExchangeFixture : public ::testing::Test {
     }
     Make(true);
   }
-  void Make(bool resend) {
+  void Make(bool resend, bool asks_once = false) {
     exchange_.reset();
     connections_.clear();
     events_.clear();
     exchange_ = std::make_unique<TestExchange>(
-        RdmaExchangeOptions{
-            .address = "owner:1", .spin = absl::ZeroDuration(), .resend = resend, .clock = &clock_},
+        RdmaExchangeOptions{.address = "owner:1",
+                            .spin = absl::ZeroDuration(),
+                            .resend = resend,
+                            .asks_once = asks_once,
+                            .clock = &clock_},
         manifest_, [this](MonotonicTime deadline) -> absl::StatusOr<RdmaOpened> {
           if (while_opening_ != nullptr) while_opening_();
           clock_.Advance(std::min(opening_takes_, deadline - clock_.Now()));
