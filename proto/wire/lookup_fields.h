@@ -36,7 +36,8 @@ enum : uint32_t {
   kDeadMask = 3,
   kSequenceTokens = 4,
   kSequenceLookback = 5,
-  kColumns = 6
+  kColumns = 6,
+  kSequenceWindows = 7
 };
 }
 namespace response {

@@ -140,22 +140,24 @@ void LookupRequest::Clear() {
   tokens.dead_mask.clear();
   tokens.sequence_tokens.clear();
   tokens.sequence_lookback.clear();
+  tokens.sequence_windows.clear();
   tokens.columns.clear();
   tokens.columns_named = 0;
 }
 
 uint64_t LookupRequest::ListBytes() const {
-  uint64_t bytes = 4 * (tokens.layers.size() + tokens.token_ids.size() +
-                        tokens.sequence_tokens.size() + tokens.sequence_lookback.size()) +
-                   tokens.dead_mask.size() + table_set_id.size() +
-                   tokens.columns.size() * sizeof(Slice);
+  uint64_t bytes =
+      4 * (tokens.layers.size() + tokens.token_ids.size() + tokens.sequence_tokens.size() +
+           tokens.sequence_lookback.size() + tokens.sequence_windows.size()) +
+      tokens.dead_mask.size() + table_set_id.size() + tokens.columns.size() * sizeof(Slice);
   for (const Layer& layer : layers()) bytes += 4 * layer.ids32.size() + 8 * layer.ids64.size();
   return bytes;
 }
 
 uint64_t LookupRequest::KeptBytes() const {
   uint64_t bytes = 4 * (tokens.layers.capacity() + tokens.token_ids.capacity() +
-                        tokens.sequence_tokens.capacity() + tokens.sequence_lookback.capacity()) +
+                        tokens.sequence_tokens.capacity() + tokens.sequence_lookback.capacity() +
+                        tokens.sequence_windows.capacity()) +
                    tokens.dead_mask.capacity() + table_set_id.capacity() +
                    tokens.columns.capacity() * sizeof(Slice) + layers_.capacity() * sizeof(Layer);
   for (const Layer& layer : layers_) {
@@ -219,6 +221,9 @@ bool LookupRequest::ParseTokens(Reader& reader) {
   has_tokens = true;
   return ReadMessage(reader, [&](uint32_t field, WireType type, bool* known) {
     if (field == token_batch::kTokenIds) return ReadFixed(reader, type, &tokens.token_ids, known);
+    if (field == token_batch::kSequenceWindows) {
+      return ReadFixed(reader, type, &tokens.sequence_windows, known);
+    }
     if (field == token_batch::kLayers) return ReadVarints(reader, type, &tokens.layers, known);
     if (field == token_batch::kSequenceTokens) {
       return ReadVarints(reader, type, &tokens.sequence_tokens, known);
