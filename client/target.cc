@@ -9,7 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
-#include "client/cluster/cluster_target.h"
+#include "client/cluster/discovery/cluster_target.h"
 #include "memstore/discovery/host_and_port.h"
 
 namespace engram {

@@ -9,7 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
-#include "client/cluster/resolver.h"
+#include "client/cluster/discovery/resolver.h"
 #include "client/transport/security_options.h"
 #include "client/transport/transport.h"
 #include "memstore/base/clock.h"

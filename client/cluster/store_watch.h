@@ -18,10 +18,10 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "client/cluster/cluster_target.h"
-#include "client/cluster/discovery.h"
+#include "client/cluster/discovery/cluster_target.h"
+#include "client/cluster/discovery/discovery.h"
+#include "client/cluster/discovery/resolver.h"
 #include "client/cluster/holdings_stream.h"
-#include "client/cluster/resolver.h"
 #include "client/cluster/store_directory.h"
 #include "client/transport/grpc/grpc_credentials.h"
 #include "client/transport/grpc/queue_driver.h"

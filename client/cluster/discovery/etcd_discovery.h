@@ -11,9 +11,9 @@
 #include <stop_token>
 #include <thread>
 
-#include "client/cluster/discovery.h"
-#include "client/cluster/known_addresses.h"
-#include "client/cluster/store_keys.h"
+#include "client/cluster/discovery/discovery.h"
+#include "client/cluster/discovery/known_addresses.h"
+#include "client/cluster/discovery/store_keys.h"
 #include "memstore/tls/pem_watch.h"
 
 namespace engram {

@@ -1,4 +1,4 @@
-#include "client/cluster/dns_discovery.h"
+#include "client/cluster/discovery/dns_discovery.h"
 
 #include <utility>
 

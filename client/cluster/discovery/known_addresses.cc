@@ -1,4 +1,4 @@
-#include "client/cluster/known_addresses.h"
+#include "client/cluster/discovery/known_addresses.h"
 
 #include <algorithm>
 #include <utility>

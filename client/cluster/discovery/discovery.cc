@@ -1,10 +1,10 @@
-#include "client/cluster/discovery.h"
+#include "client/cluster/discovery/discovery.h"
 
 #include <utility>
 
-#include "client/cluster/dns_discovery.h"
-#include "client/cluster/etcd_discovery.h"
-#include "client/cluster/known_addresses.h"
+#include "client/cluster/discovery/dns_discovery.h"
+#include "client/cluster/discovery/etcd_discovery.h"
+#include "client/cluster/discovery/known_addresses.h"
 
 namespace engram {
 namespace {

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "client/cluster/cluster_target.h"
-#include "client/cluster/discovery.h"
+#include "client/cluster/discovery/cluster_target.h"
+#include "client/cluster/discovery/discovery.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "memstore/base/clock.h"

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "client/cluster/discovery.h"
+#include "client/cluster/discovery/discovery.h"
 #include "memstore/base/mutex.h"
 
 namespace engram {

@@ -5,8 +5,8 @@
 #include <memory>
 #include <thread>
 
-#include "client/cluster/discovery.h"
-#include "client/cluster/known_addresses.h"
+#include "client/cluster/discovery/discovery.h"
+#include "client/cluster/discovery/known_addresses.h"
 #include "memstore/base/mutex.h"
 
 namespace engram {

@@ -1,13 +1,13 @@
-#include "client/cluster/dns_discovery.h"
+#include "client/cluster/discovery/dns_discovery.h"
 
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "client/cluster/cluster_target.h"
-#include "client/cluster/discovery.h"
-#include "client/cluster/resolver.h"
+#include "client/cluster/discovery/cluster_target.h"
+#include "client/cluster/discovery/discovery.h"
+#include "client/cluster/discovery/resolver.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "memstore/base/mutex.h"

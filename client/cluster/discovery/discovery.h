@@ -15,8 +15,8 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "client/cluster/cluster_target.h"
-#include "client/cluster/resolver.h"
+#include "client/cluster/discovery/cluster_target.h"
+#include "client/cluster/discovery/resolver.h"
 #include "memstore/base/clock.h"
 #include "memstore/discovery/etcd_security.h"
 

@@ -1,4 +1,4 @@
-#include "client/cluster/resolver.h"
+#include "client/cluster/discovery/resolver.h"
 
 #include <netdb.h>
 #include <sys/socket.h>

@@ -1,4 +1,4 @@
-#include "client/cluster/store_keys.h"
+#include "client/cluster/discovery/store_keys.h"
 
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"

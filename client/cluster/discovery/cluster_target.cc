@@ -1,4 +1,4 @@
-#include "client/cluster/cluster_target.h"
+#include "client/cluster/discovery/cluster_target.h"
 
 #include <sys/un.h>
 

@@ -1,4 +1,4 @@
-#include "client/cluster/store_keys.h"
+#include "client/cluster/discovery/store_keys.h"
 
 #include <string>
 #include <vector>

@@ -1,4 +1,4 @@
-#include "client/cluster/etcd_discovery.h"
+#include "client/cluster/discovery/etcd_discovery.h"
 
 #include <algorithm>
 #include <chrono>
