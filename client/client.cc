@@ -253,6 +253,18 @@ absl::Status Client::CheckSequences(absl::Span<const SequenceTokens> sequences,
   return absl::OkStatus();
 }
 
+// Many rows repeat, and travel once by row ids alone: a row is far more bytes than its id.
+bool Client::GoByTokens(const Capabilities& transport, uint64_t tokens,
+                        absl::Span<const ColumnSlice> slices) const {
+  if (transport.max_sequence_tokens == 0 || (!slices.empty() && !transport.token_slices)) {
+    return false;
+  }
+  if (transport.repeats_removed_from == 0) return true;
+  uint32_t columns = slices.empty() ? addresser_->scheme().Columns() : 0;
+  for (const ColumnSlice& slice : slices) columns = std::max(columns, slice.columns());
+  return tokens * columns < transport.repeats_removed_from;
+}
+
 absl::StatusOr<Ticket> Client::SubmitTokens(absl::Span<const SequenceTokens> sequences,
                                             absl::Span<const int32_t> token_ids,
                                             absl::Span<const uint8_t> dead,
@@ -276,9 +288,7 @@ absl::StatusOr<Ticket> Client::SubmitTokens(absl::Span<const SequenceTokens> seq
     }
   }
   if (scratch == nullptr) scratch = std::make_unique<TokensScratch>();
-  const Capabilities& transport = transport_->capabilities();
-  const bool by_tokens =
-      transport.max_sequence_tokens > 0 && (slices.empty() || transport.token_slices);
+  const bool by_tokens = GoByTokens(transport_->capabilities(), token_ids.size(), slices);
   absl::StatusOr<Ticket> ticket =
       by_tokens
           ? SendTokens(sequences, token_ids, dead, landings, deadline, slices, &scratch->parts)

@@ -149,9 +149,10 @@ class Client {
                                   absl::Span<const Landing> landings, MonotonicTime deadline,
                                   Plan* plan, absl::Span<const ColumnSlice> slices = {});
   // The same for batches of many sequences (a decode step), without a plan of the caller's. Where
-  // the transport takes token ids they travel as they are and the owner addresses them (rdma: a
-  // request is then a tenth of the size, or less), slices too where the owner takes them; else row
-  // ids are worked out here. Same errors as PlanTokens, from here or from the owner.
+  // the transport takes token ids they travel as they are and the owner addresses them (a request
+  // is then a tenth of the size, or less), slices too where the owner takes them; else, and where
+  // over gRPC there are so many rows that repeated ones are taken out, row ids are worked out here.
+  // Same errors as PlanTokens, from here or from the owner.
   absl::StatusOr<Ticket> SubmitTokens(absl::Span<const SequenceTokens> sequences,
                                       absl::Span<const int32_t> token_ids,
                                       absl::Span<const uint8_t> dead,
@@ -192,6 +193,9 @@ class Client {
   absl::Status CheckSequences(absl::Span<const SequenceTokens> sequences,
                               absl::Span<const int32_t> token_ids,
                               absl::Span<const uint8_t> dead) const;
+  // Whether SubmitTokens sends token ids.
+  bool GoByTokens(const Capabilities& transport, uint64_t tokens,
+                  absl::Span<const ColumnSlice> slices) const;
   // SubmitTokens by row ids, which are put into `plan`, and by token ids, for which the sequences
   // are cut into `parts`.
   absl::StatusOr<Ticket> SubmitAddressed(absl::Span<const SequenceTokens> sequences,

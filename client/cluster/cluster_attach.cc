@@ -112,7 +112,8 @@ class Attaching {
                                                       .clock = options_.clock});
       if (attachment.ok()) {
         // Over the way that is there already.
-        attachment_ = (*attachment)->At(store.address, way->credentials, way->channel);
+        attachment_ =
+            (*attachment)->At(store.address, way->credentials, way->channel, way->features);
         return absl::OkStatus();
       }
       status = attachment.status();
@@ -169,7 +170,7 @@ class Attaching {
          driver](const std::string& address) -> absl::StatusOr<std::unique_ptr<Transport>> {
       const std::optional<StoreWatch::Way> way = watch->WayTo(address);
       if (!way) return absl::UnavailableError(absl::StrCat("nothing leads to ", address));
-      return GrpcTransport::Create(set->At(address, way->credentials, way->channel),
+      return GrpcTransport::Create(set->At(address, way->credentials, way->channel, way->features),
                                    {.asks_once = true}, driver);
     };
     const auto open_faster = [watch, set = attachment_,
@@ -180,8 +181,8 @@ class Attaching {
         return one.address == address;
       });
       if (!way || store == heard.end()) return {.why = "it is not heard now", .may_come = true};
-      return OpenFaster(set->At(address, way->credentials, way->channel), *store, way->security,
-                        options);
+      return OpenFaster(set->At(address, way->credentials, way->channel, way->features), *store,
+                        way->security, options);
     };
     const uint64_t rows = attachment_->offer().max_batch_rows;
     AttachedTableSet set = attachment_->table_set();

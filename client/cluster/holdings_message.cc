@@ -7,6 +7,7 @@
 #include "memstore/base/plain_name.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/cluster/heard_stores.h"
+#include "proto/wire/features.h"
 
 namespace engram {
 namespace {
@@ -66,6 +67,11 @@ absl::Status Fill(const v1::HoldingsResponse& message, StoreState* store) {
   for (const std::string& transport : message.transports()) {
     ENGRAM_RETURN_IF_ERROR(CheckPlainName(transport, "a transport's name"));
     store->transports.push_back(transport);
+  }
+  // What does not fit is nothing that this client knows.
+  for (const std::string& feature : message.features()) {
+    if (store->features.size() == wire::kMostFeatures) break;
+    if (feature.size() <= wire::kMostFeatureBytes) store->features.push_back(feature);
   }
   if (!(message.load() >= 0 && message.load() <= 1)) {  // nor is what is no number
     return absl::InvalidArgumentError(absl::StrCat("a load of ", message.load(), ": 0 to 1"));

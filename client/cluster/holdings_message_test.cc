@@ -79,6 +79,16 @@ TEST(ReadHoldings, AStoreIsAsItSays) {
   EXPECT_TRUE(*store == expected);
 }
 
+TEST(ReadHoldings, FeaturesAreTakenAsFarAsTheyFit) {
+  v1::HoldingsResponse message = Good();
+  message.add_features("token_windows");
+  message.add_features(std::string(100'000, 'x'));
+  message.add_features("another");
+  EXPECT_THAT(ReadHoldings(message, kAddress)->features, ElementsAre("token_windows", "another"));
+  for (int i = 0; i < 1000; ++i) message.add_features("more");
+  EXPECT_THAT(ReadHoldings(message, kAddress)->features, SizeIs(64));
+}
+
 TEST(ReadHoldings, StatesAreTakenAndUnknownOnesLeftOut) {
   v1::HoldingsResponse message;
   message.set_instance_id("0123");

@@ -151,7 +151,12 @@ std::optional<StoreWatch::Way> StoreWatch::WayTo(const std::string& address) con
   MutexLock lock(stores_mutex_);
   const auto found = stores_.find(address);
   if (found == stores_.end()) return std::nullopt;
-  return found->second.way;
+  Way way = found->second.way;
+  MutexLock heard_lock(mutex_);
+  for (const StoreState& store : heard_) {
+    if (store.address == address) way.features = store.features;
+  }
+  return way;
 }
 
 size_t StoreWatch::addresses() const { return discovery_->addresses().size(); }

@@ -44,6 +44,7 @@ class StoreWatch final : public StoreDirectory, private HoldingsListener {
     SecurityOptions security;
     std::shared_ptr<const GrpcCredentials> credentials;
     std::shared_ptr<grpc::Channel> channel;
+    std::vector<std::string> features;  // that the store says; none while it is not heard
   };
 
   // Discovery::Create and GrpcCredentials::Create have the errors; RESOURCE_EXHAUSTED: there is no

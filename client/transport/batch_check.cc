@@ -1,6 +1,7 @@
 #include "client/transport/batch_check.h"
 
 #include <algorithm>
+#include <limits>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -74,6 +75,7 @@ absl::Status CheckRowsByTokens(const LayerRequest& request, const LayerTableSpec
   const Landing& landing = request.landing;
   ENGRAM_RETURN_IF_ERROR(CheckLanding(landing, tokens * columns, layer, capabilities));
   if (!landing.places.empty()) {
+    if (capabilities.tokens_at_places) return absl::OkStatus();
     return absl::InvalidArgumentError("a list of places in a batch by token ids: leave it out");
   }
   if (landing.group_rows == 0 || landing.group_rows == columns) return absl::OkStatus();
@@ -90,6 +92,20 @@ absl::Status CheckTokenSlices(const BatchRequest& batch, const AddressScheme& sc
   if (slices.empty() || capabilities.token_slices) return absl::OkStatus();
   return wire::LacksFeature(wire::kTokenSlices, absl::StrCat("the owner over ", capabilities.name),
                             capabilities.owner_version);
+}
+
+// It travels in 32 bits; whether the scheme has such ids is the owner's to say.
+absl::Status CheckWindow(size_t sequence, const SequenceState& state, uint32_t lookback) {
+  for (uint32_t i = 0; i < lookback; ++i) {
+    const int64_t id = state.ids[i];
+    if (id == SequenceState::kBlocked || (id >= 0 && id <= std::numeric_limits<int32_t>::max())) {
+      continue;
+    }
+    return absl::InvalidArgumentError(
+        absl::StrCat("the state of sequence ", sequence, " holds ", id,
+                     ": compressed ids are not negative, and of 31 bits"));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status CheckTokens(const BatchRequest& batch, const Manifest& manifest,
@@ -109,6 +125,7 @@ absl::Status CheckTokens(const BatchRequest& batch, const Manifest& manifest,
                                                      " tokens: 1 to ", most,
                                                      " at once, longer ones in parts"));
     }
+    ENGRAM_RETURN_IF_ERROR(CheckWindow(i, state, manifest.scheme.Lookback()));
     // Where the tokens are addressed nothing shows any more whose state it was.
     if (state.set != set && !state.set.is_none()) {
       return CheckSameSet(absl::StrCat("the state of sequence ", i), state.set, set,

@@ -153,6 +153,10 @@ TEST_F(BatchCheckTest, ABatchByTokensLandsATokensColumnsTogether) {
   layer = Layer(1);
   layer.landing.places = places;
   ExpectInvalid(CheckTokens(tokens, layer), "a list of places", "leave it out");
+  capabilities_.tokens_at_places = true;
+  EXPECT_TRUE(CheckTokens(tokens, layer).ok());
+  layer.landing.places = absl::MakeConstSpan(places).first(7);
+  EXPECT_EQ(CheckTokens(tokens, layer).code(), absl::StatusCode::kInvalidArgument);
   layer = Layer(1);
   ExpectInvalid(Check(BatchRequest{.layers = {&layer, 1}, .tokens = &tokens}), "row ids in a batch",
                 "give one of the two");
@@ -248,6 +252,20 @@ TEST_F(SlicesCheckTest, TokensHaveASliceALayerWhereTheOwnerTakesThem) {
   EXPECT_THAT(std::string(status.message()),
               AllOf(HasSubstr("token_slices"), HasSubstr("0.0.9"), HasSubstr(kEngramVersion),
                     HasSubstr("upgrade the owner")));
+}
+
+TEST_F(BatchCheckTest, AStateHoldsWhatTravelsIn32Bits) {
+  manifest_.scheme.max_order = 3;
+  const std::vector<int32_t> ids = {1};
+  SequenceTokens sequence = {Addresser::Start(), 1};
+  for (const int64_t id : {int64_t{-1}, int64_t{1} << 31, (int64_t{1} << 32) + 5}) {
+    sequence.state.ids[1] = id;
+    ExpectInvalid(CheckTokens({{&sequence, 1}, ids, {}}, Layer(1)), "the state of sequence 0",
+                  "compressed ids");
+  }
+  sequence.state.ids[1] = std::numeric_limits<int32_t>::max();
+  sequence.state.ids[2] = -1;  // behind the window
+  EXPECT_TRUE(CheckTokens({{&sequence, 1}, ids, {}}, Layer(1)).ok());
 }
 
 TEST_F(BatchCheckTest, AStateIsOfTheSetThatIsAsked) {

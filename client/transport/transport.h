@@ -110,7 +110,8 @@ class LandingGate {
 struct BatchRequest {
   absl::Span<const LayerRequest> layers;  // in the order of need: the first one travels first
   MonotonicTime deadline = MonotonicTime::Infinite();
-  // Where set, the layers have no row ids, and their landings groups of a token's columns or none.
+  // Where set, the layers have no row ids, and their landings groups of a token's columns or none,
+  // or a list of places.
   const TokenBatch* tokens = nullptr;
   CompletionSink* sink = nullptr;  // outlives Reap
   uint64_t sink_tag = 0;           // what the sink is told to know the batch by
@@ -143,6 +144,9 @@ struct Capabilities {
   uint32_t max_sequence_tokens = 0;  // of a TokenBatch; 0: row ids alone are taken
   bool lands_at_places = false;      // takes landings with a list of places
   bool token_slices = false;         // the owner takes a TokenBatch with slices
+  bool tokens_at_places = false;     // and lands one at a list of places
+  // From so many rows of a layer on repeated row ids may travel once, token ids never do. 0: none.
+  uint64_t repeats_removed_from = 0;
   // As the owner said it when it was attached to, for messages. Empty: there is none, or it said
   // none.
   absl::string_view owner_version = {};

@@ -67,6 +67,15 @@ void GrowTo(size_t size, std::vector<T>* buffer) {
   if (buffer->size() < size) buffer->resize(std::bit_ceil(size));
 }
 
+// `goes_on`: behind the last run's columns.
+void AddColumn(uint32_t column, bool goes_on, std::vector<ColumnRun>* runs) {
+  if (goes_on) {
+    ++runs->back().columns;
+  } else {
+    runs->push_back({.first_column = column, .columns = 1});
+  }
+}
+
 absl::Status NoRuns(absl::string_view why) {
   return absl::InvalidArgumentError(
       absl::StrCat(why,
@@ -76,14 +85,14 @@ absl::Status NoRuns(absl::string_view why) {
 
 }  // namespace
 
-// A piece's columns of a slice, or one run of them.
+// A piece's columns of a slice, as many as are a slice of their own, or one run of them.
 struct BatchSplitter::Lane {
   uint32_t piece = 0;
   uint32_t rank = 0;
-  std::vector<ColumnRun> runs;  // of the slice's columns
+  std::vector<ColumnRun> runs = {};      // of the slice's columns
+  std::vector<ColumnRun> of_layer = {};  // of the layer's: those of `slice`
   uint32_t columns = 0;
-  bool has_slice = false;
-  ColumnSlice slice;     // of the layer's columns
+  ColumnSlice slice = {};
   uint32_t pattern = 0;  // where there are several runs
 };
 
@@ -127,50 +136,43 @@ std::shared_ptr<const BatchSplitter::Shape> BatchSplitter::MakeShape(uint32_t la
   shape->layer_index = layer_index;
   shape->style = style;
   shape->slice = slice;
-  std::vector<Lane>& lanes = shape->lanes;
-  const absl::Span<const uint16_t> pieces = map_->PiecesOfColumns(layer_index);
-  std::vector<uint32_t> ranks(map_->pieces().size());
-  for (uint32_t column = 0; column < slice.columns(); ++column) {
-    const uint32_t piece = pieces[slice.LayerColumn(column)];
-    const bool follows =
-        column > 0 && pieces[slice.LayerColumn(column - 1)] == piece;  // the run goes on
-    auto lane = lanes.begin();
-    if (style == SplitStyle::kPlaces) {
-      lane = std::find_if(lanes.begin(), lanes.end(),
-                          [&](const Lane& other) { return other.piece == piece; });
-    } else {
-      lane = follows ? lanes.end() - 1 : lanes.end();
-    }
-    if (lane == lanes.end()) {
-      lane = lanes.insert(lane, Lane());
-      lane->piece = piece;
-      lane->rank = style == SplitStyle::kRuns ? ranks[piece]++ : 0;
-    }
-    if (follows) {
-      ++lane->runs.back().columns;
-    } else {
-      lane->runs.push_back({.first_column = column, .columns = 1});
-    }
-    ++lane->columns;
-  }
-  for (Lane& lane : lanes) {
-    std::vector<ColumnRun> of_layer;
-    for (const ColumnRun& run : lane.runs) {
-      for (uint32_t c = 0; c < run.columns; ++c) {
-        const uint32_t column = slice.LayerColumn(run.first_column + c);
-        if (!of_layer.empty() && of_layer.back().first_column + of_layer.back().columns == column) {
-          ++of_layer.back().columns;
-        } else {
-          of_layer.push_back({.first_column = column, .columns = 1});
-        }
-      }
-    }
-    const auto made = ColumnSlice::Create(of_layer, slice.layer_columns(), slice.layer());
-    lane.has_slice = made.ok();  // else it has more runs than a slice may
-    if (made.ok()) lane.slice = *made;
+  CutLanes(shape.get());
+  for (Lane& lane : shape->lanes) {
+    const auto made = ColumnSlice::Create(lane.of_layer, slice.layer_columns(), slice.layer());
+    ENGRAM_CHECK(made.ok(), "a lane is no slice");
+    lane.slice = *made;
     lane.pattern = PatternOf(slice.columns(), lane.runs);
   }
   return shape;
+}
+
+// The slice's columns, one after the other, each to its piece's last lane while that has a run left
+// for it.
+void BatchSplitter::CutLanes(Shape* shape) const {
+  const ColumnSlice& slice = shape->slice;
+  const absl::Span<const uint16_t> pieces = map_->PiecesOfColumns(shape->layer_index);
+  std::vector<uint32_t> ranks(map_->pieces().size());
+  std::vector<size_t> lane_of(map_->pieces().size());
+  for (uint32_t column = 0; column < slice.columns(); ++column) {
+    const uint32_t of_layer = slice.LayerColumn(column);
+    const uint32_t piece = pieces[of_layer];
+    const bool follows = column > 0 && pieces[slice.LayerColumn(column - 1)] == piece;
+    bool is_first = ranks[piece] == 0 || (shape->style == SplitStyle::kRuns && !follows);
+    bool touches = false;  // the column before, of the layer
+    if (!is_first) {
+      const std::vector<ColumnRun>& runs = shape->lanes[lane_of[piece]].of_layer;
+      touches = runs.back().first_column + runs.back().columns == of_layer;
+      is_first = !touches && runs.size() == ColumnSlice::kMaxRuns;
+    }
+    if (is_first) {
+      lane_of[piece] = shape->lanes.size();
+      shape->lanes.push_back({.piece = piece, .rank = ranks[piece]++});
+    }
+    Lane& lane = shape->lanes[lane_of[piece]];
+    ++lane.columns;
+    AddColumn(column, !is_first && follows, &lane.runs);
+    AddColumn(of_layer, !is_first && touches, &lane.of_layer);
+  }
 }
 
 uint32_t BatchSplitter::PatternOf(uint32_t columns, absl::Span<const ColumnRun> runs) {
@@ -270,7 +272,7 @@ absl::Status BatchSplitter::SplitColumns(uint32_t index, const SplitRequest& req
     entry.key = KeyOf(lane.piece, lane.rank);
     entry.layer.request = index;
     entry.layer.rows = tokens * lane.columns;
-    entry.layer.slice = lane.has_slice ? &lane.slice : nullptr;
+    entry.layer.slice = &lane.slice;
     ENGRAM_RETURN_IF_ERROR(
         LandLane(request, *shape, lane, tokens, style, split, &entry.layer.landing));
     if (by_tokens) continue;

@@ -44,11 +44,13 @@ struct PartLayer {
   uint64_t rows = 0;
   absl::Span<const RowId> row_ids = {};  // empty in a batch by tokens
   Landing landing = {};
-  // The columns that the ids stand in, where they do and a slice can say it; else null.
+  // The columns that the ids stand in, or that the tokens are to be addressed to; null of ids in
+  // any order.
   const ColumnSlice* slice = nullptr;
 };
 
-// What is asked of one piece with one request.
+// What is asked of one piece with one request. Of columns in more than ColumnSlice::kMaxRuns runs
+// there are several.
 struct SplitPart {
   uint32_t piece = 0;
   uint64_t rows = 0;
@@ -57,9 +59,9 @@ struct SplitPart {
 };
 
 enum class SplitStyle {
-  kPlaces,  // one part a piece; rows may land by a list of places
-  // No lists, for wires and token batches that have none: a piece whose columns are several runs of
-  // the caller's slice is several parts, of a run each.
+  kPlaces,  // one part a piece as a rule; rows may land by a list of places
+  // No lists, for wires that have none: a piece whose columns are several runs of the caller's
+  // slice is several parts, of a run each.
   kRuns,
 };
 
@@ -114,6 +116,7 @@ class BatchSplitter {
                                        SplitStyle style);
   std::shared_ptr<const Shape> MakeShape(uint32_t layer_index, const ColumnSlice& slice,
                                          SplitStyle style);
+  void CutLanes(Shape* shape) const;
   uint32_t PatternOf(uint32_t columns, absl::Span<const ColumnRun> runs);
   absl::Span<const uint32_t> PlacesOf(uint32_t pattern, uint64_t tokens, BatchSplit* split);
   absl::Status SplitColumns(uint32_t index, const SplitRequest& request, SplitStyle style,

@@ -86,7 +86,7 @@ class SplitTest : public ::testing::Test {
   }
 
   void ExpectIdsInColumns(uint32_t index, const PartLayer& layer) {
-    if (layer.slice == nullptr) return;
+    if (layer.slice == nullptr) return;  // in any order
     const LayerAddressing& addressing = scheme_.layers[index];
     for (size_t i = 0; i < layer.row_ids.size(); ++i) {
       const uint32_t column =
@@ -236,6 +236,31 @@ TEST_F(SplitTest, SplitsTokensIntoSlices) {
   EXPECT_EQ(*split_.parts()[0].layers[0].slice,
             ColumnSlice::Create({{0, 2}, {8, 2}}, kColumns).value());
   EXPECT_EQ(split_.parts()[0].layers[0].landing.places.size(), 80);
+}
+
+// A slice has eight runs at most, the columns of a store as many as there are.
+TEST_F(SplitTest, ColumnsOfManyRunsAreSeveralSlices) {
+  std::vector<StoreState> heard = testing_cluster::Partitioned(scheme_, 2, 1);
+  for (uint32_t store = 0; store < 2; ++store) {
+    for (size_t i = 0; i < scheme_.layers.size(); ++i) {
+      HeldLayer& held = heard[store].sets[0].layers[i].rows;
+      held.ranges.clear();
+      for (uint32_t c = store; c < kColumns; c += 2) {
+        held.ranges.push_back({scheme_.layers[i].offsets[c], scheme_.layers[i].moduli[c]});
+      }
+    }
+  }
+  Use(heard);
+  const ColumnSlice all = ColumnSlice::All(kColumns);
+  const std::vector<RowId> first = Ids(0, all, 70), second = Ids(1, all, 70);
+  ExpectExact({{.layer_index = 0, .row_bytes = 8, .row_ids = first, .slice = &all},
+               {.layer_index = 1, .row_bytes = 8, .row_ids = second, .slice = &all}},
+              SplitStyle::kPlaces);
+  ASSERT_EQ(split_.parts().size(), 4);
+  for (const SplitPart& part : split_.parts()) {
+    ASSERT_EQ(part.layers.size(), 2);
+    EXPECT_EQ(part.layers[0].slice->runs().size(), part.rows == 2 * 70 * 8 ? 8 : 4);
+  }
 }
 
 TEST_F(SplitTest, RowsOfNobodyAreAPart) {

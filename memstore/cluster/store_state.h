@@ -44,9 +44,10 @@ struct StoreState {
   std::string instance_id;  // random, of one run of the program
   std::string address;      // under which it was reached
   StoreRole role = StoreRole::kStore;
-  std::string zone;                     // empty: not said
-  std::vector<std::string> transports;  // "grpc", "rdma", "shm"
-  double load = 0;                      // 0 idle, 1 as much as it can do
+  std::string zone;                        // empty: not said
+  std::vector<std::string> transports;     // "grpc", "rdma", "shm"
+  std::vector<std::string> features = {};  // of its lookups (proto/wire/features.h)
+  double load = 0;                         // 0 idle, 1 as much as it can do
   std::vector<HeldSet> sets;
   friend bool operator==(const StoreState&, const StoreState&) = default;
 };

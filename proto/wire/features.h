@@ -26,9 +26,12 @@ inline constexpr absl::string_view kImageChecks = "image_checks";
 // Of a reply over shared memory: the owner holds a part of the set, and sends the rows of it that
 // it holds. Over gRPC Attach says so by itself.
 inline constexpr absl::string_view kHeldRows = "held_rows";
+// An owner takes, over gRPC, token ids behind windows of compressed ids, as clients of ours keep
+// them. Whoever offers it offers the other features of token ids, too.
+inline constexpr absl::string_view kTokenWindows = "token_windows";
 // What this build knows, and what engramd offers over gRPC; other ways offer their own.
-inline constexpr std::array<absl::string_view, 3> kKnownFeatures = {kTokenSlices, kColumnChecks,
-                                                                    kImageChecks};
+inline constexpr std::array<absl::string_view, 4> kKnownFeatures = {kTokenSlices, kColumnChecks,
+                                                                    kImageChecks, kTokenWindows};
 // Image token ids that an owner sends at most, and a client takes.
 inline constexpr size_t kMostImageTokenIds = 1024;
 

@@ -1,58 +1,9 @@
 #include "proto/wire/lookup_messages.h"
 
-#include <cstring>
+#include "proto/wire/lookup_fields.h"
 
 namespace engram::wire {
 namespace {
-
-static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
-              "packed fixed fields are copied as they lie");
-
-// Field numbers of lookup.proto.
-namespace request {
-enum : uint32_t {
-  kTableSetId = 1,
-  kBatchId = 2,
-  kLayers = 3,
-  kTokens = 4,
-  kTimeout = 5,
-  kCancel = 6,
-  kAllowUnmaskedImages = 7
-};
-}
-namespace row_ids {
-enum : uint32_t { kLayer = 1, kIds32 = 2, kIds64 = 3, kColumns = 4 };
-}
-namespace column_slice {
-enum : uint32_t { kRuns = 1 };
-}
-namespace column_run {
-enum : uint32_t { kFirstColumn = 1, kColumns = 2 };
-}
-namespace token_batch {
-enum : uint32_t {
-  kLayers = 1,
-  kTokenIds = 2,
-  kDeadMask = 3,
-  kSequenceTokens = 4,
-  kSequenceLookback = 5,
-  kColumns = 6
-};
-}
-namespace response {
-enum : uint32_t {
-  kTableSetId = 1,
-  kBatchId = 2,
-  kLayers = 3,
-  kCode = 4,
-  kMessage = 5,
-  kRetryAfter = 6,
-  kLast = 7
-};
-}
-namespace row_data {
-enum : uint32_t { kLayer = 1, kRows = 2, kFirstRow = 3 };
-}
 
 // Protobuf refuses a proto3 string that is not UTF-8. Source: Unicode 15, table 3-7.
 bool IsUtf8(absl::string_view text) {
@@ -177,48 +128,6 @@ bool ReadSlice(Reader& reader, LookupRequest::Slice* slice) {
   });
 }
 
-uint64_t VarintBytes(uint64_t value) {
-  uint64_t bytes = 1;
-  for (; value >= 0x80; value >>= 7) ++bytes;
-  return bytes;
-}
-
-uint8_t* WriteVarint(uint64_t value, uint8_t* out) {
-  for (; value >= 0x80; value >>= 7) *out++ = static_cast<uint8_t>(value | 0x80);
-  *out++ = static_cast<uint8_t>(value);
-  return out;
-}
-
-// All field numbers are below 16, so that a tag is one byte.
-uint8_t* WriteTag(uint32_t field, WireType type, uint8_t* out) {
-  *out++ = static_cast<uint8_t>(field << 3 | static_cast<uint32_t>(type));
-  return out;
-}
-
-uint64_t VarintFieldBytes(uint64_t value) { return value == 0 ? 0 : 1 + VarintBytes(value); }
-
-uint8_t* WriteVarintField(uint32_t field, uint64_t value, uint8_t* out) {
-  if (value == 0) return out;
-  return WriteVarint(value, WriteTag(field, WireType::kVarint, out));
-}
-
-uint64_t LengthDelimitedBytes(uint64_t size) { return 1 + VarintBytes(size) + size; }
-
-uint8_t* WriteLengthHead(uint32_t field, uint64_t size, uint8_t* out) {
-  return WriteVarint(size, WriteTag(field, WireType::kLengthDelimited, out));
-}
-
-uint64_t StringFieldBytes(absl::string_view text) {
-  return text.empty() ? 0 : LengthDelimitedBytes(text.size());
-}
-
-uint8_t* WriteStringField(uint32_t field, absl::string_view text, uint8_t* out) {
-  if (text.empty()) return out;
-  out = WriteLengthHead(field, text.size(), out);
-  std::memcpy(out, text.data(), text.size());
-  return out + text.size();
-}
-
 }  // namespace
 
 void LookupRequest::Clear() {
@@ -231,22 +140,24 @@ void LookupRequest::Clear() {
   tokens.dead_mask.clear();
   tokens.sequence_tokens.clear();
   tokens.sequence_lookback.clear();
+  tokens.sequence_windows.clear();
   tokens.columns.clear();
   tokens.columns_named = 0;
 }
 
 uint64_t LookupRequest::ListBytes() const {
-  uint64_t bytes = 4 * (tokens.layers.size() + tokens.token_ids.size() +
-                        tokens.sequence_tokens.size() + tokens.sequence_lookback.size()) +
-                   tokens.dead_mask.size() + table_set_id.size() +
-                   tokens.columns.size() * sizeof(Slice);
+  uint64_t bytes =
+      4 * (tokens.layers.size() + tokens.token_ids.size() + tokens.sequence_tokens.size() +
+           tokens.sequence_lookback.size() + tokens.sequence_windows.size()) +
+      tokens.dead_mask.size() + table_set_id.size() + tokens.columns.size() * sizeof(Slice);
   for (const Layer& layer : layers()) bytes += 4 * layer.ids32.size() + 8 * layer.ids64.size();
   return bytes;
 }
 
 uint64_t LookupRequest::KeptBytes() const {
   uint64_t bytes = 4 * (tokens.layers.capacity() + tokens.token_ids.capacity() +
-                        tokens.sequence_tokens.capacity() + tokens.sequence_lookback.capacity()) +
+                        tokens.sequence_tokens.capacity() + tokens.sequence_lookback.capacity() +
+                        tokens.sequence_windows.capacity()) +
                    tokens.dead_mask.capacity() + table_set_id.capacity() +
                    tokens.columns.capacity() * sizeof(Slice) + layers_.capacity() * sizeof(Layer);
   for (const Layer& layer : layers_) {
@@ -310,6 +221,9 @@ bool LookupRequest::ParseTokens(Reader& reader) {
   has_tokens = true;
   return ReadMessage(reader, [&](uint32_t field, WireType type, bool* known) {
     if (field == token_batch::kTokenIds) return ReadFixed(reader, type, &tokens.token_ids, known);
+    if (field == token_batch::kSequenceWindows) {
+      return ReadFixed(reader, type, &tokens.sequence_windows, known);
+    }
     if (field == token_batch::kLayers) return ReadVarints(reader, type, &tokens.layers, known);
     if (field == token_batch::kSequenceTokens) {
       return ReadVarints(reader, type, &tokens.sequence_tokens, known);
@@ -380,87 +294,6 @@ bool LookupResponse::ParseField(Reader& reader, uint32_t field, WireType type) {
     *known = false;
     return true;
   });
-}
-
-uint64_t ReplyHeadBytes(const ReplyHead& head) {
-  return StringFieldBytes(head.table_set_id) + VarintFieldBytes(head.batch_id) +
-         VarintFieldBytes(head.last ? 1 : 0);
-}
-
-uint8_t* WriteReplyHead(const ReplyHead& head, uint8_t* out) {
-  out = WriteStringField(response::kTableSetId, head.table_set_id, out);
-  out = WriteVarintField(response::kBatchId, head.batch_id, out);
-  return WriteVarintField(response::kLast, head.last ? 1 : 0, out);
-}
-
-namespace {
-
-uint64_t ReplyLayerBytes(const ReplyLayerHead& head) {
-  return VarintFieldBytes(head.layer) + VarintFieldBytes(head.first_row) +
-         LengthDelimitedBytes(head.rows_bytes);
-}
-
-uint64_t RequestLayerBody(const RequestLayer& layer) {
-  return VarintFieldBytes(layer.layer) +
-         LengthDelimitedBytes(layer.ids.size() * (layer.wide ? 8 : 4));
-}
-
-}  // namespace
-
-uint64_t ReplyLayerHeadBytes(const ReplyLayerHead& head) {
-  return LengthDelimitedBytes(ReplyLayerBytes(head)) - head.rows_bytes;
-}
-
-uint8_t* WriteReplyLayerHead(const ReplyLayerHead& head, uint8_t* out) {
-  out = WriteLengthHead(response::kLayers, ReplyLayerBytes(head), out);
-  out = WriteVarintField(row_data::kLayer, head.layer, out);
-  out = WriteVarintField(row_data::kFirstRow, head.first_row, out);
-  return WriteLengthHead(row_data::kRows, head.rows_bytes, out);
-}
-
-std::string EncodeReplyError(const ReplyError& error) {
-  std::string bytes(VarintFieldBytes(error.batch_id) + VarintFieldBytes(error.code) +
-                        StringFieldBytes(error.message) + VarintFieldBytes(error.retry_after_ms),
-                    '\0');
-  auto* out = reinterpret_cast<uint8_t*>(bytes.data());
-  out = WriteVarintField(response::kBatchId, error.batch_id, out);
-  out = WriteVarintField(response::kCode, error.code, out);
-  out = WriteStringField(response::kMessage, error.message, out);
-  WriteVarintField(response::kRetryAfter, error.retry_after_ms, out);
-  return bytes;
-}
-
-uint64_t RequestHeadBytes(const RequestHead& head) {
-  return StringFieldBytes(head.table_set_id) + VarintFieldBytes(head.batch_id) +
-         VarintFieldBytes(head.timeout_us) + VarintFieldBytes(head.cancel ? 1 : 0);
-}
-
-uint8_t* WriteRequestHead(const RequestHead& head, uint8_t* out) {
-  out = WriteStringField(request::kTableSetId, head.table_set_id, out);
-  out = WriteVarintField(request::kBatchId, head.batch_id, out);
-  out = WriteVarintField(request::kTimeout, head.timeout_us, out);
-  return WriteVarintField(request::kCancel, head.cancel ? 1 : 0, out);
-}
-
-uint64_t RequestLayerBytes(const RequestLayer& layer) {
-  return LengthDelimitedBytes(RequestLayerBody(layer));
-}
-
-uint8_t* WriteRequestLayer(const RequestLayer& layer, uint8_t* out) {
-  out = WriteLengthHead(request::kLayers, RequestLayerBody(layer), out);
-  out = WriteVarintField(row_ids::kLayer, layer.layer, out);
-  if (layer.wide) {
-    out = WriteLengthHead(row_ids::kIds64, layer.ids.size() * 8, out);
-    std::memcpy(out, layer.ids.data(), layer.ids.size() * 8);
-    return out + layer.ids.size() * 8;
-  }
-  out = WriteLengthHead(row_ids::kIds32, layer.ids.size() * 4, out);
-  for (const uint64_t id : layer.ids) {
-    const auto narrow = static_cast<uint32_t>(id);
-    std::memcpy(out, &narrow, sizeof(narrow));
-    out += sizeof(narrow);
-  }
-  return out;
 }
 
 }  // namespace engram::wire

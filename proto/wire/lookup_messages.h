@@ -51,6 +51,7 @@ struct LookupRequest {
     std::vector<uint8_t> dead_mask;
     std::vector<uint32_t> sequence_tokens;
     std::vector<uint32_t> sequence_lookback;
+    std::vector<int32_t> sequence_windows;
     std::vector<Slice> columns;  // the first kMaxKeptLayers of them
     uint64_t columns_named = 0;
   };
@@ -130,16 +131,18 @@ struct ReplyError {
 };
 std::string EncodeReplyError(const ReplyError& error);
 
-// Framing of a request by row ids. `wide`: ids travel as 64 bits, else each is below 2^32.
+// Framing of a request: its head, then each layer with its row ids, or the tokens.
 struct RequestHead {
   absl::string_view table_set_id;
   uint64_t batch_id = 0;
   uint64_t timeout_us = 0;
   bool cancel = false;
+  bool allow_unmasked_images = false;
 };
 uint64_t RequestHeadBytes(const RequestHead& head);
 uint8_t* WriteRequestHead(const RequestHead& head, uint8_t* out);
 
+// `wide`: ids travel as 64 bits, else each is below 2^32.
 struct RequestLayer {
   uint32_t layer = 0;
   bool wide = false;
@@ -147,5 +150,19 @@ struct RequestLayer {
 };
 uint64_t RequestLayerBytes(const RequestLayer& layer);
 uint8_t* WriteRequestLayer(const RequestLayer& layer, uint8_t* out);
+
+// Token ids behind windows. A layer's slice is its runs: `runs_of_layer` says of each layer how
+// many of `runs` are its own; empty: all columns of every layer.
+struct RequestTokens {
+  absl::Span<const uint32_t> layers;
+  absl::Span<const int32_t> token_ids;
+  absl::Span<const uint8_t> dead_mask;
+  absl::Span<const uint32_t> sequence_tokens;
+  absl::Span<const int32_t> sequence_windows;
+  absl::Span<const LookupRequest::Run> runs;
+  absl::Span<const uint32_t> runs_of_layer;
+};
+uint64_t RequestTokensBytes(const RequestTokens& tokens);
+uint8_t* WriteRequestTokens(const RequestTokens& tokens, uint8_t* out);
 
 }  // namespace engram::wire

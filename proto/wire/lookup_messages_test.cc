@@ -163,6 +163,7 @@ void ExpectSame(const LookupRequest& ours, const v1::LookupRequest& theirs) {
   ExpectSame(ours.tokens.token_ids, theirs.tokens().token_ids());
   ExpectSame(ours.tokens.sequence_tokens, theirs.tokens().sequence_tokens());
   ExpectSame(ours.tokens.sequence_lookback, theirs.tokens().sequence_lookback());
+  ExpectSame(ours.tokens.sequence_windows, theirs.tokens().sequence_windows());
   EXPECT_EQ(std::string(ours.tokens.dead_mask.begin(), ours.tokens.dead_mask.end()),
             theirs.tokens().dead_mask());
   ASSERT_EQ(ours.tokens.columns_named, theirs.tokens().columns_size());
@@ -347,6 +348,54 @@ TEST(LookupMessages, FramedRequestsAreWhatProtobufWrites) {
       auto* const out = reinterpret_cast<uint8_t*>(ours.data());
       EXPECT_EQ(WriteRequestLayer(framed, out + before), out + ours.size());
     }
+    v1::LookupRequest parsed;
+    ASSERT_TRUE(parsed.ParseFromString(ours));
+    EXPECT_EQ(parsed.SerializeAsString(), theirs.SerializeAsString());
+    EXPECT_EQ(ours.size(), theirs.ByteSizeLong());
+  }
+}
+
+TEST(LookupMessages, FramedTokensAreWhatProtobufWrites) {
+  Random random(6);
+  for (int round = 0; round < 2000; ++round) {
+    v1::LookupRequest theirs;
+    theirs.set_allow_unmasked_images(Below(random, 2) == 0);
+    v1::TokenBatch& batch = *theirs.mutable_tokens();
+    std::vector<uint32_t> layers, tokens, runs_of_layer;
+    std::vector<int32_t> ids, windows;
+    std::vector<LookupRequest::Run> runs;
+    const std::string dead = AnyBytes(random, 5);
+    for (uint64_t i = Below(random, 5); i > 0; --i) {
+      batch.add_layers(layers.emplace_back(static_cast<uint32_t>(AnyNumber(random))));
+      if (round % 2 == 0) continue;
+      v1::ColumnSlice* const slice = batch.add_columns();
+      runs_of_layer.push_back(static_cast<uint32_t>(Below(random, kMaxKeptRuns + 1)));
+      for (uint32_t run = 0; run < runs_of_layer.back(); ++run) {
+        runs.push_back(
+            {static_cast<uint32_t>(Below(random, 3)), static_cast<uint32_t>(AnyNumber(random))});
+        v1::ColumnRun* const one = slice->add_runs();
+        one->set_first_column(runs.back().first_column);
+        one->set_columns(runs.back().columns);
+      }
+    }
+    for (uint64_t i = Below(random, 70); i > 0; --i) {
+      batch.add_token_ids(ids.emplace_back(static_cast<int32_t>(random())));
+      batch.add_sequence_tokens(tokens.emplace_back(static_cast<uint32_t>(AnyNumber(random))));
+      batch.add_sequence_windows(windows.emplace_back(static_cast<int32_t>(Below(random, 3)) - 1));
+    }
+    batch.set_dead_mask(dead);
+    const RequestHead head = {.table_set_id = "", .allow_unmasked_images = theirs.allow_unmasked_images()};
+    const RequestTokens framed = {
+        .layers = layers,
+        .token_ids = ids,
+        .dead_mask = {reinterpret_cast<const uint8_t*>(dead.data()), dead.size()},
+        .sequence_tokens = tokens,
+        .sequence_windows = windows,
+        .runs = runs,
+        .runs_of_layer = runs_of_layer};
+    std::string ours(RequestHeadBytes(head) + RequestTokensBytes(framed), '\0');
+    auto* const out = reinterpret_cast<uint8_t*>(ours.data());
+    EXPECT_EQ(WriteRequestTokens(framed, WriteRequestHead(head, out)), out + ours.size());
     v1::LookupRequest parsed;
     ASSERT_TRUE(parsed.ParseFromString(ours));
     EXPECT_EQ(parsed.SerializeAsString(), theirs.SerializeAsString());

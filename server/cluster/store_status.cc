@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "proto/wire/features.h"
 #include "server/cluster/instance_id.h"
 
 namespace engram {
@@ -57,6 +58,9 @@ v1::HoldingsResponse StoreStatus::Make(MayHaveSet may_have) const {
   message.set_role(v1::STORE_ROLE_STORE);
   message.set_zone(options_.zone);
   for (const std::string& transport : options_.transports) message.add_transports(transport);
+  for (const absl::string_view feature : wire::kKnownFeatures) {
+    message.add_features(feature.data(), feature.size());
+  }
   message.set_load(std::clamp(options_.load(), 0.0, 1.0));
   {
     MutexLock lock(mutex_);

@@ -16,6 +16,7 @@
 namespace engram {
 namespace {
 
+using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::MatchesRegex;
 using ::testing::SizeIs;
@@ -66,6 +67,7 @@ TEST_F(StoreStatusTest, SaysWhoItIs) {
   EXPECT_EQ(message.role(), v1::STORE_ROLE_STORE);
   EXPECT_EQ(message.zone(), "rack-7");
   EXPECT_THAT(message.transports(), ElementsAre("grpc", "rdma"));
+  EXPECT_THAT(message.features(), Contains("token_windows"));
   EXPECT_EQ(message.load(), 0.5);
   EXPECT_EQ(message.admin_address(), "");
   EXPECT_THAT(message.sets(), SizeIs(0));

@@ -103,6 +103,22 @@ absl::Status LookupBatch::PrepareTokens(std::shared_ptr<const TableSet> set,
     }
     slices_.push_back(*slice);
   }
+  if (!tokens.sequence_windows.empty()) {
+    if (!tokens.sequence_lookback.empty()) {
+      return absl::InvalidArgumentError(
+          "both sequence_lookback and sequence_windows are given: a sequence has one of the two");
+    }
+    return lookup_.PrepareSequences(std::move(set),
+                                    {.layers = tokens.layers,
+                                     .sequence_tokens = tokens.sequence_tokens,
+                                     .lookback = scheme.Lookback(),
+                                     .windows = tokens.sequence_windows,
+                                     .token_ids = tokens.token_ids,
+                                     .dead = tokens.dead_mask,
+                                     .slices = slices_,
+                                     .allow_unmasked_images = request_.allow_unmasked_images},
+                                    limits);
+  }
   return lookup_.PrepareTokens(std::move(set),
                                {.layers = tokens.layers,
                                 .token_ids = tokens.token_ids,

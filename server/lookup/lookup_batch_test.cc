@@ -287,6 +287,49 @@ TEST_F(LookupBatchTest, TokenBatchesAreExact) {
   ExpectUnary(batch, asked, 1 << 20);
 }
 
+// As clients of ours send them: windows in the place of lookback tokens, layers in any order.
+TEST_F(LookupBatchTest, SequencesAfterTheirWindowsAreExact) {
+  v1::LookupRequest request = Request({}, 9);
+  v1::TokenBatch& tokens = *request.mutable_tokens();
+  std::vector<Asked> asked = {{.layer = 14, .ids = {}}, {.layer = 1, .ids = {}}};
+  for (const Asked& one : asked) tokens.add_layers(one.layer);
+  for (uint64_t sequence = 0; sequence < 20; ++sequence) {
+    uint64_t before = sequence % 3 == 0 ? 0 : 10 + sequence;  // 0: the pad
+    tokens.add_sequence_windows(before == 0 ? -1 : static_cast<int32_t>(before));
+    tokens.add_sequence_tokens(static_cast<uint32_t>(1 + sequence % 2));
+    for (uint64_t i = 0; i < 1 + sequence % 2; ++i) {
+      const uint64_t id = 30 + 2 * sequence + i;
+      tokens.add_token_ids(static_cast<int32_t>(id));
+      for (Asked& one : asked) {
+        one.ids.push_back(((id * 3) ^ (before * 5)) % ShapeOf(one.layer).rows);
+      }
+      before = id;
+    }
+  }
+  LookupBatch batch;
+  for (const uint64_t rows_bytes : {1, 5000, 1 << 20}) {
+    Take(batch, request);
+    ExpectStream(batch, asked, rows_bytes);
+  }
+  Take(batch, request);
+  ExpectUnary(batch, asked, 1 << 20);
+
+  const auto refused = [&](auto change) {
+    v1::LookupRequest wrong = request;
+    change(*wrong.mutable_tokens());
+    EXPECT_TRUE(Parse(batch, wrong.SerializeAsString(), 7).ok());
+    return batch.Prepare(*registry_, kNoLimit).code();
+  };
+  constexpr absl::StatusCode kInvalid = absl::StatusCode::kInvalidArgument;
+  EXPECT_EQ(refused([](auto& t) { t.add_sequence_windows(1); }), kInvalid);
+  EXPECT_EQ(refused([](auto& t) { t.mutable_sequence_windows()->Truncate(1); }), kInvalid);
+  EXPECT_EQ(refused([](auto& t) { t.set_sequence_windows(3, -2); }), kInvalid);
+  EXPECT_EQ(refused([](auto& t) { t.add_sequence_lookback(1); }), kInvalid);
+  EXPECT_EQ(refused([](auto& t) { t.set_dead_mask("1"); }), kInvalid);
+  EXPECT_EQ(refused([](auto& t) { t.clear_layers(); }), kInvalid);
+  EXPECT_EQ(refused([](auto& t) { t.add_columns(); }), kInvalid);
+}
+
 TEST_F(LookupBatchTest, BatchesMayBeFilledByTurns) {
   const std::vector<Asked> one = {Some(1, 300, 1), Some(7, 20, 2)}, two = {Some(14, 30, 3)};
   LookupBatch first, second;

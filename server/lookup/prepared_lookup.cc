@@ -127,6 +127,16 @@ absl::Status CheckWindows(const WantedSequences& wanted, const AddressScheme& sc
     return absl::InvalidArgumentError(absl::StrCat(
         "a window of ", wanted.lookback, " tokens: the table set looks back ", scheme.Lookback()));
   }
+  if (wanted.windows.size() != uint64_t{wanted.lookback} * wanted.sequence_tokens.size()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "windows of ", wanted.windows.size(), " ids for ", wanted.sequence_tokens.size(),
+        " sequences: give ", wanted.lookback, " for each"));
+  }
+  if (!wanted.dead.empty() && wanted.dead.size() != wanted.token_ids.size()) {
+    return absl::InvalidArgumentError(absl::StrCat("a dead mask of ", wanted.dead.size(),
+                                                   " bytes for ", wanted.token_ids.size(),
+                                                   " token ids: give one for each, or none"));
+  }
   uint64_t tokens = 0;
   for (size_t i = 0; i < wanted.sequence_tokens.size(); ++i) {
     if (wanted.sequence_tokens[i] == 0) {

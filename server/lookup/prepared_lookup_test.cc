@@ -150,6 +150,10 @@ TEST_F(PreparedLookupTest, AddressesSequencesAfterTheWindowsThatTheirClientKept)
   EXPECT_THAT(refused([&](auto& w) { w.windows = low; }), HasSubstr("window of sequence 1"));
   EXPECT_THAT(refused([&](auto& w) { w.windows = high; }), HasSubstr("window of sequence 0"));
   EXPECT_THAT(refused([&](auto& w) { w.token_ids = bad_ids; }), HasSubstr("sequence 0"));
+  const std::vector<int32_t> few_windows = {5};
+  EXPECT_THAT(refused([&](auto& w) { w.windows = few_windows; }), HasSubstr("give 1 for each"));
+  const std::vector<uint8_t> mask = {0, 1};
+  EXPECT_THAT(refused([&](auto& w) { w.dead = mask; }), HasSubstr("dead mask of 2"));
 }
 
 TEST_F(PreparedLookupTest, AddressesTheColumnsOfASliceAlone) {

@@ -201,12 +201,14 @@ absl::StatusOr<std::shared_ptr<const GrpcAttachment>> GrpcAttachment::Create(
 
 std::shared_ptr<const GrpcAttachment> GrpcAttachment::At(
     std::string address, std::shared_ptr<const GrpcCredentials> credentials,
-    std::shared_ptr<grpc::Channel> channel) const {
+    std::shared_ptr<grpc::Channel> channel, std::vector<std::string> features) const {
   AttachedTableSet set = table_set_;
   set.held.clear();
+  GrpcOffer offer = offer_;
+  offer.features = std::move(features);
   return std::shared_ptr<const GrpcAttachment>(
-      new GrpcAttachment(std::move(address), std::move(set), offer_, std::move(credentials),
-                         std::move(channel), clock_));
+      new GrpcAttachment(std::move(address), std::move(set), std::move(offer),
+                         std::move(credentials), std::move(channel), clock_));
 }
 
 std::shared_ptr<grpc::Channel> GrpcAttachment::OpenChannel() const {

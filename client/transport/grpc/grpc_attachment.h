@@ -57,10 +57,12 @@ class GrpcAttachment {
       const std::string& address, const std::string& table_set, const GrpcAttachOptions& options);
 
   // The same set at another owner, which is not asked for it: what rows are of is said in every
-  // reply. `channel` leads to `address`. Its limits are taken to be those of this one's owner.
+  // reply. `channel` leads to `address`; `features` are that owner's. Its limits are taken to be
+  // those of this one's owner.
   std::shared_ptr<const GrpcAttachment> At(std::string address,
                                            std::shared_ptr<const GrpcCredentials> credentials,
-                                           std::shared_ptr<grpc::Channel> channel) const;
+                                           std::shared_ptr<grpc::Channel> channel,
+                                           std::vector<std::string> features) const;
 
   const std::string& address() const { return address_; }
   const AttachedTableSet& table_set() const { return table_set_; }

@@ -13,7 +13,7 @@ namespace {
 constexpr uint64_t kRequestFramingBytes = 256;
 constexpr uint64_t kLayerFramingBytes = 32;
 // Of a batch that is kept to be used again: a prefill's of thousands of tokens, some MiB of ids.
-constexpr size_t kMaxKeptRows = size_t{1} << 18;
+constexpr uint64_t kMaxKeptBytes = 4 << 20;
 
 // Rows of a reply where gRPC put them, taken from the front.
 class RowBytes {
@@ -52,6 +52,8 @@ void GrpcBatch::Fill(const GrpcPeer& peer, const BatchRequest& request,
   gate_tag_ = request.gate_tag;
   layer_count_ = request.layers.size();
   if (layers_.size() < layer_count_) layers_.resize(layer_count_);
+  tokens_.Clear();
+  if (request.tokens != nullptr) return FillTokens(request);
   for (size_t i = 0; i < layer_count_; ++i) {
     const LayerRequest& layer = request.layers[i];
     FillLayer(*peer.manifest->FindLayer(layer.layer), layer, deduplicator, &layers_[i]);
@@ -81,13 +83,52 @@ void GrpcBatch::FillLayer(const LayerTableSpec& spec, const LayerRequest& reques
   layer->left = layer->ids.size();
 }
 
+void GrpcBatch::FillTokens(const BatchRequest& request) {
+  const AddressScheme& scheme = peer_->manifest->scheme;
+  tokens_.Fill(request, scheme);
+  for (size_t i = 0; i < layer_count_; ++i) {
+    const LayerRequest& asked = request.layers[i];
+    Layer& layer = layers_[i];
+    layer.layer = asked.layer;
+    layer.row_bytes = peer_->manifest->FindLayer(asked.layer)->row_bytes;
+    layer.columns =
+        request.tokens->slices.empty() ? scheme.Columns() : request.tokens->slices[i].columns();
+    layer.ids.clear();
+    layer.copies.clear();
+    layer.places.assign(asked.landing.places.begin(), asked.landing.places.end());
+    layer.landing = asked.landing;
+    layer.landing.places = layer.places;
+    layer.left = tokens_.tokens() * layer.columns;
+  }
+}
+
 bool GrpcBatch::MayBeKept() const {
-  size_t rows = 0;
-  for (const Layer& layer : layers_) rows += layer.ids.capacity();
-  return rows <= kMaxKeptRows;
+  uint64_t bytes = tokens_.KeptBytes();
+  for (const Layer& layer : layers_) {
+    bytes += layer.ids.capacity() * sizeof(RowId) + layer.places.capacity() * sizeof(uint32_t);
+  }
+  return bytes <= kMaxKeptBytes;
+}
+
+std::vector<std::shared_ptr<GrpcBatch::Request>> GrpcBatch::CutTokens() {
+  std::vector<std::shared_ptr<Request>> requests;
+  GrpcTokens::Part part;
+  while ((part = tokens_.Next(part, peer_->max_request_bytes)).tokens > 0) {
+    Request& request = *requests.emplace_back(std::make_shared<Request>());
+    request.batch = TicketRef<GrpcBatch>(this);
+    request.tokens = part;
+    for (size_t i = 0; i < layer_count_; ++i) {
+      const uint64_t columns = layers_[i].columns;
+      if (columns == 0) continue;
+      request.runs.push_back(
+          {.layer = i, .first = part.first_token * columns, .rows = part.tokens * columns});
+    }
+  }
+  return requests;
 }
 
 std::vector<std::shared_ptr<GrpcBatch::Request>> GrpcBatch::Cut() {
+  if (!tokens_.empty()) return CutTokens();
   std::vector<std::shared_ptr<Request>> requests;
   uint64_t reply_room = 0, request_room = 0;
   for (size_t i = 0; i < layer_count_; ++i) {
@@ -117,7 +158,8 @@ wire::RequestHead GrpcBatch::HeadOf(const Request& request) const {
   return {.table_set_id = peer_->table_set_id,
           .batch_id = request.wire_id,
           .timeout_us = request.timeout_us,
-          .cancel = false};
+          .cancel = false,
+          .allow_unmasked_images = !tokens_.empty() && tokens_.allows_unmasked_images()};
 }
 
 wire::RequestLayer GrpcBatch::LayerOf(const Run& run) const {
@@ -129,12 +171,17 @@ wire::RequestLayer GrpcBatch::LayerOf(const Run& run) const {
 
 uint64_t GrpcBatch::RequestBytes(const Request& request) const {
   uint64_t bytes = wire::RequestHeadBytes(HeadOf(request));
+  if (!tokens_.empty()) return bytes + wire::RequestTokensBytes(tokens_.On(request.tokens));
   for (const Run& run : request.runs) bytes += wire::RequestLayerBytes(LayerOf(run));
   return bytes;
 }
 
 void GrpcBatch::WriteRequest(const Request& request, uint8_t* out) const {
   out = wire::WriteRequestHead(HeadOf(request), out);
+  if (!tokens_.empty()) {
+    wire::WriteRequestTokens(tokens_.On(request.tokens), out);
+    return;
+  }
   for (const Run& run : request.runs) out = wire::WriteRequestLayer(LayerOf(run), out);
 }
 

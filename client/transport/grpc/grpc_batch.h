@@ -2,7 +2,8 @@
 // lands.
 //
 // A batch is cut into requests, each one message; replies are held against what was asked for
-// before their rows are copied, once, from gRPC's buffers to where they land (landing.h). Knows the
+// before their rows are copied, once, from gRPC's buffers to where they land (landing.h). Of token
+// ids a request has whole sequences, and asks for all layers at once. Knows the
 // wire, nothing of calls and queues; whether rows may be copied at all is its transport's to say
 // (ticketed_transport.h). Thread-compatible: one thread makes it, then one at a time takes replies;
 // requests are encoded by any.
@@ -15,6 +16,7 @@
 
 #include "absl/status/status.h"
 #include "absl/types/span.h"
+#include "client/transport/grpc/grpc_tokens.h"
 #include "client/transport/row_deduplicator.h"
 #include "client/transport/ticketed_batch.h"
 #include "client/transport/transport.h"
@@ -44,7 +46,8 @@ class GrpcBatch final : public TicketedBatch {
   struct Request {
     TicketRef<GrpcBatch> batch;
     std::vector<Run> runs;
-    size_t at = 0;  // the run whose rows come next
+    size_t at = 0;            // the run whose rows come next
+    GrpcTokens::Part tokens;  // of a batch by token ids
     // The sender's.
     bool sent_again = false;
     uint64_t wire_id = 0;
@@ -90,7 +93,8 @@ class GrpcBatch final : public TicketedBatch {
     uint32_t layer = 0;
     uint32_t row_bytes = 0;
     bool wide = false;
-    std::vector<RowId> ids;        // that travel
+    std::vector<RowId> ids;        // that travel; none in a batch by token ids
+    uint32_t columns = 0;          // of a token, in a batch by token ids
     std::vector<uint32_t> places;  // of each of them; empty: row i lands at place i
     std::vector<RowCopy> copies;   // places that take what another place has
     Landing landing;               // of what travels, its list `places`
@@ -99,6 +103,8 @@ class GrpcBatch final : public TicketedBatch {
 
   static void FillLayer(const LayerTableSpec& spec, const LayerRequest& request,
                         RowDeduplicator& deduplicator, Layer* layer);
+  void FillTokens(const BatchRequest& request);
+  std::vector<std::shared_ptr<Request>> CutTokens();
   wire::RequestHead HeadOf(const Request& request) const;
   wire::RequestLayer LayerOf(const Run& run) const;
   static void LandRepeats(const Layer& layer);
@@ -109,6 +115,7 @@ class GrpcBatch final : public TicketedBatch {
   MonotonicTime begin_;
   std::vector<Layer> layers_;  // beyond layer_count_: kept for their memory
   size_t layer_count_ = 0;
+  GrpcTokens tokens_;
   std::vector<std::shared_ptr<Request>> requests_;
 };
 

@@ -318,6 +318,33 @@ TEST_F(GrpcBatchTest, RowsLandAtListedPlaces) {
   ExpectLanded();
 }
 
+// Two requests of one sequence each, whose rows are those that Ask names, in their order.
+TEST_F(GrpcBatchTest, RowsOfTokensLandWhereverTheyAreCut) {
+  manifest_.scheme.max_order = 3;
+  manifest_.scheme.heads_per_order = 2;
+  peer_.max_request_bytes = 1300;
+  const std::vector<SequenceTokens> sequences(2, {Addresser::Start(), 75});
+  const std::vector<int32_t> ids(150, 1);
+  const TokenBatch tokens = {sequences, ids, {}};
+  std::vector<uint32_t> places(600);
+  for (uint32_t i = 0; i < places.size(); ++i) places[i] = (i * 7 + 3) % 600;
+  Ask(1, Ids(600), {}, places);
+  Ask(20, Ids(600), {.group_rows = 4, .group_stride_bytes = 37});
+  std::vector<LayerRequest> layers = asked_;
+  for (LayerRequest& layer : layers) layer.row_ids = {};
+  batch_->Fill(peer_, {.layers = layers, .tokens = &tokens}, deduplicator_, kBegin);
+  requests_ = batch_->Cut();
+  ASSERT_EQ(requests_.size(), 2u);
+  for (size_t i = 0; i < 2; ++i) {
+    EXPECT_TRUE(Sent(requests_[i]).has_tokens && Sent(requests_[i]).layers().empty());
+    const auto part = [&](uint32_t layer) {
+      return Reply::Part{layer, 0, RowsOf(layer, {&ids_[layer][i * 300], 300})};
+    };
+    Land(requests_[i], {part(1), part(20)}, true, 100);
+  }
+  ExpectLanded();
+}
+
 TEST_F(GrpcBatchTest, RowsThatRepeatTravelOnce) {
   std::vector<RowId> ids(6000);
   for (uint64_t i = 0; i < ids.size(); ++i) ids[i] = i * i % 1000;

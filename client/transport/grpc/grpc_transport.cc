@@ -12,6 +12,7 @@
 #include "client/transport/grpc/grpc_unary_calls.h"
 #include "memstore/base/check.h"
 #include "memstore/base/status_macros.h"
+#include "proto/wire/features.h"
 
 namespace engram {
 namespace {
@@ -48,6 +49,15 @@ absl::Status CheckOptions(const GrpcOptions& options) {
                                                    absl::FormatDuration(options.spin)));
   }
   return absl::OkStatus();
+}
+
+// 0: the owner is asked by row ids.
+uint32_t MaxSequenceTokens(const GrpcAttachment& attachment, const GrpcPeer& peer, bool unary) {
+  // A unary reply has room for so many rows alone, of which a sequence may be more.
+  if (unary || !wire::HasFeature(attachment.offer().features, wire::kTokenWindows)) return 0;
+  const AddressScheme& scheme = peer.manifest->scheme;
+  return GrpcTokens::MaxSequenceTokens(peer.max_request_bytes, scheme.layers.size(),
+                                       scheme.Lookback());
 }
 
 GrpcPeer PeerOf(const GrpcAttachment& attachment, bool unary) {
@@ -97,14 +107,18 @@ GrpcTransport::GrpcTransport(std::shared_ptr<const GrpcAttachment> attachment,
     : TicketedTransport({.clock = &attachment->clock(),
                          .owner = absl::StrCat("engramd at ", attachment->address())}),
       attachment_(std::move(attachment)),
+      peer_(PeerOf(*attachment_, options.unary)),
       capabilities_{.name = "grpc",
                     .lands_asynchronously = true,
                     .max_batch_rows = attachment_->offer().max_batch_rows > 0
                                           ? attachment_->offer().max_batch_rows
                                           : kDefaultBatchRows,
+                    .max_sequence_tokens = MaxSequenceTokens(*attachment_, peer_, options.unary),
                     .lands_at_places = true,
+                    .token_slices = true,  // of whoever offers token_windows
+                    .tokens_at_places = true,
+                    .repeats_removed_from = RowDeduplicator::kMinRows,
                     .owner_version = attachment_->offer().version},
-      peer_(PeerOf(*attachment_, options.unary)),
       asks_once_(options.asks_once),
       driver_(std::move(driver)) {
   for (uint32_t i = 0; i < options.connections; ++i) {

@@ -3,7 +3,8 @@
 // Batches travel on long-lived streams, or as unary calls; either way without protobuf, and rows
 // are copied once, from the buffers they were received in to where they land. The thread that waits
 // takes the replies itself (queue_driver.h). Row ids that repeat in a large batch travel once
-// (row_deduplicator.h). Contract: transport.h; the life of tickets: ticketed_transport.h. A batch's
+// (row_deduplicator.h). Streams take token ids, too, where the owner offers token_windows.
+// Contract: transport.h; the life of tickets: ticketed_transport.h. A batch's
 // writer is the thread that copies rows of a reply, so an earlier attempt of a request never writes
 // beside a later one.
 #pragma once
@@ -110,8 +111,8 @@ class GrpcTransport final : public TicketedTransport, private RequestSink {
   bool Ended() const;
 
   const std::shared_ptr<const GrpcAttachment> attachment_;
-  const Capabilities capabilities_;
   const GrpcPeer peer_;
+  const Capabilities capabilities_;
   const bool asks_once_;
   RowDeduplicator deduplicator_;
   const std::shared_ptr<QueueDriver> driver_;
