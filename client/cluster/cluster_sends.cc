@@ -133,6 +133,9 @@ bool ClusterTransport::Do(const RouterAction& action) {
       for (const MapStore& store : router_.map()->stores()) asked_.insert(store.address);
       return false;
     }
+    case ActionKind::kSplitAgain:
+      SplitAgain(action);
+      return false;
     case ActionKind::kForget:
       Forget(action.store);
       return false;
@@ -174,10 +177,39 @@ absl::StatusOr<std::shared_ptr<Transport>> ClusterTransport::LinkTo(StoreId stor
 void ClusterTransport::FillSent(const RouterAction& action, const ClusterBatch& batch, Sent* sent,
                                 std::vector<LayerRequest>* layers) {
   layers->clear();
-  for (const PartLayer& layer : batch.parts()[action.part].layers) {
-    if (router_.HasLanded(action.batch, action.part, layer.request)) continue;
+  for (const PartLayer& layer : batch.PartAt(action.part).layers) {
+    if (!router_.IsMissing(action.batch, action.part, layer.request)) continue;
     sent->layers.push_back(layer.request);
-    layers->push_back(batch.RequestOf(layer));
+    layers->push_back(batch.RequestOf(action.part, layer));
+  }
+}
+
+void ClusterTransport::SplitAgain(const RouterAction& action) {
+  const TicketRef<ClusterBatch> batch = BatchOf(action.tag);
+  if (batch.get() == nullptr) return;  // and nothing of it is wanted any more
+  std::vector<uint32_t> missing;
+  {
+    MutexLock lock(router_mutex_);
+    for (const PartLayer& layer : batch->PartAt(action.part).layers) {
+      if (router_.IsMissing(action.batch, action.part, layer.request)) {
+        missing.push_back(layer.request);
+      }
+    }
+  }
+  while (true) {
+    std::shared_ptr<const ClusterMap> map;
+    std::unique_ptr<BatchSplit> split;
+    {
+      MutexLock lock(split_mutex_);
+      map = splitter_->map();
+      split = batch->SplitAgain(action.part, missing, *splitter_);
+    }
+    MutexLock lock(router_mutex_);
+    const absl::Status status = router_.TakeSplit(action.batch, action.part, map.get(),
+                                                  split->parts(), clock().Now(), &actions_);
+    if (absl::IsAborted(status)) continue;
+    if (status.ok()) batch->Add(std::move(split));
+    return;
   }
 }
 

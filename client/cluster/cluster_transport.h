@@ -137,6 +137,7 @@ class ClusterTransport final : public TicketedTransport,
   void FillSent(const RouterAction& action, const ClusterBatch& batch, Sent* sent,
                 std::vector<LayerRequest>* layers) ABSL_EXCLUSIVE_LOCKS_REQUIRED(router_mutex_);
   absl::StatusOr<std::shared_ptr<Transport>> LinkTo(StoreId store);
+  void SplitAgain(const RouterAction& action);
   void NotSent(const RouterAction& action, const absl::Status& why);
   void CancelSent(AttemptId attempt);
   void ReapSent(AttemptId attempt);
