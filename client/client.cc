@@ -90,6 +90,7 @@ absl::StatusOr<std::unique_ptr<Transport>> AttachTransport(const Target& target,
                               .spin = options.spin,
                               .zone = options.zone,
                               .security = options.security,
+                              .etcd = options.etcd,
                               .clock = options.clock});
     }
   }

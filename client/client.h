@@ -40,6 +40,7 @@
 #include "memstore/addressing/set_id.h"
 #include "memstore/base/clock.h"
 #include "memstore/base/mutex.h"
+#include "memstore/discovery/etcd_security.h"
 
 namespace engram {
 
@@ -74,6 +75,11 @@ struct AttachOptions {
   bool allow_unmasked_images = false;
   // gRPC, RDMA. Shared memory has its socket's users for it, embedded needs none.
   SecurityOptions security = {};
+  // Of cluster:etcd:... alone: how etcd is known, and what proves this client to it. Without `ca`,
+  // `cert` and `key` those of `security` are etcd's as well, so that addresses do not come in the
+  // clear where stores speak TLS; with any of the three none of `security` is. The stores' token
+  // and server name are never used for etcd, nor etcd's user for stores.
+  EtcdSecurity etcd = {};
   // Of everything that waits, is late or is tried again; outlives the client.
   Clock* clock = &RealClock();
 };

@@ -194,6 +194,16 @@ void ShowRouting(Page& page) {
                     &RouterCounters::trials);
   page.CountRouting("store_fences_total", "Stores asked no more since their rows are damaged.",
                     &RouterCounters::fences);
+  page.CountRouting("store_strangers_total",
+                    "Tries to hear a store that ended with a certificate or a token that one side "
+                    "does not take.",
+                    &RouterCounters::strangers);
+  page.CountRouting("stores_left_out_total",
+                    "Words of stores that were left out, for they cannot be true.",
+                    &RouterCounters::left_out);
+  page.CountRouting("store_lies_total",
+                    "Partitions that a store said it holds, refused, and is asked for no more.",
+                    &RouterCounters::lies);
   page.CountRouting("layers_dropped_total", "Layers of parts dropped since their store was fenced.",
                     &RouterCounters::layers_dropped);
   page.CountRouting("cluster_maps_total", "Maps made of what the cluster's stores hold.",

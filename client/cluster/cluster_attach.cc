@@ -66,9 +66,11 @@ class Attaching {
  private:
   absl::Status StartWatch(const ClusterTarget& target) {
     while (true) {
-      absl::StatusOr<std::unique_ptr<StoreWatch>> watch = StoreWatch::Start(
-          target,
-          {.security = options_.security, .clock = options_.clock, .resolver = options_.resolver});
+      absl::StatusOr<std::unique_ptr<StoreWatch>> watch =
+          StoreWatch::Start(target, {.security = options_.security,
+                                     .etcd = options_.etcd,
+                                     .clock = options_.clock,
+                                     .resolver = options_.resolver});
       if (watch.ok()) {
         watch_ = *std::move(watch);
         return absl::OkStatus();
@@ -127,7 +129,7 @@ class Attaching {
     const size_t addresses = watch_->addresses();
     if (absl::IsNotFound(why)) {
       const bool all_heard = problems.empty() && watch_->Heard().size() >= addresses;
-      return all_heard ? absl::FailedPreconditionError(why.message()) : absl::OkStatus();
+      return all_heard ? WithProblems(why) : absl::OkStatus();
     }
     const bool all_hopeless =
         !problems.empty() && problems.size() >= addresses &&
@@ -141,12 +143,31 @@ class Attaching {
     return MayPass(why) ? absl::OkStatus() : why;
   }
 
+  // Of each address that is no store to ask, in words.
+  std::vector<std::string> Problems() const {
+    std::vector<std::string> problems;
+    for (const auto& [address, problem] : watch_->problems()) {
+      problems.emplace_back(problem.message());
+    }
+    for (const std::string& address : watch_->Silent()) {
+      problems.push_back(absl::StrCat(address, " has said nothing yet"));
+    }
+    for (const StoreState& heard : watch_->Heard()) {
+      if (heard.role != StoreRole::kGateway) continue;
+      problems.push_back(absl::StrCat(heard.address,
+                                      " is a gateway and none of the cluster's stores: leave it "
+                                      "out, or attach to it alone, grpc:",
+                                      heard.address));
+    }
+    return problems;
+  }
+
   absl::Status WithProblems(const absl::Status& why) const {
     std::string text(why.message());
     size_t named = 0;
-    for (const auto& [address, problem] : watch_->problems()) {
-      if (absl::StrContains(text, problem.message())) continue;
-      if (++named <= kProblemsNamed) absl::StrAppend(&text, "; ", problem.message());
+    for (const std::string& problem : Problems()) {
+      if (absl::StrContains(text, problem)) continue;
+      if (++named <= kProblemsNamed) absl::StrAppend(&text, "; ", problem);
     }
     if (named > kProblemsNamed) {
       absl::StrAppend(&text, "; and ", named - kProblemsNamed, " more addresses");

@@ -14,6 +14,7 @@
 #include "client/transport/security_options.h"
 #include "client/transport/transport.h"
 #include "memstore/base/clock.h"
+#include "memstore/discovery/etcd_security.h"
 
 namespace engram {
 
@@ -26,6 +27,7 @@ struct ClusterOptions {
   absl::Duration spin = absl::ZeroDuration();
   std::string zone = {};  // of this client; empty: no preference
   SecurityOptions security = {};
+  EtcdSecurity etcd = {};       // as AttachOptions has it
   Clock* clock = &RealClock();  // outlives the transport
   Resolver resolver = SystemResolver();
 };

@@ -284,19 +284,53 @@ TEST_F(ClusterAttachTest, AnotherNameIsRefusedOnceEveryStoreWasHeard) {
   EXPECT_THAT(std::string(transport.status().message()), HasSubstr(manifest_.name));
 }
 
+// Listens, and never answers; with its queue full not even the kernel does.
+class BlackHole {
+ public:
+  BlackHole() {
+    place_.sin_family = AF_INET;
+    place_.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof(place_);
+    auto* const any = reinterpret_cast<sockaddr*>(&place_);
+    EXPECT_EQ(bind(socket_.get(), any, size), 0);
+    EXPECT_EQ(listen(socket_.get(), 0), 0);
+    EXPECT_EQ(getsockname(socket_.get(), any, &size), 0);
+  }
+  std::string address() const { return absl::StrCat("127.0.0.1:", ntohs(place_.sin_port)); }
+  // Until no more is taken.
+  void FillQueue() {
+    for (int i = 0; i < 4; ++i) {
+      waiting_.emplace_back(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+      connect(waiting_.back().get(), reinterpret_cast<const sockaddr*>(&place_), sizeof(place_));
+    }
+  }
+
+ private:
+  const FileDescriptor socket_{socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+  sockaddr_in place_{};
+  std::vector<FileDescriptor> waiting_;
+};
+
 TEST_F(ClusterAttachTest, AnAddressThatSaysNothingIsWaitedForByNobody) {
-  const FileDescriptor silent(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_in place{};
-  place.sin_family = AF_INET;
-  place.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  ASSERT_EQ(bind(silent.get(), reinterpret_cast<sockaddr*>(&place), sizeof(place)), 0);
-  ASSERT_EQ(listen(silent.get(), 4), 0);
-  socklen_t size = sizeof(place);
-  ASSERT_EQ(getsockname(silent.get(), reinterpret_cast<sockaddr*>(&place), &size), 0);
+  BlackHole silent, full;
+  full.FillQueue();
   AddStores(2, 1);
-  const auto transport = Attach(absl::StrCat("127.0.0.1:", ntohs(place.sin_port)));
+  const auto transport = Attach(absl::StrCat(silent.address(), ",", full.address()));
   ASSERT_NE(transport, nullptr);
   EXPECT_TRUE(LookUp(*transport, 100).ok());
+}
+
+TEST_F(ClusterAttachTest, AddressesThatSayNothingAreNamedAtTheTimeOut) {
+  BlackHole silent, full;
+  full.FillQueue();
+  AddStore(0, 2);
+  const absl::Status status =
+      AttachToCluster(Place(absl::StrCat(silent.address(), ",", full.address())), "",
+                      {.timeout = absl::Milliseconds(300), .zone = ""})
+          .status();
+  EXPECT_TRUE(absl::IsUnavailable(status)) << status;
+  EXPECT_THAT(std::string(status.message()),
+              AllOf(HasSubstr(silent.address()), HasSubstr(full.address())));
 }
 
 TEST_F(ClusterAttachTest, AStoreThatLiesCostsNoLookup) {
@@ -373,9 +407,21 @@ TEST_F(ClusterAttachTest, AGatewayIsNotTakenForAStore) {
   gateway.set_role(v1::STORE_ROLE_GATEWAY);
   AddStores(1, 1);
   stores_[0]->Say(gateway);
-  const auto transport =
-      AttachToCluster(Place(), "", {.timeout = absl::Milliseconds(300), .zone = ""});
-  EXPECT_FALSE(transport.ok());
+  const auto transport = AttachToCluster(Place(), "", {.timeout = absl::Seconds(60), .zone = ""});
+  EXPECT_TRUE(absl::IsFailedPrecondition(transport.status())) << transport.status();
+  EXPECT_THAT(std::string(transport.status().message()),
+              AllOf(HasSubstr(stores_[0]->address()), HasSubstr("is a gateway")));
+}
+
+TEST_F(ClusterAttachTest, AGatewayWhoseChainComesBackIsRefused) {
+  v1::HoldingsResponse gateway = Holding(0, 1, "gateway");
+  gateway.set_role(v1::STORE_ROLE_GATEWAY);
+  gateway.add_upstream("gateway");
+  AddStores(1, 1);
+  stores_[0]->Say(gateway);
+  const auto transport = AttachToCluster(Place(), "", {.timeout = absl::Seconds(60), .zone = ""});
+  EXPECT_TRUE(absl::IsInvalidArgument(transport.status())) << transport.status();
+  EXPECT_THAT(std::string(transport.status().message()), HasSubstr("fetches from itself"));
 }
 
 }  // namespace

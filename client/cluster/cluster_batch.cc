@@ -1,7 +1,9 @@
 #include "client/cluster/cluster_batch.h"
 
 #include <algorithm>
+#include <utility>
 
+#include "absl/algorithm/container.h"
 #include "memstore/base/check.h"
 #include "memstore/base/status_macros.h"
 
@@ -19,6 +21,8 @@ void ClusterBatch::Fill(const BatchRequest& request, const Manifest& manifest,
   numbers_.clear();
   places_.clear();
   id = 0;
+  more_.clear();
+  more_parts_.clear();
   for (size_t i = 0; i < request.layers.size(); ++i) {
     if (AsksForNoRows(request, i)) continue;
     const LayerRequest& layer = request.layers[i];
@@ -55,13 +59,39 @@ absl::Status ClusterBatch::Split(BatchSplitter& splitter, bool is_registered) {
   return absl::OkStatus();
 }
 
-LayerRequest ClusterBatch::RequestOf(const PartLayer& layer) const {
+std::unique_ptr<BatchSplit> ClusterBatch::SplitAgain(uint32_t number,
+                                                     absl::Span<const uint32_t> requests,
+                                                     BatchSplitter& splitter) const {
+  // Of all layers, so that each keeps its number; those that are not asked for have no ids.
+  std::vector<SplitRequest> layers(requests_.size());
+  for (const PartLayer& layer : PartAt(number).layers) {
+    if (!absl::c_linear_search(requests, layer.request)) continue;
+    const LayerRequest request = RequestOf(number, layer);
+    layers[layer.request] = {.layer_index = requests_[layer.request].layer_index,
+                             .row_bytes = requests_[layer.request].row_bytes,
+                             .row_ids = request.row_ids,
+                             .slice = request.slice,
+                             .landing = request.landing};
+  }
+  auto split = std::make_unique<BatchSplit>();
+  const absl::Status status = splitter.Split(layers, SplitStyle::kPlaces, split.get());
+  ENGRAM_CHECK(status.ok(), "what was split once cannot be split");
+  return split;
+}
+
+void ClusterBatch::Add(std::unique_ptr<BatchSplit> split) {
+  more_parts_.insert(more_parts_.end(), split->parts().begin(), split->parts().end());
+  more_.push_back(std::move(split));
+  is_copied.resize(split_.parts().size() + more_parts_.size(), 0);
+}
+
+LayerRequest ClusterBatch::RequestOf(uint32_t number, const PartLayer& layer) const {
   LayerRequest request = {.layer = numbers_[layer.request],
                           .row_ids = layer.row_ids,
                           .landing = layer.landing,
                           .slice = layer.slice};
   const Kept& kept = kept_[layer.request];
-  if (kept.is_kept) {
+  if (kept.is_kept && number < split_.parts().size()) {
     request.row_ids = kept.ids;
     request.landing.places = kept.places;
   }

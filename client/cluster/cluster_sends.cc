@@ -147,6 +147,9 @@ bool ClusterTransport::Do(const RouterAction& action) {
       for (const MapStore& store : router_.map()->stores()) asked_.insert(store.address);
       return false;
     }
+    case ActionKind::kSplitAgain:
+      SplitAgain(action);
+      return false;
     case ActionKind::kForget:
       Forget(action.store);
       return false;
@@ -201,12 +204,42 @@ void ClusterTransport::NoteSent(const RouterAction& action, const TicketRef<Clus
   layers_.clear();
   MutexLock lock(router_mutex_);
   // What the caller's batch asks of the part, but for what has landed.
-  for (const PartLayer& layer : batch->parts()[action.part].layers) {
-    if (router_.HasLanded(action.batch, action.part, layer.request)) continue;
+  for (const PartLayer& layer : batch->PartAt(action.part).layers) {
+    if (!router_.IsMissing(action.batch, action.part, layer.request)) continue;
     sent.layers.push_back(layer.request);
-    layers_.push_back(batch->RequestOf(layer));
+    layers_.push_back(batch->RequestOf(action.part, layer));
   }
   sent_[action.attempt] = std::make_unique<Sent>(std::move(sent));
+}
+
+void ClusterTransport::SplitAgain(const RouterAction& action) {
+  const TicketRef<ClusterBatch> batch = BatchOf(action.tag);
+  if (batch.get() == nullptr) return;  // and nothing of it is wanted any more
+  std::vector<uint32_t> missing;
+  {
+    MutexLock lock(router_mutex_);
+    for (const PartLayer& layer : batch->PartAt(action.part).layers) {
+      if (router_.IsMissing(action.batch, action.part, layer.request)) {
+        missing.push_back(layer.request);
+      }
+    }
+  }
+  while (true) {
+    std::shared_ptr<const ClusterMap> map;
+    std::unique_ptr<BatchSplit> split;
+    {
+      MutexLock lock(split_mutex_);
+      map = splitter_->map();
+      split = batch->SplitAgain(action.part, missing, *splitter_);
+    }
+    TicketLock tickets(*this);
+    MutexLock lock(router_mutex_);
+    const absl::Status status = router_.TakeSplit(action.batch, action.part, map.get(),
+                                                  split->parts(), clock().Now(), &actions_);
+    if (absl::IsAborted(status)) continue;
+    if (status.ok()) batch->Add(std::move(split));
+    return;
+  }
 }
 
 void ClusterTransport::Send(const RouterAction& action) {

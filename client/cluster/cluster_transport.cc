@@ -18,6 +18,8 @@ namespace {
 
 // Between two looks at what is due while nobody waits: the driver's own thread is no finer.
 constexpr absl::Duration kWakeSpace = absl::Milliseconds(1);
+// Of the stores that refuse what they say they hold, those that Describe names.
+constexpr size_t kLiarsNamed = 4;
 
 }  // namespace
 
@@ -99,13 +101,25 @@ ClusterTransport::~ClusterTransport() {
 std::string ClusterTransport::Describe() const {
   MutexLock lock(router_mutex_);
   const ClusterMap* const map = router_.map();
-  return absl::StrCat("cluster (", map->pieces().size(), " partitions at ", map->stores().size(),
-                      " stores: ", DescribeWays(), ")");
+  std::string text = absl::StrCat("cluster (", map->pieces().size(), " partitions at ",
+                                  map->stores().size(), " stores: ", DescribeWays(), ")");
+  const std::vector<RefusedStore> liars = router_.Liars();
+  for (size_t i = 0; i < liars.size() && i < kLiarsNamed; ++i) {
+    absl::StrAppend(&text, "; ", liars[i].why.message());
+  }
+  if (liars.size() > kLiarsNamed) {
+    absl::StrAppend(&text, "; and ", liars.size() - kLiarsNamed, " more");
+  }
+  return text;
 }
 
 std::optional<RouterCounters> ClusterTransport::routing() const {
+  const StoreDirectory::Refusals refusals = parts_.directory->refusals();
   MutexLock lock(router_mutex_);
-  return router_.counters();
+  RouterCounters counters = router_.counters();
+  counters.strangers = refusals.strangers;
+  counters.left_out = refusals.left_out;
+  return counters;
 }
 
 std::optional<ClusterView> ClusterTransport::cluster() const {

@@ -159,6 +159,7 @@ class ClusterTransport final : public TicketedTransport,
   // Notes what is sent, and fills layers_.
   void NoteSent(const RouterAction& action, const TicketRef<ClusterBatch>& batch, Sent sent);
   absl::StatusOr<std::shared_ptr<Transport>> LinkTo(StoreId store);
+  void SplitAgain(const RouterAction& action);
   void NotSent(const RouterAction& action, const absl::Status& why);
   void CancelSent(AttemptId attempt);
   void ReapSent(AttemptId attempt);

@@ -276,24 +276,78 @@ TEST_F(ClusterTransportTest, RowsWithoutAReplicaWaitForOne) {
   EXPECT_TRUE(HasAllRows(0) && HasAllRows(1));
 }
 
-TEST_F(ClusterTransportTest, AStoreThatLiesIsAskedOnceAMapAndNotForEver) {
-  Attach(1, 1);
+class CutAnewTest : public ClusterTransportTest {
+ protected:
+  // Of two stores one has answered when four others have the set.
+  void Run(bool in_columns) {
+    Attach(2, 1);
+    const Ticket ticket = Submit(MonotonicTime::Infinite(), in_columns);
+    HandStore& first = Asked(0, ticket);
+    Asked(1, ticket).Answer(0);
+    heard_ = Partitioned(scheme_, 4, 1);
+    for (size_t quarter = 0; quarter < heard_.size(); ++quarter) {
+      heard_[quarter].instance_id = absl::StrCat("q", quarter);
+      heard_[quarter].address = absl::StrCat("q", quarter, ":7300");
+    }
+    directory_->Say(heard_);
+    first.FailWith(0, Broken());
+    for (const size_t quarter : {0, 1}) {
+      HandStore* asked = nullptr;
+      while (asked == nullptr || asked->requests() == 0) {
+        transport_->Poll(ticket);
+        asked = StoreAt(heard_[quarter].address);
+      }
+      EXPECT_TRUE(asked->Answer(0));
+    }
+    EXPECT_TRUE(transport_->Wait(ticket).ok());
+    EXPECT_TRUE(HasAllRows(0) && HasAllRows(1));
+    EXPECT_EQ(transport_->routing()->split_again, 1u);
+  }
+};
+
+TEST_F(CutAnewTest, APartOfColumnsIsSplitAgain) { Run(/*in_columns=*/true); }
+TEST_F(CutAnewTest, APartOfRowsIsSplitAgain) { Run(/*in_columns=*/false); }
+
+// Of two partitions that nobody has the columns are one piece, of nobody.
+TEST_F(ClusterTransportTest, WhatWaitsForTwoPartitionsIsSplitOnceTheyAreBack) {
+  Attach(4, 1);
+  directory_->Say({heard_[0], heard_[1]});
   const Ticket ticket = Submit();
+  Asked(0, ticket).Answer(0);
+  Asked(1, ticket).Answer(0);
+  EXPECT_EQ(transport_->Poll(ticket), TicketState::kInFlight);
+  directory_->Say(heard_);
+  for (const uint32_t partition : {2u, 3u}) Asked(partition, ticket).Answer(0);
+  EXPECT_TRUE(transport_->Wait(ticket).ok());
+  EXPECT_TRUE(HasAllRows(0) && HasAllRows(1));
+}
+
+TEST_F(ClusterTransportTest, AStoreThatLiesIsAskedOnceWhateverItSays) {
+  Attach(1, 1);
+  Ticket ticket = Submit();
   HandStore& liar = Asked(0, ticket);
-  const absl::Status not_held = absl::FailedPreconditionError("it holds rows [0, 10)");
-  for (size_t request = 0;; ++request) {
-    while (liar.requests() <= request && transport_->Poll(ticket) == TicketState::kInFlight) {
+  liar.FailWith(0, absl::FailedPreconditionError("it holds rows [0, 10)"));
+  for (int batch = 0; batch < 2; ++batch) {
+    while (transport_->Poll(ticket) == TicketState::kInFlight) {
       clock_.Advance(absl::Milliseconds(100));
       directory_->Speak(heard_[0].address);  // and says once more that it holds all
     }
-    if (transport_->Poll(ticket) != TicketState::kInFlight) break;
-    ASSERT_LT(request, Router::kMaxAttempts);
-    liar.FailWith(request, not_held);
+    const absl::Status status = transport_->Wait(ticket);
+    EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
+    EXPECT_THAT(std::string(status.message()),
+                AllOf(HasSubstr("it holds rows [0, 10)"), HasSubstr(heard_[0].address)));
+    transport_->Reap(ticket);
+    ticket = Submit();
   }
-  const absl::Status status = transport_->Wait(ticket);
-  EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
-  EXPECT_THAT(std::string(status.message()), HasSubstr("it holds rows [0, 10)"));
+  EXPECT_EQ(liar.requests(), 1u);
+  EXPECT_EQ(transport_->routing()->lies, 1u);
   EXPECT_GE(transport_->routing()->maps, 2u);
+  EXPECT_THAT(transport_->Describe(), HasSubstr(heard_[0].address));
+  // What it says is another publication's.
+  ++heard_[0].sets[0].generation;
+  directory_->Say(heard_);
+  EXPECT_TRUE(Asked(0, ticket, 2).Answer(1));
+  EXPECT_TRUE(transport_->Wait(ticket).ok());
 }
 
 TEST_F(ClusterTransportTest, ADrainingStoreIsAskedWhereNoOtherIs) {

@@ -1,6 +1,7 @@
 #include "client/cluster/holdings_message.h"
 
 #include <optional>
+#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -11,6 +12,9 @@
 
 namespace engram {
 namespace {
+
+// More than a cluster has stores.
+constexpr int kMaxUpstream = 4096;
 
 std::optional<HoldingState> StateOf(v1::HoldingState state) {
   switch (state) {
@@ -61,6 +65,31 @@ absl::Status FillSets(const v1::HoldingsResponse& message, StoreState* store) {
   return absl::OkStatus();
 }
 
+// Of a gateway: a chain that comes back to it would ask itself without an end.
+absl::Status CheckUpstream(const v1::HoldingsResponse& message) {
+  if (message.upstream_size() > 0 && message.role() != v1::STORE_ROLE_GATEWAY) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("it fetches rows from ", message.upstream_size(),
+                     " others and does not say that it is a gateway"));
+  }
+  if (message.upstream_size() > kMaxUpstream) {
+    return absl::InvalidArgumentError(absl::StrCat("a gateway that fetches from ",
+                                                   message.upstream_size(), " others: at most ",
+                                                   kMaxUpstream));
+  }
+  std::set<absl::string_view> seen = {message.instance_id()};
+  for (const std::string& instance : message.upstream()) {
+    ENGRAM_RETURN_IF_ERROR(CheckPlainName(instance, "an instance id of its chain"));
+    if (seen.insert(instance).second) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat(instance == message.instance_id() ? "it is a gateway that fetches from itself"
+                                                       : "its chain comes back to ",
+                     instance == message.instance_id() ? "" : instance,
+                     ": have each gateway fetch from stores (engramd --upstream)"));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Fill(const v1::HoldingsResponse& message, StoreState* store) {
   store->instance_id = message.instance_id();
   store->zone = message.zone();
@@ -81,6 +110,7 @@ absl::Status Fill(const v1::HoldingsResponse& message, StoreState* store) {
     return absl::InvalidArgumentError(absl::StrCat("role ", static_cast<int>(message.role()),
                                                    " is not known: update this client"));
   }
+  ENGRAM_RETURN_IF_ERROR(CheckUpstream(message));
   return FillSets(message, store);
 }
 

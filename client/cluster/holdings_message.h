@@ -16,7 +16,8 @@ inline constexpr size_t kMaxHoldingsBytes = 2 << 20;
 
 // `address`: under which the store was reached. Sets in a state that is not known here are left
 // out: no lookup may go there. INVALID_ARGUMENT names the store: what SiftStores refuses (ranges
-// beyond the table, that overlap, too many sets), a load that is none, a role that is not known.
+// beyond the table, that overlap, too many sets), a load that is none, a role that is not known, a
+// chain of gateways that comes back to one of them.
 absl::StatusOr<StoreState> ReadHoldings(const v1::HoldingsResponse& message,
                                         const std::string& address);
 

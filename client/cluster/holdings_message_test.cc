@@ -113,6 +113,23 @@ TEST(ReadHoldings, AGatewayIsOneAndIsCheckedAsWell) {
   EXPECT_FALSE(ReadHoldings(message, kAddress).ok());
 }
 
+TEST(ReadHoldings, AChainThatComesBackIsRefused) {
+  const auto error = [](v1::StoreRole role, const std::vector<std::string>& upstream) {
+    v1::HoldingsResponse message = Good();
+    message.set_role(role);
+    for (const std::string& one : upstream) message.add_upstream(one);
+    return std::string(ReadHoldings(message, kAddress).status().message());
+  };
+  const std::string own = Good().instance_id();
+  EXPECT_EQ(error(v1::STORE_ROLE_GATEWAY, {"a", "b"}), "");
+  EXPECT_THAT(error(v1::STORE_ROLE_GATEWAY, {"a", own}), HasSubstr("fetches from itself"));
+  EXPECT_THAT(error(v1::STORE_ROLE_GATEWAY, {"a", "b", "a"}), HasSubstr("comes back to a"));
+  EXPECT_THAT(error(v1::STORE_ROLE_GATEWAY, {"a b"}), HasSubstr("chain"));
+  EXPECT_THAT(error(v1::STORE_ROLE_GATEWAY, std::vector<std::string>(5000, "a")),
+              HasSubstr("at most"));
+  EXPECT_THAT(error(v1::STORE_ROLE_STORE, {"a"}), HasSubstr("gateway"));
+}
+
 TEST(ReadHoldings, AStoreThatLiesIsNamed) {
   constexpr uint64_t kHuge = std::numeric_limits<uint64_t>::max();
   const auto part = [](v1::HoldingsResponse& message) {

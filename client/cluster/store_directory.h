@@ -3,6 +3,7 @@
 // (cluster_transport.h).
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -24,6 +25,13 @@ class StoreDirectory {
     ~Listener() = default;
   };
 
+  // How often a store was not heard since one side does not take the other's certificate or token,
+  // and since what it said cannot be true.
+  struct Refusals {
+    uint64_t strangers = 0;
+    uint64_t left_out = 0;
+  };
+
   virtual ~StoreDirectory() = default;
 
   // In the order in which it was heard, as SiftStores takes it.
@@ -35,6 +43,7 @@ class StoreDirectory {
   // Null: nobody. Once it has returned the listener before is not called any more. Not to be called
   // by a listener.
   virtual void SetListener(Listener* listener) = 0;
+  virtual Refusals refusals() const { return {}; }
   // A store failed: addresses are looked up again soon. Returns at once.
   virtual void LookAgain() {}
 };

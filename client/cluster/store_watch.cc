@@ -18,11 +18,20 @@ bool HoldTheSame(const StoreState& a, const StoreState& b) {
   return a == same;
 }
 
+// Who has an authority for stores alone means it for all that tells of them: an etcd that anybody
+// could stand in for would choose who is asked. A token is none of etcd's business.
+EtcdSecurity EtcdOf(const StoreWatchOptions& options) {
+  EtcdSecurity etcd = options.etcd;
+  if (!etcd.ca.empty() || !etcd.cert.empty() || !etcd.key.empty()) return etcd;
+  etcd.ca = options.security.tls_ca;
+  etcd.cert = options.security.tls_cert;
+  etcd.key = options.security.tls_key;
+  return etcd;
+}
+
 DiscoveryOptions DiscoveryOf(const StoreWatchOptions& options, std::function<void()> on_change) {
   return {.tls_server_name = options.security.tls_server_name,
-          .etcd = {.ca = options.security.tls_ca,
-                   .cert = options.security.tls_cert,
-                   .key = options.security.tls_key},
+          .etcd = EtcdOf(options),
           .on_change = [told = std::move(on_change)](const auto&) { told(); },
           .resolver = options.resolver};
 }
@@ -166,6 +175,24 @@ std::map<std::string, absl::Status> StoreWatch::problems() const {
   return problems_;
 }
 
+StoreDirectory::Refusals StoreWatch::refusals() const {
+  MutexLock lock(mutex_);
+  return refusals_;
+}
+
+std::vector<std::string> StoreWatch::Silent() const {
+  std::vector<std::string> silent;
+  MutexLock lock(stores_mutex_);
+  MutexLock heard_lock(mutex_);
+  for (const auto& [address, store] : stores_) {
+    const bool is_heard = std::any_of(heard_.begin(), heard_.end(), [&](const StoreState& heard) {
+      return heard.address == address;
+    });
+    if (!is_heard && !problems_.contains(address)) silent.push_back(address);
+  }
+  return silent;
+}
+
 void StoreWatch::SetListener(Listener* listener) {
   MutexLock lock(listener_mutex_);
   listener_ = listener;
@@ -204,6 +231,8 @@ void StoreWatch::Lost(const std::string& address, absl::Status why) {
   bool was_heard = false;
   {
     MutexLock lock(mutex_);
+    if (absl::IsUnauthenticated(why)) ++refusals_.strangers;
+    if (absl::IsInvalidArgument(why)) ++refusals_.left_out;
     problems_[address] = std::move(why);
     was_heard = std::erase_if(
                     heard_, [&](const StoreState& store) { return store.address == address; }) > 0;

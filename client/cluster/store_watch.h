@@ -28,11 +28,13 @@
 #include "client/transport/security_options.h"
 #include "memstore/base/clock.h"
 #include "memstore/base/mutex.h"
+#include "memstore/discovery/etcd_security.h"
 
 namespace engram {
 
 struct StoreWatchOptions {
-  SecurityOptions security = {};  // of stores; etcd's authority is the same
+  SecurityOptions security = {};  // of stores
+  EtcdSecurity etcd = {};         // as AttachOptions has it
   Clock* clock = &RealClock();    // outlives the watch
   Resolver resolver = SystemResolver();
 };
@@ -58,6 +60,7 @@ class StoreWatch final : public StoreDirectory, private HoldingsListener {
   void LookAgain() override { discovery_->LookAgain(); }
   std::vector<std::string> Unheard() const override;
   bool FindsAddresses() const override { return discovery_->status().ok(); }
+  Refusals refusals() const override;
 
   // Counts what changed: of holdings, and of why stores are not heard.
   uint64_t version() const;
@@ -72,6 +75,8 @@ class StoreWatch final : public StoreDirectory, private HoldingsListener {
   // How many addresses there are; of those that are not heard, why, where it is known.
   size_t addresses() const;
   std::map<std::string, absl::Status> problems() const;
+  // Those that have neither said anything nor failed yet.
+  std::vector<std::string> Silent() const;
 
  private:
   struct Store {
@@ -100,6 +105,7 @@ class StoreWatch final : public StoreDirectory, private HoldingsListener {
   mutable CondVar changed_;
   std::vector<StoreState> heard_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, absl::Status> problems_ ABSL_GUARDED_BY(mutex_);
+  Refusals refusals_ ABSL_GUARDED_BY(mutex_);
   uint64_t version_ ABSL_GUARDED_BY(mutex_) = 1;
   Mutex listener_mutex_;  // held while it is told
   Listener* listener_ ABSL_GUARDED_BY(listener_mutex_) = nullptr;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 namespace engram {
 
@@ -16,6 +17,11 @@ struct SecurityOptions {
   std::string tls_key = {};
   // The name that engramd's certificate is for, where it is not the target's host.
   std::string tls_server_name = {};
+  // Where there are any: who the certificate has to be of, in place of the target's host and
+  // tls_server_name, which are then not held against it. One of these has to be among its
+  // alternative names: DNS:NAME (or NAME alone), URI:URI, or URI:scheme://host/path/* for all that
+  // begin so. For stores whose addresses are no names: those that etcd has, say.
+  std::vector<std::string> tls_identities = {};
   // A file with one bearer token in it. Read again when it changes. Without TLS it is sent to this
   // machine's own addresses alone.
   std::string token_file = {};

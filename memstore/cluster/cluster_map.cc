@@ -80,9 +80,13 @@ void ClusterMap::AddStore(const HeardStores::Store& store, const AddressScheme& 
                      .address = std::string(store.address),
                      .zone = store.state->zone,
                      .transports = store.state->transports,
-                     .draining = set->state == HoldingState::kDraining});
+                     .draining = set->state == HoldingState::kDraining,
+                     .generation = set->generation,
+                     .columns = {}});
+  std::vector<HeldColumns>& columns = stores_.back().columns;
   for (size_t i = 0; i < scheme.layers.size(); ++i) {
-    ForEachColumn(WholeColumnsIn(set->layers[i].rows, scheme.layers[i]),
+    columns.push_back(WholeColumnsIn(set->layers[i].rows, scheme.layers[i]));
+    ForEachColumn(columns.back(),
                   [&](uint32_t column) { (*holders)[i * columns_ + column].push_back(place); });
   }
 }

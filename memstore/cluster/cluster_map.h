@@ -30,6 +30,10 @@ struct MapStore {
   std::string zone;
   std::vector<std::string> transports;
   bool draining = false;  // answers still; another replica is asked where there is one
+  // What it says of the set: which publication, and whole columns, an entry for each layer of the
+  // scheme, in its order.
+  uint64_t generation = 0;
+  std::vector<HeldColumns> columns;
 };
 
 // Columns that the same stores hold.

@@ -46,6 +46,41 @@ absl::StatusOr<BatchId> Router::Submit(uint64_t tag, const ClusterMap* map,
   return id;
 }
 
+absl::Status Router::TakeSplit(BatchId id, uint32_t number, const ClusterMap* map,
+                               absl::Span<const SplitPart> parts, MonotonicTime now,
+                               Actions* actions) {
+  Batch* const found = FindBatch(id);
+  if (found == nullptr || found->has_ended || number >= found->part_count ||
+      !found->parts[number].wants_split) {
+    return absl::FailedPreconditionError("the part is not to be split any more");
+  }
+  if (map == nullptr || map != map_.get()) {
+    return absl::AbortedError("the part was split by another cluster map: split it again");
+  }
+  Batch& batch = *found;
+  Part& part = batch.parts[number];
+  part.wants_split = false;
+  StopWaiting(batch, part);
+  // What landed of it stays its own, the rest is the new ones'.
+  for (uint32_t layer = 0; layer < batch.layers; ++layer) {
+    StoreId& from = batch.landed_from[size_t{number} * batch.layers + layer];
+    if (from != kNotLanded) continue;
+    from = kNotAsked;
+    --part.layers_left;
+    --batch.parts_of_layer[layer];
+  }
+  part.has_landed = true;
+  --batch.parts_left;
+  ++counters_.split_again;
+  const uint32_t first = batch.part_count;
+  AddParts(batch, parts, /*is_registered=*/false, now);
+  for (uint32_t next = first; next < batch.part_count && !batch.has_ended; ++next) {
+    Ask(batch, next, now, actions);
+  }
+  EndIfLanded(batch, actions);
+  return absl::OkStatus();
+}
+
 void Router::Cancel(BatchId id, MonotonicTime now, Actions* actions) {
   Batch* const batch = FindBatch(id);
   if (batch == nullptr || batch->has_ended) return;
@@ -282,6 +317,12 @@ bool Router::HasLanded(BatchId id, uint32_t part, uint32_t layer) const {
   if (batch == nullptr || part >= batch->part_count || layer >= batch->layers) return false;
   const StoreId from = batch->landed_from[size_t{part} * batch->layers + layer];
   return from != kNotLanded && from != kNotAsked;
+}
+
+bool Router::IsMissing(BatchId id, uint32_t part, uint32_t layer) const {
+  const Batch* const batch = FindBatch(id);
+  return batch != nullptr && part < batch->part_count && layer < batch->layers &&
+         batch->landed_from[size_t{part} * batch->layers + layer] == kNotLanded;
 }
 
 AttemptId Router::CurrentAttempt(BatchId id, uint32_t part) const {

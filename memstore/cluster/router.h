@@ -17,6 +17,10 @@
 //   its parts move where another replica is.
 // * A store that answers DATA_LOSS is fenced. What came from it is dropped and asked for elsewhere;
 //   where the caller has been told of it already, the batch fails.
+// * A store that refuses rows which it says it holds is not asked for them again, whatever maps
+//   come, until it says something else of the set or is another instance.
+// * A part whose piece is gone, for the stores cut the set otherwise by now, is split again by the
+//   map, kMaxSplits times in a batch; what landed of it stays.
 // * What no ready replica holds waits for a map until the deadline, kMapWait at most, and then
 // fails
 //   by name.
@@ -42,6 +46,7 @@
 #include "absl/types/span.h"
 #include "memstore/base/clock.h"
 #include "memstore/cluster/cluster_map.h"
+#include "memstore/cluster/heard_stores.h"
 #include "memstore/cluster/latency_window.h"
 #include "memstore/cluster/replica_choice.h"
 #include "memstore/cluster/retry_budget.h"
@@ -73,6 +78,12 @@ class Router {
   static constexpr absl::Duration kMapInterval = absl::Seconds(1);
   // Maps that a part waits for after "does not hold": the first may be older than the answer.
   static constexpr uint32_t kMaxMapRounds = 2;
+  // Parts of one batch that are split again: stores that cut the set anew without an end are none
+  // to wait for.
+  static constexpr uint32_t kMaxSplits = 64;
+  // Instances whose lies are remembered while no map has them. One that is forgotten costs an
+  // attempt.
+  static constexpr size_t kMaxRemembered = 64;
   // How long a written attempt that is not wanted any more may be answered by its owner before its
   // queue pair is drained: half of what giving memory back may take (kReapTime).
   static constexpr absl::Duration kAnswerTime = absl::Milliseconds(500);
@@ -98,6 +109,11 @@ class Router {
                                  absl::Span<const SplitPart> parts, uint32_t layers,
                                  MonotonicTime deadline, MonotonicTime now, Actions* actions,
                                  bool is_registered = false);
+  // What a part was split into after kSplitAgain: layers keep their numbers, and the new parts'
+  // numbers follow those that the batch has. ABORTED: that is not the router's map (any more):
+  // split it again. FAILED_PRECONDITION: that is not wanted any more, and there is nothing to do.
+  absl::Status TakeSplit(BatchId batch, uint32_t part, const ClusterMap* map,
+                         absl::Span<const SplitPart> parts, MonotonicTime now, Actions* actions);
   // CANCELLED, where it has not ended.
   void Cancel(BatchId batch, MonotonicTime now, Actions* actions);
 
@@ -126,12 +142,16 @@ class Router {
 
   // Whether a layer of a part is in place, so that an attempt that is sent leaves it out.
   bool HasLanded(BatchId batch, uint32_t part, uint32_t layer) const;
+  // Whether a layer of a part is asked for and not in place.
+  bool IsMissing(BatchId batch, uint32_t part, uint32_t layer) const;
   // The attempt whose rows may land; kNoAttempt: none was taken yet, or none is under way.
   AttemptId CurrentAttempt(BatchId batch, uint32_t part) const;
   const ClusterMap* map() const { return map_.get(); }
   absl::string_view AddressOf(StoreId store) const;
   absl::string_view InstanceOf(StoreId store) const;
   StoreStanding StandingOf(StoreId store) const;
+  // Stores of the map that are not asked for all that they say they hold, and why.
+  std::vector<RefusedStore> Liars() const;
   const RouterCounters& counters() const { return counters_; }
   // As the map and the stores' standings are now. It allocates.
   ClusterView View() const;
@@ -170,6 +190,7 @@ class Router {
     bool has_landed = false;
     bool is_registered = false;  // a device may write all of its rows
     bool is_waiting = false;     // for a time or a map
+    bool wants_split = false;
     bool had_free_resend = false;
     bool is_paid = false;  // the next attempt is out of the budget already, or free
     ResendReason reason = ResendReason::kNone;
@@ -188,6 +209,7 @@ class Router {
     uint32_t layers = 0;
     uint32_t part_count = 0;
     uint32_t parts_left = 0;
+    uint32_t splits = 0;                   // parts that were to be split again
     uint32_t waiting = 0;                  // parts
     uint32_t attempts = 0;                 // that have not ended
     uint32_t written = 0;                  // of them
@@ -199,7 +221,19 @@ class Router {
   static constexpr StoreId kNotLanded = kNoStore;
   static constexpr StoreId kNotAsked = UINT32_MAX;
 
+  // What a store says of the set, and what of that it refused.
+  struct Word {
+    uint64_t generation = 0;
+    std::vector<HeldColumns> columns;
+    std::vector<bool> refused;  // [layers][columns]; empty: nothing
+    absl::Status why;           // the last time
+
+    bool SaysTheSame(const MapStore& store) const {
+      return generation == store.generation && columns == store.columns;
+    }
+  };
   struct Store {
+    Word word;
     std::string instance_id;
     std::string address;
     std::string zone;
@@ -220,7 +254,7 @@ class Router {
     explicit Piece(uint64_t client_hash) : choice(client_hash) {}
     MapPiece piece;
     std::vector<StoreId> holders;
-    std::vector<StoreId> not_holding;  // that said so since the last map
+    std::vector<StoreId> not_holding;  // holders that refused some of it
     bool is_covered = false;           // each column has a holder, be it no common one
     ReplicaChoice choice;
     RetryBudget budget;
@@ -242,6 +276,8 @@ class Router {
   void FreeAttempt(Attempt& attempt);
   void FillParts(Batch& batch, absl::Span<const SplitPart> parts, bool is_registered,
                  MonotonicTime now);
+  void AddParts(Batch& batch, absl::Span<const SplitPart> parts, bool is_registered,
+                MonotonicTime now);
   void LandLayer(Batch& batch, uint32_t part, uint32_t layer, StoreId store, Actions* actions);
   void LandPart(Batch& batch, uint32_t part, StoreId store, Actions* actions);
   void EndIfLanded(Batch& batch, Actions* actions);
@@ -260,6 +296,7 @@ class Router {
   StoreId ChooseStore(const Part& part, bool again, MonotonicTime now);
   StoreId ChooseEjected(const Part& part) const;
   void Ask(Batch& batch, uint32_t part, MonotonicTime now, Actions* actions);
+  void AskForSplit(Batch& batch, uint32_t part, MonotonicTime now, Actions* actions);
   void AskWithoutStore(Batch& batch, uint32_t part, MonotonicTime now, Actions* actions);
   void SendPaid(Batch& batch, uint32_t part, StoreId store, MonotonicTime now, Actions* actions);
   static LandingWay WayOf(const Part& part, const Store& store);
@@ -288,6 +325,9 @@ class Router {
   void KeepReplicas(Piece& piece);
   void KeepReplicasOf(StoreId store);
   void TakeStores(const ClusterMap& map, std::vector<StoreId>* ids);
+  bool Refuses(const Word& word, absl::Span<const HeldColumns> columns) const;
+  void TakeRefusal(StoreId store, Piece& piece, const absl::Status& why);
+  void Remember(Store& store);
   void TakePieces(const ClusterMap& map, absl::Span<const StoreId> ids);
   void ForgetIfGone(StoreId store, Actions* actions);
 
@@ -297,6 +337,7 @@ class Router {
   std::shared_ptr<const ClusterMap> map_;
   std::map<StoreId, Store> stores_;
   StoreId last_store_ = kNoStore;
+  std::deque<std::pair<std::string, Word>> remembered_;  // by instance id, the oldest first
   std::vector<std::unique_ptr<Piece>> pieces_;
   std::vector<uint32_t> piece_of_map_;  // [pieces of the map]
   std::deque<Batch> batches_;

@@ -75,7 +75,10 @@ StoreId Router::ChooseEjected(const Part& part) const {
 
 void Router::Ask(Batch& batch, uint32_t number, MonotonicTime now, Actions* actions) {
   Part& part = batch.parts[number];
+  part.wants_split = false;
   if (part.attempts >= kMaxAttempts) return FailPart(batch, number, part.last_error, now, actions);
+  const Piece& piece = *pieces_[part.piece];
+  if (piece.holders.empty() && piece.is_covered) return AskForSplit(batch, number, now, actions);
   StoreId store = ChooseStore(part, /*again=*/false, now);
   if (store == kNoStore && now < part.not_before) return Wait(batch, part, part.not_before);
   if (store == kNoStore) store = ChooseStore(part, /*again=*/true, now);
@@ -95,15 +98,34 @@ void Router::SendPaid(Batch& batch, uint32_t number, StoreId store, MonotonicTim
   Send(batch, number, store, /*is_hedge=*/false, now, actions);
 }
 
+void Router::AskForSplit(Batch& batch, uint32_t number, MonotonicTime now, Actions* actions) {
+  if (batch.splits++ >= kMaxSplits) {
+    return FailPart(batch, number,
+                    absl::AbortedError("the table set is cut anew among the stores again and "
+                                       "again: submit the batch once that is over"),
+                    now, actions);
+  }
+  Part& part = batch.parts[number];
+  part.wants_split = true;
+  if (part.gives_up_at.is_infinite()) part.gives_up_at = now + kMapWait;
+  Wait(batch, part, MonotonicTime::Infinite());
+  actions->push_back(
+      {.kind = ActionKind::kSplitAgain, .batch = batch.id, .tag = batch.tag, .part = number});
+}
+
 void Router::AskWithoutStore(Batch& batch, uint32_t number, MonotonicTime now, Actions* actions) {
   Part& part = batch.parts[number];
   const Piece& piece = *pieces_[part.piece];
   MonotonicTime until = MonotonicTime::Infinite();
   bool all_fenced = !piece.holders.empty();
+  bool all_refuse = all_fenced;
   for (const StoreId id : piece.holders) {
     const Store* const store = FindStore(id);
     if (store == nullptr) continue;
     all_fenced &= store->health.standing() == StoreStanding::kFenced;
+    all_refuse &= Contains(piece.not_holding, id);
+    // Of a batch that asked nobody.
+    if (all_refuse && part.last_error.ok()) part.last_error = store->word.why;
     if (now < store->busy_until && !Contains(piece.not_holding, id) &&
         store->health.standing() != StoreStanding::kFenced) {
       until = std::min(until, store->busy_until);
@@ -118,12 +140,7 @@ void Router::AskWithoutStore(Batch& batch, uint32_t number, MonotonicTime now, A
                     absl::DataLossError("every replica has damaged rows and is fenced"), now,
                     actions);
   }
-  if (piece.holders.empty() && piece.is_covered) {
-    return FailPart(batch, number,
-                    absl::AbortedError("the table set was cut anew among the stores meanwhile: "
-                                       "submit the batch again"),
-                    now, actions);
-  }
+  if (all_refuse) part.reason = ResendReason::kNotHeld;
   if (part.reason == ResendReason::kNotHeld && ++part.map_rounds > kMaxMapRounds) {
     return FailPart(batch, number, part.last_error, now, actions);
   }
@@ -303,8 +320,7 @@ void Router::ReplyError(Attempt& attempt, const absl::Status& status, absl::Dura
       break;
     case absl::StatusCode::kFailedPrecondition:
       reason = ResendReason::kNotHeld;
-      if (!Contains(piece.not_holding, id)) piece.not_holding.push_back(id);
-      KeepReplicas(piece);
+      TakeRefusal(id, piece, status);
       AskForMap(now, actions);
       break;
     case absl::StatusCode::kDataLoss:

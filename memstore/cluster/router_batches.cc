@@ -42,7 +42,7 @@ Router::Batch& Router::OpenBatch() {
   batch.place = static_cast<uint32_t>(live_batches_.size());
   live_batches_.push_back(slot);
   batch.has_ended = batch.is_released = false;
-  batch.waiting = batch.attempts = batch.written = 0;
+  batch.splits = batch.waiting = batch.attempts = batch.written = 0;
   ++counters_.open_batches;
   return batch;
 }
@@ -78,14 +78,23 @@ void Router::FreeAttempt(Attempt& attempt) {
 
 void Router::FillParts(Batch& batch, absl::Span<const SplitPart> parts, bool is_registered,
                        MonotonicTime now) {
-  batch.part_count = batch.parts_left = static_cast<uint32_t>(parts.size());
-  if (batch.parts.size() < parts.size()) batch.parts.resize(parts.size());
+  batch.part_count = batch.parts_left = 0;
   batch.parts_of_layer.assign(batch.layers, 0);
   batch.was_told.assign(batch.layers, 0);
-  batch.landed_from.assign(parts.size() * batch.layers, kNotAsked);
+  batch.landed_from.clear();
+  AddParts(batch, parts, is_registered, now);
+}
+
+void Router::AddParts(Batch& batch, absl::Span<const SplitPart> parts, bool is_registered,
+                      MonotonicTime now) {
+  const uint32_t first = batch.part_count;
+  batch.part_count += static_cast<uint32_t>(parts.size());
+  batch.parts_left += static_cast<uint32_t>(parts.size());
+  if (batch.parts.size() < batch.part_count) batch.parts.resize(batch.part_count);
+  batch.landed_from.resize(size_t{batch.part_count} * batch.layers, kNotAsked);
   for (size_t i = 0; i < parts.size(); ++i) {
     ENGRAM_CHECK(parts[i].piece < piece_of_map_.size(), "a part of another map's piece");
-    Part& part = batch.parts[i] = Part();
+    Part& part = batch.parts[first + i] = Part();
     part.piece = piece_of_map_[parts[i].piece];
     part.bytes = parts[i].bytes;
     part.not_before = now;
@@ -93,7 +102,7 @@ void Router::FillParts(Batch& batch, absl::Span<const SplitPart> parts, bool is_
     ++pieces_[part.piece]->open_parts;
     for (const PartLayer& layer : parts[i].layers) {
       ENGRAM_CHECK(layer.request < batch.layers, "a part of a layer that the batch has not");
-      batch.landed_from[i * batch.layers + layer.request] = kNotLanded;
+      batch.landed_from[(first + i) * batch.layers + layer.request] = kNotLanded;
       ++batch.parts_of_layer[layer.request];
       ++part.layers_left;
       if (!layer.landing.places.empty()) part.is_registered = false;

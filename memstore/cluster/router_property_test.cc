@@ -79,7 +79,9 @@ class Cluster {
   void UseMap() {
     map_due_ = MonotonicTime::Infinite();
     std::vector<StoreState> ready;
-    for (const StoreState& store : heard_) {
+    for (StoreState& store : heard_) {
+      // Else who refused once is believed no more.
+      if (Chance(0.3)) ++store.sets[0].generation;
       if (!Chance(0.1)) ready.push_back(store);
     }
     router_->SetMap(*ClusterMap::Create(testing_cluster::kSetId, scheme_, ready), now_, &actions_);
@@ -238,6 +240,9 @@ class Cluster {
             std::erase_if(open.landed, [&](const auto& e) { return e.second == action.store; });
           }
           break;
+        case ActionKind::kSplitAgain:
+          TakeSplit(action);
+          break;
         case ActionKind::kAskForMap:
           map_due_ = now_ + absl::Milliseconds(20);
           break;
@@ -249,6 +254,33 @@ class Cluster {
           break;
       }
     }
+  }
+
+  // Into two, of whatever pieces: the router knows no rows.
+  void TakeSplit(const RouterAction& action) {
+    const auto open = open_.find(action.batch);
+    if (open == open_.end()) return;
+    std::vector<PartLayer> layers;
+    for (uint32_t layer = 0; layer < kLayers; ++layer) {
+      if (router_->IsMissing(action.batch, action.part, layer)) {
+        layers.push_back({.request = layer});
+      }
+    }
+    const SplitPart part = {.piece = 0, .rows = 1, .bytes = 1000, .layers = layers};
+    const std::vector<SplitPart> parts(2, part);
+    const uint32_t first = open->second.parts;
+    const absl::Status status =
+        router_->TakeSplit(action.batch, action.part, router_->map(), parts, now_, &actions_);
+    if (!status.ok()) return;
+    open->second.parts += 2;
+    for (const PartLayer& layer : layers) {
+      open->second.landed[{action.part, layer.request}] = UINT32_MAX;
+    }
+    for (uint32_t layer = 0; layer < kLayers; ++layer) {
+      if (layers.size() == kLayers || layers[0].request == layer) continue;
+      for (uint32_t p = first; p < first + 2; ++p) open->second.landed[{p, layer}] = UINT32_MAX;
+    }
+    Take();
   }
 
   void TakeSend(const RouterAction& action) {
@@ -265,7 +297,7 @@ class Cluster {
               .way = action.way,
               .layers = {}};
     for (uint32_t layer = 0; layer < kLayers; ++layer) {
-      if (!router_->HasLanded(action.batch, action.part, layer)) sent.layers.insert(layer);
+      if (router_->IsMissing(action.batch, action.part, layer)) sent.layers.insert(layer);
     }
     EXPECT_TRUE(attempts_.emplace(action.attempt, sent).second);
   }

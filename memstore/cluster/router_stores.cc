@@ -10,6 +10,16 @@ namespace {
 
 constexpr uint32_t kNoPiece = UINT32_MAX;
 
+// Where each column stands in [layers][columns].
+template <typename Visit>
+void ForEachPlace(absl::Span<const HeldColumns> columns, uint32_t layer_columns, Visit&& visit) {
+  for (size_t i = 0; i < columns.size(); ++i) {
+    for (const ColumnRun& run : columns[i].runs) {
+      for (uint32_t c = 0; c < run.columns; ++c) visit(i * layer_columns + run.first_column + c);
+    }
+  }
+}
+
 }  // namespace
 
 Router::Store* Router::FindStore(StoreId id) {
@@ -110,6 +120,54 @@ void Router::KeepReplicasOf(StoreId store) {
   }
 }
 
+bool Router::Refuses(const Word& word, absl::Span<const HeldColumns> columns) const {
+  if (word.refused.empty()) return false;
+  bool refuses = false;
+  ForEachPlace(columns, map_->columns(), [&](size_t place) { refuses |= word.refused[place]; });
+  return refuses;
+}
+
+void Router::TakeRefusal(StoreId id, Piece& piece, const absl::Status& why) {
+  const auto is_listed = [id](const std::vector<StoreId>& list) {
+    return std::find(list.begin(), list.end(), id) != list.end();
+  };
+  // What it does not say it holds any more is no lie.
+  if (!is_listed(piece.holders)) return;
+  Store& store = *FindStore(id);
+  if (!is_listed(piece.not_holding)) ++counters_.lies;
+  store.word.refused.resize(size_t{map_->layers()} * map_->columns());
+  ForEachPlace(piece.piece.columns, map_->columns(),
+               [&](size_t place) { store.word.refused[place] = true; });
+  store.word.why = absl::Status(
+      why.code(), absl::StrCat("store ", store.address,
+                               " refuses rows that it says it holds: ", why.message()));
+  for (const std::unique_ptr<Piece>& other : pieces_) {
+    if (!is_listed(other->holders) || is_listed(other->not_holding) ||
+        !Refuses(store.word, other->piece.columns)) {
+      continue;
+    }
+    other->not_holding.push_back(id);
+    KeepReplicas(*other);
+  }
+}
+
+std::vector<RefusedStore> Router::Liars() const {
+  std::vector<RefusedStore> liars;
+  for (const auto& [id, store] : stores_) {
+    if (store.is_in_map && !store.word.refused.empty()) {
+      liars.push_back({store.address, store.word.why});
+    }
+  }
+  return liars;
+}
+
+// Of a store that no map has any more: it may come back, and say the same.
+void Router::Remember(Store& store) {
+  if (store.word.refused.empty()) return;
+  if (remembered_.size() == kMaxRemembered) remembered_.pop_front();
+  remembered_.emplace_back(store.instance_id, std::move(store.word));
+}
+
 void Router::TakeStores(const ClusterMap& map, std::vector<StoreId>* ids) {
   for (auto& [id, store] : stores_) store.is_in_map = false;
   for (const MapStore& heard : map.stores()) {
@@ -121,8 +179,19 @@ void Router::TakeStores(const ClusterMap& map, std::vector<StoreId>* ids) {
       found->second.instance_id = heard.instance_id;
       found->second.hash = HashOfInstance(heard.instance_id);
       found->second.way = options_.way;
+      const auto known =
+          std::find_if(remembered_.begin(), remembered_.end(),
+                       [&](const auto& entry) { return entry.first == heard.instance_id; });
+      if (known != remembered_.end()) {
+        found->second.word = std::move(known->second);
+        remembered_.erase(known);
+      }
     }
     Store& store = found->second;
+    if (!store.word.SaysTheSame(heard)) {
+      store.word = {
+          .generation = heard.generation, .columns = heard.columns, .refused = {}, .why = {}};
+    }
     store.address = heard.address;
     store.zone = heard.zone;
     store.is_draining = heard.draining;
@@ -163,6 +232,9 @@ void Router::TakePieces(const ClusterMap& map, absl::Span<const StoreId> ids) {
     piece->holders = holders_of(map.HoldersOf(piece->piece.columns));
     piece->is_covered = map.Covers(piece->piece.columns);
     piece->not_holding.clear();
+    for (const StoreId id : piece->holders) {
+      if (Refuses(FindStore(id)->word, piece->piece.columns)) piece->not_holding.push_back(id);
+    }
     KeepReplicas(*piece);
   }
 }
@@ -184,10 +256,11 @@ void Router::SetMap(std::shared_ptr<const ClusterMap> map, MonotonicTime now, Ac
 
 // One that is fenced is remembered, lest it is asked when it is heard of again.
 void Router::ForgetIfGone(StoreId id, Actions* actions) {
-  const Store& store = *FindStore(id);
+  Store& store = *FindStore(id);
   if (store.is_in_map || store.attempts > 0 || store.health.standing() == StoreStanding::kFenced) {
     return;
   }
+  Remember(store);
   stores_.erase(id);
   actions->push_back({.kind = ActionKind::kForget, .store = id});
 }

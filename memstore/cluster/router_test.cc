@@ -97,7 +97,9 @@ TEST_F(RouterTest, NotHeldAsksForAMapAndEndsAfterTwo) {
   }
   EXPECT_EQ(router_->counters().failed, 1);
   EXPECT_LE(maps, 3);
-  EXPECT_LE(router_->counters().resends[static_cast<size_t>(ResendReason::kNotHeld)], 3);
+  // Each was asked once, and no map has them asked again.
+  EXPECT_EQ(router_->counters().resends[static_cast<size_t>(ResendReason::kNotHeld)], 1);
+  EXPECT_EQ(router_->counters().lies, 2);
 }
 
 TEST_F(RouterTest, WaitsForAReplicaUntilAMapHasOne) {
@@ -138,14 +140,62 @@ TEST_F(RouterTest, ABatchWithoutADeadlineWaitsForAMapForALimitedTime) {
   EXPECT_EQ(TakeOne(ActionKind::kFailed).status.code(), absl::StatusCode::kUnavailable);
 }
 
-TEST_F(RouterTest, ASetThatWasCutAnewIsToBeSplitAgain) {
+TEST_F(RouterTest, APartWhosePieceIsGoneIsSplitAgain) {
   UseReplicas(2, 1);
-  ASSERT_TRUE(Submit().ok());
+  const BatchId batch = Submit().value();
+  const std::vector<RouterAction> sent = Take(ActionKind::kSend);
+  const ClusterMap* const old = router_->map();
+  router_->LayerLanded(sent[0].attempt, 0, now_, &actions_);
+  UseReplicas(4, 1);
+  router_->ConnectionBroken(sent[0].store, now_, &actions_);
+  const RouterAction again = TakeOne(ActionKind::kSplitAgain);
+  EXPECT_EQ(again.batch, batch);
+  EXPECT_EQ(again.part, 0);
+  EXPECT_FALSE(router_->IsMissing(batch, 0, 0));
+  EXPECT_TRUE(router_->IsMissing(batch, 0, 1));
+  const absl::Span<const PartLayer> second = absl::MakeConstSpan(layers_).subspan(1);
+  const std::vector<SplitPart> parts = {{.piece = 0, .rows = 5, .bytes = 500, .layers = second},
+                                        {.piece = 1, .rows = 5, .bytes = 500, .layers = second}};
+  EXPECT_EQ(router_->TakeSplit(batch, 0, old, parts, now_, &actions_).code(),
+            absl::StatusCode::kAborted);
+  ASSERT_TRUE(router_->TakeSplit(batch, 0, router_->map(), parts, now_, &actions_).ok());
+  // Once.
+  EXPECT_EQ(router_->TakeSplit(batch, 0, router_->map(), parts, now_, &actions_).code(),
+            absl::StatusCode::kFailedPrecondition);
+  const std::vector<RouterAction> more = Take(ActionKind::kSend);
+  ASSERT_EQ(more.size(), 2);
+  EXPECT_EQ(more[0].part, 2);
+  EXPECT_EQ(more[1].part, 3);
+  EXPECT_NE(more[0].store, more[1].store);
+  Reply(sent[1]);
+  EXPECT_EQ(TakeOne(ActionKind::kLayer).layer, 0);
+  Reply(more[0]);
+  EXPECT_TRUE(Take(ActionKind::kLanded).empty());
+  Reply(more[1]);
+  EXPECT_EQ(TakeOne(ActionKind::kLayer).layer, 1);
+  TakeOne(ActionKind::kLanded);
+  EXPECT_EQ(router_->counters().split_again, 1);
+  EXPECT_EQ(router_->counters().open_batches, 0);
+}
+
+TEST_F(RouterTest, APartThatIsNotSplitInTimeEndsAsOneWithoutAStore) {
+  UseReplicas(2, 1);
+  ASSERT_TRUE(Submit(absl::Seconds(60)).ok());
   const std::vector<RouterAction> sent = Take(ActionKind::kSend);
   UseReplicas(4, 1);
   router_->ConnectionBroken(sent[0].store, now_, &actions_);
-  Pass(absl::Milliseconds(50));
-  EXPECT_EQ(TakeOne(ActionKind::kFailed).status.code(), absl::StatusCode::kAborted);
+  TakeOne(ActionKind::kSplitAgain);
+  // The stores are as they were before anybody split it.
+  UseReplicas(2, 1);
+  const RouterAction again = TakeOne(ActionKind::kSend);
+  EXPECT_EQ(again.part, 0);
+  router_->ConnectionBroken(again.store, now_, &actions_);
+  actions_.clear();
+  UseReplicas(4, 1);
+  Pass(absl::Seconds(1));
+  TakeOne(ActionKind::kSplitAgain);
+  Pass(Router::kMapWait);
+  EXPECT_FALSE(TakeOne(ActionKind::kFailed).status.ok());
 }
 
 TEST_F(RouterTest, AStoreThatIsGoneIsForgottenOnceItsPartsEnded) {
@@ -225,6 +275,36 @@ TEST_F(RouterTest, AllocatesNothingWhenWarm) {
   }
   EXPECT_EQ(router_->counters().landed, 3200);
   EXPECT_EQ(testing::Allocations(), before);
+}
+
+TEST_F(RouterTest, ShowsHowItHasEachStoreAndPartition) {
+  const auto count = [&](StoreSight sight) {
+    int stores = 0;
+    for (const ClusterView::Store& store : router_->View().stores) stores += store.sight == sight;
+    return stores;
+  };
+  // Partition 1 is gone, and of the two stores of partition 0 one is about to go.
+  std::vector<StoreState> heard = testing_cluster::Partitioned(scheme_, 2, 2);
+  heard.resize(2);
+  for (HeldSet& set : heard[0].sets) set.state = HoldingState::kDraining;
+  Use(heard);
+  EXPECT_EQ(router_->View().up_stores_of_piece, (std::vector<uint32_t>{1, 0}));
+  EXPECT_EQ(count(StoreSight::kDraining), 1);
+  EXPECT_EQ(count(StoreSight::kUp), 1);
+  UseReplicas(2, 2);
+  EXPECT_EQ(router_->View().up_stores_of_piece, (std::vector<uint32_t>{2, 2}));
+  EXPECT_EQ(count(StoreSight::kUp), 4);
+  // One of each fails.
+  ASSERT_TRUE(Submit().ok());
+  const std::vector<RouterAction> sent = Take(ActionKind::kSend);
+  Reply(sent[0], absl::DataLossError("damaged"));
+  router_->ConnectionBroken(sent[1].store, now_, &actions_);
+  EXPECT_EQ(router_->View().up_stores_of_piece, (std::vector<uint32_t>{1, 1}));
+  EXPECT_EQ(count(StoreSight::kFenced), 1);
+  EXPECT_EQ(count(StoreSight::kEjected), 1);
+  Pass(absl::Seconds(1));
+  EXPECT_EQ(count(StoreSight::kOnTrial), 1);
+  EXPECT_EQ(router_->View().up_stores_of_piece, (std::vector<uint32_t>{1, 1}));
 }
 
 }  // namespace

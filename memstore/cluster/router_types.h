@@ -30,20 +30,22 @@ enum class LandingWay {
 };
 
 enum class ActionKind {
-  kSend,       // ask `store` for `part` of `batch`, but for layers that HasLanded, as `attempt`
-  kCancel,     // end `attempt`, which lost or is not wanted any more; it still has to be ended
-               // (Router::Reply, whatever comes)
-  kDrain,      // put the queue pair of `attempt`'s store in error and drain it, then
-               // Router::Drained; other attempts over it: Router::ConnectionBroken
-  kLayer,      // the layer at `layer` of the batch is in place
-  kLanded,     // the batch is in place: its one end, or
-  kFailed,     // it failed with `status`: its one end
-  kReleased,   // after kFailed: nothing may write to the batch's memory any more
-  kEject,      // `store` is left alone for a while; `status` says why
-  kTryAgain,   // `store` is asked again, first with one part
-  kFence,      // `store` has damaged rows: nothing more is taken from this instance
-  kAskForMap,  // holdings are not as the map has them: ask what stores hold, and SetMap
-  kForget,     // `store` is gone from the map and nothing is open there: close what leads to it
+  kSend,        // ask `store` for `part` of `batch`, but for layers that HasLanded, as `attempt`
+  kCancel,      // end `attempt`, which lost or is not wanted any more; it still has to be ended
+                // (Router::Reply, whatever comes)
+  kDrain,       // put the queue pair of `attempt`'s store in error and drain it, then
+                // Router::Drained; other attempts over it: Router::ConnectionBroken
+  kLayer,       // the layer at `layer` of the batch is in place
+  kLanded,      // the batch is in place: its one end, or
+  kFailed,      // it failed with `status`: its one end
+  kReleased,    // after kFailed: nothing may write to the batch's memory any more
+  kEject,       // `store` is left alone for a while; `status` says why
+  kTryAgain,    // `store` is asked again, first with one part
+  kFence,       // `store` has damaged rows: nothing more is taken from this instance
+  kSplitAgain,  // the columns of `part` are other pieces' by now, and nothing of it is under way:
+                // split its layers that AreMissing by the map, and Router::TakeSplit
+  kAskForMap,   // holdings are not as the map has them: ask what stores hold, and SetMap
+  kForget,      // `store` is gone from the map and nothing is open there: close what leads to it
 };
 
 struct RouterAction {
@@ -85,14 +87,20 @@ struct RouterCounters {
   uint64_t hedges_won = 0;
   uint64_t drains = 0;
   uint64_t cancels = 0;
+  uint64_t split_again = 0;     // parts, for their pieces were gone
   uint64_t layers_dropped = 0;  // landed from a store that then turned out to be damaged
   uint64_t ejections = 0;
   uint64_t trials = 0;
   uint64_t fences = 0;
+  uint64_t lies = 0;  // pieces that a store says it holds, refused, and is asked for no more
   uint64_t maps = 0;
   uint64_t maps_asked = 0;
   uint64_t open_batches = 0;
   uint64_t open_attempts = 0;
+  // Of who hears the stores, and fills them in: tries that ended with a certificate or a token that
+  // one side does not take, and words of stores that were left out, for they cannot be true.
+  uint64_t strangers = 0;
+  uint64_t left_out = 0;
 };
 
 // How a client has a store of its cluster.

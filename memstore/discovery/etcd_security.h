@@ -13,6 +13,7 @@ struct EtcdSecurity {
   std::string ca = {};             // PEM; with it TLS is spoken
   std::string cert = {};           // PEM, with `key` or neither: what is shown to etcd
   std::string key = {};            //
+  std::string server_name = {};    // that its certificate is for, where it is not the endpoint's
   std::string user = {};           // with password_file, or neither
   std::string password_file = {};  // holds the password alone; read for each token
 };

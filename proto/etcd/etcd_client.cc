@@ -32,22 +32,38 @@ std::string Words(const grpc::Status& status) {
   return absl::CHexEscape(absl::string_view(status.error_message()).substr(0, kMaxWordsBytes));
 }
 
+bool Says(const grpc::Status& status, absl::string_view word) {
+  return absl::StrContains(absl::AsciiStrToLower(status.error_message()), word);
+}
+
+// Whether this side refuses etcd's certificate: no time mends that. There is no code for it.
+bool IsStranger(const grpc::Status& status) {
+  return status.error_code() == grpc::StatusCode::UNAVAILABLE &&
+         (Says(status, "certificate verify failed") || Says(status, "certificate_verify_failed") ||
+          Says(status, "verification check"));
+}
+
 // What to do about a connection that failed, by gRPC's words for it: there is one code for all.
 absl::string_view Hint(const grpc::Status& status, bool tls) {
-  const std::string words = absl::AsciiStrToLower(status.error_message());
   if (status.error_code() != grpc::StatusCode::UNAVAILABLE) return "";
-  if (tls && (absl::StrContains(words, "handshake") || absl::StrContains(words, "ssl_") ||
-              absl::StrContains(words, "verification check"))) {
+  if (Says(status, "connection refused")) return "is it running there? ";
+  if (tls && (IsStranger(status) || Says(status, "handshake") || Says(status, "ssl_") ||
+              Says(status, "socket closed"))) {
     return "no TLS with it: is the authority right, is its certificate for this host, and does it "
            "take the one that is shown? ";
   }
-  if (absl::StrContains(words, "connection refused")) return "is it running there? ";
+  if (!tls && (Says(status, "socket closed") || Says(status, "connection reset") ||
+               Says(status, "http1"))) {
+    return "does it speak TLS? Then the authority of its certificate is needed. ";
+  }
   return "";
 }
 
 std::shared_ptr<grpc::Channel> OpenChannel(
-    const std::string& endpoint, const std::shared_ptr<grpc::ChannelCredentials>& credentials) {
+    const std::string& endpoint, const std::shared_ptr<grpc::ChannelCredentials>& credentials,
+    const std::string& server_name) {
   grpc::ChannelArguments arguments;
+  if (!server_name.empty()) arguments.SetSslTargetNameOverride(server_name);
   // Each channel connects by itself: a new one after a failure does not inherit a time to wait.
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   // A proxy of the environment is for the web.
@@ -83,7 +99,9 @@ Client::~Client() {
   while (queue_.Next(&tag, &ok)) rpc::QueueEvent::Dispatch(tag, ok);
 }
 
-void Client::Connect() { channel_ = OpenChannel(endpoint(), options_.credentials); }
+void Client::Connect() {
+  channel_ = OpenChannel(endpoint(), options_.credentials, options_.server_name);
+}
 
 void Client::NextEndpoint() {
   at_ = (at_ + 1) % options_.endpoints.size();
@@ -134,9 +152,18 @@ absl::Status Client::FromGrpc(const grpc::Status& status) const {
     return absl::DeadlineExceededError(
         absl::StrCat("etcd at ", endpoint(), " does not answer within ", kCallTime.count(), " s"));
   }
-  return absl::Status(static_cast<absl::StatusCode>(status.error_code()),
-                      absl::StrCat("etcd at ", endpoint(), ": ", Hint(status, options_.tls), "(",
-                                   Words(status), ")"));
+  if (options_.user.empty() && absl::StrContains(status.error_message(), "user name is empty")) {
+    return absl::UnauthenticatedError(
+        absl::StrCat("etcd at ", endpoint(),
+                     " wants to know who asks: give a user that it has, and the file of the "
+                     "password (",
+                     Words(status), ")"));
+  }
+  const absl::StatusCode code = IsStranger(status)
+                                    ? absl::StatusCode::kUnauthenticated
+                                    : static_cast<absl::StatusCode>(status.error_code());
+  return absl::Status(code, absl::StrCat("etcd at ", endpoint(), ": ", Hint(status, options_.tls),
+                                         "(", Words(status), ")"));
 }
 
 absl::Status Client::Login() {

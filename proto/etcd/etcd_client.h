@@ -36,8 +36,9 @@ std::shared_ptr<grpc::ChannelCredentials> MakeCredentials(const std::string& aut
 struct ClientOptions {
   std::vector<std::string> endpoints;  // HOST:PORT, one at least
   std::shared_ptr<grpc::ChannelCredentials> credentials;
-  bool tls = false;       // what `credentials` speak, for messages
-  std::string user = {};  // empty: none
+  bool tls = false;              // what `credentials` speak, for messages
+  std::string server_name = {};  // that its certificate is for; empty: the endpoint's host
+  std::string user = {};         // empty: none
   // Asked for each time that a token is.
   std::function<absl::StatusOr<std::string>()> password = {};
   std::function<std::chrono::nanoseconds()> now;  // monotonic

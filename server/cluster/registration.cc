@@ -46,6 +46,7 @@ std::unique_ptr<etcd::Client> Registration::MakeClient(std::stop_token stop) con
   options.credentials = etcd::MakeCredentials(watch_ ? watch_->AuthoritiesPath() : "",
                                               watch_ ? watch_->PairPath() : "");
   options.tls = watch_ != nullptr;
+  options.server_name = options_.security.server_name;
   options.user = options_.security.user;
   options.password = [path = options_.security.password_file] { return ReadEtcdPassword(path); };
   options.now = [clock = clock_] { return std::chrono::nanoseconds(clock->Now().nanoseconds()); };

@@ -25,11 +25,14 @@ absl::Status CheckSecurity(const ConfigLayers& layers, const ServerConfig& confi
   const std::pair<absl::string_view, const std::string*> cert{"register_cert", &security.cert};
   const std::pair<absl::string_view, const std::string*> key{"register_key", &security.key};
   const std::pair<absl::string_view, const std::string*> ca{"register_ca", &security.ca};
+  const std::pair<absl::string_view, const std::string*> name{"register_server_name",
+                                                              &security.server_name};
   const std::pair<absl::string_view, const std::string*> user{"register_user", &security.user};
   const std::pair<absl::string_view, const std::string*> password{"register_password_file",
                                                                   &security.password_file};
-  for (const auto& [one, other] : {std::pair(cert, key), std::pair(key, cert), std::pair(cert, ca),
-                                   std::pair(user, password), std::pair(password, user)}) {
+  for (const auto& [one, other] :
+       {std::pair(cert, key), std::pair(key, cert), std::pair(cert, ca), std::pair(name, ca),
+        std::pair(user, password), std::pair(password, user)}) {
     if (one.second->empty() || !other.second->empty()) continue;
     return Refuse(layers, one.first, absl::StrCat("is of no use without ", FlagName(other.first)));
   }
@@ -98,6 +101,7 @@ absl::Status TakeRegistration(const ConfigLayers& layers, ServerConfig* config) 
   config->register_security = {.ca = given.register_ca(),
                                .cert = given.register_cert(),
                                .key = given.register_key(),
+                               .server_name = given.register_server_name(),
                                .user = given.register_user(),
                                .password_file = given.register_password_file()};
   if (given.register_().empty()) {
@@ -106,6 +110,7 @@ absl::Status TakeRegistration(const ConfigLayers& layers, ServerConfig* config) 
          {std::pair("advertise", given.advertise()), std::pair("register_ca", given.register_ca()),
           std::pair("register_cert", given.register_cert()),
           std::pair("register_key", given.register_key()),
+          std::pair("register_server_name", given.register_server_name()),
           std::pair("register_user", given.register_user()),
           std::pair("register_password_file", given.register_password_file())}) {
       if (value.empty()) continue;

@@ -50,10 +50,10 @@ TEST(ZoneConfig, IsAPlainName) {
 }
 
 TEST(RegisterConfig, TakesEveryFlag) {
-  const auto parsed =
-      Parse({"--register", "etcd:e0:2379,e1:2379/engram/prod", "--advertise", "store-1:7300",
-             "--register-ca", "ca", "--register-cert", "cert", "--register-key", "key",
-             "--register-user", "store", "--register-password-file", "word"});
+  const auto parsed = Parse({"--register", "etcd:e0:2379,e1:2379/engram/prod", "--advertise",
+                             "store-1:7300", "--register-ca", "ca", "--register-cert", "cert",
+                             "--register-key", "key", "--register-server-name", "etcd.cluster",
+                             "--register-user", "store", "--register-password-file", "word"});
   ASSERT_TRUE(parsed.ok()) << parsed.status();
   const ServerConfig& config = *parsed->config;
   ASSERT_TRUE(config.register_place.has_value());
@@ -63,6 +63,7 @@ TEST(RegisterConfig, TakesEveryFlag) {
   EXPECT_EQ(config.register_security.ca, "ca");
   EXPECT_EQ(config.register_security.cert, "cert");
   EXPECT_EQ(config.register_security.key, "key");
+  EXPECT_EQ(config.register_security.server_name, "etcd.cluster");
   EXPECT_EQ(config.register_security.user, "store");
   EXPECT_EQ(config.register_security.password_file, "word");
 }
@@ -92,6 +93,7 @@ TEST(RegisterConfig, RefusesWhatDoesNotGoTogether) {
   EXPECT_THAT(with({"--register-key", "k"}), HasSubstr("without --register-cert"));
   EXPECT_THAT(with({"--register-cert", "c", "--register-key", "k"}),
               HasSubstr("without --register-ca"));
+  EXPECT_THAT(with({"--register-server-name", "n"}), HasSubstr("without --register-ca"));
   EXPECT_THAT(with({"--register-user", "u"}), HasSubstr("without --register-password-file"));
   EXPECT_THAT(with({"--register-password-file", "f"}), HasSubstr("without --register-user"));
 }

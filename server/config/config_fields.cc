@@ -101,6 +101,8 @@ constexpr ConfigField kFields[] = {
      "PEM: the authority of etcd's certificate; with it TLS is spoken to etcd"},
     {"register_cert", "FILE", "PEM certificate (chain) that is shown to etcd"},
     {"register_key", "FILE", "its private key, PEM"},
+    {"register_server_name", "NAME",
+     "the name in etcd's certificate (default: the host in --register)"},
     {"register_user", "NAME", "user of etcd; needs --register-ca, or an etcd of this machine"},
     {"register_password_file", "FILE",
      "holds that user's password and nothing else; read again for each token"},

@@ -34,27 +34,15 @@ void HoldingsCall::Accept(EventLoop& loop, LookupRequests* requests) {
 }
 
 HoldingsCall::HoldingsCall(EventLoop& loop, LookupRequests* requests)
-    : RpcCall(loop),
-      requests_(requests),
-      stream_(&context_),
-      read_(this, &HoldingsCall::OnRead),
-      write_(this, &HoldingsCall::OnWritten) {}
+    : TellingCall(loop), requests_(requests) {}
 
 void HoldingsCall::OnAccepted() {
   if (loop_.draining()) return End(Stopping());
-  if (const absl::Status status = Admit(); !status.ok()) return End(status);
+  const absl::Status status = Admit(loop_.context().holdings_calls, "Holdings streams");
+  if (!status.ok()) return End(status);
   admitted_ = true;
-  stream_.Read(&message_, read_.Begin());
-  Send(loop_.clock().Now());
-}
-
-absl::Status HoldingsCall::Admit() {
-  ServingContext& context = loop_.context();
-  ENGRAM_ASSIGN_OR_RETURN(caller_, context.access->Authenticate(context_));
-  const Places::Answer got = context.holdings_calls.Take(
-      connection(), loop_.clock().Now(), [this] { context_.TryCancel(); }, &place_);
-  if (got == Places::Answer::kTaken) return absl::OkStatus();
-  return NoPlace(got, context.holdings_calls, "Holdings streams");
+  Read();
+  Send();
 }
 
 void HoldingsCall::OnRead(bool ok) {
@@ -104,28 +92,28 @@ v1::HoldingsResponse HoldingsCall::Make() const {
       [&](absl::string_view name) { return context.access->MayHave(caller_, name); });
 }
 
-void HoldingsCall::Send(MonotonicTime now) {
+void HoldingsCall::Send() {
   sent_version_ = loop_.context().store_status->version();  // before what it is the version of
-  sent_ = now;
-  stream_.Write(ToBytes(Make()), write_.Begin());
+  Write(ToBytes(Make()));
 }
 
 void HoldingsCall::OnTick(MonotonicTime now, bool) {
   if (!admitted_ || ended()) return;
-  if (write_.under_way() && now - sent_ > absl::FromChrono(kMaxHoldingsStall)) {
+  const absl::Duration since_sent = now - write_began();
+  if (writing() && since_sent > absl::FromChrono(kMaxHoldingsStall)) {
     // What its client does not take ends no other way.
     leases_.clear();
-    if (!std::exchange(cancelled_, true)) context_.TryCancel();
+    Cancel();
   }
-  if (end_ || cancelled_) return;
-  if (const absl::Status status = loop_.context().access->Recheck(caller_); !status.ok()) {
+  if (end_ || cancelled()) return;
+  if (const absl::Status status = RecheckToken(caller_, "holdings"); !status.ok()) {
     return End(status);
   }
-  if (!read_.under_way()) stream_.Read(&message_, read_.Begin());
+  if (!reading()) Read();
   if (leased_version_ != loop_.context().registry->version()) TakeLeases();
-  if (write_.under_way()) return;
+  if (writing()) return;
   const bool changed = sent_version_ != loop_.context().store_status->version();
-  if (now - sent_ >= (changed ? kLeastInterval : kMostInterval)) Send(now);
+  if (since_sent >= (changed ? kLeastInterval : kMostInterval)) Send();
 }
 
 void HoldingsCall::OnDrain() {
@@ -140,18 +128,13 @@ void HoldingsCall::End(absl::Status status) {
 }
 
 void HoldingsCall::FinishUnlessWriting() {
-  if (!end_ || ended() || write_.under_way()) return;
+  if (!end_ || ended() || writing()) return;
   if (!admitted_ || !loop_.draining()) {
     stream_.Finish(ToGrpc(*end_), BeginFinish());
     return;
   }
   // Told once more: it may have been in no tick since engramd began to stop.
   stream_.WriteAndFinish(ToBytes(Make()), grpc::WriteOptions(), ToGrpc(*end_), BeginFinish());
-}
-
-void HoldingsCall::OnWritten(bool ok) {
-  if (ok) place_.Served(loop_.clock().Now());
-  FinishUnlessWriting();
 }
 
 }  // namespace engram

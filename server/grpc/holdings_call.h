@@ -20,7 +20,7 @@
 
 namespace engram {
 
-class HoldingsCall final : public RpcCall {
+class HoldingsCall final : public TellingCall {
  public:
   static void Accept(EventLoop& loop, LookupRequests* requests);
 
@@ -33,30 +33,22 @@ class HoldingsCall final : public RpcCall {
   void AcceptNext() override { Accept(loop_, requests_); }
   void OnAccepted() override;
   void OnOver() override { leases_.clear(); }
-  void OnRead(bool ok);
-  void OnWritten(bool ok);
-  absl::Status Admit();
+  void OnRead(bool ok) override;
+  void OnWritten() override { FinishUnlessWriting(); }
   absl::Status ReadRequest();
   void TakeLeases();
   v1::HoldingsResponse Make() const;
-  void Send(MonotonicTime now);
+  void Send();
   void End(absl::Status status);
   void FinishUnlessWriting();
 
   LookupRequests* const requests_;
-  RawService::Stream stream_;
-  Operation<HoldingsCall> read_, write_;
-  grpc::ByteBuffer message_;
-  Caller caller_;
   bool admitted_ = false;
   std::vector<std::string> used_;  // ids that the client uses, as it said last
   std::vector<Lease> leases_;      // of those that are here and that it may have
   uint64_t leased_version_ = 0;    // of the registry, when they were taken
   StoreStatus::Version sent_version_;
-  MonotonicTime sent_;               // when the last message was begun
   std::optional<absl::Status> end_;  // what it is to end with, once nothing is being written
-  bool cancelled_ = false;           // its client takes nothing
-  Places::Place place_;              // goes first: it calls context_
 };
 
 }  // namespace engram

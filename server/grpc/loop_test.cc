@@ -124,8 +124,8 @@ TEST_F(LoopTest, AUnaryCallThatFindsNoSlabsForASecondIsToldSo) {
 // They say nothing more, and nobody else calls.
 TEST_F(LoopTest, StreamsEndWithTheTokenThatOpenedThem) {
   StartAgainForToken(kToken);
-  grpc::ClientContext context, watch_context;
-  for (grpc::ClientContext* one : {&context, &watch_context}) {
+  grpc::ClientContext context, watch_context, holdings_context;
+  for (grpc::ClientContext* one : {&context, &watch_context, &holdings_context}) {
     one->AddMetadata("authorization", absl::StrCat("Bearer ", kToken));
   }
   const Stream stream = stub_->LookupStream(&context);
@@ -137,6 +137,9 @@ TEST_F(LoopTest, StreamsEndWithTheTokenThatOpenedThem) {
   v1::WatchResponse watched;
   ASSERT_TRUE(watch->Read(&watched));
   EXPECT_EQ(watched.table_set_id(), resident_id_);
+  const auto holdings = stub_->Holdings(&holdings_context);
+  v1::HoldingsResponse held;
+  ASSERT_TRUE(holdings->Read(&held));
   WriteToken("another-token-that-is-long-enough-to-be-one");
   tokens_->ReadNow();
   clock_.Advance(absl::Seconds(1));
@@ -145,12 +148,16 @@ TEST_F(LoopTest, StreamsEndWithTheTokenThatOpenedThem) {
   EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::UNAUTHENTICATED);
   EXPECT_FALSE(watch->Read(&watched));
   EXPECT_EQ(watch->Finish().error_code(), grpc::StatusCode::UNAUTHENTICATED);
+  while (holdings->Read(&held)) {
+  }
+  EXPECT_EQ(holdings->Finish().error_code(), grpc::StatusCode::UNAUTHENTICATED);
   // Each is told of, once, however many ticks it took to end.
   std::vector<std::string> told;
   for (const RecentRefusal& refusal : refusals_->Recent()) {
     told.push_back(absl::StrCat(refusal.way, " ", refusal.reason, " ", refusal.count));
   }
-  EXPECT_THAT(told, UnorderedElementsAre("lookup unauthenticated 1", "watch unauthenticated 1"));
+  EXPECT_THAT(told, UnorderedElementsAre("lookup unauthenticated 1", "watch unauthenticated 1",
+                                         "holdings unauthenticated 1"));
 }
 
 TEST_F(LoopTest, NoStreamGivesWayToOneThatMayNotCall) {

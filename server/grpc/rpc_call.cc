@@ -7,6 +7,7 @@
 
 #include "absl/hash/hash.h"
 #include "absl/strings/str_cat.h"
+#include "memstore/base/status_macros.h"
 #include "server/base/limits.h"
 
 namespace engram {
@@ -68,6 +69,33 @@ void RpcCall::HandleFinished(bool) { OnFinished(); }
 void RpcCall::HandleOver(bool) {
   over_ = true;
   OnOver();
+}
+
+TellingCall::TellingCall(EventLoop& loop)
+    : RpcCall(loop),
+      stream_(&context_),
+      read_(this, &TellingCall::HandleRead),
+      write_(this, &TellingCall::HandleWritten) {}
+
+absl::Status TellingCall::Admit(Places& places, absl::string_view what) {
+  ENGRAM_ASSIGN_OR_RETURN(caller_, loop_.context().access->Authenticate(context_));
+  const Places::Answer got = places.Take(
+      connection(), loop_.clock().Now(), [this] { context_.TryCancel(); }, &place_);
+  return got == Places::Answer::kTaken ? absl::OkStatus() : NoPlace(got, places, what);
+}
+
+void TellingCall::Write(const grpc::ByteBuffer& message) {
+  write_began_ = loop_.clock().Now();
+  stream_.Write(message, write_.Begin());
+}
+
+void TellingCall::Cancel() {
+  if (!std::exchange(cancelled_, true)) context_.TryCancel();
+}
+
+void TellingCall::HandleWritten(bool ok) {
+  if (ok) place_.Served(loop_.clock().Now());
+  OnWritten();
 }
 
 absl::Status NoPlace(Places::Answer answer, const Places& places, absl::string_view what) {

@@ -19,7 +19,9 @@
 #include "memstore/base/check.h"
 #include "proto/rpc/queue_event.h"
 #include "server/grpc/event_loop.h"
+#include "server/grpc/raw_service.h"
 #include "server/lookup/places.h"
+#include "server/security/access.h"
 
 namespace engram {
 
@@ -107,6 +109,44 @@ class RpcCall : public EventLoop::Call {
   bool over_ = false;
   int under_way_ = 0;  // operations
   absl::Status token_refusal_;
+};
+
+// A call that lasts and tells its client something now and then: its messages are written one at a
+// time, while what the client says is read. What a client does not take ends by a cancel alone.
+class TellingCall : public RpcCall {
+ protected:
+  explicit TellingCall(EventLoop& loop);
+
+  // What was read, in message_; not ok: the client says nothing more, or its message is too long.
+  virtual void OnRead(bool ok) = 0;
+  // What was being written is gone, or the call is over.
+  virtual void OnWritten() = 0;
+
+  // OK: the caller may call, and has one of `places`, which are of `what`.
+  absl::Status Admit(Places& places, absl::string_view what);
+  // Where nothing is being read.
+  void Read() { stream_.Read(&message_, read_.Begin()); }
+  bool reading() const { return read_.under_way(); }
+  // Where nothing is being written.
+  void Write(const grpc::ByteBuffer& message);
+  bool writing() const { return write_.under_way(); }
+  MonotonicTime write_began() const { return write_began_; }
+  // Ends the call, whatever is being written.
+  void Cancel();
+  bool cancelled() const { return cancelled_; }
+
+  RawService::Stream stream_;
+  grpc::ByteBuffer message_;
+  Caller caller_;
+
+ private:
+  void HandleRead(bool ok) { OnRead(ok); }
+  void HandleWritten(bool ok);
+
+  Operation<TellingCall> read_, write_;
+  MonotonicTime write_began_;  // the last one
+  bool cancelled_ = false;
+  Places::Place place_;  // goes first: it calls context_
 };
 
 // Why a call has no place among `places`, which are of `what` ("streams"): RESOURCE_EXHAUSTED.

@@ -18,25 +18,13 @@ void WatchCall::Accept(EventLoop& loop, LookupRequests* requests) {
 }
 
 WatchCall::WatchCall(EventLoop& loop, LookupRequests* requests)
-    : RpcCall(loop),
-      requests_(requests),
-      stream_(&context_),
-      read_(this, &WatchCall::OnRead),
-      write_(this, &WatchCall::OnWritten) {}
+    : TellingCall(loop), requests_(requests) {}
 
 void WatchCall::OnAccepted() {
   since_ = loop_.clock().Now();
-  if (const absl::Status status = Admit(); !status.ok()) return End(status);
-  stream_.Read(&message_, read_.Begin());
-}
-
-absl::Status WatchCall::Admit() {
-  ServingContext& context = loop_.context();
-  ENGRAM_ASSIGN_OR_RETURN(caller_, context.access->Authenticate(context_));
-  const Places::Answer got = context.side_calls.Take(
-      connection(), since_, [this] { context_.TryCancel(); }, &place_);
-  if (got == Places::Answer::kTaken) return absl::OkStatus();
-  return NoPlace(got, context.side_calls, "calls beside lookups");
+  const absl::Status status = Admit(loop_.context().side_calls, "calls beside lookups");
+  if (!status.ok()) return End(status);
+  Read();
 }
 
 void WatchCall::OnRead(bool ok) {
@@ -59,11 +47,11 @@ void WatchCall::OnTick(MonotonicTime now, bool) {
   const absl::Status status = RecheckToken(caller_, "watch");
   if (status.ok()) return SendChange();
   // What was written is gone in a moment, if its client takes it.
-  if (!write_.under_way() || now - write_began_ > absl::FromChrono(kMaxWriteStall)) End(status);
+  if (!writing() || now - write_began() > absl::FromChrono(kMaxWriteStall)) End(status);
 }
 
 void WatchCall::SendChange() {
-  if (!asked_ || write_.under_way() || cancelled_ || ended()) return;
+  if (!asked_ || writing() || cancelled() || ended()) return;
   const TableSetRegistry& registry = *loop_.context().registry;
   const uint64_t version = registry.version();
   if (last_sent_id_ && version == version_) return;
@@ -76,8 +64,7 @@ void WatchCall::SendChange() {
   last_sent_id_ = id;
   v1::WatchResponse response;
   response.set_table_set_id(id);
-  write_began_ = loop_.clock().Now();
-  stream_.Write(ToBytes(response), write_.Begin());
+  Write(ToBytes(response));
 }
 
 void WatchCall::OnDrain() {
@@ -85,18 +72,12 @@ void WatchCall::OnDrain() {
 }
 
 void WatchCall::End(const absl::Status& status) {
-  if (cancelled_ || ended()) return;
-  if (write_.under_way()) {
-    // A write that its client may never take.
-    cancelled_ = true;
-    context_.TryCancel();
-    return;
-  }
+  if (cancelled() || ended()) return;
+  if (writing()) return Cancel();  // a write that its client may never take
   stream_.Finish(ToGrpc(status), BeginFinish());
 }
 
-void WatchCall::OnWritten(bool ok) {
-  if (ok) place_.Served(loop_.clock().Now());
+void WatchCall::OnWritten() {
   if (lost_token()) return End(RecheckToken(caller_, "watch"));
   SendChange();
 }

@@ -13,7 +13,7 @@
 
 namespace engram {
 
-class WatchCall final : public RpcCall {
+class WatchCall final : public TellingCall {
  public:
   static void Accept(EventLoop& loop, LookupRequests* requests);
 
@@ -25,26 +25,18 @@ class WatchCall final : public RpcCall {
   WatchCall(EventLoop& loop, LookupRequests* requests);
   void AcceptNext() override { Accept(loop_, requests_); }
   void OnAccepted() override;
-  void OnRead(bool ok);
-  void OnWritten(bool ok);
-  absl::Status Admit();
+  void OnRead(bool ok) override;
+  void OnWritten() override;
   absl::Status ReadRequest();
   void SendChange();
   void End(const absl::Status& status);
 
   LookupRequests* const requests_;
-  grpc::ByteBuffer message_;
   v1::WatchRequest request_;
-  RawService::Stream stream_;
-  Operation<WatchCall> read_, write_;
-  Caller caller_;
-  MonotonicTime since_;  // it was accepted
-  MonotonicTime write_began_;
+  MonotonicTime since_;   // it was accepted
   bool asked_ = false;    // its request was read
   uint64_t version_ = 0;  // of the registry, when it was looked at
   std::optional<std::string> last_sent_id_;
-  bool cancelled_ = false;
-  Places::Place place_;  // goes first: it calls context_
 };
 
 }  // namespace engram

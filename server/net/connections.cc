@@ -22,6 +22,9 @@ constexpr uint64_t kLeastUnanswered = 16 << 10;
 // A request under way may be as large as this at once; less than that is answered soon.
 constexpr uint64_t kMostAtOnce = kMaxRequestBytes;
 constexpr absl::Duration kAnsweredSoon = absl::Milliseconds(200);
+// One of which something was read within this, a quarter of kMostUnread, is well, and is not looked
+// at again before it is over.
+constexpr absl::Duration kSilentFirst = absl::Milliseconds(2500);
 // Whoever attached, or looked anything up, took more.
 constexpr uint64_t kNextToNothing = 2 << 10;
 
@@ -103,22 +106,34 @@ uint64_t Connections::EndUnanswered(uint64_t bytes, std::string* worst) {
   return found;
 }
 
+bool Connections::StandsUnread(int fd, Socket& socket, MonotonicTime now) {
+  socket.unread_look = now + kSilentFirst;
+  if (!IsStillSocket(fd, socket.inode)) return false;
+  const std::optional<SocketTraffic> traffic = measure_(fd);
+  if (!traffic.has_value()) return false;
+  if (traffic->silent < kSilentFirst) {
+    socket.unread_look = now + kSilentFirst - traffic->silent;
+    return false;
+  }
+  int unread = 0;
+  if (ioctl(fd, FIONREAD, &unread) != 0 || unread == 0) return false;
+  socket.unread_look = now;  // at every look: it may be read again at any time
+  return true;
+}
+
 size_t Connections::EndUnread(MonotonicTime now, std::string* peer) {
   MutexLock lock(mutex_);
   size_t ended = 0;
-  for (const Open& one : Measured()) {
-    std::optional<MonotonicTime>& since = one.socket->unread_since;
-    int unread = 0;
-    // Most say something, or nothing is to be read of them.
-    const bool stands = one.traffic.silent >= kMostUnread / 4 &&
-                        ioctl(one.fd, FIONREAD, &unread) == 0 && unread > 0;
-    if (!stands) {
+  for (auto& [fd, socket] : sockets_) {
+    if (socket.ended || now < socket.unread_look) continue;
+    std::optional<MonotonicTime>& since = socket.unread_since;
+    if (!StandsUnread(fd, socket, now)) {
       since.reset();
     } else if (!since.has_value()) {
       since = now;
     } else if (now - *since >= kMostUnread) {
-      if (peer != nullptr) *peer = PeerName(one.fd);
-      End(one);
+      if (peer != nullptr) *peer = PeerName(fd);
+      End({.fd = fd, .socket = &socket, .traffic = {}});
       ++ended;
     }
   }

@@ -53,8 +53,9 @@ class Connections {
   uint64_t EndedUnanswered() const ABSL_LOCKS_EXCLUDED(mutex_);
   // Ends those of which gRPC reads nothing though bytes have come, and has not for kMostUnread: one
   // that answers what nobody takes stops reading, and never sees that its peer has gone. To be
-  // called again and again: what is so at the first look may have come just now. Returns how many,
-  // and the peer of one.
+  // called again and again: what is so at the first look may have come just now. Each time it looks
+  // at those that may be so by then: a few, where all go well. Returns how many it ended, and the
+  // peer of one.
   size_t EndUnread(MonotonicTime now, std::string* peer = nullptr) ABSL_LOCKS_EXCLUDED(mutex_);
   // How many that was so far.
   uint64_t EndedUnread() const ABSL_LOCKS_EXCLUDED(mutex_);
@@ -77,6 +78,7 @@ class Connections {
     uint64_t taken = 0;
     // Since when bytes of it lie unread and none is read; nothing: none do.
     std::optional<MonotonicTime> unread_since;
+    MonotonicTime unread_look;  // no look before this finds any
   };
   struct Open {
     int fd = -1;
@@ -84,6 +86,9 @@ class Connections {
     SocketTraffic traffic;
   };
 
+  // Whether bytes of it lie unread; sets when it is to be looked at next.
+  bool StandsUnread(int fd, Socket& socket, MonotonicTime now)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::vector<Open> Measured() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   static void End(const Open& one);
 

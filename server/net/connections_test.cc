@@ -61,7 +61,11 @@ class MeasuredConnectionsTest : public ::testing::Test {
   static MonotonicTime At(int64_t seconds) { return MonotonicTime() + absl::Seconds(seconds); }
 
   std::map<int, std::optional<SocketTraffic>> traffic_;
-  Connections connections_{[this](int fd) { return traffic_[fd]; }};
+  uint64_t measured_ = 0;
+  Connections connections_{[this](int fd) {
+    ++measured_;
+    return traffic_[fd];
+  }};
   std::vector<int> fds_;
 };
 
@@ -105,6 +109,27 @@ TEST_F(MeasuredConnectionsTest, ThoseThatAreReadNoMoreAreEnded) {
   EXPECT_EQ(connections_.EndUnread(At(120)), 0u);
   EXPECT_EQ(connections_.EndUnread(At(130)), 1u);
   EXPECT_EQ(connections_.EndedUnread(), 2u);
+}
+
+TEST_F(MeasuredConnectionsTest, ThoseThatGoWellAreLookedAtNowAndThen) {
+  const int quiet = Add(At(0), {{.silent = absl::Seconds(3000)}});
+  Add(At(0), {{.silent = absl::ZeroDuration()}});
+  Add(At(0), std::nullopt);
+  for (int second = 0; second < 100; ++second) {
+    EXPECT_EQ(connections_.EndUnread(At(100 + second)), 0u);
+  }
+  // Each third second of each.
+  EXPECT_LE(measured_, 3 * 34u);
+  EXPECT_GE(measured_, 3 * 30u);
+  // Bytes that come to one between two looks are found at the next.
+  ASSERT_EQ(send(quiet, "bytes", 5, 0), 5);
+  for (int second = 200; second < 210; ++second) {
+    EXPECT_EQ(connections_.EndUnread(At(second)), 0u) << second;
+  }
+  size_t ended = 0;
+  for (int second = 210; second <= 213; ++second) ended += connections_.EndUnread(At(second));
+  EXPECT_EQ(ended, 1u);
+  EXPECT_TRUE(HasEnded(quiet));
 }
 
 TEST_F(MeasuredConnectionsTest, CountsThoseThatAreOpen) {

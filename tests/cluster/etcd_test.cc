@@ -234,7 +234,7 @@ TEST_F(EtcdTlsTest, AnotherAuthorityIsNotTrusted) {
   EtcdProcess etcd(flags_, /*tls=*/true, shown_);
   options_.etcd = {.ca = other_.cert, .cert = store_.cert, .key = store_.key};
   const absl::Status status = Discover(etcd);
-  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnauthenticated);
   EXPECT_THAT(std::string(status.message()), HasSubstr("no TLS with it"));
   Register(etcd, "10.0.0.7:7300");
   while (registration_->status().failures == 0) std::this_thread::yield();

@@ -20,6 +20,7 @@
 #include "engram/memstore/base/mutex.h"
 #include "engram/memstore/base/power_of_two_histogram.h"
 #include "engram/memstore/cluster/router_types.h"
+#include "engram/memstore/discovery/etcd_security.h"
 #include "engram/memstore/gather/gather.h"
 #include "engram/memstore/gather/landing.h"
 #include "engram/memstore/partition/partition.h"

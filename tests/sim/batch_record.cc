@@ -44,9 +44,47 @@ void BatchRecord::Draw(const MapOfSet& of_set, const AddressScheme& scheme, Draw
   parts.assign(split.parts().begin(), split.parts().end());
   for (SplitPart& part : parts) part.bytes *= times;
   records.assign(parts.size(), PartRecord());
+  more.clear();
+}
+
+void BatchRecord::SplitAgain(uint32_t number, const MapOfSet& of_set,
+                             absl::FunctionRef<bool(uint32_t layer)> is_missing) {
+  std::array<SplitRequest, kLayers> requests;
+  PartRecord& record = records[number];
+  record.just_given = 0;
+  uint64_t rows = 0;
+  for (const PartLayer& layer : parts[number].layers) {
+    rows += layer.rows;
+    if (!is_missing(layer.request)) continue;
+    record.just_given |= 1u << layer.request;
+    requests[layer.request] = {.layer_index = layer.request,
+                               .row_bytes = kRowBytes,
+                               .row_ids = layer.row_ids,
+                               .slice = layer.slice,
+                               .landing = layer.landing};
+  }
+  record.given_away |= record.just_given;
+  more.push_back(std::make_unique<BatchSplit>());
+  const absl::Status status =
+      of_set.splitter->Split(requests, SplitStyle::kPlaces, more.back().get());
+  ENGRAM_CHECK(status.ok(), "a part that cannot be split");
+  const uint64_t times = parts[number].bytes / (rows * kRowBytes);
+  for (SplitPart part : more.back()->parts()) {
+    part.bytes *= times;
+    parts.push_back(part);
+    records.emplace_back();
+  }
+}
+
+void BatchRecord::ForgetSplit(uint32_t number, uint32_t first) {
+  records[number].given_away &= ~records[number].just_given;
+  parts.resize(first);
+  records.resize(first);
+  more.pop_back();
 }
 
 const PartLayer* BatchRecord::LayerOf(uint32_t part, uint32_t layer) const {
+  if ((records[part].given_away >> layer & 1) != 0) return nullptr;
   for (const PartLayer& of_part : parts[part].layers) {
     if (of_part.request == layer) return &of_part;
   }
@@ -67,6 +105,7 @@ void BatchRecord::Write(const Flight& flight, uint32_t layer, uint64_t first_sha
 std::string BatchRecord::Check(uint32_t set, Invariant* broken) const {
   for (uint32_t part = 0; part < parts.size(); ++part) {
     for (const PartLayer& layer : parts[part].layers) {
+      if (LayerOf(part, layer.request) == nullptr) continue;
       const uint32_t serial = records[part].landed_by[layer.request];
       for (uint64_t i = 0; i < layer.rows; ++i) {
         uint64_t row = 0;

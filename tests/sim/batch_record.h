@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "absl/container/inlined_vector.h"
+#include "absl/functional/function_ref.h"
 #include "absl/types/span.h"
 #include "memstore/addressing/column_slice.h"
 #include "memstore/cluster/split.h"
@@ -36,6 +37,8 @@ struct PartRecord {
   bool had_free = false;
   bool has_free = false;                      // the next one is
   std::array<uint32_t, kLayers> landed_by{};  // serials
+  uint32_t given_away = 0;                    // layers, as bits: other parts have them
+  uint32_t just_given = 0;                    // of them, by the last split
 };
 
 struct BatchRecord {
@@ -44,6 +47,11 @@ struct BatchRecord {
   // Draws ids of a few tokens and splits them by the map.
   void Draw(const MapOfSet& of_set, const AddressScheme& scheme, Draws& draws);
   const PartLayer* LayerOf(uint32_t part, uint32_t layer) const;
+  // Layers of the part that `is_missing` names, by another map, as parts behind those that are
+  // there; and the other way round.
+  void SplitAgain(uint32_t part, const MapOfSet& of_set,
+                  absl::FunctionRef<bool(uint32_t layer)> is_missing);
+  void ForgetSplit(uint32_t part, uint32_t first);
   // Rows [begin, end) of a part's layer, as `flight` brings them; in shares of `kShares`.
   static constexpr uint64_t kShares = 2;
   void Write(const Flight& flight, uint32_t layer, uint64_t first_share, uint64_t end_share);
@@ -60,6 +68,7 @@ struct BatchRecord {
   std::array<std::vector<uint64_t>, kLayers> memory;
   std::shared_ptr<const ClusterMap> map;  // that the split's slices are of
   BatchSplit split;
+  std::vector<std::unique_ptr<BatchSplit>> more;
   std::vector<SplitPart> parts;  // with the bytes of what each stands for
   std::vector<PartRecord> records;
 };

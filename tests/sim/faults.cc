@@ -116,7 +116,7 @@ void Faults::Start(FaultKind kind, uint32_t place) {
       }
       break;
     case FaultKind::kLie:
-      store.SetLying(true);
+      store.SetLying();
       break;
     case FaultKind::kDamage:
       store.SetDamaged();
@@ -137,15 +137,13 @@ void Faults::End(FaultKind kind, uint32_t place, uint32_t step) {
     case FaultKind::kSlow:
       store.SetSlowness(1);
       break;
-    case FaultKind::kLie:
-      store.SetLying(false);
-      break;
     case FaultKind::kDiscovery:
       world_.discovery_up = true;
       break;
     case FaultKind::kBurst:
       for (const auto& worker : world_.workers) worker->SetBurst(1);
       break;
+    case FaultKind::kLie:  // nobody believes this instance any more
     case FaultKind::kDamage:
     case FaultKind::kRestart:
       // It goes once what it took is answered, and comes back.

@@ -145,6 +145,8 @@ void Session::Do(const RouterAction& action) {
                                        ? LandingWay::kWritten
                                        : LandingWay::kCopied);
       return;
+    case ActionKind::kSplitAgain:
+      return SplitAgain(action);
     case ActionKind::kForget:
       return;
     case ActionKind::kAskForMap:
@@ -155,6 +157,18 @@ void Session::Do(const RouterAction& action) {
     case ActionKind::kFence:
       return;
   }
+}
+
+void Session::SplitAgain(const RouterAction& action) {
+  BatchRecord& record = records_[action.tag];
+  const uint32_t first = static_cast<uint32_t>(record.parts.size());
+  record.SplitAgain(action.part, *map_, [&](uint32_t layer) {
+    return router_.IsMissing(action.batch, action.part, layer);
+  });
+  const absl::Status status =
+      router_.TakeSplit(action.batch, action.part, map_->map.get(),
+                        absl::MakeConstSpan(record.parts).subspan(first), world_.now, &actions_);
+  if (!status.ok()) record.ForgetSplit(action.part, first);
 }
 
 void Session::Launch(const RouterAction& action) {
@@ -219,7 +233,7 @@ uint32_t Session::SendFlight(const RouterAction& action) {
   flight.bytes = record.parts[action.part].bytes;
   for (uint32_t layer = 0; layer < kLayers; ++layer) {
     if (record.LayerOf(action.part, layer) != nullptr &&
-        !router_.HasLanded(action.batch, action.part, layer)) {
+        router_.IsMissing(action.batch, action.part, layer)) {
       flight.layers |= 1u << layer;
     }
   }

@@ -50,6 +50,7 @@ class Session {
   const KnownStore& Known(StoreId id);
   void Act();
   void Do(const RouterAction& action);
+  void SplitAgain(const RouterAction& action);
   void Launch(const RouterAction& action);
   uint32_t SendFlight(const RouterAction& action);
   void CountAttempt(BatchRecord& record, uint32_t part);

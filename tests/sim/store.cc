@@ -269,7 +269,7 @@ void FakeStore::TellBroken() {
 void FakeStore::Start() {
   ++life_;
   is_up_ = true;
-  is_quiet_ = is_damaged_ = is_draining_ = refuses_new_ = false;
+  is_quiet_ = is_damaged_ = is_draining_ = refuses_new_ = lies_ = false;
   slowness_ = 1;
   paused_until_ = MonotonicTime();
   sets_ = recorded_;

@@ -56,7 +56,7 @@ class FakeStore {
   void Resume() { StartNext(); }
   void SetSlowness(double times) { slowness_ = times; }
   void SetDamaged() { is_damaged_ = true; }
-  void SetLying(bool lies) { lies_ = lies; }
+  void SetLying() { lies_ = true; }
   void AnnounceEnd();
   void RefuseNew() { refuses_new_ = true; }
   bool is_empty() const { return in_store_ == 0; }

@@ -21,7 +21,7 @@ namespace engram::cli {
 namespace {
 
 // Words before a colon that are no host: a target's kinds, and those of URLs.
-constexpr absl::string_view kNoHosts[] = {"embedded", "grpc", "shm",   "rdma", "auto",
+constexpr absl::string_view kNoHosts[] = {"embedded", "grpc", "shm",   "rdma", "auto", "cluster",
                                           "unix",     "http", "https", "dns",  "tcp"};
 
 // The target at a socket's path. A shared-memory socket is SOCK_SEQPACKET, one of gRPC

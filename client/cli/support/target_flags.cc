@@ -4,16 +4,19 @@
 #include <cstdlib>
 #include <utility>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "absl/time/time.h"
 #include "client/cli/support/addresses.h"
 #include "client/cli/support/command.h"
 #include "client/cli/support/dense_rows.h"
 #include "client/target.h"
 #include "memstore/base/message_line.h"
+#include "memstore/base/status_macros.h"
 #include "memstore/program/flag_text.h"
 
 namespace engram::cli {
@@ -50,6 +53,62 @@ void TakeVariable(const char* name, std::string* value) {
   if (const char* const given = std::getenv(name); given != nullptr) *value = given;
 }
 
+void AddTextFlag(CLI::App& command, const std::string& flag, std::string* value,
+                 const std::string& help, const char* type) {
+  command.add_option(flag, *value, help)->check(RefuseEmpty)->type_name(type);
+}
+
+void AddEtcdFlags(CLI::App& command, EtcdSecurity* etcd) {
+  AddTextFlag(command, "--etcd-ca", &etcd->ca,
+              "with cluster:etcd:...: speak TLS with an etcd whose certificate is of this "
+              "authority, PEM (default: $ENGRAM_ETCD_CA; without that, and without --etcd-cert, "
+              "--tls-ca, --tls-cert and --tls-key are etcd's as well)",
+              "FILE");
+  AddTextFlag(command, "--etcd-cert", &etcd->cert,
+              "the certificate that is shown to etcd, PEM (default: $ENGRAM_ETCD_CERT)", "FILE");
+  AddTextFlag(command, "--etcd-key", &etcd->key, "its private key, PEM (default: $ENGRAM_ETCD_KEY)",
+              "FILE");
+  AddTextFlag(command, "--etcd-server-name", &etcd->server_name,
+              "the name in etcd's certificate (default: $ENGRAM_ETCD_SERVER_NAME, else the "
+              "endpoint's host)",
+              "NAME");
+  AddTextFlag(command, "--etcd-user", &etcd->user,
+              "user of etcd; needs TLS, or an etcd of this machine (default: $ENGRAM_ETCD_USER)",
+              "NAME");
+  AddTextFlag(command, "--etcd-password-file", &etcd->password_file,
+              "holds that user's password and nothing else (default: "
+              "$ENGRAM_ETCD_PASSWORD_FILE)",
+              "FILE");
+  GroupFlags(command, "etcd",
+             {"--etcd-ca", "--etcd-cert", "--etcd-key", "--etcd-server-name", "--etcd-user",
+              "--etcd-password-file"});
+}
+
+// The flag that was given in vain.
+absl::Status OfNoUse(absl::string_view flag, absl::Span<const std::string> targets,
+                     absl::string_view why, absl::string_view instead) {
+  return absl::InvalidArgumentError(absl::StrCat(flag, " is of no use with ",
+                                                 absl::StrJoin(targets, ", "), why,
+                                                 ": leave it out, or give a target ", instead));
+}
+
+absl::Status CheckEtcdFlags(const EtcdSecurity& etcd, absl::Span<const std::string> targets) {
+  const auto found_by_etcd = [](const std::string& target) {
+    return absl::StartsWith(target, "cluster:etcd:");
+  };
+  if (absl::c_any_of(targets, found_by_etcd)) return absl::OkStatus();
+  const std::pair<const char*, const std::string*> given[] = {
+      {"--etcd-ca", &etcd.ca},     {"--etcd-cert", &etcd.cert},
+      {"--etcd-key", &etcd.key},   {"--etcd-server-name", &etcd.server_name},
+      {"--etcd-user", &etcd.user}, {"--etcd-password-file", &etcd.password_file},
+  };
+  for (const auto& [flag, value] : given) {
+    if (value->empty()) continue;
+    return OfNoUse(flag, targets, ", which no etcd is asked for", "cluster:etcd:HOST:PORT/PREFIX");
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 SecurityOptions WithEnvironment(SecurityOptions security) {
@@ -58,7 +117,22 @@ SecurityOptions WithEnvironment(SecurityOptions security) {
   TakeVariable("ENGRAM_TLS_KEY", &security.tls_key);
   TakeVariable("ENGRAM_TLS_SERVER_NAME", &security.tls_server_name);
   TakeVariable("ENGRAM_TOKEN_FILE", &security.token_file);
+  std::string identities;
+  TakeVariable("ENGRAM_TLS_IDENTITIES", &identities);
+  if (security.tls_identities.empty() && !identities.empty()) {
+    security.tls_identities = absl::StrSplit(identities, ',');
+  }
   return security;
+}
+
+EtcdSecurity WithEnvironment(EtcdSecurity etcd) {
+  TakeVariable("ENGRAM_ETCD_CA", &etcd.ca);
+  TakeVariable("ENGRAM_ETCD_CERT", &etcd.cert);
+  TakeVariable("ENGRAM_ETCD_KEY", &etcd.key);
+  TakeVariable("ENGRAM_ETCD_SERVER_NAME", &etcd.server_name);
+  TakeVariable("ENGRAM_ETCD_USER", &etcd.user);
+  TakeVariable("ENGRAM_ETCD_PASSWORD_FILE", &etcd.password_file);
+  return etcd;
 }
 
 std::string ZoneFromEnvironment() {
@@ -68,45 +142,41 @@ std::string ZoneFromEnvironment() {
 }
 
 void AddSecurityFlags(CLI::App& command, SecurityOptions* security) {
+  AddTextFlag(command, "--tls-ca", &security->tls_ca,
+              "over gRPC: speak TLS with an engramd whose certificate is of this authority, PEM "
+              "(default: $ENGRAM_TLS_CA)",
+              "FILE");
+  AddTextFlag(command, "--tls-cert", &security->tls_cert,
+              "this client's certificate, PEM (default: $ENGRAM_TLS_CERT)", "FILE");
+  AddTextFlag(command, "--tls-key", &security->tls_key,
+              "its private key, PEM (default: $ENGRAM_TLS_KEY)", "FILE");
+  AddTextFlag(command, "--tls-server-name", &security->tls_server_name,
+              "the name in engramd's certificate (default: $ENGRAM_TLS_SERVER_NAME, else the "
+              "target's host)",
+              "NAME");
   command
       .add_option(
-          "--tls-ca", security->tls_ca,
-          "over gRPC: speak TLS with an engramd whose certificate is of this authority, PEM "
-          "(default: $ENGRAM_TLS_CA)")
+          "--tls-identity", security->tls_identities,
+          "who engramd's certificate has to be of, in place of the target's host: DNS:NAME, "
+          "URI:URI or URI:scheme://host/path/*; repeatable, any of them does (default: "
+          "$ENGRAM_TLS_IDENTITIES, separated by commas)")
       ->check(RefuseEmpty)
-      ->type_name("FILE");
-  command
-      .add_option("--tls-cert", security->tls_cert,
-                  "this client's certificate, PEM (default: $ENGRAM_TLS_CERT)")
-      ->check(RefuseEmpty)
-      ->type_name("FILE");
-  command
-      .add_option("--tls-key", security->tls_key, "its private key, PEM (default: $ENGRAM_TLS_KEY)")
-      ->check(RefuseEmpty)
-      ->type_name("FILE");
-  command
-      .add_option("--tls-server-name", security->tls_server_name,
-                  "the name in engramd's certificate (default: $ENGRAM_TLS_SERVER_NAME, "
-                  "else the target's host)")
-      ->check(RefuseEmpty)
+      ->delimiter(',')
       ->type_name("NAME");
-  command
-      .add_option("--traceparent", security->traceparent,
-                  "W3C trace context to send along; engramd logs it with what fails")
-      ->check(RefuseEmpty)
-      ->type_name("TRACE");
-  command
-      .add_option("--token-file", security->token_file,
-                  "a file with a bearer token in it, of 16 characters or more (default: "
-                  "$ENGRAM_TOKEN_FILE)")
-      ->check(RefuseEmpty)
-      ->type_name("FILE");
+  AddTextFlag(command, "--traceparent", &security->traceparent,
+              "W3C trace context to send along; engramd logs it with what fails", "TRACE");
+  AddTextFlag(command, "--token-file", &security->token_file,
+              "a file with a bearer token in it, of 16 characters or more (default: "
+              "$ENGRAM_TOKEN_FILE)",
+              "FILE");
   GroupFlags(command, "Security",
-             {"--tls-ca", "--tls-cert", "--tls-key", "--tls-server-name", "--token-file",
-              "--traceparent"});
+             {"--tls-ca", "--tls-cert", "--tls-key", "--tls-server-name", "--tls-identity",
+              "--token-file", "--traceparent"});
 }
 
-std::vector<std::string> TargetKinds() { return {"auto:", "embedded:", "grpc:", "rdma:", "shm:"}; }
+std::vector<std::string> TargetKinds() {
+  return {"auto:", "cluster:", "embedded:", "grpc:", "rdma:", "shm:"};
+}
 
 void AddTargetFlags(CLI::App& command, TargetFlags* flags) {
   command
@@ -114,7 +184,9 @@ void AddTargetFlags(CLI::App& command, TargetFlags* flags) {
           "--target", flags->target,
           "where the rows are: embedded:DIR, shm:SOCKET, grpc:HOST:PORT, grpc:unix:PATH, "
           "rdma:HOST:PORT, or auto:HOST:PORT, which takes shm, rdma or grpc, the first that "
-          "there is; HOST:PORT alone is gRPC, and a socket's path what listens there (default: "
+          "there is; of several stores cluster:HOST:PORT,..., cluster:dns:NAME:PORT or "
+          "cluster:etcd:HOST:PORT/PREFIX; HOST:PORT alone is gRPC, and a socket's path what "
+          "listens there (default: "
           "$ENGRAM_TARGET)")
       ->required()
       ->check(Suggest(TargetKinds()))
@@ -144,9 +216,11 @@ void AddTargetFlags(CLI::App& command, TargetFlags* flags) {
   GroupFlags(command, "Target",
              {"--target", "--set", "--attach-timeout", "--rdma-mode", "--rdma-device"});
   AddSecurityFlags(command, &flags->security);
+  AddEtcdFlags(command, &flags->etcd);
 }
 
 absl::Status CheckConnectionFlags(const TargetFlags& flags, absl::Span<const std::string> targets) {
+  ENGRAM_RETURN_IF_ERROR(CheckEtcdFlags(flags.etcd, targets));
   for (const std::string& target : targets) {
     // What is no target at all is said of the target.
     if (!absl::StartsWith(target, "embedded:") && !absl::StartsWith(target, "shm:")) {
@@ -159,6 +233,7 @@ absl::Status CheckConnectionFlags(const TargetFlags& flags, absl::Span<const std
       {"--tls-cert", !security.tls_cert.empty()},
       {"--tls-key", !security.tls_key.empty()},
       {"--tls-server-name", !security.tls_server_name.empty()},
+      {"--tls-identity", !security.tls_identities.empty()},
       {"--token-file", !security.token_file.empty()},
       {"--traceparent", !security.traceparent.empty()},
       {"--rdma-device", !flags.rdma_device.empty()},
@@ -167,11 +242,11 @@ absl::Status CheckConnectionFlags(const TargetFlags& flags, absl::Span<const std
   };
   for (const auto& [flag, is_given] : given) {
     if (!is_given) continue;
-    return absl::InvalidArgumentError(absl::StrCat(
-        flag, " is of no use with ", absl::StrJoin(targets, ", "),
-        absl::StartsWith(targets[0], "embedded:") ? ", whose rows are read in this process"
-                                                  : ", whose rows are in shared memory",
-        ": leave it out, or give a target that is reached over gRPC (grpc:, rdma:, auto:)"));
+    return OfNoUse(flag, targets,
+                   absl::StartsWith(targets[0], "embedded:")
+                       ? ", whose rows are read in this process"
+                       : ", whose rows are in shared memory",
+                   "that is reached over gRPC (grpc:, rdma:, auto:, cluster:)");
   }
   return absl::OkStatus();
 }
@@ -205,7 +280,8 @@ absl::StatusOr<std::unique_ptr<Client>> AttachTo(const TargetFlags& flags, int* 
                      .rdma_device = flags.rdma_device,
                      .zone = ZoneFromEnvironment(),
                      .allow_unmasked_images = flags.allow_unmasked_images,
-                     .security = over_grpc ? WithEnvironment(flags.security) : flags.security});
+                     .security = over_grpc ? WithEnvironment(flags.security) : flags.security,
+                     .etcd = of_cluster ? WithEnvironment(flags.etcd) : flags.etcd});
   if (client.ok() && absl::StartsWith(flags.target, "auto:")) {
     std::fprintf(stderr, "%s\n", MessageLine((*client)->transport().Describe()).c_str());
   }

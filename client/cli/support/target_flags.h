@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "client/client.h"
+#include "memstore/discovery/etcd_security.h"
 
 namespace engram::cli {
 
@@ -27,16 +28,24 @@ struct TargetFlags {
   std::string rdma_mode;
   std::string rdma_device;
   SecurityOptions security;
+  EtcdSecurity etcd;
   bool allow_unmasked_images = false;  // of who addresses tokens (token_flags.h)
 };
 
-// --tls-ca, --tls-cert, --tls-key, --tls-server-name, --token-file and --traceparent.
+// --tls-ca, --tls-cert, --tls-key, --tls-server-name, --tls-identity, --token-file and
+// --traceparent.
 void AddSecurityFlags(CLI::App& command, SecurityOptions* security);
 
 // What the flags leave open, from the environment: ENGRAM_TLS_CA, ENGRAM_TLS_CERT, ENGRAM_TLS_KEY,
-// ENGRAM_TLS_SERVER_NAME and ENGRAM_TOKEN_FILE; a variable that is empty says nothing. For what is
-// reached over gRPC: elsewhere they would be of no use, and flags are refused.
+// ENGRAM_TLS_SERVER_NAME, ENGRAM_TLS_IDENTITIES and ENGRAM_TOKEN_FILE; a variable that is empty
+// says nothing. For what is reached over gRPC: elsewhere they would be of no use, and flags are
+// refused.
 SecurityOptions WithEnvironment(SecurityOptions security);
+
+// The same of --etcd-...: ENGRAM_ETCD_CA, ENGRAM_ETCD_CERT, ENGRAM_ETCD_KEY,
+// ENGRAM_ETCD_SERVER_NAME, ENGRAM_ETCD_USER and ENGRAM_ETCD_PASSWORD_FILE. For targets
+// cluster:etcd:... alone.
+EtcdSecurity WithEnvironment(EtcdSecurity etcd);
 
 // ENGRAM_ZONE, AttachOptions::zone; empty: no preference.
 std::string ZoneFromEnvironment();
@@ -46,9 +55,10 @@ std::vector<std::string> TargetKinds();
 
 void AddTargetFlags(CLI::App& command, TargetFlags* flags);
 
-// INVALID_ARGUMENT naming a flag that is of use over gRPC (rdma and auto are set up over it) alone,
-// where none of `targets`, all that a command attaches to with these flags, is reached so: whoever
-// gives --tls-ca believes that something is encrypted.
+// INVALID_ARGUMENT naming a flag that is of use over gRPC (rdma, auto and cluster are set up over
+// it) alone, where none of `targets`, all that a command attaches to with these flags, is reached
+// so: whoever gives --tls-ca believes that something is encrypted. Of --etcd-... the same, where
+// none is found by etcd.
 absl::Status CheckConnectionFlags(const TargetFlags& flags, absl::Span<const std::string> targets);
 
 // kBadUsage for a target that is none, a mode that it has not, and a set that was not named where

@@ -16,10 +16,10 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 TEST(ConnectionFlags, AreRefusedByNameWhereThereIsNoConnection) {
-  std::vector<std::pair<std::string, TargetFlags>> all(9);
-  const char* const names[] = {"--tls-ca",          "--tls-cert",    "--tls-key",
-                               "--tls-server-name", "--token-file",  "--traceparent",
-                               "--rdma-device",     "--connections", "--streams"};
+  std::vector<std::pair<std::string, TargetFlags>> all(10);
+  const char* const names[] = {
+      "--tls-ca",      "--tls-cert",    "--tls-key",     "--tls-server-name", "--token-file",
+      "--traceparent", "--rdma-device", "--connections", "--streams",         "--tls-identity"};
   for (size_t i = 0; i < all.size(); ++i) all[i].first = names[i];
   all[0].second.security.tls_ca = "f";
   all[1].second.security.tls_cert = "f";
@@ -30,6 +30,7 @@ TEST(ConnectionFlags, AreRefusedByNameWhereThereIsNoConnection) {
   all[6].second.rdma_device = "d";
   all[7].second.connections = 2;
   all[8].second.streams = 2;
+  all[9].second.security.tls_identities = {"DNS:a"};
   for (const auto& [name, flags] : all) {
     for (const std::string target : {"embedded:/set", "shm:/socket"}) {
       const absl::Status status = CheckConnectionFlags(flags, {target});
@@ -37,7 +38,8 @@ TEST(ConnectionFlags, AreRefusedByNameWhereThereIsNoConnection) {
       EXPECT_THAT(std::string(status.message()),
                   AllOf(HasSubstr(name + " is of no use"), HasSubstr(target)));
     }
-    for (const std::string target : {"grpc:h:1", "grpc:unix:/s", "rdma:h:1", "auto:h:1", "what"}) {
+    for (const std::string target :
+         {"grpc:h:1", "grpc:unix:/s", "rdma:h:1", "auto:h:1", "cluster:h:1", "what"}) {
       EXPECT_TRUE(CheckConnectionFlags(flags, {target}).ok()) << name << " " << target;
     }
     // Of use for one of those that are compared.
@@ -45,6 +47,40 @@ TEST(ConnectionFlags, AreRefusedByNameWhereThereIsNoConnection) {
     EXPECT_FALSE(CheckConnectionFlags(flags, {"embedded:/set", "shm:/s"}).ok()) << name;
   }
   EXPECT_TRUE(CheckConnectionFlags({}, {"embedded:/set"}).ok());
+}
+
+TEST(ConnectionFlags, OfEtcdAreRefusedByNameWhereItIsNotAsked) {
+  const std::pair<const char*, std::string EtcdSecurity::*> all[] = {
+      {"--etcd-ca", &EtcdSecurity::ca},     {"--etcd-cert", &EtcdSecurity::cert},
+      {"--etcd-key", &EtcdSecurity::key},   {"--etcd-server-name", &EtcdSecurity::server_name},
+      {"--etcd-user", &EtcdSecurity::user}, {"--etcd-password-file", &EtcdSecurity::password_file}};
+  for (const auto& [name, field] : all) {
+    TargetFlags flags;
+    flags.etcd.*field = "x";
+    for (const std::string target : {"grpc:h:1", "cluster:h:1", "cluster:dns:h:1", "shm:/s"}) {
+      EXPECT_THAT(std::string(CheckConnectionFlags(flags, {target}).message()),
+                  AllOf(HasSubstr(std::string(name) + " is of no use"), HasSubstr(target)));
+    }
+    EXPECT_TRUE(CheckConnectionFlags(flags, {"cluster:etcd:h:1/p"}).ok()) << name;
+    EXPECT_TRUE(CheckConnectionFlags(flags, {"grpc:h:1", "cluster:etcd:h:1/p"}).ok()) << name;
+  }
+}
+
+TEST(AttachTo, WhatIsNotGivenOfEtcdIsReadFromTheEnvironment) {
+  setenv("ENGRAM_ETCD_CA", "ca", 1);
+  setenv("ENGRAM_ETCD_USER", "somebody", 1);
+  setenv("ENGRAM_TLS_IDENTITIES", "DNS:a,URI:b", 1);
+  const EtcdSecurity etcd = WithEnvironment(EtcdSecurity{.user = "given"});
+  EXPECT_EQ(etcd.ca, "ca");
+  EXPECT_EQ(etcd.user, "given");
+  EXPECT_EQ(etcd.password_file, "");
+  EXPECT_EQ(WithEnvironment(SecurityOptions()).tls_identities,
+            (std::vector<std::string>{"DNS:a", "URI:b"}));
+  EXPECT_EQ(WithEnvironment(SecurityOptions{.tls_identities = {"c"}}).tls_identities,
+            std::vector<std::string>{"c"});
+  for (const char* name : {"ENGRAM_ETCD_CA", "ENGRAM_ETCD_USER", "ENGRAM_TLS_IDENTITIES"}) {
+    unsetenv(name);
+  }
 }
 
 TEST(AttachTo, AZoneThatIsNoNameIsBadUsage) {

@@ -20,19 +20,24 @@ namespace {
 
 absl::Status CheckSecurity(const EtcdSecurity& security, const EtcdPlace& place) {
   if (security.cert.empty() != security.key.empty()) {
-    return absl::InvalidArgumentError("etcd's certificate of this client needs its key as well");
-  }
-  if (security.ca.empty() && !security.cert.empty()) {
     return absl::InvalidArgumentError(
-        "without the authority of etcd's certificate nothing speaks TLS: give it");
+        "the certificate that is shown to etcd and its key go together: give --etcd-cert and "
+        "--etcd-key, or neither");
+  }
+  if (security.ca.empty() && !(security.cert.empty() && security.server_name.empty())) {
+    return absl::InvalidArgumentError(
+        "without the authority of etcd's certificate nothing speaks TLS with it: give --etcd-ca "
+        "FILE");
   }
   if (security.user.empty() != security.password_file.empty()) {
-    return absl::InvalidArgumentError("etcd's user needs a file with the password as well");
+    return absl::InvalidArgumentError(
+        "etcd's user and the file of the password go together: give --etcd-user and "
+        "--etcd-password-file, or neither");
   }
   if (security.user.empty() || !security.ca.empty() || place.IsLoopback()) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat("the password would travel to ", absl::StrJoin(place.endpoints, ", "),
-                   " in the clear: give the authority of etcd's certificate"));
+                   " in the clear: give the authority of etcd's certificate, --etcd-ca FILE"));
 }
 
 }  // namespace
@@ -60,6 +65,7 @@ absl::Status EtcdDiscovery::OpenClient(const EtcdSecurity& security) {
   options.endpoints = place_.endpoints;
   options.credentials = etcd::MakeCredentials(authorities, pair);
   options.tls = watch_ != nullptr;
+  options.server_name = security.server_name;
   options.user = security.user;
   options.password = [path = security.password_file] { return ReadEtcdPassword(path); };
   options.now = [this] { return std::chrono::nanoseconds(clock_.Now().nanoseconds()); };

@@ -6,6 +6,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "client/transport/grpc/identity_list.h"
 #include "memstore/base/message_line.h"
 
 namespace engram {
@@ -33,9 +34,13 @@ bool IsHandshake(absl::string_view message) {
 
 // What is wrong, as far as gRPC's words tell, and what to do.
 std::string WhyNoTls(absl::string_view message, bool shows_certificate) {
+  if (absl::StrContains(message, kNoIdentity)) {
+    return "its certificate names nobody who is taken for an engramd here: if it is one, give a "
+           "name that it carries by --tls-identity";
+  }
   if (absl::StrContains(absl::AsciiStrToLower(message), "hostname verification")) {
     return "its certificate is not for this host: give the name that it is for by "
-           "--tls-server-name, or have one made for this host";
+           "--tls-server-name or --tls-identity, or have one made for this host";
   }
   return absl::StrCat(
       "one side does not take the other's certificate, or speaks no TLS: is the authority right "

@@ -9,6 +9,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "client/transport/grpc/identity_list.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/os/posix_file.h"
 #include "memstore/tls/pem.h"
@@ -43,7 +44,8 @@ absl::StatusOr<std::string> ReadBearer(const std::string& path) {
   return absl::StrCat("Bearer ", token);
 }
 
-std::shared_ptr<grpc::ChannelCredentials> TlsChannel(const PemWatch& watch) {
+absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> TlsChannel(
+    const PemWatch& watch, const std::vector<std::string>& names) {
   using grpc::experimental::FileWatcherCertificateProvider;
   grpc::experimental::TlsChannelCredentialsOptions tls;
   const std::string pair = watch.PairPath();
@@ -51,6 +53,12 @@ std::shared_ptr<grpc::ChannelCredentials> TlsChannel(const PemWatch& watch) {
       pair, pair, watch.AuthoritiesPath(), kRefreshSeconds));
   tls.watch_root_certs();
   if (!pair.empty()) tls.watch_identity_key_cert_pairs();
+  if (!names.empty()) {
+    ENGRAM_ASSIGN_OR_RETURN(IdentityList identities, IdentityList::Create(names));
+    tls.set_certificate_verifier(VerifierOf(std::move(identities)));
+    // Else the address, which may be no name, is held against the certificate for each call.
+    tls.set_check_call_host(false);
+  }
   return grpc::experimental::TlsCredentials(tls);
 }
 
@@ -59,13 +67,20 @@ absl::Status Check(const SecurityOptions& options, const std::string& address) {
     return absl::InvalidArgumentError(
         "a certificate and its key go together: give --tls-cert and --tls-key, or neither");
   }
-  if (!options.tls() && !(options.tls_cert.empty() && options.tls_server_name.empty())) {
+  if (!options.tls() && !(options.tls_cert.empty() && options.tls_server_name.empty() &&
+                          options.tls_identities.empty())) {
     return absl::InvalidArgumentError(
         "without the authority of engramd's certificate nothing speaks TLS: give --tls-ca FILE");
   }
   if (!options.token_file.empty() && !options.tls() && !IsLocal(address)) {
     return absl::InvalidArgumentError(
         absl::StrCat("the token would travel to ", address, " in the clear: give --tls-ca FILE"));
+  }
+  if (!options.tls_identities.empty() && absl::StartsWith(address, "unix:")) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(address,
+                     " shows no certificate, and --tls-identity wants one: give an "
+                     "address of TCP, or leave --tls-identity out"));
   }
   // gRPC ends the process for a header that is none.
   for (const char c : options.traceparent) {
@@ -92,7 +107,8 @@ absl::StatusOr<std::shared_ptr<const GrpcCredentials>> GrpcCredentials::Create(
         {.cert = options.tls_cert, .key = options.tls_key, .authorities = options.tls_ca}, nullptr);
     if (!watch.ok()) return watch.status();
     credentials->watch_ = *std::move(watch);
-    credentials->channel_ = TlsChannel(*credentials->watch_);
+    ENGRAM_ASSIGN_OR_RETURN(credentials->channel_,
+                            TlsChannel(*credentials->watch_, options.tls_identities));
   } else {
     credentials->channel_ = grpc::InsecureChannelCredentials();
   }
