@@ -73,7 +73,7 @@ void EventLoop::Run() {
 }
 
 bool EventLoop::TakeEvents() {
-  const bool idle = scheduler_.Empty();
+  bool idle = scheduler_.Empty();
   if (!idle && clock().Now() - events_taken_ < kEventInterval) return true;
   size_t empty_looks = 0;
   for (int taken = 0; taken < kEventsAtOnce;) {
@@ -88,7 +88,11 @@ bool EventLoop::TakeEvents() {
     } else if (++empty_looks > std::min(calls_.size(), kEmptyLooks)) {
       break;
     }
-    if (idle) break;
+    if (!idle) continue;
+    if (waited_) break;
+    // There was one after the other lately: this one's turn comes when the others are read.
+    if (scheduler_.Empty() || clock().Now() - events_taken_ < kEventInterval) return true;
+    idle = false;
   }
   events_taken_ = clock().Now();
   return true;
@@ -96,14 +100,21 @@ bool EventLoop::TakeEvents() {
 
 grpc::CompletionQueue::NextStatus EventLoop::AwaitEvent(void** tag, bool* ok) {
   auto what = grpc::CompletionQueue::TIMEOUT;
+  waited_ = false;
   spin_.Wait(
       [&] {
         what = rpc::TakeReadyEvent(*queue_, tag, ok);
         if (what != grpc::CompletionQueue::TIMEOUT) return true;
+        waited_ = true;
         sched_yield();  // to whoever sends the next, where that one runs on the same core
         return false;
       },
-      [&] { what = rpc::TakeEvent(*queue_, tag, ok, Elapsed(clock().Now(), next_tick_)); });
+      [&] {
+        if (!waited_) what = rpc::TakeReadyEvent(*queue_, tag, ok);
+        if (what != grpc::CompletionQueue::TIMEOUT) return;
+        waited_ = true;
+        what = rpc::TakeEvent(*queue_, tag, ok, Elapsed(clock().Now(), next_tick_));
+      });
   return what;
 }
 
