@@ -23,9 +23,6 @@ constexpr int kEventsAtOnce = 256;
 // gRPC serves one socket a look, and a look that only moved bytes finds no event. So a look that
 // found none says little: there is one for each call, up to this many, before it is believed.
 constexpr size_t kEmptyLooks = 32;
-// What takes longer than this slept, so that there was no event when it began: a look that finds
-// one takes a few microseconds.
-constexpr absl::Duration kLeastSleep = absl::Microseconds(50);
 // Batches kept for their memory, and the memory at which one is let go instead: the ids of a
 // prefill of a few thousand tokens.
 constexpr size_t kMaxSpareBatches = 16;
@@ -78,7 +75,7 @@ void EventLoop::Run() {
 }
 
 bool EventLoop::TakeEvents() {
-  const bool idle = scheduler_.Empty();
+  bool idle = scheduler_.Empty();
   if (!idle && clock().Now() - events_taken_ < kEventInterval) return true;
   size_t empty_looks = 0;
   for (int taken = 0; taken < kEventsAtOnce;) {
@@ -93,7 +90,11 @@ bool EventLoop::TakeEvents() {
     } else if (++empty_looks > std::min(calls_.size(), kEmptyLooks)) {
       break;
     }
-    if (idle) break;
+    if (!idle) continue;
+    if (waited_) break;
+    // There was one after the other lately: this one's turn comes when the others are read.
+    if (scheduler_.Empty() || clock().Now() - events_taken_ < kEventInterval) return true;
+    idle = false;
   }
   events_taken_ = clock().Now();
   return true;
@@ -107,17 +108,20 @@ grpc::CompletionQueue::NextStatus EventLoop::TakeReady(void** tag, bool* ok) {
 
 grpc::CompletionQueue::NextStatus EventLoop::AwaitEvent(void** tag, bool* ok) {
   auto what = grpc::CompletionQueue::TIMEOUT;
+  waited_ = false;
   spin_.Wait(
       [&] {
         what = TakeReady(tag, ok);
         if (what != grpc::CompletionQueue::TIMEOUT) return true;
+        waited_ = true;
         sched_yield();  // to whoever sends the next, where that one runs on the same core
         return false;
       },
       [&] {
-        const MonotonicTime begin = clock().Now();
-        what = rpc::TakeEvent(*queue_, tag, ok, Elapsed(begin, next_tick_));
-        if (clock().Now() - begin > kLeastSleep) taker_->FoundNothing();
+        if (!waited_) what = TakeReady(tag, ok);
+        if (what != grpc::CompletionQueue::TIMEOUT) return;
+        waited_ = true;
+        what = rpc::TakeEvent(*queue_, tag, ok, Elapsed(clock().Now(), next_tick_));
       });
   return what;
 }

@@ -3,7 +3,8 @@
 // Every event of a call comes to the loop that accepted it, so a call has no lock. A call reads and
 // checks, gathers into slabs, and sends: unary_call.h, stream_call.h. What all loops share is in
 // ServingContext and is thread-safe. Events come first: requests are read, and turned away where
-// there is too much to do, before more rows are gathered. Gathering is done in turns
+// there is too much to do, before more rows are gathered: what is not read lies in sockets, where
+// no estimate sees it. Gathering is done in turns
 // (fair_scheduler.h), a message at a time, so that one client's large batch does not hold up
 // another's small one for longer than its ids take to be checked, or addressed.
 #pragma once
@@ -112,7 +113,8 @@ class EventLoop {
 
  private:
   void Run();
-  // Takes an event, or several where calls wait for their turns; false when the queue is shut down.
+  // Takes an event, or all that there are where calls wait for their turns; false when the queue is
+  // shut down.
   bool TakeEvents();
   // What is ready, or TIMEOUT.
   grpc::CompletionQueue::NextStatus TakeReady(void** tag, bool* ok);
@@ -158,8 +160,8 @@ class EventLoop {
   rpc::MethodEvent<EventLoop> woken_;
 
   AdaptiveSpin spin_;
-  FairScheduler scheduler_;  // calls_ leave it when they go
-  MonotonicTime events_taken_;
+  FairScheduler scheduler_;     // calls_ leave it when they go
+  MonotonicTime events_taken_;  // when there were no more
   MonotonicTime next_tick_;
 
   CallTaker* taker_ = nullptr;  // Run's
@@ -172,6 +174,7 @@ class EventLoop {
   size_t accepting_ = 0;
   bool drain_told_ = false;
   bool stop_told_ = false;
+  bool waited_ = false;  // for the last event: there was none at the first look
 };
 
 }  // namespace engram

@@ -8,7 +8,7 @@
 // calls have all gone is known until the others have had as much: else one call after the other,
 // each alone, would be first every time. What a batch would have to wait is estimated from how long
 // work has taken lately: a client that has little under way waits for little of the others',
-// whatever they have queued.
+// whatever they have queued. It may be two thirds of the batch's time (kMargin).
 //
 // Belongs to one thread. A turn costs a few hundred nanoseconds beside its work, an estimate a few
 // for each client that is ready.
@@ -68,8 +68,8 @@ class FairScheduler {
     return row_bytes + (row_bytes + kStreamMessageBytes - 1) / kStreamMessageBytes * kMessageBytes;
   }
   // `ahead`: what of the call's own goes before it. RESOURCE_EXHAUSTED: by the estimate `work`
-  // would not be done when `left` has passed. DEADLINE_EXCEEDED: nothing was before it, and it had
-  // passed all the same. Else it counts as queued.
+  // would not be answered when `left` has passed. DEADLINE_EXCEEDED: nothing was before it, and it
+  // had passed all the same. Else it counts as queued.
   absl::Status Admit(Call& call, uint64_t ahead, uint64_t work, absl::Duration left);
   // Part of what was admitted is done, now, which it returns; or dropped, undone.
   MonotonicTime Done(Call& call, uint64_t work);
@@ -82,8 +82,8 @@ class FairScheduler {
   // The next turn. Not when Empty.
   void RunNext();
 
-  // Until `work` of this call's, behind `ahead` of its own, would be done; zero where nothing is
-  // queued by anybody.
+  // Until `work` of this call's, behind `ahead` of its own, would be answered; zero where nothing
+  // is queued by anybody.
   absl::Duration Wait(const Call& call, uint64_t ahead, uint64_t work) const;
 
  private:

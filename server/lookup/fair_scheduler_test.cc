@@ -149,6 +149,39 @@ TEST(FairScheduler, AClientsOtherCallsAreWaitedForAsOtherClientsAre) {
   EXPECT_LT(2 * scheduler.Wait(other, 0, 100000), waits);
 }
 
+// Else a connection's many unary calls would each see one call of every other connection.
+TEST(FairScheduler, OtherClientsAreWaitedForAsLongAsAllThatGoesBeforeOfOnesOwn) {
+  FakeClock clock;
+  FairScheduler scheduler(clock);
+  std::vector<std::unique_ptr<FakeCall>> calls;
+  const auto add = [&](const char* client, int count) {
+    for (int i = 0; i < count; ++i) {
+      calls.push_back(std::make_unique<FakeCall>(scheduler, clock, client));
+      ASSERT_TRUE(calls.back()->Add(100000).ok());
+    }
+  };
+  add("one", 7);
+  FakeCall next(scheduler, clock, "one");
+  const absl::Duration alone = scheduler.Wait(next, 0, 100000);
+  add("other", 20);
+  const absl::Duration beside_another = scheduler.Wait(next, 0, 100000);
+  EXPECT_NEAR(absl::FDivDuration(beside_another, alone), 2, 0.01) << "eight turns each";
+  add("third", 4);
+  EXPECT_NEAR(absl::FDivDuration(scheduler.Wait(next, 0, 100000), alone), 2.5, 0.01)
+      << "it has but four";
+}
+
+TEST(FairScheduler, AThirdOfABatchsTimeIsLeftForItsWay) {
+  FakeClock clock;
+  FairScheduler scheduler(clock);
+  FakeCall call(scheduler, clock, "a");
+  call.took = absl::Milliseconds(1);
+  for (int i = 0; i < 200; ++i) ASSERT_TRUE(call.Add(100000).ok());
+  for (int i = 0; i < 180; ++i) scheduler.RunNext();  // learns: 1 ms each, of which 20 are left
+  EXPECT_FALSE(call.Add(100000, absl::Milliseconds(30)).ok());
+  EXPECT_TRUE(call.Add(100000, absl::Milliseconds(33)).ok());
+}
+
 TEST(FairScheduler, EachMessageOfABatchCountsForMoreThanItsRows) {
   EXPECT_EQ(FairScheduler::Work(0), 0u);
   const uint64_t fixed = FairScheduler::Work(1) - 1;
@@ -200,9 +233,9 @@ TEST(FairScheduler, AClientThatTakesItsAnswersSlowlyWaitsByItsOwnRate) {
     clock.Advance(absl::Milliseconds(1));
     scheduler.Ready(slow);
   }
-  // Two milliseconds and what an answer travels, though the loop does nothing meanwhile.
-  EXPECT_GT(scheduler.Wait(slow, 100000, 100000), absl::Microseconds(1500));
-  EXPECT_LT(scheduler.Wait(slow, 100000, 100000), absl::Milliseconds(3));
+  // Two milliseconds, and half as much for their way, though the loop does nothing meanwhile.
+  EXPECT_GT(scheduler.Wait(slow, 100000, 100000), absl::Milliseconds(2));
+  EXPECT_LT(scheduler.Wait(slow, 100000, 100000), absl::Milliseconds(4));
   FakeCall quick(scheduler, clock, "quick");
   EXPECT_LT(scheduler.Wait(quick, 0, 100000), absl::Milliseconds(1));
   slow.DropAll();

@@ -3,6 +3,7 @@
 #include <grpcpp/grpcpp.h>
 
 #include <algorithm>
+#include <chrono>
 #include <csignal>
 #include <memory>
 #include <string>
@@ -30,12 +31,13 @@ constexpr uint32_t kExhausted = static_cast<uint32_t>(grpc::StatusCode::RESOURCE
 // Unary calls made all at once; what each ended with.
 class UnaryCalls {
  public:
-  void Start(const std::string& address, const v1::LookupRequest& request, int count) {
-    // A connection takes 128 calls at once.
+  void Start(const std::string& address, const v1::LookupRequest& request, int count,
+             int on_a_connection = 100,  // which takes 128 at once
+             std::chrono::milliseconds time = std::chrono::seconds(60)) {
     for (int i = 0; i < count; ++i) {
-      if (i % 100 == 0) stubs_.push_back(ConnectStub(address));
+      if (i % on_a_connection == 0) stubs_.push_back(ConnectStub(address));
       Call& call = *calls_.emplace_back(std::make_unique<Call>());
-      call.context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(60));
+      call.context.set_deadline(std::chrono::system_clock::now() + time);
       call.reader = stubs_.back()->AsyncLookup(&call.context, request, &queue_);
       call.reader->Finish(&call.response, &call.status, &call);
     }
@@ -120,6 +122,20 @@ TEST_F(RejectionsTest, ThatWouldBeLate) {
       expired);
   EXPECT_EQ(Value("requests_total{transport=\"grpc_stream\",code=\"OK\"}"),
             static_cast<int>(kLast) - late - expired);
+}
+
+// They are read before rows are gathered for the first of them, so that the estimate sees them.
+TEST_F(RejectionsTest, UnaryCallsThatWouldBeLate) {
+  v1::LookupRequest request;
+  request.set_table_set_id(set_.id());
+  for (int32_t i = 0; i < 64; ++i) request.mutable_tokens()->add_token_ids(1000 + i);
+  // 300 MB, far more than are sent in this time; of each call less than its share of what there is.
+  constexpr int kCalls = 400;
+  UnaryCalls calls;
+  calls.Start(address_, request, kCalls, /*on_a_connection=*/50, std::chrono::milliseconds(60));
+  const int late = calls.End(grpc::StatusCode::RESOURCE_EXHAUSTED, "engramd is behind");
+  EXPECT_GT(late, 0);
+  EXPECT_GE(Rejections("late"), late);
 }
 
 TEST_F(RejectionsTest, BeyondTheUnaryCallsThatItTakes) {
