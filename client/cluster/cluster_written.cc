@@ -112,7 +112,7 @@ void ClusterTransport::LeaveFaster(StoreId store, const TicketedTransport* way,
   link.faster.why = text;
   if (ways_ != nullptr) ways_->Want(store, link.address);
   router_.SetWay(store, LandingWay::kCopied);
-  if (breaks) router_.ConnectionBroken(store, clock().Now(), &actions_);
+  if (breaks) router_.WayBroken(store, &actions_);
 }
 
 // Whether devices may write to all that the batch lands in; only asked where one would.

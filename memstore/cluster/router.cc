@@ -137,34 +137,59 @@ void Router::Reply(AttemptId id, const absl::Status& status, absl::Duration retr
   EndIfLanded(batch, actions);
 }
 
-void Router::ConnectionBroken(StoreId id, MonotonicTime now, Actions* actions) {
-  StoreFailed(id, StoreFailure::kBroken, absl::UnavailableError("its connection broke"), now,
-              actions);
+void Router::FindAttemptsAt(StoreId id) {
   walked_.clear();
   for (const uint32_t slot : live_attempts_) {
     if (attempts_[slot].store == id) walked_.push_back(attempts_[slot].id);
   }
+}
+
+// Once a part.
+void Router::SendBrokenForFree(const Attempt& attempt) {
+  Part& part = batches_[attempt.batch].parts[attempt.part];
+  if (attempt.state != AttemptState::kOpen || part.had_free_resend) return;
+  part.had_free_resend = part.is_paid = true;
+  ++counters_.free_resends;
+}
+
+void Router::DrainBroken(Attempt& attempt, Actions* actions) {
+  SendBrokenForFree(attempt);
+  batches_[attempt.batch].parts[attempt.part].reason = ResendReason::kBroken;
+  Drain(attempt, actions);
+}
+
+void Router::ConnectionBroken(StoreId id, MonotonicTime now, Actions* actions) {
+  StoreFailed(id, StoreFailure::kBroken, absl::UnavailableError("its connection broke"), now,
+              actions);
+  FindAttemptsAt(id);
   for (size_t i = 0; i < walked_.size(); ++i) {
     Attempt* const attempt = FindAttempt(walked_[i]);
     if (attempt == nullptr || attempt->state == AttemptState::kDraining) continue;
-    Batch& batch = batches_[attempt->batch];
-    const uint32_t number = attempt->part;
-    Part& part = batch.parts[number];
-    if (attempt->state == AttemptState::kOpen && !part.had_free_resend) {
-      part.had_free_resend = part.is_paid = true;
-      ++counters_.free_resends;
-    }
     if (attempt->way == LandingWay::kWritten) {
-      part.reason = ResendReason::kBroken;
-      Drain(*attempt, actions);
+      DrainBroken(*attempt, actions);
       continue;
     }
+    SendBrokenForFree(*attempt);
+    Batch& batch = batches_[attempt->batch];
+    const uint32_t number = attempt->part;
     const bool was_open = attempt->state == AttemptState::kOpen;
     CloseAttempt(*attempt, actions);
     if (was_open) {
       SendAgain(batch, number, ResendReason::kBroken,
                 absl::UnavailableError("its connection broke"), now, actions);
     }
+  }
+}
+
+void Router::WayBroken(StoreId id, Actions* actions) {
+  FindAttemptsAt(id);
+  for (const AttemptId walked : walked_) {
+    Attempt* const attempt = FindAttempt(walked);
+    if (attempt == nullptr || attempt->state == AttemptState::kDraining ||
+        attempt->way == LandingWay::kCopied) {
+      continue;
+    }
+    DrainBroken(*attempt, actions);
   }
 }
 

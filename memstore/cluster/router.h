@@ -129,6 +129,9 @@ class Router {
              MonotonicTime now, Actions* actions);
   // Ends every copied attempt there. Written ones are to be drained (kDrain).
   void ConnectionBroken(StoreId store, MonotonicTime now, Actions* actions);
+  // Of the written attempts alone, where the store is reached in another way from now on (SetWay):
+  // it is none the worse for that its queue pair broke, or was cut.
+  void WayBroken(StoreId store, Actions* actions);
   void Drained(AttemptId attempt, MonotonicTime now, Actions* actions);
   // A sign of life that belongs to no attempt (a word on the stream of holdings).
   void Heard(StoreId store, MonotonicTime now, Actions* actions);
@@ -263,6 +266,9 @@ class Router {
   };
 
   // router.cc
+  void FindAttemptsAt(StoreId store);
+  void DrainBroken(Attempt& attempt, Actions* actions);
+  void SendBrokenForFree(const Attempt& attempt);
   void AskForMap(MonotonicTime now, Actions* actions);
   void HedgeAttempt(Attempt& attempt, MonotonicTime now, Actions* actions);
   LatencyWindow& LatencyOf(uint64_t bytes);

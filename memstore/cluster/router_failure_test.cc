@@ -192,6 +192,26 @@ TEST_F(RouterFailureTest, WhereADeviceMayNotWriteRowsAreCopied) {
   EXPECT_EQ(TakeOne(ActionKind::kSend).way, LandingWay::kWritten);
 }
 
+TEST_F(RouterFailureTest, AStoreIsNoneTheWorseForItsBrokenWay) {
+  UseReplicas(1, 2);
+  ASSERT_TRUE(Submit().ok());
+  const RouterAction copied = TakeOne(ActionKind::kSend);
+  router_->SetWay(copied.store, LandingWay::kWritten);
+  std::vector<RouterAction> written;
+  while (written.empty()) {
+    ASSERT_TRUE(Submit().ok());
+    const RouterAction sent = TakeOne(ActionKind::kSend);
+    if (sent.store == copied.store) written.push_back(sent);
+  }
+  router_->SetWay(copied.store, LandingWay::kCopied);
+  router_->WayBroken(copied.store, &actions_);
+  EXPECT_EQ(TakeOne(ActionKind::kDrain).attempt, written[0].attempt);
+  EXPECT_TRUE(actions_.empty());  // neither is it ejected, nor is what is copied asked for anew
+  router_->Drained(written[0].attempt, now_, &actions_);
+  EXPECT_NE(TakeOne(ActionKind::kSend).store, copied.store);
+  EXPECT_EQ(router_->counters().free_resends, 1);
+}
+
 TEST_F(RouterFailureTest, MemoryIsGivenBackOnceNothingMayWriteToIt) {
   Make({.client_id = "client", .zone = "", .way = LandingWay::kWritten});
   UseReplicas(1, 2);
