@@ -203,6 +203,7 @@ class Router {
     uint32_t attempts = 0;   // that have not ended
     uint32_t open = 0;       // of them, those whose rows are waited for
     uint64_t bytes = 0;      // of the open ones
+    uint64_t owed = 0;       // of those that were lost since it was heard
     MonotonicTime heard_at;  // or: when the first of the open ones was sent
     MonotonicTime busy_until;
   };

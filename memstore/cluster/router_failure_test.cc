@@ -215,6 +215,42 @@ TEST_F(RouterFailureTest, HedgesASlowCopiedPartAndTakesTheFirst) {
   EXPECT_EQ(router_->counters().hedges_won, 1);
 }
 
+// It was hedged away from each time: by its open parts alone it would be the idle one.
+TEST_F(RouterFailureTest, AStoreThatStoppedIsNotTheIdleOneWhileHedgesWin) {
+  UseReplicas(1, 2);
+  Learn();
+  StoreId stopped = kNoStore;
+  int asked = 0;
+  for (int i = 0; i < 20; ++i) {
+    ASSERT_TRUE(Submit().ok());
+    RouterAction sent = TakeOne(ActionKind::kSend);
+    if (stopped == kNoStore) stopped = sent.store;
+    if (sent.store == stopped) {
+      ++asked;
+      Pass(absl::Milliseconds(3));
+      sent = TakeOne(ActionKind::kSend);
+      EXPECT_NE(sent.store, stopped);
+    }
+    Reply(sent);
+    for (const RouterAction& lost : Take(ActionKind::kCancel)) {
+      Reply(lost, absl::CancelledError());
+    }
+    TakeOne(ActionKind::kLanded);
+    Take(ActionKind::kLayer);
+  }
+  EXPECT_EQ(asked, 1);
+  // Once it says anything it is asked as before.
+  router_->Heard(stopped, now_, &actions_);
+  int asked_again = 0;
+  for (int i = 0; i < 20; ++i) {
+    ASSERT_TRUE(Submit().ok());
+    const RouterAction sent = TakeOne(ActionKind::kSend);
+    asked_again += sent.store == stopped ? 1 : 0;
+    Reply(sent);
+  }
+  EXPECT_GT(asked_again, 3);
+}
+
 TEST_F(RouterFailureTest, WhatHasBegunIsNotHedged) {
   UseReplicas(1, 2);
   Learn();
