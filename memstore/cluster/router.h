@@ -55,6 +55,7 @@ struct RouterOptions {
   std::string client_id;                 // which replicas are kept follows from it
   std::string zone;                      // empty: none is nearer
   LandingWay way = LandingWay::kCopied;  // of stores, until SetWay says another
+  bool hedges = true;                    // false: to see what they are worth
 };
 
 class Router {

@@ -251,6 +251,18 @@ TEST_F(RouterFailureTest, AStoreThatStoppedIsNotTheIdleOneWhileHedgesWin) {
   EXPECT_GT(asked_again, 3);
 }
 
+TEST_F(RouterFailureTest, WithoutHedgesALatePartIsWaitedFor) {
+  Make({.client_id = "client", .zone = "", .hedges = false});
+  UseReplicas(1, 3);
+  Learn();
+  ASSERT_TRUE(Submit().ok());
+  TakeOne(ActionKind::kSend);
+  EXPECT_GE(router_->NextTick(now_), now_ + Router::kSilence);
+  Pass(Router::kSilence - absl::Milliseconds(1));
+  EXPECT_TRUE(Take(ActionKind::kSend).empty());
+  EXPECT_EQ(router_->counters().hedges, 0);
+}
+
 TEST_F(RouterFailureTest, WhatHasBegunIsNotHedged) {
   UseReplicas(1, 2);
   Learn();
