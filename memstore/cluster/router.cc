@@ -233,7 +233,7 @@ LatencyWindow& Router::LatencyOf(uint64_t bytes) {
 
 void Router::HedgeAttempt(Attempt& attempt, MonotonicTime now, Actions* actions) {
   if (attempt.state != AttemptState::kOpen || attempt.way != LandingWay::kCopied ||
-      attempt.has_begun || attempt.is_hedge || !hedge_budget_.Has()) {
+      attempt.has_begun || attempt.is_hedge || !options_.hedges || !hedge_budget_.Has()) {
     return;
   }
   Batch& batch = batches_[attempt.batch];
@@ -330,6 +330,7 @@ MonotonicTime Router::NextTick(MonotonicTime now) {
     const bool is_written = attempt.way == LandingWay::kWritten;
     if (is_written && attempt.state == AttemptState::kLost) at(attempt.lost_at + kAnswerTime);
     if (is_written || attempt.has_begun || attempt.state != AttemptState::kOpen) continue;
+    if (!options_.hedges) continue;
     const std::optional<absl::Duration> p95 = LatencyOf(attempt.bytes).P95(now);
     if (p95 && !attempt.is_hedge && hedge_budget_.Has()) at(attempt.sent_at + *p95);
   }

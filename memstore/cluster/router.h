@@ -60,6 +60,7 @@ struct RouterOptions {
   std::string client_id;                 // which replicas are kept follows from it
   std::string zone;                      // empty: none is nearer
   LandingWay way = LandingWay::kCopied;  // of stores, until SetWay says another
+  bool hedges = true;                    // false: to see what they are worth
 };
 
 class Router {
@@ -249,6 +250,7 @@ class Router {
     uint32_t attempts = 0;   // that have not ended
     uint32_t open = 0;       // of them, those whose rows are waited for
     uint64_t bytes = 0;      // of the open ones
+    uint64_t owed = 0;       // of those that were lost since it was heard
     MonotonicTime heard_at;  // or: when the first of the open ones was sent
     MonotonicTime busy_until;
   };

@@ -43,7 +43,12 @@ bool Router::CanAsk(const Piece& piece, const Part& part, StoreId id, bool again
 StoreId Router::ChooseStore(const Part& part, bool again, MonotonicTime now) {
   const Piece& piece = *pieces_[part.piece];
   const auto may_ask = [&](StoreId id) { return CanAsk(piece, part, id, again, now); };
-  const auto bytes = [&](StoreId id) { return FindStore(id)->bytes; };
+  // What a hedge won, or was given up, the store owes until it is heard: else one that has stopped
+  // would look idle whenever its last part is taken from it, and get the next one.
+  const auto bytes = [&](StoreId id) {
+    const Store& store = *FindStore(id);
+    return store.bytes + store.owed;
+  };
   if (const auto chosen = piece.choice.Choose(random_, may_ask, bytes)) return *chosen;
   // Those that are kept were all asked, or are busy.
   StoreId best = kNoStore;
@@ -235,6 +240,7 @@ void Router::LeaveStore(const Attempt& attempt) {
 void Router::Lose(Attempt& attempt, MonotonicTime now, Actions* actions) {
   LeavePart(attempt);
   LeaveStore(attempt);
+  if (attempt.state == AttemptState::kOpen) FindStore(attempt.store)->owed += attempt.bytes;
   attempt.state = AttemptState::kLost;
   attempt.lost_at = now;
   ++counters_.cancels;

@@ -253,6 +253,54 @@ TEST_F(RouterFailureTest, HedgesASlowCopiedPartAndTakesTheFirst) {
   EXPECT_EQ(router_->counters().hedges_won, 1);
 }
 
+// It was hedged away from each time: by its open parts alone it would be the idle one.
+TEST_F(RouterFailureTest, AStoreThatStoppedIsNotTheIdleOneWhileHedgesWin) {
+  UseReplicas(1, 2);
+  Learn();
+  StoreId stopped = kNoStore;
+  int asked = 0;
+  for (int i = 0; i < 20; ++i) {
+    ASSERT_TRUE(Submit().ok());
+    RouterAction sent = TakeOne(ActionKind::kSend);
+    if (stopped == kNoStore) stopped = sent.store;
+    if (sent.store == stopped) {
+      ++asked;
+      Pass(absl::Milliseconds(3));
+      sent = TakeOne(ActionKind::kSend);
+      EXPECT_NE(sent.store, stopped);
+    }
+    Reply(sent);
+    for (const RouterAction& lost : Take(ActionKind::kCancel)) {
+      Reply(lost, absl::CancelledError());
+    }
+    TakeOne(ActionKind::kLanded);
+    Take(ActionKind::kLayer);
+  }
+  EXPECT_EQ(asked, 1);
+  // Once it says anything it is asked as before.
+  router_->Heard(stopped, now_, &actions_);
+  int asked_again = 0;
+  for (int i = 0; i < 20; ++i) {
+    ASSERT_TRUE(Submit().ok());
+    const RouterAction sent = TakeOne(ActionKind::kSend);
+    asked_again += sent.store == stopped ? 1 : 0;
+    Reply(sent);
+  }
+  EXPECT_GT(asked_again, 3);
+}
+
+TEST_F(RouterFailureTest, WithoutHedgesALatePartIsWaitedFor) {
+  Make({.client_id = "client", .zone = "", .hedges = false});
+  UseReplicas(1, 3);
+  Learn();
+  ASSERT_TRUE(Submit().ok());
+  TakeOne(ActionKind::kSend);
+  EXPECT_GE(router_->NextTick(now_), now_ + Router::kSilence);
+  Pass(Router::kSilence - absl::Milliseconds(1));
+  EXPECT_TRUE(Take(ActionKind::kSend).empty());
+  EXPECT_EQ(router_->counters().hedges, 0);
+}
+
 TEST_F(RouterFailureTest, WhatHasBegunIsNotHedged) {
   UseReplicas(1, 2);
   Learn();
@@ -402,112 +450,6 @@ TEST_F(RouterFailureTest, ASilentStoresPartGoesBackToOneThatSpeaksAgain) {
   router_->Heard(first, now_, &actions_);
   Pass(Router::kSilence);
   EXPECT_EQ(TakeOne(ActionKind::kSend).store, first);
-}
-
-// Refuses the part of whoever of them is asked; the other one has it.
-class LiarTest : public RouterFailureTest {
- protected:
-  void SetUp() override {
-    heard_ = testing_cluster::Partitioned(scheme_, 1, 2);
-    Use(heard_);
-    ASSERT_TRUE(Submit().ok());
-    const RouterAction sent = TakeOne(ActionKind::kSend);
-    liar_ = std::string(router_->InstanceOf(sent.store));
-    Reply(sent, absl::FailedPreconditionError("it holds nothing"));
-    const RouterAction again = TakeOne(ActionKind::kSend);
-    EXPECT_NE(router_->InstanceOf(again.store), liar_);
-    Reply(again);
-    actions_.clear();
-  }
-  StoreState& Liar() { return heard_[0].instance_id == liar_ ? heard_[0] : heard_[1]; }
-  bool IsAsked() {
-    bool is_asked = false;
-    for (int i = 0; i < 40; ++i) {
-      EXPECT_TRUE(Submit().ok());
-      const RouterAction sent = TakeOne(ActionKind::kSend);
-      is_asked |= router_->InstanceOf(sent.store) == Liar().instance_id;
-      Reply(sent);
-      actions_.clear();
-    }
-    return is_asked;
-  }
-
-  std::vector<StoreState> heard_;
-  std::string liar_;
-};
-
-TEST_F(LiarTest, NoMapMakesItBelievedAgain) {
-  for (int i = 0; i < 3; ++i) {
-    Use(heard_);
-    EXPECT_FALSE(IsAsked());
-  }
-  EXPECT_EQ(router_->counters().lies, 1);
-  const std::vector<RefusedStore> liars = router_->Liars();
-  ASSERT_EQ(liars.size(), 1);
-  EXPECT_EQ(liars[0].address, Liar().address);
-  EXPECT_THAT(std::string(liars[0].why.message()),
-              AllOf(HasSubstr("says it holds"), HasSubstr("it holds nothing")));
-  // Load, zone and draining are no other word of what it holds.
-  Liar().load = 0.5;
-  Liar().sets[0].state = HoldingState::kDraining;
-  Use(heard_);
-  Liar().sets[0].state = HoldingState::kServing;
-  Use(heard_);
-  EXPECT_FALSE(IsAsked());
-}
-
-TEST_F(LiarTest, ItIsRememberedWhileItIsAway) {
-  const StoreState liar = Liar();
-  std::vector<StoreState> others = heard_;
-  std::erase_if(others, [&](const StoreState& store) { return store.instance_id == liar_; });
-  Use(others);
-  TakeOne(ActionKind::kForget);
-  Use(heard_);
-  EXPECT_FALSE(IsAsked());
-}
-
-TEST_F(LiarTest, AnotherWordOrAnotherInstanceIsBelieved) {
-  ++Liar().sets[0].generation;
-  Use(heard_);
-  EXPECT_TRUE(router_->Liars().empty());
-  EXPECT_TRUE(IsAsked());
-}
-
-TEST_F(LiarTest, AnotherInstanceAtItsAddressIsBelieved) {
-  StoreState& liar = Liar();
-  liar.instance_id = liar_ = "another";
-  Use(heard_);
-  EXPECT_TRUE(IsAsked());
-}
-
-TEST_F(LiarTest, WhatItRefusedItIsNotAskedInPiecesEither) {
-  for (const uint32_t half : {0u, 1u}) {
-    heard_.push_back(testing_cluster::Store(scheme_, half == 0 ? "first" : "second", half, 2));
-  }
-  Use(heard_);
-  for (int i = 0; i < 20; ++i) {
-    ASSERT_TRUE(Submit().ok());
-    for (const RouterAction& sent : Take(ActionKind::kSend)) {
-      EXPECT_NE(router_->InstanceOf(sent.store), liar_);
-      Reply(sent);
-    }
-    actions_.clear();
-  }
-}
-
-TEST_F(LiarTest, WhereNobodyElseIsABatchSaysWhoRefused) {
-  StoreState liar = Liar();
-  Use({liar});
-  ASSERT_TRUE(Submit(absl::Seconds(60)).ok());
-  for (int i = 0; i < 20 && router_->counters().failed == 0; ++i) {
-    EXPECT_TRUE(Take(ActionKind::kSend).empty());
-    Pass(absl::Milliseconds(500));
-    Use({liar});
-  }
-  const absl::Status status = TakeOne(ActionKind::kFailed).status;
-  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_THAT(std::string(status.message()),
-              AllOf(HasSubstr(liar.address), HasSubstr("says it holds")));
 }
 
 }  // namespace

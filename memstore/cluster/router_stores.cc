@@ -35,6 +35,7 @@ void Router::HearFrom(StoreId id, MonotonicTime now, Actions* actions) {
   Store* const store = FindStore(id);
   if (store == nullptr) return;
   store->heard_at = std::max(store->heard_at, now);
+  store->owed = 0;
   if (!store->health.Heard()) return;
   KeepReplicasOf(id);
   actions->push_back({.kind = ActionKind::kTryAgain, .store = id});

@@ -307,5 +307,111 @@ TEST_F(RouterTest, ShowsHowItHasEachStoreAndPartition) {
   EXPECT_EQ(router_->View().up_stores_of_piece, (std::vector<uint32_t>{1, 1}));
 }
 
+// Refuses the part of whoever of them is asked; the other one has it.
+class LiarTest : public RouterTest {
+ protected:
+  void SetUp() override {
+    heard_ = testing_cluster::Partitioned(scheme_, 1, 2);
+    Use(heard_);
+    ASSERT_TRUE(Submit().ok());
+    const RouterAction sent = TakeOne(ActionKind::kSend);
+    liar_ = std::string(router_->InstanceOf(sent.store));
+    Reply(sent, absl::FailedPreconditionError("it holds nothing"));
+    const RouterAction again = TakeOne(ActionKind::kSend);
+    EXPECT_NE(router_->InstanceOf(again.store), liar_);
+    Reply(again);
+    actions_.clear();
+  }
+  StoreState& Liar() { return heard_[0].instance_id == liar_ ? heard_[0] : heard_[1]; }
+  bool IsAsked() {
+    bool is_asked = false;
+    for (int i = 0; i < 40; ++i) {
+      EXPECT_TRUE(Submit().ok());
+      const RouterAction sent = TakeOne(ActionKind::kSend);
+      is_asked |= router_->InstanceOf(sent.store) == Liar().instance_id;
+      Reply(sent);
+      actions_.clear();
+    }
+    return is_asked;
+  }
+
+  std::vector<StoreState> heard_;
+  std::string liar_;
+};
+
+TEST_F(LiarTest, NoMapMakesItBelievedAgain) {
+  for (int i = 0; i < 3; ++i) {
+    Use(heard_);
+    EXPECT_FALSE(IsAsked());
+  }
+  EXPECT_EQ(router_->counters().lies, 1);
+  const std::vector<RefusedStore> liars = router_->Liars();
+  ASSERT_EQ(liars.size(), 1);
+  EXPECT_EQ(liars[0].address, Liar().address);
+  EXPECT_THAT(std::string(liars[0].why.message()),
+              AllOf(HasSubstr("says it holds"), HasSubstr("it holds nothing")));
+  // Load, zone and draining are no other word of what it holds.
+  Liar().load = 0.5;
+  Liar().sets[0].state = HoldingState::kDraining;
+  Use(heard_);
+  Liar().sets[0].state = HoldingState::kServing;
+  Use(heard_);
+  EXPECT_FALSE(IsAsked());
+}
+
+TEST_F(LiarTest, ItIsRememberedWhileItIsAway) {
+  const StoreState liar = Liar();
+  std::vector<StoreState> others = heard_;
+  std::erase_if(others, [&](const StoreState& store) { return store.instance_id == liar_; });
+  Use(others);
+  TakeOne(ActionKind::kForget);
+  Use(heard_);
+  EXPECT_FALSE(IsAsked());
+}
+
+TEST_F(LiarTest, AnotherWordOrAnotherInstanceIsBelieved) {
+  ++Liar().sets[0].generation;
+  Use(heard_);
+  EXPECT_TRUE(router_->Liars().empty());
+  EXPECT_TRUE(IsAsked());
+}
+
+TEST_F(LiarTest, AnotherInstanceAtItsAddressIsBelieved) {
+  StoreState& liar = Liar();
+  liar.instance_id = liar_ = "another";
+  Use(heard_);
+  EXPECT_TRUE(IsAsked());
+}
+
+TEST_F(LiarTest, WhatItRefusedItIsNotAskedInPiecesEither) {
+  for (const uint32_t half : {0u, 1u}) {
+    heard_.push_back(testing_cluster::Store(scheme_, half == 0 ? "first" : "second", half, 2));
+  }
+  Use(heard_);
+  for (int i = 0; i < 20; ++i) {
+    ASSERT_TRUE(Submit().ok());
+    for (const RouterAction& sent : Take(ActionKind::kSend)) {
+      EXPECT_NE(router_->InstanceOf(sent.store), liar_);
+      Reply(sent);
+    }
+    actions_.clear();
+  }
+}
+
+TEST_F(LiarTest, WhereNobodyElseIsABatchSaysWhoRefused) {
+  StoreState liar = Liar();
+  Use({liar});
+  ASSERT_TRUE(Submit(absl::Seconds(60)).ok());
+  for (int i = 0; i < 20 && router_->counters().failed == 0; ++i) {
+    EXPECT_TRUE(Take(ActionKind::kSend).empty());
+    Pass(absl::Milliseconds(500));
+    Use({liar});
+  }
+  const absl::Status status = TakeOne(ActionKind::kFailed).status;
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(status.message()),
+              AllOf(HasSubstr(liar.address), HasSubstr("says it holds")));
+}
+
 }  // namespace
 }  // namespace engram

@@ -384,7 +384,8 @@ TEST(LookupMessages, FramedTokensAreWhatProtobufWrites) {
       batch.add_sequence_windows(windows.emplace_back(static_cast<int32_t>(Below(random, 3)) - 1));
     }
     batch.set_dead_mask(dead);
-    const RequestHead head = {.table_set_id = "", .allow_unmasked_images = theirs.allow_unmasked_images()};
+    const RequestHead head = {.table_set_id = "",
+                              .allow_unmasked_images = theirs.allow_unmasked_images()};
     const RequestTokens framed = {
         .layers = layers,
         .token_ids = ids,

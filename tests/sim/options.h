@@ -55,6 +55,8 @@ struct SimOptions {
   uint32_t faults = kAllFaults;
   bool rolls_out = true;       // table sets are staged and flipped
   bool one_at_a_time = false;  // the next fault comes when the last one is over
+  bool hedges = true;          // false: to see what they are worth
+  bool by_device = true;       // some seeds' stores write rows themselves; else none does
   bool verbose = false;
   Bug bug = Bug::kNone;
 };

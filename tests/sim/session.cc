@@ -32,7 +32,8 @@ Session::Session(World& world, uint32_t worker, uint32_t place, uint32_t set)
       set_(set),
       router_({.client_id = absl::StrCat("w", worker),
                .zone = "",
-               .way = world.device_share > 0 ? LandingWay::kWritten : LandingWay::kCopied},
+               .way = world.device_share > 0 ? LandingWay::kWritten : LandingWay::kCopied,
+               .hedges = world.options.hedges},
               &world.router_random) {}
 
 void Session::Fail(Invariant invariant, absl::string_view what, const Flight* flight) {

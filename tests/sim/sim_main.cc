@@ -35,10 +35,16 @@ int Main(int argc, char** argv) {
   app.add_option("--bug", bug, "a mistake to plant, by its number (options.h)")
       ->check(CLI::Range(0u, kBugs - 1));
   app.add_flag("--verbose", options.verbose, "says each fault and each failed batch");
+  bool no_hedges = false, is_copied = false;
+  app.add_flag("--no-hedges", no_hedges, "no part is asked for twice because it is late");
+  app.add_flag("--copied", is_copied,
+               "no store writes rows itself (RDMA), so that all may be hedged");
   app.add_flag("--no-faults", is_quiet, "nothing goes wrong, and no set is rolled out");
   CLI11_PARSE(app, argc, argv);
   options.bug = static_cast<Bug>(bug);
   if (options.one_at_a_time) options.faults &= kSurvivedFaults;
+  options.hedges = !no_hedges;
+  options.by_device = !is_copied;
   if (is_quiet) options.faults = 0, options.rolls_out = false;
 
   Figures all;

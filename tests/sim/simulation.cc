@@ -45,7 +45,7 @@ World::World(const SimOptions& from)
   partitions = DrawPartitions(options, draws);
   // All copy, all are written by devices, or some are.
   const uint64_t kind = draws.Below(3);
-  device_share = kind == 0 ? 0 : kind == 1 ? 1 : 0.5;
+  device_share = kind == 0 || !options.by_device ? 0 : kind == 1 ? 1 : 0.5;
   for (uint32_t i = 0; i < options.stores; ++i) {
     stores.push_back(std::make_unique<FakeStore>(*this, i));
   }
