@@ -172,12 +172,12 @@ absl::StatusOr<std::shared_ptr<Transport>> ClusterTransport::LinkTo(StoreId stor
 
 // What the caller's batch asks of the part, but for what has landed.
 void ClusterTransport::FillSent(const RouterAction& action, const ClusterBatch& batch, Sent* sent,
-                                std::vector<LayerRequest>* layers) {
-  layers->clear();
+                                PartRequest* request) {
+  request->Clear();
   for (const PartLayer& layer : batch.parts()[action.part].layers) {
     if (router_.HasLanded(action.batch, action.part, layer.request)) continue;
     sent->layers.push_back(layer.request);
-    layers->push_back(batch.RequestOf(layer));
+    request->Add(batch, layer);
   }
 }
 
@@ -194,15 +194,10 @@ void ClusterTransport::Send(const RouterAction& action) {
     sent->over = *over;
     sent->store = action.store;
     MutexLock lock(router_mutex_);
-    FillSent(action, *batch, sent.get(), &layers_);
+    FillSent(action, *batch, sent.get(), &part_request_);
     sent_[action.attempt] = std::move(sent);
   }
-  const absl::StatusOr<Ticket> ticket = (*over)->Submit({.layers = layers_,
-                                                         .deadline = action.deadline,
-                                                         .sink = this,
-                                                         .sink_tag = action.attempt,
-                                                         .gate = this,
-                                                         .gate_tag = action.attempt});
+  const absl::StatusOr<Ticket> ticket = SubmitPart(action, *batch, **over);
   if (!ticket.ok()) {
     {
       MutexLock lock(router_mutex_);
@@ -215,6 +210,18 @@ void ClusterTransport::Send(const RouterAction& action) {
   sent.ticket = *ticket;
   sent.has_ticket = true;
   if (sent.has_ended) ended_.push_back(action.attempt);
+}
+
+absl::StatusOr<Ticket> ClusterTransport::SubmitPart(const RouterAction& action,
+                                                    const ClusterBatch& batch, Transport& over) {
+  ENGRAM_ASSIGN_OR_RETURN(BatchRequest request,
+                          part_request_.For(over.capabilities(), batch, addressers_));
+  request.deadline = action.deadline;
+  request.sink = this;
+  request.sink_tag = action.attempt;
+  request.gate = this;
+  request.gate_tag = action.attempt;
+  return over.Submit(request);
 }
 
 void ClusterTransport::NotSent(const RouterAction& action, const absl::Status& why) {

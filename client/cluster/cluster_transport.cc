@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/transport/batch_check.h"
+#include "client/transport/row_deduplicator.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/cluster/set_names.h"
 
@@ -15,6 +16,8 @@ namespace {
 
 // Between two looks at what is due while nobody waits: the driver's own thread is no finer.
 constexpr absl::Duration kWakeSpace = absl::Milliseconds(1);
+// What every way to a store takes of one sequence: a request over RDMA has so many.
+constexpr uint32_t kMaxSequenceTokens = 1024;
 
 }  // namespace
 
@@ -24,13 +27,19 @@ ClusterTransport::ClusterTransport(Parts parts)
       capabilities_{.name = "cluster",
                     .lands_asynchronously = true,
                     .max_batch_rows = parts_.max_batch_rows,
+                    .max_sequence_tokens = kMaxSequenceTokens,
                     .lands_at_places = true,
+                    .token_slices = true,
+                    .tokens_at_places = true,
+                    .repeats_removed_from = RowDeduplicator::kMinRows,  // by stores' transports
                     .owner_version = parts_.owner_version},
       random_(parts_.seed),
       router_(parts_.router, &random_) {}
 
 absl::StatusOr<std::unique_ptr<Transport>> ClusterTransport::Create(Parts parts) {
   std::unique_ptr<ClusterTransport> transport(new ClusterTransport(std::move(parts)));
+  ENGRAM_ASSIGN_OR_RETURN(transport->addressers_,
+                          PartAddressers::Create(transport->parts_.table_set));
   transport->parts_.directory->SetListener(transport.get());
   ENGRAM_RETURN_IF_ERROR(transport->TakeHoldings());
   return transport;

@@ -16,8 +16,9 @@
 // are safe by that.
 //
 // Contract: transport.h; the life of tickets: ticketed_transport.h. Threads: none of its own beside
-// the driver's; the directory has its own. Stores are asked over gRPC, and by row ids: a batch by
-// token ids is addressed by the client (Capabilities::max_sequence_tokens is 0).
+// the driver's; the directory has its own. Stores are asked over gRPC. A batch by token ids goes to
+// each store that takes those as the same tokens with its own columns, and to others by row ids
+// (PartRequest): so every cluster takes them.
 #pragma once
 
 #include <atomic>
@@ -71,7 +72,7 @@ class ClusterTransport final : public TicketedTransport,
     Clock* clock = &RealClock();  // the driver's; outlives the transport
   };
 
-  // FAILED_PRECONDITION: ClusterMap::Create's.
+  // FAILED_PRECONDITION: ClusterMap::Create's. INVALID_ARGUMENT: Addresser::Create's.
   static absl::StatusOr<std::unique_ptr<Transport>> Create(Parts parts);
   ~ClusterTransport() override;
 
@@ -135,7 +136,9 @@ class ClusterTransport final : public TicketedTransport,
   bool Do(const RouterAction& action);
   void Send(const RouterAction& action);
   void FillSent(const RouterAction& action, const ClusterBatch& batch, Sent* sent,
-                std::vector<LayerRequest>* layers) ABSL_EXCLUSIVE_LOCKS_REQUIRED(router_mutex_);
+                PartRequest* request) ABSL_EXCLUSIVE_LOCKS_REQUIRED(router_mutex_);
+  absl::StatusOr<Ticket> SubmitPart(const RouterAction& action, const ClusterBatch& batch,
+                                    Transport& over);
   absl::StatusOr<std::shared_ptr<Transport>> LinkTo(StoreId store);
   void NotSent(const RouterAction& action, const absl::Status& why);
   void CancelSent(AttemptId attempt);
@@ -148,6 +151,7 @@ class ClusterTransport final : public TicketedTransport,
 
   const Parts parts_;
   const Capabilities capabilities_;
+  PartAddressers addressers_;  // from Create on
   std::mt19937_64 random_;
 
   Mutex take_mutex_;
@@ -168,7 +172,7 @@ class ClusterTransport final : public TicketedTransport,
   // Of the thread that pumps.
   Router::Actions doing_;
   std::vector<AttemptId> reaping_;
-  std::vector<LayerRequest> layers_;
+  PartRequest part_request_;
 
   std::atomic<bool> wants_pump_{false};
   std::atomic<uint32_t> waiting_{0};  // threads in the driver, who pump when there is something
