@@ -85,6 +85,7 @@ class Attaching {
   // OK once there is a set, its manifest, and a ready replica of all of it.
   absl::Status Look() {
     const std::vector<StoreState> heard = watch_->Heard();
+    looked_at_ = heard.size();
     if (heard.empty()) return absl::UnavailableError("no store of the cluster was heard");
     ENGRAM_ASSIGN_OR_RETURN(const std::string id, ChooseSet(asked_, heard));
     if (attachment_ == nullptr || attachment_->table_set().manifest.id != id) {
@@ -136,8 +137,9 @@ class Attaching {
         std::none_of(problems.begin(), problems.end(),
                      [](const auto& problem) { return MayPass(problem.second); });
     if (all_hopeless) return WithProblems(problems.begin()->second);
-    // A store that was heard first and gives no manifest may be a liar: another one may be honest.
-    if (lacks_manifest_ && watch_->Heard().size() + problems.size() < addresses) {
+    // A store that was heard first and gives no manifest may be a liar: another one, be it heard
+    // meanwhile, may be honest.
+    if (lacks_manifest_ && looked_at_ + problems.size() < addresses) {
       return absl::OkStatus();
     }
     return MayPass(why) ? absl::OkStatus() : why;
@@ -228,7 +230,8 @@ class Attaching {
   const std::string asked_;
   std::unique_ptr<StoreWatch> watch_;
   std::shared_ptr<const GrpcAttachment> attachment_;
-  bool lacks_manifest_ = false;  // no store that was heard gave the set's
+  size_t looked_at_ = 0;         // stores, when it was looked for a set last
+  bool lacks_manifest_ = false;  // none of them gave the set's
 };
 
 }  // namespace

@@ -201,13 +201,13 @@ void ClusterTransport::NoteSent(const RouterAction& action, const TicketRef<Clus
   sent.batch = batch;
   sent.store = action.store;
   sent.part = action.part;
-  layers_.clear();
+  part_request_.Clear();
   MutexLock lock(router_mutex_);
   // What the caller's batch asks of the part, but for what has landed.
   for (const PartLayer& layer : batch->PartAt(action.part).layers) {
     if (!router_.IsMissing(action.batch, action.part, layer.request)) continue;
     sent.layers.push_back(layer.request);
-    layers_.push_back(batch->RequestOf(action.part, layer));
+    part_request_.Add(*batch, action.part, layer);
   }
   sent_[action.attempt] = std::make_unique<Sent>(std::move(sent));
 }
@@ -252,12 +252,7 @@ void ClusterTransport::Send(const RouterAction& action) {
   absl::StatusOr<std::shared_ptr<Transport>> over = LinkTo(action.store);
   if (!over.ok()) return NotSent(action, over.status());
   NoteSent(action, batch, {.over = *over});
-  const absl::StatusOr<Ticket> ticket = (*over)->Submit({.layers = layers_,
-                                                         .deadline = action.deadline,
-                                                         .sink = this,
-                                                         .sink_tag = action.attempt,
-                                                         .gate = this,
-                                                         .gate_tag = action.attempt});
+  const absl::StatusOr<Ticket> ticket = SubmitPart(action, *batch, **over);
   if (!ticket.ok()) {
     {
       MutexLock lock(router_mutex_);
@@ -270,6 +265,25 @@ void ClusterTransport::Send(const RouterAction& action) {
   sent.ticket = *ticket;
   sent.has_ticket = true;
   if (sent.has_ended) ended_.push_back(action.attempt);
+}
+
+absl::StatusOr<BatchRequest> ClusterTransport::RequestFor(const RouterAction& action,
+                                                          const ClusterBatch& batch,
+                                                          const Transport& over) {
+  ENGRAM_ASSIGN_OR_RETURN(BatchRequest request,
+                          part_request_.For(over.capabilities(), batch, addressers_));
+  request.deadline = action.deadline;
+  return request;
+}
+
+absl::StatusOr<Ticket> ClusterTransport::SubmitPart(const RouterAction& action,
+                                                    const ClusterBatch& batch, Transport& over) {
+  ENGRAM_ASSIGN_OR_RETURN(BatchRequest request, RequestFor(action, batch, over));
+  request.sink = this;
+  request.sink_tag = action.attempt;
+  request.gate = this;
+  request.gate_tag = action.attempt;
+  return over.Submit(request);
 }
 
 void ClusterTransport::NotSent(const RouterAction& action, const absl::Status& why) {

@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "client/transport/batch_check.h"
+#include "client/transport/row_deduplicator.h"
 #include "memstore/base/check.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/cluster/set_names.h"
@@ -20,6 +21,8 @@ namespace {
 constexpr absl::Duration kWakeSpace = absl::Milliseconds(1);
 // Of the stores that refuse what they say they hold, those that Describe names.
 constexpr size_t kLiarsNamed = 4;
+// What every way to a store takes of one sequence: a request over RDMA has so many.
+constexpr uint32_t kMaxSequenceTokens = 1024;
 
 }  // namespace
 
@@ -29,7 +32,11 @@ ClusterTransport::ClusterTransport(Parts parts)
       capabilities_{.name = "cluster",
                     .lands_asynchronously = true,
                     .max_batch_rows = parts_.max_batch_rows,
+                    .max_sequence_tokens = kMaxSequenceTokens,
                     .lands_at_places = true,
+                    .token_slices = true,
+                    .tokens_at_places = true,
+                    .repeats_removed_from = RowDeduplicator::kMinRows,  // by stores' transports
                     .owner_version = parts_.owner_version},
       random_(parts_.seed),
       router_(parts_.router, &random_),
@@ -43,6 +50,8 @@ ClusterTransport::ClusterTransport(Parts parts)
 
 absl::StatusOr<std::unique_ptr<Transport>> ClusterTransport::Create(Parts parts) {
   std::unique_ptr<ClusterTransport> transport(new ClusterTransport(std::move(parts)));
+  ENGRAM_ASSIGN_OR_RETURN(transport->addressers_,
+                          PartAddressers::Create(transport->parts_.table_set));
   if (transport->parts_.open_faster != nullptr) {
     ENGRAM_ASSIGN_OR_RETURN(
         transport->ways_,

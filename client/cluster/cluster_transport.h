@@ -21,10 +21,10 @@
 // (cluster_written.cc). Until then its part is asked for nowhere else.
 //
 // Contract: transport.h; the life of tickets: ticketed_transport.h. Threads: the driver's and that
-// of faster_ways.h; the directory has its own. Stores are asked by row ids: a batch by token ids is
-// addressed by the client (Capabilities::max_sequence_tokens is 0). Device memory
-// (RegisterDmabuf) is not taken: a store must be reachable over gRPC at any moment, and that copies
-// by the processor.
+// of faster_ways.h; the directory has its own. A batch by token ids goes to each store that takes
+// those as the same tokens with its own columns, and to others by row ids (PartRequest): so every
+// cluster takes them. Device memory (RegisterDmabuf) is not taken: a store must be reachable over
+// gRPC at any moment, and that copies by the processor.
 #pragma once
 
 #include <atomic>
@@ -85,7 +85,8 @@ class ClusterTransport final : public TicketedTransport,
     Clock* clock = &RealClock();  // the driver's; outlives the transport
   };
 
-  // FAILED_PRECONDITION: ClusterMap::Create's. RESOURCE_EXHAUSTED: there is no thread.
+  // FAILED_PRECONDITION: ClusterMap::Create's. INVALID_ARGUMENT: Addresser::Create's.
+  // RESOURCE_EXHAUSTED: there is no thread.
   static absl::StatusOr<std::unique_ptr<Transport>> Create(Parts parts);
   ~ClusterTransport() override;
 
@@ -156,8 +157,13 @@ class ClusterTransport final : public TicketedTransport,
   // True: somebody who waits for a ticket may have what it waits for.
   bool Do(const RouterAction& action);
   void Send(const RouterAction& action);
-  // Notes what is sent, and fills layers_.
+  // Notes what is sent, and fills part_request_.
   void NoteSent(const RouterAction& action, const TicketRef<ClusterBatch>& batch, Sent sent);
+  // What part_request_ holds, as that transport takes it.
+  absl::StatusOr<BatchRequest> RequestFor(const RouterAction& action, const ClusterBatch& batch,
+                                          const Transport& over);
+  absl::StatusOr<Ticket> SubmitPart(const RouterAction& action, const ClusterBatch& batch,
+                                    Transport& over);
   absl::StatusOr<std::shared_ptr<Transport>> LinkTo(StoreId store);
   void SplitAgain(const RouterAction& action);
   void NotSent(const RouterAction& action, const absl::Status& why);
@@ -194,6 +200,7 @@ class ClusterTransport final : public TicketedTransport,
 
   const Parts parts_;
   const Capabilities capabilities_;
+  PartAddressers addressers_;  // from Create on
   std::mt19937_64 random_;
 
   Mutex take_mutex_;
@@ -216,7 +223,7 @@ class ClusterTransport final : public TicketedTransport,
   // Of the thread that pumps.
   Router::Actions doing_;
   std::vector<AttemptId> reaping_;
-  std::vector<LayerRequest> layers_;
+  PartRequest part_request_;
 
   RegisteredLandings landings_;
   std::atomic<uint32_t> device_links_{0};  // those that need registered landings

@@ -145,8 +145,9 @@ bool ClusterTransport::SendMapped(const RouterAction& action,
   NoteSent(action, batch, {.over = over});
   absl::Status status = absl::CancelledError("its rows are wanted no more");
   if (BeginLanding(action.attempt)) {
+    const absl::StatusOr<BatchRequest> request = RequestFor(action, *batch, *over);
     const absl::StatusOr<Ticket> ticket =
-        over->Submit({.layers = layers_, .deadline = action.deadline});
+        request.ok() ? over->Submit(*request) : absl::StatusOr<Ticket>(request.status());
     if (ticket.ok()) over->Reap(*ticket);
     status = ticket.status();
     EndLanding(action.attempt);
@@ -185,8 +186,13 @@ void ClusterTransport::SendWritten(const RouterAction& action,
     return NotSent(action, absl::CancelledError("its ticket is no longer in flight"));
   }
   NoteSent(action, batch, {.over = over, .written_over = over, .is_writer = true});
-  const absl::StatusOr<Ticket> ticket = over->Submit(
-      {.layers = layers_, .deadline = action.deadline, .sink = this, .sink_tag = action.attempt});
+  absl::StatusOr<BatchRequest> request = RequestFor(action, *batch, *over);
+  if (request.ok()) {
+    request->sink = this;
+    request->sink_tag = action.attempt;
+  }
+  const absl::StatusOr<Ticket> ticket =
+      request.ok() ? over->Submit(*request) : absl::StatusOr<Ticket>(request.status());
   if (!ticket.ok()) {
     {
       MutexLock lock(router_mutex_);

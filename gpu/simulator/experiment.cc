@@ -23,6 +23,8 @@ namespace {
 // Steps of a way before the next has its turn: prefill and decode.
 constexpr size_t kSlice = 3 * kPrefillSteps;
 constexpr absl::Duration kAttachTime = absl::Seconds(30);
+// Of a cluster: what it costs that there are several.
+constexpr uint32_t kPartitions = 2;
 constexpr size_t kMadeUpTokens = 1 << 18;
 // Of a file: more than any number of sequences runs over, and 256 MiB.
 constexpr size_t kMaxTextTokens = 1 << 26;
@@ -72,6 +74,7 @@ absl::StatusOr<Contender> MakeContender(const std::string& rows, const OwnServer
   std::string target = absl::StrCat("embedded:", server.set());
   if (rows == "shm") target = absl::StrCat("shm:", server.shm());
   if (rows == "grpc") target = absl::StrCat("grpc:unix:", server.socket());
+  if (rows == "cluster") target = server.cluster();
   AttachOptions attach;
   attach.timeout = kAttachTime;
   absl::StatusOr<std::unique_ptr<Client>> client = Client::Attach(target, attach);
@@ -242,6 +245,7 @@ absl::Status RunExperiment(const ExperimentOptions& options) {
                                       .family = options.model.family,
                                       .token_map = options.token_map,
                                       .rows_per_head = options.rows_per_head,
+                                      .partitions = options.rows == "cluster" ? kPartitions : 0,
                                       .ends = options.ends});
   if (!status.ok()) return status;
   std::vector<std::string> wanted = {"none", "resident"};

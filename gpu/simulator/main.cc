@@ -43,8 +43,9 @@ void AddOptions(CLI::App* app, Flags* flags) {
   app->add_option("--backend", experiment.backend, "host or cuda")
       ->check(CLI::IsMember({"host", "cuda"}));
   app->add_option("--rows", experiment.rows,
-                  "where rows are, beside resident (default: every way in turns)")
-      ->check(CLI::IsMember({"resident", "embedded", "mapped", "shm", "grpc"}));
+                  "where rows are, beside resident (default: every way in turns but cluster, which "
+                  "is two engramds with half of the rows each)")
+      ->check(CLI::IsMember({"resident", "embedded", "mapped", "shm", "grpc", "cluster"}));
   app->add_option("--seconds", experiment.seconds,
                   "how long, all ways together (default 15; two turns of each at least)")
       ->check(CLI::Range(0.1, 3600.0))

@@ -18,12 +18,13 @@
 namespace engram::simulator {
 
 OwnServer::~OwnServer() {
-  if (pid_ > 0) {
-    kill(pid_, SIGTERM);
+  for (const pid_t pid : pids_) kill(pid, SIGTERM);
+  while (!pids_.empty()) {
+    const pid_t pid = pids_.back();
     // Its number stays its own until nobody may use it any more.
     siginfo_t ended{};
-    waitid(P_PID, pid_, &ended, WEXITED | WNOWAIT);
-    const pid_t pid = std::exchange(pid_, -1);
+    waitid(P_PID, pid, &ended, WEXITED | WNOWAIT);
+    pids_.pop_back();
     CleanUpAtTheEnd();
     waitpid(pid, nullptr, 0);
   }
@@ -32,27 +33,50 @@ OwnServer::~OwnServer() {
   if (ends_ != nullptr) ends_->CleanUpBy(nullptr);
 }
 
+std::string OwnServer::part_socket(uint32_t partition) const {
+  return absl::StrCat(directory_, "/part", partition);
+}
+
+std::string OwnServer::cluster() const {
+  std::string target = "cluster:";
+  for (uint32_t p = 0; p < partitions_; ++p) {
+    absl::StrAppend(&target, p > 0 ? "," : "", "unix:", part_socket(p));
+  }
+  return target;
+}
+
 void OwnServer::CleanUpAtTheEnd() {
-  ends_->CleanUpBy([pid = pid_, directory = directory_] {
-    // Nothing that it has outlasts this process; it is not asked to drain.
-    if (pid > 0) kill(pid, SIGKILL);
+  ends_->CleanUpBy([pids = pids_, directory = directory_] {
+    // Nothing that they have outlasts this process; they are not asked to drain.
+    for (const pid_t pid : pids) kill(pid, SIGKILL);
     RemoveTree(directory);
   });
 }
 
-void OwnServer::RunEngramd(const std::string& program, pid_t parent) const {
+void OwnServer::RunEngramd(const std::string& program, const std::vector<std::string>& flags,
+                           pid_t parent) {
   // However this process ends.
   prctl(PR_SET_PDEATHSIG, SIGTERM);
   if (getppid() != parent) _exit(127);
   EndBySignal::Unblock();
-  const std::string address = absl::StrCat("unix:", socket()), table_set = set(), shared = shm();
-  const char* const arguments[] = {
-      program.c_str(), "--table-set",  table_set.c_str(), "--listen", address.c_str(),
-      "--shm-socket",  shared.c_str(), "--lame-duck-s",   "0",        nullptr};
+  std::vector<const char*> arguments = {program.c_str()};
+  for (const std::string& flag : flags) arguments.push_back(flag.c_str());
+  arguments.push_back(nullptr);
   // Its lines are its own affair.
   if (freopen("/dev/null", "w", stderr) == nullptr) _exit(127);
-  execv(program.c_str(), const_cast<char* const*>(arguments));
+  execv(program.c_str(), const_cast<char* const*>(arguments.data()));
   _exit(127);
+}
+
+absl::Status OwnServer::StartEngramd(const std::string& program,
+                                     const std::vector<std::string>& flags) {
+  const pid_t parent = getpid();
+  const pid_t pid = fork();
+  if (pid == 0) RunEngramd(program, flags, parent);
+  if (pid < 0) return absl::ErrnoToStatus(errno, "cannot start engramd");
+  pids_.push_back(pid);
+  CleanUpAtTheEnd();
+  return absl::OkStatus();
 }
 
 absl::Status OwnServer::Start(const OwnServerOptions& options) {
@@ -73,12 +97,16 @@ absl::Status OwnServer::Start(const OwnServerOptions& options) {
   pack.rows_per_head = options.rows_per_head;
   pack.token_map_file = options.token_map;
   if (const auto packed = PackSynthetic(**family, pack); !packed.ok()) return packed.status();
-  const pid_t parent = getpid();
-  pid_ = fork();
-  if (pid_ == 0) RunEngramd(options.engramd, parent);
-  if (pid_ < 0) return absl::ErrnoToStatus(errno, "cannot start engramd");
-  CleanUpAtTheEnd();
-  return absl::OkStatus();
+  partitions_ = options.partitions;
+  absl::Status status = StartEngramd(
+      options.engramd, {"--table-set", set(), "--listen", absl::StrCat("unix:", socket()),
+                        "--shm-socket", shm(), "--lame-duck-s", "0"});
+  for (uint32_t p = 0; status.ok() && p < partitions_; ++p) {
+    status = StartEngramd(options.engramd,
+                          {"--table-set", set(), "--listen", absl::StrCat("unix:", part_socket(p)),
+                           "--partition", absl::StrCat(p, "/", partitions_), "--lame-duck-s", "0"});
+  }
+  return status;
 }
 
 }  // namespace engram::simulator

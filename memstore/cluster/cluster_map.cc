@@ -98,6 +98,8 @@ absl::Status ClusterMap::CutPieces(const AddressScheme& scheme, const Holders& h
   for (size_t i = 0; i < scheme.layers.size(); ++i) {
     Layer& layer = layers_.emplace_back();
     layer.number = scheme.layers[i].layer;
+    std::vector<uint64_t> first_rows;  // of runs of columns of one piece
+    std::vector<uint16_t> run_pieces;
     for (uint32_t column = 0; column < columns_; ++column) {
       const std::vector<uint32_t>& stores = holders[i * columns_ + column];
       const auto [found, is_new] =
@@ -118,12 +120,13 @@ absl::Status ClusterMap::CutPieces(const AddressScheme& scheme, const Holders& h
       }
       AddColumn(column, &pieces_[found->second].columns[i].runs);
       piece_of_.push_back(found->second);
-      if (layer.runs.pieces.empty() || layer.runs.pieces.back() != found->second) {
-        layer.runs.first_rows.push_back(scheme.layers[i].offsets[column]);
-        layer.runs.pieces.push_back(found->second);
+      if (run_pieces.empty() || run_pieces.back() != found->second) {
+        first_rows.push_back(scheme.layers[i].offsets[column]);
+        run_pieces.push_back(found->second);
       }
     }
-    layer.runs.first_rows.push_back(scheme.layers[i].Rows());
+    first_rows.push_back(scheme.layers[i].Rows());
+    layer.piece_of_row = PieceTable(first_rows, run_pieces);
   }
   for (MapPiece& piece : pieces_) piece.rows = RowsOf(piece.columns, scheme);
   return absl::OkStatus();

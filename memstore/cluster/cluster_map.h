@@ -19,6 +19,7 @@
 #include "absl/types/span.h"
 #include "memstore/addressing/scheme.h"
 #include "memstore/cluster/heard_stores.h"
+#include "memstore/cluster/piece_table.h"
 #include "memstore/cluster/store_state.h"
 #include "memstore/partition/partition.h"
 
@@ -63,13 +64,8 @@ class ClusterMap {
   absl::Span<const uint16_t> PiecesOfColumns(uint32_t index) const {
     return {piece_of_.data() + size_t{index} * columns_, columns_};
   }
-  // The layer's rows as runs of columns of one piece: run i begins at row first_rows[i] and belongs
-  // to pieces[i]; first_rows has one entry more, the layer's rows.
-  struct RowRuns {
-    std::vector<uint64_t> first_rows;
-    std::vector<uint16_t> pieces;
-  };
-  const RowRuns& RowRunsOf(uint32_t index) const { return layers_[index].runs; }
+  // The piece of each row of that layer.
+  const PieceTable& PiecesOfRows(uint32_t index) const { return layers_[index].piece_of_row; }
   uint32_t LayerNumber(uint32_t index) const { return layers_[index].number; }
   // Where the layer with this number stands; layers() where there is none.
   uint32_t IndexOfLayer(uint32_t number) const;
@@ -91,7 +87,7 @@ class ClusterMap {
  private:
   struct Layer {
     uint32_t number = 0;
-    RowRuns runs;
+    PieceTable piece_of_row;
   };
   using Holders = std::vector<std::vector<uint32_t>>;  // [layers][columns]: places in stores_
 

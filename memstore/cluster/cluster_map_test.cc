@@ -1,11 +1,13 @@
 #include "memstore/cluster/cluster_map.h"
 
 #include <algorithm>
+#include <random>
 #include <string>
 #include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "memstore/cluster/piece_table.h"
 #include "memstore/cluster/testing/cluster_scheme.h"
 
 namespace engram {
@@ -47,9 +49,12 @@ TEST_F(ClusterMapTest, GroupsStoresThatHoldTheSameColumns) {
   }
   EXPECT_EQ(map->PiecesOfColumns(1)[9], 0);
   EXPECT_EQ(map->PiecesOfColumns(1)[10], 1);
-  EXPECT_EQ(map->RowRunsOf(0).pieces.size(), 12);
-  EXPECT_EQ(map->RowRunsOf(0).first_rows[1], scheme_.layers[0].offsets[2]);
-  EXPECT_EQ(map->RowRunsOf(0).first_rows.back(), scheme_.layers[0].Rows());
+  const LayerAddressing& layer = scheme_.layers[0];
+  for (uint32_t column = 0; column < scheme_.Columns(); ++column) {
+    const uint64_t end = layer.offsets[column] + layer.moduli[column];
+    EXPECT_EQ(map->PiecesOfRows(0).PieceOf(layer.offsets[column]), map->PiecesOfColumns(0)[column]);
+    EXPECT_EQ(map->PiecesOfRows(0).PieceOf(end - 1), map->PiecesOfColumns(0)[column]);
+  }
   EXPECT_EQ(map->IndexOfLayer(14), 1);
   EXPECT_EQ(map->IndexOfLayer(2), 2);
 }
@@ -159,6 +164,49 @@ TEST_F(ClusterMapTest, DrainingStoresStayUntilTheyAreGone) {
   heard[0].sets[0].state = HoldingState::kDraining;
   EXPECT_TRUE(Map(heard)->is_complete());
   EXPECT_TRUE(Map(heard)->stores()[0].draining);
+}
+
+// Each row's piece, by walking through the runs.
+void ExpectExact(const std::vector<uint64_t>& run_rows) {
+  std::vector<uint64_t> first_rows = {0};
+  std::vector<uint16_t> pieces;
+  for (const uint64_t rows : run_rows) {
+    first_rows.push_back(first_rows.back() + rows);
+    pieces.push_back(static_cast<uint16_t>(pieces.size() * 7 % 5));
+  }
+  const PieceTable table(first_rows, pieces);
+  std::mt19937_64 random(1);
+  for (size_t run = 0; run < run_rows.size(); ++run) {
+    const uint64_t first = first_rows[run], end = first_rows[run + 1];
+    ASSERT_EQ(table.PieceOf(first), pieces[run]) << run;
+    ASSERT_EQ(table.PieceOf(end - 1), pieces[run]) << run;
+    for (int i = 0; i < 100; ++i) {
+      const uint64_t row = first + random() % (end - first);
+      ASSERT_EQ(table.PieceOf(row), pieces[run]) << "row " << row;
+    }
+  }
+}
+
+TEST(PieceTableTest, EveryRowIsOfItsRunsPiece) {
+  ExpectExact({1});
+  ExpectExact({1000});
+  ExpectExact({64, 64, 64});
+  ExpectExact({63, 65, 64, 127});
+  ExpectExact({1, 1, 1, 2, 3, 1});
+  ExpectExact({20'000'003, 20'000'023, 20'000'033});
+  ExpectExact(std::vector<uint64_t>(200, 999'983));
+  ExpectExact({uint64_t{1} << 40, 3, uint64_t{1} << 40});
+}
+
+// Of a few rows beside millions: there are not as many buckets as it would take.
+TEST(PieceTableTest, ShortRunsAreSearched) {
+  ExpectExact({10'000'000, 5, 7, 1, 10'000'000, 3});
+  std::mt19937_64 random(2);
+  for (int round = 0; round < 50; ++round) {
+    std::vector<uint64_t> rows(1 + random() % 60);
+    for (uint64_t& one : rows) one = 1 + random() % (uint64_t{1} << (random() % 30));
+    ExpectExact(rows);
+  }
 }
 
 }  // namespace

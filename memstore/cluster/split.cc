@@ -20,6 +20,15 @@ constexpr uint64_t kBlockTokens = 64;
 // The least places that a pattern is made for; beyond it doubles.
 constexpr uint64_t kLeastPatternTokens = 64;
 
+// Ids of a layer that are put where they belong at once, times pieces: 6 MiB of scratch. More are
+// counted first.
+constexpr uint64_t kMostRoom = uint64_t{1} << 19;
+
+// For ids in any order, and as many places.
+uint64_t RoomOfRanges(uint64_t pieces, uint64_t ids) {
+  return pieces * ids <= kMostRoom ? pieces * ids : ids;
+}
+
 constexpr uint32_t KeyOf(uint32_t piece, uint32_t rank) { return piece * kMaxRanks + rank; }
 
 // `tokens` times kColumns ids, from every `from_stride`-th to every `to_stride`-th.
@@ -301,31 +310,28 @@ absl::Status BatchSplitter::SplitColumns(uint32_t index, const SplitRequest& req
 
 namespace {
 
-// The piece of each id, and how many each piece has. Ids mostly come as their neighbours did: in
-// the same run of rows, or, token after token, in the next one.
-void FindPieces(const ClusterMap::RowRuns& runs, absl::Span<const RowId> ids, uint16_t* pieces,
-                uint32_t* counts) {
-  const uint64_t* const first_rows = runs.first_rows.data();
-  const auto count = static_cast<uint32_t>(runs.pieces.size());
-  uint32_t run = 0;
-  for (size_t i = 0; i < ids.size(); ++i) {
-    const RowId id = ids[i];
-    if (id - first_rows[run] >= first_rows[run + 1] - first_rows[run]) {
-      run = run + 1 == count ? 0 : run + 1;
-      if (id - first_rows[run] >= first_rows[run + 1] - first_rows[run]) {
-        // The last run that begins at the id or before it.
-        uint32_t low = 0;
-        for (uint32_t left = count; left > 1;) {
-          const uint32_t half = left / 2;
-          low = first_rows[low + half] <= id ? low + half : low;
-          left -= half;
-        }
-        run = low;
-      }
-    }
-    pieces[i] = runs.pieces[run];
-    ++counts[runs.pieces[run]];
+// Each id to where the next one of its piece goes, and its place with it. Two ids at a time: where
+// they are of one piece the second need not wait until the first was counted. `place_of(i)`: of the
+// i-th.
+template <typename PlaceOf>
+void Scatter(const PieceTable& table, absl::Span<const RowId> ids, const PlaceOf& place_of,
+             uint32_t* next, RowId* part_ids, uint32_t* places) {
+  const auto put = [&](uint32_t to, size_t i) {
+    part_ids[to] = ids[i];
+    places[to] = place_of(i);
+  };
+  size_t i = 0;
+  for (; i + 2 <= ids.size(); i += 2) {
+    const uint32_t first = table.PieceOf(ids[i]);
+    const uint32_t second = table.PieceOf(ids[i + 1]);
+    const uint32_t to_first = next[first];
+    const uint32_t to_second = next[second] + (first == second ? 1 : 0);
+    next[first] = to_first + 1;
+    next[second] = to_second + 1;
+    put(to_first, i);
+    put(to_second, i + 1);
   }
+  if (i < ids.size()) put(next[table.PieceOf(ids[i])]++, i);
 }
 
 // Whether places [first, first + rows) of the landing can be said as a landing of their own.
@@ -347,38 +353,49 @@ absl::Status BatchSplitter::SplitRanges(uint32_t index, const SplitRequest& requ
                                         SplitStyle style, BatchSplit* split) {
   const absl::Span<const RowId> ids = request.row_ids;
   if (ids.empty()) return absl::OkStatus();
-  const size_t pieces = map_->pieces().size();
-  GrowTo(ids.size(), &split->piece_of_row_);
-  split->counts_.assign(pieces, 0);
-  FindPieces(map_->RowRunsOf(request.layer_index), ids, split->piece_of_row_.data(),
-             split->counts_.data());
-  if (split->counts_[split->piece_of_row_[0]] == ids.size()) {
-    BatchSplit::Entry& entry = split->entries_.emplace_back();
-    entry.key = KeyOf(split->piece_of_row_[0], 0);
-    entry.layer = {
-        .request = index, .rows = ids.size(), .row_ids = ids, .landing = request.landing};
+  const auto pieces = static_cast<uint32_t>(map_->pieces().size());
+  if (pieces == 1) {
+    split->entries_.push_back(
+        {.key = KeyOf(0, 0),
+         .layer = {
+             .request = index, .rows = ids.size(), .row_ids = ids, .landing = request.landing}});
     return absl::OkStatus();
   }
-  RowId* const part_ids = Take(&split->ids_, ids.size(), &split->ids_used_);
-  uint32_t* const places = Take(&split->places_, ids.size(), &split->places_used_);
+  const PieceTable& table = map_->PiecesOfRows(request.layer_index);
+  const uint64_t room = RoomOfRanges(pieces, ids.size());
+  RowId* const part_ids = Take(&split->ids_, room, &split->ids_used_);
+  uint32_t* const places = Take(&split->places_, room, &split->places_used_);
+  // Where each piece's ids begin: with room for all of them, or where those of the one before end.
+  split->begins_.assign(pieces, 0);
+  uint32_t* const begins = split->begins_.data();
+  if (room > ids.size()) {
+    for (uint32_t p = 0; p < pieces; ++p) begins[p] = static_cast<uint32_t>(p * ids.size());
+  } else {
+    for (const RowId id : ids) ++begins[table.PieceOf(id)];
+    uint32_t begin = 0;
+    for (uint32_t p = 0; p < pieces; ++p) begin += std::exchange(begins[p], begin);
+  }
+  split->next_.assign(split->begins_.begin(), split->begins_.end());
+  const absl::Span<const uint32_t> given = request.landing.places;
+  const bool is_listed = !given.empty();
+  if (is_listed) {
+    Scatter(
+        table, ids, [&](size_t i) { return given[i]; }, split->next_.data(), part_ids, places);
+  } else {
+    Scatter(
+        table, ids, [](size_t i) { return static_cast<uint32_t>(i); }, split->next_.data(),
+        part_ids, places);
+  }
   const size_t first_entry = split->entries_.size();
-  uint32_t begin = 0;
   for (uint32_t piece = 0; piece < pieces; ++piece) {
-    const uint32_t rows =
-        std::exchange(split->counts_[piece], begin);  // from now on, where it goes
+    const uint32_t begin = begins[piece], rows = split->next_[piece] - begin;
     if (rows == 0) continue;
     BatchSplit::Entry& entry = split->entries_.emplace_back();
     entry.key = KeyOf(piece, 0);
-    entry.layer = {.request = index, .rows = rows, .landing = request.landing};
+    entry.layer = {.request = index, .rows = rows, .row_ids = ids, .landing = request.landing};
+    if (rows == ids.size()) return absl::OkStatus();  // it has them all, as they came
     entry.layer.row_ids = absl::MakeConstSpan(part_ids + begin, rows);
     entry.layer.landing.places = absl::MakeConstSpan(places + begin, rows);
-    begin += rows;
-  }
-  const bool is_listed = !request.landing.places.empty();
-  for (size_t i = 0; i < ids.size(); ++i) {
-    const uint32_t to = split->counts_[split->piece_of_row_[i]]++;
-    part_ids[to] = ids[i];
-    places[to] = is_listed ? request.landing.places[i] : static_cast<uint32_t>(i);
   }
   for (size_t i = first_entry; i < split->entries_.size(); ++i) {
     PartLayer& layer = split->entries_[i].layer;
@@ -434,8 +451,10 @@ absl::Status BatchSplitter::Split(absl::Span<const SplitRequest> layers, SplitSt
       return absl::InvalidArgumentError(
           absl::StrCat(rows, " rows of one layer: fewer than 2^32 at once"));
     }
-    ids += request.row_ids.size();
-    if (request.slice == nullptr || !request.landing.places.empty()) places += rows;
+    const uint64_t room =
+        request.slice == nullptr ? RoomOfRanges(map_->pieces().size(), rows) : rows;
+    ids += request.row_ids.empty() ? 0 : room;
+    if (request.slice == nullptr || !request.landing.places.empty()) places += room;
   }
   GrowTo(ids, &split->ids_);
   GrowTo(places, &split->places_);

@@ -83,8 +83,7 @@ class BatchSplit {
   std::vector<Entry> entries_;
   std::vector<RowId> ids_;
   std::vector<uint32_t> places_;
-  std::vector<uint16_t> piece_of_row_;
-  std::vector<uint32_t> counts_;
+  std::vector<uint32_t> begins_, next_;  // of pieces, in what is split by ranges
   size_t ids_used_ = 0;
   size_t places_used_ = 0;
   // Slices and lists that the parts point to.

@@ -13,13 +13,13 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "client/client.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "memstore/os/posix_file.h"
 #include "memstore/table/synthetic.h"
 #include "proto/engram/v1/lookup.grpc.pb.h"
+#include "tests/cluster/partitioned_stores.h"
 #include "tests/integration/programs.h"
 #include "tests/integration/small_sets.h"
 
@@ -29,33 +29,7 @@ namespace {
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
-// Stores of K/N of one set, each at a Unix socket of its own.
-class Stores {
- public:
-  Stores(const ScratchDirectory& scratch, uint32_t partitions, uint32_t replicas,
-         const std::vector<std::string>& flags = {}) {
-    for (uint32_t p = 0; p < partitions; ++p) {
-      for (uint32_t r = 0; r < replicas; ++r) {
-        const std::string address =
-            absl::StrCat("unix:", scratch / absl::StrCat("p", p, "of", partitions, "r", r));
-        std::vector<std::string> all = {"--table-set", scratch / "set",
-                                        "--partition", absl::StrCat(p, "/", partitions),
-                                        "--listen",    address};
-        all.insert(all.end(), flags.begin(), flags.end());
-        stores_.push_back(std::make_unique<EngramdProcess>(all));
-        addresses_.push_back(address);
-      }
-    }
-    for (const auto& store : stores_) store->WaitUntilServing();
-  }
-  EngramdProcess& operator[](size_t i) { return *stores_[i]; }
-  const std::vector<std::string>& addresses() const { return addresses_; }
-  std::string target() const { return absl::StrCat("cluster:", absl::StrJoin(addresses_, ",")); }
-
- private:
-  std::vector<std::unique_ptr<EngramdProcess>> stores_;
-  std::vector<std::string> addresses_;
-};
+using Stores = PartitionedStores;
 
 class ClusterTest : public ::testing::Test {
  protected:

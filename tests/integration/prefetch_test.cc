@@ -17,6 +17,7 @@
 #include "memstore/addressing/column_slice.h"
 #include "memstore/addressing/head_slice.h"
 #include "memstore/base/clock.h"
+#include "tests/cluster/partitioned_stores.h"
 #include "tests/integration/programs.h"
 #include "tests/integration/small_sets.h"
 
@@ -93,6 +94,7 @@ class PrefetchTest : public ::testing::Test {
 
   ScratchDirectory scratch_;
   std::unique_ptr<EngramdProcess> engramd_;
+  std::unique_ptr<PartitionedStores> stores_;
   std::string address_;
 };
 
@@ -141,6 +143,7 @@ void PrefetchTest::PrefillSlice(Client& client, Worker& worker, absl::Span<const
 }
 
 std::vector<PrefetchTest::Way> PrefetchTest::Ways() {
+  stores_ = std::make_unique<PartitionedStores>(scratch_, 2, 1);
   return {{"embedded:" + (scratch_ / "set"), ""},
           {"embedded:" + (scratch_ / "set"), "", FetchPath::kMapped},
           {"shm:" + (scratch_ / "shm"), ""},
@@ -148,7 +151,8 @@ std::vector<PrefetchTest::Way> PrefetchTest::Ways() {
           {"shm:" + (scratch_ / "shm"), "ring"},
           {"grpc:" + address_, "stream"},
           {"grpc:" + address_, "unary"},
-          {"auto:" + address_, ""}};
+          {"auto:" + address_, ""},
+          {stores_->target(), ""}};
 }
 
 TEST_F(PrefetchTest, EveryWayPutsTheSameRowsInPlace) {

@@ -1,9 +1,10 @@
 // Stores of a cluster that answer when and as a test says, and what they say of themselves.
 //
-// Thread-safe. A store's rows are FillRow's; they are copied as a gRPC store's transport copies
-// them: past the gate, layer after layer.
+// Thread-safe. A store takes row ids, and tokens where it has an addresser. Its rows are FillRow's;
+// they are copied as a gRPC store's transport copies them: past the gate, layer after layer.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <deque>
@@ -19,8 +20,10 @@
 #include "client/cluster/store_directory.h"
 #include "client/transport/ticketed_transport.h"
 #include "client/transport/transport.h"
+#include "memstore/addressing/addresser.h"
 #include "memstore/base/clock.h"
 #include "memstore/base/mutex.h"
+#include "memstore/base/status_macros.h"
 #include "memstore/cluster/store_state.h"
 
 namespace engram::testing {
@@ -35,12 +38,17 @@ inline void FillRow(uint32_t layer, RowId id, std::byte* row) {
 // The transport to one store.
 class HandStore final : public TicketedTransport {
  public:
-  explicit HandStore(Clock& clock)
+  // `addresser`: of tokens, which it takes then.
+  explicit HandStore(Clock& clock, std::shared_ptr<const Addresser> addresser = nullptr)
       : TicketedTransport({.clock = &clock, .owner = "a store"}),
+        addresser_(std::move(addresser)),
         capabilities_{.name = "hand",
                       .lands_asynchronously = true,
                       .max_batch_rows = 1 << 20,
-                      .lands_at_places = true} {}
+                      .max_sequence_tokens = addresser_ == nullptr ? 0u : 1u << 20,
+                      .lands_at_places = true,
+                      .token_slices = true,
+                      .tokens_at_places = true} {}
   ~HandStore() override { ReapAll(); }
 
   // Requests that came, whatever became of them; by their number from 0.
@@ -57,6 +65,10 @@ class HandStore final : public TicketedTransport {
     std::vector<uint32_t> layers;
     for (const Layer& layer : requests_[request].layers) layers.push_back(layer.request.layer);
     return layers;
+  }
+  bool IsByTokens(size_t request) {
+    MutexLock lock(requests_mutex_);
+    return requests_[request].is_by_tokens;
   }
   // What Submit returns from now on, unless OK.
   void Refuse(absl::Status status) {
@@ -92,6 +104,7 @@ class HandStore final : public TicketedTransport {
     TicketRef<TicketedBatch> batch;
     LandingGate* gate = nullptr;
     uint64_t tag = 0;
+    bool is_by_tokens = false;
     std::vector<Layer> layers;
     size_t at = 0;
   };
@@ -112,9 +125,28 @@ class HandStore final : public TicketedTransport {
       layer.places.assign(one.landing.places.begin(), one.landing.places.end());
     }
     for (Layer& layer : request->layers) layer.request.landing.places = layer.places;
+    if (batch.tokens != nullptr) ENGRAM_RETURN_IF_ERROR(Address(*batch.tokens, request.get()));
     MutexLock lock(requests_mutex_);
     requests_.push_back(std::move(*request));
     return absl::OkStatus();
+  }
+  absl::Status Address(const TokenBatch& tokens, Request* request) const {
+    request->is_by_tokens = true;
+    const AddressScheme& scheme = addresser_->scheme();
+    std::vector<ColumnSlice> slices(tokens.slices.begin(), tokens.slices.end());
+    slices.resize(request->layers.size(), ColumnSlice::All(scheme.Columns()));
+    std::vector<LayerRowIdsOutput> outputs;
+    for (size_t i = 0; i < slices.size(); ++i) {
+      Layer& layer = request->layers[i];
+      const auto at = std::find_if(scheme.layers.begin(), scheme.layers.end(),
+                                   [&](const auto& l) { return l.layer == layer.request.layer; });
+      layer.ids.resize(tokens.token_ids.size() * slices[i].columns());
+      outputs.push_back({.layer_index = static_cast<uint32_t>(at - scheme.layers.begin()),
+                         .rows = layer.ids.data(),
+                         .token_stride = slices[i].columns(),
+                         .slice = &slices[i]});
+    }
+    return addresser_->AddressSequences(tokens.sequences, tokens.token_ids, tokens.dead, outputs);
   }
   void TryCancel(TicketedBatch&) override {
     MutexLock lock(requests_mutex_);
@@ -147,6 +179,7 @@ class HandStore final : public TicketedTransport {
     return may;
   }
 
+  const std::shared_ptr<const Addresser> addresser_;
   const Capabilities capabilities_;
   const AttachedTableSet table_set_;
   Mutex requests_mutex_;

@@ -115,7 +115,8 @@ GrpcTransport::GrpcTransport(std::shared_ptr<const GrpcAttachment> attachment,
                                           : kDefaultBatchRows,
                     .max_sequence_tokens = MaxSequenceTokens(*attachment_, peer_, options.unary),
                     .lands_at_places = true,
-                    .token_slices = true,  // of whoever offers token_windows
+                    // Whoever offers token_windows takes slices, too.
+                    .token_slices = MaxSequenceTokens(*attachment_, peer_, options.unary) > 0,
                     .tokens_at_places = true,
                     .repeats_removed_from = RowDeduplicator::kMinRows,
                     .owner_version = attachment_->offer().version},

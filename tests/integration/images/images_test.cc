@@ -19,6 +19,7 @@
 #include "memstore/table/side_file.h"
 #include "memstore/table/side_files.h"
 #include "proto/wire/features.h"
+#include "tests/cluster/partitioned_stores.h"
 #include "tests/integration/hand_stream.h"
 #include "tests/integration/programs.h"
 #include "tests/integration/small_sets.h"
@@ -54,10 +55,12 @@ class ImagesTest : public ::testing::Test {
         new EngramdProcess({"--table-set", set, "--listen", "127.0.0.1:0", "--shm-socket", shm});
     address_ = new std::string(engramd_->WaitUntilServing(0));
     ASSERT_TRUE(engramd_->WaitForLine("shared memory at"));
+    stores_ = new PartitionedStores(*scratch_, 2, 1);
     targets_ =
         new std::vector<Target>{{"embedded:" + set, ""},        {"shm:" + shm, ""},
                                 {"shm:" + shm, "ring"},         {"grpc:" + *address_, "stream"},
-                                {"grpc:" + *address_, "unary"}, {"auto:" + *address_, ""}};
+                                {"grpc:" + *address_, "unary"}, {"auto:" + *address_, ""},
+                                {stores_->target(), ""}};
     plain_ = Client::Attach("embedded:" + plain, {}).value().release();
   }
   static void TearDownTestSuite() {
@@ -67,6 +70,7 @@ class ImagesTest : public ::testing::Test {
     delete targets_;
     delete address_;
     delete engramd_;
+    delete stores_;
     delete scratch_;
   }
 
@@ -102,6 +106,7 @@ class ImagesTest : public ::testing::Test {
   static ScratchDirectory* scratch_;
   static EngramdProcess* engramd_;
   static std::string* address_;
+  static PartitionedStores* stores_;
   static std::vector<Target>* targets_;
   static Client* plain_;  // of the set without the side file
 };
@@ -109,6 +114,7 @@ class ImagesTest : public ::testing::Test {
 ScratchDirectory* ImagesTest::scratch_ = nullptr;
 EngramdProcess* ImagesTest::engramd_ = nullptr;
 std::string* ImagesTest::address_ = nullptr;
+PartitionedStores* ImagesTest::stores_ = nullptr;
 std::vector<Target>* ImagesTest::targets_ = nullptr;
 Client* ImagesTest::plain_ = nullptr;
 

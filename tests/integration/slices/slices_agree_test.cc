@@ -18,6 +18,7 @@
 #include "gtest/gtest.h"
 #include "memstore/base/clock.h"
 #include "proto/wire/version.h"
+#include "tests/cluster/partitioned_stores.h"
 #include "tests/integration/programs.h"
 #include "tests/integration/small_sets.h"
 
@@ -96,6 +97,8 @@ class SlicesAgreeTest : public ::testing::Test {
     Add("grpc:" + address, "stream");
     Add("grpc:" + address, "unary");
     Add("auto:" + address, "");
+    stores_ = new PartitionedStores(*scratch_, 3, 1);
+    Add(stores_->target(), "");
     const auto fault = [&] {
       return std::make_unique<testing::FaultTransport>(EmbeddedTransport::Attach(set, "").value(),
                                                        [](uint64_t) { return testing::Fate{}; });
@@ -112,6 +115,7 @@ class SlicesAgreeTest : public ::testing::Test {
     const auto* suite = ::testing::UnitTest::GetInstance()->current_test_suite();
     if (suite->Failed()) std::cerr << engramd_->Log();
     delete ways_;
+    delete stores_;
     delete engramd_;
     delete scratch_;
   }
@@ -121,6 +125,11 @@ class SlicesAgreeTest : public ::testing::Test {
     ways_->push_back({absl::StrCat(target, " ", mode), *std::move(client)});
   }
 
+  static bool TakesTokens(const Way& way) {
+    const std::string& name = way.name;
+    return name.substr(0, 8) == "cluster:" ||
+           (name.substr(0, 5) == "grpc:" && name.substr(name.size() - 6) == "stream");
+  }
   static Client& Embedded() { return *ways_->front().client; }
   static MonotonicTime Soon() { return RealClock().Now() + absl::Seconds(60); }
 
@@ -171,11 +180,13 @@ class SlicesAgreeTest : public ::testing::Test {
 
   static ScratchDirectory* scratch_;
   static EngramdProcess* engramd_;
+  static PartitionedStores* stores_;
   static std::vector<Way>* ways_;
 };
 
 ScratchDirectory* SlicesAgreeTest::scratch_ = nullptr;
 EngramdProcess* SlicesAgreeTest::engramd_ = nullptr;
+PartitionedStores* SlicesAgreeTest::stores_ = nullptr;
 std::vector<Way>* SlicesAgreeTest::ways_ = nullptr;
 
 std::vector<std::vector<ColumnSlice>> SlicesToTry() {
@@ -428,13 +439,13 @@ TEST_F(SlicesAgreeTest, OnTheVersionThatTheOwnerSays) {
   for (const Way& way : *ways_) {
     const Capabilities& capabilities = way.client->transport().capabilities();
     const bool has_owner = capabilities.name == "shm" || capabilities.name == "shm-ring" ||
-                           capabilities.name == "grpc";
+                           capabilities.name == "grpc" || capabilities.name == "cluster";
     EXPECT_EQ(capabilities.owner_version, has_owner ? kEngramVersion : "") << way.name;
-    EXPECT_FALSE(capabilities.token_slices) << way.name << " takes row ids";
+    EXPECT_EQ(capabilities.token_slices, TakesTokens(way)) << way.name;
   }
 }
 
-TEST_F(SlicesAgreeTest, OnTokensWhereRowIdsAreTaken) {
+TEST_F(SlicesAgreeTest, OnTokensWhereTheyAreTaken) {
   const std::vector<int32_t> ids = RealTokenIds(2);
   const SequenceTokens sequence = {Addresser::Start(), 2};
   const ColumnSlice slices[] = {Slice({{0, 2}}), Slice({})};
@@ -445,6 +456,11 @@ TEST_F(SlicesAgreeTest, OnTokensWhereRowIdsAreTaken) {
                                    {.layer = 14, .row_ids = {}, .landing = {}}};
     const absl::Status status =
         way.client->Lookup({.layers = layers, .deadline = Soon(), .tokens = &tokens});
+    if (TakesTokens(way)) {
+      EXPECT_TRUE(status.ok()) << way.name << ": " << status;
+      ExpectSame(Whole({&sequence, 1}, ids, {}), rows, slices, 2);
+      continue;
+    }
     ExpectRefused(status, absl::StatusCode::kUnimplemented, "takes row ids");
     EXPECT_TRUE(rows.AllUntouched()) << way.name;
   }

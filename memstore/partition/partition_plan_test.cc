@@ -1,4 +1,4 @@
-#include "memstore/cluster/partition_plan.h"
+#include "memstore/partition/partition_plan.h"
 
 #include <string>
 #include <vector>
