@@ -13,8 +13,8 @@
 #include "client/cli/support/command.h"
 #include "client/cli/support/table_set_argument.h"
 #include "memstore/base/human_units.h"
-#include "memstore/partition/partition_plan.h"
 #include "memstore/partition/partition.h"
+#include "memstore/partition/partition_plan.h"
 #include "memstore/table/manifest.h"
 
 namespace engram::cli {
