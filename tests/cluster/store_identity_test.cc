@@ -86,7 +86,7 @@ TEST_F(StoreIdentityTest, AnAttachThatMissesOneNamesIt) {
   EXPECT_EQ(some.code(), absl::StatusCode::kUnavailable) << some;
   EXPECT_THAT(std::string(some.message()),
               AllOf(HasSubstr(stranger), HasSubstr("DNS:stranger"), HasSubstr("--tls-identity"),
-                    HasSubstr("no ready replica")));
+                    HasSubstr("ready replica of rows")));
   // Where it is so of all no time mends it.
   const absl::Status all = Attach({"URI:spiffe://prod/engram/*"}).status();
   EXPECT_EQ(all.code(), absl::StatusCode::kUnauthenticated) << all;
