@@ -184,7 +184,8 @@ std::vector<std::string> StoreWatch::Silent() const {
   std::vector<std::string> silent;
   MutexLock lock(stores_mutex_);
   MutexLock heard_lock(mutex_);
-  for (const auto& [address, store] : stores_) {
+  for (const auto& entry : stores_) {
+    const std::string& address = entry.first;
     const bool is_heard = std::any_of(heard_.begin(), heard_.end(), [&](const StoreState& heard) {
       return heard.address == address;
     });

@@ -310,10 +310,11 @@ TEST_F(SplitTest, SplitsDoNotDisturbEachOther) {
 TEST_F(SplitTest, AllocatesNothingWhenWarm) {
   const ColumnSlice all = ColumnSlice::All(kColumns);
   const std::vector<RowId> ids = Ids(0, all, 500);
+  std::vector<std::byte> memory(8 * ids.size());
   const std::vector<SplitRequest> by_columns = {{.row_bytes = 8,
                                                  .row_ids = ids,
                                                  .slice = &all,
-                                                 .landing = {}}},
+                                                 .landing = {.data = memory.data()}}},
                                   by_ranges = {{.row_bytes = 8, .row_ids = ids}};
   uint64_t before = 0;
   for (int round = 0; round < 3; ++round) {
