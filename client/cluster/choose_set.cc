@@ -44,7 +44,7 @@ absl::StatusOr<std::string> ChooseSet(absl::string_view asked, absl::Span<const 
   }
   const std::string name(asked.empty() && !names.empty() ? *names.begin() : asked);
   // A name that looks like a whole id does not stand in for that id.
-  const bool is_whole_id = LooksLikeAnId(asked) && asked.size() == kSetIdDigits;
+  const bool is_whole_id = IsWholeSetId(asked);
   if (!is_whole_id && names.contains(name)) {
     ENGRAM_ASSIGN_OR_RETURN(NamedSet set, ResolveName(name, heard));
     return std::move(set.set_id);
@@ -54,6 +54,10 @@ absl::StatusOr<std::string> ChooseSet(absl::string_view asked, absl::Span<const 
       absl::StrCat(asked.empty() ? std::string("no table set")
                                  : absl::StrCat("no table set ", QuoteForMessage(asked)),
                    " at ", sifted.stores.size(), " stores that were heard: ", served()));
+}
+
+bool IsWholeSetId(absl::string_view asked) {
+  return LooksLikeAnId(asked) && asked.size() == kSetIdDigits;
 }
 
 }  // namespace engram

@@ -19,4 +19,7 @@ namespace engram {
 // fits several, or ResolveName's. UNAVAILABLE: no set of the name is complete.
 absl::StatusOr<std::string> ChooseSet(absl::string_view asked, absl::Span<const StoreState> heard);
 
+// Whether `asked` is one whole id, so that stores which were not heard yet can change nothing.
+bool IsWholeSetId(absl::string_view asked);
+
 }  // namespace engram

@@ -32,6 +32,10 @@ constexpr absl::Duration kManifestTime = absl::Seconds(2);
 constexpr absl::Duration kLookAgain = absl::Milliseconds(500);
 // When nobody says how much a store takes at once: GrpcTransport's.
 constexpr uint64_t kDefaultBatchRows = 1 << 20;
+// What a name means, or no name at all, is chosen among the stores that were heard: for others when
+// there is a set that could be taken. Stores that are there answer in milliseconds; an address that
+// is silent delays an attach by this much, and by nothing where a whole id was asked for.
+constexpr absl::Duration kHearOthers = absl::Milliseconds(500);
 // Of the addresses that say nothing, those that a message names.
 constexpr size_t kProblemsNamed = 4;
 
@@ -54,12 +58,21 @@ class Attaching {
     while (true) {
       const uint64_t version = watch_->version();
       const absl::Status ready = Look();
-      if (ready.ok()) return Make();
       const MonotonicTime now = clock_.Now();
-      // Final's is of what is heard now, which may be more than what was looked at.
-      if (watch_->version() == version || now >= deadline_) ENGRAM_RETURN_IF_ERROR(Final(ready));
+      const MonotonicTime again = std::min(deadline_, now + kLookAgain);
+      if (ready.ok()) {
+        if (!ready_since_) ready_since_ = now;
+        const MonotonicTime choice = *ready_since_ + kHearOthers;
+        // What is asked of the watch is of now, which may be more than what was looked at.
+        const bool is_all = EveryAddressSpoke() && watch_->version() == version;
+        if (is_all || IsWholeSetId(asked_) || now >= std::min(choice, deadline_)) return Make();
+        watch_->AwaitChange(version, std::min(choice, again));
+        continue;
+      }
+      const absl::Status final = Final(ready);
+      if (!final.ok() && (watch_->version() == version || now >= deadline_)) return final;
       if (now >= deadline_) return WithProblems(ready);
-      watch_->AwaitChange(version, std::min(deadline_, now + kLookAgain));
+      watch_->AwaitChange(version, again);
     }
   }
 
@@ -122,6 +135,10 @@ class Attaching {
       status = attachment.status();
     }
     return status;
+  }
+
+  bool EveryAddressSpoke() const {
+    return watch_->Heard().size() + watch_->problems().size() >= watch_->addresses();
   }
 
   // An error where `why` is none that may pass.
@@ -230,8 +247,9 @@ class Attaching {
   const std::string asked_;
   std::unique_ptr<StoreWatch> watch_;
   std::shared_ptr<const GrpcAttachment> attachment_;
-  size_t looked_at_ = 0;         // stores, when it was looked for a set last
-  bool lacks_manifest_ = false;  // none of them gave the set's
+  size_t looked_at_ = 0;                      // stores, when it was looked for a set last
+  std::optional<MonotonicTime> ready_since_;  // there is a set that could be taken
+  bool lacks_manifest_ = false;               // none of them gave the set's
 };
 
 }  // namespace

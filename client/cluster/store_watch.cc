@@ -70,7 +70,8 @@ StoreWatch::~StoreWatch() {
 absl::StatusOr<StoreWatch::Store> StoreWatch::Open(const StoreAddress& address) {
   Store store;
   store.way.security = options_.security;
-  if (!address.tls_server_name.empty()) {
+  // Without TLS there is nobody whose name could be checked.
+  if (options_.security.tls() && !address.tls_server_name.empty()) {
     store.way.security.tls_server_name = address.tls_server_name;
   }
   ENGRAM_ASSIGN_OR_RETURN(

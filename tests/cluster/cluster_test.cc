@@ -136,6 +136,36 @@ TEST_F(ClusterTest, AnotherSetIsRefusedOnceEveryStoreWasHeard) {
   EXPECT_THAT(std::string(client.status().message()), HasSubstr("they serve"));
 }
 
+// Whoever is heard first: what an attach without a name means is what all of them serve.
+TEST_F(ClusterTest, OneOfSeveralSetsIsTakenByNameAlone) {
+  PackSmallSet("qwen4-exp", 100, *scratch_ / "other");
+  const std::string one = absl::StrCat("unix:", *scratch_ / "one"),
+                    other = absl::StrCat("unix:", *scratch_ / "two");
+  EngramdProcess first({"--table-set", *scratch_ / "set", "--listen", one});
+  EngramdProcess second({"--table-set", *scratch_ / "other", "--listen", other});
+  first.WaitUntilServing();
+  second.WaitUntilServing();
+  for (int i = 0; i < 10; ++i) {
+    const std::string target =
+        absl::StrCat("cluster:", i % 2 ? one : other, ",", i % 2 ? other : one);
+    const auto client = Client::Attach(target, {.timeout = absl::Seconds(60)});
+    EXPECT_TRUE(absl::IsFailedPrecondition(client.status())) << client.status();
+    const auto named =
+        Client::Attach(target, {.table_set = "qwen4-exp", .timeout = absl::Seconds(60)});
+    EXPECT_TRUE(named.ok()) << named.status();
+  }
+}
+
+// Without TLS: there is no certificate that the name could be held against.
+TEST_F(ClusterTest, StoresAreFoundByAName) {
+  EngramdProcess store({"--table-set", *scratch_ / "set", "--listen", "127.0.0.1:0"});
+  const std::string address = store.WaitUntilServing();
+  const std::string port = address.substr(address.rfind(':'));
+  const std::unique_ptr<Client> client = Attach(absl::StrCat("cluster:dns:localhost", port));
+  ASSERT_NE(client, nullptr);
+  ExpectRightRows(*client, 64);
+}
+
 // Takes connections, and says nothing on them.
 TEST_F(ClusterTest, AnAddressThatSaysNothingIsWaitedForByNobody) {
   const FileDescriptor silent(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
