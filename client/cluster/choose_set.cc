@@ -36,7 +36,7 @@ absl::StatusOr<std::string> ChooseSet(absl::string_view asked, absl::Span<const 
   };
   if (asked.empty() && names.size() > 1) {
     return absl::FailedPreconditionError(absl::StrCat(
-        "the stores serve several table sets, name one: ", absl::StrJoin(names, ", ")));
+        "the stores serve several: name one of the table sets ", absl::StrJoin(names, ", ")));
   }
   if (ids.size() > 1) {
     return absl::FailedPreconditionError(absl::StrCat(
