@@ -162,6 +162,7 @@ void AddSecurityFlags(CLI::App& command, SecurityOptions* security) {
           "$ENGRAM_TLS_IDENTITIES, separated by commas)")
       ->check(RefuseEmpty)
       ->delimiter(',')
+      ->allow_extra_args(false)
       ->type_name("NAME");
   AddTextFlag(command, "--traceparent", &security->traceparent,
               "W3C trace context to send along; engramd logs it with what fails", "TRACE");

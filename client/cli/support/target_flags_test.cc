@@ -1,5 +1,6 @@
 #include "client/cli/support/target_flags.h"
 
+#include <CLI/CLI.hpp>
 #include <cstdlib>
 #include <string>
 #include <utility>
@@ -64,6 +65,17 @@ TEST(ConnectionFlags, OfEtcdAreRefusedByNameWhereItIsNotAsked) {
     EXPECT_TRUE(CheckConnectionFlags(flags, {"cluster:etcd:h:1/p"}).ok()) << name;
     EXPECT_TRUE(CheckConnectionFlags(flags, {"grpc:h:1", "cluster:etcd:h:1/p"}).ok()) << name;
   }
+}
+
+TEST(SecurityFlags, AnIdentityIsOneWord) {
+  CLI::App app;
+  std::string place;
+  SecurityOptions security;
+  app.add_option("place", place);
+  AddSecurityFlags(app, &security);
+  app.parse("--tls-identity DNS:a,URI:b --tls-identity c word");
+  EXPECT_EQ(security.tls_identities, (std::vector<std::string>{"DNS:a", "URI:b", "c"}));
+  EXPECT_EQ(place, "word");
 }
 
 TEST(AttachTo, WhatIsNotGivenOfEtcdIsReadFromTheEnvironment) {
