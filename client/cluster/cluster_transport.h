@@ -121,6 +121,7 @@ class ClusterTransport final : public TicketedTransport,
     std::string address;
     std::shared_ptr<Transport> transport;  // over gRPC; null: not needed yet
     FasterWay faster = {};
+    uint64_t answers = 0;  // of the faster way, when it was looked at last
   };
   using ClusterTimer = rpc::MethodEvent<ClusterTransport>;
 
@@ -194,8 +195,11 @@ class ClusterTransport final : public TicketedTransport,
   void OnWrittenEnded(AttemptId attempt, const absl::Status& status);
   void EndWritten(AttemptId attempt, bool is_drained);
   void DrainSent(AttemptId attempt);
-  // Takes what has come over ways without a thread. False: nothing is under way over one.
+  // Takes what has come over ways without a thread, and tells the router which stores live. False:
+  // nothing is under way over one.
   bool MoveWritten();
+  void HearFaster(StoreId store, const TicketedTransport& way)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(router_mutex_);
   std::string DescribeWays() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(router_mutex_);
 
   const Parts parts_;

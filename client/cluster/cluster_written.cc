@@ -99,6 +99,7 @@ void ClusterTransport::CloseFaster(Link& link) {
   if (!link.faster.anywhere) --device_links_;
   if (ways_ != nullptr) ways_->Close(std::move(link.faster.transport));
   link.faster = {};
+  link.answers = 0;
 }
 
 void ClusterTransport::LeaveFaster(StoreId store, const TicketedTransport* way,
@@ -330,9 +331,20 @@ void ClusterTransport::StopWriters(TicketedBatch& batch) {
   }
 }
 
+// A part of many rows lands long after its first answer, and its store is not silent meanwhile.
+void ClusterTransport::HearFaster(StoreId store, const TicketedTransport& way) {
+  const auto found = links_.find(store);
+  if (found == links_.end() || found->second.faster.transport.get() != &way) return;
+  if (const uint64_t answers = way.AnswersTaken(); answers != found->second.answers) {
+    found->second.answers = answers;
+    router_.Heard(store, clock().Now(), &actions_);
+  }
+}
+
 bool ClusterTransport::MoveWritten() {
   struct Look {
     AttemptId attempt = kNoAttempt;
+    StoreId store = kNoStore;
     std::shared_ptr<TicketedTransport> over;
     Ticket ticket;
   };
@@ -346,16 +358,18 @@ bool ClusterTransport::MoveWritten() {
       const bool is_known = std::any_of(looks.begin(), looks.end(), [&](const Look& look) {
         return look.over == sent.written_over;
       });
-      if (!sent.has_ended && !is_known) looks.push_back({attempt, sent.written_over, sent.ticket});
+      if (sent.has_ended || is_known) continue;
+      looks.push_back({attempt, sent.store, sent.written_over, sent.ticket});
     }
   }
   for (const Look& look : looks) look.over->Poll(look.ticket);
-  looks.clear();
   {
     MutexLock lock(router_mutex_);
+    for (const Look& look : looks) HearFaster(look.store, *look.over);
+    looks.clear();
     for (const AttemptId attempt : written_) {
       const Sent& sent = *sent_.at(attempt);
-      if (sent.has_ended) looks.push_back({attempt, sent.written_over, sent.ticket});
+      if (sent.has_ended) looks.push_back({attempt, sent.store, sent.written_over, sent.ticket});
     }
   }
   for (const Look& look : looks) {

@@ -242,6 +242,26 @@ TEST_F(ClusterWrittenTest, ASilentDeviceIsCutOffBeforeItsPartIsAskedForElsewhere
   EXPECT_GT(transport_->routing()->drains, 0u);
 }
 
+TEST_F(ClusterWrittenTest, ADeviceThatAnswersPieceByPieceIsNotSilent) {
+  Attach(1, 2, Way::kDevice);
+  Warm();
+  Wipe();
+  const size_t before[] = {FastAt(0)->requests(), FastAt(1)->requests()};
+  const Ticket ticket = Submit();
+  const size_t slow = FastAt(0)->requests() > before[0] ? 0 : 1;
+  for (int i = 0; i < 10; ++i) {
+    clock_.Advance(Router::kSilence - absl::Milliseconds(1));
+    FastAt(slow)->AnswerAPiece();
+    transport_->Poll(ticket);
+  }
+  EXPECT_FALSE(FastAt(slow)->is_cut());
+  EXPECT_EQ(FastAt(1 - slow)->requests(), before[1 - slow]);
+  EXPECT_TRUE(FastAt(slow)->Answer(before[slow]));
+  EXPECT_TRUE(transport_->Wait(ticket).ok());
+  EXPECT_TRUE(HasAllRows());
+  EXPECT_EQ(transport_->routing()->drains, 0u);
+}
+
 TEST_F(ClusterWrittenTest, AnErrorIsNoProofThatNothingIsWrittenAnyMore) {
   Attach(1, 2, Way::kDevice);
   Warm();

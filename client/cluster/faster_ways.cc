@@ -46,8 +46,8 @@ void FasterWays::Want(StoreId store, std::string address) {
     wanted.address = std::move(address);
     wanted.at = now;
   } else {
-    // One that held for long is not one that never holds.
-    if (now - wanted.opened_at > kLongestPause) wanted.pause = absl::ZeroDuration();
+    // One that held is not one that never holds.
+    if (now - wanted.opened_at > kHeld * wanted.pause) wanted.pause = absl::ZeroDuration();
     Lengthen(&wanted.pause);
     wanted.at = now + wanted.pause;
   }

@@ -51,6 +51,9 @@ class FasterWays {
   static constexpr absl::Duration kFirstPause = absl::Seconds(1);
   // Doubled up to this: trying costs a dead store a call in as long.
   static constexpr absl::Duration kLongestPause = absl::Seconds(30);
+  // Pauses begin anew after a way that held for so many of the last: a store that is silent now and
+  // then is away from its way for a fifth of the time at most.
+  static constexpr int kHeld = 4;
 
   // RESOURCE_EXHAUSTED: there is no thread. `clock` outlives it.
   static absl::StatusOr<std::unique_ptr<FasterWays>> Start(Open open, OnOpened on_opened,

@@ -88,6 +88,9 @@ class TicketedTransport : public Transport {
   // written to; nothing was done but what had come was taken. For whoever drives several
   // transports at once and has no time for one of them.
   bool TryReap(Ticket ticket);
+  // How many answers of the other side have been taken, to whatever part of whichever batch. Of two
+  // looks with different counts: it lived in between, though no layer may have landed.
+  virtual uint64_t AnswersTaken() const { return 0; }
 
  protected:
   explicit TicketedTransport(TicketOptions options);

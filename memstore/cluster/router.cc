@@ -239,7 +239,7 @@ void Router::HedgeAttempt(Attempt& attempt, MonotonicTime now, Actions* actions)
   Batch& batch = batches_[attempt.batch];
   const Part& part = batch.parts[attempt.part];
   const bool is_alone = part.open[0] == kNoAttempt || part.open[1] == kNoAttempt;
-  if (!is_alone || part.attempts >= kMaxAttempts) return;
+  if (!is_alone || part.attempts - part.moves >= kMaxWithHedges) return;
   const std::optional<absl::Duration> p95 = LatencyOf(attempt.bytes).P95(now);
   if (!p95 || now < attempt.sent_at + *p95) return;
   const StoreId store = ChooseStore(part, /*again=*/false, now);

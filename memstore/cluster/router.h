@@ -6,9 +6,8 @@
 // by exactly one Reply, Drained, or, of those that are copied, ConnectionBroken.
 //
 // * All or nothing. A part is sent to one replica; when it fails there it is sent to another, out
-// of
-//   a budget (retry_budget.h), and kMaxAttempts times in all. Layers of a part that landed are not
-//   asked for again.
+//   of a budget (retry_budget.h), and kMaxAttempts times in all, moves for silence not counted. Layers
+//   of a part that landed are not asked for again.
 // * Nothing lands from an attempt that lost. Copied rows (gRPC) land where MayLand says so, which
 //   holds for one attempt of a part at a time: so a slow one may be hedged, and a silent one asked
 //   for elsewhere at once. Written rows (RDMA) are never hedged: of a part that may be written no
@@ -69,6 +68,13 @@ class Router {
   static constexpr uint32_t kMaxOpenBatches = 2048;
   // A first attempt and three more: with a budget of a tenth the fourth is for the worst day.
   static constexpr uint32_t kMaxAttempts = 4;
+  // Hedges take none but these: the last is for when no other attempt is left.
+  static constexpr uint32_t kMaxWithHedges = kMaxAttempts - 1;
+  // Moves away from a silent store count for none of them, for silence may be this machine's own.
+  // Each waits twice as long as the one before, up to 64 times kSilence.
+  static constexpr uint32_t kMaxSilenceDoublings = 6;
+  // A piece has some replicas; of more a part may ask one twice before the others.
+  static constexpr uint32_t kMaxTriedRemembered = 8;
   // Ten times what a loaded store takes for a slab, a third of what people notice.
   static constexpr absl::Duration kSilence = absl::Milliseconds(100);
   // Before a part goes where it has been: doubled each time. A queue empties in as long.
@@ -188,9 +194,10 @@ class Router {
     std::array<AttemptId, 2> open{};  // attempts that may land, or are drained to be sent again
     AttemptId current = kNoAttempt;
     uint32_t attempts = 0;
+    uint32_t moves = 0;  // of the attempts, those that were made because a store was silent
     uint32_t map_rounds = 0;
     uint32_t tried_count = 0;
-    std::array<StoreId, kMaxAttempts + 1> tried{};
+    std::array<StoreId, kMaxTriedRemembered> tried{};
     bool has_landed = false;
     bool is_registered = false;  // a device may write all of its rows
     bool is_waiting = false;     // for a time or a map

@@ -81,7 +81,9 @@ StoreId Router::ChooseEjected(const Part& part) const {
 void Router::Ask(Batch& batch, uint32_t number, MonotonicTime now, Actions* actions) {
   Part& part = batch.parts[number];
   part.wants_split = false;
-  if (part.attempts >= kMaxAttempts) return FailPart(batch, number, part.last_error, now, actions);
+  if (part.attempts - part.moves >= kMaxAttempts) {
+    return FailPart(batch, number, part.last_error, now, actions);
+  }
   const Piece& piece = *pieces_[part.piece];
   if (piece.holders.empty() && piece.is_covered) return AskForSplit(batch, number, now, actions);
   StoreId store = ChooseStore(part, /*again=*/false, now);
@@ -196,7 +198,8 @@ AttemptId Router::Send(Batch& batch, uint32_t number, StoreId id, bool is_hedge,
   part.current = attempt.way == LandingWay::kWritten ? attempt.id : kNoAttempt;
   ++part.attempts;
   part.gives_up_at = MonotonicTime::Infinite();
-  if (!Contains(absl::MakeConstSpan(part.tried.data(), part.tried_count), id)) {
+  const bool is_known = Contains(absl::MakeConstSpan(part.tried.data(), part.tried_count), id);
+  if (!is_known && part.tried_count < kMaxTriedRemembered) {
     part.tried[part.tried_count++] = id;
   }
   actions->push_back({.kind = ActionKind::kSend,

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "gmock/gmock.h"
@@ -448,8 +449,36 @@ TEST_F(RouterFailureTest, ASilentStoresPartGoesBackToOneThatSpeaksAgain) {
   const StoreId second = TakeOne(ActionKind::kSend).store;
   ASSERT_NE(second, first);
   router_->Heard(first, now_, &actions_);
-  Pass(Router::kSilence);
+  Pass(2 * Router::kSilence);
   EXPECT_EQ(TakeOne(ActionKind::kSend).store, first);
+}
+
+// Found on a machine that starved: its client took live stores for silent, had no attempt left when
+// it asked the one that had stopped, and waited there to its deadline.
+TEST_F(RouterFailureTest, MovesForSilenceTakeNoAttemptsAndWaitLongerEachTime) {
+  UseReplicas(1, 2);
+  ASSERT_TRUE(Submit(absl::Seconds(60)).ok());
+  RouterAction sent = TakeOne(ActionKind::kSend);
+  absl::Duration patience = Router::kSilence;
+  StoreId before = kNoStore;
+  for (uint32_t move = 0; move < 2 * Router::kMaxAttempts; ++move) {
+    Pass(patience - absl::Milliseconds(1));
+    EXPECT_TRUE(Take(ActionKind::kSend).empty()) << move;
+    if (move > 0) router_->Heard(before, now_, &actions_);
+    Pass(absl::Milliseconds(1));
+    const RouterAction next = TakeOne(ActionKind::kSend);
+    EXPECT_NE(next.store, sent.store) << move;
+    before = std::exchange(sent, next).store;
+    patience = std::min(2 * patience, Router::kSilence * (1 << Router::kMaxSilenceDoublings));
+  }
+  // All of its attempts are left for stores that say what is wrong.
+  for (uint32_t error = 1; error < Router::kMaxAttempts; ++error) {
+    Reply(sent, absl::InternalError("it cannot"));
+    Pass(absl::Seconds(1));
+    sent = TakeOne(ActionKind::kSend);
+  }
+  Reply(sent, absl::InternalError("it cannot"));
+  TakeOne(ActionKind::kFailed);
 }
 
 }  // namespace

@@ -68,7 +68,9 @@ void Router::CheckSilence(MonotonicTime now, Actions* actions) {
   for (size_t i = 0; i < walked_.size(); ++i) {
     Attempt* const attempt = FindAttempt(walked_[i]);
     if (attempt == nullptr || attempt->state != AttemptState::kOpen) continue;
-    if (now >= FindStore(attempt->store)->heard_at + kSilence) MoveAttempt(*attempt, now, actions);
+    const uint32_t moves = batches_[attempt->batch].parts[attempt->part].moves;
+    const absl::Duration patience = kSilence * (1 << std::min(moves, kMaxSilenceDoublings));
+    if (now >= FindStore(attempt->store)->heard_at + patience) MoveAttempt(*attempt, now, actions);
   }
 }
 
@@ -79,7 +81,7 @@ void Router::MoveAttempt(Attempt& attempt, MonotonicTime now, Actions* actions) 
   const uint32_t number = attempt.part;
   Part& part = batch.parts[number];
   const bool has_other = part.open[0] != kNoAttempt && part.open[1] != kNoAttempt;
-  if (has_other || part.attempts >= kMaxAttempts) return;
+  if (has_other) return;
   StoreId store = ChooseStore(part, /*again=*/false, now);
   // One that was tried, and was silent for a moment, is better than one that is silent now.
   if (store == kNoStore) store = ChooseStore(part, /*again=*/true, now);
@@ -87,6 +89,7 @@ void Router::MoveAttempt(Attempt& attempt, MonotonicTime now, Actions* actions) 
   part.reason = ResendReason::kSilent;
   part.last_error = absl::UnavailableError("the store said nothing");
   if (!Pay(part, now)) return;
+  ++part.moves;
   if (attempt.way == LandingWay::kWritten) {
     part.is_paid = true;  // it is sent once this one is drained
     return Drain(attempt, actions);

@@ -6,6 +6,7 @@
 // (Writers). Thread-safe.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <set>
@@ -92,6 +93,8 @@ class DeviceStore final : public TicketedTransport {
     }
     return true;
   }
+  // It answers for a piece of a request that is not whole yet.
+  void AnswerAPiece() { ++answers_; }
   // Writes, and says so.
   bool Answer(size_t number) {
     if (!Write(number)) return false;
@@ -119,6 +122,7 @@ class DeviceStore final : public TicketedTransport {
     Cut();
   }
 
+  uint64_t AnswersTaken() const override { return answers_; }
   const Capabilities& capabilities() const override { return capabilities_; }
   const AttachedTableSet& table_set() const override { return table_set_; }
   absl::Status Register(absl::Span<std::byte> buffer) override {
@@ -212,6 +216,7 @@ class DeviceStore final : public TicketedTransport {
   const Capabilities capabilities_;
   const AttachedTableSet table_set_;
   Writers& writers_;
+  std::atomic<uint64_t> answers_{0};
   Mutex requests_mutex_;  // after mutex_
   std::deque<Request> requests_ ABSL_GUARDED_BY(requests_mutex_);
   bool is_cut_ ABSL_GUARDED_BY(requests_mutex_) = false;

@@ -257,9 +257,15 @@ void RdmaExchange::OnPosted(RdmaBatch& batch) {
   ENGRAM_CHECK(BeginWrite(batch), "something of a batch that has ended was posted");
 }
 
-void RdmaExchange::OnAnswered(RdmaBatch& batch) { EndWrite(batch); }
+void RdmaExchange::OnAnswered(RdmaBatch& batch) {
+  ++answers_;
+  EndWrite(batch);
+}
 
-void RdmaExchange::OnLayerLanded(RdmaBatch& batch, size_t place) { LandLayer(batch, place); }
+void RdmaExchange::OnLayerLanded(RdmaBatch& batch, size_t place) {
+  ++answers_;
+  LandLayer(batch, place);
+}
 
 void RdmaExchange::OnFailed(RdmaBatch& batch, absl::Status why) { Fail(batch, std::move(why)); }
 

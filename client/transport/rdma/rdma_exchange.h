@@ -23,6 +23,7 @@
 // Thread-safe, with transport.h's contract for tickets; a warm lookup allocates nothing.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -57,6 +58,8 @@ class RdmaExchange : public TicketedTransport, private RdmaTickets {
   // Of the connection there is now.
   RdmaCounts Counts();
   void BreakForTest();
+
+  uint64_t AnswersTaken() const override { return answers_; }
 
  protected:
   explicit RdmaExchange(const RdmaExchangeOptions& options);
@@ -123,6 +126,7 @@ class RdmaExchange : public TicketedTransport, private RdmaTickets {
   bool reconnecting_ ABSL_GUARDED_BY(mutex_) = false;
   MonotonicTime next_try_ ABSL_GUARDED_BY(mutex_);
   uint64_t batches_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::atomic<uint64_t> answers_{0};
   RdmaSendQueue queue_ ABSL_GUARDED_BY(mutex_){kMaxOpenTickets};
   // While a connection is let go.
   std::vector<RdmaBatch*> interrupted_ ABSL_GUARDED_BY(mutex_);
