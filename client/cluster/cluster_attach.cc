@@ -16,6 +16,7 @@
 #include "client/cluster/open_faster.h"
 #include "client/cluster/store_watch.h"
 #include "client/transport/grpc/grpc_attachment.h"
+#include "client/transport/grpc/grpc_credentials.h"
 #include "client/transport/grpc/grpc_transport.h"
 #include "client/transport/grpc/queue_driver.h"
 #include "memstore/base/status_macros.h"
@@ -53,8 +54,8 @@ class Attaching {
         asked_(table_set) {}
 
   absl::StatusOr<std::unique_ptr<Transport>> Attach(const std::string& place) {
-    ENGRAM_ASSIGN_OR_RETURN(const ClusterTarget target, ParseClusterTarget(place));
-    ENGRAM_RETURN_IF_ERROR(StartWatch(target));
+    ENGRAM_ASSIGN_OR_RETURN(target_, ParseClusterTarget(place));
+    ENGRAM_RETURN_IF_ERROR(StartWatch(target_));
     while (true) {
       const uint64_t version = watch_->version();
       const absl::Status ready = Look();
@@ -78,6 +79,10 @@ class Attaching {
 
  private:
   absl::Status StartWatch(const ClusterTarget& target) {
+    // Its own files are no store's matter: what is wrong with one does not pass.
+    const std::string any_address = "127.0.0.1:1";
+    ENGRAM_RETURN_IF_ERROR(
+        GrpcCredentials::Create(options_.security, any_address, clock_).status());
     while (true) {
       absl::StatusOr<std::unique_ptr<StoreWatch>> watch =
           StoreWatch::Start(target, {.security = options_.security,
@@ -193,6 +198,10 @@ class Attaching {
     }
     if (const absl::Status source = watch_->discovery_status(); !source.ok()) {
       absl::StrAppend(&text, "; ", source.message());
+    } else if (target_.source == ClusterTarget::Source::kEtcd && watch_->addresses() == 0) {
+      absl::StrAppend(&text, "; at etcd:", target_.etcd.Text(), " no store is registered",
+                      watch_->ignored_keys() == 0 ? "" : ", and what is there is no store's",
+                      ": do they run with --register etcd:", target_.etcd.Text(), "?");
     }
     const bool is_absence = absl::IsNotFound(why);
     return absl::Status(is_absence ? absl::StatusCode::kFailedPrecondition : why.code(), text);
@@ -245,6 +254,7 @@ class Attaching {
   Clock& clock_;
   const MonotonicTime deadline_;
   const std::string asked_;
+  ClusterTarget target_;
   std::unique_ptr<StoreWatch> watch_;
   std::shared_ptr<const GrpcAttachment> attachment_;
   size_t looked_at_ = 0;                      // stores, when it was looked for a set last

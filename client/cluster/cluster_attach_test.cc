@@ -420,8 +420,19 @@ TEST_F(ClusterAttachTest, AGatewayWhoseChainComesBackIsRefused) {
   AddStores(1, 1);
   stores_[0]->Say(gateway);
   const auto transport = AttachToCluster(Place(), "", {.timeout = absl::Seconds(60), .zone = ""});
-  EXPECT_TRUE(absl::IsInvalidArgument(transport.status())) << transport.status();
+  // What a store says is no mistake of whoever attaches.
+  EXPECT_TRUE(absl::IsFailedPrecondition(transport.status())) << transport.status();
   EXPECT_THAT(std::string(transport.status().message()), HasSubstr("fetches from itself"));
+}
+
+TEST_F(ClusterAttachTest, AFileOfItsOwnThatIsNotThereIsNotWaitedFor) {
+  AddStores(1, 1);
+  for (const SecurityOptions& security :
+       {SecurityOptions{.tls_ca = "/no/ca.pem"}, SecurityOptions{.token_file = "/no/token"}}) {
+    const auto transport =
+        AttachToCluster(Place(), "", {.timeout = absl::InfiniteDuration(), .security = security});
+    EXPECT_THAT(std::string(transport.status().message()), HasSubstr("/no/"));
+  }
 }
 
 }  // namespace

@@ -85,7 +85,7 @@ absl::Status CheckUpstream(const v1::HoldingsResponse& message) {
         absl::StrCat(instance == message.instance_id() ? "it is a gateway that fetches from itself"
                                                        : "its chain comes back to ",
                      instance == message.instance_id() ? "" : instance,
-                     ": have each gateway fetch from stores (engramd --upstream)"));
+                     ": have each gateway fetch from stores"));
   }
   return absl::OkStatus();
 }

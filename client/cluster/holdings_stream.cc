@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "client/cluster/holdings_message.h"
 #include "memstore/base/check.h"
@@ -25,6 +26,12 @@ grpc::ByteBuffer RequestOf(const std::vector<std::string>& set_ids) {
       grpc::SerializationTraits<v1::HoldingsRequest>::Serialize(request, &bytes, &own);
   ENGRAM_CHECK(status.ok(), "a message of ours cannot be written");
   return bytes;
+}
+
+// What gRPC says where the server speaks TLS and this side does not; also of a server that ended.
+bool EndsAsByTls(absl::string_view words) {
+  return absl::StrContains(words, "Socket closed") || absl::StrContains(words, "SETTINGS frame") ||
+         absl::StrContains(words, "Connection reset");
 }
 
 }  // namespace
@@ -180,11 +187,17 @@ absl::Status HoldingsStream::WhyOver(const Call& call) {
         absl::StrCat("engramd at ", options_.address, " says no more what it holds"));
   }
   const absl::Status status = FromGrpc(call.status, options_.address);
+  if (absl::IsUnavailable(status) && !options_.credentials->tls() &&
+      EndsAsByTls(call.status.error_message())) {
+    return absl::UnavailableError(
+        absl::StrCat(status.message(), " (if it speaks TLS, give its authority: --tls-ca FILE)"));
+  }
   if (!absl::IsUnimplemented(status)) return status;
-  return absl::UnimplementedError(
-      absl::StrCat(status.message(),
-                   " (it does not say what it holds: is it engramd's port for lookups, and no "
-                   "older than this client?)"));
+  return absl::UnimplementedError(absl::StrCat(
+      "what listens at ", options_.address, " does not say what it holds",
+      call.status.error_message().empty() ? "" : absl::StrCat(" (", PeerWords(call.status), ")"),
+      ": is it engramd's port for lookups, not that for operators, and no older than this "
+      "client?"));
 }
 
 void HoldingsStream::TellIfOver() {

@@ -234,7 +234,11 @@ void StoreWatch::Lost(const std::string& address, absl::Status why) {
   {
     MutexLock lock(mutex_);
     if (absl::IsUnauthenticated(why)) ++refusals_.strangers;
-    if (absl::IsInvalidArgument(why)) ++refusals_.left_out;
+    if (absl::IsInvalidArgument(why)) {
+      ++refusals_.left_out;
+      // What a store says is wrong, and not what the caller asked for.
+      why = absl::FailedPreconditionError(why.message());
+    }
     problems_[address] = std::move(why);
     was_heard = std::erase_if(
                     heard_, [&](const StoreState& store) { return store.address == address; }) > 0;

@@ -71,6 +71,7 @@ class StoreWatch final : public StoreDirectory, private HoldingsListener {
   std::optional<Way> WayTo(const std::string& address) const;
   // OK while the source of addresses answers.
   absl::Status discovery_status() const { return discovery_->status(); }
+  uint64_t ignored_keys() const { return discovery_->ignored_keys(); }
 
   // How many addresses there are; of those that are not heard, why, where it is known.
   size_t addresses() const;

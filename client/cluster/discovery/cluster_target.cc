@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
@@ -40,8 +41,9 @@ absl::StatusOr<ClusterTarget> ParseDns(absl::string_view text) {
 
 absl::StatusOr<ClusterTarget> ParseList(absl::string_view text) {
   ClusterTarget target{.source = ClusterTarget::Source::kList};
-  std::set<absl::string_view> seen;
-  for (const absl::string_view address : absl::StrSplit(text, ',')) {
+  std::set<std::string> seen;
+  for (const absl::string_view given : absl::StrSplit(text, ',')) {
+    const std::string address = absl::StrCat(absl::StartsWith(given, "/") ? "unix:" : "", given);
     if (!IsAddress(address)) {
       return Wrong(absl::StrCat("\"", QuoteForMessage(address), "\" is no address"),
                    kClusterTargetForms);
@@ -49,7 +51,7 @@ absl::StatusOr<ClusterTarget> ParseList(absl::string_view text) {
     if (!seen.insert(address).second) {
       return Wrong(absl::StrCat(address, " is given twice"), "each address once");
     }
-    target.addresses.emplace_back(address);
+    target.addresses.push_back(address);
   }
   if (target.addresses.size() > kMaxListedAddresses) {
     return Wrong(absl::StrCat("more than ", kMaxListedAddresses, " addresses"),

@@ -1,5 +1,5 @@
 // Where a client learns the addresses of a cluster's stores, as a user writes it behind "cluster:":
-// HOST:PORT,unix:PATH,... (a list), dns:NAME:PORT, etcd:HOST:PORT[,HOST:PORT...]/PREFIX.
+// HOST:PORT,unix:PATH,/PATH,... (a list), dns:NAME:PORT, etcd:HOST:PORT[,HOST:PORT...]/PREFIX.
 //
 // A value and a pure function; thread-safe.
 #pragma once

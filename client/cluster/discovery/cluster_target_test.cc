@@ -17,10 +17,10 @@ std::string WhyNot(const std::string& place) {
 }
 
 TEST(ClusterTarget, IsAList) {
-  const auto target = ParseClusterTarget("a:7300,unix:/run/e.sock");
+  const auto target = ParseClusterTarget("a:7300,unix:/run/e.sock,/run/f.sock");
   ASSERT_TRUE(target.ok()) << target.status();
   EXPECT_EQ(target->source, ClusterTarget::Source::kList);
-  EXPECT_THAT(target->addresses, ElementsAre("a:7300", "unix:/run/e.sock"));
+  EXPECT_THAT(target->addresses, ElementsAre("a:7300", "unix:/run/e.sock", "unix:/run/f.sock"));
 }
 
 TEST(ClusterTarget, IsAName) {
@@ -48,6 +48,7 @@ TEST(ClusterTarget, BoundsAList) {
 
 TEST(ClusterTarget, SaysWhichAddressIsNone) {
   EXPECT_THAT(WhyNot("a:1,b"), HasSubstr("\"b\" is no address"));
+  EXPECT_THAT(WhyNot("unix:/a,/a"), HasSubstr("unix:/a is given twice"));
   EXPECT_THAT(WhyNot("a:1,unix:/" + std::string(107, 'x')), HasSubstr("is no address"));
   EXPECT_THAT(WhyNot("dns:stores"), HasSubstr("stores is no name and port"));
 }

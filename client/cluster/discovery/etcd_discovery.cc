@@ -40,6 +40,10 @@ absl::Status CheckSecurity(const EtcdSecurity& security, const EtcdPlace& place)
                    " in the clear: give the authority of etcd's certificate, --etcd-ca FILE"));
 }
 
+absl::Status AsFinal(const absl::Status& file) {
+  return absl::IsNotFound(file) ? absl::FailedPreconditionError(file.message()) : file;
+}
+
 }  // namespace
 
 EtcdDiscovery::EtcdDiscovery(const ClusterTarget& target, const DiscoveryOptions& options,
@@ -50,14 +54,18 @@ EtcdDiscovery::EtcdDiscovery(const ClusterTarget& target, const DiscoveryOptions
       known_(options),
       keys_(target.etcd, [this](const absl::Status& why) { known_.Tell(why); }) {}
 
+// Other errors of etcd's may pass while a client attaches; that its own file is absent does not.
 absl::Status EtcdDiscovery::OpenClient(const EtcdSecurity& security) {
   ENGRAM_RETURN_IF_ERROR(CheckSecurity(security, place_));
+  if (!security.password_file.empty()) {
+    ENGRAM_RETURN_IF_ERROR(AsFinal(ReadEtcdPassword(security.password_file).status()));
+  }
   std::string authorities, pair;
   if (!security.ca.empty()) {
-    ENGRAM_ASSIGN_OR_RETURN(
-        watch_,
-        PemWatch::Open({.cert = security.cert, .key = security.key, .authorities = security.ca},
-                       nullptr));
+    auto watch = PemWatch::Open(
+        {.cert = security.cert, .key = security.key, .authorities = security.ca}, nullptr);
+    ENGRAM_RETURN_IF_ERROR(AsFinal(watch.status()));
+    watch_ = *std::move(watch);
     authorities = watch_->AuthoritiesPath();
     pair = watch_->PairPath();
   }

@@ -273,6 +273,18 @@ TEST_F(EtcdUserTest, GoesWithoutWhereEtcdHasNoUsers) {
   told_.AwaitAddresses({"a:1", "b:1"});
 }
 
+// No such file may come while a client attaches, as a name's records may (NOT_FOUND).
+TEST_F(EtcdUserTest, AFileThatIsNotThereIsFinal) {
+  options_.etcd.password_file = "/no/password";
+  absl::Status status = Create(etcd_.endpoint());
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("/no/password"));
+  options_.etcd = {.ca = "/no/ca.pem"};
+  status = Create(etcd_.endpoint());
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("/no/ca.pem"));
+}
+
 TEST_F(EtcdUserTest, IsRefusedWhereThePasswordWouldTravelInTheClear) {
   const absl::Status status = Create("10.255.255.1:2379");
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);

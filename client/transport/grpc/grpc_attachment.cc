@@ -132,8 +132,9 @@ absl::StatusOr<v1::AttachResponse> CallAttach(const std::shared_ptr<grpc::Channe
       ENGRAM_RETURN_IF_ERROR(other.Look());
       const std::string words = WhyNot(*stub, request, address, status, *channel, *driver, clock);
       return absl::UnavailableError(absl::StrCat(
-          "no engramd answered at ", address, " within ", absl::FormatDuration(timeout), " (",
-          words, "): ", WhatToDo(words),
+          "no engramd answered at ", address, " within ",
+          absl::FormatDuration(absl::Ceil(timeout, absl::Milliseconds(1))), " (", words,
+          "): ", WhatToDo(words),
           credentials.tls() ? "" : " If it speaks TLS, give its authority (--tls-ca FILE)."));
     }
     clock.SleepFor(kAttachRetry);

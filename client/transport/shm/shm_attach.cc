@@ -280,10 +280,10 @@ absl::StatusOr<ShmAttachment> AttachShm(const std::string& path, const std::stri
       return absl::Status(status.code(), absl::StrCat("engramd at ", path, ": ", status.message()));
     }
     if (clock.Now() + kRetry >= deadline) {
-      return absl::UnavailableError(
-          absl::StrCat("no engramd gave shared memory at ", path, " within ",
-                       absl::FormatDuration(timeout), " (", status.message(),
-                       "): does one run with --shm-socket ", path, ", or is it still loading?"));
+      return absl::UnavailableError(absl::StrCat(
+          "no engramd gave shared memory at ", path, " within ",
+          absl::FormatDuration(absl::Ceil(timeout, absl::Milliseconds(1))), " (", status.message(),
+          "): does one run with --shm-socket ", path, ", or is it still loading?"));
     }
     clock.SleepFor(kRetry);
   }
