@@ -188,7 +188,7 @@ absl::StatusOr<std::shared_ptr<Transport>> ClusterTransport::LinkTo(StoreId stor
   Link& link = links_[store];
   if (link.address != address) {  // it had another one, or none
     if (link.transport != nullptr) forgotten_.push_back(std::move(link.transport));
-    CloseFaster(link);
+    CloseFaster(store, link);
     link.address = address;
     if (ways_ != nullptr) ways_->Want(store, address);
   }
@@ -329,7 +329,7 @@ void ClusterTransport::Forget(StoreId store) {
   if (found->second.transport != nullptr) {
     forgotten_.push_back(std::move(found->second.transport));
   }
-  CloseFaster(found->second);
+  CloseFaster(store, found->second);
   links_.erase(found);
   if (ways_ != nullptr) ways_->Forget(store);
 }

@@ -184,7 +184,7 @@ class ClusterTransport final : public TicketedTransport,
   // under way over it is lost.
   void LeaveFaster(StoreId store, const TicketedTransport* way, const absl::Status& why,
                    bool breaks) ABSL_EXCLUSIVE_LOCKS_REQUIRED(router_mutex_);
-  void CloseFaster(Link& link) ABSL_EXCLUSIVE_LOCKS_REQUIRED(router_mutex_);
+  void CloseFaster(StoreId store, Link& link) ABSL_EXCLUSIVE_LOCKS_REQUIRED(router_mutex_);
   bool IsRegistered(const BatchRequest& request) const;
   void AwaitCopies(ClusterBatch& batch, uint32_t part) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // False: it is to be sent over gRPC.

@@ -1,7 +1,7 @@
 // ClusterTransport's faster ways, and the attempts whose rows are written over them.
 //
-// Of a written attempt nobody is asked before its rows land, so its end must be proved before its
-// part may be asked for elsewhere, or its memory be given back. The proof is one of two events:
+// Rows of a written attempt land without asking whether they may, so its end must be proved before
+// its part may be asked for elsewhere, or its memory be given back. The proof is one of two events:
 //   * OnTicketEnded(OK): the way's ticket is LANDED, which it is once it has no writer;
 //   * Reap, or TryReap that says true, has returned: by transport.h the way writes to none of the
 //     ticket's buffers after it. For a ring that is so since this side alone copies, one thread at
@@ -25,7 +25,7 @@
 namespace engram {
 namespace {
 
-// A look is at so many ways and attempts without allocating.
+// Room for so many ways and attempts before a look at them allocates.
 constexpr size_t kLookedAt = 8;
 // Of the reasons why stores are not reached in a faster way, those that are said.
 constexpr size_t kReasonsNamed = 3;
@@ -58,6 +58,7 @@ absl::Status ClusterTransport::Unregister(absl::Span<std::byte> buffer) {
 
 // By the thread of faster_ways.h.
 void ClusterTransport::OnFasterOpened(StoreId store, const std::string& address, FasterWay way) {
+  bool may_fit_later = false;
   if (way.transport != nullptr) {
     absl::Status fits;
     if (way.transport->capabilities().max_batch_rows < parts_.max_batch_rows) {
@@ -68,6 +69,7 @@ void ClusterTransport::OnFasterOpened(StoreId store, const std::string& address,
     if (!fits.ok()) {
       const auto unfit = std::exchange(way.transport, nullptr);
       way.why = absl::StrCat("no ", unfit->capabilities().name, ": ", fits.message());
+      may_fit_later = !absl::IsUnimplemented(fits);
     }
   }
   MutexLock lock(router_mutex_);
@@ -81,6 +83,7 @@ void ClusterTransport::OnFasterOpened(StoreId store, const std::string& address,
   }
   found->second.faster = std::move(way);
   const FasterWay& faster = found->second.faster;
+  if (may_fit_later) ways_->Want(store, address);
   if (faster.transport == nullptr) return;
   if (!faster.anywhere) ++device_links_;
   router_.SetWay(store, faster.landing, faster.anywhere);
@@ -93,8 +96,9 @@ std::shared_ptr<TicketedTransport> ClusterTransport::FasterTo(StoreId store, Lan
   return found->second.faster.transport;
 }
 
-void ClusterTransport::CloseFaster(Link& link) {
+void ClusterTransport::CloseFaster(StoreId store, Link& link) {
   if (link.faster.transport == nullptr) return;
+  router_.SetWay(store, LandingWay::kCopied);
   landings_.Leave(link.faster.transport.get());
   if (!link.faster.anywhere) --device_links_;
   if (ways_ != nullptr) ways_->Close(std::move(link.faster.transport));
@@ -109,10 +113,9 @@ void ClusterTransport::LeaveFaster(StoreId store, const TicketedTransport* way,
   Link& link = found->second;
   const std::string text =
       absl::StrCat("left ", link.faster.transport->capabilities().name, ": ", why.message());
-  CloseFaster(link);
+  CloseFaster(store, link);
   link.faster.why = text;
   if (ways_ != nullptr) ways_->Want(store, link.address);
-  router_.SetWay(store, LandingWay::kCopied);
   if (breaks) router_.WayBroken(store, &actions_);
 }
 
@@ -275,14 +278,15 @@ void ClusterTransport::EndWritten(AttemptId attempt, bool is_drained) {
       std::erase(written_, attempt);
     }
   }
-  if (sent != nullptr && sent->is_writer) {
+  if (sent == nullptr) return;  // whoever proved it first tells the router, the store's answer too
+  if (sent->is_writer) {
     TicketLock lock(*this);
     EndWrite(*sent->batch);
   }
   MutexLock lock(router_mutex_);
   const MonotonicTime now = clock().Now();
   const bool has_answer =
-      sent != nullptr && !sent->error.ok() && !IsBroken(sent->error) &&
+      !sent->error.ok() && !IsBroken(sent->error) &&
       (!is_drained || !absl::IsCancelled(sent->error));  // our own, by reaping it
   if (has_answer) {
     router_.Reply(attempt, sent->error, RetryAfterOf(sent->error), now, &actions_);

@@ -6,8 +6,8 @@
 // by exactly one Reply, Drained, or, of those that are copied, ConnectionBroken.
 //
 // * All or nothing. A part is sent to one replica; when it fails there it is sent to another, out
-//   of a budget (retry_budget.h), and kMaxAttempts times in all, moves for silence not counted. Layers
-//   of a part that landed are not asked for again.
+//   of a budget (retry_budget.h), and kMaxAttempts times in all, moves for silence not counted.
+//   Layers of a part that landed are not asked for again.
 // * Nothing lands from an attempt that lost. Copied rows (gRPC) land where MayLand says so, which
 //   holds for one attempt of a part at a time: so a slow one may be hedged, and a silent one asked
 //   for elsewhere at once. Written rows (RDMA) are never hedged: of a part that may be written no

@@ -347,6 +347,21 @@ TEST_F(RouterFailureTest, DamageFencesAndDropsWhatCameFromThere) {
   }
 }
 
+TEST_F(RouterFailureTest, RowsThatWerePublishedAnewAreAskedForAgain) {
+  std::vector<StoreState> stores = testing_cluster::Partitioned(scheme_, 1, 1);
+  Use(stores);
+  ASSERT_TRUE(Submit().ok());
+  Reply(TakeOne(ActionKind::kSend), absl::DataLossError("checksum"));
+  Use(stores);  // it says the same
+  Pass(absl::Milliseconds(80));
+  EXPECT_EQ(TakeOne(ActionKind::kFailed).status.code(), absl::StatusCode::kDataLoss);
+  ++stores[0].sets[0].generation;
+  Use(stores);
+  ASSERT_TRUE(Submit().ok());
+  Reply(TakeOne(ActionKind::kSend));
+  TakeOne(ActionKind::kLanded);
+}
+
 TEST_F(RouterFailureTest, DamageAfterTheCallerWasToldFailsTheBatch) {
   UseReplicas(1, 2);
   ASSERT_TRUE(Submit().ok());
@@ -453,8 +468,7 @@ TEST_F(RouterFailureTest, ASilentStoresPartGoesBackToOneThatSpeaksAgain) {
   EXPECT_EQ(TakeOne(ActionKind::kSend).store, first);
 }
 
-// Found on a machine that starved: its client took live stores for silent, had no attempt left when
-// it asked the one that had stopped, and waited there to its deadline.
+// On a machine that starved attempts went to live stores, and the last one to one that had stopped.
 TEST_F(RouterFailureTest, MovesForSilenceTakeNoAttemptsAndWaitLongerEachTime) {
   UseReplicas(1, 2);
   ASSERT_TRUE(Submit(absl::Seconds(60)).ok());

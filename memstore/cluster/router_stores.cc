@@ -192,6 +192,9 @@ void Router::TakeStores(const ClusterMap& map, std::vector<StoreId>* ids) {
       }
     }
     Store& store = found->second;
+    // Of another publication the rows were loaded anew.
+    const bool is_another = heard.generation > store.word.generation;
+    if (is_another && store.health.standing() == StoreStanding::kFenced) store.health = {};
     if (!store.word.SaysTheSame(heard)) {
       store.word = {
           .generation = heard.generation, .columns = heard.columns, .refused = {}, .why = {}};

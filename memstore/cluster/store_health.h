@@ -2,7 +2,8 @@
 //
 // A store that fails is ejected: for half a second at first, twice as long each time it fails
 // again. When its time is over it is on trial: one part at a time goes there until one succeeds. A
-// store whose rows were damaged is fenced, and stays so as long as it is this instance.
+// store whose rows were damaged is fenced, and stays so as long as it is this instance and serves
+// this publication of the set.
 //
 // By the times that are passed in; a value, belongs to one thread at a time.
 #pragma once

@@ -43,8 +43,8 @@ inline constexpr uint32_t kMaxSideCalls = 1024;
 // The same for gRPC's health service, which has places of its own: nobody else can take them.
 inline constexpr uint32_t kMaxHealthCalls = 1024;
 // Holdings streams: a client of a cluster has one for as long as it lives, at every store, so they
-// have places of their own. Ten thousand workers and some: with their connections 33 KiB each,
-// 330 MiB, which leaves room for ids and answers in kCallMemoryBytes; and a third of a core, for
+// have places of their own. Ten thousand workers and some: with their connections 34 KiB each,
+// 344 MiB, which leaves room for ids and answers in kCallMemoryBytes; and 0.27 of a core, for
 // each is told 1.3 times a second (tests/bench/RESULTS.md, "Holdings streams").
 inline constexpr uint32_t kMaxHoldingsCalls = 10'240;
 // Sets that a client may say it uses on one: their ids fit a small message.

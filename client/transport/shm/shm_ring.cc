@@ -125,6 +125,7 @@ void ShmRingTransport::TakeRows() {
   while (taken_ != completed && broken_.ok()) {
     const SlotAssignment assigned = std::exchange(assigned_[taken_ % kRingSlots], {});
     const uint32_t number = taken_++;
+    ++slots_taken_;
     if (assigned.batch != nullptr && assigned.batch->in_flight()) TakeSlot(number, assigned);
   }
 }

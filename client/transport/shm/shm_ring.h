@@ -38,6 +38,7 @@ class ShmRingTransport final : public TicketedTransport {
   const AttachedTableSet& table_set() const override { return attachment_.attached; }
   absl::Status Register(absl::Span<std::byte>) override { return absl::OkStatus(); }
   absl::Status Unregister(absl::Span<std::byte>) override { return absl::OkStatus(); }
+  uint64_t AnswersTaken() const override { return slots_taken_; }
   absl::Status WaitSuperseded(std::stop_token stop) override {
     return attachment_.WaitSuperseded(stop, clock());
   }
@@ -102,6 +103,7 @@ class ShmRingTransport final : public TicketedTransport {
   // Slots filled and taken; this side's own counts, whatever the region says.
   uint32_t submitted_ ABSL_GUARDED_BY(mutex_) = 0;
   uint32_t taken_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::atomic<uint64_t> slots_taken_{0};
   uint64_t batches_ ABSL_GUARDED_BY(mutex_) = 0;
   MonotonicTime next_look_ ABSL_GUARDED_BY(mutex_);  // of Advance's at the owner's socket
   std::array<SlotAssignment, kRingSlots> assigned_ ABSL_GUARDED_BY(mutex_);
