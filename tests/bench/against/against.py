@@ -167,7 +167,8 @@ class Comparison:
     def run(self):
         table_set = os.path.join(self.scratch, "set")
         say("== packing a table set")
-        programs.pack_synthetic(os.path.join(self.sides[1].bin, "engram"), "deepseek-v4.1-flash", self.options.rows_per_head,
+        # By the older one: what it writes both read, and it may refuse files that it does not know.
+        programs.pack_synthetic(os.path.join(self.sides[0].bin, "engram"), "deepseek-v4.1-flash", self.options.rows_per_head,
                                 TOKEN_MAP, table_set)
         lookups = [path for path in ("embedded", "shm", "shm-ring", "grpc-unix", "grpc-tcp", "unary-unix", "unary-tcp")
                    if re.search(self.options.paths, path)]
