@@ -56,7 +56,7 @@ void ExpectCase(const Addresser& addresser, const nlohmann::json& golden) {
   const Rows rows = AddressAll(addresser, ids, dead);
   EXPECT_EQ(rows, Plain(addresser, ids, dead));
   const absl::string_view bytes(reinterpret_cast<const char*>(rows.data()), rows.size() * 8);
-  EXPECT_EQ(Sha256Hex(bytes), golden["sha256_i64"]);
+  EXPECT_EQ(Sha256Hex(bytes), golden["sha256_i64"].get<std::string>());
   size_t at = 0;
   for (const auto& token : golden["rows"]) {
     for (const auto& layer : token) {

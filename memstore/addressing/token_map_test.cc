@@ -28,7 +28,7 @@ TEST(TokenMapTest, V41MapHasItsKnownEntries) {
   const std::shared_ptr<const TokenMap> map = MapFor(DeriveOrDie("deepseek-v4.1-flash"));
   const nlohmann::json& golden = KnownAnswers()["token_map"];
   EXPECT_EQ(map->compressed().size(), golden["v41_len"]);
-  EXPECT_EQ(Sha256Hex(map->bytes()), golden["v41_sha256_i32"]);
+  EXPECT_EQ(Sha256Hex(map->bytes()), golden["v41_sha256_i32"].get<std::string>());
   for (const auto& [id, compressed] : golden["spots"].items()) {
     EXPECT_EQ(map->compressed()[std::stoi(id)], compressed) << id;
   }
@@ -38,7 +38,7 @@ TEST(TokenMapTest, V3MapIsTheBeginningOfTheV41Map) {
   const std::shared_ptr<const TokenMap> map = MapFor(DeriveOrDie("engram-demo-v1"));
   const nlohmann::json& golden = KnownAnswers()["token_map"];
   EXPECT_EQ(map->compressed().size(), golden["v3_len"]);
-  EXPECT_EQ(Sha256Hex(map->bytes()), golden["v3_sha256_i32"]);
+  EXPECT_EQ(Sha256Hex(map->bytes()), golden["v3_sha256_i32"].get<std::string>());
   const std::shared_ptr<const TokenMap> longer = MapFor(DeriveOrDie("deepseek-v4.1-flash"));
   EXPECT_EQ(map->bytes(), longer->bytes().substr(0, map->bytes().size()));
 }
