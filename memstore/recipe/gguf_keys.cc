@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
+#include "memstore/base/check.h"
 #include "memstore/base/quote_for_message.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/recipe/config_keys.h"
@@ -279,6 +280,7 @@ class KeyReader {
   }
 
   absl::Status State(const Key& key, const std::string& source, const GgufValue& value) {
+    ENGRAM_CHECK(key.parameter.has_value(), "a key that states nothing");
     std::vector<uint64_t> numbers;
     if (key.form == Form::kLayers && value.kind == GgufValue::Kind::kBool) {
       for (size_t layer = 0; layer < value.numbers.size(); ++layer) {

@@ -27,7 +27,7 @@ constexpr int kTurns = 9, kRounds = 20;
 // A queue pair connected to itself, which may send lists of pieces.
 class Loop {
  public:
-  explicit Loop(std::shared_ptr<RdmaDomain> domain) {
+  explicit Loop(const std::shared_ptr<RdmaDomain>& domain) {
     channel_ = RdmaChannel::Create(domain->device()).value();
     completions_ = RdmaCompletions::Create(channel_, *domain->device(), 1024).value();
     pair_ = RdmaQueuePair::Create(domain, completions_,
@@ -139,6 +139,8 @@ int Run(const char* name) {
 }  // namespace engram
 
 int main(int argc, char** argv) {
-  const char* const named = argc > 1 ? argv[1] : std::getenv("RDMA_DEV");
+  const char* const named =
+      argc > 1 ? argv[1]
+               : std::getenv("RDMA_DEV");  // NOLINT(concurrency-mt-unsafe): the only thread
   return engram::Run(named == nullptr ? "" : named);
 }

@@ -14,6 +14,7 @@ class ListDiscovery final : public Discovery {
   ListDiscovery(const ClusterTarget& target, const DiscoveryOptions& options)
       : known_({.tls_server_name = options.tls_server_name}) {
     std::vector<StoreAddress> addresses;
+    addresses.reserve(target.addresses.size());
     for (const std::string& address : target.addresses) {
       addresses.push_back({address, options.tls_server_name});
     }

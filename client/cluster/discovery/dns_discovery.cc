@@ -45,6 +45,7 @@ void DnsDiscovery::LookAgain() {
 absl::Status DnsDiscovery::LookUp() {
   ENGRAM_ASSIGN_OR_RETURN(const std::vector<std::string> found, resolver_(name_, port_));
   std::vector<StoreAddress> addresses;
+  addresses.reserve(found.size());
   for (const std::string& address : found) addresses.push_back({address, tls_server_name_});
   known_.Set(std::move(addresses));
   known_.Recover();

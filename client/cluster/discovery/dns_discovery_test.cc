@@ -66,8 +66,9 @@ class DnsDiscoveryTest : public testing::Test {
   absl::Status Create() {
     options_.resolver = names_.resolver();
     auto discovery = Discovery::Create(*ParseClusterTarget("dns:stores:7300"), options_, clock_);
-    if (discovery.ok()) discovery_ = *std::move(discovery);
-    return discovery.status();
+    if (!discovery.ok()) return discovery.status();
+    discovery_ = *std::move(discovery);
+    return absl::OkStatus();
   }
   // Returns when the thread has looked and waits again.
   void LookAfter(absl::Duration span) {

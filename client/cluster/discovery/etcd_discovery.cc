@@ -109,7 +109,7 @@ void EtcdDiscovery::Publish() {
 absl::Status EtcdDiscovery::ListAnywhere() {
   std::vector<std::string> words;
   for (size_t tried = 0;; ++tried) {
-    const absl::Status status = List();
+    absl::Status status = List();
     if (status.ok()) return status;
     words.emplace_back(status.message());
     if (tried + 1 == client_->endpoints()) {
