@@ -40,6 +40,7 @@ std::vector<ColumnRun> Joined(const std::vector<ColumnRun>& runs) {
 std::vector<ColumnRun> Joined(std::vector<uint32_t> columns) {
   std::sort(columns.begin(), columns.end());
   std::vector<ColumnRun> runs;
+  runs.reserve(columns.size());
   for (const uint32_t column : columns) runs.push_back({column, 1});
   return Joined(runs);
 }
@@ -150,6 +151,7 @@ absl::StatusOr<std::vector<HeldColumns>> ColumnsOf(const PartitionIndex& partiti
   }
   const std::vector<ColumnRun> runs = Joined(std::move(held));
   std::vector<HeldColumns> layers;
+  layers.reserve(scheme.layers.size());
   for (const LayerAddressing& layer : scheme.layers) layers.push_back({layer.layer, runs});
   return layers;
 }
@@ -157,6 +159,7 @@ absl::StatusOr<std::vector<HeldColumns>> ColumnsOf(const PartitionIndex& partiti
 absl::StatusOr<std::vector<HeldColumns>> ColumnsOf(absl::Span<const HeldColumns> columns,
                                                    const AddressScheme& scheme) {
   std::vector<HeldColumns> layers;
+  layers.reserve(scheme.layers.size());
   for (const LayerAddressing& layer : scheme.layers) layers.push_back({layer.layer, {}});
   bool some = false;
   for (const HeldColumns& asked : columns) {

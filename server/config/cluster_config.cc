@@ -19,8 +19,8 @@ absl::Status Refuse(const ConfigLayers& layers, absl::string_view field, absl::s
   return absl::InvalidArgumentError(absl::StrCat(layers.Where(field), " ", why));
 }
 
-absl::Status CheckSecurity(const ConfigLayers& layers, const ServerConfig& config) {
-  const EtcdSecurity& security = config.register_security;
+absl::Status CheckSecurity(const ConfigLayers& layers, const EtcdPlace& place,
+                           const EtcdSecurity& security) {
   // Each needs the other one.
   const std::pair<absl::string_view, const std::string*> cert{"register_cert", &security.cert};
   const std::pair<absl::string_view, const std::string*> key{"register_key", &security.key};
@@ -36,12 +36,11 @@ absl::Status CheckSecurity(const ConfigLayers& layers, const ServerConfig& confi
     if (one.second->empty() || !other.second->empty()) continue;
     return Refuse(layers, one.first, absl::StrCat("is of no use without ", FlagName(other.first)));
   }
-  if (security.user.empty() || !security.ca.empty() || config.register_place->IsLoopback()) {
+  if (security.user.empty() || !security.ca.empty() || place.IsLoopback()) {
     return absl::OkStatus();
   }
   return Refuse(layers, "register_user",
-                absl::StrCat("would send a password to ",
-                             absl::StrJoin(config.register_place->endpoints, ", "),
+                absl::StrCat("would send a password to ", absl::StrJoin(place.endpoints, ", "),
                              " in the clear: give --register-ca FILE"));
 }
 
@@ -90,7 +89,7 @@ absl::Status TakePartition(const ConfigLayers& layers, ServerConfig* config) {
 absl::Status TakeZone(const ConfigLayers& layers, ServerConfig* config) {
   config->zone = layers.config().zone();
   if (config->zone.empty()) return absl::OkStatus();
-  const absl::Status status = CheckPlainName(config->zone, "a zone's name");
+  absl::Status status = CheckPlainName(config->zone, "a zone's name");
   if (status.ok()) return status;
   return absl::InvalidArgumentError(absl::StrCat(layers.Where("zone"), ": ", status.message()));
 }
@@ -118,20 +117,20 @@ absl::Status TakeRegistration(const ConfigLayers& layers, ServerConfig* config) 
     }
     return absl::OkStatus();
   }
-  absl::string_view place = given.register_();
-  if (!absl::ConsumePrefix(&place, "etcd:")) {
+  absl::string_view text = given.register_();
+  if (!absl::ConsumePrefix(&text, "etcd:")) {
     return Refuse(layers, "register",
                   absl::StrCat(given.register_(),
                                " is no place to register: write etcd:HOST:PORT[,...]/PREFIX"));
   }
-  absl::StatusOr<EtcdPlace> parsed = ParseEtcdPlace(place);
+  absl::StatusOr<EtcdPlace> parsed = ParseEtcdPlace(text);
   if (!parsed.ok()) {
     return Refuse(layers, "register",
                   absl::StrCat(given.register_(), ": ", parsed.status().message()));
   }
-  config->register_place = *std::move(parsed);
+  const EtcdPlace& place = config->register_place.emplace(*std::move(parsed));
   if (absl::Status status = CheckAdvertised(layers, *config); !status.ok()) return status;
-  return CheckSecurity(layers, *config);
+  return CheckSecurity(layers, place, config->register_security);
 }
 
 }  // namespace engram

@@ -16,6 +16,7 @@
 #include "absl/strings/str_split.h"
 #include "memstore/addressing/families.h"
 #include "memstore/addressing/scheme.h"
+#include "memstore/base/check.h"
 #include "memstore/gather/gather.h"
 #include "memstore/gather/parallel_gather.h"
 #include "server/config/cluster_config.h"
@@ -485,6 +486,7 @@ absl::StatusOr<CommandLine> ParseCommandLine(int argc, const char* const* argv,
     return CommandLine{.config = std::move(config), .check_only = true, .faults = faults};
   }
   if (!faults.empty()) return faults.front();
+  ENGRAM_CHECK(config.has_value(), "nothing was understood, and there is no fault");
   if (layers->action() == ConfigLayers::Action::kPrint) {
     return CommandLine{.text = PrintConfig(config->effective)};
   }

@@ -210,7 +210,7 @@ void AttachRdmaCall::Refused(const absl::Status& status) {
 }
 
 void AttachRdmaCall::LetGo() {
-  if (client_ != nullptr) endpoint_->Detach(port_, client_);
+  if (client_ != nullptr && endpoint_ != nullptr) endpoint_->Detach(port_, client_);
   client_.reset();
   reader_.reset();
 }
