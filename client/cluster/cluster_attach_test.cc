@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -301,7 +302,8 @@ class BlackHole {
   void FillQueue() {
     for (int i = 0; i < 4; ++i) {
       waiting_.emplace_back(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-      connect(waiting_.back().get(), reinterpret_cast<const sockaddr*>(&place_), sizeof(place_));
+      std::ignore = connect(waiting_.back().get(), reinterpret_cast<const sockaddr*>(&place_),
+                            sizeof(place_));  // under way, or refused: the queue is full then
     }
   }
 

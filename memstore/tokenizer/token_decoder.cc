@@ -35,7 +35,7 @@ void ForEachCodePoint(absl::string_view text, Each each) {
   for (int32_t at = 0; at < length;) {
     const int32_t begin = at;
     UChar32 c;
-    U8_NEXT(text.data(), at, length, c);
+    U8_NEXT(text.data(), at, length, c);  // NOLINT(bugprone-inc-dec-in-conditions): ICU's macro
     each(c, text.substr(begin, at - begin));
   }
 }

@@ -75,8 +75,9 @@ class EtcdDiscoveryTest : public testing::Test {
     const auto target = ParseClusterTarget(absl::StrCat("etcd:", endpoints, "/engram"));
     EXPECT_TRUE(target.ok()) << target.status();
     auto discovery = Discovery::Create(*target, options_, RealClock());
-    if (discovery.ok()) discovery_ = *std::move(discovery);
-    return discovery.status();
+    if (!discovery.ok()) return discovery.status();
+    discovery_ = *std::move(discovery);
+    return absl::OkStatus();
   }
   void Begin() { ASSERT_EQ(Create(etcd_.endpoint()), absl::OkStatus()); }
   static std::string At(const std::string& address) { return StoreValue(address); }

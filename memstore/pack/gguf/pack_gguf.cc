@@ -105,6 +105,7 @@ class GgufTensors {
   // The longest tables there are, for a message.
   std::string Longest() const {
     std::vector<const TensorPlace*> order;
+    order.reserve(places_.size());
     for (const TensorPlace& place : places_) order.push_back(&place);
     const size_t count = std::min(order.size(), kMaxGuesses);
     std::partial_sort(
@@ -169,7 +170,7 @@ absl::StatusOr<TableNamesOfGguf> NamesOf(const Family& family, const PackOptions
 // I8 is bytes: what they are the metadata say, or nothing does.
 absl::StatusOr<RowEncoding> EncodingOfBytes(const GgufScheme& model, const TensorPlace& tensor,
                                             uint32_t row_bytes, const NoteFunction& note) {
-  const RowEncoding released = ReleasedEncoding(model.family);
+  RowEncoding released = ReleasedEncoding(model.family);
   const bool is_released = model.family.scale_per_row && EncodedRowBytes(released) == row_bytes;
   if (model.encoding == kUnderWay) {
     return absl::FailedPreconditionError(
@@ -235,6 +236,7 @@ absl::StatusOr<RowEncoding> EncodingOf(const GgufScheme& model, const PackOption
     return EncodingOf(model, first, layer.parts[0].row_bytes, options.on_note);
   }
   std::vector<std::string> types;
+  types.reserve(layer.parts.size());
   for (const LayerPart& part : layer.parts) {
     types.push_back(absl::AsciiStrToLower(part.runs[0].tensor->dtype));
   }
