@@ -132,6 +132,10 @@ absl::StatusOr<CheckpointScheme> ReadCheckpointScheme(const Family& family,
       model.family, *model.checkpoint, options.use_stored_constants, addresses);
   if (!constants.ok()) return WithDifferences(constants.status(), model);
   model.notes = Notes(report, model, *constants, options.use_stored_constants, missing);
+  if (model.scheme.token_map) {
+    std::string note = model.stated.NoteOnTokenMap(model.scheme.token_map->compressed().size());
+    if (!note.empty()) model.notes.push_back(std::move(note));
+  }
   return model;
 }
 

@@ -76,6 +76,11 @@ class KeyReader {
     for (const ConfigKey& key : ConfigKeysOf(family_.config_keys)) {
       const json* const value = ValueOf(owner, key);
       if (value == nullptr || (key.form == KeyForm::kVocabRatio) != ratios) continue;
+      // To a seed by the family's own name any other seed is something else.
+      if (IsSeed(key) && key.reach == KeyReach::kGeneric && by_own_key_.contains(*key.parameter)) {
+        ENGRAM_RETURN_IF_ERROR(Yield(key, SourceOf(owner, key), *value));
+        continue;
+      }
       if (key.parameter) of_owner_.insert(*key.parameter);
       if (key.parameter && key.reach == KeyReach::kOwn) by_own_key_.insert(*key.parameter);
       ENGRAM_RETURN_IF_ERROR(ReadValue(key, SourceOf(owner, key), *value));
@@ -89,20 +94,14 @@ class KeyReader {
       if (value == nullptr) continue;
       const std::string source = SourceOf(object, key);
       // The seed of a whole model may be that of its training, its number of ids that of all parts.
-      // To a seed by the family's own name any other seed is something else.
-      const bool yields = key.parameter == RecipeParameter::kTextVocabSize ||
-                          (key.parameter == RecipeParameter::kSeed &&
-                           (is_around || by_own_key_.contains(RecipeParameter::kSeed)));
+      const bool yields =
+          key.parameter == RecipeParameter::kTextVocabSize ||
+          (IsSeed(key) && (is_around || by_own_key_.contains(RecipeParameter::kSeed)));
       if (!yields || !of_owner_.contains(*key.parameter)) {
         ENGRAM_RETURN_IF_ERROR(ReadValue(key, source, *value));
         continue;
       }
-      ENGRAM_ASSIGN_OR_RETURN(const std::vector<uint64_t> numbers,
-                              Numbers(key.form, source, *value));
-      const RecipeStatement* const said = stated_.Find(*key.parameter);
-      if (said == nullptr || said->values == numbers) continue;
-      AddNote(absl::StrCat(source, " is ", Text(*value), ", which does not count: ", said->source,
-                           " is ", said->text));
+      ENGRAM_RETURN_IF_ERROR(Yield(key, source, *value));
     }
     return absl::OkStatus();
   }
@@ -132,6 +131,18 @@ class KeyReader {
     const auto at = object.object->find(key.key);
     if (at == object.object->end() || at->is_null()) return nullptr;
     return key.form == KeyForm::kApart ? nullptr : &*at;
+  }
+
+  static bool IsSeed(const ConfigKey& key) { return key.parameter == RecipeParameter::kSeed; }
+
+  // Another key was read for the same parameter, before which this one does not count.
+  absl::Status Yield(const ConfigKey& key, const std::string& source, const json& value) {
+    ENGRAM_ASSIGN_OR_RETURN(const std::vector<uint64_t> numbers, Numbers(key.form, source, value));
+    const RecipeStatement* const said = stated_.Find(*key.parameter);
+    if (said == nullptr || said->values == numbers) return absl::OkStatus();
+    AddNote(absl::StrCat(source, " is ", Text(value), ", which does not count: ", said->source,
+                         " is ", said->text));
+    return absl::OkStatus();
   }
 
   std::string SourceOf(const ConfigObject& object, const ConfigKey& key) const {
@@ -170,13 +181,17 @@ class KeyReader {
       const std::optional<uint64_t> number = WholeNumber(element);
       if (!number) {
         return Expected(source, value,
-                        takes_list ? "a whole number, or a list of them" : "a whole number");
+                        takes_list ? "a whole number from 0 on, or a list of them"
+                                   : "a whole number from 0 on");
       }
       numbers.push_back(*number);
     }
     if (numbers.empty()) return Expected(source, value, "at least one number");
+    const bool are_equal =
+        absl::c_count(numbers, numbers[0]) == static_cast<ptrdiff_t>(numbers.size());
+    if (form == KeyForm::kEndToken && are_equal) numbers.resize(1);
     if (form == KeyForm::kEqualNumbers) {
-      if (absl::c_count(numbers, numbers[0]) != static_cast<ptrdiff_t>(numbers.size())) {
+      if (!are_equal) {
         return Expected(source, value,
                         "equal numbers: this program has one base size for all orders");
       }

@@ -270,7 +270,8 @@ TEST_F(CheckpointConfigTest, ASeedInAnObjectOfTheFamilysOwnNameIsTheFamilys) {
 TEST_F(CheckpointConfigTest, ASeedByTheFamilysOwnNameCountsBeforeAnyOther) {
   family_ = "deepseek-v4.1-flash";
   for (const json& config : {json{{"engram_seed", 5}, {"llm_config", {{"seed", 42}}}},
-                             json{{"seed", 42}, {"text_config", {{"engram_seed", 5}}}}}) {
+                             json{{"seed", 42}, {"text_config", {{"engram_seed", 5}}}},
+                             json{{"engram_seed", 5}, {"seed", 42}}}) {
     EXPECT_EQ(Value(config, P::kSeed), 5u) << config;
     EXPECT_THAT(Notes(config), ElementsAre(AllOf(HasSubstr("seed is 42, which does not count"),
                                                  HasSubstr("engram_seed is 5"))))
@@ -326,6 +327,7 @@ TEST_F(CheckpointConfigTest, WithoutKeysOfItsOwnGenericOnesCountAtTheTopAndInThe
 
 TEST_F(CheckpointConfigTest, OfSeveralEndTokensOneIsTold) {
   EXPECT_EQ(Value({{"eos_token_id", {9}}}, P::kResetToken), 9u);
+  EXPECT_EQ(Value({{"eos_token_id", {9, 9}}}, P::kResetToken), 9u);  // one token
   ExpectRefused({{"text_config", {{"eos_token_id", {3, 4}}}}},
                 {"text_config.eos_token_id is [3,4]", "--reset-token-id"});
   // One that counts before the list tells it.

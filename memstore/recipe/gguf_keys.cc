@@ -265,11 +265,16 @@ class KeyReader {
     return absl::OkStatus();
   }
 
-  // As of config.json: a value that can be no token id says nothing.
+  // As of config.json: below 0 it stands for no token of the text.
   absl::Status AddImageTokens(const std::string& source, const GgufValue& value) {
-    if (value.kind != GgufValue::Kind::kWhole) return absl::OkStatus();
+    if (value.kind != GgufValue::Kind::kWhole || value.too_large) {
+      return Expected(source, value, "the id of a token: a whole number below 2^31");
+    }
     for (const int64_t id : value.numbers) {
-      if (id < 0 || id > INT32_MAX) continue;
+      if (id < 0) continue;
+      if (id > INT32_MAX) {
+        return Expected(source, value, "the id of a token: a whole number below 2^31");
+      }
       report_.image_token_ids.insert(static_cast<int32_t>(id));
       if (report_.image_token_ids.size() <= kMaxConfigImageTokens) continue;
       return absl::FailedPreconditionError(

@@ -131,7 +131,6 @@ TEST_F(GgufKeysTest, CollectsTheTokenIdsOfImages) {
   const GgufKeysReport report =
       Read(kV41, {Uint32("deepseek41.engram_image_token_id", 9), Int32("a.video_token_id", -200),
                   Uint32s("deepseek41.engram.image_token_ids", {130000, 9}),
-                  Uint64("b.image_token_id", uint64_t{1} << 31), Text("c.image_token_id", "3"),
                   Uint32("deepseek41.image_start_token_id", 4),
                   Uint32("tokenizer.ggml.image_token_id", 5)})
           .value();
@@ -144,6 +143,8 @@ TEST_F(GgufKeysTest, CollectsTheTokenIdsOfImages) {
   for (uint32_t i = 0; i < many.size(); ++i) many[i] = i;
   ExpectRefused(kV41, {Uint32s("a.image_token_ids", many)},
                 {"a.image_token_ids", "more than 64 token ids of images"});
+  ExpectRefused(kV41, {Uint64("b.image_token_id", uint64_t{1} << 31)}, {"b.image_token_id"});
+  ExpectRefused(kV41, {Text("c.image_token_id", "3")}, {"c.image_token_id is \"3\""});
 }
 
 TEST_F(GgufKeysTest, NothingIsSaidOfAnotherFamily) {

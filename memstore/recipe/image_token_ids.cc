@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+#include "memstore/base/quote_for_message.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/os/posix_file.h"
 #include "memstore/recipe/config_objects.h"
@@ -19,12 +20,25 @@ namespace {
 
 using nlohmann::json;
 
-void AddIds(const json& value, std::set<int32_t>& ids) {
+// A number below 0 stands for no token of the text (LLaVA's -200), and null for none. Of anything
+// else nobody knows which token it was to be, and that one would pass for text.
+absl::Status AddIds(const std::string& source, const json& value, std::set<int32_t>& ids) {
   const json list = value.is_array() ? value : json::array({value});
   for (const json& element : list) {
     const std::optional<uint64_t> id = WholeNumber(element);
-    if (id && *id <= INT32_MAX) ids.insert(static_cast<int32_t>(*id));
+    if (id && *id <= INT32_MAX) {
+      ids.insert(static_cast<int32_t>(*id));
+      continue;
+    }
+    const bool is_negative = element.is_number_integer() && !element.is_number_unsigned();
+    if (!element.is_null() && !is_negative) {
+      return absl::FailedPreconditionError(
+          absl::StrCat(source, " is ",
+                       QuoteForMessage(value.dump(-1, ' ', false, json::error_handler_t::replace)),
+                       ", expected the id of a token: a whole number below 2^31"));
+    }
   }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -58,7 +72,11 @@ absl::StatusOr<std::vector<int32_t>> ReadImageTokenIds(const std::string& direct
   std::set<int32_t> ids;
   for (const auto& object : CollectObjects(config)) {
     for (const auto& [key, value] : object->object->items()) {
-      if (IsImageTokenKey(key)) AddIds(value, ids);
+      if (!IsImageTokenKey(key)) continue;
+      ENGRAM_RETURN_IF_ERROR(
+          AddIds(absl::StrCat(path, ": ", PathOf(*object), object->around == nullptr ? "" : ".",
+                              QuoteForMessage(key)),
+                 value, ids));
     }
   }
   if (ids.size() > kMaxConfigImageTokens) {

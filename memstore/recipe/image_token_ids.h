@@ -24,9 +24,9 @@ inline constexpr size_t kMaxConfigImageTokens = 64;
 // Whether the words of a key say that its value is such ids.
 bool IsImageTokenKey(absl::string_view key);
 
-// Ascending, each once; none where there is no file or no such key. Values that can be no token id
-// say nothing: -200 is another library's own sign. FAILED_PRECONDITION as ReadCheckpointConfig, and
-// for more than kMaxConfigImageTokens.
+// Ascending, each once; none where there is no file or no such key. null and what is below 0
+// say nothing: -200 is another library's own sign. FAILED_PRECONDITION as ReadCheckpointConfig, for
+// any other value that is no token id, and for more than kMaxConfigImageTokens.
 absl::StatusOr<std::vector<int32_t>> ReadImageTokenIds(const std::string& directory);
 
 }  // namespace engram

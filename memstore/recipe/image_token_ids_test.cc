@@ -67,10 +67,20 @@ TEST_F(ImageTokenIdsTest, CountOnceWhereverTheyStandButInOtherModels) {
 
 TEST_F(ImageTokenIdsTest, AreNothingThatNoTokenHas) {
   EXPECT_THAT(Read("{\"image_token_index\": -200, \"video_token_id\": null, "
-                   "\"audio_token_id\": \"<audio>\", \"image_token_id\": 2147483648, "
-                   "\"vision_token_id\": 1.5, \"media_token_id\": 6.0}")
+                   "\"media_token_id\": 6.0}")
                   .value(),
               ElementsAre(6));
+}
+
+// Left out, such a token would pass for text.
+TEST_F(ImageTokenIdsTest, AreRefusedByNameWhereNobodyKnowsWhichTokenIsMeant) {
+  for (const std::string value :
+       {"\"129264\"", "2147483648", "18446744073709551615", "1.5", "true", "{}", "[7, \"8\"]"}) {
+    const absl::Status status =
+        Read(absl::StrCat("{\"text_config\": {\"image_token_id\": ", value, "}}")).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << value;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("text_config.image_token_id")) << value;
+  }
 }
 
 TEST_F(ImageTokenIdsTest, AreRefusedWhereTheFileIsNoConfiguration) {

@@ -240,13 +240,20 @@ absl::Status StatedRecipe::CheckTokenMapLength(uint64_t ids) const {
   const RecipeStatement* stated = Find(RecipeParameter::kTextVocabSize);
   if (stated == nullptr) return absl::OkStatus();
   const uint64_t vocab_size = stated->values[0];  // at most kMaxVocabSize
-  if (ids >= vocab_size || (vocab_size - ids) * kIdsForPadding <= vocab_size) {
-    return absl::OkStatus();
-  }
+  const uint64_t apart = ids > vocab_size ? ids - vocab_size : vocab_size - ids;
+  if (apart * kIdsForPadding <= vocab_size) return absl::OkStatus();
   return absl::FailedPreconditionError(absl::StrCat(
       "the token map has ", ids, " ids, but ", Said(*stated), ", which is ",
       MeaningOf(RecipeParameter::kTextVocabSize).text,
       ": is it of the model's tokenizer, and whole? Give the model's map with --token-map FILE"));
+}
+
+std::string StatedRecipe::NoteOnTokenMap(uint64_t ids) const {
+  const RecipeStatement* stated = Find(RecipeParameter::kTextVocabSize);
+  if (stated == nullptr || ids <= stated->values[0]) return {};
+  return absl::StrCat("the token map has ", ids, " ids, and ", Said(*stated), ", which is ",
+                      MeaningOf(RecipeParameter::kTextVocabSize).text,
+                      ": is it of the model's tokenizer?");
 }
 
 absl::Status StatedRecipe::CheckPieces(uint64_t rows, absl::Span<const uint64_t> piece_rows) const {

@@ -58,8 +58,11 @@ class StatedRecipe {
 
   // Whether the rows of `scheme` are those that are stated.
   absl::Status CheckLayerRows(const AddressScheme& scheme) const;
-  // Whether a token map of `ids` can be that of a text model with the stated number of ids.
+  // Whether a token map of `ids` can be that of a text model with the stated number of ids: a
+  // number that is padded, or leaves out some that were added, is near it.
   absl::Status CheckTokenMapLength(uint64_t ids) const;
+  // What is to be said of one that has ids which the model has not; empty: nothing.
+  std::string NoteOnTokenMap(uint64_t ids) const;
   // Whether a table of `rows` that lies in as many pieces as are stated has pieces of the length
   // that the stated padding makes. Padding between the pieces would shift every row behind it.
   absl::Status CheckPieces(uint64_t rows, absl::Span<const uint64_t> piece_rows) const;

@@ -153,10 +153,11 @@ TEST(StatedRecipeTest, ATokenMapMayBeShorterThanAPaddedVocabulary) {
   EXPECT_TRUE(stated.CheckTokenMapLength(1).ok());
   ASSERT_TRUE(
       stated.State(RecipeParameter::kTextVocabSize, {{129280}, "vocab_size", "129280"}).ok());
-  for (const uint64_t ids : {129281, 129280, 128815, 121200}) {
+  for (const uint64_t ids : {137360, 129281, 129280, 128815, 121200}) {
     EXPECT_TRUE(stated.CheckTokenMapLength(ids).ok()) << ids;
+    EXPECT_EQ(stated.NoteOnTokenMap(ids).empty(), ids <= 129280) << ids;
   }
-  for (const uint64_t ids : {121199, 20, 0}) {
+  for (const uint64_t ids : {1000000, 137361, 121199, 20, 0}) {
     const absl::Status status = stated.CheckTokenMapLength(ids);
     EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
     EXPECT_THAT(std::string(status.message()),

@@ -236,6 +236,10 @@ absl::StatusOr<GgufScheme> ReadGgufScheme(const Family& family, const GgufModel&
   ENGRAM_RETURN_IF_ERROR(
       WithDifferences(made.stated.CheckLayerRows(addresses), made.stated, made.differences));
   made.notes = Notes(report, made, model, *constants, options.use_stored_constants);
+  if (made.scheme.token_map) {
+    std::string note = made.stated.NoteOnTokenMap(made.scheme.token_map->compressed().size());
+    if (!note.empty()) made.notes.push_back(std::move(note));
+  }
   made.encoding = report.encoding;
   made.encoding_source = report.encoding_source;
   made.image_token_ids.assign(report.image_token_ids.begin(), report.image_token_ids.end());
