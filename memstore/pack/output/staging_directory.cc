@@ -73,9 +73,20 @@ absl::StatusOr<StagingDirectory::Lock> StagingDirectory::TakeLock(const std::str
                                                                   const std::string& output) {
   for (int attempt = 0; attempt < kLockAttempts; ++attempt) {
     const bool made = mkdir(path.c_str(), 0777) == 0;
+    if (!made && errno == ENOENT) {
+      return absl::NotFoundError(absl::StrCat("there is no directory for ", output, ": make ",
+                                              std::filesystem::path(path).parent_path().string(),
+                                              ", or write elsewhere"));
+    }
     if (!made && errno != EEXIST) return PosixError("make the directory", path);
     absl::StatusOr<FileDescriptor> directory = OpenFile(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
     if (absl::IsNotFound(directory.status())) continue;
+    std::error_code error;
+    if (!directory.ok() && std::filesystem::symlink_status(path, error).type() !=
+                               std::filesystem::file_type::directory) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          path, " is where ", output, " is put together, and is no directory: remove it"));
+    }
     if (!directory.ok()) return directory.status();
     if (flock(directory->get(), LOCK_EX | LOCK_NB) != 0) {
       if (LocksAreMissing()) {

@@ -95,6 +95,21 @@ TEST_F(StagingDirectoryTest, NeverReplacesWhatIsThere) {
             absl::StatusCode::kAlreadyExists);
 }
 
+TEST_F(StagingDirectoryTest, SaysWhatIsAbsentOrInTheWay) {
+  absl::Status status = StagingDirectory::Begin(dir_ / "none" / "out").status();
+  EXPECT_THAT(std::string(status.message()),
+              testing::HasSubstr("make " + std::string(dir_ / "none")));
+  std::ofstream(dir_ / ".file.partial") << "text";
+  fs::create_directory_symlink(dir_, dir_ / ".link.partial");
+  for (const std::string name : {"file", "link"}) {
+    status = StagingDirectory::Begin(dir_ / name).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+    EXPECT_THAT(std::string(status.message()),
+                testing::HasSubstr("." + name + ".partial is where"));
+  }
+  EXPECT_EQ(Entries(), 2u);
+}
+
 TEST_F(StagingDirectoryTest, RefusesWhatAppearedMeanwhile) {
   StagingDirectory staging = StagingDirectory::Begin(dir_ / "out").value();
   Fill(staging);
