@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/str_cat.h"
 #include "client/cli/support/addresses.h"
 #include "client/cli/support/column_flag.h"
@@ -83,6 +84,7 @@ class Pipeline {
       if (status.ok() && in_flight_.size() == most_in_flight_) status = WriteOldest(output);
       if (!status.ok()) return status;
       tokens_ += run->token_ids.size();
+      dead_ += static_cast<uint64_t>(absl::c_count_if(run->dead, [](uint8_t d) { return d != 0; }));
     }
     while (!in_flight_.empty()) {
       if (absl::Status status = WriteOldest(output); !status.ok()) return status;
@@ -91,6 +93,7 @@ class Pipeline {
     return absl::OkStatus();
   }
   uint64_t tokens() const { return tokens_; }
+  bool all_dead() const { return tokens_ > 0 && dead_ == tokens_; }
 
  private:
   absl::Status Submit(absl::Span<const int32_t> ids, absl::Span<const uint8_t> dead) {
@@ -141,6 +144,7 @@ class Pipeline {
   const uint64_t token_bytes_;
   const size_t most_in_flight_;
   uint64_t tokens_ = 0;
+  uint64_t dead_ = 0;  // of these
   uint64_t written_bytes_ = 0;
   Progress progress_{"looking up"};
   SequenceState state_ = Addresser::Start();
@@ -164,6 +168,11 @@ absl::Status LookUp(Client* client, const LookupFlags& flags, const ColumnSlice&
   const uint64_t bytes = pipeline.tokens() * TokenBytes(set, slice);
   std::fprintf(stderr, "wrote %s: %s, %s\n", flags.output.c_str(), Counted(rows, "row").c_str(),
                ExactBytes(bytes).c_str());
+  if (pipeline.all_dead()) {
+    std::fprintf(stderr,
+                 "note: all tokens are dead, so every row is that of padding: is %s right?\n",
+                 flags.tokens.dead_mask.c_str());
+  }
   return status;
 }
 

@@ -11,6 +11,7 @@
 #include "client/transport/batch_check.h"
 #include "client/transport/row_deduplicator.h"
 #include "memstore/base/check.h"
+#include "memstore/base/human_units.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/cluster/set_names.h"
 
@@ -110,8 +111,9 @@ ClusterTransport::~ClusterTransport() {
 std::string ClusterTransport::Describe() const {
   MutexLock lock(router_mutex_);
   const ClusterMap* const map = router_.map();
-  std::string text = absl::StrCat("cluster (", map->pieces().size(), " partitions at ",
-                                  map->stores().size(), " stores: ", DescribeWays(), ")");
+  std::string text =
+      absl::StrCat("cluster (", Counted(map->pieces().size(), "partition"), " at ",
+                   Counted(map->stores().size(), "store"), ": ", DescribeWays(), ")");
   const std::vector<RefusedStore> liars = router_.Liars();
   for (size_t i = 0; i < liars.size() && i < kLiarsNamed; ++i) {
     absl::StrAppend(&text, "; ", liars[i].why.message());

@@ -46,9 +46,10 @@ uint64_t MostBytes(absl::Span<const PlannedPartition> partitions) {
 // Not the same as rounding the table's bytes up: columns are not cut.
 absl::Status DoesNotFit(const PartitionPlan& plan, uint64_t memory, const AddressScheme& scheme,
                         absl::Span<const uint32_t> row_bytes) {
-  const std::string has = absl::StrCat("a store of ", plan.partitions.size(), " partitions holds ",
-                                       ExactBytes(plan.most_bytes), ", more than the ",
-                                       ExactBytes(memory), " that it has for rows: ");
+  const std::string has =
+      absl::StrCat("with ", Counted(plan.partitions.size(), "partition"), " a store holds ",
+                   ExactBytes(plan.most_bytes), ", more than the ", ExactBytes(memory),
+                   " that it has for rows: ");
   for (auto count = static_cast<uint32_t>(plan.partitions.size()) + 1; count <= scheme.Columns();
        ++count) {
     ENGRAM_ASSIGN_OR_RETURN(const auto partitions, PlanAll(count, scheme, row_bytes));

@@ -207,21 +207,20 @@ TEST_F(CliTest, DeadPositionsBlockTheWindowAcrossBatches) {
   std::string mask(kTokens, '\0');
   mask[70] = mask[71] = 1;
   WriteFile(Path("mask"), mask);
+  const std::string masked = "--dead-mask " + Path("mask") + " --token-ids " + Path("ids");
   std::string whole;
   for (const std::string batch : {"500", "71", "3"}) {
-    const Outcome outcome = Lookup("--dead-mask " + Path("mask") + " --token-ids " + Path("ids") +
-                                   " --output - --batch-tokens " + batch);
+    const Outcome outcome = Lookup(masked + " --output - --batch-tokens " + batch);
     ASSERT_EQ(outcome.exit_code, 0) << outcome.err;
     if (whole.empty()) whole = outcome.out;
     EXPECT_TRUE(outcome.out == whole) << batch;
   }
   EXPECT_FALSE(whole == served_->expected);
   WriteFile(Path("mask"), mask.substr(1));
-  EXPECT_EQ(Lookup("--dead-mask " + Path("mask") + " --token-ids " + Path("ids") + " --output " +
-                   Path("out"))
-                .exit_code,
-            1);
+  EXPECT_EQ(Lookup(masked + " --output " + Path("out")).exit_code, 1);
   ExpectNothingWritten();
+  WriteFile(Path("mask"), std::string(kTokens, '\1'));
+  EXPECT_THAT(Lookup(masked + " --output " + Path("out")).err, HasSubstr("all tokens are dead"));
   WriteFile(Path("mask"), mask);
   for (const std::string& command : {"lookup --output " + Path("out"), std::string("bench")}) {
     const Outcome refused = RunShell(absl::StrCat(
