@@ -116,7 +116,7 @@ int main(int argc, char** argv) {
   engram::EnsureStandardStreams("engram");
   // gRPC's own lines say nothing that our errors do not; only where whoever started us did not
   // choose.
-  setenv("GRPC_VERBOSITY", "NONE", /*overwrite=*/0);
+  setenv("GRPC_VERBOSITY", "NONE", /*overwrite=*/0);  // NOLINT(concurrency-mt-unsafe): no threads
   engram::KeepFreedMemory();
   // A reader that goes away is a write error with a message, not a silent death.
   std::signal(SIGPIPE, SIG_IGN);

@@ -51,7 +51,7 @@ void ClusterBatch::Fill(const BatchRequest& request, const Manifest& manifest,
                                             .slice = layer.slice,
                                             .tokens = token_ids_.size(),
                                             .landing = layer.landing});
-    if (by_tokens_) {
+    if (by_tokens_ && request.tokens != nullptr) {
       split.slice = &slices_.emplace_back(request.tokens->slices.empty()
                                               ? ColumnSlice::All(manifest.scheme.Columns())
                                               : request.tokens->slices[i]);
@@ -115,6 +115,7 @@ void ClusterBatch::Add(std::unique_ptr<BatchSplit> split) {
 }
 
 void ClusterBatch::FillTokens(const BatchRequest& request) {
+  ENGRAM_CHECK(request.tokens != nullptr, "a batch by row ids has no tokens");
   const TokenBatch& tokens = *request.tokens;
   sequences_.assign(tokens.sequences.begin(), tokens.sequences.end());
   token_ids_.assign(tokens.token_ids.begin(), tokens.token_ids.end());

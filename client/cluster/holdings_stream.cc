@@ -186,7 +186,7 @@ absl::Status HoldingsStream::WhyOver(const Call& call) {
     return absl::UnavailableError(
         absl::StrCat("engramd at ", options_.address, " says no more what it holds"));
   }
-  const absl::Status status = FromGrpc(call.status, options_.address);
+  absl::Status status = FromGrpc(call.status, options_.address);
   if (absl::IsUnavailable(status) && !options_.credentials->tls() &&
       EndsAsByTls(call.status.error_message())) {
     return absl::UnavailableError(

@@ -29,7 +29,7 @@ HotRows::HotRows(const StepLayout& layout, std::unique_ptr<HotCache> cache)
 HotRows::Lists HotRows::ListsOf(const StepSlot& slot, size_t layer) const {
   const StepLayout::Layer& shape = layout_.layers[layer];
   uint32_t* const first = slot.missing_places.as<uint32_t>() +
-                          StepSlot::kGroupLists * layout_.max_tokens * shape.first_group;
+                          uint64_t{StepSlot::kGroupLists} * layout_.max_tokens * shape.first_group;
   const uint64_t groups = layout_.max_groups(shape);
   return {.from_at = first, .to_at = first + groups, .rows = first + 2 * groups};
 }

@@ -115,6 +115,7 @@ absl::Status StepPrefetcher::MakeFetch() {
 
 absl::Status StepPrefetcher::StartThreads() {
   std::vector<StepState*> states;
+  states.reserve(slots_.size());
   for (const std::unique_ptr<StepSlot>& slot : slots_) states.push_back(&slot->state);
   absl::StatusOr<std::unique_ptr<DeadlineWatch>> watch =
       DeadlineWatch::Start(std::move(states), *options_.clock);

@@ -11,6 +11,7 @@ double Value(uint16_t bf16) { return std::bit_cast<float>(static_cast<uint32_t>(
 // `count` values to double, from `first` on.
 std::vector<double> Values(const uint16_t* first, size_t count) {
   std::vector<double> values;
+  values.reserve(count);
   for (size_t i = 0; i < count; ++i) values.push_back(Value(first[i]));
   return values;
 }

@@ -226,6 +226,7 @@ absl::Status StatedRecipe::CheckLayerRows(const AddressScheme& scheme) const {
   const RecipeStatement* stated = Find(RecipeParameter::kLayerRows);
   if (stated == nullptr) return absl::OkStatus();
   std::vector<uint64_t> rows;
+  rows.reserve(scheme.layers.size());
   for (const LayerAddressing& layer : scheme.layers) rows.push_back(layer.Rows());
   if (rows == stated->values) return absl::OkStatus();
   const RecipeStatement* base = Find(RecipeParameter::kBaseRows);

@@ -38,6 +38,7 @@ absl::StatusOr<std::vector<HeldLayer>> HeldBy(const std::optional<Partition>& pa
                                               const Manifest& manifest) {
   if (!partition) {
     std::vector<HeldLayer> held;
+    held.reserve(manifest.layers.size());
     for (const LayerTableSpec& layer : manifest.layers) {
       held.push_back({.table_rows = layer.rows, .ranges = {{.first = 0, .rows = layer.rows}}});
     }
@@ -61,6 +62,7 @@ uint64_t HeldRowBytes(const Manifest& manifest, absl::Span<const HeldLayer> held
 std::string HeldText(const Manifest& manifest, absl::Span<const HeldLayer> held) {
   if (std::all_of(held.begin(), held.end(), HoldsAll)) return "";
   std::vector<HeldColumns> columns;
+  columns.reserve(held.size());
   for (size_t i = 0; i < held.size(); ++i) {
     columns.push_back(WholeColumnsIn(held[i], manifest.scheme.layers[i]));
   }

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "memstore/base/check.h"
+
 namespace engram {
 namespace {
 
@@ -32,6 +34,7 @@ void CopyPart(const std::byte* from, uint32_t row_bytes, size_t rows, std::byte*
 void InterleaveRows(absl::Span<const PartRows> parts, absl::Span<std::byte> out) {
   size_t row_bytes = 0;
   for (const PartRows& part : parts) row_bytes += part.row_bytes;
+  ENGRAM_CHECK(row_bytes > 0, "rows of no parts");
   const size_t rows = out.size() / row_bytes;
   for (size_t row = 0; row < rows; row += kRowsAtATime) {
     const size_t count = std::min(kRowsAtATime, rows - row);

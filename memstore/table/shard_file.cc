@@ -53,6 +53,7 @@ absl::StatusOr<ShardFile> ShardFile::OpenLinked(const std::string& directory,
 }
 
 absl::Status ShardFile::CheckHeader() const {
+  ENGRAM_CHECK(reader_.has_value(), "what is linked has no file of its own");
   PageBuffer buffer;
   const auto header = reader_->Read(0, kShardHeaderBytes, buffer);
   if (!header.ok()) return header.status();
@@ -83,6 +84,7 @@ absl::Status ShardFile::CheckBlock(uint64_t block, absl::Span<const std::byte> b
         ") do not have their checksum: the checkpoint was changed or damaged since it was linked",
         kLinkedFix));
   }
+  ENGRAM_CHECK(reader_.has_value(), "what is linked has no file of its own");
   const uint64_t offset = BlockOffset(*layer_, *shard_, block);
   return absl::DataLossError(
       absl::StrCat(reader_->path(), ": block ", block, " (bytes ", offset, "..",

@@ -29,9 +29,8 @@ constexpr absl::string_view kReplacementCharacter = "\xEF\xBF\xBD";
 // Gives each new key the next compressed id.
 class KeyNumbers {
  public:
-  int32_t Of(std::string key) {
-    return numbers_.try_emplace(std::move(key), static_cast<int32_t>(numbers_.size()))
-        .first->second;
+  int32_t Of(const std::string& key) {
+    return numbers_.try_emplace(key, static_cast<int32_t>(numbers_.size())).first->second;
   }
   size_t size() const { return numbers_.size(); }
 
@@ -69,7 +68,7 @@ absl::StatusOr<MadeTokenMap> MakeTokenMap(absl::string_view tokenizer_json) {
                        kMaxMadeBytes, " bytes"));
     }
     ENGRAM_ASSIGN_OR_RETURN(std::string key, KeyOf(token.raw, std::move(text)));
-    map.compressed.push_back(numbers.Of(std::move(key)));
+    map.compressed.push_back(numbers.Of(key));
   }
   map.compressed_vocab_size = static_cast<uint32_t>(numbers.size());
   map.sha256 = Sha256Hex(map.bytes());

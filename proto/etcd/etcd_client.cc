@@ -222,7 +222,7 @@ absl::Status Client::Call(Try once) {
 absl::StatusOr<etcdserverpb::RangeResponse> Client::Range(
     const etcdserverpb::RangeRequest& request) {
   etcdserverpb::RangeResponse response;
-  const absl::Status status = Call([&](grpc::ClientContext& context) {
+  absl::Status status = Call([&](grpc::ClientContext& context) {
     const auto stub = etcdserverpb::KV::NewStub(channel_);
     const auto reader = stub->PrepareAsyncRange(&context, request, &queue_);
     return Finish(context, *reader, &response);
@@ -233,7 +233,7 @@ absl::StatusOr<etcdserverpb::RangeResponse> Client::Range(
 
 absl::StatusOr<etcdserverpb::PutResponse> Client::Put(const etcdserverpb::PutRequest& request) {
   etcdserverpb::PutResponse response;
-  const absl::Status status = Call([&](grpc::ClientContext& context) {
+  absl::Status status = Call([&](grpc::ClientContext& context) {
     const auto stub = etcdserverpb::KV::NewStub(channel_);
     const auto reader = stub->PrepareAsyncPut(&context, request, &queue_);
     return Finish(context, *reader, &response);
@@ -246,7 +246,7 @@ absl::StatusOr<int64_t> Client::GrantLease(std::chrono::seconds time) {
   etcdserverpb::LeaseGrantRequest request;
   request.set_ttl(time.count());
   etcdserverpb::LeaseGrantResponse response;
-  const absl::Status status = Call([&](grpc::ClientContext& context) {
+  absl::Status status = Call([&](grpc::ClientContext& context) {
     const auto stub = etcdserverpb::Lease::NewStub(channel_);
     const auto reader = stub->PrepareAsyncLeaseGrant(&context, request, &queue_);
     return Finish(context, *reader, &response);
@@ -290,7 +290,7 @@ grpc::Status Client::KeepAliveOnce(grpc::ClientContext& context, int64_t lease,
 
 absl::Status Client::KeepAlive(int64_t lease) {
   int64_t seconds_left = 0;
-  const absl::Status status = Call(
+  absl::Status status = Call(
       [&](grpc::ClientContext& context) { return KeepAliveOnce(context, lease, &seconds_left); });
   if (!status.ok() || seconds_left > 0) return status;
   return absl::NotFoundError(absl::StrCat("etcd at ", endpoint(), " has the lease no more"));

@@ -319,7 +319,7 @@ TEST(LookupMessages, MillionsOfRunsAndSlicesCostNoMemory) {
 TEST(LookupMessages, FramedRequestsAreWhatProtobufWrites) {
   Random random(3);
   for (int round = 0; round < 2000; ++round) {
-    const std::string id = AnyBytes(random, 3) == "" ? "" : "0123456789abcdef";
+    const std::string id = AnyBytes(random, 3).empty() ? "" : "0123456789abcdef";
     v1::LookupRequest theirs;
     theirs.set_table_set_id(id);
     theirs.set_batch_id(AnyNumber(random));

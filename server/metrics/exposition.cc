@@ -219,8 +219,8 @@ void AddTableSets(const ServerSnapshot& snapshot, Families& out) {
     const Families::Labels labels = {{"name", set.name}, {"id", set.id}};
     Families::AddGauge(held, labels, static_cast<double>(set.held_bytes));
     Families::AddGauge(all, labels, static_cast<double>(set.table_bytes));
-    if (set.generation) {
-      Families::AddGauge(generation, labels, static_cast<double>(*set.generation));
+    if (const auto number = set.generation; number.has_value()) {
+      Families::AddGauge(generation, labels, static_cast<double>(*number));
     }
     for (const WidthCalibration& width : set.calibrations) {
       Families::AddGauge(ahead,

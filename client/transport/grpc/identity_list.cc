@@ -111,6 +111,7 @@ bool IdentityList::HasUri(absl::string_view uri) const {
 
 std::string IdentityList::Text() const {
   std::vector<std::string> all;
+  all.reserve(dns_.size() + uris_.size() + uri_prefixes_.size());
   for (const std::string& name : dns_) all.push_back(absl::StrCat(kDns, name));
   for (const std::string& uri : uris_) all.push_back(absl::StrCat(kUri, uri));
   for (const std::string& prefix : uri_prefixes_) all.push_back(absl::StrCat(kUri, prefix, "*"));

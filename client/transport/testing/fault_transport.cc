@@ -70,6 +70,7 @@ void FaultTransport::Run() {
     } else if ((*next)->due > clock().Now()) {
       clock().WaitUntil(changed_, mutex_, (*next)->due);
     } else {
+      // NOLINTNEXTLINE(performance-unnecessary-copy-initialization): it leaves pending_
       const TicketRef<Batch> batch = *next;
       CarryOut(*batch);
       // Sinks are told before this thread sleeps.

@@ -155,7 +155,7 @@ absl::Status StagingDirectory::Publish() {
     if (rename(path_.c_str(), output_.c_str()) != 0) return PosixError("publish", output_);
   }
   path_.clear();
-  const absl::Status named = SyncDirectory(parent_);
+  absl::Status named = SyncDirectory(parent_);
   if (named.ok()) return named;
   return absl::Status(
       named.code(),

@@ -110,7 +110,7 @@ size_t Deferred::pinned() const {
   return pinned_;
 }
 
-void Deferred::Answer(absl::Status status) {
+void Deferred::Answer(const absl::Status& status) {
   std::shared_ptr<Pending> oldest;
   {
     MutexLock lock(mutex_);

@@ -36,7 +36,7 @@ class Deferred {
 
  private:
   friend class DeferredRows;
-  void Answer(absl::Status status);
+  void Answer(const absl::Status& status);
 
   mutable Mutex mutex_;
   CondVar changed_;

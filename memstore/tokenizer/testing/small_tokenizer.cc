@@ -111,7 +111,7 @@ SmallTokenizer TokenizerOf(std::vector<int32_t> map) {
   for (size_t id = 0; id < map.size(); ++id) {
     std::string& word = words[map[id]];
     // Accents part the tokens of one compressed id, and are no part of their text.
-    word = word.empty() ? "word" + std::to_string(map[id]) : word + "\u0301";
+    word += word.empty() ? "word" + std::to_string(map[id]) : "\u0301";
     vocabulary[word] = id;
     made.compressed_vocab_size = std::max(made.compressed_vocab_size, uint32_t(map[id]) + 1);
   }
