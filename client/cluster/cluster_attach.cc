@@ -55,7 +55,7 @@ class Attaching {
 
   absl::StatusOr<std::unique_ptr<Transport>> Attach(const std::string& place) {
     ENGRAM_ASSIGN_OR_RETURN(target_, ParseClusterTarget(place));
-    ENGRAM_RETURN_IF_ERROR(StartWatch(target_));
+    ENGRAM_RETURN_IF_ERROR(StartWatch());
     while (true) {
       const uint64_t version = watch_->version();
       const absl::Status ready = Look();
@@ -78,17 +78,17 @@ class Attaching {
   }
 
  private:
-  absl::Status StartWatch(const ClusterTarget& target) {
+  absl::Status StartWatch() {
     // Its own files are no store's matter: what is wrong with one does not pass.
     const std::string any_address = "127.0.0.1:1";
     ENGRAM_RETURN_IF_ERROR(
         GrpcCredentials::Create(options_.security, any_address, clock_).status());
     while (true) {
       absl::StatusOr<std::unique_ptr<StoreWatch>> watch =
-          StoreWatch::Start(target, {.security = options_.security,
-                                     .etcd = options_.etcd,
-                                     .clock = options_.clock,
-                                     .resolver = options_.resolver});
+          StoreWatch::Start(target_, {.security = options_.security,
+                                      .etcd = options_.etcd,
+                                      .clock = options_.clock,
+                                      .resolver = options_.resolver});
       if (watch.ok()) {
         watch_ = *std::move(watch);
         return absl::OkStatus();

@@ -38,7 +38,7 @@ void ClusterBatch::Fill(const BatchRequest& request, const Manifest& manifest,
   more_parts_.clear();
   by_tokens_ = request.tokens != nullptr;
   token_ids_.clear();
-  if (by_tokens_) FillTokens(request);
+  if (request.tokens != nullptr) FillTokens(*request.tokens);
   for (size_t i = 0; i < request.layers.size(); ++i) {
     if (AsksForNoRows(request, i)) continue;
     const LayerRequest& layer = request.layers[i];
@@ -51,7 +51,7 @@ void ClusterBatch::Fill(const BatchRequest& request, const Manifest& manifest,
                                             .slice = layer.slice,
                                             .tokens = token_ids_.size(),
                                             .landing = layer.landing});
-    if (by_tokens_ && request.tokens != nullptr) {
+    if (request.tokens != nullptr) {
       split.slice = &slices_.emplace_back(request.tokens->slices.empty()
                                               ? ColumnSlice::All(manifest.scheme.Columns())
                                               : request.tokens->slices[i]);
@@ -114,9 +114,7 @@ void ClusterBatch::Add(std::unique_ptr<BatchSplit> split) {
   is_copied.resize(split_.parts().size() + more_parts_.size(), 0);
 }
 
-void ClusterBatch::FillTokens(const BatchRequest& request) {
-  ENGRAM_CHECK(request.tokens != nullptr, "a batch by row ids has no tokens");
-  const TokenBatch& tokens = *request.tokens;
+void ClusterBatch::FillTokens(const TokenBatch& tokens) {
   sequences_.assign(tokens.sequences.begin(), tokens.sequences.end());
   token_ids_.assign(tokens.token_ids.begin(), tokens.token_ids.end());
   dead_.assign(tokens.dead.begin(), tokens.dead.end());

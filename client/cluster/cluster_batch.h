@@ -66,7 +66,7 @@ class ClusterBatch final : public TicketedBatch {
     std::vector<uint32_t> places;
   };
 
-  void FillTokens(const BatchRequest& request);
+  void FillTokens(const TokenBatch& tokens);
   // What a store is asked for of one layer of the part.
   LayerRequest RequestOf(uint32_t number, const PartLayer& layer) const;
 

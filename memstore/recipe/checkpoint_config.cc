@@ -59,10 +59,6 @@ bool IsWithin(const ConfigObject& inner, const ConfigObject& outer) {
   return at != nullptr;
 }
 
-std::string Text(const json& value) {
-  return QuoteForMessage(value.dump(-1, ' ', false, json::error_handler_t::replace));
-}
-
 // Reads the keys of one file into a StatedRecipe.
 class KeyReader {
  public:
@@ -78,12 +74,12 @@ class KeyReader {
       if (value == nullptr || (key.form == KeyForm::kVocabRatio) != ratios) continue;
       // To a seed by the family's own name any other seed is something else.
       if (IsSeed(key) && key.reach == KeyReach::kGeneric && by_own_key_.contains(*key.parameter)) {
-        ENGRAM_RETURN_IF_ERROR(Yield(key, SourceOf(owner, key), *value));
+        ENGRAM_RETURN_IF_ERROR(Yield(key, SourceOf(path_, owner, key.key), *value));
         continue;
       }
       if (key.parameter) of_owner_.insert(*key.parameter);
       if (key.parameter && key.reach == KeyReach::kOwn) by_own_key_.insert(*key.parameter);
-      ENGRAM_RETURN_IF_ERROR(ReadValue(key, SourceOf(owner, key), *value));
+      ENGRAM_RETURN_IF_ERROR(ReadValue(key, SourceOf(path_, owner, key.key), *value));
     }
     return absl::OkStatus();
   }
@@ -92,7 +88,7 @@ class KeyReader {
     for (const ConfigKey& key : ConfigKeysOf(family_.config_keys)) {
       const json* const value = key.reach == KeyReach::kGeneric ? ValueOf(object, key) : nullptr;
       if (value == nullptr) continue;
-      const std::string source = SourceOf(object, key);
+      const std::string source = SourceOf(path_, object, key.key);
       // The seed of a whole model may be that of its training, its number of ids that of all parts.
       const bool yields =
           key.parameter == RecipeParameter::kTextVocabSize ||
@@ -111,13 +107,13 @@ class KeyReader {
     for (const ConfigKey& key : ConfigKeysOf(family_.config_keys)) {
       const json* const value = key.reach == KeyReach::kGeneric ? ValueOf(object, key) : nullptr;
       if (value == nullptr || !key.parameter) continue;
-      const std::string source = SourceOf(object, key);
+      const std::string source = SourceOf(path_, object, key.key);
       const RecipeStatement* const said = stated_.Find(*key.parameter);
       const absl::StatusOr<std::vector<uint64_t>> numbers = Numbers(key.form, source, *value);
       if (said != nullptr && numbers.ok() && absl::c_linear_search(*numbers, said->values[0])) {
         continue;
       }
-      AddNote(absl::StrCat(source, " is ", Text(*value), ", which was left out: the keys of ",
+      AddNote(absl::StrCat(source, " is ", TextOf(*value), ", which was left out: the keys of ",
                            family_.name, " are in ", NameForMessage(owner)));
     }
   }
@@ -140,13 +136,9 @@ class KeyReader {
     ENGRAM_ASSIGN_OR_RETURN(const std::vector<uint64_t> numbers, Numbers(key.form, source, value));
     const RecipeStatement* const said = stated_.Find(*key.parameter);
     if (said == nullptr || said->values == numbers) return absl::OkStatus();
-    AddNote(absl::StrCat(source, " is ", Text(value), ", which does not count: ", said->source,
+    AddNote(absl::StrCat(source, " is ", TextOf(value), ", which does not count: ", said->source,
                          " is ", said->text));
     return absl::OkStatus();
-  }
-
-  std::string SourceOf(const ConfigObject& object, const ConfigKey& key) const {
-    return absl::StrCat(path_, ": ", PathOf(object), object.around == nullptr ? "" : ".", key.key);
   }
 
   void AddNote(std::string note) {
@@ -162,13 +154,13 @@ class KeyReader {
     if (key.form == KeyForm::kEndToken && numbers.size() > 1) {
       return ReadEndTokens(source, value, numbers);
     }
-    return stated_.State(*key.parameter, {std::move(numbers), source, Text(value)});
+    return stated_.State(*key.parameter, {std::move(numbers), source, TextOf(value)});
   }
 
   absl::Status Expected(const std::string& source, const json& value,
                         absl::string_view expected) const {
     return absl::FailedPreconditionError(
-        absl::StrCat(source, " is ", Text(value), ", expected ", expected));
+        absl::StrCat(source, " is ", TextOf(value), ", expected ", expected));
   }
 
   absl::StatusOr<std::vector<uint64_t>> Numbers(KeyForm form, const std::string& source,
@@ -230,7 +222,7 @@ class KeyReader {
     }
     const auto rows = static_cast<uint64_t>(ratio * static_cast<double>(vocab));
     const std::string text =
-        absl::StrCat(Text(value), " (with ", vocab, " token ids: ", rows, " rows)");
+        absl::StrCat(TextOf(value), " (with ", vocab, " token ids: ", rows, " rows)");
     return stated_.State(parameter, {{rows}, source, text});
   }
 

@@ -101,6 +101,15 @@ std::string NameForMessage(const ConfigObject& object) {
   return object.around == nullptr ? "the top level" : PathOf(object);
 }
 
+std::string SourceOf(const std::string& path, const ConfigObject& object, absl::string_view key) {
+  return absl::StrCat(path, ": ", PathOf(object), object.around == nullptr ? "" : ".",
+                      QuoteForMessage(key));
+}
+
+std::string TextOf(const json& value) {
+  return QuoteForMessage(value.dump(-1, ' ', false, json::error_handler_t::replace));
+}
+
 std::vector<std::string> WordsOf(absl::string_view name) {
   std::string spaced;
   for (const char c : name) {

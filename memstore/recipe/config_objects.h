@@ -37,6 +37,10 @@ ConfigObjects CollectObjects(const nlohmann::json& config);
 // "text_config.engram"; empty at the top.
 std::string PathOf(const ConfigObject& object);
 std::string NameForMessage(const ConfigObject& object);
+// "DIR/config.json: text_config.KEY", for messages.
+std::string SourceOf(const std::string& path, const ConfigObject& object, absl::string_view key);
+// As JSON, for messages.
+std::string TextOf(const nlohmann::json& value);
 // The words of a name: "text_config", "textConfig" and "text-config" have the same two.
 std::vector<std::string> WordsOf(absl::string_view name);
 // A number from 0 on without a fraction, however it is spelled.

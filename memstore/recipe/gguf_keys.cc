@@ -4,6 +4,7 @@
 #include <cmath>
 #include <utility>
 
+#include "absl/algorithm/container.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -267,14 +268,11 @@ class KeyReader {
 
   // As of config.json: below 0 it stands for no token of the text.
   absl::Status AddImageTokens(const std::string& source, const GgufValue& value) {
-    if (value.kind != GgufValue::Kind::kWhole || value.too_large) {
-      return Expected(source, value, "the id of a token: a whole number below 2^31");
-    }
+    const bool are_ids = value.kind == GgufValue::Kind::kWhole && !value.too_large &&
+                         absl::c_all_of(value.numbers, [](int64_t id) { return id <= INT32_MAX; });
+    if (!are_ids) return Expected(source, value, kImageTokenIdExpected);
     for (const int64_t id : value.numbers) {
       if (id < 0) continue;
-      if (id > INT32_MAX) {
-        return Expected(source, value, "the id of a token: a whole number below 2^31");
-      }
       report_.image_token_ids.insert(static_cast<int32_t>(id));
       if (report_.image_token_ids.size() <= kMaxConfigImageTokens) continue;
       return absl::FailedPreconditionError(

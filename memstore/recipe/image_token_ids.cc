@@ -9,7 +9,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
-#include "memstore/base/quote_for_message.h"
 #include "memstore/base/status_macros.h"
 #include "memstore/os/posix_file.h"
 #include "memstore/recipe/config_objects.h"
@@ -33,9 +32,7 @@ absl::Status AddIds(const std::string& source, const json& value, std::set<int32
     const bool is_negative = element.is_number_integer() && !element.is_number_unsigned();
     if (!element.is_null() && !is_negative) {
       return absl::FailedPreconditionError(
-          absl::StrCat(source, " is ",
-                       QuoteForMessage(value.dump(-1, ' ', false, json::error_handler_t::replace)),
-                       ", expected the id of a token: a whole number below 2^31"));
+          absl::StrCat(source, " is ", TextOf(value), ", expected ", kImageTokenIdExpected));
     }
   }
   return absl::OkStatus();
@@ -73,10 +70,7 @@ absl::StatusOr<std::vector<int32_t>> ReadImageTokenIds(const std::string& direct
   for (const auto& object : CollectObjects(config)) {
     for (const auto& [key, value] : object->object->items()) {
       if (!IsImageTokenKey(key)) continue;
-      ENGRAM_RETURN_IF_ERROR(
-          AddIds(absl::StrCat(path, ": ", PathOf(*object), object->around == nullptr ? "" : ".",
-                              QuoteForMessage(key)),
-                 value, ids));
+      ENGRAM_RETURN_IF_ERROR(AddIds(SourceOf(path, *object, key), value, ids));
     }
   }
   if (ids.size() > kMaxConfigImageTokens) {

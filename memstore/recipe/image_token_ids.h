@@ -20,6 +20,7 @@ namespace engram {
 
 // A model has one to three.
 inline constexpr size_t kMaxConfigImageTokens = 64;
+inline constexpr char kImageTokenIdExpected[] = "the id of a token: a whole number below 2^31";
 
 // Whether the words of a key say that its value is such ids.
 bool IsImageTokenKey(absl::string_view key);
